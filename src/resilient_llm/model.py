@@ -1,0 +1,488 @@
+"""The neutral vocabulary: what a caller asks, what a model answers, and what arrives on the way.
+
+Every wire format decodes to these classes and encodes from them, so a conversation can travel between
+vendors.  A message is a sequence of *parts* in the order the model produced them (text, media, tool calls,
+thoughts...), because flattening them loses what some vendors need back.
+
+Nothing here does I/O or knows a vendor.  Requests and parts are frozen; stream events and responses are plain
+slotted objects because they are created per chunk and per call, and should be treated as values all the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from resilient_llm.errors import AttemptRecord
+
+JsonObject: TypeAlias = Mapping[str, object]
+"""A JSON object, already parsed."""
+
+Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
+
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "error", "other"]
+"""Why the model stopped, in one vocabulary; the vendor's own word is kept beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Fields that only one wire format understands.
+
+    They are sent back to that wire (``wire`` is a codec name such as ``"anthropic_messages"``) and left out,
+    with a :class:`Degradation`, for every other.
+    """
+
+    wire: str
+    fields: JsonObject
+
+
+# --- parts of a message ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Plain text.  ``annotations`` are citations and the like, in the shape of the wire they came from."""
+
+    text: str
+    annotations: tuple[JsonObject, ...] = ()
+    extra: Extra | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An image, a sound, a video or a document: inline ``data``, a ``url``, or a ``file_id`` at the vendor."""
+
+    kind: Literal["image", "audio", "video", "document"]
+    mime_type: str | None = None
+    data: bytes | None = None
+    url: str | None = None
+    file_id: str | None = None
+    name: str | None = None
+    extra: Extra | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model asks for a tool.  ``arguments`` is JSON text exactly as the model wrote it; see :meth:`parse`."""
+
+    id: str
+    name: str
+    arguments: str = "{}"
+    extra: Extra | None = None
+
+    def parse(self) -> JsonObject:
+        """The arguments as an object.  An empty text means ``{}``.
+
+        Raises ``ValueError`` if the model wrote something that is not a JSON object.
+        """
+        value: object = json.loads(self.arguments) if self.arguments.strip() else {}
+        if not isinstance(value, dict):
+            raise ValueError(f"the arguments of tool {self.name!r} are not a JSON object: {self.arguments[:80]!r}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool answered.  ``tool_call_id`` names the call; ``name`` is the tool's, where the caller knows it."""
+
+    tool_call_id: str
+    parts: tuple[Text | Media | Json, ...] = ()
+    name: str | None = None
+    is_error: bool = False
+    extra: Extra | None = None
+
+    @property
+    def text(self) -> str:
+        """All text of the result, JSON parts included as JSON text."""
+        return "".join(
+            part.text if isinstance(part, Text) else json.dumps(part.value) if isinstance(part, Json) else ""
+            for part in self.parts
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """A structured tool result, for the wires that take objects."""
+
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """Reasoning the model showed.  ``signature`` (or ``redacted`` data in it) is only valid at its ``origin``:
+    a codec name, with the vendor after a slash where one wire has several.  It is never sent anywhere else."""
+
+    text: str = ""
+    signature: str | None = None
+    redacted: bool = False
+    origin: str = ""
+    extra: Extra | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The model declined, in its own words."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A vendor's own block (a server-side tool, say), carried through to the same wire and to no other."""
+
+    wire: str
+    data: JsonObject
+
+
+Part: TypeAlias = Text | Media | ToolCall | ToolResult | Thought | Refusal | Opaque
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn.  System messages stay where they stand; codecs move them where a vendor wants them."""
+
+    role: Role
+    parts: tuple[Part, ...]
+    name: str | None = None
+    extra: Extra | None = None
+
+    @property
+    def text(self) -> str:
+        """All plain text of the message, joined."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+# --- the request -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the model may call.  ``parameters`` is a JSON schema; ``None`` means it takes no arguments."""
+
+    name: str
+    description: str | None = None
+    parameters: JsonObject | None = None
+    strict: bool | None = None
+    extra: Extra | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """``auto``: the model decides; ``none``: no tool; ``required``: some tool, or one of ``names`` if given."""
+
+    mode: Literal["auto", "none", "required"]
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """The shape of the answer: free ``text``, any ``json_object``, or JSON after ``schema``."""
+
+    kind: Literal["text", "json_object", "json_schema"]
+    schema: JsonObject | None = None
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """How hard the model should think: an ``effort`` word, a token ``budget``, or both; ``None`` leaves it to
+    the vendor.  ``effort="none"`` asks for no reasoning."""
+
+    effort: str | None = None
+    budget: int | None = None
+    extra: Extra | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One call as the caller meant it, for any vendor.  ``None`` always means "the vendor's default"."""
+
+    messages: tuple[Message, ...]
+    model: str = ""
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    output: OutputFormat | None = None
+    reasoning: Reasoning | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    n: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    stream: bool = False
+    user: str | None = None
+    extra: tuple[Extra, ...] = ()
+    """Further fields, per wire; merged into the body for that wire, a degradation for the others."""
+    source: Extra | None = None
+    """The caller's own body, when the call came in on a wire: forwarded as it is to a provider of that wire, with
+    model and stream switch replaced, so that fields we do not know survive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """Something the answering provider could not express and what was done instead.  Reported, never silent."""
+
+    feature: str
+    action: str
+
+
+# --- the answer --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, by one convention: ``input_tokens`` includes cached ones, ``output_tokens`` includes reasoning.
+
+    ``total_tokens`` is the vendor's own total (it may count more than input plus output); 0 where not given.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+    extra: Extra | None = None
+
+
+@dataclass(slots=True)
+class Choice:
+    """One of several answers to the same request (``n`` > 1)."""
+
+    parts: tuple[Part, ...]
+    finish_reason: FinishReason
+    raw_finish_reason: str | None = None
+    extra: Extra | None = None
+
+
+@dataclass(slots=True)
+class ChatResponse:
+    """The answer, whoever gave it.
+
+    ``provider`` is the id of the provider that answered, ``attempts`` the trail that led there, oldest first.
+    ``raw`` is the parsed JSON body of the vendor; ``None`` for a streamed answer.
+    """
+
+    parts: tuple[Part, ...]
+    finish_reason: FinishReason = "stop"
+    raw_finish_reason: str | None = None
+    usage: Usage | None = None
+    id: str = ""
+    model: str = ""
+    created: int | None = None
+    alternatives: tuple[Choice, ...] = ()
+    extra: Extra | None = None
+    raw: JsonObject | None = field(default=None, repr=False)
+    provider: str = ""
+    attempts: tuple[AttemptRecord, ...] = ()
+    degradations: tuple[Degradation, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """All plain text of the answer, joined; reasoning and refusals are not in it."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tools the model asks for, in order."""
+        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning the model showed, joined; empty if none."""
+        return "".join(part.text for part in self.parts if isinstance(part, Thought))
+
+    @property
+    def refusal(self) -> str:
+        """The model's words of refusal; empty if it did not refuse."""
+        return "".join(part.text for part in self.parts if isinstance(part, Refusal))
+
+    def message(self) -> Message:
+        """The answer as the assistant's turn, to put into the next request."""
+        return Message("assistant", self.parts)
+
+
+# --- a streamed answer -------------------------------------------------------------------------------------
+#
+# ``block`` numbers the parts of the answer in order of first appearance, from 0: two text deltas with the same
+# block belong to one Text, another block starts another part.  ``choice`` is not 0 only for requests with n > 1.
+
+
+@dataclass(slots=True)
+class StreamStart:
+    """The vendor began to answer; carries no content."""
+
+    id: str = ""
+    model: str = ""
+    created: int | None = None
+
+
+@dataclass(slots=True)
+class TextDelta:
+    """A piece of the answer's text.  ``annotations`` may arrive with an empty ``text``."""
+
+    text: str
+    block: int = 0
+    choice: int = 0
+    annotations: tuple[JsonObject, ...] = ()
+
+
+@dataclass(slots=True)
+class ThoughtDelta:
+    """A piece of reasoning, or (with an empty ``text``) its ``signature``."""
+
+    text: str
+    block: int = 0
+    choice: int = 0
+    signature: str | None = None
+    origin: str = ""
+
+
+@dataclass(slots=True)
+class RefusalDelta:
+    """A piece of a refusal."""
+
+    text: str
+    block: int = 0
+    choice: int = 0
+
+
+@dataclass(slots=True)
+class ToolCallStart:
+    """A tool call begins; its arguments follow as :class:`ToolCallDelta` of the same block."""
+
+    id: str
+    name: str
+    block: int = 0
+    choice: int = 0
+    extra: Extra | None = None
+
+
+@dataclass(slots=True)
+class ToolCallDelta:
+    """A piece of a tool call's arguments (JSON text)."""
+
+    arguments: str
+    block: int = 0
+    choice: int = 0
+
+
+@dataclass(slots=True)
+class PartAdded:
+    """A part that arrived whole: media, a vendor's own block, redacted reasoning."""
+
+    part: Part
+    block: int = 0
+    choice: int = 0
+
+
+@dataclass(slots=True)
+class BlockEnd:
+    """The part is complete.  Sent where the wire says so; a new block ends the one before it all the same."""
+
+    block: int = 0
+    choice: int = 0
+
+
+@dataclass(slots=True)
+class UsageUpdate:
+    """Token counts so far; a later update replaces an earlier one."""
+
+    usage: Usage
+
+
+@dataclass(slots=True)
+class Finish:
+    """Why the model stopped.  Not the end of the stream: usage may follow."""
+
+    reason: FinishReason
+    raw: str | None = None
+    choice: int = 0
+    extra: Extra | None = None
+
+
+@dataclass(slots=True)
+class KeepAlive:
+    """The vendor is still there; no content, and no timer is reset by it."""
+
+
+@dataclass(slots=True)
+class StreamEnd:
+    """The answer is complete: the wire's terminal evidence was seen."""
+
+
+@dataclass(slots=True)
+class StreamError:
+    """The vendor reported an error inside the stream; ``payload`` is what it said.  Nothing follows."""
+
+    payload: JsonObject | str
+
+
+@dataclass(slots=True)
+class StreamBroken:
+    """The stream cannot go on: it ended without terminal evidence or could not be decoded.  Nothing follows."""
+
+    reason: str
+
+
+@dataclass(slots=True)
+class Restarted:
+    """Everything received before this event is void; another attempt begins (``on_break="restart"`` only)."""
+
+    provider: str
+    reason: str
+
+
+StreamEvent: TypeAlias = (
+    StreamStart
+    | TextDelta
+    | ThoughtDelta
+    | RefusalDelta
+    | ToolCallStart
+    | ToolCallDelta
+    | PartAdded
+    | BlockEnd
+    | UsageUpdate
+    | Finish
+    | KeepAlive
+    | StreamEnd
+    | StreamError
+    | StreamBroken
+    | Restarted
+)
+
+
+# --- embeddings --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """Texts to embed.  ``dimensions`` ``None`` means the model's own size."""
+
+    inputs: tuple[str, ...]
+    model: str = ""
+    dimensions: int | None = None
+    extra: tuple[Extra, ...] = ()
+
+
+@dataclass(slots=True)
+class EmbedResponse:
+    """One vector per input, in order."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    model: str = ""
+    usage: Usage | None = None
+    raw: JsonObject | None = field(default=None, repr=False)
+    provider: str = ""
+    attempts: tuple[AttemptRecord, ...] = ()
