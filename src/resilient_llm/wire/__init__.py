@@ -1,1 +1,34 @@
 """Pure codecs: bytes <-> the neutral model, and what an answer means.  No I/O."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from resilient_llm.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from resilient_llm.wire.codec import Codec
+
+_MODULES = {
+    "openai_chat": "openai_chat",
+    "openai_responses": "openai_responses",
+    "anthropic_messages": "anthropic",
+    "gemini": "gemini",
+    "bedrock_converse": "bedrock",
+    "cohere_v2": "cohere",
+    "ollama": "ollama",
+}
+"""Codec name -> module of this package.  Each has a ``CODEC`` and is imported when it is first asked for."""
+
+
+def codec(name: str) -> Codec:
+    """The codec of a wire format.
+
+    Raises :class:`~resilient_llm.errors.ConfigurationError` for an unknown name.
+    """
+    module = _MODULES.get(name)
+    if module is None:
+        raise ConfigurationError(f"there is no wire format {name!r}; the names are {', '.join(sorted(_MODULES))}")
+    found: Codec = import_module(f"{__name__}.{module}").CODEC
+    return found
