@@ -1,0 +1,258 @@
+"""Turns a behaviour into a plan: bytes to write, seconds to wait, and how it ends.  Pure; the server plays it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum, auto
+from http import HTTPStatus
+from itertools import chain, repeat
+from typing import TypeAlias
+
+from resilient_llm.testing._answers import Ask, Writer, as_json, writer
+from resilient_llm.testing.script import (
+    Answer,
+    Behaviour,
+    Close,
+    Cut,
+    EndlessHeaders,
+    Hang,
+    InBandError,
+    Malformed,
+    Raw,
+    Reply,
+    Reset,
+    Stall,
+    Status,
+)
+
+
+class Ending(Enum):
+    """How the server leaves the connection.  A plan without one keeps it alive."""
+
+    CLOSE = auto()
+    RESET = auto()
+    HANG = auto()
+
+
+Step: TypeAlias = bytes | float | Ending
+Plan: TypeAlias = tuple[Step, ...] | Iterator[Step]
+"""A tuple may be played again; an iterator may be endless."""
+
+_LAST_CHUNK = b"0\r\n\r\n"
+_ENDINGS: Mapping[str, tuple[Ending, ...]] = {
+    "close": (Ending.CLOSE,),
+    "reset": (Ending.RESET,),
+    "hang": (Ending.HANG,),
+    "keep": (),
+}
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+def plan(behaviour: Behaviour, ask: Ask, extra: Mapping[str, str | None]) -> Plan:
+    """What to do on the connection.  ``extra`` are headers to add, of rate limits for example."""
+    if isinstance(behaviour, Reply):
+        return _streamed(behaviour, ask, extra) if ask.stream else _whole(behaviour, ask, extra)
+    if isinstance(behaviour, Status):
+        return _status(behaviour, ask, extra)
+    if isinstance(behaviour, Hang):
+        return (Ending.HANG,)
+    if isinstance(behaviour, Close):
+        return (*_wait(behaviour.delay), Ending.CLOSE)
+    if isinstance(behaviour, Reset):
+        return (*_wait(behaviour.delay), Ending.RESET)
+    if isinstance(behaviour, Raw):
+        return _joined(chain(_spaced(behaviour.chunks, behaviour.interval), _ENDINGS[behaviour.then]))
+    return _endless_headers(behaviour)
+
+
+def whole(answer: Answer, status: int, body: bytes, headers: Mapping[str, str | None]) -> Plan:
+    """A body in one piece, with the delays and blemishes of ``answer``."""
+    merged = {**headers, "content-length": str(len(body) + answer.wrong_length), **_lower(answer.headers)}
+    ending = (Ending.CLOSE,) if answer.wrong_length > 0 else ()
+    return _joined(chain(_wait(answer.delay), _body(answer, _head(status, merged), [body]), ending))
+
+
+def _whole(reply: Reply, ask: Ask, extra: Mapping[str, str | None]) -> Plan:
+    wire = writer(ask.wire)
+    body = wire.whole(reply, ask)
+    fault = reply.fault
+    if isinstance(fault, InBandError):
+        body = wire.error(200, fault.message, fault.kind.value)
+    elif isinstance(fault, Malformed):
+        body = fault.data if fault.data is not None else body[: len(body) // 2]
+    part, ending = _cut_body(body, fault)
+    headers = {
+        "content-type": wire.content_type,
+        **extra,
+        "content-length": str(len(body) + reply.wrong_length),
+        **_lower(reply.headers),
+    }
+    if isinstance(fault, Cut) and fault.how == "end":
+        headers["content-length"] = str(len(part))
+    if reply.wrong_length > 0:
+        ending = (Ending.CLOSE,)
+    generation = reply.first_token + reply.interval * max(0, len(reply.words) - 1)
+    return _joined(chain(_wait(reply.delay + generation), _body(reply, _head(200, headers), [part]), ending))
+
+
+def _cut_body(body: bytes, fault: object) -> tuple[bytes, tuple[Ending, ...]]:
+    if not isinstance(fault, Cut | Stall):
+        return body, ()
+    part = body[: len(body) // 2] if fault.after else b""
+    if isinstance(fault, Stall):
+        return part, (Ending.HANG,)
+    return part, _ENDINGS["keep" if fault.how == "end" else fault.how]
+
+
+def _status(status: Status, ask: Ask, extra: Mapping[str, str | None]) -> Plan:
+    headers: dict[str, str | None] = {"content-type": _content_type(status.body), **extra}
+    if status.retry_after is not None:
+        headers["retry-after"] = f"{status.retry_after:g}"
+    return whole(status, status.status, _status_body(status, ask), headers)
+
+
+def _status_body(status: Status, ask: Ask) -> bytes:
+    body = status.body
+    if body is None:
+        return writer(ask.wire).error(status.status, status.message, status.code)
+    if isinstance(body, str):
+        return body.encode()
+    return body if isinstance(body, bytes) else as_json(body)
+
+
+def _content_type(body: object) -> str | None:
+    if not isinstance(body, str):
+        return "application/json"
+    if not body:
+        return None
+    return "text/html; charset=utf-8" if body.lstrip().startswith("<") else "text/plain; charset=utf-8"
+
+
+# --- streams -----------------------------------------------------------------------------------------------
+
+
+def _streamed(reply: Reply, ask: Ask, extra: Mapping[str, str | None]) -> Plan:
+    wire = writer(ask.wire)
+    headers = {
+        "content-type": wire.stream_type,
+        "cache-control": "no-cache",
+        **extra,
+        "transfer-encoding": "chunked",
+        **_lower(reply.headers),
+    }
+    steps = chain(_wait(reply.delay), _body(reply, _head(200, headers), _stream_steps(reply, ask, wire)))
+    endless = isinstance(reply.fault, Stall) and reply.keep_alive is not None
+    return steps if endless else _joined(steps)
+
+
+def _stream_steps(reply: Reply, ask: Ask, wire: Writer) -> Iterator[Step]:
+    frames = wire.frames(reply, ask)
+    at = len(frames.tokens) if reply.fault is None else min(reply.fault.after, len(frames.tokens))
+    yield from map(_chunk, frames.opening)
+    for index, token in enumerate(frames.tokens[:at]):
+        yield from _pause(reply, wire, reply.interval if index else reply.first_token)
+        yield _chunk(token)
+    if reply.fault is not None:
+        yield from _trouble(reply, wire)
+        if not isinstance(reply.fault, Malformed):
+            return
+    for index, token in enumerate(frames.tokens[at:], at):
+        yield from _pause(reply, wire, reply.interval if index else reply.first_token)
+        yield _chunk(token)
+    yield from map(_chunk, frames.closing)
+    yield _LAST_CHUNK
+
+
+def _trouble(reply: Reply, wire: Writer) -> Iterator[Step]:
+    fault = reply.fault
+    if isinstance(fault, Stall):
+        if reply.keep_alive is None:
+            yield Ending.HANG
+        else:
+            yield from chain.from_iterable(repeat((reply.keep_alive, _chunk(wire.keep_alive))))
+    elif isinstance(fault, Cut):
+        yield from (_LAST_CHUNK,) if fault.how == "end" else _ENDINGS[fault.how]
+    elif isinstance(fault, Malformed):
+        yield _chunk(wire.malformed if fault.data is None else fault.data)
+    elif fault is not None:
+        yield _chunk(wire.stream_error(fault.kind, fault.message))
+        if fault.terminator:
+            yield _chunk(wire.terminator)
+        yield _LAST_CHUNK
+
+
+def _pause(reply: Reply, wire: Writer, seconds: float) -> Iterator[Step]:
+    if reply.keep_alive is not None:
+        while seconds > reply.keep_alive:
+            yield reply.keep_alive
+            yield _chunk(wire.keep_alive)
+            seconds -= reply.keep_alive
+    yield from _wait(seconds)
+
+
+def _chunk(data: bytes) -> bytes:
+    # An empty chunk would end the body.
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+# --- small parts -------------------------------------------------------------------------------------------
+
+
+def _endless_headers(behaviour: EndlessHeaders) -> Iterator[Step]:
+    yield b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+    line = b"x-loopback-filler: " + b"x" * 1000 + b"\r\n"
+    while True:
+        yield behaviour.interval
+        yield line
+
+
+def _body(answer: Answer, head: bytes, steps: Iterable[Step]) -> Iterator[Step]:
+    return chain((head,), steps if answer.drip is None else _dripped(answer.drip.size, answer.drip.interval, steps))
+
+
+def _dripped(size: int, interval: float, steps: Iterable[Step]) -> Iterator[Step]:
+    for step in steps:
+        if isinstance(step, bytes):
+            for start in range(0, len(step), size):
+                yield interval
+                yield step[start : start + size]
+        else:
+            yield step
+
+
+def _joined(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Neighbouring bytes become one write: what needs no waiting costs one system call."""
+    result: list[Step] = []
+    pending: list[bytes] = []
+    for step in steps:
+        if isinstance(step, bytes):
+            pending.append(step)
+            continue
+        if pending:
+            result.append(b"".join(pending))
+            pending.clear()
+        result.append(step)
+    if pending:
+        result.append(b"".join(pending))
+    return tuple(result)
+
+
+def _spaced(chunks: Iterable[bytes], interval: float) -> Iterator[Step]:
+    for index, data in enumerate(chunks):
+        if index:
+            yield from _wait(interval)
+        yield data
+
+
+def _wait(seconds: float) -> tuple[Step, ...]:
+    return (seconds,) if seconds > 0 else ()
+
+
+def _lower(headers: Mapping[str, str | None]) -> dict[str, str | None]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _head(status: int, headers: Mapping[str, str | None]) -> bytes:
+    lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}"]
+    lines += [f"{name}: {value}" for name, value in headers.items() if value is not None]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
