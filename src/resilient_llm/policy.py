@@ -77,10 +77,10 @@ class Retry(Policy):
     the vendors' SDKs use) and try the same one again.  A server's Retry-After of up to ``max_wait`` (60 s) is waited
     for if nobody else can answer; a longer one is an error at once.
 
-    Two token buckets bound amplification for the whole pool.  They are filled by success, not by time, so that
-    an idle client has no allowance to storm with: a retry at the same provider costs 1 token of a bucket of ``budget``
-    (10), and each successful call earns ``budget_ratio`` (0.2); a failover costs 1 of ``failover_budget`` (10), and each
-    success earns ``failover_ratio`` (0.5: as many as the breaker tolerates failures before it opens).
+    Two token buckets bound amplification for the whole pool.  They are filled by success, not by time, so that an
+    idle client has no allowance to storm with: a retry at the same provider costs 1 token of a bucket of ``budget``
+    (10), and each successful call earns ``budget_ratio`` (0.2); a failover costs 1 of ``failover_budget`` (10), and
+    each success earns ``failover_ratio`` (0.5: as many as the breaker tolerates failures before it opens).
     """
 
     max_attempts: int = 3
@@ -104,16 +104,16 @@ class Breaker(Policy):
     """When a provider is taken out, and how it comes back.
 
     It opens after ``consecutive`` (5) hard failures in a row, or when at least ``min_samples`` (10) calls of the last
-    ``window`` (60 s, an exact ring of ``buckets``) are at least ``ratio`` (0.5) bad.  The first catches an outage at one call
-    a minute, the second a half-broken provider; either alone misses the other.  It stays open
+    ``window`` (60 s, an exact ring of ``buckets``) are at least ``ratio`` (0.5) bad.  The first catches an outage at
+    one call a minute, the second a half-broken provider; either alone misses the other.  It stays open
     ``min(open_cap, open_base * 2**k)`` with equal jitter (5 s doubling to 60 s), k growing per trip and shrinking per
     calm minute.  Then one real call at a time probes it; ``successes`` (2) close it.  A probe that gives no sign for
-    three times the usual first-token time, but at least ``probe_lease_min`` and at most ``probe_lease_max`` (5 to 30 s),
-    is a failed one: a hanging probe must not block the way back.
+    three times the usual first-token time, but at least ``probe_lease_min`` and at most ``probe_lease_max`` (5 to 30
+    s), is a failed one: a hanging probe must not block the way back.
 
     Probes earn their right from traffic, ``probe_ratio`` (0.05) per call, and from time, one per ``probe_refill``
-    (120 s): by traffic alone a client with one call a minute would wait half an hour.  When nobody is eligible, one forced
-    probe per ``panic_interval`` (1 s) and provider goes through regardless.
+    (120 s): by traffic alone a client with one call a minute would wait half an hour.  When nobody is eligible, one
+    forced probe per ``panic_interval`` (1 s) and provider goes through regardless.
     """
 
     consecutive: int = 5
@@ -145,13 +145,13 @@ class Health(Policy):
     """How past calls make a score, and what the score does.
 
     The success estimate is a Beta distribution with prior mean ``prior`` (0.95) and weight ``prior_weight`` (5 calls)
-    whose evidence fades with time constant ``memory`` (60 s): an unused provider returns to the prior and gets another
-    chance.  Latency is the time to first token divided by ``1 + prompt_tokens / prompt_scale`` (4000), so that a
-    long prompt is not mistaken for illness.  A failure is worth ``failure_cost`` (5 s) of latency.  A provider of a
-    shared tier unseen for ``stale_after`` (30 s) is explored with a call that another one backs up after
+    whose evidence fades with time constant ``memory`` (60 s): an unused provider returns to the prior and gets
+    another chance.  Latency is the time to first token divided by ``1 + prompt_tokens / prompt_scale`` (4000), so
+    that a long prompt is not mistaken for illness.  A failure is worth ``failure_cost`` (5 s) of latency.  A provider
+    of a shared tier unseen for ``stale_after`` (30 s) is explored with a call that another one backs up after
     ``race_after`` (1.5 s).  After its breaker closed, a provider's share grows from ``ramp_floor`` (0.1) to full over
-    ``ramp_calls`` (5) successes or ``ramp_seconds`` (60), whichever is sooner.  ``stickiness`` (0.7) keeps a conversation
-    where it is unless another provider costs less than that share of it.
+    ``ramp_calls`` (5) successes or ``ramp_seconds`` (60), whichever is sooner.  ``stickiness`` (0.7) keeps a
+    conversation where it is unless another provider costs less than that share of it.
     """
 
     prior: float = 0.95
@@ -179,11 +179,11 @@ class Hedge(Policy):
     """The rescue: a second attempt elsewhere while the first gives no sign of life.
 
     It starts ``factor`` (2) times the 95th percentile of the provider's own first-token times after the first
-    attempt, between ``min_delay`` (1 s) and ``max_delay`` (10 s), once ``min_samples`` (20) are known, and at the latest
-    when half the time left to the deadline is gone, so that a hang leaves time for somebody else.  Each call earns
-    ``ratio`` (0.05) of a hedge, at most ``cap`` (10) are saved up.  At twice the 95th percentile ordinary stragglers leave
-    the savings alone, so that they are there when a provider hangs.  ``enabled=False`` turns it off; a call that must not
-    be repeated says ``idempotent=False``.
+    attempt, between ``min_delay`` (1 s) and ``max_delay`` (10 s), once ``min_samples`` (20) are known, and at the
+    latest when half the time left to the deadline is gone, so that a hang leaves time for somebody else.  Each call
+    earns ``ratio`` (0.05) of a hedge, at most ``cap`` (10) are saved up.  At twice the 95th percentile ordinary
+    stragglers leave the savings alone, so that they are there when a provider hangs.  ``enabled=False`` turns it off;
+    a call that must not be repeated says ``idempotent=False``.
     """
 
     enabled: bool = True
@@ -209,12 +209,12 @@ class Hedge(Policy):
 class Timeouts(Policy):
     """How long to wait for each sign of life.
 
-    ``connect`` (5 s) as in the vendors' SDKs.  ``first_token``: ``None`` learns it, four times the provider's own 99th
-    percentile, between ``first_token_min`` and ``first_token_max`` (10 to 60 s) and 30 s before there are data; a number fixes
-    it.  ``idle`` (30 s) is the longest gap between two pieces of content, ``idle_tool_arguments`` (300 s) the same inside
-    a tool call, where some vendors stay silent for minutes.  Keep-alives reset neither.  An answer asked for as a whole
-    gives no sign before it is done, so it is allowed ``first_token`` plus twice the time its ``max_tokens`` should
-    take; ``seconds_per_token`` (0.03) is assumed until the provider's own pace is known.
+    ``connect`` (5 s) as in the vendors' SDKs.  ``first_token``: ``None`` learns it, four times the provider's own
+    99th percentile, between ``first_token_min`` and ``first_token_max`` (10 to 60 s) and 30 s before there are data;
+    a number fixes it.  ``idle`` (30 s) is the longest gap between two pieces of content, ``idle_tool_arguments`` (300
+    s) the same inside a tool call, where some vendors stay silent for minutes.  Keep-alives reset neither.  An answer
+    asked for as a whole gives no sign before it is done, so it is allowed ``first_token`` plus twice the time its
+    ``max_tokens`` should take; ``seconds_per_token`` (0.03) is assumed until the provider's own pace is known.
     """
 
     connect: float = 5.0
@@ -260,11 +260,11 @@ class Stream(Policy):
 class Limits(Policy):
     """What a provider may have in flight, and how long its gates stay closed.
 
-    ``max_concurrency`` ``None``: unlimited until the provider throttles; then a limit appears (``decrease``, 0.7, of what
-    was in flight), grows by one per round of successes, and is forgotten after ``forget`` (600 s) without throttling.  An open
-    stream counts until it is closed.  A rate-limit gate closes for at most ``gate_cap`` (300 s); without a hint for
-    ``U(0, min(gate_backoff_cap, 2**k))`` seconds.  Exhausted quota and wrong credentials close a slow gate: one attempt after
-    ``slow_base`` (60 s), doubling to ``slow_cap`` (3600 s).
+    ``max_concurrency`` ``None``: unlimited until the provider throttles; then a limit appears (``decrease``, 0.7, of
+    what was in flight), grows by one per round of successes, and is forgotten after ``forget`` (600 s) without
+    throttling.  An open stream counts until it is closed.  A rate-limit gate closes for at most ``gate_cap`` (300 s);
+    without a hint for ``U(0, min(gate_backoff_cap, 2**k))`` seconds.  Exhausted quota and wrong credentials close a
+    slow gate: one attempt after ``slow_base`` (60 s), doubling to ``slow_cap`` (3600 s).
     """
 
     decrease: float = 0.7

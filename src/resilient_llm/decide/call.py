@@ -1,0 +1,318 @@
+"""The state machine of one call.
+
+A driver asks :meth:`Call.next_attempt` what to do and is told: make this attempt, wait that long, or (by an
+exception) give up.  It reports how each attempt went and asks again.  Several attempts may be under way (a rescue
+beside a silent one); each outcome is reported with the attempt it belongs to, so nobody else can be blamed for it.
+Nothing about a call lives anywhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic
+
+from resilient_llm.decide import events
+from resilient_llm.decide.backoff import full_jitter
+from resilient_llm.decide.member import Attempt, Member, Refusal, T
+from resilient_llm.decide.outcome import Onward, disposition
+from resilient_llm.errors import (
+    AllAttemptsFailed,
+    AttemptRecord,
+    CallFailed,
+    DeadlineExceeded,
+    Fault,
+    NoProviderAvailable,
+    RequestRejected,
+)
+
+if TYPE_CHECKING:
+    from resilient_llm.decide.pool import Pool, Refused
+
+_MIN_REMAINING = 0.2  # seconds: no later attempt starts with less left than this
+_FULL_POLL = 0.05  # seconds between looks at a concurrency limit
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait ``seconds``, then ask again."""
+
+    seconds: float
+    reason: str
+
+
+class Call(Generic[T]):
+    """One logical request.
+
+    ``deadline`` is absolute monotonic time (``math.inf``: none).  ``tokens`` is the estimated prompt length,
+    ``max_tokens`` the longest answer; ``unsuitable`` names the providers that cannot serve this request and why.
+    ``repeatable_request=False``: it may have effects, so nothing runs beside it, and it is not repeated once it may
+    have reached a provider.
+    """
+
+    __slots__ = (
+        "answered",
+        "conversation",
+        "deadline",
+        "in_flight",
+        "last_fault",
+        "made",
+        "max_tokens",
+        "not_before",
+        "number",
+        "onward",
+        "pool",
+        "records",
+        "repeatable",
+        "repeatable_request",
+        "rested",
+        "retries",
+        "route",
+        "started",
+        "streaming",
+        "tokens",
+        "total",
+        "tried",
+        "unsuitable",
+        "waited",
+        "window",
+    )
+
+    def __init__(
+        self,
+        pool: Pool[T],
+        now: float,
+        *,
+        route: str,
+        deadline: float = math.inf,
+        streaming: bool = False,
+        tokens: int = 0,
+        max_tokens: int = 4096,
+        unsuitable: Mapping[str, str] | None = None,
+        conversation: str | None = None,
+        repeatable_request: bool = True,
+    ) -> None:
+        self.pool = pool
+        self.started = now
+        self.route = route
+        self.deadline = deadline
+        self.streaming = streaming
+        self.tokens = tokens
+        self.max_tokens = max_tokens
+        self.unsuitable: dict[str, str] = dict(unsuitable) if unsuitable else {}
+        self.conversation = conversation
+        self.repeatable_request = repeatable_request
+        self.tried: tuple[Member[T], ...] = ()
+        self.repeatable: tuple[Member[T], ...] = ()
+        """Providers that failed in a way that leaves a repetition there sensible."""
+        self.records: list[AttemptRecord] = []
+        self.made = 0
+        """Attempts begun, hedges not counted: what ``max_attempts`` limits."""
+        self.total = 0
+        """Attempts begun, hedges counted: what numbers them."""
+        self.in_flight = 0
+        self.retries = 0
+        self.not_before = -math.inf
+        self.rested = False
+        self.waited = 0.0
+        self.onward = Onward.ANYWHERE
+        self.last_fault: Fault | None = None
+        self.answered = False
+        self.number = pool.begin(now)
+
+    # --- what to do ---
+
+    def next_attempt(self, now: float) -> Attempt[T] | Wait:
+        """The next attempt, or a wait before asking again.
+
+        Only to be called while no attempt is under way.  Raises a :class:`~resilient_llm.errors.CallFailed` when the
+        call is over.
+        """
+        self._give_up_if_over(now)
+        if now < self.not_before:
+            return Wait(self.not_before - now, "backoff")
+        leased = self.pool.acquire(self, now)
+        step = leased if isinstance(leased, Attempt) else self._repeat(now, leased)
+        if isinstance(step, Attempt):
+            step.delay, self.waited = self.waited, 0.0
+            step.timeout = min(step.timeout, self.deadline - now)
+        return step
+
+    def rescue(self, beside: Attempt[T], now: float) -> Attempt[T] | None:
+        """A second attempt beside one that has been silent for its ``rescue_after``; ``None`` if there is to be
+        none."""
+        if self.answered or self.onward is Onward.NOWHERE:
+            return None
+        found = self.pool.rescue(self, beside, now)
+        if found is not None:
+            found.timeout = min(found.timeout, self.deadline - now)
+        return found
+
+    def pressed(self, now: float, beside: Attempt[T]) -> bool:
+        """Whether half the time that was left when ``beside`` began is gone."""
+        return now - beside.started >= 0.999 * (self.deadline - beside.started) / 2
+
+    # --- what happened ---
+
+    def joined(self, attempt: Attempt[T]) -> None:
+        """An attempt was leased to this call (the pool says so, under its lock)."""
+        self.total += 1
+        self.made += attempt.kind != "hedge"
+        self.in_flight += 1
+        attempt.number = self.total
+        if attempt.member not in self.tried:
+            self.tried = (*self.tried, attempt.member)
+        else:
+            self.retries += 1
+        self.rested = False
+
+    def first_content(self, attempt: Attempt[T], now: float) -> None:
+        """The attempt gave its first sign of life."""
+        self.pool.first_content(attempt, now)
+
+    def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0, status: int | None = 200) -> None:
+        """The attempt was answered; the call is over."""
+        if attempt.released:
+            return
+        self.pool.succeeded(attempt, now, output_tokens)
+        self._record(attempt, now, "success", None, status)
+        if self.conversation is not None:
+            self.pool.remember(self.conversation, attempt.member.id)
+
+    def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
+        """The attempt failed.  Ask :meth:`next_attempt` (once nothing is under way) how to go on."""
+        if attempt.released:
+            return
+        self.pool.failed(attempt, fault, now)
+        self._record(attempt, now, "error", fault, fault.status)
+        self.last_fault = fault
+        onward = disposition(fault).onward
+        if onward is Onward.ANYWHERE and attempt.member not in self.repeatable:
+            self.repeatable = (*self.repeatable, attempt.member)
+        elif onward is not Onward.ANYWHERE:
+            self.repeatable = tuple(member for member in self.repeatable if member is not attempt.member)
+        if onward is Onward.LARGER:
+            self._need_larger(attempt.member)
+        self.onward = onward
+
+    def abandoned(self, attempt: Attempt[T], now: float) -> None:
+        """The attempt ended without a verdict: cancelled, closed, interrupted."""
+        if attempt.released:
+            return
+        self.pool.abandoned(attempt, now)
+        self._record(attempt, now, "cancelled", None, None)
+
+    def overtaken(self, attempt: Attempt[T], now: float) -> None:
+        """Another attempt of this call won."""
+        if attempt.released:
+            return
+        self.pool.overtaken(attempt, now)
+        self._record(attempt, now, "cancelled", None, None)
+
+    def ran_out(self, attempt: Attempt[T], now: float) -> bool:
+        """Whether this attempt was cut short by the call's deadline rather than by its own timeout."""
+        return now >= self.deadline - 1e-6
+
+    # --- internals ---
+
+    def _record(self, attempt: Attempt[T], now: float, outcome: str, fault: Fault | None, status: int | None) -> None:
+        self.in_flight -= 1
+        target = attempt.member.target
+        record = AttemptRecord(
+            number=attempt.number,
+            provider=attempt.member.id,
+            model=getattr(target, "model", ""),
+            kind=attempt.kind,
+            outcome=outcome,
+            fault=fault,
+            status=status,
+            duration=now - attempt.started,
+            delay=attempt.delay,
+        )
+        self.records.append(record)
+        if self.pool.listening:
+            self.pool.note(events.AttemptEnded(now, attempt.member.id, self.number, record))
+
+    def _need_larger(self, small: Member[T]) -> None:
+        """The prompt did not fit: only a provider that declares a larger window may be asked."""
+        size = small.target.context_window or 0
+        for target in self.pool.targets(self.route):
+            if target.context_window is None or target.context_window <= size:
+                self.unsuitable[target.id] = "its context window is not known to be larger"
+
+    def _give_up_if_over(self, now: float) -> None:
+        if self.onward is Onward.NOWHERE:
+            raise self._error(RequestRejected, "the provider rejected the request")
+        least = _MIN_REMAINING if self.made else 0.0
+        if self.deadline - now <= least:
+            raise self._error(DeadlineExceeded, f"no answer within {self.deadline - self.started:.3g} s")
+        if self.made >= self.pool.policies.retry.max_attempts:
+            raise self._error(AllAttemptsFailed, f"all {self.made} attempts failed")
+        if self.made and not self.repeatable_request and self._may_have_run():
+            raise self._error(AllAttemptsFailed, "the request may have taken effect and must not be repeated")
+
+    def _may_have_run(self) -> bool:
+        """Whether a failed attempt may have reached a provider that then did the work: everything but a refusal."""
+        return any(
+            record.fault is not None and record.fault.status is None and record.fault.code != "not_sent"
+            for record in self.records
+        )
+
+    def _repeat(self, now: float, refused: Refused) -> Attempt[T] | Wait:
+        """Nobody new can be asked: the same one again after a pause, or a wait for a gate, or the end."""
+        if self.repeatable and not self.rested:
+            retry = self.pool.policies.retry
+            pause = full_jitter(retry.backoff_base, retry.backoff_cap, self.retries, self.pool.random())
+            if refused.waitable_at is None:
+                return self._wait(now, pause, "backoff")
+            self.rested = True
+        found = self.pool.again(self, now) if self.repeatable else refused
+        if isinstance(found, Attempt):
+            return found
+        if found.waitable_at is not None:
+            return self._wait_for_gate(now, found)
+        raise self._nobody(now, found)
+
+    def _wait(self, now: float, seconds: float, reason: str) -> Wait:
+        """A pause, if an attempt could still follow it."""
+        if now + seconds + _MIN_REMAINING > self.deadline:
+            raise self._error(DeadlineExceeded, f"the next wait ({seconds:.3g} s) would pass the deadline", seconds)
+        self.rested = True
+        self.not_before = now + seconds
+        self.waited += seconds
+        return Wait(seconds, reason)
+
+    def _wait_for_gate(self, now: float, refused: Refused) -> Wait:
+        assert refused.waitable_at is not None
+        wait = max(refused.waitable_at - now, _FULL_POLL)
+        wait *= 1.0 + 0.1 * self.pool.random()  # those who wait together should not return together
+        if wait > self.pool.policies.retry.max_wait:
+            raise self._nobody(now, refused)
+        return self._wait(now, wait, "gate")
+
+    def _nobody(self, now: float, refused: Refused) -> CallFailed:
+        """The error for a call nobody can take: the attempts that failed, or if there were none, why nobody was
+        asked."""
+        retry_after = None if refused.retry_at is None else max(0.0, refused.retry_at - now)
+        if self.made:
+            return self._error(
+                AllAttemptsFailed, f"{_times(self.made)} failed and nobody else can be asked", retry_after
+            )
+        reasons = {
+            provider: self.unsuitable[provider] if refusal is Refusal.UNSUITABLE else refusal.value
+            for provider, refusal in refused.reasons.items()
+        }
+        told = "; ".join(f"{provider}: {reason}" for provider, reason in reasons.items())
+        return NoProviderAvailable(
+            f"no provider can be asked now ({told})", tuple(self.records), retry_after, self.last_fault, reasons
+        )
+
+    def _error(self, kind: type[CallFailed], message: str, retry_after: float | None = None) -> CallFailed:
+        if retry_after is None and self.last_fault is not None:
+            retry_after = self.last_fault.retry_after
+        return kind(message, tuple(self.records), retry_after, self.last_fault)
+
+
+def _times(count: int) -> str:
+    return "the attempt" if count == 1 else f"all {count} attempts"

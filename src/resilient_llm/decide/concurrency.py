@@ -1,0 +1,51 @@
+"""How many attempts a provider may have in flight."""
+
+from __future__ import annotations
+
+import math
+
+from resilient_llm.policy import Limits
+
+
+class Concurrency:
+    """A fixed limit, if the user gave one, and an adaptive one that appears only after the provider throttled.
+
+    Multiplicative decrease on throttling, additive increase on success (AIMD), with Netflix's condition that an unused
+    limit does not grow.  Latency plays no part: with answers of any length it measures what the model had to say.
+    """
+
+    __slots__ = ("_policy", "_throttled_at", "adaptive", "fixed", "in_flight")
+
+    def __init__(self, policy: Limits, fixed: int | None) -> None:
+        self._policy = policy
+        self.fixed = fixed
+        self.adaptive: float | None = None
+        self.in_flight = 0
+        self._throttled_at = -math.inf
+
+    def full(self, now: float) -> bool:
+        """Whether another attempt would exceed the limit."""
+        if self.fixed is not None and self.in_flight >= self.fixed:
+            return True
+        if self.adaptive is None:
+            return False
+        if now - self._throttled_at >= self._policy.forget:
+            self.adaptive = None
+            return False
+        return self.in_flight >= int(self.adaptive)
+
+    @property
+    def limit(self) -> int | None:
+        """The limit in force; ``None`` for none."""
+        limits = [limit for limit in (self.fixed, self.adaptive) if limit is not None]
+        return int(min(limits)) if limits else None
+
+    def throttled(self, now: float) -> None:
+        """The provider refused for want of room, with ``in_flight`` attempts (this one included) under way."""
+        self.adaptive = max(1.0, self._policy.decrease * self.in_flight)
+        self._throttled_at = now
+
+    def succeeded(self) -> None:
+        """An attempt was answered (and is still counted in ``in_flight``)."""
+        if self.adaptive is not None and self.in_flight * 2 >= self.adaptive:
+            self.adaptive += 1.0 / self.adaptive

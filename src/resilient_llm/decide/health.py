@@ -1,0 +1,200 @@
+"""What past calls say about a provider: how often it answers, and how fast.
+
+The success estimate is a discounted Beta distribution, the latency estimate a damped peak: half-way up at once when a
+call was slow, down with time when calls are fast.  Both forget, so that a provider nobody asks returns to the benefit
+of the doubt.
+"""
+
+from __future__ import annotations
+
+import math
+
+from resilient_llm.decide.outcome import Outcome
+from resilient_llm.policy import Health as Policy
+
+_SAMPLES = 64
+_REFRESH = 8  # quantiles may lag this many samples behind: sorting at every call would cost more than the call
+
+
+class Quantiles:
+    """Quantiles of the last 64 samples: exact, right from 20 samples on, and at home with two-humped data."""
+
+    __slots__ = ("_dirty", "_ring", "_sorted", "count")
+
+    def __init__(self) -> None:
+        self._ring: list[float] = []
+        self._sorted: list[float] = []
+        self._dirty = 0
+        self.count = 0
+
+    def add(self, sample: float) -> None:
+        """Take a sample, dropping the oldest beyond 64."""
+        if self.count < _SAMPLES:
+            self._ring.append(sample)
+        else:
+            self._ring[self.count % _SAMPLES] = sample
+        self.count += 1
+        self._dirty += 1
+
+    def at(self, share: float) -> float | None:
+        """The value that ``share`` of the samples do not exceed; ``None`` without samples."""
+        if self._dirty >= _REFRESH or (self._dirty and self.count < 2 * _SAMPLES):
+            self._sorted = sorted(self._ring)
+            self._dirty = 0
+        values = self._sorted
+        return values[min(len(values) - 1, int(share * len(values)))] if values else None
+
+
+class Shift:
+    """Raises its hand when latency has moved up for good: a one-sided CUSUM on the logarithm, against a slow
+    baseline."""
+
+    __slots__ = ("_baseline", "_count", "_sum")
+
+    def __init__(self) -> None:
+        self._baseline = 0.0
+        self._count = 0
+        self._sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Take a latency."""
+        value = math.log(max(seconds, 1e-6))
+        self._count += 1
+        if self._count > 20:
+            # 0.7 is a doubling: what ordinary scatter does must drain the sum faster than it fills it.
+            self._sum = min(8.0, max(0.0, self._sum + value - self._baseline - 0.7))
+        self._baseline += (value - self._baseline) / min(self._count, 100)
+
+    @property
+    def raised(self) -> bool:
+        """Whether the shift is beyond doubt."""
+        return self._sum > 3.0
+
+
+class Health:
+    """The record of one provider.  Not locked: the pool's lock is held by whoever calls."""
+
+    __slots__ = (
+        "_at",
+        "_good",
+        "_latency",
+        "_latency_at",
+        "_policy",
+        "_total",
+        "first",
+        "pace",
+        "samples",
+        "seen_at",
+        "shift",
+        "whole",
+    )
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._good = 0.0
+        self._total = 0.0
+        self._at: float | None = None
+        self._latency: float | None = None
+        self._latency_at = 0.0
+        self.samples = 0
+        self.seen_at: float | None = None
+        """When it last answered or failed; ``None`` before the first time."""
+        self.first = Quantiles()
+        """Normalised times to the first token of streamed answers."""
+        self.whole = Quantiles()
+        """Normalised times of answers that arrive as a whole."""
+        self.pace: float | None = None
+        """Seconds per output token once a stream runs; ``None`` until measured."""
+        self.shift = Shift()
+
+    # --- questions ---
+
+    def success_rate(self, now: float) -> float:
+        """Estimated probability that the next call is answered."""
+        fade = self._fade(now)
+        prior = self._policy.prior_weight
+        return (self._good * fade + self._policy.prior * prior) / (self._total * fade + prior)
+
+    @property
+    def latency(self) -> float | None:
+        """Estimated seconds to the first token of a short prompt; ``None`` until measured."""
+        return self._latency
+
+    def scale(self, prompt_tokens: int) -> float:
+        """How much longer the first token takes for a prompt of this length (prefill is linear in it)."""
+        return 1.0 + prompt_tokens / self._policy.prompt_scale
+
+    # --- samples ---
+
+    def judge(self, now: float, outcome: Outcome) -> None:
+        """Count an outcome.  GATED, DISABLED and NEUTRAL say nothing about health."""
+        if outcome is Outcome.OK:
+            score = 1.0
+        elif outcome is Outcome.HARD:
+            score = 0.0
+        elif outcome is Outcome.SOFT:
+            score = 0.5
+        else:
+            return
+        fade = self._fade(now)
+        self._good = self._good * fade + score
+        self._total = self._total * fade + 1.0
+        self._at = now if self._at is None else max(now, self._at)
+        self.seen_at = self._at
+        self.samples += 1
+
+    def first_token(self, now: float, seconds: float, prompt_tokens: int) -> None:
+        """A streamed answer began after this long."""
+        sample = seconds / self.scale(prompt_tokens)
+        self.first.add(sample)
+        self.shift.add(sample)
+        self._feel(now, sample)
+
+    def whole_answer(self, now: float, seconds: float, prompt_tokens: int, output_tokens: int, pace: float) -> None:
+        """An answer arrived as a whole after this long.
+
+        Only the slowdown against what its length explains is evidence: the raw time measures how much the model had
+        to say. ``pace`` is assumed until the provider's own is known.
+        """
+        scale = self.scale(prompt_tokens)
+        self.whole.add(seconds / scale)
+        usual = self._latency
+        if usual is None:
+            sample = max(seconds - (self.pace or pace) * output_tokens, seconds * 0.1) / scale
+        else:
+            expected = usual * scale + (self.pace or pace) * output_tokens
+            sample = usual * seconds / expected if expected > 0 else seconds / scale
+        self.shift.add(sample)
+        self._feel(now, sample)
+
+    def overtaken(self, now: float, seconds: float, prompt_tokens: int) -> None:
+        """An attempt was given up after this long without a sign of life: it would have taken at least that."""
+        sample = seconds / self.scale(prompt_tokens)
+        if self._latency is not None and sample > self._latency:
+            self.first.add(sample)
+            self._feel(now, sample)
+
+    def tokens_arrived(self, seconds: float, tokens: int) -> None:
+        """``tokens`` output tokens took this long after the first one.  Too few say nothing."""
+        if tokens >= 8 and seconds > 0:
+            pace = seconds / (tokens - 1)
+            self.pace = pace if self.pace is None else self.pace + 0.2 * (pace - self.pace)
+
+    # --- internals ---
+
+    def _fade(self, now: float) -> float:
+        if self._at is None or now <= self._at:
+            return 1.0
+        return math.exp((self._at - now) / self._policy.memory)
+
+    def _feel(self, now: float, sample: float) -> None:
+        latency = self._latency
+        if latency is None:
+            self._latency = sample
+        elif sample > latency:
+            self._latency = latency + 0.5 * (sample - latency)
+        else:
+            elapsed = max(0.0, now - self._latency_at)
+            down = max(0.05, 1.0 - math.exp(-elapsed / self._policy.memory))
+            self._latency = latency + down * (sample - latency)
+        self._latency_at = now

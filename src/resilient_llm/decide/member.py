@@ -1,0 +1,235 @@
+"""One provider as the pool sees it: its breaker, gates, health and load, and the attempts it is working on."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from resilient_llm.decide.breaker import Breaker, State
+from resilient_llm.decide.concurrency import Concurrency
+from resilient_llm.decide.gate import RateGate, SlowGate
+from resilient_llm.decide.health import Health
+from resilient_llm.policy import Policies
+
+if TYPE_CHECKING:
+    from resilient_llm.decide.call import Call
+
+
+class Target(Protocol):
+    """What the pool must know of a provider to choose it."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def weight(self) -> float:
+        """Share of its tier's traffic, relative to the others'."""
+        ...
+
+    @property
+    def max_concurrency(self) -> int | None: ...
+
+    @property
+    def account(self) -> str | None:
+        """Providers with the same account share quota and credentials; ``None``: it shares them with nobody."""
+        ...
+
+    @property
+    def context_window(self) -> int | None:
+        """Tokens of prompt and answer together; ``None``: unknown."""
+        ...
+
+
+T = TypeVar("T", bound=Target)
+
+
+class Refusal(StrEnum):
+    """Why a provider cannot be asked now."""
+
+    UNSUITABLE = "unsuitable"
+    DRAINED = "drained"
+    ISOLATED = "isolated by hand"
+    QUOTA = "quota or credentials"
+    GATED = "asked us to wait"
+    HEADROOM = "too few tokens left in its rate limit"
+    FULL = "at its concurrency limit"
+    OPEN = "breaker open"
+    PROBING = "breaker half-open, a probe is under way"
+    PROBE_DUE = "breaker half-open, a probe is due"
+
+
+WAITABLE = frozenset({Refusal.GATED, Refusal.HEADROOM, Refusal.FULL})
+"""Refusals that time alone ends soon."""
+
+
+class Attempt(Generic[T]):
+    """One try of a call at one provider, and the lease that permits it: released exactly once, whatever happens.
+
+    ``timeout`` is how many seconds it may stay without a sign of life (a stream's first token, a whole answer),
+    ``rescue_after`` when a second attempt may start beside it (``None``: never), ``delay`` the wait that preceded it.
+    """
+
+    __slots__ = (
+        "call",
+        "content_at",
+        "delay",
+        "generation",
+        "kind",
+        "member",
+        "number",
+        "overdue_at",
+        "probing",
+        "released",
+        "rescue_after",
+        "slow_probe",
+        "started",
+        "timeout",
+    )
+
+    def __init__(self, call: Call[T], member: Member[T], kind: str, now: float) -> None:
+        self.call = call
+        self.member = member
+        self.kind = kind
+        self.number = 0
+        self.generation = member.breaker.generation
+        self.started = now
+        self.delay = 0.0
+        self.timeout = math.inf
+        self.rescue_after: float | None = None
+        self.overdue_at = math.inf
+        self.content_at: float | None = None
+        self.probing = False
+        self.slow_probe = False
+        self.released = False
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.number} ({self.kind}) at {self.member.id}>"
+
+    @property
+    def target(self) -> T:
+        """The provider to ask."""
+        return self.member.target
+
+
+class Member(Generic[T]):
+    """The state of one provider.  Survives reconfiguration under the same id."""
+
+    __slots__ = (
+        "account_gate",
+        "breaker",
+        "concurrency",
+        "connect_failed_at",
+        "drained",
+        "forced_at",
+        "gate",
+        "good_start",
+        "health",
+        "id",
+        "own_gate",
+        "pending",
+        "policies",
+        "target",
+    )
+
+    def __init__(self, target: T, policies: Policies, account_gate: SlowGate | None) -> None:
+        self.id = target.id
+        self.target = target
+        self.policies = policies
+        self.breaker = Breaker(policies.breaker)
+        self.gate = RateGate(policies.limits)
+        self.own_gate = SlowGate(policies.limits)
+        self.account_gate = account_gate or self.own_gate
+        self.health = Health(policies.health)
+        self.concurrency = Concurrency(policies.limits, target.max_concurrency)
+        self.pending: dict[Attempt[T], None] = {}
+        """Attempts without a sign of life yet, oldest first."""
+        self.good_start = -math.inf
+        """The latest start among attempts that gave a sign of life."""
+        self.forced_at = -math.inf
+        self.connect_failed_at = -math.inf
+        self.drained = False
+
+    def refusal(self, call: Call[T], now: float) -> Refusal | None:
+        """Why this call cannot be sent here now; ``None`` if it can.  The breaker comes last, so that OPEN and
+        PROBE_DUE mean: nothing else stands in the way."""
+        if self.drained:
+            return Refusal.DRAINED
+        if call.unsuitable and self.id in call.unsuitable:
+            return Refusal.UNSUITABLE
+        if not (self.own_gate.admits(now) and self.account_gate.admits(now)):
+            return Refusal.QUOTA
+        if now < self.gate.until:
+            return Refusal.GATED
+        if self.gate.tokens_left is not None and not self.gate.fits(now, call.tokens):
+            return Refusal.HEADROOM
+        if self.concurrency.full(now):
+            return Refusal.FULL
+        return self._breaker_refusal(now)
+
+    def _breaker_refusal(self, now: float) -> Refusal | None:
+        state = self.breaker.state
+        if state is State.CLOSED:
+            return None
+        if state is State.ISOLATED:
+            return Refusal.ISOLATED
+        if self.breaker.may_probe(now):
+            return Refusal.PROBE_DUE
+        return Refusal.OPEN if state is State.OPEN else Refusal.PROBING
+
+    def opens_at(self, now: float, refusal: Refusal) -> float | None:
+        """When this refusal may end by itself; ``None`` if only a person ends it."""
+        if refusal is Refusal.GATED:
+            return self.gate.until
+        if refusal is Refusal.HEADROOM:
+            return self.gate.token_reset_at
+        if refusal is Refusal.QUOTA:
+            return max(self.own_gate.until, self.account_gate.until)
+        if refusal is Refusal.OPEN:
+            return self.breaker.open_until
+        if refusal is Refusal.PROBING:
+            return self.breaker.probe_expires
+        if refusal is Refusal.FULL:
+            return now
+        return None
+
+    def late_by(self, now: float) -> float:
+        """Age of the oldest attempt that should have spoken by now, if nothing begun since has spoken either; else 0.
+
+        One silent call among answered ones is a straggler; silence since it began is a hang in the making, visible
+        long before any timeout.
+        """
+        if not self.pending:
+            return 0.0
+        oldest = next(iter(self.pending))
+        if now < oldest.overdue_at or self.good_start >= oldest.started:
+            return 0.0
+        return now - oldest.started
+
+    def latency(self, now: float) -> float | None:
+        """Expected seconds to the first token, silence included; ``None`` while unknown."""
+        known = self.health.latency
+        late = self.late_by(now)
+        return max(known or 0.0, late) if known is not None or late else None
+
+    def ramp(self, now: float) -> float:
+        """The share of its normal traffic it should get after its breaker closed."""
+        policy = self.policies.health
+        if self.breaker.closed_at is None:
+            return 1.0
+        return self.breaker.ramp(now, policy.ramp_floor, policy.ramp_calls, policy.ramp_seconds)
+
+    def cost(self, now: float, usual: float) -> float:
+        """Expected seconds until a call sent here is answered: its latency plus the price of a failure.  ``usual``
+        stands in for an unknown latency."""
+        latency = self.latency(now)
+        failure = 1.0 - self.health.success_rate(now)
+        return (usual if latency is None else latency) + failure * self.policies.health.failure_cost
+
+    def score(self, now: float, best: float | None) -> float:
+        """Health in [0, 1]: success rate times how its latency compares to ``best`` (``None``: nothing to compare
+        to)."""
+        latency = self.latency(now)
+        speed = min(1.0, best / latency) if best is not None and latency else 1.0
+        standing = self.breaker.state is State.CLOSED
+        return self.health.success_rate(now) * speed * self.ramp(now) if standing else 0.0

@@ -1,0 +1,65 @@
+"""What a failure means for the provider it came from and for the call it happened to."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from resilient_llm.errors import Fault, FaultKind, FaultScope
+
+
+class Outcome(StrEnum):
+    """How an attempt ended, as far as its provider is concerned."""
+
+    OK = "ok"
+    HARD = "hard"  # the provider failed
+    SOFT = "soft"  # it is there but has no room: counts half, never towards "in a row"
+    GATED = "gated"  # our own rate limit: closes the gate, judges nobody
+    DISABLED = "disabled"  # quota or credentials: closes the slow gate, judges nobody
+    NEUTRAL = "neutral"  # cancelled, or the caller's fault: judges nobody
+
+
+class Onward(StrEnum):
+    """Where the call may go after a failure."""
+
+    ANYWHERE = "anywhere"  # another provider, or this one again
+    ELSEWHERE = "elsewhere"  # another provider only
+    LARGER = "larger"  # only to a provider with a larger context window
+    NOWHERE = "nowhere"  # everybody would say the same
+
+
+class Disposition(NamedTuple):
+    outcome: Outcome
+    onward: Onward
+
+
+_TABLE: Final[dict[FaultKind, Disposition]] = {
+    FaultKind.RATE_LIMITED: Disposition(Outcome.GATED, Onward.ANYWHERE),
+    FaultKind.QUOTA_EXHAUSTED: Disposition(Outcome.DISABLED, Onward.ELSEWHERE),
+    FaultKind.OVERLOADED: Disposition(Outcome.SOFT, Onward.ANYWHERE),
+    FaultKind.SERVER_ERROR: Disposition(Outcome.HARD, Onward.ANYWHERE),
+    FaultKind.TIMEOUT: Disposition(Outcome.HARD, Onward.ANYWHERE),
+    FaultKind.CONNECTION: Disposition(Outcome.HARD, Onward.ANYWHERE),
+    FaultKind.AUTH: Disposition(Outcome.DISABLED, Onward.ELSEWHERE),
+    FaultKind.PERMISSION: Disposition(Outcome.DISABLED, Onward.ELSEWHERE),
+    FaultKind.NOT_FOUND_MODEL: Disposition(Outcome.DISABLED, Onward.ELSEWHERE),
+    FaultKind.BAD_REQUEST: Disposition(Outcome.NEUTRAL, Onward.NOWHERE),
+    FaultKind.CONTEXT_LENGTH: Disposition(Outcome.NEUTRAL, Onward.LARGER),
+    FaultKind.PAYLOAD_TOO_LARGE: Disposition(Outcome.NEUTRAL, Onward.ELSEWHERE),
+    FaultKind.CONTENT_FILTER: Disposition(Outcome.NEUTRAL, Onward.NOWHERE),
+    FaultKind.CONFLICT: Disposition(Outcome.NEUTRAL, Onward.ANYWHERE),
+    FaultKind.CLIENT_CLOSED: Disposition(Outcome.NEUTRAL, Onward.NOWHERE),
+    FaultKind.UNSUPPORTED: Disposition(Outcome.NEUTRAL, Onward.ELSEWHERE),
+    FaultKind.INVALID_RESPONSE: Disposition(Outcome.HARD, Onward.ANYWHERE),
+}
+
+
+def disposition(fault: Fault) -> Disposition:
+    """What this fault means.  Two cases depend on more than its kind: a 503 that says when to come back is a shortage
+    rather than a breakdown, and an answer the caller's own check refused is no proof that the provider is down."""
+    outcome, onward = _TABLE[fault.kind]
+    if outcome is Outcome.HARD and fault.status == 503 and fault.retry_after is not None:
+        outcome = Outcome.SOFT
+    if fault.kind is FaultKind.INVALID_RESPONSE and fault.scope is FaultScope.REQUEST:
+        outcome = Outcome.SOFT
+    return Disposition(outcome, onward)

@@ -1,0 +1,684 @@
+"""The providers of a client and everything they share: the routing table, the budgets, the lock.
+
+One lock guards a whole pool.  It is held for a few microseconds of arithmetic and never across I/O, a callback, a log
+line or an ``await``; one acquisition chooses *and* takes the lease, so two callers can never both get the last
+permit.  A plain ``threading.Lock`` serves the sync client, the async client, any number of event loops and
+free-threaded builds alike.
+
+Finalisers may run on the very thread that holds the lock, so an attempt abandoned by the garbage collector is only
+put on a queue (:meth:`Pool.abandon_later`), and whoever takes the lock next settles it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Generic
+
+from resilient_llm.decide import events
+from resilient_llm.decide.breaker import State
+from resilient_llm.decide.budget import Budget, TimedBudget
+from resilient_llm.decide.call import Call
+from resilient_llm.decide.gate import Limit, SlowGate
+from resilient_llm.decide.hedge import first_token_timeout, probe_lease, rescue_delay, whole_timeout
+from resilient_llm.decide.member import WAITABLE, Attempt, Member, Refusal, T
+from resilient_llm.decide.outcome import Outcome, disposition
+from resilient_llm.decide.select import cheapest, choose, stalest, usual_latency
+from resilient_llm.errors import ConfigurationError, Fault, FaultKind
+from resilient_llm.policy import Policies
+
+Routes = Mapping[str, Sequence[Sequence[T]]]
+"""Route name -> tiers in order of preference -> providers of equal preference.  The first route is the default."""
+
+_LOCAL_WINDOW = 5.0  # seconds within which connection failures at *all* providers mean: it is us
+_MAX_CONVERSATIONS = 4096
+_SLOW_PROBE_LEASE = 60.0
+
+
+@dataclass(slots=True)
+class Refused:
+    """Nobody can be asked now: why not, per provider, and when that may change (``None``: not by itself)."""
+
+    reasons: dict[str, Refusal]
+    retry_at: float | None
+    waitable_at: float | None
+    """When a refusal ends that is worth waiting for (a gate, a concurrency limit); ``None`` if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One provider at one moment; the raw material of ``client.health()``.  Times are seconds, ``None`` means unknown
+    or none."""
+
+    id: str
+    state: str
+    score: float
+    breaker: str
+    breaker_reason: str
+    retry_in: float | None
+    gate_open_in: float | None
+    gate_reason: str
+    success_rate: float
+    error_rate: float | None
+    in_flight: int
+    limit: int | None
+    samples: int
+    first_token_p50: float | None
+    first_token_p95: float | None
+    answer_p50: float | None
+    answer_p95: float | None
+    tokens_left: int | None
+    drained: bool
+
+
+class Pool(Generic[T]):
+    """Shared by the clients that use it, the sync and the async one alike.  All times are monotonic seconds.
+
+    ``draw`` returns random numbers from [0, 1); ``listening`` makes it record attempt events too (state changes are
+    always recorded, for :meth:`take_events`).
+    """
+
+    def __init__(self, routes: Routes[T], policies: Policies, draw: Callable[[], float]) -> None:
+        self.policies = policies
+        self.listening = False
+        self._draw = draw
+        self._lock = threading.Lock()
+        self._members: dict[str, Member[T]] = {}
+        self._accounts: dict[str, SlowGate] = {}
+        self._routes: dict[str, tuple[tuple[Member[T], ...], ...]] = {}
+        self._conversations: OrderedDict[str, str] = OrderedDict()
+        self._abandoned: deque[Attempt[T]] = deque()
+        self._events: deque[events.Event] = deque()
+        self._calls = count(1)
+        retry, breaker, hedge = policies.retry, policies.breaker, policies.hedge
+        self.retries = Budget(retry.budget, retry.budget)
+        self.failovers = Budget(retry.failover_budget, retry.failover_budget)
+        self.hedges = Budget(hedge.cap, 0.0)
+        self.probes = TimedBudget(2.0, 1.0, breaker.probe_refill)
+        self._install(routes)
+
+    # --- configuration ---
+
+    def replace(self, routes: Routes[T], now: float) -> tuple[str, ...]:
+        """Swap the providers.  State is kept for every id that stays; attempts in flight at removed ones end in peace.
+
+        Returns the ids that were removed.  Raises ``ConfigurationError`` and changes nothing if the new routes are
+        unusable.
+        """
+        with self._lock:
+            before = set(self._members)
+            self._install(routes)
+            removed = tuple(sorted(before - set(self._members)))
+            for provider in removed:
+                self._events.append(events.Drained(now, provider, "removed"))
+            return removed
+
+    def _install(self, routes: Routes[T]) -> None:
+        if not routes:
+            raise ConfigurationError("at least one route with at least one provider is needed, not an empty mapping")
+        members: dict[str, Member[T]] = {}
+        table = {name: self._tiers(name, tiers, members) for name, tiers in routes.items()}
+        self._routes, self._members = table, members
+
+    def _tiers(
+        self, route: str, tiers: Sequence[Sequence[T]], members: dict[str, Member[T]]
+    ) -> tuple[tuple[Member[T], ...], ...]:
+        built: list[tuple[Member[T], ...]] = []
+        seen: set[str] = set()
+        for tier in tiers:
+            for target in tier:
+                if target.id in seen:
+                    raise ConfigurationError(
+                        f"two providers of route {route!r} have the id {target.id!r}; give one of them another id="
+                    )
+                seen.add(target.id)
+            built.append(tuple(self._member(target, members) for target in tier))
+        if not seen:
+            raise ConfigurationError(f"route {route!r} has no providers; give at least one")
+        return tuple(tier for tier in built if tier)
+
+    def _member(self, target: T, members: dict[str, Member[T]]) -> Member[T]:
+        known = members.get(target.id)
+        if known is not None:
+            if known.target is not target:
+                raise ConfigurationError(
+                    f"two different providers have the id {target.id!r}; give one of them another id="
+                )
+            return known
+        member = self._members.get(target.id)
+        if member is None:
+            account = target.account
+            shared = None if account is None else self._accounts.setdefault(account, SlowGate(self.policies.limits))
+            member = Member(target, self.policies, shared)
+        else:
+            member.target = target
+            member.concurrency.fixed = target.max_concurrency
+        members[target.id] = member
+        return member
+
+    @property
+    def route_names(self) -> tuple[str, ...]:
+        """The routes, the default one first."""
+        return tuple(self._routes)
+
+    def targets(self, route: str | None = None) -> tuple[T, ...]:
+        """The providers of a route in order of preference; of all routes, each once, for ``None``."""
+        if route is None:
+            return tuple(member.target for member in self._members.values())
+        return tuple(member.target for tier in self._routes[route] for member in tier)
+
+    # --- the life of an attempt ---
+
+    def begin(self, now: float) -> int:
+        """A call begins: credit its traffic to the budgets that traffic earns, and number it."""
+        with self._lock:
+            self._settle(now)
+            self.hedges.earn(self.policies.hedge.ratio)
+            self.probes.earn(self.policies.breaker.probe_ratio)
+            self.probes.advance(now)
+            return next(self._calls)
+
+    def acquire(self, call: Call[T], now: float) -> Attempt[T] | Refused:
+        """Choose a provider this call has not tried yet and take a lease on it.
+
+        A later attempt of the same call costs a failover token; without one, nobody is admissible.
+        """
+        with self._lock:
+            self._settle(now)
+            if call.made and not self.failovers.available():
+                self._events.append(events.NotTaken(now, "", "failover", "budget"))
+                return self._refused(call, now)
+            attempt = self._select(call, now) or self._force(call, now)
+            if attempt is None:
+                return self._refused(call, now)
+            if call.made:
+                self.failovers.spend()
+            return attempt
+
+    def again(self, call: Call[T], now: float) -> Attempt[T] | Refused:
+        """Take a lease on a provider this call has tried before and may try again; costs a retry token."""
+        with self._lock:
+            self._settle(now)
+            ready = [m for m in self._order(call) if m in call.repeatable and m.refusal(call, now) is None]
+            if not ready:
+                return self._refused(call, now)
+            if not self.retries.spend():
+                self._events.append(events.NotTaken(now, ready[0].id, "retry", "budget"))
+                return Refused({}, None, None)
+            return self._lease(call, ready[0], now, "retry")
+
+    def rescue(self, call: Call[T], beside: Attempt[T], now: float) -> Attempt[T] | None:
+        """A second attempt elsewhere, beside one that is silent; ``None`` if nobody is free or the budget is empty.
+
+        Backing up a probe is paid by the probe's own budget, a call that runs out of time by the failover budget.
+        """
+        with self._lock:
+            self._settle(now)
+            ready = [
+                m
+                for tier in self._routes[call.route]
+                for m in tier
+                if m not in call.tried and m.refusal(call, now) is None
+            ]
+            if not ready or beside.released:
+                return None
+            free = beside.kind in ("probe", "explore")
+            if not (free or self.hedges.spend() or (call.pressed(now, beside) and self.failovers.spend())):
+                self._events.append(events.NotTaken(now, beside.member.id, "hedge", "budget"))
+                return None
+            return self._lease(call, cheapest(ready, now), now, "hedge")
+
+    def first_content(self, attempt: Attempt[T], now: float) -> None:
+        """The attempt gave its first sign of life: the verdict of a probe, and a latency sample.  At most once."""
+        with self._lock:
+            self._settle(now)
+            self._speak(attempt, now)
+            if not attempt.released:
+                attempt.member.health.first_token(now, now - attempt.started, attempt.call.tokens)
+
+    def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0) -> None:
+        """The attempt is over and was answered."""
+        with self._lock:
+            self._settle(now)
+            if attempt.released:
+                return
+            member = attempt.member
+            spoke_at = attempt.content_at
+            self._speak(attempt, now)
+            if spoke_at is not None:
+                member.health.tokens_arrived(now - spoke_at, output_tokens)
+            else:
+                pace = self.policies.timeouts.seconds_per_token
+                member.health.whole_answer(now, now - attempt.started, attempt.call.tokens, output_tokens, pace)
+            if not attempt.call.answered:
+                attempt.call.answered = True
+                self.retries.earn(self.policies.retry.budget_ratio)
+                self.failovers.earn(self.policies.retry.failover_ratio)
+            self._open_gates(attempt)
+            member.concurrency.succeeded()
+            self._release(attempt, now, Outcome.OK)
+
+    def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
+        """The attempt is over and failed."""
+        with self._lock:
+            self._settle(now)
+            if attempt.released:
+                return
+            outcome = disposition(fault).outcome
+            if fault.kind is FaultKind.CONNECTION and attempt.content_at is None:
+                attempt.member.connect_failed_at = now
+            self._close_gates(attempt, fault, outcome, now)
+            self._release(attempt, now, outcome)
+
+    def abandoned(self, attempt: Attempt[T], now: float) -> None:
+        """The attempt ended without a verdict (cancelled, closed, the caller's own deadline): it judges nobody."""
+        with self._lock:
+            self._settle(now)
+            self._release(attempt, now, Outcome.NEUTRAL)
+
+    def overtaken(self, attempt: Attempt[T], now: float) -> None:
+        """Another attempt of the same call won: no verdict, but it would have taken at least this long."""
+        with self._lock:
+            self._settle(now)
+            if not attempt.released and attempt.content_at is None and attempt.call.streaming:
+                attempt.member.health.overtaken(now, now - attempt.started, attempt.call.tokens)
+            self._release(attempt, now, Outcome.NEUTRAL)
+
+    def abandon_later(self, attempt: Attempt[T]) -> None:
+        """As :meth:`abandoned`, but safe in a finaliser: takes no lock; the next operation settles it."""
+        self._abandoned.append(attempt)
+
+    def learn(self, member: Member[T], now: float, requests: Limit | None, tokens: Limit | None) -> None:
+        """Take note of the rate-limit headroom a provider reported."""
+        with self._lock:
+            member.gate.learn(now, requests, tokens)
+
+    # --- choosing (the lock is held) ---
+
+    def _order(self, call: Call[T]) -> list[Member[T]]:
+        return [member for tier in self._routes[call.route] for member in tier]
+
+    def _select(self, call: Call[T], now: float) -> Attempt[T] | None:
+        """The first tier with somebody eligible; on the way there, a due probe may go first, backed up by the
+        choice."""
+        due: Member[T] | None = None
+        reserve: Member[T] | None = None
+        chosen: Member[T] | None = None
+        tiers = self._routes[call.route]
+        last = len(tiers) - 1
+        kind = "failover" if call.made else "initial"
+        for index, tier in enumerate(tiers):
+            ready: list[Member[T]] = []
+            for member in tier:
+                if call.tried and member in call.tried:
+                    continue
+                refusal = member.refusal(call, now)
+                if refusal is None:
+                    ready.append(member)
+                elif refusal is Refusal.PROBE_DUE and due is None:
+                    due = member
+            if not ready:
+                continue
+            if len(ready) > 1:
+                chosen, kind = self._pick(call, ready, now, kind)
+            else:
+                chosen = ready[0]
+            if index == last or self._steady(chosen, now):
+                break
+            reserve = reserve or chosen
+            chosen = None
+        chosen = chosen or reserve
+        if due is not None and (chosen is None or self.probes.spend()):
+            return self._lease(call, due, now, "probe")
+        return None if chosen is None else self._lease(call, chosen, now, kind)
+
+    def _steady(self, member: Member[T], now: float) -> bool:
+        """Whether a provider deserves its tier's traffic: not while it is silent, and only a growing share after its
+        breaker closed.  Otherwise the next tier takes the call."""
+        if member.pending and member.late_by(now):
+            return False
+        ramp = member.ramp(now)
+        return ramp >= 1.0 or self._draw() < ramp
+
+    def _pick(self, call: Call[T], ready: list[Member[T]], now: float, kind: str) -> tuple[Member[T], str]:
+        """One of several equals: where the conversation is, who has not been seen for long, or the better of two
+        draws."""
+        policy = self.policies.health
+        if call.conversation is not None:
+            home = self._conversations.get(call.conversation)
+            at_home = next((member for member in ready if member.id == home), None)
+            if at_home is not None:
+                usual = usual_latency(ready, now) or 0.0
+                best = min(member.cost(now, usual) for member in ready)
+                if best >= policy.stickiness * at_home.cost(now, usual):
+                    return at_home, kind
+        if self.probes.available() and not call.made:
+            stale = stalest(ready, now, policy.stale_after)
+            if stale is not None and self.probes.spend():
+                return stale, "explore"
+        return choose(ready, now, self._draw), kind
+
+    def _force(self, call: Call[T], now: float) -> Attempt[T] | None:
+        """Nobody is eligible: force one attempt through the breaker that would open first, at most once per second
+        each."""
+        interval = self.policies.breaker.panic_interval
+        shut = [
+            m
+            for m in self._order(call)
+            if m not in call.tried and m.refusal(call, now) is Refusal.OPEN and now - m.forced_at >= interval
+        ]
+        if not shut:
+            return None
+        member = min(shut, key=lambda m: m.breaker.open_until)
+        member.forced_at = now
+        self._events.append(events.Forced(now, member.id))
+        return self._lease(call, member, now, "probe")
+
+    def _refused(self, call: Call[T], now: float) -> Refused:
+        """Why nobody can be asked.  Providers this call has tried and must not repeat are no reason to wait."""
+        reasons: dict[str, Refusal] = {}
+        retry_at = waitable_at = math.inf
+        for member in self._order(call):
+            refusal = member.refusal(call, now)
+            if refusal is None:
+                continue
+            reasons[member.id] = refusal
+            opens = member.opens_at(now, refusal)
+            if opens is None:
+                continue
+            retry_at = min(retry_at, opens)
+            if refusal in WAITABLE and (member not in call.tried or member in call.repeatable):
+                waitable_at = min(waitable_at, opens)
+        return Refused(
+            reasons,
+            None if retry_at == math.inf else retry_at,
+            None if waitable_at == math.inf else waitable_at,
+        )
+
+    # --- leases (the lock is held) ---
+
+    def _lease(self, call: Call[T], member: Member[T], now: float, kind: str) -> Attempt[T]:
+        attempt = Attempt(call, member, kind, now)
+        health, policies = member.health, self.policies
+        if call.streaming:
+            attempt.timeout = first_token_timeout(policies.timeouts, health, call.tokens)
+        else:
+            attempt.timeout = whole_timeout(policies.timeouts, health, call.tokens, call.max_tokens)
+        if member.breaker.state is not State.CLOSED:
+            low, high = policies.breaker.probe_lease_min, policies.breaker.probe_lease_max
+            member.breaker.admit_probe(now, probe_lease(low, high, health, call.tokens, streaming=call.streaming))
+            self._changed(member, State.OPEN, now)
+            attempt.probing = True
+        attempt.generation = member.breaker.generation
+        if member.own_gate.closed or member.account_gate.closed:
+            attempt.slow_probe = True
+            member.own_gate.admitted(now, _SLOW_PROBE_LEASE)
+            member.account_gate.admitted(now, _SLOW_PROBE_LEASE)
+        late = rescue_delay(policies.hedge, health, call.tokens, streaming=call.streaming)
+        if late is not None:
+            attempt.overdue_at = now + max(late, self._overdue(member, call))
+        attempt.rescue_after = self._rescue_after(call, member, kind, late, now)
+        member.concurrency.in_flight += 1
+        member.pending[attempt] = None
+        call.joined(attempt)
+        if self.listening:
+            self._events.append(events.AttemptStarted(now, member.id, call.number, attempt.number, kind))
+        return attempt
+
+    def _overdue(self, member: Member[T], call: Call[T]) -> float:
+        if not call.streaming:
+            return 0.0
+        factor = self.policies.health.overdue_factor
+        return factor * (member.health.latency or 0.0) * member.health.scale(call.tokens)
+
+    def _rescue_after(
+        self, call: Call[T], member: Member[T], kind: str, late: float | None, now: float
+    ) -> float | None:
+        if not call.repeatable_request or len(self._members) == 1 or kind == "hedge":
+            return None
+        if kind in ("probe", "explore"):
+            return self._race_after(call, member, now)
+        if not self.policies.hedge.enabled:
+            return None
+        half = (call.deadline - now) / 2
+        if half == math.inf:
+            return late
+        return half if late is None else min(late, half)
+
+    def _race_after(self, call: Call[T], member: Member[T], now: float) -> float:
+        """When a probe is backed up: once a healthy peer would usually have spoken."""
+        peers = [m for m in self._order(call) if m is not member and m.breaker.state is State.CLOSED]
+        usual = 0.0
+        for peer in peers[:1]:
+            seen = peer.health.first if call.streaming else peer.health.whole
+            usual = (seen.at(0.95) or 0.0) * peer.health.scale(call.tokens)
+        return max(self.policies.health.race_after, usual)
+
+    def _speak(self, attempt: Attempt[T], now: float) -> None:
+        """The first sign of life, or the success that contains it."""
+        if attempt.content_at is not None or attempt.released:
+            return
+        attempt.content_at = now
+        member = attempt.member
+        member.pending.pop(attempt, None)
+        member.good_start = max(member.good_start, attempt.started)
+        if attempt.probing:
+            self._judge(attempt, now, Outcome.OK)
+            attempt.probing = False
+
+    def _judge(self, attempt: Attempt[T], now: float, outcome: Outcome) -> None:
+        """Tell the breaker, unless the attempt began before its last change of state."""
+        member = attempt.member
+        breaker = member.breaker
+        if attempt.generation != breaker.generation:
+            if outcome is not Outcome.NEUTRAL and self.listening:
+                self._events.append(events.NotTaken(now, member.id, "verdict", "stale"))
+            return
+        if attempt.probing:
+            breaker.release_probe()
+        before = breaker.state
+        if breaker.record(now, outcome, self._draw(), escalate=not self._local(now)):
+            self._changed(member, before, now)
+
+    def _release(self, attempt: Attempt[T], now: float, outcome: Outcome) -> None:
+        if attempt.released:
+            return
+        attempt.released = True
+        member = attempt.member
+        member.pending.pop(attempt, None)
+        member.concurrency.in_flight -= 1
+        if attempt.slow_probe:
+            member.own_gate.released()
+            member.account_gate.released()
+        # A probe was judged by its first sign of life; what matters after that is only whether it broke.
+        already = attempt.generation != member.breaker.generation and attempt.content_at is not None
+        if not (outcome is Outcome.OK and (already or attempt.kind == "probe")):
+            self._judge(attempt, now, outcome)
+        member.health.judge(now, outcome)
+
+    def _open_gates(self, attempt: Attempt[T]) -> None:
+        member = attempt.member
+        member.gate.succeeded(attempt.started)
+        if attempt.slow_probe:
+            member.own_gate.succeeded()
+            member.account_gate.succeeded()
+
+    def _close_gates(self, attempt: Attempt[T], fault: Fault, outcome: Outcome, now: float) -> None:
+        member = attempt.member
+        if outcome is Outcome.DISABLED:
+            shared = fault.kind in (FaultKind.AUTH, FaultKind.QUOTA_EXHAUSTED)
+            gate = member.account_gate if shared else member.own_gate
+            hint = fault.retry_after if fault.trust_hint else None
+            until = gate.close(now, hint, self._draw(), str(fault.kind))
+            self._events.append(events.GateClosed(now, member.id, until - now, str(fault.kind), slow=True))
+            return
+        throttled = outcome is Outcome.GATED or fault.kind is FaultKind.OVERLOADED
+        if outcome is Outcome.GATED or (outcome is Outcome.SOFT and fault.retry_after is not None):
+            until = member.gate.close(now, fault.retry_after, self._draw(), str(fault.kind))
+            self._events.append(events.GateClosed(now, member.id, until - now, str(fault.kind), slow=False))
+        if throttled:
+            member.concurrency.throttled(now)
+
+    def _local(self, now: float) -> bool:
+        """Whether every provider refused connections just now: then the fault is likely this machine's."""
+        members = self._members.values()
+        return len(members) > 1 and all(now - member.connect_failed_at <= _LOCAL_WINDOW for member in members)
+
+    def _changed(self, member: Member[T], before: State, now: float) -> None:
+        breaker = member.breaker
+        if breaker.state is before:
+            return
+        open_for = max(0.0, breaker.open_until - now) if breaker.state is State.OPEN else 0.0
+        self._events.append(
+            events.BreakerChanged(now, member.id, str(before), str(breaker.state), breaker.reason, open_for)
+        )
+
+    def _settle(self, now: float) -> None:
+        """Release what finalisers left behind, and fail probes that outlived their lease."""
+        while self._abandoned:
+            self._release(self._abandoned.popleft(), now, Outcome.NEUTRAL)
+        for member in self._members.values():
+            if member.breaker.probe_expires is not None and member.breaker.expire(now, self._draw()):
+                self._changed(member, State.HALF_OPEN, now)
+
+    def random(self) -> float:
+        """A draw from [0, 1) for the decisions a call makes by itself."""
+        return self._draw()
+
+    # --- conversations ---
+
+    def remember(self, conversation: str, provider: str) -> None:
+        """Keep a conversation where it was answered."""
+        with self._lock:
+            self._conversations[conversation] = provider
+            self._conversations.move_to_end(conversation)
+            if len(self._conversations) > _MAX_CONVERSATIONS:
+                self._conversations.popitem(last=False)
+
+    # --- operators ---
+
+    def operate(self, provider: str, action: str, now: float) -> None:
+        """``drain`` (no new attempts), ``isolate`` (hold the breaker open), ``restore`` (undo both; traffic returns
+        gradually).
+
+        Raises ``ConfigurationError`` for an id the pool does not have.
+        """
+        with self._lock:
+            member = self._members.get(provider)
+            if member is None:
+                raise ConfigurationError(f"there is no provider {provider!r}; there are {', '.join(self._members)}")
+            before = member.breaker.state
+            if action == "drain":
+                member.drained = True
+            elif action == "isolate":
+                member.breaker.isolate(now)
+            else:
+                member.drained = False
+                member.breaker.restore(now)
+            self._changed(member, before, now)
+            self._events.append(events.Drained(now, provider, action))
+
+    def in_flight(self, provider: str) -> int:
+        """Attempts under way at a provider, open streams included; 0 for an unknown one."""
+        member = self._members.get(provider)
+        return 0 if member is None else member.concurrency.in_flight
+
+    def explain(self, call: Call[T], now: float) -> list[tuple[T, str | None]]:
+        """The providers of the call's route in order, each with why it would not be asked now (``None``: it would)."""
+        with self._lock:
+            self._settle(now)
+            found: list[tuple[T, str | None]] = []
+            for member in self._order(call):
+                refusal = member.refusal(call, now)
+                found.append((member.target, self._reason(call, member, refusal, now)))
+            return found
+
+    def _reason(self, call: Call[T], member: Member[T], refusal: Refusal | None, now: float) -> str | None:
+        if refusal is None:
+            return None
+        if refusal is Refusal.UNSUITABLE:
+            return call.unsuitable[member.id]
+        opens = member.opens_at(now, refusal)
+        wait = f" for {opens - now:.3g} s more" if opens is not None and opens > now else ""
+        detail = {
+            Refusal.QUOTA: member.account_gate.reason or member.own_gate.reason,
+            Refusal.GATED: member.gate.reason,
+            Refusal.OPEN: member.breaker.reason,
+        }.get(refusal, "")
+        return f"{refusal.value}{f' ({detail})' if detail else ''}{wait}"
+
+    def snapshot(self, now: float) -> tuple[Standing, ...]:
+        """Every provider as it stands."""
+        with self._lock:
+            self._settle(now)
+            best = usual_latency(list(self._members.values()), now)
+            return tuple(self._standing(member, now, best) for member in self._members.values())
+
+    def _standing(self, member: Member[T], now: float, best: float | None) -> Standing:
+        health, breaker = member.health, member.breaker
+        opens = max(member.gate.until, member.own_gate.until, member.account_gate.until)
+        return Standing(
+            id=member.id,
+            state=_state(member, now),
+            score=member.score(now, best),
+            breaker=str(breaker.state),
+            breaker_reason=breaker.reason,
+            retry_in=max(0.0, breaker.open_until - now) if breaker.state is State.OPEN else None,
+            gate_open_in=opens - now if opens > now else None,
+            gate_reason=(member.account_gate.reason or member.own_gate.reason or member.gate.reason)
+            if opens > now
+            else "",
+            success_rate=health.success_rate(now),
+            error_rate=breaker.error_rate(now),
+            in_flight=member.concurrency.in_flight,
+            limit=member.concurrency.limit,
+            samples=health.samples,
+            first_token_p50=health.first.at(0.5),
+            first_token_p95=health.first.at(0.95),
+            answer_p50=health.whole.at(0.5),
+            answer_p95=health.whole.at(0.95),
+            tokens_left=member.gate.tokens_left if now < member.gate.token_reset_at else None,
+            drained=member.drained,
+        )
+
+    # --- the outside ---
+
+    def take_events(self) -> Iterable[events.Event]:
+        """Events recorded since the last call, oldest first.  Call it without the lock; cheap when there are none."""
+        while self._events:
+            try:
+                yield self._events.popleft()
+            except IndexError:  # another thread took the last one
+                return
+
+    def note(self, event: events.Event) -> None:
+        """Add an event of the call's own."""
+        self._events.append(event)
+
+    def reset_after_fork(self) -> None:
+        """In the child: a new lock, nothing in flight, and every lease of the parent is of an earlier generation.
+        What was learnt about the providers stays."""
+        self._lock = threading.Lock()
+        self._abandoned.clear()
+        self._events.clear()
+        for member in self._members.values():
+            member.pending.clear()
+            member.concurrency.in_flight = 0
+            member.breaker.generation += 1
+            member.breaker.release_probe()
+            member.own_gate.released()
+            member.account_gate.released()
+
+
+def _state(member: Member[T], now: float) -> str:
+    """healthy, degraded, unhealthy or unknown."""
+    if member.breaker.state is not State.CLOSED:
+        return "unhealthy"
+    if not member.health.samples:
+        return "unknown"
+    suffering = member.health.success_rate(now) < 0.8 or member.health.shift.raised or member.late_by(now) > 0
+    return "degraded" if suffering else "healthy"
