@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from resilient_llm.model import ChatResponse
@@ -83,8 +83,7 @@ class Fault:
     request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
+class AttemptRecord(NamedTuple):
     """One attempt of a call, for the trail on responses and errors.
 
     ``kind`` says why it was made: ``initial``, ``retry`` (same provider), ``failover`` (another one), ``hedge``

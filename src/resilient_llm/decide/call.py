@@ -100,7 +100,7 @@ class Call(Generic[T]):
         self.streaming = streaming
         self.tokens = tokens
         self.max_tokens = max_tokens
-        self.unsuitable: dict[str, str] = dict(unsuitable) if unsuitable else {}
+        self.unsuitable: Mapping[str, str] = unsuitable or {}
         self.conversation = conversation
         self.repeatable_request = repeatable_request
         self.tried: tuple[Member[T], ...] = ()
@@ -119,7 +119,8 @@ class Call(Generic[T]):
         self.onward = Onward.ANYWHERE
         self.last_fault: Fault | None = None
         self.answered = False
-        self.number = pool.begin(now)
+        self.number = 0
+        """Its number within the pool, from its first attempt on; 0 before."""
 
     # --- what to do ---
 
@@ -136,7 +137,9 @@ class Call(Generic[T]):
         step = leased if isinstance(leased, Attempt) else self._repeat(now, leased)
         if isinstance(step, Attempt):
             step.delay, self.waited = self.waited, 0.0
-            step.timeout = min(step.timeout, self.deadline - now)
+            left = self.deadline - now
+            if step.timeout > left:  # noqa: PLR1730 - a call of min() costs more than the comparison
+                step.timeout = left
         return step
 
     def rescue(self, beside: Attempt[T], now: float) -> Attempt[T] | None:
@@ -219,16 +222,17 @@ class Call(Generic[T]):
     def _record(self, attempt: Attempt[T], now: float, outcome: str, fault: Fault | None, status: int | None) -> None:
         self.in_flight -= 1
         target = attempt.member.target
-        record = AttemptRecord(
-            number=attempt.number,
-            provider=attempt.member.id,
-            model=getattr(target, "model", ""),
-            kind=attempt.kind,
-            outcome=outcome,
-            fault=fault,
-            status=status,
-            duration=now - attempt.started,
-            delay=attempt.delay,
+        model = getattr(target, "model", "")
+        record = AttemptRecord(  # positional: this runs for every attempt
+            attempt.number,
+            attempt.member.id,
+            model,
+            attempt.kind,
+            outcome,
+            fault,
+            status,
+            now - attempt.started,
+            attempt.delay,
         )
         self.records.append(record)
         if self.pool.listening:
@@ -237,9 +241,12 @@ class Call(Generic[T]):
     def _need_larger(self, small: Member[T]) -> None:
         """The prompt did not fit: only a provider that declares a larger window may be asked."""
         size = small.target.context_window or 0
-        for target in self.pool.targets(self.route):
-            if target.context_window is None or target.context_window <= size:
-                self.unsuitable[target.id] = "its context window is not known to be larger"
+        small_ones = {
+            target.id: "its context window is not known to be larger"
+            for target in self.pool.targets(self.route)
+            if target.context_window is None or target.context_window <= size
+        }
+        self.unsuitable = {**self.unsuitable, **small_ones}
 
     def _give_up_if_over(self, now: float) -> None:
         if self.onward is Onward.NOWHERE:

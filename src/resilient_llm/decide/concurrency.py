@@ -14,14 +14,21 @@ class Concurrency:
     limit does not grow.  Latency plays no part: with answers of any length it measures what the model had to say.
     """
 
-    __slots__ = ("_policy", "_throttled_at", "adaptive", "fixed", "in_flight")
+    __slots__ = ("_policy", "_throttled_at", "adaptive", "fixed", "in_flight", "limited")
 
     def __init__(self, policy: Limits, fixed: int | None) -> None:
         self._policy = policy
-        self.fixed = fixed
         self.adaptive: float | None = None
         self.in_flight = 0
+        self.limited = False
+        """Whether any limit is in force: the cheap question."""
+        self.fix(fixed)
         self._throttled_at = -math.inf
+
+    def fix(self, limit: int | None) -> None:
+        """Set the fixed limit; ``None`` for none."""
+        self.fixed = limit
+        self.limited = limit is not None or self.adaptive is not None
 
     def full(self, now: float) -> bool:
         """Whether another attempt would exceed the limit."""
@@ -31,6 +38,7 @@ class Concurrency:
             return False
         if now - self._throttled_at >= self._policy.forget:
             self.adaptive = None
+            self.limited = self.fixed is not None
             return False
         return self.in_flight >= int(self.adaptive)
 
@@ -44,6 +52,7 @@ class Concurrency:
         """The provider refused for want of room, with ``in_flight`` attempts (this one included) under way."""
         self.adaptive = max(1.0, self._policy.decrease * self.in_flight)
         self._throttled_at = now
+        self.limited = True
 
     def succeeded(self) -> None:
         """An attempt was answered (and is still counted in ``in_flight``)."""

@@ -13,36 +13,48 @@ from resilient_llm.decide.outcome import Outcome
 from resilient_llm.policy import Health as Policy
 
 _SAMPLES = 64
-_REFRESH = 8  # quantiles may lag this many samples behind: sorting at every call would cost more than the call
+_REFRESH = 8  # quantiles may lag this many samples behind: sorting at every call would cost more than the call...
+_REFRESH_ALWAYS = 25  # ...but not while there are few, and decisions hang on whether there are 20
+_STILL = 0.5  # seconds within which evidence does not fade noticeably, and need not be faded
+
+
+_SCORES = {Outcome.OK: 1.0, Outcome.SOFT: 0.5, Outcome.HARD: 0.0}
 
 
 class Quantiles:
     """Quantiles of the last 64 samples: exact, right from 20 samples on, and at home with two-humped data."""
 
-    __slots__ = ("_dirty", "_ring", "_sorted", "count")
+    __slots__ = ("_ring", "_sorted", "count", "largest", "p95")
 
     def __init__(self) -> None:
         self._ring: list[float] = []
         self._sorted: list[float] = []
-        self._dirty = 0
         self.count = 0
+        self.p95 = 0.0
+        """The 95th percentile; 0 without samples."""
+        self.largest = 0.0
+        """The largest sample; 0 without samples."""
 
     def add(self, sample: float) -> None:
         """Take a sample, dropping the oldest beyond 64."""
-        if self.count < _SAMPLES:
+        count = self.count
+        if count < _SAMPLES:
             self._ring.append(sample)
         else:
-            self._ring[self.count % _SAMPLES] = sample
-        self.count += 1
-        self._dirty += 1
+            self._ring[count % _SAMPLES] = sample
+        self.count = count = count + 1
+        if count < _REFRESH_ALWAYS or not count % _REFRESH:
+            self._refresh()
 
     def at(self, share: float) -> float | None:
         """The value that ``share`` of the samples do not exceed; ``None`` without samples."""
-        if self._dirty >= _REFRESH or (self._dirty and self.count < 2 * _SAMPLES):
-            self._sorted = sorted(self._ring)
-            self._dirty = 0
         values = self._sorted
         return values[min(len(values) - 1, int(share * len(values)))] if values else None
+
+    def _refresh(self) -> None:
+        self._sorted = values = sorted(self._ring)
+        self.p95 = values[min(len(values) - 1, int(0.95 * len(values)))]
+        self.largest = values[-1]
 
 
 class Shift:
@@ -128,19 +140,19 @@ class Health:
 
     def judge(self, now: float, outcome: Outcome) -> None:
         """Count an outcome.  GATED, DISABLED and NEUTRAL say nothing about health."""
-        if outcome is Outcome.OK:
-            score = 1.0
-        elif outcome is Outcome.HARD:
-            score = 0.0
-        elif outcome is Outcome.SOFT:
-            score = 0.5
-        else:
+        score = _SCORES.get(outcome)
+        if score is None:
             return
-        fade = self._fade(now)
-        self._good = self._good * fade + score
-        self._total = self._total * fade + 1.0
-        self._at = now if self._at is None else max(now, self._at)
-        self.seen_at = self._at
+        if self._at is None:
+            self._at = now
+        elif now - self._at > _STILL:
+            fade = math.exp((self._at - now) / self._policy.memory)
+            self._good *= fade
+            self._total *= fade
+            self._at = now
+        self._good += score
+        self._total += 1.0
+        self.seen_at = now
         self.samples += 1
 
     def first_token(self, now: float, seconds: float, prompt_tokens: int) -> None:

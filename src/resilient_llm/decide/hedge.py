@@ -16,9 +16,10 @@ def rescue_delay(policy: Hedge, health: Health, prompt_tokens: int, *, streaming
     seen = health.first if streaming else health.whole
     if not policy.enabled or seen.count < policy.min_samples:
         return None
-    late = seen.at(0.95)
-    delay = policy.factor * (late or 0.0) * health.scale(prompt_tokens)
-    return max(policy.min_delay, min(delay, policy.max_delay) if streaming else delay)
+    delay = policy.factor * seen.p95 * health.scale(prompt_tokens)
+    if streaming and delay > policy.max_delay:
+        return policy.max_delay
+    return delay if delay > policy.min_delay else policy.min_delay
 
 
 def first_token_timeout(policy: Timeouts, health: Health, prompt_tokens: int) -> float:
@@ -28,7 +29,7 @@ def first_token_timeout(policy: Timeouts, health: Health, prompt_tokens: int) ->
     if health.first.count < 20:
         return policy.first_token_initial
     # 64 samples cannot resolve a 99th percentile; a tenth above the largest stands in for it.
-    slowest = (health.first.at(1.0) or 0.0) * 1.1 * health.scale(prompt_tokens)
+    slowest = health.first.largest * 1.1 * health.scale(prompt_tokens)
     return min(max(4.0 * slowest, policy.first_token_min), policy.first_token_max)
 
 
@@ -44,5 +45,5 @@ def probe_lease(low: float, high: float, health: Health, prompt_tokens: int, *, 
     Streams speak at the first token.  A whole answer says nothing until it is done, so its lease is at least ``high``.
     """
     seen = health.first if streaming else health.whole
-    usual = 3.0 * (seen.at(0.95) or 0.0) * health.scale(prompt_tokens)
+    usual = 3.0 * seen.p95 * health.scale(prompt_tokens)
     return min(max(usual, low), high) if streaming else max(usual, high)

@@ -157,20 +157,20 @@ class Member(Generic[T]):
             return Refusal.DRAINED
         if call.unsuitable and self.id in call.unsuitable:
             return Refusal.UNSUITABLE
-        if not (self.own_gate.admits(now) and self.account_gate.admits(now)):
+        # Asked before every attempt: the common answers are looked up here rather than in a call each.
+        own, account, gate, concurrency = self.own_gate, self.account_gate, self.gate, self.concurrency
+        if (own.strikes or account.strikes) and not (own.admits(now) and account.admits(now)):
             return Refusal.QUOTA
-        if now < self.gate.until:
+        if now < gate.until:
             return Refusal.GATED
-        if self.gate.tokens_left is not None and not self.gate.fits(now, call.tokens):
+        if gate.tokens_left is not None and not gate.fits(now, call.tokens):
             return Refusal.HEADROOM
-        if self.concurrency.full(now):
+        if concurrency.limited and concurrency.full(now):
             return Refusal.FULL
-        return self._breaker_refusal(now)
-
-    def _breaker_refusal(self, now: float) -> Refusal | None:
         state = self.breaker.state
-        if state is State.CLOSED:
-            return None
+        return None if state is State.CLOSED else self._breaker_refusal(state, now)
+
+    def _breaker_refusal(self, state: State, now: float) -> Refusal:
         if state is State.ISOLATED:
             return Refusal.ISOLATED
         if self.breaker.may_probe(now):

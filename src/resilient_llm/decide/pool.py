@@ -94,6 +94,7 @@ class Pool(Generic[T]):
         self._abandoned: deque[Attempt[T]] = deque()
         self._events: deque[events.Event] = deque()
         self._calls = count(1)
+        self._probing: dict[Member[T], None] = {}
         retry, breaker, hedge = policies.retry, policies.breaker, policies.hedge
         self.retries = Budget(retry.budget, retry.budget)
         self.failovers = Budget(retry.failover_budget, retry.failover_budget)
@@ -156,7 +157,7 @@ class Pool(Generic[T]):
             member = Member(target, self.policies, shared)
         else:
             member.target = target
-            member.concurrency.fixed = target.max_concurrency
+            member.concurrency.fix(target.max_concurrency)
         members[target.id] = member
         return member
 
@@ -173,22 +174,16 @@ class Pool(Generic[T]):
 
     # --- the life of an attempt ---
 
-    def begin(self, now: float) -> int:
-        """A call begins: credit its traffic to the budgets that traffic earns, and number it."""
-        with self._lock:
-            self._settle(now)
-            self.hedges.earn(self.policies.hedge.ratio)
-            self.probes.earn(self.policies.breaker.probe_ratio)
-            self.probes.advance(now)
-            return next(self._calls)
-
     def acquire(self, call: Call[T], now: float) -> Attempt[T] | Refused:
         """Choose a provider this call has not tried yet and take a lease on it.
 
         A later attempt of the same call costs a failover token; without one, nobody is admissible.
         """
         with self._lock:
-            self._settle(now)
+            if self._abandoned or self._probing:
+                self._settle(now)
+            if not call.number:
+                self._begin(call, now)
             if call.made and not self.failovers.available():
                 self._events.append(events.NotTaken(now, "", "failover", "budget"))
                 return self._refused(call, now)
@@ -235,31 +230,37 @@ class Pool(Generic[T]):
     def first_content(self, attempt: Attempt[T], now: float) -> None:
         """The attempt gave its first sign of life: the verdict of a probe, and a latency sample.  At most once."""
         with self._lock:
-            self._settle(now)
-            self._speak(attempt, now)
-            if not attempt.released:
+            if self._abandoned or self._probing:
+                self._settle(now)
+            if attempt.content_at is None and not attempt.released:
+                self._speak(attempt, now)
                 attempt.member.health.first_token(now, now - attempt.started, attempt.call.tokens)
 
     def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0) -> None:
         """The attempt is over and was answered."""
         with self._lock:
-            self._settle(now)
+            if self._abandoned or self._probing:
+                self._settle(now)
             if attempt.released:
                 return
-            member = attempt.member
+            call, member = attempt.call, attempt.member
             spoke_at = attempt.content_at
-            self._speak(attempt, now)
             if spoke_at is not None:
                 member.health.tokens_arrived(now - spoke_at, output_tokens)
             else:
+                self._speak(attempt, now)
                 pace = self.policies.timeouts.seconds_per_token
-                member.health.whole_answer(now, now - attempt.started, attempt.call.tokens, output_tokens, pace)
-            if not attempt.call.answered:
-                attempt.call.answered = True
+                member.health.whole_answer(now, now - attempt.started, call.tokens, output_tokens, pace)
+            if not call.answered:
+                call.answered = True
                 self.retries.earn(self.policies.retry.budget_ratio)
                 self.failovers.earn(self.policies.retry.failover_ratio)
-            self._open_gates(attempt)
-            member.concurrency.succeeded()
+            member.gate.succeeded(attempt.started)
+            if attempt.slow_probe:
+                member.own_gate.succeeded()
+                member.account_gate.succeeded()
+            if member.concurrency.limited:
+                member.concurrency.succeeded()
             self._release(attempt, now, Outcome.OK)
 
     def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
@@ -299,6 +300,13 @@ class Pool(Generic[T]):
 
     # --- choosing (the lock is held) ---
 
+    def _begin(self, call: Call[T], now: float) -> None:
+        """A call begins: number it, and credit its traffic to the budgets that traffic earns."""
+        call.number = next(self._calls)
+        self.hedges.earn(self.policies.hedge.ratio)
+        self.probes.earn(self.policies.breaker.probe_ratio)
+        self.probes.advance(now)
+
     def _order(self, call: Call[T]) -> list[Member[T]]:
         return [member for tier in self._routes[call.route] for member in tier]
 
@@ -327,7 +335,7 @@ class Pool(Generic[T]):
                 chosen, kind = self._pick(call, ready, now, kind)
             else:
                 chosen = ready[0]
-            if index == last or self._steady(chosen, now):
+            if index == last or (chosen.breaker.closed_at is None and not chosen.pending) or self._steady(chosen, now):
                 break
             reserve = reserve or chosen
             chosen = None
@@ -412,16 +420,18 @@ class Pool(Generic[T]):
             low, high = policies.breaker.probe_lease_min, policies.breaker.probe_lease_max
             member.breaker.admit_probe(now, probe_lease(low, high, health, call.tokens, streaming=call.streaming))
             self._changed(member, State.OPEN, now)
+            self._probing[member] = None
             attempt.probing = True
-        attempt.generation = member.breaker.generation
-        if member.own_gate.closed or member.account_gate.closed:
+            attempt.generation = member.breaker.generation
+        if member.own_gate.strikes or member.account_gate.strikes:
             attempt.slow_probe = True
             member.own_gate.admitted(now, _SLOW_PROBE_LEASE)
             member.account_gate.admitted(now, _SLOW_PROBE_LEASE)
         late = rescue_delay(policies.hedge, health, call.tokens, streaming=call.streaming)
         if late is not None:
             attempt.overdue_at = now + max(late, self._overdue(member, call))
-        attempt.rescue_after = self._rescue_after(call, member, kind, late, now)
+        if len(self._members) > 1 and call.repeatable_request:
+            attempt.rescue_after = self._rescue_after(call, member, kind, late, now)
         member.concurrency.in_flight += 1
         member.pending[attempt] = None
         call.joined(attempt)
@@ -438,11 +448,9 @@ class Pool(Generic[T]):
     def _rescue_after(
         self, call: Call[T], member: Member[T], kind: str, late: float | None, now: float
     ) -> float | None:
-        if not call.repeatable_request or len(self._members) == 1 or kind == "hedge":
-            return None
         if kind in ("probe", "explore"):
             return self._race_after(call, member, now)
-        if not self.policies.hedge.enabled:
+        if kind == "hedge" or not self.policies.hedge.enabled:
             return None
         half = (call.deadline - now) / 2
         if half == math.inf:
@@ -455,17 +463,16 @@ class Pool(Generic[T]):
         usual = 0.0
         for peer in peers[:1]:
             seen = peer.health.first if call.streaming else peer.health.whole
-            usual = (seen.at(0.95) or 0.0) * peer.health.scale(call.tokens)
+            usual = seen.p95 * peer.health.scale(call.tokens)
         return max(self.policies.health.race_after, usual)
 
     def _speak(self, attempt: Attempt[T], now: float) -> None:
         """The first sign of life, or the success that contains it."""
-        if attempt.content_at is not None or attempt.released:
-            return
         attempt.content_at = now
         member = attempt.member
         member.pending.pop(attempt, None)
-        member.good_start = max(member.good_start, attempt.started)
+        if attempt.started > member.good_start:
+            member.good_start = attempt.started
         if attempt.probing:
             self._judge(attempt, now, Outcome.OK)
             attempt.probing = False
@@ -480,9 +487,12 @@ class Pool(Generic[T]):
             return
         if attempt.probing:
             breaker.release_probe()
-        before = breaker.state
-        if breaker.record(now, outcome, self._draw(), escalate=not self._local(now)):
-            self._changed(member, before, now)
+            self._probing.pop(member, None)
+        if outcome is Outcome.OK or outcome is Outcome.HARD or outcome is Outcome.SOFT:
+            before = breaker.state
+            escalate = outcome is Outcome.OK or not self._local(now)
+            if breaker.record(now, outcome, self._draw(), escalate=escalate):
+                self._changed(member, before, now)
 
     def _release(self, attempt: Attempt[T], now: float, outcome: Outcome) -> None:
         if attempt.released:
@@ -499,13 +509,6 @@ class Pool(Generic[T]):
         if not (outcome is Outcome.OK and (already or attempt.kind == "probe")):
             self._judge(attempt, now, outcome)
         member.health.judge(now, outcome)
-
-    def _open_gates(self, attempt: Attempt[T]) -> None:
-        member = attempt.member
-        member.gate.succeeded(attempt.started)
-        if attempt.slow_probe:
-            member.own_gate.succeeded()
-            member.account_gate.succeeded()
 
     def _close_gates(self, attempt: Attempt[T], fault: Fault, outcome: Outcome, now: float) -> None:
         member = attempt.member
@@ -541,8 +544,11 @@ class Pool(Generic[T]):
         """Release what finalisers left behind, and fail probes that outlived their lease."""
         while self._abandoned:
             self._release(self._abandoned.popleft(), now, Outcome.NEUTRAL)
-        for member in self._members.values():
-            if member.breaker.probe_expires is not None and member.breaker.expire(now, self._draw()):
+        for member in tuple(self._probing):
+            if member.breaker.probe_expires is None:
+                del self._probing[member]
+            elif member.breaker.expire(now, self._draw()):
+                del self._probing[member]
                 self._changed(member, State.HALF_OPEN, now)
 
     def random(self) -> float:
@@ -665,6 +671,7 @@ class Pool(Generic[T]):
         self._lock = threading.Lock()
         self._abandoned.clear()
         self._events.clear()
+        self._probing.clear()
         for member in self._members.values():
             member.pending.clear()
             member.concurrency.in_flight = 0
