@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from resilient_llm.errors import FaultKind
+from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.model import Usage
 from resilient_llm.testing.script import Reply
 
@@ -59,8 +59,8 @@ class Writer(Protocol):
 
     def whole(self, reply: Reply, ask: Ask) -> bytes: ...
     def frames(self, reply: Reply, ask: Ask) -> Frames: ...
-    def error(self, status: int, message: str, code: str | None) -> bytes: ...
-    def stream_error(self, kind: FaultKind, message: str) -> bytes: ...
+    def error(self, fault: Fault) -> bytes: ...
+    def stream_error(self, fault: Fault) -> bytes: ...
 
 
 def as_json(value: object) -> bytes:
@@ -78,15 +78,6 @@ def usage_of(reply: Reply) -> Usage | None:
 
 def _pieces(text: str) -> list[str]:
     return [text[start : start + _ARGUMENT_PIECE] for start in range(0, len(text), _ARGUMENT_PIECE)]
-
-
-_STATUS_TYPES: Mapping[int, str] = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_exceeded",
-}
 
 
 class OpenAIChat:
@@ -125,13 +116,13 @@ class OpenAIChat:
             tuple(self._closing(reply, ask)),
         )
 
-    def error(self, status: int, message: str, code: str | None) -> bytes:
-        kind = _STATUS_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-        return as_json({"error": {"message": message, "type": kind, "param": None, "code": code}})
+    def error(self, fault: Fault) -> bytes:
+        kind, code = _OPENAI_ERRORS.get(fault.kind, ("invalid_request_error", None))
+        error = {"message": fault.message, "type": kind, "param": None, "code": fault.code or code}
+        return as_json({"error": error})
 
-    def stream_error(self, kind: FaultKind, message: str) -> bytes:
-        error = {"message": message, "type": _OPENAI_KINDS.get(kind, "server_error"), "param": None, "code": kind.value}
-        return b"data: " + as_json({"error": error}) + b"\n\n"
+    def stream_error(self, fault: Fault) -> bytes:
+        return b"data: " + self.error(fault) + b"\n\n"
 
     def _closing(self, reply: Reply, ask: Ask) -> Iterable[bytes]:
         if reply.finish_reason is not None:
@@ -157,12 +148,19 @@ class OpenAIChat:
         }
 
 
-_OPENAI_KINDS: Mapping[FaultKind, str] = {
-    FaultKind.RATE_LIMITED: "rate_limit_exceeded",
-    FaultKind.QUOTA_EXHAUSTED: "insufficient_quota",
-    FaultKind.AUTH: "authentication_error",
-    FaultKind.BAD_REQUEST: "invalid_request_error",
+_OPENAI_ERRORS: Mapping[FaultKind, tuple[str, str | None]] = {
+    FaultKind.RATE_LIMITED: ("requests", "rate_limit_exceeded"),
+    FaultKind.QUOTA_EXHAUSTED: ("insufficient_quota", "insufficient_quota"),
+    FaultKind.OVERLOADED: ("service_unavailable_error", "server_is_overloaded"),
+    FaultKind.SERVER_ERROR: ("server_error", None),
+    FaultKind.TIMEOUT: ("server_error", None),
+    FaultKind.CONNECTION: ("server_error", None),
+    FaultKind.AUTH: ("invalid_request_error", "invalid_api_key"),
+    FaultKind.NOT_FOUND_MODEL: ("invalid_request_error", "model_not_found"),
+    FaultKind.CONTEXT_LENGTH: ("invalid_request_error", "context_length_exceeded"),
+    FaultKind.CONTENT_FILTER: ("invalid_request_error", "content_filter"),
 }
+"""Type and code of OpenAI's error object."""
 
 
 def _openai_call(call_id: str, name: str, arguments: str) -> dict[str, object]:
@@ -222,9 +220,15 @@ def _base64(vector: Sequence[float]) -> str:
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
-_WRITERS: Mapping[str, Writer] = {"openai_chat": OpenAIChat()}
+_OPENAI_CHAT = OpenAIChat()
+_REQUEST_IDS: Mapping[str, str] = {"anthropic_messages": "request-id", "bedrock_converse": "x-amzn-requestid"}
+
+
+def request_id(wire: str) -> str:
+    """The header in which a vendor names the request."""
+    return _REQUEST_IDS.get(wire, "x-request-id")
 
 
 def writer(wire: str) -> Writer:
     """The writer for a wire; OpenAI's for what has none, as most servers imitate it."""
-    return _WRITERS.get(wire, _WRITERS["openai_chat"])
+    return _OPENAI_CHAT

@@ -1,4 +1,4 @@
-"""Enforces a :class:`~resilient_llm.testing.script.RateLimit`: a log of what was let through in the last ``per`` seconds."""
+"""Enforces a :class:`~resilient_llm.testing.script.RateLimit`: a log of what passed lately."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ class Limiter:
     """The state of one limit: one set of windows per API key."""
 
     def __init__(self, limit: RateLimit) -> None:
-        self._limit = limit
+        self.limit = limit
         self._keys: dict[str, dict[str, _Window]] = {}
 
     def admit(self, key: str, tokens: int) -> Admission:
         """Count one request of ``tokens`` tokens, or refuse it at no cost."""
-        now = self._limit.clock()
+        now = self.limit.clock()
         windows = self._keys.setdefault(key, self._windows())
         costs = {"requests": 1, "tokens": tokens}
         for window in windows.values():
@@ -77,22 +77,22 @@ class Limiter:
         return Admission(wait <= 0, self._headers(windows, now, wait))
 
     def _windows(self) -> dict[str, _Window]:
-        limits = {"requests": self._limit.requests, "tokens": self._limit.tokens}
-        return {name: _Window(limit, self._limit.per) for name, limit in limits.items() if limit is not None}
+        limits = {"requests": self.limit.requests, "tokens": self.limit.tokens}
+        return {name: _Window(limit, self.limit.per) for name, limit in limits.items() if limit is not None}
 
     def _headers(self, windows: Mapping[str, _Window], now: float, wait: float) -> dict[str, str]:
         headers: dict[str, str] = {}
         for name, window in windows.items():
             facts = {"limit": str(window.limit), "remaining": str(max(0, window.limit - window.used))}
-            if self._limit.dialect == "openai":
+            if self.limit.dialect == "openai":
                 facts["reset"] = go_duration(window.full_in(now))
                 headers |= {f"x-ratelimit-{fact}-{name}": value for fact, value in facts.items()}
-            elif self._limit.dialect == "anthropic":
+            elif self.limit.dialect == "anthropic":
                 facts["reset"] = _rfc3339(window.full_in(now))
                 headers |= {f"anthropic-ratelimit-{name}-{fact}": value for fact, value in facts.items()}
         if wait > 0:
             headers["retry-after"] = str(max(1, -int(-wait // 1)))  # whole seconds, rounded up
-            if self._limit.dialect == "openai":
+            if self.limit.dialect == "openai":
                 headers["retry-after-ms"] = str(-int(-wait * 1000 // 1))
         return headers
 

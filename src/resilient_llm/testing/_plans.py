@@ -8,6 +8,7 @@ from http import HTTPStatus
 from itertools import chain, repeat
 from typing import TypeAlias
 
+from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.testing._answers import Ask, Writer, as_json, writer
 from resilient_llm.testing.script import (
     Answer,
@@ -77,7 +78,7 @@ def _whole(reply: Reply, ask: Ask, extra: Mapping[str, str | None]) -> Plan:
     body = wire.whole(reply, ask)
     fault = reply.fault
     if isinstance(fault, InBandError):
-        body = wire.error(200, fault.message, fault.kind.value)
+        body = wire.error(_in_band(fault))
     elif isinstance(fault, Malformed):
         body = fault.data if fault.data is not None else body[: len(body) // 2]
     part, ending = _cut_body(body, fault)
@@ -114,10 +115,34 @@ def _status(status: Status, ask: Ask, extra: Mapping[str, str | None]) -> Plan:
 def _status_body(status: Status, ask: Ask) -> bytes:
     body = status.body
     if body is None:
-        return writer(ask.wire).error(status.status, status.message, status.code)
+        return writer(ask.wire).error(_fault(status))
     if isinstance(body, str):
         return body.encode()
     return body if isinstance(body, bytes) else as_json(body)
+
+
+def _fault(status: Status) -> Fault:
+    kind = _KINDS.get(status.status, FaultKind.BAD_REQUEST if status.status < 500 else FaultKind.SERVER_ERROR)
+    return Fault(kind, status.retry_after, status=status.status, code=status.code, message=status.message)
+
+
+def _in_band(error: InBandError) -> Fault:
+    return Fault(error.kind, message=error.message)
+
+
+_KINDS: Mapping[int, FaultKind] = {
+    401: FaultKind.AUTH,
+    402: FaultKind.QUOTA_EXHAUSTED,
+    403: FaultKind.PERMISSION,
+    404: FaultKind.NOT_FOUND_MODEL,
+    408: FaultKind.TIMEOUT,
+    413: FaultKind.PAYLOAD_TOO_LARGE,
+    429: FaultKind.RATE_LIMITED,
+    503: FaultKind.OVERLOADED,
+    504: FaultKind.TIMEOUT,
+    529: FaultKind.OVERLOADED,
+}
+"""What a vendor means by a status, for the error object."""
 
 
 def _content_type(body: object) -> str | None:
@@ -175,7 +200,7 @@ def _trouble(reply: Reply, wire: Writer) -> Iterator[Step]:
     elif isinstance(fault, Malformed):
         yield _chunk(wire.malformed if fault.data is None else fault.data)
     elif fault is not None:
-        yield _chunk(wire.stream_error(fault.kind, fault.message))
+        yield _chunk(wire.stream_error(_in_band(fault)))
         if fault.terminator:
             yield _chunk(wire.terminator)
         yield _LAST_CHUNK

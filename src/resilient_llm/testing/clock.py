@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TypeVar, final
 
+from typing_extensions import override
+
 __all__ = ["EventRecorder", "ManualClock"]
 
 T = TypeVar("T")
@@ -43,6 +45,7 @@ class ManualClock:
         """The same for async code.  It never yields to the event loop."""
         self.sleep(seconds)
 
+    @override
     def __repr__(self) -> str:
         return f"ManualClock({self._now!r})"
 

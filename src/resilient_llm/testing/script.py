@@ -24,6 +24,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from typing_extensions import override
+
 from resilient_llm.errors import FaultKind
 from resilient_llm.model import FinishReason, ToolCall, Usage
 
@@ -145,8 +147,8 @@ class Answer:
 
     ``delay`` passes before the headers.  ``headers`` replace or, with ``None`` as the value, remove those the server
     would send: a wrong ``content-type``, a ``content-encoding`` the body is not in.  ``wrong_length`` is added to the
-    content-length: too large, and the connection closes before the body is complete; too small, and surplus bytes follow.
-    It applies to whole answers only, as streams have no length.
+    content-length: too large, and the connection closes before the body is complete; too small, and surplus bytes
+    follow.  It applies to whole answers only, as streams have no length.
     """
 
     delay: float = 0.0
@@ -187,6 +189,7 @@ class Reply(Answer):
     terminal: bool = field(default=True, kw_only=True)
     fault: StreamFault | None = field(default=None, kw_only=True)
 
+    @override
     def __post_init__(self) -> None:
         _not_negative(delay=self.delay, first_token=self.first_token, interval=self.interval)
         _not_negative(role_deltas=self.role_deltas)
@@ -219,6 +222,7 @@ class Status(Answer):
     code: str | None = field(default=None, kw_only=True)
     retry_after: float | None = field(default=None, kw_only=True)
 
+    @override
     def __post_init__(self) -> None:
         _not_negative(delay=self.delay, retry_after=self.retry_after)
         if not 200 <= self.status <= 599:
@@ -301,11 +305,11 @@ class RateLimit:
     """A limit the server really enforces, per API key: at most this much in any ``per`` seconds.
 
     ``requests`` and ``tokens`` are the limits, ``None`` meaning none.  A request costs a quarter of its body's bytes
-    plus the output tokens it allows itself (``max_tokens`` and its relatives, if given).  Refused requests cost nothing.
+    plus the output tokens it allows itself (``max_tokens`` and its relatives, if given); a refused one costs nothing.
 
     ``dialect`` names the headers: ``"openai"`` (``x-ratelimit-*``, resets as ``6m0s``), ``"anthropic"``
-    (``anthropic-ratelimit-*``, resets as RFC 3339 time) or ``"plain"`` (``retry-after`` on 429 alone).  Resets tell when
-    the limit is full again, ``retry-after`` when the refused request would pass.
+    (``anthropic-ratelimit-*``, resets as RFC 3339 time) or ``"plain"`` (``retry-after`` on 429 alone).  Resets tell
+    when the limit is full again, ``retry-after`` when the refused request would pass.  ``clock`` is in seconds.
     """
 
     requests: int | None = None
