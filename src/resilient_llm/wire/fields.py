@@ -1,0 +1,288 @@
+"""Reading JSON that someone else wrote: every accessor says what it found instead of trusting it.
+
+A codec copies an object, *takes* the fields it knows out of the copy and keeps what is left over in an
+:class:`~resilient_llm.model.Extra`.  A field of the wrong type raises :class:`Malformed`; ``null`` counts as absent.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn, TypeAlias, TypeVar, cast
+
+from resilient_llm.errors import InvalidAnswer, InvalidRequest, UnsupportedFeature
+from resilient_llm.model import ChatRequest, Degradation, Extra
+
+Fields: TypeAlias = dict[str, object]
+"""A JSON object that may be taken apart."""
+
+
+Read = TypeVar("Read")
+
+
+class Malformed(ValueError):
+    """A value is not of the type its wire format says."""
+
+
+def dump(value: object) -> bytes:
+    """Compact JSON.  Half a surrogate pair, which UTF-8 cannot carry, goes out escaped as it came in."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def dump_text(value: object) -> str:
+    """Compact JSON as text, for fields that hold JSON in a string."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def parse(data: bytes | str) -> object:
+    """The value of a JSON text.
+
+    Raises :class:`Malformed` for anything that is not JSON, ``NaN`` and hopeless nesting included.
+    """
+    try:
+        value: object = json.loads(data, parse_constant=_not_json)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"not JSON: {error}") from error
+    return value
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def parse_fields(data: bytes | str, what: str) -> Fields:
+    """A JSON text that must hold an object."""
+    return fields_of(parse(data), what)
+
+
+def fields_of(value: object, what: str) -> Fields:
+    """A copy of the object ``value``, to be taken apart."""
+    if not isinstance(value, Mapping):
+        raise Malformed(f"{what} is not an object")
+    return dict(cast("Mapping[str, object]", value))
+
+
+def items_of(value: object, what: str) -> list[object]:
+    """The list ``value``."""
+    if not isinstance(value, list):
+        raise Malformed(f"{what} is not a list")
+    return cast("list[object]", value)
+
+
+def take_text(fields: Fields, key: str) -> str | None:
+    """Remove and return a string."""
+    value = fields.pop(key, None)
+    if value is not None and not isinstance(value, str):
+        raise Malformed(f"{key} is not a string")
+    return value
+
+
+def take_bool(fields: Fields, key: str) -> bool | None:
+    """Remove and return a boolean."""
+    value = fields.pop(key, None)
+    if value is not None and not isinstance(value, bool):
+        raise Malformed(f"{key} is not a boolean")
+    return value
+
+
+def take_float(fields: Fields, key: str) -> float | None:
+    """Remove and return a number."""
+    value = fields.pop(key, None)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Malformed(f"{key} is not a number")
+    return value
+
+
+def take_int(fields: Fields, key: str) -> int | None:
+    """Remove and return a whole number; ``4.0`` is one."""
+    value = take_float(fields, key)
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise Malformed(f"{key} is not a whole number")
+        return int(value)
+    return value
+
+
+def take_count(fields: Fields, key: str) -> int:
+    """Remove and return a token count; 0 where there is none or none that can be one.
+
+    Counts are never worth failing an answer for.
+    """
+    value = fields.pop(key, None)
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e15
+    return int(cast("float", value)) if usable else 0
+
+
+def take_fields(fields: Fields, key: str) -> Fields | None:
+    """Remove an object and return a copy of it."""
+    value = fields.pop(key, None)
+    return None if value is None else fields_of(value, key)
+
+
+def take_items(fields: Fields, key: str) -> list[object]:
+    """Remove and return a list; a lone object counts as a list of one, as protobuf's JSON readers do."""
+    value = fields.pop(key, None)
+    if value is None:
+        return []
+    return [cast("object", value)] if isinstance(value, Mapping) else items_of(value, key)
+
+
+def take_texts(fields: Fields, key: str) -> tuple[str, ...]:
+    """Remove and return a list of strings; a lone string counts as a list of one."""
+    value = fields.pop(key, None)
+    texts = [value] if isinstance(value, str) else [] if value is None else items_of(value, key)
+    if not all(isinstance(text, str) for text in texts):
+        raise Malformed(f"{key} is not a list of strings")
+    return tuple(cast("list[str]", texts))
+
+
+def put(fields: Fields, **values: object) -> Fields:
+    """Set those of ``values`` that are not ``None``."""
+    fields.update((key, value) for key, value in values.items() if value is not None)
+    return fields
+
+
+def merge(into: Fields, more: Mapping[str, object]) -> None:
+    """Put ``more`` over ``into``: objects are merged, lists appended, anything else replaced."""
+    for key, value in more.items():
+        mine = into.get(key)
+        if isinstance(mine, dict) and isinstance(value, Mapping):
+            merge(cast("Fields", mine), cast("Mapping[str, object]", value))
+        elif isinstance(mine, list) and isinstance(value, list):
+            into[key] = [*cast("list[object]", mine), *cast("list[object]", value)]
+        else:
+            into[key] = value
+
+
+def leftovers(wire: str, fields: Fields) -> Extra | None:
+    """What was not taken, for the encoder of the same wire; ``None`` if nothing, or only nulls, is left."""
+    kept = {key: value for key, value in fields.items() if value is not None}
+    return Extra(wire, kept) if kept else None
+
+
+def own(extra: Extra | None, wire: str) -> Fields:
+    """A copy of the fields of an extra that belongs to ``wire``; empty for any other."""
+    return dict(extra.fields) if extra is not None and extra.wire == wire else {}
+
+
+# --- fields of other wires ---------------------------------------------------------------------------------
+
+HARD: Mapping[str, str] = {
+    "audio": "audio",
+    "background": "background",
+    "cachedContent": "cached_content",
+    "container": "container",
+    "conversation": "conversation",
+    "documents": "documents",
+    "logit_bias": "logit_bias",
+    "mcp_servers": "builtin_tools",
+    "modalities": "modalities",
+    "prediction": "prediction",
+    "previous_response_id": "previous_response_id",
+    "store": "store",
+    "tools": "builtin_tools",
+    "web_search_options": "builtin_tools",
+}
+"""Fields of other wires without which the answer would be another one -> the feature they stand for.  A provider that
+cannot express them is skipped."""
+
+_HARMLESS: Mapping[str, object] = {"modalities": ["text"]}
+
+
+def foreign(extras: Iterable[Extra | None], wire: str) -> list[Degradation]:
+    """What becomes of fields that belong to another wire than ``wire``: each is left out, and that is said.
+
+    Raises :class:`~resilient_llm.errors.UnsupportedFeature` for a field that must not be left out.
+    """
+    lost: list[Degradation] = []
+    for extra in extras:
+        if extra is None or extra.wire == wire:
+            continue
+        for key, value in extra.fields.items():
+            if key in HARD and value and value != _HARMLESS.get(key):
+                raise UnsupportedFeature(HARD[key], wire)
+            lost.append(Degradation(f"{extra.wire}.{key}", "left out"))
+    return lost
+
+
+def unsaid(request: ChatRequest) -> list[Degradation]:
+    """What Gemini, Cohere and Ollama alike have no word for and can do without."""
+    lost: list[Degradation] = []
+    if request.user is not None:
+        lost.append(Degradation("user", "left out"))
+    if any(message.name for message in request.messages):
+        lost.append(Degradation("message.name", "left out"))
+    if any(message.role == "developer" for message in request.messages):
+        lost.append(Degradation("developer", "sent as system"))
+    return lost
+
+
+_USES: Mapping[str, Callable[[ChatRequest], bool]] = {
+    "n": lambda request: (request.n or 1) > 1,
+    "parallel_tool_calls": lambda request: request.parallel_tool_calls is False and bool(request.tools),
+    "top_logprobs": lambda request: bool(request.top_logprobs),
+    "tool_choice": lambda request: request.tool_choice is not None and request.tool_choice.mode == "required",
+}
+
+
+def reject(request: ChatRequest, wire: str, *features: str) -> None:
+    """Raises :class:`~resilient_llm.errors.UnsupportedFeature` for the first of ``features`` the request uses."""
+    for feature in features:
+        if _USES[feature](request):
+            raise UnsupportedFeature(feature, wire)
+
+
+# --- values with a shape -----------------------------------------------------------------------------------
+
+
+def decode_base64(text: str) -> bytes:
+    """Bytes from base64 in either alphabet, padded or not.
+
+    Raises :class:`Malformed` for anything else.
+    """
+    tidy = text.strip().rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(tidy + "=" * (-len(tidy) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Malformed(f"not base64: {error}") from error
+
+
+def encode_base64(data: bytes) -> str:
+    """Base64 in the standard alphabet, padded."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def vector(value: object) -> tuple[float, ...]:
+    """A list of numbers."""
+    numbers = items_of(value, "a vector")
+    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+        raise Malformed("a vector holds something that is no number")
+    return tuple(cast("list[float]", numbers))
+
+
+# --- the edge ----------------------------------------------------------------------------------------------
+
+
+def reading_request(read: Callable[[], Read]) -> Read:
+    """``read()``, with what is malformed reported as the caller's fault."""
+    try:
+        return read()
+    except Malformed as error:
+        raise InvalidRequest(str(error)) from error
+
+
+def reading_answer(body: bytes, read: Callable[[Fields], Read]) -> Read:
+    """``read`` of the object in ``body``, with what is malformed reported as the provider's fault."""
+    raw: Fields | None = None
+    try:
+        raw = parse_fields(body, "the answer")
+        return read(raw)
+    except Malformed as error:
+        raise InvalidAnswer(str(error), raw) from error

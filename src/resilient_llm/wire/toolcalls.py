@@ -1,0 +1,143 @@
+"""Tools and their calls, where several wires write them alike.
+
+OpenAI's shape of a tool is also Cohere's and Ollama's.  Arguments are an object for Gemini and Ollama.  And these two
+pair a tool's result with its call by name and order, where everyone else has an identifier.  One made up here depends
+on the answer alone, so that decoding the same bytes twice, whole or streamed, gives the same; its prefix says that it
+is made up, so that it is not written back to a wire that never had it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from resilient_llm.model import Degradation, Message, Tool, ToolCall, ToolResult
+from resilient_llm.wire.fields import (
+    Fields,
+    Malformed,
+    dump_text,
+    fields_of,
+    leftovers,
+    own,
+    parse,
+    put,
+    take_bool,
+    take_fields,
+    take_text,
+)
+
+
+def decode_tool(value: object, wire: str) -> Tool:
+    """A tool in OpenAI's shape."""
+    fields = fields_of(value, "a tool")
+    if fields.pop("type", "function") != "function":
+        raise Malformed("a tool is not a function")
+    function = take_fields(fields, "function") or {}
+    name = take_text(function, "name")
+    if not name:
+        raise Malformed("a tool has no name")
+    description, strict = take_text(function, "description"), take_bool(function, "strict")
+    parameters = take_fields(function, "parameters")
+    return Tool(name, description, parameters, strict, leftovers(wire, put(fields, function=function or None)))
+
+
+def encode_tool(tool: Tool, wire: str) -> Fields:
+    """A tool in OpenAI's shape.  A tool without arguments says so, because not every server takes their absence."""
+    extra = own(tool.extra, wire)
+    more = fields_of(extra.pop("function", {}), "function")
+    function = put({"name": tool.name}, description=tool.description)
+    function["parameters"] = tool.parameters if tool.parameters is not None else {"type": "object", "properties": {}}
+    return {"type": "function", "function": {**function, **more}, **extra}
+
+
+# --- arguments ---------------------------------------------------------------------------------------------
+
+
+def arguments_text(value: object) -> str:
+    """Arguments that came as an object, as the text the neutral model holds; text is taken as it is."""
+    if value is None:
+        return "{}"
+    return value if isinstance(value, str) else dump_text(value)
+
+
+def arguments_object(call: ToolCall) -> tuple[Fields, bool]:
+    """The arguments of a call as the object some wires want, and whether that is what the model wrote.
+
+    ``null`` and nothing are an object without fields; what is no object goes into one as ``{"arguments": ...}``, so
+    that the conversation can go on.
+    """
+    value: object = call.arguments
+    try:
+        value = parse(call.arguments) if call.arguments.strip() else None
+        return ({} if value is None else fields_of(value, call.name)), True
+    except Malformed:
+        return {"arguments": value}, False
+
+
+def wrapped(call: ToolCall) -> list[Degradation]:
+    """What has to be said about the arguments of a call that goes out as an object."""
+    return (
+        [] if arguments_object(call)[1] else [Degradation("tool_call.arguments", "not a JSON object: wrapped in one")]
+    )
+
+
+# --- identifiers -------------------------------------------------------------------------------------------
+
+
+def made_up(prefix: str, answer: str, number: int, name: str) -> str:
+    """The identifier of call ``number`` of an answer.
+
+    It has to differ between the answers of one conversation, because vendors reject a repeated one.
+    """
+    digest = hashlib.sha256(f"{answer}\n{number}\n{name}".encode(errors="surrogatepass")).hexdigest()
+    return f"{prefix}{digest[:16]}"
+
+
+class Pairing:
+    """Calls and results of one conversation, in the order they stand in it.
+
+    Give it every call and every result as they come; it numbers calls without identifier and finds the call that a
+    result belongs to: the one it names, else the oldest open one of its tool, else the oldest open one.
+    """
+
+    __slots__ = ("_count", "_open", "_prefix")
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._count = 0
+        self._open: list[tuple[str, str]] = []
+
+    def call(self, id_: str | None, name: str) -> str:
+        """A call: its identifier, made up if it has none."""
+        id_ = id_ or self._next()
+        self._open.append((id_, name))
+        return id_
+
+    def result(self, id_: str | None, name: str | None) -> tuple[str, str | None]:
+        """A result: the identifier of its call, and the name of the tool if either of them says it."""
+        found = self._find(id_, name)
+        if found is None:
+            return id_ or self._next(), name
+        self._open.remove(found)
+        return found[0], name or found[1]
+
+    def _find(self, id_: str | None, name: str | None) -> tuple[str, str] | None:
+        if id_:
+            return next((each for each in self._open if each[0] == id_), None)
+        if name:
+            return next((each for each in self._open if each[1] == name), None)
+        return next(iter(self._open), None)
+
+    def _next(self) -> str:
+        self._count += 1
+        return f"{self._prefix}{self._count - 1}"
+
+
+def tool_names(messages: Iterable[Message]) -> dict[str, str]:
+    """The tool that each call of a conversation asks for, by the call's identifier."""
+    return {part.id: part.name for message in messages for part in message.parts if isinstance(part, ToolCall)}
+
+
+def name_of(result: ToolResult, names: dict[str, str]) -> str:
+    """The tool a result comes from; its call's identifier if nobody knows."""
+    return result.name or names.get(result.tool_call_id) or result.tool_call_id
