@@ -1,0 +1,646 @@
+"""Anthropic Messages: requests, in both directions.
+
+Where Claude wants something else than the neutral request says, the reason stands beside the rule; the models differ
+by generation, read off their name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, TypeAlias, cast
+
+from resilient_llm.model import (
+    ChatRequest,
+    Extra,
+    Json,
+    JsonObject,
+    Media,
+    Message,
+    Opaque,
+    OutputFormat,
+    Part,
+    Reasoning,
+    Refusal,
+    Role,
+    Text,
+    Thought,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from resilient_llm.wire.anthropic_blocks import (
+    NAME,
+    TOOL_ID,
+    decode_block,
+    media_block,
+    own_citations,
+    text_block,
+)
+from resilient_llm.wire.blockwise import (
+    Notes,
+    Turn,
+    add_turn,
+    check_common,
+    enforceable_schema,
+    extras_for,
+    image_type,
+    results_first,
+    split_leading_system,
+    tool_id,
+)
+from resilient_llm.wire.fields import (
+    Fields,
+    Malformed,
+    dump_text,
+    fields_of,
+    items_of,
+    leftovers,
+    merge,
+    own,
+    put,
+    take_bool,
+    take_fields,
+    take_float,
+    take_int,
+    take_items,
+    take_text,
+    take_texts,
+)
+from resilient_llm.wire.toolcalls import arguments_object
+
+VERSION: Final = "2023-06-01"
+"""The API version every platform understands."""
+
+VERSION_2026: Final = "2026-10-21"
+"""Has no sampling parameters, and rejects documents in assistant turns and citations on the user's text."""
+
+Generation: TypeAlias = tuple[int, int]
+
+_NEWEST: Final[Generation] = (99, 0)
+_NAMED = re.compile(r"claude-(?:v|[a-z]+-)?(\d+)(?:[-.](\d{1,2})(?!\d))?")
+
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+
+
+def generation(model: str) -> Generation:
+    """``claude-sonnet-4-5-20250929`` -> (4, 5).  A Claude without number counts as the newest, any other model that is
+    served on this wire as older than all."""
+    if "claude" not in model:
+        return (0, 0)
+    found = _NAMED.search(model)
+    return (int(found[1]), int(found[2] or 0)) if found else _NEWEST
+
+
+# --- the caller's body -> request ---------------------------------------------------------------------------------
+
+
+def decode_request(body: Fields) -> ChatRequest:
+    """Raises :class:`~resilient_llm.wire.fields.Malformed` for a field of the wrong type."""
+    fields = dict(body)
+    messages = [*_decode_system(fields.pop("system", None)), *_decode_messages(take_items(fields, "messages"))]
+    if not messages:
+        raise Malformed("messages are missing")
+    choice, parallel = _decode_choice(take_fields(fields, "tool_choice"))
+    output, effort = _decode_output(fields)
+    tools = _decode_tools(fields)
+    metadata = take_fields(fields, "metadata") or {}
+    user = take_text(metadata, "user_id")
+    put(fields, metadata=metadata or None)
+    return ChatRequest(
+        tuple(messages),
+        take_text(fields, "model") or "",
+        tools,
+        choice,
+        parallel,
+        output,
+        _decode_reasoning(take_fields(fields, "thinking"), effort),
+        take_int(fields, "max_tokens"),
+        take_float(fields, "temperature"),
+        take_float(fields, "top_p"),
+        take_int(fields, "top_k"),
+        stop=take_texts(fields, "stop_sequences"),
+        stream=take_bool(fields, "stream") or False,
+        user=user,
+        extra=_listed(leftovers(NAME, fields)),
+        source=Extra(NAME, body),
+    )
+
+
+def _listed(extra: Extra | None) -> tuple[Extra, ...]:
+    return (extra,) if extra else ()
+
+
+def _decode_system(system: object) -> list[Message]:
+    if not system:
+        return []
+    return [Message("system", _decode_content(system))]
+
+
+def _decode_content(content: object) -> tuple[Part, ...]:
+    if isinstance(content, str):
+        return (Text(content),)
+    return tuple(decode_block(block) for block in items_of(content, "content"))
+
+
+def _decode_messages(items: list[object]) -> list[Message]:
+    messages: list[Message] = []
+    for item in items:
+        fields = fields_of(item, "a message")
+        role, parts = take_text(fields, "role"), _decode_content(fields.pop("content", None))
+        extra = leftovers(NAME, fields)
+        match role:
+            case "user":
+                messages += _split_results(parts, extra)
+            case "assistant":
+                messages.append(Message("assistant", parts, extra=extra))
+            case "system":  # the Extra, even if empty, says that it may stay where it stands
+                messages.append(Message("system", parts, extra=extra or Extra(NAME, {})))
+            case _:
+                raise Malformed(f"no such role: {role!r}")
+    return messages
+
+
+def _split_results(parts: tuple[Part, ...], extra: Extra | None) -> list[Message]:
+    """A user turn, its tool results in messages of their own role."""
+    messages: list[Message] = []
+    for part in parts:
+        role: Role = "tool" if isinstance(part, ToolResult) else "user"
+        if messages and messages[-1].role == role:
+            messages[-1] = replace(messages[-1], parts=(*messages[-1].parts, part))
+        else:
+            messages.append(Message(role, (part,), extra=extra))
+    return messages or [Message("user", (), extra=extra)]
+
+
+def _decode_tools(fields: Fields) -> tuple[Tool, ...]:
+    """The functions among the tools; the vendor's own stay behind in ``fields``."""
+    tools: list[Tool] = []
+    others: list[Fields] = []
+    for item in take_items(fields, "tools"):
+        tool = fields_of(item, "a tool")
+        if tool.get("type") not in {None, "custom"}:
+            others.append(tool)
+            continue
+        name = take_text(tool, "name")
+        if not name:
+            raise Malformed("a tool has no name")
+        description, strict = take_text(tool, "description"), take_bool(tool, "strict")
+        parameters = take_fields(tool, "input_schema")
+        tools.append(Tool(name, description, parameters, strict, leftovers(NAME, tool)))
+    put(fields, tools=others or None)
+    return tuple(tools)
+
+
+def _decode_choice(choice: Fields | None) -> tuple[ToolChoice | None, bool | None]:
+    if choice is None:
+        return None, None
+    disabled = take_bool(choice, "disable_parallel_tool_use")
+    parallel = None if disabled is None else not disabled
+    match take_text(choice, "type"):
+        case "auto":
+            return ToolChoice("auto"), parallel
+        case "any":
+            return ToolChoice("required"), parallel
+        case "none":
+            return ToolChoice("none"), parallel
+        case "tool":
+            return ToolChoice("required", (take_text(choice, "name") or "",)), parallel
+        case kind:
+            raise Malformed(f"no such tool_choice: {kind!r}")
+
+
+def _decode_output(fields: Fields) -> tuple[OutputFormat | None, str | None]:
+    """The format and the effort of ``output_config``; what else it holds stays behind."""
+    config = take_fields(fields, "output_config")
+    if config is None:
+        return None, None
+    effort, shape = take_text(config, "effort"), take_fields(config, "format")
+    output = None
+    if shape is not None:
+        if shape.get("type") != "json_schema":
+            raise Malformed(f"no such output format: {shape.get('type')!r}")
+        output = OutputFormat("json_schema", take_fields(shape, "schema"))
+    put(fields, output_config=config or None)
+    return output, effort
+
+
+def _decode_reasoning(thinking: Fields | None, effort: str | None) -> Reasoning | None:
+    """The Extra keeps the switch as it stood, because its absence means something else for each model."""
+    if thinking is None:
+        return None if effort is None else Reasoning(effort, extra=Extra(NAME, {}))
+    kept = Extra(NAME, {"thinking": dict(thinking)})
+    match thinking.get("type"):
+        case "enabled":
+            return Reasoning(effort, take_int(thinking, "budget_tokens"), kept)
+        case "disabled":
+            return Reasoning(effort or "none", None, Extra(NAME, {"thinking": dict(thinking), "effort": effort}))
+        case _:
+            return Reasoning(effort, None, kept)
+
+
+# --- request -> the vendor's body ---------------------------------------------------------------------------------
+
+
+def encode_request(request: ChatRequest, version: str, notes: Notes) -> Fields:
+    """The body for a provider of this wire.  Raises ``UnsupportedFeature``."""
+    source = own(request.source, NAME)
+    if source:
+        body = put(source, model=request.model or None)
+        if request.stream or "stream" in body:
+            body["stream"] = request.stream
+    else:
+        body = _encode_body(request, notes)
+    return _restricted(body, version, notes)
+
+
+def _encode_body(request: ChatRequest, notes: Notes) -> Fields:
+    check_common(request, notes)
+    extra = extras_for(NAME, request.extra, notes)
+    model = generation(request.model)
+    system, messages = _encode_messages(request.messages, model, notes)
+    body: Fields = put({}, model=request.model or None)
+    body |= {"max_tokens": request.max_tokens or default_max_tokens(request.model), "messages": messages}
+    put(
+        body,
+        system=system or None,
+        stop_sequences=_encode_stop(request.stop, notes) or None,
+        temperature=_encode_temperature(request.temperature, notes),
+        top_p=request.top_p,
+        top_k=request.top_k,
+        stream=True if request.stream else None,
+        metadata={"user_id": request.user} if request.user else None,
+    )
+    _encode_tools(request, body, bool(extra.get("tools")), notes)
+    _encode_output(request, body, notes)
+    if request.reasoning is not None:
+        _encode_reasoning(request, request.reasoning, body, notes)
+    merge(body, extra)
+    return body
+
+
+def default_max_tokens(model: str) -> int:
+    """What to ask for when the caller sets no limit, because this wire demands one: 4096 tokens, the most that the
+    oldest models can write, and 16384 since Claude 4, whose answers would be cut by less."""
+    return 16384 if generation(model) >= (4, 0) else 4096
+
+
+def _encode_stop(stop: tuple[str, ...], notes: Notes) -> list[str]:
+    kept = [word for word in stop if word.strip()]
+    if len(kept) != len(stop):
+        notes.add("stop", "left out: this wire rejects stop words of white space alone")
+    return kept
+
+
+def _encode_temperature(temperature: float | None, notes: Notes) -> float | None:
+    if temperature is None or temperature <= 1:
+        return temperature
+    notes.add("temperature", "lowered to 1, the most this wire takes")
+    return 1
+
+
+def _encode_output(request: ChatRequest, body: Fields, notes: Notes) -> None:
+    output = request.output
+    if output is None or output.kind == "text":
+        return
+    if output.kind == "json_object":  # this wire enforces schemas only, and a closed schema cannot say "any object"
+        notes.add("json_object", "asked for in the system prompt, not enforced")
+        _add_system(body, "Answer with a single JSON object and nothing else.")
+        return
+    if output.description:
+        notes.add("output.description", "left out")
+    body["output_config"] = {"format": {"type": "json_schema", "schema": enforceable_schema(output, notes)}}
+
+
+def _add_system(body: Fields, text: str) -> None:
+    system = body.get("system", [])
+    blocks = [{"type": "text", "text": system}] if isinstance(system, str) else cast("list[Fields]", system)
+    body["system"] = [*blocks, {"type": "text", "text": text}]
+
+
+# --- messages -------------------------------------------------------------------------------------------------------
+
+_Encoded: TypeAlias = tuple[str | list[Fields], list[Fields]]
+
+
+def _encode_messages(messages: Sequence[Message], model: Generation, notes: Notes) -> _Encoded:
+    """The system prompt and the turns."""
+    leading, others = split_leading_system([m for m in messages if m.parts])
+    system = [block for message in leading for block in _encode_parts(message, notes)]
+    turns: list[Turn] = []
+    for message in others:
+        blocks = _encode_parts(message, notes)
+        add_turn(turns, _role_of(message, model, notes), blocks, own(message.extra, NAME))
+    _results_follow_calls(turns)
+    results_first(turns, _is_result)
+    if not turns and system:
+        notes.add("system", "sent as the user's turn: this wire wants one")
+        add_turn(turns, "user", system, {})
+        system = []
+    _trim_prefill(turns, notes)
+    return _compact(system), [{"role": turn.role, "content": _compact(turn.blocks)} | turn.fields for turn in turns]
+
+
+def _compact(blocks: list[Fields]) -> str | list[Fields]:
+    """A single plain text as a string, as people write it."""
+    if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
+        return str(blocks[0]["text"])
+    return blocks
+
+
+def _role_of(message: Message, model: Generation, notes: Notes) -> str:
+    """A system message in the middle stays where it stands; models that do not know such turns read it as the user's,
+    which gives it less weight but keeps its place."""
+    if message.role == "assistant":
+        return "assistant"
+    if message.role in {"system", "developer"}:
+        if message.extra is not None and message.extra.wire == NAME:
+            return "system"
+        if model >= (4, 8):
+            return "system"
+        notes.add("system", "a later system message was sent in the user's turn")
+    return "user"
+
+
+def _is_result(block: Fields) -> bool:
+    return block.get("type") == "tool_result"
+
+
+def _results_follow_calls(turns: list[Turn]) -> None:
+    """Results must come directly after the calls: a system turn between them changes places with the results."""
+    for i in range(1, len(turns) - 1):
+        before, middle, after = turns[i - 1 : i + 2]
+        if middle.role == "system" and before.role == "assistant" and any(map(_is_result, after.blocks)):
+            turns[i : i + 2] = [after, middle]
+
+
+def _trim_prefill(turns: list[Turn], notes: Notes) -> None:
+    """An assistant turn at the end is continued, and must not end in white space."""
+    if not turns or turns[-1].role != "assistant":
+        return
+    last = turns[-1].blocks[-1]
+    text = last.get("text")
+    if isinstance(text, str) and text != text.rstrip():
+        turns[-1].blocks[-1] = last | {"text": text.rstrip()}
+        notes.add("prefill", "white space at its end left out")
+
+
+def _encode_parts(message: Message, notes: Notes) -> list[Fields]:
+    extras_for(NAME, (message.extra,), notes)
+    blocks = [_encode_part(part, notes) for part in message.parts]
+    return [block for block in blocks if block is not None]
+
+
+def _encode_part(part: Part, notes: Notes) -> Fields | None:
+    match part:
+        case Text():
+            return _encode_text(part, notes)
+        case Refusal():
+            return {"type": "text", "text": part.text} if part.text else None
+        case ToolCall():
+            return _encode_call(part, notes)
+        case ToolResult():
+            return _encode_result(part, notes)
+        case Thought():
+            return _encode_thought(part, notes)
+        case Media():
+            return _encode_media(part, notes)
+        case Opaque():
+            if part.wire == NAME:
+                return dict(part.data)
+            notes.add(f"{part.wire}.{part.data.get('type', 'block')}", "left out")
+            return None
+
+
+def _encode_text(part: Text, notes: Notes) -> Fields | None:
+    if len(own_citations(part.annotations)) != len(part.annotations):
+        notes.add("annotations", "left out")
+    extras_for(NAME, (part.extra,), notes)
+    return text_block(part) if part.text else None  # this wire rejects empty texts
+
+
+def _encode_thought(part: Thought, notes: Notes) -> Fields | None:
+    """Only what Anthropic itself signed may come back to it, and it must be signed."""
+    if part.origin != NAME or not part.signature:
+        notes.add("reasoning", "left out: it was not signed by this vendor")
+        return None
+    if part.redacted:
+        body: Fields = {"type": "redacted_thinking", "data": part.signature}
+    else:
+        body = {"type": "thinking", "thinking": part.text, "signature": part.signature}
+    return body | own(part.extra, NAME)
+
+
+def _encode_call(part: ToolCall, notes: Notes) -> Fields:
+    given, whole = arguments_object(part)
+    if not whole:
+        notes.add("tool_call.arguments", "not a JSON object: wrapped in one")
+    name = part.name
+    if not _TOOL_NAME.fullmatch(name):  # a tool the model made up, in a conversation with another vendor
+        name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:128] or "_"
+        notes.add("tool_call.name", "characters replaced that this wire rejects")
+    extra = extras_for(NAME, (part.extra,), notes)
+    return {"type": "tool_use", "id": _call_id(part.id, notes), "name": name, "input": given} | extra
+
+
+def _call_id(ident: str, notes: Notes) -> str:
+    mapped = tool_id(ident, TOOL_ID)
+    if mapped != ident:
+        notes.add("tool_call.id", "replaced by a hash")
+    return mapped
+
+
+def _encode_result(part: ToolResult, notes: Notes) -> Fields:
+    extra = extras_for(NAME, (part.extra,), notes)
+    body: Fields = {"type": "tool_result", "tool_use_id": _call_id(part.tool_call_id, notes)}
+    blocks = [_encode_result_part(inner, notes) for inner in part.parts]
+    content = [block for block in blocks if block is not None]
+    if content:
+        body["content"] = _compact(content)
+    if part.is_error:
+        body["is_error"] = True
+    return body | extra
+
+
+def _encode_result_part(part: Text | Media | Json, notes: Notes) -> Fields | None:
+    if isinstance(part, Json):
+        return {"type": "text", "text": dump_text(part.value)}
+    return _encode_part(part, notes)
+
+
+def _encode_media(part: Media, notes: Notes) -> Fields:
+    extra = extras_for(NAME, (part.extra,), notes)
+    if part.kind not in {"image", "document"}:
+        raise notes.unsupported(part.kind)
+    if part.file_id is not None and (part.extra is None or part.extra.wire != NAME):
+        raise notes.unsupported("file_id")
+    if part.data is not None:
+        part = _typed(part, part.data, notes)
+    return media_block(part) | extra
+
+
+def _typed(part: Media, data: bytes, notes: Notes) -> Media:
+    """Inline data needs a type this wire knows."""
+    if part.kind == "image":
+        mime = part.mime_type or image_type(data)
+        if mime not in {"image/jpeg", "image/png", "image/gif", "image/webp"}:
+            raise notes.unsupported(f"image type {mime}")
+        return replace(part, mime_type=mime)
+    mime = part.mime_type or "application/pdf"
+    if mime != "application/pdf" and not mime.startswith("text/"):
+        raise notes.unsupported(f"document type {mime}")
+    return replace(part, mime_type=mime)
+
+
+# --- tools ----------------------------------------------------------------------------------------------------------
+
+
+def _encode_tools(request: ChatRequest, body: Fields, others: bool, notes: Notes) -> None:
+    tools, choice = request.tools, request.tool_choice
+    if choice is not None and len(choice.names) > 1:
+        tools = tuple(tool for tool in tools if tool.name in choice.names)
+        notes.add("tool_choice", "only the named tools were offered")
+    if tools:
+        body["tools"] = [_encode_tool(tool, notes) for tool in tools]
+    if tools or others:  # without tools there is nothing to choose from, and this wire says so with a 400
+        put(body, tool_choice=_encode_choice(choice, request.parallel_tool_calls))
+
+
+def _encode_tool(tool: Tool, notes: Notes) -> Fields:
+    if not _TOOL_NAME.fullmatch(tool.name):
+        raise notes.unsupported(f"tool name {tool.name!r}")
+    schema: JsonObject = tool.parameters if tool.parameters is not None else {"type": "object", "properties": {}}
+    if "type" not in schema:
+        schema = {"type": "object", **schema}
+    body = put({"name": tool.name}, description=tool.description, strict=tool.strict)
+    return body | {"input_schema": schema} | extras_for(NAME, (tool.extra,), notes)
+
+
+def _encode_choice(choice: ToolChoice | None, parallel: bool | None) -> Fields | None:
+    body: Fields | None = None
+    if choice is not None:
+        kind = {"auto": "auto", "none": "none", "required": "any"}[choice.mode]
+        body = {"type": "tool", "name": choice.names[0]} if len(choice.names) == 1 else {"type": kind}
+    if parallel is False and (choice is None or choice.mode != "none"):
+        body = (body or {"type": "auto"}) | {"disable_parallel_tool_use": True}
+    return body
+
+
+# --- reasoning ------------------------------------------------------------------------------------------------------
+
+_LEAST_BUDGET: Final = 1024
+_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32000, "max": 32000}
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+
+
+def _encode_reasoning(request: ChatRequest, reasoning: Reasoning, body: Fields, notes: Notes) -> None:
+    if reasoning.extra is not None and reasoning.extra.wire == NAME:
+        kept = dict(reasoning.extra.fields)
+        effort = kept.pop("effort", reasoning.effort)
+        _set_thinking(body, cast("Fields | None", kept.get("thinking")), cast("str | None", effort))
+        return
+    extras_for(NAME, (reasoning.extra,), notes)
+    if reasoning.effort == "none" or reasoning.budget == 0:
+        _set_thinking(body, {"type": "disabled"}, None)
+    elif reasoning.effort is None and reasoning.budget is None:
+        return
+    elif _may_think(request, body, notes):
+        _think(request, reasoning, body, notes)
+
+
+def _set_thinking(body: Fields, thinking: Fields | None, effort: str | None) -> None:
+    put(body, thinking=thinking)
+    if effort is not None:
+        merge(body, {"output_config": {"effort": effort}})
+
+
+def _may_think(request: ChatRequest, body: Fields, notes: Notes) -> bool:
+    choice = request.tool_choice
+    if choice is not None and choice.mode == "required":
+        notes.add("reasoning", "left out: this vendor does not think when a tool is forced")
+        return False
+    for name in ("temperature", "top_k"):
+        if body.pop(name, None) is not None:
+            notes.add(name, "left out: not together with reasoning")
+    return True
+
+
+def _think(request: ChatRequest, reasoning: Reasoning, body: Fields, notes: Notes) -> None:
+    """Since 4.6 a model decides how long it thinks and is told how hard; before, it is given a budget."""
+    model = generation(request.model)
+    if model >= (4, 6) and reasoning.budget is None:
+        _set_thinking(body, {"type": "adaptive"}, _effort(reasoning.effort or "", model, notes))
+        return
+    if _unthought_calls(body):
+        notes.add("reasoning", "left out: the calls of this turn were made without")
+        return
+    wanted = reasoning.budget or _BUDGETS.get(reasoning.effort or "", _BUDGETS["medium"])
+    limit = cast("int", body["max_tokens"])
+    if request.max_tokens is None:
+        limit = body["max_tokens"] = limit + max(wanted, _LEAST_BUDGET)
+    budget = min(max(wanted, _LEAST_BUDGET), limit - 1)
+    if budget < _LEAST_BUDGET:
+        notes.add("reasoning", "left out: max_tokens leaves no room for it")
+        return
+    if reasoning.budget is not None and budget != reasoning.budget:
+        notes.add("reasoning.budget", "changed to what this wire takes")
+    _set_thinking(body, {"type": "enabled", "budget_tokens": budget}, None)
+
+
+def _effort(effort: str, model: Generation, notes: Notes) -> str | None:
+    if effort == "xhigh" and model < (4, 7):
+        notes.add("reasoning.effort", "xhigh sent as high")
+        return "high"
+    if effort == "minimal":
+        notes.add("reasoning.effort", "minimal sent as low")
+        return "low"
+    if effort not in _EFFORTS:
+        notes.add("reasoning.effort", "left to the model: not a word this wire knows")
+        return None
+    return effort
+
+
+def _unthought_calls(body: Fields) -> bool:
+    """Whether the last turns are calls and their results without the thought that led there: with a budget, the vendor
+    insists on it, and it may have been another's, which was left out."""
+    turns = cast("list[dict[str, object]]", body["messages"])
+    if len(turns) < 2 or turns[-1]["role"] != "user" or not _blocks_of(turns[-1], "tool_result"):
+        return False
+    return not _blocks_of(turns[-2], "thinking", "redacted_thinking")
+
+
+def _blocks_of(turn: Fields, *kinds: str) -> bool:
+    content = turn["content"]
+    return isinstance(content, list) and any(block.get("type") in kinds for block in cast("list[Fields]", content))
+
+
+# --- what some versions and models reject -----------------------------------------------------------------------------
+
+
+def _restricted(body: Fields, version: str, notes: Notes) -> Fields:
+    model = body.get("model")
+    if version == VERSION_2026 or (isinstance(model, str) and generation(model) >= (4, 7)):
+        for name in ("temperature", "top_p", "top_k"):
+            if body.pop(name, None) is not None:
+                notes.add(name, "left out: removed from this wire")
+    if version == VERSION_2026:
+        body["messages"] = [_restricted_turn(turn, notes) for turn in cast("list[object]", body["messages"])]
+    return body
+
+
+def _restricted_turn(turn: object, notes: Notes) -> object:
+    fields = fields_of(turn, "a message")
+    content = fields.get("content")
+    if not isinstance(content, list):
+        return fields
+    kept: list[Fields] = []
+    for block in (fields_of(item, "a content block") for item in cast("list[object]", content)):
+        if fields.get("role") == "assistant" and block.get("type") == "document":
+            notes.add("document", "left out of an assistant's turn")
+            continue
+        if fields.get("role") == "user" and block.get("type") == "text" and block.pop("citations", None):
+            notes.add("annotations", "left out of the user's text")
+        kept.append(block)
+    return fields | {"content": kept}

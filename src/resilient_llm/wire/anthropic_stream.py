@@ -1,0 +1,429 @@
+"""Anthropic Messages: streamed answers, in both directions.
+
+::
+
+    message_start  ( content_block_start  content_block_delta*  content_block_stop )*  message_delta  message_stop
+
+with ``ping`` and ``error`` anywhere.  Only ``message_stop`` says that the answer is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from resilient_llm.model import (
+    BlockEnd,
+    Finish,
+    KeepAlive,
+    Opaque,
+    Part,
+    PartAdded,
+    Refusal,
+    RefusalDelta,
+    Restarted,
+    StreamBroken,
+    StreamEnd,
+    StreamError,
+    StreamEvent,
+    StreamStart,
+    Text,
+    TextDelta,
+    Thought,
+    ThoughtDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+    UsageUpdate,
+)
+from resilient_llm.wire import sse
+from resilient_llm.wire.anthropic_blocks import (
+    NAME,
+    decode_thought,
+    decode_usage,
+    encode_part,
+    encode_usage,
+    finish_reason,
+    own_citations,
+    seal,
+    stop_reason,
+    unseal,
+)
+from resilient_llm.wire.fields import (
+    Fields,
+    Malformed,
+    dump,
+    fields_of,
+    items_of,
+    leftovers,
+    own,
+    parse,
+    take_count,
+    take_fields,
+    take_items,
+    take_text,
+)
+from resilient_llm.wire.toolcalls import arguments_text
+
+if TYPE_CHECKING:
+    from typing_extensions import override
+else:
+
+    def override(method: object) -> object:
+        return method
+
+
+# --- bytes -> events ------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Block:
+    """A content block while it is open.  ``number`` is its place in the neutral answer."""
+
+    number: int
+    kind: str
+    body: Fields
+    whole: object = None
+    pieces: list[str] = field(default_factory=list[str])
+
+
+class Decoder(sse.JsonStream):
+    """Bytes of one streamed answer -> events.  See :class:`~resilient_llm.wire.codec.StreamDecoder`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._id: str | None = None
+        self._usage: Fields = {}
+        self._open: dict[int, _Block] = {}
+        self._blocks = 0
+        self._handlers: dict[str, Callable[[Fields], None]] = {
+            "content_block_delta": self._delta,
+            "content_block_start": self._block_start,
+            "content_block_stop": self._block_stop,
+            "message_start": self._message_start,
+            "message_delta": self._message_delta,
+            "message_stop": self._message_stop,
+            "error": self._error,
+            "ping": self._ping,
+        }
+
+    @override
+    def on_object(self, event: str, data: Fields) -> None:
+        handler = self._handlers.get(str(data.get("type", event)))
+        if handler is not None:  # an event type that did not exist when this was written says nothing we must know
+            try:
+                handler(data)
+            except Malformed as error:
+                self.fail(StreamBroken(str(error)))
+
+    @override
+    def on_text(self, data: str) -> bool:
+        return data in {"", "[DONE]"}  # the latter from proxies that know only one way to end a stream
+
+    @override
+    def at_end(self) -> str | None:
+        return "the stream ended without message_stop"
+
+    # --- one method an event type -----------------------------------------------------------------------------------
+
+    def _message_start(self, body: Fields) -> None:
+        message = take_fields(body, "message") or {}
+        name = take_text(message, "id") or ""
+        if self._id is None:
+            self._id = name
+            self._out.append(StreamStart(name, take_text(message, "model") or ""))
+            self._count(message)
+        elif name != self._id:
+            self.fail(StreamBroken("another answer began inside this one"))
+
+    def _count(self, body: Fields) -> None:
+        usage = {key: count for key, count in (take_fields(body, "usage") or {}).items() if count is not None}
+        if usage:
+            self._usage |= usage  # counts are cumulative, but each event tells only some of them
+            self._out.append(UsageUpdate(decode_usage(dict(self._usage))))
+
+    def _block_start(self, body: Fields) -> None:
+        index, content = take_count(body, "index"), take_fields(body, "content_block") or {}
+        self._close(index)
+        block = self._open[index] = _Block(self._blocks, take_text(content, "type") or "", content)
+        self._blocks += 1
+        match block.kind:
+            case "text":
+                self._text(block, take_text(content, "text"), take_items(content, "citations"))
+            case "tool_use":
+                ident, name = take_text(content, "id") or "", take_text(content, "name") or ""
+                block.whole = content.pop("input", None)
+                self._out.append(ToolCallStart(ident, name, block.number, 0, leftovers(NAME, content)))
+            case "thinking":
+                self._thought(block, take_text(content, "thinking"), take_text(content, "signature"))
+            case _:
+                pass
+
+    def _delta(self, body: Fields) -> None:
+        block = self._open.get(take_count(body, "index"))
+        if block is None:
+            self.fail(StreamBroken("a delta for a block that is not open"))
+            return
+        delta = take_fields(body, "delta") or {}
+        match block.kind, take_text(delta, "type"):
+            case "text", "text_delta":
+                self._text(block, take_text(delta, "text"), [])
+            case "text", "citations_delta":
+                self._text(block, None, take_items(delta, "citation"))
+            case "tool_use", "input_json_delta":
+                self._arguments(block, take_text(delta, "partial_json"))
+            case "thinking", "thinking_delta":
+                self._thought(block, take_text(delta, "thinking"), None)
+            case "thinking", "signature_delta":
+                self._thought(block, None, take_text(delta, "signature"))
+            case "text" | "tool_use" | "thinking", _:
+                pass  # a kind of delta that did not exist when this was written
+            case _, "input_json_delta":
+                block.pieces.append(take_text(delta, "partial_json") or "")
+            case _:
+                _grow(block.body, delta)
+
+    def _text(self, block: _Block, text: str | None, citations: list[object]) -> None:
+        if text or citations:
+            notes = tuple(fields_of(citation, "a citation") for citation in citations)
+            self._out.append(TextDelta(text or "", block.number, 0, notes))
+
+    def _thought(self, block: _Block, text: str | None, signature: str | None) -> None:
+        if text or signature:
+            origin, mine = unseal(signature or "")
+            self._out.append(ThoughtDelta(text or "", block.number, 0, mine or None, origin))
+
+    def _arguments(self, block: _Block, piece: str | None) -> None:
+        if piece:
+            block.pieces.append(piece)
+            self._out.append(ToolCallDelta(piece, block.number))
+
+    def _block_stop(self, body: Fields) -> None:
+        self._close(take_count(body, "index"))
+
+    def _close(self, index: int) -> None:
+        block = self._open.pop(index, None)
+        if block is None:
+            return
+        if block.kind == "tool_use":
+            if not block.pieces:  # no arguments, or all of them at once
+                self._out.append(ToolCallDelta(arguments_text(block.whole), block.number))
+        elif block.kind not in {"text", "thinking"}:
+            self._out.append(PartAdded(_whole(block), block.number))
+        self._out.append(BlockEnd(block.number))
+
+    def _message_delta(self, body: Fields) -> None:
+        delta = take_fields(body, "delta") or {}
+        self._count(body)
+        if raw := take_text(delta, "stop_reason"):
+            del body["type"]
+            self._out.append(Finish(finish_reason(raw), raw, 0, leftovers(NAME, body | delta)))
+
+    def _message_stop(self, _body: Fields) -> None:
+        for index in list(self._open):
+            self._close(index)
+        self.fail(StreamEnd())
+
+    def _error(self, body: Fields) -> None:
+        self.fail(StreamError(body))
+
+    def _ping(self, _body: Fields) -> None:
+        self._out.append(KeepAlive())
+
+
+def _grow(body: Fields, delta: Fields) -> None:
+    """Adds a delta of an unknown kind to an unknown block: texts and lists grow, anything else is replaced."""
+    for key, value in delta.items():
+        before = body.get(key)
+        if isinstance(before, str) and isinstance(value, str):
+            body[key] = before + value
+        elif isinstance(before, list) and isinstance(value, list):
+            body[key] = items_of(before, key) + items_of(value, key)
+        else:
+            body[key] = value
+
+
+def _whole(block: _Block) -> Part:
+    if block.kind == "redacted_thinking":
+        return decode_thought(block.body, redacted=True)
+    written = "".join(block.pieces)
+    if written:
+        try:
+            block.body["input"] = parse(written)
+        except Malformed:
+            block.body["input"] = written
+    return Opaque(NAME, {"type": block.kind} | block.body)
+
+
+# --- events -> bytes ------------------------------------------------------------------------------------------------
+
+
+def frame(body: Fields) -> bytes:
+    """One server-sent event, named by its type."""
+    return sse.encode(dump(body), str(body["type"]))
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A block the client was told of.  ``arguments`` of a tool call are kept to know when they are whole."""
+
+    index: int
+    kind: str
+    arguments: str = ""
+
+
+class Encoder:
+    """Events -> bytes of one streamed answer.  See :class:`~resilient_llm.wire.codec.StreamEncoder`.
+
+    Blocks are opened in order, each once.  A block closes when the next begins, except a tool call whose arguments
+    are not whole yet: some vendors write several calls at the same time.
+    """
+
+    def __init__(self) -> None:
+        self._started = False
+        self._open: dict[int, _Opened] = {}
+        self._count = 0
+        self._usage: Usage | None = None
+        self._finish: Finish | None = None
+
+    def feed(self, event: StreamEvent) -> bytes:
+        match event:
+            case TextDelta(choice=0):
+                return self._text(event)
+            case ToolCallDelta(choice=0):
+                return self._arguments(event)
+            case ThoughtDelta(choice=0):
+                return self._thought(event)
+            case RefusalDelta(choice=0):
+                return self._text(TextDelta(event.text, event.block))
+            case ToolCallStart(choice=0):
+                call = ToolCall(event.id, event.name, "{}", event.extra)
+                return self._begin(event.block, "tool_use", encode_part(call) or {})
+            case PartAdded(choice=0):
+                return self._part(event)
+            case BlockEnd(choice=0):
+                return self._close(event.block)
+            case UsageUpdate():
+                self._usage = event.usage
+            case Finish(choice=0):
+                self._finish = event
+            case _:
+                return self._lifecycle(event)
+        return b""
+
+    def _lifecycle(self, event: StreamEvent) -> bytes:
+        match event:
+            case StreamStart():
+                return self._start(event)
+            case KeepAlive():
+                return frame({"type": "ping"})
+            case Restarted():  # in the one event that every version of the SDK drops
+                return frame({"type": "ping", "restarted": {"provider": event.provider, "reason": event.reason}})
+            case StreamEnd():
+                return self._end()
+            case StreamError() | StreamBroken():
+                return frame(error_body("api_error", "The answer broke off."))
+            case _:
+                return b""  # another choice: this wire has only one
+
+    def _start(self, event: StreamStart) -> bytes:
+        if self._started:
+            return b""
+        self._started = True
+        return frame({"type": "message_start", "message": message_body(event.id, event.model)})
+
+    def _begin(self, block: int, kind: str, content: Fields) -> bytes:
+        frames = self._start(StreamStart()) + b"".join(
+            self._close(number) for number, opened in list(self._open.items()) if number == block or _is_whole(opened)
+        )
+        self._open[block] = _Opened(self._count, kind)
+        self._count += 1
+        return frames + frame({"type": "content_block_start", "index": self._count - 1, "content_block": content})
+
+    def _ensure(self, block: int, kind: str, content: Fields) -> bytes:
+        opened = self._open.get(block)
+        return b"" if opened and opened.kind == kind else self._begin(block, kind, content)
+
+    def _close(self, block: int) -> bytes:
+        opened = self._open.pop(block, None)
+        return frame({"type": "content_block_stop", "index": opened.index}) if opened else b""
+
+    def _delta(self, block: int, delta: Fields) -> bytes:
+        return frame({"type": "content_block_delta", "index": self._open[block].index, "delta": delta})
+
+    def _text(self, event: TextDelta) -> bytes:
+        citations = own_citations(event.annotations)
+        if not event.text and not citations:
+            return b""
+        frames = self._ensure(event.block, "text", {"type": "text", "text": ""})
+        if event.text:
+            frames += self._delta(event.block, {"type": "text_delta", "text": event.text})
+        for citation in citations:
+            frames += self._delta(event.block, {"type": "citations_delta", "citation": citation})
+        return frames
+
+    def _thought(self, event: ThoughtDelta) -> bytes:
+        frames = self._ensure(event.block, "thinking", {"type": "thinking", "thinking": "", "signature": ""})
+        if event.text:
+            frames += self._delta(event.block, {"type": "thinking_delta", "thinking": event.text})
+        if event.signature:
+            signature = seal(Thought("", event.signature, origin=event.origin))
+            frames += self._delta(event.block, {"type": "signature_delta", "signature": signature})
+        return frames
+
+    def _arguments(self, event: ToolCallDelta) -> bytes:
+        opened = self._open.get(event.block)
+        if opened is None or not event.arguments:  # arguments of a call that never began belong to nothing
+            return b""
+        opened.arguments += event.arguments
+        return self._delta(event.block, {"type": "input_json_delta", "partial_json": event.arguments})
+
+    def _part(self, event: PartAdded) -> bytes:
+        match event.part:
+            case Text(text=text, annotations=annotations):
+                return self._text(TextDelta(text, event.block, 0, annotations))
+            case Refusal(text=text):
+                return self._text(TextDelta(text, event.block))
+            case part:
+                content = encode_part(part)
+                return self._begin(event.block, "whole", content) + self._close(event.block) if content else b""
+
+    def _end(self) -> bytes:
+        frames = self._start(StreamStart()) + b"".join(self._close(number) for number in list(self._open))
+        finish = self._finish or Finish("stop")
+        fields = own(finish.extra, NAME)
+        outer = {key: fields.pop(key) for key in ("context_management",) if key in fields}
+        delta: Fields = {"stop_reason": stop_reason(finish.reason, finish.raw), "stop_sequence": None}
+        body: Fields = {"type": "message_delta", "delta": delta | fields, "usage": encode_usage(self._usage)}
+        return frames + frame(body | outer) + frame({"type": "message_stop"})
+
+
+def _is_whole(opened: _Opened) -> bool:
+    if opened.kind != "tool_use":
+        return True
+    try:
+        parse(opened.arguments)
+    except Malformed:
+        return False
+    return True
+
+
+def message_body(name: str, model: str) -> Fields:
+    """An answer nothing has been said in yet."""
+    return {
+        "id": name or "msg_0",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 0, "output_tokens": 0},
+    }
+
+
+def error_body(kind: str, message: str) -> Fields:
+    """An error as this wire words it."""
+    return {"type": "error", "error": {"type": kind, "message": message}}

@@ -1,0 +1,162 @@
+"""What the two block-structured wires, Anthropic Messages and Bedrock Converse, have in common.
+
+Both speak of messages made of typed blocks, take tool arguments as objects and want the results of parallel calls
+together in the next user turn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from resilient_llm.errors import UnsupportedFeature
+from resilient_llm.model import ChatRequest, Degradation, Extra, JsonObject, Message, OutputFormat
+from resilient_llm.wire.fields import Fields, foreign, own
+
+_IMAGES = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"))
+
+
+def image_type(data: bytes) -> str | None:
+    """The MIME type of an image by its first bytes, for callers who do not say; both wires take these four."""
+    return next((f"image/{name}" for head, name in _IMAGES if data.startswith(head)), None)
+
+
+@dataclass(slots=True)
+class Notes:
+    """What encoding a request for ``target`` had to give up, each thing said once."""
+
+    target: str
+    degradations: dict[Degradation, None] = field(default_factory=dict[Degradation, None])
+
+    def add(self, feature: str, action: str) -> None:
+        self.degradations[Degradation(feature, action)] = None
+
+    def unsupported(self, feature: str) -> UnsupportedFeature:
+        return UnsupportedFeature(feature, self.target)
+
+    def all(self) -> tuple[Degradation, ...]:
+        return tuple(self.degradations)
+
+
+# --- tools ------------------------------------------------------------------------------------------------------
+
+
+def tool_id(original: str, allowed: re.Pattern[str]) -> str:
+    """An id ``allowed`` matches: the original, or a hash of it, so that a call and its result stay a pair in every
+    later request although nothing is remembered."""
+    if allowed.fullmatch(original):
+        return original
+    return "tool_" + hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+# --- turns ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Turn:
+    """Consecutive messages of one role, as these vendors count them."""
+
+    role: str
+    blocks: list[Fields]
+    fields: Fields = field(default_factory=dict[str, object])
+
+
+def add_turn(turns: list[Turn], role: str, blocks: Sequence[Fields], fields: Fields) -> None:
+    """Appends blocks, joining them to the last turn if it has the same role; no blocks, no turn."""
+    if not blocks:
+        return
+    if turns and turns[-1].role == role:
+        turns[-1].blocks.extend(blocks)
+        turns[-1].fields.update(fields)
+    else:
+        turns.append(Turn(role, list(blocks), fields))
+
+
+def results_first(turns: list[Turn], is_result: Callable[[Fields], bool]) -> None:
+    """Moves tool results to the front of their user turn: both vendors want them directly after the calls."""
+    for turn in turns:
+        if turn.role == "user":
+            turn.blocks.sort(key=lambda block: not is_result(block))
+
+
+def split_leading_system(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:
+    """The system messages a conversation opens with, and everything after them."""
+    count = 0
+    while count < len(messages) and messages[count].role in {"system", "developer"}:
+        count += 1
+    return messages[:count], messages[count:]
+
+
+# --- what neither wire can say ------------------------------------------------------------------------------------
+
+
+def check_common(request: ChatRequest, notes: Notes) -> None:
+    """Raises ``UnsupportedFeature`` for, or notes, the settings that neither wire has."""
+    if (request.n or 1) > 1:
+        raise notes.unsupported("n")
+    if request.logprobs or request.top_logprobs:
+        raise notes.unsupported("logprobs")
+    for name in ("seed", "frequency_penalty", "presence_penalty"):
+        if getattr(request, name) is not None:
+            notes.add(name, "left out")
+    if any(message.role == "developer" for message in request.messages):
+        notes.add("developer", "sent as system")
+    if any(message.name for message in request.messages):
+        notes.add("message.name", "left out")
+
+
+def extras_for(wire: str, extras: Iterable[Extra | None], notes: Notes) -> Fields:
+    """A copy of the fields meant for ``wire``; those for others are noted, or refused if the answer depends on them."""
+    given = tuple(extras)
+    for lost in foreign(given, wire):
+        notes.add(lost.feature, lost.action)
+    mine: Fields = {}
+    for extra in given:
+        mine.update(own(extra, wire))
+    return mine
+
+
+# --- schemas ------------------------------------------------------------------------------------------------------
+
+_UNSUPPORTED_KEYWORDS = frozenset(
+    {
+        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+        *("minLength", "maxLength", "pattern", "maxItems", "uniqueItems"),
+        *("minProperties", "maxProperties", "contains", "minContains", "maxContains"),
+    }
+)
+_SCHEMA_MAPS = frozenset({"properties", "$defs", "definitions"})
+_SUBSCHEMAS = frozenset({"items", "prefixItems", "anyOf", "oneOf", "allOf", "not"})
+
+
+def enforceable_schema(output: OutputFormat, notes: Notes) -> JsonObject:
+    """The schema in the subset that can be enforced: every object closed, numeric and length limits taken out."""
+    return _enforceable(output.schema or {"type": "object"}, notes)
+
+
+def _enforceable(schema: JsonObject, notes: Notes) -> Fields:
+    result: Fields = {}
+    for key, value in schema.items():
+        if key in _UNSUPPORTED_KEYWORDS:
+            notes.add(f"output.schema.{key}", "left out: it cannot be enforced")
+        elif key in _SCHEMA_MAPS and isinstance(value, dict):
+            children = cast("Fields", value).items()
+            result[key] = {name: _child(child, notes) for name, child in children}
+        elif key in _SUBSCHEMAS:
+            result[key] = _child(value, notes)
+        else:
+            result[key] = value
+    if result.get("type") == "object":
+        if result.get("additionalProperties", False) is not False:
+            notes.add("output.schema.additionalProperties", "closed: further properties cannot be allowed")
+        result["additionalProperties"] = False
+    return result
+
+
+def _child(value: object, notes: Notes) -> object:
+    if isinstance(value, list):
+        return [_child(item, notes) for item in cast("list[object]", value)]
+    return _enforceable(cast("Fields", value), notes) if isinstance(value, dict) else value

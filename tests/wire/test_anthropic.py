@@ -1,0 +1,120 @@
+"""Anthropic Messages: recorded exchanges survive, foreign requests are put so that Claude takes them, and the SDK agrees."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+from resilient_llm.wire.anthropic import CODEC
+from tests.wire.roundtrip import (
+    Rule,
+    Subject,
+    absent_if,
+    absent_if_empty,
+    absent_if_null,
+    assembly_differences,
+    assert_only,
+    cut_differences,
+    forwarding_differences,
+    injection_differences,
+    rechunking_differences,
+    replay_differences,
+    request_differences,
+    requests,
+    response_differences,
+    responses,
+    sse_frames,
+    stream_bytes,
+    streams,
+    tally,
+)
+
+FILES = ("anthropic_messages", "anthropic_messages_streams")
+
+
+def text_as_blocks(value: Any) -> Any:
+    return [{"type": "text", "text": value}] if isinstance(value, str) else value
+
+
+def merged_turns(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Consecutive turns of one role as one, results of tools first, as the vendor reads them."""
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        if turns and turns[-1]["role"] == message["role"]:
+            turns[-1] = {**turns[-1], "content": [*turns[-1]["content"], *message["content"]]}
+        else:
+            turns.append(message)
+    for turn in turns:
+        if turn["role"] == "user":
+            turn["content"] = sorted(turn["content"], key=lambda block: block["type"] != "tool_result")
+    return turns
+
+
+def functions_first(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(tools, key=lambda tool: tool.get("type") not in {None, "custom"})
+
+
+REQUEST_RULES = (
+    Rule(
+        r"messages\[\]\.content|messages\[\]\.content\[\]\.content|system", text_as_blocks, "a text is one text block"
+    ),
+    Rule(r"messages\[\]\.content\[\]\.is_error|stream", absent_if(False), "the documented default"),
+    Rule(r"messages\[\]\.content\[\]\.content", absent_if_empty, "nothing"),
+    Rule("messages", merged_turns, "the vendor merges turns of one role"),
+    Rule("tools", functions_first, "the vendor's own tools come after the functions"),
+    Rule(r"tools\[\]\..*", absent_if_null, "null is absent"),
+)
+RESPONSE_RULES = (
+    Rule(
+        r"usage\.cache_(read|creation)_input_tokens|usage\.output_tokens_details\.thinking_tokens",
+        absent_if(0),
+        "0 is none",
+    ),
+    Rule(r"usage\.output_tokens_details", absent_if_empty, "no details"),
+    Rule(r".*", absent_if_null, "null is absent"),
+)
+
+
+def terminal(frames: Any) -> bool:
+    return any(b"event: message_stop\n" in frame for frame in frames)
+
+
+SUBJECT = Subject(CODEC, sse_frames, terminal, REQUEST_RULES, RESPONSE_RULES)
+
+
+def of_stream(check: Any) -> Any:
+    return lambda record: check(SUBJECT, stream_bytes(record))
+
+
+def test_requests_survive_the_round_trip() -> None:
+    assert_only(tally(requests(*FILES), partial(request_differences, SUBJECT)), {})
+
+
+def test_requests_are_forwarded_unchanged() -> None:
+    assert_only(tally(requests(*FILES), partial(forwarding_differences, SUBJECT)), {})
+
+
+def test_answers_survive_the_round_trip() -> None:
+    assert_only(tally(responses(FILES[0]), partial(response_differences, SUBJECT)), {})
+
+
+def test_answers_played_back_as_streams_mean_the_same() -> None:
+    assert_only(tally(responses(FILES[0]), lambda record: replay_differences(SUBJECT, record["body"])), {})
+
+
+def test_streams_mean_the_same_as_whole_answers() -> None:
+    exceptions = {"antsdk-e4b33dc49ca3": "max_tokens cut the arguments, and a whole answer holds them as an object"}
+    assert_only(tally(streams(FILES[1]), of_stream(assembly_differences)), exceptions)
+
+
+def test_streams_do_not_depend_on_how_they_are_cut() -> None:
+    assert_only(tally(streams(FILES[1]), of_stream(rechunking_differences)), {})
+
+
+def test_streams_are_complete_only_with_message_stop() -> None:
+    assert_only(tally(streams(FILES[1]), of_stream(cut_differences)), {})
+
+
+def test_errors_are_heard_at_every_position() -> None:
+    assert_only(tally(streams(FILES[1]), of_stream(injection_differences)), {})
