@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from resilient_llm.errors import Fault, FaultKind, InvalidAnswer, InvalidRequest
 from resilient_llm.model import ChatRequest, ChatResponse
-from resilient_llm.wire.anthropic_blocks import (
+from resilient_llm.wire._anthropic_blocks import (
     NAME,
     decode_block,
     decode_usage,
@@ -15,9 +15,9 @@ from resilient_llm.wire.anthropic_blocks import (
     finish_reason,
     stop_reason,
 )
-from resilient_llm.wire.anthropic_request import VERSION, VERSION_2026, decode_request, encode_request
-from resilient_llm.wire.anthropic_stream import Decoder, Encoder, error_body, frame, message_body
-from resilient_llm.wire.blockwise import Notes
+from resilient_llm.wire._anthropic_request import VERSION, VERSION_2026, decode_request, encode_request
+from resilient_llm.wire._anthropic_stream import Decoder, Encoder, error_body, frame, message_body
+from resilient_llm.wire._blockwise import Notes
 from resilient_llm.wire.codec import HttpRequest
 from resilient_llm.wire.fields import (
     Fields,

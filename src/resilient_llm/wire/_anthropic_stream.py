@@ -39,7 +39,7 @@ from resilient_llm.model import (
     UsageUpdate,
 )
 from resilient_llm.wire import sse
-from resilient_llm.wire.anthropic_blocks import (
+from resilient_llm.wire._anthropic_blocks import (
     NAME,
     decode_thought,
     decode_usage,

@@ -31,7 +31,7 @@ from resilient_llm.model import (
     ToolChoice,
     ToolResult,
 )
-from resilient_llm.wire.anthropic_blocks import (
+from resilient_llm.wire._anthropic_blocks import (
     NAME,
     TOOL_ID,
     decode_block,
@@ -39,7 +39,7 @@ from resilient_llm.wire.anthropic_blocks import (
     own_citations,
     text_block,
 )
-from resilient_llm.wire.blockwise import (
+from resilient_llm.wire._blockwise import (
     Notes,
     Turn,
     add_turn,
