@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from resilient_llm.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from resilient_llm.wire.codec import Codec
+# Imported here and now, because a module's first import binds its name in the package and would hide codec().
+from resilient_llm.wire.codec import Codec
 
 _MODULES = {
     "openai_chat": "openai_chat",

@@ -11,7 +11,6 @@ about CR.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TypeAlias
 
 from resilient_llm.errors import InvalidAnswer
@@ -61,7 +60,8 @@ class Decoder:
 
     def close(self) -> None:
         """The stream ended: an event without its blank line is no event."""
-        self.__init__(self._max)  # type: ignore[misc]
+        self._line.clear()
+        self._data.clear()
 
     def _with_lf(self, data: bytes) -> bytes:
         if self._cr and data[:1] == b"\n":
@@ -286,18 +286,13 @@ def _parsed(body: bytes) -> JsonObject | None:
     return value if isinstance(value, dict) else None
 
 
-def _strict_loads() -> Callable[[str], object]:
-    """``json.loads`` without its detours: two searches for white space and four tests per call, on every chunk."""
-    scan = json.JSONDecoder().scan_once
-
-    def loads(text: str) -> object:
-        try:
-            value, end = scan(text, 0)
-        except StopIteration:
-            return json.loads(text)
-        return value if end == len(text) else json.loads(text)
-
-    return loads
+_raw_decode = json.JSONDecoder().raw_decode
 
 
-_loads = _strict_loads()
+def _loads(text: str) -> object:
+    """``json.loads`` without its detours: two searches for white space and four tests, saved on every chunk."""
+    try:
+        value, end = _raw_decode(text)
+    except ValueError:  # leading white space, perhaps
+        return json.loads(text)
+    return value if end == len(text) else json.loads(text)

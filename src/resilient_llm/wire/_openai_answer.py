@@ -1,0 +1,286 @@
+"""Chat Completions answers and errors <-> the neutral model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from resilient_llm.errors import Fault, FaultKind, InvalidAnswer
+from resilient_llm.model import (
+    ChatResponse,
+    Choice,
+    Extra,
+    FinishReason,
+    JsonObject,
+    Opaque,
+    Part,
+    Refusal,
+    Text,
+    Thought,
+    ToolCall,
+    Usage,
+)
+from resilient_llm.wire._openai_json import (
+    answer_object,
+    as_count,
+    as_object,
+    as_objects,
+    as_text,
+    as_time,
+    own_extra,
+    rest,
+)
+from resilient_llm.wire._openai_request import (
+    REASONING_FIELDS,
+    WIRE,
+    Dialect,
+    assistant_body,
+    assistant_parts,
+    encode_call,
+)
+from resilient_llm.wire.accumulate import implied_finish
+from resilient_llm.wire.fields import Fields, dump, own
+
+_FINISHES: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+    "function_call": "tool_calls",
+    # compatible vendors
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+    "sensitive": "content_filter",
+    "error": "error",
+    "abort": "error",
+    "network_error": "error",
+    "insufficient_system_resource": "error",
+}
+_OFFICIAL = frozenset({"stop", "length", "tool_calls", "content_filter"})
+_WORDS: Mapping[FinishReason, str] = {"other": "stop"}
+"""Neutral reasons the wire has no word for; ``error`` goes out as it is (OpenRouter's precedent)."""
+
+_BODY = ("id", "object", "model", "created", "choices", "usage")
+_CHOICE = ("index", "message", "finish_reason")
+_MESSAGE = ("role", "content", "refusal", "tool_calls", "annotations", "reasoning_details", *REASONING_FIELDS)
+
+CHOICE, MESSAGE = "@choice", "@message"
+"""Keys in an answer's Extra for what stood in its (first) choice and in that choice's message."""
+
+
+# --- decoding ----------------------------------------------------------------------------------------------
+
+
+def decode_response(body: bytes, dialect: Dialect) -> ChatResponse:
+    """A whole answer.  Raises ``InvalidAnswer`` for one that reports an error or has no choices."""
+    fields = answer_object(body)
+    choices = as_objects(fields.get("choices"))
+    if fields.get("error") or any(choice.get("error") for choice in choices):
+        raise InvalidAnswer("the answer reports an error", fields)
+    if not choices:
+        raise InvalidAnswer("the answer has no choices", fields)
+    first, *others = [_decode_choice(choice, dialect) for choice in choices]
+    return ChatResponse(
+        first.parts,
+        first.finish_reason,
+        first.raw_finish_reason,
+        decode_usage(_usage_of(fields)),
+        as_text(fields.get("id")),
+        as_text(fields.get("model")),
+        as_time(fields.get("created")),
+        tuple(others),
+        own_extra(WIRE, rest(fields, _BODY) | (dict(first.extra.fields) if first.extra else {})),
+        fields,
+    )
+
+
+def _decode_choice(choice: Fields, dialect: Dialect) -> Choice:
+    message = as_object(choice.get("message"))
+    parts = _with_annotations(assistant_parts(message, dialect.origin), as_objects(message.get("annotations")))
+    parts = [part for part in parts if not (isinstance(part, Text) and not part.text and not part.annotations)]
+    called = as_object(message.get("function_call"))
+    if called.get("name"):  # the form before tools
+        parts.append(ToolCall("call_0", as_text(called["name"]), as_text(called.get("arguments"))))
+    raw = choice.get("finish_reason")
+    word = raw if isinstance(raw, str) else None
+    extra: Fields = {}
+    unknown = choice_extra(choice, word)
+    if unknown:
+        extra[CHOICE] = unknown
+    more = rest(message, _MESSAGE)
+    if more:
+        extra[MESSAGE] = more
+    return Choice(tuple(parts), finish_reason(word, parts), word, own_extra(WIRE, extra))
+
+
+def choice_extra(choice: Fields, word: str | None) -> Fields:
+    """What a choice says beyond the answer, a finish word of the vendor's own included."""
+    unknown = rest(choice, (*_CHOICE, "delta"))
+    if word not in _OFFICIAL and word is not None:
+        unknown["finish_reason"] = word
+    return unknown
+
+
+def _with_annotations(parts: list[Part], annotations: Sequence[JsonObject]) -> list[Part]:
+    for i, part in enumerate(parts):
+        if annotations and isinstance(part, Text):
+            parts[i] = Text(part.text, tuple(annotations), part.extra)
+            break
+    return parts
+
+
+def finish_reason(word: str | None, parts: Sequence[Part] = ()) -> FinishReason:
+    """The neutral reason.  Some vendors say nothing, or the empty string."""
+    return _FINISHES.get(word, "other") if word else implied_finish(parts)
+
+
+def _usage_of(fields: Mapping[str, object]) -> Fields:
+    """Usage, where a vendor puts it (Groq's streams: in ``x_groq``)."""
+    return as_object(fields.get("usage")) or as_object(as_object(fields.get("x_groq")).get("usage"))
+
+
+def decode_usage(usage: Fields) -> Usage | None:
+    """Token counts; ``None`` for an empty object.
+
+    Cached tokens are in the details; DeepSeek, Z.ai and Mistral also or only put them beside the others.
+    """
+    if not usage:
+        return None
+    prompt = as_object(usage.get("prompt_tokens_details"))
+    completion = as_object(usage.get("completion_tokens_details"))
+    cached = as_count(prompt.get("cached_tokens"))
+    if not cached:
+        cached = max(as_count(usage.get(k)) for k in ("cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens"))
+    return Usage(
+        as_count(usage.get("prompt_tokens")),
+        as_count(usage.get("completion_tokens")),
+        cached,
+        as_count(prompt.get("cache_write_tokens")),
+        as_count(completion.get("reasoning_tokens")),
+        as_count(usage.get("total_tokens")),
+        Extra(WIRE, usage) if len(usage) > 3 else None,
+    )
+
+
+# --- encoding ----------------------------------------------------------------------------------------------
+
+
+def encode_response(response: ChatResponse, dialect: Dialect) -> bytes:
+    """The answer as a client of this wire expects it."""
+    first = Choice(response.parts, response.finish_reason, response.raw_finish_reason, response.extra)
+    choices = [_encode_choice(choice, i, dialect) for i, choice in enumerate((first, *response.alternatives))]
+    body: Fields = {
+        "id": response.id or "chatcmpl-0",
+        "object": "chat.completion",
+        "created": response.created or 0,
+        "model": response.model,
+        "choices": choices,
+    }
+    if response.usage is not None:
+        body["usage"] = encode_usage(response.usage)
+    extra = own(response.extra, WIRE)
+    body |= {key: value for key, value in extra.items() if key not in {CHOICE, MESSAGE}}
+    return dump(body)
+
+
+def _encode_choice(choice: Choice, index: int, dialect: Dialect) -> Fields:
+    extra = own(choice.extra, WIRE)
+    body: Fields = {"index": index, "message": _encode_message(choice.parts, dialect), "logprobs": None}
+    as_object(body["message"]).update(as_object(extra.get(MESSAGE)))
+    body["finish_reason"] = finish_word(choice.finish_reason)
+    return body | as_object(extra.get(CHOICE))
+
+
+def _encode_message(parts: Sequence[Part], dialect: Dialect) -> Fields:
+    texts = [part for part in parts if isinstance(part, Text)]
+    plain: list[Fields] = [{"type": "text", "text": "".join(part.text for part in texts)}] if texts else []
+    plain += [dict(part.data) for part in parts if isinstance(part, Opaque) and _is_content(part)]
+    message: Fields = {"role": "assistant", "refusal": None}
+    message |= assistant_body(plain, [part for part in parts if isinstance(part, Thought)], dialect)
+    refusal = "".join(part.text for part in parts if isinstance(part, Refusal))
+    if refusal:
+        message["refusal"] = refusal
+    annotations = [dict(item) for part in texts for item in part.annotations if _is_annotation(item)]
+    if annotations:
+        message["annotations"] = annotations
+    calls = [call for part in parts if (call := _encode_called(part)) is not None]
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+def _encode_called(part: Part) -> Fields | None:
+    if isinstance(part, ToolCall):
+        return encode_call(part) | own(part.extra, WIRE)
+    if isinstance(part, Opaque) and part.wire == WIRE and not _is_content(part):
+        return dict(part.data)
+    return None
+
+
+def _is_content(part: Opaque) -> bool:
+    return part.wire == WIRE and part.data.get("type") != "custom"
+
+
+def _is_annotation(item: JsonObject) -> bool:
+    """Whether a citation has this wire's shape; an answer may carry another's."""
+    return isinstance(item.get("type"), str) and isinstance(item.get(cast(str, item["type"])), dict)
+
+
+def finish_word(reason: FinishReason) -> str:
+    """The wire's word for a neutral reason."""
+    return _WORDS.get(reason, reason)
+
+
+def encode_usage(usage: Usage) -> Fields:
+    """Token counts, over what this wire once said beside them."""
+    body = own(usage.extra, WIRE)
+    counts: Fields = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens or usage.input_tokens + usage.output_tokens,
+    }
+    body |= counts
+    if usage.cache_read_tokens or usage.cache_write_tokens:
+        details = as_object(body.get("prompt_tokens_details")) | {"cached_tokens": usage.cache_read_tokens}
+        if usage.cache_write_tokens:
+            details["cache_write_tokens"] = usage.cache_write_tokens
+        body["prompt_tokens_details"] = details
+    if usage.reasoning_tokens:
+        details = as_object(body.get("completion_tokens_details")) | {"reasoning_tokens": usage.reasoning_tokens}
+        body["completion_tokens_details"] = details
+    return body
+
+
+# --- errors ------------------------------------------------------------------------------------------------
+
+_ERRORS: Mapping[FaultKind, tuple[str, str | None]] = {
+    FaultKind.RATE_LIMITED: ("rate_limit_error", "rate_limit_exceeded"),
+    FaultKind.QUOTA_EXHAUSTED: ("insufficient_quota", "insufficient_quota"),
+    FaultKind.AUTH: ("invalid_request_error", "invalid_api_key"),
+    FaultKind.PERMISSION: ("permission_error", None),
+    FaultKind.NOT_FOUND_MODEL: ("invalid_request_error", "model_not_found"),
+    FaultKind.BAD_REQUEST: ("invalid_request_error", None),
+    FaultKind.CONTEXT_LENGTH: ("invalid_request_error", "context_length_exceeded"),
+    FaultKind.PAYLOAD_TOO_LARGE: ("invalid_request_error", None),
+    FaultKind.CONTENT_FILTER: ("invalid_request_error", "content_filter"),
+    FaultKind.CONFLICT: ("invalid_request_error", None),
+    FaultKind.UNSUPPORTED: ("invalid_request_error", "unsupported_parameter"),
+}
+"""Type and code by which clients of this vendor tell errors apart; anything else is the server's fault."""
+
+
+def error_object(fault: Fault, message: str) -> Fields:
+    """The inner error object, as Chat Completions, Responses and Embeddings share it."""
+    kind, code = _ERRORS.get(fault.kind, ("server_error", None))
+    return {"message": message, "type": kind, "param": None, "code": code}
+
+
+def encode_error(fault: Fault, message: str) -> bytes:
+    """The body of an error answer."""
+    return dump({"error": error_object(fault, message)})

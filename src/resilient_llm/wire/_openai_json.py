@@ -1,0 +1,190 @@
+"""Reading the OpenAI family's JSON, in two tempers: a *request* is told what is wrong with it, since the caller can
+mend it; of an *answer* we take what we can use and see nothing in the rest, since dialects abound.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+from resilient_llm.errors import InvalidAnswer, InvalidRequest, UnsupportedFeature
+from resilient_llm.model import Degradation, Extra
+from resilient_llm.wire.fields import Fields, Malformed, foreign, own, parse
+
+# --- any ---------------------------------------------------------------------------------------------------
+
+
+def dumps(value: object) -> str:
+    """Compact JSON in ASCII, which half a surrogate pair from a careless tokenizer cannot stop."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def rest(fields: Mapping[str, object], known: Iterable[str]) -> Fields:
+    """The fields not in ``known``; null says nothing and is left out."""
+    names = known if isinstance(known, frozenset) else frozenset(known)
+    return {key: value for key, value in fields.items() if value is not None and key not in names}
+
+
+def own_extra(wire: str, fields: Fields) -> Extra | None:
+    """``fields`` as an Extra of ``wire``, or nothing if there are none."""
+    return Extra(wire, fields) if fields else None
+
+
+class Notes:
+    """What encoding a request for ``target`` had to give up, each thing said once."""
+
+    __slots__ = ("_lost", "_target")
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._lost: dict[Degradation, None] = {}
+
+    def add(self, feature: str, action: str) -> None:
+        self._lost[Degradation(feature, action)] = None
+
+    def unsupported(self, feature: str) -> UnsupportedFeature:
+        return UnsupportedFeature(feature, self._target)
+
+    def all(self) -> tuple[Degradation, ...]:
+        return tuple(self._lost)
+
+
+def extras_for(wire: str, extras: Iterable[Extra | None], notes: Notes) -> Fields:
+    """The fields meant for ``wire``; those for others are noted.
+
+    Raises ``UnsupportedFeature`` for those the answer depends on.
+    """
+    given = tuple(extras)
+    for lost in foreign(given, wire):
+        notes.add(lost.feature, lost.action)
+    mine: Fields = {}
+    for extra in given:
+        mine |= own(extra, wire)
+    return mine
+
+
+def fields_for(wire: str, extra: Extra | None, notes: Notes) -> Fields:
+    """The fields of a part's Extra if it is of ``wire``; another wire's are noted."""
+    return own(extra, wire) if extra is None or extra.wire == wire else extras_for(wire, (extra,), notes)
+
+
+# --- answers -----------------------------------------------------------------------------------------------
+
+
+def answer_object(body: bytes) -> Fields:
+    """An answer's body.  Raises ``InvalidAnswer``."""
+    try:
+        value = parse(body)
+    except Malformed as error:
+        raise InvalidAnswer(f"the answer is {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidAnswer("the answer is not a JSON object", value)
+    return cast(Fields, value)
+
+
+def as_object(value: object) -> Fields:
+    """The object, or an empty one."""
+    return cast(Fields, value) if isinstance(value, dict) else {}
+
+
+def as_items(value: object) -> list[object]:
+    """The list, or an empty one."""
+    return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def as_objects(value: object) -> list[Fields]:
+    """The objects among a list's items."""
+    return [cast(Fields, item) for item in as_items(value) if isinstance(item, dict)]
+
+
+def as_text(value: object) -> str:
+    """The string, or an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def as_count(value: object) -> int:
+    """The whole number, or 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def as_time(value: object) -> int | None:
+    """Seconds since 1970, if that is what it is; some vendors send fractions."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+    return int(cast(float, value)) if usable else None
+
+
+# --- requests ----------------------------------------------------------------------------------------------
+
+
+def request_object(body: bytes) -> Fields:
+    """A request's body.  Raises ``InvalidRequest``."""
+    try:
+        value = parse(body)
+    except Malformed as error:
+        raise InvalidRequest(f"the body is {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    return cast(Fields, value)
+
+
+def _wanted(value: object, kind: type | tuple[type, ...], where: str) -> None:
+    """Raises ``InvalidRequest`` unless ``value`` is of ``kind``; a boolean is not a number."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise InvalidRequest(f"{where} has the wrong type: {dumps(value)[:80]}")
+
+
+def get_text(fields: Mapping[str, object], key: str) -> str | None:
+    value = fields.get(key)
+    if value is not None:
+        _wanted(value, str, key)
+    return cast("str | None", value)
+
+
+def get_int(fields: Mapping[str, object], key: str) -> int | None:
+    value = fields.get(key)
+    if value is not None:
+        _wanted(value, int, key)
+    return cast("int | None", value)
+
+
+def get_number(fields: Mapping[str, object], key: str) -> float | None:
+    value = fields.get(key)
+    if value is not None:
+        _wanted(value, (int, float), key)
+    return cast("float | None", value)
+
+
+def get_bool(fields: Mapping[str, object], key: str) -> bool | None:
+    value = fields.get(key)
+    if value is not None:
+        _wanted(value, bool, key)
+    return cast("bool | None", value)
+
+
+def get_object(fields: Mapping[str, object], key: str) -> Fields:
+    """An object; absent is empty."""
+    value = fields.get(key)
+    if value is not None:
+        _wanted(value, dict, key)
+    return as_object(value)
+
+
+def get_objects(fields: Mapping[str, object], key: str) -> list[Fields]:
+    """A list of objects; absent is empty."""
+    value = fields.get(key)
+    if value is not None:
+        _wanted(value, list, key)
+    for item in as_items(value):
+        _wanted(item, dict, f"an item of {key}")
+    return as_objects(value)
+
+
+def get_texts(fields: Mapping[str, object], key: str) -> tuple[str, ...]:
+    """A list of strings; absent is empty."""
+    value = fields.get(key)
+    if value is not None:
+        _wanted(value, list, key)
+    for item in as_items(value):
+        _wanted(item, str, f"an item of {key}")
+    return tuple(map(as_text, as_items(value)))

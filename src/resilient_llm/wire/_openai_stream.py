@@ -1,0 +1,489 @@
+"""Chat Completions streams <-> events.
+
+A stream is complete when every choice seen has a ``finish_reason``, or at ``[DONE]``; vendors leave out the one or the
+other.  An error frame wins over both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from resilient_llm.model import (
+    BlockEnd,
+    Extra,
+    Finish,
+    JsonObject,
+    KeepAlive,
+    Opaque,
+    Part,
+    PartAdded,
+    Refusal,
+    RefusalDelta,
+    Restarted,
+    StreamBroken,
+    StreamEnd,
+    StreamError,
+    StreamEvent,
+    StreamStart,
+    Text,
+    TextDelta,
+    Thought,
+    ThoughtDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+    UsageUpdate,
+)
+from resilient_llm.wire._openai_answer import (
+    CHOICE,
+    choice_extra,
+    decode_response,
+    decode_usage,
+    encode_usage,
+    finish_reason,
+    finish_word,
+)
+from resilient_llm.wire._openai_json import as_items, as_object, as_objects, as_text, as_time, dumps, own_extra, rest
+from resilient_llm.wire._openai_request import WIRE, Dialect, argument_text
+from resilient_llm.wire.accumulate import replay
+from resilient_llm.wire.fields import Fields, own
+from resilient_llm.wire.sse import JsonStream, encode
+
+_CHUNK = ("id", "object", "created", "model", "choices", "usage", "obfuscation", "p")
+"""Fields of a chunk that are no news; the last two are padding against guessing tokens from their length."""
+
+
+class _Call:
+    """A tool call while it streams: held until its name is known."""
+
+    __slots__ = ("block", "extra", "given", "id", "name", "waiting")
+
+    def __init__(self, call_id: str, number: int) -> None:
+        self.id = call_id or f"call_{number}"
+        self.given = bool(call_id)
+        self.name = ""
+        self.extra: Fields = {}
+        self.block = -1
+        self.waiting: list[str] = []
+
+
+class _ChoiceState:
+    """Where one choice of the stream is."""
+
+    __slots__ = ("block", "by_index", "calls", "details", "finished", "index", "kind", "logprobs")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.block = -1
+        self.kind = ""  # of the open block; "" if none is
+        self.finished = False
+        self.calls: list[_Call] = []
+        self.by_index: dict[int, _Call] = {}
+        self.details: list[Fields] = []
+        self.logprobs: dict[str, list[object]] = {}
+
+
+class ChatStreamDecoder(JsonStream):
+    """Decodes one stream."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        super().__init__()
+        self._dialect = dialect
+        self._origin = dialect.origin
+        self._begun = False
+        self._choices: dict[int, _ChoiceState] = {}
+
+    def on_object(self, event: str, data: dict[str, object]) -> None:
+        """One chunk."""
+        choices = data.get("choices")
+        if event == "error" or "error" in data or not isinstance(choices, list):
+            if _is_error(event, data):
+                self.fail(StreamError(data))
+                return
+            choices = as_items(choices)
+        if not self._begun:
+            self._begin(data)
+        for choice in choices:
+            if isinstance(choice, dict) and not self._over:
+                self._on_choice(cast(Fields, choice), data)
+        usage = data.get("usage") or "x_groq" in data
+        if usage:
+            self._on_usage(data)
+
+    def on_text(self, data: str) -> bool:
+        """``[DONE]``; empty data keeps the connection alive."""
+        if data.strip() == "[DONE]":
+            self._done()
+            return True
+        return not data.strip()
+
+    def at_end(self) -> str | None:
+        if not self._choices:
+            return "the stream ended before the answer began"
+        if all(state.finished for state in self._choices.values()):
+            return None
+        return "the stream ended without finish_reason or [DONE]"
+
+    def whole_answer(self, body: bytes) -> list[StreamEvent]:
+        return replay(decode_response(body, self._dialect))
+
+    def _begin(self, data: Fields) -> None:
+        if not data.get("id") and not data.get("choices"):
+            self._out.append(KeepAlive())  # Azure opens with a chunk about the prompt
+            return
+        self._begun = True
+        self._out.append(StreamStart(as_text(data.get("id")), as_text(data.get("model")), as_time(data.get("created"))))
+
+    def _done(self) -> None:
+        if not self._choices:
+            self.fail(StreamBroken("[DONE] without an answer"))
+            return
+        for state in self._choices.values():
+            if not state.finished:
+                self._finish(state, None, None)
+        self.fail(StreamEnd())
+
+    def _on_usage(self, data: Fields) -> None:
+        usage = decode_usage(as_object(data.get("usage")) or as_object(as_object(data.get("x_groq")).get("usage")))
+        if usage is not None:
+            self._out.append(UsageUpdate(usage))
+
+    # --- one choice ----------------------------------------------------------------------------------------
+
+    def _on_choice(self, choice: Fields, chunk: Fields) -> None:
+        index = choice.get("index")
+        if type(index) is not int:
+            index = 0
+        state = self._choices.get(index)
+        if state is None:
+            state = self._choices[index] = _ChoiceState(index)
+        if choice.get("error"):
+            self.fail(StreamError(chunk))
+            return
+        delta = choice.get("delta")
+        if isinstance(delta, dict):
+            content = delta.get("content")
+            if len(delta) == 1 and content and type(content) is str:  # nearly every chunk
+                if state.kind != "text":
+                    self._open(state, "text")
+                self._out.append(TextDelta(content, state.block, index))
+            else:
+                self._on_delta(state, cast(Fields, delta))
+        elif state.block < 0 and isinstance(choice.get("message"), dict):
+            self._on_delta(state, as_object(choice["message"]))
+        logprobs = choice.get("logprobs")
+        if logprobs:
+            _collect(state.logprobs, as_object(logprobs))
+        reason = choice.get("finish_reason")
+        if reason and not state.finished:
+            self._finish(state, choice, chunk)
+
+    def _on_delta(self, state: _ChoiceState, delta: Fields) -> None:
+        for name in ("reasoning_content", "reasoning"):
+            text = delta.get(name)
+            if text and isinstance(text, str):
+                self._thought(state, text)
+                break
+        if delta.get("reasoning_details"):
+            state.details += as_objects(delta["reasoning_details"])
+        content = delta.get("content")
+        if content:
+            self._content(state, content)
+        annotations = as_objects(delta.get("annotations"))
+        if annotations:
+            self._open_unless(state, "text")
+            self._out.append(TextDelta("", state.block, state.index, tuple(annotations)))
+        refusal = delta.get("refusal")
+        if refusal and isinstance(refusal, str):
+            self._open_unless(state, "refusal")
+            self._out.append(RefusalDelta(refusal, state.block, state.index))
+        for call in as_objects(delta.get("tool_calls")):
+            self._tool(state, call, as_object(call.get("function")))
+        called = as_object(delta.get("function_call"))
+        if called.get("name") or called.get("arguments"):  # the form before tools: one call, without index or id
+            self._tool(state, {"index": 0}, called)
+
+    def _content(self, state: _ChoiceState, content: object) -> None:
+        if isinstance(content, str):
+            self._open_unless(state, "text")
+            self._out.append(TextDelta(content, state.block, state.index))
+            return
+        for chunk in as_objects(content):  # Mistral: text and thinking
+            if chunk.get("type") == "thinking":
+                for piece in as_objects(chunk.get("thinking")):
+                    self._thought(state, as_text(piece.get("text")))
+            elif isinstance(chunk.get("text"), str):
+                self._open_unless(state, "text")
+                self._out.append(TextDelta(as_text(chunk["text"]), state.block, state.index))
+            else:
+                self._add(state, Opaque(WIRE, chunk))
+
+    def _thought(self, state: _ChoiceState, text: str) -> None:
+        self._open_unless(state, "thought")
+        self._out.append(ThoughtDelta(text, state.block, state.index, None, self._origin))
+
+    # --- blocks --------------------------------------------------------------------------------------------
+
+    def _open_unless(self, state: _ChoiceState, kind: str) -> None:
+        if state.kind != kind:
+            self._open(state, kind)
+
+    def _open(self, state: _ChoiceState, kind: str) -> None:
+        self._close(state)
+        state.block += 1
+        state.kind = kind
+
+    def _close(self, state: _ChoiceState) -> None:
+        if state.kind:
+            self._out.append(BlockEnd(state.block, state.index))
+            state.kind = ""
+
+    def _add(self, state: _ChoiceState, part: Part) -> None:
+        self._open(state, "part")
+        self._out.append(PartAdded(part, state.block, state.index))
+
+    def _tool(self, state: _ChoiceState, delta: Fields, function: Fields) -> None:
+        call = _call_for(state, delta, function)
+        call.extra |= rest(delta, ("index", "id", "type", "function"))
+        name = as_text(function.get("name"))
+        if name and call.block < 0:
+            call.name = name
+            self._begin_call(state, call)
+        arguments = argument_text(function.get("arguments"))
+        if not arguments:
+            return
+        if call.block < 0:
+            call.waiting.append(arguments)
+        else:
+            self._out.append(ToolCallDelta(arguments, call.block, state.index))
+
+    def _begin_call(self, state: _ChoiceState, call: _Call) -> None:
+        self._open(state, "tool")
+        call.block = state.block
+        self._out.append(ToolCallStart(call.id, call.name, call.block, state.index, own_extra(WIRE, call.extra)))
+        if call.waiting:
+            self._out.append(ToolCallDelta("".join(call.waiting), call.block, state.index))
+
+    def _finish(self, state: _ChoiceState, choice: Fields | None, chunk: Fields | None) -> None:
+        for call in state.calls:
+            if call.block < 0:  # never named; the caller shall see it all the same
+                self._begin_call(state, call)
+        if state.details:
+            details = Extra(WIRE, {"reasoning_details": state.details})
+            self._add(state, Thought(origin=self._origin, extra=details))
+        self._close(state)
+        state.finished = True
+        raw = choice.get("finish_reason") if choice else None
+        word = raw if isinstance(raw, str) else None
+        reason = finish_reason(word) if word else "tool_calls" if state.calls else "stop"
+        extra = rest(chunk, _CHUNK) if chunk and state.index == 0 else {}
+        unknown = choice_extra(choice or {}, word) | state.logprobs
+        if unknown:
+            extra[CHOICE] = unknown
+        self._out.append(Finish(reason, word, state.index, own_extra(WIRE, extra)))
+
+
+def _call_for(state: _ChoiceState, delta: Fields, function: Fields) -> _Call:
+    """The call a delta belongs to.
+
+    By index, as the wire has it; some vendors leave the index out, or send every call with index 0 and an id of its
+    own; some repeat the id in every delta.
+    """
+    index, raw = delta.get("index"), delta.get("id")
+    call_id = raw if isinstance(raw, str) else "" if raw is None else str(raw)
+    last = state.calls[-1] if state.calls else None
+    if type(index) is int:
+        known = state.by_index.get(index)
+    else:
+        known = None if function.get("name") and not (last and last.id == call_id) else last
+    if known is not None and known.given and call_id not in {"", known.id}:
+        known = None
+    if known is None:
+        known = _Call(call_id, len(state.calls))
+        state.calls.append(known)
+        if type(index) is int:
+            state.by_index[index] = known
+    elif call_id and known.block < 0:
+        known.id, known.given = call_id, True
+    return known
+
+
+def _collect(into: dict[str, list[object]], logprobs: Fields) -> None:
+    for key, value in logprobs.items():
+        if isinstance(value, list):
+            into.setdefault(key, []).extend(cast("list[object]", value))
+
+
+def _is_error(event: str, data: Fields) -> bool:
+    """An error frame: marked as one, or an object that is no chunk and has something to say (vLLM, FastAPI)."""
+    if event == "error" or data.get("error"):
+        return True
+    if isinstance(data.get("choices"), list):
+        return False
+    return data.get("object") == "error" or data.get("type") == "error" or "message" in data or "detail" in data
+
+
+# --- encoding ----------------------------------------------------------------------------------------------
+
+
+class ChatStreamEncoder:
+    """Encodes one stream as the vendor's SDK wants it.
+
+    One role per choice, the same id, model and time in every chunk, tool calls counted from 0 without gaps, one finish
+    per choice, usage in a chunk of its own without choices (unless ``include_usage`` is false), then ``[DONE]``.
+    """
+
+    def __init__(self, dialect: Dialect, include_usage: bool = True) -> None:
+        self._reasoning = dialect.reasoning_field if dialect.reasoning_field != "content" else "reasoning_content"
+        self._include_usage = include_usage
+        self._head = _head(StreamStart())
+        self._roles: set[int] = set()
+        self._finished: set[int] = set()
+        self._tools: dict[tuple[int, int], int] = {}
+        self._counts: dict[int, int] = {}
+        self._usage: Usage | None = None
+        self._handlers: Mapping[type, Callable[[object], bytes]] = cast(
+            "Mapping[type, Callable[[object], bytes]]",
+            {
+                TextDelta: self._text,
+                ToolCallDelta: self._arguments,
+                ThoughtDelta: self._thought,
+                RefusalDelta: self._refusal,
+                ToolCallStart: self._tool,
+                PartAdded: self._part,
+                StreamStart: self._start,
+                UsageUpdate: self._count,
+                Finish: self._finish,
+                StreamEnd: self._end,
+                StreamError: self._error,
+                StreamBroken: self._broken,
+                Restarted: self._restarted,
+                KeepAlive: self._keep_alive,
+            },
+        )
+
+    def feed(self, event: StreamEvent) -> bytes:
+        """The frames this event completes."""
+        handler = self._handlers.get(type(event))
+        return handler(event) if handler is not None else b""
+
+    def _start(self, event: StreamStart) -> bytes:
+        if not self._roles:  # a later start must not change the id under the client
+            self._head = _head(event)
+        return b""
+
+    def _text(self, event: TextDelta) -> bytes:
+        delta: Fields = {"content": event.text} if event.text else {}
+        if event.annotations:
+            delta["annotations"] = [dict(item) for item in event.annotations]
+        return self._delta(event.choice, delta)
+
+    def _thought(self, event: ThoughtDelta) -> bytes:
+        return self._delta(event.choice, {self._reasoning: event.text} if event.text else {})
+
+    def _refusal(self, event: RefusalDelta) -> bytes:
+        return self._delta(event.choice, {"refusal": event.text} if event.text else {})
+
+    def _tool(self, event: ToolCallStart) -> bytes:
+        function = {"name": event.name, "arguments": ""}
+        call: Fields = {"id": event.id, "type": "function", "function": function}
+        return self._begin_call(event.choice, event.block, call | own(event.extra, WIRE))
+
+    def _begin_call(self, choice: int, block: int, call: Fields) -> bytes:
+        number = self._counts.get(choice, 0)
+        self._counts[choice] = number + 1
+        self._tools[choice, block] = number
+        return self._delta(choice, {"tool_calls": [{"index": number, **call}]})
+
+    def _arguments(self, event: ToolCallDelta) -> bytes:
+        number = self._tools.get((event.choice, event.block))
+        if number is None or not event.arguments:
+            return b""
+        call = {"index": number, "function": {"arguments": event.arguments}}
+        return self._delta(event.choice, {"tool_calls": [call]})
+
+    def _part(self, event: PartAdded) -> bytes:
+        part, block, choice = event.part, event.block, event.choice
+        match part:
+            case Text():
+                return self._text(TextDelta(part.text, block, choice, part.annotations))
+            case Refusal():
+                return self._refusal(RefusalDelta(part.text, block, choice))
+            case ToolCall():
+                start = self._tool(ToolCallStart(part.id, part.name, block, choice, part.extra))
+                return start + self._arguments(ToolCallDelta(part.arguments, block, choice))
+            case Thought():
+                details = own(part.extra, WIRE)
+                return self._delta(choice, details | ({self._reasoning: part.text} if part.text else {}))
+            case Opaque(wire="openai_chat", data={"type": "custom"}):
+                return self._begin_call(choice, block, dict(part.data))
+            case Opaque(wire="openai_chat"):
+                return self._delta(choice, {"content": [dict(part.data)]})
+            case _:
+                return b""
+
+    def _delta(self, choice: int, delta: Fields) -> bytes:
+        if not delta:
+            return b""
+        return self._role(choice) + self._chunk({"index": choice, "delta": delta, "finish_reason": None})
+
+    def _role(self, choice: int) -> bytes:
+        if choice in self._roles:
+            return b""
+        self._roles.add(choice)
+        delta = {"role": "assistant", "content": ""}
+        return self._chunk({"index": choice, "delta": delta, "finish_reason": None})
+
+    def _chunk(self, choice: Fields) -> bytes:
+        return f'data: {self._head}"choices":[{dumps(choice)}]}}\n\n'.encode()
+
+    def _finish(self, event: Finish) -> bytes:
+        if event.choice in self._finished:
+            return b""
+        self._finished.add(event.choice)
+        extra = own(event.extra, WIRE)
+        choice = {"index": event.choice, "delta": {}, "finish_reason": finish_word(event.reason)}
+        return self._role(event.choice) + self._chunk(choice | as_object(extra.get(CHOICE)))
+
+    def _count(self, event: UsageUpdate) -> bytes:
+        self._usage = event.usage
+        return b""
+
+    def _end(self, _event: StreamEnd) -> bytes:
+        out = b""
+        for choice in sorted((self._roles or {0}) - self._finished):
+            out += self._finish(Finish("tool_calls" if self._counts.get(choice) else "stop", None, choice))
+        if self._usage is not None and self._include_usage:
+            out += f'data: {self._head}"choices":[],"usage":{dumps(encode_usage(self._usage))}}}\n\n'.encode()
+        return out + b"data: [DONE]\n\n"
+
+    def _error(self, event: StreamError) -> bytes:
+        return encode(dumps({"error": _error_in(event.payload)}).encode())
+
+    def _broken(self, event: StreamBroken) -> bytes:
+        return encode(dumps({"error": _error_in(event.reason)}).encode())
+
+    def _restarted(self, event: Restarted) -> bytes:
+        """A marker that helpers ignore and attentive clients can find."""
+        self._tools.clear()
+        marker = {"restarted": {"provider": event.provider, "reason": event.reason}}
+        return f'data: {self._head}"choices":[],"resilient_llm":{dumps(marker)}}}\n\n'.encode()
+
+    def _keep_alive(self, _event: KeepAlive) -> bytes:
+        return b": keep-alive\n\n"
+
+
+def _head(start: StreamStart) -> str:
+    """The beginning of every chunk, up to its choices."""
+    ident, model = dumps(start.id or "chatcmpl-0"), dumps(start.model)
+    return f'{{"id":{ident},"object":"chat.completion.chunk","created":{start.created or 0},"model":{model},'
+
+
+def _error_in(payload: JsonObject | str) -> Fields:
+    error: Fields = {"message": "the stream was broken off", "type": "server_error", "param": None, "code": None}
+    if isinstance(payload, str):
+        return error | {"message": payload}
+    inner = payload.get("error")
+    return error | (dict(cast(JsonObject, inner)) if isinstance(inner, Mapping) else {"message": str(inner or payload)})
