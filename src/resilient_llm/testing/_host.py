@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import TypeAlias, final
 
 from resilient_llm.testing._connection import Connection, Handler
@@ -14,7 +14,7 @@ from resilient_llm.testing._connection import Connection, Handler
 _BACKLOG = 1024
 _POSIX: bool = os.name == "posix"
 
-Work: TypeAlias = Callable[["Host"], Coroutine[object, object, None]]
+Work: TypeAlias = Callable[["Host"], None]
 
 
 @final
@@ -49,15 +49,13 @@ class Host:
             self._thread.join()
 
     def call(self, work: Work) -> None:
-        """Run ``work`` in the thread and wait for it; a caller in the thread itself does not wait."""
+        """Run ``work`` in the thread and wait for its effect; a responder, in the thread itself, sees it at once."""
         if self._resume is not None:
             raise RuntimeError("the server is paused: resume() it first")
         if threading.current_thread() is self._thread:
-            task = self._loop.create_task(work(self))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            work(self)
         else:
-            asyncio.run_coroutine_threadsafe(work(self), self._loop).result()
+            asyncio.run_coroutine_threadsafe(self._do(work), self._loop).result()
 
     def pause(self) -> None:
         """Freeze the thread."""
@@ -75,32 +73,39 @@ class Host:
         if resume is not None:
             resume.set()
 
-    async def listen(self) -> None:
+    def listen(self) -> None:
         """Accept connections."""
-        if self._listener is not None:
-            return
-        sock, self._unused = self._unused or _bound(self.port), None
-        self._listener = await self._loop.create_server(self._connection, sock=sock, backlog=_BACKLOG)
-        self._handler.keep_alive = True
+        if not self._handler.keep_alive:
+            self._handler.keep_alive = True
+            task = self._loop.create_task(self._listen())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def refuse(self, *, drop: bool) -> None:
+    def refuse(self, *, drop: bool) -> None:
         """Accept no more; close idle connections, the others after their answer or, with ``drop``, at once."""
         self._handler.keep_alive = False
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-        await self.drop(idle_only=not drop)
+        self.drop(idle_only=not drop)
 
-    async def drop(self, *, idle_only: bool) -> None:
+    def drop(self, *, idle_only: bool) -> None:
         """Close idle connections and reset the others."""
-        doomed = [connection for connection in self._handler.connections if connection.idle or not idle_only]
-        for connection in doomed:
+        for connection in list(self._handler.connections):
             if connection.idle:
                 connection.transport.close()
-            else:
+            elif not idle_only:
                 connection.reset()
-        # The event loop tells the connections of their end one turn later.
+
+    async def _do(self, work: Work) -> None:
+        work(self)
+        await asyncio.gather(*self._tasks)
+        # The event loop tells closed connections of their end one turn later.
         await asyncio.sleep(0)
+
+    async def _listen(self) -> None:
+        sock, self._unused = self._unused or _bound(self.port), None
+        self._listener = await self._loop.create_server(self._connection, sock=sock, backlog=_BACKLOG)
 
     def _connection(self) -> Connection:
         return Connection(self._handler, self._loop)
@@ -114,10 +119,10 @@ class Host:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         try:
-            await self.listen()
+            await self._do(Host.listen)
             self._ready.set()
             await self._stop.wait()
-            await self.refuse(drop=True)
+            self.refuse(drop=True)
             await self._wind_up()
         finally:
             self._ready.set()
