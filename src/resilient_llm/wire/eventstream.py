@@ -1,0 +1,230 @@
+"""AWS event stream (``application/vnd.amazon.eventstream``): bytes <-> messages.
+
+Big-endian, every message one frame::
+
+    total length    4 bytes, the whole frame
+    headers length  4 bytes
+    prelude CRC     4 bytes, over the 8 before it
+    headers         (name length 1, name, type 1, value)*
+    payload         what is left
+    message CRC     4 bytes, over everything before it
+
+The CRC is CRC-32 as in zlib, not CRC-32C.  A frame that contradicts itself means that the position in the stream is
+lost, so nothing after it can be believed.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeAlias
+
+from resilient_llm.errors import InvalidAnswer
+
+Value: TypeAlias = bool | int | bytes | str | datetime | uuid.UUID
+"""A header's value; the integer types are told apart only on the wire."""
+
+MAX_HEADERS: Final = 128 * 1024
+"""Most bytes of headers (botocore's limit)."""
+
+MAX_PAYLOAD: Final = 24 * 1024 * 1024
+"""Most bytes of payload (botocore's limit)."""
+
+_PRELUDE: Final = 12
+_OVERHEAD: Final = _PRELUDE + 4
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_INTEGERS = {2: ">b", 3: ">h", 4: ">i", 5: ">q"}
+_BYTES, _TEXT, _TIMESTAMP, _UUID = 6, 7, 8, 9
+
+
+@dataclass(frozen=True, slots=True)
+class EventMessage:
+    """One frame: its headers by name, and its payload."""
+
+    headers: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    payload: bytes = b""
+
+    def header(self, name: str) -> str:
+        """A header as text; empty if there is none or it is no text."""
+        value = self.headers.get(name)
+        return value if isinstance(value, str) else ""
+
+
+class Decoder:
+    """Bytes of one event stream -> messages."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    @property
+    def pending(self) -> int:
+        """How many bytes of an unfinished frame have arrived."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[EventMessage]:
+        """The messages these bytes complete.
+
+        Raises :class:`~resilient_llm.errors.InvalidAnswer` for a frame that cannot be believed.  Messages that came
+        before it with the same bytes are lost with it; use :meth:`take` to have them one by one.
+        """
+        self.push(data)
+        messages: list[EventMessage] = []
+        while (message := self.take()) is not None:
+            messages.append(message)
+        return messages
+
+    def push(self, data: bytes) -> None:
+        """Bytes to :meth:`take` messages from."""
+        self._buffer += data
+
+    def take(self) -> EventMessage | None:
+        """The next message; ``None`` until it is complete.  Raises ``InvalidAnswer``."""
+        buffer = self._buffer
+        if len(buffer) < _PRELUDE:
+            return None
+        total, head = _checked_prelude(buffer)
+        if len(buffer) < total:
+            return None
+        frame = bytes(buffer[:total])
+        del buffer[:total]
+        if zlib.crc32(frame[:-4]) != int.from_bytes(frame[-4:], "big"):
+            raise InvalidAnswer("an event stream message has the wrong checksum")
+        return EventMessage(_decode_headers(frame[_PRELUDE : _PRELUDE + head]), frame[_PRELUDE + head : -4])
+
+
+def _checked_prelude(buffer: bytearray) -> tuple[int, int]:
+    """Total and headers length, believed as soon as they are there: a wrong length must not make us wait for ever."""
+    total, head, crc = struct.unpack_from(">III", buffer)
+    if zlib.crc32(buffer[:8]) != crc:
+        raise InvalidAnswer("an event stream prelude has the wrong checksum")
+    if head > MAX_HEADERS:
+        raise InvalidAnswer(f"the headers of an event stream message are longer than {MAX_HEADERS} bytes")
+    payload = total - head - _OVERHEAD
+    if payload < 0:
+        raise InvalidAnswer("an event stream message is shorter than its headers")
+    if payload > MAX_PAYLOAD:
+        raise InvalidAnswer(f"the payload of an event stream message is longer than {MAX_PAYLOAD} bytes")
+    return total, head
+
+
+def _decode_headers(data: bytes) -> dict[str, Value]:
+    headers: dict[str, Value] = {}
+    position = 0
+    try:
+        while position < len(data):
+            name, position = _text_at(data, position, 1)
+            value, position = _value_at(data, position + 1, data[position])
+            if name in headers:
+                raise InvalidAnswer(f"an event stream message has two headers {name!r}")
+            headers[name] = value
+    except (IndexError, struct.error, UnicodeDecodeError, OverflowError) as error:
+        raise InvalidAnswer(f"the headers of an event stream message cannot be read: {error}") from error
+    return headers
+
+
+def _value_at(data: bytes, position: int, kind: int) -> tuple[Value, int]:
+    """A value of a type and the position after it."""
+    if kind in {0, 1}:
+        return kind == 0, position
+    if kind in _INTEGERS:
+        return _integer_at(data, position, _INTEGERS[kind])
+    if kind == _BYTES:
+        return _piece_at(data, position, 2)
+    if kind == _TEXT:
+        return _text_at(data, position, 2)
+    if kind == _TIMESTAMP:
+        millis, position = _integer_at(data, position, ">q")
+        return _EPOCH + timedelta(milliseconds=millis), position
+    if kind == _UUID:
+        if position + 16 > len(data):
+            raise IndexError("a UUID is cut short")
+        return uuid.UUID(bytes=data[position : position + 16]), position + 16
+    raise InvalidAnswer(f"an event stream header is of the unknown type {kind}")
+
+
+def _integer_at(data: bytes, position: int, form: str) -> tuple[int, int]:
+    number: int = struct.unpack_from(form, data, position)[0]
+    return number, position + struct.calcsize(form)
+
+
+def _piece_at(data: bytes, position: int, width: int) -> tuple[bytes, int]:
+    """Bytes behind their own length, which is ``width`` bytes wide."""
+    start = position + width
+    end = start + int.from_bytes(data[position:start], "big")
+    if end > len(data):
+        raise IndexError("a value is cut short")
+    return data[start:end], end
+
+
+def _text_at(data: bytes, position: int, width: int) -> tuple[str, int]:
+    piece, position = _piece_at(data, position, width)
+    return piece.decode("utf-8"), position
+
+
+# --- messages -> bytes ----------------------------------------------------------------------------------------------
+
+
+def encode(message: EventMessage) -> bytes:
+    """One frame.  An integer is written in the narrowest type from 32 bits on.
+
+    Raises ``ValueError`` for what the limits or the length fields of the format cannot hold.
+    """
+    head = b"".join(_encode_header(name, value) for name, value in message.headers.items())
+    if len(head) > MAX_HEADERS or len(message.payload) > MAX_PAYLOAD:
+        raise ValueError("an event stream message is longer than the format allows")
+    prelude = struct.pack(">II", len(head) + len(message.payload) + _OVERHEAD, len(head))
+    body = b"".join((prelude, struct.pack(">I", zlib.crc32(prelude)), head, message.payload))
+    return body + struct.pack(">I", zlib.crc32(body))
+
+
+def _encode_header(name: str, value: Value) -> bytes:
+    label = name.encode()
+    try:
+        return struct.pack(">B", len(label)) + label + _encode_value(value)
+    except struct.error as error:
+        raise ValueError(f"the header {name!r} cannot be written: {error}") from error
+
+
+def _encode_value(value: Value) -> bytes:
+    match value:
+        case bool():
+            return b"\x00" if value else b"\x01"
+        case int():
+            kind = 4 if -(2**31) <= value < 2**31 else 5
+            return bytes([kind]) + struct.pack(_INTEGERS[kind], value)
+        case bytes():
+            return struct.pack(">BH", _BYTES, len(value)) + value
+        case str():
+            data = value.encode()
+            return struct.pack(">BH", _TEXT, len(data)) + data
+        case datetime():
+            return struct.pack(">Bq", _TIMESTAMP, (value - _EPOCH) // timedelta(milliseconds=1))
+        case _:
+            return bytes([_UUID]) + value.bytes
+
+
+def event(kind: str, payload: bytes) -> bytes:
+    """An event with a JSON payload."""
+    headers: dict[str, Value] = {
+        ":event-type": kind,
+        ":content-type": "application/json",
+        ":message-type": "event",
+    }
+    return encode(EventMessage(headers, payload))
+
+
+def exception(kind: str, payload: bytes) -> bytes:
+    """An exception, which ends the stream."""
+    headers: dict[str, Value] = {
+        ":exception-type": kind,
+        ":content-type": "application/json",
+        ":message-type": "exception",
+    }
+    return encode(EventMessage(headers, payload))
