@@ -184,13 +184,14 @@ class Pool(Generic[T]):
                 self._settle(now)
             if not call.number:
                 self._begin(call, now)
-            if call.made and not self.failovers.available():
+            later = call.made > 0  # leasing counts the attempt, and the first one is not a failover
+            if later and not self.failovers.available():
                 self._events.append(events.NotTaken(now, "", "failover", "budget"))
                 return self._refused(call, now)
             attempt = self._select(call, now) or self._force(call, now)
             if attempt is None:
                 return self._refused(call, now)
-            if call.made:
+            if later:
                 self.failovers.spend()
             return attempt
 

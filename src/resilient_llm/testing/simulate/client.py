@@ -1,0 +1,124 @@
+"""What a simulated application asks for answers: the production core, or something to compare it with.
+
+The interface is that of :class:`resilient_llm.decide.call.Call`, so one driver serves all of them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, TypeVar, final
+
+from resilient_llm.decide.call import Call, Wait
+from resilient_llm.decide.member import Attempt
+from resilient_llm.decide.pool import Pool
+from resilient_llm.errors import Fault
+from resilient_llm.policy import Policies
+from resilient_llm.testing.simulate.providers import Provider, Window
+
+
+class Question(NamedTuple):
+    """What a caller wants: seconds from the start to ``deadline``, tokens of prompt and answer."""
+
+    streaming: bool
+    prompt: int
+    output: int
+    deadline: float
+    conversation: str | None = None
+    repeatable: bool = True
+
+
+class Try(Protocol):
+    """One attempt at one provider."""
+
+    @property
+    def target(self) -> Provider: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def timeout(self) -> float: ...
+
+    @property
+    def rescue_after(self) -> float | None: ...
+
+    @property
+    def released(self) -> bool: ...
+
+
+A = TypeVar("A", bound=Try)
+
+
+class Talk(Protocol[A]):
+    """The side of a call that a driver talks to."""
+
+    def next_attempt(self, now: float, /) -> A | Wait: ...
+
+    def rescue(self, beside: A, now: float, /) -> A | None: ...
+
+    def first_content(self, attempt: A, now: float, /) -> None: ...
+
+    def succeeded(self, attempt: A, now: float, output_tokens: int = 0, /) -> None: ...
+
+    def failed(self, attempt: A, fault: Fault, now: float, /) -> None: ...
+
+    def abandoned(self, attempt: A, now: float, /) -> None: ...
+
+    def overtaken(self, attempt: A, now: float, /) -> None: ...
+
+
+class Client(Protocol[A]):
+    """One process."""
+
+    def call(self, question: Question, now: float, /) -> Talk[A]: ...
+
+    def abandon_later(self, attempt: A, /) -> None: ...
+
+    def learn(self, attempt: A, headroom: Window, now: float, /) -> None: ...
+
+
+Layout = Sequence[Sequence[Provider]]
+"""Tiers in order of preference."""
+
+Real = Attempt[Provider]
+"""An attempt of the production core."""
+
+
+@final
+class Production:
+    """A process that uses the production core: a pool and its calls, and nothing between them and the driver."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        policies: Policies | None = None,
+        seed: int = 0,
+        watch: Callable[[Production, Call[Provider], Question], Talk[Real]] | None = None,
+    ) -> None:
+        self.routes = {"main": [list(tier) for tier in layout]}
+        self.policies = policies or Policies()
+        self.pool: Pool[Provider] = Pool(self.routes, self.policies, random.Random(seed).random)
+        self._watch = watch
+
+    def call(self, question: Question, now: float) -> Talk[Real]:
+        """Begin a call."""
+        call = Call(
+            self.pool,
+            now,
+            route="main",
+            deadline=now + question.deadline,
+            streaming=question.streaming,
+            tokens=question.prompt,
+            conversation=question.conversation,
+            repeatable_request=question.repeatable,
+        )
+        return call if self._watch is None else self._watch(self, call, question)
+
+    def abandon_later(self, attempt: Real) -> None:
+        """A finaliser ran."""
+        self.pool.abandon_later(attempt)
+
+    def learn(self, attempt: Real, headroom: Window, now: float) -> None:
+        """An answer told what is left of a rate limit."""
+        self.pool.learn(attempt.member, now, headroom, None)

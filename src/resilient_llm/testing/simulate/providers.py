@@ -1,0 +1,254 @@
+"""Providers as a client experiences them: how long they take, what they refuse, how they break.
+
+A model, so it orders designs; it does not predict a vendor.  Times to the first token are lognormal and grow with the
+prompt, answers arrive token by token, capacity is a queue, rate limits are windows.  What happens to an attempt is
+decided when it arrives (:meth:`Provider.serve`), which makes a simulated attempt one or two events instead of one per
+token.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import exp, inf
+from typing import Final, NamedTuple, final
+
+from resilient_llm.errors import Fault, FaultKind
+
+PROMPT_SCALE: Final = 4000.0
+"""Prompt tokens that double the time to the first token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nature:
+    """What a healthy provider is like.  Seconds and tokens.
+
+    ``first_token`` is the median for an empty prompt, ``sigma`` its spread (of the logarithm); a ``straggler`` share of
+    answers starts ten times later, a ``second_hump`` share ``hump`` seconds later (a missed prompt cache).
+    ``rate`` (answers a second, ``None``: unlimited) is the capacity of a queue that refuses with 529 what would wait
+    longer than ``patience``.  ``per_minute`` is a rate limit that answers 429 with the seconds left in its window.
+    """
+
+    first_token: float = 0.6
+    sigma: float = 0.5
+    pace: float = 0.02
+    straggler: float = 0.0
+    second_hump: float = 0.0
+    hump: float = 0.0
+    rate: float | None = None
+    patience: float = 60.0
+    per_minute: int | None = None
+    tells_headroom: bool = False
+
+
+class Trouble(NamedTuple):
+    """From ``start`` to ``end`` a share ``rate`` of attempts meets ``kind`` (see :data:`KINDS`).
+
+    ``after`` seconds pass before the failure shows; ``factor`` is how much slower ``slow`` is, or what is left of the
+    capacity for ``shrink``; ``retry_after`` the hint given with a refusal.
+    """
+
+    start: float
+    end: float
+    kind: str
+    rate: float = 1.0
+    after: float = 0.05
+    factor: float = 10.0
+    retry_after: float | None = None
+
+
+_FAULTS: Final[dict[str, Fault]] = {
+    "error": Fault(FaultKind.SERVER_ERROR, status=500),
+    "refuse": Fault(FaultKind.CONNECTION, code="not_sent"),
+    "429": Fault(FaultKind.RATE_LIMITED, status=429),
+    "overloaded": Fault(FaultKind.OVERLOADED, status=529),
+    "quota": Fault(FaultKind.QUOTA_EXHAUSTED, status=429, code="insufficient_quota"),
+    "break": Fault(FaultKind.CONNECTION, status=200),
+    "reject": Fault(FaultKind.BAD_REQUEST, status=400),
+    "conflict": Fault(FaultKind.CONFLICT, status=409),
+}
+
+KINDS: Final = frozenset({*_FAULTS, "hang", "slow", "stall", "shrink"})
+"""``error`` 500, ``refuse`` connection refused, ``429``, ``overloaded`` 529, ``quota``, ``break`` in mid-stream,
+``reject`` 400, ``conflict`` 409, ``hang`` without a sign of life, ``slow``, ``stall`` after the first token, ``shrink``
+of the capacity."""
+
+
+def _fault(kind: str, retry_after: float | None) -> Fault:
+    fault = _FAULTS[kind]
+    if retry_after is None:
+        return fault
+    return Fault(fault.kind, retry_after=retry_after, status=fault.status, code=fault.code)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A rate limit as a provider reports it with an answer."""
+
+    limit: int | None
+    remaining: int | None
+    reset_in: float | None
+
+
+class Fate(NamedTuple):
+    """What will become of an attempt, in seconds after its start.
+
+    ``first`` is when the first token of a stream comes, ``done`` when all is over (``inf``: never); ``fault`` is how it
+    ends, ``None`` for well.
+    """
+
+    first: float
+    done: float
+    fault: Fault | None
+    tokens: int
+
+
+@final
+class Provider:
+    """One modelled provider; also the target a pool chooses."""
+
+    __slots__ = (
+        "_active",
+        "_active_until",
+        "_free_at",
+        "_troubles",
+        "_window_count",
+        "_window_end",
+        "account",
+        "context_window",
+        "id",
+        "max_concurrency",
+        "nature",
+        "served",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        nature: Nature | None = None,
+        troubles: Iterable[Trouble] = (),
+        *,
+        weight: float = 1.0,
+        max_concurrency: int | None = None,
+        account: str | None = None,
+    ) -> None:
+        self.id = name
+        self.weight = weight
+        self.max_concurrency = max_concurrency
+        self.account = account
+        self.context_window: int | None = None
+        self.nature = nature or Nature()
+        self._troubles = sorted(troubles)
+        for trouble in self._troubles:
+            if trouble.kind not in KINDS:
+                raise ValueError(f"there is no trouble {trouble.kind!r}; there are {', '.join(sorted(KINDS))}")
+        self._active: tuple[Trouble, ...] = ()
+        self._active_until = -inf
+        self._free_at = -inf
+        self._window_end = -inf
+        self._window_count = 0
+        self.served = 0
+        """Attempts that arrived."""
+
+    # --- what an oracle knows ---
+
+    def troubles(self, now: float) -> tuple[Trouble, ...]:
+        """What is wrong at the moment."""
+        if now >= self._active_until:
+            self._active = tuple(t for t in self._troubles if t.start <= now < t.end)
+            edges = [edge for t in self._troubles for edge in (t.start, t.end) if edge > now]
+            self._active_until = min(edges, default=inf)
+        return self._active
+
+    def failing(self, now: float) -> float:
+        """The share of attempts begun now that would not be answered."""
+        good = 1.0
+        for trouble in self.troubles(now):
+            if trouble.kind not in ("slow", "shrink"):
+                good *= 1.0 - trouble.rate
+        if self.nature.per_minute is not None and now < self._window_end:
+            good *= self._window_count < self.nature.per_minute
+        return 1.0 - good
+
+    def slowness(self, now: float) -> float:
+        """Expected seconds to the first token of an attempt begun now."""
+        usual = self.nature.first_token
+        for trouble in self.troubles(now):
+            if trouble.kind == "slow":
+                usual *= 1.0 + (trouble.factor - 1.0) * trouble.rate
+        return usual + max(0.0, self._free_at - now)
+
+    # --- an attempt arrives ---
+
+    def serve(self, now: float, prompt: int, output: int, streaming: bool, dice: random.Random) -> Fate:
+        """Decide what becomes of an attempt that arrives now."""
+        self.served += 1
+        nature = self.nature
+        first = nature.first_token * exp(nature.sigma * dice.gauss(0.0, 1.0)) * (1.0 + prompt / PROMPT_SCALE)
+        if nature.straggler and dice.random() < nature.straggler:
+            first *= 10.0
+        if nature.second_hump and dice.random() < nature.second_hump:
+            first += nature.hump
+        if now >= self._active_until or self._active:
+            for trouble in self.troubles(now):
+                if trouble.rate < 1.0 and dice.random() >= trouble.rate:
+                    continue
+                if trouble.kind == "slow":
+                    first *= trouble.factor
+                elif trouble.kind != "shrink":
+                    return _hurt(trouble, first, nature.pace * output, streaming, dice)
+        if nature.per_minute is not None and not self._admit(now):
+            return Fate(inf, 0.05, _fault("429", self._window_end - now), 0)
+        if nature.rate is not None:
+            wait = self._queue(now)
+            if wait > nature.patience:
+                return Fate(inf, 0.05, _FAULTS["overloaded"], 0)
+            first += wait
+        return Fate(first if streaming else inf, first + nature.pace * output, None, output)
+
+    def headroom(self, now: float) -> Window | None:
+        """The request limit as reported with an answer; ``None`` for a provider that does not tell."""
+        limit = self.nature.per_minute
+        if limit is None or not self.nature.tells_headroom:
+            return None
+        left = max(0, limit - self._window_count) if now < self._window_end else limit
+        return Window(limit, left, max(0.0, self._window_end - now))
+
+    def _admit(self, now: float) -> bool:
+        if now >= self._window_end:
+            self._window_end = now + 60.0
+            self._window_count = 0
+        self._window_count += 1
+        return self._window_count <= (self.nature.per_minute or 0)
+
+    def _queue(self, now: float) -> float:
+        """Seconds this attempt waits for the server.  Work for a client that has hung up is done all the same: that is
+        what keeps a retry storm alive."""
+        rate = self.nature.rate or inf
+        for trouble in self.troubles(now):
+            if trouble.kind == "shrink":
+                rate *= trouble.factor
+        start = max(now, self._free_at)
+        if start - now <= self.nature.patience:
+            self._free_at = start + 1.0 / rate
+        return start - now
+
+
+def _hurt(trouble: Trouble, first: float, writing: float, streaming: bool, dice: random.Random) -> Fate:
+    kind = trouble.kind
+    if kind == "hang":
+        return Fate(inf, inf, None, 0)
+    if kind == "stall":
+        return Fate(first if streaming else inf, inf, None, 0)
+    if kind == "break":
+        done = first + writing * dice.random()
+        return Fate(first if streaming else inf, done, _FAULTS["break"], 0)
+    return Fate(inf, trouble.after, _fault(kind, trouble.retry_after), 0)
+
+
+def lognormal(dice: random.Random, median: float, sigma: float, high: float) -> int:
+    """A whole number with this median, at least 1 and at most ``high``."""
+    return max(1, int(min(high, median * math.exp(sigma * dice.gauss(0.0, 1.0)))))
