@@ -72,11 +72,12 @@ def usage_of(reply: Reply) -> Usage | None:
     """The usage to report, counted where the reply leaves it to us."""
     if not isinstance(reply.usage, str):
         return reply.usage
-    output = len(reply.words) + sum(1 + len(_pieces(call.arguments)) for call in reply.tool_calls)
+    output = len(reply.words) + sum(1 + len(pieces_of(call.arguments)) for call in reply.tool_calls)
     return Usage(input_tokens=10, output_tokens=output, total_tokens=10 + output)
 
 
-def _pieces(text: str) -> list[str]:
+def pieces_of(text: str) -> list[str]:
+    """Reasoning and tool arguments, as they are split into tokens."""
     return [text[start : start + _ARGUMENT_PIECE] for start in range(0, len(text), _ARGUMENT_PIECE)]
 
 
@@ -102,13 +103,13 @@ class OpenAIChat:
     def frames(self, reply: Reply, ask: Ask) -> Frames:
         opening = [self._chunk(reply, ask, {"role": "assistant", "content": ""})] * reply.role_deltas
         deltas: list[Mapping[str, object]] = []
-        deltas += [{"reasoning_content": piece} for piece in _pieces(reply.thought)]
+        deltas += [{"reasoning_content": piece} for piece in pieces_of(reply.thought)]
         deltas += [{"content": piece} for piece in reply.words]
         for index, call in enumerate(reply.tool_calls):
             deltas.append({"tool_calls": [{"index": index, **_openai_call(call.id, call.name, "")}]})
             deltas += [
                 {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
-                for piece in _pieces(call.arguments)
+                for piece in pieces_of(call.arguments)
             ]
         return Frames(
             tuple(opening),
@@ -220,15 +221,9 @@ def _base64(vector: Sequence[float]) -> str:
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
-_OPENAI_CHAT = OpenAIChat()
 _REQUEST_IDS: Mapping[str, str] = {"anthropic_messages": "request-id", "bedrock_converse": "x-amzn-requestid"}
 
 
 def request_id(wire: str) -> str:
     """The header in which a vendor names the request."""
     return _REQUEST_IDS.get(wire, "x-request-id")
-
-
-def writer(wire: str) -> Writer:
-    """The writer for a wire; OpenAI's for what has none, as most servers imitate it."""
-    return _OPENAI_CHAT

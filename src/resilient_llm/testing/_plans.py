@@ -9,7 +9,9 @@ from itertools import chain, repeat
 from typing import TypeAlias
 
 from resilient_llm.errors import Fault, FaultKind
-from resilient_llm.testing._answers import Ask, Writer, as_json, writer
+from resilient_llm.testing._answers import Ask, OpenAIChat, Writer, as_json
+from resilient_llm.testing._codecs import codec_writer
+from resilient_llm.testing._request import NOT_CHAT
 from resilient_llm.testing.script import (
     Answer,
     Behaviour,
@@ -47,6 +49,16 @@ _ENDINGS: Mapping[str, tuple[Ending, ...]] = {
     "keep": (),
 }
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+_OPENAI_CHAT = OpenAIChat()
+_OPENAI_LIKE = NOT_CHAT | {"openai_chat"}
+"""Where errors look like OpenAI's, as most servers imitate it."""
+
+
+def writer(wire: str) -> Writer:
+    """Who writes the answers of a wire."""
+    return _OPENAI_CHAT if wire in _OPENAI_LIKE else codec_writer(wire)
 
 
 def plan(behaviour: Behaviour, ask: Ask, extra: Mapping[str, str | None]) -> Plan:
