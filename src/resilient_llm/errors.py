@@ -183,7 +183,8 @@ class CallFailed(ResilientError):
         retry_after: float | None = None,
         fault: Fault | None = None,
     ) -> None:
-        super().__init__(message, attempts, retry_after, fault)
+        # The message alone: TimeoutError is an OSError and would take further arguments for an errno and a file name.
+        super().__init__(message)
         self.message = message
         self.attempts = attempts
         self.retry_after = retry_after
@@ -216,9 +217,6 @@ class NoProviderAvailable(CallFailed):
         super().__init__(message, attempts, retry_after, fault)
         self.reasons: Mapping[str, str] = dict(reasons or {})
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.message, self.attempts, self.retry_after, self.fault, self.reasons)
-
 
 class DeadlineExceeded(CallFailed, TimeoutError):
     """The call's deadline passed, or the next wait would not have fitted into it."""
@@ -237,9 +235,6 @@ class StreamInterrupted(CallFailed):
     ) -> None:
         super().__init__(message, attempts, retry_after, fault)
         self.partial = partial
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.message, self.attempts, self.retry_after, self.fault, self.partial)
 
 
 def _describe(record: AttemptRecord) -> str:

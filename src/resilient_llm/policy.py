@@ -7,29 +7,31 @@ defend in an incident review; the reason stands beside it.  A setting may be giv
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from resilient_llm.errors import ConfigurationError
 
 P = TypeVar("P", bound="Policy")
+
+_MAX = sys.float_info.max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """Base of all settings."""
 
-    def _check(self, *names: str, low: float = 0.0, high: float = math.inf, optional: bool = False) -> None:
+    def _check(self, *names: str, low: float = 0.0, high: float = _MAX, optional: bool = False) -> None:
         """Every named field is a finite number in [low, high]; ``None`` too if ``optional``."""
         for name in names:
             value = getattr(self, name)
             if value is None and optional:
                 continue
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or not low <= value <= high:
-                wanted = f"a number of at least {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
+            if not number or not low <= value <= high:
+                wanted = f"a finite number of at least {low:g}" + (f" and at most {high:g}" if high < _MAX else "")
                 raise ConfigurationError(
                     f"{type(self).__name__}.{name} must be {wanted}{' or None' if optional else ''}, not {value!r}"
                 )
@@ -280,9 +282,20 @@ class Limits(Policy):
         self._check_order("slow_base", "slow_cap")
 
 
+_PARTS: Final[dict[str, type[Policy]]] = {
+    "retry": Retry,
+    "breaker": Breaker,
+    "health": Health,
+    "hedge": Hedge,
+    "timeouts": Timeouts,
+    "stream": Stream,
+    "limits": Limits,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policies:
-    """One of each; what a pool is run by."""
+    """One of each; what a pool is run by.  Each may be given as a mapping of its fields."""
 
     retry: Retry = Retry()
     breaker: Breaker = Breaker()
@@ -291,3 +304,7 @@ class Policies:
     timeouts: Timeouts = Timeouts()
     stream: Stream = Stream()
     limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        for name, kind in _PARTS.items():
+            object.__setattr__(self, name, as_policy(kind, getattr(self, name)))

@@ -47,6 +47,8 @@ class TimedBudget(Budget):
 
     def advance(self, now: float) -> None:
         """Credit the time since the last call."""
-        if self._at is not None and now > self._at:
+        if self._at is None:
+            self._at = now
+        elif now > self._at:
             self.earn((now - self._at) / self._refill)
-        self._at = now
+            self._at = now

@@ -145,7 +145,7 @@ class Call(Generic[T]):
     def rescue(self, beside: Attempt[T], now: float) -> Attempt[T] | None:
         """A second attempt beside one that has been silent for its ``rescue_after``; ``None`` if there is to be
         none."""
-        if self.answered or self.onward is Onward.NOWHERE:
+        if self.answered or self.onward is Onward.NOWHERE or self.deadline - now <= _MIN_REMAINING:
             return None
         found = self.pool.rescue(self, beside, now)
         if found is not None:
@@ -189,6 +189,8 @@ class Call(Generic[T]):
             return
         self.pool.failed(attempt, fault, now)
         self._record(attempt, now, "error", fault, fault.status)
+        if self.onward is Onward.NOWHERE:
+            return  # the request was rejected; how an attempt beside that one fails does not bring it back
         self.last_fault = fault
         onward = disposition(fault).onward
         if onward is Onward.ANYWHERE and attempt.member not in self.repeatable:
@@ -272,6 +274,8 @@ class Call(Generic[T]):
             retry = self.pool.policies.retry
             pause = full_jitter(retry.backoff_base, retry.backoff_cap, self.retries, self.pool.random())
             if refused.waitable_at is None:
+                if not self._worth_a_pause(refused):
+                    raise self._nobody(now, refused)
                 return self._wait(now, pause, "backoff")
             self.rested = True
         found = self.pool.again(self, now) if self.repeatable else refused
@@ -280,6 +284,10 @@ class Call(Generic[T]):
         if found.waitable_at is not None:
             return self._wait_for_gate(now, found)
         raise self._nobody(now, found)
+
+    def _worth_a_pause(self, refused: Refused) -> bool:
+        """Whether a repetition could follow: somebody worth repeating is not refused, and there is a token for it."""
+        return self.pool.retries.available() and any(member.id not in refused.reasons for member in self.repeatable)
 
     def _wait(self, now: float, seconds: float, reason: str) -> Wait:
         """A pause, if an attempt could still follow it."""
@@ -302,6 +310,8 @@ class Call(Generic[T]):
         """The error for a call nobody can take: the attempts that failed, or if there were none, why nobody was
         asked."""
         retry_after = None if refused.retry_at is None else max(0.0, refused.retry_at - now)
+        if self.onward is Onward.LARGER and all(t.id in self.unsuitable for t in self.pool.targets(self.route)):
+            return self._error(RequestRejected, "the request is too long for every provider")
         if self.made:
             return self._error(
                 AllAttemptsFailed, f"{_times(self.made)} failed and nobody else can be asked", retry_after

@@ -14,7 +14,7 @@ class Concurrency:
     limit does not grow.  Latency plays no part: with answers of any length it measures what the model had to say.
     """
 
-    __slots__ = ("_policy", "_throttled_at", "adaptive", "fixed", "in_flight", "limited")
+    __slots__ = ("_lowered_at", "_policy", "_throttled_at", "adaptive", "fixed", "in_flight", "limited")
 
     def __init__(self, policy: Limits, fixed: int | None) -> None:
         self._policy = policy
@@ -24,6 +24,7 @@ class Concurrency:
         """Whether any limit is in force: the cheap question."""
         self.fix(fixed)
         self._throttled_at = -math.inf
+        self._lowered_at = -math.inf
 
     def fix(self, limit: int | None) -> None:
         """Set the fixed limit; ``None`` for none."""
@@ -48,9 +49,13 @@ class Concurrency:
         limits = [limit for limit in (self.fixed, self.adaptive) if limit is not None]
         return int(min(limits)) if limits else None
 
-    def throttled(self, now: float) -> None:
-        """The provider refused for want of room, with ``in_flight`` attempts (this one included) under way."""
-        self.adaptive = max(1.0, self._policy.decrease * self.in_flight)
+    def throttled(self, now: float, started: float) -> None:
+        """The provider refused an attempt begun at ``started`` for want of room, with ``in_flight`` attempts (this one
+        included) under way.  One refusal lowers the limit once: the attempts begun before it was lowered met the old
+        one, and fifty of them refused together would leave a limit of 1."""
+        if self.adaptive is None or started > self._lowered_at:
+            self.adaptive = max(1.0, self._policy.decrease * self.in_flight)
+            self._lowered_at = now
         self._throttled_at = now
         self.limited = True
 

@@ -48,12 +48,19 @@ class RateGate:
 
     def close(self, now: float, hint: float | None, draw: float, reason: str) -> float:
         """Close it for ``hint`` seconds and up to a quarter more, so that a fleet told the same does not return at
-        once; without a hint for a random time that doubles with every strike.  Returns when it opens."""
-        if hint is None:
+        once; without a hint for a random time that doubles with every strike.  Returns when it opens.
+
+        Refusals that arrive while it is closed belong to calls already on their way: they tell the same once more and
+        are no further strike, or fifty calls in flight would make a pause of a second one of a minute.
+        """
+        again = now < self.until
+        if hint is None or math.isnan(hint):
+            if again:
+                return self.until
             wait = full_jitter(1.0, self._policy.gate_backoff_cap, self.strikes, draw)
         else:
             wait = min(hint, self._policy.gate_cap) * (1.0 + 0.25 * draw)
-        self.strikes += 1
+        self.strikes += not again
         return self._until(now, max(wait, MIN_WAIT), reason)
 
     def learn(self, now: float, requests: Limit | None, tokens: Limit | None) -> None:
@@ -73,7 +80,7 @@ class RateGate:
 
     def succeeded(self, started: float) -> None:
         """A call that began at ``started`` was answered."""
-        if started >= self.closed_at:
+        if started > self.closed_at:
             self.strikes = 0
             self.until = -math.inf
 
@@ -148,5 +155,6 @@ class SlowGate:
     def succeeded(self) -> None:
         """The fact no longer holds."""
         self.strikes = 0
+        self.reason = ""
         self.until = -math.inf
         self.probe_expires = None

@@ -13,6 +13,7 @@ from resilient_llm.decide.outcome import Outcome
 from resilient_llm.policy import Health as Policy
 
 _SAMPLES = 64
+_MIN_TOKENS = 8  # a shorter answer says nothing about the pace
 _REFRESH = 8  # quantiles may lag this many samples behind: sorting at every call would cost more than the call...
 _REFRESH_ALWAYS = 25  # ...but not while there are few, and decisions hang on whether there are 20
 _STILL = 0.5  # seconds within which evidence does not fade noticeably, and need not be faded
@@ -88,6 +89,7 @@ class Health:
 
     __slots__ = (
         "_at",
+        "_fastest",
         "_good",
         "_latency",
         "_latency_at",
@@ -108,6 +110,7 @@ class Health:
         self._at: float | None = None
         self._latency: float | None = None
         self._latency_at = 0.0
+        self._fastest = math.inf
         self.samples = 0
         self.seen_at: float | None = None
         """When it last answered or failed; ``None`` before the first time."""
@@ -166,16 +169,20 @@ class Health:
         """An answer arrived as a whole after this long.
 
         Only the slowdown against what its length explains is evidence: the raw time measures how much the model had
-        to say. ``pace`` is assumed until the provider's own is known.
+        to say. ``pace`` is assumed until the provider's own is known; where only whole answers are asked for, nine
+        tenths of the fastest one seen bound it, or a model faster than assumed would seem to get faster with every
+        call until no latency is left to compare.
         """
         scale = self.scale(prompt_tokens)
         self.whole.add(seconds / scale)
+        if output_tokens >= _MIN_TOKENS:
+            self._fastest = min(self._fastest, seconds / output_tokens)
+        writing = (self.pace or min(pace, 0.9 * self._fastest)) * output_tokens
         usual = self._latency
-        if usual is None:
-            sample = max(seconds - (self.pace or pace) * output_tokens, seconds * 0.1) / scale
+        if not usual:
+            sample = max(seconds - writing, seconds * 0.1) / scale
         else:
-            expected = usual * scale + (self.pace or pace) * output_tokens
-            sample = usual * seconds / expected if expected > 0 else seconds / scale
+            sample = usual * seconds / (usual * scale + writing)
         self.shift.add(sample)
         self._feel(now, sample)
 
@@ -188,7 +195,7 @@ class Health:
 
     def tokens_arrived(self, seconds: float, tokens: int) -> None:
         """``tokens`` output tokens took this long after the first one.  Too few say nothing."""
-        if tokens >= 8 and seconds > 0:
+        if tokens >= _MIN_TOKENS and seconds > 0:
             pace = seconds / (tokens - 1)
             self.pace = pace if self.pace is None else self.pace + 0.2 * (pace - self.pace)
 

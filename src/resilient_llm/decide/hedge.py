@@ -7,14 +7,15 @@ from resilient_llm.policy import Hedge, Timeouts
 
 
 def rescue_delay(policy: Hedge, health: Health, prompt_tokens: int, *, streaming: bool) -> float | None:
-    """Seconds after which a second attempt may start; ``None`` while too little is known to tell late from usual.
+    """Seconds after which an attempt is late and a second one may start; ``None`` while too little is known to tell
+    late from usual.  Without hedging it still tells who is late.
 
     The textbook trigger, the 95th percentile itself, spends its whole allowance on ordinary stragglers and has none
     left when a provider hangs; twice that is a rescue.  The upper bound holds for first tokens only: a whole answer
     may rightly take minutes.
     """
     seen = health.first if streaming else health.whole
-    if not policy.enabled or seen.count < policy.min_samples:
+    if seen.count < policy.min_samples:
         return None
     delay = policy.factor * seen.p95 * health.scale(prompt_tokens)
     if streaming and delay > policy.max_delay:

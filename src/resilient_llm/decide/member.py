@@ -117,6 +117,7 @@ class Member(Generic[T]):
 
     __slots__ = (
         "account_gate",
+        "born",
         "breaker",
         "concurrency",
         "connect_failed_at",
@@ -149,6 +150,21 @@ class Member(Generic[T]):
         self.forced_at = -math.inf
         self.connect_failed_at = -math.inf
         self.drained = False
+        self.born = 0
+        """The generation this process began with: an attempt of an earlier one was the parent's before a fork."""
+
+    def retarget(self, target: T, account_gate: SlowGate | None) -> None:
+        """Keep what is known about the provider under new settings.  A gate shared by an account stays with it: another
+        key is not barred for what the one before it met."""
+        if target.account != self.target.account:
+            self.account_gate = account_gate or self.own_gate
+        self.target = target
+        self.concurrency.fix(target.max_concurrency)
+
+    @property
+    def slow_gate(self) -> SlowGate:
+        """Of its own and its account's slow gate the one that opens later."""
+        return max(self.own_gate, self.account_gate, key=lambda gate: gate.until)
 
     def refusal(self, call: Call[T], now: float) -> Refusal | None:
         """Why this call cannot be sent here now; ``None`` if it can.  The breaker comes last, so that OPEN and
@@ -184,7 +200,7 @@ class Member(Generic[T]):
         if refusal is Refusal.HEADROOM:
             return self.gate.token_reset_at
         if refusal is Refusal.QUOTA:
-            return max(self.own_gate.until, self.account_gate.until)
+            return self.slow_gate.until
         if refusal is Refusal.OPEN:
             return self.breaker.open_until
         if refusal is Refusal.PROBING:

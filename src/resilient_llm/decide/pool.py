@@ -122,11 +122,14 @@ class Pool(Generic[T]):
         if not routes:
             raise ConfigurationError("at least one route with at least one provider is needed, not an empty mapping")
         members: dict[str, Member[T]] = {}
-        table = {name: self._tiers(name, tiers, members) for name, tiers in routes.items()}
+        chosen: dict[str, T] = {}
+        table = {name: self._tiers(name, tiers, members, chosen) for name, tiers in routes.items()}
+        for provider, target in chosen.items():
+            members[provider].retarget(target, self._account(target))
         self._routes, self._members = table, members
 
     def _tiers(
-        self, route: str, tiers: Sequence[Sequence[T]], members: dict[str, Member[T]]
+        self, route: str, tiers: Sequence[Sequence[T]], members: dict[str, Member[T]], chosen: dict[str, T]
     ) -> tuple[tuple[Member[T], ...], ...]:
         built: list[tuple[Member[T], ...]] = []
         seen: set[str] = set()
@@ -137,29 +140,23 @@ class Pool(Generic[T]):
                         f"two providers of route {route!r} have the id {target.id!r}; give one of them another id="
                     )
                 seen.add(target.id)
-            built.append(tuple(self._member(target, members) for target in tier))
+            built.append(tuple(self._member(target, members, chosen) for target in tier))
         if not seen:
             raise ConfigurationError(f"route {route!r} has no providers; give at least one")
         return tuple(tier for tier in built if tier)
 
-    def _member(self, target: T, members: dict[str, Member[T]]) -> Member[T]:
-        known = members.get(target.id)
-        if known is not None:
-            if known.target is not target:
-                raise ConfigurationError(
-                    f"two different providers have the id {target.id!r}; give one of them another id="
-                )
-            return known
-        member = self._members.get(target.id)
-        if member is None:
-            account = target.account
-            shared = None if account is None else self._accounts.setdefault(account, SlowGate(self.policies.limits))
-            member = Member(target, self.policies, shared)
-        else:
-            member.target = target
-            member.concurrency.fix(target.max_concurrency)
-        members[target.id] = member
-        return member
+    def _member(self, target: T, members: dict[str, Member[T]], chosen: dict[str, T]) -> Member[T]:
+        if chosen.setdefault(target.id, target) is not target:
+            raise ConfigurationError(f"two different providers have the id {target.id!r}; give one of them another id=")
+        if target.id not in members:
+            members[target.id] = self._members.get(target.id) or Member(target, self.policies, self._account(target))
+        return members[target.id]
+
+    def _account(self, target: T) -> SlowGate | None:
+        """The gate that providers of the same account share."""
+        if target.account is None:
+            return None
+        return self._accounts.setdefault(target.account, SlowGate(self.policies.limits))
 
     @property
     def route_names(self) -> tuple[str, ...]:
@@ -167,10 +164,11 @@ class Pool(Generic[T]):
         return tuple(self._routes)
 
     def targets(self, route: str | None = None) -> tuple[T, ...]:
-        """The providers of a route in order of preference; of all routes, each once, for ``None``."""
+        """The providers of a route in order of preference (none if there is no such route); of all routes, each once,
+        for ``None``."""
         if route is None:
             return tuple(member.target for member in self._members.values())
-        return tuple(member.target for tier in self._routes[route] for member in tier)
+        return tuple(member.target for tier in self._routes.get(route, ()) for member in tier)
 
     # --- the life of an attempt ---
 
@@ -214,12 +212,7 @@ class Pool(Generic[T]):
         """
         with self._lock:
             self._settle(now)
-            ready = [
-                m
-                for tier in self._routes[call.route]
-                for m in tier
-                if m not in call.tried and m.refusal(call, now) is None
-            ]
+            ready = [m for m in self._order(call) if m not in call.tried and m.refusal(call, now) is None]
             if not ready or beside.released:
                 return None
             free = beside.kind in ("probe", "explore")
@@ -309,7 +302,8 @@ class Pool(Generic[T]):
         self.probes.advance(now)
 
     def _order(self, call: Call[T]) -> list[Member[T]]:
-        return [member for tier in self._routes[call.route] for member in tier]
+        # A route may be gone by the time a call wants to go on: then nobody is left to ask.
+        return [member for tier in self._routes.get(call.route, ()) for member in tier]
 
     def _select(self, call: Call[T], now: float) -> Attempt[T] | None:
         """The first tier with somebody eligible; on the way there, a due probe may go first, backed up by the
@@ -317,7 +311,7 @@ class Pool(Generic[T]):
         due: Member[T] | None = None
         reserve: Member[T] | None = None
         chosen: Member[T] | None = None
-        tiers = self._routes[call.route]
+        tiers = self._routes.get(call.route, ())
         last = len(tiers) - 1
         kind = "failover" if call.made else "initial"
         for index, tier in enumerate(tiers):
@@ -336,12 +330,18 @@ class Pool(Generic[T]):
                 chosen, kind = self._pick(call, ready, now, kind)
             else:
                 chosen = ready[0]
-            if index == last or (chosen.breaker.closed_at is None and not chosen.pending) or self._steady(chosen, now):
+            if (
+                index == last
+                or kind == "explore"
+                or (chosen.breaker.closed_at is None and not chosen.pending)
+                or self._steady(chosen, now)
+            ):
                 break
             reserve = reserve or chosen
             chosen = None
         chosen = chosen or reserve
-        if due is not None and (chosen is None or self.probes.spend()):
+        # The confirming probe is free: a budget that had to be earned twice would double the time to recovery.
+        if due is not None and (chosen is None or due.breaker.passed or self.probes.spend()):
             return self._lease(call, due, now, "probe")
         return None if chosen is None else self._lease(call, chosen, now, kind)
 
@@ -418,9 +418,10 @@ class Pool(Generic[T]):
         else:
             attempt.timeout = whole_timeout(policies.timeouts, health, call.tokens, call.max_tokens)
         if member.breaker.state is not State.CLOSED:
+            before = member.breaker.state
             low, high = policies.breaker.probe_lease_min, policies.breaker.probe_lease_max
             member.breaker.admit_probe(now, probe_lease(low, high, health, call.tokens, streaming=call.streaming))
-            self._changed(member, State.OPEN, now)
+            self._changed(member, before, now)
             self._probing[member] = None
             attempt.probing = True
             attempt.generation = member.breaker.generation
@@ -500,6 +501,8 @@ class Pool(Generic[T]):
             return
         attempt.released = True
         member = attempt.member
+        if attempt.generation < member.born:
+            return
         member.pending.pop(attempt, None)
         member.concurrency.in_flight -= 1
         if attempt.slow_probe:
@@ -525,7 +528,7 @@ class Pool(Generic[T]):
             until = member.gate.close(now, fault.retry_after, self._draw(), str(fault.kind))
             self._events.append(events.GateClosed(now, member.id, until - now, str(fault.kind), slow=False))
         if throttled:
-            member.concurrency.throttled(now)
+            member.concurrency.throttled(now, attempt.started)
 
     def _local(self, now: float) -> bool:
         """Whether every provider refused connections just now: then the fault is likely this machine's."""
@@ -572,7 +575,7 @@ class Pool(Generic[T]):
         """``drain`` (no new attempts), ``isolate`` (hold the breaker open), ``restore`` (undo both; traffic returns
         gradually).
 
-        Raises ``ConfigurationError`` for an id the pool does not have.
+        Raises ``ConfigurationError`` for an id the pool does not have, and for any other action.
         """
         with self._lock:
             member = self._members.get(provider)
@@ -583,9 +586,11 @@ class Pool(Generic[T]):
                 member.drained = True
             elif action == "isolate":
                 member.breaker.isolate(now)
-            else:
+            elif action == "restore":
                 member.drained = False
                 member.breaker.restore(now)
+            else:
+                raise ConfigurationError(f"a provider can be drained, isolated or restored, not {action!r}")
             self._changed(member, before, now)
             self._events.append(events.Drained(now, provider, action))
 
@@ -612,7 +617,7 @@ class Pool(Generic[T]):
         opens = member.opens_at(now, refusal)
         wait = f" for {opens - now:.3g} s more" if opens is not None and opens > now else ""
         detail = {
-            Refusal.QUOTA: member.account_gate.reason or member.own_gate.reason,
+            Refusal.QUOTA: member.slow_gate.reason,
             Refusal.GATED: member.gate.reason,
             Refusal.OPEN: member.breaker.reason,
         }.get(refusal, "")
@@ -627,7 +632,8 @@ class Pool(Generic[T]):
 
     def _standing(self, member: Member[T], now: float, best: float | None) -> Standing:
         health, breaker = member.health, member.breaker
-        opens = max(member.gate.until, member.own_gate.until, member.account_gate.until)
+        slow, rate = member.slow_gate, member.gate
+        until, reason = (slow.until, slow.reason) if slow.until > rate.until else (rate.until, rate.reason)
         return Standing(
             id=member.id,
             state=_state(member, now),
@@ -635,10 +641,8 @@ class Pool(Generic[T]):
             breaker=str(breaker.state),
             breaker_reason=breaker.reason,
             retry_in=max(0.0, breaker.open_until - now) if breaker.state is State.OPEN else None,
-            gate_open_in=opens - now if opens > now else None,
-            gate_reason=(member.account_gate.reason or member.own_gate.reason or member.gate.reason)
-            if opens > now
-            else "",
+            gate_open_in=until - now if until > now else None,
+            gate_reason=reason if until > now else "",
             success_rate=health.success_rate(now),
             error_rate=breaker.error_rate(now),
             in_flight=member.concurrency.in_flight,
@@ -676,7 +680,7 @@ class Pool(Generic[T]):
         for member in self._members.values():
             member.pending.clear()
             member.concurrency.in_flight = 0
-            member.breaker.generation += 1
+            member.born = member.breaker.generation = member.breaker.generation + 1
             member.breaker.release_probe()
             member.own_gate.released()
             member.account_gate.released()

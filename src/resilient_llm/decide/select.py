@@ -36,8 +36,8 @@ def cheapest(members: Sequence[Member[T]], now: float) -> Member[T]:
 
 
 def stalest(members: Sequence[Member[T]], now: float, stale_after: float) -> Member[T] | None:
-    """The provider unseen for longest, if that is longer than ``stale_after`` seconds; one never seen counts from its
-    start."""
+    """The provider unseen for longest, if that is longer than ``stale_after`` seconds.  One never seen is not stale: it
+    has the benefit of the doubt and is drawn like the others."""
     unseen = [m for m in members if m.health.seen_at is not None and now - m.health.seen_at > stale_after]
     return min(unseen, key=lambda member: member.health.seen_at or 0.0) if unseen else None
 
