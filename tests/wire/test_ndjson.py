@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -21,7 +22,7 @@ OBJECTS = st.lists(st.dictionaries(st.text(max_size=5), VALUES, max_size=4), max
 
 def in_pieces(raw: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(cut % (len(raw) + 1) for cut in cuts), len(raw)]
-    return [raw[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [raw[start:end] for start, end in itertools.pairwise(edges)]
 
 
 CUTS = st.lists(st.integers(min_value=0, max_value=10_000), max_size=12)

@@ -260,7 +260,7 @@ def test_what_is_left_out_is_said() -> None:
             Message("assistant", (Thought("hm", "sig", origin="anthropic_messages"), ToolCall("a", "t", "oops"))),
             Message("tool", (ToolResult("a", (Text("bad"),), is_error=True),)),
         ),
-        tools=(Tool("t"),),
+        tools=(Tool("t", strict=True),),
         tool_choice=ToolChoice("none"),
         user="me",
         extra=(Extra("openai_chat", {"service_tier": "flex"}), Extra("ollama", {"keep_alive": 0})),
@@ -283,6 +283,17 @@ def test_what_is_left_out_is_said() -> None:
         {"function": {"name": "t", "arguments": {"arguments": "oops"}}, "id": "a"}
     ]
     assert body["messages"][2] == {"role": "tool", "content": "bad", "tool_name": "t", "tool_call_id": "a"}
+
+
+def test_a_strict_tool_is_offered_all_the_same() -> None:
+    sent = CODEC.encode_request(one(tools=(Tool("t", strict=True),)))
+    assert [each.feature for each in sent.degradations] == ["tool.strict"]
+    assert json.loads(sent.body)["tools"][0]["function"]["name"] == "t"
+
+
+def test_half_a_surrogate_pair_survives() -> None:
+    request = CODEC.decode_request(b'{"messages":[{"role":"user","content":"\\ud83d"}]}')
+    assert b"\\ud83d" in CODEC.encode_request(ChatRequest(request.messages)).body
 
 
 def test_text_beside_tool_results_follows_them() -> None:

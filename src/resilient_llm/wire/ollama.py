@@ -240,6 +240,8 @@ def _encode_tools(request: ChatRequest, lost: list[Degradation]) -> list[Fields]
         lost.append(Degradation("tool_choice", "none: the tools were left out"))
         return []
     lost += foreign((tool.extra for tool in request.tools), NAME)
+    if any(tool.strict for tool in request.tools):
+        lost.append(Degradation("tool.strict", "left out"))
     return [encode_tool(tool, NAME) for tool in request.tools]
 
 

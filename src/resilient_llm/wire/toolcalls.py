@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from resilient_llm.model import Degradation, Message, Tool, ToolCall, ToolResult
+from resilient_llm.model import Degradation, Message, Tool, ToolCall
 from resilient_llm.wire.fields import (
     Fields,
     Malformed,
@@ -136,8 +136,3 @@ class Pairing:
 def tool_names(messages: Iterable[Message]) -> dict[str, str]:
     """The tool that each call of a conversation asks for, by the call's identifier."""
     return {part.id: part.name for message in messages for part in message.parts if isinstance(part, ToolCall)}
-
-
-def name_of(result: ToolResult, names: dict[str, str]) -> str:
-    """The tool a result comes from; its call's identifier if nobody knows."""
-    return result.name or names.get(result.tool_call_id) or result.tool_call_id
