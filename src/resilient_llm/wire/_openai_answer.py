@@ -70,6 +70,9 @@ _BODY = ("id", "object", "model", "created", "choices", "usage")
 _CHOICE = ("index", "message", "finish_reason")
 _MESSAGE = ("role", "content", "refusal", "tool_calls", "annotations", "reasoning_details", *REASONING_FIELDS)
 
+_LEGACY = {"function_call": True}
+"""Marks a call that came, and goes back, in the field that ``tool_calls`` replaced."""
+
 CHOICE, MESSAGE = "@choice", "@message"
 """Keys in an answer's Extra for what stood in its (first) choice and in that choice's message."""
 
@@ -106,17 +109,21 @@ def _decode_choice(choice: Fields, dialect: Dialect) -> Choice:
     parts = [part for part in parts if not (isinstance(part, Text) and not part.text and not part.annotations)]
     called = as_object(message.get("function_call"))
     if called.get("name"):  # the form before tools
-        parts.append(ToolCall("call_0", as_text(called["name"]), as_text(called.get("arguments"))))
+        parts.append(_legacy_call(called))
     raw = choice.get("finish_reason")
     word = raw if isinstance(raw, str) else None
     extra: Fields = {}
     unknown = choice_extra(choice, word)
     if unknown:
         extra[CHOICE] = unknown
-    more = rest(message, _MESSAGE)
+    more = rest(message, (*_MESSAGE, "function_call") if called.get("name") else _MESSAGE)
     if more:
         extra[MESSAGE] = more
     return Choice(tuple(parts), finish_reason(word, parts), word, own_extra(WIRE, extra))
+
+
+def _legacy_call(called: Fields) -> ToolCall:
+    return ToolCall("call_0", as_text(called["name"]), as_text(called.get("arguments")), Extra(WIRE, _LEGACY))
 
 
 def choice_extra(choice: Fields, word: str | None) -> Fields:
@@ -210,7 +217,9 @@ def _encode_message(parts: Sequence[Part], dialect: Dialect) -> Fields:
     if annotations:
         message["annotations"] = annotations
     calls = [call for part in parts if (call := _encode_called(part)) is not None]
-    if calls:
+    if calls and "function_call" in calls[0]:
+        message["function_call"] = calls[0]["function"]
+    elif calls:
         message["tool_calls"] = calls
     return message
 
@@ -240,6 +249,8 @@ def finish_word(reason: FinishReason) -> str:
 def encode_usage(usage: Usage) -> Fields:
     """Token counts, over what this wire once said beside them."""
     body = own(usage.extra, WIRE)
+    if decode_usage(body) == usage:
+        return body
     counts: Fields = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,

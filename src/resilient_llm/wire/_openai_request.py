@@ -55,7 +55,7 @@ from resilient_llm.wire._openai_json import (
     rest,
 )
 from resilient_llm.wire.codec import HttpRequest
-from resilient_llm.wire.fields import Fields, dump, dump_text, merge
+from resilient_llm.wire.fields import Fields, dump, dump_text, merge, own
 
 WIRE = "openai_chat"
 
@@ -311,11 +311,15 @@ def assistant_parts(message: Mapping[str, object], origin: str) -> list[Part]:
 
 
 def _decode_thought(message: Mapping[str, object], origin: str) -> Thought | None:
-    text = next((text for name in REASONING_FIELDS if (text := as_text(message.get(name)))), "")
+    """``extra`` says which field the text was in, so that it goes back into the same."""
+    name = next((name for name in REASONING_FIELDS if as_text(message.get(name))), None)
     details = as_objects(message.get("reasoning_details"))
-    if not text and not details:
+    if name is None and not details:
         return None
-    return Thought(text, origin=origin, extra=Extra(WIRE, {"reasoning_details": details}) if details else None)
+    extra: Fields = {"field": name} if name is not None else {}
+    if details:
+        extra["reasoning_details"] = details
+    return Thought(as_text(message.get(name or "")), origin=origin, extra=own_extra(WIRE, extra))
 
 
 def _decode_call(call: Fields) -> Part:
@@ -327,7 +331,7 @@ def _decode_call(call: Fields) -> Part:
         call_id if isinstance(call_id, str) else "" if call_id is None else str(call_id),
         as_text(as_object(call["function"]).get("name")),
         argument_text(as_object(call["function"]).get("arguments")),
-        own_extra(WIRE, rest(call, ("id", "type", "function", "custom"))),
+        own_extra(WIRE, rest(call, ("id", "type", "function"))),
     )
 
 
@@ -716,12 +720,15 @@ class _MessageEncoder:
         if part.kind == "audio" and part.data is not None:
             audio = {"data": base64.b64encode(part.data).decode(), "format": _audio_format(part.mime_type)}
             return {"type": "input_audio", "input_audio": audio} | extra
-        if part.kind == "document" and part.url is None:
-            return {"type": "file", "file": self._file(part)} | extra
         kind = f"{part.kind}_url"
-        link: Fields = {"url": part.url if part.url is not None else self._data_url(part)}
+        if part.kind == "document" and part.url is None and kind not in self._dialect.media:
+            return {"type": "file", "file": self._file(part)} | extra
+        url = part.url if part.url is not None else self._data_url(part)
         if kind != "image_url" and kind not in self._dialect.media:
             raise self._notes.unsupported(kind)
+        if kind == "document_url":  # Mistral's, and a bare string
+            return {"type": kind, kind: url} | extra
+        link: Fields = {"url": url}
         for name in _LINK_FIELDS & extra.keys():
             link[name] = extra.pop(name)
         return {"type": kind, kind: link} | extra
@@ -772,23 +779,20 @@ def encode_call(call: ToolCall) -> Fields:
 
 def assistant_body(items: list[Fields], thoughts: Sequence[Thought], dialect: Dialect) -> Fields:
     """Content and reasoning of an assistant message."""
-    text = "".join(thought.text for thought in thoughts)
     if dialect.reasoning_field == "content":  # Mistral: reasoning is a kind of content
         chunks = [_thinking(thought) for thought in thoughts]
         return {"content": [*chunks, *items] if chunks else _content(items)}
     body: Fields = {"content": _content(items)}
-    if text:
-        body[dialect.reasoning_field] = text
-    details = [item for thought in thoughts if thought.extra for item in _details(thought.extra)]
-    if details:
-        body["reasoning_details"] = details
+    for thought in thoughts:
+        extra = own(thought.extra, WIRE)
+        name = as_text(extra.get("field")) or dialect.reasoning_field
+        if thought.text:
+            body[name] = as_text(body.get(name)) + thought.text
+        if "reasoning_details" in extra:
+            merge(body, {"reasoning_details": extra["reasoning_details"]})
     return body
 
 
 def _thinking(thought: Thought) -> Fields:
     chunk: Fields = {"type": "thinking", "thinking": [{"type": "text", "text": thought.text}]}
-    return chunk | dict(thought.extra.fields) if thought.extra else chunk
-
-
-def _details(extra: Extra) -> list[Fields]:
-    return as_objects(extra.fields.get("reasoning_details")) if extra.wire == WIRE else []
+    return chunk | rest(own(thought.extra, WIRE), ("field", "reasoning_details"))
