@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from resilient_llm.model import (
     Extra,
@@ -75,14 +75,19 @@ def decode_usage(usage: Fields) -> Usage:
     """The vendor counts cached input apart; the neutral count includes it.  Empties ``usage``."""
     read, write = take_count(usage, "cache_read_input_tokens"), take_count(usage, "cache_creation_input_tokens")
     given = take_count(usage, "input_tokens")
-    details = usage.get("output_tokens_details")
     return Usage(
         input_tokens=given + read + write,
         output_tokens=take_count(usage, "output_tokens"),
         cache_read_tokens=read,
         cache_write_tokens=write,
-        reasoning_tokens=take_count(dict(details), "thinking_tokens") if isinstance(details, dict) else 0,
+        reasoning_tokens=_thinking_tokens(usage.get("output_tokens_details")),
         extra=leftovers(NAME, usage),
+    )
+
+
+def _thinking_tokens(details: object) -> int:
+    return (
+        take_count(fields_of(cast("object", details), "details"), "thinking_tokens") if isinstance(details, dict) else 0
     )
 
 
@@ -130,10 +135,12 @@ def decode_block(block: object) -> Part:
     fields = fields_of(block, "a content block")
     match take_text(fields, "type"):
         case "text":
-            text, citations = take_text(fields, "text") or "", fields.pop("citations", None) or ()
+            text, citations = take_text(fields, "text") or "", fields.pop("citations", None)
             if not isinstance(citations, list):  # in a request, a switch
                 return Text(text, (), leftovers(NAME, fields | ({"citations": citations} if citations else {})))
-            notes = tuple(fields_of(citation, "a citation") for citation in items_of(citations, "citations"))
+            notes = tuple(
+                fields_of(citation, "a citation") for citation in items_of(cast("object", citations), "citations")
+            )
             return Text(text, notes, leftovers(NAME, fields))
         case "tool_use":
             return _decode_call(fields)

@@ -51,6 +51,7 @@ from resilient_llm.wire._blockwise import (
     split_leading_system,
     tool_id,
 )
+from resilient_llm.wire._claude import Generation, default_max_tokens, generation, leave_out, thinking, thinks
 from resilient_llm.wire.fields import (
     Fields,
     Malformed,
@@ -77,21 +78,7 @@ VERSION: Final = "2023-06-01"
 VERSION_2026: Final = "2026-10-21"
 """Has no sampling parameters, and rejects documents in assistant turns and citations on the user's text."""
 
-Generation: TypeAlias = tuple[int, int]
-
-_NEWEST: Final[Generation] = (99, 0)
-_NAMED = re.compile(r"claude-(?:v|[a-z]+-)?(\d+)(?:[-.](\d{1,2})(?!\d))?")
-
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
-
-
-def generation(model: str) -> Generation:
-    """``claude-sonnet-4-5-20250929`` -> (4, 5).  A Claude without number counts as the newest, any other model that is
-    served on this wire as older than all."""
-    if "claude" not in model:
-        return (0, 0)
-    found = _NAMED.search(model)
-    return (int(found[1]), int(found[2] or 0)) if found else _NEWEST
 
 
 # --- the caller's body -> request ---------------------------------------------------------------------------------
@@ -279,12 +266,6 @@ def _encode_body(request: ChatRequest, notes: Notes) -> Fields:
         _encode_reasoning(request, request.reasoning, body, notes)
     merge(body, extra)
     return body
-
-
-def default_max_tokens(model: str) -> int:
-    """What to ask for when the caller sets no limit, because this wire demands one: 4096 tokens, the most that the
-    oldest models can write, and 16384 since Claude 4, whose answers would be cut by less."""
-    return 16384 if generation(model) >= (4, 0) else 4096
 
 
 def _encode_stop(stop: tuple[str, ...], notes: Notes) -> list[str]:
@@ -530,76 +511,19 @@ def _encode_choice(choice: ToolChoice | None, parallel: bool | None) -> Fields |
 
 # --- reasoning ------------------------------------------------------------------------------------------------------
 
-_LEAST_BUDGET: Final = 1024
-_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32000, "max": 32000}
-_EFFORTS = ("low", "medium", "high", "xhigh", "max")
-
 
 def _encode_reasoning(request: ChatRequest, reasoning: Reasoning, body: Fields, notes: Notes) -> None:
     if reasoning.extra is not None and reasoning.extra.wire == NAME:
         kept = dict(reasoning.extra.fields)
         effort = kept.pop("effort", reasoning.effort)
-        _set_thinking(body, cast("Fields | None", kept.get("thinking")), cast("str | None", effort))
+        merge(body, kept | ({"output_config": {"effort": effort}} if effort else {}))
         return
     extras_for(NAME, (reasoning.extra,), notes)
-    if reasoning.effort == "none" or reasoning.budget == 0:
-        _set_thinking(body, {"type": "disabled"}, None)
-    elif reasoning.effort is None and reasoning.budget is None:
-        return
-    elif _may_think(request, body, notes):
-        _think(request, reasoning, body, notes)
-
-
-def _set_thinking(body: Fields, thinking: Fields | None, effort: str | None) -> None:
-    put(body, thinking=thinking)
-    if effort is not None:
-        merge(body, {"output_config": {"effort": effort}})
-
-
-def _may_think(request: ChatRequest, body: Fields, notes: Notes) -> bool:
-    choice = request.tool_choice
-    if choice is not None and choice.mode == "required":
-        notes.add("reasoning", "left out: this vendor does not think when a tool is forced")
-        return False
-    for name in ("temperature", "top_k"):
-        if body.pop(name, None) is not None:
-            notes.add(name, "left out: not together with reasoning")
-    return True
-
-
-def _think(request: ChatRequest, reasoning: Reasoning, body: Fields, notes: Notes) -> None:
-    """Since 4.6 a model decides how long it thinks and is told how hard; before, it is given a budget."""
-    model = generation(request.model)
-    if model >= (4, 6) and reasoning.budget is None:
-        _set_thinking(body, {"type": "adaptive"}, _effort(reasoning.effort or "", model, notes))
-        return
-    if _unthought_calls(body):
-        notes.add("reasoning", "left out: the calls of this turn were made without")
-        return
-    wanted = reasoning.budget or _BUDGETS.get(reasoning.effort or "", _BUDGETS["medium"])
-    limit = cast("int", body["max_tokens"])
-    if request.max_tokens is None:
-        limit = body["max_tokens"] = limit + max(wanted, _LEAST_BUDGET)
-    budget = min(max(wanted, _LEAST_BUDGET), limit - 1)
-    if budget < _LEAST_BUDGET:
-        notes.add("reasoning", "left out: max_tokens leaves no room for it")
-        return
-    if reasoning.budget is not None and budget != reasoning.budget:
-        notes.add("reasoning.budget", "changed to what this wire takes")
-    _set_thinking(body, {"type": "enabled", "budget_tokens": budget}, None)
-
-
-def _effort(effort: str, model: Generation, notes: Notes) -> str | None:
-    if effort == "xhigh" and model < (4, 7):
-        notes.add("reasoning.effort", "xhigh sent as high")
-        return "high"
-    if effort == "minimal":
-        notes.add("reasoning.effort", "minimal sent as low")
-        return "low"
-    if effort not in _EFFORTS:
-        notes.add("reasoning.effort", "left to the model: not a word this wire knows")
-        return None
-    return effort
+    fields, limit = thinking(request, reasoning, _unthought_calls(body), notes)
+    put(body, max_tokens=limit)
+    merge(body, fields)
+    if thinks(fields):
+        leave_out(body, ("temperature", "top_k"), "not together with reasoning", notes)
 
 
 def _unthought_calls(body: Fields) -> bool:
@@ -620,11 +544,8 @@ def _blocks_of(turn: Fields, *kinds: str) -> bool:
 
 
 def _restricted(body: Fields, version: str, notes: Notes) -> Fields:
-    model = body.get("model")
-    if version == VERSION_2026 or (isinstance(model, str) and generation(model) >= (4, 7)):
-        for name in ("temperature", "top_p", "top_k"):
-            if body.pop(name, None) is not None:
-                notes.add(name, "left out: removed from this wire")
+    if version == VERSION_2026 or generation(str(body.get("model"))) >= (4, 7):
+        leave_out(body, ("temperature", "top_p", "top_k"), "removed from this wire", notes)
     if version == VERSION_2026:
         body["messages"] = [_restricted_turn(turn, notes) for turn in cast("list[object]", body["messages"])]
     return body

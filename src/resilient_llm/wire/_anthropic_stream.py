@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from resilient_llm.model import (
     BlockEnd,
@@ -20,19 +20,14 @@ from resilient_llm.model import (
     Opaque,
     Part,
     PartAdded,
-    Refusal,
-    RefusalDelta,
     Restarted,
     StreamBroken,
     StreamEnd,
     StreamError,
-    StreamEvent,
     StreamStart,
-    Text,
     TextDelta,
     Thought,
     ThoughtDelta,
-    ToolCall,
     ToolCallDelta,
     ToolCallStart,
     Usage,
@@ -51,6 +46,7 @@ from resilient_llm.wire._anthropic_blocks import (
     stop_reason,
     unseal,
 )
+from resilient_llm.wire._block_encoder import BlockEncoder
 from resilient_llm.wire.fields import (
     Fields,
     Malformed,
@@ -240,7 +236,7 @@ def _grow(body: Fields, delta: Fields) -> None:
         if isinstance(before, str) and isinstance(value, str):
             body[key] = before + value
         elif isinstance(before, list) and isinstance(value, list):
-            body[key] = items_of(before, key) + items_of(value, key)
+            body[key] = items_of(cast("object", before), key) + items_of(cast("object", value), key)
         else:
             body[key] = value
 
@@ -257,6 +253,10 @@ def _whole(block: _Block) -> Part:
     return Opaque(NAME, {"type": block.kind} | block.body)
 
 
+_OUTSIDE = frozenset({"context_management"})
+"""Fields of an answer that a ``message_delta`` carries beside its delta, not in it."""
+
+
 # --- events -> bytes ------------------------------------------------------------------------------------------------
 
 
@@ -265,154 +265,84 @@ def frame(body: Fields) -> bytes:
     return sse.encode(dump(body), str(body["type"]))
 
 
-@dataclass(slots=True)
-class _Opened:
-    """A block the client was told of.  ``arguments`` of a tool call are kept to know when they are whole."""
+class Encoder(BlockEncoder):
+    """Events -> bytes of one streamed answer.  See :class:`~resilient_llm.wire.codec.StreamEncoder`."""
 
-    index: int
-    kind: str
-    arguments: str = ""
-
-
-class Encoder:
-    """Events -> bytes of one streamed answer.  See :class:`~resilient_llm.wire.codec.StreamEncoder`.
-
-    Blocks are opened in order, each once.  A block closes when the next begins, except a tool call whose arguments
-    are not whole yet: some vendors write several calls at the same time.
-    """
-
-    def __init__(self) -> None:
-        self._started = False
-        self._open: dict[int, _Opened] = {}
-        self._count = 0
-        self._usage: Usage | None = None
-        self._finish: Finish | None = None
-
-    def feed(self, event: StreamEvent) -> bytes:
-        match event:
-            case TextDelta(choice=0):
-                return self._text(event)
-            case ToolCallDelta(choice=0):
-                return self._arguments(event)
-            case ThoughtDelta(choice=0):
-                return self._thought(event)
-            case RefusalDelta(choice=0):
-                return self._text(TextDelta(event.text, event.block))
-            case ToolCallStart(choice=0):
-                call = ToolCall(event.id, event.name, "{}", event.extra)
-                return self._begin(event.block, "tool_use", encode_part(call) or {})
-            case PartAdded(choice=0):
-                return self._part(event)
-            case BlockEnd(choice=0):
-                return self._close(event.block)
-            case UsageUpdate():
-                self._usage = event.usage
-            case Finish(choice=0):
-                self._finish = event
-            case _:
-                return self._lifecycle(event)
-        return b""
-
-    def _lifecycle(self, event: StreamEvent) -> bytes:
-        match event:
-            case StreamStart():
-                return self._start(event)
-            case KeepAlive():
-                return frame({"type": "ping"})
-            case Restarted():  # in the one event that every version of the SDK drops
-                return frame({"type": "ping", "restarted": {"provider": event.provider, "reason": event.reason}})
-            case StreamEnd():
-                return self._end()
-            case StreamError() | StreamBroken():
-                return frame(error_body("api_error", "The answer broke off."))
-            case _:
-                return b""  # another choice: this wire has only one
-
-    def _start(self, event: StreamStart) -> bytes:
-        if self._started:
-            return b""
-        self._started = True
+    @override
+    def on_start(self, event: StreamStart) -> bytes:
         return frame({"type": "message_start", "message": message_body(event.id, event.model)})
 
-    def _begin(self, block: int, kind: str, content: Fields) -> bytes:
-        frames = self._start(StreamStart()) + b"".join(
-            self._close(number) for number, opened in list(self._open.items()) if number == block or _is_whole(opened)
-        )
-        self._open[block] = _Opened(self._count, kind)
-        self._count += 1
-        return frames + frame({"type": "content_block_start", "index": self._count - 1, "content_block": content})
+    @override
+    def on_block(self, index: int, content: Fields) -> bytes:
+        return frame({"type": "content_block_start", "index": index, "content_block": content})
 
-    def _ensure(self, block: int, kind: str, content: Fields) -> bytes:
-        opened = self._open.get(block)
-        return b"" if opened and opened.kind == kind else self._begin(block, kind, content)
+    @override
+    def on_delta(self, index: int, delta: Fields) -> bytes:
+        return frame({"type": "content_block_delta", "index": index, "delta": delta})
 
-    def _close(self, block: int) -> bytes:
-        opened = self._open.pop(block, None)
-        return frame({"type": "content_block_stop", "index": opened.index}) if opened else b""
+    @override
+    def on_block_end(self, index: int) -> bytes:
+        return frame({"type": "content_block_stop", "index": index})
 
-    def _delta(self, block: int, delta: Fields) -> bytes:
-        return frame({"type": "content_block_delta", "index": self._open[block].index, "delta": delta})
+    @override
+    def text_block(self) -> Fields:
+        return {"type": "text", "text": ""}
 
-    def _text(self, event: TextDelta) -> bytes:
+    @override
+    def text_deltas(self, event: TextDelta) -> list[Fields]:
+        deltas: list[Fields] = [{"type": "text_delta", "text": event.text}] if event.text else []
         citations = own_citations(event.annotations)
-        if not event.text and not citations:
-            return b""
-        frames = self._ensure(event.block, "text", {"type": "text", "text": ""})
-        if event.text:
-            frames += self._delta(event.block, {"type": "text_delta", "text": event.text})
-        for citation in citations:
-            frames += self._delta(event.block, {"type": "citations_delta", "citation": citation})
-        return frames
+        return deltas + [{"type": "citations_delta", "citation": citation} for citation in citations]
 
-    def _thought(self, event: ThoughtDelta) -> bytes:
-        frames = self._ensure(event.block, "thinking", {"type": "thinking", "thinking": "", "signature": ""})
-        if event.text:
-            frames += self._delta(event.block, {"type": "thinking_delta", "thinking": event.text})
+    @override
+    def thought_block(self) -> Fields:
+        return {"type": "thinking", "thinking": "", "signature": ""}
+
+    @override
+    def thought_deltas(self, event: ThoughtDelta) -> list[Fields]:
+        deltas: list[Fields] = [{"type": "thinking_delta", "thinking": event.text}] if event.text else []
         if event.signature:
             signature = seal(Thought("", event.signature, origin=event.origin))
-            frames += self._delta(event.block, {"type": "signature_delta", "signature": signature})
-        return frames
+            deltas.append({"type": "signature_delta", "signature": signature})
+        return deltas
 
-    def _arguments(self, event: ToolCallDelta) -> bytes:
-        opened = self._open.get(event.block)
-        if opened is None or not event.arguments:  # arguments of a call that never began belong to nothing
-            return b""
-        opened.arguments += event.arguments
-        return self._delta(event.block, {"type": "input_json_delta", "partial_json": event.arguments})
+    @override
+    def call_block(self, event: ToolCallStart) -> Fields:
+        return {"type": "tool_use", "id": event.id, "name": event.name, "input": {}} | own(event.extra, NAME)
 
-    def _part(self, event: PartAdded) -> bytes:
-        match event.part:
-            case Text(text=text, annotations=annotations):
-                return self._text(TextDelta(text, event.block, 0, annotations))
-            case Refusal(text=text):
-                return self._text(TextDelta(text, event.block))
-            case part:
-                content = encode_part(part)
-                return self._begin(event.block, "whole", content) + self._close(event.block) if content else b""
+    @override
+    def arguments_delta(self, arguments: str) -> Fields:
+        return {"type": "input_json_delta", "partial_json": arguments}
 
-    def _end(self) -> bytes:
-        frames = self._start(StreamStart()) + b"".join(self._close(number) for number in list(self._open))
-        finish = self._finish or Finish("stop")
+    @override
+    def whole_block(self, part: Part) -> tuple[Fields, list[Fields]] | None:
+        content = encode_part(part)
+        return None if content is None else (content, [])
+
+    @override
+    def on_end(self, finish: Finish, usage: Usage | None) -> bytes:
         fields = own(finish.extra, NAME)
-        outer = {key: fields.pop(key) for key in ("context_management",) if key in fields}
+        outer = {key: fields.pop(key) for key in _OUTSIDE & fields.keys()}
         delta: Fields = {"stop_reason": stop_reason(finish.reason, finish.raw), "stop_sequence": None}
-        body: Fields = {"type": "message_delta", "delta": delta | fields, "usage": encode_usage(self._usage)}
-        return frames + frame(body | outer) + frame({"type": "message_stop"})
+        body: Fields = {"type": "message_delta", "delta": delta | fields, "usage": encode_usage(usage)}
+        return frame(body | outer) + frame({"type": "message_stop"})
 
+    @override
+    def on_failure(self) -> bytes:
+        return frame(error_body("api_error", "The answer broke off."))
 
-def _is_whole(opened: _Opened) -> bool:
-    if opened.kind != "tool_use":
-        return True
-    try:
-        parse(opened.arguments)
-    except Malformed:
-        return False
-    return True
+    @override
+    def on_keep_alive(self, event: KeepAlive | Restarted) -> bytes:
+        """A restart too is a ping: the one event that every version of the SDK passes over."""
+        body: Fields = {"type": "ping"}
+        if isinstance(event, Restarted):
+            body["restarted"] = {"provider": event.provider, "reason": event.reason}
+        return frame(body)
 
 
 def message_body(name: str, model: str) -> Fields:
     """An answer nothing has been said in yet."""
-    return {
+    body: Fields = {
         "id": name or "msg_0",
         "type": "message",
         "role": "assistant",
@@ -422,6 +352,7 @@ def message_body(name: str, model: str) -> Fields:
         "stop_sequence": None,
         "usage": {"input_tokens": 0, "output_tokens": 0},
     }
+    return body
 
 
 def error_body(kind: str, message: str) -> Fields:

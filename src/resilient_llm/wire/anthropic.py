@@ -23,6 +23,7 @@ from resilient_llm.wire.fields import (
     Fields,
     Malformed,
     dump,
+    fields_of,
     items_of,
     leftovers,
     own,
@@ -119,12 +120,14 @@ def _error(fault: Fault, message: str) -> Fields:
 
 
 def _decode_response(payload: object) -> ChatResponse:
-    fields = dict(payload) if isinstance(payload, dict) else {}
+    raw_body = fields_of(payload, "the answer")
+    fields = dict(raw_body)
     if "content" not in fields or fields.get("type", "message") != "message":
         raise Malformed("no message")
     parts = tuple(decode_block(block) for block in items_of(fields.pop("content"), "content"))
     usage, raw = take_fields(fields, "usage"), take_text(fields, "stop_reason")
-    del fields["role"], fields["type"]
+    for name in ("role", "type"):
+        fields.pop(name, None)
     return ChatResponse(
         parts,
         finish_reason(raw),
@@ -133,7 +136,7 @@ def _decode_response(payload: object) -> ChatResponse:
         take_text(fields, "id") or "",
         take_text(fields, "model") or "",
         extra=leftovers(NAME, fields),
-        raw=payload if isinstance(payload, dict) else None,
+        raw=raw_body,
     )
 
 
