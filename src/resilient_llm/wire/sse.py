@@ -22,6 +22,7 @@ Event: TypeAlias = tuple[str, str]
 MAX_EVENT = 64 << 20
 """Default limit of one event in bytes: a streamed image fits, a server that never ends a line does not."""
 
+_PLAIN = frozenset({b"data: ", b"event:"})
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -32,7 +33,19 @@ class Decoder:
     :class:`~resilient_llm.errors.InvalidAnswer`.
     """
 
-    __slots__ = ("_at_boundary", "_cr", "_data", "_event", "_first", "_held", "_line", "_max", "_size", "last_event_id")
+    __slots__ = (
+        "_at_boundary",
+        "_cr",
+        "_data",
+        "_event",
+        "_first",
+        "_held",
+        "_id",
+        "_line",
+        "_max",
+        "_size",
+        "last_event_id",
+    )
 
     def __init__(self, max_event: int = MAX_EVENT) -> None:
         self._max = max_event
@@ -44,16 +57,17 @@ class Decoder:
         self._size = 0  # bytes of the data lines of the unfinished event
         self._event = ""
         self._at_boundary = True  # nothing of an event has been seen
+        self._id = ""  # of the unfinished event
         self.last_event_id = ""
 
     def feed(self, data: bytes) -> list[Event]:
         """The events these bytes complete."""
         if self._cr or b"\r" in data:
             data = self._with_lf(data)
-        if self._at_boundary and data[:6] == b"data: " and data[-2:] == b"\n\n" and len(data) <= self._max:
+        if self._at_boundary and data[:6] in _PLAIN and data[-2:] == b"\n\n" and len(data) <= self._max:
             self._first = False
             text = data.decode("utf-8", "replace")
-            if text.find("\n") == len(text) - 2:
+            if text.find("\n") == len(text) - 2 and text[:6] == "data: ":
                 return [("message", text[6:-2])]
             return self._blocks(text)
         return self._mixed(data)
@@ -139,7 +153,7 @@ class Decoder:
         elif name == "event":
             self._event = value
         elif name == "id" and "\0" not in value:
-            self.last_event_id = value
+            self._id = value
         # "retry" and anything else, comments included, says nothing about the answer
 
     def _dispatch(self, out: list[Event]) -> None:
@@ -148,6 +162,7 @@ class Decoder:
             self._data.clear()
             self._size = 0
         self._event = ""
+        self.last_event_id = self._id
         self._at_boundary = True
 
     def _limit(self, more: int) -> None:
