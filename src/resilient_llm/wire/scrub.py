@@ -1,0 +1,53 @@
+"""Text that may be shown: short, on one line, and without anything like a credential."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+
+MASK = "***"
+_LONGEST = 20_000  # characters looked at; what is shown comes from their front
+
+_SECRET_CHARS = r"[A-Za-z0-9_\-.~+/=*%]"
+_PREFIXES = (
+    r"sk-|sk_|rk_|pk-|pk_|rk-|xai-|gsk_|hf_|nvapi-|pplx-|fw_|r8_|tgp_v1_|key_|co-|glpat-|gh[pousr]_|github_pat_|xox[a-z]-"
+    r"|AIza|AQ\.|ya29\.|ABSK|eyJ|bedrock-api-key-|sess-|Bearer\s|Basic\s"
+)
+_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
+    # A named value: `api_key=...`, `"x-api-key": "..."`, `?key=...`, `Authorization: Bearer ...`.
+    (
+        re.compile(
+            r"""(?P<name>\b(?:[\w-]*(?:api[_-]?key|apikey|secret|passw(?:or)?d|credential|authorization|signature|auth[_-]?token"""
+            r"""|access[_-]?token|session[_-]?token|security[_-]?token)[\w-]*|key|token|sig|X-Amz-[\w-]+)["']?\s*[=:]\s*["']?)"""
+            rf"""(?!\s)(?:(?:Bearer|Basic)\s+)?{_SECRET_CHARS}{{4,}}""",
+            re.IGNORECASE,
+        ),
+        rf"\g<name>{MASK}",
+    ),
+    (re.compile(rf"(?<![A-Za-z0-9])(?P<name>(?i:bearer|basic)\s+){_SECRET_CHARS}{{6,}}"), rf"\g<name>{MASK}"),
+    (re.compile(rf"(?:{_PREFIXES}){_SECRET_CHARS}{{3,}}"), MASK),
+    (re.compile(r"(?<![A-Z0-9])A(?:KIA|SIA|ROA|IDA)[A-Z0-9*]{6,}"), MASK),
+    (re.compile(r"(?P<name>[a-z][a-z0-9+.-]{1,15}://)[^\s/@]+@", re.IGNORECASE), rf"\g<name>{MASK}@"),
+)
+_RUN = re.compile(r"[A-Za-z0-9+/]{32,}={0,2}")
+
+
+def scrub(text: str, limit: int = 200) -> str:
+    """The text on one line, at most ``limit`` characters, with everything that looks like a credential masked.
+
+    Masks named values (``key=...``, ``Authorization: ...``), known prefixes (``sk-``, ``AIza``, ``Bearer``...), user
+    info in URLs, and any run of 32 or more letters and digits that has both: rather one request id too many than a key.
+    """
+    if not text or limit <= 0:
+        return ""
+    shown = " ".join("".join(c if c.isprintable() else " " for c in islice(text, _LONGEST)).split())
+    for pattern, replacement in _RULES:
+        shown = pattern.sub(replacement, shown)
+    shown = _RUN.sub(_mask_random, shown)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def _mask_random(match: re.Match[str]) -> str:
+    run = match[0]
+    random = any(c.isdigit() for c in run) and any(c.isalpha() for c in run) and run.count("/") < 3
+    return MASK if random else run
