@@ -23,6 +23,7 @@ from resilient_llm.errors import (
     CallFailed,
     DeadlineExceeded,
     Fault,
+    FaultKind,
     NoProviderAvailable,
     RequestRejected,
 )
@@ -209,15 +210,27 @@ class Call(Generic[T]):
         self._record(attempt, now, "cancelled", None, None)
 
     def overtaken(self, attempt: Attempt[T], now: float) -> None:
-        """Another attempt of this call won."""
+        """Another attempt of this call won.
+
+        If it began because this one was late by its provider's own measure, that lateness is a failure: otherwise a provider that
+        hangs, rescued every time, would never be found out.
+        """
         if attempt.released:
+            return
+        if attempt.content_at is None and now >= attempt.overdue_at:
+            fault = Fault(FaultKind.TIMEOUT, message="gave no sign of life; another provider answered first")
+            self.pool.failed(attempt, fault, now)
+            self._record(attempt, now, "error", fault, None)
             return
         self.pool.overtaken(attempt, now)
         self._record(attempt, now, "cancelled", None, None)
 
-    def ran_out(self, attempt: Attempt[T], now: float) -> bool:
-        """Whether this attempt was cut short by the call's deadline rather than by its own timeout."""
-        return now >= self.deadline - 1e-6
+    def expired(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
+        """The call's own deadline ended this attempt.  That judges nobody, unless the provider was late by its own measure."""
+        if now >= attempt.overdue_at:
+            self.failed(attempt, fault, now)
+        else:
+            self.abandoned(attempt, now)
 
     # --- internals ---
 
@@ -263,10 +276,7 @@ class Call(Generic[T]):
 
     def _may_have_run(self) -> bool:
         """Whether a failed attempt may have reached a provider that then did the work: everything but a refusal."""
-        return any(
-            record.fault is not None and record.fault.status is None and record.fault.code != "not_sent"
-            for record in self.records
-        )
+        return any(_may_have_run(record.fault) for record in self.records if record.fault is not None)
 
     def _repeat(self, now: float, refused: Refused) -> Attempt[T] | Wait:
         """Nobody new can be asked: the same one again after a pause, or a wait for a gate, or the end."""
@@ -329,6 +339,13 @@ class Call(Generic[T]):
         if retry_after is None and self.last_fault is not None:
             retry_after = self.last_fault.retry_after
         return kind(message, tuple(self.records), retry_after, self.last_fault)
+
+
+def _may_have_run(fault: Fault) -> bool:
+    """No status: it was cut off or silent.  A server error other than "no room" may come after the work was done."""
+    if fault.status is None:
+        return fault.code != "not_sent"
+    return fault.status >= 500 and fault.status not in (503, 529)
 
 
 def _times(count: int) -> str:

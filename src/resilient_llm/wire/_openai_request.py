@@ -152,7 +152,7 @@ def decode_request(body: bytes, dialect: Dialect) -> ChatRequest:
     extra = rest(fields, _KNOWN)
     tools = _decode_tools(get_objects(fields, "tools"), extra)
     return ChatRequest(
-        messages=tuple(_decode_message(message, dialect) for message in messages),
+        messages=tuple(decode_message(message, dialect) for message in messages),
         model=get_text(fields, "model") or "",
         tools=tools,
         tool_choice=_decode_tool_choice(fields.get("tool_choice"), extra),
@@ -201,7 +201,7 @@ def _decode_tools(tools: Sequence[Fields], extra: Fields) -> tuple[Tool, ...]:
     return tuple(map(_decode_tool, functions))
 
 
-def _decode_tool(tool: Fields) -> Tool:
+def decode_tool(tool: Fields) -> Tool:
     function = as_object(tool["function"])
     extra = rest(tool, ("type", "function"))
     unknown = rest(function, ("name", "description", "parameters", "strict"))
@@ -269,7 +269,7 @@ def _decode_reasoning(fields: Fields, extra: Fields) -> Reasoning | None:
     return None if effort is None and budget is None else Reasoning(effort, budget)
 
 
-def _decode_message(message: Fields, dialect: Dialect) -> Message:
+def decode_message(message: Fields, dialect: Dialect) -> Message:
     role = _ROLES.get(as_text(message.get("role")))
     if role is None:  # "function", or a role only this vendor knows
         return Message("user", (Opaque(WIRE, message),))

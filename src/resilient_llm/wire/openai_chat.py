@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from resilient_llm.errors import Fault
-from resilient_llm.model import ChatRequest, ChatResponse
+from resilient_llm.model import ChatRequest, ChatResponse, Message, Tool
 from resilient_llm.wire import _openai_answer as answers
 from resilient_llm.wire import _openai_request as requests
 from resilient_llm.wire import sse
@@ -67,3 +69,13 @@ class OpenAIChat:
 
 CODEC = OpenAIChat()
 """OpenAI's own."""
+
+
+def decode_message(fields: Mapping[str, object]) -> Message:
+    """One message in OpenAI's shape, the lingua franca of applications.  Unknown fields are kept."""
+    return requests.decode_message(dict(fields), CODEC.dialect)
+
+
+def decode_tool(fields: Mapping[str, object]) -> Tool:
+    """One function tool in OpenAI's shape."""
+    return requests.decode_tool(dict(fields))

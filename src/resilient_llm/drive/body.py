@@ -1,0 +1,68 @@
+"""Bytes off the wire, decompressed and bounded: an answer may be anything, and must not be more than we allow."""
+
+from __future__ import annotations
+
+import zlib
+
+from resilient_llm.drive.failure import AttemptFailed
+from resilient_llm.errors import Fault, FaultKind
+
+
+class Inflater:
+    """Undoes a content encoding piece by piece, never holding more than ``limit`` bytes of what comes out."""
+
+    __slots__ = ("_limit", "_seen", "_zlib")
+
+    def __init__(self, encoding: str, limit: int) -> None:
+        self._limit = limit
+        self._seen = 0
+        encoding = encoding.strip().lower()
+        if encoding in ("gzip", "x-gzip", "deflate"):
+            self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, by their headers
+        else:
+            raise _invalid(f"the answer is encoded as {encoding[:40]!r}, which was not asked for")
+
+    def feed(self, data: bytes) -> bytes:
+        """The next piece, decompressed."""
+        try:
+            out = self._zlib.decompress(data, self._limit - self._seen + 1)
+        except zlib.error as error:
+            raise _invalid(f"the answer does not decompress: {error}") from error
+        self._seen += len(out)
+        if self._seen > self._limit:
+            raise too_long(self._limit)
+        return out
+
+
+class Body:
+    """Collects a whole answer of at most ``limit`` bytes."""
+
+    __slots__ = ("_inflater", "_limit", "_pieces", "_size")
+
+    def __init__(self, encoding: str | None, limit: int) -> None:
+        self._inflater = None if encoding in (None, "identity") else Inflater(encoding or "", limit)
+        self._limit = limit
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> None:
+        """The next piece."""
+        if self._inflater is not None:
+            data = self._inflater.feed(data)
+        self._size += len(data)
+        if self._size > self._limit:
+            raise too_long(self._limit)
+        self._pieces.append(data)
+
+    def bytes(self) -> bytes:
+        """All of it."""
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+
+
+def too_long(limit: int) -> AttemptFailed:
+    """The failure for an answer beyond the bound."""
+    return _invalid(f"the answer is longer than {limit} bytes")
+
+
+def _invalid(message: str) -> AttemptFailed:
+    return AttemptFailed(Fault(FaultKind.INVALID_RESPONSE, message=message))

@@ -1,0 +1,174 @@
+"""What the sync and the async client share: the pool, the clock, the telemetry, the listeners, and how a call is set up."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from resilient_llm.decide.call import Call
+from resilient_llm.decide.events import Event
+from resilient_llm.decide.pool import Pool
+from resilient_llm.drive.question import CallOptions, seconds
+from resilient_llm.errors import ConfigurationError, InvalidRequest
+from resilient_llm.policy import Policies
+from resilient_llm.providers.base import HttpProvider
+from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider
+from resilient_llm.telemetry import Telemetry
+
+AnyProvider: TypeAlias = HttpProvider | Provider | AsyncProvider | Function
+"""Anything that can be asked."""
+
+ProviderList: TypeAlias = Sequence[AnyProvider | Sequence[AnyProvider]]
+"""Providers in order of preference; a nested list is one tier of equals."""
+
+Routes: TypeAlias = ProviderList | Mapping[str, ProviderList]
+"""One list, or several under names, of which the first is the default."""
+
+Target: TypeAlias = HttpProvider | Custom
+Listener: TypeAlias = Callable[[Event], None]
+
+_log = logging.getLogger("resilient_llm")
+
+
+class ProviderPool:
+    """Providers, their state, and everything else about a client that does not wait.
+
+    ``client.pool`` is one; giving it to another client (``AsyncResilientClient(pool=client.pool)``) makes both see and feed the same
+    health.  It is safe for threads and event loops.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        policies: Policies,
+        *,
+        name: str,
+        deadline: float | None,
+        listeners: Sequence[Listener],
+        tracer_provider: TracerProvider | None,
+        meter_provider: MeterProvider | None,
+    ) -> None:
+        try:
+            self.allowance = seconds(deadline)
+        except InvalidRequest as error:
+            raise ConfigurationError(str(error)) from None
+        for listener in listeners:
+            if not callable(listener):
+                raise ConfigurationError(f"a listener must be callable, not {listener!r}")
+        self.name = name
+        self.clock = time.monotonic
+        self.wall = time.time
+        self.listeners = tuple(listeners)
+        self._wrapped: dict[int, Custom] = {}
+        self.policies = policies
+        self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
+        self.pool.listening = bool(listeners)
+        self.telemetry = Telemetry(name, tracer_provider, meter_provider)
+        self.telemetry.watch(self.pool)
+        _POOLS.add(self)
+
+    # --- providers ---
+
+    def targets(self, routes: Routes) -> dict[str, list[list[Target]]]:
+        """The routes as the pool wants them.  Raises ``ConfigurationError`` for anything that is no provider."""
+        named = routes if isinstance(routes, Mapping) else {"default": routes}
+        return {name: self._tiers(name, tiers) for name, tiers in named.items()}
+
+    def _tiers(self, route: str, tiers: ProviderList) -> list[list[Target]]:
+        if not isinstance(route, str) or not route:
+            raise ConfigurationError(f"a route needs a non-empty name, not {route!r}")
+        if isinstance(tiers, str) or not isinstance(tiers, Sequence):
+            raise ConfigurationError(f"the providers of a route must be a list, not {tiers!r}")
+        if not tiers:
+            raise ConfigurationError("the list of providers is empty; give at least one")
+        return [
+            [self._target(one) for one in tier] if isinstance(tier, list | tuple) else [self._target(tier)]
+            for tier in tiers
+        ]
+
+    def _target(self, provider: object) -> Target:
+        if isinstance(provider, HttpProvider):
+            return provider
+        if isinstance(provider, Function) or (hasattr(provider, "id") and callable(getattr(provider, "chat", None))):
+            known = self._wrapped.get(id(provider))
+            if known is None:
+                known = self._wrapped[id(provider)] = Custom(provider)  # type: ignore[arg-type]
+            return known
+        raise ConfigurationError(f"{provider!r} is no provider: it has no id and chat(); wrap a callable in Function()")
+
+    # --- calls ---
+
+    def begin(self, options: CallOptions, *, streaming: bool, tokens: int, max_tokens: int | None) -> Call[Target]:
+        """The state machine of a new call.  Raises ``InvalidRequest`` for options that make no sense."""
+        now = self.clock()
+        route = options.get("route")
+        names = self.pool.route_names
+        if route is not None and route not in names:
+            raise InvalidRequest(f"there is no route {route!r}; there are {', '.join(names)}")
+        route = route or names[0]
+        allowance = seconds(options["deadline"]) if "deadline" in options else self.allowance
+        wanted = (max_tokens or 0) + tokens
+        return Call(
+            self.pool,
+            now,
+            route=route,
+            deadline=now + allowance if allowance < math.inf else math.inf,
+            streaming=streaming,
+            tokens=tokens,
+            max_tokens=max_tokens or 4096,
+            unsuitable=self._unsuitable(route, options, wanted),
+            conversation=options.get("conversation"),
+            repeatable_request=options.get("idempotent", True),
+        )
+
+    def _unsuitable(self, route: str, options: CallOptions, tokens: int) -> dict[str, str]:
+        """Who cannot serve this call whatever their health, and why."""
+        only = options.get("providers")
+        require = frozenset(options.get("require") or ())
+        allowed = None if only is None else frozenset(only)
+        reasons: dict[str, str] = {}
+        for target in self.pool.targets(route):
+            if allowed is not None and target.id not in allowed:
+                reasons[target.id] = "not among the providers= of this call"
+            elif require and not require <= target.tags:
+                reasons[target.id] = f"lacks the tags {', '.join(sorted(require - target.tags))}"
+            elif target.context_window is not None and tokens > target.context_window:
+                reasons[target.id] = f"about {tokens} tokens do not fit its window of {target.context_window}"
+        return reasons
+
+    # --- what happened ---
+
+    def deliver(self) -> None:
+        """Hand what happened to telemetry and listeners; a listener that raises is logged and otherwise ignored."""
+        for event in self.pool.take_events():
+            self.telemetry.event(event)
+            for listener in self.listeners:
+                try:
+                    listener(event)
+                except Exception:
+                    _log.exception("a listener failed on %s", type(event).__name__)
+
+    def reset_after_fork(self) -> None:
+        """In the child process."""
+        self.pool.reset_after_fork()
+
+
+_POOLS: weakref.WeakSet[ProviderPool] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for pool in list(_POOLS):
+        pool.reset_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,167 @@
+"""What a running stream means: which events may be handed over, how long to wait for the next, whether it broke.
+
+A stream is *committed* when its first content is handed over; before that, everything is held, so that another provider can take
+over unseen.  Timers run on content: keep-alives prove that a connection lives, not that a model writes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from resilient_llm.errors import Fault, FaultKind
+from resilient_llm.model import (
+    BlockEnd,
+    ChatResponse,
+    Finish,
+    KeepAlive,
+    PartAdded,
+    RefusalDelta,
+    StreamBroken,
+    StreamEnd,
+    StreamError,
+    StreamEvent,
+    TextDelta,
+    ThoughtDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+from resilient_llm.policy import Stream, Timeouts
+from resilient_llm.wire.accumulate import Accumulator
+
+_CONTENT = frozenset({TextDelta, ThoughtDelta, RefusalDelta, PartAdded})
+_TOOL = frozenset({ToolCallStart, ToolCallDelta})
+
+
+class Decoder(Protocol):
+    """The part of a wire's stream decoder needed here."""
+
+    def feed(self, data: bytes) -> list[StreamEvent]: ...
+
+    def close(self) -> list[StreamEvent]: ...
+
+
+class Interpreter(Protocol):
+    """The provider, as far as its streams are concerned."""
+
+    def stream_fault(self, payload: object) -> Fault: ...
+
+
+class Reading:
+    """One stream being read.  ``ready`` holds the events that may be handed over, in order."""
+
+    __slots__ = (
+        "_accumulator",
+        "_bytes",
+        "_decoder",
+        "_held",
+        "_interpreter",
+        "_stream",
+        "_timeouts",
+        "committed",
+        "ended",
+        "fault",
+        "ready",
+        "spoke_at",
+    )
+
+    def __init__(
+        self, decoder: Decoder | None, interpreter: Interpreter | None, stream: Stream, timeouts: Timeouts, now: float
+    ) -> None:
+        self._decoder = decoder
+        self._interpreter = interpreter
+        self._stream = stream
+        self._timeouts = timeouts
+        self._accumulator = Accumulator()
+        self._held: list[StreamEvent] = []
+        self._bytes = 0
+        self.ready: deque[StreamEvent] = deque()
+        self.committed = False
+        self.ended = False
+        """The answer is complete: terminal evidence was seen."""
+        self.fault: Fault | None = None
+        """Why it cannot go on."""
+        self.spoke_at = now
+        """When content last arrived, held content included."""
+
+    # --- what arrives ---
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Bytes arrived."""
+        assert self._decoder is not None
+        self._bytes += len(data)
+        if self._bytes > self._stream.max_bytes:
+            self.fault = Fault(
+                FaultKind.INVALID_RESPONSE, message=f"the answer is longer than {self._stream.max_bytes} bytes"
+            )
+            return
+        for event in self._decoder.feed(data):
+            self.take(event, now)
+
+    def eof(self, now: float) -> None:
+        """The connection ended."""
+        assert self._decoder is not None
+        for event in self._decoder.close():
+            self.take(event, now)
+        if not self.ended and self.fault is None:
+            self.fault = Fault(FaultKind.CONNECTION, message="the stream ended without saying that it was complete")
+
+    def take(self, event: StreamEvent, now: float) -> None:
+        """One event."""
+        kind = type(event)
+        if kind is KeepAlive or self.ended or self.fault is not None:
+            return
+        if kind in _CONTENT:
+            self._accumulator.add(event)
+            self.spoke_at = now
+            self._release()
+            self.ready.append(event)
+            self.committed = True
+        elif kind in _TOOL:
+            self._accumulator.add(event)
+            self.spoke_at = now
+            self._held.append(event)
+            if not self._stream.hold_tool_arguments:
+                self._release()
+        else:
+            self._take_rare(event)
+
+    def _take_rare(self, event: StreamEvent) -> None:
+        if isinstance(event, StreamError):
+            assert self._interpreter is not None
+            self.fault = self._interpreter.stream_fault(event.payload)
+            return
+        if isinstance(event, StreamBroken):
+            self.fault = Fault(FaultKind.CONNECTION, message=event.reason)
+            return
+        self._accumulator.add(event)
+        if isinstance(event, Finish) and event.reason == "error":
+            self.fault = Fault(FaultKind.SERVER_ERROR, message=f"the model stopped with {event.raw!r}")
+            return
+        if isinstance(event, BlockEnd | Finish | StreamEnd):
+            self._release()
+        if isinstance(event, StreamEnd):
+            self.ended = self.committed = True
+        self.ready.append(event)
+
+    def _release(self) -> None:
+        """The tool call being held is complete."""
+        if self._held:
+            self.ready.extend(self._held)
+            self._held.clear()
+            self.committed = True
+
+    # --- what that means ---
+
+    def patience(self, now: float) -> float:
+        """Seconds until the next piece of content must have arrived; may be negative."""
+        idle = self._timeouts.idle_tool_arguments if self._held else self._timeouts.idle
+        return self.spoke_at + idle - now
+
+    def stalled(self) -> None:
+        """Content did not arrive in time."""
+        self.fault = Fault(FaultKind.TIMEOUT, message="the stream went silent")
+
+    def response(self) -> ChatResponse:
+        """The answer so far, or the whole one."""
+        return self._accumulator.response()

@@ -1,0 +1,251 @@
+"""One call, from question to answer, without the waiting: what both drivers do at each step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from resilient_llm.decide.call import Call, Wait
+from resilient_llm.decide.member import Attempt
+from resilient_llm.drive.core import ProviderPool, Target
+from resilient_llm.drive.failure import AttemptFailed
+from resilient_llm.drive.http import PhaseTimeouts
+from resilient_llm.drive.question import Fallback, Validator
+from resilient_llm.drive.reading import Reading
+from resilient_llm.errors import CallFailed, Fault, FaultKind, FaultScope, InvalidAnswer, UnsupportedFeature
+from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse, Text
+from resilient_llm.providers.base import HttpProvider, Prepared
+from resilient_llm.providers.custom import Custom
+from resilient_llm.telemetry import AttemptTrace
+from resilient_llm.wire import classify_exception
+
+_log = logging.getLogger("resilient_llm")
+
+Request = TypeVar("Request", ChatRequest, EmbedRequest)
+Response = ChatResponse | EmbedResponse
+
+_NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
+"""Exceptions of httpx and httpx2 after which the request cannot have reached anybody."""
+
+
+class Task(Generic[Request]):
+    """What one call needs besides its state machine.  Used by one caller; its races may report from other threads or tasks."""
+
+    __slots__ = ("_cause", "_degradations", "_prepared", "_traces", "call", "owner", "request", "trace", "validate")
+
+    def __init__(
+        self,
+        owner: ProviderPool,
+        request: Request,
+        call: Call[Target],
+        validate: Validator | None = None,
+    ) -> None:
+        self.owner = owner
+        self.request = request
+        self.call = call
+        self.validate = validate
+        self._cause: BaseException | None = None
+        self._prepared: dict[str, Prepared] = {}
+        self._degradations: dict[str, tuple[Degradation, ...]] = {}
+        self._traces: dict[Attempt[Target], AttemptTrace] = {}
+        operation = "chat" if isinstance(request, ChatRequest) else "embeddings"
+        first = owner.pool.targets(call.route)[0]
+        self.trace = owner.telemetry.call(
+            operation, request, call.route, first, streaming=call.streaming, call_id=f"{id(owner):x}-{id(call):x}"
+        )
+
+    # --- the next step ---
+
+    def next(self) -> Attempt[Target] | Wait:
+        """The next attempt or wait.  Raises the call's final error, from the last attempt's own."""
+        try:
+            step = self.call.next_attempt(self.owner.clock())
+        except CallFailed as failure:
+            self.owner.deliver()
+            self.trace.failed(failure, self.owner.clock() - self.call.started, None)
+            failure.__cause__, self._cause = self._cause, None
+            failure.__suppress_context__ = True
+            raise
+        return self._begin(step) if isinstance(step, Attempt) else step
+
+    def rescue(self, beside: Attempt[Target]) -> Attempt[Target] | None:
+        """A second attempt beside a silent one, or ``None``."""
+        found = self.call.rescue(beside, self.owner.clock())
+        return None if found is None else self._begin(found)
+
+    def _begin(self, attempt: Attempt[Target]) -> Attempt[Target]:
+        self._traces[attempt] = self.trace.attempt(attempt.target, attempt.number, attempt.kind, attempt.delay)
+        self.owner.deliver()
+        return attempt
+
+    # --- preparing ---
+
+    def prepare(self, attempt: Attempt[Target], provider: HttpProvider, key: str | None) -> Prepared:
+        """The HTTP request for this attempt."""
+        try:
+            if isinstance(self.request, ChatRequest):
+                prepared = provider.prepare(self.request, key)
+            else:
+                prepared = provider.prepare_embed(self.request, key)
+        except UnsupportedFeature as unsupported:
+            fault = Fault(FaultKind.UNSUPPORTED, scope=FaultScope.REQUEST, message=str(unsupported))
+            raise AttemptFailed(fault) from unsupported
+        self._degradations[provider.id] = prepared.degradations
+        return prepared
+
+    def timeouts(self, attempt: Attempt[Target]) -> PhaseTimeouts:
+        """For the sync client, whose every phase must know how much is left."""
+        until = attempt.started + attempt.timeout
+        return PhaseTimeouts(self.owner.clock, until, self.owner.policies.timeouts.connect)
+
+    def reading(self, attempt: Attempt[Target]) -> Reading:
+        """For one streamed answer."""
+        provider = attempt.target
+        http = provider if isinstance(provider, HttpProvider) else None
+        policies = self.owner.policies
+        decoder = None if http is None else http.stream_decoder()
+        return Reading(decoder, http, policies.stream, policies.timeouts, self.owner.clock())
+
+    def attach(self, attempt: Attempt[Target]) -> object:
+        """Make the attempt's span current; returns what :meth:`detach` needs."""
+        return self._traces[attempt].attach()
+
+    def detach(self, attempt: Attempt[Target], token: object) -> None:
+        """Undo :meth:`attach`."""
+        self._traces[attempt].detach(token)
+
+    # --- answers ---
+
+    def learn(self, attempt: Attempt[Target], provider: HttpProvider, headers: Mapping[str, str]) -> None:
+        """Take note of the rate-limit headroom an answer reports."""
+        limits = provider.limits(headers, self.owner.wall())
+        if limits.requests.remaining is not None or limits.tokens.remaining is not None:
+            self.owner.pool.learn(attempt.member, self.owner.clock(), limits.requests, limits.tokens)
+
+    def understood(self, provider: HttpProvider, status: int, headers: Mapping[str, str], body: bytes) -> Response:
+        """The response these bytes are.  Raises ``AttemptFailed`` if they are none."""
+        if isinstance(self.request, ChatRequest):
+            result: Response | Fault = provider.read(status, headers, body, self.owner.wall())
+        else:
+            result = provider.read_embed(status, headers, body, self.owner.wall())
+        if isinstance(result, Fault):
+            raise AttemptFailed(result)
+        return result
+
+    def refused(self, provider: HttpProvider, status: int, headers: Mapping[str, str], body: bytes) -> AttemptFailed:
+        """What an answer that is no stream means."""
+        return AttemptFailed(provider.fault(status, headers, body, self.owner.wall()))
+
+    def accept(self, attempt: Attempt[Target], response: Response) -> bool:
+        """A whole answer arrived: check it, and finish the call with it.  ``False``: the caller's check rejected it."""
+        if self.validate is not None and isinstance(response, ChatResponse):
+            rejection = self._rejection(response)
+            if rejection is not None:
+                self.failed(attempt, AttemptFailed(rejection))
+                return False
+        usage = response.usage
+        now = self.owner.clock()
+        self.call.succeeded(attempt, now, usage.output_tokens if usage is not None else 0)
+        self.finish(attempt, response, now)
+        return True
+
+    def finish(self, attempt: Attempt[Target], response: Response, now: float) -> None:
+        """The answer is complete: label it and close the books."""
+        self.label(attempt, response)
+        self._ended(attempt, selected=True)
+        self.trace.succeeded(response, attempt.target, now - self.call.started)
+        self._cause = None
+        self.owner.deliver()
+
+    def label(self, attempt: Attempt[Target], response: Response) -> None:
+        """Say on a response who answered and how it came to that."""
+        response.provider = attempt.member.id
+        response.model = response.model or attempt.target.model
+        response.attempts = tuple(self.call.records)
+        if isinstance(response, ChatResponse):
+            response.degradations = self._degradations.get(attempt.member.id, ())
+
+    def _rejection(self, response: ChatResponse) -> Fault | None:
+        assert self.validate is not None
+        try:
+            verdict = self.validate(response)
+        except ValueError as error:
+            return Fault(FaultKind.INVALID_RESPONSE, scope=FaultScope.REQUEST, message=str(error)[:200])
+        if verdict is False:
+            return Fault(FaultKind.INVALID_RESPONSE, scope=FaultScope.REQUEST, message="validate= rejected the answer")
+        return None
+
+    # --- failures ---
+
+    def failed(self, attempt: Attempt[Target], error: Exception) -> Fault:
+        """An attempt raised: find out what that means, and tell the call."""
+        fault = fault_of(error)
+        now = self.owner.clock()
+        if fault.kind is FaultKind.TIMEOUT and now >= self.call.deadline - 0.001:
+            self.call.expired(attempt, fault, now)
+        else:
+            self.call.failed(attempt, fault, now)
+        self._cause = error.__cause__ if isinstance(error, AttemptFailed) else error
+        self._ended(attempt, selected=False)
+        self.owner.deliver()
+        return fault
+
+    def abandoned(self, attempt: Attempt[Target]) -> None:
+        """An attempt was cancelled or interrupted, and the call with it."""
+        now = self.owner.clock()
+        self.call.abandoned(attempt, now)
+        self._ended(attempt, selected=False)
+        self.trace.closed_early(None, attempt.target, now - self.call.started)
+        self.owner.deliver()
+
+    def overtaken(self, attempt: Attempt[Target]) -> None:
+        """Another attempt of this call won."""
+        self.call.overtaken(attempt, self.owner.clock())
+        self._ended(attempt, selected=False)
+
+    def interrupted(self) -> None:
+        """The call was cancelled while no attempt was under way."""
+        self.trace.closed_early(None, None, self.owner.clock() - self.call.started)
+
+    def ended(self, attempt: Attempt[Target], *, selected: bool) -> None:
+        """Close the attempt's span."""
+        self._ended(attempt, selected=selected)
+
+    def _ended(self, attempt: Attempt[Target], *, selected: bool) -> None:
+        trace = self._traces.pop(attempt, None)
+        if trace is not None:
+            record = next((one for one in reversed(self.call.records) if one.number == attempt.number), None)
+            if record is not None:
+                trace.ended(record, selected=selected)
+
+
+def fault_of(error: Exception) -> Fault:
+    """What an exception of an attempt means."""
+    if isinstance(error, AttemptFailed):
+        return error.fault
+    if isinstance(error, InvalidAnswer):
+        return Fault(FaultKind.INVALID_RESPONSE, message=error.message)
+    fault = classify_exception(error)
+    return replace(fault, code="not_sent") if type(error).__name__ in _NOT_SENT else fault
+
+
+def last_resort(fallback: Fallback, failure: CallFailed) -> ChatResponse | object:
+    """The user's own answer in place of a failure; whatever a callable returned, if it was one."""
+    value = fallback(failure) if callable(fallback) else fallback
+    return as_fallback(value, failure)
+
+
+def as_fallback(value: object, failure: CallFailed) -> ChatResponse | object:
+    """A fallback's text or response as a response of provider ``fallback`` with the trail that led to it."""
+    if isinstance(value, str):
+        value = ChatResponse((Text(value),))
+    if isinstance(value, ChatResponse):
+        value = replace(value, provider=value.provider or "fallback", attempts=failure.attempts)
+    return value
+
+
+def is_custom(target: Target) -> bool:
+    """Whether the user wrote this provider."""
+    return isinstance(target, Custom)

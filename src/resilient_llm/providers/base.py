@@ -1,0 +1,253 @@
+"""What every built-in provider is: a wire format, an endpoint, a credential, a model and some limits.
+
+A provider does no I/O.  It turns a request into the parts of an HTTP request and an HTTP answer into a response or a fault; the
+drivers carry the bytes.  It holds no state either, so one object may serve any number of clients, threads and event loops.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, NoReturn, TypedDict
+from urllib.parse import urlsplit
+
+from typing_extensions import Unpack
+
+from resilient_llm.errors import ConfigurationError, Fault, FaultKind, InvalidAnswer
+from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse
+from resilient_llm.providers.credentials import ApiKey, Credential, from_environment
+from resilient_llm.wire import classify, classify_stream_error, codec
+from resilient_llm.wire.codec import Codec, StreamDecoder
+from resilient_llm.wire.ratelimit import RateLimits, parse_rate_limit
+
+USER_AGENT = "resilient-llm/0.1"
+
+
+class ProviderOptions(TypedDict, total=False):
+    """What every provider takes by keyword.
+
+    ``id`` (default ``vendor/model``) names it in health, trails and telemetry and is unique within a client.  ``api_key``
+    defaults to the vendor's usual environment variable.  ``base_url`` replaces the vendor's.  ``headers`` are sent with
+    each request.  ``weight`` is its share of a tier relative to the others (1).  ``max_concurrency`` limits attempts in
+    flight, open streams included (``None``: no limit).  ``context_window`` in tokens lets requests that cannot fit skip it
+    (``None``: unknown).  ``tags`` can be required per call, for data residency and the like.  ``embedding_space`` declares
+    that its vectors can be mixed with those of providers that declare the same.  ``account`` groups providers that
+    share one quota (default: those with the same host and key).  ``propagate_trace_context`` sends ``traceparent``
+    along (``False``).  ``params`` are fields added to every request body unless the call sets them.
+    """
+
+    id: str
+    api_key: ApiKey | None
+    base_url: str | None
+    headers: Mapping[str, str]
+    weight: float
+    max_concurrency: int | None
+    context_window: int | None
+    tags: Iterable[str]
+    embedding_space: str | None
+    account: str | None
+    propagate_trace_context: bool
+    params: Mapping[str, object]
+
+
+_OPTIONS = frozenset(ProviderOptions.__annotations__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An HTTP POST, ready to be sent; ``headers`` include the credential and are never shown."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    degradations: tuple[Degradation, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Prepared POST {self.url.partition('?')[0]}, {len(self.body)} bytes>"
+
+
+class HttpProvider:
+    """A provider reached over HTTP.  Subclasses say which wire, where, and how the key travels."""
+
+    vendor: ClassVar[str] = "openai_compatible_gateway"
+    """Whose error and rate-limit dialect the answers speak."""
+    wire: ClassVar[str] = "openai_chat"
+    url: ClassVar[str | None] = None
+    """The vendor's base URL; ``None``: the user must give one."""
+    url_variables: ClassVar[tuple[str, ...]] = ()
+    """Environment variables that may hold another base URL."""
+    key_variables: ClassVar[tuple[str, ...]] = ()
+    key_required: ClassVar[bool] = True
+
+    def __init__(self, model: str, **options: Unpack[ProviderOptions]) -> None:
+        for name in options:
+            if name not in _OPTIONS:
+                known = ", ".join(sorted(_OPTIONS))
+                raise ConfigurationError(f"{type(self).__name__} has no option {name!r}; it has {known}")
+        if not isinstance(model, str) or not model.strip():
+            raise ConfigurationError(f"{type(self).__name__} needs the name of a model, not {model!r}")
+        self.model = model
+        self.id = options.get("id") or f"{self.vendor}/{model}"
+        self.base_url = self._base_url(options.get("base_url"))
+        self.credential: Credential = from_environment(
+            options.get("api_key"), self.key_variables, type(self).__name__, required=self.key_required
+        )
+        self.headers = _checked_headers(options.get("headers") or {})
+        self.weight = _positive("weight", options.get("weight", 1.0))
+        self.max_concurrency = _whole("max_concurrency", options.get("max_concurrency"))
+        self.context_window = _whole("context_window", options.get("context_window"))
+        self.tags = frozenset(options.get("tags") or ())
+        self.embedding_space = options.get("embedding_space")
+        self.propagate_trace_context = bool(options.get("propagate_trace_context", False))
+        self.params: Mapping[str, object] = dict(options.get("params") or {})
+        parts = urlsplit(self.base_url)
+        self.host: str | None = parts.hostname
+        self.port: int | None = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        self.account: str | None = options.get("account") or self._default_account()
+        self._codec: Codec | None = None
+
+    # --- what subclasses may change ---
+
+    def make_codec(self) -> Codec:
+        """The codec, made when it is first needed."""
+        return codec(self.wire)
+
+    def auth_headers(self, key: str) -> tuple[tuple[str, str], ...]:
+        """How the key travels."""
+        return (("authorization", f"Bearer {key}"),)
+
+    def address(self, path: str) -> str:
+        """The URL for a path of the wire."""
+        return self.base_url + path
+
+    # --- what drivers use ---
+
+    @property
+    def codec(self) -> Codec:
+        """Both directions of this provider's wire."""
+        if self._codec is None:
+            self._codec = self.make_codec()
+        return self._codec
+
+    def prepare(self, request: ChatRequest, key: str | None) -> Prepared:
+        """The HTTP request for a call.  Raises ``UnsupportedFeature`` if this wire cannot express it."""
+        parts = self.codec.encode_request(replace(request, model=self.model))
+        body = self._with_params(parts.body) if self.params else parts.body
+        headers = (*_FIXED_HEADERS, *parts.headers, *self.headers)
+        if key is not None:
+            headers += self.auth_headers(key)
+        return Prepared(self.address(parts.path), headers, body, parts.degradations)
+
+    def read(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> ChatResponse | Fault:
+        """What a whole answer means.  ``now`` is wall-clock time, for hints given as dates."""
+        if not 200 <= status < 300:
+            return self.fault(status, headers, body, now)
+        try:
+            response = self.codec.decode_response(body)
+        except InvalidAnswer as invalid:
+            told = classify(self.vendor, status, headers, invalid.payload or body, now=now)
+            return told or Fault(FaultKind.INVALID_RESPONSE, status=status, message=invalid.message)
+        if response.finish_reason == "error":
+            told = classify(self.vendor, status, headers, body, now=now)
+            return told or Fault(
+                FaultKind.SERVER_ERROR, status=status, message=f"the model stopped with {response.raw_finish_reason!r}"
+            )
+        return response
+
+    def fault(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Fault:
+        """What an answer that is none means."""
+        fault = classify(self.vendor, status, headers, body, now=now)
+        return fault or Fault(FaultKind.INVALID_RESPONSE, status=status, message=f"unexpected status {status}")
+
+    def stream_decoder(self) -> StreamDecoder:
+        """A decoder for one streamed answer."""
+        return self.codec.stream_decoder()
+
+    def stream_fault(self, payload: object) -> Fault:
+        """What an error inside a stream means."""
+        return classify_stream_error(self.vendor, payload)
+
+    def limits(self, headers: Mapping[str, str], now: float) -> RateLimits:
+        """The rate-limit headroom an answer reports."""
+        return parse_rate_limit(self.vendor, headers, now=now)
+
+    def prepare_embed(self, request: EmbedRequest, key: str | None) -> Prepared:
+        """The HTTP request for embeddings.  Raises ``UnsupportedFeature`` where the wire has none."""
+        from resilient_llm.wire import openai_embed  # noqa: PLC0415 - few programs embed, and importing costs
+
+        body = openai_embed.encode_request(replace(request, model=self.model))
+        headers = (*_FIXED_HEADERS, *self.headers)
+        if key is not None:
+            headers += self.auth_headers(key)
+        return Prepared(self.address("/embeddings"), headers, body)
+
+    def read_embed(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> EmbedResponse | Fault:
+        """What an answer to an embeddings request means."""
+        from resilient_llm.wire import openai_embed  # noqa: PLC0415
+
+        if not 200 <= status < 300:
+            return self.fault(status, headers, body, now)
+        try:
+            return openai_embed.decode_response(body)
+        except InvalidAnswer as invalid:
+            told = classify(self.vendor, status, headers, invalid.payload or body, now=now)
+            return told or Fault(FaultKind.INVALID_RESPONSE, status=status, message=invalid.message)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id!r} at {self.base_url}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} holds a credential and is not pickled; build it anew in the other process")
+
+    # --- internals ---
+
+    def _base_url(self, given: str | None) -> str:
+        from os import environ  # noqa: PLC0415
+
+        candidates = [given, *(environ.get(variable) for variable in self.url_variables), self.url]
+        url = next((candidate for candidate in candidates if candidate), None)
+        if url is None:
+            raise ConfigurationError(f"{type(self).__name__} needs base_url=")
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigurationError(f"base_url must start with http:// or https:// and name a host, not {url!r}")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ConfigurationError("base_url must hold no user name, query or fragment")
+        return url.rstrip("/")
+
+    def _default_account(self) -> str | None:
+        return f"{self.host}/{self.credential.account}" if self.credential.account else None
+
+    def _with_params(self, body: bytes) -> bytes:
+        fields = json.loads(body)
+        return json.dumps({**self.params, **fields}, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+_FIXED_HEADERS = (
+    ("content-type", "application/json"),
+    ("accept-encoding", "gzip, deflate"),
+    ("user-agent", USER_AGENT),
+)
+
+
+def _checked_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    for name, value in headers.items():
+        if not isinstance(value, str) or not value.isprintable() or not str(name).isascii():
+            raise ConfigurationError(f"header {name!r} must have a printable string as its value")
+    return tuple((name.lower(), value) for name, value in headers.items())
+
+
+def _positive(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigurationError(f"{name} must be a number above 0, not {value!r}")
+    return float(value)
+
+
+def _whole(name: str, value: int | None) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{name} must be a whole number of at least 1 or None, not {value!r}")
+    return value

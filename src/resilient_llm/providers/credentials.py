@@ -1,0 +1,92 @@
+"""API keys: where they come from, and never where they could be seen."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeAlias
+
+from resilient_llm.errors import ConfigurationError
+
+ApiKey: TypeAlias = str | Callable[[], str] | Callable[[], Awaitable[str]]
+"""A key, or something that returns the current one: it is asked for every attempt, so that keys can be rotated and cloud
+identities refreshed.  An async callable works with the async client only."""
+
+
+class Credential:
+    """Holds an :data:`ApiKey` such that no repr, pickle or traceback of ours shows it.  ``None``: the endpoint needs none."""
+
+    __slots__ = ("_account", "_source", "is_async")
+
+    def __init__(self, source: ApiKey | None) -> None:
+        if source is not None and not isinstance(source, str) and not callable(source):
+            raise ConfigurationError(f"api_key must be a string or a callable, not a {type(source).__name__}")
+        if isinstance(source, str) and (not source.strip() or not source.isascii() or not source.isprintable()):
+            raise ConfigurationError("api_key must be printable ASCII and not empty; the one given is not")
+        self._source = source
+        self.is_async = callable(source) and inspect.iscoroutinefunction(_underlying(source))
+        """Whether getting the key needs an event loop."""
+        if source is None:
+            self._account = ""
+        elif isinstance(source, str):
+            self._account = hashlib.blake2b(source.encode(), digest_size=8, person=b"resilient_llm").hexdigest()
+        else:
+            self._account = f"callable-{id(source)}"
+
+    @property
+    def account(self) -> str:
+        """Tells keys apart without telling them: equal for equal keys; empty without one."""
+        return self._account
+
+    def get(self) -> str | None:
+        """The key now.  Raises what the callable raises, and ``ConfigurationError`` if it is an async one."""
+        value = self._source
+        if value is None or isinstance(value, str):
+            return value
+        got = value()
+        if isinstance(got, str):
+            return got
+        close = getattr(got, "close", None)
+        if close is not None:
+            close()
+        raise ConfigurationError("this api_key is an async callable, which only AsyncResilientClient can use")
+
+    async def aget(self) -> str | None:
+        """The key now, for the async client."""
+        value = self._source
+        if value is None or isinstance(value, str):
+            return value
+        got = value()
+        return got if isinstance(got, str) else await got
+
+    def __repr__(self) -> str:
+        return "Credential(None)" if self._source is None else "Credential(***)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a credential is not pickled; build the provider anew in the other process")
+
+
+def from_environment(given: ApiKey | None, variables: tuple[str, ...], vendor: str, *, required: bool) -> Credential:
+    """The key given, else the first of the environment variables that is set.
+
+    Raises ``ConfigurationError`` naming the variables if there is neither and the vendor needs one.
+    """
+    if given is not None:
+        return Credential(given)
+    for variable in variables:
+        value = os.environ.get(variable)
+        if value:
+            return Credential(value.strip())
+    if required:
+        where = f"set {' or '.join(variables)}, or pass api_key=" if variables else "pass api_key="
+        raise ConfigurationError(f"{vendor} needs an API key: {where}")
+    return Credential(None)
+
+
+def _underlying(source: object) -> object:
+    """What decides whether a callable is async: the function itself, or an object's ``__call__``."""
+    if inspect.isroutine(source) or inspect.isclass(source):
+        return source
+    return getattr(source, "func", None) or getattr(type(source), "__call__", source)

@@ -1,0 +1,133 @@
+"""Providers you write yourself, and functions as providers.
+
+Anything with an ``id`` and a ``chat`` method is a provider; with a ``stream`` method it streams natively.  Raise
+:class:`~resilient_llm.errors.ProviderError`, or let your SDK's own exception through: both are classified like an HTTP answer.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from resilient_llm.errors import ConfigurationError
+from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent, Text
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """A provider for the sync client (and, in a worker thread, for the async one).
+
+    ``timeout`` is how many seconds the attempt may take; a provider that cannot be interrupted should respect it.  It may also have
+    ``stream(request, *, timeout)`` returning an iterator of events, and the attributes of ``ProviderOptions`` (``model``,
+    ``weight``, ``tags``...), which default as documented there.
+    """
+
+    @property
+    def id(self) -> str: ...
+
+    def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse: ...
+
+
+@runtime_checkable
+class AsyncProvider(Protocol):
+    """A provider for the async client; its ``stream``, if it has one, returns an async iterator of events."""
+
+    @property
+    def id(self) -> str: ...
+
+    async def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse: ...
+
+
+Answer: TypeAlias = str | ChatResponse | Iterable[str | StreamEvent]
+AsyncAnswer: TypeAlias = Awaitable[str | ChatResponse] | AsyncIterable[str | StreamEvent]
+
+
+class Function:
+    """A provider made of any callable, so that every SDK and local model can be protected the same way.
+
+    ``call(request)`` returns the answer's text, a ``ChatResponse``, or (to stream) an iterator of text pieces or events; it may be
+    a coroutine function or an async generator function, for the async client.  ``options`` are the attributes of
+    ``ProviderOptions`` that make sense without HTTP: ``weight``, ``tags``, ``context_window``, ``max_concurrency``.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[ChatRequest], Answer | AsyncAnswer],
+        *,
+        id: str | None = None,  # noqa: A002 - the word for it everywhere in this library
+        model: str = "",
+        weight: float = 1.0,
+        max_concurrency: int | None = None,
+        context_window: int | None = None,
+        tags: Iterable[str] = (),
+    ) -> None:
+        if not callable(call):
+            raise ConfigurationError(f"Function needs a callable, not {call!r}")
+        name = getattr(call, "__name__", type(call).__name__)
+        self.call = call
+        self.id = id or f"function/{model or name}"
+        self.model = model or name
+        self.weight = weight
+        self.max_concurrency = max_concurrency
+        self.context_window = context_window
+        self.tags = frozenset(tags)
+        inner = call if inspect.isroutine(call) else getattr(type(call), "__call__", call)
+        self.is_async = inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
+
+    def __repr__(self) -> str:
+        return f"<Function {self.id!r}>"
+
+
+class Custom:
+    """How the pool and the drivers see a provider that is not built in: the same attributes, with defaults."""
+
+    vendor = "custom"
+    host: str | None = None
+    port: int | None = None
+    account: str | None = None
+    propagate_trace_context = False
+
+    def __init__(self, inner: Provider | AsyncProvider | Function) -> None:
+        if not isinstance(inner.id, str) or not inner.id:
+            raise ConfigurationError(f"a provider needs a non-empty string as its id, not {inner.id!r}")
+        self.inner = inner
+        self.id: str = inner.id
+        self.model: str = getattr(inner, "model", "") or inner.id
+        self.weight: float = getattr(inner, "weight", 1.0)
+        self.max_concurrency: int | None = getattr(inner, "max_concurrency", None)
+        self.context_window: int | None = getattr(inner, "context_window", None)
+        self.tags: frozenset[str] = frozenset(getattr(inner, "tags", ()))
+        self.embedding_space: str | None = getattr(inner, "embedding_space", None)
+        if isinstance(inner, Function):
+            self.is_async = inner.is_async
+        else:
+            self.is_async = inspect.iscoroutinefunction(inner.chat)
+
+    @property
+    def streams(self) -> bool:
+        """Whether it has a ``stream`` of its own."""
+        return isinstance(self.inner, Function) or hasattr(self.inner, "stream")
+
+    def start(self, request: ChatRequest, timeout: float, *, stream: bool) -> object:
+        """Call the user's code: a response, text, an iterator, or an awaitable or async iterator of these."""
+        if isinstance(self.inner, Function):
+            return self.inner.call(request)
+        method = getattr(self.inner, "stream" if stream and self.streams else "chat")
+        return method(request, timeout=timeout)
+
+    def __repr__(self) -> str:
+        return repr(self.inner)
+
+
+def as_answer(value: object) -> ChatResponse | Iterator[object] | AsyncIterator[object]:
+    """What a custom provider returned, as a response or an iterator.  Raises ``TypeError`` naming what came instead."""
+    if isinstance(value, ChatResponse):
+        return value
+    if isinstance(value, str):
+        return ChatResponse((Text(value),))
+    if isinstance(value, AsyncIterable):
+        return value.__aiter__()
+    if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray | dict):
+        return iter(value)
+    raise TypeError(f"a provider must return text, a ChatResponse or an iterator of text, not {type(value).__name__}")

@@ -1,0 +1,258 @@
+"""OpenAI, Azure OpenAI, and the vendors and servers that speak OpenAI's Chat Completions.
+
+Each vendor is a row: where it is, which environment variable holds its key, whose error dialect it speaks, how its requests differ.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from urllib.parse import quote
+
+from typing_extensions import Unpack
+
+from resilient_llm.errors import ConfigurationError
+from resilient_llm.providers.base import HttpProvider, ProviderOptions
+from resilient_llm.providers.credentials import ApiKey
+from resilient_llm.wire.codec import Codec
+from resilient_llm.wire.openai_chat import CODEC, Dialect, OpenAIChat
+
+_OLD_FIELD = "max_tokens"
+
+
+class OpenAICompatible(HttpProvider):
+    """Any server that speaks Chat Completions: give ``base_url`` (with ``/v1`` if it has one), and ``api_key`` if it wants one."""
+
+    key_required = False
+    dialect: ClassVar[Dialect | None] = Dialect(max_tokens_field=_OLD_FIELD, developer_role=False)
+    """``None``: OpenAI's own."""
+
+    def make_codec(self) -> Codec:
+        return CODEC if self.dialect is None else OpenAIChat(self.dialect)
+
+
+class OpenAI(OpenAICompatible):
+    """OpenAI's Chat Completions.  Key: ``OPENAI_API_KEY``; another base URL: ``OPENAI_BASE_URL``."""
+
+    vendor = "openai"
+    url = "https://api.openai.com/v1"
+    url_variables = ("OPENAI_BASE_URL",)
+    key_variables = ("OPENAI_API_KEY",)
+    key_required = True
+    dialect = None
+
+
+class AzureOpenAI(OpenAICompatible):
+    """A deployment at Azure.  ``model`` is the deployment's name, ``base_url`` the resource's endpoint
+    (``https://NAME.openai.azure.com``; default ``AZURE_OPENAI_ENDPOINT``).
+
+    Key: ``api_key`` or ``AZURE_OPENAI_API_KEY``, sent as ``api-key``; or ``token``, a callable that returns a Microsoft Entra ID
+    token, sent as bearer.  Without ``api_version`` the v1 API is used, with it the dated one.
+    """
+
+    vendor = "azure_openai"
+    url_variables = ("AZURE_OPENAI_ENDPOINT",)
+    key_variables = ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY")
+    key_required = True
+    dialect = None
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_version: str | None = None,
+        token: ApiKey | None = None,
+        **options: Unpack[ProviderOptions],
+    ) -> None:
+        if token is not None:
+            if options.get("api_key") is not None:
+                raise ConfigurationError("AzureOpenAI takes api_key= or token=, not both")
+            options["api_key"] = token
+        self._bearer = token is not None
+        self._version = api_version
+        super().__init__(model, **options)
+
+    def auth_headers(self, key: str) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {key}"),) if self._bearer else (("api-key", key),)
+
+    def address(self, path: str) -> str:
+        base = self.base_url.removesuffix("/v1").removesuffix("/openai")
+        if self._version is None:
+            return f"{base}/openai/v1{path}"
+        return f"{base}/openai/deployments/{quote(self.model, safe='')}{path}?api-version={quote(self._version)}"
+
+
+class Mistral(OpenAICompatible):
+    """Mistral's own platform.  Key: ``MISTRAL_API_KEY``."""
+
+    vendor = "mistral"
+    url = "https://api.mistral.ai/v1"
+    key_variables = ("MISTRAL_API_KEY",)
+    key_required = True
+    dialect = Dialect(
+        vendor="mistral",
+        max_tokens_field=_OLD_FIELD,
+        seed_field="random_seed",
+        developer_role=False,
+        stream_usage=False,
+        tool_id_length=9,
+    )
+
+
+class Groq(OpenAICompatible):
+    """Groq.  Key: ``GROQ_API_KEY``."""
+
+    vendor = "groq"
+    url = "https://api.groq.com/openai/v1"
+    key_variables = ("GROQ_API_KEY",)
+    key_required = True
+    dialect = Dialect(vendor="groq", reasoning_field="reasoning")
+
+
+class Together(OpenAICompatible):
+    """Together AI.  Key: ``TOGETHER_API_KEY``."""
+
+    vendor = "together"
+    url = "https://api.together.xyz/v1"
+    key_variables = ("TOGETHER_API_KEY",)
+    key_required = True
+    dialect = Dialect(vendor="together", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True)
+
+
+class Fireworks(OpenAICompatible):
+    """Fireworks AI.  Key: ``FIREWORKS_API_KEY``."""
+
+    vendor = "fireworks"
+    url = "https://api.fireworks.ai/inference/v1"
+    key_variables = ("FIREWORKS_API_KEY",)
+    key_required = True
+    dialect = Dialect(vendor="fireworks", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True)
+
+
+class DeepSeek(OpenAICompatible):
+    """DeepSeek.  Key: ``DEEPSEEK_API_KEY``."""
+
+    vendor = "deepseek"
+    url = "https://api.deepseek.com"
+    key_variables = ("DEEPSEEK_API_KEY",)
+    key_required = True
+    dialect = Dialect(vendor="deepseek", max_tokens_field=_OLD_FIELD, developer_role=False)
+
+
+class XAI(OpenAICompatible):
+    """xAI.  Key: ``XAI_API_KEY``."""
+
+    vendor = "xai"
+    url = "https://api.x.ai/v1"
+    key_variables = ("XAI_API_KEY",)
+    key_required = True
+    dialect = Dialect(vendor="xai", developer_role=False)
+
+
+class Perplexity(OpenAICompatible):
+    """Perplexity's Sonar.  Key: ``PERPLEXITY_API_KEY`` or ``PPLX_API_KEY``."""
+
+    vendor = "perplexity"
+    url = "https://api.perplexity.ai"
+    key_variables = ("PERPLEXITY_API_KEY", "PPLX_API_KEY")
+    key_required = True
+    dialect = Dialect(vendor="perplexity", max_tokens_field=_OLD_FIELD, developer_role=False, stream_usage=False)
+
+
+class OpenRouter(OpenAICompatible):
+    """OpenRouter.  Key: ``OPENROUTER_API_KEY``."""
+
+    vendor = "openrouter"
+    url = "https://openrouter.ai/api/v1"
+    key_variables = ("OPENROUTER_API_KEY",)
+    key_required = True
+    dialect = Dialect(
+        vendor="openrouter",
+        max_tokens_field=_OLD_FIELD,
+        reasoning_field="reasoning",
+        reasoning_object=True,
+        top_k=True,
+    )
+
+
+class HuggingFace(OpenAICompatible):
+    """Hugging Face's router.  Key: ``HF_TOKEN``."""
+
+    vendor = "hf_inference"
+    url = "https://router.huggingface.co/v1"
+    key_variables = ("HF_TOKEN", "HUGGINGFACE_API_KEY")
+    key_required = True
+    dialect = Dialect(vendor="hf_inference", max_tokens_field=_OLD_FIELD, developer_role=False)
+
+
+class NvidiaNIM(OpenAICompatible):
+    """NVIDIA NIM, hosted or your own (``base_url``).  Key: ``NVIDIA_API_KEY``; needed for the hosted one."""
+
+    vendor = "nvidia_nim"
+    url = "https://integrate.api.nvidia.com/v1"
+    key_variables = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY")
+    dialect = Dialect(vendor="nvidia_nim", max_tokens_field=_OLD_FIELD, developer_role=False)
+
+
+class CloudflareWorkersAI(OpenAICompatible):
+    """Cloudflare Workers AI.  Key: ``CLOUDFLARE_API_TOKEN``; account: ``account_id`` in the URL, so give
+    ``base_url="https://api.cloudflare.com/client/v4/accounts/ID/ai/v1"``."""
+
+    vendor = "cloudflare_workers_ai"
+    key_variables = ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_API_KEY")
+    key_required = True
+    dialect = Dialect(vendor="cloudflare_workers_ai", max_tokens_field=_OLD_FIELD, developer_role=False)
+
+
+class HolySheep(OpenAICompatible):
+    """HolySheep.  Key: ``HOLYSHEEP_API_KEY``."""
+
+    vendor = "holysheep"
+    url = "https://api.holysheep.ai/v1"
+    key_variables = ("HOLYSHEEP_API_KEY",)
+    key_required = True
+    dialect = Dialect(vendor="holysheep", max_tokens_field=_OLD_FIELD)
+
+
+class OllamaChat(OpenAICompatible):
+    """Ollama through its OpenAI-compatible API, on this machine unless ``base_url`` or ``OLLAMA_BASE_URL`` says otherwise."""
+
+    vendor = "ollama"
+    url = "http://localhost:11434/v1"
+    url_variables = ("OLLAMA_BASE_URL",)
+    dialect = Dialect(vendor="ollama", max_tokens_field=_OLD_FIELD, developer_role=False)
+
+
+class VLLM(OpenAICompatible):
+    """A vLLM server, on this machine unless ``base_url`` says otherwise.  Key: ``VLLM_API_KEY``, if it wants one."""
+
+    vendor = "vllm"
+    url = "http://localhost:8000/v1"
+    key_variables = ("VLLM_API_KEY",)
+    dialect = Dialect(vendor="vllm", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True)
+
+
+class LlamaCpp(OpenAICompatible):
+    """llama.cpp's server, on this machine unless ``base_url`` says otherwise.  Key: ``LLAMA_API_KEY``, if it wants one."""
+
+    vendor = "llama_cpp"
+    url = "http://localhost:8080/v1"
+    key_variables = ("LLAMA_API_KEY",)
+    dialect = Dialect(vendor="llama_cpp", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True)
+
+
+class TGI(OpenAICompatible):
+    """Hugging Face's text-generation-inference, on this machine unless ``base_url`` says otherwise."""
+
+    vendor = "hf_tgi"
+    url = "http://localhost:8080/v1"
+    key_variables = ("HF_TOKEN",)
+    dialect = Dialect(vendor="hf_tgi", max_tokens_field=_OLD_FIELD, developer_role=False)
+
+
+class LiteLLMProxy(OpenAICompatible):
+    """A LiteLLM proxy, on this machine unless ``base_url`` says otherwise.  Key: ``LITELLM_API_KEY``, if it wants one."""
+
+    vendor = "openai_compatible_gateway"
+    url = "http://localhost:4000/v1"
+    key_variables = ("LITELLM_API_KEY",)
+    dialect = Dialect(vendor="litellm", max_tokens_field=_OLD_FIELD)
