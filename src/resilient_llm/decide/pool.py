@@ -213,7 +213,8 @@ class Pool(Generic[T]):
         with self._lock:
             self._settle(now)
             ready = [m for m in self._order(call) if m not in call.tried and m.refusal(call, now) is None]
-            if not ready or beside.released:
+            # The timer of a rescue may race with the first token: after that the call is committed.
+            if not ready or beside.released or beside.content_at is not None:
                 return None
             free = beside.kind in ("probe", "explore")
             if not (free or self.hedges.spend() or (call.pressed(now, beside) and self.failovers.spend())):
@@ -228,7 +229,9 @@ class Pool(Generic[T]):
                 self._settle(now)
             if attempt.content_at is None and not attempt.released:
                 self._speak(attempt, now)
-                attempt.member.health.first_token(now, now - attempt.started, attempt.call.tokens)
+                # After a suspend the clock says an hour; the attempt was never allowed that long.
+                elapsed = min(now - attempt.started, attempt.timeout)
+                attempt.member.health.first_token(now, elapsed, attempt.call.tokens)
 
     def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0) -> None:
         """The attempt is over and was answered."""
@@ -244,7 +247,8 @@ class Pool(Generic[T]):
             else:
                 self._speak(attempt, now)
                 pace = self.policies.timeouts.seconds_per_token
-                member.health.whole_answer(now, now - attempt.started, call.tokens, output_tokens, pace)
+                elapsed = min(now - attempt.started, attempt.timeout)
+                member.health.whole_answer(now, elapsed, call.tokens, output_tokens, pace)
             if not call.answered:
                 call.answered = True
                 self.retries.earn(self.policies.retry.budget_ratio)
@@ -280,7 +284,8 @@ class Pool(Generic[T]):
         with self._lock:
             self._settle(now)
             if not attempt.released and attempt.content_at is None and attempt.call.streaming:
-                attempt.member.health.overtaken(now, now - attempt.started, attempt.call.tokens)
+                elapsed = min(now - attempt.started, attempt.timeout)
+                attempt.member.health.overtaken(now, elapsed, attempt.call.tokens)
             self._release(attempt, now, Outcome.NEUTRAL)
 
     def abandon_later(self, attempt: Attempt[T]) -> None:
