@@ -6,6 +6,7 @@ import asyncio
 
 import httpx
 import pytest
+import trio
 
 from resilient_llm.testing import EventRecorder, LoopbackLLM, ManualClock
 from resilient_llm.testing.pytest_plugin import event_recorder, loopback_llm, manual_clock  # noqa: F401
@@ -43,3 +44,14 @@ def test_events_are_kept_and_found_by_class(event_recorder: EventRecorder) -> No
 
 def test_the_fixture_is_a_running_server(loopback_llm: LoopbackLLM) -> None:  # noqa: F811
     assert httpx.post(loopback_llm.url + "/chat/completions", json={}).status_code == 200
+
+
+def test_the_server_serves_trio_as_well() -> None:
+    async def main() -> None:
+        async with LoopbackLLM() as server, httpx.AsyncClient() as client:
+            assert (await client.post(server.url + "/chat/completions", json={})).status_code == 200
+            await server.wait_for_async(lambda s: s.request_count == 1)
+            with pytest.raises(TimeoutError):
+                await server.wait_for_async(lambda s: s.request_count == 2, timeout=0.01)
+
+    trio.run(main)

@@ -15,6 +15,7 @@ import pytest
 
 from resilient_llm.model import ToolCall, Usage
 from resilient_llm.testing import (
+    Answer,
     Close,
     Cut,
     Drip,
@@ -168,6 +169,7 @@ def test_script_is_consumed_in_order_and_then_falls_back(server: LoopbackLLM, cl
 
 def test_a_function_of_the_request_decides(server: LoopbackLLM, client: httpx.Client) -> None:
     server.default = lambda request: Reply("streamed" if request.stream else str(request.json["model"]))
+    assert callable(server.default)
     assert client.post(CHAT, json=ASK).json()["choices"][0]["message"]["content"] == "gpt-5.2"
     assert contents(client.post(CHAT, json=STREAM).text) == "streamed"
 
@@ -669,6 +671,12 @@ def test_a_body_larger_than_the_socket_takes_arrives_whole(server: LoopbackLLM, 
     assert server.connection_count == 1
 
 
+def test_many_different_answers_do_not_pile_up(server: LoopbackLLM, client: httpx.Client) -> None:
+    for number in range(70):
+        server.script(Reply(str(number)))
+        assert client.post(CHAT, json=ASK).json()["choices"][0]["message"]["content"] == str(number)
+
+
 def test_nothing_is_kept_without_record() -> None:
     with LoopbackLLM(record=False) as server:
         httpx.post(server.url + CHAT, json=ASK)
@@ -762,6 +770,7 @@ def test_a_head_without_end_is_cut_off(server: LoopbackLLM) -> None:
     "wrong",
     [
         lambda: Reply(delay=-1),
+        lambda: Answer(delay=-1),
         lambda: Reply(interval=float("nan")),
         lambda: Reply(keep_alive=0),
         lambda: Reply(role_deltas=-1),

@@ -6,6 +6,7 @@ See ``docs/testing.md``.  The fixtures are in :mod:`resilient_llm.testing.pytest
 from resilient_llm.testing.clock import EventRecorder, ManualClock
 from resilient_llm.testing.loopback import LoopbackLLM, ReceivedRequest, Responder
 from resilient_llm.testing.script import (
+    Answer,
     Behaviour,
     Close,
     Cut,
@@ -25,6 +26,7 @@ from resilient_llm.testing.script import (
 )
 
 __all__ = [
+    "Answer",
     "Behaviour",
     "Close",
     "Cut",
