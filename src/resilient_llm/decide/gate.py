@@ -56,6 +56,7 @@ class RateGate:
         again = now < self.until
         if hint is None or math.isnan(hint):
             if again:
+                self.closed_at = now
                 return self.until
             wait = full_jitter(1.0, self._policy.gate_backoff_cap, self.strikes, draw)
         else:
