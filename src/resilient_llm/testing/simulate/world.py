@@ -120,7 +120,8 @@ class World(Generic[A]):
         """Let callers arrive for this long, then let the last of them finish."""
         self._stop = self._origin + seconds
         self._schedule_arrival(self._origin)
-        self.clock.run(self._stop)
+        while self.clock.now < self._stop:  # a suspended machine stops later
+            self.clock.run(self._stop)
         self.clock.drain(self._stop + settle)
         return self
 
@@ -315,6 +316,15 @@ class World(Generic[A]):
         if found is not None:
             self.launch(flight.session, found, now)
         self._plan(flight)
+
+    def interrupt(self, flight: Flight[A], now: float) -> None:
+        """An attempt ends here and now."""
+        self.clock.at(now, self._finish, flight)
+
+    def suspend(self, seconds: float) -> None:
+        """The machine sleeps; nobody arrives meanwhile."""
+        self.clock.jump(seconds)
+        self._stop += seconds
 
     # --- callers who leave ---
 

@@ -1,0 +1,97 @@
+"""One adversarial run: a random world drawn from a seed, every invariant checked at every step."""
+
+from __future__ import annotations
+
+import random
+from typing import Final, NamedTuple
+
+from resilient_llm.policy import Policies
+from resilient_llm.testing.simulate.adversary import Adversary
+from resilient_llm.testing.simulate.client import Production, Real
+from resilient_llm.testing.simulate.invariants import Checker
+from resilient_llm.testing.simulate.providers import Nature, Provider, Trouble
+from resilient_llm.testing.simulate.world import Load, World
+
+_TROUBLED: Final = 300.0
+"""Seconds of trouble..."""
+_QUIET: Final = 700.0
+"""...and of quiet after them, in which everything must come back."""
+_KINDS: Final = ("error", "refuse", "hang", "429", "slow", "overloaded", "quota", "break", "stall", "reject", "conflict")
+
+
+class Run(NamedTuple):
+    """What a run did."""
+
+    seed: int
+    calls: int
+    steps: int
+    transcript: bytes
+
+
+def fuzz(seed: int, *, log: bool = False, start: float = 0.0, calls: float = 1.0) -> Run:
+    """Run one seed.  Raises :class:`~resilient_llm.testing.simulate.invariants.Violation`."""
+    dice = random.Random(f"world {seed}")
+    names = "abc"[: dice.choice((1, 2, 3, 3, 3))]
+    total = dice.random() < 0.3  # everybody is troubled at the same time
+    kinds = dice.sample(_KINDS, 3)
+    providers = [Provider(name, _nature(dice), _troubles(dice, kinds, total, start), **_extras(dice)) for name in names]
+    one_tier = dice.random() < 0.6
+    layout = [providers] if one_tier else [[provider] for provider in providers]
+    checker = Checker(seed)
+    client = checker.attach(Production(layout, Policies(), seed, checker.watch))
+    world: World[Real] = World(
+        [client], _load(dice, calls), seed, shuffle=True, log=log, late=dice.choice((0.0, 0.0, 0.05)), start=start
+    )
+    adversary = Adversary(world, client, checker, seed, dice.choice((0.05, 0.3, 1.0)))
+    adversary.begin(start + _TROUBLED)
+    world.run(_TROUBLED + _QUIET)
+    checker.at_rest(world.clock.now, names if one_tier else names[:1])
+    return Run(seed, world.arrivals, world.clock.steps, world.transcript())
+
+
+def _nature(dice: random.Random) -> Nature:
+    return Nature(
+        first_token=0.6,
+        sigma=dice.choice((0.3, 0.5, 0.9)),
+        straggler=dice.choice((0.0, 0.0, 0.05)),
+        per_minute=dice.choice((None, None, None, 40)),
+        tells_headroom=dice.random() < 0.5,
+    )
+
+
+def _extras(dice: random.Random) -> dict[str, int | str | None]:
+    return {
+        "max_concurrency": dice.choice((None, None, 8)),
+        "account": dice.choice((None, None, "shared")),
+    }
+
+
+def _troubles(dice: random.Random, kinds: list[str], total: bool, start: float) -> list[Trouble]:
+    found: list[Trouble] = []
+    for _ in range(dice.choice((0, 1, 2, 4))):
+        begin = dice.uniform(0.0, _TROUBLED * 0.7)
+        found.append(_trouble(dice, start + begin, start + min(_TROUBLED, begin + dice.expovariate(1 / 60)), kinds))
+    if total:
+        found.append(_trouble(dice, start + 100.0, start + 220.0, kinds))
+    return found
+
+
+def _trouble(dice: random.Random, begin: float, end: float, kinds: list[str]) -> Trouble:
+    return Trouble(
+        begin,
+        end,
+        dice.choice(kinds),
+        dice.choice((1.0, 1.0, 0.6, 0.3)),
+        after=dice.choice((0.0, 0.05, 0.05, 3.0, 40.0)),
+        retry_after=dice.choice((None, 0.0, 1.0, 20.0, 3600.0)),
+    )
+
+
+def _load(dice: random.Random, calls: float) -> Load:
+    return Load(
+        rate=calls * dice.choice((0.5, 1.0, 2.0)),
+        streaming=dice.choice((1.0, 1.0, 0.5, 0.0)),
+        deadline=dice.choice((5.0, 20.0, 60.0, 120.0, 600.0)),
+        conversations=dice.choice((0, 0, 5)),
+        unrepeatable=dice.choice((0.0, 0.0, 0.2)),
+    )

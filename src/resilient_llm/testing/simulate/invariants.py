@@ -1,0 +1,654 @@
+"""What must hold whatever happens, checked after every step of a simulated run.
+
+Each invariant has an id and a sentence in :data:`INVARIANTS`; a :class:`Violation` names it, the seed, and what led up
+to it.  The checks keep books of their own (:class:`_Books`: failures in a row, the sliding window, gate times, leases)
+and compare the production core with them, so that a mistake in the core cannot excuse itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, final
+
+from resilient_llm.decide import events
+from resilient_llm.decide.breaker import State
+from resilient_llm.decide.call import Call, Wait
+from resilient_llm.decide.member import Member, Refusal
+from resilient_llm.errors import CallFailed, Fault, FaultKind, FaultScope, NoProviderAvailable
+from resilient_llm.testing.simulate.client import Production, Question, Real
+from resilient_llm.testing.simulate.providers import Provider
+
+INVARIANTS: Final[dict[str, str]] = {
+    "S1": "retries, failovers, hedges and probes stay within what traffic and time have earned, and a call within its "
+    "max_attempts",
+    "S2": "at most one probe of the current generation is under way through a half-open breaker",
+    "S3": "attempts in flight are exactly the leases not yet released; each is released once; at rest there are none",
+    "S3b": "a breaker that waits for a probe has a live lease of this generation to wait for, not run out",
+    "S4": "a result of an earlier generation never moves a breaker",
+    "S5": "cancelling, dropping, 4xx and 429 change neither breaker nor health; no outcome changes another provider",
+    "S6": "closed opens on failures that reach a threshold and only then; open half-opens when due or forced with "
+    "nobody eligible; half-open closes after enough good probes of its generation",
+    "S7": "no attempt starts before the time a provider asked for, a smaller hint does not shorten it, none exceeds 300 s",
+    "S8": "a breaker opens for between half its base and its cap",
+    "S9": "when nobody is eligible, an attempt is forced within a second, or the error says when to come back",
+    "S10": "after the first sign of life no other attempt of the call starts",
+    "S11": "a hedge goes to another provider than those already asked, and hedges stay within 5 % + 10",
+    "S12": "no wait and no attempt reaches beyond the deadline",
+    "S13": "health stays in [0, 1], success never lowers it, failure never raises it, latency is finite and no longer "
+    "than the timeout",
+    "S14": "shifting all times shifts nothing else; an idle century wedges nothing",
+    "S15": "the ratio decision is the same for a burst as for the same calls spread over the window",
+    "S16": "the pool's lock is never taken twice, and held neither when a call returns nor while events are read",
+    "S17": "state survives reconfiguration for ids that stay; a removed provider gets no new lease",
+    "S18": "the same seed and schedule give the same log, byte for byte",
+    "S19": "failing fast does not attract traffic",
+    "S20": "a success constructs no exception",
+    "L1": "a provider that has recovered is closed again in bounded time",
+    "L2": "and has at least half its fair share again within 300 s",
+    "L3": "an outage is seen by at most the breaker's threshold and those under way",
+    "L4": "after a gate's time its provider receives traffic again by itself",
+    "L5": "abandoned streams leave nothing behind",
+    "X1": "breaker events form a chain: each begins in the state in which the one before ended",
+    "X2": "no call waits while another provider is admissible, nor after its last attempt",
+    "X3": "a provider is asked again by the same call only as a retry",
+    "X4": "a breaker that has just closed lets traffic return gradually",
+}
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+    def __init__(self, name: str, detail: str, seed: int, trail: Iterable[object]) -> None:
+        recent = "\n  ".join(map(str, trail))
+        super().__init__(f"{name} ({INVARIANTS[name]}): {detail}\n  seed {seed}; the last events:\n  {recent}")
+        self.name = name
+
+
+@final
+class WatchedLock:
+    """The pool's lock, which notices being taken twice and lets finalisers run at the worst moment: inside."""
+
+    def __init__(self, checker: Checker) -> None:
+        self.held = False
+        self._checker = checker
+
+    def __enter__(self) -> None:
+        self._checker.demand(not self.held, "S16", "the lock was taken by its holder: a deadlock")
+        self.held = True
+        self._checker.finalise()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.held = False
+
+
+_BLAMELESS: Final = frozenset(
+    {
+        FaultKind.RATE_LIMITED,
+        FaultKind.QUOTA_EXHAUSTED,
+        FaultKind.AUTH,
+        FaultKind.PERMISSION,
+        FaultKind.NOT_FOUND_MODEL,
+        FaultKind.BAD_REQUEST,
+        FaultKind.CONTEXT_LENGTH,
+        FaultKind.PAYLOAD_TOO_LARGE,
+        FaultKind.CONTENT_FILTER,
+        FaultKind.CONFLICT,
+        FaultKind.CLIENT_CLOSED,
+        FaultKind.UNSUPPORTED,
+    }
+)
+
+
+def verdict(fault: Fault) -> str:
+    """What a fault proves about its provider, by these books: ``hard``, ``soft`` or ``none``."""
+    if fault.kind in _BLAMELESS:
+        return "none"
+    if fault.kind is FaultKind.OVERLOADED or (fault.status == 503 and fault.retry_after is not None):
+        return "soft"
+    if fault.kind is FaultKind.INVALID_RESPONSE and fault.scope is FaultScope.REQUEST:
+        return "soft"
+    return "hard"
+
+
+@dataclass(slots=True)
+class _Books:
+    """What one provider's breaker and gate must be, kept apart from them."""
+
+    consecutive: int = 0
+    passed: int = 0
+    origin: float | None = None
+    window: list[tuple[int, bool]] = field(default_factory=list)
+    gate_until: float = -math.inf
+    gate_closed_at: float = -math.inf
+    forced_at: float = -math.inf
+    generation: int = 0
+    chain: str = "closed"
+
+
+@dataclass(slots=True)
+class _Lease:
+    """A permission the core gave out, and what has become of it."""
+
+    generation: int
+    probing: bool
+    expires: float
+    spoke: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """The parts of a member that a blameless outcome must leave as they are."""
+
+    state: State
+    generation: int
+    consecutive: int
+    passed: int
+    window: tuple[int, int]
+    success: float
+
+
+def _picture(member: Member[Provider], now: float) -> _Picture:
+    breaker = member.breaker
+    return _Picture(
+        breaker.state,
+        breaker.generation,
+        breaker.consecutive,
+        breaker.passed,
+        breaker.window.totals(now),
+        member.health.success_rate(now),
+    )
+
+
+@final
+class Checker:
+    """Watches one pool.  Give :meth:`watch` to :class:`Production`, then :meth:`attach` it to the result."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.trail: deque[object] = deque(maxlen=25)
+        self.calls = self.answers = 0
+        self.retries = self.failovers = self.hedges = self.free = self.pressed = 0
+        self.begun_at = math.nan
+        self.leases: dict[Real, _Lease] = {}
+        self.members: dict[Member[Provider], _Books] = {}
+        self._dropped: list[Real] = []
+        self._client: Production | None = None
+        self._pictures: dict[Member[Provider], _Picture] = {}
+
+    # --- set-up ---
+
+    def attach(self, client: Production) -> Production:
+        """Begin to watch a client's pool."""
+        self._client = client
+        client.pool._lock = WatchedLock(self)  # type: ignore[assignment]  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+        client.pool.listening = True
+        self._meet_members()
+        return client
+
+    def watch(self, client: Production, call: Call[Provider], question: Question) -> Watched:
+        """Wrap a call so that each step of it is checked."""
+        if math.isnan(self.begun_at):
+            self.begun_at = call.started
+        return Watched(self, call)
+
+    @property
+    def client(self) -> Production:
+        """The client watched."""
+        assert self._client is not None
+        return self._client
+
+    def _meet_members(self) -> None:
+        for member in self.client.pool._members.values():  # pyright: ignore[reportPrivateUsage]
+            self.members.setdefault(member, _Books(generation=member.breaker.generation))
+
+    def demand(self, holds: bool, name: str, detail: str) -> None:
+        """Raise a :class:`Violation` unless it holds."""
+        if not holds:
+            raise Violation(name, detail, self.seed, self.trail)
+
+    def note(self, text: object) -> None:
+        """Remember an event for the message of a violation; it is spelt out only there."""
+        self.trail.append(text)
+
+    # --- finalisers ---
+
+    def drop(self, attempt: Real) -> None:
+        """The garbage collector will find this attempt the next time somebody holds the lock."""
+        self._dropped.append(attempt)
+
+    def finalise(self) -> None:
+        """A finaliser runs on the thread that holds the lock."""
+        while self._dropped:
+            self.client.pool.abandon_later(self._dropped.pop())
+
+    def forked(self) -> None:
+        """This is a child process now: what was in flight is the parent's, and its leases only get collected here."""
+        self.read_events()
+        pool = self.client.pool
+        pool.reset_after_fork()
+        pool._lock = WatchedLock(self)  # type: ignore[assignment]  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+        for member, books in self.members.items():
+            books.generation = member.breaker.generation
+        self._dropped.extend(self.leases)
+        self.leases.clear()
+
+    # --- around each operation ---
+
+    def before(self, now: float) -> None:
+        """Settle what is due, check the books, and take pictures."""
+        pool = self.client.pool
+        self._meet_members()
+        with pool._lock:  # pyright: ignore[reportPrivateUsage]
+            queued = [*pool._abandoned]  # pyright: ignore[reportPrivateUsage]
+            pool._settle(now)  # pyright: ignore[reportPrivateUsage]
+        for attempt in queued:
+            self.leases.pop(attempt, None)
+        self.read_events()
+        for member, books in self.members.items():
+            self._inspect(member, books, now)
+            self._pictures[member] = _picture(member, now)
+
+    def after(self, now: float, concerned: Member[Provider] | None) -> None:
+        """Nobody but the provider concerned has changed, and the lock is free."""
+        self.read_events()
+        for member, books in self.members.items():
+            if member is not concerned:
+                picture = _picture(member, now)
+                self.demand(
+                    picture == self._pictures.get(member, picture), "S5", f"{member.id} changed though not concerned"
+                )
+            self._inspect(member, books, now)
+
+    def read_events(self) -> None:
+        """Take the pool's events, as a listener would."""
+        pool = self.client.pool
+        self.demand(not pool._lock.held, "S16", "the lock is held after a call returned")  # type: ignore[attr-defined]  # pyright: ignore
+        for event in pool.take_events():
+            self.demand(not pool._lock.held, "S16", "events were read under the lock")  # type: ignore[attr-defined]  # pyright: ignore
+            self.trail.append(event)
+            if isinstance(event, events.BreakerChanged):
+                self._follow(event)
+
+    def _follow(self, event: events.BreakerChanged) -> None:
+        member = self.client.pool._members.get(event.provider)  # pyright: ignore[reportPrivateUsage]
+        books = self.members.get(member) if member is not None else None
+        if books is None:
+            return
+        self.demand(event.old == books.chain, "X1", f"{event.provider} was {books.chain}, the event says {event.old}")
+        books.chain = event.new
+
+    def _inspect(self, member: Member[Provider], books: _Books, now: float) -> None:
+        breaker = member.breaker
+        if breaker.generation != books.generation:
+            books.generation = breaker.generation
+            books.consecutive = books.passed = 0
+            books.window.clear()
+            if breaker.state is State.OPEN:
+                self._opened(member, now)
+            elif breaker.state is State.CLOSED:
+                score = member.score(now, member.latency(now))
+                self.demand(score <= 0.5, "X4", f"{member.id} closed and at once scores {score}")
+        mine = [(attempt, lease) for attempt, lease in self.leases.items() if attempt.member is member]
+        count = member.concurrency.in_flight
+        self.demand(count == len(mine), "S3", f"{member.id} counts {count} in flight, {len(mine)} leases are out")
+        silent = sum(not lease.spoke for _, lease in mine)
+        self.demand(
+            len(member.pending) == silent, "S3", f"{member.id}: {len(member.pending)} pending, {silent} are silent"
+        )
+        probes = [lease for _, lease in mine if _is_live_probe(lease, breaker.generation, now)]
+        if breaker.state is State.HALF_OPEN:
+            self.demand(len(probes) <= 1, "S2", f"{len(probes)} probes at {member.id}")
+        if breaker.probe_expires is not None and breaker.state is State.HALF_OPEN:
+            self.demand(bool(probes), "S3b", f"{member.id} waits for a probe that is not under way")
+        self._inspect_health(member, now)
+
+    def _inspect_health(self, member: Member[Provider], now: float) -> None:
+        rate, latency = member.health.success_rate(now), member.health.latency
+        self.demand(0.0 <= rate <= 1.0, "S13", f"{member.id} has success rate {rate}")
+        if latency is not None:
+            self.demand(0.0 <= latency <= 700.0, "S13", f"{member.id} has latency {latency}")
+        gate = member.gate.until
+        self.demand(gate <= now + 300.0 + 1e-6, "S7", f"{member.id}'s gate is closed for {gate - now} s")
+
+    def _opened(self, member: Member[Provider], now: float) -> None:
+        policy = member.breaker.policy
+        wait = member.breaker.open_until - now
+        good = policy.open_base / 2 - 1e-9 <= wait <= policy.open_cap + 1e-9
+        self.demand(good, "S8", f"{member.id} opened for {wait} s")
+
+    # --- leases ---
+
+    def leased(self, call: Watched, attempt: Real, now: float) -> None:
+        """An attempt was allowed."""
+        member = attempt.member
+        books = self.members[member]
+        was = self._pictures[member]
+        current = self.client.pool._members.get(member.id)  # pyright: ignore[reportPrivateUsage]
+        self.demand(member is current, "S17", f"{member.id} was removed and got a lease")
+        self.demand(attempt not in self.leases, "S3", "the same lease was given out twice")
+        self.demand(now >= books.gate_until, "S7", f"{member.id} asked for {books.gate_until - now} s more")
+        left = call.call.deadline - now
+        self.demand(attempt.timeout <= left + 1e-6, "S12", f"timeout {attempt.timeout}, {left} s left")
+        probing = was.state is not State.CLOSED
+        if probing:
+            self._half_opened(call, member, was, now)
+        self.leases[attempt] = _Lease(member.breaker.generation, probing, member.breaker.probe_expires or math.inf)
+        self.note((now, call.name, attempt))
+
+    def _half_opened(self, call: Watched, member: Member[Provider], was: _Picture, now: float) -> None:
+        books = self.members[member]
+        self.demand(was.state is not State.ISOLATED, "S6", f"{member.id} is isolated and was asked")
+        if was.state is State.OPEN and now < member.breaker.open_until:
+            others = [m for m in call.route_members() if m is not member and m not in call.tried]
+            eligible = [m.id for m in others if m.refusal(call.call, now) is None]
+            self.demand(not eligible, "S6", f"forced {member.id} although {eligible} could be asked")
+            interval = member.breaker.policy.panic_interval
+            self.demand(now - books.forced_at >= interval - 1e-9, "S6", f"{member.id} was forced twice in a second")
+            books.forced_at = now
+
+    def count(self, kind: str, now: float) -> None:
+        """Book an attempt beyond the first of its call."""
+        setattr(self, kind, getattr(self, kind) + 1)
+        retry, hedge = self.client.policies.retry, self.client.policies.hedge
+        self.demand(
+            self.retries <= retry.budget + retry.budget_ratio * self.answers + 1e-6, "S1", f"{self.retries} retries"
+        )
+        earned = retry.failover_budget + retry.failover_ratio * self.answers
+        self.demand(self.failovers <= earned + 1e-6, "S1", f"{self.failovers} failovers")
+        self.demand(self.hedges <= hedge.cap + hedge.ratio * self.calls + 1e-6, "S11", f"{self.hedges} hedges")
+
+    # --- outcomes ---
+
+    def spoke(self, attempt: Real, now: float) -> None:
+        """After a first sign of life: a verdict for a probe, nothing else."""
+        lease = self.leases.get(attempt)
+        if lease is None or lease.spoke:
+            self._unchanged(attempt.member, now, "S4")
+            return
+        lease.spoke = True
+        if lease.probing:
+            self._probe_passed(attempt.member, lease, now)
+        else:
+            self._unchanged(attempt.member, now, "S5")
+
+    def _probe_passed(self, member: Member[Provider], lease: _Lease, now: float) -> None:
+        was, books = self._pictures[member], self.members[member]
+        if lease.generation != was.generation:
+            self._unchanged(member, now, "S4")
+            return
+        books.passed = was.passed + 1
+        enough = books.passed >= member.breaker.policy.successes
+        expected = State.CLOSED if enough else State.HALF_OPEN
+        found = member.breaker.state
+        self.demand(found is expected, "S6", f"{member.id} is {found} after {books.passed} good probes")
+
+    def answered(self, attempt: Real, lease: _Lease, now: float) -> None:
+        """After a success."""
+        member = attempt.member
+        books, was = self.members[member], self._pictures[member]
+        if attempt.started > books.gate_closed_at:
+            books.gate_until = -math.inf
+        if lease.probing:
+            if not lease.spoke:
+                self._probe_passed(member, lease, now)
+            else:
+                self._same_breaker(member, now, "S4")
+        elif lease.generation != was.generation:
+            self._same_breaker(member, now, "S4")
+        else:
+            books.consecutive = 0
+            self._add(books, member, now, bad=False)
+            found = member.breaker
+            self.demand(found.state is was.state, "S6", f"{member.id} became {found.state} on a success")
+            self.demand(found.consecutive == 0, "S6", "a success did not end the row of failures")
+        rate = member.health.success_rate(now)
+        self.demand(rate >= was.success - 1e-9, "S13", f"a success lowered {member.id} from {was.success} to {rate}")
+
+    def failed(self, attempt: Real, lease: _Lease, fault: Fault, now: float) -> None:
+        """After a failure."""
+        member = attempt.member
+        was, books = self._pictures[member], self.members[member]
+        self._gate(member, books, fault, now)
+        proof = verdict(fault)
+        if proof == "none":
+            self._unchanged(member, now, "S5")
+            return
+        rate = member.health.success_rate(now)
+        if proof == "hard":
+            self.demand(rate <= was.success + 1e-9, "S13", f"a failure raised {member.id}: {was.success} to {rate}")
+        if lease.generation != was.generation:
+            self._same_breaker(member, now, "S4")
+        elif was.state is State.HALF_OPEN:
+            self.demand(member.breaker.state is State.OPEN, "S6", f"{member.id} survived a failed probe")
+        elif was.state is State.CLOSED:
+            books.consecutive += proof == "hard"
+            self._add(books, member, now, bad=True)
+            due = self._is_due(books, member)
+            found = member.breaker.state is State.OPEN
+            self.demand(
+                found == due, "S6", f"{member.id} is {member.breaker.state} after {books.consecutive} in a row"
+            )
+
+    def _gate(self, member: Member[Provider], books: _Books, fault: Fault, now: float) -> None:
+        soft = verdict(fault) == "soft" and fault.retry_after is not None
+        if fault.kind is FaultKind.RATE_LIMITED or soft:
+            cap = member.policies.limits.gate_cap
+            hint = fault.retry_after or 0.0
+            wait = hint if hint <= cap else cap / 2
+            books.gate_until = max(books.gate_until, now + wait - 1e-9)
+            books.gate_closed_at = now
+            self.demand(
+                member.gate.until >= books.gate_until,
+                "S7",
+                f"{member.id}'s gate opens {books.gate_until - member.gate.until} s early",
+            )
+
+    def judged_nobody(self, attempt: Real, now: float) -> None:
+        """After a cancellation."""
+        self._unchanged(attempt.member, now, "S5")
+
+    def _unchanged(self, member: Member[Provider], now: float, name: str) -> None:
+        was, found = self._pictures[member], _picture(member, now)
+        self.demand(was == found, name, f"{member.id} changed: {was} to {found}")
+
+    def _same_breaker(self, member: Member[Provider], now: float, name: str) -> None:
+        was, found = self._pictures[member], _picture(member, now)
+        same = (was.state, was.generation, was.consecutive, was.passed, was.window) == (
+            found.state,
+            found.generation,
+            found.consecutive,
+            found.passed,
+            found.window,
+        )
+        self.demand(same, name, f"{member.id} changed: {was} to {found}")
+
+    # --- the sliding window, by other means ---
+
+    def _add(self, books: _Books, member: Member[Provider], now: float, *, bad: bool) -> None:
+        policy = member.breaker.policy
+        if books.origin is None:
+            books.origin = now
+        epoch = max(0, int((now - books.origin) / (policy.window / policy.buckets)))
+        books.window = [entry for entry in books.window if entry[0] > epoch - policy.buckets]
+        books.window.append((epoch, bad))
+
+    def _is_due(self, books: _Books, member: Member[Provider]) -> bool:
+        policy = member.breaker.policy
+        count, bad = len(books.window), sum(entry[1] for entry in books.window)
+        return books.consecutive >= policy.consecutive or (count >= policy.min_samples and bad >= policy.ratio * count)
+
+    # --- the end ---
+
+    def at_rest(self, now: float, wanted: Collection[str]) -> None:
+        """Everything is over: nothing is in flight, nothing is remembered of it, and those who are ``wanted`` (a lower
+        tier is asked by nobody while the first one is well) are back."""
+        self.before(now)
+        for member in self.members:
+            self.demand(member.concurrency.in_flight == 0, "S3", f"{member.id} at rest has attempts in flight")
+            self.demand(not member.pending, "L5", f"{member.id} at rest remembers silent attempts")
+        for member in self.client.pool._members.values():  # pyright: ignore[reportPrivateUsage]
+            if member.id not in wanted:
+                continue
+            closed = member.breaker.state is State.CLOSED
+            self.demand(closed, "L1", f"{member.id} is still {member.breaker.state}: {member.breaker.reason}")
+            gated = now < member.gate.until or member.own_gate.closed or member.account_gate.closed
+            self.demand(not gated, "L4", f"{member.id}'s gate is still closed")
+
+
+def _is_live_probe(lease: _Lease, generation: int, now: float) -> bool:
+    return lease.probing and lease.generation == generation and not lease.spoke and now < lease.expires
+
+
+@final
+class Watched:
+    """A call of the production core whose every step is checked."""
+
+    def __init__(self, checker: Checker, call: Call[Provider]) -> None:
+        self.call = call
+        self.tried: list[Member[Provider]] = []
+        self._checker = checker
+        self._failed = 0
+        self._spoke = False
+        checker.calls += 1
+        self.name = f"call {checker.calls}"
+
+    def route_members(self) -> list[Member[Provider]]:
+        """The providers of its route."""
+        return self._checker.client.pool._order(self.call)  # pyright: ignore[reportPrivateUsage]
+
+    def next_attempt(self, now: float) -> Real | Wait:
+        """See :meth:`Call.next_attempt`."""
+        check, call = self._checker, self.call
+        check.before(now)
+        made = call.made
+        try:
+            step = call.next_attempt(now)
+        except NoProviderAvailable as error:
+            self._nobody(error, now)
+            raise
+        except CallFailed:
+            check.after(now, None)
+            raise
+        if isinstance(step, Wait):
+            self._waits(step, made, now)
+            check.after(now, None)
+            return step
+        check.demand(made < check.client.policies.retry.max_attempts, "S1", f"attempt {made + 1} of one call")
+        check.demand(not self._spoke, "S10", "a new attempt after the first sign of life")
+        again = step.member in self.tried
+        check.demand(again == (step.kind == "retry"), "X3", f"{step!r} though tried: {again}")
+        check.leased(self, step, now)
+        if again:
+            check.count("retries", now)
+        elif made:
+            check.count("failovers", now)
+        if not again:
+            self.tried.append(step.member)
+        check.after(now, step.member)
+        return step
+
+    def rescue(self, beside: Real, now: float) -> Real | None:
+        """See :meth:`Call.rescue`."""
+        check = self._checker
+        check.before(now)
+        found = self.call.rescue(beside, now)
+        if found is not None:
+            check.demand(not self._spoke, "S10", "a hedge after the first sign of life")
+            check.demand(found.member not in self.tried, "S11", f"a hedge at {found.member.id}, which was asked before")
+            pressed = now - beside.started >= 0.99 * (self.call.deadline - beside.started) / 2
+            if beside.kind in ("probe", "explore"):
+                check.free += 1
+            elif pressed and not self._earned():
+                check.count("failovers", now)
+            else:
+                check.count("hedges", now)
+            check.leased(self, found, now)
+            self.tried.append(found.member)
+        check.after(now, None if found is None else found.member)
+        return found
+
+    def _earned(self) -> bool:
+        check = self._checker
+        hedge = check.client.policies.hedge
+        return check.hedges + 1 <= hedge.cap + hedge.ratio * check.calls
+
+    def first_content(self, attempt: Real, now: float) -> None:
+        """See :meth:`Call.first_content`."""
+        check = self._checker
+        check.before(now)
+        self.call.first_content(attempt, now)
+        if attempt in check.leases:
+            self._spoke = True
+        check.spoke(attempt, now)
+        check.after(now, attempt.member)
+
+    def succeeded(self, attempt: Real, now: float, output_tokens: int = 0) -> None:
+        """See :meth:`Call.succeeded`."""
+        check = self._checker
+        check.before(now)
+        self.call.succeeded(attempt, now, output_tokens)
+        lease = check.leases.pop(attempt, None)
+        if lease is None:
+            check.judged_nobody(attempt, now)
+        else:
+            check.answers += 1
+            self._spoke = True
+            check.answered(attempt, lease, now)
+        check.after(now, attempt.member)
+
+    def failed(self, attempt: Real, fault: Fault, now: float) -> None:
+        """See :meth:`Call.failed`."""
+        check = self._checker
+        check.before(now)
+        self.call.failed(attempt, fault, now)
+        lease = check.leases.pop(attempt, None)
+        if lease is None:
+            check.judged_nobody(attempt, now)
+        else:
+            check.failed(attempt, lease, fault, now)
+        check.after(now, attempt.member)
+
+    def abandoned(self, attempt: Real, now: float) -> None:
+        """See :meth:`Call.abandoned`."""
+        self._leave(attempt, now, self.call.abandoned)
+
+    def overtaken(self, attempt: Real, now: float) -> None:
+        """See :meth:`Call.overtaken`."""
+        self._leave(attempt, now, self.call.overtaken)
+
+    def _leave(self, attempt: Real, now: float, how: Callable[[Real, float], None]) -> None:
+        check = self._checker
+        check.before(now)
+        how(attempt, now)
+        check.leases.pop(attempt, None)
+        check.judged_nobody(attempt, now)
+        check.after(now, attempt.member)
+
+    def _waits(self, step: Wait, made: int, now: float) -> None:
+        check, call = self._checker, self.call
+        check.demand(math.isfinite(step.seconds) and step.seconds >= 0, "S12", f"a wait of {step.seconds} s")
+        check.demand(now + step.seconds <= call.deadline, "S12", f"a wait of {step.seconds} s passes the deadline")
+        retry = check.client.policies.retry
+        check.demand(made < retry.max_attempts, "X2", "a wait after the last attempt")
+        affordable = not made or check.client.pool.failovers.available()
+        fresh = [m.id for m in self.route_members() if m not in self.tried and m.refusal(call, now) is None]
+        check.demand(not (fresh and affordable), "X2", f"waits {step.seconds} s ({step.reason}) while {fresh} are free")
+
+    def _nobody(self, error: NoProviderAvailable, now: float) -> None:
+        check = self._checker
+        interval = check.client.policies.breaker.panic_interval
+        for member in self.route_members():
+            refusal = member.refusal(self.call, now)
+            check.demand(refusal is not None, "S9", f"{member.id} could have been asked")
+            check.demand(refusal is not Refusal.PROBE_DUE, "S9", f"{member.id} could have been probed")
+            if refusal is Refusal.OPEN:
+                check.demand(now - member.forced_at < interval, "S9", f"{member.id} could have been forced")
+            lasting = (Refusal.DRAINED, Refusal.ISOLATED, Refusal.UNSUITABLE)
+            if refusal not in lasting:
+                check.demand(error.retry_after is not None, "S9", f"{member.id}: {refusal}, but no retry_after")
+        check.after(now, None)
+
