@@ -136,11 +136,7 @@ def decode_block(block: object) -> Part:
     match take_text(fields, "type"):
         case "text":
             text, citations = take_text(fields, "text") or "", fields.pop("citations", None)
-            if not isinstance(citations, list):  # in a request, a switch
-                return Text(text, (), leftovers(NAME, fields | ({"citations": citations} if citations else {})))
-            notes = tuple(
-                fields_of(citation, "a citation") for citation in items_of(cast("object", citations), "citations")
-            )
+            notes = tuple(fields_of(each, "a citation") for each in items_of(citations or [], "citations"))
             return Text(text, notes, leftovers(NAME, fields))
         case "tool_use":
             return _decode_call(fields)

@@ -40,6 +40,7 @@ from resilient_llm.wire._anthropic_blocks import (
     text_block,
 )
 from resilient_llm.wire._blockwise import (
+    JSON_ONLY,
     Notes,
     Turn,
     add_turn,
@@ -47,9 +48,12 @@ from resilient_llm.wire._blockwise import (
     enforceable_schema,
     extras_for,
     image_type,
+    lowered_temperature,
     results_first,
+    results_follow_calls,
     split_leading_system,
     tool_id,
+    valid_tool_name,
 )
 from resilient_llm.wire._claude import Generation, default_max_tokens, generation, leave_out, thinking, thinks
 from resilient_llm.wire.fields import (
@@ -70,7 +74,7 @@ from resilient_llm.wire.fields import (
     take_text,
     take_texts,
 )
-from resilient_llm.wire.toolcalls import arguments_object
+from resilient_llm.wire.toolcalls import arguments_object, wrapped
 
 VERSION: Final = "2023-06-01"
 """The API version every platform understands."""
@@ -254,7 +258,7 @@ def _encode_body(request: ChatRequest, notes: Notes) -> Fields:
         body,
         system=system or None,
         stop_sequences=_encode_stop(request.stop, notes) or None,
-        temperature=_encode_temperature(request.temperature, notes),
+        temperature=lowered_temperature(request.temperature, notes),
         top_p=request.top_p,
         top_k=request.top_k,
         stream=True if request.stream else None,
@@ -275,20 +279,13 @@ def _encode_stop(stop: tuple[str, ...], notes: Notes) -> list[str]:
     return kept
 
 
-def _encode_temperature(temperature: float | None, notes: Notes) -> float | None:
-    if temperature is None or temperature <= 1:
-        return temperature
-    notes.add("temperature", "lowered to 1, the most this wire takes")
-    return 1
-
-
 def _encode_output(request: ChatRequest, body: Fields, notes: Notes) -> None:
     output = request.output
     if output is None or output.kind == "text":
         return
     if output.kind == "json_object":  # this wire enforces schemas only, and a closed schema cannot say "any object"
         notes.add("json_object", "asked for in the system prompt, not enforced")
-        _add_system(body, "Answer with a single JSON object and nothing else.")
+        _add_system(body, JSON_ONLY)
         return
     if output.description:
         notes.add("output.description", "left out")
@@ -314,7 +311,7 @@ def _encode_messages(messages: Sequence[Message], model: Generation, notes: Note
     for message in others:
         blocks = _encode_parts(message, notes)
         add_turn(turns, _role_of(message, model, notes), blocks, own(message.extra, NAME))
-    _results_follow_calls(turns)
+    results_follow_calls(turns, _is_result)
     results_first(turns, _is_result)
     if not turns and system:
         notes.add("system", "sent as the user's turn: this wire wants one")
@@ -349,14 +346,6 @@ def _is_result(block: Fields) -> bool:
     return block.get("type") == "tool_result"
 
 
-def _results_follow_calls(turns: list[Turn]) -> None:
-    """Results must come directly after the calls: a system turn between them changes places with the results."""
-    for i in range(1, len(turns) - 1):
-        before, middle, after = turns[i - 1 : i + 2]
-        if middle.role == "system" and before.role == "assistant" and any(map(_is_result, after.blocks)):
-            turns[i : i + 2] = [after, middle]
-
-
 def _trim_prefill(turns: list[Turn], notes: Notes) -> None:
     """An assistant turn at the end is continued, and must not end in white space."""
     if not turns or turns[-1].role != "assistant":
@@ -379,7 +368,7 @@ def _encode_part(part: Part, notes: Notes) -> Fields | None:
         case Text():
             return _encode_text(part, notes)
         case Refusal():
-            return {"type": "text", "text": part.text} if part.text else None
+            return {"type": "text", "text": part.text} if part.text.strip() else None
         case ToolCall():
             return _encode_call(part, notes)
         case ToolResult():
@@ -399,7 +388,7 @@ def _encode_text(part: Text, notes: Notes) -> Fields | None:
     if len(own_citations(part.annotations)) != len(part.annotations):
         notes.add("annotations", "left out")
     extras_for(NAME, (part.extra,), notes)
-    return text_block(part) if part.text else None  # this wire rejects empty texts
+    return text_block(part) if part.text.strip() else None  # this wire rejects blank texts
 
 
 def _encode_thought(part: Thought, notes: Notes) -> Fields | None:
@@ -415,15 +404,16 @@ def _encode_thought(part: Thought, notes: Notes) -> Fields | None:
 
 
 def _encode_call(part: ToolCall, notes: Notes) -> Fields:
-    given, whole = arguments_object(part)
-    if not whole:
-        notes.add("tool_call.arguments", "not a JSON object: wrapped in one")
-    name = part.name
-    if not _TOOL_NAME.fullmatch(name):  # a tool the model made up, in a conversation with another vendor
-        name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:128] or "_"
-        notes.add("tool_call.name", "characters replaced that this wire rejects")
+    for lost in wrapped(part):
+        notes.add(lost.feature, lost.action)
+    name = valid_tool_name(part.name, 128, notes)
     extra = extras_for(NAME, (part.extra,), notes)
-    return {"type": "tool_use", "id": _call_id(part.id, notes), "name": name, "input": given} | extra
+    return {
+        "type": "tool_use",
+        "id": _call_id(part.id, notes),
+        "name": name,
+        "input": arguments_object(part)[0],
+    } | extra
 
 
 def _call_id(ident: str, notes: Notes) -> str:
@@ -457,6 +447,8 @@ def _encode_media(part: Media, notes: Notes) -> Fields:
         raise notes.unsupported(part.kind)
     if part.file_id is not None and (part.extra is None or part.extra.wire != NAME):
         raise notes.unsupported("file_id")
+    if part.url is not None and not part.url.startswith(("https://", "http://")):
+        raise notes.unsupported(f"{part.kind}_url")
     if part.data is not None:
         part = _typed(part, part.data, notes)
     return media_block(part) | extra

@@ -308,7 +308,8 @@ class Encoder(BlockEncoder):
 
     @override
     def call_block(self, event: ToolCallStart) -> Fields:
-        return {"type": "tool_use", "id": event.id, "name": event.name, "input": {}} | own(event.extra, NAME)
+        call: Fields = {"type": "tool_use", "id": event.id, "name": event.name, "input": {}}
+        return call | own(event.extra, NAME)
 
     @override
     def arguments_delta(self, arguments: str) -> Fields:
@@ -322,7 +323,7 @@ class Encoder(BlockEncoder):
     @override
     def on_end(self, finish: Finish, usage: Usage | None) -> bytes:
         fields = own(finish.extra, NAME)
-        outer = {key: fields.pop(key) for key in _OUTSIDE & fields.keys()}
+        outer: Fields = {key: fields.pop(key) for key in _OUTSIDE & fields.keys()}
         delta: Fields = {"stop_reason": stop_reason(finish.reason, finish.raw), "stop_sequence": None}
         body: Fields = {"type": "message_delta", "delta": delta | fields, "usage": encode_usage(usage)}
         return frame(body | outer) + frame({"type": "message_stop"})

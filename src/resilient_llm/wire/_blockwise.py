@@ -24,6 +24,10 @@ def image_type(data: bytes) -> str | None:
     return next((f"image/{name}" for head, name in _IMAGES if data.startswith(head)), None)
 
 
+JSON_ONLY = "Answer with a single JSON object and nothing else."
+"""Both wires enforce schemas only, and a closed schema cannot say "any object"."""
+
+
 @dataclass(slots=True)
 class Notes:
     """What encoding a request for ``target`` had to give up, each thing said once."""
@@ -50,6 +54,17 @@ def tool_id(original: str, allowed: re.Pattern[str]) -> str:
     if allowed.fullmatch(original):
         return original
     return "tool_" + hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def valid_tool_name(name: str, longest: int, notes: Notes) -> str:
+    """The name of a tool called in the past, in the letters both wires allow.
+
+    It may have been made up by the model, or offered to it by a vendor who allows more.
+    """
+    tidy = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:longest] or "_"
+    if tidy != name:
+        notes.add("tool_call.name", "characters replaced that this wire rejects")
+    return tidy
 
 
 # --- turns ------------------------------------------------------------------------------------------------------
@@ -82,6 +97,14 @@ def results_first(turns: list[Turn], is_result: Callable[[Fields], bool]) -> Non
             turn.blocks.sort(key=lambda block: not is_result(block))
 
 
+def results_follow_calls(turns: list[Turn], is_result: Callable[[Fields], bool]) -> None:
+    """Results must come directly after the calls: a system turn between them changes places with the results."""
+    for i in range(1, len(turns) - 1):
+        before, middle, after = turns[i - 1 : i + 2]
+        if middle.role == "system" and before.role == "assistant" and any(map(is_result, after.blocks)):
+            turns[i : i + 2] = [after, middle]
+
+
 def split_leading_system(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:
     """The system messages a conversation opens with, and everything after them."""
     count = 0
@@ -106,6 +129,14 @@ def check_common(request: ChatRequest, notes: Notes) -> None:
         notes.add("developer", "sent as system")
     if any(message.name for message in request.messages):
         notes.add("message.name", "left out")
+
+
+def lowered_temperature(temperature: float | None, notes: Notes) -> float | None:
+    """Both wires end at 1, others at 2."""
+    if temperature is None or temperature <= 1:
+        return temperature
+    notes.add("temperature", "lowered to 1, the most this wire takes")
+    return 1
 
 
 def extras_for(wire: str, extras: Iterable[Extra | None], notes: Notes) -> Fields:
