@@ -198,18 +198,22 @@ def _decode_tools(tools: Sequence[Fields], extra: Fields) -> tuple[Tool, ...]:
     others = [tool for tool in tools if not isinstance(tool.get("function"), dict)]
     if others:
         extra["tools"] = others
-    return tuple(map(_decode_tool, functions))
+    return tuple(map(decode_tool, functions))
 
 
 def decode_tool(tool: Fields) -> Tool:
-    function = as_object(tool["function"])
+    """A function tool.  Raises ``InvalidRequest``."""
+    function = get_object(tool, "function")
+    name = get_text(function, "name")
+    if not name:
+        raise InvalidRequest(f"a tool has no function with a name: {dumps(tool)[:80]}")
     extra = rest(tool, ("type", "function"))
     unknown = rest(function, ("name", "description", "parameters", "strict"))
     if unknown:
         extra["function"] = unknown
     parameters = function.get("parameters")
     return Tool(
-        get_text(function, "name") or "",
+        name,
         get_text(function, "description"),
         get_object(function, "parameters") if parameters is not None else None,
         get_bool(function, "strict"),
@@ -270,6 +274,7 @@ def _decode_reasoning(fields: Fields, extra: Fields) -> Reasoning | None:
 
 
 def decode_message(message: Fields, dialect: Dialect) -> Message:
+    """One message.  Raises ``InvalidRequest``."""
     role = _ROLES.get(as_text(message.get("role")))
     if role is None:  # "function", or a role only this vendor knows
         return Message("user", (Opaque(WIRE, message),))
@@ -386,13 +391,13 @@ def _decode_url(kind: str, value: object, extra: Fields) -> Media | None:
     if not isinstance(url, str):
         return None
     own = own_extra(WIRE, extra | rest(link, ("url",)))
-    mime, data = _inline(url)
+    mime, data = inline(url)
     if data is not None:
         return Media(_URL_KINDS[kind], mime, data, extra=own)
     return Media(_URL_KINDS[kind], url=url, extra=own)
 
 
-def _inline(url: str) -> tuple[str | None, bytes | None]:
+def inline(url: str) -> tuple[str | None, bytes | None]:
     """Type and content of a base64 data URL."""
     match = _DATA_URL.fullmatch(url)
     if match is None:
@@ -416,7 +421,7 @@ def _decode_file(file: Fields, extra: Fields) -> Media | None:
     name, file_id, content = (as_text(file.get(key)) or None for key in ("filename", "file_id", "file_data"))
     if file_id is not None:
         return Media("document", file_id=file_id, name=name, extra=own)
-    mime, data = _inline(content or "")
+    mime, data = inline(content or "")
     if data is None:
         return None
     return Media("document", mime, data, name=name, extra=own)
@@ -568,18 +573,25 @@ _EFFORTS = ((0, "none"), (2048, "low"), (8192, "medium"))
 """Highest thinking budget in tokens that still counts as this effort; above them all it is "high"."""
 
 
+def effort_of(reasoning: Reasoning, notes: Notes) -> str | None:
+    """The effort asked for, guessed from the budget if need be."""
+    effort, budget = reasoning.effort, reasoning.budget
+    if budget is None:
+        return effort
+    if effort is None:
+        effort = next((word for limit, word in _EFFORTS if budget <= limit), "high")
+    notes.add("reasoning.budget", f"sent as effort {effort}")
+    return effort
+
+
 def _encode_reasoning(reasoning: Reasoning, body: Fields, dialect: Dialect, notes: Notes) -> None:
-    effort = reasoning.effort
     if dialect.reasoning_object:
-        settings: Fields = {"effort": effort} if effort is not None else {}
+        settings: Fields = {"effort": reasoning.effort} if reasoning.effort is not None else {}
         if reasoning.budget is not None:
             settings["max_tokens"] = reasoning.budget
         body["reasoning"] = settings
     else:
-        if effort is None and reasoning.budget is not None:
-            effort = next((word for limit, word in _EFFORTS if reasoning.budget <= limit), "high")
-        if reasoning.budget is not None:
-            notes.add("reasoning.budget", f"sent as effort {effort}")
+        effort = effort_of(reasoning, notes)
         if effort is not None:
             body["reasoning_effort"] = effort
     merge(body, fields_for(WIRE, reasoning.extra, notes))
@@ -707,7 +719,7 @@ class _MessageEncoder:
             case Refusal():
                 return {"type": "text", "text": part.text}
             case _:
-                self._notes.add(_feature(part), "left out")
+                self._notes.add(feature(part), "left out")
                 return None
 
     def _text(self, part: Text) -> Fields:
@@ -718,12 +730,12 @@ class _MessageEncoder:
     def _media(self, part: Media) -> Fields:
         extra = fields_for(WIRE, part.extra, self._notes)
         if part.kind == "audio" and part.data is not None:
-            audio = {"data": base64.b64encode(part.data).decode(), "format": _audio_format(part.mime_type)}
+            audio = {"data": base64.b64encode(part.data).decode(), "format": audio_format(part.mime_type)}
             return {"type": "input_audio", "input_audio": audio} | extra
         kind = f"{part.kind}_url"
         if part.kind == "document" and part.url is None and kind not in self._dialect.media:
             return {"type": "file", "file": self._file(part)} | extra
-        url = part.url if part.url is not None else self._data_url(part)
+        url = part.url if part.url is not None else data_url(part, self._notes)
         if kind != "image_url" and kind not in self._dialect.media:
             raise self._notes.unsupported(kind)
         if kind == "document_url":  # Mistral's, and a bare string
@@ -734,25 +746,30 @@ class _MessageEncoder:
         return {"type": kind, kind: link} | extra
 
     def _file(self, part: Media) -> Fields:
-        file: Fields = {"file_id": part.file_id} if part.file_id is not None else {"file_data": self._data_url(part)}
+        file: Fields = (
+            {"file_id": part.file_id} if part.file_id is not None else {"file_data": data_url(part, self._notes)}
+        )
         if part.name is not None:
             file["filename"] = part.name
         return file
 
-    def _data_url(self, part: Media) -> str:
-        if part.data is None:
-            raise self._notes.unsupported(f"{part.kind} by file id")
-        return f"data:{part.mime_type or _FALLBACK_TYPES[part.kind]};base64,{base64.b64encode(part.data).decode()}"
+
+def data_url(part: Media, notes: Notes) -> str:
+    """Inline content as a URL."""
+    if part.data is None:
+        raise notes.unsupported(f"{part.kind} by file id")
+    return f"data:{part.mime_type or _FALLBACK_TYPES[part.kind]};base64,{base64.b64encode(part.data).decode()}"
 
 
 _LINK_FIELDS = frozenset({"detail"})
-_FALLBACK_TYPES = {"image": "image/png", "video": "video/mp4", "document": "application/pdf"}
+_FALLBACK_TYPES = {"audio": "audio/wav", "image": "image/png", "video": "video/mp4", "document": "application/pdf"}
 """For media whose type nobody named."""
 
 _AUDIO_FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav"}
 
 
-def _audio_format(mime_type: str | None) -> str:
+def audio_format(mime_type: str | None) -> str:
+    """The vendor's word for a type of sound."""
     name = (mime_type or "audio/wav").partition("/")[2]
     return _AUDIO_FORMATS.get(name, name)
 
@@ -768,7 +785,8 @@ def _is_call(part: Part) -> bool:
     return isinstance(part, Opaque) and part.wire == WIRE and part.data.get("type") == "custom"
 
 
-def _feature(part: Part) -> str:
+def feature(part: Part) -> str:
+    """A part's name in a degradation."""
     return f"{part.wire}.{part.data.get('type')}" if isinstance(part, Opaque) else type(part).__name__.lower()
 
 
