@@ -340,9 +340,8 @@ class _Encoding:
     def _result_part(self, part: Text | Media | Json) -> Fields | None:
         if not isinstance(part, Json):
             return self._part(part)
-        if isinstance(part.value, dict):
-            return {"json": fields_of(cast("object", part.value), "a result")}
-        return {"text": dump_text(part.value)}
+        value = part.value
+        return {"json": cast("object", value)} if isinstance(value, dict) else {"text": dump_text(value)}
 
     def _media(self, part: Media) -> Fields:
         extra = extras_for(NAME, (part.extra,), self.notes)
