@@ -283,8 +283,10 @@ def _decode_found(block: Fields) -> Text | Json:
 def _encode_found(part: Text | Json) -> Fields:
     if isinstance(part, Text):
         return {"type": "text", "text": part.text}
-    data = cast("object", part.value) if isinstance(part.value, Mapping) else {"result": part.value}
-    return {"type": "document", "document": {"data": data}}
+    data = part.value
+    if not isinstance(data, Mapping):
+        data = {"result": data}
+    return {"type": "document", "document": {"data": cast("object", data)}}
 
 
 # --- requests: writing -------------------------------------------------------------------------------------

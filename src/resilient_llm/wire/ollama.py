@@ -79,12 +79,12 @@ from resilient_llm.wire.fields import (
     vector,
 )
 from resilient_llm.wire.toolcalls import (
+    Namer,
     Pairing,
     arguments_object,
     arguments_text,
     decode_tool,
     encode_tool,
-    made_up,
     tool_names,
     wrapped,
 )
@@ -183,20 +183,6 @@ def _message_parts(fields: Fields, text: str, pairing: Pairing) -> tuple[Part, .
     images = tuple(Media("image", data=decode_base64(image)) for image in take_texts(fields, "images"))
     calls = tuple(_decode_call(item, pairing.call) for item in take_items(fields, "tool_calls"))
     return (*thoughts, *texts, *images, *calls)
-
-
-class _Names:
-    """Identifiers for the calls of one answer: the server's own, else one that depends on the answer alone."""
-
-    __slots__ = ("_answer", "_count")
-
-    def __init__(self, answer: str) -> None:
-        self._answer = answer
-        self._count = 0
-
-    def __call__(self, id_: str | None, name: str) -> str:
-        self._count += 1
-        return id_ or made_up(_MADE_UP, self._answer, self._count - 1, name)
 
 
 def _decode_call(value: object, identify: Callable[[str | None, str], str]) -> ToolCall:
@@ -389,7 +375,7 @@ def _decode_response(raw: Fields) -> ChatResponse:
 
 def _answer_parts(message: Fields, answer: str) -> tuple[Part, ...]:
     thinking, text = take_text(message, "thinking"), take_text(message, "content")
-    identify = _Names(answer)
+    identify = Namer(_MADE_UP, answer)
     calls = [_decode_call(item, identify) for item in take_items(message, "tool_calls")]
     images = [Media("image", data=decode_base64(image)) for image in take_texts(message, "images")]
     thoughts = [Thought(thinking, origin=NAME)] if thinking else []
@@ -459,7 +445,7 @@ class _StreamDecoder:
 
     def __init__(self) -> None:
         self._lines = ndjson.Decoder()
-        self._identify: _Names | None = None  # of the first line's answer
+        self._identify: Namer | None = None  # of the first line's answer
         self._over = False
         self._block = -1
         self._growing: type[TextDelta | ThoughtDelta] | None = None
@@ -504,14 +490,14 @@ class _StreamDecoder:
         events: list[StreamEvent] = []
         if self._identify is None:
             created_at = fields.get("created_at")
-            self._identify = _Names(str(created_at))
+            self._identify = Namer(_MADE_UP, str(created_at))
             events.append(StreamStart("", str(fields.get("model") or ""), _seconds(created_at)))
         events += self._content(take_fields(fields, "message") or {}, self._identify)
         if take_bool(fields, "done"):
             events += self._end(fields)
         return events
 
-    def _content(self, message: Fields, identify: _Names) -> list[StreamEvent]:
+    def _content(self, message: Fields, identify: Namer) -> list[StreamEvent]:
         events: list[StreamEvent] = []
         if thinking := take_text(message, "thinking"):
             events.append(ThoughtDelta(thinking, self._at(ThoughtDelta), origin=NAME))

@@ -84,13 +84,27 @@ def wrapped(call: ToolCall) -> list[Degradation]:
 # --- identifiers -------------------------------------------------------------------------------------------
 
 
-def made_up(prefix: str, answer: str, number: int, name: str) -> str:
-    """The identifier of call ``number`` of an answer.
+class Namer:
+    """Identifiers for the calls of one answer: the server's own, else one made up from the answer alone.
 
-    It has to differ between the answers of one conversation, because vendors reject a repeated one.
+    ``answer`` is what tells the answer from others of the same conversation, because vendors reject an identifier
+    that comes twice.
     """
-    digest = hashlib.sha256(f"{answer}\n{number}\n{name}".encode(errors="surrogatepass")).hexdigest()
-    return f"{prefix}{digest[:16]}"
+
+    __slots__ = ("_answer", "_count", "_prefix")
+
+    def __init__(self, prefix: str, answer: str) -> None:
+        self._prefix = prefix
+        self._answer = answer
+        self._count = 0
+
+    def __call__(self, id_: str | None, name: str) -> str:
+        """The identifier of the next call."""
+        self._count += 1
+        if id_:
+            return id_
+        digest = hashlib.sha256(f"{self._answer}\n{self._count}\n{name}".encode(errors="surrogatepass")).hexdigest()
+        return f"{self._prefix}{digest[:16]}"
 
 
 class Pairing:
