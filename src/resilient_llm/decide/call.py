@@ -280,14 +280,10 @@ class Call(Generic[T]):
 
     def _repeat(self, now: float, refused: Refused) -> Attempt[T] | Wait:
         """Nobody new can be asked: the same one again after a pause, or a wait for a gate, or the end."""
-        if self.repeatable and not self.rested:
+        if not self.rested and self._worth_a_pause(refused):
             retry = self.pool.policies.retry
             pause = full_jitter(retry.backoff_base, retry.backoff_cap, self.retries, self.pool.random())
-            if refused.waitable_at is None:
-                if not self._worth_a_pause(refused):
-                    raise self._nobody(now, refused)
-                return self._wait(now, pause, "backoff")
-            self.rested = True
+            return self._wait(now, pause, "backoff")
         found = self.pool.again(self, now) if self.repeatable else refused
         if isinstance(found, Attempt):
             return found

@@ -202,7 +202,7 @@ class Pool(Generic[T]):
                 return self._refused(call, now)
             if not self.retries.spend():
                 self._events.append(events.NotTaken(now, ready[0].id, "retry", "budget"))
-                return Refused({}, None, None)
+                return self._refused(call, now)
             return self._lease(call, ready[0], now, "retry")
 
     def rescue(self, call: Call[T], beside: Attempt[T], now: float) -> Attempt[T] | None:
