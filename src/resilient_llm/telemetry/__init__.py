@@ -17,11 +17,12 @@ from opentelemetry.trace import TracerProvider
 from resilient_llm.decide.events import Event
 from resilient_llm.model import ChatRequest, EmbedRequest
 from resilient_llm.telemetry import changes, logs, spans
+from resilient_llm.telemetry.attempts import AttemptTrace
 from resilient_llm.telemetry.logs import loggable_headers
 from resilient_llm.telemetry.metrics import SupportsSnapshot
 from resilient_llm.telemetry.names import Operation, Semconv
 from resilient_llm.telemetry.scope import Described, Scope
-from resilient_llm.telemetry.spans import AttemptTrace, CallTrace
+from resilient_llm.telemetry.spans import CallTrace
 
 __all__ = [
     "AttemptTrace",
@@ -67,10 +68,10 @@ class Telemetry:
     ) -> CallTrace:
         """A call begins.  ``target`` is the provider it will probably go to (``None``: nobody yet)."""
         try:
-            return spans.begin(self._scope, operation, request, route, target, streaming, call_id)
+            return spans.begin(self._scope, operation, request, route, target, streaming=streaming, call_id=call_id)
         except Exception as error:
             logs.complain("call", error)
-            return spans.silent(self._scope, operation, route, streaming, call_id)
+            return spans.silent(self._scope, operation, route, streaming=streaming, call_id=call_id)
 
     def event(self, event: Event) -> None:
         """Something changed: a breaker, a gate, a budget, an operator's doing."""

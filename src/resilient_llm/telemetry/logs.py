@@ -9,7 +9,7 @@ outside: DEBUG only, shortened and scrubbed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from opentelemetry.trace import Span, format_span_id, format_trace_id
@@ -37,10 +37,9 @@ Facts = dict[str, object]
 """What goes into ``extra``."""
 
 
-def loggable_headers(headers: Iterable[tuple[str, str]] | Mapping[str, str]) -> dict[str, str]:
+def loggable_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Those response headers that may be shown: an allow-list, because no list of secret ones is ever complete."""
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    lowered = ((name.lower(), value) for name, value in pairs)
+    lowered = ((name.lower(), value) for name, value in headers.items())
     return {
         name: scrub(value) for name, value in lowered if name in LOGGABLE_HEADERS or name.startswith(LOGGABLE_PREFIXES)
     }
@@ -86,7 +85,7 @@ def attempt_ended(record: AttemptRecord, error_type: str | None, facts: Facts) -
 
 
 def call_failed(
-    operation: str, route: str, error_type: str, exception: str, attempts: int, trail: str, facts: Facts
+    operation: str, route: str, error_type: str, *, exception: str, attempts: int, trail: str, facts: Facts
 ) -> None:
     """The one WARNING of a failed call: what and who, never the exception's message or traceback, which may quote
     a provider."""

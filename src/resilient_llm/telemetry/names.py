@@ -198,6 +198,7 @@ def _histogram(
     unit: str,
     attributes: tuple[str, ...],
     brief: str,
+    *,
     buckets: tuple[float, ...] = DURATION_BUCKETS,
     dialect: Literal["1.41", "latest"] | None = None,
 ) -> Metric:
@@ -212,7 +213,9 @@ def _usage(what: str, brief: str) -> Metric:
 OPERATION_DURATION = _histogram(
     "gen_ai.client.operation.duration", "s", (*_CALL, ERROR_TYPE), "A call, all attempts included", dialect="1.41"
 )
-TOKEN_USAGE = _histogram("gen_ai.client.token.usage", "{token}", _TYPED, "Tokens of the answer", TOKEN_BUCKETS, "1.41")
+TOKEN_USAGE = _histogram(
+    "gen_ai.client.token.usage", "{token}", _TYPED, "Tokens of the answer", buckets=TOKEN_BUCKETS, dialect="1.41"
+)
 FIRST_CHUNK = _histogram(
     "gen_ai.client.operation.time_to_first_chunk", "s", _CALL, "Until a stream's first content", dialect="1.41"
 )
@@ -231,16 +234,16 @@ INFERENCE_INPUT = _histogram(
     "{token}",
     _CALL,
     "Prompt tokens per call",
-    TOKEN_BUCKETS,
-    "latest",
+    buckets=TOKEN_BUCKETS,
+    dialect="latest",
 )
 INFERENCE_OUTPUT = _histogram(
     "gen_ai.client.inference.operation.output_tokens",
     "{token}",
     _CALL,
     "Answer tokens per call",
-    TOKEN_BUCKETS,
-    "latest",
+    buckets=TOKEN_BUCKETS,
+    dialect="latest",
 )
 USAGE_INPUT = _usage("input_tokens", "Prompt tokens")
 USAGE_OUTPUT = _usage("output_tokens", "Answer tokens")
@@ -253,10 +256,10 @@ ATTEMPT_DURATION = _histogram(
     "s",
     (*_MODEL, ATTEMPT_TYPE, ATTEMPT_OUTCOME, ERROR_TYPE),
     "One attempt, connection failures included",
-    ATTEMPT_DURATION_BUCKETS,
+    buckets=ATTEMPT_DURATION_BUCKETS,
 )
 CALL_ATTEMPTS = _histogram(
-    "resilient_llm.client.call.attempts", "{attempt}", _ROUTE, "Attempts a call took", ATTEMPTS_BUCKETS
+    "resilient_llm.client.call.attempts", "{attempt}", _ROUTE, "Attempts a call took", buckets=ATTEMPTS_BUCKETS
 )
 RETRY_DELAY = _histogram("resilient_llm.client.call.retry_delay", "s", _ROUTE, "Waiting between attempts, if any")
 RETRIES = Metric("resilient_llm.client.retries", "counter", "{retry}", (*_BASE, ERROR_TYPE), "Attempts repeated there")

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import Tracer, TracerProvider
+from opentelemetry.trace import INVALID_SPAN, NoOpTracer, Tracer, TracerProvider
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.telemetry import names
@@ -187,6 +187,14 @@ class Scope:
             return self.nobody
         known = self._faces.get(target.id)
         return known if known is not None and known.target is target else self._meet(target)
+
+    def traceless(self) -> bool:
+        """Whether a span would be a no-op that carries nothing: no tracer provider, and nothing current.
+
+        Asks the API's proxy for the tracer behind it; should that ever have another name, spans are simply started.
+        """
+        behind = getattr(self.tracer, "_tracer", self.tracer)
+        return type(behind) is NoOpTracer and trace.get_current_span() is INVALID_SPAN
 
     def _meet(self, target: Described) -> Face:
         if len(self._faces) >= _MOST_FACES:
