@@ -1,0 +1,157 @@
+"""OpenAI Responses answers <-> the neutral model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from resilient_llm.errors import InvalidAnswer
+from resilient_llm.model import ChatResponse, Extra, FinishReason, Part, ToolCall, Usage
+from resilient_llm.wire._openai_json import (
+    Notes,
+    answer_object,
+    as_count,
+    as_object,
+    as_objects,
+    as_text,
+    as_time,
+    own_extra,
+    rest,
+)
+from resilient_llm.wire._responses_items import WIRE, decode_item, encode_items
+from resilient_llm.wire.fields import Fields, own
+
+_BODY = ("id", "object", "created_at", "model", "output", "usage", "status", "error", "incomplete_details")
+_CUT: Mapping[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
+_CUT_WORDS: Mapping[FinishReason, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_UNFINISHED = frozenset({"queued", "in_progress"})
+"""Of a background response: what there is of an answer comes later."""
+
+
+# --- decoding ----------------------------------------------------------------------------------------------
+
+
+def decode_response(body: bytes) -> ChatResponse:
+    """A whole answer.  Raises ``InvalidAnswer`` for one that failed or has no output."""
+    return response_of(answer_object(body))
+
+
+def response_of(fields: Fields) -> ChatResponse:
+    """The answer in a parsed body, or in the event that ends a stream."""
+    if fields.get("error") or fields.get("status") == "failed":
+        raise InvalidAnswer("the answer reports an error", fields)
+    if not isinstance(fields.get("output"), list):
+        raise InvalidAnswer("the answer has no output", fields)
+    parts = tuple(part for item in as_objects(fields["output"]) for part in decode_item(item))
+    reason, raw = finish_of(fields, parts)
+    return ChatResponse(
+        parts,
+        reason,
+        raw,
+        decode_usage(as_object(fields.get("usage"))),
+        as_text(fields.get("id")),
+        as_text(fields.get("model")),
+        as_time(fields.get("created_at")),
+        extra=extra_of(fields),
+        raw=fields,
+    )
+
+
+def extra_of(fields: Fields) -> Extra | None:
+    """What a response says beyond the answer: the settings it was made with, mostly."""
+    return own_extra(WIRE, rest(fields, _BODY))
+
+
+def finish_of(fields: Fields, parts: Sequence[Part]) -> tuple[FinishReason, str | None]:
+    """The neutral reason and the vendor's word for it."""
+    status = as_text(fields.get("status"))
+    if status in {"completed", ""}:
+        called = any(isinstance(part, ToolCall) for part in parts)
+        return "tool_calls" if called else "stop", status or None
+    if status == "incomplete":
+        why = as_text(as_object(fields.get("incomplete_details")).get("reason"))
+        return _CUT.get(why, "other"), why or status
+    return "other" if status in _UNFINISHED else "error", status
+
+
+def decode_usage(usage: Fields) -> Usage | None:
+    """Token counts; ``None`` for an empty object."""
+    if not usage:
+        return None
+    given, made = as_object(usage.get("input_tokens_details")), as_object(usage.get("output_tokens_details"))
+    return Usage(
+        as_count(usage.get("input_tokens")),
+        as_count(usage.get("output_tokens")),
+        as_count(given.get("cached_tokens")),
+        as_count(given.get("cache_write_tokens")),
+        as_count(made.get("reasoning_tokens")),
+        as_count(usage.get("total_tokens")),
+        Extra(WIRE, usage),
+    )
+
+
+# --- encoding ----------------------------------------------------------------------------------------------
+
+_DEFAULTS: Fields = {
+    "instructions": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "temperature": None,
+    "tool_choice": "auto",
+    "tools": [],
+    "top_p": None,
+}
+"""Fields that clients of this wire expect in every response."""
+
+
+def encode_body(response: ChatResponse) -> Fields:
+    """The answer as a client of this wire expects it.  Alternatives have no place in it."""
+    body = frame_of(response.id, response.model, response.created)
+    body["output"] = encode_items(response.parts, Notes(WIRE), answer=True)
+    body |= status_of(response.finish_reason, response.raw_finish_reason)
+    if response.usage is not None:
+        body["usage"] = encode_usage(response.usage)
+    return body | own(response.extra, WIRE)
+
+
+def frame_of(response_id: str, model: str, created: int | None) -> Fields:
+    """A response before anything has been said."""
+    body: Fields = {
+        "id": response_id or "resp_0",
+        "object": "response",
+        "created_at": created or 0,
+        "status": "in_progress",
+        "error": None,
+        "incomplete_details": None,
+        "model": model,
+        "output": [],
+        "usage": None,
+    }
+    return body | _DEFAULTS
+
+
+def status_of(reason: FinishReason, raw: str | None) -> Fields:
+    """How a finished response says why it ended."""
+    if reason in _CUT_WORDS:
+        return {"status": "incomplete", "incomplete_details": {"reason": _CUT_WORDS[reason]}}
+    if reason == "other" and raw in _UNFINISHED:
+        return {"status": raw}
+    if reason == "error":
+        return {"status": "failed", "error": {"code": "server_error", "message": raw or "the model failed"}}
+    return {"status": "completed"}
+
+
+def encode_usage(usage: Usage) -> Fields:
+    """Token counts, over what this wire once said beside them."""
+    body = own(usage.extra, WIRE)
+    if decode_usage(body) == usage:
+        return body
+    given: Fields = {"cached_tokens": usage.cache_read_tokens}
+    if usage.cache_write_tokens:
+        given["cache_write_tokens"] = usage.cache_write_tokens
+    return {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": given,
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.total_tokens or usage.input_tokens + usage.output_tokens,
+    }
