@@ -6,6 +6,7 @@ whole yet: some vendors write several calls at the same time.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class _Opened:
     arguments: str = ""
 
 
-class BlockEncoder:
+class BlockEncoder(ABC):
     """A stream encoder; a wire fills in how its frames look.  Only the first of several choices has a place."""
 
     def __init__(self) -> None:
@@ -55,57 +56,70 @@ class BlockEncoder:
 
     # --- what a wire fills in ---------------------------------------------------------------------------------------
 
+    @abstractmethod
     def on_start(self, event: StreamStart) -> bytes:
         """The frame before everything else."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def on_block(self, index: int, content: Fields) -> bytes:
         """The frame that opens a block."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def on_delta(self, index: int, delta: Fields) -> bytes:
         """The frame of one delta."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def on_block_end(self, index: int) -> bytes:
         """The frame that closes a block."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def text_block(self) -> Fields:
         """An empty text."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def text_deltas(self, event: TextDelta) -> list[Fields]:
         """What is to be said of a piece of text."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def thought_block(self) -> Fields:
         """An empty thought."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def thought_deltas(self, event: ThoughtDelta) -> list[Fields]:
         """What is to be said of a piece of reasoning."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def call_block(self, event: ToolCallStart) -> Fields:
         """A call without its arguments."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def arguments_delta(self, arguments: str) -> Fields:
         """A piece of a call's arguments."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def whole_block(self, part: Part) -> tuple[Fields, list[Fields]] | None:
         """How a part that arrived whole begins and goes on; ``None`` if this wire cannot say it."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def on_end(self, finish: Finish, usage: Usage | None) -> bytes:
         """The frames after everything else."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def on_failure(self) -> bytes:
         """The frame that reports an error."""
-        raise NotImplementedError
+        ...
 
     def on_keep_alive(self, event: KeepAlive | Restarted) -> bytes:
         """A frame that says nothing, where the wire has one."""
