@@ -18,9 +18,17 @@ RECORDS: list[Any] = [
 ]
 
 
+TOKEN_IDS = {"envoy-d2289fa1e5d7"}
+"""Requests whose inputs are token ids, which mean something to one vendor's tokenizer only."""
+
+
 @pytest.mark.parametrize("record", [r for r in RECORDS if r["request"]], ids=lambda r: r["id"])
 def test_recorded_requests_survive_the_round_trip(record: Any) -> None:
     body = dict(record["request"])
+    if record["id"] in TOKEN_IDS:
+        with pytest.raises(InvalidRequest):
+            openai_embed.decode_request(json.dumps(body).encode())
+        return
     again = json.loads(openai_embed.encode_request(openai_embed.decode_request(json.dumps(body).encode())))
     body["input"] = [body["input"]] if isinstance(body["input"], str) else body["input"]
     assert again == body

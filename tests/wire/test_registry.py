@@ -1,0 +1,36 @@
+"""Codecs by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from resilient_llm.errors import ConfigurationError
+from resilient_llm.wire import codec
+
+NAMES = ("anthropic_messages", "bedrock_converse", "cohere_v2", "gemini", "ollama", "openai_chat", "openai_responses")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_wire_has_a_codec_of_its_name(name: str) -> None:
+    assert codec(name).name == name
+    assert codec(name) is codec(name)
+
+
+def test_an_unknown_name_is_told_the_known_ones() -> None:
+    with pytest.raises(ConfigurationError, match="'openai'.*" + ".*".join(NAMES)):
+        codec("openai")
+
+
+def test_codecs_are_imported_when_they_are_asked_for() -> None:
+    program = (
+        "import sys, resilient_llm.wire as wire\n"
+        "loaded = {name for name in sys.modules if name.startswith('resilient_llm.wire.')}\n"
+        "assert 'resilient_llm.wire.gemini' not in loaded, loaded\n"
+        "wire.codec('ollama')\n"
+        "import resilient_llm.wire.codec\n"
+        "assert wire.codec('ollama').name == 'ollama'\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
