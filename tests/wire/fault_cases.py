@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # one case a line reads best
 """Answers written for these tests: documented meanings in other words, other shapes and other vendors' versions."""
 
 from __future__ import annotations
@@ -316,4 +317,115 @@ WRAPPED: list[Case] = [
     ("unheard_of", 200, {"base_resp": {"status_code": 1002, "status_msg": "rate limit exceeded"}}, "rate_limited"),
 ]  # fmt: skip
 
-CASES = [*QUOTA, *RATE, *OVERLOADED, *ACCESS, *REQUEST, *MODEL, *BROKEN, *WRAPPED]
+TRAPS: list[Case] = [
+    (
+        "anthropic",
+        400,
+        anthropic(
+            "invalid_request_error",
+            "max_tokens: 64000 > 32000, which is the maximum allowed number of output tokens for claude-x",
+        ),
+        "bad_request",
+    ),
+    (
+        "openai",
+        400,
+        openai(
+            "max_tokens is too large: 100000. This model supports at most 16384 completion tokens, whereas you provided 100000."
+        ),
+        "bad_request",
+    ),
+    ("vllm", 400, openai("max_tokens must be at least 1, got -2.", 400, "BadRequestError"), "bad_request"),
+    (
+        "xai",
+        422,
+        "Failed to deserialize the JSON body into the target type: messages[0]: unknown variant `x`",
+        "bad_request",
+    ),
+    ("openai", 400, openai("Missing required key 'messages'."), "bad_request"),
+    ("openai", 400, openai("Unknown key 'foo' in response_format for this model"), "bad_request"),
+    ("openai", 400, openai("Parameter 'functions' is not allowed for this request"), "bad_request"),
+    ("openai", 400, openai("Messages are not allowed to be empty"), "bad_request"),
+    ("openai", 400, openai("'temperature' is not supported for this model", "unsupported_value"), "bad_request"),
+    (
+        "bedrock",
+        400,
+        {"message": "The guardrail identifier or version provided in the request does not exist."},
+        "bad_request",
+    ),
+    (
+        "gemini",
+        400,
+        google(400, "INVALID_ARGUMENT", "Function call is missing a thought_signature in functionCall parts."),
+        "bad_request",
+    ),
+    (
+        "gemini",
+        400,
+        google(400, "INVALID_ARGUMENT", "Developer instruction is not enabled for models/gemma-3"),
+        "bad_request",
+    ),
+    (
+        "anthropic",
+        400,
+        anthropic("invalid_request_error", "messages.1.content.0: Invalid `signature` in `thinking` block"),
+        "bad_request",
+    ),
+    (
+        "anthropic",
+        400,
+        anthropic("invalid_request_error", "messages.2: `tool_use` ids were found without `tool_result` blocks"),
+        "bad_request",
+    ),
+    ("openai", 400, openai("Unexpected token '<' in JSON, invalid api key name"), "bad_request"),
+    ("openrouter", 404, router(404, "The image could not be fetched", error_type="image_not_found"), "bad_request"),
+    (
+        "azure_openai",
+        401,
+        {"error": {"code": "PermissionDenied", "message": "The principal lacks the required data action"}},
+        "permission",
+    ),
+    (
+        "openai",
+        401,
+        openai("You have insufficient permissions for this operation. Missing scopes: model.request."),
+        "permission",
+    ),
+    (
+        "anthropic",
+        400,
+        anthropic("invalid_request_error", "This credential is only authorized for use with one product"),
+        "permission",
+    ),
+    (
+        "azure_openai",
+        403,
+        {"error": {"code": "403", "message": "Your resource has been blocked: it may violate our content policy."}},
+        "permission",
+    ),
+    ("unheard_of", 403, {"message": "This account has been suspended for violating our policies"}, "permission"),
+    ("openai", 413, openai("Request too large for this tier.", "rate_limit_exceeded", "tokens"), "payload_too_large"),
+    (
+        "openai",
+        429,
+        openai("Rate limit reached: Limit 6,000, Requested 7,000", "rate_limit_exceeded"),
+        "payload_too_large",
+    ),
+    (
+        "openai_compatible_gateway",
+        429,
+        newapi("entitlement_rpm_limit_exceeded", "too many requests per minute"),
+        "rate_limited",
+    ),
+    ("openai_compatible_gateway", 400, "Failed to generate JSON. Please adjust your prompt.", "server_error"),
+    ("groq", 400, {"error": {"message": "odd", "failed_generation": "{}"}}, "server_error"),
+    ("openai_compatible_gateway", 408, "the request was aborted", "client_closed"),
+    ("llama_cpp", 200, "error: something went wrong\n", "server_error"),
+    ("vertex_ai", 200, {"candidates": [{"finishReason": "OTHER"}]}, "server_error"),
+    ("unheard_of", 200, {"detail": "Not authenticated"}, "auth"),
+    ("unheard_of", 200, {"message": "Unauthorized"}, "auth"),
+    ("openai", 503, {"error": {"message": "The model is unavailable right now."}}, "overloaded"),
+    ("openrouter", 200, {"error": {"message": "no", "code": "timeout"}}, "timeout"),
+]
+
+CASES = [*TRAPS, *QUOTA, *RATE, *OVERLOADED, *ACCESS, *REQUEST, *MODEL, *BROKEN, *WRAPPED]

@@ -231,7 +231,9 @@ class _Reader:
 
     def _openrouter(self, fields: Mapping[str, object]) -> None:
         """OpenRouter's metadata: header copies, moderation, and whether the error is its upstream's."""
-        self.headers.update(lowered(fields.get("headers")))
+        copies = lowered(fields.get("headers"))
+        self.headers.update(copies)
+        self._hint("retryafter", copies.get("retry-after"))
         if fields.get("flaggedinput") or fields.get("patterns") or ("reasons" in fields and "modelslug" in fields):
             self.flags.add("moderated")
         if fields.get("providername") and "raw" in fields and fields.get("isbyok") is not True:
@@ -245,7 +247,7 @@ class _Reader:
     def _text(self, text: str, depth: int) -> None:
         if is_html(text):
             self.flags.add("html")
-            text = " ".join(found for _, found in _HEADINGS.findall(text[:_LONGEST]))
+            text = " ".join(found for _, found in _HEADINGS.findall(text[:20_000]))
         start = text.find("{") if len(text) < _LONGEST else -1
         if start >= 0:
             inner = _embedded(text[start:])

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 from resilient_llm.errors import FaultKind, FaultScope
 from resilient_llm.wire import fault_words as v
@@ -41,9 +42,9 @@ class Rule:
     verdict: Verdict
     vendors: frozenset[str] = frozenset()
     status: frozenset[int] = frozenset()
-    words: re.Pattern[str] | None = None
-    text: re.Pattern[str] | None = None
-    unless: re.Pattern[str] | None = None
+    words: str = ""
+    text: str = ""
+    unless: str = ""
     flag: str = ""
 
     def holds(self, vendor: str, status: int, facts: Facts) -> bool:
@@ -51,10 +52,19 @@ class Rule:
             (not self.vendors or vendor in self.vendors)
             and (not self.status or status in self.status)
             and (not self.flag or self.flag in facts.flags)
-            and (self.words is None or self.words.search(facts.words) is not None)
-            and (self.text is None or self.text.search(facts.text) is not None)
-            and (self.unless is None or self.unless.search(facts.text + facts.words) is None)
+            and (not self.words or _found(self.words, facts.words))
+            and (not self.text or _found(self.text, facts.text))
+            and not (self.unless and _found(self.unless, facts.text + facts.words))
         )
+
+
+def _found(pattern: str, text: str) -> bool:
+    return _compiled(pattern).search(text) is not None
+
+
+@cache  # compiled when a failure first needs it: importing the library must stay cheap
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
 
 
 def _rule(
@@ -75,9 +85,9 @@ def _rule(
         Verdict(kind, scope, trust),
         frozenset(at.split()),
         frozenset(status),
-        re.compile(f"(?<= )(?:{alternatives})(?= )") if alternatives else None,
-        re.compile(text) if text else None,
-        re.compile(unless) if unless else None,
+        f"(?<= )(?:{alternatives})(?= )" if alternatives else "",
+        text,
+        unless,
         flag,
     )
 
@@ -170,6 +180,7 @@ RULES: tuple[Rule, ...] = (
     _rule(K.SERVER_ERROR, words="tooluse*failed jsonvalidatefailed *generationfailed*", scope=FaultScope.MODEL),
     _rule(K.SERVER_ERROR, flag="failed_generation", scope=FaultScope.MODEL),
     _rule(K.CONFLICT, status=(0, 409), words="conflict* aborted"),
+    _rule(K.BAD_REQUEST, status=(0, 400, 404, 422), words="image* invalidimage* emptyimage*"),  # ours, not a model
     # 4. Text, where the status leaves room for it.
     _rule(K.CONTEXT_LENGTH, status=(0, 500, *_CLIENT_ERRORS), text=v.CONTEXT, unless=v.NOT_CONTEXT),
     _rule(K.PERMISSION, status=(400, 403), text=v.ACCOUNT_BLOCKED, unless=r"api[ _-]?key"),
@@ -178,7 +189,7 @@ RULES: tuple[Rule, ...] = (
     _rule(K.PAYLOAD_TOO_LARGE, status=(0, 400, 403, 413, 422), text=v.PAYLOAD, unless=r"per[ _-]minute"),
     _rule(
         K.NOT_FOUND_MODEL,
-        status=(0, 400, 404, 422, 503),
+        status=(0, 400, 404, 422),
         text=v.MODEL,
         unless=r"unsupported (?:parameter|value)|with this model|modified",
     ),
@@ -189,7 +200,7 @@ RULES: tuple[Rule, ...] = (
     _rule(K.OVERLOADED, status=(0, *range(400, 404), *range(405, 600)), words=v.OVERLOAD_CODES),
     _rule(K.TIMEOUT, words="*timeout *timedout *deadlineexceeded"),
     _rule(K.CLIENT_CLOSED, words="cancelled canceled requestcancel* clientclosed* clientdisconnect*"),
-    _rule(K.PERMISSION, status=(0, *_CLIENT_ERRORS), words=v.PERMISSION_CODES),
+    _rule(K.PERMISSION, status=(0, 401, *_CLIENT_ERRORS), words=v.PERMISSION_CODES),
     _rule(K.NOT_FOUND_MODEL, status=(0, 404), words="notfound"),
     _rule(
         K.SERVER_ERROR,

@@ -92,10 +92,11 @@ NOT_CONTEXT = any_of(
 CONTENT = any_of(
     r"content[ _-](?:management|filter|polic|moderation|safety)",
     r"safety (?:system|filter|setting|polic|guideline|check)",
-    r"usage (?:polic|guideline)|acceptable use|moderation|responsible ?ai|guardrail|prompt injection",
+    r"usage (?:polic|guideline)|acceptable use|moderation|responsible ?ai|prompt injection",
     r"(?:was|been|is|prompt|input|content|output|request) (?:flagged|blocked)|flagged (?:as|for|by)",
     r"blocked (?:by|due to|for) (?:\w+ )?(?:content|safety|polic|guardrail|moderation|prompt)",
     r"sensitive (?:words?|content)|inappropriate content|harmful content|unsafe content|prohibited (?:content|use)",
+    r"guardrail[^.]{0,60}(?:block|interven|violat|trigger)|(?:block|interven|violat|trigger)[^.]{0,60}guardrail",
     r"deny-?listed|violat\w+[^.]{0,60}(?:polic|guideline|terms|rules)|敏感|违规|不合规",
 )
 """Refused for what it says."""
@@ -116,30 +117,28 @@ PAYLOAD = any_of(
 
 NEVER_FITS = any_of(r"request too large", r"single request exceeds")
 
+_A_MODEL = r"\b(?:model|deployment|engine)s?\b(?!'s)[^;]{0,160}?"
 MODEL = any_of(
-    r"\b(?:model|deployment|engine)s?\b(?!'s)[^;]{0,160}?(?:not[ _]found|(?:does"
-    r"|did|do)(?: not|n't) exist|not exist\b)",
-    r"\b(?:model|deployment|engine)s?\b(?!'s)[^;]{0,160}?(?:no longer (?:available"
-    r"|supported|exists)|end of (?:its )?life)",
-    r"\b(?:model|deployment|engine)s?\b(?!'s)[^;]{0,160}?(?:is|was|has been|been) "
-    r"(?:decommissioned|deprecated|retired|removed|shut down|unavailable|invalid)",
-    r"\b(?:model|deployment|engine)s?\b(?!'s)[^;]{0,160}?is not (?:a valid|available"
-    r"|supported by any|a known|recognized|served)",
-    r"\b(?:model|deployment|engine)s?\b(?!'s)[^;]{0,160}?(?:not supported for|unknown)",
-    r"(?:unknown|invalid|unsupported|unrecognized|nonexistent|no such|incorrect"
-    r"|wrong)(?: \w+)? (?:model|deployment|engine)\b"
+    _A_MODEL + r"(?:not[ _]found|(?:does|did|do)(?: not|n't) exist|not exist\b|end of (?:its )?life)",
+    _A_MODEL + r"no longer (?:available|supported|exists)",
+    _A_MODEL + r"(?:is|was|has been|been) (?:decommissioned|deprecated|retired|removed|shut down)",
+    _A_MODEL + r"is not (?:a valid|available|supported by any|a known|recognized|served)",
+    r"\bmodel (?:(?:identifier|id|name)(?: \S+)?|[`'\"]\S+) is (?:invalid|unknown)",
+    r"(?:unknown|invalid|unsupported|unrecognized|nonexistent|no such|incorrect|wrong)(?: \w+)? "
+    r"(?:model|deployment|engine)\b"
     r"(?! (?:output|respons|param|input|setting|config))",
     r"not a valid model|no endpoints found|(?:could not|cannot) find (?:the )?model|模型不存在",
     r"no (?:available )?(?:channel|provider)s? (?:found )?for model",
 )
 """No such model here."""
 
+_WRONG = (
+    r"(?:incorrect|invalid|malformed|missing|expired|revoked|disabled|wrong|bad|unknown|no|inactive)"
+    r"(?: or \w+)?(?: \w+){0,2}"
+)
 AUTH = any_of(
-    r"(?:incorrect|invalid|malformed|missing|expired|revoked|disabled|wrong|bad|unknown"
-    r"|no|inactive)(?: or \w+)?(?: \w+){0,2}"
-    r"[ `'\"]+(?:x-)?(?:api|subscription|access|auth\w*|security|bearer|secret"
-    r"|virtual)?[ _-]?(?:key|token|credentials?)\b"
-    r"(?! (?:id|count|limit|in|at|type|'))",
+    _WRONG + r"[ `'\"]+(?:x-)?(?:api|subscription|access|auth\w*|security|bearer|secret|virtual)[ _-]?(?:key|token)\b",
+    _WRONG + r" credentials?\b",
     r"api[ _-]?key\b[^.;]{0,60}(?:invalid|not valid|expired|leak|revoked|disabled|blocked"
     r"|not found|missing|required|malformed)",
     r"(?:provide|pass|supply|set|include)[^.]{0,30} (?:api[ _-]?key|credentials)",
@@ -153,10 +152,10 @@ AUTH = any_of(
 """The credential is wrong."""
 
 PERMISSION = any_of(
-    r"(?:do(?:es)?(?: not|n't)|no|without|insufficient|lacks?|sufficient)(?: \w+){0,2} (?:permissions?"
-    r"|access|privileges?|scopes?)\b",
-    r"permission (?:denied|to)|access (?:is )?denied",
-    r"not (?:authorized|allowed|permitted|entitled|enabled) (?:to|for)",
+    r"(?:do(?:es)?(?: not|n't)|no|without|insufficient|lacks?|sufficient)(?: \w+){0,2} "
+    r"(?:permissions?|access|privileges?|scopes?)\b",
+    r"permission (?:denied|to)|access (?:is )?denied|not (?:authorized|permitted|entitled) to|only authorized for",
+    r"\b(?:account|user|key|team|project|organization|you)\b[^.]{0,30} not (?:allowed|enabled) (?:to|for)",
     r"use case details|not (?:agreed|accepted)|accept the (?:terms|license)|ip allowlist|ip address|forbidden",
     r"(?:country|region|location|territory)[^.]{0,60}not (?:supported|available|allowed)|user location",
     r"not (?:supported|available) in your (?:country|region)|api (?:has not been used|is disabled|is not enabled)",
@@ -197,8 +196,9 @@ CONTENT_CODES = """
 """
 
 AUTH_CODES = """
-    *invalidapikey *apikeyinvalid invalid*key authentication* unauthenticated unauthorized* accesstoken*
-    expired*token* *tokenexpired invalidtoken tokeninvalid unrecognizedclient *signature*
+    *invalidapikey *apikeyinvalid invalidkey invalidaccesskey invalidsubscriptionkey authentication*
+    unauthenticated unauthorized* accesstoken* expired*token* *tokenexpired invalidtoken tokeninvalid
+    unrecognizedclient invalidsignature signaturedoesnotmatch incompletesignature signatureexpired
     missingauthenticationtoken invalidclienttokenid credentialsmissing invalidauth* noauth* *apikeyexpired
     invalidcredential* apikeynotfound missingapikey requestexpired requesttimetooskewed keydisabled
 """

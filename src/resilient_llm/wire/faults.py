@@ -33,12 +33,12 @@ def classify(
     a stream has been read.  A ``Retry-After`` on a success is not a hint (Anthropic and Hugging Face send one).
     """
     fields = lowered(headers)
-    clock = clock_of(fields, now)
     if status <= 0:
         return Fault(FaultKind.CONNECTION, scope=FaultScope.ENDPOINT, message="no response")
     decoded = decode(body)
     if 200 <= status < 300:
-        return _inside_a_success(vendor, status, fields, decoded, clock)
+        return _inside_a_success(vendor, status, fields, decoded, now)
+    clock = clock_of(fields, now)
     facts = read(vendor, fields, decoded, clock)
     return _fault(decide(vendor, status, facts), facts, status, hint_of(fields, facts, clock, limits=status == 429))
 
@@ -55,12 +55,12 @@ def classify_stream_error(vendor: str, payload: object, *, now: float | None = N
 
 
 def _inside_a_success(
-    vendor: str, status: int, headers: Mapping[str, str], body: object, clock: float | None
+    vendor: str, status: int, headers: Mapping[str, str], body: object, now: float | None
 ) -> Fault | None:
     if status in {204, 205} or (status == 202 and not body):
         return None
     failure = in_band.find(headers, body)
-    return None if failure is None else _from_evidence(vendor, status, headers, failure, clock)
+    return None if failure is None else _from_evidence(vendor, status, headers, failure, clock_of(headers, now))
 
 
 def _from_evidence(

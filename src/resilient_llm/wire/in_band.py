@@ -99,7 +99,7 @@ def _in_lines(text: str) -> InBand | None:
         payload = parse_json(_SSE_FIELD.sub("", line, count=1) if _SSE_FIELD.match(line) else line)
         failure = _in_object(payload, True) if is_object(payload) else None
         if line.lower().startswith("error:") and failure is None:  # older llama.cpp
-            return InBand({"error": line[6:].strip()} if payload is UNDECODED else payload)
+            return InBand({"error": line[6:].strip()})
         if failure is not None:
             return failure
     return None
@@ -123,7 +123,7 @@ def _reported(body: Mapping[str, object]) -> InBand | None:
     if is_object(output) and "__type" in output:
         return InBand(body, K.SERVER_ERROR)
     minimax = body.get("base_resp")
-    if is_object(minimax) and minimax.get("status_code") not in {0, None}:
+    if is_object(minimax) and minimax.get("status_code") not in (0, None):
         return InBand(minimax)
     for choice in objects(body.get("choices")):
         if _says_something(choice.get("error")):
@@ -144,8 +144,9 @@ def _flat(body: Mapping[str, object]) -> InBand | None:
     status = body.get("status", body.get("statusCode"))
     failed = isinstance(status, int) and status >= 400
     exception = any(str(key).endswith("Exception") for key in body)
-    texts = any(body.get(key) for key in ("message", "detail", "msg", "__type", "fault", "errors"))
-    return InBand(body) if failed or exception or texts else None
+    said = any(body.get(key) for key in ("detail", "msg", "__type", "fault", "errors"))
+    said = said or isinstance(body.get("message"), str)  # an object there is an answer (Anthropic, Cohere)
+    return InBand(body) if failed or exception or said else None
 
 
 def _unfinished(body: Mapping[str, object]) -> InBand | None:
@@ -184,7 +185,7 @@ def _empty(body: Mapping[str, object], streaming: bool) -> InBand | None:
     if is_object(feedback) and feedback.get("blockReason") and not body.get("candidates"):
         return InBand(body, K.CONTENT_FILTER)
     # A chunk without choices carries usage or Azure's prompt filter results; an answer without any is none.
-    chunk = streaming or body.get("object") in {"chat.completion.chunk", ""} or "prompt_filter_results" in body
+    chunk = streaming or body.get("object") in ("chat.completion.chunk", "") or "prompt_filter_results" in body
     if not chunk and any(key in body and not body[key] for key in ("choices", "candidates")):
         return InBand(body, K.SERVER_ERROR)
     return None

@@ -61,7 +61,6 @@ EMPTY = RateLimits()
 
 _ATTRIBUTES = ("requests", "tokens", "input_tokens", "output_tokens")
 _FIELDS = {"limit": "limit", "remaining": "remaining", "reset": "reset"}
-_INTERESTING = re.compile(r"ratelimit|tokenlimit|call-(?:limit|remaining)")
 _WINDOWS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800, "month": 2_592_000}
 _ALIASES = {"": "requests", "req": "requests", "request": "requests", "token": "tokens"}
 _OWN_WINDOWS: Mapping[str, Mapping[str, str]] = {
@@ -92,19 +91,21 @@ def parse_rate_limit(vendor: str, headers: Mapping[str, str], *, now: float | No
     ``Date`` header wins over it, and without either those are unknown.  Never raises; no limit headers give
     :data:`EMPTY`.
     """
-    relevant = {name: value for name, value in _lowered(headers) if _INTERESTING.search(name)}
+    relevant: dict[str, str] = {}
+    date = ""
+    for raw, value in headers.items():
+        name = str(raw).lower()
+        if "limit" in name or "-call-" in name:
+            relevant[name] = str(value)
+        elif name == "date":
+            date = str(value)
     if not relevant:
         return EMPTY
-    clock = times.clock_of(dict(_lowered(headers)), now)
-    buckets = dict(_structured(relevant, clock))
+    clock = times.clock_of({"date": date}, now)
+    buckets = dict(_structured(relevant)) if "ratelimit" in relevant else {}
     buckets.update(_named(vendor, relevant, clock))
     over = relevant.get("x-ratelimit-over-limit", "").strip().lower() in {"yes", "true", "1"}
     return _assemble(buckets, over)
-
-
-def _lowered(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for name, value in headers.items():
-        yield str(name).lower(), str(value)
 
 
 def _assemble(buckets: Mapping[str, Limit], over_limit: bool) -> RateLimits:
@@ -173,6 +174,8 @@ def _limit(values: Mapping[str, str], window: str | None, clock: float | None) -
 
 
 def _integer(text: str | None) -> int | None:
+    if text is not None and text.isascii() and text.isdigit() and len(text) < 16:
+        return int(text)
     match = _INTEGER.fullmatch(text.strip()) if text else None
     value = int(match[1]) if match else -1
     return value if value >= 0 else None
@@ -181,7 +184,7 @@ def _integer(text: str | None) -> int | None:
 # --- the IETF structured fields ----------------------------------------------------------------------------
 
 
-def _structured(headers: Mapping[str, str], clock: float | None) -> Iterator[tuple[str, Limit]]:
+def _structured(headers: Mapping[str, str]) -> Iterator[tuple[str, Limit]]:
     """``ratelimit: "api";r=999;t=295`` with ``ratelimit-policy: "api";q=1000;w=300`` (draft-ietf-httpapi-ratelimit)."""
     policies = _items(headers.get("ratelimit-policy", ""))
     states = _items(headers.get("ratelimit", ""))

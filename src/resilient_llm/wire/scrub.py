@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import islice
 
 MASK = "***"
@@ -10,25 +11,29 @@ _LONGEST = 20_000  # characters looked at; what is shown comes from their front
 
 _SECRET_CHARS = r"[A-Za-z0-9_\-.~+/=*%]"
 _PREFIXES = (
-    r"sk-|sk_|rk_|pk-|pk_|rk-|xai-|gsk_|hf_|nvapi-|pplx-|fw_|r8_|tgp_v1_|key_|co-|glpat-|gh[pousr]_|github_pat_|xox[a-z]-"
-    r"|AIza|AQ\.|ya29\.|ABSK|eyJ|bedrock-api-key-|sess-|Bearer\s|Basic\s"
+    r"sk-|sk_|rk_|pk-|pk_|rk-|xai-|gsk_|hf_|nvapi-|pplx-|fw_|r8_|tgp_v1_|glpat-|gh[pousr]_|github_pat_|xox[a-z]-"
+    r"|AIza|AQ\.|ya29\.|ABSK|eyJ|bedrock-api-key-|sess-"
 )
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
-    # A named value: `api_key=...`, `"x-api-key": "..."`, `?key=...`, `Authorization: Bearer ...`.
-    (
-        re.compile(
-            r"""(?P<name>\b(?:[\w-]*(?:api[_-]?key|apikey|secret|passw(?:or)?d|credential|authorization|signature|auth[_-]?token"""
-            r"""|access[_-]?token|session[_-]?token|security[_-]?token)[\w-]*|key|token|sig|X-Amz-[\w-]+)["']?\s*[=:]\s*["']?)"""
-            rf"""(?!\s)(?:(?:Bearer|Basic)\s+)?{_SECRET_CHARS}{{4,}}""",
-            re.IGNORECASE,
-        ),
-        rf"\g<name>{MASK}",
-    ),
-    (re.compile(rf"(?<![A-Za-z0-9])(?P<name>(?i:bearer|basic)\s+){_SECRET_CHARS}{{6,}}"), rf"\g<name>{MASK}"),
-    (re.compile(rf"(?:{_PREFIXES}){_SECRET_CHARS}{{3,}}"), MASK),
-    (re.compile(r"(?<![A-Z0-9])A(?:KIA|SIA|ROA|IDA)[A-Z0-9*]{6,}"), MASK),
-    (re.compile(r"(?P<name>[a-z][a-z0-9+.-]{1,15}://)[^\s/@]+@", re.IGNORECASE), rf"\g<name>{MASK}@"),
-)
+
+
+@cache  # compiled with the first text to be shown, not with the import
+def _rules() -> tuple[tuple[re.Pattern[str], str], ...]:
+    named = (
+        r"""(?P<name>\b(?:[\w-]{0,40}(?:api[_-]?key|apikey|secret|passw(?:or)?d|credential|authorization|signature|auth[_-]?token"""
+        r"""|access[_-]?token|session[_-]?token|security[_-]?token)[\w-]{0,40}|key|token|sig|X-Amz-[\w-]+)["']?\s*[=:]\s*["']?)"""
+        rf"""(?!\s)(?:(?:Bearer|Basic)\s+)?{_SECRET_CHARS}{{4,}}"""
+    )
+    return (
+        (re.compile(named, re.IGNORECASE), rf"\g<name>{MASK}"),
+        (re.compile(rf"(?<![A-Za-z0-9])(?P<name>(?i:bearer|basic)\s+){_SECRET_CHARS}{{6,}}"), rf"\g<name>{MASK}"),
+        (re.compile(rf"(?<![A-Za-z0-9])(?:{_PREFIXES}){_SECRET_CHARS}{{3,}}"), MASK),
+        # Glued to other letters ("risk-free" is no key), only with digits in it.
+        (re.compile(rf"(?:{_PREFIXES})(?=[A-Za-z_\-]{{0,60}}[0-9]){_SECRET_CHARS}{{16,}}"), MASK),
+        (re.compile(r"A(?:KIA|SIA|ROA|IDA)[A-Z0-9*]{8,}"), MASK),
+        (re.compile(r"(?P<name>[a-z][a-z0-9+.-]{1,15}://)[^\s/@]+@", re.IGNORECASE), rf"\g<name>{MASK}@"),
+    )
+
+
 _RUN = re.compile(r"[A-Za-z0-9+/]{32,}={0,2}")
 
 
@@ -41,13 +46,16 @@ def scrub(text: str, limit: int = 200) -> str:
     if not text or limit <= 0:
         return ""
     shown = " ".join("".join(c if c.isprintable() else " " for c in islice(text, _LONGEST)).split())
-    for pattern, replacement in _RULES:
+    for pattern, replacement in _rules():
         shown = pattern.sub(replacement, shown)
     shown = _RUN.sub(_mask_random, shown)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def _mask_random(match: re.Match[str]) -> str:
+    """Long words and resource paths stay: a key mixes digits in, and one with slashes (AWS) mixes cases as well."""
     run = match[0]
-    random = any(c.isdigit() for c in run) and any(c.isalpha() for c in run) and run.count("/") < 3
-    return MASK if random else run
+    mixed = any(c.isdigit() for c in run) and any(c.isalpha() for c in run)
+    if "/" in run:
+        mixed = mixed and run.count("/") < 4 and run.lower() != run != run.upper()
+    return MASK if mixed else run

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache, lru_cache
 
 LONGEST = 10 * 365 * 86_400.0
 """Seconds.  Nobody means a longer wait; such a number is a mistake and counts as unknown."""
@@ -33,11 +34,10 @@ _UNIT = r"(?:d|h|ms|us|µs|μs|ns|m|s)"
 _GO_DURATION = re.compile(rf"(?:[0-9]{{1,12}}(?:\.[0-9]{{1,9}})?{_UNIT}){{1,8}}")
 _WORDY_UNIT = r"(?:milliseconds?|ms|seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|[hmsd])(?![a-z])"
 _AMOUNT = rf"[0-9]{{1,9}}(?:\.[0-9]{{1,9}})?\s?(?:{_WORDY_UNIT}|[hms](?=[0-9]))"
-_SPOKEN = re.compile(
+_SPOKEN = (
     r"\b(?:try(?:ing)?(?: it| your request)? again|retry(?:ing)?(?: your request)?|wait(?:ing)?|resets?"
     r"|available(?: again)?)\s(?:after |in |for |until )?(?:about |approximately |at least |another )?"
-    rf"({_AMOUNT}(?:(?:,| and)?\s?{_AMOUNT}){{0,3}})",
-    re.IGNORECASE,
+    rf"({_AMOUNT}(?:(?:,| and)?\s?{_AMOUNT}){{0,3}})"
 )
 _PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s?([a-zµμ]+)", re.IGNORECASE)
 
@@ -67,10 +67,11 @@ def duration(text: str) -> float | None:
 
 def spoken(text: str) -> float | None:
     """The wait a sentence asks for: ``"Please try again in 15m18.4s."``, ``"retry after 6 seconds"``."""
-    found = _SPOKEN.search(text)
+    found = _spoken_wait().search(text)
     return bounded(_sum_pieces(found[1])) if found else None
 
 
+@lru_cache(maxsize=64)  # one Date header and a few resets are seen again and again
 def instant(text: str) -> float | None:
     """An HTTP date or an RFC 3339 time, as epoch seconds.  A time without a zone is UTC."""
     text = text.strip()
@@ -120,6 +121,11 @@ def clock_of(headers: Mapping[str, str], now: float | None) -> float | None:
     if moment is not None:
         return moment
     return now if now is not None and math.isfinite(now) else None
+
+
+@cache  # only failures need it
+def _spoken_wait() -> re.Pattern[str]:
+    return re.compile(_SPOKEN, re.IGNORECASE)
 
 
 def _sum_pieces(text: str) -> float:
