@@ -1,15 +1,14 @@
-"""What the sync and the async client share: the pool, the clock, the telemetry, the listeners, and how a call is set up."""
+"""What the sync and the async client share: the pool, the clock, the telemetry, the listeners, and how a call is set
+up."""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 import random
 import time
-import weakref
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias, cast
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
@@ -17,6 +16,7 @@ from opentelemetry.trace import TracerProvider
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.events import Event
 from resilient_llm.decide.pool import Pool
+from resilient_llm.drive.fork import tell_after_fork
 from resilient_llm.drive.question import CallOptions, seconds
 from resilient_llm.errors import ConfigurationError, InvalidRequest
 from resilient_llm.policy import Policies
@@ -42,8 +42,8 @@ _log = logging.getLogger("resilient_llm")
 class ProviderPool:
     """Providers, their state, and everything else about a client that does not wait.
 
-    ``client.pool`` is one; giving it to another client (``AsyncResilientClient(pool=client.pool)``) makes both see and feed the same
-    health.  It is safe for threads and event loops.
+    ``client.pool`` is one; giving it to another client (``AsyncResilientClient(pool=client.pool)``) makes both see
+    and feed the same health.  It is safe for threads and event loops.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ProviderPool:
         self.pool.listening = bool(listeners)
         self.telemetry = Telemetry(name, tracer_provider, meter_provider)
         self.telemetry.watch(self.pool)
-        _POOLS.add(self)
+        tell_after_fork(self)
 
     # --- providers ---
 
@@ -104,6 +104,29 @@ class ProviderPool:
                 known = self._wrapped[id(provider)] = Custom(provider)  # type: ignore[arg-type]
             return known
         raise ConfigurationError(f"{provider!r} is no provider: it has no id and chat(); wrap a callable in Function()")
+
+    def flattened(self, routes: object) -> list[Target]:
+        """All providers in nested lists or mappings of them."""
+        if isinstance(routes, HttpProvider | Custom):
+            return [routes]
+        inner: object = routes.values() if isinstance(routes, Mapping) else routes
+        return [target for part in cast(Iterable[object], inner) for target in self.flattened(part)]
+
+    def other_spaces(self, call: Call[Target]) -> Mapping[str, str]:
+        """Who must not serve an embeddings call: everybody whose vectors do not mix with the first suitable
+        provider's."""
+        reasons = dict(call.unsuitable)
+        first: Target | None = None
+        for target in self.pool.targets(call.route):
+            if target.id in reasons:
+                continue
+            if not isinstance(target, HttpProvider) or not target.embeds:
+                reasons[target.id] = "offers no embeddings"
+            elif first is None:
+                first = target
+            elif first.embedding_space is None or target.embedding_space != first.embedding_space:
+                reasons[target.id] = f"its vectors do not mix with those of {first.id}: another embedding_space"
+        return reasons
 
     # --- calls ---
 
@@ -160,15 +183,3 @@ class ProviderPool:
     def reset_after_fork(self) -> None:
         """In the child process."""
         self.pool.reset_after_fork()
-
-
-_POOLS: weakref.WeakSet[ProviderPool] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for pool in list(_POOLS):
-        pool.reset_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

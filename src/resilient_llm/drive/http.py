@@ -1,37 +1,33 @@
 """The HTTP engine: httpx, with as little around it as the job needs.
 
-Without a client of the user's, requests go straight to an httpx *transport*: no redirects, cookies, authentication or event hooks,
-none of which an API call wants.  A client the user passes (of httpx or httpx2) is used as it is.  Bodies are read as raw bytes and
-decompressed here, so that they can be bounded.
+Without a client of the user's, requests go straight to an httpx *transport*: no redirects, cookies, authentication or
+event hooks, none of which an API call wants.  A client the user passes (of httpx or httpx2) is used as it is.  Bodies
+are read as raw bytes and decompressed here, so that they can be bounded.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
+import socket
+import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import lru_cache
 from types import ModuleType
-from typing import Protocol
+from typing import Any, TypeAlias
 from urllib.request import getproxies
 
 import httpx
 from anyio.lowlevel import RunVar
 
 from resilient_llm.drive.body import Body, Inflater
+from resilient_llm.drive.fork import tell_after_fork
 from resilient_llm.providers.base import Prepared
 
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0)
 """Open streams hold connections for minutes: a limit here would look like providers failing."""
-
-
-class Response(Protocol):
-    """The part of httpx's and httpx2's responses that is used."""
-
-    @property
-    def status_code(self) -> int: ...
-
-    @property
-    def headers(self) -> Mapping[str, str]: ...
 
 
 class PhaseTimeouts(dict[str, float]):
@@ -46,7 +42,7 @@ class PhaseTimeouts(dict[str, float]):
         self._until = until
         self._connect = connect
 
-    def get(self, key: str, default: object = None) -> float:  # type: ignore[override]
+    def get(self, key: str, default: object = None) -> float:
         """Seconds this phase may take."""
         left = max(0.001, self._until - self._clock())
         return min(left, self._connect) if key == "connect" else left
@@ -92,15 +88,76 @@ class Addresses:
         return request
 
 
+SyncEngine: TypeAlias = httpx.BaseTransport | httpx.Client
+AsyncEngine: TypeAlias = httpx.AsyncBaseTransport | httpx.AsyncClient
+
+
+class Reads:
+    """Bounds every single read of one answer's body by a moving point in time.
+
+    httpx fixes the read timeout when a body begins; content timers move with the content.  The connection is in an
+    answer's documented extensions, and each of its reads takes a timeout: that is where the current one is put, for
+    as long as the answer is being read.
+    """
+
+    __slots__ = ("_clock", "_stream", "until")
+
+    def __init__(self, response: httpx.Response, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._stream = _own_connection(response)
+        self.until = math.inf
+        """Monotonic time by which the next bytes must have arrived."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it works here: with HTTP/1.1, where the connection belongs to this answer alone."""
+        return self._stream is not None
+
+    def bind(self) -> None:
+        """Begin to bound reads."""
+        stream = self._stream
+        if stream is None:
+            return
+        read = stream.read
+
+        def within(max_bytes: int, timeout: float | None = None) -> object:
+            left = max(0.001, self.until - self._clock())
+            return read(max_bytes, timeout=left if left < math.inf else timeout)
+
+        stream.read = within
+
+    def release(self) -> None:
+        """Leave the connection as it was; it may serve other answers now."""
+        if self._stream is not None:
+            self._stream.__dict__.pop("read", None)
+            self._stream = None
+
+    def sever(self) -> None:
+        """Shut the connection down without any lock, so that a finaliser may do it; the vendor stops generating."""
+        if self._stream is None:
+            return
+        with contextlib.suppress(Exception):
+            self._stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+
+def _own_connection(response: httpx.Response) -> Any:
+    """The connection an answer has to itself; ``None`` if it shares one or we cannot tell."""
+    if response.extensions.get("http_version") not in (b"HTTP/1.1", b"HTTP/1.0"):
+        return None
+    stream = response.extensions.get("network_stream")
+    return stream if hasattr(stream, "__dict__") and hasattr(stream, "read") else None
+
+
 class Answer:
     """An HTTP answer whose body is still to be read.  Close it, whatever happens."""
 
-    __slots__ = ("_chunks", "_inflater", "_response", "headers", "status")
+    __slots__ = ("_chunks", "_inflater", "_response", "headers", "reads", "status")
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx.Response, clock: Callable[[], float]) -> None:
         self._response = response
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
+        self.reads = Reads(response, clock)
         self._chunks: Iterator[bytes] | None = None
         self._inflater: Inflater | None = None
 
@@ -119,25 +176,22 @@ class Answer:
         data = next(self._chunks, None)
         return data if data is None or self._inflater is None else self._inflater.feed(data)
 
-    def readable(self) -> bool:
-        """Whether reading would not wait: the rest of the answer has arrived or the connection has ended."""
-        stream = self._response.extensions.get("network_stream")
-        return stream is not None and bool(stream.get_extra_info("is_readable"))
-
     def close(self) -> None:
         """Let go of the connection."""
+        self.reads.release()
         self._response.close()
 
 
 class AsyncAnswer:
     """The same for the async client."""
 
-    __slots__ = ("_chunks", "_inflater", "_response", "headers", "status")
+    __slots__ = ("_chunks", "_inflater", "_response", "headers", "reads", "status")
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx.Response, clock: Callable[[], float]) -> None:
         self._response = response
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
+        self.reads = Reads(response, clock)
         self._chunks: AsyncIterator[bytes] | None = None
         self._inflater: Inflater | None = None
 
@@ -161,6 +215,7 @@ class AsyncAnswer:
 
     async def aclose(self) -> None:
         """Let go of the connection."""
+        self.reads.release()
         await self._response.aclose()
 
 
@@ -170,83 +225,104 @@ def inflater(headers: Mapping[str, str], limit: int) -> Inflater | None:
     return None if encoding is None or encoding == "identity" else Inflater(encoding, limit)
 
 
+@lru_cache(maxsize=1)
+def _verifying() -> ssl.SSLContext:
+    """One TLS context for everybody: reading the certificates takes a fifth of a second."""
+    return httpx.create_ssl_context()
+
+
+@lru_cache(maxsize=1)
+def _unused() -> ssl.SSLContext:
+    """For engines that only ever speak plain HTTP."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _tls(url: httpx.URL) -> ssl.SSLContext:
+    return _verifying() if url.scheme == "https" else _unused()
+
+
 class Http:
     """Sends requests for the sync client; safe for threads."""
 
-    def __init__(self, client: httpx.Client | None) -> None:
+    def __init__(self, client: httpx.Client | None, clock: Callable[[], float]) -> None:
         self._given = client
+        self._clock = clock
         self._lock = threading.Lock()
-        self._transport: httpx.BaseTransport | None = None
-        self._own: httpx.Client | None = None
+        self._engines: dict[str, SyncEngine] = {}
         self._addresses = Addresses(family(client) if client is not None else httpx)
+        tell_after_fork(self)
 
     def post(self, prepared: Prepared, timeouts: Mapping[str, float | None]) -> Answer:
         """Send a request; returns when the head of the answer has arrived."""
         request = self._addresses.request(prepared, timeouts)
-        client = self._given or self._own
-        if client is None:
-            transport = self._transport or self._open()
-            if transport is not None:
-                return Answer(transport.handle_request(request))
-            client = self._own
-            assert client is not None
-        return Answer(client.send(request, stream=True, follow_redirects=False))
+        engine = self._given or self._engines.get(request.url.scheme) or self._open(request.url)
+        if isinstance(engine, httpx.BaseTransport):
+            return Answer(engine.handle_request(request), self._clock)
+        return Answer(engine.send(request, stream=True, follow_redirects=False), self._clock)
 
-    def _open(self) -> httpx.BaseTransport | None:
-        """Make the engine at the first request: a bare transport, or a client where the environment asks for proxies."""
+    def _open(self, url: httpx.URL) -> SyncEngine:
+        """Make the engine at the first request: a bare transport, or a client where the environment asks for
+        proxies."""
         with self._lock:
-            if self._transport is None and self._own is None:
-                if getproxies():
-                    self._own = httpx.Client(limits=_LIMITS)
-                else:
-                    self._transport = httpx.HTTPTransport(limits=_LIMITS)
-            return self._transport
+            if url.scheme not in self._engines:
+                self._engines[url.scheme] = (
+                    httpx.Client(limits=_LIMITS, verify=_tls(url))
+                    if getproxies()
+                    else httpx.HTTPTransport(limits=_LIMITS, verify=_tls(url))
+                )
+            return self._engines[url.scheme]
 
     def close(self) -> None:
         """Close what was opened here; a client the user passed stays open."""
         with self._lock:
-            transport, self._transport = self._transport, None
-            own, self._own = self._own, None
-        if transport is not None:
-            transport.close()
-        if own is not None:
-            own.close()
+            engines, self._engines = self._engines, {}
+        for engine in engines.values():
+            engine.close()
 
     def reset_after_fork(self) -> None:
         """In the child: forget the parent's connections without touching them."""
         self._lock = threading.Lock()
-        self._transport = self._own = None
+        self._engines = {}
 
 
 class AsyncHttp:
     """Sends requests for the async client, with one set of connections per event loop."""
 
-    def __init__(self, client: httpx.AsyncClient | None) -> None:
+    def __init__(self, client: httpx.AsyncClient | None, clock: Callable[[], float]) -> None:
         self._given = client
-        self._engines: RunVar[httpx.AsyncBaseTransport | httpx.AsyncClient] = RunVar(f"resilient_llm-{id(self)}")
+        self._clock = clock
+        self._engines: RunVar[dict[str, AsyncEngine]] = RunVar(f"resilient_llm-{id(self)}")
         self._addresses = Addresses(family(client) if client is not None else httpx)
 
     async def post(self, prepared: Prepared, timeouts: Mapping[str, float | None]) -> AsyncAnswer:
         """Send a request; returns when the head of the answer has arrived."""
         request = self._addresses.request(prepared, timeouts)
-        engine = self._given or self._engines.get(None) or self._open()
+        engine = self._given or self._engine(request.url)
         if isinstance(engine, httpx.AsyncBaseTransport):
-            return AsyncAnswer(await engine.handle_async_request(request))
-        return AsyncAnswer(await engine.send(request, stream=True, follow_redirects=False))
+            return AsyncAnswer(await engine.handle_async_request(request), self._clock)
+        return AsyncAnswer(await engine.send(request, stream=True, follow_redirects=False), self._clock)
 
-    def _open(self) -> httpx.AsyncBaseTransport | httpx.AsyncClient:
-        engine: httpx.AsyncBaseTransport | httpx.AsyncClient
-        engine = httpx.AsyncClient(limits=_LIMITS) if getproxies() else httpx.AsyncHTTPTransport(limits=_LIMITS)
-        self._engines.set(engine)
+    def _engine(self, url: httpx.URL) -> AsyncEngine:
+        """The running event loop's engine, made at its first request."""
+        try:
+            engines = self._engines.get()
+        except LookupError:
+            engines = {}
+            self._engines.set(engines)
+        engine = engines.get(url.scheme)
+        if engine is None:
+            engine = engines[url.scheme] = (
+                httpx.AsyncClient(limits=_LIMITS, verify=_tls(url))
+                if getproxies()
+                else httpx.AsyncHTTPTransport(limits=_LIMITS, verify=_tls(url))
+            )
         return engine
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; a client the user passed stays open."""
-        engine = self._engines.get(None)
-        if engine is not None:
-            self._engines.delete() if hasattr(self._engines, "delete") else None
-            self._engines = RunVar(f"resilient_llm-{id(self)}-closed")
-            await engine.aclose()
-
-    def reset_after_fork(self) -> None:
-        """In the child: the parent's event loop, and with it its connections, is not there."""
+        try:
+            engines = self._engines.get()
+        except LookupError:
+            return
+        while engines:
+            await engines.popitem()[1].aclose()

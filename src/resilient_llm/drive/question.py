@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, TypeAlias, TypedDict, get_args
+from typing import Literal, TypeAlias, TypedDict, cast, get_args
 
 from resilient_llm.errors import CallFailed, InvalidRequest
 from resilient_llm.model import (
@@ -35,10 +35,11 @@ Validator: TypeAlias = Callable[[ChatResponse], object]
 class CallOptions(TypedDict, total=False):
     """How a call is carried out, whatever it asks.
 
-    ``deadline``: seconds for everything, queueing and failover included; ``None``: no limit (default: the client's).  ``route``:
-    which provider list (default: the first).  ``providers``: only these ids.  ``require``: only providers with all these tags.
-    ``idempotent=False``: the call may have effects, so nothing runs beside it and it is not repeated once a provider may have acted
-    on it.  ``conversation``: keeps calls with the same key at the same provider while that is healthy.
+    ``deadline``: seconds for everything, queueing and failover included; ``None``: no limit (default: the client's).
+    ``route``: which provider list (default: the first).  ``providers``: only these ids.  ``require``: only providers
+    with all these tags. ``idempotent=False``: the call may have effects, so nothing runs beside it and it is not
+    repeated once a provider may have acted on it.  ``conversation``: keeps calls with the same key at the same
+    provider while that is healthy.
     """
 
     deadline: float | None
@@ -52,9 +53,10 @@ class CallOptions(TypedDict, total=False):
 class ChatSettings(TypedDict, total=False):
     """What to ask of the model; ``None`` or absent means the vendor's default.
 
-    ``tools`` are ``Tool`` objects or dicts in OpenAI's shape, ``tool_choice`` is ``"auto"``, ``"none"``, ``"required"``, a tool's name
-    or a ``ToolChoice``.  ``output``: ``"text"``, ``"json_object"``, a JSON schema, or an ``OutputFormat``.  ``reasoning``: an
-    effort word, a token budget, or a ``Reasoning``.  ``extra``: fields for one wire's body, as ``{"anthropic_messages": {...}}``.
+    ``tools`` are ``Tool`` objects or dicts in OpenAI's shape, ``tool_choice`` is ``"auto"``, ``"none"``,
+    ``"required"``, a tool's name or a ``ToolChoice``.  ``output``: ``"text"``, ``"json_object"``, a JSON schema, or
+    an ``OutputFormat``.  ``reasoning``: an effort word, a token budget, or a ``Reasoning``.  ``extra``: fields for
+    one wire's body, as ``{"anthropic_messages": {...}}``.
     """
 
     system: str | None
@@ -220,8 +222,7 @@ def _tool_choice(choice: str | ToolChoice | None) -> ToolChoice | None:
     if choice is None or isinstance(choice, ToolChoice):
         return choice
     if choice in ("auto", "none", "required"):
-        mode: Literal["auto", "none", "required"] = choice
-        return ToolChoice(mode)
+        return ToolChoice(cast(Literal["auto", "none", "required"], choice))
     if not isinstance(choice, str) or not choice:
         raise InvalidRequest(f"tool_choice must be 'auto', 'none', 'required' or a tool's name, not {choice!r}")
     return ToolChoice("required", (choice,))
@@ -233,8 +234,7 @@ def _output(output: str | Mapping[str, object] | OutputFormat | None) -> OutputF
     if isinstance(output, Mapping):
         return OutputFormat("json_schema", schema=output, name="answer")
     if output in ("text", "json_object"):
-        kind: Literal["text", "json_object"] = output
-        return OutputFormat(kind)
+        return OutputFormat(cast(Literal["text", "json_object"], output))
     raise InvalidRequest(f"output must be 'text', 'json_object', a JSON schema or an OutputFormat, not {output!r}")
 
 

@@ -1,7 +1,8 @@
 """What a running stream means: which events may be handed over, how long to wait for the next, whether it broke.
 
-A stream is *committed* when its first content is handed over; before that, everything is held, so that another provider can take
-over unseen.  Timers run on content: keep-alives prove that a connection lives, not that a model writes.
+A stream is *committed* when its first content is handed over; before that, everything is held, so that another
+provider can take over unseen.  Timers run on content: keep-alives prove that a connection lives, not that a model
+writes.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Reading:
         "ended",
         "fault",
         "ready",
+        "since",
         "spoke_at",
     )
 
@@ -83,6 +85,8 @@ class Reading:
         """Why it cannot go on."""
         self.spoke_at = now
         """When content last arrived, held content included."""
+        self.since = now
+        """When the current silence began: at the last content, or when the caller began to wait for more."""
 
     # --- what arrives ---
 
@@ -113,13 +117,13 @@ class Reading:
             return
         if kind in _CONTENT:
             self._accumulator.add(event)
-            self.spoke_at = now
+            self.spoke_at = self.since = now
             self._release()
             self.ready.append(event)
             self.committed = True
         elif kind in _TOOL:
             self._accumulator.add(event)
-            self.spoke_at = now
+            self.spoke_at = self.since = now
             self._held.append(event)
             if not self._stream.hold_tool_arguments:
                 self._release()
@@ -153,12 +157,15 @@ class Reading:
 
     # --- what that means ---
 
-    def patience(self, now: float) -> float:
-        """Seconds until the next piece of content must have arrived; may be negative."""
-        idle = self._timeouts.idle_tool_arguments if self._held else self._timeouts.idle
-        return self.spoke_at + idle - now
+    def waiting(self, now: float) -> None:
+        """The caller begins to wait.  Time it spent on its own is no silence of the provider."""
+        self.since = max(self.since, now)
 
-    def stalled(self) -> None:
+    def silent_at(self) -> float:
+        """When the silence becomes a stall: the next content must have arrived by then."""
+        return self.since + (self._timeouts.idle_tool_arguments if self._held else self._timeouts.idle)
+
+    def stall(self) -> None:
         """Content did not arrive in time."""
         self.fault = Fault(FaultKind.TIMEOUT, message="the stream went silent")
 

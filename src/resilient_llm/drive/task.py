@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.member import Attempt
 from resilient_llm.drive.core import ProviderPool, Target
 from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.drive.http import PhaseTimeouts
-from resilient_llm.drive.question import Fallback, Validator
+from resilient_llm.drive.question import Validator
 from resilient_llm.drive.reading import Reading
 from resilient_llm.errors import CallFailed, Fault, FaultKind, FaultScope, InvalidAnswer, UnsupportedFeature
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse, Text
 from resilient_llm.providers.base import HttpProvider, Prepared
-from resilient_llm.providers.custom import Custom
 from resilient_llm.telemetry import AttemptTrace
-from resilient_llm.wire import classify_exception
+from resilient_llm.wire.exception_faults import classify_exception
 
-_log = logging.getLogger("resilient_llm")
-
-Request = TypeVar("Request", ChatRequest, EmbedRequest)
+Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
 Response = ChatResponse | EmbedResponse
 
 _NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
@@ -31,7 +27,8 @@ _NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 
 
 class Task(Generic[Request]):
-    """What one call needs besides its state machine.  Used by one caller; its races may report from other threads or tasks."""
+    """What one call needs besides its state machine.  Used by one caller; its races may report from other threads or
+    tasks."""
 
     __slots__ = ("_cause", "_degradations", "_prepared", "_traces", "call", "owner", "request", "trace", "validate")
 
@@ -50,7 +47,7 @@ class Task(Generic[Request]):
         self._prepared: dict[str, Prepared] = {}
         self._degradations: dict[str, tuple[Degradation, ...]] = {}
         self._traces: dict[Attempt[Target], AttemptTrace] = {}
-        operation = "chat" if isinstance(request, ChatRequest) else "embeddings"
+        operation: Literal["chat", "embeddings"] = "chat" if isinstance(request, ChatRequest) else "embeddings"
         first = owner.pool.targets(call.route)[0]
         self.trace = owner.telemetry.call(
             operation, request, call.route, first, streaming=call.streaming, call_id=f"{id(owner):x}-{id(call):x}"
@@ -108,13 +105,9 @@ class Task(Generic[Request]):
         decoder = None if http is None else http.stream_decoder()
         return Reading(decoder, http, policies.stream, policies.timeouts, self.owner.clock())
 
-    def attach(self, attempt: Attempt[Target]) -> object:
-        """Make the attempt's span current; returns what :meth:`detach` needs."""
-        return self._traces[attempt].attach()
-
-    def detach(self, attempt: Attempt[Target], token: object) -> None:
-        """Undo :meth:`attach`."""
-        self._traces[attempt].detach(token)
+    def trace_of(self, attempt: Attempt[Target]) -> AttemptTrace:
+        """The attempt's span, to make it current while it is being sent."""
+        return self._traces[attempt]
 
     # --- answers ---
 
@@ -231,12 +224,6 @@ def fault_of(error: Exception) -> Fault:
     return replace(fault, code="not_sent") if type(error).__name__ in _NOT_SENT else fault
 
 
-def last_resort(fallback: Fallback, failure: CallFailed) -> ChatResponse | object:
-    """The user's own answer in place of a failure; whatever a callable returned, if it was one."""
-    value = fallback(failure) if callable(fallback) else fallback
-    return as_fallback(value, failure)
-
-
 def as_fallback(value: object, failure: CallFailed) -> ChatResponse | object:
     """A fallback's text or response as a response of provider ``fallback`` with the trail that led to it."""
     if isinstance(value, str):
@@ -244,8 +231,3 @@ def as_fallback(value: object, failure: CallFailed) -> ChatResponse | object:
     if isinstance(value, ChatResponse):
         value = replace(value, provider=value.provider or "fallback", attempts=failure.attempts)
     return value
-
-
-def is_custom(target: Target) -> bool:
-    """Whether the user wrote this provider."""
-    return isinstance(target, Custom)

@@ -1,7 +1,8 @@
 """What every built-in provider is: a wire format, an endpoint, a credential, a model and some limits.
 
-A provider does no I/O.  It turns a request into the parts of an HTTP request and an HTTP answer into a response or a fault; the
-drivers carry the bytes.  It holds no state either, so one object may serve any number of clients, threads and event loops.
+A provider does no I/O.  It turns a request into the parts of an HTTP request and an HTTP answer into a response or a
+fault; the drivers carry the bytes.  It holds no state either, so one object may serve any number of clients, threads
+and event loops.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing_extensions import Unpack
 from resilient_llm.errors import ConfigurationError, Fault, FaultKind, InvalidAnswer
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse
 from resilient_llm.providers.credentials import ApiKey, Credential, from_environment
-from resilient_llm.wire import classify, classify_stream_error, codec
+from resilient_llm.wire import codec
 from resilient_llm.wire.codec import Codec, StreamDecoder
+from resilient_llm.wire.faults import classify, classify_stream_error
 from resilient_llm.wire.ratelimit import RateLimits, parse_rate_limit
 
 USER_AGENT = "resilient-llm/0.1"
@@ -28,14 +30,15 @@ USER_AGENT = "resilient-llm/0.1"
 class ProviderOptions(TypedDict, total=False):
     """What every provider takes by keyword.
 
-    ``id`` (default ``vendor/model``) names it in health, trails and telemetry and is unique within a client.  ``api_key``
-    defaults to the vendor's usual environment variable.  ``base_url`` replaces the vendor's.  ``headers`` are sent with
-    each request.  ``weight`` is its share of a tier relative to the others (1).  ``max_concurrency`` limits attempts in
-    flight, open streams included (``None``: no limit).  ``context_window`` in tokens lets requests that cannot fit skip it
-    (``None``: unknown).  ``tags`` can be required per call, for data residency and the like.  ``embedding_space`` declares
-    that its vectors can be mixed with those of providers that declare the same.  ``account`` groups providers that
-    share one quota (default: those with the same host and key).  ``propagate_trace_context`` sends ``traceparent``
-    along (``False``).  ``params`` are fields added to every request body unless the call sets them.
+    ``id`` (default ``vendor/model``) names it in health, trails and telemetry and is unique within a client.
+    ``api_key`` defaults to the vendor's usual environment variable.  ``base_url`` replaces the vendor's.  ``headers``
+    are sent with each request.  ``weight`` is its share of a tier relative to the others (1).  ``max_concurrency``
+    limits attempts in flight, open streams included (``None``: no limit).  ``context_window`` in tokens lets requests
+    that cannot fit skip it (``None``: unknown).  ``tags`` can be required per call, for data residency and the like.
+    ``embedding_space`` declares that its vectors can be mixed with those of providers that declare the same.
+    ``account`` groups providers that share one quota (default: those with the same host and key).
+    ``propagate_trace_context`` sends ``traceparent`` along (``False``).  ``params`` are fields added to every request
+    body unless the call sets them.
     """
 
     id: str
@@ -80,6 +83,8 @@ class HttpProvider:
     """Environment variables that may hold another base URL."""
     key_variables: ClassVar[tuple[str, ...]] = ()
     key_required: ClassVar[bool] = True
+    embeds: ClassVar[bool] = True
+    """Whether it offers embeddings."""
 
     def __init__(self, model: str, **options: Unpack[ProviderOptions]) -> None:
         for name in options:
@@ -123,6 +128,11 @@ class HttpProvider:
         return self.base_url + path
 
     # --- what drivers use ---
+
+    @property
+    def needs_loop(self) -> bool:
+        """Whether only the async client can ask it: its key comes from a coroutine."""
+        return self.credential.is_async
 
     @property
     def codec(self) -> Codec:

@@ -11,12 +11,13 @@ from typing import NoReturn, TypeAlias
 from resilient_llm.errors import ConfigurationError
 
 ApiKey: TypeAlias = str | Callable[[], str] | Callable[[], Awaitable[str]]
-"""A key, or something that returns the current one: it is asked for every attempt, so that keys can be rotated and cloud
-identities refreshed.  An async callable works with the async client only."""
+"""A key, or something that returns the current one: it is asked for every attempt, so that keys can be rotated and
+cloud identities refreshed.  An async callable works with the async client only."""
 
 
 class Credential:
-    """Holds an :data:`ApiKey` such that no repr, pickle or traceback of ours shows it.  ``None``: the endpoint needs none."""
+    """Holds an :data:`ApiKey` such that no repr, pickle or traceback of ours shows it.  ``None``: the endpoint needs
+    none."""
 
     __slots__ = ("_account", "_source", "is_async")
 
@@ -89,4 +90,4 @@ def _underlying(source: object) -> object:
     """What decides whether a callable is async: the function itself, or an object's ``__call__``."""
     if inspect.isroutine(source) or inspect.isclass(source):
         return source
-    return getattr(source, "func", None) or getattr(type(source), "__call__", source)
+    return getattr(source, "func", None) or type(source).__call__

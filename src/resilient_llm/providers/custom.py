@@ -1,7 +1,8 @@
 """Providers you write yourself, and functions as providers.
 
 Anything with an ``id`` and a ``chat`` method is a provider; with a ``stream`` method it streams natively.  Raise
-:class:`~resilient_llm.errors.ProviderError`, or let your SDK's own exception through: both are classified like an HTTP answer.
+:class:`~resilient_llm.errors.ProviderError`, or let your SDK's own exception through: both are classified like an
+HTTP answer.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent, Text
 class Provider(Protocol):
     """A provider for the sync client (and, in a worker thread, for the async one).
 
-    ``timeout`` is how many seconds the attempt may take; a provider that cannot be interrupted should respect it.  It may also have
-    ``stream(request, *, timeout)`` returning an iterator of events, and the attributes of ``ProviderOptions`` (``model``,
-    ``weight``, ``tags``...), which default as documented there.
+    ``timeout`` is how many seconds the attempt may take; a provider that cannot be interrupted should respect it.  It
+    may also have ``stream(request, *, timeout)`` returning an iterator of events, and the attributes of
+    ``ProviderOptions`` (``model``, ``weight``, ``tags``...), which default as documented there.
     """
 
     @property
@@ -36,7 +37,7 @@ class AsyncProvider(Protocol):
     @property
     def id(self) -> str: ...
 
-    async def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse: ...
+    async def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse: ...  # noqa: ASYNC109 - a limit to respect
 
 
 Answer: TypeAlias = str | ChatResponse | Iterable[str | StreamEvent]
@@ -46,9 +47,10 @@ AsyncAnswer: TypeAlias = Awaitable[str | ChatResponse] | AsyncIterable[str | Str
 class Function:
     """A provider made of any callable, so that every SDK and local model can be protected the same way.
 
-    ``call(request)`` returns the answer's text, a ``ChatResponse``, or (to stream) an iterator of text pieces or events; it may be
-    a coroutine function or an async generator function, for the async client.  ``options`` are the attributes of
-    ``ProviderOptions`` that make sense without HTTP: ``weight``, ``tags``, ``context_window``, ``max_concurrency``.
+    ``call(request)`` returns the answer's text, a ``ChatResponse``, or (to stream) an iterator of text pieces or
+    events; it may be a coroutine function or an async generator function, for the async client.  ``options`` are the
+    attributes of ``ProviderOptions`` that make sense without HTTP: ``weight``, ``tags``, ``context_window``,
+    ``max_concurrency``.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Function:
         self.max_concurrency = max_concurrency
         self.context_window = context_window
         self.tags = frozenset(tags)
-        inner = call if inspect.isroutine(call) else getattr(type(call), "__call__", call)
+        inner = call if inspect.isroutine(call) else type(call).__call__
         self.is_async = inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
 
     def __repr__(self) -> str:
@@ -103,6 +105,11 @@ class Custom:
             self.is_async = inner.is_async
         else:
             self.is_async = inspect.iscoroutinefunction(inner.chat)
+
+    @property
+    def needs_loop(self) -> bool:
+        """Whether only the async client can ask it."""
+        return self.is_async
 
     @property
     def streams(self) -> bool:

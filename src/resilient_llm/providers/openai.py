@@ -1,6 +1,7 @@
 """OpenAI, Azure OpenAI, and the vendors and servers that speak OpenAI's Chat Completions.
 
-Each vendor is a row: where it is, which environment variable holds its key, whose error dialect it speaks, how its requests differ.
+Each vendor is a row: where it is, which environment variable holds its key, whose error dialect it speaks, how its
+requests differ.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ _OLD_FIELD = "max_tokens"
 
 
 class OpenAICompatible(HttpProvider):
-    """Any server that speaks Chat Completions: give ``base_url`` (with ``/v1`` if it has one), and ``api_key`` if it wants one."""
+    """Any server that speaks Chat Completions: give ``base_url`` (with ``/v1`` if it has one), and ``api_key`` if it
+    wants one."""
 
     key_required = False
     dialect: ClassVar[Dialect | None] = Dialect(max_tokens_field=_OLD_FIELD, developer_role=False)
@@ -45,8 +47,8 @@ class AzureOpenAI(OpenAICompatible):
     """A deployment at Azure.  ``model`` is the deployment's name, ``base_url`` the resource's endpoint
     (``https://NAME.openai.azure.com``; default ``AZURE_OPENAI_ENDPOINT``).
 
-    Key: ``api_key`` or ``AZURE_OPENAI_API_KEY``, sent as ``api-key``; or ``token``, a callable that returns a Microsoft Entra ID
-    token, sent as bearer.  Without ``api_version`` the v1 API is used, with it the dated one.
+    Key: ``api_key`` or ``AZURE_OPENAI_API_KEY``, sent as ``api-key``; or ``token``, a callable that returns a
+    Microsoft Entra ID token, sent as bearer.  Without ``api_version`` the v1 API is used, with it the dated one.
     """
 
     vendor = "azure_openai"
@@ -214,7 +216,8 @@ class HolySheep(OpenAICompatible):
 
 
 class OllamaChat(OpenAICompatible):
-    """Ollama through its OpenAI-compatible API, on this machine unless ``base_url`` or ``OLLAMA_BASE_URL`` says otherwise."""
+    """Ollama through its OpenAI-compatible API, on this machine unless ``base_url`` or ``OLLAMA_BASE_URL`` says
+    otherwise."""
 
     vendor = "ollama"
     url = "http://localhost:11434/v1"
@@ -232,7 +235,8 @@ class VLLM(OpenAICompatible):
 
 
 class LlamaCpp(OpenAICompatible):
-    """llama.cpp's server, on this machine unless ``base_url`` says otherwise.  Key: ``LLAMA_API_KEY``, if it wants one."""
+    """llama.cpp's server, on this machine unless ``base_url`` says otherwise.  Key: ``LLAMA_API_KEY``, if it wants
+    one."""
 
     vendor = "llama_cpp"
     url = "http://localhost:8080/v1"
@@ -250,7 +254,8 @@ class TGI(OpenAICompatible):
 
 
 class LiteLLMProxy(OpenAICompatible):
-    """A LiteLLM proxy, on this machine unless ``base_url`` says otherwise.  Key: ``LITELLM_API_KEY``, if it wants one."""
+    """A LiteLLM proxy, on this machine unless ``base_url`` says otherwise.  Key: ``LITELLM_API_KEY``, if it wants
+    one."""
 
     vendor = "openai_compatible_gateway"
     url = "http://localhost:4000/v1"
