@@ -168,6 +168,11 @@ def test_every_setting_goes_both_ways() -> None:
                 "tool_call_id": "c",
                 "content": [{"type": "document", "document": {"id": "7", "data": "s"}}],
             },
+            {
+                "role": "tool",
+                "tool_call_id": "d",
+                "content": [{"type": "text", "text": "x"}, {"type": "document", "document": {"data": {"n": 1}}}],
+            },
         ],
         "tools": [
             {"type": "function", "function": {"name": "t", "description": "d", "parameters": {"type": "object"}}}

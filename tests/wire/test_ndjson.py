@@ -6,7 +6,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_llm.errors import InvalidAnswer
@@ -28,6 +28,7 @@ def in_pieces(raw: bytes, cuts: list[int]) -> list[bytes]:
 CUTS = st.lists(st.integers(min_value=0, max_value=10_000), max_size=12)
 
 
+@settings(deadline=None, max_examples=60)
 @given(OBJECTS, CUTS, st.sampled_from([b"\n", b"\r\n", b"\n\n", b" \r\n\r\n"]), st.booleans())
 def test_lines_do_not_depend_on_the_cuts(objects: list[object], cuts: list[int], end: bytes, ended: bool) -> None:
     lines = [json.dumps(each, ensure_ascii=False).encode() for each in objects]
@@ -38,6 +39,7 @@ def test_lines_do_not_depend_on_the_cuts(objects: list[object], cuts: list[int],
     assert decoder.close() == []
 
 
+@settings(deadline=None, max_examples=60)
 @given(OBJECTS, CUTS, st.sampled_from([None, 2]), st.sampled_from(["[]", ",", "\r\n"]))
 def test_objects_do_not_depend_on_the_cuts(
     objects: list[object], cuts: list[int], indent: int | None, how: str

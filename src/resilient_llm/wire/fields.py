@@ -39,30 +39,37 @@ def dump_text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_not_json)  # made once: json.loads would make one for every call
+
+
 def parse(data: bytes | str) -> object:
     """The value of a JSON text.
 
     Raises :class:`Malformed` for anything that is not JSON, ``NaN`` and hopeless nesting included.
     """
     try:
-        value: object = json.loads(data, parse_constant=_not_json)
+        text = data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
+        value: object = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from error
     return value
 
 
-def _not_json(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
 def parse_fields(data: bytes | str, what: str) -> Fields:
     """A JSON text that must hold an object."""
-    return fields_of(parse(data), what)
+    value = parse(data)
+    if not isinstance(value, dict):
+        raise Malformed(f"{what} is not an object")
+    return cast("Fields", value)
 
 
 def fields_of(value: object, what: str) -> Fields:
     """A copy of the object ``value``, to be taken apart."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict | Mapping):  # dict first: it is, and asking the abstract class takes longer
         raise Malformed(f"{what} is not an object")
     return dict(cast("Mapping[str, object]", value))
 
@@ -131,7 +138,7 @@ def take_items(fields: Fields, key: str) -> list[object]:
     value = fields.pop(key, None)
     if value is None:
         return []
-    return [cast("object", value)] if isinstance(value, Mapping) else items_of(value, key)
+    return [cast("object", value)] if isinstance(value, dict) else items_of(value, key)
 
 
 def take_texts(fields: Fields, key: str) -> tuple[str, ...]:

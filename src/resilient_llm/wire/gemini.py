@@ -231,6 +231,8 @@ def _decode_thinking(fields: Fields | None) -> Reasoning | None:
         return None
     fields = camel(fields)
     level, budget = take_text(fields, "thinkingLevel"), take_int(fields, "thinkingBudget")
+    if budget == -1:  # the model decides, which is no number of tokens
+        fields["thinkingBudget"], budget = -1, None
     effort = level.lower() if level else "none" if budget == 0 else None
     return Reasoning(effort, budget, leftovers(NAME, fields))
 
@@ -457,8 +459,9 @@ def _encode_response(response: ChatResponse) -> Fields:
 def _encode_candidate(choice: Choice, index: int) -> Fields:
     content = put({"role": "model"}, parts=encode_shown(choice.parts) or None)
     more = fields_of(own(choice.extra, NAME).get("candidate") or {}, "candidate")
-    word = finish_word(choice.finish_reason, choice.raw_finish_reason)
-    return {"content": content, "finishReason": word, "index": index, **more}
+    unsaid_reason = choice.finish_reason == "other" and choice.raw_finish_reason is None
+    word = None if unsaid_reason else finish_word(choice.finish_reason, choice.raw_finish_reason)
+    return {**put({"content": content}, finishReason=word), "index": index, **more}
 
 
 _ERRORS: Mapping[FaultKind, tuple[int, str]] = {

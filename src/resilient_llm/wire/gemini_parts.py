@@ -115,9 +115,10 @@ _KNOWN = frozenset(
 
 def camel(fields: Fields) -> Fields:
     """``fields`` with the names that are known to us in camelCase."""
-    if not any("_" in key for key in fields):
-        return fields
-    return {_camel(key): value for key, value in fields.items()}
+    for key in fields:
+        if "_" in key:
+            return {_camel(key): value for key, value in fields.items()}
+    return fields
 
 
 def _camel(key: str) -> str:
@@ -289,7 +290,7 @@ def _encode_part(part: Part, writing: Writing, written: list[Fields]) -> None:
             written.append(_encode_call(part))
         case ToolResult():
             written += _encode_result(part, writing)
-        case Opaque():
+        case _:
             written.append(dict(part.data))
 
 

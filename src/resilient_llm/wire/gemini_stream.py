@@ -65,7 +65,7 @@ from resilient_llm.wire.gemini_parts import (
 )
 from resilient_llm.wire.toolcalls import Namer, Pairing
 
-_PLAIN = re.compile(rb"[\r\n][\[{]")
+_PLAIN = (b"\n{", b"\n[", b"\r{", b"\r[")
 
 
 class _Frames:
@@ -95,8 +95,8 @@ class _Frames:
         if self._at_line_start and data[:1] in {b"{", b"["}:
             return 0
         self._at_line_start = data[-1:] in {b"\r", b"\n"} or (self._at_line_start and not data)
-        found = _PLAIN.search(data)
-        return None if found is None else found.start() + 1
+        found = [at for sign in _PLAIN if (at := data.find(sign)) >= 0]
+        return min(found) + 1 if found else None
 
 
 class StreamDecoder:
@@ -106,7 +106,8 @@ class StreamDecoder:
         self._frames = _Frames()
         self._candidates: dict[int, _Candidate] = {}
         self._namer: Namer | None = None  # there is one once the stream has begun
-        self._usage: object = None
+        self._counted: Fields | None = None  # the latest counts, if they were not reported
+        self._reported = False
         self._rest: Fields = {}
         self._blocked = False
         self._over = False
@@ -130,6 +131,7 @@ class StreamDecoder:
         events: list[StreamEvent] = []
         if self._over:
             return events
+        self._count(events)
         finished = [candidate.finished for candidate in self._candidates.values()]
         if self._blocked or (finished and all(finished)):
             self._fail(StreamEnd(), events)
@@ -158,28 +160,45 @@ class StreamDecoder:
             events.append(StreamStart(id_, model))
         candidates, usage = take_items(chunk, "candidates"), take_fields(chunk, "usageMetadata")
         self._rest.update(chunk)
+        self._counted = usage or self._counted
+        ended = False
         for item in candidates:
-            self._on_candidate(camel(fields_of(item, "a candidate")), self._namer, events)
-        feedback = camel(fields_of(chunk.get("promptFeedback") or {}, "promptFeedback"))
-        reason = take_text(feedback, "blockReason")
-        if reason is not None and not self._candidates and not self._blocked:
-            self._blocked = True
-            events.append(Finish("content_filter", reason, extra=leftovers(NAME, dict(self._rest))))
-        if usage is not None and usage != self._usage:
-            self._usage = usage
-            counted = decode_usage(usage)
-            if counted is not None:
-                events.append(UsageUpdate(counted))
+            ended |= self._on_candidate(camel(fields_of(item, "a candidate")), self._namer, events)
+        if "promptFeedback" in chunk:
+            ended |= self._on_feedback(camel(fields_of(chunk["promptFeedback"], "promptFeedback")), events)
+        if ended or not self._reported:
+            self._count(events)
 
-    def _on_candidate(self, fields: Fields, namer: Namer, events: list[StreamEvent]) -> None:
+    def _count(self, events: list[StreamEvent]) -> None:
+        """Every chunk counts; the first and the last count are worth telling."""
+        usage = decode_usage(self._counted) if self._counted is not None else None
+        self._counted = None
+        if usage is not None:
+            self._reported = True
+            events.append(UsageUpdate(usage))
+
+    def _on_feedback(self, feedback: Fields, events: list[StreamEvent]) -> bool:
+        reason = take_text(feedback, "blockReason")
+        if reason is None or self._candidates or self._blocked:
+            return False
+        self._blocked = True
+        events.append(Finish("content_filter", reason, extra=leftovers(NAME, dict(self._rest))))
+        return True
+
+    def _on_candidate(self, fields: Fields, namer: Namer, events: list[StreamEvent]) -> bool:
+        """The events of a candidate; whether it ended."""
         index = fields.get("index")
         index = index if isinstance(index, int) and not isinstance(index, bool) else 0
-        candidate = self._candidates.setdefault(index, _Candidate(index, namer))
+        candidate = self._candidates.get(index)
+        if candidate is None:
+            candidate = self._candidates[index] = _Candidate(index, namer)
         content = take_fields(fields, "content") or {}
         for item in take_items(content, "parts"):
             events += candidate.part(camel(fields_of(item, "a part")))
         reason = take_finish(fields)
-        candidate.rest.update((key, value) for key, value in fields.items() if value)
+        for key, value in fields.items():
+            if value:
+                candidate.rest[key] = value
         if reason is not None:
             events += candidate.flush()
             candidate.finished = True
@@ -187,6 +206,7 @@ class StreamDecoder:
             put(rest, candidate=candidate.rest or None)
             word = finish_reason(reason, candidate.called)
             events.append(Finish(word, reason, index, leftovers(NAME, rest)))
+        return reason is not None
 
 
 class _Candidate:
@@ -205,6 +225,8 @@ class _Candidate:
 
     def part(self, fields: Fields) -> list[StreamEvent]:
         """The events of a part."""
+        if len(fields) == 1 and isinstance(text := fields.get("text"), str):  # nearly every part
+            return [TextDelta(text, self._at(TextDelta), self._index)] if text else []
         call = fields.get("functionCall")
         if call is not None:
             said = camel(fields_of(call, "functionCall"))
