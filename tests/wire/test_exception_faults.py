@@ -8,7 +8,7 @@ import socket
 import ssl
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_llm.errors import (
@@ -69,7 +69,7 @@ def chained(outer: BaseException, *causes: BaseException) -> BaseException:
         (InvalidAnswer("odd", {"choices": [{"finish_reason": "stop"}]}), "invalid_response", "endpoint"),
         (UnsupportedFeature("audio", "cohere"), "unsupported", "request"),
         (InvalidRequest("no messages"), "bad_request", "request"),
-        (DeadlineExceeded("late"), "timeout", "endpoint"),
+        (DeadlineExceeded("late"), "timeout", "local"),
         (ClientClosed("gone"), "client_closed", "local"),
         (AllAttemptsFailed("x", fault=Fault(FaultKind.AUTH, scope=FaultScope.CREDENTIAL)), "auth", "credential"),
         (ExceptionGroup("both", [ValueError(), ConnectionRefusedError()]), "connection", "endpoint"),
@@ -262,6 +262,7 @@ ATTRIBUTES = (
 )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["status_code", "status", "code", "body", "response", "headers", "details", "reason"]),

@@ -392,6 +392,7 @@ PREFIXES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80), PREFIXES, KEY_CHARS, st.text(max_size=300), st.integers(0, 300))
 def test_no_planted_key_survives(before: str, prefix: str, key: str, after: str, limit: int) -> None:
     tail = "@host/" if prefix == "https://u:" else " "
@@ -402,6 +403,7 @@ def test_no_planted_key_survives(before: str, prefix: str, key: str, after: str,
     assert "\n" not in shown
 
 
+@settings(deadline=None)
 @given(PREFIXES, KEY_CHARS)
 def test_no_planted_key_survives_in_a_fault(prefix: str, key: str) -> None:
     tail = "@host/" if prefix == "https://u:" else ""
@@ -410,6 +412,7 @@ def test_no_planted_key_survives_in_a_fault(prefix: str, key: str) -> None:
         assert key not in repr(fault)
 
 
+@settings(deadline=None)
 @given(st.from_regex(r"AKIA[A-Z0-9]{16}", fullmatch=True), st.from_regex(r"[a-z0-9]{32,64}", fullmatch=True))
 def test_aws_key_ids_and_long_random_words_are_masked(key_id: str, word: str) -> None:
     assert key_id not in scrub(f"id={key_id}.")
@@ -549,7 +552,7 @@ def assert_sane(fault: Fault) -> None:
     assert isinstance(fault.scope, FaultScope)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(VENDORS, STATUSES, HEADERS, BODIES, st.none() | st.floats())
 def test_no_answer_makes_the_classifier_raise(
     vendor: str, status: int, headers: dict[str, str], body: object, now: float | None
@@ -564,6 +567,7 @@ def test_no_answer_makes_the_classifier_raise(
     assert wait is None or 0 <= wait <= LONGEST
 
 
+@settings(deadline=None)
 @given(VENDORS, STATUSES, st.binary(max_size=200) | st.text(max_size=200))
 def test_no_raw_body_makes_the_classifier_raise(vendor: str, status: int, body: bytes | str) -> None:
     fault = classify(vendor, status, {}, body)

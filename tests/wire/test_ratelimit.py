@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_llm.wire import times
@@ -212,6 +212,7 @@ VALUES = (
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(HEADER_NAMES, VALUES, max_size=12), st.none() | st.floats())
 def test_any_headers_give_numbers_one_can_compute_with(headers: dict[str, str], now: float | None) -> None:
     for limit in parse_rate_limit("mistral", headers, now=now).known().values():
@@ -220,6 +221,7 @@ def test_any_headers_give_numbers_one_can_compute_with(headers: dict[str, str], 
         assert limit.remaining is None or limit.remaining >= 0
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_makes_the_readers_of_time_raise(text: str) -> None:
     for read in (times.seconds, times.milliseconds, times.duration, times.spoken):

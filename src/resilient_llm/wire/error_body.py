@@ -20,7 +20,7 @@ from resilient_llm.wire.ratelimit import EMPTY, RateLimits, parse_rate_limit
 _DEEPEST = 8
 _NODES = 300
 _LONGEST = 1 << 20  # characters of a body that are parsed
-_TEXT = 4_000  # characters of text the rules look at
+_TEXT = 2_000  # characters of text the rules look at
 
 # Keys are compared without case, underscores and hyphens.
 _CODES = frozenset({
@@ -147,7 +147,7 @@ def read(vendor: str, headers: Mapping[str, str], body: object, clock: float | N
 
 
 def _clip(text: str) -> str:
-    return text if len(text) <= _TEXT else f"{text[: _TEXT - 1000]} {text[-1000:]}"
+    return text if len(text) <= _TEXT else f"{text[: _TEXT - 500]} {text[-500:]}"
 
 
 class _Reader:

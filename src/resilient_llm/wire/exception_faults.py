@@ -31,7 +31,7 @@ def _names(kind: FaultKind, names: str, scope: FaultScope | None = None) -> dict
 
 _TIMEOUTS = """
     ConnectTimeout ReadTimeout WriteTimeout TimeoutException Timeout TimeoutError ConnectTimeoutError ReadTimeoutError
-    APITimeoutError ServerTimeoutError ConnectionTimeoutError TooSlowError DeadlineExceeded"""
+    APITimeoutError ServerTimeoutError ConnectionTimeoutError TooSlowError"""
 _CONNECTIONS = """
     ConnectError ReadError WriteError CloseError NetworkError RemoteProtocolError ProtocolError ProxyError
     ConnectionFailed BrokenResourceError ClosedResourceError EndOfStream IncompleteRead IncompleteReadError
@@ -52,8 +52,8 @@ _CANCELLED = "CancelledError Cancelled KeyboardInterrupt GeneratorExit SystemExi
 
 _KNOWN: Mapping[str, Verdict] = {
     **_names(K.TIMEOUT, _TIMEOUTS),
-    # Waiting for a free connection of our own pool says nothing about the provider.
-    **_names(K.TIMEOUT, "PoolTimeout EmptyPoolError FullPoolError", _LOCAL),
+    # Waiting for a free connection of our own pool, or a deadline of our own, says nothing about the provider.
+    **_names(K.TIMEOUT, "PoolTimeout EmptyPoolError FullPoolError DeadlineExceeded", _LOCAL),
     **_names(K.CONNECTION, _CONNECTIONS),
     **_names(K.CONNECTION, _OURS, _LOCAL),
     **_names(K.INVALID_RESPONSE, _UNREADABLE),
