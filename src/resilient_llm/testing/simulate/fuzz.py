@@ -45,7 +45,7 @@ def fuzz(seed: int, *, log: bool = False, start: float = 0.0, calls: float = 1.0
     adversary = Adversary(world, client, checker, seed, dice.choice((0.05, 0.3, 1.0)))
     adversary.begin(start + _TROUBLED)
     world.run(_TROUBLED + _QUIET)
-    checker.at_rest(world.clock.now, names if one_tier else names[:1])
+    checker.at_rest(world.clock.now, names if one_tier else names[:1], world.asked)
     return Run(seed, world.arrivals, world.clock.steps, world.transcript())
 
 
@@ -61,7 +61,7 @@ def _nature(dice: random.Random) -> Nature:
 
 def _extras(dice: random.Random) -> dict[str, int | str | None]:
     return {
-        "max_concurrency": dice.choice((None, None, 8)),
+        "max_concurrency": dice.choice((None, None, None, None, 8)),
         "account": dice.choice((None, None, "shared")),
     }
 
@@ -77,13 +77,15 @@ def _troubles(dice: random.Random, kinds: list[str], total: bool, start: float) 
 
 
 def _trouble(dice: random.Random, begin: float, end: float, kinds: list[str]) -> Trouble:
+    kind = dice.choice(kinds)
+    hints = (None, 0.0, 1.0, 20.0) if kind == "quota" else (None, 0.0, 1.0, 20.0, 3600.0)
     return Trouble(
         begin,
         end,
-        dice.choice(kinds),
+        kind,
         dice.choice((1.0, 1.0, 0.6, 0.3)),
         after=dice.choice((0.0, 0.05, 0.05, 3.0, 40.0)),
-        retry_after=dice.choice((None, 0.0, 1.0, 20.0, 3600.0)),
+        retry_after=dice.choice(hints),
     )
 
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 from resilient_llm.decide import events
 from resilient_llm.decide.breaker import State
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.member import Member, Refusal
-from resilient_llm.errors import CallFailed, Fault, FaultKind, FaultScope, NoProviderAvailable
+from resilient_llm.errors import AllAttemptsFailed, CallFailed, Fault, FaultKind, FaultScope, NoProviderAvailable
 from resilient_llm.testing.simulate.client import Production, Question, Real
 from resilient_llm.testing.simulate.providers import Provider
 
@@ -29,7 +29,9 @@ INVARIANTS: Final[dict[str, str]] = {
     "S3": "attempts in flight are exactly the leases not yet released; each is released once; at rest there are none",
     "S3b": "a breaker that waits for a probe has a live lease of this generation to wait for, not run out",
     "S4": "a result of an earlier generation never moves a breaker",
-    "S5": "cancelling, dropping, 4xx and 429 change neither breaker nor health; no outcome changes another provider",
+    "S5": "cancelling, dropping, 4xx and 429 change neither breaker nor health; no outcome changes another provider "
+    "(an attempt overtaken after it was overdue by its provider's own measure counts as a timeout: it was not cancelled "
+    "by the caller, it lost)",
     "S6": "closed opens on failures that reach a threshold and only then; open half-opens when due or forced with "
     "nobody eligible; half-open closes after enough good probes of its generation",
     "S7": "no attempt starts before the time a provider asked for, a smaller hint does not shorten it, none exceeds 300 s",
@@ -85,6 +87,8 @@ class WatchedLock:
         self.held = False
 
 
+_LATE: Final = Fault(FaultKind.TIMEOUT)
+
 _BLAMELESS: Final = frozenset(
     {
         FaultKind.RATE_LIMITED,
@@ -139,27 +143,26 @@ class _Lease:
     spoke: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Picture:
+class _Picture(NamedTuple):
     """The parts of a member that a blameless outcome must leave as they are."""
 
     state: State
     generation: int
     consecutive: int
     passed: int
-    window: tuple[int, int]
-    success: float
+    counted: tuple[int, int]
+    evidence: tuple[float, float]
 
 
-def _picture(member: Member[Provider], now: float) -> _Picture:
-    breaker = member.breaker
+def _picture(member: Member[Provider]) -> _Picture:
+    breaker, health, window = member.breaker, member.health, member.breaker.window
     return _Picture(
         breaker.state,
         breaker.generation,
         breaker.consecutive,
         breaker.passed,
-        breaker.window.totals(now),
-        member.health.success_rate(now),
+        (sum(window._count), sum(window._bad)),  # pyright: ignore[reportPrivateUsage]
+        (health._good, health._total),  # pyright: ignore[reportPrivateUsage]
     )
 
 
@@ -172,12 +175,15 @@ class Checker:
         self.trail: deque[object] = deque(maxlen=25)
         self.calls = self.answers = 0
         self.retries = self.failovers = self.hedges = self.free = self.pressed = 0
-        self.begun_at = math.nan
+        self.tokens = math.nan
+        """What the failover budget must hold; ``hedge_tokens`` likewise."""
+        self.hedge_tokens = 0.0
         self.leases: dict[Real, _Lease] = {}
         self.members: dict[Member[Provider], _Books] = {}
         self._dropped: list[Real] = []
         self._client: Production | None = None
         self._pictures: dict[Member[Provider], _Picture] = {}
+        self._rate = 0.0
 
     # --- set-up ---
 
@@ -191,8 +197,8 @@ class Checker:
 
     def watch(self, client: Production, call: Call[Provider], question: Question) -> Watched:
         """Wrap a call so that each step of it is checked."""
-        if math.isnan(self.begun_at):
-            self.begun_at = call.started
+        if math.isnan(self.tokens):
+            self.tokens = client.policies.retry.failover_budget
         return Watched(self, call)
 
     @property
@@ -238,7 +244,7 @@ class Checker:
 
     # --- around each operation ---
 
-    def before(self, now: float) -> None:
+    def before(self, now: float, concerned: Member[Provider] | None = None) -> None:
         """Settle what is due, check the books, and take pictures."""
         pool = self.client.pool
         self._meet_members()
@@ -247,17 +253,19 @@ class Checker:
             pool._settle(now)  # pyright: ignore[reportPrivateUsage]
         for attempt in queued:
             self.leases.pop(attempt, None)
-        self.read_events()
+        if queued or pool._events:  # pyright: ignore[reportPrivateUsage]
+            self.read_events()
         for member, books in self.members.items():
             self._inspect(member, books, now)
-            self._pictures[member] = _picture(member, now)
+            self._pictures[member] = _picture(member)
+        self._rate = 0.0 if concerned is None else concerned.health.success_rate(now)
 
     def after(self, now: float, concerned: Member[Provider] | None) -> None:
         """Nobody but the provider concerned has changed, and the lock is free."""
         self.read_events()
         for member, books in self.members.items():
             if member is not concerned:
-                picture = _picture(member, now)
+                picture = _picture(member)
                 self.demand(
                     picture == self._pictures.get(member, picture), "S5", f"{member.id} changed though not concerned"
                 )
@@ -292,27 +300,33 @@ class Checker:
             elif breaker.state is State.CLOSED:
                 score = member.score(now, member.latency(now))
                 self.demand(score <= 0.5, "X4", f"{member.id} closed and at once scores {score}")
-        mine = [(attempt, lease) for attempt, lease in self.leases.items() if attempt.member is member]
-        count = member.concurrency.in_flight
-        self.demand(count == len(mine), "S3", f"{member.id} counts {count} in flight, {len(mine)} leases are out")
-        silent = sum(not lease.spoke for _, lease in mine)
-        self.demand(
-            len(member.pending) == silent, "S3", f"{member.id}: {len(member.pending)} pending, {silent} are silent"
-        )
-        probes = [lease for _, lease in mine if _is_live_probe(lease, breaker.generation, now)]
+        count = silent = probes = 0
+        for attempt, lease in self.leases.items():
+            if attempt.member is member:
+                count += 1
+                if not lease.spoke:
+                    silent += 1
+                    probes += lease.probing and lease.generation == breaker.generation and now < lease.expires
+        in_flight, pending = member.concurrency.in_flight, len(member.pending)
+        if in_flight != count or pending != silent:
+            self.demand(
+                False, "S3", f"{member.id} counts {in_flight} ({pending} silent), {count} ({silent}) leases are out"
+            )
         if breaker.state is State.HALF_OPEN:
-            self.demand(len(probes) <= 1, "S2", f"{len(probes)} probes at {member.id}")
-        if breaker.probe_expires is not None and breaker.state is State.HALF_OPEN:
-            self.demand(bool(probes), "S3b", f"{member.id} waits for a probe that is not under way")
+            if probes > 1:
+                self.demand(False, "S2", f"{probes} probes at {member.id}")
+            if breaker.probe_expires is not None and not probes:
+                self.demand(False, "S3b", f"{member.id} waits for a probe that is not under way")
         self._inspect_health(member, now)
 
     def _inspect_health(self, member: Member[Provider], now: float) -> None:
-        rate, latency = member.health.success_rate(now), member.health.latency
-        self.demand(0.0 <= rate <= 1.0, "S13", f"{member.id} has success rate {rate}")
-        if latency is not None:
-            self.demand(0.0 <= latency <= 700.0, "S13", f"{member.id} has latency {latency}")
-        gate = member.gate.until
-        self.demand(gate <= now + 300.0 + 1e-6, "S7", f"{member.id}'s gate is closed for {gate - now} s")
+        rate, latency, gate = member.health.success_rate(now), member.health.latency, member.gate.until
+        if not 0.0 <= rate <= 1.0:
+            self.demand(False, "S13", f"{member.id} has success rate {rate}")
+        if latency is not None and not 0.0 <= latency <= 700.0:
+            self.demand(False, "S13", f"{member.id} has latency {latency}")
+        if gate > now + 300.0 + 1e-6:
+            self.demand(False, "S7", f"{member.id}'s gate is closed for {gate - now} s")
 
     def _opened(self, member: Member[Provider], now: float) -> None:
         policy = member.breaker.policy
@@ -353,6 +367,10 @@ class Checker:
     def count(self, kind: str, now: float) -> None:
         """Book an attempt beyond the first of its call."""
         setattr(self, kind, getattr(self, kind) + 1)
+        if kind == "failovers":
+            self.tokens -= 1.0
+        elif kind == "hedges":
+            self.hedge_tokens -= 1.0
         retry, hedge = self.client.policies.retry, self.client.policies.hedge
         self.demand(
             self.retries <= retry.budget + retry.budget_ratio * self.answers + 1e-6, "S1", f"{self.retries} retries"
@@ -406,7 +424,7 @@ class Checker:
             self.demand(found.state is was.state, "S6", f"{member.id} became {found.state} on a success")
             self.demand(found.consecutive == 0, "S6", "a success did not end the row of failures")
         rate = member.health.success_rate(now)
-        self.demand(rate >= was.success - 1e-9, "S13", f"a success lowered {member.id} from {was.success} to {rate}")
+        self.demand(rate >= self._rate - 1e-9, "S13", f"a success lowered {member.id} from {self._rate} to {rate}")
 
     def failed(self, attempt: Real, lease: _Lease, fault: Fault, now: float) -> None:
         """After a failure."""
@@ -419,7 +437,7 @@ class Checker:
             return
         rate = member.health.success_rate(now)
         if proof == "hard":
-            self.demand(rate <= was.success + 1e-9, "S13", f"a failure raised {member.id}: {was.success} to {rate}")
+            self.demand(rate <= self._rate + 1e-9, "S13", f"a failure raised {member.id}: {self._rate} to {rate}")
         if lease.generation != was.generation:
             self._same_breaker(member, now, "S4")
         elif was.state is State.HALF_OPEN:
@@ -452,18 +470,12 @@ class Checker:
         self._unchanged(attempt.member, now, "S5")
 
     def _unchanged(self, member: Member[Provider], now: float, name: str) -> None:
-        was, found = self._pictures[member], _picture(member, now)
+        was, found = self._pictures[member], _picture(member)
         self.demand(was == found, name, f"{member.id} changed: {was} to {found}")
 
     def _same_breaker(self, member: Member[Provider], now: float, name: str) -> None:
-        was, found = self._pictures[member], _picture(member, now)
-        same = (was.state, was.generation, was.consecutive, was.passed, was.window) == (
-            found.state,
-            found.generation,
-            found.consecutive,
-            found.passed,
-            found.window,
-        )
+        was, found = self._pictures[member], _picture(member)
+        same = was[:-1] == found[:-1]
         self.demand(same, name, f"{member.id} changed: {was} to {found}")
 
     # --- the sliding window, by other means ---
@@ -483,9 +495,9 @@ class Checker:
 
     # --- the end ---
 
-    def at_rest(self, now: float, wanted: Collection[str]) -> None:
+    def at_rest(self, now: float, wanted: Collection[str], asked: Mapping[str, Sequence[float]]) -> None:
         """Everything is over: nothing is in flight, nothing is remembered of it, and those who are ``wanted`` (a lower
-        tier is asked by nobody while the first one is well) are back."""
+        tier is asked by nobody while the first one is well) are back, as the times they were ``asked`` show."""
         self.before(now)
         for member in self.members:
             self.demand(member.concurrency.in_flight == 0, "S3", f"{member.id} at rest has attempts in flight")
@@ -495,12 +507,10 @@ class Checker:
                 continue
             closed = member.breaker.state is State.CLOSED
             self.demand(closed, "L1", f"{member.id} is still {member.breaker.state}: {member.breaker.reason}")
-            gated = now < member.gate.until or member.own_gate.closed or member.account_gate.closed
-            self.demand(not gated, "L4", f"{member.id}'s gate is still closed")
-
-
-def _is_live_probe(lease: _Lease, generation: int, now: float) -> bool:
-    return lease.probing and lease.generation == generation and not lease.spoke and now < lease.expires
+            gated = member.own_gate.closed or member.account_gate.closed
+            self.demand(not gated, "L4", f"{member.id}'s gate is still closed: {member.slow_gate.reason}")
+            silence = now - asked.get(member.id, [-math.inf])[-1]
+            self.demand(silence < 300.0, "L4", f"{member.id} was last asked {silence} s ago")
 
 
 @final
@@ -511,7 +521,7 @@ class Watched:
         self.call = call
         self.tried: list[Member[Provider]] = []
         self._checker = checker
-        self._failed = 0
+        self._begun = False
         self._spoke = False
         checker.calls += 1
         self.name = f"call {checker.calls}"
@@ -525,13 +535,16 @@ class Watched:
         check, call = self._checker, self.call
         check.before(now)
         made = call.made
+        self._begin()
+        mine = [attempt for attempt in check.leases if attempt.call is call]
+        check.demand(not mine, "S11", f"{mine} still run: a failure was taken for the answer")
         try:
             step = call.next_attempt(now)
         except NoProviderAvailable as error:
             self._nobody(error, now)
             raise
-        except CallFailed:
-            check.after(now, None)
+        except CallFailed as error:
+            self._gives_up(error, made, now)
             raise
         if isinstance(step, Wait):
             self._waits(step, made, now)
@@ -571,15 +584,19 @@ class Watched:
         check.after(now, None if found is None else found.member)
         return found
 
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            hedge = self._checker.client.policies.hedge
+            self._checker.hedge_tokens = min(hedge.cap, self._checker.hedge_tokens + hedge.ratio)
+
     def _earned(self) -> bool:
-        check = self._checker
-        hedge = check.client.policies.hedge
-        return check.hedges + 1 <= hedge.cap + hedge.ratio * check.calls
+        return self._checker.hedge_tokens >= 1.0 - 1e-5
 
     def first_content(self, attempt: Real, now: float) -> None:
         """See :meth:`Call.first_content`."""
         check = self._checker
-        check.before(now)
+        check.before(now, attempt.member)
         self.call.first_content(attempt, now)
         if attempt in check.leases:
             self._spoke = True
@@ -589,13 +606,15 @@ class Watched:
     def succeeded(self, attempt: Real, now: float, output_tokens: int = 0) -> None:
         """See :meth:`Call.succeeded`."""
         check = self._checker
-        check.before(now)
+        check.before(now, attempt.member)
         self.call.succeeded(attempt, now, output_tokens)
         lease = check.leases.pop(attempt, None)
         if lease is None:
             check.judged_nobody(attempt, now)
         else:
             check.answers += 1
+            retry = check.client.policies.retry
+            check.tokens = min(retry.failover_budget, check.tokens + retry.failover_ratio)
             self._spoke = True
             check.answered(attempt, lease, now)
         check.after(now, attempt.member)
@@ -603,7 +622,7 @@ class Watched:
     def failed(self, attempt: Real, fault: Fault, now: float) -> None:
         """See :meth:`Call.failed`."""
         check = self._checker
-        check.before(now)
+        check.before(now, attempt.member)
         self.call.failed(attempt, fault, now)
         lease = check.leases.pop(attempt, None)
         if lease is None:
@@ -618,14 +637,20 @@ class Watched:
 
     def overtaken(self, attempt: Real, now: float) -> None:
         """See :meth:`Call.overtaken`."""
-        self._leave(attempt, now, self.call.overtaken)
+        late = attempt.content_at is None and now >= attempt.overdue_at
+        self._leave(attempt, now, self.call.overtaken, late=late)
 
-    def _leave(self, attempt: Real, now: float, how: Callable[[Real, float], None]) -> None:
+    def _leave(
+        self, attempt: Real, now: float, how: Callable[[Real, float], None], *, late: bool = False
+    ) -> None:
         check = self._checker
-        check.before(now)
+        check.before(now, attempt.member)
         how(attempt, now)
-        check.leases.pop(attempt, None)
-        check.judged_nobody(attempt, now)
+        lease = check.leases.pop(attempt, None)
+        if late and lease is not None:
+            check.failed(attempt, lease, _LATE, now)
+        else:
+            check.judged_nobody(attempt, now)
         check.after(now, attempt.member)
 
     def _waits(self, step: Wait, made: int, now: float) -> None:
@@ -637,6 +662,15 @@ class Watched:
         affordable = not made or check.client.pool.failovers.available()
         fresh = [m.id for m in self.route_members() if m not in self.tried and m.refusal(call, now) is None]
         check.demand(not (fresh and affordable), "X2", f"waits {step.seconds} s ({step.reason}) while {fresh} are free")
+
+    def _gives_up(self, error: CallFailed, made: int, now: float) -> None:
+        """A call that could go on elsewhere, and could pay for it, does."""
+        check, call = self._checker, self.call
+        if isinstance(error, AllAttemptsFailed) and call.repeatable_request:
+            fresh = [m.id for m in self.route_members() if m not in self.tried and m.refusal(call, now) is None]
+            going = made < check.client.policies.retry.max_attempts and check.tokens >= 1.0 + 1e-6
+            check.demand(not (fresh and going), "X2", f"gave up after {made} with {check.tokens} tokens and {fresh} free")
+        check.after(now, None)
 
     def _nobody(self, error: NoProviderAvailable, now: float) -> None:
         check = self._checker

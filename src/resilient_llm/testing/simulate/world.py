@@ -27,7 +27,8 @@ _IDLE: Final = 30.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     """What callers ask for.  ``rate`` is calls a second (``even``: at equal distances, else Poisson); ``trace`` replaces
-    it by (seconds, prompt tokens, output tokens).  Lengths are lognormal around these medians."""
+    it by (seconds, prompt tokens, output tokens).  Lengths are lognormal around these medians.  Each minute brings as many
+    new ``conversations`` (0: every call stands alone)."""
 
     rate: float = 1.0
     even: bool = False
@@ -152,7 +153,7 @@ class World(Generic[A]):
         else:
             prompt = lognormal(dice, load.prompt, load.prompt_sigma, 100_000)
             output = lognormal(dice, load.output, load.output_sigma, 4096)
-        talk = f"c{int(dice.random() * load.conversations)}" if load.conversations else None
+        talk = f"{now // 60:.0f}-{int(dice.random() * load.conversations)}" if load.conversations else None
         streaming = load.streaming >= 1.0 or dice.random() < load.streaming
         repeatable = not load.unrepeatable or dice.random() >= load.unrepeatable
         question = Question(streaming, prompt, output, load.deadline, talk, repeatable)
