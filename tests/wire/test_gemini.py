@@ -238,6 +238,10 @@ def test_model_and_stream_switch_are_in_the_path(path: str, model: str, stream: 
     assert (request.model, request.stream) == (model, stream)
 
 
+def test_a_model_that_is_no_text_is_still_a_path() -> None:
+    assert CODEC.encode_request(one("\ud800 x")).path == "/models/%3F%20x:generateContent"
+
+
 def test_the_path_is_written_from_model_and_stream_switch() -> None:
     assert CODEC.encode_request(one("gemini-3-pro")).path == "/models/gemini-3-pro:generateContent"
     assert (
@@ -652,6 +656,13 @@ def test_reasons_are_translated(raw: Any, reason: str) -> None:
 def test_an_answer_without_a_reason_gets_none() -> None:
     body = {"candidates": [candidate({"text": "a"}, index=0)]}
     assert json.loads(CODEC.encode_response(answered(**body))) == body
+
+
+@pytest.mark.parametrize("reason", ["stop", "length", "tool_calls", "content_filter", "error", "other"])
+def test_reasons_of_others_keep_their_meaning(reason: Any) -> None:
+    parts = (ToolCall("c", "t"),) if reason == "tool_calls" else ()
+    body = CODEC.encode_response(ChatResponse(parts, reason, "their_word"))
+    assert CODEC.decode_response(body).finish_reason == reason
 
 
 def test_stop_with_calls_is_tool_calls() -> None:

@@ -228,6 +228,7 @@ def test_json_mode_goes_both_ways() -> None:
         ({"tools": (Tool("t"),), "parallel_tool_calls": False}, "parallel_tool_calls"),
         ({"tools": (Tool("t"),), "tool_choice": ToolChoice("required", ("t",))}, "tool_choice"),
         ({"extra": (Extra("openai_chat", {"logit_bias": {"1": 2}}),)}, "logit_bias"),
+        ({"extra": (Extra("openai_chat", {"functions": [{"name": "t"}]}),)}, "functions"),
         ({"extra": (Extra("openai_responses", {"tools": [{"type": "web_search"}]}),)}, "builtin_tools"),
     ],
 )
@@ -406,7 +407,7 @@ def test_anybodys_answer_can_be_shown() -> None:
         "model": "claude",
         "created_at": "1970-01-01T00:01:00Z",
         "message": {"role": "assistant", "content": "lookno", "thinking": "hm", "images": ["eA=="]},
-        "done_reason": "stop",
+        "done_reason": "content_filter",
         "done": True,
     }
 

@@ -188,6 +188,7 @@ HARD: Mapping[str, str] = {
     "container": "container",
     "conversation": "conversation",
     "documents": "documents",
+    "functions": "functions",
     "logit_bias": "logit_bias",
     "mcp_servers": "builtin_tools",
     "modalities": "modalities",

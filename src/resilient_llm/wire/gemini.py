@@ -260,7 +260,7 @@ def _encode_request(request: ChatRequest, fetches_urls: bool) -> HttpRequest:
 
 def _path(model: str, method: str) -> str:
     name = model if "/" in model else f"models/{model}"
-    return f"/{quote(name, safe='/')}:{method}"
+    return f"/{quote(name, errors='replace')}:{method}"
 
 
 def _forwarded(request: ChatRequest, source: JsonObject) -> Fields:

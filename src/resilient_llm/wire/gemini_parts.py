@@ -448,6 +448,7 @@ _WORDS: Mapping[FinishReason, str] = {
     "tool_calls": "STOP",
     "length": "MAX_TOKENS",
     "content_filter": "SAFETY",
+    "other": "FINISH_REASON_UNSPECIFIED",
 }
 
 _NUMBERS = ("FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION")

@@ -96,8 +96,15 @@ EMBED_PATH: Final = "/api/embed"
 _MADE_UP: Final = "ollama_call_"
 _ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 
-_FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length", "load": "other", "unload": "other"}
-_DONE: dict[FinishReason, str] = {"length": "length"}
+_FINISH: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "load": "other",
+    "unload": "other",
+    "content_filter": "content_filter",  # this and the next are never sent by Ollama, only written for others
+    "error": "error",
+}
+_DONE: dict[FinishReason, str] = {"stop": "stop", "tool_calls": "stop"}
 
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 
@@ -432,7 +439,7 @@ def _tail(end: ChatResponse | Finish, usage: Usage | None) -> Fields:
         reason, raw = end.reason, end.raw
     else:
         reason, raw = end.finish_reason, end.raw_finish_reason
-    word = raw if raw in _FINISH else _DONE.get(reason, "stop")
+    word = raw if raw in _FINISH else _DONE.get(reason, reason)
     counts = {"prompt_eval_count": usage.input_tokens, "eval_count": usage.output_tokens} if usage else {}
     return {"done_reason": word, "done": True, **own(end.extra, NAME), **counts}
 
