@@ -20,6 +20,7 @@ from resilient_llm.model import (
     Media,
     Opaque,
     PartAdded,
+    Refusal,
     StreamBroken,
     StreamEnd,
     StreamError,
@@ -149,6 +150,7 @@ def test_another_vendors_parts_are_put_as_a_client_of_this_wire_can_keep_them() 
         Media("image", "image/png", b"png"),
         ToolResult("never part of an answer"),
         Opaque("gemini", {}),
+        Refusal("No."),
     )
     body = json.loads(CODEC.encode_response(ChatResponse(parts)))
     assert body["content"] == [
@@ -157,6 +159,7 @@ def test_another_vendors_parts_are_put_as_a_client_of_this_wire_can_keep_them() 
         {"type": "text", "text": "Hi", "citations": [CITATION]},
         {"type": "tool_use", "id": "call:1", "name": "look", "input": {"arguments": "not json"}},
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "cG5n"}},
+        {"type": "text", "text": "No."},
     ]
     again = CODEC.decode_response(json.dumps(body).encode())
     assert again.parts[0] == parts[0]

@@ -630,6 +630,13 @@ def test_what_is_no_json_object_is_no_request(body: bytes) -> None:
         CODEC.decode_request(body)
 
 
+def test_a_file_at_the_vendor_stays_there() -> None:
+    block = {"type": "image", "source": {"type": "file", "file_id": "file_1"}}
+    given = decoded(messages=[{"role": "user", "content": [block]}])
+    assert given.messages[0].parts == (Media("image", file_id="file_1", extra=Extra(NAME, {})),)
+    assert body_of(dataclasses.replace(given, source=None))["messages"][0]["content"] == [block]
+
+
 def test_a_source_only_this_wire_knows_stays_a_block() -> None:
     block = {"type": "document", "source": {"type": "content", "content": "x"}}
     assert decoded(messages=[{"role": "user", "content": [block]}]).messages[0].parts == (Opaque(NAME, block),)

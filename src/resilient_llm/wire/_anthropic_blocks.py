@@ -62,7 +62,7 @@ def finish_reason(raw: str | None) -> FinishReason:
 
 
 def stop_reason(reason: FinishReason, raw: str | None) -> str:
-    """This wire's word: the vendor's own where it is one of ours and means the same."""
+    """This wire's word: the vendor's own where it means the same here, as an unknown one does for ``other``."""
     if raw is not None and finish_reason(raw) == reason:
         return raw
     return _WORDS.get(reason, "end_turn")
@@ -214,7 +214,7 @@ def encode_part(part: Part) -> Fields | None:
             return media_block(part) | own(part.extra, NAME)
         case Opaque():
             return dict(part.data) if part.wire == NAME else None
-        case ToolResult():
+        case _:
             return None  # results are the caller's to give, never part of an answer
 
 

@@ -377,7 +377,7 @@ def _encode_part(part: Part, notes: Notes) -> Fields | None:
             return _encode_thought(part, notes)
         case Media():
             return _encode_media(part, notes)
-        case Opaque():
+        case _:
             if part.wire == NAME:
                 return dict(part.data)
             notes.add(f"{part.wire}.{part.data.get('type', 'block')}", "left out")

@@ -15,7 +15,6 @@ from resilient_llm.model import (
     JsonObject,
     Media,
     Message,
-    Opaque,
     OutputFormat,
     Part,
     Reasoning,
@@ -294,7 +293,7 @@ class _Encoding:
                 return self._thought(part)
             case Media():
                 return self._media(part)
-            case Opaque():
+            case _:
                 if part.wire == NAME:
                     return dict(part.data)
                 self.notes.add(f"{part.wire}.{part.data.get('type', 'block')}", "left out")

@@ -36,6 +36,7 @@ from resilient_llm.wire.fields import (
     take_count,
     take_fields,
     take_text,
+    vector,
 )
 
 __all__ = ["CODEC", "NAME", "Bedrock", "decode_titan_embeddings", "encode_titan_embeddings"]
@@ -159,10 +160,9 @@ def decode_titan_embeddings(body: bytes) -> EmbedResponse:
     try:
         payload = parse(body)
         raw = fields_of(payload, "the answer")
-        vector = items_of(raw.get("embedding"), "embedding")
-        numbers = tuple(float(each) for each in vector if isinstance(each, int | float))
-        if not numbers or len(numbers) != len(vector):
-            raise Malformed("embedding is not a list of numbers")
+        numbers = vector(raw.get("embedding"))
+        if not numbers:
+            raise Malformed("the embedding is empty")
     except Malformed as error:
         raise InvalidAnswer(f"not an answer of Titan: {error}", payload) from error
     return EmbedResponse((numbers,), usage=Usage(input_tokens=take_count(dict(raw), "inputTextTokenCount")), raw=raw)
