@@ -12,7 +12,7 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint
 from resilient_llm.decide import events
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.member import Attempt
-from resilient_llm.decide.pool import Pool
+from resilient_llm.decide.pool import Pool, Standing
 from resilient_llm.errors import (
     AllAttemptsFailed,
     DeadlineExceeded,
@@ -264,6 +264,31 @@ def test_reported_limits_are_shown_until_they_are_full_again(monkeypatch: pytest
     now[0] += 61
     assert rig.points("resilient_llm.rate_limit.request.remaining") == {}
     assert rig.points("resilient_llm.rate_limit.token.remaining") == series({f"{model},type=tokens": 5000})
+
+
+class Bare:
+    """The least that can be watched."""
+
+    def snapshot(self, now: float) -> tuple[Standing, ...]:
+        return pool_of(Member("unknown")).snapshot(now)
+
+
+def test_a_pool_that_only_has_snapshots_can_be_watched_too() -> None:
+    rig, bare = Rig(), Bare()
+    rig.telemetry.watch(bare)
+    rig.call().attempt(FIRST, 1, "initial", 0.0).limits(RateLimits(Limit(0, 0)))
+    assert rig.points("resilient_llm.retry_budget.balance") == {}
+    assert rig.points("resilient_llm.provider.ejected") == {}, "nobody knows whose id that is"
+    assert rig.points("resilient_llm.rate_limit.utilization") == {}
+
+
+def test_limits_of_a_provider_that_was_forgotten_are_not_shown() -> None:
+    rig = Rig()
+    rig.telemetry.watch(pool := pool_of(Member("openai")))
+    rig.call().attempt(FIRST, 1, "initial", 0.0).limits(RateLimits(Limit(10, 5)))
+    rig.telemetry._scope._faces.clear()
+    assert rig.points("resilient_llm.rate_limit.request.limit") == {}
+    del pool
 
 
 def test_state_changes_are_counted() -> None:

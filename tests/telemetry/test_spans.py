@@ -435,3 +435,12 @@ def test_messages_are_captured_only_when_the_user_asks(monkeypatch: pytest.Monke
         '[{"role": "assistant", "parts": [{"type": "text", "content": "It is."}], "finish_reason": "stop"}]'
     )
     assert found[names.STOP_SEQUENCES] == ("END",)
+
+
+def test_a_provider_without_a_port_and_an_answer_without_an_id_leave_those_out() -> None:
+    rig = Rig()
+    local = Provider("local", "ollama", "llama", "localhost", None)
+    rig.call(local).succeeded(ChatResponse((Text("hi"),)), local, 0.1)
+    found = rig.spans[0].attributes or {}
+    assert found[names.SERVER_ADDRESS] == "localhost"
+    assert not {names.SERVER_PORT, names.RESPONSE_ID, names.RESPONSE_MODEL, names.INPUT_TOKENS} & set(found)

@@ -77,10 +77,7 @@ class AttemptTrace:
 
     def limits(self, reported: ReportedLimits) -> None:
         """Rate limits the provider reported with its answer; what the gauges show until it reports others."""
-        try:
-            self._call.scope.report(self._face, reported)
-        except Exception as error:
-            logs.complain("limits", error)
+        self._call.scope.report(self._face, reported)
 
     def ended(self, record: AttemptRecord, *, selected: bool, usage: Usage | None = None) -> None:
         """It is over.  ``selected``: the caller gets its answer.  ``usage``: tokens the provider reported for an
