@@ -17,7 +17,7 @@ from resilient_llm.errors import CallFailed, Fault, FaultKind, FaultScope, Inval
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse, Text
 from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.telemetry import AttemptTrace
-from resilient_llm.wire.exception_faults import classify_exception
+from resilient_llm.wire import classify_exception
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
 Response = ChatResponse | EmbedResponse

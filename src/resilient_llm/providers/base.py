@@ -19,9 +19,8 @@ from typing_extensions import Unpack
 from resilient_llm.errors import ConfigurationError, Fault, FaultKind, InvalidAnswer
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse
 from resilient_llm.providers.credentials import ApiKey, Credential, from_environment
-from resilient_llm.wire import codec
+from resilient_llm.wire import classify, classify_stream_error, codec
 from resilient_llm.wire.codec import Codec, StreamDecoder
-from resilient_llm.wire.faults import classify, classify_stream_error
 from resilient_llm.wire.ratelimit import RateLimits, parse_rate_limit
 
 USER_AGENT = "resilient-llm/0.1"

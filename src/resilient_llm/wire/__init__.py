@@ -8,6 +8,11 @@ from resilient_llm.errors import ConfigurationError
 
 # Imported here and now, because a module's first import binds its name in the package and would hide codec().
 from resilient_llm.wire.codec import Codec
+from resilient_llm.wire.exception_faults import classify_exception
+from resilient_llm.wire.faults import classify, classify_stream_error
+from resilient_llm.wire.ratelimit import parse_rate_limit
+
+__all__ = ["Codec", "classify", "classify_exception", "classify_stream_error", "codec", "parse_rate_limit"]
 
 _MODULES = {
     "openai_chat": "openai_chat",
