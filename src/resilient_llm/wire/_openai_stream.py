@@ -38,6 +38,7 @@ from resilient_llm.model import (
 )
 from resilient_llm.wire._openai_answer import (
     CHOICE,
+    MESSAGE,
     choice_extra,
     decode_response,
     decode_usage,
@@ -279,7 +280,9 @@ class ChatStreamDecoder(JsonStream):
         word = raw if isinstance(raw, str) else None
         reason = finish_reason(word) if word else "tool_calls" if state.calls else "stop"
         extra = rest(chunk, _CHUNK) if chunk and state.index == 0 else {}
-        unknown = choice_extra(choice or {}, word) | state.logprobs
+        unknown = choice_extra(choice or {}, word)
+        if state.logprobs:
+            unknown["logprobs"] = state.logprobs
         if unknown:
             extra[CHOICE] = unknown
         self._out.append(Finish(reason, word, state.index, own_extra(WIRE, extra)))
@@ -436,8 +439,9 @@ class ChatStreamEncoder:
         delta = {"role": "assistant", "content": ""}
         return self._chunk({"index": choice, "delta": delta, "finish_reason": None})
 
-    def _chunk(self, choice: Fields) -> bytes:
-        return f'data: {self._head}"choices":[{dumps(choice)}]}}\n\n'.encode()
+    def _chunk(self, choice: Fields, more: Fields | None = None) -> bytes:
+        tail = f",{dumps(more)[1:]}" if more else "}"
+        return f'data: {self._head}"choices":[{dumps(choice)}]{tail}\n\n'.encode()
 
     def _finish(self, event: Finish) -> bytes:
         if event.choice in self._finished:
@@ -445,7 +449,8 @@ class ChatStreamEncoder:
         self._finished.add(event.choice)
         extra = own(event.extra, WIRE)
         choice = {"index": event.choice, "delta": {}, "finish_reason": finish_word(event.reason)}
-        return self._role(event.choice) + self._chunk(choice | as_object(extra.get(CHOICE)))
+        choice |= as_object(extra.get(CHOICE))
+        return self._role(event.choice) + self._chunk(choice, rest(extra, (CHOICE, MESSAGE)))
 
     def _count(self, event: UsageUpdate) -> bytes:
         self._usage = event.usage
