@@ -284,11 +284,11 @@ def test_a_pool_that_only_has_snapshots_can_be_watched_too() -> None:
 
 def test_limits_of_a_provider_that_was_forgotten_are_not_shown() -> None:
     rig = Rig()
-    rig.telemetry.watch(pool := pool_of(Member("openai")))
+    rig.telemetry.watch(bare := Bare())
     rig.call().attempt(FIRST, 1, "initial", 0.0).limits(RateLimits(Limit(10, 5)))
     rig.telemetry._scope._faces.clear()
     assert rig.points("resilient_llm.rate_limit.request.limit") == {}
-    del pool
+    del bare
 
 
 def test_state_changes_are_counted() -> None:
