@@ -1,5 +1,4 @@
-"""Keeps calls to LLM providers answered while providers fail: failover, breakers and 429-aware retry inside your
-process.
+"""Keeps calls to LLM providers answered while providers fail: failover, breakers and 429-aware retry in your process.
 
 ::
 
@@ -8,36 +7,49 @@ process.
 
     client = ResilientClient([OpenAI("gpt-5.2"), Mistral("mistral-large-latest")])
     print(client.chat("Why is the sky blue?", deadline=20).text)
+
+Importing the package costs next to nothing: each name below is loaded when it is first used.
 """
 
 from __future__ import annotations
 
-from resilient_llm.client import (
-    AsyncChatStream,
-    AsyncResilientClient,
-    Candidate,
-    ChatStream,
-    ProviderHealth,
-    ResilientClient,
-)
-from resilient_llm.drive.core import ProviderPool
-from resilient_llm.errors import (
-    AllAttemptsFailed,
-    AttemptRecord,
-    CallFailed,
-    ClientClosed,
-    ConfigurationError,
-    DeadlineExceeded,
-    Fault,
-    FaultKind,
-    InvalidRequest,
-    NoProviderAvailable,
-    ProviderError,
-    RequestRejected,
-    ResilientError,
-    StreamInterrupted,
-)
-from resilient_llm.model import ChatResponse, Message, Text, Tool
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resilient_llm.client import (
+        AsyncChatStream,
+        AsyncResilientClient,
+        Candidate,
+        ChatStream,
+        ProviderHealth,
+        ResilientClient,
+    )
+    from resilient_llm.drive.core import (
+        ProviderPool,
+    )
+    from resilient_llm.errors import (
+        AllAttemptsFailed,
+        AttemptRecord,
+        CallFailed,
+        ClientClosed,
+        ConfigurationError,
+        DeadlineExceeded,
+        Fault,
+        FaultKind,
+        InvalidRequest,
+        NoProviderAvailable,
+        ProviderError,
+        RequestRejected,
+        ResilientError,
+        StreamInterrupted,
+    )
+    from resilient_llm.model import (
+        ChatResponse,
+        Message,
+        Text,
+        Tool,
+    )
 
 __version__ = "0.1.0"
 
@@ -68,3 +80,51 @@ __all__ = [
     "Text",
     "Tool",
 ]
+
+_HOMES = {
+    "client": (
+        "AsyncChatStream",
+        "AsyncResilientClient",
+        "Candidate",
+        "ChatStream",
+        "ProviderHealth",
+        "ResilientClient",
+    ),
+    "drive.core": ("ProviderPool",),
+    "errors": (
+        "AllAttemptsFailed",
+        "AttemptRecord",
+        "CallFailed",
+        "ClientClosed",
+        "ConfigurationError",
+        "DeadlineExceeded",
+        "Fault",
+        "FaultKind",
+        "InvalidRequest",
+        "NoProviderAvailable",
+        "ProviderError",
+        "RequestRejected",
+        "ResilientError",
+        "StreamInterrupted",
+    ),
+    "model": (
+        "ChatResponse",
+        "Message",
+        "Text",
+        "Tool",
+    ),
+}
+"""Module -> the names it is the home of."""
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            value: object = getattr(import_module(f"{__name__}.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
