@@ -117,7 +117,7 @@ class Adversary:
         if not attempt.released:
             return
         self._checker.note(f"{now} adversary repeats a report on {attempt!r}")
-        which = self._dice.randrange(5)
+        which = self._dice.randrange(6)
         if which == 0:
             call.succeeded(attempt, now, 100)
         elif which == 1:
@@ -126,8 +126,10 @@ class Adversary:
             call.abandoned(attempt, now)
         elif which == 3:
             call.overtaken(attempt, now)
-        else:
+        elif which == 4:
             call.first_content(attempt, now)
+        else:
+            self._client.abandon_later(attempt)
 
     def _rescue_too_late(self, now: float) -> None:
         """A rescue timer fires although the attempt has just spoken: the two raced."""

@@ -32,8 +32,8 @@ def fuzz(seed: int, *, log: bool = False, start: float = 0.0, calls: float = 1.0
     """Run one seed.  Raises :class:`~resilient_llm.testing.simulate.invariants.Violation`."""
     dice = random.Random(f"world {seed}")
     names = "abc"[: dice.choice((1, 2, 3, 3, 3))]
-    total = dice.random() < 0.3  # everybody is troubled at the same time
-    kinds = dice.sample(_KINDS, 3)
+    total = dice.random() < 0.5  # everybody is troubled at the same time
+    kinds = [*dice.sample(_KINDS, 3), dice.choice(("error", "hang"))]
     providers = [Provider(name, _nature(dice), _troubles(dice, kinds, total, start), **_extras(dice)) for name in names]
     one_tier = dice.random() < 0.6
     layout = [providers] if one_tier else [[provider] for provider in providers]
@@ -68,7 +68,7 @@ def _extras(dice: random.Random) -> dict[str, int | str | None]:
 
 def _troubles(dice: random.Random, kinds: list[str], total: bool, start: float) -> list[Trouble]:
     found: list[Trouble] = []
-    for _ in range(dice.choice((0, 1, 2, 4))):
+    for _ in range(dice.choice((1, 2, 4))):
         begin = dice.uniform(0.0, _TROUBLED * 0.7)
         found.append(_trouble(dice, start + begin, start + min(_TROUBLED, begin + dice.expovariate(1 / 60)), kinds))
     if total:
