@@ -9,6 +9,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,31 @@ def test_nothing_raises_whatever_the_sdk_and_the_caller_do(
     telemetry.watch(3)  # type: ignore[arg-type]
     assert {line.levelname for line in caplog.records} == {"ERROR"}
     assert "boom" not in caplog.text
+
+
+def test_what_a_finaliser_reports_waits_for_the_next_call_or_event() -> None:
+    rig = Rig()
+    dropped, other = rig.call(), rig.call()
+    attempt = dropped.attempt(FIRST, 1, "initial", 0.0)
+    rig.telemetry.later(partial(attempt.ended, record(FIRST, outcome="cancelled"), selected=False))
+    rig.telemetry.later(partial(dropped.closed_early, None, None, 3.0))
+    assert rig.spans == []
+    rig.call()
+    assert [span.name for span in rig.spans] == ["attempt openai", "chat gpt-5"]
+    rig.telemetry.later(partial(other.closed_early, None, None, 3.0))
+    rig.telemetry.event(events.Forced(1.0, "openai"))
+    assert len(rig.spans) == 3
+
+
+def test_two_threads_may_settle_the_same_leftovers(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Race(list[Callable[[], None]]):
+        def popleft(self) -> Callable[[], None]:
+            raise IndexError
+
+    rig = Rig()
+    monkeypatch.setattr(rig.telemetry._scope, "left", Race([lambda: None]))
+    rig.call().succeeded(REPLY, FIRST, 1.0)
+    assert len(rig.spans) == 1
 
 
 # --- cheap -------------------------------------------------------------------------------------------------

@@ -76,9 +76,16 @@ class Telemetry:
     def event(self, event: Event) -> None:
         """Something changed: a breaker, a gate, a budget, an operator's doing."""
         try:
+            self._scope.settle()
             changes.note(self._scope, event)
         except Exception as error:
             logs.complain("event", error)
+
+    def later(self, end: Callable[[], None]) -> None:
+        """For finalisers: run ``end`` (``partial(trace.closed_early, None, None, seconds)``) when the next call begins
+        or the next event comes.  A finaliser may interrupt the very thread that holds an SDK's lock, and would wait for
+        it forever; this takes none."""
+        self._scope.left.append(end)
 
     def watch(self, pool: SupportsSnapshot, clock: Callable[[], float] = time.monotonic) -> None:
         """Show this pool's state in the gauges for as long as both live.  ``clock`` is the one its times come from."""

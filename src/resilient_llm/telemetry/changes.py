@@ -63,9 +63,9 @@ def _breaker_changed(scope: Scope, event: events.BreakerChanged) -> None:
         facts={
             **labels,
             names.BREAKER_STATE: event.new,
-            "resilient_llm.circuit_breaker.previous_state": event.old,
-            "resilient_llm.circuit_breaker.reason": event.reason,
-            "resilient_llm.circuit_breaker.open_for": event.open_for,
+            names.BREAKER_PREVIOUS: event.old,
+            names.BREAKER_REASON: event.reason,
+            names.BREAKER_OPEN_FOR: event.open_for,
         },
     )
 
@@ -84,7 +84,7 @@ def _gate_closed(scope: Scope, event: events.GateClosed) -> None:
         event.provider,
         event.wait,
         reason,
-        facts={**labels, names.ERROR_TYPE: reason, "resilient_llm.rate_limit.wait": event.wait},
+        facts={**labels, names.ERROR_TYPE: reason, names.RATE_LIMIT_WAIT: event.wait},
     )
 
 
@@ -118,7 +118,7 @@ def _drained(scope: Scope, event: events.Drained) -> None:
         "operator: %s %s",
         event.action,
         event.provider,
-        facts={**labels, "resilient_llm.provider.action": event.action},
+        facts={**labels, names.PROVIDER_ACTION: event.action},
     )
 
 

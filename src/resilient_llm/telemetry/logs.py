@@ -63,7 +63,7 @@ def attempt_ended(record: AttemptRecord, error_type: str | None, facts: Facts) -
     """DEBUG, whatever the outcome; only here may the provider's own words appear."""
     fault = record.fault
     if fault is not None:
-        facts["resilient_llm.provider.message"] = scrub(fault.message)
+        facts[names.PROVIDER_MESSAGE] = scrub(fault.message)
         if fault.retry_after is not None:
             facts[names.ATTEMPT_RETRY_AFTER] = fault.retry_after
         if fault.request_id:
@@ -89,7 +89,7 @@ def call_failed(
 ) -> None:
     """The one WARNING of a failed call: what and who, never the exception's message or traceback, which may quote
     a provider."""
-    facts["exception.type"] = exception
+    facts[names.EXCEPTION_TYPE] = exception
     facts[names.ERROR_TYPE] = error_type
     facts[names.ATTEMPT_COUNT] = attempts
     write(

@@ -88,6 +88,14 @@ EJECTION_REASON: Final = "resilient_llm.ejection.reason"
 RATE_LIMIT_TYPE: Final = "resilient_llm.rate_limit.type"
 BUDGET_TYPE: Final = "resilient_llm.budget.type"
 
+EXCEPTION_TYPE: Final = "exception.type"
+PROVIDER_MESSAGE: Final = "resilient_llm.provider.message"
+PROVIDER_ACTION: Final = "resilient_llm.provider.action"
+BREAKER_PREVIOUS: Final = "resilient_llm.circuit_breaker.previous_state"
+BREAKER_REASON: Final = "resilient_llm.circuit_breaker.reason"
+BREAKER_OPEN_FOR: Final = "resilient_llm.circuit_breaker.open_for"
+RATE_LIMIT_WAIT: Final = "resilient_llm.rate_limit.wait"
+
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
@@ -101,7 +109,7 @@ class Attribute:
 
 ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(OPERATION, "string", ("call", "metrics"), "`chat` or `embeddings`"),
-    Attribute(PROVIDER_NAME, "string", ("call", "attempt", "metrics"), "vendor in the conventions' spelling"),
+    Attribute(PROVIDER_NAME, "string", ("call", "attempt", "metrics", "log"), "vendor in the conventions' spelling"),
     Attribute(REQUEST_MODEL, "string", ("call", "metrics"), "the answering provider's model; never on attempts"),
     Attribute(SERVER_ADDRESS, "string", ("call", "attempt", "metrics"), "host only"),
     Attribute(SERVER_PORT, "int", ("call", "attempt", "metrics"), "with `server.address`"),
@@ -156,11 +164,18 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(HEDGE_COUNT, "int", ("call",), "if any"),
     Attribute(STREAM_OUTCOME, "string", ("call",), "`completed` `closed_early` `interrupted` `failed`; streaming only"),
     Attribute(FAILOVER_REASON, "string", ("metrics", "log"), "an `error.type`"),
-    Attribute(REJECTION_REASON, "string", ("metrics", "log"), "an `error.type`, or `hedge_budget_exhausted`"),
+    Attribute(REJECTION_REASON, "string", ("metrics",), "an `error.type`, or `hedge_budget_exhausted`"),
     Attribute(BREAKER_STATE, "string", ("metrics", "log"), "`closed` `open` `half_open` `isolated`"),
     Attribute(EJECTION_REASON, "string", ("metrics", "log"), "`breaker` `manual`, or the slow gate's `error.type`"),
     Attribute(RATE_LIMIT_TYPE, "string", ("metrics",), "`requests` `tokens` `input_tokens` `output_tokens`"),
     Attribute(BUDGET_TYPE, "string", ("metrics",), "`retry` `failover` `hedge` `probe`"),
+    Attribute(EXCEPTION_TYPE, "string", ("log",), "class of the error; never its message"),
+    Attribute(PROVIDER_MESSAGE, "string", ("log",), "what the provider said, scrubbed; DEBUG only"),
+    Attribute(PROVIDER_ACTION, "string", ("log",), "what the operator did"),
+    Attribute(BREAKER_PREVIOUS, "string", ("log",)),
+    Attribute(BREAKER_REASON, "string", ("log",)),
+    Attribute(BREAKER_OPEN_FOR, "double", ("log",), "seconds"),
+    Attribute(RATE_LIMIT_WAIT, "double", ("log",), "seconds"),
 )
 
 # --- metrics -----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -179,6 +180,8 @@ class Scope:
         self._faces: dict[str, Face] = {}
         self._routes: dict[str, Labels] = {}
         self._limits: dict[str, tuple[ReportedLimits, float]] = {}
+        self.left: deque[Callable[[], None]] = deque()
+        """Ends that finalisers left behind."""
         self._pools: WeakKeyDictionary[SupportsSnapshot, Callable[[], float]] = WeakKeyDictionary()
 
     def face(self, target: Described | None) -> Face:
@@ -187,6 +190,15 @@ class Scope:
             return self.nobody
         known = self._faces.get(target.id)
         return known if known is not None and known.target is target else self._meet(target)
+
+    def settle(self) -> None:
+        """Report what finalisers left behind."""
+        while self.left:
+            try:
+                end = self.left.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            end()
 
     def traceless(self) -> bool:
         """Whether a span would be a no-op that carries nothing: no tracer provider, and nothing current.

@@ -333,6 +333,8 @@ def begin(
     call_id: str,
 ) -> CallTrace:
     """A call begins.  What samplers decide by is there from the start; the rest only if somebody records."""
+    if scope.left:
+        scope.settle()
     face = scope.face(target)
     call = CallTrace(scope, operation, route, face, streaming=streaming, call_id=call_id)
     if scope.traceless():
