@@ -1,11 +1,11 @@
-"""Anthropic Messages: recorded exchanges survive, foreign requests are put so that Claude takes them, and the SDK agrees."""
+"""Anthropic Messages: recorded requests, answers and streams survive the way through the neutral model."""
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Any
 
+from resilient_llm.wire import codec
 from resilient_llm.wire.anthropic import CODEC
 from tests.wire.roundtrip import (
     Rule,
@@ -85,6 +85,10 @@ SUBJECT = Subject(CODEC, sse_frames, terminal, REQUEST_RULES, RESPONSE_RULES)
 
 def of_stream(check: Any) -> Any:
     return lambda record: check(SUBJECT, stream_bytes(record))
+
+
+def test_the_codec_is_found_by_its_name() -> None:
+    assert codec(CODEC.name) is CODEC
 
 
 def test_requests_survive_the_round_trip() -> None:

@@ -1,10 +1,11 @@
-"""Bedrock Converse: recorded exchanges survive, and foreign requests are put so that Bedrock takes them."""
+"""Bedrock Converse: recorded requests, answers and streams survive the way through the neutral model."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
+from resilient_llm.wire import codec
 from resilient_llm.wire.bedrock import CODEC
 from tests.wire.roundtrip import (
     Rule,
@@ -67,6 +68,10 @@ SUBJECT = Subject(CODEC, eventstream_frames, terminal, REQUEST_RULES, RESPONSE_R
 
 def of_stream(check: Any) -> Any:
     return lambda record: check(SUBJECT, stream_bytes(record))
+
+
+def test_the_codec_is_found_by_its_name() -> None:
+    assert codec(CODEC.name) is CODEC
 
 
 def test_requests_survive_the_round_trip() -> None:

@@ -18,7 +18,6 @@ from resilient_llm.model import (
     JsonObject,
     Media,
     Message,
-    Opaque,
     OutputFormat,
     Part,
     Reasoning,
@@ -219,17 +218,16 @@ def _decode_output(fields: Fields) -> tuple[OutputFormat | None, str | None]:
 
 
 def _decode_reasoning(thinking: Fields | None, effort: str | None) -> Reasoning | None:
-    """The Extra keeps the switch as it stood, because its absence means something else for each model."""
+    """Where effort and budget do not say it all, the Extra keeps the switch as it stood, be it absent: that means
+    something else for each model."""
     if thinking is None:
         return None if effort is None else Reasoning(effort, extra=Extra(NAME, {}))
-    kept = Extra(NAME, {"thinking": dict(thinking)})
-    match thinking.get("type"):
-        case "enabled":
-            return Reasoning(effort, take_int(thinking, "budget_tokens"), kept)
-        case "disabled":
-            return Reasoning(effort or "none", None, Extra(NAME, {"thinking": dict(thinking), "effort": effort}))
-        case _:
-            return Reasoning(effort, None, kept)
+    whole = dict(thinking)
+    kind, budget = take_text(thinking, "type"), take_int(thinking, "budget_tokens")
+    if kind == "disabled":
+        return Reasoning("none", extra=None if effort is None else Extra(NAME, {"thinking": whole, "effort": effort}))
+    plain = kind == "enabled" and effort is None and not thinking
+    return Reasoning(effort, budget, None if plain else Extra(NAME, {"thinking": whole}))
 
 
 # --- request -> the vendor's body ---------------------------------------------------------------------------------

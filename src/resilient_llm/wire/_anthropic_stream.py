@@ -158,33 +158,41 @@ class Decoder(sse.JsonStream):
                 pass
 
     def _delta(self, body: Fields) -> None:
-        block = self._open.get(take_count(body, "index"))
-        if block is None:
+        index, delta = body.get("index"), body.get("delta")
+        block = self._open.get(index) if type(index) is int else None
+        if block is None or not isinstance(delta, dict):
             self.fail(StreamBroken("a delta for a block that is not open"))
             return
-        delta = take_fields(body, "delta") or {}
-        match block.kind, take_text(delta, "type"):
-            case "text", "text_delta":
-                self._text(block, take_text(delta, "text"), [])
-            case "text", "citations_delta":
-                self._text(block, None, take_items(delta, "citation"))
+        fields = cast("Fields", delta)
+        kind = fields.get("type")
+        if block.kind == "text" and kind == "text_delta":  # nearly every event of a stream
+            self._text(block, take_text(fields, "text"), [])
+        else:
+            self._other_delta(block, kind, fields)
+
+    def _other_delta(self, block: _Block, kind: object, delta: Fields) -> None:
+        match block.kind, kind:
             case "tool_use", "input_json_delta":
                 self._arguments(block, take_text(delta, "partial_json"))
             case "thinking", "thinking_delta":
                 self._thought(block, take_text(delta, "thinking"), None)
             case "thinking", "signature_delta":
                 self._thought(block, None, take_text(delta, "signature"))
+            case "text", "citations_delta":
+                self._text(block, None, take_items(delta, "citation"))
             case "text" | "tool_use" | "thinking", _:
                 pass  # a kind of delta that did not exist when this was written
             case _, "input_json_delta":
                 block.pieces.append(take_text(delta, "partial_json") or "")
             case _:
-                _grow(block.body, delta)
+                _grow(block.body, {key: value for key, value in delta.items() if key != "type"})
 
     def _text(self, block: _Block, text: str | None, citations: list[object]) -> None:
-        if text or citations:
+        if citations:
             notes = tuple(fields_of(citation, "a citation") for citation in citations)
             self._out.append(TextDelta(text or "", block.number, 0, notes))
+        elif text:
+            self._out.append(TextDelta(text, block.number))
 
     def _thought(self, block: _Block, text: str | None, signature: str | None) -> None:
         if text or signature:

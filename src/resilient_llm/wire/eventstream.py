@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from resilient_llm.errors import InvalidAnswer
@@ -96,7 +97,8 @@ class Decoder:
         del buffer[:total]
         if zlib.crc32(frame[:-4]) != int.from_bytes(frame[-4:], "big"):
             raise InvalidAnswer("an event stream message has the wrong checksum")
-        return EventMessage(_decode_headers(frame[_PRELUDE : _PRELUDE + head]), frame[_PRELUDE + head : -4])
+        decode = _decode_repeated if head <= _REPEATED else _decode_headers
+        return EventMessage(decode(frame[_PRELUDE : _PRELUDE + head]), frame[_PRELUDE + head : -4])
 
 
 def _checked_prelude(buffer: bytearray) -> tuple[int, int]:
@@ -114,7 +116,7 @@ def _checked_prelude(buffer: bytearray) -> tuple[int, int]:
     return total, head
 
 
-def _decode_headers(data: bytes) -> dict[str, Value]:
+def _decode_headers(data: bytes) -> Mapping[str, Value]:
     headers: dict[str, Value] = {}
     position = 0
     try:
@@ -127,6 +129,12 @@ def _decode_headers(data: bytes) -> dict[str, Value]:
     except (IndexError, struct.error, UnicodeDecodeError, OverflowError) as error:
         raise InvalidAnswer(f"the headers of an event stream message cannot be read: {error}") from error
     return headers
+
+
+_REPEATED: Final = 256
+"""A stream has a handful of different short headers, thousands of times: each is read once."""
+
+_decode_repeated = lru_cache(64)(_decode_headers)
 
 
 def _value_at(data: bytes, position: int, kind: int) -> tuple[Value, int]:
