@@ -151,6 +151,7 @@ def test_a_terminator_without_a_finish_still_has_one() -> None:
         frame({"anything": 1}, "error"),
         chunk({"content": ""}, "length", error={"code": 400, "message": "Token limit reached"}),
         chunk({"content": ""}, "error", choice={"error": {"code": 502}}),
+        chunk(choice={"error": {"code": 502}}, usage={"prompt_tokens": 1}),
     ],
 )
 @pytest.mark.parametrize("before", [[], [chunk({"content": "a"})], [chunk({"content": "a"}), chunk(finish="stop")]])

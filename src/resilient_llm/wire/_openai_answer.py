@@ -105,7 +105,8 @@ def decode_response(body: bytes, dialect: Dialect) -> ChatResponse:
 
 def _decode_choice(choice: Fields, dialect: Dialect) -> Choice:
     message = as_object(choice.get("message"))
-    parts = _with_annotations(assistant_parts(message, dialect.origin), as_objects(message.get("annotations")))
+    annotations = as_objects(message.get("annotations"))
+    parts = _with_annotations(assistant_parts(message, dialect.origin), annotations)
     parts = [part for part in parts if not (isinstance(part, Text) and not part.text and not part.annotations)]
     called = as_object(message.get("function_call"))
     if called.get("name"):  # the form before tools
@@ -117,6 +118,8 @@ def _decode_choice(choice: Fields, dialect: Dialect) -> Choice:
     if unknown:
         extra[CHOICE] = unknown
     more = rest(message, (*_MESSAGE, "function_call") if called.get("name") else _MESSAGE)
+    if annotations and not any(isinstance(part, Text) for part in parts):
+        more["annotations"] = annotations
     if more:
         extra[MESSAGE] = more
     return Choice(tuple(parts), finish_reason(word, parts), word, own_extra(WIRE, extra))

@@ -109,8 +109,7 @@ class ChatStreamDecoder(JsonStream):
         for choice in choices:
             if isinstance(choice, dict) and not self._over:
                 self._on_choice(cast(Fields, choice), data)
-        usage = data.get("usage") or "x_groq" in data
-        if usage:
+        if (data.get("usage") or "x_groq" in data) and not self._over:
             self._on_usage(data)
 
     def on_text(self, data: str) -> bool:
