@@ -212,12 +212,13 @@ class Call(Generic[T]):
     def overtaken(self, attempt: Attempt[T], now: float) -> None:
         """Another attempt of this call won.
 
-        If it began because this one was late by its provider's own measure, that lateness is a failure: otherwise a provider that
-        hangs, rescued every time, would never be found out.
+        If it began because this one was late by its provider's own measure, that lateness is a failure: otherwise a
+        provider that hangs, rescued every time, would never be found out.  So is a probe that lost its race, which its
+        rival began later: without a verdict the next probe would follow at once, and the open period never grow.
         """
         if attempt.released:
             return
-        if attempt.content_at is None and now >= attempt.overdue_at:
+        if attempt.content_at is None and (now >= attempt.overdue_at or attempt.probing):
             fault = Fault(FaultKind.TIMEOUT, message="gave no sign of life; another provider answered first")
             self.pool.failed(attempt, fault, now)
             self._record(attempt, now, "error", fault, None)

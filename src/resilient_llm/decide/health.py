@@ -62,9 +62,11 @@ class Shift:
     """Raises its hand when latency has moved up for good: a one-sided CUSUM on the logarithm, against a slow
     baseline."""
 
-    __slots__ = ("_baseline", "_count", "_sum")
+    __slots__ = ("_baseline", "_count", "_sum", "raised")
 
     def __init__(self) -> None:
+        self.raised = False
+        """Whether the shift is beyond doubt."""
         self._baseline = 0.0
         self._count = 0
         self._sum = 0.0
@@ -75,13 +77,12 @@ class Shift:
         self._count += 1
         if self._count > 20:
             # 0.7 is a doubling: what ordinary scatter does must drain the sum faster than it fills it.
-            self._sum = min(8.0, max(0.0, self._sum + value - self._baseline - 0.7))
+            excess = value - self._baseline
+            self._sum = min(8.0, max(0.0, self._sum + excess - 0.7))
+            if excess < 0.35:  # as fast as ever: two of these in a row and all is well again
+                self._sum *= 0.5
+            self.raised = self._sum > 3.0
         self._baseline += (value - self._baseline) / min(self._count, 100)
-
-    @property
-    def raised(self) -> bool:
-        """Whether the shift is beyond doubt."""
-        return self._sum > 3.0
 
 
 class Health:
@@ -100,6 +101,7 @@ class Health:
         "samples",
         "seen_at",
         "shift",
+        "suspect",
         "whole",
     )
 
@@ -121,6 +123,8 @@ class Health:
         self.pace: float | None = None
         """Seconds per output token once a stream runs; ``None`` until measured."""
         self.shift = Shift()
+        self.suspect = False
+        """Whether anything of late speaks against it; set by evidence, cleared by whoever looks closer and finds none."""
 
     # --- questions ---
 
@@ -155,6 +159,8 @@ class Health:
             self._at = now
         self._good += score
         self._total += 1.0
+        if score < 1.0:
+            self.suspect = True
         self.seen_at = now
         self.samples += 1
 
@@ -163,6 +169,8 @@ class Health:
         sample = seconds / self.scale(prompt_tokens)
         self.first.add(sample)
         self.shift.add(sample)
+        if self.shift.raised:
+            self.suspect = True
         self._feel(now, sample)
 
     def whole_answer(self, now: float, seconds: float, prompt_tokens: int, output_tokens: int, pace: float) -> None:
@@ -184,6 +192,8 @@ class Health:
         else:
             sample = usual * seconds / (usual * scale + writing)
         self.shift.add(sample)
+        if self.shift.raised:
+            self.suspect = True
         self._feel(now, sample)
 
     def overtaken(self, now: float, seconds: float, prompt_tokens: int) -> None:

@@ -43,6 +43,8 @@ class Target(Protocol):
 
 T = TypeVar("T", bound=Target)
 
+_TRUSTED = 0.85  # a preferred provider that answers this often keeps its traffic
+
 
 class Refusal(StrEnum):
     """Why a provider cannot be asked now."""
@@ -234,6 +236,24 @@ class Member(Generic[T]):
         if self.breaker.closed_at is None:
             return 1.0
         return self.breaker.ramp(now, policy.ramp_floor, policy.ramp_calls, policy.ramp_seconds)
+
+    def trust(self, now: float) -> float:
+        """The share of its traffic a provider deserves that others of less preference could take: all of it while it
+        answers, hardly any while half of its calls fail, none while it is much slower than it used to be.
+
+        Without it a preferred provider that fails too seldom for the breaker would cost a failover at every other
+        call, and soon the failover budget.
+        """
+        health = self.health
+        if not health.suspect:
+            return 1.0
+        if health.shift.raised:
+            return 0.0
+        rate = health.success_rate(now)
+        if rate >= _TRUSTED:
+            health.suspect = False
+            return 1.0
+        return max(0.02, (rate / _TRUSTED) ** 6)
 
     def cost(self, now: float, usual: float) -> float:
         """Expected seconds until a call sent here is answered: its latency plus the price of a failure.  ``usual``

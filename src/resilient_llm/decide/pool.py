@@ -336,11 +336,14 @@ class Pool(Generic[T]):
             else:
                 chosen = ready[0]
             if (
-                index == last
+                (index == last and reserve is None)
                 or kind == "explore"
-                or (chosen.breaker.closed_at is None and not chosen.pending)
+                or (chosen.breaker.closed_at is None and not chosen.pending and not chosen.health.suspect)
                 or self._steady(chosen, now)
             ):
+                break
+            if self._unseen(call, chosen, now):
+                kind = "explore"
                 break
             reserve = reserve or chosen
             chosen = None
@@ -351,12 +354,19 @@ class Pool(Generic[T]):
         return None if chosen is None else self._lease(call, chosen, now, kind)
 
     def _steady(self, member: Member[T], now: float) -> bool:
-        """Whether a provider deserves its tier's traffic: not while it is silent, and only a growing share after its
-        breaker closed.  Otherwise the next tier takes the call."""
+        """Whether a provider deserves its tier's traffic: not while it is silent, only a growing share after its
+        breaker closed, and a small one while it fails often.  Otherwise the next tier takes the call."""
         if member.pending and member.late_by(now):
             return False
-        ramp = member.ramp(now)
-        return ramp >= 1.0 or self._draw() < ramp
+        share = member.ramp(now) * member.trust(now)
+        return share >= 1.0 or self._draw() < share
+
+    def _unseen(self, call: Call[T], member: Member[T], now: float) -> bool:
+        """Whether this call is to find out if a provider that became slow, and is passed over, still is."""
+        if call.made or not member.health.shift.raised or not call.repeatable_request:
+            return False
+        seen = member.health.seen_at
+        return seen is not None and now - seen > self.policies.health.stale_after and self.probes.spend()
 
     def _pick(self, call: Call[T], ready: list[Member[T]], now: float, kind: str) -> tuple[Member[T], str]:
         """One of several equals: where the conversation is, who has not been seen for long, or the better of two

@@ -67,6 +67,8 @@ class Talk(Protocol[A]):
 
     def overtaken(self, attempt: A, now: float, /) -> None: ...
 
+    def expired(self, attempt: A, fault: Fault, now: float, /) -> None: ...
+
 
 class Client(Protocol[A]):
     """One process."""

@@ -30,8 +30,8 @@ INVARIANTS: Final[dict[str, str]] = {
     "S3b": "a breaker that waits for a probe has a live lease of this generation to wait for, not run out",
     "S4": "a result of an earlier generation never moves a breaker",
     "S5": "cancelling, dropping, 4xx and 429 change neither breaker nor health; no outcome changes another provider "
-    "(an attempt overtaken after it was overdue by its provider's own measure counts as a timeout: it was not cancelled "
-    "by the caller, it lost)",
+    "(an attempt overtaken, or out of time, after it was overdue by its provider's own measure counts as a timeout, and "
+    "so does a probe that lost its race: the caller did not cancel it)",
     "S6": "closed opens on failures that reach a threshold and only then; open half-opens when due or forced with "
     "nobody eligible; half-open closes after enough good probes of its generation",
     "S7": "no attempt starts before the time a provider asked for, a smaller hint does not shorten it, none exceeds 300 s",
@@ -637,8 +637,13 @@ class Watched:
 
     def overtaken(self, attempt: Real, now: float) -> None:
         """See :meth:`Call.overtaken`."""
-        late = attempt.content_at is None and now >= attempt.overdue_at
+        late = attempt.content_at is None and (now >= attempt.overdue_at or attempt.probing)
         self._leave(attempt, now, self.call.overtaken, late=late)
+
+    def expired(self, attempt: Real, fault: Fault, now: float) -> None:
+        """See :meth:`Call.expired`."""
+        late = attempt.content_at is None and now >= attempt.overdue_at
+        self._leave(attempt, now, lambda attempt, now: self.call.expired(attempt, fault, now), late=late)
 
     def _leave(
         self, attempt: Real, now: float, how: Callable[[Real, float], None], *, late: bool = False

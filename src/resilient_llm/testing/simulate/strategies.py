@@ -122,6 +122,10 @@ class PlainTalk:
         """Given up."""
         attempt.released = True
 
+    def expired(self, attempt: PlainTry, fault: Fault, now: float) -> None:
+        """The caller's deadline is over."""
+        attempt.released = True
+
     def overtaken(self, attempt: PlainTry, now: float) -> None:
         """Never happens: nothing runs beside."""
         attempt.released = True

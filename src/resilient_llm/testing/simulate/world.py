@@ -305,8 +305,15 @@ class World(Generic[A]):
         flight: Flight[A] = what  # type: ignore[assignment]
         if flight.over:
             return
-        self.cancel(flight.session, now)
-        self.end(flight.session, now, False, "DeadlineExceeded")
+        session = flight.session
+        for other in session.flights:
+            other.over = True
+            if other.spoke:
+                session.call.abandoned(other.attempt, now)
+            else:
+                session.call.expired(other.attempt, _TIMED_OUT, now)
+        session.flights.clear()
+        self.end(session, now, False, "DeadlineExceeded")
 
     def _rescue(self, now: float, what: object) -> None:
         flight: Flight[A] = what  # type: ignore[assignment]
