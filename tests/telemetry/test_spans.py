@@ -435,6 +435,8 @@ def test_messages_are_captured_only_when_the_user_asks(monkeypatch: pytest.Monke
         '[{"role": "assistant", "parts": [{"type": "text", "content": "It is."}], "finish_reason": "stop"}]'
     )
     assert found[names.STOP_SEQUENCES] == ("END",)
+    rig.call().closed_early(None, FIRST, 1.0)
+    assert names.STOP_SEQUENCES not in (rig.spans[1].attributes or {})
 
 
 def test_a_provider_without_a_port_and_an_answer_without_an_id_leave_those_out() -> None:
