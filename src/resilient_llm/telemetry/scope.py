@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
+from opentelemetry.context import get_current
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import INVALID_SPAN, NoOpTracer, Tracer, TracerProvider
 
@@ -206,7 +207,10 @@ class Scope:
         Asks the API's proxy for the tracer behind it; should that ever have another name, spans are simply started.
         """
         behind = getattr(self.tracer, "_tracer", self.tracer)
-        return type(behind) is NoOpTracer and trace.get_current_span() is INVALID_SPAN
+        if type(behind) is not NoOpTracer:
+            return False
+        current = get_current()
+        return not current or trace.get_current_span(current) is INVALID_SPAN
 
     def _meet(self, target: Described) -> Face:
         if len(self._faces) >= _MOST_FACES:
