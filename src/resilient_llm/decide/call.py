@@ -218,7 +218,7 @@ class Call(Generic[T]):
         """
         if attempt.released:
             return
-        if attempt.content_at is None and (now >= attempt.overdue_at or attempt.probing):
+        if attempt.content_at is None and (now >= attempt.late_at or attempt.probing):
             fault = Fault(FaultKind.TIMEOUT, message="gave no sign of life; another provider answered first")
             self.pool.failed(attempt, fault, now)
             self._record(attempt, now, "error", fault, None)

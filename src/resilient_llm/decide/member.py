@@ -78,6 +78,7 @@ class Attempt(Generic[T]):
         "delay",
         "generation",
         "kind",
+        "late_at",
         "member",
         "number",
         "overdue_at",
@@ -99,6 +100,8 @@ class Attempt(Generic[T]):
         self.delay = 0.0
         self.timeout = math.inf
         self.rescue_after: float | None = None
+        self.late_at = math.inf
+        """From when on its silence speaks against its provider if somebody else answers first."""
         self.overdue_at = math.inf
         self.content_at: float | None = None
         self.probing = False

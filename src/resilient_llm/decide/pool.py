@@ -446,6 +446,7 @@ class Pool(Generic[T]):
             member.account_gate.admitted(now, _SLOW_PROBE_LEASE)
         late = rescue_delay(policies.hedge, health, call.tokens, streaming=call.streaming)
         if late is not None:
+            attempt.late_at = now + late
             attempt.overdue_at = now + max(late, self._overdue(member, call))
         if len(self._members) > 1 and call.repeatable_request:
             attempt.rescue_after = self._rescue_after(call, member, kind, late, now)

@@ -637,7 +637,7 @@ class Watched:
 
     def overtaken(self, attempt: Real, now: float) -> None:
         """See :meth:`Call.overtaken`."""
-        late = attempt.content_at is None and (now >= attempt.overdue_at or attempt.probing)
+        late = attempt.content_at is None and (now >= attempt.late_at or attempt.probing)
         self._leave(attempt, now, self.call.overtaken, late=late)
 
     def expired(self, attempt: Real, fault: Fault, now: float) -> None:
