@@ -11,16 +11,17 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar, NoReturn, TypedDict
 from urllib.parse import urlsplit
 
 from typing_extensions import Unpack
 
-from resilient_llm.errors import ConfigurationError, Fault, FaultKind, InvalidAnswer
+from resilient_llm.errors import ConfigurationError, Fault, FaultKind, InvalidAnswer, UnsupportedFeature
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse
 from resilient_llm.providers.credentials import ApiKey, Credential, from_environment
 from resilient_llm.wire import classify, classify_stream_error, codec
-from resilient_llm.wire.codec import Codec, StreamDecoder
+from resilient_llm.wire.codec import Codec, HttpRequest, StreamDecoder
 from resilient_llm.wire.ratelimit import RateLimits, parse_rate_limit
 
 USER_AGENT = "resilient-llm/0.1"
@@ -126,6 +127,28 @@ class HttpProvider:
         """The URL for a path of the wire."""
         return self.base_url + path
 
+    def encode(self, request: ChatRequest) -> HttpRequest:
+        """The request on this provider's wire."""
+        return self.codec.encode_request(request)
+
+    def encode_embed(self, request: EmbedRequest) -> HttpRequest:
+        """The same for embeddings; raises ``UnsupportedFeature`` where the wire has none."""
+        if not self.embeds:
+            raise UnsupportedFeature("embeddings", self.id)
+        from resilient_llm.wire import openai_embed  # noqa: PLC0415 - few programs embed, and importing costs
+
+        return HttpRequest("/embeddings", openai_embed.encode_request(request))
+
+    def decode_embed(self, body: bytes) -> EmbedResponse:
+        """The vectors in an answer.  Raises ``InvalidAnswer``."""
+        from resilient_llm.wire import openai_embed  # noqa: PLC0415
+
+        return openai_embed.decode_response(body)
+
+    def sign(self, prepared: Prepared) -> Prepared:
+        """For signatures over the whole request: called last, with the final URL, headers and body."""
+        return prepared
+
     # --- what drivers use ---
 
     @property
@@ -142,12 +165,7 @@ class HttpProvider:
 
     def prepare(self, request: ChatRequest, key: str | None) -> Prepared:
         """The HTTP request for a call.  Raises ``UnsupportedFeature`` if this wire cannot express it."""
-        parts = self.codec.encode_request(replace(request, model=self.model))
-        body = self._with_params(parts.body) if self.params else parts.body
-        headers = (*_FIXED_HEADERS, *parts.headers, *self.headers)
-        if key is not None:
-            headers += self.auth_headers(key)
-        return Prepared(self.address(parts.path), headers, body, parts.degradations)
+        return self._posted(self.encode(replace(request, model=self.model)), key)
 
     def read(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> ChatResponse | Fault:
         """What a whole answer means.  ``now`` is wall-clock time, for hints given as dates."""
@@ -184,22 +202,14 @@ class HttpProvider:
 
     def prepare_embed(self, request: EmbedRequest, key: str | None) -> Prepared:
         """The HTTP request for embeddings.  Raises ``UnsupportedFeature`` where the wire has none."""
-        from resilient_llm.wire import openai_embed  # noqa: PLC0415 - few programs embed, and importing costs
-
-        body = openai_embed.encode_request(replace(request, model=self.model))
-        headers = (*_FIXED_HEADERS, *self.headers)
-        if key is not None:
-            headers += self.auth_headers(key)
-        return Prepared(self.address("/embeddings"), headers, body)
+        return self._posted(self.encode_embed(replace(request, model=self.model)), key)
 
     def read_embed(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> EmbedResponse | Fault:
         """What an answer to an embeddings request means."""
-        from resilient_llm.wire import openai_embed  # noqa: PLC0415
-
         if not 200 <= status < 300:
             return self.fault(status, headers, body, now)
         try:
-            return openai_embed.decode_response(body)
+            return self.decode_embed(body)
         except InvalidAnswer as invalid:
             told = classify(self.vendor, status, headers, invalid.payload or body, now=now)
             return told or Fault(FaultKind.INVALID_RESPONSE, status=status, message=invalid.message)
@@ -211,6 +221,13 @@ class HttpProvider:
         raise TypeError(f"{self!r} holds a credential and is not pickled; build it anew in the other process")
 
     # --- internals ---
+
+    def _posted(self, parts: HttpRequest, key: str | None) -> Prepared:
+        body = self._with_params(parts.body) if self.params else parts.body
+        headers = _headers_of(parts.headers) + self.headers
+        if key is not None:
+            headers += self.auth_headers(key)
+        return self.sign(Prepared(self.address(parts.path), headers, body, parts.degradations))
 
     def _base_url(self, given: str | None) -> str:
         from os import environ  # noqa: PLC0415
@@ -227,7 +244,7 @@ class HttpProvider:
         return url.rstrip("/")
 
     def _default_account(self) -> str | None:
-        return f"{self.host}/{self.credential.account}" if self.credential.account else None
+        return f"{self.host}:{self.port}/{self.credential.account}" if self.credential.account else None
 
     def _with_params(self, body: bytes) -> bytes:
         fields = json.loads(body)
@@ -239,6 +256,12 @@ _FIXED_HEADERS = (
     ("accept-encoding", "gzip, deflate"),
     ("user-agent", USER_AGENT),
 )
+
+
+@lru_cache(maxsize=64)
+def _headers_of(wire: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The headers of every request and those the wire demands, each once."""
+    return tuple({**dict(_FIXED_HEADERS), **dict(wire)}.items())
 
 
 def _checked_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,35 @@
+"""Cohere's own API."""
+
+from __future__ import annotations
+
+from resilient_llm.model import EmbedRequest, EmbedResponse
+from resilient_llm.providers.base import HttpProvider
+from resilient_llm.wire.codec import HttpRequest
+
+
+class Cohere(HttpProvider):
+    """Cohere, version 2 of its API.  Key: ``CO_API_KEY`` or ``COHERE_API_KEY``; another base URL: ``CO_API_URL``.
+
+    Embeddings are asked for as ``input_type="search_document"``; queries say
+    ``EmbedRequest(..., extra=(Extra("cohere_v2", {"input_type": "search_query"}),))`` or have their own provider with
+    ``params={"input_type": "search_query"}``.
+    """
+
+    vendor = "cohere"
+    wire = "cohere_v2"
+    url = "https://api.cohere.com"
+    url_variables = ("CO_API_URL",)
+    key_variables = ("CO_API_KEY", "COHERE_API_KEY")
+
+    def address(self, path: str) -> str:
+        return self.base_url.removesuffix("/v2").removesuffix("/v1") + path
+
+    def encode_embed(self, request: EmbedRequest) -> HttpRequest:
+        from resilient_llm.wire import cohere  # noqa: PLC0415 - importing costs, and not everybody embeds
+
+        return cohere.encode_embed_request(request)
+
+    def decode_embed(self, body: bytes) -> EmbedResponse:
+        from resilient_llm.wire import cohere  # noqa: PLC0415
+
+        return cohere.decode_embed_response(body)

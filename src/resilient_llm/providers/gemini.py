@@ -1,0 +1,39 @@
+"""Gemini at Google AI Studio."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from resilient_llm.model import EmbedRequest, EmbedResponse
+from resilient_llm.providers.base import HttpProvider
+from resilient_llm.wire.codec import HttpRequest
+
+
+class Gemini(HttpProvider):
+    """Google's Gemini API.  Key: ``GEMINI_API_KEY`` or ``GOOGLE_API_KEY``, sent as ``x-goog-api-key``.
+
+    Another base URL: ``GOOGLE_GEMINI_BASE_URL``; one without a path gets ``/v1beta``, where new features arrive first.
+    """
+
+    vendor = "gemini"
+    wire = "gemini"
+    url = "https://generativelanguage.googleapis.com/v1beta"
+    url_variables = ("GOOGLE_GEMINI_BASE_URL",)
+    key_variables = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+
+    def auth_headers(self, key: str) -> tuple[tuple[str, str], ...]:
+        return (("x-goog-api-key", key),)
+
+    def address(self, path: str) -> str:
+        version = "" if urlsplit(self.base_url).path else "/v1beta"
+        return f"{self.base_url}{version}{path}"
+
+    def encode_embed(self, request: EmbedRequest) -> HttpRequest:
+        from resilient_llm.wire import gemini  # noqa: PLC0415 - importing costs, and not everybody embeds
+
+        return gemini.encode_embed_request(request)
+
+    def decode_embed(self, body: bytes) -> EmbedResponse:
+        from resilient_llm.wire import gemini  # noqa: PLC0415
+
+        return gemini.decode_embed_response(body)

@@ -1,0 +1,50 @@
+"""Ollama's own API; :class:`~resilient_llm.providers.OllamaChat` is the one compatible with OpenAI's."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from resilient_llm.model import EmbedRequest, EmbedResponse
+from resilient_llm.providers.base import HttpProvider
+from resilient_llm.wire.codec import HttpRequest
+
+
+class Ollama(HttpProvider):
+    """Ollama, on this machine unless ``base_url`` or ``OLLAMA_HOST`` (also without scheme or port) says otherwise.
+
+    Key: ``OLLAMA_API_KEY``, which only Ollama's cloud wants.  ``params={"keep_alive": "10m"}`` and
+    ``extra={"ollama": {"options": {"num_ctx": 8192}}}`` reach what the neutral request has no word for.
+    """
+
+    vendor = "ollama"
+    wire = "ollama"
+    url = "http://localhost:11434"
+    url_variables = ("OLLAMA_HOST",)
+    key_variables = ("OLLAMA_API_KEY",)
+    key_required = False
+
+    def _base_url(self, given: str | None) -> str:
+        from os import environ  # noqa: PLC0415
+
+        return super()._base_url(given or as_url(environ.get(self.url_variables[0], "")) or None)
+
+    def encode_embed(self, request: EmbedRequest) -> HttpRequest:
+        from resilient_llm.wire import ollama  # noqa: PLC0415 - importing costs, and not everybody embeds
+
+        return ollama.encode_embed_request(request)
+
+    def decode_embed(self, body: bytes) -> EmbedResponse:
+        from resilient_llm.wire import ollama  # noqa: PLC0415
+
+        return ollama.decode_embed_response(body)
+
+
+def as_url(host: str) -> str:
+    """``OLLAMA_HOST`` as a URL.  The server reads the same variable, where 0.0.0.0 means every interface; a client
+    means this machine by it."""
+    if not host.strip():
+        return ""
+    url = host.strip() if "://" in host else f"http://{host.strip()}"
+    url = url.replace("//0.0.0.0", "//127.0.0.1", 1)
+    bare = urlsplit(url)
+    return url if bare.port or bare.scheme == "https" or bare.path.strip("/") else f"{url.rstrip('/')}:11434"

@@ -1,0 +1,57 @@
+"""OpenAI's Responses, there and on Azure."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from typing_extensions import Unpack
+
+from resilient_llm.providers.base import HttpProvider, ProviderOptions
+from resilient_llm.providers.credentials import ApiKey
+from resilient_llm.providers.openai import AzureOpenAI
+from resilient_llm.wire import codec
+from resilient_llm.wire.codec import Codec
+
+
+class OpenAIResponses(HttpProvider):
+    """OpenAI's Responses, for the models and features Chat Completions does not have.
+
+    Key: ``OPENAI_API_KEY``; another base URL: ``OPENAI_BASE_URL``.  ``params={"store": False}`` keeps OpenAI from
+    storing the answers.
+    """
+
+    vendor = "openai"
+    wire = "openai_responses"
+    url = "https://api.openai.com/v1"
+    url_variables = ("OPENAI_BASE_URL",)
+    key_variables = ("OPENAI_API_KEY",)
+
+    def __init__(self, model: str, **options: Unpack[ProviderOptions]) -> None:
+        options["id"] = options.get("id") or f"openai_responses/{model}"
+        super().__init__(model, **options)
+
+
+class AzureOpenAIResponses(AzureOpenAI):
+    """Responses on Azure; everything else as :class:`~resilient_llm.providers.AzureOpenAI`."""
+
+    wire = "openai_responses"
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_version: str | None = None,
+        token: ApiKey | None = None,
+        **options: Unpack[ProviderOptions],
+    ) -> None:
+        options["id"] = options.get("id") or f"azure_openai_responses/{model}"
+        super().__init__(model, api_version=api_version, token=token, **options)
+
+    def make_codec(self) -> Codec:
+        return codec(self.wire)
+
+    def address(self, path: str) -> str:
+        if self._version is None or path != "/responses":
+            return super().address(path)
+        base = self.base_url.removesuffix("/v1").removesuffix("/openai")
+        return f"{base}/openai{path}?api-version={quote(self._version)}"  # the deployment is named in the body
