@@ -51,10 +51,8 @@ def about_item(item: Fields, *known: str) -> Fields:
 def _decode_message(item: Fields) -> list[Part]:
     parts = decode_content(item.get("content"))
     about = about_item(item, "role", "content")
-    for i, part in enumerate(parts):
-        if about and isinstance(part, Text):
-            parts[i] = Text(part.text, part.annotations, Extra(WIRE, about | own(part.extra, WIRE)))
-            break
+    if about and parts and isinstance(first := parts[0], Text):  # a refusal has no place for it
+        parts[0] = Text(first.text, first.annotations, Extra(WIRE, about | own(first.extra, WIRE)))
     return parts
 
 

@@ -244,6 +244,7 @@ class ResponsesStreamEncoder:
         self._item: _Item | None = None
         self._closing: _Item | None = None  # reasoning, which may yet learn its name
         self._finish: Finish | None = None
+        self._counted: Fields = {}
         self._handlers: Mapping[type, Callable[[object], bytes]] = cast(
             "Mapping[type, Callable[[object], bytes]]",
             {
@@ -294,7 +295,7 @@ class ResponsesStreamEncoder:
         return b""
 
     def _usage(self, event: UsageUpdate) -> bytes:
-        self._response["usage"] = encode_usage(event.usage)
+        self._counted = {"usage": encode_usage(event.usage)}
         return b""
 
     def _end(self, _event: StreamEnd) -> bytes:
