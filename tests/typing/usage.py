@@ -1,0 +1,119 @@
+"""Public calls as a user would write them; accepted by mypy and pyright in strict mode, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_type
+
+from resilient_llm import (
+    AsyncResilientClient,
+    CallFailed,
+    Candidate,
+    ChatResponse,
+    Message,
+    ProviderHealth,
+    ProviderPool,
+    ResilientClient,
+    StreamInterrupted,
+    Text,
+    Tool,
+)
+from resilient_llm.decide.events import BreakerChanged, Event
+from resilient_llm.model import ChatRequest, EmbedResponse, StreamEvent, TextDelta
+from resilient_llm.policy import Retry
+from resilient_llm.providers import AsyncProvider, AzureOpenAI, Function, Mistral, OpenAI, Provider
+from resilient_llm.wire import classify, parse_rate_limit
+
+
+async def fresh_key() -> str:
+    return "key"
+
+
+class Mine:
+    """A provider of one's own."""
+
+    id = "mine"
+
+    def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse:
+        return ChatResponse((Text(request.messages[-1].text.upper()),))
+
+
+class MineAsync:
+    id = "mine-async"
+
+    async def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse:
+        return ChatResponse((Text("hello"),))
+
+
+def echo(request: ChatRequest) -> str:
+    return request.messages[-1].text
+
+
+def pieces(request: ChatRequest) -> Iterator[str]:
+    yield "a"
+
+
+def on_event(event: Event) -> None:
+    if isinstance(event, BreakerChanged):
+        assert_type(event.open_for, float)
+
+
+mine: Provider = Mine()
+mine_async: AsyncProvider = MineAsync()
+
+
+def sync_usage() -> None:
+    client = ResilientClient(
+        [
+            OpenAI("gpt-5.2", id="primary", weight=2, tags={"eu"}, context_window=400_000),
+            [Mistral("mistral-large-latest", api_key=lambda: "key"), AzureOpenAI("deployment", token=lambda: "token")],
+            Function(echo),
+            Function(pieces, id="pieces"),
+            mine,
+        ],
+        deadline=30,
+        retry=Retry(max_attempts=2),
+        breaker={"consecutive": 3},
+        listeners=[on_event],
+        name="front",
+    )
+    with client:
+        reply = client.chat("hi", deadline=20, temperature=0.2, require={"eu"}, fallback="sorry")
+        assert_type(reply, ChatResponse)
+        assert_type(reply.text, str)
+        client.chat([{"role": "user", "content": "hi"}], tools=[{"name": "f"}], tool_choice="auto")
+        client.chat([Message("user", (Text("hi"),))], tools=[Tool("f")], validate=lambda answer: bool(answer.text))
+        with client.stream("hi", max_tokens=10) as stream:
+            for event in stream:
+                assert_type(event, StreamEvent)
+                if isinstance(event, TextDelta):
+                    assert_type(event.text, str)
+        assert_type(stream.response, ChatResponse)
+        assert_type(client.embed(["a", "b"], dimensions=8), EmbedResponse)
+        assert_type(client.health(), dict[str, ProviderHealth])
+        assert_type(client.explain("hi"), list[Candidate])
+        assert_type(client.drain("primary"), int)
+        assert_type(client.pool, ProviderPool)
+        client.replace_providers({"smart": [OpenAI("gpt-5.2")], "fast": [mine]})
+
+
+async def async_usage() -> None:
+    async with AsyncResilientClient([OpenAI("gpt-5.2", api_key=fresh_key), mine_async]) as client:
+        try:
+            assert_type(await client.chat("hi"), ChatResponse)
+            async with client.stream("hi") as stream:
+                async for text in stream.text_deltas():
+                    assert_type(text, str)
+        except StreamInterrupted as broken:
+            assert_type(broken.partial, ChatResponse | None)
+        except CallFailed as failure:
+            for attempt in failure.attempts:
+                assert_type(attempt.provider, str)
+        sharing = AsyncResilientClient(pool=client.pool)
+        await sharing.aclose()
+
+
+fault = classify("openai", 429, {"retry-after": "3"}, b"{}", now=0.0)
+if fault is not None:
+    assert_type(fault.retry_after, float | None)
+assert_type(parse_rate_limit("openai", {}, now=None).requests.remaining, int | None)
