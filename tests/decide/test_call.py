@@ -414,7 +414,7 @@ def test_a_provider_late_by_its_own_measure_is_no_better_for_the_callers_deadlin
     world.now += 5.0
     call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
     assert call.records[-1].outcome == "error"
-    assert world.standing("a").samples == 26
+    assert world.standing("a").samples == 32
 
 
 # --- rescues ---
@@ -422,8 +422,7 @@ def test_a_provider_late_by_its_own_measure_is_no_better_for_the_callers_deadlin
 
 def rescuable(*tiers: str | list[str], **policies: object) -> World:
     world = World(*(tiers or ("a", "b")), **policies)
-    for _ in range(25):
-        world.answer("a", first=0.8)
+    world.answer("a", times=31, first=0.8)
     return world
 
 
@@ -538,7 +537,7 @@ def raced(timeout: float) -> tuple[World, Attempt[Target]]:
     world.now += first.rescue_after or 0.0
     second = call.rescue(first, world.now)
     assert second is not None
-    world.speak(second)
+    world.speak(second, after=0.1)
     return world, first
 
 
@@ -548,7 +547,7 @@ def test_the_loser_of_a_race_is_judged_by_nobody_but_counts_as_slow() -> None:
     loser.call.overtaken(loser, world.now)
     after = world.standing("a")
     assert (after.success_rate, after.breaker, after.samples) == (before.success_rate, before.breaker, before.samples)
-    assert after.first_token_p95 == pytest.approx(1.0), "it would have taken at least as long"
+    assert after.score < before.score, "it would have taken at least as long"
     assert after.in_flight == 0
     assert loser.call.records[-1].outcome == "cancelled"
 
