@@ -148,13 +148,20 @@ class _Client:
     def _check_targets(self, routes: object) -> None:
         """The sync client refuses what only the async one can use."""
 
+    def _check_fallback(self, fallback: object) -> None:
+        if not isinstance(fallback, str | ChatResponse | None) and not callable(fallback):
+            raise InvalidRequest(f"fallback must be text, a ChatResponse or a function of the error, not {fallback!r}")
+
     def _operate(self, provider: str, action: str) -> None:
         self._pool.pool.operate(provider, action, self._pool.clock())
         self._pool.deliver()
 
-    def _chat_task(self, messages: Messages | ChatRequest, options: ChatOptions, *, stream: bool) -> Task[ChatRequest]:
+    def _check_open(self) -> None:
         if self._closed:
             raise ClientClosed("the client is closed")
+
+    def _chat_task(self, messages: Messages | ChatRequest, options: ChatOptions, *, stream: bool) -> Task[ChatRequest]:
+        self._check_open()
         request = chat_request(messages, options, stream=stream)
         validate = options.get("validate")
         fallback = options.get("fallback")
@@ -162,6 +169,7 @@ class _Client:
             raise InvalidRequest("validate= and fallback= need a whole answer; use chat(), or handle StreamInterrupted")
         if validate is not None and not callable(validate):
             raise InvalidRequest(f"validate must be callable, not {validate!r}")
+        self._check_fallback(fallback)
         tokens = prompt_tokens(request)
         call = self._pool.begin(options, streaming=stream, tokens=tokens, max_tokens=request.max_tokens)
         return Task(self._pool, request, call, validate)
@@ -169,8 +177,7 @@ class _Client:
     def _embed_task(
         self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions
     ) -> Task[EmbedRequest]:
-        if self._closed:
-            raise ClientClosed("the client is closed")
+        self._check_open()
         request = embed_request(inputs, dimensions, options)
         tokens = sum(len(text) for text in request.inputs) // 4
         call = self._pool.begin(options, streaming=False, tokens=tokens, max_tokens=1)
@@ -257,7 +264,7 @@ class ResilientClient(_Client):
     def stream(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatStream:
         """Ask for an answer piece by piece; see :class:`ChatStream`.  Nothing is sent before it is entered or
         iterated."""
-        return ChatStream(self._driver, self._chat_task(messages, options, stream=True))
+        return ChatStream(self, self._driver, self._chat_task(messages, options, stream=True))
 
     def embed(
         self, inputs: str | Sequence[str], *, dimensions: int | None = None, **options: Unpack[CallOptions]
@@ -291,6 +298,11 @@ class ResilientClient(_Client):
         for target in self._pool.flattened(routes):
             if target.needs_loop:
                 raise ConfigurationError(f"{target!r} needs an event loop; use AsyncResilientClient")
+
+    def _check_fallback(self, fallback: object) -> None:
+        super()._check_fallback(fallback)
+        if inspect.iscoroutinefunction(fallback):
+            raise InvalidRequest("fallback is a coroutine function, which only AsyncResilientClient can use")
 
 
 class AsyncResilientClient(_Client):
@@ -333,7 +345,7 @@ class AsyncResilientClient(_Client):
     def stream(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> AsyncChatStream:
         """Ask for an answer piece by piece; see :class:`AsyncChatStream`.  Nothing is sent before it is entered or
         iterated."""
-        return AsyncChatStream(self._driver, self._chat_task(messages, options, stream=True))
+        return AsyncChatStream(self, self._driver, self._chat_task(messages, options, stream=True))
 
     async def embed(
         self, inputs: str | Sequence[str], *, dimensions: int | None = None, **options: Unpack[CallOptions]
@@ -408,7 +420,8 @@ class ChatStream(_Streamed):
     it end the generation upstream at once and judge nobody.
     """
 
-    def __init__(self, driver: Driver, task: Task[ChatRequest]) -> None:
+    def __init__(self, client: _Client, driver: Driver, task: Task[ChatRequest]) -> None:
+        self._client = client
         self._driver = driver
         self._task = task
         self._opened: OpenStream | None = None
@@ -439,8 +452,15 @@ class ChatStream(_Streamed):
             self._opened.close()
 
     def _open(self) -> OpenStream:
-        _, opened = self._driver.run(self._task, self._driver.open)
+        self._client._check_open()
+        try:
+            _, opened = self._driver.run(self._task, self._driver.open)
+        except BaseException:
+            self._closed = True
+            raise
         self._opened = opened
+        if self._closed:  # by another thread, meanwhile
+            opened.close()
         return opened
 
     def __enter__(self) -> Self:
@@ -462,7 +482,8 @@ class ChatStream(_Streamed):
 class AsyncChatStream(_Streamed):
     """The same as :class:`ChatStream` for asyncio and trio; best inside ``async with``."""
 
-    def __init__(self, driver: AsyncDriver, task: Task[ChatRequest]) -> None:
+    def __init__(self, client: _Client, driver: AsyncDriver, task: Task[ChatRequest]) -> None:
+        self._client = client
         self._driver = driver
         self._task = task
         self._opened: AsyncOpenStream | None = None
@@ -491,8 +512,16 @@ class AsyncChatStream(_Streamed):
             await self._opened.aclose()
 
     async def _open(self) -> AsyncOpenStream:
-        _, opened = await self._driver.run(self._task, self._driver.open)
+        self._client._check_open()
+        try:
+            _, opened = await self._driver.run(self._task, self._driver.open)
+        except BaseException:
+            self._closed = True
+            raise
         self._opened = opened
+        self._orphans = self._driver.http.here().orphans
+        if self._closed:  # by another task, meanwhile
+            await opened.aclose()
         return opened
 
     async def __aenter__(self) -> Self:
@@ -508,7 +537,7 @@ class AsyncChatStream(_Streamed):
     def __del__(self) -> None:
         with suppress(Exception):
             if self._orphaned() and self._opened is not None:
-                self._driver.orphans.append(self._opened)
+                self._orphans.append(self._opened)
 
 
 class AsyncTextDeltas:

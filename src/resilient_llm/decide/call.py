@@ -251,6 +251,8 @@ class Call(Generic[T]):
             attempt.delay,
         )
         self.records.append(record)
+        if len(self.records) > 1 and self.records[-2].number > record.number:
+            self.records.sort(key=lambda one: one.number)  # by number: a rescue ended before what it was to rescue
         if self.pool.listening:
             self.pool.note(events.AttemptEnded(now, attempt.member.id, self.number, record))
 

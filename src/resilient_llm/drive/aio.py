@@ -5,10 +5,9 @@ The twin of ``sync``; see there.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -37,8 +36,6 @@ class AsyncDriver:
     def __init__(self, http: AsyncHttp, max_bytes: int) -> None:
         self.http = http
         self.max_bytes = max_bytes
-        self.orphans: deque[AsyncOpenStream] = deque()
-        """Streams dropped without being closed, put here by their finalisers."""
 
     async def run(self, task: Task[Request], perform: Perform[Request, R]) -> tuple[Attempt[Target], R]:
         """Attempts and waits until one attempt succeeds.  Raises the call's final error."""
@@ -71,7 +68,7 @@ class AsyncDriver:
         try:
             return await perform(task, attempt)
         except Exception as error:
-            task.failed(attempt, error)
+            task.fell(attempt, error)
             return None
         except BaseException:
             task.abandoned(attempt)
@@ -143,8 +140,12 @@ class AsyncDriver:
                 return answer
             reading = task.reading(attempt)
             source = AsyncIteratorSource(answer)
-            while await source.pull(reading, task.owner.clock):
-                check(reading)
+            try:
+                while await source.pull(reading, task.owner.clock):
+                    check(reading)
+            finally:
+                await close(source)
+            check(reading)
             return reading.response()
 
     async def open_custom(self, task: Task[ChatRequest], attempt: Attempt[Target], provider: Custom) -> AsyncSource:
@@ -168,54 +169,89 @@ class AsyncDriver:
         self, task: Task[Request], first: Attempt[Target], rescue_after: float, perform: Perform[Request, R]
     ) -> tuple[Attempt[Target], R] | None:
         """An attempt, and a second one elsewhere if it stays silent; the first success wins.  ``None`` if none did."""
-        won: list[tuple[Attempt[Target], R]] = []
-        rescued = False
-        group = anyio.create_task_group()
-
-        async def contend(attempt: Attempt[Target]) -> None:
-            trace = task.trace_of(attempt)
-            token = trace.attach()
-            try:
-                result = await perform(task, attempt)
-            except Exception as error:
-                task.failed(attempt, error)
-            except BaseException:
-                if won:
-                    task.overtaken(attempt)
-                else:
-                    task.abandoned(attempt)
-                raise
-            else:
-                if won:  # both succeeded in the same instant
-                    task.overtaken(attempt)
-                    if isinstance(result, AsyncOpenStream):
-                        await close(result.source)
-                    return
-                won.append((attempt, result))
-                group.cancel_scope.cancel()
-            finally:
-                trace.detach(token)
-
-        async def rescue() -> None:
-            nonlocal rescued
-            await anyio.sleep(rescue_after)
-            second = task.rescue(first)
-            if second is not None:
-                rescued = True
-                await contend(second)
-
-        async with group:
-            group.start_soon(rescue)
-            await contend(first)
-            if not rescued:
-                group.cancel_scope.cancel()
-        return won[0] if won else None
+        race = Race[Request, R](task, perform)
+        try:
+            async with race.group:
+                race.group.start_soon(race.rescue, first, rescue_after)
+                await race.contend(first)
+                if not race.rescued:
+                    race.group.cancel_scope.cancel()
+        except BaseException as error:
+            await race.forget()
+            alone = _alone(error)
+            raise alone from alone.__cause__
+        return race.won
 
     async def bury(self) -> None:
         """Close what finalisers left behind."""
-        while self.orphans:
-            with suppress(IndexError):
-                await self.orphans.popleft().aclose()
+        orphans = self.http.here().orphans
+        while orphans:
+            with suppress(Exception):
+                await orphans.popleft().aclose()
+
+
+class Race(Generic[Request, R]):
+    """Two attempts of one call at the same time."""
+
+    def __init__(self, task: Task[Request], perform: Perform[Request, R]) -> None:
+        self.task = task
+        self.perform = perform
+        self.group = anyio.create_task_group()
+        self.rescued = False
+        self.won: tuple[Attempt[Target], R] | None = None
+
+    async def contend(self, attempt: Attempt[Target]) -> None:
+        """Make one of the attempts, and stop the other if it succeeds."""
+        task = self.task
+        trace = task.trace_of(attempt)
+        token = trace.attach()
+        try:
+            result = await self.perform(task, attempt)
+        except Exception as error:
+            task.fell(attempt, error)
+        except BaseException:
+            if self.won:
+                task.overtaken(attempt)
+            else:
+                task.abandoned(attempt)
+            raise
+        else:
+            if self.won:  # both succeeded in the same instant
+                task.overtaken(attempt)
+                await _discard(result)
+            else:
+                self.won = attempt, result
+                self.group.cancel_scope.cancel()
+        finally:
+            trace.detach(token)
+
+    async def rescue(self, first: Attempt[Target], rescue_after: float) -> None:
+        """Make the second attempt, if the first one stays silent."""
+        await anyio.sleep(rescue_after)
+        second = self.task.rescue(first)
+        if second is not None:
+            self.rescued = True
+            await self.contend(second)
+
+    async def forget(self) -> None:
+        """The call was cancelled in the instant in which one of them succeeded."""
+        if self.won is not None:
+            attempt, result = self.won
+            self.task.abandoned(attempt)
+            await _discard(result)
+
+
+def _alone(error: BaseException) -> BaseException:
+    """The exception itself where a task group wrapped it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+async def _discard(result: object) -> None:
+    """Throw away what a loser brought."""
+    if isinstance(result, AsyncOpenStream):
+        await close(result.source)
 
 
 class Closable(Protocol):
@@ -225,8 +261,9 @@ class Closable(Protocol):
 
 
 async def close(held: Closable) -> None:
-    """Let go of a connection even if the caller is being cancelled, but not for ever."""
-    with anyio.move_on_after(_CLOSE, shield=True):
+    """Let go of a connection even if the caller is being cancelled, but not for ever; that it was broken is known
+    already or does not matter any more."""
+    with anyio.move_on_after(_CLOSE, shield=True), suppress(Exception):
         await held.aclose()
 
 
@@ -319,7 +356,7 @@ class AsyncIteratorSource:
         if hasattr(items, "aclose"):
             await items.aclose()
         elif hasattr(items, "close"):
-            items.close()
+            items.close()  # raises if it is running in its thread; it ends there then
 
 
 _END = object()
@@ -346,11 +383,14 @@ class AsyncOpenStream(Opened):
             check(reading)
             if not more:
                 break
+            self.punctual(self.until())
         self.committed()
 
     async def next(self) -> StreamEvent | None:
         """The next event; ``None`` at the end of the answer.  Raises ``StreamInterrupted`` if it breaks."""
         reading = self.reading
+        if self.over:
+            return None
         if not reading.ready and not reading.ended:
             await self.wait()
         if reading.ready:
@@ -368,7 +408,10 @@ class AsyncOpenStream(Opened):
                 await self.pull_within(self.until())
                 if not reading.ready:
                     check(reading)
+                    self.punctual(self.until())
         except Exception as error:
+            if self.over:  # closed meanwhile by somebody else, which is why the read failed
+                return
             failure = self.broken(silence(error, reading))
             await close(self.source)
             raise failure from failure.__cause__
@@ -394,6 +437,7 @@ class AsyncOpenStream(Opened):
                 await close(self.source)
 
     async def aclose(self) -> None:
-        """Let go of the connection at once, whatever is left."""
+        """Let go of the connection at once, whatever is left, also while another task reads from it."""
         self.closed()
+        self.source.sever()
         await close(self.source)

@@ -16,7 +16,6 @@ class Inflater:
     def __init__(self, encoding: str, limit: int) -> None:
         self._limit = limit
         self._seen = 0
-        encoding = encoding.strip().lower()
         if encoding in ("gzip", "x-gzip", "deflate"):
             self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, by their headers
         else:
@@ -39,8 +38,8 @@ class Body:
 
     __slots__ = ("_inflater", "_limit", "_pieces", "_size")
 
-    def __init__(self, encoding: str | None, limit: int) -> None:
-        self._inflater = None if encoding in (None, "identity") else Inflater(encoding or "", limit)
+    def __init__(self, inflater: Inflater | None, limit: int) -> None:
+        self._inflater = inflater
         self._limit = limit
         self._pieces: list[bytes] = []
         self._size = 0

@@ -17,7 +17,7 @@ from resilient_llm.decide.call import Call
 from resilient_llm.decide.events import Event
 from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.fork import tell_after_fork
-from resilient_llm.drive.question import CallOptions, seconds
+from resilient_llm.drive.question import CallOptions, ids, seconds
 from resilient_llm.errors import ConfigurationError, InvalidRequest
 from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
@@ -73,7 +73,7 @@ class ProviderPool:
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
         self.pool.listening = bool(listeners)
         self.telemetry = Telemetry(name, tracer_provider, meter_provider)
-        self.telemetry.watch(self.pool)
+        self.telemetry.watch(self.pool, self.clock)
         tell_after_fork(self)
 
     # --- providers ---
@@ -139,6 +139,11 @@ class ProviderPool:
             raise InvalidRequest(f"there is no route {route!r}; there are {', '.join(names)}")
         route = route or names[0]
         allowance = seconds(options["deadline"]) if "deadline" in options else self.allowance
+        conversation, idempotent = options.get("conversation"), options.get("idempotent", True)
+        if not isinstance(conversation, str | None):
+            raise InvalidRequest(f"conversation must be a string or None, not {conversation!r}")
+        if not isinstance(idempotent, bool):
+            raise InvalidRequest(f"idempotent must be True or False, not {idempotent!r}")
         wanted = (max_tokens or 0) + tokens
         return Call(
             self.pool,
@@ -149,17 +154,22 @@ class ProviderPool:
             tokens=tokens,
             max_tokens=max_tokens or 4096,
             unsuitable=self._unsuitable(route, options, wanted),
-            conversation=options.get("conversation"),
-            repeatable_request=options.get("idempotent", True),
+            conversation=conversation,
+            repeatable_request=idempotent,
         )
 
     def _unsuitable(self, route: str, options: CallOptions, tokens: int) -> dict[str, str]:
         """Who cannot serve this call whatever their health, and why."""
-        only = options.get("providers")
-        require = frozenset(options.get("require") or ())
-        allowed = None if only is None else frozenset(only)
+        only, tags = options.get("providers"), options.get("require")
+        allowed = None if only is None else ids("providers", only)
+        require = frozenset[str]() if tags is None else ids("require", tags)
+        targets = self.pool.targets(route)
+        unknown = (allowed or frozenset()) - {target.id for target in targets}
+        if unknown:
+            known = ", ".join(target.id for target in targets)
+            raise InvalidRequest(f"route {route!r} has no provider {min(unknown)!r}; it has {known}")
         reasons: dict[str, str] = {}
-        for target in self.pool.targets(route):
+        for target in targets:
             if allowed is not None and target.id not in allowed:
                 reasons[target.id] = "not among the providers= of this call"
             elif require and not require <= target.tags:

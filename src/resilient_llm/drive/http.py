@@ -13,14 +13,16 @@ import socket
 import ssl
 import sys
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from urllib.request import getproxies
+from weakref import WeakKeyDictionary
 
 import httpx
-from anyio.lowlevel import RunVar
+from anyio.lowlevel import current_token
 
 from resilient_llm.drive.body import Body, Inflater
 from resilient_llm.drive.fork import tell_after_fork
@@ -126,6 +128,11 @@ class Reads:
 
         stream.read = within
 
+    def punctual(self) -> None:
+        """Raise ``TimeoutError`` past that time; where reads cannot be bounded, this is what ends a dripping answer."""
+        if self._clock() > self.until:
+            raise TimeoutError("the answer was not complete in time")
+
     def release(self) -> None:
         """Leave the connection as it was; it may serve other answers now."""
         if self._stream is not None:
@@ -163,9 +170,10 @@ class Answer:
 
     def read(self, limit: int) -> bytes:
         """The whole body, at most ``limit`` bytes of it."""
-        body = Body(self.headers.get("content-encoding"), limit)
+        body = Body(inflater(self.headers, limit), limit)
         for chunk in self._response.stream:  # type: ignore[union-attr]
             body.feed(chunk)
+            self.reads.punctual()
         return body.bytes()
 
     def chunk(self, limit: int) -> bytes | None:
@@ -197,9 +205,10 @@ class AsyncAnswer:
 
     async def read(self, limit: int) -> bytes:
         """The whole body, at most ``limit`` bytes of it."""
-        body = Body(self.headers.get("content-encoding"), limit)
+        body = Body(inflater(self.headers, limit), limit)
         async for chunk in self._response.stream:  # type: ignore[union-attr]
             body.feed(chunk)
+            self.reads.punctual()
         return body.bytes()
 
     async def chunk(self, limit: int) -> bytes | None:
@@ -221,8 +230,8 @@ class AsyncAnswer:
 
 def inflater(headers: Mapping[str, str], limit: int) -> Inflater | None:
     """What undoes the answer's content encoding; ``None`` if it has none."""
-    encoding = headers.get("content-encoding")
-    return None if encoding is None or encoding == "identity" else Inflater(encoding, limit)
+    encoding = headers.get("content-encoding", "").strip().lower()
+    return None if encoding in ("", "identity") else Inflater(encoding, limit)
 
 
 @lru_cache(maxsize=1)
@@ -285,14 +294,43 @@ class Http:
         self._engines = {}
 
 
+class Here:
+    """What belongs to one event loop: its engines, and streams dropped without being closed, put here by their
+    finalisers."""
+
+    __slots__ = ("engines", "orphans")
+
+    def __init__(self) -> None:
+        self.engines: dict[str, AsyncEngine] = {}
+        self.orphans: deque[Orphan] = deque()
+
+
+class Orphan(Protocol):
+    """A stream nobody holds any more."""
+
+    async def aclose(self) -> None: ...
+
+
 class AsyncHttp:
     """Sends requests for the async client, with one set of connections per event loop."""
 
     def __init__(self, client: httpx.AsyncClient | None, clock: Callable[[], float]) -> None:
         self._given = client
         self._clock = clock
-        self._engines: RunVar[dict[str, AsyncEngine]] = RunVar(f"resilient_llm-{id(self)}")
+        self._lock = threading.Lock()
+        self._loops: WeakKeyDictionary[object, Here] = WeakKeyDictionary()
         self._addresses = Addresses(family(client) if client is not None else httpx)
+        tell_after_fork(self)
+
+    def here(self) -> Here:
+        """What belongs to the running event loop."""
+        token = current_token()
+        loop = getattr(token, "native_token", token)
+        here = self._loops.get(loop)
+        if here is None:
+            with self._lock:
+                here = self._loops[loop] = Here()
+        return here
 
     async def post(self, prepared: Prepared, timeouts: Mapping[str, float | None]) -> AsyncAnswer:
         """Send a request; returns when the head of the answer has arrived."""
@@ -304,11 +342,7 @@ class AsyncHttp:
 
     def _engine(self, url: httpx.URL) -> AsyncEngine:
         """The running event loop's engine, made at its first request."""
-        try:
-            engines = self._engines.get()
-        except LookupError:
-            engines = {}
-            self._engines.set(engines)
+        engines = self.here().engines
         engine = engines.get(url.scheme)
         if engine is None:
             engine = engines[url.scheme] = (
@@ -320,9 +354,11 @@ class AsyncHttp:
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; a client the user passed stays open."""
-        try:
-            engines = self._engines.get()
-        except LookupError:
-            return
+        engines = self.here().engines
         while engines:
             await engines.popitem()[1].aclose()
+
+    def reset_after_fork(self) -> None:
+        """In the child: forget the parent's event loops without touching them."""
+        self._lock = threading.Lock()
+        self._loops = WeakKeyDictionary()

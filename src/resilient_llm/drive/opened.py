@@ -40,7 +40,7 @@ class Opened:
 
     def committed(self) -> None:
         """The first content is about to be handed over."""
-        self.task.call.first_content(self.attempt, self.task.owner.clock())
+        self.task.first_content(self.attempt)
 
     def completed(self) -> None:
         """The answer is complete."""
@@ -68,7 +68,7 @@ class Opened:
             fault,
             partial,
         )
-        failure.__cause__ = None if isinstance(error, AttemptFailed) else error
+        failure.__cause__, task.cause = task.cause, None
         task.trace.failed(failure, now - task.call.started, self.attempt.target)
         return failure
 
@@ -81,6 +81,11 @@ class Opened:
             return
         self.over = True
         self.task.abandoned(self.attempt)
+
+    def punctual(self, until: float) -> None:
+        """Raise ``TimeoutError`` past this time, for sources that cannot bound a read."""
+        if self.task.owner.clock() > until:
+            raise TimeoutError("no content in time")
 
     def response(self) -> ChatResponse:
         """The answer so far, labelled."""

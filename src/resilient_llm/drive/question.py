@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, TypeAlias, TypedDict, cast, get_args
 
 from resilient_llm.errors import CallFailed, InvalidRequest
@@ -14,6 +15,7 @@ from resilient_llm.model import (
     Extra,
     Message,
     OutputFormat,
+    Part,
     Reasoning,
     Role,
     Text,
@@ -25,8 +27,13 @@ from resilient_llm.wire.openai_chat import decode_message, decode_tool
 Messages: TypeAlias = str | Sequence[Message | Mapping[str, object]]
 """A prompt, or a conversation of ``Message`` objects and dicts in OpenAI's shape."""
 
-Fallback: TypeAlias = str | ChatResponse | Callable[[CallFailed], str | ChatResponse]
-"""A last answer when no provider gave one, or a function that makes one from the error."""
+Fallback: TypeAlias = (
+    str
+    | ChatResponse
+    | Callable[[CallFailed], str | ChatResponse]
+    | Callable[[CallFailed], Awaitable[str | ChatResponse]]
+)
+"""A last answer when no provider gave one, or a function (async for the async client) that makes one from the error."""
 
 Validator: TypeAlias = Callable[[ChatResponse], object]
 """Checks an answer: returning ``False`` or raising ``ValueError`` rejects it."""
@@ -109,7 +116,7 @@ def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stre
     """The request these arguments mean.  Raises ``InvalidRequest`` naming what is wrong with them."""
     _check_names(options, _CHAT_OPTIONS)
     if isinstance(messages, ChatRequest):
-        return messages
+        return _whole_request(messages, options, stream=stream)
     turns = _messages(messages, options.get("system"))
     if not options:
         return ChatRequest(turns, stream=stream)
@@ -120,7 +127,7 @@ def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stre
         tool_choice=_tool_choice(options.get("tool_choice")),
         output=_output(options.get("output")),
         reasoning=_reasoning(options.get("reasoning")),
-        max_tokens=_max_tokens(options.get("max_tokens")),
+        max_tokens=_count("max_tokens", options.get("max_tokens")),
         stop=_stop(options.get("stop")),
         extra=_extra(options.get("extra")),
         stream=stream,
@@ -128,15 +135,32 @@ def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stre
     )
 
 
+def _whole_request(request: ChatRequest, options: ChatOptions, *, stream: bool) -> ChatRequest:
+    for name in options:
+        if name in ChatSettings.__annotations__:
+            raise InvalidRequest(f"{name}= must be set in the ChatRequest itself, not beside it")
+    return request if request.stream is stream else replace(request, stream=stream)
+
+
 def embed_request(inputs: str | Sequence[str], dimensions: int | None, options: CallOptions) -> EmbedRequest:
     """The request these arguments mean.  Raises ``InvalidRequest`` naming what is wrong with them."""
     _check_names(options, _CALL_OPTIONS)
-    texts = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+    texts = (inputs,) if isinstance(inputs, str) else tuple(inputs) if isinstance(inputs, Iterable) else ()
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise InvalidRequest(f"embed needs a non-empty text or a sequence of them, not {_short(inputs)}")
-    if dimensions is not None and (not isinstance(dimensions, int) or dimensions < 1):
-        raise InvalidRequest(f"dimensions must be a whole number of at least 1, not {dimensions!r}")
-    return EmbedRequest(texts, dimensions=dimensions)
+    return EmbedRequest(texts, dimensions=_count("dimensions", dimensions))
+
+
+def ids(name: str, value: object) -> frozenset[str]:
+    """Provider ids or tags as a set.  Raises ``InvalidRequest`` for anything but strings, and for a lone string, which
+    would be taken for its letters."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidRequest(f"{name} must be a list of strings, not {_short(value)}")
+    found = tuple(cast(Iterable[object], value))
+    for one in found:
+        if not isinstance(one, str):
+            raise InvalidRequest(f"{name} must be a list of strings, but {_short(one)} is in it")
+    return frozenset(cast(tuple[str, ...], found))
 
 
 def seconds(deadline: float | None) -> float:
@@ -177,11 +201,21 @@ def _messages(messages: Messages, system: str | None) -> tuple[Message, ...]:
         turns = tuple(_message(message, index) for index, message in enumerate(messages))
         if not turns:
             raise InvalidRequest("messages is empty; give at least one message")
-    return turns if system is None else (Message("system", (Text(system),)), *turns)
+    if system is None:
+        return turns
+    if not isinstance(system, str):
+        raise InvalidRequest(f"system must be a string, not {_short(system)}")
+    return (Message("system", (Text(system),)), *turns)
 
 
 def _message(message: Message | Mapping[str, object], index: int) -> Message:
     if isinstance(message, Message):
+        if message.role not in _ROLES:
+            raise InvalidRequest(
+                f"messages[{index}] has the role {message.role!r}; it must be one of {', '.join(sorted(_ROLES))}"
+            )
+        if not isinstance(message.parts, tuple) or not all(isinstance(part, Part) for part in message.parts):
+            raise InvalidRequest(f"messages[{index}] must have a tuple of parts, not {_short(message.parts)}")
         return message
     if not isinstance(message, Mapping):
         raise InvalidRequest(f"messages[{index}] must be a Message or a dict, not {_short(message)}")
@@ -200,6 +234,8 @@ def _message(message: Message | Mapping[str, object], index: int) -> Message:
 
 
 def _tools(tools: Sequence[Tool | Mapping[str, object]] | None) -> tuple[Tool, ...]:
+    if isinstance(tools, Tool | Mapping | str) or not isinstance(tools, Iterable | None):
+        raise InvalidRequest(f"tools must be a list of tools, not {_short(tools)}")
     built = tuple(_tool(tool, index) for index, tool in enumerate(tools or ()))
     names = [tool.name for tool in built]
     for name in names:
@@ -246,19 +282,24 @@ def _reasoning(reasoning: str | int | Reasoning | None) -> Reasoning | None:
     return Reasoning(effort=reasoning) if isinstance(reasoning, str) else Reasoning(budget=reasoning)
 
 
-def _max_tokens(limit: int | None) -> int | None:
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise InvalidRequest(f"max_tokens must be a whole number of at least 1 or None, not {limit!r}")
-    return limit
+def _count(name: str, value: int | None) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise InvalidRequest(f"{name} must be a whole number of at least 1 or None, not {_short(value)}")
+    return value
 
 
 def _stop(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     if stop is None:
         return ()
-    return (stop,) if isinstance(stop, str) else tuple(stop)
+    words = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, Iterable) else (stop,)
+    if not all(isinstance(word, str) and word for word in words):
+        raise InvalidRequest(f"stop must be a string or a list of strings, none of them empty, not {_short(stop)}")
+    return words
 
 
 def _extra(extra: Mapping[str, Mapping[str, object]] | None) -> tuple[Extra, ...]:
+    if not isinstance(extra, Mapping | None):
+        raise InvalidRequest(f"extra must be a mapping of wire names to fields, not {_short(extra)}")
     for wire, fields in (extra or {}).items():
         if not isinstance(fields, Mapping):
             raise InvalidRequest(f"extra[{wire!r}] must be a mapping of fields, not {_short(fields)}")

@@ -29,6 +29,7 @@ from resilient_llm.model import (
 )
 from resilient_llm.policy import Stream, Timeouts
 from resilient_llm.wire.accumulate import Accumulator
+from resilient_llm.wire.scrub import scrub
 
 _CONTENT = frozenset({TextDelta, ThoughtDelta, RefusalDelta, PartAdded})
 _TOOL = frozenset({ToolCallStart, ToolCallDelta})
@@ -132,8 +133,8 @@ class Reading:
 
     def _take_rare(self, event: StreamEvent) -> None:
         if isinstance(event, StreamError):
-            assert self._interpreter is not None
-            self.fault = self._interpreter.stream_fault(event.payload)
+            told = None if self._interpreter is None else self._interpreter.stream_fault(event.payload)
+            self.fault = told or Fault(FaultKind.SERVER_ERROR, message=scrub(str(event.payload)))
             return
         if isinstance(event, StreamBroken):
             self.fault = Fault(FaultKind.CONNECTION, message=event.reason)
@@ -164,10 +165,6 @@ class Reading:
     def silent_at(self) -> float:
         """When the silence becomes a stall: the next content must have arrived by then."""
         return self.since + (self._timeouts.idle_tool_arguments if self._held else self._timeouts.idle)
-
-    def stall(self) -> None:
-        """Content did not arrive in time."""
-        self.fault = Fault(FaultKind.TIMEOUT, message="the stream went silent")
 
     def response(self) -> ChatResponse:
         """The answer so far, or the whole one."""

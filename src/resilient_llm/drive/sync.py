@@ -74,7 +74,7 @@ class Driver:
         try:
             return perform(task, attempt)
         except Exception as error:
-            task.failed(attempt, error)
+            task.fell(attempt, error)
             return None
         except BaseException:
             task.abandoned(attempt)
@@ -91,7 +91,7 @@ class Driver:
         try:
             body = answer.read(self.max_bytes)
         finally:
-            answer.close()
+            close(answer)
         task.learn(attempt, provider, answer.headers)
         return task.understood(provider, answer.status, answer.headers, body)
 
@@ -107,7 +107,7 @@ class Driver:
         try:
             stream.begin()
         except BaseException:
-            source.close()
+            close(source)
             raise
         return stream
 
@@ -120,7 +120,7 @@ class Driver:
                 body = answer.read(self.max_bytes)
                 raise task.refused(provider, answer.status, answer.headers, body)
         except BaseException:
-            answer.close()
+            close(answer)
             raise
         return answer
 
@@ -144,8 +144,12 @@ class Driver:
         assert isinstance(answer, Iterator)
         reading = task.reading(attempt)
         source = IteratorSource(answer)
-        while source.pull(reading, task.owner.clock):
-            check(reading)
+        try:
+            while source.pull(reading, task.owner.clock):
+                check(reading)
+        finally:
+            source.close()
+        check(reading)
         return reading.response()
 
     def open_custom(self, task: Task[ChatRequest], attempt: Attempt[Target], provider: Custom) -> Source:
@@ -165,65 +169,68 @@ class Driver:
         ends by itself at the latest when its attempt times out, and what it then brings is thrown away.
         """
         inbox: Inbox[R] = queue.SimpleQueue()
-        contenders = [Contender(first, partial(perform, task, first), inbox)]
-        running = 1
-        patience: float | None = rescue_after
-        trace = task.trace_of(first)
-        token = trace.attach()
+        contenders = [Contender(task, first, perform, inbox)]
+        patience = rescue_after
         try:
-            contenders[0].start()
-            while running:
+            if not contenders[0].start():  # no more threads: do without a rescue
+                plain = self.attempt(task, first, perform)
+                return None if plain is None else (first, plain)
+            while running := [one for one in contenders if not one.attempt.released]:
                 try:
                     contender, result = inbox.get(timeout=patience)
                 except queue.Empty:
-                    patience = None
-                    rescue = task.rescue(first)
+                    _give_up_late_ones(task, running)
+                    rescue = task.rescue(first) if len(contenders) == 1 else None
                     if rescue is not None:
-                        contenders.append(Contender(rescue, partial(perform, task, rescue), inbox))
-                        contenders[-1].start()
-                        running += 1
+                        contenders.append(Contender(task, rescue, perform, inbox))
+                        if not contenders[-1].start():
+                            task.overtaken(rescue)
+                    patience = _patience(task, contenders)
                     continue
-                running -= 1
                 if isinstance(result, Exception):
-                    task.failed(contender.attempt, result)
+                    task.fell(contender.attempt, result)
                     if len(contenders) == 1:
                         return None
                 elif isinstance(result, BaseException):
                     raise result
                 else:
-                    _leave(task, contenders, contender)
+                    _leave(task, contenders, contender, inbox)
                     return contender.attempt, result
             return None
         except BaseException:
-            _leave(task, contenders, None)
+            _leave(task, contenders, None, inbox)
             raise
-        finally:
-            trace.detach(token)
 
     def bury(self) -> None:
         """Close what finalisers left behind."""
         while self.orphans:
-            with suppress(IndexError):
+            with suppress(Exception):  # another thread may have taken the last one
                 self.orphans.popleft().close()
 
 
 class Contender(Generic[R]):
     """One attempt of a race, in a thread of its own that carries the caller's context."""
 
-    def __init__(self, attempt: Attempt[Target], work: Callable[[], R], inbox: Inbox[R]) -> None:
+    def __init__(
+        self, task: Task[Request], attempt: Attempt[Target], perform: Perform[Request, R], inbox: Inbox[R]
+    ) -> None:
         self.attempt = attempt
-        self._work = work
+        self._work = partial(perform, task, attempt)
+        self._trace = task.trace_of(attempt)
         self._inbox = inbox
         self._lock = threading.Lock()
         self._unwanted = False
-        self.done = False
 
-    def start(self) -> None:
-        """Begin.  The thread is a daemon: a silent provider must not keep the interpreter from exiting."""
+    def start(self) -> bool:
+        """Begin; false if there can be no more threads.  It is a daemon: a silent provider must not keep the
+        interpreter from exiting."""
         context = contextvars.copy_context()
-        threading.Thread(
-            target=context.run, args=(self._run,), name=f"resilient_llm {self.attempt!r}", daemon=True
-        ).start()
+        name = f"resilient_llm {self.attempt!r}"
+        try:
+            threading.Thread(target=context.run, args=(self._run,), name=name, daemon=True).start()
+        except RuntimeError:
+            return False
+        return True
 
     def dismiss(self) -> None:
         """Whatever it brings from now on is thrown away."""
@@ -231,16 +238,30 @@ class Contender(Generic[R]):
             self._unwanted = True
 
     def _run(self) -> None:
+        token = self._trace.attach()
         try:
             result: R | BaseException = self._work()
         except BaseException as error:
             result = error
+        finally:
+            self._trace.detach(token)
         with self._lock:
-            unwanted = self._unwanted
-            if not unwanted:
+            if not self._unwanted:
                 self._inbox.put((self, result))
-        if unwanted and isinstance(result, OpenStream):
-            result.source.close()
+                return
+        _discard(result)
+
+
+class Closable(Protocol):
+    """What holds a connection."""
+
+    def close(self) -> None: ...
+
+
+def close(held: Closable) -> None:
+    """Let go of a connection; that it was broken is known already or does not matter any more."""
+    with suppress(Exception):
+        held.close()
 
 
 class Source(Protocol):
@@ -325,6 +346,7 @@ class IteratorSource:
 
 
 _DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
+_GRACE = 0.02  # seconds an attempt may take to notice by itself that its time is up
 
 
 class OpenStream(Opened):
@@ -345,11 +367,14 @@ class OpenStream(Opened):
             check(reading)
             if not more:
                 break
+            self.punctual(self.until())
         self.committed()
 
     def next(self) -> StreamEvent | None:
         """The next event; ``None`` at the end of the answer.  Raises ``StreamInterrupted`` if it breaks."""
         reading = self.reading
+        if self.over:
+            return None
         if not reading.ready and not reading.ended:
             self.wait()
         if reading.ready:
@@ -364,32 +389,42 @@ class OpenStream(Opened):
             check(reading)
             reading.waiting(clock())
             while not reading.ready and not reading.ended:
-                self.source.within(self.until())
-                self.source.pull(reading, clock)
+                self.pull_within(self.until())
                 if not reading.ready:
                     check(reading)
+                    self.punctual(self.until())
         except Exception as error:
+            if self.over:  # closed meanwhile by somebody else, which is why the read failed
+                return
             failure = self.broken(silence(error, reading))
-            self.source.close()
+            close(self.source)
             raise failure from failure.__cause__
         except BaseException:
             self.close()
             raise
 
+    def pull_within(self, until: float) -> None:
+        """One more piece, in time as far as the source can see to it."""
+        self.source.within(until)
+        self.source.pull(self.reading, self.task.owner.clock)
+
     def end(self) -> None:
         """The answer is complete and handed over."""
         if not self.over:
-            self.source.drain(self.task.owner.clock() + _DRAIN)
-            self.source.close()
-            self.completed()
+            try:
+                self.source.drain(self.task.owner.clock() + _DRAIN)
+            finally:
+                self.completed()
+                close(self.source)
 
     def close(self) -> None:
-        """Let go of the connection at once, whatever is left."""
+        """Let go of the connection at once, whatever is left, also while another thread reads from it."""
         self.closed()
-        self.source.close()
+        self.source.sever()
+        close(self.source)
 
 
-def _leave(task: Task[Request], contenders: list[Contender[R]], winner: Contender[R] | None) -> None:
+def _leave(task: Task[Request], contenders: list[Contender[R]], winner: Contender[R] | None, inbox: Inbox[R]) -> None:
     """End the attempts that are still under way: overtaken by a winner, or abandoned with the call."""
     for contender in contenders:
         if contender is winner:
@@ -399,6 +434,30 @@ def _leave(task: Task[Request], contenders: list[Contender[R]], winner: Contende
             task.overtaken(contender.attempt)
         else:
             task.abandoned(contender.attempt)
+    while not inbox.empty():  # it brought something in the same instant
+        _discard(inbox.get()[1])
+
+
+def _give_up_late_ones(task: Task[Request], running: list[Contender[R]]) -> None:
+    """Time out what should have timed out by itself: name resolution, code of the user's and dripping headers cannot
+    be interrupted."""
+    for contender in running:
+        attempt = contender.attempt
+        if task.owner.clock() >= attempt.started + attempt.timeout + _GRACE:
+            contender.dismiss()
+            task.failed(attempt, TimeoutError("gave no answer in time"))
+
+
+def _patience(task: Task[Request], contenders: list[Contender[R]]) -> float:
+    """Seconds until one of them should have timed out by itself."""
+    ends = [one.attempt.started + one.attempt.timeout for one in contenders if not one.attempt.released]
+    return max(0.0, min(ends, default=0.0) + _GRACE - task.owner.clock())
+
+
+def _discard(result: object) -> None:
+    """Throw away what a loser brought."""
+    if isinstance(result, OpenStream):
+        close(result.source)
 
 
 def _sync_only(provider: Custom) -> Custom:

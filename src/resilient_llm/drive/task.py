@@ -13,8 +13,19 @@ from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.drive.http import PhaseTimeouts
 from resilient_llm.drive.question import Validator
 from resilient_llm.drive.reading import Reading
-from resilient_llm.errors import CallFailed, Fault, FaultKind, FaultScope, InvalidAnswer, UnsupportedFeature
-from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse, Text
+from resilient_llm.errors import (
+    AttemptRecord,
+    CallFailed,
+    ConfigurationError,
+    Fault,
+    FaultKind,
+    FaultScope,
+    InvalidAnswer,
+    InvalidRequest,
+    ResilientError,
+    UnsupportedFeature,
+)
+from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse, Text, Usage
 from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.telemetry import AttemptTrace
 from resilient_llm.wire import classify_exception
@@ -22,6 +33,7 @@ from resilient_llm.wire import classify_exception
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
 Response = ChatResponse | EmbedResponse
 
+_CHAIN = 16  # exceptions behind an exception: more than any HTTP library has, and a chain may be a circle
 _NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 """Exceptions of httpx and httpx2 after which the request cannot have reached anybody."""
 
@@ -30,7 +42,7 @@ class Task(Generic[Request]):
     """What one call needs besides its state machine.  Used by one caller; its races may report from other threads or
     tasks."""
 
-    __slots__ = ("_cause", "_degradations", "_prepared", "_traces", "call", "owner", "request", "trace", "validate")
+    __slots__ = ("_degradations", "_traces", "call", "cause", "owner", "request", "trace", "validate")
 
     def __init__(
         self,
@@ -43,12 +55,12 @@ class Task(Generic[Request]):
         self.request = request
         self.call = call
         self.validate = validate
-        self._cause: BaseException | None = None
-        self._prepared: dict[str, Prepared] = {}
+        self.cause: BaseException | None = None
+        """The last failed attempt's own exception."""
         self._degradations: dict[str, tuple[Degradation, ...]] = {}
         self._traces: dict[Attempt[Target], AttemptTrace] = {}
         operation: Literal["chat", "embeddings"] = "chat" if isinstance(request, ChatRequest) else "embeddings"
-        first = owner.pool.targets(call.route)[0]
+        first = next(iter(owner.pool.targets(call.route)), None)
         self.trace = owner.telemetry.call(
             operation, request, call.route, first, streaming=call.streaming, call_id=f"{id(owner):x}-{id(call):x}"
         )
@@ -62,7 +74,7 @@ class Task(Generic[Request]):
         except CallFailed as failure:
             self.owner.deliver()
             self.trace.failed(failure, self.owner.clock() - self.call.started, None)
-            failure.__cause__, self._cause = self._cause, None
+            failure.__cause__, self.cause = self.cause, None
             failure.__suppress_context__ = True
             raise
         return self._begin(step) if isinstance(step, Attempt) else step
@@ -89,8 +101,13 @@ class Task(Generic[Request]):
         except UnsupportedFeature as unsupported:
             fault = Fault(FaultKind.UNSUPPORTED, scope=FaultScope.REQUEST, message=str(unsupported))
             raise AttemptFailed(fault) from unsupported
+        except ResilientError:
+            raise
+        except Exception as error:  # nothing was sent, so no provider is to blame
+            raise InvalidRequest(f"the request cannot be written for {provider.id}: {error!r}"[:300]) from error
         self._degradations[provider.id] = prepared.degradations
-        return prepared
+        traced = self._traces[attempt].headers() if provider.propagate_trace_context else None
+        return replace(prepared, headers=(*prepared.headers, *traced.items())) if traced else prepared
 
     def timeouts(self, attempt: Attempt[Target]) -> PhaseTimeouts:
         """For the sync client, whose every phase must know how much is left."""
@@ -105,6 +122,12 @@ class Task(Generic[Request]):
         decoder = None if http is None else http.stream_decoder()
         return Reading(decoder, http, policies.stream, policies.timeouts, self.owner.clock())
 
+    def first_content(self, attempt: Attempt[Target]) -> None:
+        """A stream's first content is about to be handed over."""
+        now = self.owner.clock()
+        self.call.first_content(attempt, now)
+        self.trace.first_chunk(now - self.call.started)
+
     def trace_of(self, attempt: Attempt[Target]) -> AttemptTrace:
         """The attempt's span, to make it current while it is being sent."""
         return self._traces[attempt]
@@ -116,6 +139,7 @@ class Task(Generic[Request]):
         limits = provider.limits(headers, self.owner.wall())
         if limits.requests.remaining is not None or limits.tokens.remaining is not None:
             self.owner.pool.learn(attempt.member, self.owner.clock(), limits.requests, limits.tokens)
+            self._traces[attempt].limits(limits)
 
     def understood(self, provider: HttpProvider, status: int, headers: Mapping[str, str], body: bytes) -> Response:
         """The response these bytes are.  Raises ``AttemptFailed`` if they are none."""
@@ -134,9 +158,13 @@ class Task(Generic[Request]):
     def accept(self, attempt: Attempt[Target], response: Response) -> bool:
         """A whole answer arrived: check it, and finish the call with it.  ``False``: the caller's check rejected it."""
         if self.validate is not None and isinstance(response, ChatResponse):
-            rejection = self._rejection(response)
+            try:
+                rejection = self._rejection(response)
+            except BaseException:
+                self.abandoned(attempt)
+                raise
             if rejection is not None:
-                self.failed(attempt, AttemptFailed(rejection))
+                self.failed(attempt, AttemptFailed(rejection), response.usage)
                 return False
         usage = response.usage
         now = self.owner.clock()
@@ -149,7 +177,7 @@ class Task(Generic[Request]):
         self.label(attempt, response)
         self._ended(attempt, selected=True)
         self.trace.succeeded(response, attempt.target, now - self.call.started)
-        self._cause = None
+        self.cause = None
         self.owner.deliver()
 
     def label(self, attempt: Attempt[Target], response: Response) -> None:
@@ -172,16 +200,24 @@ class Task(Generic[Request]):
 
     # --- failures ---
 
-    def failed(self, attempt: Attempt[Target], error: Exception) -> Fault:
-        """An attempt raised: find out what that means, and tell the call."""
+    def fell(self, attempt: Attempt[Target], error: Exception) -> None:
+        """An attempt raised.  What is about the use of the library, and not about the provider, is raised again."""
+        if isinstance(error, ConfigurationError | InvalidRequest):
+            self.trace.failed(error, self.owner.clock() - self.call.started, attempt.target)
+            self.abandoned(attempt)
+            raise error
+        self.failed(attempt, error)
+
+    def failed(self, attempt: Attempt[Target], error: Exception, usage: Usage | None = None) -> Fault:
+        """Find out what an attempt's exception means, and tell the call.  ``usage``: what its answer cost."""
         fault = fault_of(error)
         now = self.owner.clock()
         if fault.kind is FaultKind.TIMEOUT and now >= self.call.deadline - 0.001:
             self.call.expired(attempt, fault, now)
         else:
             self.call.failed(attempt, fault, now)
-        self._cause = error.__cause__ if isinstance(error, AttemptFailed) else error
-        self._ended(attempt, selected=False)
+        self.cause = cause_of(error, keep_frames=not isinstance(attempt.target, HttpProvider))
+        self._ended(attempt, selected=False, usage=usage)
         self.owner.deliver()
         return fault
 
@@ -202,16 +238,34 @@ class Task(Generic[Request]):
         """The call was cancelled while no attempt was under way."""
         self.trace.closed_early(None, None, self.owner.clock() - self.call.started)
 
-    def ended(self, attempt: Attempt[Target], *, selected: bool) -> None:
-        """Close the attempt's span."""
-        self._ended(attempt, selected=selected)
+    def _ended(self, attempt: Attempt[Target], *, selected: bool, usage: Usage | None = None) -> None:
+        trace = self._traces.get(attempt)  # left there: the loser of a race may still ask for it
+        if trace is None:
+            return
+        record = next((one for one in reversed(self.call.records) if one.number == attempt.number), None)
+        if record is None:  # the pool settled what a finaliser left behind before anybody could write it down
+            took = self.owner.clock() - attempt.started
+            provider, model = attempt.member.id, attempt.target.model
+            record = AttemptRecord(attempt.number, provider, model, attempt.kind, "cancelled", None, None, took)
+        trace.ended(record, selected=selected, usage=usage)
 
-    def _ended(self, attempt: Attempt[Target], *, selected: bool) -> None:
-        trace = self._traces.pop(attempt, None)
-        if trace is not None:
-            record = next((one for one in reversed(self.call.records) if one.number == attempt.number), None)
-            if record is not None:
-                trace.ended(record, selected=selected)
+
+def cause_of(error: BaseException, *, keep_frames: bool) -> BaseException | None:
+    """The exception behind a failed attempt.
+
+    Without its frames where they are those of an HTTP library: their variables hold the key, which tools that record
+    variables would show, and whole answers, which would live as long as the error.
+    """
+    cause = error.__cause__ if isinstance(error, AttemptFailed) else error
+    found = None if keep_frames else cause
+    for _ in range(_CHAIN):
+        if found is None:
+            break
+        found.__traceback__ = None
+        if getattr(found, "_request", None) is not None:
+            found.request = None  # type: ignore[attr-defined] # httpx's; it holds the headers, and the key in them
+        found = found.__cause__ or found.__context__
+    return cause
 
 
 def fault_of(error: Exception) -> Fault:

@@ -24,8 +24,8 @@ class Credential:
     def __init__(self, source: ApiKey | None) -> None:
         if source is not None and not isinstance(source, str) and not callable(source):
             raise ConfigurationError(f"api_key must be a string or a callable, not a {type(source).__name__}")
-        if isinstance(source, str) and (not source.strip() or not source.isascii() or not source.isprintable()):
-            raise ConfigurationError("api_key must be printable ASCII and not empty; the one given is not")
+        if isinstance(source, str):
+            _usable(source)
         self._source = source
         self.is_async = callable(source) and inspect.iscoroutinefunction(_underlying(source))
         """Whether getting the key needs an event loop."""
@@ -47,11 +47,10 @@ class Credential:
         if value is None or isinstance(value, str):
             return value
         got = value()
-        if isinstance(got, str):
-            return got
-        close = getattr(got, "close", None)
-        if close is not None:
-            close()
+        if not inspect.isawaitable(got):
+            return _usable(got)
+        if inspect.iscoroutine(got):
+            got.close()
         raise ConfigurationError("this api_key is an async callable, which only AsyncResilientClient can use")
 
     async def aget(self) -> str | None:
@@ -60,7 +59,7 @@ class Credential:
         if value is None or isinstance(value, str):
             return value
         got = value()
-        return got if isinstance(got, str) else await got
+        return _usable(await got if inspect.isawaitable(got) else got)
 
     def __repr__(self) -> str:
         return "Credential(None)" if self._source is None else "Credential(***)"
@@ -84,6 +83,14 @@ def from_environment(given: ApiKey | None, variables: tuple[str, ...], vendor: s
         where = f"set {' or '.join(variables)}, or pass api_key=" if variables else "pass api_key="
         raise ConfigurationError(f"{vendor} needs an API key: {where}")
     return Credential(None)
+
+
+def _usable(key: object) -> str:
+    """The key, if it can be sent.  The message must not show it."""
+    if not isinstance(key, str) or not key.strip() or not key.isascii() or not key.isprintable():
+        what = "is not" if isinstance(key, str) else f"is a {type(key).__name__}"
+        raise ConfigurationError(f"api_key must be printable ASCII text and not empty; the one given {what}")
+    return key
 
 
 def _underlying(source: object) -> object:

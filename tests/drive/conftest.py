@@ -1,0 +1,3 @@
+from tests.drive.clients import async_world, world
+
+__all__ = ["async_world", "world"]
