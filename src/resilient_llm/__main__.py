@@ -1,0 +1,55 @@
+"""The command line: ``python -m resilient_llm COMMAND``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final, NamedTuple, Protocol, cast
+
+
+class Command(NamedTuple):
+    """One subcommand: the module that has ``configure(parser)`` and ``run(arguments) -> exit status``, imported only
+    when the command is chosen, and what the overview says about it."""
+
+    module: str
+    summary: str
+
+
+COMMANDS: Final[dict[str, Command]] = {
+    "demo": Command("resilient_llm.operate.demo.command", "a scripted bad day for three providers on this machine"),
+}
+"""Every subcommand in the order of the overview."""
+
+
+class CommandModule(Protocol):
+    """What the module of a command offers."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; without one, say which there are."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m resilient_llm", description="Keeps your LLM calls answered while providers fail."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
+    chosen: CommandModule | None = None
+    for name, command in COMMANDS.items():
+        subparser = commands.add_parser(name, help=command.summary, description=f"Shows {command.summary}.")
+        if given[:1] == [name]:
+            chosen = cast(CommandModule, import_module(command.module))
+            chosen.configure(subparser)
+    parsed = parser.parse_args(given)
+    if chosen is None:
+        parser.print_help()
+        return 0
+    return chosen.run(parsed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

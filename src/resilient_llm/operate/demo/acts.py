@@ -1,0 +1,157 @@
+"""The script of the bad day."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from resilient_llm.operate.demo.stage import NAMES, Deed, Stage
+from resilient_llm.testing import Hang, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One act: what is done to whom (``faults``: provider -> the word for it on the timeline), and what to watch.
+
+    ``length`` is in units of the pace; everything is repaired after the share ``troubled`` of it, so that the way back
+    can be seen too.
+    """
+
+    key: str
+    title: str
+    doing: str
+    watch: str
+    length: float
+    deed: Deed | None = None
+    troubled: float = 0.65
+    faults: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+OUTAGE: Final = "outage"
+CUT_LATE: Final = "cut-late"
+
+
+def _throttle(stage: Stage) -> None:
+    stage.answer("alpha", Status(429, message="Rate limit reached for requests", retry_after=stage.pace.retry_after))
+
+
+def _refuse(stage: Stage) -> None:
+    stage.refuse("beta")
+
+
+def _fail(stage: Stage) -> None:
+    stage.answer("alpha", Status(500, message="The server had an error while processing your request"))
+
+
+def _hang(stage: Stage) -> None:
+    stage.answer("beta", Hang())
+
+
+def _slow(stage: Stage) -> None:
+    stage.answer("alpha", stage.reply("alpha", stage.pace.slow_first_token))
+
+
+def _cut_early(stage: Stage) -> None:
+    stage.cut_early("beta")
+
+
+def _cut_late(stage: Stage) -> None:
+    stage.cut_late("alpha")
+
+
+def _outage(stage: Stage) -> None:
+    stage.answer("alpha", Status(500))
+    stage.refuse("beta")
+    stage.answer("gamma", Status(503))
+
+
+ACTS: Final = (
+    Act(
+        "calm",
+        "Calm",
+        "Nothing is done to anybody.",
+        "Alpha and beta are equals and share the calls; gamma is the reserve and rests.",
+        6.0,
+    ),
+    Act(
+        "throttled",
+        "429 storm",
+        "Alpha answers every request with 429 and a Retry-After.",
+        "Its gate closes for as long as it asked, while its breaker stays closed and its health untouched.",
+        8.0,
+        _throttle,
+        faults={"alpha": "429"},
+    ),
+    Act(
+        "refused",
+        "Refused",
+        "Beta refuses connections.",
+        "Each refusal costs milliseconds; after five in a row the breaker opens, and nobody asks any more.",
+        8.0,
+        _refuse,
+        faults={"beta": "refused"},
+    ),
+    Act(
+        "errors",
+        "500s",
+        "Alpha answers every request with 500.",
+        "The same way out, and after the repair the way back: one probe at a time, then a growing share.",
+        8.0,
+        _fail,
+        faults={"alpha": "500"},
+    ),
+    Act(
+        "hang",
+        "Hang",
+        "Beta takes every request and says nothing.",
+        "Silent calls are rescued by a second attempt elsewhere, long before any timeout; new calls avoid beta.",
+        8.0,
+        _hang,
+        faults={"beta": "hang"},
+    ),
+    Act(
+        "slow",
+        "Slow",
+        "Alpha takes several times as long to its first word, and nothing fails.",
+        "Its score falls and beta gets the traffic; the breaker stays out of it.",
+        8.0,
+        _slow,
+        faults={"alpha": "slow"},
+    ),
+    Act(
+        "cut-early",
+        "Cut early",
+        "Beta cuts every stream before its first word.",
+        "Nothing had been handed over, so these streams begin again elsewhere and nobody sees it.",
+        6.0,
+        _cut_early,
+        faults={"beta": "cut before"},
+    ),
+    Act(
+        CUT_LATE,
+        "Cut late",
+        "Alpha cuts every second stream in the middle of the sentence.",
+        "The only failures a caller must see: StreamInterrupted with the text so far, never a short answer.",
+        6.0,
+        _cut_late,
+        faults={"alpha": "cut after"},
+    ),
+    Act(
+        OUTAGE,
+        "Outage",
+        "Alpha answers 500, beta refuses connections, gamma answers 503, all at once.",
+        "Callers fail in milliseconds and are told why; one call at a time finds out when somebody is back.",
+        8.0,
+        _outage,
+        0.55,
+        faults=dict(zip(NAMES, ("500", "refused", "503"), strict=True)),
+    ),
+    Act(
+        "recovery",
+        "Recovery",
+        "Nothing is done to anybody any more.",
+        "Breakers close one after the other and the traffic goes back to where it began.",
+        7.0,
+    ),
+)

@@ -1,0 +1,86 @@
+"""How fast the day goes by: the same script, the same policies, other numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from resilient_llm.policy import Breaker, Health, Hedge, Policies, Retry, Timeouts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """All durations are seconds.
+
+    ``unit`` scales the length of the acts.  ``first_token`` says how long each provider takes to its first word,
+    ``interval`` how long to every further one; ``slow_first_token`` is what the slow act makes of the former.
+    ``recent`` is how far back the live figures look.
+    """
+
+    name: str
+    unit: float
+    calls_per_second: float
+    first_token: Mapping[str, float]
+    interval: float
+    slow_first_token: float
+    retry_after: float
+    deadline: float
+    recent: float
+    policies: Policies
+
+
+FULL: Final = Pace(
+    name="full",
+    unit=0.95,
+    calls_per_second=12.0,
+    first_token={"alpha": 0.10, "beta": 0.13, "gamma": 0.20},
+    interval=0.02,
+    slow_first_token=0.7,
+    retry_after=3.0,
+    deadline=10.0,
+    recent=3.0,
+    # A day in a minute: what the defaults measure in tens of seconds is measured in seconds here.
+    policies=Policies(
+        retry=Retry(backoff_base=0.25, backoff_cap=1.0),
+        breaker=Breaker(
+            window=15.0,
+            open_base=2.0,
+            open_cap=3.0,
+            probe_lease_min=1.0,
+            probe_lease_max=2.0,
+            probe_refill=4.0,
+            panic_interval=0.7,
+        ),
+        health=Health(memory=6.0, stale_after=2.0, race_after=0.5, ramp_seconds=4.0),
+        hedge=Hedge(min_delay=1.0, max_delay=2.0),
+        timeouts=Timeouts(connect=1.0, first_token_min=4.0, first_token_max=6.0, first_token_initial=5.0),
+    ),
+)
+
+FAST: Final = Pace(
+    name="fast",
+    unit=0.145,
+    calls_per_second=32.0,
+    first_token={"alpha": 0.020, "beta": 0.025, "gamma": 0.035},
+    interval=0.004,
+    slow_first_token=0.14,
+    retry_after=0.5,
+    deadline=5.0,
+    recent=0.6,
+    policies=Policies(
+        retry=Retry(backoff_base=0.05, backoff_cap=0.2),
+        breaker=Breaker(
+            window=2.5,
+            open_base=0.3,
+            open_cap=0.45,
+            probe_lease_min=0.4,
+            probe_lease_max=0.6,
+            probe_refill=0.7,
+            panic_interval=0.1,
+        ),
+        health=Health(memory=1.0, stale_after=0.4, race_after=0.2, ramp_seconds=0.6),
+        hedge=Hedge(min_delay=0.25, max_delay=0.5),
+        timeouts=Timeouts(connect=0.5, first_token_min=2.0, first_token_max=3.0, first_token_initial=3.0),
+    ),
+)

@@ -1,0 +1,53 @@
+"""The report as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from resilient_llm.operate.demo.report import ProviderTotals, Report, duration
+from resilient_llm.operate.demo.view import percent
+
+
+def prose(summary: Report) -> str:
+    """The whole report, for people."""
+    sections = ["The day in figures", *_figures(summary), "", *_providers(summary), "", *_promises(summary)]
+    return "\n".join(sections) + "\n"
+
+
+def _figures(summary: Report) -> list[str]:
+    counted, made = summary.totals, summary.kinds
+    cut_short = "" if summary.complete else ", cut short"
+    unfinished = f", {summary.unfinished} unfinished" if summary.unfinished else ""
+    return [
+        f"  {counted.calls} calls in {summary.seconds:.1f} s{cut_short}: {percent(counted.success_rate)} answered, "
+        f"{counted.interrupted} streams interrupted, {counted.failed} failed, {counted.wrong} wrong{unfinished}",
+        f"  whole answers: p50 {duration(counted.answer_p50)}, p99 {duration(counted.answer_p99)}; "
+        f"first words: p50 {duration(counted.first_token_p50)}, p99 {duration(counted.first_token_p99)}",
+        f"  {counted.attempts_per_call:.2f} attempts per call: {made['failover']} failovers, {made['retry']} retries, "
+        f"{made['hedge']} rescues (hedges), {made['probe']} probes, {made['explore']} explorations",
+    ]
+
+
+def _providers(summary: Report) -> list[str]:
+    return _table(
+        ("provider", "answered", "attempts by outcome", "opened", "gated"),
+        [
+            (one.id, str(one.answered), outcomes(one), f"{one.opened} x", f"{one.gated} x, {one.gated_seconds:.1f} s")
+            for one in summary.providers
+        ],
+    )
+
+
+def outcomes(provider: ProviderTotals) -> str:
+    """Attempts by outcome, in a line."""
+    return ", ".join(f"{count} {outcome}" for outcome, count in provider.attempts.items()) or "none"
+
+
+def _promises(summary: Report) -> list[str]:
+    verdict = "Everything that was promised was kept:" if summary.kept else "A PROMISE WAS BROKEN:"
+    return [verdict, *(f"  {'yes' if promise.kept else 'NO '}  {promise.text}" for promise in summary.promises)]
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    return ["  " + "  ".join(text.ljust(size) for text, size in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]

@@ -1,0 +1,291 @@
+"""The arithmetic: what the day came to, and whether the promises were kept."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from resilient_llm.decide import events
+from resilient_llm.operate.demo.acts import CUT_LATE, OUTAGE
+from resilient_llm.operate.demo.story import ActSeen, CallSeen, Story
+
+KINDS = ("initial", "failover", "retry", "hedge", "probe", "explore")
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Calls of some stretch of time.  Times are seconds, ``None`` without a sample; ``slowest_failure`` is how long the
+    longest failed call took to say so."""
+
+    calls: int
+    answered: int
+    interrupted: int
+    failed: int
+    wrong: int
+    answer_p50: float | None
+    answer_p99: float | None
+    first_token_p50: float | None
+    first_token_p99: float | None
+    slowest: float | None
+    slowest_failure: float | None
+    attempts: int
+
+    @property
+    def success_rate(self) -> float:
+        """Share of the calls that were answered; 1 without calls."""
+        return self.answered / self.calls if self.calls else 1.0
+
+    @property
+    def attempts_per_call(self) -> float:
+        """1 if every call was answered by the first provider asked; 0 without calls."""
+        return self.attempts / self.calls if self.calls else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderTotals:
+    """What one provider did.  ``attempts`` counts by outcome: ``success``, ``cancelled`` or the kind of fault;
+    ``gated_seconds`` is how long it kept its gate closed."""
+
+    id: str
+    answered: int
+    attempts: dict[str, int]
+    opened: int
+    gated: int
+    gated_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ActTotals:
+    """One act."""
+
+    key: str
+    title: str
+    doing: str
+    began: float
+    ended: float
+    totals: Totals
+    kinds: dict[str, int]
+    noticed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One sentence, and whether it held."""
+
+    text: str
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole day."""
+
+    pace: str
+    seed: int
+    complete: bool
+    seconds: float
+    totals: Totals
+    unfinished: int
+    kinds: dict[str, int]
+    providers: tuple[ProviderTotals, ...]
+    acts: tuple[ActTotals, ...]
+    promises: tuple[Promise, ...]
+
+    @property
+    def kept(self) -> bool:
+        """Whether every promise was kept."""
+        return all(promise.kept for promise in self.promises)
+
+    def as_json(self) -> dict[str, object]:
+        """For machines."""
+        calls = _with_ratios(self.totals)
+        return {
+            "version": 1,
+            "pace": self.pace,
+            "seed": self.seed,
+            "complete": self.complete,
+            "seconds": round(self.seconds, 3),
+            "calls": {**calls, "unfinished": self.unfinished},
+            "attempts_by_kind": self.kinds,
+            "providers": [_rounded(asdict(provider)) for provider in self.providers],
+            "acts": [{**_rounded(asdict(act)), "totals": _with_ratios(act.totals)} for act in self.acts],
+            "promises": [asdict(promise) for promise in self.promises],
+            "kept": self.kept,
+        }
+
+
+def report(story: Story) -> Report:
+    """Count everything."""
+    return Report(
+        pace=story.pace,
+        seed=story.seed,
+        complete=story.complete,
+        seconds=story.ended,
+        totals=totals(story.calls),
+        unfinished=story.began_calls - len(story.calls),
+        kinds=kinds(story.events),
+        providers=tuple(provider_totals(story, name) for name in story.providers),
+        acts=tuple(act_totals(story, seen) for seen in story.acts),
+        promises=promises(story),
+    )
+
+
+def quantile(values: Iterable[float], share: float) -> float | None:
+    """The smallest value that at least this share of the values does not exceed; ``None`` without any."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def totals(calls: Sequence[CallSeen]) -> Totals:
+    """Count calls."""
+    endings = Counter(call.ending for call in calls)
+    answers = [call.seconds for call in calls if call.ending == "answered"]
+    firsts = [call.first for call in calls if call.first is not None]
+    failures = [call.seconds for call in calls if call.ending == "failed"]
+    return Totals(
+        calls=len(calls),
+        answered=endings["answered"],
+        interrupted=endings["interrupted"],
+        failed=endings["failed"],
+        wrong=endings["wrong"],
+        answer_p50=quantile(answers, 0.5),
+        answer_p99=quantile(answers, 0.99),
+        first_token_p50=quantile(firsts, 0.5),
+        first_token_p99=quantile(firsts, 0.99),
+        slowest=max(answers, default=None),
+        slowest_failure=max(failures, default=None),
+        attempts=sum(call.attempts for call in calls),
+    )
+
+
+def kinds(happened: Iterable[events.Event]) -> dict[str, int]:
+    """Attempts by why they were made."""
+    counted = Counter(event.kind for event in happened if isinstance(event, events.AttemptStarted))
+    return {kind: counted[kind] for kind in KINDS}
+
+
+def provider_totals(story: Story, name: str) -> ProviderTotals:
+    """Count what one provider did."""
+    own = [event for event in story.events if event.provider == name]
+    outcomes = Counter(outcome_of(event) for event in own if isinstance(event, events.AttemptEnded))
+    closures = gate_times(own)
+    return ProviderTotals(
+        id=name,
+        answered=sum(call.provider == name and call.ending == "answered" for call in story.calls),
+        attempts=dict(sorted(outcomes.items())),
+        opened=sum(isinstance(event, events.BreakerChanged) and event.new == "open" for event in own),
+        gated=len(closures),
+        gated_seconds=sum(end - begin for begin, end, _ in closures),
+    )
+
+
+def outcome_of(event: events.AttemptEnded) -> str:
+    """``success``, ``cancelled``, or the kind of fault."""
+    fault = event.record.fault
+    return event.record.outcome if fault is None else str(fault.kind)
+
+
+def gate_times(happened: Iterable[events.Event]) -> list[tuple[float, float, str]]:
+    """When one provider's gate was closed: begin, end, reason.  A gate that is closed again before it opens is one
+    closure."""
+    found: list[tuple[float, float, str]] = []
+    for event in happened:
+        if not isinstance(event, events.GateClosed):
+            continue
+        end = event.at + event.wait
+        if found and event.at <= found[-1][1]:
+            begin, before, reason = found[-1]
+            found[-1] = (begin, max(before, end), reason)
+        else:
+            found.append((event.at, end, event.reason))
+    return found
+
+
+def act_totals(story: Story, seen: ActSeen) -> ActTotals:
+    """Count the calls that began in one act."""
+    ended = story.ended if seen.ended is None else seen.ended
+    calls = [call for call in story.calls if seen.began <= call.began < ended]
+    counted = totals(calls)
+    made = kinds(event for event in story.events if seen.began <= event.at < ended)
+    return ActTotals(
+        seen.act.key, seen.act.title, seen.act.doing, seen.began, ended, counted, made, noticed(counted, made)
+    )
+
+
+def noticed(counted: Totals, made: dict[str, int]) -> str:
+    """What callers noticed, in a sentence."""
+    if not counted.calls:
+        return "Nobody called."
+    parts: list[str] = []
+    if counted.answered == counted.calls:
+        parts.append(f"no failure: all {counted.calls} calls were answered")
+    else:
+        parts.append(f"{counted.answered} of {counted.calls} calls were answered")
+    if counted.interrupted:
+        parts.append(f"{counted.interrupted} streams were reported as interrupted")
+    if counted.failed:
+        parts.append(f"{counted.failed} failed, the slowest after {duration(counted.slowest_failure)}")
+    if counted.wrong:
+        parts.append(f"{counted.wrong} WERE WRONG")
+    if counted.slowest is not None:
+        parts.append(f"the usual answer took {duration(counted.answer_p50)}, the slowest {duration(counted.slowest)}")
+    extra = made["failover"] + made["retry"] + made["hedge"]
+    unseen = f"; {extra} further attempts behind the scenes" if extra else ""
+    return f"Callers noticed {', '.join(parts)}{unseen}."
+
+
+def promises(story: Story) -> tuple[Promise, ...]:
+    """What the demonstration promises; those of acts that were not played are left out."""
+    failed = [call for call in story.calls if call.ending == "failed" and not touches(call, story.act(OUTAGE))]
+    wrong = [call for call in story.calls if call.ending == "wrong"]
+    found = [
+        Promise(f"outside the outage every call was answered (failures: {len(failed)})", not failed),
+        Promise(f"no answer was short or repeated itself (wrong: {len(wrong)})", not wrong),
+    ]
+    interrupted = [call for call in story.calls if call.ending == "interrupted"]
+    known = all(touches(call, story.act(CUT_LATE)) for call in interrupted)
+    least = 1 if story.complete else 0
+    found.append(
+        Promise(
+            "only streams cut after their first words were reported as interrupted "
+            f"({len(interrupted)} reported, {story.cuts} cut)",
+            known and least <= len(interrupted) <= max(story.cuts, 0),
+        )
+    )
+    outage = story.act(OUTAGE)
+    if outage is not None and outage.repaired is not None and story.complete:
+        back = back_after(story, outage.repaired)
+        text = "never" if back is None else f"{duration(back)} after the repair"
+        found.append(Promise(f"after the outage the service came back by itself (first answer {text})", back is not None))
+    return tuple(found)
+
+
+def touches(call: CallSeen, seen: ActSeen | None) -> bool:
+    """Whether any part of a call fell into an act."""
+    return seen is not None and call.ended >= seen.began and (seen.ended is None or call.began <= seen.ended)
+
+
+def back_after(story: Story, repaired: float) -> float | None:
+    """Seconds from a repair to the first answer after it; ``None`` if there was none."""
+    return min((call.ended - repaired for call in story.calls if call.ending == "answered" and call.ended > repaired), default=None)
+
+
+def duration(seconds: float | None) -> str:
+    """A duration for people."""
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
+
+
+def _rounded(value: object) -> dict[str, object]:
+    assert isinstance(value, dict)
+    return {key: round(item, 4) if isinstance(item, float) else item for key, item in value.items()}
+
+
+def _with_ratios(counted: Totals) -> dict[str, object]:
+    ratios = {"success_rate": counted.success_rate, "attempts_per_call": counted.attempts_per_call}
+    return _rounded({**asdict(counted), **ratios})

@@ -1,0 +1,98 @@
+"""The three providers: real HTTP servers on this machine, and what can be done to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from types import TracebackType
+from typing import Final, Self
+
+from resilient_llm.operate.demo.pace import Pace
+from resilient_llm.providers import OpenAICompatible
+from resilient_llm.testing import Behaviour, Cut, LoopbackLLM, ReceivedRequest, Reply, Responder
+
+TIERS: Final = (("alpha", "beta"), ("gamma",))
+"""Alpha and beta are equals that share the traffic, gamma is the reserve."""
+
+NAMES: Final = tuple(name for tier in TIERS for name in tier)
+
+ANSWER: Final = "Sunlight meets air, and the air scatters blue far more than red, so blue is what reaches us."
+"""What every provider says, so that a word too few or too many shows."""
+
+_CUT_AFTER = 6  # words
+
+
+class Stage:
+    """The servers.  A context manager: they run inside it."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self.servers = {name: LoopbackLLM(default=self.reply(name), record=False) for name in NAMES}
+        self.cuts = 0
+        """How many streams were cut after their first words."""
+        self._running = ExitStack()
+
+    def providers(self) -> list[list[OpenAICompatible]]:
+        """The providers as a client takes them."""
+        return [[self._provider(name) for name in tier] for tier in TIERS]
+
+    def _provider(self, name: str) -> OpenAICompatible:
+        return OpenAICompatible("demo-model", id=name, base_url=f"{self.servers[name].url}/v1", api_key="demo")
+
+    def reply(self, name: str, first_token: float | None = None) -> Reply:
+        """A good answer at this provider's usual speed, or with another time to the first word."""
+        usual = self.pace.first_token[name]
+        return Reply(ANSWER, first_token=usual if first_token is None else first_token, interval=self.pace.interval)
+
+    # --- what can be done to them ---
+
+    def answer(self, name: str, behaviour: Behaviour | Responder) -> None:
+        """From now on, do this with every request."""
+        self.servers[name].default = behaviour
+
+    def refuse(self, name: str) -> None:
+        """Refuse connections; answers under way are finished."""
+        self.servers[name].refuse()
+
+    def cut(self, name: str, after: int, numbers: Iterator[bool]) -> None:
+        """Cut streams after so many words, namely those whose turn in ``numbers`` is true."""
+        good = self.reply(name)
+        broken = Reply(ANSWER, first_token=good.first_token, interval=good.interval, fault=Cut(after))
+
+        def respond(request: ReceivedRequest) -> Behaviour:
+            if not (request.stream and next(numbers)):
+                return good
+            self.cuts += after > 0
+            return broken
+
+        self.answer(name, respond)
+
+    def cut_late(self, name: str) -> None:
+        """Cut every second stream, beginning with the first, in the middle of the sentence."""
+        self.cut(name, _CUT_AFTER, (number % 2 == 0 for number in count()))
+
+    def cut_early(self, name: str) -> None:
+        """Cut every stream before its first word."""
+        self.cut(name, 0, (True for _ in count()))
+
+    def repair(self) -> None:
+        """Everybody is well again."""
+        for name, server in self.servers.items():
+            self.answer(name, self.reply(name))
+            server.accept()
+
+    # --- life ---
+
+    def __enter__(self) -> Self:
+        for server in self.servers.values():
+            self._running.enter_context(server)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running.__exit__(kind, error, trace)
+
+
+Deed = Callable[[Stage], None]
