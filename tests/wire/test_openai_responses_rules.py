@@ -283,8 +283,8 @@ def test_a_request_may_build_on_what_the_vendor_remembers() -> None:
                 "role": "assistant",
                 "id": "m2",
                 "content": [
-                    {"type": "refusal", "refusal": "No"},
                     {"type": "output_text", "text": "b", "annotations": [], "logprobs": [1]},
+                    {"type": "refusal", "refusal": "No"},
                 ],
             },
             {

@@ -225,8 +225,8 @@ def _decode_tool_choice(choice: object, extra: Fields) -> ToolChoice | None:
     match choice:
         case None:
             return None
-        case "auto" | "none" | "required":
-            return ToolChoice(choice)
+        case "auto" | "none" | "required" as word:
+            return ToolChoice(word)
         case "any":  # Mistral's word
             return ToolChoice("required")
         case {"type": "function", "function": {"name": str(name)}}:

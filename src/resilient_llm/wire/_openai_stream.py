@@ -447,7 +447,7 @@ class ChatStreamEncoder:
             return b""
         self._finished.add(event.choice)
         extra = own(event.extra, WIRE)
-        choice = {"index": event.choice, "delta": {}, "finish_reason": finish_word(event.reason)}
+        choice: Fields = {"index": event.choice, "delta": {}, "finish_reason": finish_word(event.reason)}
         choice |= as_object(extra.get(CHOICE))
         return self._role(event.choice) + self._chunk(choice, rest(extra, (CHOICE, MESSAGE)))
 

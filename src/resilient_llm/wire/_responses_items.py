@@ -8,7 +8,7 @@ carries the item's identity; both are written back as one item.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 from resilient_llm.model import Extra, Json, Media, Opaque, Part, Refusal, Text, Thought, ToolCall
 from resilient_llm.wire._openai_json import Notes, as_object, as_objects, as_text, dumps, fields_for, own_extra, rest
@@ -157,9 +157,8 @@ def encode_items(parts: Iterable[Part], notes: Notes, answer: bool) -> list[Fiel
             continue
         about = {key: item.pop(key) for key in _ITEM if key in item}
         if message is None or about:
-            message = {"type": "message", "role": "assistant", "content": []} | about
-            if answer:
-                message = {"id": f"msg_{len(items)}", "status": "completed"} | message
+            message = {"id": f"msg_{len(items)}", "status": "completed"} if answer else {}
+            message |= {"type": "message", "role": "assistant", "content": list[object]()} | about
             items.append(message)
         contents(message).append(item)
     return items + _encode_thoughts(thoughts, notes, answer, len(items))
@@ -169,7 +168,7 @@ def contents(item: Fields) -> list[object]:
     """The content list of a message item under construction."""
     content = item["content"]
     assert isinstance(content, list)
-    return content
+    return cast("list[object]", content)
 
 
 def _encode_content(part: Part, notes: Notes) -> Fields | None:

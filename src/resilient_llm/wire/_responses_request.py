@@ -182,8 +182,8 @@ def _decode_tool_choice(choice: object, extra: Fields) -> ToolChoice | None:
     match choice:
         case None:
             return None
-        case "auto" | "none" | "required":
-            return ToolChoice(choice)
+        case "auto" | "none" | "required" as word:
+            return ToolChoice(word)
         case {"type": "function", "name": str(name)}:
             return ToolChoice("required", (name,))
         case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list()}:

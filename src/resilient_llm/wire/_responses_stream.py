@@ -245,6 +245,17 @@ class ResponsesStreamEncoder:
         self._closing: _Item | None = None  # reasoning, which may yet learn its name
         self._finish: Finish | None = None
         self._counted: Fields = {}
+        self._begins: Mapping[str, Callable[[int], bytes]] = {
+            "text": self._begin_text,
+            "refusal": self._begin_refusal,
+            "thought": self._begin_thought,
+        }
+        self._dones: Mapping[str, Callable[[_Item], bytes]] = {
+            "text": self._text_done,
+            "refusal": self._refusal_done,
+            "thought": self._thought_done,
+            "call": self._call_done,
+        }
         self._handlers: Mapping[type, Callable[[object], bytes]] = cast(
             "Mapping[type, Callable[[object], bytes]]",
             {
@@ -301,9 +312,8 @@ class ResponsesStreamEncoder:
     def _end(self, _event: StreamEnd) -> bytes:
         out = self._start(StreamStart()) + self._close()
         finish = self._finish or Finish("stop")
-        body = (
-            self._response | {"output": self._output} | status_of(finish.reason, finish.raw) | own(finish.extra, WIRE)
-        )
+        body = self._response | self._counted | {"output": self._output} | status_of(finish.reason, finish.raw)
+        body |= own(finish.extra, WIRE)
         status = body["status"]
         kind = f"response.{status}" if status in {"completed", "incomplete", "failed"} else "response.completed"
         return out + self._frame(kind, response=body)
@@ -346,7 +356,7 @@ class ResponsesStreamEncoder:
         out = b""
         for item in (self._closing, self._item):
             if item is not None:
-                out += _DONE[item.kind](self, item)
+                out += self._dones[item.kind](item)
                 item.body["status"] = "completed"
                 if item.kind == "thought":
                     del item.body["status"]
@@ -368,7 +378,7 @@ class ResponsesStreamEncoder:
         item = self._item
         if item is not None and item.kind == kind and item.block == block:
             return b"", item
-        out = _BEGIN[kind](self, block)
+        out = self._begins[kind](block)
         assert self._item is not None
         return out, self._item
 
@@ -518,17 +528,6 @@ _PLACES: Mapping[str, Mapping[str, object]] = {
     "refusal": {"content_index": 0},
     "thought": {"summary_index": 0},
     "call": {},
-}
-_BEGIN: Mapping[str, Callable[[ResponsesStreamEncoder, int], bytes]] = {
-    "text": ResponsesStreamEncoder._begin_text,
-    "refusal": ResponsesStreamEncoder._begin_refusal,
-    "thought": ResponsesStreamEncoder._begin_thought,
-}
-_DONE: Mapping[str, Callable[[ResponsesStreamEncoder, _Item], bytes]] = {
-    "text": ResponsesStreamEncoder._text_done,
-    "refusal": ResponsesStreamEncoder._refusal_done,
-    "thought": ResponsesStreamEncoder._thought_done,
-    "call": ResponsesStreamEncoder._call_done,
 }
 
 

@@ -11,7 +11,7 @@ about CR.
 from __future__ import annotations
 
 import json
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from resilient_llm.errors import InvalidAnswer
 from resilient_llm.model import JsonObject, StreamBroken, StreamEnd, StreamError, StreamEvent
@@ -263,7 +263,7 @@ class JsonStream:
                 self.fail(StreamBroken(f"undecodable frame: {text[:80]!r}"))
             return
         if isinstance(value, dict):
-            self.on_object(event, value)
+            self.on_object(event, cast("dict[str, object]", value))
         else:
             self.fail(StreamBroken(f"a frame is no JSON object: {text[:80]!r}"))
 
@@ -288,7 +288,7 @@ class JsonStream:
             self._over = True
         except InvalidAnswer as error:
             if isinstance(error.payload, dict):
-                self.fail(StreamError(error.payload))
+                self.fail(StreamError(cast(JsonObject, error.payload)))
             else:
                 self.fail(StreamBroken(f"no event stream: {body[:80].decode('utf-8', 'replace')!r}"))
 
@@ -298,7 +298,7 @@ def _parsed(body: bytes) -> JsonObject | None:
         value: object = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return cast(JsonObject, value) if isinstance(value, dict) else None
 
 
 _raw_decode = json.JSONDecoder().raw_decode
