@@ -22,9 +22,9 @@ class Budget:
         tokens = self.tokens + amount
         self.tokens = tokens if tokens < self.cap else self.cap
 
-    def available(self) -> bool:
-        """Whether one token can be spent.  A hair below one counts: ten times 0.1 must make one."""
-        return self.tokens >= 0.999999
+    def available(self, keep: int = 0) -> bool:
+        """Whether one token can be spent and ``keep`` be kept.  A hair below one counts: ten times 0.1 must make one."""
+        return self.tokens >= 0.999999 + keep
 
     def spend(self) -> bool:
         """Take one token; false, and nothing is taken, if there is none."""

@@ -34,6 +34,7 @@ from resilient_llm.policy import Policies
 Routes = Mapping[str, Sequence[Sequence[T]]]
 """Route name -> tiers in order of preference -> providers of equal preference.  The first route is the default."""
 
+_BEHIND_BREAKER = frozenset({Refusal.OPEN, Refusal.PROBING, Refusal.PROBE_DUE})
 _LOCAL_WINDOW = 5.0  # seconds within which connection failures at *all* providers mean: it is us
 _MAX_CONVERSATIONS = 4096
 _SLOW_PROBE_LEASE = 60.0
@@ -319,6 +320,7 @@ class Pool(Generic[T]):
         tiers = self._routes.get(call.route, ())
         last = len(tiers) - 1
         kind = "failover" if call.made else "initial"
+        keep = 0  # probe tokens that exploring must leave for a provider behind an open breaker
         for index, tier in enumerate(tiers):
             ready: list[Member[T]] = []
             for member in tier:
@@ -327,12 +329,14 @@ class Pool(Generic[T]):
                 refusal = member.refusal(call, now)
                 if refusal is None:
                     ready.append(member)
-                elif refusal is Refusal.PROBE_DUE and due is None:
-                    due = member
+                elif refusal in _BEHIND_BREAKER:
+                    keep = 1
+                    if refusal is Refusal.PROBE_DUE and due is None:
+                        due = member
             if not ready:
                 continue
             if len(ready) > 1:
-                chosen, kind = self._pick(call, ready, now, kind)
+                chosen, kind = self._pick(call, ready, now, kind, keep)
             else:
                 chosen = ready[0]
             if (
@@ -342,7 +346,7 @@ class Pool(Generic[T]):
                 or self._steady(chosen, now)
             ):
                 break
-            if self._unseen(call, chosen, now):
+            if self._unseen(call, chosen, now, keep):
                 kind = "explore"
                 break
             reserve = reserve or chosen
@@ -361,14 +365,15 @@ class Pool(Generic[T]):
         share = member.ramp(now) * member.trust(now)
         return share >= 1.0 or self._draw() < share
 
-    def _unseen(self, call: Call[T], member: Member[T], now: float) -> bool:
+    def _unseen(self, call: Call[T], member: Member[T], now: float, keep: int) -> bool:
         """Whether this call is to find out if a provider that became slow, and is passed over, still is."""
         if call.made or not member.health.shift.raised or not call.repeatable_request:
             return False
         seen = member.health.seen_at
-        return seen is not None and now - seen > self.policies.health.stale_after and self.probes.spend()
+        stale = seen is not None and now - seen > self.policies.health.stale_after
+        return stale and self.probes.available(keep) and self.probes.spend()
 
-    def _pick(self, call: Call[T], ready: list[Member[T]], now: float, kind: str) -> tuple[Member[T], str]:
+    def _pick(self, call: Call[T], ready: list[Member[T]], now: float, kind: str, keep: int) -> tuple[Member[T], str]:
         """One of several equals: where the conversation is, who has not been seen for long, or the better of two
         draws."""
         policy = self.policies.health
@@ -380,7 +385,7 @@ class Pool(Generic[T]):
                 best = min(member.cost(now, usual) for member in ready)
                 if best >= policy.stickiness * at_home.cost(now, usual):
                     return at_home, kind
-        if self.probes.available() and not call.made:
+        if self.probes.available(keep) and not call.made:
             stale = stalest(ready, now, policy.stale_after)
             if stale is not None and self.probes.spend():
                 return stale, "explore"
