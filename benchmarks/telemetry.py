@@ -1,21 +1,18 @@
-"""What telemetry costs a call with one attempt, without an SDK, beside ``start_span().end()`` of the bare API.
-
-``python benchmarks/telemetry.py`` prints microseconds and the ratio; best of several rounds, both in each round.
-"""
+"""What telemetry costs a call with one attempt, without an SDK, beside ``start_span().end()`` of the bare API."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from opentelemetry import trace
 
+from benchmarks.harness import Batch, Row, beside, measure
 from resilient_llm.errors import AttemptRecord
 from resilient_llm.model import ChatRequest, ChatResponse, Usage
 from resilient_llm.telemetry import Telemetry
 
-ROUNDS, CALLS = 15, 10_000
+BUDGET = 5.0  # microseconds
 
 
 @dataclass(frozen=True)
@@ -52,23 +49,22 @@ def one_span() -> Callable[[], None]:
     return lambda: tracer.start_span("span").end()
 
 
-def seconds(run: Callable[[], None]) -> float:
-    """CPU seconds per run."""
-    began = time.thread_time()
-    for _ in range(CALLS):
-        run()
-    return (time.thread_time() - began) / CALLS
+def repeated(run: Callable[[], None]) -> Batch:
+    """So many times."""
+
+    def batch(count: int) -> None:
+        for _ in range(count):
+            run()
+
+    return batch
 
 
-def main() -> None:
-    """Print both and their ratio."""
-    call, span = one_call(), one_span()
-    rounds = [(seconds(call), seconds(span)) for _ in range(ROUNDS)]
-    best_call, best_span = min(c for c, _ in rounds), min(s for _, s in rounds)
-    print(f"telemetry per call {best_call * 1e6:.2f} us (budget 5)")
-    print(f"start_span().end() {best_span * 1e6:.2f} us")
-    print(f"ratio              {best_call / best_span:.1f}")
-
-
-if __name__ == "__main__":
-    main()
+def rows(quick: bool) -> list[Row]:
+    """Ours beside the yardstick."""
+    things = {"call": repeated(one_call()), "span": repeated(one_span())}
+    found = measure(things, 2000 if quick else 10_000, 5 if quick else 15)
+    us = found["call"].us
+    return [
+        Row("telemetry without an SDK", f"{us:.2f} us", f"<= {BUDGET:g} us", us <= BUDGET),
+        beside("telemetry without an SDK", found["call"], found["span"], "start_span().end()"),
+    ]
