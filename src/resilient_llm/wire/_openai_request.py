@@ -134,6 +134,14 @@ _KNOWN = frozenset(
 _HARD = frozenset({"n", "logprobs", "top_logprobs", "tools", "response_format"})
 """Fields whose absence gives another answer than the one asked for."""
 
+MODES: Mapping[str, Literal["auto", "none", "required"]] = {
+    "auto": "auto",
+    "none": "none",
+    "required": "required",
+    "any": "required",
+}
+"""Words for how freely the model may choose among tools; the last is Mistral's."""
+
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Where compatible vendors put reasoning text, in messages and deltas."""
 
@@ -222,25 +230,30 @@ def decode_tool(tool: Fields) -> Tool:
 
 
 def _decode_tool_choice(choice: object, extra: Fields) -> ToolChoice | None:
-    match choice:
-        case None:
-            return None
-        case "auto" | "none" | "required" as word:
-            return ToolChoice(word)
-        case "any":  # Mistral's word
-            return ToolChoice("required")
-        case {"type": "function", "function": {"name": str(name)}}:
-            return ToolChoice("required", (name,))
-        case {"type": "allowed_tools", "allowed_tools": {"mode": "auto" | "required" as mode, "tools": list(tools)}}:
-            names = [as_text(as_object(tool.get("function")).get("name")) for tool in as_objects(cast(object, tools))]
-            if all(names):
-                return ToolChoice(mode, tuple(names))
-        case str() | dict():
-            pass
-        case _:
-            raise InvalidRequest(f"tool_choice has the wrong type: {dumps(choice)[:80]}")
-    extra["tool_choice"] = choice  # a custom tool, say
-    return None
+    found: ToolChoice | None = None
+    if choice is None:
+        return None
+    if isinstance(choice, str):
+        mode = MODES.get(choice)
+        found = ToolChoice(mode) if mode is not None else None
+    elif isinstance(choice, dict):
+        found = _decode_named(cast(Fields, choice))
+    else:
+        raise InvalidRequest(f"tool_choice has the wrong type: {dumps(choice)[:80]}")
+    if found is None:  # a custom tool, say
+        extra["tool_choice"] = choice
+    return found
+
+
+def _decode_named(choice: Fields) -> ToolChoice | None:
+    """A choice that names functions."""
+    if choice.get("type") == "function":
+        name = as_text(as_object(choice.get("function")).get("name"))
+        return ToolChoice("required", (name,)) if name else None
+    allowed = as_object(choice.get("allowed_tools"))
+    mode = MODES.get(as_text(allowed.get("mode")))
+    names = tuple(as_text(as_object(tool.get("function")).get("name")) for tool in as_objects(allowed.get("tools")))
+    return ToolChoice(mode, names) if mode is not None and names and all(names) else None
 
 
 def _decode_format(wanted: Fields, extra: Fields) -> OutputFormat | None:

@@ -106,7 +106,7 @@ class ChatStreamDecoder(JsonStream):
             choices = as_items(choices)
         if not self._begun:
             self._begin(data)
-        for choice in choices:
+        for choice in cast("list[object]", choices):
             if isinstance(choice, dict) and not self._over:
                 self._on_choice(cast(Fields, choice), data)
         if (data.get("usage") or "x_groq" in data) and not self._over:
@@ -164,13 +164,14 @@ class ChatStreamDecoder(JsonStream):
             return
         delta = choice.get("delta")
         if isinstance(delta, dict):
+            delta = cast(Fields, delta)
             content = delta.get("content")
             if len(delta) == 1 and content and type(content) is str:  # nearly every chunk
                 if state.kind != "text":
                     self._open(state, "text")
                 self._out.append(TextDelta(content, state.block, index))
             else:
-                self._on_delta(state, cast(Fields, delta))
+                self._on_delta(state, delta)
         elif state.block < 0 and isinstance(choice.get("message"), dict):
             self._on_delta(state, as_object(choice["message"]))
         logprobs = choice.get("logprobs")

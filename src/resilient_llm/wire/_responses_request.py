@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from resilient_llm.errors import InvalidRequest
 from resilient_llm.model import (
@@ -40,7 +41,7 @@ from resilient_llm.wire._openai_json import (
     request_object,
     rest,
 )
-from resilient_llm.wire._openai_request import effort_of
+from resilient_llm.wire._openai_request import MODES, effort_of
 from resilient_llm.wire._responses_items import (
     FOREIGN,
     WIRE,
@@ -179,24 +180,29 @@ def _decode_tool(tool: Fields) -> Tool:
 
 
 def _decode_tool_choice(choice: object, extra: Fields) -> ToolChoice | None:
-    match choice:
-        case None:
-            return None
-        case "auto" | "none" | "required" as word:
-            return ToolChoice(word)
-        case {"type": "function", "name": str(name)}:
-            return ToolChoice("required", (name,))
-        case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list()}:
-            tools = as_objects(as_object(choice)["tools"])
-            names = [as_text(tool.get("name")) for tool in tools if tool.get("type") == "function"]
-            if names and all(names) and len(names) == len(tools):
-                return ToolChoice(mode, tuple(names))
-        case str() | dict():
-            pass
-        case _:
-            raise InvalidRequest(f"tool_choice has the wrong type: {dumps(choice)[:80]}")
-    extra["tool_choice"] = choice  # a built-in tool, say
-    return None
+    found: ToolChoice | None = None
+    if choice is None:
+        return None
+    if isinstance(choice, str):
+        mode = MODES.get(choice)
+        found = ToolChoice(mode) if mode is not None else None
+    elif isinstance(choice, dict):
+        found = _decode_named(cast(Fields, choice))
+    else:
+        raise InvalidRequest(f"tool_choice has the wrong type: {dumps(choice)[:80]}")
+    if found is None:  # a built-in tool, say
+        extra["tool_choice"] = choice
+    return found
+
+
+def _decode_named(choice: Fields) -> ToolChoice | None:
+    """A choice that names functions, and nothing but functions."""
+    if choice.get("type") == "function":
+        name = as_text(choice.get("name"))
+        return ToolChoice("required", (name,)) if name else None
+    tools, mode = as_objects(choice.get("tools")), MODES.get(as_text(choice.get("mode")))
+    names = tuple(as_text(tool.get("name")) for tool in tools if tool.get("type") == "function")
+    return ToolChoice(mode, names) if mode is not None and all(names) and len(names) == len(tools) > 0 else None
 
 
 def _decode_format(wanted: Fields, extra: Fields) -> OutputFormat | None:

@@ -287,8 +287,9 @@ class JsonStream:
             self._out += self.whole_answer(body)
             self._over = True
         except InvalidAnswer as error:
-            if isinstance(error.payload, dict):
-                self.fail(StreamError(cast(JsonObject, error.payload)))
+            payload = error.payload
+            if isinstance(payload, dict):
+                self.fail(StreamError(cast(JsonObject, payload)))
             else:
                 self.fail(StreamBroken(f"no event stream: {body[:80].decode('utf-8', 'replace')!r}"))
 
