@@ -136,7 +136,7 @@ def test_no_failure_but_throttling_limits_concurrency(kind: FaultKind, effect: E
     assert world.standing("a").limit == (7 if throttled else None)
 
 
-# --- the two that depend on more than their kind ---
+# --- those that depend on more than their kind ---
 
 
 def test_a_503_that_says_when_to_come_back_is_a_shortage() -> None:
@@ -148,6 +148,11 @@ def test_a_503_that_says_when_to_come_back_is_a_shortage() -> None:
 def test_an_answer_the_callers_own_check_refused_is_no_proof_of_an_outage() -> None:
     refused = fault(FaultKind.INVALID_RESPONSE, scope=FaultScope.REQUEST)
     assert disposition(refused) == (Outcome.SOFT, Onward.ANYWHERE)
+
+
+def test_what_went_wrong_on_this_machine_judges_nobody() -> None:
+    assert disposition(fault(FaultKind.CONNECTION, scope=FaultScope.LOCAL)) == (Outcome.NEUTRAL, Onward.ANYWHERE)
+    assert disposition(fault(FaultKind.CONNECTION)).outcome is Outcome.HARD
 
 
 def test_a_shortage_without_a_hint_closes_no_gate() -> None:

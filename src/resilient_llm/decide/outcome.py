@@ -55,9 +55,12 @@ _TABLE: Final[dict[FaultKind, Disposition]] = {
 
 
 def disposition(fault: Fault) -> Disposition:
-    """What this fault means.  Two cases depend on more than its kind: a 503 that says when to come back is a shortage
-    rather than a breakdown, and an answer the caller's own check refused is no proof that the provider is down."""
+    """What this fault means.  Three cases depend on more than its kind: a 503 that says when to come back is a shortage
+    rather than a breakdown, an answer the caller's own check refused is no proof that the provider is down, and what
+    went wrong on this machine (no file descriptor left, say) proves nothing about anybody else."""
     outcome, onward = _TABLE[fault.kind]
+    if outcome is Outcome.HARD and fault.scope is FaultScope.LOCAL:
+        outcome = Outcome.NEUTRAL
     if outcome is Outcome.HARD and fault.status == 503 and fault.retry_after is not None:
         outcome = Outcome.SOFT
     if fault.kind is FaultKind.INVALID_RESPONSE and fault.scope is FaultScope.REQUEST:
