@@ -73,16 +73,17 @@ class Shift:
 
     def add(self, seconds: float) -> None:
         """Take a latency."""
-        value = math.log(max(seconds, 1e-6))
-        self._count += 1
-        if self._count > 20:
-            # 0.7 is a doubling: what ordinary scatter does must drain the sum faster than it fills it.
-            excess = value - self._baseline
-            self._sum = min(8.0, max(0.0, self._sum + excess - 0.7))
-            if excess < 0.35:  # as fast as ever: two of these in a row and all is well again
-                self._sum *= 0.5
-            self.raised = self._sum > 3.0
-        self._baseline += (value - self._baseline) / min(self._count, 100)
+        value = math.log(seconds if seconds > 1e-6 else 1e-6)
+        self._count = count = self._count + 1
+        excess = value - self._baseline
+        self._baseline += excess / (count if count < 100 else 100)
+        if count <= 20 or (self._sum == 0.0 and excess <= 0.7):
+            return
+        # 0.7 is a doubling: what ordinary scatter does must drain the sum faster than it fills it.
+        self._sum = min(8.0, max(0.0, self._sum + excess - 0.7))
+        if excess < 0.35:  # as fast as ever: two of these in a row and all is well again
+            self._sum *= 0.5
+        self.raised = self._sum > 3.0
 
 
 class Health:
@@ -166,12 +167,9 @@ class Health:
 
     def first_token(self, now: float, seconds: float, prompt_tokens: int) -> None:
         """A streamed answer began after this long."""
-        sample = seconds / self.scale(prompt_tokens)
+        sample = seconds / (1.0 + prompt_tokens / self._policy.prompt_scale)
         self.first.add(sample)
-        self.shift.add(sample)
-        if self.shift.raised:
-            self.suspect = True
-        self._feel(now, sample)
+        self._feel(now, sample, self.shift)
 
     def whole_answer(self, now: float, seconds: float, prompt_tokens: int, output_tokens: int, pace: float) -> None:
         """An answer arrived as a whole after this long.
@@ -181,20 +179,21 @@ class Health:
         tenths of the fastest one seen bound it, or a model faster than assumed would seem to get faster with every
         call until no latency is left to compare.
         """
-        scale = self.scale(prompt_tokens)
+        scale = 1.0 + prompt_tokens / self._policy.prompt_scale
         self.whole.add(seconds / scale)
-        if output_tokens >= _MIN_TOKENS:
-            self._fastest = min(self._fastest, seconds / output_tokens)
-        writing = (self.pace or min(pace, 0.9 * self._fastest)) * output_tokens
+        if output_tokens >= _MIN_TOKENS and seconds < self._fastest * output_tokens:
+            self._fastest = seconds / output_tokens
+        if self.pace is not None:
+            pace = self.pace
+        elif pace > 0.9 * self._fastest:
+            pace = 0.9 * self._fastest
+        writing = pace * output_tokens
         usual = self._latency
         if not usual:
             sample = max(seconds - writing, seconds * 0.1) / scale
         else:
             sample = usual * seconds / (usual * scale + writing)
-        self.shift.add(sample)
-        if self.shift.raised:
-            self.suspect = True
-        self._feel(now, sample)
+        self._feel(now, sample, self.shift)
 
     def overtaken(self, now: float, seconds: float, prompt_tokens: int) -> None:
         """An attempt was given up after this long without a sign of life: it would have taken at least that."""
@@ -216,14 +215,21 @@ class Health:
             return 1.0
         return math.exp((self._at - now) / self._policy.memory)
 
-    def _feel(self, now: float, sample: float) -> None:
+    def _feel(self, now: float, sample: float, shift: Shift | None = None) -> None:
+        """Let the estimate follow a sample, and ``shift`` see it."""
+        if shift is not None:
+            shift.add(sample)
+            if shift.raised:
+                self.suspect = True
         latency = self._latency
         if latency is None:
             self._latency = sample
         elif sample > latency:
             self._latency = latency + 0.5 * (sample - latency)
         else:
-            elapsed = max(0.0, now - self._latency_at)
-            down = max(0.05, 1.0 - math.exp(-elapsed / self._policy.memory))
+            down = 0.05
+            faded = (now - self._latency_at) / self._policy.memory
+            if faded > down:  # below, the exponential is no more than that
+                down = max(down, 1.0 - math.exp(-faded))
             self._latency = latency + down * (sample - latency)
         self._latency_at = now
