@@ -265,8 +265,9 @@ class Limits(Policy):
     ``max_concurrency`` ``None``: unlimited until the provider throttles; then a limit appears (``decrease``, 0.7, of
     what was in flight), grows by one per round of successes, and is forgotten after ``forget`` (600 s) without
     throttling.  An open stream counts until it is closed.  A rate-limit gate closes for at most ``gate_cap`` (300 s);
-    without a hint for ``U(0, min(gate_backoff_cap, 2**k))`` seconds.  Exhausted quota and wrong credentials close a
-    slow gate: one attempt after ``slow_base`` (60 s), doubling to ``slow_cap`` (3600 s).
+    without a hint, or when the hints prove too short, for ``min(gate_backoff_cap, 2**k)`` seconds with equal jitter.
+    Exhausted quota and wrong credentials close a slow gate: one attempt after ``slow_base`` (60 s), doubling to
+    ``slow_cap`` (3600 s).
     """
 
     decrease: float = 0.7

@@ -54,7 +54,10 @@ def test_a_hint_of_nothing_still_closes_it_for_a_moment(hint: float) -> None:
 
 @pytest.mark.parametrize("hint", [301.0, 86400.0, 49 * 86400.0, math.inf])
 def test_a_hint_of_days_is_cut_to_the_cap(hint: float) -> None:
-    assert gate().close(100.0, hint, 0.999, "429") == 400.0
+    assert gate().close(100.0, hint, 0.999, "429") == pytest.approx(400.0, abs=0.1)
+    assert gate().close(100.0, hint, 0.0, "429") == 340.0, (
+        "spread downwards: a fleet must not return at the cap together"
+    )
 
 
 @pytest.mark.parametrize("hint", [None, math.nan])
@@ -64,13 +67,22 @@ def test_without_a_hint_the_wait_doubles_with_every_strike(hint: float | None) -
         opens = closed.close(now, hint, 0.5, "429")
         waits.append(opens - now)
         now = opens
-    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert waits == [0.75, 1.5, 3.0, 6.0, 12.0, 24.0, 45.0, 45.0]
+
+
+def test_a_provider_that_says_one_second_again_and_again_is_left_alone_for_longer() -> None:
+    closed, now, waits = gate(), 0.0, []
+    for _ in range(6):
+        opens = closed.close(now, 1.0, 0.0, "429")
+        waits.append(opens - now)
+        now = opens + 10.0
+    assert waits == [1.0, 1.0, 1.0, 2.0, 4.0, 8.0]
 
 
 def test_fifty_refusals_of_calls_already_on_their_way_are_one_strike() -> None:
     closed = gate()
     opens = [closed.close(100.0, None, 0.9, "429") for _ in range(50)]
-    assert set(opens) == {100.9}
+    assert set(opens) == {100.95}
     assert closed.strikes == 1
 
 
@@ -181,7 +193,9 @@ class RateGateMachine(RuleBasedStateMachine):
 
     @rule(remaining=st.integers(0, 2), reset=st.one_of(st.none(), st.floats(0.0, 1e6)))
     def reported(self, remaining: int, reset: float | None) -> None:
-        self.gate.learn(self.now, Limit(remaining=remaining, reset_in=reset), Limit(remaining=remaining, reset_in=reset))
+        self.gate.learn(
+            self.now, Limit(remaining=remaining, reset_in=reset), Limit(remaining=remaining, reset_in=reset)
+        )
         assert self.gate.until >= self.until
 
     @rule(ago=st.floats(0.0, 500.0))

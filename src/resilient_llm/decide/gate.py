@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from resilient_llm.decide.backoff import full_jitter
+from resilient_llm.decide.backoff import equal_jitter
 from resilient_llm.policy import Limits
 
 
@@ -48,19 +48,25 @@ class RateGate:
 
     def close(self, now: float, hint: float | None, draw: float, reason: str) -> float:
         """Close it for ``hint`` seconds and up to a quarter more, so that a fleet told the same does not return at
-        once; without a hint for a random time that doubles with every strike.  Returns when it opens.
+        once; without a hint, or refused again and again after it, for a time that doubles with every strike (a
+        provider that says "in 1 s" for an hour would cost every call an attempt).  Returns when it opens.
 
         Refusals that arrive while it is closed belong to calls already on their way: they tell the same once more and
         are no further strike, or fifty calls in flight would make a pause of a second one of a minute.
         """
+        cap = self._policy.gate_cap
         again = now < self.until
         if hint is None or math.isnan(hint):
             if again:
                 self.closed_at = now
                 return self.until
-            wait = full_jitter(1.0, self._policy.gate_backoff_cap, self.strikes, draw)
+            wait = equal_jitter(1.0, self._policy.gate_backoff_cap, self.strikes, draw)
+        elif hint > cap:  # not obeyed anyway; spread downwards, or a fleet would return at the cap together
+            wait = cap * (0.8 + 0.2 * draw)
         else:
-            wait = min(hint, self._policy.gate_cap) * (1.0 + 0.25 * draw)
+            wait = hint * (1.0 + 0.25 * draw)
+            if self.strikes and not again:
+                wait = max(wait, equal_jitter(0.5, self._policy.gate_backoff_cap, self.strikes, draw))
         self.strikes += not again
         return self._until(now, max(wait, MIN_WAIT), reason)
 

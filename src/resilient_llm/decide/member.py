@@ -240,23 +240,21 @@ class Member(Generic[T]):
             return 1.0
         return self.breaker.ramp(now, policy.ramp_floor, policy.ramp_calls, policy.ramp_seconds)
 
-    def trust(self, now: float) -> float:
-        """The share of its traffic a provider deserves that others of less preference could take: all of it while it
-        answers, hardly any while half of its calls fail, none while it is much slower than it used to be.
+    def trusted(self, now: float) -> bool:
+        """Whether a provider deserves traffic that others of less preference could take: not while it fails often, nor
+        while it is much slower than it used to be.  Evidence fades, so the first passes by itself; both are tried now
+        and then by a call that somebody else backs up.
 
         Without it a preferred provider that fails too seldom for the breaker would cost a failover at every other
         call, and soon the failover budget.
         """
         health = self.health
         if not health.suspect:
-            return 1.0
-        if health.shift.raised:
-            return 0.0
-        rate = health.success_rate(now)
-        if rate >= _TRUSTED:
-            health.suspect = False
-            return 1.0
-        return max(0.02, (rate / _TRUSTED) ** 6)
+            return True
+        if health.shift.raised or health.success_rate(now) < _TRUSTED:
+            return False
+        health.suspect = False
+        return True
 
     def cost(self, now: float, usual: float) -> float:
         """Expected seconds until a call sent here is answered: its latency plus the price of a failure.  ``usual``

@@ -358,16 +358,16 @@ class Pool(Generic[T]):
         return None if chosen is None else self._lease(call, chosen, now, kind)
 
     def _steady(self, member: Member[T], now: float) -> bool:
-        """Whether a provider deserves its tier's traffic: not while it is silent, only a growing share after its
-        breaker closed, and a small one while it fails often.  Otherwise the next tier takes the call."""
-        if member.pending and member.late_by(now):
+        """Whether a provider deserves its tier's traffic: not while it is silent, fails often or became slow, and only
+        a growing share after its breaker closed.  Otherwise the next tier takes the call."""
+        if (member.pending and member.late_by(now)) or not member.trusted(now):
             return False
-        share = member.ramp(now) * member.trust(now)
-        return share >= 1.0 or self._draw() < share
+        ramp = member.ramp(now)
+        return ramp >= 1.0 or self._draw() < ramp
 
     def _unseen(self, call: Call[T], member: Member[T], now: float, keep: int) -> bool:
-        """Whether this call is to find out if a provider that became slow, and is passed over, still is."""
-        if call.made or not member.health.shift.raised or not call.repeatable_request:
+        """Whether this call is to find out if a provider that is passed over still deserves it."""
+        if call.made or not member.health.suspect or not call.repeatable_request:
             return False
         seen = member.health.seen_at
         stale = seen is not None and now - seen > self.policies.health.stale_after
