@@ -66,7 +66,7 @@ class Window:
     Times are taken relative to the first one seen, so that shifting the clock shifts nothing else.
     """
 
-    __slots__ = ("_bad", "_count", "_epochs", "_origin", "_width")
+    __slots__ = ("_bad", "_count", "_epochs", "_from", "_index", "_origin", "_to", "_width")
 
     def __init__(self, buckets: int, seconds: float) -> None:
         self._width = seconds / buckets
@@ -74,17 +74,16 @@ class Window:
         self._bad = [0] * buckets
         self._epochs = [-1] * buckets
         self._origin: float | None = None
+        self._index = 0  # the bucket last counted into...
+        self._from = self._to = 0.0  # ...and when it begins and ends
 
     def add(self, now: float, bad: bool) -> None:
         """Count one call."""
-        epoch = self._epoch(now)
-        index = epoch % len(self._count)
-        if self._epochs[index] != epoch:
-            self._epochs[index] = epoch
-            self._count[index] = self._bad[index] = 0
-        self._count[index] += 1
+        if not self._from <= now < self._to:
+            self._turn(now)
+        self._count[self._index] += 1
         if bad:
-            self._bad[index] += 1
+            self._bad[self._index] += 1
 
     def totals(self, now: float) -> tuple[int, int]:
         """Calls in the window, and how many of them were bad."""
@@ -95,6 +94,19 @@ class Window:
     def clear(self) -> None:
         """Forget everything."""
         self._epochs = [-1] * len(self._epochs)
+        self._from = self._to = 0.0
+
+    def _turn(self, now: float) -> None:
+        """Find the bucket of this time, and empty it if it holds an earlier one's counts."""
+        epoch = self._epoch(now)
+        self._index = index = epoch % len(self._count)
+        if self._epochs[index] != epoch:
+            self._epochs[index] = epoch
+            self._count[index] = self._bad[index] = 0
+        assert self._origin is not None
+        # A hair narrower than the bucket: rounding must not put a call into its neighbour.
+        self._from = self._origin + (epoch + 1e-6) * self._width
+        self._to = self._origin + (epoch + 1 - 1e-6) * self._width
 
     def _epoch(self, now: float) -> int:
         if self._origin is None:
@@ -177,7 +189,7 @@ class Breaker:
         GATED, DISABLED and NEUTRAL change nothing.
         """
         if outcome is Outcome.OK:
-            return self._succeeded(now)
+            return self.succeeded(now)
         if outcome is Outcome.HARD or outcome is Outcome.SOFT:
             return self._failed(now, outcome, draw, escalate)
         return False
@@ -203,9 +215,8 @@ class Breaker:
             return 1.0
         return max(floor, share)
 
-    # --- internals ---
-
-    def _succeeded(self, now: float) -> bool:
+    def succeeded(self, now: float) -> bool:
+        """Count a success of the current generation; returns whether the state changed."""
         if self.state is State.HALF_OPEN:
             self.passed += 1
             if self.passed < self.policy.successes:
@@ -214,8 +225,10 @@ class Breaker:
             return True
         self.consecutive = 0
         self.successes_since_close += 1
-        self.window.add(now, bad=False)
+        self.window.add(now, False)
         return False
+
+    # --- internals ---
 
     def _failed(self, now: float, outcome: Outcome, draw: float, escalate: bool) -> bool:
         if self.state is State.HALF_OPEN:
