@@ -45,10 +45,13 @@ class TimedBudget(Budget):
         self._refill = refill
         self._at: float | None = None
 
-    def advance(self, now: float) -> None:
-        """Credit the time since the last call."""
-        if self._at is None:
+    def advance(self, now: float, amount: float = 0.0) -> None:
+        """Credit the time since the last call, and ``amount`` beside it."""
+        at = self._at
+        if at is None:
             self._at = now
-        elif now > self._at:
-            self.earn((now - self._at) / self._refill)
+        elif now > at:
+            amount += (now - at) / self._refill
             self._at = now
+        if self.tokens < self.cap:
+            self.earn(amount)

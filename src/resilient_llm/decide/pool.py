@@ -252,9 +252,13 @@ class Pool(Generic[T]):
                 member.health.whole_answer(now, elapsed, call.tokens, output_tokens, pace)
             if not call.answered:
                 call.answered = True
-                self.retries.earn(self.policies.retry.budget_ratio)
-                self.failovers.earn(self.policies.retry.failover_ratio)
-            member.gate.succeeded(attempt.started)
+                retries, failovers, policy = self.retries, self.failovers, self.policies.retry
+                if retries.tokens < retries.cap:
+                    retries.earn(policy.budget_ratio)
+                if failovers.tokens < failovers.cap:
+                    failovers.earn(policy.failover_ratio)
+            if attempt.started > member.gate.closed_at:
+                member.gate.succeeded(attempt.started)
             if attempt.slow_probe:
                 member.own_gate.succeeded()
                 member.account_gate.succeeded()
@@ -303,9 +307,9 @@ class Pool(Generic[T]):
     def _begin(self, call: Call[T], now: float) -> None:
         """A call begins: number it, and credit its traffic to the budgets that traffic earns."""
         call.number = next(self._calls)
-        self.hedges.earn(self.policies.hedge.ratio)
-        self.probes.earn(self.policies.breaker.probe_ratio)
-        self.probes.advance(now)
+        if self.hedges.tokens < self.hedges.cap:
+            self.hedges.earn(self.policies.hedge.ratio)
+        self.probes.advance(now, self.policies.breaker.probe_ratio)
 
     def _order(self, call: Call[T]) -> list[Member[T]]:
         # A route may be gone by the time a call wants to go on: then nobody is left to ask.
@@ -511,6 +515,9 @@ class Pool(Generic[T]):
         if attempt.probing:
             breaker.release_probe()
             self._probing.pop(member, None)
+        elif outcome is Outcome.OK and breaker.state is State.CLOSED:  # by far the most common: nothing can change
+            breaker.succeeded(now)
+            return
         if outcome is Outcome.OK or outcome is Outcome.HARD or outcome is Outcome.SOFT:
             before = breaker.state
             escalate = outcome is Outcome.OK or not self._local(now)
