@@ -450,7 +450,9 @@ class BreakerMachine(RuleBasedStateMachine):
     @invariant()
     def at_most_one_probe_lives(self) -> None:
         probes = [
-            generation for generation, probing in self.live.values() if probing and generation == self.subject.generation
+            generation
+            for generation, probing in self.live.values()
+            if probing and generation == self.subject.generation
         ]
         assert len(probes) == (self.subject.probe_expires is not None)
 

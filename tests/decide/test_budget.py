@@ -26,6 +26,12 @@ def test_ten_times_a_tenth_makes_one_whole_token() -> None:
     assert budget.tokens == pytest.approx(0.0, abs=1e-9)
 
 
+def test_what_is_to_be_kept_is_not_there_to_be_spent() -> None:
+    budget = Budget(2.0, 2.0)
+    assert budget.available(keep=1)
+    assert not budget.available(keep=2)
+
+
 def test_savings_stop_at_the_cap() -> None:
     budget = Budget(2.0, 5.0)
     assert budget.tokens == 2.0

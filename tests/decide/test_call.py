@@ -286,7 +286,7 @@ def test_a_call_waits_for_the_gate_that_opens_first_if_it_fits() -> None:
 
 def test_a_gate_that_opens_after_the_deadline_is_an_error_at_once() -> None:
     world = gated()
-    with pytest.raises(DeadlineExceeded, match="the next wait .* would pass the deadline") as failure:
+    with pytest.raises(DeadlineExceeded, match=r"the next wait .* would pass the deadline") as failure:
         world.call(timeout=10.0).next_attempt(world.now)
     assert failure.value.retry_after == pytest.approx(11.8125)
 
@@ -673,4 +673,4 @@ def test_a_gate_without_end_is_still_an_error_within_the_cap() -> None:
     world.fail(world.start(), FaultKind.RATE_LIMITED, retry_after=math.inf)
     with pytest.raises(NoProviderAvailable) as failure:
         world.call().next_attempt(world.now)
-    assert failure.value.retry_after == 1000.0
+    assert 800.0 <= failure.value.retry_after <= 1000.0

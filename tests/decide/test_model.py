@@ -63,7 +63,7 @@ def test_arguments_that_are_no_object_are_refused_with_the_name_of_the_tool(wron
 
 
 def test_half_an_argument_is_no_argument() -> None:
-    with pytest.raises(ValueError, match="Expecting|Unterminated"):
+    with pytest.raises(ValueError, match=r"Expecting|Unterminated"):
         ToolCall("1", "look", '{"at": "sk').parse()
 
 
@@ -104,6 +104,4 @@ def test_the_body_of_the_vendor_is_not_in_the_repr() -> None:
 
 
 def classes() -> list[type]:
-    return [
-        item for _, item in inspect.getmembers(model, inspect.isclass) if item.__module__ == "resilient_llm.model"
-    ]
+    return [item for _, item in inspect.getmembers(model, inspect.isclass) if item.__module__ == "resilient_llm.model"]

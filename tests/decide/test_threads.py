@@ -49,26 +49,25 @@ def one_call(pool: Pool[Target], clock: Clock, luck: random.Random) -> str:
         try:
             step = call.next_attempt(clock())
         except CallFailed as error:
-            assert len(error.attempts) == len(call.records)
             return type(error).__name__
         if isinstance(step, Wait):
             clock.now += step.seconds
             continue
         beside = call.rescue(step, clock()) if luck.random() < 0.1 else None
         for attempt in filter(None, (step, beside)):
-            if finish(pool, attempt, clock, luck):
-                return "done"
+            finish(pool, attempt, clock, luck)
+        if call.answered:
+            return "answered"
 
 
-def finish(pool: Pool[Target], attempt: Attempt[Target], clock: Clock, luck: random.Random) -> bool:
-    """End an attempt somehow; true if its call is over."""
+def finish(pool: Pool[Target], attempt: Attempt[Target], clock: Clock, luck: random.Random) -> None:
+    """End an attempt somehow."""
     call, fate = attempt.call, luck.random()
     if fate < 0.5:
         call.first_content(attempt, clock())
     if fate < 0.4:
         call.succeeded(attempt, clock(), 100)
-        return False  # somebody else's attempt may still be under way
-    if fate < 0.7:
+    elif fate < 0.7:
         call.failed(attempt, fault(luck.choice(list(FaultKind)), retry_after=luck.choice([None, 0.1])), clock())
     elif fate < 0.8:
         call.overtaken(attempt, clock())
@@ -77,7 +76,6 @@ def finish(pool: Pool[Target], attempt: Attempt[Target], clock: Clock, luck: ran
         call.in_flight -= 1
     else:
         call.abandoned(attempt, clock())
-    return False
 
 
 @pytest.mark.usefixtures("eager_switching")
