@@ -36,18 +36,15 @@ class Inflater:
 class Body:
     """Collects a whole answer of at most ``limit`` bytes."""
 
-    __slots__ = ("_inflater", "_limit", "_pieces", "_size")
+    __slots__ = ("_limit", "_pieces", "_size")
 
-    def __init__(self, inflater: Inflater | None, limit: int) -> None:
-        self._inflater = inflater
+    def __init__(self, limit: int) -> None:
         self._limit = limit
         self._pieces: list[bytes] = []
         self._size = 0
 
     def feed(self, data: bytes) -> None:
         """The next piece."""
-        if self._inflater is not None:
-            data = self._inflater.feed(data)
         self._size += len(data)
         if self._size > self._limit:
             raise too_long(self._limit)

@@ -19,10 +19,12 @@ from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.fork import tell_after_fork
 from resilient_llm.drive.question import CallOptions, ids, seconds
 from resilient_llm.errors import ConfigurationError, InvalidRequest
+from resilient_llm.model import ChatRequest
 from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider
 from resilient_llm.telemetry import Telemetry
+from resilient_llm.wire.capability import NO_NEEDS, Needs, OnUnsupported, checked_policy, needs
 
 AnyProvider: TypeAlias = HttpProvider | Provider | AsyncProvider | Function
 """Anything that can be asked."""
@@ -56,7 +58,9 @@ class ProviderPool:
         listeners: Sequence[Listener],
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
+        on_unsupported: OnUnsupported = "skip",
     ) -> None:
+        self.on_unsupported = checked_policy(on_unsupported)
         try:
             self.allowance = seconds(deadline)
         except InvalidRequest as error:
@@ -130,7 +134,17 @@ class ProviderPool:
 
     # --- calls ---
 
-    def begin(self, options: CallOptions, *, streaming: bool, tokens: int, max_tokens: int | None) -> Call[Target]:
+    def needs(self, request: ChatRequest, options: CallOptions) -> Needs:
+        """What a call needs of a provider.  Raises ``InvalidRequest`` for a policy that is none."""
+        policy = options.get("on_unsupported")
+        try:
+            return needs(request, self.on_unsupported if policy is None else checked_policy(policy))
+        except ConfigurationError as error:
+            raise InvalidRequest(str(error)) from None
+
+    def begin(
+        self, options: CallOptions, *, streaming: bool, tokens: int, max_tokens: int | None, needs: Needs = NO_NEEDS
+    ) -> Call[Target]:
         """The state machine of a new call.  Raises ``InvalidRequest`` for options that make no sense."""
         now = self.clock()
         route = options.get("route")
@@ -153,12 +167,12 @@ class ProviderPool:
             streaming=streaming,
             tokens=tokens,
             max_tokens=max_tokens or 4096,
-            unsuitable=self._unsuitable(route, options, wanted),
+            unsuitable=self._unsuitable(route, options, wanted, needs),
             conversation=conversation,
             repeatable_request=idempotent,
         )
 
-    def _unsuitable(self, route: str, options: CallOptions, tokens: int) -> dict[str, str]:
+    def _unsuitable(self, route: str, options: CallOptions, tokens: int, needs: Needs) -> dict[str, str]:
         """Who cannot serve this call whatever their health, and why."""
         only, tags = options.get("providers"), options.get("require")
         allowed = None if only is None else ids("providers", only)
@@ -176,6 +190,10 @@ class ProviderPool:
                 reasons[target.id] = f"lacks the tags {', '.join(sorted(require - target.tags))}"
             elif target.context_window is not None and tokens > target.context_window:
                 reasons[target.id] = f"about {tokens} tokens do not fit its window of {target.context_window}"
+            elif needs.features and isinstance(target, HttpProvider):
+                lacking = target.capabilities.lacks(needs)
+                if lacking is not None:
+                    reasons[target.id] = lacking
         return reasons
 
     # --- what happened ---

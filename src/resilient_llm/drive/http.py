@@ -128,6 +128,15 @@ class Reads:
 
         stream.read = within
 
+    def refuse(self) -> None:
+        """Let every further read fail at once."""
+
+        def refused(max_bytes: int, timeout: float | None = None) -> object:
+            raise EOFError
+
+        if self._stream is not None:
+            self._stream.read = refused
+
     def punctual(self) -> None:
         """Raise ``TimeoutError`` past that time; where reads cannot be bounded, this is what ends a dripping answer."""
         if self._clock() > self.until:
@@ -170,9 +179,9 @@ class Answer:
 
     def read(self, limit: int) -> bytes:
         """The whole body, at most ``limit`` bytes of it."""
-        body = Body(inflater(self.headers, limit), limit)
-        for chunk in self._response.stream:  # type: ignore[union-attr]
-            body.feed(chunk)
+        body = Body(limit)
+        while (data := self.chunk(limit)) is not None:
+            body.feed(data)
             self.reads.punctual()
         return body.bytes()
 
@@ -205,9 +214,9 @@ class AsyncAnswer:
 
     async def read(self, limit: int) -> bytes:
         """The whole body, at most ``limit`` bytes of it."""
-        body = Body(inflater(self.headers, limit), limit)
-        async for chunk in self._response.stream:  # type: ignore[union-attr]
-            body.feed(chunk)
+        body = Body(limit)
+        while (data := await self.chunk(limit)) is not None:
+            body.feed(data)
             self.reads.punctual()
         return body.bytes()
 
@@ -223,7 +232,16 @@ class AsyncAnswer:
         return data if self._inflater is None else self._inflater.feed(data)
 
     async def aclose(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connection.
+
+        The HTTP library reads in async generators.  Left in the middle, trio complains about them and asyncio ends
+        them in tasks of their own; a read that fails lets them end here.
+        """
+        if self._chunks is not None and self.reads.bounded:
+            self.reads.refuse()
+            with contextlib.suppress(Exception):
+                async for _ in self._chunks:
+                    pass
         self.reads.release()
         await self._response.aclose()
 

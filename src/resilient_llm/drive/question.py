@@ -22,6 +22,7 @@ from resilient_llm.model import (
     Tool,
     ToolChoice,
 )
+from resilient_llm.wire.capability import OnUnsupported
 from resilient_llm.wire.openai_chat import decode_message, decode_tool
 
 Messages: TypeAlias = str | Sequence[Message | Mapping[str, object]]
@@ -46,7 +47,8 @@ class CallOptions(TypedDict, total=False):
     ``route``: which provider list (default: the first).  ``providers``: only these ids.  ``require``: only providers
     with all these tags. ``idempotent=False``: the call may have effects, so nothing runs beside it and it is not
     repeated once a provider may have acted on it.  ``conversation``: keeps calls with the same key at the same
-    provider while that is healthy.
+    provider while that is healthy.  ``on_unsupported``: what to do about a provider that lacks a feature of this request
+    (default: the client's).
     """
 
     deadline: float | None
@@ -55,6 +57,7 @@ class CallOptions(TypedDict, total=False):
     require: Iterable[str]
     idempotent: bool
     conversation: str | None
+    on_unsupported: OnUnsupported
 
 
 class ChatSettings(TypedDict, total=False):

@@ -29,6 +29,7 @@ from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedReq
 from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.telemetry import AttemptTrace
 from resilient_llm.wire import classify_exception
+from resilient_llm.wire.capability import NO_NEEDS, Needs
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
 Response = ChatResponse | EmbedResponse
@@ -42,7 +43,7 @@ class Task(Generic[Request]):
     """What one call needs besides its state machine.  Used by one caller; its races may report from other threads or
     tasks."""
 
-    __slots__ = ("_degradations", "_traces", "call", "cause", "owner", "request", "trace", "validate")
+    __slots__ = ("_degradations", "_traces", "call", "cause", "needs", "owner", "request", "trace", "validate")
 
     def __init__(
         self,
@@ -50,8 +51,10 @@ class Task(Generic[Request]):
         request: Request,
         call: Call[Target],
         validate: Validator | None = None,
+        needs: Needs = NO_NEEDS,
     ) -> None:
         self.owner = owner
+        self.needs = needs
         self.request = request
         self.call = call
         self.validate = validate
@@ -95,7 +98,7 @@ class Task(Generic[Request]):
         """The HTTP request for this attempt."""
         try:
             if isinstance(self.request, ChatRequest):
-                prepared = provider.prepare(self.request, key)
+                prepared = self._fitted(self.request, provider, key)
             else:
                 prepared = provider.prepare_embed(self.request, key)
         except UnsupportedFeature as unsupported:
@@ -108,6 +111,14 @@ class Task(Generic[Request]):
         self._degradations[provider.id] = prepared.degradations
         traced = self._traces[attempt].headers() if provider.propagate_trace_context else None
         return replace(prepared, headers=(*prepared.headers, *traced.items())) if traced else prepared
+
+    def _fitted(self, request: ChatRequest, provider: HttpProvider, key: str | None) -> Prepared:
+        """The request as this provider can take it."""
+        if not self.needs.features:
+            return provider.prepare(request, key)
+        request, lost = provider.capabilities.fit(request, self.needs)
+        prepared = provider.prepare(request, key)
+        return replace(prepared, degradations=lost + prepared.degradations) if lost else prepared
 
     def timeouts(self, attempt: Attempt[Target]) -> PhaseTimeouts:
         """For the sync client, whose every phase must know how much is left."""
@@ -211,6 +222,12 @@ class Task(Generic[Request]):
     def failed(self, attempt: Attempt[Target], error: Exception, usage: Usage | None = None) -> Fault:
         """Find out what an attempt's exception means, and tell the call.  ``usage``: what its answer cost."""
         fault = fault_of(error)
+        if (
+            fault.kind is FaultKind.UNSUPPORTED
+            and fault.status is not None
+            and isinstance(attempt.target, HttpProvider)
+        ):
+            attempt.target.capabilities.told(fault, self.needs)
         now = self.owner.clock()
         if fault.kind is FaultKind.TIMEOUT and now >= self.call.deadline - 0.001:
             self.call.expired(attempt, fault, now)
