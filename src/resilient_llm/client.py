@@ -38,6 +38,7 @@ from resilient_llm.model import (
     TextDelta,
 )
 from resilient_llm.policy import Breaker, Health, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
+from resilient_llm.wire.capability import OnUnsupported
 
 __all__ = ["AsyncChatStream", "AsyncResilientClient", "Candidate", "ChatStream", "ProviderHealth", "ResilientClient"]
 
@@ -48,7 +49,9 @@ class ClientSettings(TypedDict, total=False):
     ``deadline``: seconds for a call that does not say otherwise (600, as in the vendors' SDKs; ``None``: no limit).
     ``name`` tells clients of one process apart in telemetry.  ``listeners`` are called with every event of
     ``resilient_llm.decide.events`` after the fact, on the thread where it happened; they must be quick.
-    ``tracer_provider`` and ``meter_provider`` replace OpenTelemetry's global ones.
+    ``tracer_provider`` and ``meter_provider`` replace OpenTelemetry's global ones.  ``on_unsupported`` says what to do
+    about a provider that lacks a feature of a request: ``"skip"`` it (default), ``"degrade"`` the request and say so,
+    or make it an ``"error"``; or a mapping of features to these.
     """
 
     deadline: float | None
@@ -63,6 +66,7 @@ class ClientSettings(TypedDict, total=False):
     listeners: Sequence[Listener]
     tracer_provider: TracerProvider | None
     meter_provider: MeterProvider | None
+    on_unsupported: OnUnsupported
 
 
 _SETTINGS = frozenset(ClientSettings.__annotations__)
@@ -111,7 +115,9 @@ class _Client:
     def explain(self, messages: Messages | None = None, **options: Unpack[ChatOptions]) -> list[Candidate]:
         """Whom this call would ask, in which order, and why each other provider would not be asked.  Sends nothing."""
         request = chat_request(messages if messages is not None else "?", options, stream=False)
-        call = self._pool.begin(options, streaming=False, tokens=prompt_tokens(request), max_tokens=request.max_tokens)
+        needs = self._pool.needs(request, options)
+        tokens = prompt_tokens(request)
+        call = self._pool.begin(options, streaming=False, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
         found = self._pool.pool.explain(call, self._pool.clock())
         self._pool.deliver()
         return [Candidate(target.id, target.model, reason) for target, reason in found]
@@ -171,8 +177,9 @@ class _Client:
             raise InvalidRequest(f"validate must be callable, not {validate!r}")
         self._check_fallback(fallback)
         tokens = prompt_tokens(request)
-        call = self._pool.begin(options, streaming=stream, tokens=tokens, max_tokens=request.max_tokens)
-        return Task(self._pool, request, call, validate)
+        needs = self._pool.needs(request, options)
+        call = self._pool.begin(options, streaming=stream, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
+        return Task(self._pool, request, call, validate, needs)
 
     def _embed_task(
         self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions
@@ -210,6 +217,7 @@ def _make_pool(providers: Routes, settings: ClientSettings) -> ProviderPool:
         listeners=settings.get("listeners", ()),
         tracer_provider=settings.get("tracer_provider"),
         meter_provider=settings.get("meter_provider"),
+        on_unsupported=settings.get("on_unsupported", "skip"),
     )
 
 

@@ -47,8 +47,8 @@ class CallOptions(TypedDict, total=False):
     ``route``: which provider list (default: the first).  ``providers``: only these ids.  ``require``: only providers
     with all these tags. ``idempotent=False``: the call may have effects, so nothing runs beside it and it is not
     repeated once a provider may have acted on it.  ``conversation``: keeps calls with the same key at the same
-    provider while that is healthy.  ``on_unsupported``: what to do about a provider that lacks a feature of this request
-    (default: the client's).
+    provider while that is healthy.  ``on_unsupported``: what to do about a provider that lacks a feature the
+    call needs (default: the client's).
     """
 
     deadline: float | None

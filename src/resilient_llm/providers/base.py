@@ -21,6 +21,7 @@ from resilient_llm.errors import ConfigurationError, Fault, FaultKind, InvalidAn
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse
 from resilient_llm.providers.credentials import ApiKey, Credential, from_environment
 from resilient_llm.wire import classify, classify_stream_error, codec
+from resilient_llm.wire.capability import Capabilities, Support, reclassified
 from resilient_llm.wire.codec import Codec, HttpRequest, StreamDecoder
 from resilient_llm.wire.ratelimit import RateLimits, parse_rate_limit
 
@@ -38,7 +39,8 @@ class ProviderOptions(TypedDict, total=False):
     ``embedding_space`` declares that its vectors can be mixed with those of providers that declare the same.
     ``account`` groups providers that share one quota (default: those with the same host and key).
     ``propagate_trace_context`` sends ``traceparent`` along (``False``).  ``params`` are fields added to every request
-    body unless the call sets them.
+    body unless the call sets them.  ``capabilities`` corrects what is known about the model: feature -> whether it can
+    do it, or a word of ``resilient_llm.wire.capability.Support``.
     """
 
     id: str
@@ -53,6 +55,7 @@ class ProviderOptions(TypedDict, total=False):
     account: str | None
     propagate_trace_context: bool
     params: Mapping[str, object]
+    capabilities: Mapping[str, bool | Support]
 
 
 _OPTIONS = frozenset(ProviderOptions.__annotations__)
@@ -76,14 +79,14 @@ class HttpProvider:
 
     vendor: ClassVar[str] = "openai_compatible_gateway"
     """Whose error and rate-limit dialect the answers speak."""
-    wire: ClassVar[str] = "openai_chat"
+    wire: str = "openai_chat"
     url: ClassVar[str | None] = None
     """The vendor's base URL; ``None``: the user must give one."""
     url_variables: ClassVar[tuple[str, ...]] = ()
     """Environment variables that may hold another base URL."""
     key_variables: ClassVar[tuple[str, ...]] = ()
     key_required: ClassVar[bool] = True
-    embeds: ClassVar[bool] = True
+    embeds: bool = True
     """Whether it offers embeddings."""
 
     def __init__(self, model: str, **options: Unpack[ProviderOptions]) -> None:
@@ -111,6 +114,7 @@ class HttpProvider:
         self.host: str | None = parts.hostname
         self.port: int | None = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
         self.account: str | None = options.get("account") or self._default_account()
+        self.capabilities = Capabilities(self.wire, self.vendor, model, self.host, options.get("capabilities") or {})
         self._codec: Codec | None = None
 
     # --- what subclasses may change ---
@@ -186,7 +190,9 @@ class HttpProvider:
     def fault(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Fault:
         """What an answer that is none means."""
         fault = classify(self.vendor, status, headers, body, now=now)
-        return fault or Fault(FaultKind.INVALID_RESPONSE, status=status, message=f"unexpected status {status}")
+        if fault is None:
+            return Fault(FaultKind.INVALID_RESPONSE, status=status, message=f"unexpected status {status}")
+        return reclassified(fault)
 
     def stream_decoder(self) -> StreamDecoder:
         """A decoder for one streamed answer."""
@@ -194,7 +200,7 @@ class HttpProvider:
 
     def stream_fault(self, payload: object) -> Fault:
         """What an error inside a stream means."""
-        return classify_stream_error(self.vendor, payload)
+        return reclassified(classify_stream_error(self.vendor, payload))
 
     def limits(self, headers: Mapping[str, str], now: float) -> RateLimits:
         """The rate-limit headroom an answer reports."""

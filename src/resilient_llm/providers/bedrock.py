@@ -46,6 +46,7 @@ class Bedrock(HttpProvider):
         if not options.get("base_url") and not os.environ.get(self.url_variables[0]):
             options["base_url"] = f"https://bedrock-runtime.{self.region}.amazonaws.com"
         super().__init__(model, **options)
+        self.embeds = "titan-embed" in model
         self._signer: Signer | None = None
         if not self.credential.account:
             self._signer = Signer(self.region, profile)
@@ -53,16 +54,11 @@ class Bedrock(HttpProvider):
         elif profile is not None:
             raise ConfigurationError("Bedrock takes an API key or profile=, not both")
 
-    @property
-    def embeds_model(self) -> bool:
-        """Whether the model is one of Titan's for embeddings."""
-        return "titan-embed" in self.model
-
     def sign(self, prepared: Prepared) -> Prepared:
         return prepared if self._signer is None else self._signer.sign(prepared)
 
     def encode_embed(self, request: EmbedRequest) -> HttpRequest:
-        if not self.embeds_model:
+        if not self.embeds:
             raise UnsupportedFeature("embeddings", self.id)
         from resilient_llm.wire.bedrock import encode_titan_embeddings  # noqa: PLC0415 - not everybody embeds
 

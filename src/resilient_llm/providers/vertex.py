@@ -50,7 +50,7 @@ class Vertex(HttpProvider):
         self.project = _named("project", project or os.environ.get("GOOGLE_CLOUD_PROJECT"))
         self.location = _named("location", location or os.environ.get("GOOGLE_CLOUD_LOCATION") or "global")
         self._claude = "claude" in model if isinstance(model, str) else False
-        self.wire = "anthropic_messages" if self._claude else "gemini"  # type: ignore[misc] # it follows from the model
+        self.wire = "anthropic_messages" if self._claude else "gemini"
         base_url = options.get("base_url") or f"https://{host_of(self.location)}/v1"
         options["base_url"] = base_url if base_url.partition("://")[2].rstrip("/").count("/") else f"{base_url}/v1"
         super().__init__(model, **options)
