@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from resilient_llm.decide.pool import Pool, Refused
 
 _MIN_REMAINING = 0.2  # seconds: no later attempt starts with less left than this
+_ANYWHERE, _NOWHERE = Onward.ANYWHERE, Onward.NOWHERE
 _FULL_POLL = 0.05  # seconds between looks at a concurrency limit
 
 
@@ -117,7 +118,7 @@ class Call(Generic[T]):
         self.not_before = -math.inf
         self.rested = False
         self.waited = 0.0
-        self.onward = Onward.ANYWHERE
+        self.onward = _ANYWHERE
         self.last_fault: Fault | None = None
         self.answered = False
         self.number = 0
@@ -131,7 +132,8 @@ class Call(Generic[T]):
         Only to be called while no attempt is under way.  Raises a :class:`~resilient_llm.errors.CallFailed` when the
         call is over.
         """
-        self._give_up_if_over(now)
+        if self.made or self.deadline <= now:
+            self._give_up_if_over(now)
         if now < self.not_before:
             return Wait(self.not_before - now, "backoff")
         leased = self.pool.acquire(self, now)
@@ -146,7 +148,7 @@ class Call(Generic[T]):
     def rescue(self, beside: Attempt[T], now: float) -> Attempt[T] | None:
         """A second attempt beside one that has been silent for its ``rescue_after``; ``None`` if there is to be
         none."""
-        if self.answered or self.onward is Onward.NOWHERE or self.deadline - now <= _MIN_REMAINING:
+        if self.answered or self.onward is _NOWHERE or self.deadline - now <= _MIN_REMAINING:
             return None
         found = self.pool.rescue(self, beside, now)
         if found is not None:
@@ -190,7 +192,7 @@ class Call(Generic[T]):
             return
         self.pool.failed(attempt, fault, now)
         self._record(attempt, now, "error", fault, fault.status)
-        if self.onward is Onward.NOWHERE:
+        if self.onward is _NOWHERE:
             return  # the request was rejected; how an attempt beside that one fails does not bring it back
         self.last_fault = fault
         onward = disposition(fault).onward
@@ -267,7 +269,7 @@ class Call(Generic[T]):
         self.unsuitable = {**self.unsuitable, **small_ones}
 
     def _give_up_if_over(self, now: float) -> None:
-        if self.onward is Onward.NOWHERE:
+        if self.onward is _NOWHERE:
             raise self._error(RequestRejected, "the provider rejected the request")
         least = _MIN_REMAINING if self.made else 0.0
         if self.deadline - now <= least:

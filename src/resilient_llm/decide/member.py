@@ -6,7 +6,7 @@ import math
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from resilient_llm.decide.breaker import Breaker, State
+from resilient_llm.decide.breaker import CLOSED, Breaker, State
 from resilient_llm.decide.concurrency import Concurrency
 from resilient_llm.decide.gate import RateGate, SlowGate
 from resilient_llm.decide.health import Health
@@ -189,7 +189,7 @@ class Member(Generic[T]):
         if concurrency.limited and concurrency.full(now):
             return Refusal.FULL
         state = self.breaker.state
-        return None if state is State.CLOSED else self._breaker_refusal(state, now)
+        return None if state is CLOSED else self._breaker_refusal(state, now)
 
     def _breaker_refusal(self, state: State, now: float) -> Refusal:
         if state is State.ISOLATED:
@@ -268,5 +268,5 @@ class Member(Generic[T]):
         to)."""
         latency = self.latency(now)
         speed = min(1.0, best / latency) if best is not None and latency else 1.0
-        standing = self.breaker.state is State.CLOSED
+        standing = self.breaker.state is CLOSED
         return self.health.success_rate(now) * speed * self.ramp(now) if standing else 0.0

@@ -20,13 +20,13 @@ from itertools import count
 from typing import Generic
 
 from resilient_llm.decide import events
-from resilient_llm.decide.breaker import State
+from resilient_llm.decide.breaker import CLOSED, State
 from resilient_llm.decide.budget import Budget, TimedBudget
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.gate import Limit, SlowGate
 from resilient_llm.decide.hedge import first_token_timeout, probe_lease, rescue_delay, whole_timeout
 from resilient_llm.decide.member import WAITABLE, Attempt, Member, Refusal, T
-from resilient_llm.decide.outcome import Outcome, disposition
+from resilient_llm.decide.outcome import OK, Outcome, disposition
 from resilient_llm.decide.select import cheapest, choose, stalest, usual_latency
 from resilient_llm.errors import ConfigurationError, Fault, FaultKind
 from resilient_llm.policy import Policies
@@ -264,7 +264,7 @@ class Pool(Generic[T]):
                 member.account_gate.succeeded()
             if member.concurrency.limited:
                 member.concurrency.succeeded()
-            self._release(attempt, now, Outcome.OK)
+            self._release(attempt, now, OK)
 
     def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
         """The attempt is over and failed."""
@@ -441,7 +441,7 @@ class Pool(Generic[T]):
             attempt.timeout = first_token_timeout(policies.timeouts, health, call.tokens)
         else:
             attempt.timeout = whole_timeout(policies.timeouts, health, call.tokens, call.max_tokens)
-        if member.breaker.state is not State.CLOSED:
+        if member.breaker.state is not CLOSED:
             before = member.breaker.state
             low, high = policies.breaker.probe_lease_min, policies.breaker.probe_lease_max
             member.breaker.admit_probe(now, probe_lease(low, high, health, call.tokens, streaming=call.streaming))
@@ -486,7 +486,7 @@ class Pool(Generic[T]):
 
     def _race_after(self, call: Call[T], member: Member[T], now: float) -> float:
         """When a probe is backed up: once a healthy peer would usually have spoken."""
-        peers = [m for m in self._order(call) if m is not member and m.breaker.state is State.CLOSED]
+        peers = [m for m in self._order(call) if m is not member and m.breaker.state is CLOSED]
         usual = 0.0
         for peer in peers[:1]:
             seen = peer.health.first if call.streaming else peer.health.whole
@@ -501,7 +501,7 @@ class Pool(Generic[T]):
         if attempt.started > member.good_start:
             member.good_start = attempt.started
         if attempt.probing:
-            self._judge(attempt, now, Outcome.OK)
+            self._judge(attempt, now, OK)
             attempt.probing = False
 
     def _judge(self, attempt: Attempt[T], now: float, outcome: Outcome) -> None:
@@ -515,12 +515,12 @@ class Pool(Generic[T]):
         if attempt.probing:
             breaker.release_probe()
             self._probing.pop(member, None)
-        elif outcome is Outcome.OK and breaker.state is State.CLOSED:  # by far the most common: nothing can change
+        elif outcome is OK and breaker.state is CLOSED:  # by far the most common: nothing can change
             breaker.succeeded(now)
             return
-        if outcome is Outcome.OK or outcome is Outcome.HARD or outcome is Outcome.SOFT:
+        if outcome is OK or outcome is Outcome.HARD or outcome is Outcome.SOFT:
             before = breaker.state
-            escalate = outcome is Outcome.OK or not self._local(now)
+            escalate = outcome is OK or not self._local(now)
             if breaker.record(now, outcome, self._draw(), escalate=escalate):
                 self._changed(member, before, now)
 
@@ -538,7 +538,7 @@ class Pool(Generic[T]):
             member.account_gate.released()
         # A probe was judged by its first sign of life; what matters after that is only whether it broke.
         already = attempt.generation != member.breaker.generation and attempt.content_at is not None
-        if not (outcome is Outcome.OK and (already or attempt.kind == "probe")):
+        if not (outcome is OK and (already or attempt.kind == "probe")):
             self._judge(attempt, now, outcome)
         member.health.judge(now, outcome)
 
@@ -716,7 +716,7 @@ class Pool(Generic[T]):
 
 def _state(member: Member[T], now: float) -> str:
     """healthy, degraded, unhealthy or unknown."""
-    if member.breaker.state is not State.CLOSED:
+    if member.breaker.state is not CLOSED:
         return "unhealthy"
     if not member.health.samples:
         return "unknown"
