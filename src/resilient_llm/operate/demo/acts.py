@@ -49,7 +49,7 @@ def _hang(stage: Stage) -> None:
 
 
 def _slow(stage: Stage) -> None:
-    stage.answer("alpha", stage.reply("alpha", stage.pace.slow_first_token))
+    stage.answer("alpha", stage.good("alpha", stage.pace.slow_first_token))
 
 
 def _cut_early(stage: Stage) -> None:
@@ -87,7 +87,7 @@ ACTS: Final = (
         "refused",
         "Refused",
         "Beta refuses connections.",
-        "Each refusal costs milliseconds; after five in a row the breaker opens, and nobody asks any more.",
+        "Each refusal costs milliseconds, the score falls at once, and after a few in a row the breaker opens.",
         8.0,
         _refuse,
         faults={"beta": "refused"},

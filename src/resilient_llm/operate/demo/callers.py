@@ -19,12 +19,12 @@ _MAX_TOKENS = 64
 
 
 async def arrive(
-    client: AsyncResilientClient, notes: Notebook, rate: float, seed: int, crowd: TaskGroup, until: Callable[[], bool]
+    client: AsyncResilientClient, notes: Notebook, rate: float, crowd: TaskGroup, over: Callable[[], bool]
 ) -> None:
     """Begin ``rate`` calls a second on average until told to stop; nobody waits for anybody."""
-    draw = random.Random(seed)
+    draw = random.Random(notes.story.seed)
     due = notes.now()
-    while not until():
+    while not over():
         due += draw.expovariate(rate)
         streamed, prompt = draw.random() < _STREAMS, draw.choice(_PROMPTS)
         await anyio.sleep(max(0.0, due - notes.now()))

@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--fast", action="store_true", help="about ten seconds instead of more than a minute")
     parser.add_argument("--json", action="store_true", help="print one JSON report and nothing else")
-    parser.add_argument("--seed", type=int, default=1, help="of the callers' arrivals and the client's draws (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of arrivals and draws (%(default)s)")
     parser.add_argument(
         "--output", type=Path, default=Path(_DEFAULT_OUTPUT), metavar="PATH", help="the timeline (%(default)s)"
     )
@@ -50,13 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         screen.close()
     summary = report(story)
-    written = None if arguments.no_timeline else _write(arguments.output, page(story, summary))
+    written = None if arguments.no_timeline else write(arguments.output, page(story, summary))
     _say(summary, written, as_json=arguments.json)
     failed = not summary.kept or (written is None and not arguments.no_timeline)
     return _INTERRUPTED if interrupted else int(failed)
 
 
-def _write(path: Path, text: str) -> Path | None:
+def write(path: Path, text: str) -> Path | None:
+    """Write the page; ``None``, and a line on standard error, if that is impossible."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

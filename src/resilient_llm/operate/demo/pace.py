@@ -34,9 +34,9 @@ FULL: Final = Pace(
     name="full",
     unit=0.95,
     calls_per_second=12.0,
-    first_token={"alpha": 0.10, "beta": 0.13, "gamma": 0.20},
+    first_token={"alpha": 0.12, "beta": 0.12, "gamma": 0.20},
     interval=0.02,
-    slow_first_token=0.7,
+    slow_first_token=0.6,
     retry_after=3.0,
     deadline=10.0,
     recent=3.0,
@@ -53,7 +53,7 @@ FULL: Final = Pace(
             panic_interval=0.7,
         ),
         health=Health(memory=6.0, stale_after=2.0, race_after=0.5, ramp_seconds=4.0),
-        hedge=Hedge(min_delay=1.0, max_delay=2.0),
+        hedge=Hedge(min_delay=0.7, max_delay=2.0),
         timeouts=Timeouts(connect=1.0, first_token_min=4.0, first_token_max=6.0, first_token_initial=5.0),
     ),
 )
@@ -62,7 +62,7 @@ FAST: Final = Pace(
     name="fast",
     unit=0.145,
     calls_per_second=32.0,
-    first_token={"alpha": 0.020, "beta": 0.025, "gamma": 0.035},
+    first_token={"alpha": 0.020, "beta": 0.020, "gamma": 0.035},
     interval=0.004,
     slow_first_token=0.14,
     retry_after=0.5,
@@ -71,6 +71,7 @@ FAST: Final = Pace(
     policies=Policies(
         retry=Retry(backoff_base=0.05, backoff_cap=0.2),
         breaker=Breaker(
+            consecutive=4,
             window=2.5,
             open_base=0.3,
             open_cap=0.45,
@@ -80,7 +81,8 @@ FAST: Final = Pace(
             panic_interval=0.1,
         ),
         health=Health(memory=1.0, stale_after=0.4, race_after=0.2, ramp_seconds=0.6),
-        hedge=Hedge(min_delay=0.25, max_delay=0.5),
+        # Fewer calls lead up to the hang than in the full day, so each of them saves up more for it.
+        hedge=Hedge(min_delay=0.25, max_delay=0.5, ratio=0.1),
         timeouts=Timeouts(connect=0.5, first_token_min=2.0, first_token_max=3.0, first_token_initial=3.0),
     ),
 )

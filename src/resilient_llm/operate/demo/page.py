@@ -102,9 +102,8 @@ def _providers(summary: Report) -> str:
 
 
 def _promises(summary: Report) -> str:
-    return "".join(
-        f'<li class="{"kept" if promise.kept else "broken"}">{escape(promise.text)}</li>' for promise in summary.promises
-    )
+    marks = [("kept" if promise.kept else "broken", promise.text) for promise in summary.promises]
+    return "".join(f'<li class="{mark}">{escape(text)}</li>' for mark, text in marks)
 
 
 def _log(story: Story) -> str:

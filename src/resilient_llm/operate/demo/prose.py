@@ -50,4 +50,5 @@ def _promises(summary: Report) -> list[str]:
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    return ["  " + "  ".join(text.ljust(size) for text, size in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
+    padded = (zip(row, widths, strict=True) for row in (head, *rows))
+    return ["  " + "  ".join(text.ljust(size) for text, size in row).rstrip() for row in padded]

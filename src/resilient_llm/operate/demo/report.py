@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from resilient_llm.decide import events
@@ -216,26 +216,30 @@ def act_totals(story: Story, seen: ActSeen) -> ActTotals:
     )
 
 
-def noticed(counted: Totals, made: dict[str, int]) -> str:
+def noticed(counted: Totals, made: Mapping[str, int]) -> str:
     """What callers noticed, in a sentence."""
     if not counted.calls:
         return "Nobody called."
-    parts: list[str] = []
     if counted.answered == counted.calls:
-        parts.append(f"no failure: all {counted.calls} calls were answered")
+        parts = [f"No caller failed: all {counted.calls} calls were answered{_pace(counted)}"]
     else:
-        parts.append(f"{counted.answered} of {counted.calls} calls were answered")
+        parts = [f"{counted.answered} of {counted.calls} calls were answered{_pace(counted)}"]
     if counted.interrupted:
-        parts.append(f"{counted.interrupted} streams were reported as interrupted")
+        parts.append(f"{counted.interrupted} streams were interrupted, and said so")
     if counted.failed:
-        parts.append(f"{counted.failed} failed, the slowest after {duration(counted.slowest_failure)}")
+        parts.append(f"{counted.failed} calls failed, after at most {duration(counted.slowest_failure)}")
     if counted.wrong:
-        parts.append(f"{counted.wrong} WERE WRONG")
-    if counted.slowest is not None:
-        parts.append(f"the usual answer took {duration(counted.answer_p50)}, the slowest {duration(counted.slowest)}")
+        parts.append(f"{counted.wrong} ANSWERS WERE WRONG")
     extra = made["failover"] + made["retry"] + made["hedge"]
-    unseen = f"; {extra} further attempts behind the scenes" if extra else ""
-    return f"Callers noticed {', '.join(parts)}{unseen}."
+    if extra:
+        parts.append(f"{extra} further attempts behind the scenes")
+    return "; ".join(parts) + "."
+
+
+def _pace(counted: Totals) -> str:
+    if counted.slowest is None:
+        return ""
+    return f", usually in {duration(counted.answer_p50)}, at most in {duration(counted.slowest)}"
 
 
 def promises(story: Story) -> tuple[Promise, ...]:
@@ -249,18 +253,14 @@ def promises(story: Story) -> tuple[Promise, ...]:
     interrupted = [call for call in story.calls if call.ending == "interrupted"]
     known = all(touches(call, story.act(CUT_LATE)) for call in interrupted)
     least = 1 if story.complete else 0
-    found.append(
-        Promise(
-            "only streams cut after their first words were reported as interrupted "
-            f"({len(interrupted)} reported, {story.cuts} cut)",
-            known and least <= len(interrupted) <= max(story.cuts, 0),
-        )
-    )
+    text = f"only streams cut after their first words were interrupted ({len(interrupted)} of {story.cuts} cut)"
+    found.append(Promise(text, known and least <= len(interrupted) <= story.cuts))
     outage = story.act(OUTAGE)
     if outage is not None and outage.repaired is not None and story.complete:
         back = back_after(story, outage.repaired)
-        text = "never" if back is None else f"{duration(back)} after the repair"
-        found.append(Promise(f"after the outage the service came back by itself (first answer {text})", back is not None))
+        when = "never" if back is None else f"{duration(back)} after the repair"
+        text = f"after the outage the service came back by itself (first answer: {when})"
+        found.append(Promise(text, back is not None))
     return tuple(found)
 
 
@@ -271,7 +271,10 @@ def touches(call: CallSeen, seen: ActSeen | None) -> bool:
 
 def back_after(story: Story, repaired: float) -> float | None:
     """Seconds from a repair to the first answer after it; ``None`` if there was none."""
-    return min((call.ended - repaired for call in story.calls if call.ending == "answered" and call.ended > repaired), default=None)
+    return min(
+        (call.ended - repaired for call in story.calls if call.ending == "answered" and call.ended > repaired),
+        default=None,
+    )
 
 
 def duration(seconds: float | None) -> str:
@@ -281,8 +284,7 @@ def duration(seconds: float | None) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
 
 
-def _rounded(value: object) -> dict[str, object]:
-    assert isinstance(value, dict)
+def _rounded(value: Mapping[str, object]) -> dict[str, object]:
     return {key: round(item, 4) if isinstance(item, float) else item for key, item in value.items()}
 
 

@@ -32,13 +32,14 @@ class RichTerminal:
         self._live.console.print(f"[bold]{len(story.acts):>2}. {seen.act.title}:[/] {escape(noticed)}", highlight=False)
 
     def show(self, picture: Frame) -> None:
-        self._live.update(renderable(picture), refresh=True)
+        # Narrower than the terminal: it echoes ^C at the end of the last line, and must not begin another for that.
+        self._live.update(renderable(picture, self._console.width - 4), refresh=True)
 
     def close(self) -> None:
         self._live.stop()
 
 
-def renderable(picture: Frame) -> RenderableType:
+def renderable(picture: Frame, width: int) -> RenderableType:
     """The picture as rich draws it."""
     told = Text("\n".join(f"{when} {who}: {text}" for when, who, text in picture.events), style="dim")
     told.append("\n" * max(0, EVENTS - len(picture.events)))
@@ -46,13 +47,15 @@ def renderable(picture: Frame) -> RenderableType:
     calm = picture.noticed.startswith("nothing")
     noticed = Text.assemble("Callers notice ", (picture.noticed, "green" if calm else "bold yellow"))
     body = Group(head, Text(), _table(picture.rows), Text(), Text(picture.overall), noticed, Text(), told)
-    return Panel(body, title=f"{picture.clock}  {escape(picture.act)}", title_align="left", border_style="blue")
+    return Panel(
+        body, title=f"{picture.clock}  {escape(picture.act)}", title_align="left", border_style="blue", width=width
+    )
 
 
 def _table(rows: tuple[Row, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, expand=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading in _RIGHT else "left", no_wrap=True, style=None)
+        table.add_column(heading, justify="right" if heading in _RIGHT else "left", no_wrap=True)
     for row in rows:
         mood = _STYLES[row.mood]
         texts = cells(row)

@@ -115,4 +115,3 @@ def screen_for(out: TextIO, *, silent: bool) -> Screen:
 
         return RichTerminal()
     return AnsiTerminal(out)
-

@@ -36,7 +36,7 @@ class Show:
         """Play it from beginning to end.  When it is interrupted, the story tells what happened until then."""
         random.seed(self.story.seed)  # the client's own draws
         # A proxy of the environment must not come between the client and servers on this machine.
-        with Stage(self.pace) as stage:
+        with Stage(self.pace, self.story.seed) as stage:
             async with httpx.AsyncClient(limits=_CONNECTIONS, trust_env=False) as http:
                 try:
                     await self._serve(stage, http)
@@ -69,7 +69,7 @@ class Show:
 
     async def _acts(self, stage: Stage, client: AsyncResilientClient, crowd: TaskGroup) -> None:
         rate = self.pace.calls_per_second
-        crowd.start_soon(arrive, client, self.notes, rate, self.story.seed, crowd, lambda: self._over)
+        crowd.start_soon(arrive, client, self.notes, rate, crowd, lambda: self._over)
         for act in ACTS:
             await self._act(stage, act)
         self._over = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -21,14 +23,17 @@ ANSWER: Final = "Sunlight meets air, and the air scatters blue far more than red
 """What every provider says, so that a word too few or too many shows."""
 
 _CUT_AFTER = 6  # words
+_SPREAD: Final = tuple(math.exp(step / 10) for step in range(-6, 7))
+"""How much quicker or slower than usual an answer may be."""
 
 
 class Stage:
     """The servers.  A context manager: they run inside it."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, seed: int) -> None:
         self.pace = pace
-        self.servers = {name: LoopbackLLM(default=self.reply(name), record=False) for name in NAMES}
+        self.seed = seed
+        self.servers = {name: LoopbackLLM(default=self.good(name), record=False) for name in NAMES}
         self.cuts = 0
         """How many streams were cut after their first words."""
         self._running = ExitStack()
@@ -40,10 +45,15 @@ class Stage:
     def _provider(self, name: str) -> OpenAICompatible:
         return OpenAICompatible("demo-model", id=name, base_url=f"{self.servers[name].url}/v1", api_key="demo")
 
-    def reply(self, name: str, first_token: float | None = None) -> Reply:
-        """A good answer at this provider's usual speed, or with another time to the first word."""
-        usual = self.pace.first_token[name]
-        return Reply(ANSWER, first_token=usual if first_token is None else first_token, interval=self.pace.interval)
+    def good(self, name: str, first_token: float | None = None, fault: Cut | None = None) -> Responder:
+        """Answers at this provider's usual speed, or with another time to the first word; no two equally quick."""
+        usual = self.pace.first_token[name] if first_token is None else first_token
+        replies = tuple(
+            Reply(ANSWER, first_token=usual * share, interval=self.pace.interval * share, fault=fault)
+            for share in _SPREAD
+        )
+        draw = random.Random(f"{self.seed} {name}")
+        return lambda request: draw.choice(replies)
 
     # --- what can be done to them ---
 
@@ -55,16 +65,15 @@ class Stage:
         """Refuse connections; answers under way are finished."""
         self.servers[name].refuse()
 
-    def cut(self, name: str, after: int, numbers: Iterator[bool]) -> None:
-        """Cut streams after so many words, namely those whose turn in ``numbers`` is true."""
-        good = self.reply(name)
-        broken = Reply(ANSWER, first_token=good.first_token, interval=good.interval, fault=Cut(after))
+    def cut(self, name: str, after: int, turns: Iterator[bool]) -> None:
+        """Cut streams after so many words, namely those whose turn is true."""
+        good, broken = self.good(name), self.good(name, fault=Cut(after))
 
         def respond(request: ReceivedRequest) -> Behaviour:
-            if not (request.stream and next(numbers)):
-                return good
+            if not (request.stream and next(turns)):
+                return good(request)
             self.cuts += after > 0
-            return broken
+            return broken(request)
 
         self.answer(name, respond)
 
@@ -79,7 +88,7 @@ class Stage:
     def repair(self) -> None:
         """Everybody is well again."""
         for name, server in self.servers.items():
-            self.answer(name, self.reply(name))
+            self.answer(name, self.good(name))
             server.accept()
 
     # --- life ---

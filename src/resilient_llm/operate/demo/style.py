@@ -9,14 +9,16 @@ STYLE: Final = """
   color-scheme: light dark;
   --page: #f6f7f9; --card: #ffffff; --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --lane: #eef1f5;
   --band: #1c24300a; --closed: #bfe3cc; --open: #e5484d; --half: #f0a818; --gated: #4a8ff0; --isolated: #7b8794;
-  --fault: #4a5361; --fault-ink: #ffffff; --success: #3aa76d; --error: #d92d33; --timeout: #9747d1; --cancelled: #8a95a3;
+  --fault: #4a5361; --fault-ink: #ffffff; --success: #3aa76d; --error: #d92d33;
+  --timeout: #9747d1; --cancelled: #8a95a3;
   --p0: #4769d8; --p1: #12a08a; --p2: #d97a21;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #11151b; --card: #181e26; --ink: #e6ebf1; --soft: #97a3b2; --line: #2a323d; --lane: #202833;
     --band: #ffffff0a; --closed: #21543a; --open: #e5484d; --half: #d9931a; --gated: #3f7fdb; --isolated: #7b8794;
-    --fault: #c3ccd7; --fault-ink: #11151b; --success: #4fc487; --error: #ff6166; --timeout: #b980ec; --cancelled: #7c8896;
+    --fault: #c3ccd7; --fault-ink: #11151b; --success: #4fc487; --error: #ff6166;
+    --timeout: #b980ec; --cancelled: #7c8896;
     --p0: #7f9bff; --p1: #2cc5ac; --p2: #f09a4a;
   }
 }
@@ -36,7 +38,8 @@ h2 { font-size: 17px; margin: 34px 0 10px; }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 14px 10px; }
 .scroll { overflow-x: auto; }
 svg { display: block; width: 100%; min-width: 960px; height: auto; }
-figcaption { display: flex; flex-wrap: wrap; gap: 4px 18px; padding: 12px 14px 2px; color: var(--soft); font-size: 13px; }
+figcaption { display: flex; flex-wrap: wrap; gap: 4px 18px; padding: 12px 14px 2px; }
+figcaption { color: var(--soft); font-size: 13px; }
 figcaption span { display: inline-flex; align-items: center; gap: 6px; }
 .key { display: inline-block; width: 18px; height: 10px; border-radius: 3px; }
 .key.dot { width: 9px; height: 9px; border-radius: 50%; }

@@ -174,17 +174,22 @@ def spread(number: int) -> float:
 
 def shares(story: Story, scale: Scale, top: float) -> str:
     """Answers per second, by who gave them, stacked."""
-    bins = max(1, min(150, round(story.ended / 0.4)))
-    width = story.ended / bins
-    counts = {provider: answers(story.calls, provider, bins, width) for provider in story.providers}
-    highest = max((sum(column) for column in zip(*counts.values(), strict=True)), default=0.0) or 1.0
-    floor = [0.0] * bins
-    parts = [_caption("answers/s", f"up to {highest / max(width, 0.001):.0f}", top, _SHARES)]
+    bins = max(60, min(150, round(story.ended / 0.4)))
+    width = max(story.ended / bins, 0.001)
+    counts = [answers(story.calls, provider, bins, width) for provider in story.providers]
+    highest = max((sum(column) for column in zip(*counts, strict=True)), default=0.0) or 1.0
+
+    def point(index: int, value: float) -> str:
+        return f"{scale.x((index + 0.5) * width):.1f} {top + _SHARES * (1 - value / highest):.1f}"
+
+    parts = [_caption("answers/s", f"up to {highest / width:.0f}", top, _SHARES)]
     parts.append(_rect(_LEFT, top, WIDTH - _LEFT - _RIGHT, _SHARES, "lane"))
-    for number, provider in enumerate(story.providers):
-        ceiling = [low + high for low, high in zip(floor, counts[provider], strict=True)]
-        path = _area(floor, ceiling, width, highest, scale, top)
-        parts.append(f'<path class="share p{number}" d="{path}"><title>answered by {escape(provider)}</title></path>')
+    floor = [0.0] * bins
+    for number, (provider, own) in enumerate(zip(story.providers, counts, strict=True)):
+        ceiling = [low + high for low, high in zip(floor, own, strict=True)]
+        outline = [point(*item) for item in enumerate(ceiling)] + [point(*item) for item in enumerate(floor)][::-1]
+        title = f"<title>answered by {escape(provider)}</title>"
+        parts.append(f'<path class="share p{number}" d="M{" L".join(outline)}Z">{title}</path>')
         floor = ceiling
     return "".join(parts)
 
@@ -197,15 +202,6 @@ def answers(calls: Iterable[CallSeen], provider: str, bins: int, width: float) -
             counted[min(bins - 1, int(call.ended / max(width, 0.001)))] += 1.0
     padded = [counted[0], *counted, counted[-1]]
     return [(padded[i] + 2 * padded[i + 1] + padded[i + 2]) / 4 for i in range(bins)]
-
-
-def _area(floor: Sequence[float], ceiling: Sequence[float], width: float, highest: float, scale: Scale, top: float) -> str:
-    def point(index: int, value: float) -> str:
-        return f"{scale.x((index + 0.5) * width):.1f} {top + _SHARES * (1 - value / highest):.1f}"
-
-    up = [point(index, value) for index, value in enumerate(ceiling)]
-    down = [point(index, value) for index, value in reversed(list(enumerate(floor)))]
-    return f"M{' L'.join(up + down)}Z"
 
 
 def callers(story: Story, scale: Scale, top: float) -> str:
@@ -222,7 +218,14 @@ def callers(story: Story, scale: Scale, top: float) -> str:
         y = latency_y(seconds, chart, bottom)
         parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}"/>')
         parts.append(f'<text x="{_LEFT + 4}" y="{y - 3:.1f}" class="tick-label">{duration(seconds)}</text>')
-    parts.extend(_call(call, story, scale, top, chart, bottom) for call in story.calls)
+    for call in story.calls:
+        x, hover = scale.x(call.ended), call_title(call)
+        if call.ending == "answered":
+            number = story.providers.index(call.provider)
+            parts.append(_dot(x, latency_y(call.seconds, chart, bottom), f"call p{number}", hover))
+        else:
+            y = top + 2.5 + spread(call.number) * (_TROUBLE - 7)
+            parts.append(_dot(x, y, call.ending, hover, 2.8))
     return "".join(parts)
 
 
@@ -232,16 +235,12 @@ def latency_y(seconds: float, top: float, bottom: float) -> float:
     return bottom - min(1.0, share) * (bottom - top)
 
 
-def _call(call: CallSeen, story: Story, scale: Scale, top: float, chart: float, bottom: float) -> str:
-    what = "stream" if call.streamed else "chat"
-    hover = f"{call.ended:.2f} s, call {call.number} ({what}): {call.ending}"
+def call_title(call: CallSeen) -> str:
+    """One call in words."""
+    begin = f"{call.ended:.2f} s, call {call.number} ({'stream' if call.streamed else 'chat'}): {call.ending}"
     if call.ending == "answered":
-        hover += f" by {call.provider} in {duration(call.seconds)}, {call.attempts} attempt(s)"
-        number = story.providers.index(call.provider) if call.provider in story.providers else 0
-        return _dot(scale.x(call.ended), latency_y(call.seconds, chart, bottom), f"call p{number}", hover)
-    hover += f" after {duration(call.seconds)}: {call.error}, {call.message}"
-    y = top + 2.5 + spread(call.number) * (_TROUBLE - 7)
-    return _dot(scale.x(call.ended), y, call.ending, hover, 2.8)
+        return f"{begin} by {call.provider} in {duration(call.seconds)}, {call.attempts} attempt(s)"
+    return f"{begin} after {duration(call.seconds)}: {call.error}, {call.message}"
 
 
 # --- small things ------------------------------------------------------------------------------------------

@@ -57,7 +57,9 @@ def frame(story: Story, now: float, recent: float, standings: Mapping[str, Stand
         rows=tuple(_row(standings[name], answered, span) for name in story.providers if name in standings),
         overall=overall(story),
         noticed=so_far(latest),
-        events=tuple((clock_time(story, at), who, text) for at, who, text in told(story.events[-_RECENT_EVENTS:])[-EVENTS:]),
+        events=tuple(
+            (clock_time(story, at), who, text) for at, who, text in told(story.events[-_RECENT_EVENTS:])[-EVENTS:]
+        ),
     )
 
 
