@@ -114,7 +114,9 @@ class HttpProvider:
         self.host: str | None = parts.hostname
         self.port: int | None = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
         self.account: str | None = options.get("account") or self._default_account()
-        self.capabilities = Capabilities(self.wire, self.vendor, model, self.host, options.get("capabilities") or {})
+        self.capabilities = Capabilities(
+            self.wire, self.vendor, model, self.base_url, options.get("capabilities") or {}
+        )
         self._codec: Codec | None = None
 
     # --- what subclasses may change ---

@@ -240,12 +240,10 @@ class Capabilities:
 
     __slots__ = ("_declared", "_key", "_table", "wire")
 
-    def __init__(
-        self, wire: str, vendor: str, model: str, host: str | None, declared: Mapping[Feature, object]
-    ) -> None:
+    def __init__(self, wire: str, vendor: str, model: str, place: str, declared: Mapping[Feature, object]) -> None:
         self.wire = wire
         self._declared = {name: _checked_support(name, value) for name, value in declared.items()}
-        self._key = (host or vendor, model)
+        self._key = (place, model)
         table = {**WIRES.get(wire, {}), **VENDORS.get(vendor, {})}
         for row in MODELS:
             if (not row.vendors or vendor in row.vendors) and re.search(row.pattern, model):
@@ -300,13 +298,13 @@ class Capabilities:
             self.learn(feature)
 
     def learn(self, feature: Feature) -> None:
-        """The provider refused this feature: believe it until the process ends, for this host and model."""
+        """The provider refused this feature: believe it until the process ends, for this endpoint and model."""
         support: Support = "left_out" if feature in LEFT_OUT_IF_REFUSED else "none"
         _LEARNT.setdefault(self._key, {})[feature] = support
 
 
 _LEARNT: dict[tuple[str, str], dict[Feature, Support]] = {}
-"""Host and model -> what it said it cannot do.  Entries are only ever added, each by one assignment."""
+"""Base URL and model -> what it said it cannot do.  Entries are only ever added, each by one assignment."""
 
 
 def forget() -> None:
