@@ -131,9 +131,10 @@ class Health:
 
     def success_rate(self, now: float) -> float:
         """Estimated probability that the next call is answered."""
-        fade = self._fade(now)
-        prior = self._policy.prior_weight
-        return (self._good * fade + self._policy.prior * prior) / (self._total * fade + prior)
+        policy, at = self._policy, self._at
+        fade = 1.0 if at is None or now <= at else math.exp((at - now) / policy.memory)
+        prior = policy.prior_weight
+        return (self._good * fade + policy.prior * prior) / (self._total * fade + prior)
 
     @property
     def latency(self) -> float | None:
@@ -209,11 +210,6 @@ class Health:
             self.pace = pace if self.pace is None else self.pace + 0.2 * (pace - self.pace)
 
     # --- internals ---
-
-    def _fade(self, now: float) -> float:
-        if self._at is None or now <= self._at:
-            return 1.0
-        return math.exp((self._at - now) / self._policy.memory)
 
     def _feel(self, now: float, sample: float, shift: Shift | None = None) -> None:
         """Let the estimate follow a sample, and ``shift`` see it."""

@@ -230,6 +230,8 @@ class Member(Generic[T]):
     def latency(self, now: float) -> float | None:
         """Expected seconds to the first token, silence included; ``None`` while unknown."""
         known = self.health.latency
+        if not self.pending:
+            return known
         late = self.late_by(now)
         return max(known or 0.0, late) if known is not None or late else None
 
@@ -259,14 +261,20 @@ class Member(Generic[T]):
     def cost(self, now: float, usual: float) -> float:
         """Expected seconds until a call sent here is answered: its latency plus the price of a failure.  ``usual``
         stands in for an unknown latency."""
-        latency = self.latency(now)
-        failure = 1.0 - self.health.success_rate(now)
-        return (usual if latency is None else latency) + failure * self.policies.health.failure_cost
+        return self.price(self.latency(now), self.health.success_rate(now), usual)
+
+    def price(self, latency: float | None, rate: float, usual: float) -> float:
+        """The same, with its latency and success rate known."""
+        return (usual if latency is None else latency) + (1.0 - rate) * self.policies.health.failure_cost
 
     def score(self, now: float, best: float | None) -> float:
         """Health in [0, 1]: success rate times how its latency compares to ``best`` (``None``: nothing to compare
         to)."""
-        latency = self.latency(now)
-        speed = min(1.0, best / latency) if best is not None and latency else 1.0
-        standing = self.breaker.state is CLOSED
-        return self.health.success_rate(now) * speed * self.ramp(now) if standing else 0.0
+        return self.standing(now, self.latency(now), self.health.success_rate(now), best)
+
+    def standing(self, now: float, latency: float | None, rate: float, best: float | None) -> float:
+        """The same, with its latency and success rate known."""
+        if self.breaker.state is not CLOSED:
+            return 0.0
+        speed = best / latency if best is not None and latency and best < latency else 1.0
+        return rate * speed * self.ramp(now)

@@ -322,6 +322,10 @@ class Pool(Generic[T]):
         reserve: Member[T] | None = None
         chosen: Member[T] | None = None
         tiers = self._routes.get(call.route, ())
+        if not call.made and tiers and len(tiers[0]) == 1:  # the common case, told apart for its speed alone
+            member = tiers[0][0]
+            if _at_ease(member) and member.refusal(call, now) is None:
+                return self._lease(call, member, now, "initial")
         last = len(tiers) - 1
         kind = "failover" if call.made else "initial"
         keep = 0  # probe tokens that exploring must leave for a provider behind an open breaker
@@ -346,7 +350,7 @@ class Pool(Generic[T]):
             if (
                 (index == last and reserve is None)
                 or kind == "explore"
-                or (chosen.breaker.closed_at is None and not chosen.pending and not chosen.health.suspect)
+                or _at_ease(chosen)
                 or self._steady(chosen, now)
             ):
                 break
@@ -455,8 +459,9 @@ class Pool(Generic[T]):
             member.account_gate.admitted(now, _SLOW_PROBE_LEASE)
         late = rescue_delay(policies.hedge, health, call.tokens, streaming=call.streaming)
         if late is not None:
-            attempt.late_at = now + late
-            attempt.overdue_at = now + max(late, self._overdue(member, call))
+            attempt.late_at = attempt.overdue_at = now + late
+            if call.streaming:
+                attempt.overdue_at = now + max(late, self._overdue(member, call))
         if len(self._members) > 1 and call.repeatable_request:
             attempt.rescue_after = self._rescue_after(call, member, kind, late, now)
         member.concurrency.in_flight += 1
@@ -467,8 +472,6 @@ class Pool(Generic[T]):
         return attempt
 
     def _overdue(self, member: Member[T], call: Call[T]) -> float:
-        if not call.streaming:
-            return 0.0
         factor = self.policies.health.overdue_factor
         return factor * (member.health.latency or 0.0) * member.health.scale(call.tokens)
 
@@ -515,9 +518,6 @@ class Pool(Generic[T]):
         if attempt.probing:
             breaker.release_probe()
             self._probing.pop(member, None)
-        elif outcome is OK and breaker.state is CLOSED:  # by far the most common: nothing can change
-            breaker.succeeded(now)
-            return
         if outcome is OK or outcome is Outcome.HARD or outcome is Outcome.SOFT:
             before = breaker.state
             escalate = outcome is OK or not self._local(now)
@@ -531,15 +531,18 @@ class Pool(Generic[T]):
         member = attempt.member
         if attempt.generation < member.born:
             return
-        member.pending.pop(attempt, None)
+        if attempt.content_at is None:
+            member.pending.pop(attempt, None)
         member.concurrency.in_flight -= 1
         if attempt.slow_probe:
             member.own_gate.released()
             member.account_gate.released()
-        # A probe was judged by its first sign of life; what matters after that is only whether it broke.
-        already = attempt.generation != member.breaker.generation and attempt.content_at is not None
-        if not (outcome is OK and (already or attempt.kind == "probe")):
+        breaker = member.breaker
+        if outcome is not OK:
             self._judge(attempt, now, outcome)
+        elif breaker.state is CLOSED and attempt.generation == breaker.generation:
+            # A probe was judged by its first sign of life; what matters after that is only whether it broke.
+            breaker.succeeded(now)
         member.health.judge(now, outcome)
 
     def _close_gates(self, attempt: Attempt[T], fault: Fault, outcome: Outcome, now: float) -> None:
@@ -712,6 +715,11 @@ class Pool(Generic[T]):
             member.breaker.release_probe()
             member.own_gate.released()
             member.account_gate.released()
+
+
+def _at_ease(member: Member[T]) -> bool:
+    """Whether nothing at all speaks against its tier's traffic going there; if something does, it is looked at."""
+    return not member.pending and member.breaker.closed_at is None and not member.health.suspect
 
 
 def _state(member: Member[T], now: float) -> str:

@@ -19,14 +19,19 @@ def usual_latency(members: Sequence[Member[T]], now: float) -> float | None:
 
 def choose(members: Sequence[Member[T]], now: float, draw: Callable[[], float]) -> Member[T]:
     """One of several eligible providers of a tier: healthy and fast ones more often, the cheaper of two draws."""
-    best = usual_latency(members, now)
-    weights = [member.target.weight * max(0.02, member.score(now, best) ** 2) for member in members]
-    first = _weighted(members, weights, draw())
-    second = _weighted(members, weights, draw())
-    if first is second:
-        return first
-    usual = best or 0.0
-    return first if first.cost(now, usual) <= second.cost(now, usual) else second
+    latencies = [member.latency(now) for member in members]
+    rates = [member.health.success_rate(now) for member in members]
+    best = min((latency for latency in latencies if latency is not None), default=None)
+    weights = [
+        member.target.weight * max(0.02, member.standing(now, latency, rate, best) ** 2)
+        for member, latency, rate in zip(members, latencies, rates, strict=True)
+    ]
+    first = _weighted(weights, draw())
+    second = _weighted(weights, draw())
+    if first != second:
+        costs = [members[index].price(latencies[index], rates[index], best or 0.0) for index in (first, second)]
+        first = first if costs[0] <= costs[1] else second
+    return members[first]
 
 
 def cheapest(members: Sequence[Member[T]], now: float) -> Member[T]:
@@ -42,10 +47,10 @@ def stalest(members: Sequence[Member[T]], now: float, stale_after: float) -> Mem
     return min(unseen, key=lambda member: member.health.seen_at or 0.0) if unseen else None
 
 
-def _weighted(members: Sequence[Member[T]], weights: Sequence[float], draw: float) -> Member[T]:
+def _weighted(weights: Sequence[float], draw: float) -> int:
     point = draw * sum(weights)
-    for member, weight in zip(members, weights, strict=True):
+    for index, weight in enumerate(weights):
         point -= weight
         if point < 0:
-            return member
-    return members[-1]
+            return index
+    return len(weights) - 1
