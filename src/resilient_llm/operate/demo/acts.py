@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from resilient_llm.operate.demo.stage import NAMES, Deed, Stage
+from resilient_llm.operate.demo.stage import CUT_AFTER, NAMES, Deed, Stage
 from resilient_llm.testing import Hang, Status
 
 
@@ -53,11 +53,11 @@ def _slow(stage: Stage) -> None:
 
 
 def _cut_early(stage: Stage) -> None:
-    stage.cut_early("beta")
+    stage.cut_thirds(0)
 
 
 def _cut_late(stage: Stage) -> None:
-    stage.cut_late("alpha")
+    stage.cut_thirds(CUT_AFTER)
 
 
 def _outage(stage: Stage) -> None:
@@ -87,7 +87,7 @@ ACTS: Final = (
         "refused",
         "Refused",
         "Beta refuses connections.",
-        "Each refusal costs milliseconds, the score falls at once, and after a few in a row the breaker opens.",
+        "Each refusal costs milliseconds; a few in a row open the breaker, and later one probe at a time closes it.",
         8.0,
         _refuse,
         faults={"beta": "refused"},
@@ -96,7 +96,7 @@ ACTS: Final = (
         "errors",
         "500s",
         "Alpha answers every request with 500.",
-        "The same way out, and after the repair the way back: one probe at a time, then a growing share.",
+        "The falling score takes the traffic away, often before five in a row would have to open the breaker.",
         8.0,
         _fail,
         faults={"alpha": "500"},
@@ -114,7 +114,7 @@ ACTS: Final = (
         "slow",
         "Slow",
         "Alpha takes several times as long to its first word, and nothing fails.",
-        "Its score falls and beta gets the traffic; the breaker stays out of it.",
+        "Its score falls and the others get the traffic; the breaker stays out of it.",
         8.0,
         _slow,
         faults={"alpha": "slow"},
@@ -122,26 +122,26 @@ ACTS: Final = (
     Act(
         "cut-early",
         "Cut early",
-        "Beta cuts every stream before its first word.",
+        "Alpha and beta cut every third stream before its first word.",
         "Nothing had been handed over, so these streams begin again elsewhere and nobody sees it.",
         6.0,
         _cut_early,
-        faults={"beta": "cut before"},
+        faults={"alpha": "cut before", "beta": "cut before"},
     ),
     Act(
         CUT_LATE,
         "Cut late",
-        "Alpha cuts every second stream in the middle of the sentence.",
+        "Alpha and beta cut every third stream in the middle of the sentence.",
         "The only failures a caller must see: StreamInterrupted with the text so far, never a short answer.",
         6.0,
         _cut_late,
-        faults={"alpha": "cut after"},
+        faults={"alpha": "cut after", "beta": "cut after"},
     ),
     Act(
         OUTAGE,
         "Outage",
         "Alpha answers 500, beta refuses connections, gamma answers 503, all at once.",
-        "Callers fail in milliseconds and are told why; one call at a time finds out when somebody is back.",
+        "Callers fail fast and are told why; one call at a time finds out when somebody is back.",
         8.0,
         _outage,
         0.55,

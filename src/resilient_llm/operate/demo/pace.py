@@ -52,7 +52,7 @@ FULL: Final = Pace(
             probe_refill=4.0,
             panic_interval=0.7,
         ),
-        health=Health(memory=6.0, stale_after=2.0, race_after=0.5, ramp_seconds=4.0),
+        health=Health(memory=3.0, failure_cost=1.5, stale_after=2.0, race_after=0.5, ramp_seconds=4.0),
         hedge=Hedge(min_delay=0.7, max_delay=2.0),
         timeouts=Timeouts(connect=1.0, first_token_min=4.0, first_token_max=6.0, first_token_initial=5.0),
     ),
@@ -80,7 +80,7 @@ FAST: Final = Pace(
             probe_refill=0.7,
             panic_interval=0.1,
         ),
-        health=Health(memory=1.0, stale_after=0.4, race_after=0.2, ramp_seconds=0.6),
+        health=Health(memory=0.5, failure_cost=1.0, stale_after=0.4, race_after=0.2, ramp_seconds=0.6),
         # Fewer calls lead up to the hang than in the full day, so each of them saves up more for it.
         hedge=Hedge(min_delay=0.25, max_delay=0.5, ratio=0.1),
         timeouts=Timeouts(connect=0.5, first_token_min=2.0, first_token_max=3.0, first_token_initial=3.0),

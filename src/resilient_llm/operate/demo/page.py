@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from resilient_llm.operate.demo.prose import outcomes
+from resilient_llm.operate.demo.prose import gated, opened, outcomes
 from resilient_llm.operate.demo.report import Report, duration
 from resilient_llm.operate.demo.story import Story, clock_time
 from resilient_llm.operate.demo.style import STYLE
@@ -93,12 +93,12 @@ def _providers(summary: Report) -> str:
             one.id,
             str(one.answered),
             outcomes(one).replace("_", " "),
-            str(one.opened),
-            f"{one.gated} times, {one.gated_seconds:.1f} s" if one.gated else "never",
+            opened(one),
+            gated(one),
         )
         for one in summary.providers
     ]
-    return _table(("Provider", "Calls answered", "Attempts by outcome", "Times opened", "Gated"), rows)
+    return _table(("Provider", "Calls answered", "Attempts by outcome", "Breaker opened", "Gated"), rows)
 
 
 def _promises(summary: Report) -> str:

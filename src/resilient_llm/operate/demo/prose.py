@@ -30,17 +30,25 @@ def _figures(summary: Report) -> list[str]:
 
 def _providers(summary: Report) -> list[str]:
     return _table(
-        ("provider", "answered", "attempts by outcome", "opened", "gated"),
-        [
-            (one.id, str(one.answered), outcomes(one), f"{one.opened} x", f"{one.gated} x, {one.gated_seconds:.1f} s")
-            for one in summary.providers
-        ],
+        ("provider", "answered", "attempts by outcome", "breaker opened", "gated"),
+        [(one.id, str(one.answered), outcomes(one), opened(one), gated(one)) for one in summary.providers],
     )
 
 
 def outcomes(provider: ProviderTotals) -> str:
     """Attempts by outcome, in a line."""
     return ", ".join(f"{count} {outcome}" for outcome, count in provider.attempts.items()) or "none"
+
+
+def opened(provider: ProviderTotals) -> str:
+    """How often its breaker opened, in words."""
+    probes = f", {provider.failed_probes} failed probes" if provider.failed_probes else ""
+    return f"{provider.opened} times{probes}" if provider.opened else "never"
+
+
+def gated(provider: ProviderTotals) -> str:
+    """How often and how long its gate was closed, in words."""
+    return f"{provider.gated} times, {provider.gated_seconds:.1f} s" if provider.gated else "never"
 
 
 def _promises(summary: Report) -> list[str]:

@@ -46,12 +46,14 @@ class Totals:
 @dataclass(frozen=True, slots=True)
 class ProviderTotals:
     """What one provider did.  ``attempts`` counts by outcome: ``success``, ``cancelled`` or the kind of fault;
-    ``gated_seconds`` is how long it kept its gate closed."""
+    ``opened`` is how often its closed breaker opened, ``failed_probes`` how often a probe kept it open, and
+    ``gated_seconds`` how long its gate was closed."""
 
     id: str
     answered: int
     attempts: dict[str, int]
     opened: int
+    failed_probes: int
     gated: int
     gated_seconds: float
 
@@ -172,12 +174,14 @@ def provider_totals(story: Story, name: str) -> ProviderTotals:
     """Count what one provider did."""
     own = [event for event in story.events if event.provider == name]
     outcomes = Counter(outcome_of(event) for event in own if isinstance(event, events.AttemptEnded))
+    changes = Counter((event.old, event.new) for event in own if isinstance(event, events.BreakerChanged))
     closures = gate_times(own)
     return ProviderTotals(
         id=name,
         answered=sum(call.provider == name and call.ending == "answered" for call in story.calls),
         attempts=dict(sorted(outcomes.items())),
-        opened=sum(isinstance(event, events.BreakerChanged) and event.new == "open" for event in own),
+        opened=changes["closed", "open"],
+        failed_probes=changes["half_open", "open"],
         gated=len(closures),
         gated_seconds=sum(end - begin for begin, end, _ in closures),
     )

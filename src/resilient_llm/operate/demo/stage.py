@@ -22,7 +22,7 @@ NAMES: Final = tuple(name for tier in TIERS for name in tier)
 ANSWER: Final = "Sunlight meets air, and the air scatters blue far more than red, so blue is what reaches us."
 """What every provider says, so that a word too few or too many shows."""
 
-_CUT_AFTER = 6  # words
+CUT_AFTER: Final = 6  # words
 _SPREAD: Final = tuple(math.exp(step / 10) for step in range(-6, 7))
 """How much quicker or slower than usual an answer may be."""
 
@@ -77,13 +77,10 @@ class Stage:
 
         self.answer(name, respond)
 
-    def cut_late(self, name: str) -> None:
-        """Cut every second stream, beginning with the first, in the middle of the sentence."""
-        self.cut(name, _CUT_AFTER, (number % 2 == 0 for number in count()))
-
-    def cut_early(self, name: str) -> None:
-        """Cut every stream before its first word."""
-        self.cut(name, 0, (True for _ in count()))
+    def cut_thirds(self, after: int) -> None:
+        """Those who share the traffic cut every third stream, beginning with the first."""
+        for name in TIERS[0]:
+            self.cut(name, after, (number % 3 == 0 for number in count()))
 
     def repair(self) -> None:
         """Everybody is well again."""
