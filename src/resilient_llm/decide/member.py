@@ -277,4 +277,4 @@ class Member(Generic[T]):
         if self.breaker.state is not CLOSED:
             return 0.0
         speed = best / latency if best is not None and latency and best < latency else 1.0
-        return rate * speed * self.ramp(now)
+        return rate * speed * (1.0 if self.breaker.closed_at is None else self.ramp(now))

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 from resilient_llm.decide.member import Member, T
 
+_LEAST = 0.02**0.5  # a score counts as at least this: who is never drawn could never show that it got better
+
 
 def usual_latency(members: Sequence[Member[T]], now: float) -> float | None:
     """The best known latency of a tier, against which the others are measured; ``None`` while nothing is known."""
@@ -19,18 +21,25 @@ def usual_latency(members: Sequence[Member[T]], now: float) -> float | None:
 
 def choose(members: Sequence[Member[T]], now: float, draw: Callable[[], float]) -> Member[T]:
     """One of several eligible providers of a tier: healthy and fast ones more often, the cheaper of two draws."""
-    latencies = [member.latency(now) for member in members]
-    rates = [member.health.success_rate(now) for member in members]
-    best = min((latency for latency in latencies if latency is not None), default=None)
-    weights = [
-        member.target.weight * max(0.02, member.standing(now, latency, rate, best) ** 2)
-        for member, latency, rate in zip(members, latencies, rates, strict=True)
-    ]
-    first = _weighted(weights, draw())
-    second = _weighted(weights, draw())
+    seen: list[tuple[Member[T], float | None, float]] = []
+    best: float | None = None
+    for member in members:
+        latency = member.latency(now)
+        if latency is not None and (best is None or latency < best):
+            best = latency
+        seen.append((member, latency, member.health.success_rate(now)))
+    weights: list[float] = []
+    for member, latency, rate in seen:
+        score = member.standing(now, latency, rate, best)
+        weights.append(member.target.weight * (score * score if score > _LEAST else _LEAST * _LEAST))
+    total = sum(weights)
+    first = _weighted(weights, total * draw())
+    second = _weighted(weights, total * draw())
     if first != second:
-        costs = [members[index].price(latencies[index], rates[index], best or 0.0) for index in (first, second)]
-        first = first if costs[0] <= costs[1] else second
+        usual = best or 0.0
+        one, other = seen[first], seen[second]
+        if one[0].price(one[1], one[2], usual) > other[0].price(other[1], other[2], usual):
+            first = second
     return members[first]
 
 
@@ -47,8 +56,8 @@ def stalest(members: Sequence[Member[T]], now: float, stale_after: float) -> Mem
     return min(unseen, key=lambda member: member.health.seen_at or 0.0) if unseen else None
 
 
-def _weighted(weights: Sequence[float], draw: float) -> int:
-    point = draw * sum(weights)
+def _weighted(weights: Sequence[float], point: float) -> int:
+    """The place of the weight that a point between 0 and their sum falls into."""
     for index, weight in enumerate(weights):
         point -= weight
         if point < 0:
