@@ -29,8 +29,7 @@ class Policy:
             value = getattr(self, name)
             if value is None and optional:
                 continue
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not low <= value <= high:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 wanted = f"a finite number of at least {low:g}" + (f" and at most {high:g}" if high < _MAX else "")
                 raise ConfigurationError(
                     f"{type(self).__name__}.{name} must be {wanted}{' or None' if optional else ''}, not {value!r}"
