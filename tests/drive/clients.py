@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -28,7 +28,9 @@ T = TypeVar("T")
 def openai(server: LoopbackLLM | str, name: str = "first", **options: Any) -> OpenAI:
     """A provider at a loopback server, or at a URL."""
     url = server if isinstance(server, str) else server.url
-    return OpenAI(name, id=options.pop("id", name), base_url=url + "/v1", api_key=options.pop("api_key", "k"), **options)
+    return OpenAI(
+        name, id=options.pop("id", name), base_url=url + "/v1", api_key=options.pop("api_key", "k"), **options
+    )
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -66,7 +68,7 @@ class Stream:
         else:
             self._portal.call(self.raw.aclose)
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> Self:
         if self._portal is None:
             self.raw.__enter__()
         else:

@@ -14,12 +14,10 @@ import pytest
 from resilient_llm.errors import AllAttemptsFailed, DeadlineExceeded, FaultKind
 from resilient_llm.testing import (
     Close,
-    Cut,
     Drip,
     EndlessHeaders,
     Hang,
     InBandError,
-    LoopbackLLM,
     Raw,
     Reply,
     Reset,
@@ -28,7 +26,16 @@ from resilient_llm.testing import (
 )
 from tests.drive.clients import Client, World, eventually, openai, seconds_of
 
-QUOTA = Status(429, {"error": {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": "insufficient_quota"}})
+QUOTA = Status(
+    429,
+    {
+        "error": {
+            "message": "You exceeded your current quota",
+            "type": "insufficient_quota",
+            "code": "insufficient_quota",
+        }
+    },
+)
 
 FAILURES: dict[str, Any] = {
     "429 with Retry-After": (Status(429, retry_after=3), FaultKind.RATE_LIMITED),
@@ -154,24 +161,20 @@ def test_the_deadline_holds_where_nobody_accepts(world: World, streamed: bool) -
         ends_in_time(world.client([openai(one.url, "p0"), openai(two.url, "p1")]), streamed)
 
 
-def ends_in_time(client: Client, streamed: bool) -> None:
+def ends_in_time(client: Client, streamed: bool, deadline: float = 1.0) -> None:
+    began = time.perf_counter()
     with pytest.raises(DeadlineExceeded) as caught:
-        took = -time.perf_counter()
-        if streamed:
-            client.stream(deadline=1).text()
-        else:
-            client.chat(deadline=1)
-    took += time.perf_counter()
-    assert 1.0 <= took < 1.1, took
+        _ = client.stream(deadline=deadline).text() if streamed else client.chat(deadline=deadline)
+    took = time.perf_counter() - began
+    assert deadline <= took < deadline + 0.1, took
     assert isinstance(caught.value, TimeoutError)
-    assert [record.number for record in caught.value.attempts] == [1, 2]
+    assert [record.number for record in caught.value.attempts] == list(range(1, len(client.health()) + 1))
 
 
 @pytest.mark.parametrize("hang", [name for name in HANGS if "dripping h" not in name and "status" not in name])
 def test_the_deadline_holds_with_a_single_provider(world: World, hang: str) -> None:
     client = world.client([openai(world.server(default=HANGS[hang]))])
-    took = seconds_of(lambda: pytest.raises(DeadlineExceeded, client.chat, deadline=0.3))
-    assert 0.3 <= took < 0.4
+    ends_in_time(client, False, 0.3)
 
 
 def test_a_stream_that_stalls_after_content_ends_with_the_deadline(world: World) -> None:
@@ -190,8 +193,10 @@ def test_a_stream_that_stalls_after_content_ends_with_the_deadline(world: World)
 
 def test_waiting_for_a_gate_counts_towards_the_deadline(world: World) -> None:
     client = world.client([openai(world.server(default=Status(429, retry_after=30)))])
-    took = seconds_of(lambda: pytest.raises(DeadlineExceeded, client.chat, deadline=0.5))
-    assert took < 0.2  # the wait would pass the deadline, so there is no point in beginning it
+    began = time.perf_counter()
+    with pytest.raises(DeadlineExceeded):
+        client.chat(deadline=0.5)
+    assert time.perf_counter() - began < 0.2  # the wait would pass the deadline, so there is no point in beginning it
 
 
 # --- amplification ---
@@ -228,9 +233,8 @@ def test_there_is_no_wait_after_the_last_attempt(world: World) -> None:
     waits = [record.delay for record in caught.value.attempts]
     assert waits[0] == 0
     assert len(waits) == 3
-    received = [request.received_at for request in server.requests]
-    assert time.monotonic() - received[-1] < 0.05 or True
     assert sum(waits) <= 0.11
+    assert server.request_count == 3
 
 
 def test_a_provider_that_asked_to_wait_is_left_alone_for_so_long(world: World) -> None:
@@ -251,12 +255,3 @@ def test_rate_limits_judge_nobody(world: World) -> None:
     assert standing.breaker == "closed"
     assert standing.success_rate >= 0.95
     assert 29 < standing.gate_open_in < 40
-
-
-def test_loopback_servers_are_told_apart(world: World) -> None:
-    one, two = world.server(), world.server()
-    client = world.client({"a": [openai(one, "x")], "b": [openai(two, "y")]})
-    assert client.chat().provider == "x"
-    assert client.chat(route="b").provider == "y"
-    assert isinstance(one, LoopbackLLM)
-    assert Cut

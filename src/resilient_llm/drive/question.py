@@ -228,6 +228,8 @@ def _message(message: Message | Mapping[str, object], index: int) -> Message:
     content = message.get("content")
     if not isinstance(content, str | list | tuple) and not (content is None and role == "assistant"):
         raise InvalidRequest(f"messages[{index}] must have text or a list of parts as content, not {_short(content)}")
+    if isinstance(content, list | tuple) and not all(isinstance(part, Mapping) for part in content):
+        raise InvalidRequest(f"messages[{index}] has a part that is no dict: {_short(content)}")
     if role == "tool" and not isinstance(message.get("tool_call_id"), str):
         raise InvalidRequest(f"messages[{index}] has the role 'tool' and needs a tool_call_id")
     try:

@@ -24,6 +24,7 @@ from resilient_llm.wire import classify, classify_stream_error, codec
 from resilient_llm.wire.capability import Capabilities, Support, reclassified
 from resilient_llm.wire.codec import Codec, HttpRequest, StreamDecoder
 from resilient_llm.wire.ratelimit import RateLimits, parse_rate_limit
+from resilient_llm.wire.scrub import scrub
 
 USER_AGENT = "resilient-llm/0.1"
 
@@ -97,19 +98,19 @@ class HttpProvider:
         if not isinstance(model, str) or not model.strip():
             raise ConfigurationError(f"{type(self).__name__} needs the name of a model, not {model!r}")
         self.model = model
-        self.id = options.get("id") or f"{self.vendor}/{model}"
+        self.id = name_of(self, options.get("id") or f"{self.vendor}/{model}")
         self.base_url = self._base_url(options.get("base_url"))
         self.credential: Credential = from_environment(
             options.get("api_key"), self.key_variables, type(self).__name__, required=self.key_required
         )
         self.headers = _checked_headers(options.get("headers") or {})
-        self.weight = _positive("weight", options.get("weight", 1.0))
-        self.max_concurrency = _whole("max_concurrency", options.get("max_concurrency"))
-        self.context_window = _whole("context_window", options.get("context_window"))
-        self.tags = frozenset(options.get("tags") or ())
+        self.weight = positive("weight", options.get("weight", 1.0))
+        self.max_concurrency = whole("max_concurrency", options.get("max_concurrency"))
+        self.context_window = whole("context_window", options.get("context_window"))
+        self.tags = tags_of(self, options.get("tags") or ())
         self.embedding_space = options.get("embedding_space")
         self.propagate_trace_context = bool(options.get("propagate_trace_context", False))
-        self.params: Mapping[str, object] = dict(options.get("params") or {})
+        self.params = _fields("params", options.get("params") or {})
         parts = urlsplit(self.base_url)
         self.host: str | None = parts.hostname
         self.port: int | None = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
@@ -180,8 +181,7 @@ class HttpProvider:
         try:
             response = self.codec.decode_response(body)
         except InvalidAnswer as invalid:
-            told = classify(self.vendor, status, headers, invalid.payload or body, now=now)
-            return told or Fault(FaultKind.INVALID_RESPONSE, status=status, message=invalid.message)
+            return self._invalid(status, headers, invalid, now)
         if response.finish_reason == "error":
             told = classify(self.vendor, status, headers, body, now=now)
             return told or Fault(
@@ -219,8 +219,7 @@ class HttpProvider:
         try:
             return self.decode_embed(body)
         except InvalidAnswer as invalid:
-            told = classify(self.vendor, status, headers, invalid.payload or body, now=now)
-            return told or Fault(FaultKind.INVALID_RESPONSE, status=status, message=invalid.message)
+            return self._invalid(status, headers, invalid, now)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r} at {self.base_url}>"
@@ -229,6 +228,13 @@ class HttpProvider:
         raise TypeError(f"{self!r} holds a credential and is not pickled; build it anew in the other process")
 
     # --- internals ---
+
+    def _invalid(self, status: int, headers: Mapping[str, str], invalid: InvalidAnswer, now: float) -> Fault:
+        """A success that is no answer: what it says itself if it is an error object, else that it is none."""
+        told = classify(self.vendor, status, headers, invalid.payload, now=now) if invalid.payload is not None else None
+        if told is not None and (told.code or told.message):
+            return told
+        return Fault(FaultKind.INVALID_RESPONSE, status=status, message=scrub(invalid.message))
 
     def _posted(self, parts: HttpRequest, key: str | None) -> Prepared:
         body = self._with_params(parts.body) if self.params else parts.body
@@ -279,13 +285,34 @@ def _checked_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple((name.lower(), value) for name, value in headers.items())
 
 
-def _positive(name: str, value: float) -> float:
+def _fields(name: str, value: Mapping[str, object]) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{name} must be a mapping, not {value!r}")
+    return dict(value)
+
+
+def name_of(provider: object, name: object) -> str:
+    """A provider's id.  Raises ``ConfigurationError`` unless it is a non-empty string."""
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(f"the id of a {type(provider).__name__} must be a non-empty string, not {name!r}")
+    return name
+
+
+def tags_of(provider: object, tags: Iterable[str]) -> frozenset[str]:
+    """A provider's tags.  Raises ``ConfigurationError`` for a lone string, which would be taken for its letters."""
+    found = None if isinstance(tags, str) else frozenset(tags)
+    if found is None or not all(isinstance(tag, str) for tag in found):
+        raise ConfigurationError(f"the tags of a {type(provider).__name__} must be a list of strings, not {tags!r}")
+    return found
+
+
+def positive(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ConfigurationError(f"{name} must be a number above 0, not {value!r}")
     return float(value)
 
 
-def _whole(name: str, value: int | None) -> int | None:
+def whole(name: str, value: int | None) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

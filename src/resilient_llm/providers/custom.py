@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent, Text
+from resilient_llm.providers.base import name_of, positive, tags_of, whole
 
 
 @runtime_checkable
@@ -70,10 +71,10 @@ class Function:
         self.call = call
         self.id = id or f"function/{model or name}"
         self.model = model or name
-        self.weight = weight
-        self.max_concurrency = max_concurrency
-        self.context_window = context_window
-        self.tags = frozenset(tags)
+        self.weight = positive("weight", weight)
+        self.max_concurrency = whole("max_concurrency", max_concurrency)
+        self.context_window = whole("context_window", context_window)
+        self.tags = tags_of(self, tags)
         inner = call if inspect.isroutine(call) else type(call).__call__
         self.is_async = inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
 
@@ -91,15 +92,13 @@ class Custom:
     propagate_trace_context = False
 
     def __init__(self, inner: Provider | AsyncProvider | Function) -> None:
-        if not isinstance(inner.id, str) or not inner.id:
-            raise ConfigurationError(f"a provider needs a non-empty string as its id, not {inner.id!r}")
         self.inner = inner
-        self.id: str = inner.id
+        self.id = name_of(inner, inner.id)
         self.model: str = getattr(inner, "model", "") or inner.id
-        self.weight: float = getattr(inner, "weight", 1.0)
-        self.max_concurrency: int | None = getattr(inner, "max_concurrency", None)
-        self.context_window: int | None = getattr(inner, "context_window", None)
-        self.tags: frozenset[str] = frozenset(getattr(inner, "tags", ()))
+        self.weight = positive("weight", getattr(inner, "weight", 1.0))
+        self.max_concurrency = whole("max_concurrency", getattr(inner, "max_concurrency", None))
+        self.context_window = whole("context_window", getattr(inner, "context_window", None))
+        self.tags = tags_of(inner, getattr(inner, "tags", ()))
         self.embedding_space: str | None = getattr(inner, "embedding_space", None)
         if isinstance(inner, Function):
             self.is_async = inner.is_async
