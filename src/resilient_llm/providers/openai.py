@@ -25,7 +25,7 @@ class OpenAICompatible(HttpProvider):
     wants one."""
 
     key_required = False
-    dialect: ClassVar[Dialect | None] = Dialect(max_tokens_field=_OLD_FIELD, developer_role=False)
+    dialect: ClassVar[Dialect | None] = Dialect(allowed_tools=False, max_tokens_field=_OLD_FIELD, developer_role=False)
     """``None``: OpenAI's own."""
 
     def make_codec(self) -> Codec:
@@ -91,6 +91,7 @@ class Mistral(OpenAICompatible):
     key_variables = ("MISTRAL_API_KEY",)
     key_required = True
     dialect = Dialect(
+        allowed_tools=False,
         vendor="mistral",
         max_tokens_field=_OLD_FIELD,
         seed_field="random_seed",
@@ -107,7 +108,7 @@ class Groq(OpenAICompatible):
     url = "https://api.groq.com/openai/v1"
     key_variables = ("GROQ_API_KEY",)
     key_required = True
-    dialect = Dialect(vendor="groq", reasoning_field="reasoning")
+    dialect = Dialect(allowed_tools=False, vendor="groq", reasoning_field="reasoning")
 
 
 class Together(OpenAICompatible):
@@ -117,7 +118,9 @@ class Together(OpenAICompatible):
     url = "https://api.together.xyz/v1"
     key_variables = ("TOGETHER_API_KEY",)
     key_required = True
-    dialect = Dialect(vendor="together", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True)
+    dialect = Dialect(
+        allowed_tools=False, vendor="together", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True
+    )
 
 
 class Fireworks(OpenAICompatible):
@@ -127,7 +130,9 @@ class Fireworks(OpenAICompatible):
     url = "https://api.fireworks.ai/inference/v1"
     key_variables = ("FIREWORKS_API_KEY",)
     key_required = True
-    dialect = Dialect(vendor="fireworks", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True)
+    dialect = Dialect(
+        allowed_tools=False, vendor="fireworks", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True
+    )
 
 
 class DeepSeek(OpenAICompatible):
@@ -137,7 +142,7 @@ class DeepSeek(OpenAICompatible):
     url = "https://api.deepseek.com"
     key_variables = ("DEEPSEEK_API_KEY",)
     key_required = True
-    dialect = Dialect(vendor="deepseek", max_tokens_field=_OLD_FIELD, developer_role=False)
+    dialect = Dialect(allowed_tools=False, vendor="deepseek", max_tokens_field=_OLD_FIELD, developer_role=False)
 
 
 class XAI(OpenAICompatible):
@@ -147,7 +152,7 @@ class XAI(OpenAICompatible):
     url = "https://api.x.ai/v1"
     key_variables = ("XAI_API_KEY",)
     key_required = True
-    dialect = Dialect(vendor="xai", developer_role=False)
+    dialect = Dialect(allowed_tools=False, vendor="xai", developer_role=False)
 
 
 class Perplexity(OpenAICompatible):
@@ -157,7 +162,9 @@ class Perplexity(OpenAICompatible):
     url = "https://api.perplexity.ai"
     key_variables = ("PERPLEXITY_API_KEY", "PPLX_API_KEY")
     key_required = True
-    dialect = Dialect(vendor="perplexity", max_tokens_field=_OLD_FIELD, developer_role=False, stream_usage=False)
+    dialect = Dialect(
+        allowed_tools=False, vendor="perplexity", max_tokens_field=_OLD_FIELD, developer_role=False, stream_usage=False
+    )
 
 
 class OpenRouter(OpenAICompatible):
@@ -168,6 +175,7 @@ class OpenRouter(OpenAICompatible):
     key_variables = ("OPENROUTER_API_KEY",)
     key_required = True
     dialect = Dialect(
+        allowed_tools=False,
         vendor="openrouter",
         max_tokens_field=_OLD_FIELD,
         reasoning_field="reasoning",
@@ -183,7 +191,7 @@ class HuggingFace(OpenAICompatible):
     url = "https://router.huggingface.co/v1"
     key_variables = ("HF_TOKEN", "HUGGINGFACE_API_KEY")
     key_required = True
-    dialect = Dialect(vendor="hf_inference", max_tokens_field=_OLD_FIELD, developer_role=False)
+    dialect = Dialect(allowed_tools=False, vendor="hf_inference", max_tokens_field=_OLD_FIELD, developer_role=False)
 
 
 class NvidiaNIM(OpenAICompatible):
@@ -192,7 +200,7 @@ class NvidiaNIM(OpenAICompatible):
     vendor = "nvidia_nim"
     url = "https://integrate.api.nvidia.com/v1"
     key_variables = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY")
-    dialect = Dialect(vendor="nvidia_nim", max_tokens_field=_OLD_FIELD, developer_role=False)
+    dialect = Dialect(allowed_tools=False, vendor="nvidia_nim", max_tokens_field=_OLD_FIELD, developer_role=False)
 
 
 class CloudflareWorkersAI(OpenAICompatible):
@@ -202,7 +210,9 @@ class CloudflareWorkersAI(OpenAICompatible):
     vendor = "cloudflare_workers_ai"
     key_variables = ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_API_KEY")
     key_required = True
-    dialect = Dialect(vendor="cloudflare_workers_ai", max_tokens_field=_OLD_FIELD, developer_role=False)
+    dialect = Dialect(
+        allowed_tools=False, vendor="cloudflare_workers_ai", max_tokens_field=_OLD_FIELD, developer_role=False
+    )
 
 
 class HolySheep(OpenAICompatible):
@@ -212,7 +222,7 @@ class HolySheep(OpenAICompatible):
     url = "https://api.holysheep.ai/v1"
     key_variables = ("HOLYSHEEP_API_KEY",)
     key_required = True
-    dialect = Dialect(vendor="holysheep", max_tokens_field=_OLD_FIELD)
+    dialect = Dialect(allowed_tools=False, vendor="holysheep", max_tokens_field=_OLD_FIELD)
 
 
 class OllamaChat(OpenAICompatible):
@@ -222,7 +232,7 @@ class OllamaChat(OpenAICompatible):
     vendor = "ollama"
     url = "http://localhost:11434/v1"
     url_variables = ("OLLAMA_BASE_URL",)
-    dialect = Dialect(vendor="ollama", max_tokens_field=_OLD_FIELD, developer_role=False)
+    dialect = Dialect(allowed_tools=False, vendor="ollama", max_tokens_field=_OLD_FIELD, developer_role=False)
 
 
 class VLLM(OpenAICompatible):
@@ -231,7 +241,7 @@ class VLLM(OpenAICompatible):
     vendor = "vllm"
     url = "http://localhost:8000/v1"
     key_variables = ("VLLM_API_KEY",)
-    dialect = Dialect(vendor="vllm", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True)
+    dialect = Dialect(allowed_tools=False, vendor="vllm", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True)
 
 
 class LlamaCpp(OpenAICompatible):
@@ -241,7 +251,9 @@ class LlamaCpp(OpenAICompatible):
     vendor = "llama_cpp"
     url = "http://localhost:8080/v1"
     key_variables = ("LLAMA_API_KEY",)
-    dialect = Dialect(vendor="llama_cpp", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True)
+    dialect = Dialect(
+        allowed_tools=False, vendor="llama_cpp", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True
+    )
 
 
 class TGI(OpenAICompatible):
@@ -250,7 +262,7 @@ class TGI(OpenAICompatible):
     vendor = "hf_tgi"
     url = "http://localhost:8080/v1"
     key_variables = ("HF_TOKEN",)
-    dialect = Dialect(vendor="hf_tgi", max_tokens_field=_OLD_FIELD, developer_role=False)
+    dialect = Dialect(allowed_tools=False, vendor="hf_tgi", max_tokens_field=_OLD_FIELD, developer_role=False)
 
 
 class LiteLLMProxy(OpenAICompatible):
@@ -260,4 +272,4 @@ class LiteLLMProxy(OpenAICompatible):
     vendor = "openai_compatible_gateway"
     url = "http://localhost:4000/v1"
     key_variables = ("LITELLM_API_KEY",)
-    dialect = Dialect(vendor="litellm", max_tokens_field=_OLD_FIELD)
+    dialect = Dialect(allowed_tools=False, vendor="litellm", max_tokens_field=_OLD_FIELD)
