@@ -82,7 +82,7 @@ def test_every_vendor_takes_what_the_others_began(server: LoopbackLLM, order: tu
             assert sent.wire == wire
             turns = calls_in(wire, sent.json)
             assert [[name for _, name in turn] for turn in turns] == [["weather", "time"]] * called
-            check_signatures(sent.body.decode(), wire, [turn for turn in (*order, *order)[:number]])
+            check_signatures(sent.body.decode(), wire, list((*order, *order)[:number]))
             assert [call.name for call in response.tool_calls] == ["weather", "time"]
             history += [turn_of(response, wire), *results_of(response)]
             called += 1

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from itertools import permutations
 
+import anyio
 import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient
@@ -101,8 +102,6 @@ def test_streams(servers: dict[str, LoopbackLLM], first: str, second: str, failu
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
 def test_streams_of_the_async_client(servers: dict[str, LoopbackLLM], first: str, second: str) -> None:
-    import anyio  # noqa: PLC0415
-
     servers[first].default = FAILURES["an error inside the stream"]
 
     async def ask() -> ChatResponse:

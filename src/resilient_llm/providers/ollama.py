@@ -26,7 +26,7 @@ class Ollama(HttpProvider):
     def _base_url(self, given: str | None) -> str:
         from os import environ  # noqa: PLC0415
 
-        return super()._base_url(given or as_url(environ.get(self.url_variables[0], "")) or None)
+        return super()._base_url(given or as_url(environ.get(self.url_variables[0], "")) or self.url)
 
     def encode_embed(self, request: EmbedRequest) -> HttpRequest:
         from resilient_llm.wire import ollama  # noqa: PLC0415 - importing costs, and not everybody embeds

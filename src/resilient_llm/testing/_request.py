@@ -26,6 +26,8 @@ DEFAULT_MODEL = "loopback-1"
 _WIRES: tuple[tuple[str, str], ...] = (
     ("/chat/completions", "openai_chat"),
     ("/v1/messages", "anthropic_messages"),
+    (":rawPredict", "anthropic_messages"),
+    (":streamRawPredict", "anthropic_messages"),
     (":generateContent", "gemini"),
     (":streamGenerateContent", "gemini"),
     ("/responses", "openai_responses"),
