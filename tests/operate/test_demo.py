@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from resilient_llm.operate.demo.page import page
 from resilient_llm.operate.demo.stage import NAMES
 from resilient_llm.operate.demo.story import ActSeen, CallSeen, Ending, Story
 
+NOTICED = {CUT_LATE, OUTAGE}
 SOURCE = Path(__file__).parents[2] / "src"
 ACT = {act.key: act for act in ACTS}
 
@@ -326,13 +328,11 @@ def test_a_bar_has_its_width(score: float, width: int) -> None:
     assert len(view.bar(score, width)) == width
 
 
-def test_lines_keep_their_height_and_width() -> None:
-    full = view.lines(picture(), 60, colour=False)
-    first = view.lines(
-        view.frame(Story("fast", 1, NAMES), 0.0, 3.0, {n: standing(n) for n in ("alpha", "beta")}), 60, colour=False
-    )
-    assert len(full) == len(first)
-    assert max(len(line) for line in full) <= 60
+@pytest.mark.parametrize("width", [20, 60, 120])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    first = view.frame(Story("fast", 1, NAMES), 0.0, 3.0, {})
+    for shown in (picture(), first):
+        assert max(len(line) for line in view.lines(shown, width, colour=False)) <= width
 
 
 def test_colour_changes_nothing_but_colour() -> None:
@@ -408,7 +408,7 @@ def test_states_cover_the_whole_day_without_gaps() -> None:
 
 
 def test_what_was_done_to_a_provider_ends_with_the_repair() -> None:
-    assert timeline.faults(small_story(), "beta") == [timeline.Span(6.0, 8.0, "fault", "refused")]
+    assert timeline.faults(small_story(), "beta")[-1] == timeline.Span(6.0, 8.0, "fault", "refused")
 
 
 def test_the_picture_is_well_formed_and_has_a_dot_for_every_attempt_and_call() -> None:
@@ -495,7 +495,9 @@ def test_a_fast_day_keeps_its_promises(tmp_path: Path) -> None:
     assert 1.0 <= calls["attempts_per_call"] < 1.6
     acts = {act["key"]: act for act in told["acts"]}
     assert list(acts) == [act.key for act in ACTS]
-    untroubled = [act for key, act in acts.items() if key not in (CUT_LATE, OUTAGE, "recovery")]
+    # A call belongs to the act in which it began; one that began just before an act may meet what that does.
+    untroubled = [acts[act.key] for act, following in pairwise(ACTS) if not {act.key, following.key} & NOTICED]
+    assert len(untroubled) == 6
     assert all(act["totals"]["failed"] == act["totals"]["interrupted"] == 0 for act in untroubled)
     assert acts[CUT_LATE]["totals"]["interrupted"] >= 1
     assert acts[OUTAGE]["totals"]["failed"] >= 1

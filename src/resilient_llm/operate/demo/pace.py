@@ -38,7 +38,7 @@ FULL: Final = Pace(
     interval=0.02,
     slow_first_token=0.6,
     retry_after=3.0,
-    deadline=10.0,
+    deadline=15.0,
     recent=3.0,
     # A day in a minute: what the defaults measure in tens of seconds is measured in seconds here.
     policies=Policies(
@@ -66,7 +66,7 @@ FAST: Final = Pace(
     interval=0.004,
     slow_first_token=0.14,
     retry_after=0.5,
-    deadline=5.0,
+    deadline=15.0,
     recent=0.6,
     policies=Policies(
         retry=Retry(backoff_base=0.05, backoff_cap=0.2),

@@ -6,6 +6,7 @@ import importlib.util
 import math
 import os
 import shutil
+import textwrap
 from typing import Protocol, TextIO
 
 from resilient_llm.operate.demo.story import ActSeen, Story, clock_time
@@ -82,14 +83,16 @@ class AnsiTerminal:
 
     def act_ends(self, story: Story, seen: ActSeen, noticed: str) -> None:
         self._rewind()
-        self._out.write(f"{_ERASE_BELOW}{len(story.acts)}. {seen.act.title}: {noticed}\n")
+        width = shutil.get_terminal_size().columns - 1
+        text = textwrap.fill(f"{len(story.acts)}. {seen.act.title}: {noticed}", width, subsequent_indent="   ")
+        self._out.write(f"{_ERASE_BELOW}{text}\n")
         self._height = 0
 
     def show(self, picture: Frame) -> None:
         size = shutil.get_terminal_size()
         drawn = lines(picture, size.columns - 1, colour="NO_COLOR" not in os.environ)[: max(1, size.lines - 1)]
         self._rewind()
-        self._out.write("".join(f"{line}{_ERASE_LINE}\n" for line in drawn))
+        self._out.write("".join(f"{line}{_ERASE_LINE}\n" for line in drawn) + _ERASE_BELOW)
         self._out.flush()
         self._height = len(drawn)
 

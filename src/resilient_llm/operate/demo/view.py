@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from resilient_llm.decide.pool import Standing
@@ -118,7 +119,7 @@ def overall(story: Story) -> str:
     return (
         f"{counted.calls} calls, {percent(counted.success_rate)} answered | "
         f"p50 {duration(counted.answer_p50)}, p99 {duration(counted.answer_p99)} | "
-        f"{counted.attempts_per_call:.2f} attempts per call | "
+        f"{counted.attempts_per_call:.2f} attempts per call, "
         f"{made['failover']} failovers, {made['hedge']} rescues, {made['probe']} probes"
     )
 
@@ -175,15 +176,17 @@ _WIDTHS = (9, 10, 7, 23, 16, 8, 9)
 
 
 def lines(picture: Frame, width: int, *, colour: bool) -> list[str]:
-    """The picture as lines of at most ``width`` characters, colours not counted."""
-    head = [f"{picture.clock}  {picture.act}", f"  {picture.doing}", f"  Watch: {picture.watch}", ""]
-    table = ["  " + "".join(text.ljust(size) for text, size in zip(HEADINGS, _WIDTHS, strict=True))]
-    foot = ["", f"  {picture.overall}", f"  Callers notice {picture.noticed}", ""]
-    foot += [f"  {when} {who}: {text}" for when, who, text in picture.events]
-    foot += [""] * (EVENTS - len(picture.events))  # a constant height, so that it can be drawn over itself
-    plain = [line[:width] for line in head + table]
-    coloured = [_coloured(row, width, colour) for row in picture.rows]
-    return [*plain, *coloured, *(line[:width] for line in foot)]
+    """The picture as lines of at most ``width`` characters, colours not counted; sentences are wrapped."""
+    head = (f"{picture.clock}  {picture.act}", f"  {picture.doing}", f"  Watch: {picture.watch}")
+    titles = "  " + "".join(text.ljust(size) for text, size in zip(HEADINGS, _WIDTHS, strict=True))
+    foot = (f"  {picture.overall}", f"  Callers notice {picture.noticed}")
+    news = [f"  {when} {who}: {text}" for when, who, text in picture.events]
+    rows = [_coloured(row, width, colour) for row in picture.rows]
+    return [*_wrapped(head, width), "", titles[:width], *rows, "", *_wrapped(foot, width), "", *_wrapped(news, width)]
+
+
+def _wrapped(sentences: Iterable[str], width: int) -> list[str]:
+    return [line for text in sentences for line in textwrap.wrap(text, width, subsequent_indent="    ") or [""]]
 
 
 def _coloured(row: Row, width: int, colour: bool) -> str:
