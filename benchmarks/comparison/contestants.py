@@ -1,0 +1,171 @@
+"""How each contestant is set up, in its own words.  Every one is imported only in the process that runs it."""
+
+# ruff: noqa: E501 - tables and markup
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple, Protocol
+
+MODEL: Final = "gpt-4o-mini"
+KEY: Final = "sk-loopback"
+PROMPT: Final = "Why is the sky blue?"
+
+
+class Ask(Protocol):
+    """Asks once and returns the text of the answer, or raises."""
+
+    async def __call__(self, stream: bool) -> str: ...
+
+
+class Contestant(NamedTuple):
+    """``make(preferred URL, other URL, patience)`` gives a context manager around an :class:`Ask`; ``package`` names
+    the distribution whose version is reported."""
+
+    title: str
+    package: str
+    configured: str
+    make: Callable[[str, str, float], Any]
+
+
+def _messages() -> list[dict[str, str]]:
+    return [{"role": "user", "content": PROMPT}]
+
+
+async def _openai_text(chunks: AsyncIterator[Any]) -> str:
+    text = ""
+    async for chunk in chunks:
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+    return text
+
+
+@asynccontextmanager
+async def ours(preferred: str, other: str, patience: float) -> AsyncIterator[Ask]:
+    from resilient_llm import AsyncResilientClient
+    from resilient_llm.providers import OpenAICompatible
+
+    providers = [
+        OpenAICompatible(MODEL, id=name, base_url=f"{url}/v1", api_key=KEY)
+        for name, url in (("preferred", preferred), ("other", other))
+    ]
+    timeouts = {"first_token": patience, "idle": patience}
+    async with AsyncResilientClient(providers, timeouts=timeouts) as client:
+
+        async def ask(stream: bool) -> str:
+            if not stream:
+                return (await client.chat(PROMPT, max_tokens=1)).text
+            text = ""
+            async with client.stream(PROMPT) as answer:
+                async for piece in answer.text_deltas():
+                    text += piece
+            return text
+
+        yield ask
+
+
+@asynccontextmanager
+async def openai_sdk(preferred: str, other: str, patience: float) -> AsyncIterator[Ask]:
+    from openai import AsyncOpenAI
+
+    async with AsyncOpenAI(base_url=f"{preferred}/v1", api_key=KEY, timeout=patience) as client:
+
+        async def ask(stream: bool) -> str:
+            if stream:
+                chunks = await client.chat.completions.create(model=MODEL, messages=_messages(), stream=True)
+                return await _openai_text(chunks)
+            answer = await client.chat.completions.create(model=MODEL, messages=_messages())
+            return answer.choices[0].message.content or ""
+
+        yield ask
+
+
+@asynccontextmanager
+async def _litellm(preferred: str, other: str, **settings: Any) -> AsyncIterator[Ask]:
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it downloads a table when it is imported
+    from litellm import Router
+
+    models = [
+        {
+            "model_name": name,
+            "litellm_params": {"model": f"openai/{MODEL}", "api_base": f"{url}/v1", "api_key": KEY},
+        }
+        for name, url in (("preferred", preferred), ("other", other))
+    ]
+    router = Router(model_list=models, fallbacks=[{"preferred": ["other"]}], **settings)
+
+    async def ask(stream: bool) -> str:
+        if stream:
+            return await _openai_text(await router.acompletion(model="preferred", messages=_messages(), stream=True))
+        answer = await router.acompletion(model="preferred", messages=_messages())
+        return answer.choices[0].message.content or ""
+
+    yield ask
+
+
+def litellm_default(preferred: str, other: str, patience: float) -> Any:
+    return _litellm(preferred, other, timeout=patience, stream_timeout=patience)
+
+
+def litellm_tuned(preferred: str, other: str, patience: float) -> Any:
+    return _litellm(
+        preferred,
+        other,
+        timeout=patience,
+        stream_timeout=patience,
+        num_retries=0,
+        allowed_fails=1,
+        cooldown_time=30,
+        disable_cooldowns=False,
+    )
+
+
+@asynccontextmanager
+async def langchain(preferred: str, other: str, patience: float) -> AsyncIterator[Ask]:
+    from langchain_openai import ChatOpenAI
+
+    first, second = (
+        ChatOpenAI(model=MODEL, base_url=f"{url}/v1", api_key=KEY, timeout=patience)  # type: ignore[call-arg, arg-type]
+        for url in (preferred, other)
+    )
+    chain = first.with_fallbacks([second])
+
+    async def ask(stream: bool) -> str:
+        if stream:
+            text = ""
+            async for chunk in chain.astream(PROMPT):
+                text += str(chunk.content)
+            return text
+        return str((await chain.ainvoke(PROMPT)).content)
+
+    yield ask
+
+
+CONTESTANTS: Final[dict[str, Contestant]] = {
+    "ours": Contestant(
+        "resilient_llm",
+        "resilient-llm",
+        "defaults; `timeouts={'first_token': 1.5, 'idle': 1.5}`; whole answers with `max_tokens=1`, because their limit grows with what may be written",
+        ours,
+    ),
+    "openai": Contestant(
+        "OpenAI SDK", "openai", "defaults (2 retries); `timeout=1.5`; knows no second provider", openai_sdk
+    ),
+    "litellm": Contestant(
+        "LiteLLM Router", "litellm", "defaults; `fallbacks=`, `timeout=1.5`, `stream_timeout=1.5`", litellm_default
+    ),
+    "litellm-tuned": Contestant(
+        "LiteLLM Router, tuned",
+        "litellm",
+        "the same with `num_retries=0, allowed_fails=1, cooldown_time=30`",
+        litellm_tuned,
+    ),
+    "langchain": Contestant(
+        "LangChain with_fallbacks",
+        "langchain-openai",
+        "`ChatOpenAI` with its defaults (2 retries); `timeout=1.5`",
+        langchain,
+    ),
+}
