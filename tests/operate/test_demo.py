@@ -218,7 +218,11 @@ def test_one_bad_call_breaks_a_promise(bad: CallSeen) -> None:
     story = small_story()
     story.calls.append(bad)
     story.cuts += 1
-    assert not report.report(story).kept
+    summary = report.report(story)
+    assert not summary.kept
+    assert "NO " in prose.prose(summary)
+    if bad.ending != "interrupted":
+        assert summary.surprises[0].startswith(f"call 9 at {bad.began:.2f} s, {bad.ending} after 200 ms")
 
 
 def test_an_interruption_more_than_streams_were_cut_breaks_a_promise() -> None:

@@ -43,6 +43,9 @@ async def call(client: AsyncResilientClient, notes: Notebook, streamed: bool, pr
             seen = CallSeen(number, False, began, notes.now(), ending, len(reply.attempts), reply.provider)
     except CallFailed as failure:
         seen = _failed(number, streamed, began, notes.now(), failure)
+    except Exception as error:  # nothing else may come out of a call: the report has to say so
+        kind = type(error).__name__
+        seen = CallSeen(number, streamed, began, notes.now(), "wrong", 0, error=kind, message=str(error))
     notes.seen(seen)
 
 

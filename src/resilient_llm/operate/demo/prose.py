@@ -53,7 +53,8 @@ def gated(provider: ProviderTotals) -> str:
 
 def _promises(summary: Report) -> list[str]:
     verdict = "Everything that was promised was kept:" if summary.kept else "A PROMISE WAS BROKEN:"
-    return [verdict, *(f"  {'yes' if promise.kept else 'NO '}  {promise.text}" for promise in summary.promises)]
+    marks = [f"  {'yes' if promise.kept else 'NO '}  {promise.text}" for promise in summary.promises]
+    return [verdict, *marks, *(f"       {surprise}" for surprise in summary.surprises)]
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -94,6 +94,8 @@ class Report:
     providers: tuple[ProviderTotals, ...]
     acts: tuple[ActTotals, ...]
     promises: tuple[Promise, ...]
+    surprises: tuple[str, ...]
+    """What broke the first promises, call by call."""
 
     @property
     def kept(self) -> bool:
@@ -114,6 +116,7 @@ class Report:
             "providers": [_rounded(asdict(provider)) for provider in self.providers],
             "acts": [{**_rounded(asdict(act)), "totals": _with_ratios(act.totals)} for act in self.acts],
             "promises": [asdict(promise) for promise in self.promises],
+            "surprises": list(self.surprises),
             "kept": self.kept,
         }
 
@@ -131,6 +134,7 @@ def report(story: Story) -> Report:
         providers=tuple(provider_totals(story, name) for name in story.providers),
         acts=tuple(act_totals(story, seen) for seen in story.acts),
         promises=promises(story),
+        surprises=tuple(surprise(call) for call in unexpected(story)),
     )
 
 
@@ -248,11 +252,11 @@ def _pace(counted: Totals) -> str:
 
 def promises(story: Story) -> tuple[Promise, ...]:
     """What the demonstration promises; those of acts that were not played are left out."""
-    failed = [call for call in story.calls if call.ending == "failed" and not touches(call, story.act(OUTAGE))]
-    wrong = [call for call in story.calls if call.ending == "wrong"]
+    endings = Counter(call.ending for call in unexpected(story))
+    failed, wrong = endings["failed"], endings["wrong"]
     found = [
-        Promise(f"outside the outage every call was answered (failures: {len(failed)})", not failed),
-        Promise(f"no answer was short or repeated itself (wrong: {len(wrong)})", not wrong),
+        Promise(f"outside the outage every call was answered (failures: {failed})", not failed),
+        Promise(f"no answer was short or repeated itself (wrong: {wrong})", not wrong),
     ]
     interrupted = [call for call in story.calls if call.ending == "interrupted"]
     known = all(touches(call, story.act(CUT_LATE)) for call in interrupted)
@@ -266,6 +270,20 @@ def promises(story: Story) -> tuple[Promise, ...]:
         text = f"after the outage the service came back by itself (first answer: {when})"
         found.append(Promise(text, back is not None))
     return tuple(found)
+
+
+def unexpected(story: Story) -> list[CallSeen]:
+    """Calls that failed without an outage, and answers that were wrong."""
+    outage = story.act(OUTAGE)
+    return [
+        one for one in story.calls if one.ending == "wrong" or (one.ending == "failed" and not touches(one, outage))
+    ]
+
+
+def surprise(call: CallSeen) -> str:
+    """An unexpected ending in words."""
+    said = f": {call.error}, {call.message}" if call.error else ""
+    return f"call {call.number} at {call.began:.2f} s, {call.ending} after {duration(call.seconds)}{said}"
 
 
 def touches(call: CallSeen, seen: ActSeen | None) -> bool:

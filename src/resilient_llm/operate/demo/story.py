@@ -11,7 +11,7 @@ from resilient_llm.decide import events
 from resilient_llm.operate.demo.acts import Act
 
 Ending: TypeAlias = Literal["answered", "interrupted", "failed", "wrong"]
-"""How a call ended for its caller; ``wrong``: whole, but not the text the provider sent."""
+"""How a call ended for its caller; ``wrong``: not with the text the provider sent, or with an error of another kind."""
 
 
 @dataclass(frozen=True, slots=True)
