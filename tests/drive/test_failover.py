@@ -139,7 +139,7 @@ HANGS: dict[str, Any] = {
     "within the body": Reply("one two three", fault=Stall(1)),
     "a dripping body": Reply("one two three four five", drip=Drip(1, 0.05)),
     "nothing but keep-alives": Reply(first_token=60, keep_alive=0.02),
-    "a dripping header section": EndlessHeaders(0.001),
+    "a dripping header section": EndlessHeaders(0.02),
     "a dripping status line": Raw((b"H", b"T", b"T", b"P", b"/") * 8, interval=0.05),
 }
 
