@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from resilient_llm import ResilientClient
+from resilient_llm import ResilientClient, providers
 from resilient_llm.errors import (
     ConfigurationError,
     Fault,
@@ -46,6 +49,7 @@ from resilient_llm.wire import capability
 from resilient_llm.wire.capability import DROPPABLE, FEATURES, Capabilities, Needs, features, needs
 from tests.travel.probes import HISTORY, PROBES, WIRES, probe
 
+ROOT = Path(__file__).parents[2]
 LEFT_TO_THE_CODEC = {
     ("gemini", "video_url"): "some pages are fetched by every endpoint",
     ("gemini", "file_id"): "a file that was uploaded there",
@@ -409,7 +413,7 @@ def test_a_prompt_that_fits_nowhere_is_rejected(server: LoopbackLLM) -> None:
 
 
 def test_every_wire_has_its_provider() -> None:
-    providers: list[HttpProvider] = [
+    known: list[HttpProvider] = [
         OpenAI("m", api_key="k"),
         OpenAIResponses("m", api_key="k"),
         Anthropic("m", api_key="k"),
@@ -418,10 +422,50 @@ def test_every_wire_has_its_provider() -> None:
         Cohere("m", api_key="k"),
         Ollama("m"),
     ]
-    assert [provider.codec.name for provider in providers] == list(WIRES)
-    assert [provider.capabilities.wire for provider in providers] == list(WIRES)
+    assert [provider.codec.name for provider in known] == list(WIRES)
+    assert [provider.capabilities.wire for provider in known] == list(WIRES)
 
 
 def test_a_choice_without_tools_left_is_no_choice() -> None:
     request = plain(tool_choice=ToolChoice("required"))
     assert capability.without(request, ["tool_choice.required"]).tool_choice is None
+
+
+# --- every provider, and the documentation ---
+
+_GIVEN: dict[str, dict[str, object]] = {
+    "AnthropicFoundry": {"resource": "r"},
+    "AzureOpenAI": {"base_url": "https://a.example"},
+    "AzureOpenAIResponses": {"base_url": "https://a.example"},
+    "Bedrock": {"region": "eu-west-1"},
+    "Vertex": {"project": "p"},
+    "CloudflareWorkersAI": {"base_url": "https://a.example"},
+    "OpenAICompatible": {"base_url": "https://a.example"},
+}
+_KINDS = sorted(
+    name
+    for name in providers.__all__
+    if isinstance(kind := getattr(providers, name), type)
+    and issubclass(kind, HttpProvider)
+    and kind is not HttpProvider
+)
+
+
+@pytest.mark.parametrize("name", _KINDS)
+def test_planning_lets_through_what_can_be_sent(name: str) -> None:
+    provider = getattr(providers, name)("m", api_key="k", **_GIVEN.get(name, {}))
+    for feature, request in PROBES.items():
+        planned = provider.capabilities.lacks(needs(request, "skip")) is None
+        if not planned or (provider.wire, feature) in LEFT_TO_THE_CODEC:
+            continue
+        provider.prepare(request, "k")  # raises if the wire cannot say it after all
+
+
+def test_the_tables_of_the_documentation_are_current() -> None:
+    done = subprocess.run([sys.executable, "docs/translation_tables.py", "--check"], cwd=ROOT, check=False)
+    assert done.returncode == 0, "run: python docs/translation_tables.py"
+
+
+def test_every_provider_has_a_place_in_the_documentation() -> None:
+    pages = "".join(page.read_text() for page in (ROOT / "docs" / "providers").glob("*.md"))
+    assert [name for name in _KINDS if f"{name}(" not in pages and f"`{name}`" not in pages] == []

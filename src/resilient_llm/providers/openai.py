@@ -97,6 +97,7 @@ class Mistral(OpenAICompatible):
         seed_field="random_seed",
         developer_role=False,
         stream_usage=False,
+        media=frozenset({"document_url"}),
         tool_id_length=9,
     )
 

@@ -198,7 +198,7 @@ VENDORS: Final[Mapping[str, Mapping[Feature, Support]]] = {
     "groq": {"n": "none", "logprobs": "none", "top_logprobs": "none"},
     "deepseek": {"json_schema": "none", "image": "none"},
     "perplexity": {"tools": "none"},
-    "mistral": {"document_url": "full"},
+    "mistral": {"document_url": "full", "file_id": "none"},
     "vertex_ai": {"image_url": "full", "document_url": "full"},
 }
 """Vendor -> what it refuses although its wire has a word for it, or takes although others on its wire do not."""
@@ -217,7 +217,7 @@ MODELS: Final[tuple[Row, ...]] = (
     Row(
         r"gemini-3\.6-flash|gemini-3\.5-flash-lite",
         {"prefill": "none"},
-        "answers a conversation that ends in the model's words with a 400",
+        "Gemini 3.6 Flash and 3.5 Flash-Lite answer a conversation that ends in the model's words with a 400",
     ),
     Row(
         r"(?:^|/)(?:o[134](?:-mini|-pro)?|gpt-5(?:-mini|-nano)?)(?:$|-20\d\d)",
