@@ -172,10 +172,11 @@ class AsyncDriver:
         race = Race[Request, R](task, perform)
         try:
             async with race.group:
-                race.group.start_soon(race.rescue, first, rescue_after)
-                await race.contend(first)
-                if not race.rescued:
-                    race.group.cancel_scope.cancel()
+                call_off = self.http.here().start_later(race.group, rescue_after, race.rescue, first)
+                try:
+                    await race.contend(first)
+                finally:
+                    call_off()
         except BaseException as error:
             await race.forget()
             alone = _alone(error)
@@ -221,13 +222,13 @@ class Race(Generic[Request, R]):
                 await _discard(result)
             else:
                 self.won = attempt, result
-                self.group.cancel_scope.cancel()
+                if self.rescued:
+                    self.group.cancel_scope.cancel()
         finally:
             trace.detach(token)
 
-    async def rescue(self, first: Attempt[Target], rescue_after: float) -> None:
-        """Make the second attempt, if the first one stays silent."""
-        await anyio.sleep(rescue_after)
+    async def rescue(self, first: Attempt[Target]) -> None:
+        """Make the second attempt: the first one has been silent for long enough."""
         second = self.task.rescue(first)
         if second is not None:
             self.rescued = True
@@ -263,6 +264,10 @@ class Closable(Protocol):
 async def close(held: Closable) -> None:
     """Let go of a connection even if the caller is being cancelled, but not for ever; that it was broken is known
     already or does not matter any more."""
+    if isinstance(held, AsyncAnswer) and held.spent:  # no waiting is left, and so no bound on it needed
+        with suppress(Exception):
+            await held.aclose()
+        return
     with anyio.move_on_after(_CLOSE, shield=True), suppress(Exception):
         await held.aclose()
 

@@ -7,6 +7,7 @@ are read as raw bytes and decompressed here, so that they can be bounded.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import socket
@@ -14,19 +15,23 @@ import ssl
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 from urllib.request import getproxies
 from weakref import WeakKeyDictionary
 
 import httpx
+from anyio import CancelScope, sleep
+from anyio.abc import TaskGroup
 from anyio.lowlevel import current_token
 
 from resilient_llm.drive.body import Body, Inflater
 from resilient_llm.drive.fork import tell_after_fork
 from resilient_llm.providers.base import Prepared
+
+P = TypeVar("P")
 
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0)
 """Open streams hold connections for minutes: a limit here would look like providers failing."""
@@ -202,7 +207,7 @@ class Answer:
 class AsyncAnswer:
     """The same for the async client."""
 
-    __slots__ = ("_chunks", "_inflater", "_response", "headers", "reads", "status")
+    __slots__ = ("_chunks", "_inflater", "_response", "headers", "reads", "spent", "status")
 
     def __init__(self, response: httpx.Response, clock: Callable[[], float]) -> None:
         self._response = response
@@ -211,6 +216,8 @@ class AsyncAnswer:
         self.reads = Reads(response, clock)
         self._chunks: AsyncIterator[bytes] | None = None
         self._inflater: Inflater | None = None
+        self.spent = False
+        """Whether the body was read to its end."""
 
     async def read(self, limit: int) -> bytes:
         """The whole body, at most ``limit`` bytes of it."""
@@ -228,6 +235,7 @@ class AsyncAnswer:
         try:
             data = await self._chunks.__anext__()
         except StopAsyncIteration:
+            self.spent = True
             return None
         return data if self._inflater is None else self._inflater.feed(data)
 
@@ -316,11 +324,32 @@ class Here:
     """What belongs to one event loop: its engines, and streams dropped without being closed, put here by their
     finalisers."""
 
-    __slots__ = ("engines", "orphans")
+    __slots__ = ("_asyncio", "engines", "orphans")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: object) -> None:
+        self._asyncio = isinstance(loop, asyncio.AbstractEventLoop)
         self.engines: dict[str, AsyncEngine] = {}
         self.orphans: deque[Orphan] = deque()
+
+    def start_later(
+        self, group: TaskGroup, seconds: float, function: Callable[[P], Coroutine[None, None, None]], argument: P
+    ) -> Callable[[], None]:
+        """Start a task of the group in so many seconds; returns what calls that off.
+
+        On asyncio with a bare timer: a task that sleeps, is cancelled and waited for costs forty times as much.
+        """
+        if self._asyncio:
+            return asyncio.get_running_loop().call_later(seconds, lambda: group.start_soon(function, argument)).cancel
+        nap = CancelScope()
+
+        async def after_a_nap() -> None:
+            with nap:
+                await sleep(seconds)
+            if not nap.cancel_called:
+                await function(argument)
+
+        group.start_soon(after_a_nap)
+        return nap.cancel
 
 
 class Orphan(Protocol):
@@ -347,7 +376,7 @@ class AsyncHttp:
         here = self._loops.get(loop)
         if here is None:
             with self._lock:
-                here = self._loops[loop] = Here()
+                here = self._loops[loop] = Here(loop)
         return here
 
     async def post(self, prepared: Prepared, timeouts: Mapping[str, float | None]) -> AsyncAnswer:
