@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 _MIN_REMAINING = 0.2  # seconds: no later attempt starts with less left than this
 _ANYWHERE, _NOWHERE = Onward.ANYWHERE, Onward.NOWHERE
-_FULL_POLL = 0.05  # seconds between looks at a concurrency limit
+_FULL_POLL = 0.05  # seconds between looks at a concurrency limit, at first...
+_SLOWEST_POLL = 0.5  # ...and at the most
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +312,9 @@ class Call(Generic[T]):
 
     def _wait_for_gate(self, now: float, refused: Refused) -> Wait:
         assert refused.waitable_at is not None
-        wait = max(refused.waitable_at - now, _FULL_POLL)
+        # Hundreds may wait for one slot: those who have waited for long look less often.
+        poll = min(max(_FULL_POLL, 0.1 * self.waited), _SLOWEST_POLL)
+        wait = max(refused.waitable_at - now, poll)
         wait *= 1.0 + 0.1 * self.pool.random()  # those who wait together should not return together
         if wait > self.pool.policies.retry.max_wait:
             raise self._nobody(now, refused)

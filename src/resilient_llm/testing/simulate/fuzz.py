@@ -91,9 +91,9 @@ def _trouble(dice: random.Random, begin: float, end: float, kinds: list[str]) ->
 
 def _load(dice: random.Random, calls: float) -> Load:
     return Load(
-        rate=calls * dice.choice((0.5, 1.0, 2.0)),
+        rate=calls * dice.choice((0.5, 1.0, 1.5)),
         streaming=dice.choice((1.0, 1.0, 0.5, 0.0)),
-        deadline=dice.choice((5.0, 20.0, 60.0, 120.0, 600.0)),
+        deadline=dice.choice((5.0, 20.0, 60.0, 60.0, 120.0)),
         conversations=dice.choice((0, 0, 5)),
         unrepeatable=dice.choice((0.0, 0.0, 0.2)),
     )
