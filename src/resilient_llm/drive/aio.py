@@ -160,8 +160,8 @@ class AsyncDriver:
         if provider.is_async:
             value = provider.start(request, seconds, stream=stream)
         else:
-            value = await anyio.to_thread.run_sync(
-                lambda: provider.start(request, seconds, stream=stream), abandon_on_cancel=True
+            (value,) = await anyio.to_thread.run_sync(  # in a tuple, as trio wants no coroutine from a thread
+                lambda: (provider.start(request, seconds, stream=stream),), abandon_on_cancel=True
             )
         return as_answer(await value if isinstance(value, Awaitable) else value)
 
