@@ -53,12 +53,12 @@ def _wrapping(owner: Any, name: str) -> Callable[[Callable[..., Any]], Mutant]:
     """The decorated function replaces ``owner.name`` and gets the original as its first argument."""
 
     def register(replacement: Callable[..., Any]) -> Mutant:
-        original = owner.__dict__[name]
-
-        def patched(*args: Any, **kwargs: Any) -> Any:
-            return replacement(original, *args, **kwargs)
-
         def mutant() -> AbstractContextManager[None]:
+            original = owner.__dict__[name]
+
+            def patched(*args: Any, **kwargs: Any) -> Any:
+                return replacement(original, *args, **kwargs)
+
             return _patched(owner, name, patched)
 
         mutant.__doc__ = replacement.__doc__
@@ -118,7 +118,7 @@ def verdict_at_the_end(original, self, attempt, now):
     attempt.probing = probing
 
 
-@_wrapping(Breaker, "_succeeded")
+@_wrapping(Breaker, "succeeded")
 def one_success_closes(original, self, now):
     """A single good probe closes the breaker, as in Hystrix, though two were asked for."""
     self.passed += self.state is State.HALF_OPEN
@@ -207,7 +207,7 @@ def soft_is_consecutive(original, self, now, outcome, draw, escalate):
     return original(self, now, Outcome.HARD, draw, escalate)
 
 
-@_wrapping(Breaker, "_succeeded")
+@_wrapping(Breaker, "succeeded")
 def success_resets_nothing(original, self, now):
     """Failures in a row need not be in a row: five in a week open the breaker."""
     row = self.consecutive
@@ -467,7 +467,7 @@ def panic_without_need(original, self, call, now):
 
 @_wrapping(Call, "_nobody")
 def error_without_retry_after(original, self, now, refused):
-    """"No provider available", and no word on when to come back."""
+    """ "No provider available", and no word on when to come back."""
     error = original(self, now, refused)
     error.retry_after = None
     return error

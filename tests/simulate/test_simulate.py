@@ -1,0 +1,215 @@
+"""The simulator keeps its promises, and the decision core keeps its invariants in it."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from resilient_llm.decide.breaker import Breaker, State, Window
+from resilient_llm.decide.outcome import Outcome
+from resilient_llm.policy import Breaker as BreakerPolicy
+from resilient_llm.testing.mutants import MUTANTS, hunt
+from resilient_llm.testing.simulate import SCHEDULES, Load, Nature, Production, Provider, Question, Trouble, World, fuzz
+from resilient_llm.testing.simulate.report import LAYOUTS, Figures, judge, lay, measure
+from resilient_llm.testing.simulate.scheduler import Scheduler
+
+
+def crowd(troubles: tuple[Trouble, ...] = (), layout: str = "tier", seed: int = 1, **load: Any) -> World[Any]:
+    providers = [Provider("a", troubles=troubles), Provider("b"), Provider("c")]
+    return World([Production(lay(providers, layout), seed=seed)], Load(**load), seed, log=True)
+
+
+# --- the clock ---
+
+
+def test_things_happen_in_the_order_of_their_times_and_then_of_their_scheduling() -> None:
+    clock, seen = Scheduler(), []
+    for when, what in [(2.0, "c"), (1.0, "a"), (1.0, "b")]:
+        clock.at(when, lambda now, what: seen.append((now, what)), what)
+    clock.run(10.0)
+    assert seen == [(1.0, "a"), (1.0, "b"), (2.0, "c")]
+    assert clock.now == 10.0
+
+
+def test_a_shuffled_clock_reorders_only_what_is_simultaneous() -> None:
+    orders = set()
+    for seed in range(20):
+        clock, seen = Scheduler(shuffle=random.Random(seed)), []
+        for what in "abc":
+            clock.at(1.0, lambda now, what: seen.append(what), what)
+        clock.at(2.0, lambda now, what: seen.append(what), "last")
+        clock.run(3.0)
+        assert seen[-1] == "last"
+        orders.add("".join(seen))
+    assert len(orders) > 3
+
+
+def test_after_a_suspend_everything_is_late_and_nothing_is_lost() -> None:
+    clock, seen = Scheduler(), []
+    clock.at(1.0, lambda now, what: clock.jump(3600.0), None)
+    clock.at(2.0, lambda now, what: seen.append(now), None)
+    clock.run(3.0)
+    assert seen == [3601.0]
+
+
+# --- invariants ---
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_invariant_holds_at_every_step(seed: int) -> None:
+    fuzz(seed)
+
+
+def test_the_same_seed_gives_the_same_log_byte_for_byte() -> None:
+    first, second = fuzz(3, log=True), fuzz(3, log=True)
+    assert first.transcript == second.transcript
+    assert len(first.transcript) > 10_000
+    assert fuzz(4, log=True).transcript != first.transcript
+
+
+def test_shifting_the_clock_shifts_nothing_else() -> None:
+    """Powers of two keep the arithmetic of the shifted run exact to the last bit that decides anything."""
+
+    def choices(start: float) -> list[tuple[object, ...]]:
+        troubles = (Trouble(start + 60.0, start + 120.0, "error"), Trouble(start + 150.0, start + 200.0, "hang"))
+        providers = [Provider("a", troubles=troubles), Provider("b")]
+        world = World([Production([providers], seed=1)], Load(rate=1.0, even=True), 1, log=True, start=start)
+        world.run(300.0)
+        return [entry[1:] for entry in world.log or () if entry[1] == "attempt"]
+
+    assert choices(0.0) == choices(2.0**20)
+
+
+def test_an_idle_century_wedges_nothing() -> None:
+    breaker = Breaker(BreakerPolicy())
+    for now in (0.0, 3e9, 3e9 + 1):
+        for _ in range(4):
+            breaker.record(now, Outcome.HARD, 0.5)
+        breaker.record(now, Outcome.OK, 0.5)
+    assert breaker.state is State.CLOSED
+    assert breaker.window.totals(6e9) == (0, 0)
+
+
+@pytest.mark.parametrize("spread", [0.001, 1.0, 53.0])
+def test_a_burst_and_the_same_calls_spread_out_are_judged_alike(spread: float) -> None:
+    window = Window(10, 60.0)
+    for index in range(12):
+        window.add(spread * index / 12, bad=index % 2 == 0)
+    assert window.totals(spread) == (12, 6)
+
+
+def test_failing_fast_attracts_no_traffic() -> None:
+    for after in (1.0, 0.05, 0.0):
+        world = crowd((Trouble(0.0, 1e9, "error", after=after),), rate=2.0).run(900.0)
+        assert len(world.asked["a"]) < 0.1 * len(world.asked["b"])
+
+
+def test_a_success_constructs_no_exception() -> None:
+    client = Production([[Provider("a"), Provider("b")]], seed=1)
+    raised: list[str] = []
+
+    def spy(frame: FrameType, event: str, detail: object) -> Callable[..., Any] | None:
+        if event == "exception":
+            raised.append(frame.f_code.co_name)
+        return spy
+
+    before = sys.gettrace()
+    sys.settrace(spy)
+    try:
+        call = client.call(Question(True, 100, 100, 60.0), 0.0)
+        attempt: Any = call.next_attempt(0.0)
+        call.first_content(attempt, 0.5)
+        call.succeeded(attempt, 1.0, 100)
+    finally:
+        sys.settrace(before)
+    assert raised == []
+
+
+@pytest.mark.parametrize("rate", [0.1, 1.0])
+def test_a_recovered_provider_is_closed_again_and_has_its_share(rate: float) -> None:
+    end = 1800.0
+    closed, shares = [], []
+    for seed in range(4):
+        world = crowd((Trouble(600.0, end, "error"),), seed=seed, rate=rate).run(3600.0)
+        back = [at for at in world.asked["a"] if at >= end]
+        closed.append(back[1] - end)  # the second good probe closes it
+        late = [sum(end + 300 <= at for at in world.asked[name]) for name in "abc"]
+        shares.append(late[0] / sum(late))
+    assert max(closed) <= 60 + 30 + 120 + 3 / rate
+    assert sum(shares) / len(shares) >= 1 / 6
+
+
+def test_an_outage_is_seen_by_few_and_costs_nobody_the_answer() -> None:
+    world = crowd((Trouble(300.0, 1e9, "error"),), layout="tiers", rate=1.0).run(330.0)
+    assert sum(300.0 <= at < 330.0 for at in world.asked["a"]) <= 5 + 5
+    assert all(call.ok for call in world.ended)
+
+
+def test_a_gate_opens_by_itself() -> None:
+    world = crowd((Trouble(100.0, 160.0, "429", retry_after=20.0),), rate=1.0).run(400.0)
+    assert any(160.0 <= at < 220.0 for at in world.asked["a"])
+
+
+def test_a_hundred_thousand_dropped_streams_leave_nothing_behind() -> None:
+    client = Production([[Provider("a"), Provider("b")]], seed=1)
+    for index in range(20_000):
+        now = index * 0.01
+        attempt: Any = client.call(Question(True, 100, 100, 60.0), now).next_attempt(now)
+        client.abandon_later(attempt)
+    client.pool.snapshot(1e6)
+    for name in "ab":
+        assert client.pool.in_flight(name) == 0
+
+
+# --- schedules ---
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["fast500", "fast429", "err30", "slow10", "hang", "flap20", "hint20", "overloaded"])
+def test_the_goals_are_met_where_one_of_three_fails(name: str, layout: str) -> None:
+    verdict = judge(measure(SCHEDULES[name], layout, "production"), measure(SCHEDULES[name], layout, "oracle"))
+    assert verdict.goodput
+    assert verdict.attempts
+    assert verdict.tail or name in ("slow10", "hang")  # within a few tenths of a second: see docs/simulation.md
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["alldown120", "alldown1200"])
+def test_after_a_total_outage_the_first_answer_comes_within_seconds(name: str, layout: str) -> None:
+    assert measure(SCHEDULES[name], layout, "production", range(1, 4)).first <= 4.0
+
+
+def test_a_verdict_says_what_was_missed() -> None:
+    good = Figures("x", 1.0, 1.0, 2.0, 3.0, 1.0, 0.1, 1.0, 1.0, 1.0)
+    assert str(judge(good, good)) == "meets all goals"
+    assert str(judge(good._replace(available=0.9, attempts=2.0), good)) == "misses goodput, attempts"
+
+
+# --- teeth ---
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["no_generation_check", "no_half_open_permit", "cancel_is_failure", "gate_shortened", "in_flight_not_decremented"],
+)
+def test_a_bug_of_others_is_noticed(name: str) -> None:
+    assert not hunt(name, range(40), until=1).survived
+
+
+def test_mutants_say_which_bug_they_stand_for_and_leave_no_trace() -> None:
+    before = fuzz(2, log=True).transcript
+    for name, mutant in MUTANTS.items():
+        assert mutant.__doc__, name
+        with mutant():
+            pass
+    assert fuzz(2, log=True).transcript == before
+
+
+def test_unknown_troubles_are_refused() -> None:
+    with pytest.raises(ValueError, match="there is no trouble"):
+        Provider("a", Nature(), [Trouble(0.0, 1.0, "flood")])
