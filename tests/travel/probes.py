@@ -76,6 +76,7 @@ PROBES: dict[str, ChatRequest] = {
     "image": _asked(Media("image", "image/png", PNG)),
     "image_url": _asked(Media("image", "image/png", url="https://example.org/a.png")),
     "audio": _asked(Media("audio", "audio/wav", b"RIFF")),
+    "audio_url": _asked(Media("audio", "audio/wav", url="https://example.org/a.wav")),
     "video": _asked(Media("video", "video/mp4", b"\0")),
     "video_url": _asked(Media("video", "video/mp4", url="https://example.org/a.mp4")),
     "document": _asked(Media("document", "application/pdf", b"%PDF", name="a")),

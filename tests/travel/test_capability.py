@@ -97,8 +97,10 @@ def test_there_is_a_probe_for_each_feature() -> None:
 
 
 def test_a_file_at_a_vendor_is_no_url_on_the_web() -> None:
-    assert features(plain(Media("image", url="gs://bucket/a.png"))) == {"image"}
-    assert features(plain(Media("audio", url="https://example.org/a.wav"))) == {"audio"}
+    assert features(plain(Media("image", url="gs://bucket/a.png"))) == {"image", "stored:gemini"}
+    assert features(plain(Media("image", url="s3://bucket/a.png"))) == {"image", "stored:bedrock_converse"}
+    assert provider_of("openai_chat").support("stored:gemini") == "none"
+    assert provider_of("gemini").support("stored:gemini") == "full"
 
 
 def test_fields_of_one_wire_bind_only_if_the_answer_depends_on_them() -> None:

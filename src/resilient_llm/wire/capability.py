@@ -20,7 +20,8 @@ from resilient_llm.model import ChatRequest, Degradation, Extra, Media, Message,
 from resilient_llm.wire.fields import HARD
 
 Feature: TypeAlias = str
-"""One of :data:`FEATURES`, or ``only:WIRE`` and ``opaque:WIRE``: fields and blocks no other wire has a word for."""
+"""One of :data:`FEATURES`, or ``only:WIRE``, ``opaque:WIRE`` and ``stored:WIRE``: fields, blocks and files no other
+wire has a word for or access to."""
 
 Support: TypeAlias = Literal["full", "changed", "left_out", "none"]
 """``full``; ``changed``: the codec says it in other words or leaves it out, and records that; ``left_out``: it is taken
@@ -37,7 +38,7 @@ a feature can be left out (see :data:`DROPPABLE`).  ``"error"`` allows no change
 
 FEATURES: Final = (
     *("tools", "tool_choice.required", "tool_choice.name", "parallel_tool_calls", "tool.strict"),
-    *("image", "image_url", "audio", "video", "video_url", "document", "document_url", "file_id"),
+    *("image", "image_url", "audio", "audio_url", "video", "video_url", "document", "document_url", "file_id"),
     *("media_in_tool_result", "tool_result.is_error"),
     *("json_object", "json_schema", "reasoning", "prefill"),
     *("n", "logprobs", "top_logprobs", "max_tokens", "stop", "seed", "user"),
@@ -106,13 +107,21 @@ def _binding(extra: Extra) -> bool:
     return any(value and value != ["text"] for key, value in extra.fields.items() if key in HARD)
 
 
+_STORES = (("gs://", "gemini"), ("https://generativelanguage.googleapis.com/", "gemini"), ("s3://", "bedrock_converse"))
+"""Where files lie that only one vendor can read."""
+
+
+def _place(place: str, otherwise: Feature) -> Feature:
+    return next((f"stored:{wire}" for start, wire in _STORES if place.startswith(start)), otherwise)
+
+
 def _of_part(part: object, found: set[Feature]) -> None:
     if isinstance(part, Media):
         found.add(part.kind)
         if part.file_id is not None:
-            found.add("file_id")
-        elif part.kind != "audio" and part.url is not None and part.url.startswith(("https://", "http://")):
-            found.add(f"{part.kind}_url")  # any other is a file at some vendor, which the codecs know
+            found.add(_place(part.file_id, "file_id"))
+        elif part.url is not None:
+            found.add(_place(part.url, f"{part.kind}_url"))
     elif isinstance(part, ToolResult):
         if part.is_error:
             found.add("tool_result.is_error")
@@ -137,7 +146,7 @@ _NO_SEED_OR_PENALTIES: Mapping[Feature, Support] = {
 }
 
 _TEXT_AND_IMAGES: Mapping[Feature, Support] = {
-    **dict.fromkeys(("audio", "video", "video_url", "document", "document_url", "file_id"), "none"),
+    **dict.fromkeys(("audio", "audio_url", "video", "video_url", "document", "document_url", "file_id"), "none"),
     **dict.fromkeys(("media_in_tool_result", "parallel_tool_calls", "n", "opaque"), "none"),
     **dict.fromkeys(("tool.strict", "tool_result.is_error", "user"), "changed"),
 }
@@ -145,28 +154,30 @@ _NO_CHOICES_OR_LOGPROBS: Mapping[Feature, Support] = {"n": "none", "logprobs": "
 
 WIRES: Final[Mapping[str, Mapping[Feature, Support]]] = {
     "openai_chat": {
-        **dict.fromkeys(("video", "video_url", "document_url"), "none"),
+        **dict.fromkeys(("audio_url", "video", "video_url", "document_url"), "none"),
         **dict.fromkeys(("media_in_tool_result", "tool_result.is_error", "top_k", "opaque"), "changed"),
     },
     "openai_responses": {
         **_NO_SEED_OR_PENALTIES,
-        **dict.fromkeys(("video", "video_url", "n", "stop"), "none"),
+        **dict.fromkeys(("audio_url", "video", "video_url", "n", "stop"), "none"),
         **dict.fromkeys(("tool_result.is_error", "top_k", "opaque"), "changed"),
     },
     "anthropic_messages": {
         **_NO_SEED_OR_PENALTIES,
         **_NO_CHOICES_OR_LOGPROBS,
-        **dict.fromkeys(("audio", "video", "video_url"), "none"),
+        **dict.fromkeys(("audio", "audio_url", "video", "video_url"), "none"),
         **dict.fromkeys(("json_object", "opaque"), "changed"),
     },
     "gemini": {
-        **dict.fromkeys(("parallel_tool_calls", "image_url", "document_url", "opaque"), "none"),
+        **dict.fromkeys(("parallel_tool_calls", "image_url", "audio_url", "document_url", "opaque"), "none"),
         **dict.fromkeys(("tool.strict", "media_in_tool_result", "reasoning", "user"), "changed"),
     },
     "bedrock_converse": {
         **_NO_SEED_OR_PENALTIES,
         **_NO_CHOICES_OR_LOGPROBS,
-        **dict.fromkeys(("parallel_tool_calls", "image_url", "video_url", "document_url", "file_id"), "none"),
+        **dict.fromkeys(
+            ("parallel_tool_calls", "image_url", "audio_url", "video_url", "document_url", "file_id"), "none"
+        ),
         **dict.fromkeys(("json_object", "user", "opaque"), "changed"),
     },
     "cohere_v2": {
@@ -199,7 +210,7 @@ VENDORS: Final[Mapping[str, Mapping[Feature, Support]]] = {
     "deepseek": {"json_schema": "none", "image": "none"},
     "perplexity": {"tools": "none"},
     "mistral": {"document_url": "full", "file_id": "none"},
-    "vertex_ai": {"image_url": "full", "document_url": "full"},
+    "vertex_ai": {"image_url": "full", "audio_url": "full", "document_url": "full"},
 }
 """Vendor -> what it refuses although its wire has a word for it, or takes although others on its wire do not."""
 
@@ -256,7 +267,7 @@ class Capabilities:
         if colon:
             if wire == self.wire:
                 return "full"
-            return "none" if kind == "only" else self._table.get("opaque", "full")
+            return self._table.get("opaque", "full") if kind == "opaque" else "none"
         told = _LEARNT.get(self._key)
         if told is not None and feature in told and feature not in self._declared:
             return told[feature]
@@ -361,7 +372,7 @@ def checked_policy(policy: object) -> OnUnsupported:
         return cast(Action, policy)
     if isinstance(policy, Mapping):
         for name, action in cast("Mapping[object, object]", policy).items():
-            if name not in (*FEATURES, "only", "opaque"):
+            if name not in (*FEATURES, "only", "opaque", "stored"):
                 raise ConfigurationError(f"on_unsupported names {name!r}; there are {', '.join(FEATURES)}")
             if action not in words:
                 raise ConfigurationError(f"on_unsupported[{name!r}] must be one of {', '.join(words)}, not {action!r}")
