@@ -28,6 +28,7 @@ async def arrive(
         due += draw.expovariate(rate)
         streamed, prompt = draw.random() < _STREAMS, draw.choice(_PROMPTS)
         await anyio.sleep(max(0.0, due - notes.now()))
+        notes.story.lag = max(notes.story.lag, notes.now() - due)
         crowd.start_soon(call, client, notes, streamed, prompt)
 
 

@@ -54,14 +54,14 @@ FULL: Final = Pace(
         ),
         health=Health(memory=3.0, failure_cost=1.5, stale_after=2.0, race_after=0.5, ramp_seconds=4.0),
         hedge=Hedge(min_delay=0.7, max_delay=2.0),
-        timeouts=Timeouts(connect=1.0, first_token_min=4.0, first_token_max=6.0, first_token_initial=5.0),
+        timeouts=Timeouts(connect=2.0, first_token_min=4.0, first_token_max=6.0, first_token_initial=5.0),
     ),
 )
 
 FAST: Final = Pace(
     name="fast",
     unit=0.145,
-    calls_per_second=32.0,
+    calls_per_second=24.0,
     first_token={"alpha": 0.020, "beta": 0.020, "gamma": 0.035},
     interval=0.004,
     slow_first_token=0.14,
@@ -82,7 +82,7 @@ FAST: Final = Pace(
         ),
         health=Health(memory=0.5, failure_cost=1.0, stale_after=0.4, race_after=0.2, ramp_seconds=0.6),
         # Fewer calls lead up to the hang than in the full day, so each of them saves up more for it.
-        hedge=Hedge(min_delay=0.25, max_delay=0.5, ratio=0.1),
-        timeouts=Timeouts(connect=0.5, first_token_min=2.0, first_token_max=3.0, first_token_initial=3.0),
+        hedge=Hedge(min_delay=0.3, max_delay=0.6, ratio=0.12),
+        timeouts=Timeouts(connect=2.0, first_token_min=2.0, first_token_max=3.0, first_token_initial=3.0),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from resilient_llm.operate.demo.report import ProviderTotals, Report, duration
+from resilient_llm.operate.demo.report import BUSY, ProviderTotals, Report, duration
 from resilient_llm.operate.demo.view import percent
 
 
@@ -18,6 +18,7 @@ def _figures(summary: Report) -> list[str]:
     counted, made = summary.totals, summary.kinds
     cut_short = "" if summary.complete else ", cut short"
     unfinished = f", {summary.unfinished} unfinished" if summary.unfinished else ""
+    busy = [f"  this machine was busy: callers began up to {duration(summary.lag)} late"] if summary.lag > BUSY else []
     return [
         f"  {counted.calls} calls in {summary.seconds:.1f} s{cut_short}: {percent(counted.success_rate)} answered, "
         f"{counted.interrupted} streams interrupted, {counted.failed} failed, {counted.wrong} wrong{unfinished}",
@@ -25,6 +26,7 @@ def _figures(summary: Report) -> list[str]:
         f"first words: p50 {duration(counted.first_token_p50)}, p99 {duration(counted.first_token_p99)}",
         f"  {counted.attempts_per_call:.2f} attempts per call: {made['failover']} failovers, {made['retry']} retries, "
         f"{made['hedge']} rescues (hedges), {made['probe']} probes, {made['explore']} explorations",
+        *busy,
     ]
 
 

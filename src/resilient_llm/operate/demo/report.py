@@ -82,12 +82,13 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The whole day."""
+    """The whole day.  ``lag`` is by how many seconds at most a caller began late because the machine was busy."""
 
     pace: str
     seed: int
     complete: bool
     seconds: float
+    lag: float
     totals: Totals
     unfinished: int
     kinds: dict[str, int]
@@ -111,6 +112,7 @@ class Report:
             "seed": self.seed,
             "complete": self.complete,
             "seconds": round(self.seconds, 3),
+            "lag": round(self.lag, 3),
             "calls": {**calls, "unfinished": self.unfinished},
             "attempts_by_kind": self.kinds,
             "providers": [_rounded(asdict(provider)) for provider in self.providers],
@@ -128,6 +130,7 @@ def report(story: Story) -> Report:
         seed=story.seed,
         complete=story.complete,
         seconds=story.ended,
+        lag=story.lag,
         totals=totals(story.calls),
         unfinished=story.began_calls - len(story.calls),
         kinds=kinds(story.events),
@@ -297,6 +300,10 @@ def back_after(story: Story, repaired: float) -> float | None:
         (call.ended - repaired for call in story.calls if call.ending == "answered" and call.ended > repaired),
         default=None,
     )
+
+
+BUSY = 0.1
+"""Seconds of lag from which on the machine itself delays answers visibly."""
 
 
 def duration(seconds: float | None) -> str:

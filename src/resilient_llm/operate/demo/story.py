@@ -48,8 +48,9 @@ class ActSeen:
 
 @dataclass(slots=True)
 class Story:
-    """Everything that happened so far.  ``wall`` is the clock time of second 0; ``cuts`` how many streams the
-    providers cut after their first words, ``complete`` whether the day was played to its end."""
+    """Everything that happened so far.  ``wall`` is the clock time of second 0, ``cuts`` how many streams the
+    providers cut after their first words, ``lag`` by how many seconds at most a caller began late because this machine
+    was busy, ``complete`` whether the day was played to its end."""
 
     pace: str
     seed: int
@@ -60,6 +61,7 @@ class Story:
     acts: list[ActSeen] = field(default_factory=list[ActSeen])
     began_calls: int = 0
     cuts: int = 0
+    lag: float = 0.0
     ended: float = 0.0
     complete: bool = False
 
