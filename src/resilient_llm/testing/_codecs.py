@@ -116,7 +116,7 @@ class CodecWriter:
         parts: list[Part] = [Thought(reply.thought)] if reply.thought else []
         if reply.full_text:
             parts.append(Text(reply.full_text))
-        finish, usage, model = _finish(reply), usage_of(reply), reply.model or ask.model
+        finish, usage, model = finish_of(reply), usage_of(reply), reply.model or ask.model
         return self._codec.encode_response(
             ChatResponse((*parts, *reply.tool_calls), finish, usage=usage, id=_ID, model=model, created=CREATED)
         )
@@ -125,7 +125,7 @@ class CodecWriter:
         encoder = self._codec.stream_encoder()
         opening = encoder.feed(StreamStart(_ID, reply.model or ask.model, CREATED))
         tokens = tuple(token for events in _parts(reply) for token in _encode_part(encoder, events))
-        ending: list[StreamEvent] = [Finish(_finish(reply)), StreamEnd()]
+        ending: list[StreamEvent] = [Finish(finish_of(reply)), StreamEnd()]
         usage = usage_of(reply)
         if usage is not None:
             ending.insert(1, UsageUpdate(usage))
@@ -155,9 +155,17 @@ class CodecWriter:
             data = data[length:]
 
 
-def _finish(reply: Reply) -> FinishReason:
+def finish_of(reply: Reply) -> FinishReason:
+    """Why the model stopped, in the neutral word."""
     # An encoder always writes one; whoever wants none has the frame left out.
     return "tool_calls" if reply.tool_calls and reply.finish_reason == "stop" else reply.finish_reason or "stop"
+
+
+def events_of(reply: Reply) -> Iterator[StreamEvent]:
+    """The content of a reply as events, without the frame around it."""
+    for events in _parts(reply):
+        yield from events
+        yield BlockEnd(getattr(events[-1], "block", 0))
 
 
 def _parts(reply: Reply) -> Iterator[list[StreamEvent]]:

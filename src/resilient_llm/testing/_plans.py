@@ -121,10 +121,11 @@ def _status(status: Status, ask: Ask, extra: Mapping[str, str | None]) -> Plan:
     headers: dict[str, str | None] = {"content-type": _content_type(status.body), **extra}
     if status.retry_after is not None:
         headers["retry-after"] = f"{status.retry_after:g}"
-    return whole(status, status.status, _status_body(status, ask), headers)
+    return whole(status, status.status, status_body(status, ask), headers)
 
 
-def _status_body(status: Status, ask: Ask) -> bytes:
+def status_body(status: Status, ask: Ask) -> bytes:
+    """The body of an error answer."""
     body = status.body
     if body is None:
         return writer(ask.wire).error(_fault(status))

@@ -1,0 +1,216 @@
+"""Mishaps and scripts without a socket: what a provider in this process yields, waits and raises.
+
+Pure generators of steps, a number being seconds to wait; :class:`Pace` does the waiting, in both worlds.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import TypeAlias, final
+
+import anyio
+
+from resilient_llm.errors import ConfigurationError, InvalidAnswer, ProviderError
+from resilient_llm.model import (
+    ChatResponse,
+    Finish,
+    PartAdded,
+    RefusalDelta,
+    StreamBroken,
+    StreamEnd,
+    StreamEvent,
+    StreamStart,
+    TextDelta,
+    ThoughtDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    UsageUpdate,
+)
+from resilient_llm.testing._answers import CREATED, Ask, usage_of
+from resilient_llm.testing._codecs import events_of, finish_of
+from resilient_llm.testing._plans import status_body
+from resilient_llm.testing.clock import ManualClock
+from resilient_llm.testing.faults import Latency, Mishap, SlowTokens
+from resilient_llm.testing.script import (
+    Behaviour,
+    Close,
+    Cut,
+    Hang,
+    InBandError,
+    Malformed,
+    Reply,
+    Reset,
+    Stall,
+    Status,
+    StreamFault,
+)
+from resilient_llm.wire import classify
+
+Step: TypeAlias = float | StreamEvent
+_TOKENS = (TextDelta, ThoughtDelta, RefusalDelta, PartAdded, ToolCallStart, ToolCallDelta)
+
+
+@final
+class Pace:
+    """The waits of one attempt, which may take ``timeout`` seconds until its next sign of life.
+
+    With a manual clock they take no time.  Raises ``TimeoutError`` where a wait would last longer.
+    """
+
+    def __init__(self, timeout: float, clock: ManualClock | None) -> None:
+        self._timeout = timeout
+        self._clock = clock
+        self._until = self._now() + timeout
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        if seconds <= 0:
+            return
+        nap = self._nap(seconds)
+        if self._clock is not None:
+            self._clock.sleep(nap)
+        else:
+            time.sleep(nap)
+        self._judge(nap, seconds)
+
+    async def sleep_async(self, seconds: float) -> None:
+        """The same for async code."""
+        if seconds <= 0:
+            return
+        nap = self._nap(seconds)
+        if self._clock is not None:
+            self._clock.sleep(nap)
+        else:
+            await anyio.sleep(nap)
+        self._judge(nap, seconds)
+
+    def renew(self) -> None:
+        """There was a sign of life."""
+        self._until = self._now() + self._timeout
+
+    def _now(self) -> float:
+        return time.monotonic() if self._clock is None else self._clock()
+
+    def _nap(self, seconds: float) -> float:
+        return min(seconds, max(0.0, self._until - self._now()))
+
+    @staticmethod
+    def _judge(nap: float, seconds: float) -> None:
+        if nap < seconds:
+            raise TimeoutError("the script stayed silent for longer than the attempt may take")
+
+
+def performed(behaviour: Behaviour, *, stream: bool) -> Iterator[Step]:
+    """A behaviour as a provider in this process shows it.  Raises what such a provider would."""
+    if isinstance(behaviour, Reply):
+        yield from _reply(behaviour, stream)
+    elif isinstance(behaviour, Status):
+        yield behaviour.delay
+        raise _refusal(behaviour)
+    elif isinstance(behaviour, Hang):
+        yield math.inf
+    elif isinstance(behaviour, Close | Reset):
+        yield behaviour.delay
+        raise _gone()
+    else:
+        raise ConfigurationError(f"{type(behaviour).__name__} needs a wire; use LoopbackLLM or FaultyTransport")
+
+
+def _reply(reply: Reply, stream: bool) -> Iterator[Step]:
+    alteration = None if reply.fault is None else Alteration(reply.fault, stream=stream)
+    yield reply.delay
+    yield StreamStart("loopback-1", reply.model or "", CREATED)
+    first = True
+    for event in events_of(reply):
+        if isinstance(event, _TOKENS):
+            yield reply.first_token if first else reply.interval
+            first = False
+        yield from (event,) if alteration is None else alteration.take(event)
+    if alteration is not None:
+        yield from alteration.finish()
+    if reply.finish_reason is not None:
+        yield Finish(finish_of(reply))
+    usage = usage_of(reply)
+    if usage is not None:
+        yield UsageUpdate(usage)
+    yield StreamEnd() if reply.terminal or not stream else _unfinished()
+
+
+@final
+class Alteration:
+    """Changes a true answer on its way: one ``take`` per event."""
+
+    def __init__(self, mishap: Mishap, *, stream: bool) -> None:
+        self._mishap = mishap
+        self._stream = stream
+        self._tokens = 0
+        self._done = False
+
+    def take(self, event: StreamEvent) -> Iterator[Step]:
+        """What becomes of an event.  Raises where the mishap strikes."""
+        mishap = self._mishap
+        if isinstance(event, _TOKENS):
+            if isinstance(mishap, SlowTokens):
+                yield mishap.interval
+            elif not self._done and isinstance(mishap, StreamFault) and self._tokens >= mishap.after:
+                yield from self._strike(mishap)
+            self._tokens += 1
+        elif isinstance(event, Finish | StreamEnd):
+            yield from self.finish()
+        yield event
+
+    def finish(self) -> Iterator[Step]:
+        """There are no more tokens: a mishap that wanted more strikes now."""
+        if isinstance(self._mishap, StreamFault) and not self._done:
+            yield from self._strike(self._mishap)
+
+    def _strike(self, fault: StreamFault) -> Iterator[Step]:
+        self._done = True
+        if isinstance(fault, Stall):
+            yield math.inf
+        elif isinstance(fault, Cut):
+            if fault.how == "end" and self._stream:
+                yield _unfinished()
+            raise _gone()
+        elif isinstance(fault, Malformed):
+            raise InvalidAnswer("a frame cannot be decoded")
+        else:
+            assert isinstance(fault, InBandError)
+            raise ProviderError(fault.message, kind=fault.kind)
+
+
+def latency_of(mishap: Mishap) -> float:
+    """Seconds before anything else happens."""
+    return mishap.seconds if isinstance(mishap, Latency) else 0.0
+
+
+def words_of(response: ChatResponse) -> int:
+    """How many tokens a whole answer would have had, for slow ones."""
+    return len(response.text.split()) + len(response.tool_calls)
+
+
+def _refusal(status: Status) -> Exception:
+    headers = {name.lower(): value for name, value in status.headers.items() if value is not None}
+    if status.retry_after is not None:
+        headers.setdefault("retry-after", f"{status.retry_after:g}")
+    body = status_body(status, Ask("openai_chat"))
+    fault = classify("openai_compatible_gateway", status.status, headers, body, now=time.time())
+    if fault is None:
+        return InvalidAnswer(f"status {status.status} without an answer in it")
+    return ProviderError(
+        fault.message or status.message,
+        kind=fault.kind,
+        status=status.status,
+        retry_after=fault.retry_after,
+        code=fault.code,
+    )
+
+
+def _unfinished() -> StreamBroken:
+    return StreamBroken("the stream ended without saying that it was complete")
+
+
+def _gone() -> ConnectionError:
+    return ConnectionResetError("the connection was closed before the answer was complete")

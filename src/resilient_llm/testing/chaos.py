@@ -1,0 +1,392 @@
+"""Chaos experiments: real traffic through a client, faults put into its providers, and a question with an answer.
+
+::
+
+    Experiment(
+        client,
+        hypothesis=["success_rate >= 0.99", "p99 <= 2"],
+        faults={"openai/gpt-5.2": [(10, 30, Status(503)), (30, 40, Latency(3), 0.5)]},
+        duration=60,
+        abort_when="success_rate < 0.5",
+    ).run()
+
+The *hypothesis* says what callers notice in the steady state.  It is measured before the first fault, while there are
+faults, and after the last one; if it does not hold before, nothing is injected.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, final
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from resilient_llm.client import AsyncResilientClient, ResilientClient
+from resilient_llm.errors import CallFailed, ConfigurationError, StreamInterrupted
+from resilient_llm.model import ChatResponse
+from resilient_llm.operate.demo.report import Totals, totals
+from resilient_llm.operate.demo.story import CallSeen, Ending, Notebook, Story
+from resilient_llm.testing.chaos_report import ChaosReport, Phase, Verdict, segments, summary
+from resilient_llm.testing.control import inject
+from resilient_llm.testing.faults import Faults, Line
+
+__all__ = ["Experiment", "Hypothesis", "Traffic"]
+
+PhaseName: TypeAlias = Literal["before", "during", "after"]
+PHASES: Final[tuple[PhaseName, ...]] = ("before", "during", "after")
+
+METRICS: Final[Mapping[str, Callable[[Totals], float | None]]] = {
+    "success_rate": lambda seen: seen.success_rate if seen.calls else None,
+    "p50": lambda seen: seen.answer_p50,
+    "p99": lambda seen: seen.answer_p99,
+    "slowest": lambda seen: seen.slowest,
+    "slowest_failure": lambda seen: seen.slowest_failure,
+    "first_token_p50": lambda seen: seen.first_token_p50,
+    "first_token_p99": lambda seen: seen.first_token_p99,
+    "attempts_per_call": lambda seen: seen.attempts_per_call if seen.calls else None,
+    "failed": lambda seen: float(seen.failed),
+    "interrupted": lambda seen: float(seen.interrupted),
+    "wrong": lambda seen: float(seen.wrong),
+}
+"""What a hypothesis can be about; times are seconds, ``None`` without a sample."""
+
+_RELATIONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
+    ">=": lambda measured, bound: measured >= bound,
+    "<=": lambda measured, bound: measured <= bound,
+    ">": lambda measured, bound: measured > bound,
+    "<": lambda measured, bound: measured < bound,
+}
+_SENTENCE = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*([0-9.eE+-]+)\s*((?:\s*,?\s*(?:before|during|after))*)\s*")
+_ENOUGH = 10  # calls before an abort condition is believed
+_TICK = 0.1  # seconds between two looks at the abort condition
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """A bound on what callers notice: ``metric`` is a name of ``METRICS``, ``relation`` one of >= <= > <.
+
+    ``phases`` says when it must hold.  As text: ``"p99 <= 2"``, ``"success_rate >= 0.99 before after"``.
+    """
+
+    metric: str
+    relation: str
+    bound: float
+    phases: tuple[PhaseName, ...] = PHASES
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise ConfigurationError(f"there is no metric {self.metric!r}; there are {', '.join(METRICS)}")
+        if self.relation not in _RELATIONS or not math.isfinite(self.bound):
+            raise ConfigurationError(f"a hypothesis compares with a number by >=, <=, > or <, not {self!s}")
+        if not self.phases or not set(self.phases) <= set(PHASES):
+            raise ConfigurationError(f"phases are some of {', '.join(PHASES)}, not {self.phases!r}")
+
+    @classmethod
+    def parse(cls, text: str) -> Hypothesis:
+        """From its text.  Raises ``ConfigurationError``."""
+        found = _SENTENCE.fullmatch(text)
+        try:
+            assert found is not None
+            bound = float(found[3])
+        except (AssertionError, ValueError):
+            raise ConfigurationError(f"a hypothesis reads like 'success_rate >= 0.99', not {text!r}") from None
+        named: tuple[PhaseName, ...] = tuple(phase for phase in PHASES if phase in found[4])
+        return cls(found[1], found[2], bound, named or PHASES)
+
+    def holds(self, seen: Totals) -> bool | None:
+        """Whether it holds for these calls; ``None`` without a measurement."""
+        measured = METRICS[self.metric](seen)
+        return None if measured is None else _RELATIONS[self.relation](measured, self.bound)
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.relation} {self.bound:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Who calls: ``rate`` calls a second on average, at random times, a share ``streams`` of them streamed.
+
+    ``prompts`` are drawn from at random.  ``deadline`` seconds per call.  ``check`` says whether an answer is right
+    (``None``: every answer is).  ``max_in_flight`` bounds what a hang can pile up; a call that would exceed it is made
+    as soon as another has ended.
+    """
+
+    rate: float = 10.0
+    prompts: tuple[str, ...] = ("Why is the sky blue?",)
+    streams: float = 0.5
+    max_tokens: int | None = 64
+    deadline: float = 30.0
+    check: Callable[[ChatResponse], bool] | None = None
+    max_in_flight: int = 100
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate <= 1000 or not 0 <= self.streams <= 1 or not self.prompts:
+            raise ConfigurationError(
+                f"traffic needs a rate up to 1000/s, a share of streams and a prompt, not {self!r}"
+            )
+        if not 0 < self.deadline < math.inf or self.max_in_flight < 1:
+            raise ConfigurationError(f"traffic needs a deadline and calls in flight above 0, not {self!r}")
+
+
+AbortWhen: TypeAlias = str | Hypothesis | Callable[[Totals], bool]
+
+
+@final
+class Experiment:
+    """One experiment; see the module.  ``run()`` in sync code, ``await run_async()`` in async code, either client.
+
+    ``hypothesis``: texts or :class:`Hypothesis`.  ``faults``: provider id -> lines of a
+    :class:`~resilient_llm.testing.Faults`, in seconds since the beginning.  ``duration``: seconds of traffic.
+    ``abort_when``: a bound in the same words (or a function of the ``Totals``) on the calls that ended in the last
+    ``abort_window`` seconds; as soon as it is true (of at least 10 calls) the faults are withdrawn and traffic ends.
+    ``settle``: seconds after the last fault that still count as *during*, for providers to come back.
+
+    Raises ``ConfigurationError`` for what makes no sense.
+    """
+
+    def __init__(
+        self,
+        client: ResilientClient | AsyncResilientClient,
+        hypothesis: str | Hypothesis | Iterable[str | Hypothesis],
+        faults: Mapping[str, Sequence[Line]],
+        duration: float,
+        abort_when: AbortWhen | None = None,
+        *,
+        traffic: Traffic | None = None,
+        settle: float = 0.0,
+        abort_window: float = 5.0,
+        seed: int = 1,
+        title: str = "Chaos experiment",
+    ) -> None:
+        if not 0 < duration < math.inf or settle < 0 or abort_window <= 0:
+            raise ConfigurationError(f"an experiment lasts a number of seconds above 0, not {duration!r}")
+        given = (hypothesis,) if isinstance(hypothesis, str | Hypothesis) else tuple(hypothesis)
+        self.client = client
+        self.hypotheses = tuple(Hypothesis.parse(one) if isinstance(one, str) else one for one in given)
+        if not self.hypotheses:
+            raise ConfigurationError("an experiment without a hypothesis proves nothing")
+        self.faults = {
+            provider: Faults(lines, seed=seed + number) for number, (provider, lines) in enumerate(faults.items())
+        }
+        self.duration = duration
+        self.abort_when: Callable[[Totals], bool] | None = _condition(abort_when)
+        self.abort_text = abort_when if isinstance(abort_when, str) else "the abort condition"
+        self.traffic = traffic or Traffic()
+        self.settle = settle
+        self.abort_window = abort_window
+        self.seed = seed
+        self.title = title
+        lines = [line for one in self.faults.values() for line in one.schedule]
+        self.first_fault = min((line.start for line in lines), default=duration)
+        self.last_fault = min(duration, max((line.end for line in lines), default=duration))
+        if self.first_fault >= duration:
+            raise ConfigurationError("no fault begins before the experiment ends")
+
+    def run(self) -> ChaosReport:
+        """Carry it out.  Takes ``duration`` and as long as the last calls need."""
+        return anyio.run(self._run_alone)
+
+    async def _run_alone(self) -> ChaosReport:
+        try:
+            return await self.run_async()
+        finally:
+            if isinstance(self.client, AsyncResilientClient):  # its connections belong to the loop that ends here
+                await self.client._driver.http.aclose()  # pyright: ignore[reportPrivateUsage]
+
+    async def run_async(self) -> ChaosReport:
+        """The same inside an event loop, of asyncio or trio."""
+        ids = tuple(target.id for target in self.client.pool.pool.targets())
+        story = Story("experiment", self.seed, ids)
+        notes = Notebook(story)
+        run = _Run(self, notes)
+        async with _listening(self.client, notes):
+            with inject(self.client, self.faults):
+                await run.traffic()
+        story.ended = max(notes.now(), 0.001)
+        story.complete = run.aborted is None
+        return self._judge(story, run)
+
+    # --- judging ---
+
+    def phase(self, name: PhaseName, ended: float) -> tuple[float, float]:
+        """When a phase began and ended."""
+        late = min(self.last_fault + self.settle, self.duration)
+        begin, end = {
+            "before": (0.0, self.first_fault),
+            "during": (self.first_fault, late),
+            "after": (late, self.duration),
+        }[name]
+        return min(begin, ended), min(end, ended)
+
+    def _judge(self, story: Story, run: _Run) -> ChaosReport:
+        phases = tuple(self._phase(name, story, run.stopped_at) for name in PHASES)
+        verdicts = tuple(
+            Verdict(
+                str(hypothesis), phase.name, METRICS[hypothesis.metric](phase.totals), hypothesis.holds(phase.totals)
+            )
+            for hypothesis in self.hypotheses
+            for phase in phases
+            if phase.name in hypothesis.phases
+        )
+        injected = {provider: tuple(faults.injected) for provider, faults in self.faults.items()}
+        story.acts = segments(self.faults, min(self.duration, run.stopped_at), story.ended)
+        return summary(self.title, story, phases, verdicts, injected, run.aborted)
+
+    def _phase(self, name: PhaseName, story: Story, stopped: float) -> Phase:
+        began, ended = self.phase(name, stopped)
+        calls = [call for call in story.calls if began <= call.began < ended]
+        return Phase(name, began, ended, totals(calls))
+
+
+class _Run:
+    """The part that happens."""
+
+    def __init__(self, experiment: Experiment, notes: Notebook) -> None:
+        self.experiment = experiment
+        self.notes = notes
+        self.aborted: str | None = None
+        self.stopped_at = experiment.duration
+        self._limit = anyio.CapacityLimiter(experiment.traffic.max_in_flight)
+        self._threads = anyio.CapacityLimiter(experiment.traffic.max_in_flight)
+
+    async def traffic(self) -> None:
+        """Callers come and go until it is over."""
+        plan, draw = self.experiment.traffic, random.Random(self.experiment.seed)
+        due = 0.0
+        async with anyio.create_task_group() as crowd, anyio.create_task_group() as watch:
+            watch.start_soon(self._watch, watch)
+            while True:
+                due += draw.expovariate(plan.rate)
+                streamed, prompt = draw.random() < plan.streams, draw.choice(plan.prompts)
+                if due >= self.experiment.duration:
+                    break
+                await anyio.sleep(max(0.0, due - self.notes.now()))
+                if self.aborted is not None:
+                    break
+                crowd.start_soon(self._call, streamed, prompt)
+            await anyio.sleep(max(0.0, self.stopped_at - self.notes.now()))
+            watch.cancel_scope.cancel()
+
+    async def _watch(self, group: TaskGroup) -> None:
+        """Abort where that is due."""
+        experiment, checked = self.experiment, False
+        while self.aborted is None:
+            await anyio.sleep(_TICK)
+            now = self.notes.now()
+            calls = self.notes.story.calls
+            if not checked and now >= experiment.first_fault:
+                checked = True
+                seen = totals([call for call in calls if call.began < experiment.first_fault])
+                wrong = [one for one in experiment.hypotheses if "before" in one.phases and one.holds(seen) is False]
+                if wrong:
+                    self._abort(f"the steady state did not hold before anything was injected: {wrong[0]}")
+            recent = [call for call in calls if call.ended > now - experiment.abort_window]
+            condition = experiment.abort_when
+            if condition is not None and len(recent) >= _ENOUGH and condition(totals(recent)):
+                self._abort(f"{experiment.abort_text} (over the last {experiment.abort_window:g} s)")
+        group.cancel_scope.cancel()
+
+    def _abort(self, why: str) -> None:
+        for faults in self.experiment.faults.values():
+            faults.stop()
+        self.aborted, self.stopped_at = why, self.notes.now()
+
+    async def _call(self, streamed: bool, prompt: str) -> None:
+        client = self.experiment.client
+        async with self._limit:
+            number = self.notes.begin()
+            if isinstance(client, AsyncResilientClient):
+                seen = await _asked(client, self.notes, number, streamed, prompt, self.experiment.traffic)
+            else:
+                plan = self.experiment.traffic
+                seen = await anyio.to_thread.run_sync(
+                    _asked_sync, client, self.notes, number, streamed, prompt, plan, limiter=self._threads
+                )
+            self.notes.seen(seen)
+
+
+@dataclass(slots=True)
+class _Answer:
+    began: float
+    response: ChatResponse | None = None
+    first: float | None = None
+    failure: Exception | None = None
+    attempts: int = 0
+
+
+async def _asked(  # noqa: PLR0917 - private, and its twin goes through a thread, by position
+    client: AsyncResilientClient, notes: Notebook, number: int, streamed: bool, prompt: str, plan: Traffic
+) -> CallSeen:
+    answer = _Answer(notes.now())
+    try:
+        if streamed:
+            async with client.stream(prompt, max_tokens=plan.max_tokens, deadline=plan.deadline) as stream:
+                async for _ in stream.text_deltas():
+                    answer.first = answer.first or notes.now() - answer.began
+                answer.response, answer.attempts = stream.response, len(stream.attempts)
+        else:
+            answer.response = await client.chat(prompt, max_tokens=plan.max_tokens, deadline=plan.deadline)
+            answer.attempts = len(answer.response.attempts)
+    except Exception as failure:
+        answer.failure = failure
+    return _seen(notes, number, streamed, answer, plan)
+
+
+def _asked_sync(  # noqa: PLR0917
+    client: ResilientClient, notes: Notebook, number: int, streamed: bool, prompt: str, plan: Traffic
+) -> CallSeen:
+    answer = _Answer(notes.now())
+    try:
+        if streamed:
+            with client.stream(prompt, max_tokens=plan.max_tokens, deadline=plan.deadline) as stream:
+                for _ in stream.text_deltas():
+                    answer.first = answer.first or notes.now() - answer.began
+                answer.response, answer.attempts = stream.response, len(stream.attempts)
+        else:
+            answer.response = client.chat(prompt, max_tokens=plan.max_tokens, deadline=plan.deadline)
+            answer.attempts = len(answer.response.attempts)
+    except Exception as failure:
+        answer.failure = failure
+    return _seen(notes, number, streamed, answer, plan)
+
+
+def _seen(notes: Notebook, number: int, streamed: bool, answer: _Answer, plan: Traffic) -> CallSeen:
+    ended, failure, response = notes.now(), answer.failure, answer.response
+    if response is not None and failure is None:
+        right = plan.check is None or plan.check(response)
+        ending: Ending = "answered" if right else "wrong"
+        provider, first = response.provider, answer.first
+        return CallSeen(number, streamed, answer.began, ended, ending, answer.attempts, provider, first)
+    trail = failure.attempts if isinstance(failure, CallFailed) else ()
+    ending = "interrupted" if isinstance(failure, StreamInterrupted) else "failed"
+    provider = trail[-1].provider if trail and ending == "interrupted" else ""
+    told = failure.message if isinstance(failure, CallFailed) else str(failure)
+    name = type(failure).__name__
+    return CallSeen(number, streamed, answer.began, ended, ending, len(trail), provider, None, name, told)
+
+
+@asynccontextmanager
+async def _listening(client: ResilientClient | AsyncResilientClient, notes: Notebook) -> AsyncGenerator[None]:
+    """Hear the client's events meanwhile."""
+    owner = client.pool
+    before, listening = owner.listeners, owner.pool.listening
+    owner.listeners, owner.pool.listening = (*before, notes.heard), True
+    try:
+        yield
+    finally:
+        owner.listeners, owner.pool.listening = before, listening
+
+
+def _condition(given: AbortWhen | None) -> Callable[[Totals], bool] | None:
+    if given is None or (callable(given) and not isinstance(given, Hypothesis)):
+        return given
+    bound = Hypothesis.parse(given) if isinstance(given, str) else given
+    return lambda seen: bound.holds(seen) is True

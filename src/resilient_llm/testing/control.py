@@ -1,0 +1,195 @@
+"""What can be done to a client that exists: faults put into it, and its time taken away.
+
+Both are context managers that leave the client as they found it.  They reach into its driver, so they live here and not
+in the user's tests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeAlias, TypeVar, final
+
+import httpx
+from typing_extensions import override
+
+from resilient_llm.client import AsyncResilientClient, ResilientClient
+from resilient_llm.decide.call import Wait
+from resilient_llm.decide.member import Attempt
+from resilient_llm.drive.core import Target
+from resilient_llm.drive.task import Task
+from resilient_llm.errors import ConfigurationError
+from resilient_llm.providers.custom import Custom
+from resilient_llm.testing.clock import ManualClock
+from resilient_llm.testing.faults import Faults, Line, Mishap, as_faults
+from resilient_llm.testing.scripted import AsyncFaultyProvider, FaultyProvider
+from resilient_llm.testing.transport import FaultyTransport
+
+__all__ = ["inject", "instant"]
+
+Client: TypeAlias = ResilientClient | AsyncResilientClient
+R = TypeVar("R")
+
+_asked: ContextVar[str] = ContextVar("resilient_llm_asked", default="")
+"""The id of the provider a request is for."""
+
+
+@contextmanager
+def inject(client: Client, faults: Mapping[str, Faults | Mishap | Iterable[Line]]) -> Generator[Mapping[str, Faults]]:
+    """Inside the ``with`` block, do to this client's providers what the schedules say.
+
+    ``faults`` maps provider ids to a :class:`Faults`, to the lines of one, or to one mishap for every attempt.  Gives
+    the schedules by id, started; ``injected`` of each tells what happened.  Any kind of provider, both clients; calls
+    of other clients on the same pool are not touched, except those to providers you wrote.  Raises
+    ``ConfigurationError`` for an unknown id.
+    """
+    schedules = {provider: as_faults(value) for provider, value in faults.items()}
+    targets = {target.id: target for target in client.pool.pool.targets()}
+    for provider in schedules:
+        if provider not in targets:
+            raise ConfigurationError(f"the client has no provider {provider!r}; it has {', '.join(targets)}")
+    with ExitStack() as undo:
+        for schedule in schedules.values():
+            schedule.start()
+            undo.callback(schedule.stop)
+        for provider, schedule in schedules.items():
+            target = targets[provider]
+            if isinstance(target, Custom):
+                _wrap(target, schedule, undo)
+        _divert(client, schedules, undo)
+        yield schedules
+
+
+def _wrap(target: Custom, faults: Faults, undo: ExitStack) -> None:
+    inner = target.inner
+    around = AsyncFaultyProvider if target.is_async else FaultyProvider
+    wrapped = around(inner, faults)
+    wrapped.clock = getattr(inner, "clock", None)
+    target.inner = wrapped
+    undo.callback(setattr, target, "inner", inner)
+
+
+def _divert(client: Client, schedules: Mapping[str, Faults], undo: ExitStack) -> None:
+    driver: Any = client._driver  # pyright: ignore[reportPrivateUsage]
+    http, send = driver.http, driver.send
+
+    def tell(task: Task[Any], attempt: Attempt[Target], provider: Target) -> object:
+        _asked.set(provider.id)
+        return send(task, attempt, provider)
+
+    async def tell_async(task: Task[Any], attempt: Attempt[Target], provider: Target) -> object:
+        _asked.set(provider.id)
+        return await send(task, attempt, provider)
+
+    def select(request: httpx.Request) -> Faults | None:
+        return schedules.get(_asked.get())
+
+    is_async = isinstance(client, AsyncResilientClient)
+    given = http._given
+    inner = _AsyncEngine(http, given) if is_async else _Engine(http, given)
+    driver.send = tell_async if is_async else tell
+    undo.callback(driver.__dict__.pop, "send")
+    http._given = FaultyTransport(select, inner)
+    undo.callback(setattr, http, "_given", given)
+
+
+@final
+class _Engine(httpx.BaseTransport):
+    """Where the client's requests would have gone."""
+
+    def __init__(self, http: Any, given: httpx.Client | None) -> None:
+        self._http = http
+        self._engine = given
+
+    @override
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        engine = self._engine or self._http._engines.get(request.url.scheme) or self._http._open(request.url)
+        if isinstance(engine, httpx.BaseTransport):
+            return engine.handle_request(request)
+        response: httpx.Response = engine.send(request, stream=True, follow_redirects=False)
+        return response
+
+
+@final
+class _AsyncEngine(httpx.AsyncBaseTransport):
+    """The same for the async client."""
+
+    def __init__(self, http: Any, given: httpx.AsyncClient | None) -> None:
+        self._http = http
+        self._given = given
+
+    @override
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        engine = self._given or self._http._engine(request.url)
+        if isinstance(engine, httpx.AsyncBaseTransport):
+            return await engine.handle_async_request(request)
+        response: httpx.Response = await engine.send(request, stream=True, follow_redirects=False)
+        return response
+
+
+# --- time --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def instant(client: Client, clock: ManualClock | None = None) -> Generator[ManualClock]:
+    """Inside the ``with`` block, this client's waits take no time: they advance a manual clock, which it gives.
+
+    Backoff, Retry-After, breakers, gates and deadlines follow that clock, and so do the waits of scripted and faulty
+    providers among its providers; ``clock.advance(60)`` lets a minute pass.  Attempts are made one after the other: a
+    rescue needs real silence, so there is none here.  Do not use the client from elsewhere meanwhile, and make a new
+    one for the next test: what it learnt in a future that did not come stays learnt.
+    """
+    pool = client.pool
+    clock = ManualClock(pool.clock()) if clock is None else clock
+    before, offset = pool.clock, time.time() - clock()
+    wall = pool.wall
+    driver: Any = client._driver  # pyright: ignore[reportPrivateUsage]
+    is_async = isinstance(client, AsyncResilientClient)
+    now = clock
+    with ExitStack() as undo:
+        pool.clock, pool.wall = now, lambda: now() + offset
+        undo.callback(setattr, pool, "clock", before)
+        undo.callback(setattr, pool, "wall", wall)
+        undo.callback(setattr, driver.http, "_clock", driver.http._clock)
+        driver.http._clock = now
+        patches = _async_patches(driver, now) if is_async else _sync_patches(driver, now)
+        for name, patch in patches.items():
+            setattr(driver, name, patch)
+            undo.callback(driver.__dict__.pop, name)
+        for target in pool.pool.targets():
+            if isinstance(target, Custom):
+                _set_clock(target.inner, now, undo)
+        yield clock
+
+
+def _set_clock(provider: object, clock: ManualClock, undo: ExitStack) -> None:
+    if hasattr(provider, "clock"):
+        undo.callback(setattr, provider, "clock", getattr(provider, "clock"))  # noqa: B009
+        setattr(provider, "clock", clock)  # noqa: B010
+    inner = getattr(provider, "provider", None)
+    if inner is not None:
+        _set_clock(inner, clock, undo)
+
+
+def _sync_patches(driver: Any, clock: ManualClock) -> dict[str, object]:
+    def pause(task: Task[Any], wait: Wait) -> None:
+        clock.sleep(wait.seconds)
+
+    def race(task: Task[Any], first: Attempt[Target], rescue_after: float, perform: Any) -> object:
+        result = driver.attempt(task, first, perform)
+        return None if result is None else (first, result)
+
+    return {"pause": pause, "race": race}
+
+
+def _async_patches(driver: Any, clock: ManualClock) -> dict[str, object]:
+    async def pause(task: Task[Any], wait: Wait) -> None:
+        clock.sleep(wait.seconds)
+
+    async def race(task: Task[Any], first: Attempt[Target], rescue_after: float, perform: Any) -> object:
+        result = await driver.attempt(task, first, perform)
+        return None if result is None else (first, result)
+
+    return {"pause": pause, "race": race}

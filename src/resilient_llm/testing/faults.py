@@ -1,0 +1,191 @@
+"""Faults by schedule, for providers that are otherwise well: in tests, and in a staging system.
+
+A *mishap* is what happens to one attempt, in the words of :mod:`resilient_llm.testing.script`:
+
+::
+
+    Latency, SlowTokens               the true answer, late or dribbling
+    Cut, Stall, Malformed, InBandError    the true answer, broken after some tokens
+    Status, Hang, Close, Reset        no answer; the provider is not asked
+    Reply                             another answer than the provider's; it is not asked
+    Raw, EndlessHeaders               these very bytes (providers reached over HTTP only)
+
+:class:`Faults` decides which attempt meets which mishap.  :func:`~resilient_llm.testing.inject` puts it into a client
+that exists, :class:`~resilient_llm.testing.FaultyTransport` into an ``httpx`` client, :class:`FaultyProvider` around a
+provider you wrote.  All of them sit innermost: retries, breakers and timers see what they would see of a sick vendor.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+from typing_extensions import override
+
+from resilient_llm.errors import ConfigurationError
+from resilient_llm.testing.script import (
+    Behaviour,
+    Close,
+    Cut,
+    EndlessHeaders,
+    Hang,
+    InBandError,
+    Malformed,
+    Raw,
+    Reply,
+    Reset,
+    Stall,
+    Status,
+    StreamFault,
+)
+
+__all__ = ["Faults", "Injected", "Injection", "Latency", "Mishap", "SlowTokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """The true answer after ``seconds`` more, plus up to ``jitter`` seconds drawn for each attempt."""
+
+    seconds: float
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.seconds < math.inf and 0 <= self.jitter < math.inf):
+            raise ConfigurationError(f"a latency is a number of seconds of at least 0, not {self!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class SlowTokens:
+    """The true answer with ``interval`` seconds before every token.  A whole answer takes as long as its words."""
+
+    interval: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.interval < math.inf:
+            raise ConfigurationError(f"an interval is a number of seconds of at least 0, not {self.interval!r}")
+
+
+Mishap: TypeAlias = Behaviour | StreamFault | Latency | SlowTokens
+"""What can be done to one attempt."""
+
+MISHAPS = (
+    *(Reply, Status, Hang, Close, Reset, Raw, EndlessHeaders),
+    *(Cut, Stall, Malformed, InBandError, Latency, SlowTokens),
+)
+"""Their classes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """One line of a schedule: from ``start`` until ``end`` (seconds since the schedule began; ``math.inf``: for ever),
+    a share ``rate`` of the attempts meets ``mishap``."""
+
+    start: float
+    end: float
+    mishap: Mishap
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise ConfigurationError(f"an injection begins at 0 or later and before its end, not {self!r}")
+        if not 0 <= self.rate <= 1:
+            raise ConfigurationError(f"rate is a share between 0 and 1, not {self.rate!r}")
+        if not isinstance(self.mishap, MISHAPS):
+            names = ", ".join(kind.__name__ for kind in MISHAPS)
+            raise ConfigurationError(f"{self.mishap!r} cannot be injected; what can: {names}")
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """A mishap that happened: ``at`` seconds after the schedule began, to the ``attempt``-th attempt, from 1."""
+
+    at: float
+    attempt: int
+    mishap: Mishap
+
+
+Line: TypeAlias = Injection | tuple[float, float, Mishap] | tuple[float, float, Mishap, float]
+
+
+@final
+class Faults:
+    """A schedule of mishaps for one provider.
+
+    ``schedule`` has :class:`Injection` objects or tuples ``(start, end, mishap[, rate])``; where several apply, the
+    first one that strikes wins.  Time counts from :meth:`start`, or from the first attempt.  Whether a line strikes
+    the n-th attempt depends on ``seed``, the line and n alone.  ``clock`` is in seconds.
+
+    Safe for threads.  Raises ``ConfigurationError`` for a line that makes no sense.
+    """
+
+    def __init__(self, schedule: Iterable[Line], *, seed: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.schedule = tuple(line if isinstance(line, Injection) else _injection(line) for line in schedule)
+        self.injected: list[Injected] = []
+        """What happened so far."""
+        self.attempts = 0
+        """How many attempts were looked at."""
+        self.clock = clock
+        self._random = random.Random(seed)
+        self._began: float | None = None
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    @classmethod
+    def always(cls, mishap: Mishap, rate: float = 1.0, *, seed: int = 0) -> Faults:
+        """One mishap for as long as it is in place."""
+        return cls([Injection(0.0, math.inf, mishap, rate)], seed=seed)
+
+    def start(self) -> None:
+        """Time zero is now; also undoes :meth:`stop`."""
+        with self._lock:
+            self._began, self._stopped = self.clock(), False
+
+    def stop(self) -> None:
+        """Inject nothing any more: the switch to have at hand in a shared system."""
+        self._stopped = True
+
+    def next(self) -> Mishap | None:
+        """What happens to the next attempt; ``None``: nothing.  A latency comes with its jitter drawn."""
+        with self._lock:
+            now = self.clock()
+            if self._began is None:
+                self._began = now
+            self.attempts += 1
+            # Drawn whether they are needed or not, so that timing does not change what strikes whom.
+            draws = [self._random.random() for _ in self.schedule]
+            jitter = self._random.random()
+            at = now - self._began
+            if self._stopped:
+                return None
+            for line, draw in zip(self.schedule, draws, strict=True):
+                if line.start <= at < line.end and draw < line.rate:
+                    return self._struck(at, line.mishap, jitter)
+            return None
+
+    def _struck(self, at: float, mishap: Mishap, jitter: float) -> Mishap:
+        if isinstance(mishap, Latency):
+            mishap = Latency(mishap.seconds + jitter * mishap.jitter)
+        self.injected.append(Injected(at, self.attempts, mishap))
+        return mishap
+
+    @override
+    def __repr__(self) -> str:
+        return f"<Faults: {len(self.schedule)} lines, {len(self.injected)} of {self.attempts} attempts struck>"
+
+
+def _injection(line: object) -> Injection:
+    if isinstance(line, tuple) and len(line) in (3, 4):  # pyright: ignore[reportUnknownArgumentType]
+        return Injection(*line)  # pyright: ignore[reportUnknownArgumentType]
+    raise ConfigurationError(f"a line of a schedule is (start, end, mishap[, rate]), not {line!r}")
+
+
+def as_faults(value: Faults | Mishap | Iterable[Line]) -> Faults:
+    """A schedule, one made of lines, or one mishap for ever."""
+    if isinstance(value, Faults):
+        return value
+    return Faults.always(value) if isinstance(value, MISHAPS) else Faults(value)

@@ -1,0 +1,348 @@
+"""Providers that answer from a script, without a socket; providers with faults around them; and time that takes none.
+
+For tests of what *you* build on a client: how often it asks, what it does with a partial answer, what it tells users
+when nobody answers.  For the client itself use real sockets (:class:`~resilient_llm.testing.LoopbackLLM`): resets and
+half-open streams exist only there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import TypeAlias, TypeVar, cast, final
+
+from typing_extensions import override
+
+from resilient_llm.errors import ConfigurationError
+from resilient_llm.model import ChatRequest, ChatResponse, StreamBroken, StreamEnd, StreamEvent, TextDelta
+from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider, as_answer
+from resilient_llm.testing._performance import Alteration, Pace, Step, latency_of, performed, words_of
+from resilient_llm.testing.clock import ManualClock
+from resilient_llm.testing.faults import Faults, Line, Mishap, SlowTokens, as_faults
+from resilient_llm.testing.script import Behaviour, Close, EndlessHeaders, Hang, Raw, Reply, Reset, Status, StreamFault
+from resilient_llm.wire.accumulate import Accumulator, replay
+
+__all__ = ["AsyncFaultyProvider", "AsyncScriptedProvider", "FaultyProvider", "Line", "ScriptedProvider", "ScriptStep"]
+
+T = TypeVar("T")
+Played: TypeAlias = str | Behaviour | ChatResponse | Exception | tuple[str | StreamEvent, ...]
+"""One answer of a script: text; ``Reply``, ``Status``, ``Hang``, ``Close`` or ``Reset``; a response; an exception to
+raise; the pieces of a stream."""
+ScriptStep: TypeAlias = Played | Callable[[ChatRequest], Played]
+"""Or a function of the request that returns one."""
+
+_REPLACING = (Reply, Status, Hang, Close, Reset, Raw, EndlessHeaders)
+
+
+# --- from a script -----------------------------------------------------------------------------------------
+
+
+class _Scripted:
+    def __init__(
+        self,
+        *script: ScriptStep,
+        id: str = "scripted",  # noqa: A002 - the word for it everywhere in this library
+        model: str = "",
+        default: ScriptStep | None = None,
+    ) -> None:
+        self._id = id
+        self.model = model or id
+        self.default: ScriptStep = Reply() if default is None else default
+        """What happens to requests beyond the script."""
+        self.requests: list[ChatRequest] = []
+        """Every request so far, oldest first."""
+        self.clock: ManualClock | None = None
+        """Where the script's waits are spent; ``None``: in real time."""
+        self._script = deque(script)
+        self._lock = threading.Lock()
+
+    @property
+    def id(self) -> str:
+        """Its name in health, trails and telemetry."""
+        return self._id
+
+    @property
+    def request_count(self) -> int:
+        """How often it was asked."""
+        return len(self.requests)
+
+    @property
+    def script_left(self) -> int:
+        """How many steps nobody has met yet."""
+        return len(self._script)
+
+    def script(self, *steps: ScriptStep) -> None:
+        """Append to what the next requests get, one each and in this order."""
+        self._script.extend(steps)
+
+    def _steps(self, request: ChatRequest, *, stream: bool) -> Iterator[Step]:
+        with self._lock:
+            self.requests.append(request)
+            step = self._script.popleft() if self._script else self.default
+        return _played(step(request) if callable(step) else step, stream)
+
+    @override
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._id!r}: {self.request_count} requests, {self.script_left} steps left>"
+
+
+@final
+class ScriptedProvider(_Scripted):
+    """Answers from a script; for both clients (in the async one, from a worker thread).
+
+    Every request takes the next step, see ``ScriptStep``; beyond the script, ``default`` applies (a short reply).
+    Waits of the script take no time inside :func:`~resilient_llm.testing.instant`.  Safe for threads.
+    """
+
+    def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse:
+        """The next step as a whole answer."""
+        pace = Pace(timeout, self.clock)
+        return _collected(_waited(self._steps(request, stream=False), pace))
+
+    def stream(self, request: ChatRequest, *, timeout: float) -> Iterator[StreamEvent]:
+        """The next step as a stream."""
+        return _waited(self._steps(request, stream=True), Pace(timeout, self.clock))
+
+
+@final
+class AsyncScriptedProvider(_Scripted):
+    """The same for the async client, on asyncio and trio."""
+
+    async def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse:  # noqa: ASYNC109
+        """The next step as a whole answer."""
+        events = _waited_async(self._steps(request, stream=False), Pace(timeout, self.clock))
+        return _collected([event async for event in events])
+
+    def stream(self, request: ChatRequest, *, timeout: float) -> AsyncIterator[StreamEvent]:
+        """The next step as a stream."""
+        return _waited_async(self._steps(request, stream=True), Pace(timeout, self.clock))
+
+
+def _played(step: Played, stream: bool) -> Iterator[Step]:
+    if isinstance(step, str):
+        step = Reply(step)
+    if isinstance(step, Exception):
+        raise step
+    if isinstance(step, ChatResponse):
+        yield from replay(step)
+    elif isinstance(step, tuple):
+        yield from _complete(step)
+    elif isinstance(step, _REPLACING):
+        yield from performed(step, stream=stream)
+    else:
+        raise ConfigurationError(f"a script cannot hold {step!r}")
+
+
+def _complete(pieces: Iterable[str | StreamEvent]) -> Iterator[Step]:
+    last: StreamEvent | None = None
+    for piece in pieces:
+        last = TextDelta(piece) if isinstance(piece, str) else piece
+        yield last
+    if not isinstance(last, StreamEnd | StreamBroken):
+        yield StreamEnd()
+
+
+def _waited(steps: Iterable[Step], pace: Pace) -> Iterator[StreamEvent]:
+    for step in steps:
+        if isinstance(step, int | float):
+            pace.sleep(step)
+        else:
+            pace.renew()
+            yield step
+
+
+async def _waited_async(steps: Iterable[Step], pace: Pace) -> AsyncIterator[StreamEvent]:
+    for step in steps:
+        if isinstance(step, int | float):
+            await pace.sleep_async(step)
+        else:
+            pace.renew()
+            yield step
+
+
+def _collected(events: Iterable[StreamEvent]) -> ChatResponse:
+    accumulator = Accumulator()
+    for event in events:
+        if isinstance(event, StreamBroken):
+            raise ConnectionError(event.reason)
+        accumulator.add(event)
+    return accumulator.response()
+
+
+# --- with faults around it ---------------------------------------------------------------------------------
+
+
+class _Faulty:
+    def __init__(self, provider: Provider | AsyncProvider | Function, faults: Faults | Mishap | Iterable[Line]) -> None:
+        self._inner = Custom(provider)
+        if self._inner.is_async is not isinstance(self, AsyncFaultyProvider):
+            right = "AsyncFaultyProvider" if self._inner.is_async else "FaultyProvider"
+            raise ConfigurationError(f"{provider!r} {'is' if self._inner.is_async else 'is not'} async; use {right}")
+        self.provider = provider
+        """The one inside."""
+        self.faults = as_faults(faults)
+        for line in self.faults.schedule:
+            if isinstance(line.mishap, Raw | EndlessHeaders):
+                raise ConfigurationError(f"{type(line.mishap).__name__} needs a wire; this provider has none")
+        self.model = self._inner.model
+        self.weight = self._inner.weight
+        self.max_concurrency = self._inner.max_concurrency
+        self.context_window = self._inner.context_window
+        self.tags = self._inner.tags
+        self.embedding_space = self._inner.embedding_space
+        self.clock: ManualClock | None = None
+        """Where the waits are spent; ``None``: in real time."""
+
+    @property
+    def id(self) -> str:
+        """That of the provider inside."""
+        return self._inner.id
+
+    @override
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} around {self.provider!r}>"
+
+
+@final
+class FaultyProvider(_Faulty):
+    """A provider you wrote (or a ``Function``), with mishaps around it.
+
+    ``faults`` is a :class:`Faults`, the lines of one, or one mishap for every attempt.  It has the id and attributes of
+    the provider inside.  For providers reached over HTTP, see :func:`~resilient_llm.testing.inject`.
+    """
+
+    def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse:
+        """The provider's answer, or what the schedule makes of it."""
+        mishap, pace = self.faults.next(), Pace(timeout, self.clock)
+        if isinstance(mishap, _REPLACING):
+            return _collected(_waited(performed(mishap, stream=False), pace))
+        if mishap is not None:
+            pace.sleep(latency_of(mishap))
+        answer = as_answer(self._inner.start(request, timeout, stream=False))
+        whole = answer if isinstance(answer, ChatResponse) else _collected(_complete(_items(answer)))  # type: ignore[arg-type]
+        if isinstance(mishap, SlowTokens):
+            pace.sleep(mishap.interval * words_of(whole))
+        elif isinstance(mishap, StreamFault):
+            return _collected(_waited(_altered(replay(whole), mishap, stream=False), pace))
+        return whole
+
+    def stream(self, request: ChatRequest, *, timeout: float) -> Iterator[StreamEvent]:
+        """The provider's stream, or what the schedule makes of it."""
+        mishap, pace = self.faults.next(), Pace(timeout, self.clock)
+        if isinstance(mishap, _REPLACING):
+            yield from _waited(performed(mishap, stream=True), pace)
+            return
+        if mishap is not None:
+            pace.sleep(latency_of(mishap))
+        answer = as_answer(self._inner.start(request, timeout, stream=True))
+        events = iter(replay(answer)) if isinstance(answer, ChatResponse) else _items(answer)
+        try:
+            yield from _waited(_altered(_complete(events), mishap, stream=True), pace)  # type: ignore[arg-type]
+        finally:
+            close = getattr(answer, "close", None)
+            if close is not None:
+                close()
+
+
+@final
+class AsyncFaultyProvider(_Faulty):
+    """The same around an async provider."""
+
+    async def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse:  # noqa: ASYNC109
+        """The provider's answer, or what the schedule makes of it."""
+        mishap, pace = self.faults.next(), Pace(timeout, self.clock)
+        if isinstance(mishap, _REPLACING):
+            events = _waited_async(performed(mishap, stream=False), pace)
+            return _collected([event async for event in events])
+        if mishap is not None:
+            await pace.sleep_async(latency_of(mishap))
+        answer = await self._answer(request, timeout, stream=False)
+        if isinstance(answer, ChatResponse):
+            whole = answer
+        else:
+            whole = _collected([event for item in [one async for one in answer] for event in _complete_one(item)])
+        if isinstance(mishap, SlowTokens):
+            await pace.sleep_async(mishap.interval * words_of(whole))
+        elif isinstance(mishap, StreamFault):
+            altered = _waited_async(_altered(replay(whole), mishap, stream=False), pace)
+            return _collected([event async for event in altered])
+        return whole
+
+    async def stream(self, request: ChatRequest, *, timeout: float) -> AsyncIterator[StreamEvent]:  # noqa: ASYNC109
+        """The provider's stream, or what the schedule makes of it."""
+        mishap, pace = self.faults.next(), Pace(timeout, self.clock)
+        if isinstance(mishap, _REPLACING):
+            async for event in _waited_async(performed(mishap, stream=True), pace):
+                yield event
+            return
+        if mishap is not None:
+            await pace.sleep_async(latency_of(mishap))
+        answer = await self._answer(request, timeout, stream=True)
+        alteration = None if mishap is None else Alteration(mishap, stream=True)
+        try:
+            async for item in _each(answer):
+                for event in _complete_one(item):
+                    async for altered in _waited_async(
+                        (event,) if alteration is None else alteration.take(event), pace
+                    ):
+                        yield altered
+            if alteration is not None:
+                async for altered in _waited_async(alteration.finish(), pace):
+                    yield altered
+        finally:
+            close = getattr(answer, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _answer(
+        self,
+        request: ChatRequest,
+        timeout: float,  # noqa: ASYNC109 - a limit to respect
+        *,
+        stream: bool,
+    ) -> ChatResponse | AsyncIterator[object]:
+        value = self._inner.start(request, timeout, stream=stream)
+        if isinstance(value, Awaitable):
+            value = await cast("Awaitable[object]", value)
+        answer = as_answer(value)
+        return answer if isinstance(answer, ChatResponse | AsyncIterator) else _slowly(answer)
+
+
+async def _each(answer: ChatResponse | AsyncIterator[object]) -> AsyncIterator[object]:
+    if isinstance(answer, ChatResponse):
+        for event in replay(answer):
+            yield event
+    else:
+        async for item in answer:
+            yield item
+
+
+async def _slowly(items: Iterator[object]) -> AsyncIterator[object]:
+    for item in items:
+        yield item
+
+
+def _items(items: object) -> Iterator[object]:
+    assert isinstance(items, Iterator)
+    return cast("Iterator[object]", items)
+
+
+def _complete_one(item: object) -> tuple[StreamEvent, ...]:
+    if isinstance(item, str):
+        return (TextDelta(item),) if item else ()
+    assert isinstance(item, StreamEvent)
+    return (item,)
+
+
+def _altered(events: Iterable[Step], mishap: Mishap | None, *, stream: bool) -> Iterator[Step]:
+    if mishap is None:
+        yield from events
+        return
+    alteration = Alteration(mishap, stream=stream)
+    for event in events:
+        if isinstance(event, int | float):
+            yield event
+        else:
+            yield from alteration.take(event)
+    yield from alteration.finish()
