@@ -16,7 +16,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias, TypeVar
 from urllib.request import getproxies
@@ -67,13 +67,49 @@ def family(client: object) -> ModuleType:
     return httpx
 
 
+class Once:
+    """One piece, asynchronously.  Not an async generator, which trio complains about when the sending is cancelled."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, piece: bytes) -> None:
+        self._left: bytes | None = piece
+
+    def __aiter__(self) -> Once:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece, self._left = self._left, None
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+
+@cache
+def body_class(package: ModuleType) -> Callable[[bytes], object]:
+    """The request body of one piece, as a class of the engine's family: it accepts no other."""
+
+    class OnePiece(package.SyncByteStream, package.AsyncByteStream):  # type: ignore[misc, name-defined]
+        def __init__(self, body: bytes) -> None:
+            self._body = body
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter((self._body,))
+
+        def __aiter__(self) -> Once:
+            return Once(self._body)
+
+    return OnePiece
+
+
 class Addresses:
     """Parsed URLs and ``host`` headers, kept because providers have few and calls are many."""
 
-    __slots__ = ("_known", "_package")
+    __slots__ = ("_body", "_known", "_package")
 
     def __init__(self, package: ModuleType) -> None:
         self._package = package
+        self._body = body_class(package)
         self._known: dict[str, tuple[httpx.URL, str]] = {}
 
     def request(self, prepared: Prepared, timeouts: Mapping[str, float | None]) -> httpx.Request:
@@ -89,7 +125,7 @@ class Addresses:
             "POST",
             url,
             headers=[("host", host), *prepared.headers, ("content-length", str(len(prepared.body)))],
-            stream=self._package.ByteStream(prepared.body),
+            stream=self._body(prepared.body),
             extensions={"timeout": timeouts},
         )
         return request
@@ -339,7 +375,18 @@ class Here:
         On asyncio with a bare timer: a task that sleeps, is cancelled and waited for costs forty times as much.
         """
         if self._asyncio:
-            return asyncio.get_running_loop().call_later(seconds, lambda: group.start_soon(function, argument)).cancel
+            loop = asyncio.get_running_loop()
+            armed: list[asyncio.TimerHandle | asyncio.Task[None]] = []
+
+            async def begin() -> None:  # a task, by which anyio knows the loop: in a bare callback it does not
+                group.start_soon(function, argument)
+
+            armed.append(loop.call_later(seconds, lambda: armed.append(loop.create_task(begin()))))
+
+            def call_off() -> None:
+                armed[-1].cancel()
+
+            return call_off
         nap = CancelScope()
 
         async def after_a_nap() -> None:
