@@ -255,11 +255,12 @@ class Capabilities:
         self.wire = wire
         self._declared = {name: _checked_support(name, value) for name, value in declared.items()}
         self._key = (place, model)
-        table = {**WIRES.get(wire, {}), **VENDORS.get(vendor, {})}
+        table: dict[Feature, Support] = {**WIRES.get(wire, {}), **VENDORS.get(vendor, {})}
         for row in MODELS:
             if (not row.vendors or vendor in row.vendors) and re.search(row.pattern, model):
                 table.update(row.support)
-        self._table: dict[Feature, Support] = {**table, **self._declared}
+        table.update(self._declared)
+        self._table: Mapping[Feature, Support] = table
 
     def support(self, feature: Feature) -> Support:
         """What it makes of a feature."""
