@@ -66,9 +66,13 @@ _OFFICIAL = frozenset({"stop", "length", "tool_calls", "content_filter"})
 _WORDS: Mapping[FinishReason, str] = {"other": "stop"}
 """Neutral reasons the wire has no word for; ``error`` goes out as it is (OpenRouter's precedent)."""
 
-_BODY = ("id", "object", "model", "created", "choices", "usage")
-_CHOICE = ("index", "message", "finish_reason")
-_MESSAGE = ("role", "content", "refusal", "tool_calls", "annotations", "reasoning_details", *REASONING_FIELDS)
+_BODY = frozenset({"id", "object", "model", "created", "choices", "usage"})
+_CHOICE = frozenset({"index", "message", "delta", "finish_reason"})
+_MESSAGE = frozenset(
+    {"role", "content", "refusal", "tool_calls", "annotations", "reasoning_details", *REASONING_FIELDS}
+)
+_SAID = frozenset({"role", "content"})
+_CACHED = frozenset({"cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens"})
 
 _LEGACY = {"function_call": True}
 """Marks a call that came, and goes back, in the field that ``tool_calls`` replaced."""
@@ -98,31 +102,45 @@ def decode_response(body: bytes, dialect: Dialect) -> ChatResponse:
         as_text(fields.get("model")),
         as_time(fields.get("created")),
         tuple(others),
-        own_extra(WIRE, rest(fields, _BODY) | (dict(first.extra.fields) if first.extra else {})),
+        own_extra(WIRE, rest(fields, _BODY) | (first.extra.fields if first.extra else {})),
         fields,
     )
 
 
 def _decode_choice(choice: Fields, dialect: Dialect) -> Choice:
     message = as_object(choice.get("message"))
-    annotations = as_objects(message.get("annotations"))
-    parts = _with_annotations(assistant_parts(message, dialect.origin), annotations)
-    parts = [part for part in parts if not (isinstance(part, Text) and not part.text and not part.annotations)]
-    called = as_object(message.get("function_call"))
-    if called.get("name"):  # the form before tools
-        parts.append(_legacy_call(called))
     raw = choice.get("finish_reason")
     word = raw if isinstance(raw, str) else None
     extra: Fields = {}
     unknown = choice_extra(choice, word)
     if unknown:
         extra[CHOICE] = unknown
-    more = rest(message, (*_MESSAGE, "function_call") if called.get("name") else _MESSAGE)
+    if _is_plain(message):
+        plain = (Text(as_text(message["content"])),)
+        return Choice(plain, finish_reason(word, plain), word, own_extra(WIRE, extra))
+    annotations = as_objects(message.get("annotations"))
+    parts = _with_annotations(assistant_parts(message, dialect.origin), annotations)
+    parts = [part for part in parts if not (isinstance(part, Text) and not part.text and not part.annotations)]
+    called = as_object(message.get("function_call"))
+    if called.get("name"):  # the form before tools
+        parts.append(_legacy_call(called))
+    more = rest(message, _MESSAGE | {"function_call"} if called.get("name") else _MESSAGE)
     if annotations and not any(isinstance(part, Text) for part in parts):
         more["annotations"] = annotations
     if more:
         extra[MESSAGE] = more
     return Choice(tuple(parts), finish_reason(word, parts), word, own_extra(WIRE, extra))
+
+
+def _is_plain(message: Fields) -> bool:
+    """Whether a message is a text and nothing else, as nearly all are: told apart for its speed alone."""
+    content = message.get("content")
+    if type(content) is not str or not content:
+        return False
+    for key, value in message.items():
+        if value is not None and key not in _SAID and (value or key not in _MESSAGE):
+            return False
+    return True
 
 
 def _legacy_call(called: Fields) -> ToolCall:
@@ -131,7 +149,7 @@ def _legacy_call(called: Fields) -> ToolCall:
 
 def choice_extra(choice: Fields, word: str | None) -> Fields:
     """What a choice says beyond the answer, a finish word of the vendor's own included."""
-    unknown = rest(choice, (*_CHOICE, "delta"))
+    unknown = rest(choice, _CHOICE)
     if word not in _OFFICIAL and word is not None:
         unknown["finish_reason"] = word
     return unknown
@@ -165,8 +183,8 @@ def decode_usage(usage: Fields) -> Usage | None:
     prompt = as_object(usage.get("prompt_tokens_details"))
     completion = as_object(usage.get("completion_tokens_details"))
     cached = as_count(prompt.get("cached_tokens"))
-    if not cached:
-        cached = max(as_count(usage.get(k)) for k in ("cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens"))
+    if not cached and not _CACHED.isdisjoint(usage):
+        cached = max(as_count(usage.get(key)) for key in _CACHED)
     return Usage(
         as_count(usage.get("prompt_tokens")),
         as_count(usage.get("completion_tokens")),

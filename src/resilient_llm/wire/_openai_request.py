@@ -145,6 +145,8 @@ MODES: Mapping[str, Literal["auto", "none", "required"]] = {
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Where compatible vendors put reasoning text, in messages and deltas."""
 
+_HEADERS = (("content-type", "application/json"),)
+_PLAIN_ROLES = frozenset({"system", "user"})
 _ROLES: Mapping[str, Role] = {role: role for role in ("system", "developer", "user", "assistant", "tool")}
 
 
@@ -454,7 +456,7 @@ def encode_request(request: ChatRequest, dialect: Dialect) -> HttpRequest:
         body = _forwarded(request, source.fields, dialect)
     else:
         body = _fresh(request, dialect, notes)
-    return HttpRequest(dialect.path, dump(body), (("content-type", "application/json"),), notes.all())
+    return HttpRequest(dialect.path, dump(body), _HEADERS, notes.all())
 
 
 def _forwarded(request: ChatRequest, fields: JsonObject, dialect: Dialect) -> Fields:
@@ -499,16 +501,18 @@ def _fresh(request: ChatRequest, dialect: Dialect, notes: Notes) -> Fields:
     body: Fields = {"model": request.model} if request.model else {}
     body["messages"] = _encode_messages(request.messages, dialect, notes)
     _encode_settings(request, body, dialect, notes)
-    _encode_tools(request, body, dialect, notes)
+    if request.tools or request.tool_choice is not None:
+        _encode_tools(request, body, dialect, notes)
     if request.output is not None:
         body["response_format"] = _encode_format(request.output)
     if request.reasoning is not None:
         _encode_reasoning(request.reasoning, body, dialect, notes)
     if request.stream:
         body["stream"] = True
-    merge(body, extras_for(WIRE, request.extra, notes))
+    if request.extra:
+        merge(body, extras_for(WIRE, request.extra, notes))
     _ask_for_usage(body, request.stream, dialect)
-    for name in sorted(dialect.rejects & body.keys()):
+    for name in sorted(dialect.rejects & body.keys()) if dialect.rejects else ():
         if name in _HARD:
             raise notes.unsupported(name)
         del body[name]
@@ -619,6 +623,10 @@ def _encode_messages(messages: Iterable[Message], dialect: Dialect, notes: Notes
     out: list[Fields] = []
     late: list[Fields] = []
     for message in messages:
+        if _is_plain(message):  # nearly every message
+            out += _released(late) if late else ()
+            out.append({"role": message.role, "content": cast(Text, message.parts[0]).text})
+            continue
         encoder = _MessageEncoder(dialect, notes)
         results = [encoder.result(part, late) for part in message.parts if isinstance(part, ToolResult)]
         if results and message.role == "tool":  # what only this wire knows about the message belongs to its result
@@ -629,6 +637,15 @@ def _encode_messages(messages: Iterable[Message], dialect: Dialect, notes: Notes
             out += _released(late)
             out.append(encoder.message(message, others))
     return out + _released(late)
+
+
+def _is_plain(message: Message) -> bool:
+    """Whether a message is a text and nothing else, said by somebody every dialect knows."""
+    if len(message.parts) != 1 or message.extra is not None or message.name is not None:
+        return False
+    part = message.parts[0]
+    usual = message.role in _PLAIN_ROLES and type(part) is Text
+    return usual and not part.annotations and part.extra is None
 
 
 def _released(late: list[Fields]) -> list[Fields]:

@@ -26,17 +26,20 @@ class Malformed(ValueError):
     """A value is not of the type its wire format says."""
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one a call
+
+
 def dump(value: object) -> bytes:
     """Compact JSON.  Half a surrogate pair, which UTF-8 cannot carry, goes out escaped as it came in."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        return _encode(value).encode()
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
 def dump_text(value: object) -> str:
     """Compact JSON as text, for fields that hold JSON in a string."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _encode(value)
 
 
 def _not_json(constant: str) -> NoReturn:
