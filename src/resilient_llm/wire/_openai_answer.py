@@ -102,7 +102,7 @@ def decode_response(body: bytes, dialect: Dialect) -> ChatResponse:
         as_text(fields.get("model")),
         as_time(fields.get("created")),
         tuple(others),
-        own_extra(WIRE, rest(fields, _BODY) | (first.extra.fields if first.extra else {})),
+        own_extra(WIRE, rest(fields, _BODY) | (dict(first.extra.fields) if first.extra else {})),
         fields,
     )
 

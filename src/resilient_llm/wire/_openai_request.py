@@ -644,8 +644,7 @@ def _is_plain(message: Message) -> bool:
     if len(message.parts) != 1 or message.extra is not None or message.name is not None:
         return False
     part = message.parts[0]
-    usual = message.role in _PLAIN_ROLES and type(part) is Text
-    return usual and not part.annotations and part.extra is None
+    return isinstance(part, Text) and not part.annotations and part.extra is None and message.role in _PLAIN_ROLES
 
 
 def _released(late: list[Fields]) -> list[Fields]:
