@@ -194,7 +194,7 @@ def test_an_act_owns_the_calls_that_began_in_it() -> None:
     assert [act.totals.calls for act in (calm, late, outage)] == [2, 1, 2]
     assert calm.kinds["failover"] == 1
     assert calm.noticed.startswith("No caller failed: all 2 calls were answered")
-    assert "1 streams were interrupted" in late.noticed
+    assert "1 stream interrupted, and said so" in late.noticed
     assert "1 of 2 calls were answered" in outage.noticed
 
 

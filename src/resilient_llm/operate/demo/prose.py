@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from resilient_llm.operate.demo.report import BUSY, ProviderTotals, Report, duration
+from resilient_llm.operate.demo.report import BUSY, ProviderTotals, Report, duration, many
 from resilient_llm.operate.demo.view import percent
 
 
@@ -44,13 +44,13 @@ def outcomes(provider: ProviderTotals) -> str:
 
 def opened(provider: ProviderTotals) -> str:
     """How often its breaker opened, in words."""
-    probes = f", {provider.failed_probes} failed probes" if provider.failed_probes else ""
-    return f"{provider.opened} times{probes}" if provider.opened else "never"
+    probes = f", {many(provider.failed_probes, 'failed probe')}" if provider.failed_probes else ""
+    return f"{many(provider.opened, 'time')}{probes}" if provider.opened else "never"
 
 
 def gated(provider: ProviderTotals) -> str:
     """How often and how long its gate was closed, in words."""
-    return f"{provider.gated} times, {provider.gated_seconds:.1f} s" if provider.gated else "never"
+    return f"{many(provider.gated, 'time')}, {provider.gated_seconds:.1f} s" if provider.gated else "never"
 
 
 def _promises(summary: Report) -> list[str]:

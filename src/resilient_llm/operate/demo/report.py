@@ -236,14 +236,14 @@ def noticed(counted: Totals, made: Mapping[str, int]) -> str:
     else:
         parts = [f"{counted.answered} of {counted.calls} calls were answered{_pace(counted)}"]
     if counted.interrupted:
-        parts.append(f"{counted.interrupted} streams were interrupted, and said so")
+        parts.append(f"{many(counted.interrupted, 'stream')} interrupted, and said so")
     if counted.failed:
-        parts.append(f"{counted.failed} calls failed, after at most {duration(counted.slowest_failure)}")
+        parts.append(f"{many(counted.failed, 'call')} failed, after at most {duration(counted.slowest_failure)}")
     if counted.wrong:
         parts.append(f"{counted.wrong} ANSWERS WERE WRONG")
     extra = made["failover"] + made["retry"] + made["hedge"]
     if extra:
-        parts.append(f"{extra} further attempts behind the scenes")
+        parts.append(f"{many(extra, 'further attempt')} behind the scenes")
     return "; ".join(parts) + "."
 
 
@@ -300,6 +300,11 @@ def back_after(story: Story, repaired: float) -> float | None:
         (call.ended - repaired for call in story.calls if call.ending == "answered" and call.ended > repaired),
         default=None,
     )
+
+
+def many(count: int, thing: str) -> str:
+    """So many things, in grammar."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 BUSY = 0.1
