@@ -253,7 +253,9 @@ class Capabilities:
 
     def __init__(self, wire: str, vendor: str, model: str, place: str, declared: Mapping[Feature, object]) -> None:
         self.wire = wire
-        self._declared = {name: _checked_support(name, value) for name, value in declared.items()}
+        self._declared: dict[Feature, Support] = {
+            name: _checked_support(name, value) for name, value in declared.items()
+        }
         self._key = (place, model)
         table: dict[Feature, Support] = {**WIRES.get(wire, {}), **VENDORS.get(vendor, {})}
         for row in MODELS:
