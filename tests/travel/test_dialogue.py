@@ -149,3 +149,18 @@ def test_what_one_vendor_answered_another_can_read(server: LoopbackLLM, begun: s
         (turn,) = calls_in(continued, server.requests[-1].json)
         assert [name for _, name in turn] == ["weather"]
         assert second.provider == continued
+
+
+def test_a_conversation_stays_where_it_is_and_moves_only_when_it_must(server: LoopbackLLM) -> None:
+    wires = ("anthropic_messages", "gemini", "bedrock_converse")
+    with LoopbackLLM(default=Reply("fine")) as other:
+        providers = [provider(wire, server.url if wire != "gemini" else other.url) for wire in wires]
+        with ResilientClient([providers]) as client:
+            at = [client.chat("Hello", conversation="c-1").provider for _ in range(12)]
+            assert len(set(at)) == 1, "one tier, one conversation, several vendors"
+            client.drain(at[0])
+            moved = [client.chat("Hello", conversation="c-1").provider for _ in range(12)]
+            assert at[0] not in moved
+            assert len(set(moved)) == 1
+            client.restore(at[0])
+            assert {client.chat("Hello", conversation="c-1").provider for _ in range(3)} == set(moved)
