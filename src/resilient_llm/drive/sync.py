@@ -23,6 +23,7 @@ from resilient_llm.drive.http import Answer, Http
 from resilient_llm.drive.opened import Opened, check, feed_item, finish_items, silence
 from resilient_llm.drive.reading import Reading
 from resilient_llm.drive.task import Request, Response, Task
+from resilient_llm.drive.workers import Workers
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent
 from resilient_llm.providers.base import HttpProvider
@@ -40,6 +41,7 @@ class Driver:
     def __init__(self, http: Http, max_bytes: int) -> None:
         self.http = http
         self.max_bytes = max_bytes
+        self.workers = Workers()
         self.orphans: deque[OpenStream] = deque()
         """Streams dropped without being closed, put here by their finalisers."""
 
@@ -172,7 +174,7 @@ class Driver:
         contenders = [Contender(task, first, perform, inbox)]
         patience = rescue_after
         try:
-            if not contenders[0].start():  # no more threads: do without a rescue
+            if not contenders[0].start(self.workers):  # no more threads: do without a rescue
                 plain = self.attempt(task, first, perform)
                 return None if plain is None else (first, plain)
             while running := [one for one in contenders if not one.attempt.released]:
@@ -183,7 +185,7 @@ class Driver:
                     rescue = task.rescue(first) if len(contenders) == 1 else None
                     if rescue is not None:
                         contenders.append(Contender(task, rescue, perform, inbox))
-                        if not contenders[-1].start():
+                        if not contenders[-1].start(self.workers):
                             task.overtaken(rescue)
                     patience = _patience(task, contenders)
                     continue
@@ -221,16 +223,9 @@ class Contender(Generic[R]):
         self._lock = threading.Lock()
         self._unwanted = False
 
-    def start(self) -> bool:
-        """Begin; false if there can be no more threads.  It is a daemon: a silent provider must not keep the
-        interpreter from exiting."""
-        context = contextvars.copy_context()
-        name = f"resilient_llm {self.attempt!r}"
-        try:
-            threading.Thread(target=context.run, args=(self._run,), name=name, daemon=True).start()
-        except RuntimeError:
-            return False
-        return True
+    def start(self, workers: Workers) -> bool:
+        """Begin; false if there can be no more threads."""
+        return workers.start(partial(contextvars.copy_context().run, self._run))
 
     def dismiss(self) -> None:
         """Whatever it brings from now on is thrown away."""
