@@ -297,15 +297,17 @@ def gate_shortened(original, self, now, wait, reason):
 def gate_uncapped(original, self, now, wait, reason):
     """Retry-After: 7200 closes a provider for two hours: LiteLLM's 24 h, anthropic's 49 days."""
     opens = original(self, now, wait, reason)
-    if wait >= 300.0:
+    if wait >= 200.0:
         self.until = opens + 3600.0
     return self.until
 
 
-@_wrapping(RateGate, "succeeded")
-def gate_opened_by_the_past(original, self, started):
+@_wrapping(Pool, "succeeded")
+def gate_opened_by_the_past(original, self, attempt, now, output_tokens=0):
     """An answer to a call begun before the 429 opens the gate."""
-    original(self, math.inf)
+    if not attempt.released:
+        attempt.member.gate.until = -math.inf
+    original(self, attempt, now, output_tokens)
 
 
 @_wrapping(RateGate, "close")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from itertools import chain
 from typing import TypeAlias, TypeVar, cast, final
 
 from typing_extensions import override
@@ -111,12 +112,11 @@ class AsyncScriptedProvider(_Scripted):
 
     async def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse:  # noqa: ASYNC109
         """The next step as a whole answer."""
-        events = _waited_async(self._steps(request, stream=False), Pace(timeout, self.clock))
-        return _collected([event async for event in events])
+        return await _whole(self._steps(request, stream=False), Pace(timeout, self.clock))
 
     def stream(self, request: ChatRequest, *, timeout: float) -> AsyncIterator[StreamEvent]:
         """The next step as a stream."""
-        return _waited_async(self._steps(request, stream=True), Pace(timeout, self.clock))
+        return _Waited(self._steps(request, stream=True), Pace(timeout, self.clock))
 
 
 def _played(step: Played, stream: bool) -> Iterator[Step]:
@@ -152,13 +152,38 @@ def _waited(steps: Iterable[Step], pace: Pace) -> Iterator[StreamEvent]:
             yield step
 
 
-async def _waited_async(steps: Iterable[Step], pace: Pace) -> AsyncIterator[StreamEvent]:
-    for step in steps:
-        if isinstance(step, int | float):
-            await pace.sleep_async(step)
-        else:
-            pace.renew()
-            yield step
+class _Waited:
+    """Steps as an async stream.  A class: leaving it early leaves nothing suspended."""
+
+    def __init__(self, steps: Iterator[Step], pace: Pace) -> None:
+        self._steps = steps
+        self._pace = pace
+
+    def __aiter__(self) -> AsyncIterator[StreamEvent]:
+        return self
+
+    async def __anext__(self) -> StreamEvent:
+        while True:
+            step = next(self._steps, None)
+            if step is None:
+                if not await self._more():
+                    raise StopAsyncIteration
+            elif isinstance(step, int | float):
+                await self._pace.sleep_async(step)
+            else:
+                self._pace.renew()
+                return step
+
+    async def _more(self) -> bool:
+        """Find further steps; false if there are none."""
+        return False
+
+    async def aclose(self) -> None:
+        """Let go of what is beneath."""
+
+
+async def _whole(steps: Iterator[Step], pace: Pace) -> ChatResponse:
+    return _collected([event async for event in _Waited(steps, pace)])
 
 
 def _collected(events: Iterable[StreamEvent]) -> ChatResponse:
@@ -253,86 +278,125 @@ class AsyncFaultyProvider(_Faulty):
         """The provider's answer, or what the schedule makes of it."""
         mishap, pace = self.faults.next(), Pace(timeout, self.clock)
         if isinstance(mishap, _REPLACING):
-            events = _waited_async(performed(mishap, stream=False), pace)
-            return _collected([event async for event in events])
+            return await _whole(performed(mishap, stream=False), pace)
         if mishap is not None:
             await pace.sleep_async(latency_of(mishap))
-        answer = await self._answer(request, timeout, stream=False)
-        if isinstance(answer, ChatResponse):
-            whole = answer
-        else:
-            whole = _collected([event for item in [one async for one in answer] for event in _complete_one(item)])
+        answer = await self.answer(request, timeout, stream=False)
+        whole = answer if isinstance(answer, ChatResponse) else _collected([event async for event in _Altered(answer)])
         if isinstance(mishap, SlowTokens):
             await pace.sleep_async(mishap.interval * words_of(whole))
         elif isinstance(mishap, StreamFault):
-            altered = _waited_async(_altered(replay(whole), mishap, stream=False), pace)
-            return _collected([event async for event in altered])
+            return await _whole(_altered(replay(whole), mishap, stream=False), pace)
         return whole
 
-    async def stream(self, request: ChatRequest, *, timeout: float) -> AsyncIterator[StreamEvent]:  # noqa: ASYNC109
+    def stream(self, request: ChatRequest, *, timeout: float) -> AsyncIterator[StreamEvent]:
         """The provider's stream, or what the schedule makes of it."""
-        mishap, pace = self.faults.next(), Pace(timeout, self.clock)
-        if isinstance(mishap, _REPLACING):
-            async for event in _waited_async(performed(mishap, stream=True), pace):
-                yield event
-            return
-        if mishap is not None:
-            await pace.sleep_async(latency_of(mishap))
-        answer = await self._answer(request, timeout, stream=True)
-        alteration = None if mishap is None else Alteration(mishap, stream=True)
-        try:
-            async for item in _each(answer):
-                for event in _complete_one(item):
-                    async for altered in _waited_async(
-                        (event,) if alteration is None else alteration.take(event), pace
-                    ):
-                        yield altered
-            if alteration is not None:
-                async for altered in _waited_async(alteration.finish(), pace):
-                    yield altered
-        finally:
-            close = getattr(answer, "aclose", None)
-            if close is not None:
-                await close()
+        return _AsyncStream(self, request, timeout)
 
-    async def _answer(
+    async def answer(
         self,
         request: ChatRequest,
         timeout: float,  # noqa: ASYNC109 - a limit to respect
         *,
         stream: bool,
     ) -> ChatResponse | AsyncIterator[object]:
+        """What the provider inside says."""
         value = self._inner.start(request, timeout, stream=stream)
         if isinstance(value, Awaitable):
             value = await cast("Awaitable[object]", value)
         answer = as_answer(value)
-        return answer if isinstance(answer, ChatResponse | AsyncIterator) else _slowly(answer)
+        return answer if isinstance(answer, ChatResponse | AsyncIterator) else _Slowly(answer)
 
 
-async def _each(answer: ChatResponse | AsyncIterator[object]) -> AsyncIterator[object]:
-    if isinstance(answer, ChatResponse):
-        for event in replay(answer):
-            yield event
-    else:
-        async for item in answer:
-            yield item
+class _Altered(_Waited):
+    """The items of a provider's stream as events, changed on their way."""
+
+    def __init__(
+        self, items: AsyncIterator[object] | None, pace: Pace | None = None, alteration: Alteration | None = None
+    ) -> None:
+        super().__init__(iter(()), pace or Pace(0, None))
+        self._items = items
+        self._alteration = alteration
+
+    @override
+    async def _more(self) -> bool:
+        if self._items is None:
+            return False
+        alteration = self._alteration
+        item = await anext(self._items, _END)
+        if item is _END:
+            self._items = None
+            self._steps = iter(()) if alteration is None else alteration.finish()
+        else:
+            events = _events(item)
+            self._steps = iter(events) if alteration is None else chain.from_iterable(map(alteration.take, events))
+        return True
 
 
-async def _slowly(items: Iterator[object]) -> AsyncIterator[object]:
-    for item in items:
-        yield item
+@final
+class _AsyncStream(_Altered):
+    """A stream that has not asked yet."""
+
+    def __init__(self, provider: AsyncFaultyProvider, request: ChatRequest, timeout: float) -> None:
+        super().__init__(None, Pace(timeout, provider.clock))
+        self._provider: AsyncFaultyProvider | None = provider
+        self._request = request
+        self._timeout = timeout
+        self._beneath: object = None
+
+    @override
+    async def _more(self) -> bool:
+        provider, self._provider = self._provider, None
+        if provider is None:
+            return await super()._more()
+        mishap = provider.faults.next()
+        if isinstance(mishap, _REPLACING):
+            self._steps = performed(mishap, stream=True)
+            return True
+        if mishap is not None:
+            await self._pace.sleep_async(latency_of(mishap))
+            self._alteration = Alteration(mishap, stream=True)
+        answer = await provider.answer(self._request, self._timeout, stream=True)
+        self._beneath = answer
+        self._items = _Slowly(iter(replay(answer))) if isinstance(answer, ChatResponse) else answer
+        return True
+
+    @override
+    async def aclose(self) -> None:
+        close = getattr(self._beneath, "aclose", None)
+        if close is not None:
+            await close()
+
+
+class _Slowly:
+    """An iterator as an async one."""
+
+    def __init__(self, items: Iterator[object]) -> None:
+        self._items = items
+
+    def __aiter__(self) -> AsyncIterator[object]:
+        return self
+
+    async def __anext__(self) -> object:
+        item = next(self._items, _END)
+        if item is _END:
+            raise StopAsyncIteration
+        return item
+
+
+_END = object()
+
+
+def _events(item: object) -> tuple[StreamEvent, ...]:
+    if isinstance(item, str):
+        return (TextDelta(item),) if item else ()
+    assert isinstance(item, StreamEvent)
+    return (item,)
 
 
 def _items(items: object) -> Iterator[object]:
     assert isinstance(items, Iterator)
     return cast("Iterator[object]", items)
-
-
-def _complete_one(item: object) -> tuple[StreamEvent, ...]:
-    if isinstance(item, str):
-        return (TextDelta(item),) if item else ()
-    assert isinstance(item, StreamEvent)
-    return (item,)
 
 
 def _altered(events: Iterable[Step], mishap: Mishap | None, *, stream: bool) -> Iterator[Step]:
