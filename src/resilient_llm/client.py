@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NoReturn, Self, TypedDict, cast
+from typing import TYPE_CHECKING, NoReturn, Self, TypedDict, cast
 
 import httpx
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import TracerProvider
 from typing_extensions import Unpack
 
 from resilient_llm.decide.pool import Standing as ProviderHealth
@@ -39,6 +37,10 @@ from resilient_llm.model import (
 )
 from resilient_llm.policy import Breaker, Health, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
 from resilient_llm.wire.capability import OnUnsupported
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
 
 __all__ = ["AsyncChatStream", "AsyncResilientClient", "Candidate", "ChatStream", "ProviderHealth", "ResilientClient"]
 

@@ -8,10 +8,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias, cast
-
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import TracerProvider
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.events import Event
@@ -23,7 +20,6 @@ from resilient_llm.model import ChatRequest
 from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider
-from resilient_llm.telemetry import Telemetry
 from resilient_llm.wire.capability import NO_NEEDS, Needs, OnUnsupported, checked_policy, needs
 
 AnyProvider: TypeAlias = HttpProvider | Provider | AsyncProvider | Function
@@ -37,6 +33,10 @@ Routes: TypeAlias = ProviderList | Mapping[str, ProviderList]
 
 Target: TypeAlias = HttpProvider | Custom
 Listener: TypeAlias = Callable[[Event], None]
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
 
 _log = logging.getLogger("resilient_llm")
 
@@ -76,6 +76,8 @@ class ProviderPool:
         self.policies = policies
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
         self.pool.listening = bool(listeners)
+        from resilient_llm.telemetry import Telemetry  # noqa: PLC0415 - with its API a tenth of the time of importing us
+
         self.telemetry = Telemetry(name, tracer_provider, meter_provider)
         self.telemetry.watch(self.pool, self.clock)
         tell_after_fork(self)

@@ -7,7 +7,6 @@ are read as raw bytes and decompressed here, so that they can be bounded.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 import socket
@@ -20,12 +19,12 @@ from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias, TypeVar
 from urllib.request import getproxies
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
+import anyio
+import anyio.lowlevel
 import httpx
-from anyio import CancelScope, sleep
 from anyio.abc import TaskGroup
-from anyio.lowlevel import current_token
 
 from resilient_llm.drive.body import Body, Inflater
 from resilient_llm.drive.fork import tell_after_fork
@@ -360,10 +359,10 @@ class Here:
     """What belongs to one event loop: its engines, and streams dropped without being closed, put here by their
     finalisers."""
 
-    __slots__ = ("_asyncio", "engines", "orphans")
+    __slots__ = ("_loop", "engines", "orphans")
 
     def __init__(self, loop: object) -> None:
-        self._asyncio = isinstance(loop, asyncio.AbstractEventLoop)
+        self._loop = ref(loop)  # weak: whoever keeps this under the loop must not keep the loop
         self.engines: dict[str, AsyncEngine] = {}
         self.orphans: deque[Orphan] = deque()
 
@@ -374,24 +373,15 @@ class Here:
 
         On asyncio with a bare timer: a task that sleeps, is cancelled and waited for costs forty times as much.
         """
-        if self._asyncio:
-            loop = asyncio.get_running_loop()
-            armed: list[asyncio.TimerHandle | asyncio.Task[None]] = []
-
-            async def begin() -> None:  # a task, by which anyio knows the loop: in a bare callback it does not
-                group.start_soon(function, argument)
-
-            armed.append(loop.call_later(seconds, lambda: armed.append(loop.create_task(begin()))))
-
-            def call_off() -> None:
-                armed[-1].cancel()
-
+        call_later = getattr(self._loop(), "call_later", None)
+        if call_later is not None:
+            call_off: Callable[[], None] = call_later(seconds, lambda: group.start_soon(function, argument)).cancel
             return call_off
-        nap = CancelScope()
+        nap = anyio.CancelScope()
 
         async def after_a_nap() -> None:
             with nap:
-                await sleep(seconds)
+                await anyio.sleep(seconds)
             if not nap.cancel_called:
                 await function(argument)
 
@@ -418,7 +408,7 @@ class AsyncHttp:
 
     def here(self) -> Here:
         """What belongs to the running event loop."""
-        token = current_token()
+        token = anyio.lowlevel.current_token()
         loop = getattr(token, "native_token", token)
         here = self._loops.get(loop)
         if here is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.member import Attempt
@@ -27,9 +27,11 @@ from resilient_llm.errors import (
 )
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse, Text, Usage
 from resilient_llm.providers.base import HttpProvider, Prepared
-from resilient_llm.telemetry import AttemptTrace
 from resilient_llm.wire import classify_exception
 from resilient_llm.wire.capability import NO_NEEDS, Needs
+
+if TYPE_CHECKING:
+    from resilient_llm.telemetry import AttemptTrace
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
 Response = ChatResponse | EmbedResponse
