@@ -242,7 +242,8 @@ class Experiment:
 
     def _phase(self, name: PhaseName, story: Story, stopped: float) -> Phase:
         began, ended = self.phase(name, stopped)
-        calls = [call for call in story.calls if began <= call.began < ended]
+        last = ended >= stopped > began  # a call may begin a moment after the end: its turn came late
+        calls = [call for call in story.calls if began <= call.began and (call.began < ended or last)]
         return Phase(name, began, ended, totals(calls))
 
 

@@ -1,0 +1,336 @@
+"""Chaos experiments: verdicts, early stops, reports, files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resilient_llm import AsyncResilientClient, ResilientClient
+from resilient_llm.__main__ import main
+from resilient_llm.errors import ConfigurationError
+from resilient_llm.operate.demo.report import Totals, totals
+from resilient_llm.operate.demo.story import CallSeen
+from resilient_llm.testing import (
+    AsyncScriptedProvider,
+    Cut,
+    EndlessHeaders,
+    Experiment,
+    Hang,
+    Hypothesis,
+    Latency,
+    Reply,
+    ScriptedProvider,
+    SlowTokens,
+    Status,
+    Traffic,
+)
+from resilient_llm.testing.chaos_file import experiment
+from resilient_llm.testing.chaos_report import ChaosReport, word
+
+QUICK = Traffic(rate=100, streams=0.3, deadline=2)
+
+
+def pair(first: object = None) -> list[AsyncScriptedProvider]:
+    default = Reply("hello") if first is None else first
+    return [AsyncScriptedProvider(id="first", default=default), AsyncScriptedProvider(id="second")]  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def survived() -> ChaosReport:
+    client = AsyncResilientClient(pair())
+    faults = {"first": [(0.3, 0.5, Status(503)), (0.5, 0.6, Latency(0.01), 0.5)]}
+    return Experiment(client, ["success_rate >= 0.99", "p99 <= 1 during"], faults, 0.9, traffic=QUICK).run()
+
+
+# --- hypotheses --------------------------------------------------------------------------------------------
+
+
+def seen(*answered: float, failed: int = 0) -> Totals:
+    calls = [CallSeen(0, False, 0.0, seconds, "answered", 1, "first") for seconds in answered]
+    calls += [CallSeen(0, False, 0.0, 1.0, "failed", 2, error="AllAttemptsFailed")] * failed
+    return totals(calls)
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("success_rate >= 0.5", True),
+        ("success_rate > 0.5", False),
+        ("p50<=1", True),
+        ("p99 < 2", False),
+        ("slowest <= 2 during", True),
+        ("failed <= 1", False),
+        ("attempts_per_call <= 1.5 before, after", True),
+        ("first_token_p99 <= 1", None),
+    ],
+)
+def test_a_hypothesis_is_judged_by_what_callers_noticed(text: str, held: bool | None) -> None:
+    assert Hypothesis.parse(text).holds(seen(1.0, 2.0, failed=2)) is held
+
+
+def test_phases_are_read_from_the_text() -> None:
+    assert Hypothesis.parse("p99 <= 1 after,before").phases == ("before", "after")
+    assert Hypothesis.parse("p99 <= 1").phases == ("before", "during", "after")
+
+
+@given(st.text(max_size=40))
+def test_any_other_text_is_refused_by_name(text: str) -> None:
+    with contextlib.suppress(ConfigurationError):
+        Hypothesis.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "p99", "p98 <= 1", "p99 = 1", "p99 <= x", "p99 <= 1 sometimes", "p99 <= 1e999", "p99 <= ."]
+)
+def test_nonsense_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Hypothesis.parse(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"duration": 0},
+        {"hypothesis": []},
+        {"faults": {"first": [(5, 6, Hang())]}},
+        {"traffic": {"rate": 0}},
+        {"traffic": {"deadline": 0}},
+        {"abort_when": "nonsense"},
+    ],
+)
+def test_an_experiment_that_makes_no_sense_is_refused(change: dict[str, object]) -> None:
+    given_ = {"hypothesis": "p99 <= 1", "faults": {"first": [(0, 1, Hang())]}, "duration": 1.0} | change
+    traffic = given_.pop("traffic", None)
+    with pytest.raises(ConfigurationError):
+        Experiment(AsyncResilientClient(pair()), traffic=Traffic(**traffic) if traffic else None, **given_)  # type: ignore[arg-type]
+
+
+# --- running -----------------------------------------------------------------------------------------------
+
+
+def test_a_hypothesis_that_survives_holds_in_every_phase(survived: ChaosReport) -> None:
+    assert survived.held
+    assert [(verdict.phase, verdict.held) for verdict in survived.verdicts] == [
+        ("before", True), ("during", True), ("after", True), ("during", True),
+    ]  # fmt: skip
+    assert survived.injected["first"] > 0
+    assert sum(phase.totals.calls for phase in survived.phases) == len(survived.story.calls) > 50
+    assert survived.attempts_by_kind["failover"] > 0
+
+
+def test_a_hypothesis_that_fails_is_told_with_a_reason() -> None:
+    with ResilientClient([ScriptedProvider(id="only")]) as client:
+        faults = {"only": [(0.2, 0.4, Status(503))]}
+        report = Experiment(client, "success_rate >= 0.99", faults, 0.5, traffic=QUICK).run()
+    assert not report.held
+    assert [verdict.held for verdict in report.verdicts][:2] == [True, False]
+    assert any("There is one provider" in advice for advice in report.recommendations)
+
+
+def test_it_stops_early_and_withdraws_the_faults() -> None:
+    client = AsyncResilientClient([AsyncScriptedProvider(id="only")])
+    faults = {"only": [(0.2, 30, Status(503))]}
+    running = Experiment(
+        client, "success_rate >= 0.99", faults, 30, "success_rate < 0.5", traffic=QUICK, abort_window=0.2
+    )
+    report = running.run()
+    assert report.aborted == "success_rate < 0.5 (over the last 0.2 s)"
+    assert report.seconds < 5
+    assert not report.held
+    assert running.faults["only"].next() is None
+
+
+def test_an_abort_condition_may_be_a_function() -> None:
+    client = AsyncResilientClient(pair())
+    report = Experiment(
+        client, "wrong <= 0", {"first": [(0.1, 9, Hang())]}, 9, lambda recent: recent.calls > 5, traffic=QUICK
+    ).run()
+    assert report.aborted is not None
+    assert report.aborted.startswith("the abort condition")
+
+
+def test_nothing_is_injected_into_what_is_not_well_to_begin_with() -> None:
+    client = AsyncResilientClient([AsyncScriptedProvider(id="only", default=Status(503))])
+    running = Experiment(client, "success_rate >= 0.99", {"only": [(0.3, 9, Hang())]}, 9, traffic=QUICK)
+    report = running.run()
+    assert report.aborted is not None
+    assert "steady state" in report.aborted
+    assert report.injected == {"only": 0}
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_it_runs_inside_an_event_loop(backend: str) -> None:
+    async def inside() -> ChaosReport:
+        async with AsyncResilientClient(pair()) as client:
+            return await Experiment(
+                client, "failed <= 0", {"first": [(0.1, 0.2, Status(500))]}, 0.3, traffic=QUICK
+            ).run_async()
+
+    assert anyio.run(inside, backend=backend).held
+
+
+def test_the_client_hears_and_does_as_before_afterwards(survived: ChaosReport) -> None:
+    heard: list[object] = []
+    client = AsyncResilientClient(pair(), listeners=[heard.append])
+    Experiment(client, "failed <= 0", {"first": [(0.0, 0.1, Status(500))]}, 0.2, traffic=QUICK).run()
+    assert heard
+    assert client.pool.listeners == (heard.append,)
+
+
+def test_wrong_answers_and_broken_streams_are_counted() -> None:
+    plan = Traffic(rate=100, streams=1.0, deadline=2, check=lambda reply: "hello" in reply.text)
+    client = AsyncResilientClient([AsyncScriptedProvider(id="only", default=Reply("hello world, says only"))])
+    faults = {"only": [(0.1, 0.3, Reply("nonsense")), (0.3, 0.5, Cut(2))]}
+    report = Experiment(client, "wrong <= 0 after", faults, 0.6, traffic=plan).run()
+    during = next(phase.totals for phase in report.phases if phase.name == "during")
+    assert during.wrong > 0
+    assert during.interrupted > 0
+    assert any("validate=" in advice for advice in report.recommendations)
+    assert any("StreamInterrupted" in advice for advice in report.recommendations)
+
+
+def test_a_fault_that_strikes_nobody_is_not_taken_for_a_proof() -> None:
+    client = AsyncResilientClient(pair())
+    report = Experiment(client, "failed <= 0", {"second": [(0.1, 0.2, Hang())]}, 0.3, traffic=QUICK).run()
+    assert any("No attempt at second was struck" in advice for advice in report.recommendations)
+
+
+def test_everybody_sick_is_told_apart() -> None:
+    client = AsyncResilientClient(pair())
+    faults = {name: [(0.1, 0.4, Status(503))] for name in ("first", "second")}
+    report = Experiment(client, "success_rate >= 0.99 before", faults, 0.5, traffic=QUICK).run()
+    assert any("every provider was struck" in advice for advice in report.recommendations)
+
+
+# --- reports -----------------------------------------------------------------------------------------------
+
+
+def test_the_text_says_it_all(survived: ChaosReport) -> None:
+    text = survived.text()
+    for needed in ("The hypothesis holds.", "before", "during", "after", "first", "second", "Recommendations"):
+        assert needed in text
+
+
+def test_the_json_is_for_machines(survived: ChaosReport) -> None:
+    value = json.loads(survived.as_json())
+    assert value["held"] is True
+    assert [phase["name"] for phase in value["phases"]] == ["before", "during", "after"]
+    assert value["phases"][1]["calls"]["success_rate"] == 1.0
+
+
+def test_the_page_needs_nothing_else(survived: ChaosReport) -> None:
+    page = survived.html()
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "<script" not in page
+    picture = page[page.index("<svg") : page.index("</svg>") + 6]
+    assert len(list(ET.fromstring(picture).iter())) > 50
+    assert "503" in picture
+
+
+def test_a_title_cannot_break_the_page() -> None:
+    client = AsyncResilientClient(pair())
+    report = Experiment(client, "failed <= 0", {"first": [(0, 0.1, Hang())]}, 0.1, traffic=QUICK, title="<b>&").run()
+    assert "<b>&" not in report.html()
+
+
+def test_mishaps_have_short_names() -> None:
+    mishaps = (Status(503), Latency(2), SlowTokens(1), Reply("x"), Hang(), Cut(2), EndlessHeaders())
+    assert [word(one) for one in mishaps] == [
+        "503", "+2 s", "slow tokens", "wrong answer", "hang", "cut", "endless headers",
+    ]  # fmt: skip
+
+
+# --- from a file -------------------------------------------------------------------------------------------
+
+FILE = """
+title = "The preferred provider fails"
+duration = 0.8
+hypothesis = ["success_rate >= 0.99", "p99 <= 2 during after"]
+abort_when = "success_rate < 0.5"
+
+[traffic]
+rate = 50
+prompts = ["a", "b"]
+expect = "Hello"
+
+[client.retry]
+max_attempts = 2
+
+[[providers]]
+kind = "loopback"
+id = "alpha"
+
+[[providers]]
+kind = "loopback"
+id = "beta"
+
+[[faults]]
+provider = "alpha"
+start = 0.2
+end = 0.5
+rate = 0.8
+fault = "Status"
+status = 503
+"""
+
+
+def test_a_file_is_run_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "alpha.toml"
+    path.write_text(FILE)
+    assert main(["chaos", str(path)]) == 0
+    assert "The hypothesis holds." in capsys.readouterr().out
+    assert {one.name for one in tmp_path.iterdir()} == {"alpha.toml", "alpha.txt", "alpha.json", "alpha.html"}
+
+
+def test_a_failed_hypothesis_is_an_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "alpha.toml"
+    path.write_text(FILE.replace("success_rate >= 0.99", "attempts_per_call < 1"))
+    assert main(["chaos", str(path), "--no-files", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["held"] is False
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("duration = 0.8", "duration = "),
+        ("duration = 0.8", ""),
+        ("duration = 0.8", "duration = 0.8\nspeed = 2"),
+        ('kind = "loopback"', 'kind = "Nobody"'),
+        ('kind = "loopback"', 'kind = "HttpProvider"'),
+        ('id = "alpha"', 'id = "alpha"\ncolour = "red"'),
+        ('fault = "Status"', 'fault = "Flood"'),
+        ("status = 503", "status = 9"),
+        ("status = 503", ""),
+        ("status = 503", "status = 503\nmood = 1"),
+        ("rate = 50", "rate = 50\nwave = 1"),
+        ("max_attempts = 2", "max_tries = 2"),
+        ("start = 0.2", ""),
+        ('provider = "alpha"', 'provider = "gamma"'),
+    ],
+)
+def test_a_mistake_in_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(FILE.replace(old, new, 1))
+    assert main(["chaos", str(path)]) == 2
+    assert len(capsys.readouterr().err) > 10
+
+
+def test_a_missing_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chaos", "nowhere.toml"]) == 2
+    assert "nowhere.toml" in capsys.readouterr().err
+
+
+def test_providers_of_vendors_and_tiers(tmp_path: Path) -> None:
+    path = tmp_path / "vendors.toml"
+    vendors = FILE.replace('kind = "loopback"', 'kind = "OpenAI"\nmodel = "gpt-5.2"\napi_key = "k"\ntier = 1')
+    path.write_text(vendors)
+    with experiment(path) as prepared:
+        assert len(prepared.client.explain()) == 2

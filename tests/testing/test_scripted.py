@@ -1,0 +1,258 @@
+"""Providers from a script, and tests of retries that take no time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+from resilient_llm import AsyncResilientClient, ResilientClient
+from resilient_llm.errors import (
+    AllAttemptsFailed,
+    ConfigurationError,
+    FaultKind,
+    ProviderError,
+    StreamInterrupted,
+)
+from resilient_llm.model import ChatResponse, Finish, StreamEnd, Text, TextDelta, ToolCall, Usage
+from resilient_llm.providers import OpenAICompatible
+from resilient_llm.testing import (
+    AsyncScriptedProvider,
+    Close,
+    EndlessHeaders,
+    Hang,
+    LoopbackLLM,
+    ManualClock,
+    Reply,
+    ScriptedProvider,
+    Status,
+    instant,
+)
+
+BOTH = pytest.mark.parametrize("kind", [ScriptedProvider, AsyncScriptedProvider])
+
+
+def test_every_request_takes_the_next_step_and_then_the_default() -> None:
+    provider = ScriptedProvider("one", ChatResponse((Text("two"),)), ("th", TextDelta("ree")), default="more")
+    provider.script(lambda request: f"you said {request.messages[0].text}")
+    with ResilientClient([provider]) as client:
+        assert [client.chat(f"question {n}").text for n in range(1, 6)] == [
+            "one",
+            "two",
+            "three",
+            "you said question 4",
+            "more",
+        ]
+    assert provider.request_count == 5
+    assert provider.script_left == 0
+    assert provider.requests[0].messages[0].text == "question 1"
+    assert "5 requests" in repr(provider)
+
+
+def test_a_reply_is_streamed_with_everything_it_has() -> None:
+    call = ToolCall("id", "weather", '{"city":"Oslo"}')
+    provider = ScriptedProvider(
+        Reply("Let me see.", thought="hm", tool_calls=(call,), usage=Usage(1, 2, total_tokens=3))
+    )
+    with ResilientClient([provider]) as client, client.stream("hi") as stream:
+        list(stream)
+    response = stream.response
+    assert (response.text, response.reasoning, response.finish_reason) == ("Let me see.", "hm", "tool_calls")
+    assert response.tool_calls == (call,)
+    assert response.usage == Usage(1, 2, total_tokens=3)
+
+
+def test_a_reply_may_lack_reason_and_usage() -> None:
+    with ResilientClient([ScriptedProvider(Reply("x", finish_reason=None, usage=None))]) as client:
+        assert client.chat("hi").usage is None
+
+
+def test_a_script_may_stream_events_of_its_own() -> None:
+    provider = ScriptedProvider((TextDelta("a"), Finish("length"), StreamEnd()))
+    with ResilientClient([provider]) as client:
+        assert client.chat("hi").finish_reason == "length"
+
+
+def test_what_a_script_cannot_hold_is_named() -> None:
+    for step in (42, EndlessHeaders()):
+        with ResilientClient([ScriptedProvider(step)]) as client, pytest.raises(ConfigurationError):  # type: ignore[arg-type]
+            client.chat("hi")
+
+
+def test_a_script_without_a_terminal_event_is_a_break() -> None:
+    client = ResilientClient([ScriptedProvider(Reply("one two", terminal=False))])
+    with client.stream("hi") as stream, pytest.raises(StreamInterrupted):
+        list(stream)
+
+
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    [
+        (Status(503), FaultKind.OVERLOADED),
+        (Status(429, retry_after=1), FaultKind.RATE_LIMITED),
+        (Status(401), FaultKind.AUTH),
+        (Status(204, ""), FaultKind.INVALID_RESPONSE),
+        (Close(), FaultKind.CONNECTION),
+        (ProviderError("no", kind=FaultKind.QUOTA_EXHAUSTED), FaultKind.QUOTA_EXHAUSTED),
+        (TimeoutError(), FaultKind.TIMEOUT),
+    ],
+    ids=repr,
+)
+def test_a_failing_step_is_classified_like_a_vendors(step: object, kind: FaultKind) -> None:
+    with ResilientClient([ScriptedProvider(step, id="a"), ScriptedProvider("ok", id="b")]) as client:  # type: ignore[arg-type]
+        fault = client.chat("hi").attempts[0].fault
+    assert fault is not None
+    assert fault.kind is kind
+
+
+# --- no time -----------------------------------------------------------------------------------------------
+
+
+def test_a_retry_after_is_waited_for_in_no_time() -> None:
+    began = time.monotonic()
+    provider = ScriptedProvider(Status(429, retry_after=30), "there you are")
+    with ResilientClient([provider]) as client, instant(client) as clock:
+        assert client.chat("hi").text == "there you are"
+        assert 30 <= sum(clock.sleeps) < 40
+    assert time.monotonic() - began < 5
+
+
+@BOTH
+def test_a_hang_takes_its_timeout_of_virtual_time(kind: type[ScriptedProvider]) -> None:
+    async def main() -> None:
+        silent, other = kind(Hang(), id="silent"), kind("ok", id="other")
+        async with AsyncResilientClient([silent, other]) as client:
+            with instant(client) as clock:
+                reply = await client.chat("hi", max_tokens=10)
+        assert [record.provider for record in reply.attempts] == ["silent", "other"]
+        assert reply.attempts[0].duration == pytest.approx(clock.sleeps[0])
+        assert clock.sleeps[0] > 5
+
+    for backend in ("asyncio", "trio"):
+        anyio.run(main, backend=backend)
+
+
+def test_async_backoff_takes_no_time() -> None:
+    async def main() -> None:
+        provider = AsyncScriptedProvider(Status(500), Status(500), "third time")
+        async with AsyncResilientClient([provider]) as client:
+            with instant(client) as clock:
+                assert len((await client.chat("hi")).attempts) == 3
+                assert len(clock.sleeps) == 2
+
+    anyio.run(main)
+
+
+def test_slow_streams_time_out_by_silence_and_not_by_length() -> None:
+    provider = ScriptedProvider(Reply("a " * 200, interval=1.0))
+    with ResilientClient([provider]) as client, instant(client) as clock, client.stream("hi", deadline=None) as stream:
+        assert len(list(stream.text_deltas())) == 200
+        assert sum(clock.sleeps) == pytest.approx(199)
+
+
+def test_a_breaker_opens_and_closes_while_the_clock_is_moved() -> None:
+    provider = ScriptedProvider(*[Status(500)] * 5, default="well again")
+    with ResilientClient([provider], retry={"max_attempts": 1}) as client, instant(client) as clock:
+        for _ in range(5):
+            with pytest.raises(AllAttemptsFailed):
+                client.chat("hi")
+        assert client.health()["scripted"].breaker == "open"
+        clock.advance(300)
+        assert client.chat("hi").text == "well again"
+
+
+def test_a_clock_of_ones_own_is_used_and_taken_back() -> None:
+    mine = ManualClock(5000)
+    provider = ScriptedProvider(Status(429, retry_after=2), "ok")
+    with ResilientClient([provider]) as client:
+        before = client.pool.clock
+        with instant(client, mine) as clock:
+            assert clock is mine
+            client.chat("hi")
+            assert mine() > 5002
+        assert client.pool.clock is before
+        assert provider.clock is None
+        assert "pause" not in client._driver.__dict__
+
+
+def test_http_providers_work_in_no_time_as_well() -> None:
+    with LoopbackLLM(Status(429, retry_after=20), Reply("ok")) as server:
+        provider = OpenAICompatible("m", base_url=server.url + "/v1", api_key="k")
+        with ResilientClient([provider]) as client, instant(client) as clock:
+            assert client.chat("hi").text == "ok"
+            assert sum(clock.sleeps) >= 20
+
+
+# --- the plugin --------------------------------------------------------------------------------------------
+
+
+def test_the_plugin_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, pytest; before = set(sys.modules); import resilient_llm.testing.pytest_plugin as plugin;"
+        "print(sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['resilient_llm', 'resilient_llm.testing', 'resilient_llm.testing.pytest_plugin']"
+
+
+def test_every_public_name_can_be_imported() -> None:
+    from resilient_llm import testing
+
+    for name in testing.__all__:
+        assert getattr(testing, name)
+    assert set(testing.__all__) <= set(dir(testing))
+    assert testing.__all__ == sorted(testing.__all__, key=lambda name: (name.islower(), name))
+    with pytest.raises(AttributeError):
+        testing.Nothing  # noqa: B018
+
+
+PLUGIN_TEST = """
+from resilient_llm import ResilientClient
+from resilient_llm.testing import Status
+
+def test_all(loopback_llm, manual_clock, event_recorder, scripted_provider, async_scripted_provider, faults,
+             inject_faults, instantly):
+    provider = scripted_provider(Status(500), "ok")
+    client = ResilientClient([provider], listeners=[event_recorder])
+    clock = instantly(client)
+    assert client.chat("hi").text == "ok" and clock.sleeps
+    schedules = inject_faults(client, {"scripted": faults.always(Status(500))})
+    try:
+        client.chat("hi", deadline=5)
+    except Exception:
+        pass
+    assert schedules["scripted"].injected and event_recorder.events
+    assert loopback_llm.url and manual_clock() == 1000 and async_scripted_provider("x").id == "scripted"
+"""
+
+
+def test_the_fixtures_work_in_a_project_of_the_users(tmp_path: object, pytestconfig: pytest.Config) -> None:
+    from pathlib import Path
+
+    assert isinstance(tmp_path, Path)
+    (tmp_path / "test_mine.py").write_text(PLUGIN_TEST)
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["resilient_llm.testing.pytest_plugin"]\n')
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "error",
+        "--rootdir",
+        str(tmp_path),
+    ]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_callable_default_is_asked_every_time() -> None:
+    counted: Callable[[object], str] = lambda request: "again"  # noqa: E731
+    with ResilientClient([ScriptedProvider(default=counted)]) as client:
+        assert [client.chat("x").text for _ in range(2)] == ["again", "again"]
