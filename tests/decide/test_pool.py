@@ -496,6 +496,7 @@ def test_nobody_is_forced_past_a_gate_a_person_or_the_same_call() -> None:
 def test_failovers_are_bounded_for_the_whole_pool_and_earned_back_by_success() -> None:
     world = World("a", "b", retry=Retry(failover_budget=3.0, max_attempts=2))
     moved = 0
+    world.fail(world.start(only="b"))  # nobody who deserves it is left
     for _ in range(10):
         call = world.call()
         world.fail(world.start(call), FaultKind.UNSUPPORTED)
@@ -512,6 +513,15 @@ def test_failovers_are_bounded_for_the_whole_pool_and_earned_back_by_success() -
     call = world.call()
     world.fail(world.start(call), FaultKind.UNSUPPORTED)
     assert world.start(call).target.id == "b"
+
+
+def test_fifty_calls_of_a_dying_provider_all_find_another() -> None:
+    world = World("a", "b")
+    calls = [world.call() for _ in range(50)]
+    attempts = [world.start(call) for call in calls]
+    for attempt in attempts:
+        world.fail(attempt)
+    assert [world.start(call).target.id for call in calls] == ["b"] * 50
 
 
 def test_first_attempts_cost_nothing() -> None:
@@ -1305,3 +1315,36 @@ class HalfOpen:
         else:
             self.pool.abandon_later(attempt)
             self.pool.snapshot(self.now)
+
+
+def test_an_equal_that_is_well_takes_the_calls_of_a_silent_one_before_the_next_tier_does() -> None:
+    world = World(["a", "b"], "c")
+    for _ in range(25):
+        world.answer("a", first=0.2)
+        world.answer("b", first=0.2)
+    world.start(only="a", streaming=True)  # never speaks
+    world.now += 5.0
+    assert {world.start(streaming=True).target.id for _ in range(5)} == {"b"}
+
+
+def test_rescues_from_a_silent_provider_do_not_end_with_the_hedge_budget() -> None:
+    world = World("a", "b")
+    for _ in range(25):
+        world.answer("a", first=0.2)
+    world.pool.hedges.tokens = 0.0
+    first = world.start(world.call(streaming=True))
+    world.now += 5.0
+    assert first.call.rescue(first, world.now) is not None
+
+
+def test_a_slow_provider_is_not_given_more_than_the_hedge_budget() -> None:
+    world = World("a", "b")
+    for _ in range(25):
+        world.answer("a", first=0.2)
+    world.pool.hedges.tokens = 0.0
+    slow = world.start(world.call(streaming=True))
+    world.now += 1.0
+    speaking = world.start(only="a", streaming=True)
+    world.now += 1.0
+    world.pool.first_content(speaking, world.now)
+    assert slow.call.rescue(slow, world.now) is None

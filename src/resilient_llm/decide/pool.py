@@ -176,7 +176,9 @@ class Pool(Generic[T]):
     def acquire(self, call: Call[T], now: float) -> Attempt[T] | Refused:
         """Choose a provider this call has not tried yet and take a lease on it.
 
-        A later attempt of the same call costs a failover token; without one, nobody is admissible.
+        A later attempt of the same call costs a failover token; without one, only somebody against whom nothing
+        speaks may be asked.  (A provider that dies with fifty calls in flight must not take forty of them along because
+        the budget holds ten; where everybody fails, everybody is distrusted, and the budget is the limit.)
         """
         with self._lock:
             if self._abandoned or self._probing:
@@ -184,7 +186,7 @@ class Pool(Generic[T]):
             if not call.number:
                 self._begin(call, now)
             later = call.made > 0  # leasing counts the attempt, and the first one is not a failover
-            if later and not self.failovers.available():
+            if later and not self.failovers.available() and not self._trusted(call, now):
                 self._events.append(events.NotTaken(now, "", "failover", "budget"))
                 return self._refused(call, now)
             attempt = self._select(call, now) or self._force(call, now)
@@ -193,6 +195,10 @@ class Pool(Generic[T]):
             if later:
                 self.failovers.spend()
             return attempt
+
+    def _trusted(self, call: Call[T], now: float) -> bool:
+        """Whether somebody this call has not tried can be asked and deserves it."""
+        return any(m not in call.tried and m.refusal(call, now) is None and m.trusted(now) for m in self._order(call))
 
     def again(self, call: Call[T], now: float) -> Attempt[T] | Refused:
         """Take a lease on a provider this call has tried before and may try again; costs a retry token."""
@@ -207,21 +213,27 @@ class Pool(Generic[T]):
             return self._lease(call, ready[0], now, "retry")
 
     def rescue(self, call: Call[T], beside: Attempt[T], now: float) -> Attempt[T] | None:
-        """A second attempt elsewhere, beside one that is silent; ``None`` if nobody is free or the budget is empty.
-
-        Backing up a probe is paid by the probe's own budget, a call that runs out of time by the failover budget.
-        """
+        """A second attempt elsewhere, beside one that is silent; ``None`` if nobody is free or the budget is empty."""
         with self._lock:
             self._settle(now)
             ready = [m for m in self._order(call) if m not in call.tried and m.refusal(call, now) is None]
             # The timer of a rescue may race with the first token: after that the call is committed.
             if not ready or beside.released or beside.content_at is not None:
                 return None
-            free = beside.kind in ("probe", "explore")
-            if not (free or self.hedges.spend() or (call.pressed(now, beside) and self.failovers.spend())):
+            if not self._pay_for_rescue(call, beside, now):
                 self._events.append(events.NotTaken(now, beside.member.id, "hedge", "budget"))
                 return None
             return self._lease(call, cheapest(ready, now), now, "hedge")
+
+    def _pay_for_rescue(self, call: Call[T], beside: Attempt[T], now: float) -> bool:
+        """A probe's rescue is paid by the probe.  Others are paid by the hedge budget, and, where leaving the attempt
+        would be a failover that merely comes early, by that budget: its provider is silent altogether (not merely
+        slow, which more requests would make worse), its breaker has opened since, or the call runs out of time."""
+        if beside.kind in ("probe", "explore") or self.hedges.spend():
+            return True
+        member = beside.member
+        lost = member.breaker.state is not CLOSED or member.late_by(now) > 0.0
+        return (lost or call.pressed(now, beside)) and self.failovers.spend()
 
     def first_content(self, attempt: Attempt[T], now: float) -> None:
         """The attempt gave its first sign of life: the verdict of a probe, and a latency sample.  At most once."""
@@ -368,10 +380,14 @@ class Pool(Generic[T]):
     def _steady(self, member: Member[T], now: float) -> bool:
         """Whether a provider deserves its tier's traffic: not while it is silent, fails often or became slow, and only
         a growing share after its breaker closed.  Otherwise the next tier takes the call."""
-        if (member.pending and member.late_by(now)) or not member.trusted(now):
+        if not self._well(member, now):
             return False
         ramp = member.ramp(now)
         return ramp >= 1.0 or self._draw() < ramp
+
+    def _well(self, member: Member[T], now: float) -> bool:
+        """Neither silent nor distrusted."""
+        return not (member.pending and member.late_by(now)) and member.trusted(now)
 
     def _unseen(self, call: Call[T], member: Member[T], now: float, keep: int) -> bool:
         """Whether this call is to find out if a provider that is passed over still deserves it."""
@@ -397,7 +413,9 @@ class Pool(Generic[T]):
             stale = stalest(ready, now, policy.stale_after)
             if stale is not None and self.probes.spend():
                 return stale, "explore"
-        return choose(ready, now, self._draw), kind
+        # An equal that is well takes the calls of one that is silent or distrusted before the next tier does.
+        well = [member for member in ready if _at_ease(member) or self._well(member, now)]
+        return choose(well or ready, now, self._draw), kind
 
     def _force(self, call: Call[T], now: float) -> Attempt[T] | None:
         """Nobody is eligible: force one attempt through the breaker that would open first, at most once per second
