@@ -145,7 +145,8 @@ def test_a_stream_dropped_on_a_loop_that_ended_harms_no_later_loop() -> None:
         assert client.health()["first"].in_flight == 0
         server.default = Reply()
         assert asyncio.run(ask()) == ANSWER
-    gc.collect()
+        gc.collect()
+        assert not [one for one in client._driver.http._loops if one.is_closed()]
 
 
 # --- listeners ---

@@ -373,10 +373,14 @@ class Here:
 
         On asyncio with a bare timer: a task that sleeps, is cancelled and waited for costs forty times as much.
         """
-        call_later = getattr(self._loop(), "call_later", None)
-        if call_later is not None:
-            call_off: Callable[[], None] = call_later(seconds, lambda: group.start_soon(function, argument)).cancel
-            return call_off
+        loop: Any = self._loop()
+        if hasattr(loop, "call_later"):
+            # In a bare callback anyio does not know which loop it runs on, so that starts a task, which starts the one.
+            async def begin() -> None:
+                group.start_soon(function, argument)
+
+            armed: list[Any] = [loop.call_later(seconds, lambda: armed.append(loop.create_task(begin())))]
+            return lambda: armed[-1].cancel() and None
         nap = anyio.CancelScope()
 
         async def after_a_nap() -> None:
@@ -413,6 +417,9 @@ class AsyncHttp:
         here = self._loops.get(loop)
         if here is None:
             with self._lock:
+                for other in list(self._loops):  # connections left open would keep their loop alive, and it them
+                    if getattr(other, "is_closed", bool)():
+                        del self._loops[other]
                 here = self._loops[loop] = Here(loop)
         return here
 
