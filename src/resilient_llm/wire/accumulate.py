@@ -5,8 +5,8 @@ The answer of a stream is put together here, whole or as far as it came, whichev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 from resilient_llm.model import (
     BlockEnd,
@@ -43,31 +43,18 @@ class Accumulator:
     ``tool_calls``) if the stream was complete, and as ``error`` if it was not.  ``Restarted`` voids what came before.
     """
 
-    __slots__ = ("_blocks", "_complete", "_finishes", "_handlers", "_order", "_start", "_usage")
+    __slots__ = ("_blocks", "_complete", "_finishes", "_order", "_start", "_usage")
 
     _usage: Usage | None
 
     def __init__(self) -> None:
-        self._handlers: dict[type, Callable[[Any], None]] = {
-            TextDelta: self._text,
-            ToolCallDelta: self._arguments,
-            ThoughtDelta: self._thought,
-            RefusalDelta: self._refusal,
-            ToolCallStart: self._tool,
-            PartAdded: self._part,
-            StreamStart: self._started,
-            UsageUpdate: self._counted,
-            Finish: self._finished,
-            StreamEnd: self._ended,
-            Restarted: self._clear,
-        }
         self._clear()
 
     def add(self, event: StreamEvent) -> None:
         """Take one event; those that carry no part of the answer are ignored."""
-        handler = self._handlers.get(type(event))
+        handler = self._HANDLERS.get(type(event))
         if handler is not None:
-            handler(event)
+            handler(self, event)
 
     def response(self) -> ChatResponse:
         """The answer so far."""
@@ -152,6 +139,20 @@ class Accumulator:
         self._finishes: dict[int, Finish] = {}
         self._usage = None
         self._complete = False
+
+    _HANDLERS: ClassVar[Mapping[type, Callable[[Accumulator, Any], None]]] = {
+        TextDelta: _text,
+        ToolCallDelta: _arguments,
+        ThoughtDelta: _thought,
+        RefusalDelta: _refusal,
+        ToolCallStart: _tool,
+        PartAdded: _part,
+        StreamStart: _started,
+        UsageUpdate: _counted,
+        Finish: _finished,
+        StreamEnd: _ended,
+        Restarted: _clear,
+    }
 
 
 def implied_finish(parts: Sequence[Part]) -> FinishReason:
