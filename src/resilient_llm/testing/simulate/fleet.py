@@ -29,7 +29,9 @@ class Herd(NamedTuple):
         return self.most / self.mean if self.mean else 0.0
 
 
-def herd(clients: int, *, seed: int = 1, rate: float = 0.1, kind: str = "error", retry_after: float | None = None) -> Herd:
+def herd(
+    clients: int, *, seed: int = 1, rate: float = 0.1, kind: str = "error", retry_after: float | None = None
+) -> Herd:
     """``clients`` processes at ``rate`` calls a second each; one of three providers is down for five minutes."""
     down, up, known = 120.0, 420.0, 240.0
     trouble = Trouble(down, up, kind, retry_after=retry_after)
@@ -60,7 +62,13 @@ class Storm(NamedTuple):
 
 
 def storm(
-    strategy: str, *, seed: int = 1, clients: int = 50, trigger: float = 60.0, factor: float = 0.25, seconds: float = 900.0
+    strategy: str,
+    *,
+    seed: int = 1,
+    clients: int = 50,
+    trigger: float = 60.0,
+    factor: float = 0.25,
+    seconds: float = 900.0,
 ) -> Storm:
     """Let a retry storm happen, or not: for ``trigger`` seconds only ``factor`` of the capacity is left."""
     capacity, start = 25.0, 120.0
@@ -86,7 +94,8 @@ def _storm(strategy: str, world: World[Real] | World[PlainTry], end: float) -> S
         (
             second - end
             for second in range(int(end), last - 20)
-            if sum(answered[s] for s in range(second, second + 20)) >= 0.95 * sum(calls[s] for s in range(second, second + 20))
+            if sum(answered[s] for s in range(second, second + 20))
+            >= 0.95 * sum(calls[s] for s in range(second, second + 20))
         ),
         float("inf"),
     )

@@ -16,7 +16,19 @@ _TROUBLED: Final = 300.0
 """Seconds of trouble..."""
 _QUIET: Final = 700.0
 """...and of quiet after them, in which everything must come back."""
-_KINDS: Final = ("error", "refuse", "hang", "429", "slow", "overloaded", "quota", "break", "stall", "reject", "conflict")
+_KINDS: Final = (
+    "error",
+    "refuse",
+    "hang",
+    "429",
+    "slow",
+    "overloaded",
+    "quota",
+    "break",
+    "stall",
+    "reject",
+    "conflict",
+)
 
 
 class Run(NamedTuple):

@@ -178,6 +178,7 @@ class Checker:
         self.tokens = math.nan
         """What the failover budget must hold; ``hedge_tokens`` likewise."""
         self.hedge_tokens = 0.0
+        self.trusted_before = False
         self.leases: dict[Real, _Lease] = {}
         self.members: dict[Member[Provider], _Books] = {}
         self._dropped: list[Real] = []
@@ -396,7 +397,7 @@ class Checker:
     def _probe_passed(self, member: Member[Provider], lease: _Lease, now: float) -> None:
         was, books = self._pictures[member], self.members[member]
         if lease.generation != was.generation:
-            self._unchanged(member, now, "S4")
+            self._same_breaker(member, now, "S4")
             return
         books.passed = was.passed + 1
         enough = books.passed >= member.breaker.policy.successes
@@ -447,9 +448,7 @@ class Checker:
             self._add(books, member, now, bad=True)
             due = self._is_due(books, member)
             found = member.breaker.state is State.OPEN
-            self.demand(
-                found == due, "S6", f"{member.id} is {member.breaker.state} after {books.consecutive} in a row"
-            )
+            self.demand(found == due, "S6", f"{member.id} is {member.breaker.state} after {books.consecutive} in a row")
 
     def _gate(self, member: Member[Provider], books: _Books, fault: Fault, now: float) -> None:
         soft = verdict(fault) == "soft" and fault.retry_after is not None
@@ -536,6 +535,9 @@ class Watched:
         check.before(now)
         made = call.made
         self._begin()
+        check.trusted_before = made > 0 and any(
+            m not in self.tried and m.refusal(call, now) is None and m.trusted(now) for m in self.route_members()
+        )
         mine = [attempt for attempt in check.leases if attempt.call is call]
         check.demand(not mine, "S11", f"{mine} still run: a failure was taken for the answer")
         try:
@@ -557,8 +559,12 @@ class Watched:
         check.leased(self, step, now)
         if again:
             check.count("retries", now)
-        elif made:
+        elif made and check.tokens >= 1.0 - 1e-5:
             check.count("failovers", now)
+        elif made:
+            check.free += 1
+            trusted = check.trusted_before or step.member.trusted(now)
+            check.demand(trusted, "S1", f"a failover without a token to {step.member.id}, which is distrusted")
         if not again:
             self.tried.append(step.member)
         check.after(now, step.member)
@@ -568,17 +574,19 @@ class Watched:
         """See :meth:`Call.rescue`."""
         check = self._checker
         check.before(now)
+        lost = beside.member.breaker.state is not State.CLOSED or beside.member.late_by(now) > 0.0
         found = self.call.rescue(beside, now)
         if found is not None:
             check.demand(not self._spoke, "S10", "a hedge after the first sign of life")
             check.demand(found.member not in self.tried, "S11", f"a hedge at {found.member.id}, which was asked before")
-            pressed = now - beside.started >= 0.99 * (self.call.deadline - beside.started) / 2
             if beside.kind in ("probe", "explore"):
                 check.free += 1
-            elif pressed and not self._earned():
-                check.count("failovers", now)
-            else:
+            elif self._earned():
                 check.count("hedges", now)
+            else:
+                pressed = now - beside.started >= 0.99 * (self.call.deadline - beside.started) / 2
+                check.demand(pressed or lost, "S11", f"a hedge without a token, beside {beside!r}")
+                check.count("failovers", now)
             check.leased(self, found, now)
             self.tried.append(found.member)
         check.after(now, None if found is None else found.member)
@@ -645,9 +653,7 @@ class Watched:
         late = attempt.content_at is None and now >= attempt.overdue_at
         self._leave(attempt, now, lambda attempt, now: self.call.expired(attempt, fault, now), late=late)
 
-    def _leave(
-        self, attempt: Real, now: float, how: Callable[[Real, float], None], *, late: bool = False
-    ) -> None:
+    def _leave(self, attempt: Real, now: float, how: Callable[[Real, float], None], *, late: bool = False) -> None:
         check = self._checker
         check.before(now, attempt.member)
         how(attempt, now)
@@ -664,7 +670,7 @@ class Watched:
         check.demand(now + step.seconds <= call.deadline, "S12", f"a wait of {step.seconds} s passes the deadline")
         retry = check.client.policies.retry
         check.demand(made < retry.max_attempts, "X2", "a wait after the last attempt")
-        affordable = not made or check.client.pool.failovers.available()
+        affordable = not made or check.client.pool.failovers.available() or check.trusted_before
         fresh = [m.id for m in self.route_members() if m not in self.tried and m.refusal(call, now) is None]
         check.demand(not (fresh and affordable), "X2", f"waits {step.seconds} s ({step.reason}) while {fresh} are free")
 
@@ -673,8 +679,11 @@ class Watched:
         check, call = self._checker, self.call
         if isinstance(error, AllAttemptsFailed) and call.repeatable_request:
             fresh = [m.id for m in self.route_members() if m not in self.tried and m.refusal(call, now) is None]
-            going = made < check.client.policies.retry.max_attempts and check.tokens >= 1.0 + 1e-6
-            check.demand(not (fresh and going), "X2", f"gave up after {made} with {check.tokens} tokens and {fresh} free")
+            able = check.tokens >= 1.0 + 1e-6 or check.trusted_before
+            going = made < check.client.policies.retry.max_attempts and able
+            check.demand(
+                not (fresh and going), "X2", f"gave up after {made} with {check.tokens} tokens and {fresh} free"
+            )
         check.after(now, None)
 
     def _nobody(self, error: NoProviderAvailable, now: float) -> None:
@@ -690,4 +699,3 @@ class Watched:
             if refusal not in lasting:
                 check.demand(error.retry_after is not None, "S9", f"{member.id}: {refusal}, but no retry_after")
         check.after(now, None)
-

@@ -83,7 +83,9 @@ def arrivals(path: Path) -> list[tuple[float, int, int]]:
         ]
 
 
-def burst(trace: Sequence[tuple[float, int, int]], strategy: str, troubles: Sequence[Trouble], layout: str) -> World[Real] | World[PlainTry]:
+def burst(
+    trace: Sequence[tuple[float, int, int]], strategy: str, troubles: Sequence[Trouble], layout: str
+) -> World[Real] | World[PlainTry]:
     """An hour of recorded arrivals with the preferred one of three providers in trouble."""
     providers = [Provider("a", troubles=troubles), Provider("b"), Provider("c")]
     tiers = [providers] if layout == "tier" else [[provider] for provider in providers]

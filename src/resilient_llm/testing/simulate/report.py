@@ -65,16 +65,16 @@ def _one(schedule: Schedule, layout: str, strategy: str, seed: int) -> Figures:
     return _figures(schedule, layout, strategy, World(clients, schedule.load(), seed).run(schedule.seconds), providers)
 
 
-def _figures(
-    schedule: Schedule, layout: str, strategy: str, world: World[A], providers: Sequence[Provider]
-) -> Figures:
+def _figures(schedule: Schedule, layout: str, strategy: str, world: World[A], providers: Sequence[Provider]) -> Figures:
     start, end = schedule.fault
     hurt = [call for call in world.ended if start <= call.started < end]
     told = [call for call in world.ended if not (schedule.total and start - 60 <= call.started < end)]
     waits = sorted(call.first for call in hurt if call.ok)
     during = {name: bisect_left(times, end) - bisect_left(times, start) for name, times in world.asked.items()}
     usual = 1 / len(providers) if layout == "tier" else 1.0
-    after = [call.ended for call in world.ended if call.ok and call.first < math.inf and call.started + call.first >= end]
+    after = [
+        call.ended for call in world.ended if call.ok and call.first < math.inf and call.started + call.first >= end
+    ]
     answers = [call.started + call.first - end for call in world.ended if call.ok and call.started + call.first >= end]
     return Figures(
         strategy,
@@ -126,7 +126,6 @@ def judge(production: Figures, oracle: Figures) -> Verdict:
     return Verdict(
         math.isnan(oracle.available) or production.available >= 0.99 * oracle.available,
         production.attempts <= max(1.05, 1.02 * oracle.attempts),  # where everybody fails, so does the oracle's first
-
         math.isnan(oracle.p99) or math.isnan(production.p99) or production.p99 <= 1.5 * oracle.p99,
     )
 

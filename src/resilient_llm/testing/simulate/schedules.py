@@ -207,7 +207,9 @@ _OTHERS: Final = [
         what="one of three breaks its streams in the middle, half of them",
         hurt=_during("break", rate=0.5),
     ),
-    Schedule(name="stall", what="one of three stalls after its first token, half the time", hurt=_during("stall", rate=0.5)),
+    Schedule(
+        name="stall", what="one of three stalls after its first token, half the time", hurt=_during("stall", rate=0.5)
+    ),
     Schedule(
         name="whole-hang",
         what="one of three hangs, answers are asked for as a whole",

@@ -58,7 +58,18 @@ class Ended(NamedTuple):
 class Flight(Generic[A]):
     """An attempt on its way."""
 
-    __slots__ = ("attempt", "done_at", "fault", "life_at", "over", "rescue_at", "session", "spoke", "timeout_at", "tokens")
+    __slots__ = (
+        "attempt",
+        "done_at",
+        "fault",
+        "life_at",
+        "over",
+        "rescue_at",
+        "session",
+        "spoke",
+        "timeout_at",
+        "tokens",
+    )
 
     def __init__(self, session: Session[A], attempt: A) -> None:
         self.session = session
@@ -356,9 +367,7 @@ class World(Generic[A]):
             return
         session.over = True
         self.live.pop(session, None)
-        self.ended.append(
-            Ended(session.started, now, session.first, ok, session.attempts, why, session.client)
-        )
+        self.ended.append(Ended(session.started, now, session.first, ok, session.attempts, why, session.client))
         if self.log is not None:
             self.log.append((now, "answered" if ok else "unanswered", session.client, why, session.attempts))
 
