@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -81,7 +82,7 @@ class AsyncDriver:
         provider = attempt.target
         if isinstance(provider, Custom):
             return await self.ask_custom(task, attempt, provider)
-        with anyio.fail_after(attempt.timeout):
+        with Within(attempt.timeout):
             answer = await self.send(task, attempt, provider)
             try:
                 body = await answer.read(self.max_bytes)
@@ -163,7 +164,7 @@ class AsyncDriver:
             (value,) = await anyio.to_thread.run_sync(  # in a tuple, as trio wants no coroutine from a thread
                 lambda: (provider.start(request, seconds, stream=stream),), abandon_on_cancel=True
             )
-        return as_answer(await value if isinstance(value, Awaitable) else value)
+        return as_answer(await cast(Awaitable[object], value) if isinstance(value, Awaitable) else value)
 
     async def race(
         self, task: Task[Request], first: Attempt[Target], rescue_after: float, perform: Perform[Request, R]
@@ -244,8 +245,11 @@ class Race(Generic[Request, R]):
 
 def _alone(error: BaseException) -> BaseException:
     """The exception itself where a task group wrapped it."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    while isinstance(error, BaseExceptionGroup):
+        inside: tuple[BaseException, ...] = error.exceptions
+        if len(inside) != 1:
+            break
+        error = inside[0]
     return error
 
 
@@ -253,6 +257,26 @@ async def _discard(result: object) -> None:
     """Throw away what a loser brought."""
     if isinstance(result, AsyncOpenStream):
         await close(result.source)
+
+
+class Within:
+    """``anyio.fail_after`` as a class, at half its price: it is on the way of every call."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, seconds: float) -> None:
+        self._scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
+
+    def __enter__(self) -> None:
+        self._scope.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        swallowed = self._scope.__exit__(kind, error, trace)
+        if self._scope.cancelled_caught and anyio.current_time() >= self._scope.deadline:
+            raise TimeoutError
+        return bool(swallowed)
 
 
 class Closable(Protocol):
@@ -357,7 +381,7 @@ class AsyncIteratorSource:
         pass
 
     async def aclose(self) -> None:
-        items = self._items
+        items: Any = self._items
         if hasattr(items, "aclose"):
             await items.aclose()
         elif hasattr(items, "close"):

@@ -14,10 +14,10 @@ import ssl
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from types import ModuleType
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 from urllib.request import getproxies
 from weakref import WeakKeyDictionary, ref
 
@@ -228,7 +228,7 @@ class Answer:
     def chunk(self, limit: int) -> bytes | None:
         """The next piece of the body; ``None`` at its end."""
         if self._chunks is None:
-            self._chunks = iter(self._response.stream)  # type: ignore[arg-type]
+            self._chunks = iter(cast(Iterable[bytes], self._response.stream))
             self._inflater = inflater(self.headers, limit)
         data = next(self._chunks, None)
         return data if data is None or self._inflater is None else self._inflater.feed(data)
@@ -265,7 +265,7 @@ class AsyncAnswer:
     async def chunk(self, limit: int) -> bytes | None:
         """The next piece of the body; ``None`` at its end."""
         if self._chunks is None:
-            self._chunks = self._response.stream.__aiter__()  # type: ignore[union-attr]
+            self._chunks = cast(AsyncIterable[bytes], self._response.stream).__aiter__()
             self._inflater = inflater(self.headers, limit)
         try:
             data = await self._chunks.__anext__()
@@ -418,14 +418,16 @@ class AsyncHttp:
         if here is None:
             with self._lock:
                 for other in list(self._loops):  # connections left open would keep their loop alive, and it them
-                    if getattr(other, "is_closed", bool)():
+                    if cast(Callable[[], bool], getattr(other, "is_closed", bool))():
                         del self._loops[other]
                 here = self._loops[loop] = Here(loop)
         return here
 
     async def post(self, prepared: Prepared, timeouts: Mapping[str, float | None]) -> AsyncAnswer:
         """Send a request; returns when the head of the answer has arrived."""
-        request = self._addresses.request(prepared, timeouts)
+        # Only connecting needs a bound of its own: the attempt as a whole is in a cancel scope, and every bound on a
+        # read or write below would be another one.
+        request = self._addresses.request(prepared, {"connect": timeouts["connect"]})
         engine = self._given or self._engine(request.url)
         if isinstance(engine, httpx.AsyncBaseTransport):
             return AsyncAnswer(await engine.handle_async_request(request), self._clock)
