@@ -171,7 +171,7 @@ def _decode_tools(fields: Fields) -> tuple[Tool, ...]:
     others: list[Fields] = []
     for item in take_items(fields, "tools"):
         tool = fields_of(item, "a tool")
-        if tool.get("type") not in {None, "custom"}:
+        if tool.get("type") not in (None, "custom"):
             others.append(tool)
             continue
         name = take_text(tool, "name")

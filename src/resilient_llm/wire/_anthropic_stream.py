@@ -222,7 +222,7 @@ class Decoder(sse.JsonStream):
         delta = take_fields(body, "delta") or {}
         self._count(body)
         if raw := take_text(delta, "stop_reason"):
-            del body["type"]
+            body.pop("type", None)  # some send it in the event line alone
             self._out.append(Finish(finish_reason(raw), raw, 0, leftovers(NAME, body | delta)))
 
     def _message_stop(self, _body: Fields) -> None:

@@ -85,7 +85,7 @@ _FILE_NAME = re.compile(r"[^\w\s\-()\[\]]|_", re.ASCII)
 
 def path_of(request: ChatRequest) -> str:
     """Model and stream switch are in the path on this wire."""
-    return f"/model/{quote(request.model, safe='')}/converse{'-stream' if request.stream else ''}"
+    return f"/model/{quote(request.model, safe='', errors='replace')}/converse{'-stream' if request.stream else ''}"
 
 
 # --- the caller's body -> request ---------------------------------------------------------------------------------

@@ -57,6 +57,8 @@ from resilient_llm.wire.accumulate import replay
 from resilient_llm.wire.fields import Fields, own
 from resilient_llm.wire.sse import JsonStream, encode
 
+_NO_INDEX = frozenset({dict, list})
+
 
 class ResponsesStreamDecoder(JsonStream):
     """Decodes one stream."""
@@ -91,7 +93,10 @@ class ResponsesStreamDecoder(JsonStream):
 
     def on_object(self, event: str, data: dict[str, object]) -> None:
         """One event; its type is repeated in the data, and vendors differ in which of the two they send."""
-        handler = self._handlers.get(data.get("type", event))
+        for name in ("output_index", "content_index"):
+            if type(data.get(name)) in _NO_INDEX:
+                data[name] = None
+        handler = self._handlers.get(str(data.get("type", event)))
         if handler is not None:
             handler(data)
         elif event == "error" or data.get("error"):

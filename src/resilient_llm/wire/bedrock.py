@@ -151,7 +151,7 @@ def encode_titan_embeddings(request: EmbedRequest) -> HttpRequest:
     body: Fields = put({"inputText": request.inputs[0]}, dimensions=request.dimensions)
     for extra in request.extra:
         merge(body, own(extra, NAME))
-    return HttpRequest(f"/model/{quote(request.model, safe='')}/invoke", dump(body))
+    return HttpRequest(f"/model/{quote(request.model, safe='', errors='replace')}/invoke", dump(body))
 
 
 def decode_titan_embeddings(body: bytes) -> EmbedResponse:

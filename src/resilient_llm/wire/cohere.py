@@ -605,12 +605,13 @@ class _StreamDecoder(sse.JsonStream):
         return self._blocks.setdefault(key, len(self._blocks))
 
     def _cited(self, citation: JsonObject) -> int:
-        block = self._blocks.get(("content", citation.get("content_index")), self._text)
+        index = citation.get("content_index")
+        block = self._blocks.get(("content", index), self._text) if isinstance(index, int) else self._text
         return self._place("cited", 0) if block is None else block
 
     def _content_start(self, index: object, content: Fields) -> None:
         kind, block = content.get("type", "text"), self._place("content", index)
-        if kind in {"text", "thinking"}:
+        if kind in ("text", "thinking"):
             self._text = block if kind == "text" else self._text
             self._content(block, content)
         else:

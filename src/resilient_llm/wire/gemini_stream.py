@@ -8,7 +8,7 @@ one JSON array.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 from resilient_llm.errors import InvalidAnswer
@@ -79,17 +79,17 @@ class _Frames:
         self._objects: ndjson.ObjectDecoder | None = None
         self._at_line_start = True
 
-    def feed(self, data: bytes) -> list[str | bytes]:
-        """The texts these bytes complete.  Raises ``InvalidAnswer``."""
-        texts: list[str | bytes] = []
+    def feed(self, data: bytes) -> Iterator[str | bytes]:
+        """The texts these bytes complete.  Raises ``InvalidAnswer``, after those that were good."""
         if self._objects is None:
             plain = self._plain_from(data)
-            texts += [text for _, text in self._events.feed(data if plain is None else data[:plain])]
+            for _, text in self._events.feed(data if plain is None else data[:plain]):
+                yield text
             if plain is None:
-                return texts
+                return
             self._objects = ndjson.ObjectDecoder()
             data = data[plain:]
-        return [*texts, *self._objects.feed(data)]
+        yield from self._objects.feed(data)
 
     def _plain_from(self, data: bytes) -> int | None:
         if self._at_line_start and data[:1] in {b"{", b"["}:
@@ -128,7 +128,7 @@ class StreamDecoder:
 
     def close(self) -> list[StreamEvent]:
         """The connection ended."""
-        events: list[StreamEvent] = []
+        events = self.feed(b"")  # what is wrong behind a good object is told at the next call
         if self._over:
             return events
         self._count(events)

@@ -75,12 +75,16 @@ class ObjectDecoder:
         self._in_string = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The objects these bytes complete."""
+        """The objects these bytes complete.  What is wrong behind a good one is said at the next call."""
         self._buffer += data
         found: list[bytes] = []
-        while (end := self._scan()) is not None:
-            found.append(self._buffer[:end])
-            self._buffer, self._at = self._buffer[end:], 0
+        try:
+            while (end := self._scan()) is not None:
+                found.append(self._buffer[:end])
+                self._buffer, self._at = self._buffer[end:], 0
+        except InvalidAnswer:
+            if not found:
+                raise
         if len(self._buffer) > self._limit:
             raise InvalidAnswer(f"an object of the answer is longer than {self._limit} bytes")
         return found
