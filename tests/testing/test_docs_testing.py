@@ -1,4 +1,4 @@
-"""Every example on the page about testing runs."""
+"""Every example on the pages about testing and chaos experiments runs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+DOCS = Path(__file__).parents[2] / "docs"
+EXAMPLES = [
+    pytest.param(source, id=f"{page} {number}")
+    for page in ("testing.md", "chaos.md")
+    for number, source in enumerate(
+        re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE), 1
+    )
+]
 
 
-@pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_example_runs(number: int) -> None:
-    source = EXAMPLES[number]
+@pytest.mark.parametrize("source", EXAMPLES)
+def test_example_runs(source: str) -> None:
     if "ResilientClient" in source and find_spec("resilient_llm.client") is None:
         pytest.skip("there is no client yet")
-    exec(compile(source, f"{PAGE.name} example {number + 1}", "exec"), {"__name__": "example"})
+    exec(compile(source, "example", "exec"), {"__name__": "example"})
