@@ -1,6 +1,6 @@
 """What a streamed chunk costs on its way to a neutral event, against what nobody can avoid.
 
-    python benchmarks/decode.py
+    python -m benchmarks decode
 
 For every wire: 200 chunks of text through the codec's stream decoder, against ``json.loads`` of the same chunks, and
 (for server-sent events) against ``httpx``'s ``aiter_lines()`` plus ``json.loads``.  Budget: 1.25 of the latter.  All
@@ -10,12 +10,14 @@ figures are the best of several runs, in microseconds a chunk; compare ratios, n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import httpx
 
+from benchmarks.harness import Row
 from resilient_llm.model import StreamStart, TextDelta
 from resilient_llm.wire import codec
 from resilient_llm.wire.codec import Codec
@@ -112,16 +114,12 @@ def measure(name: str, loop: asyncio.AbstractEventLoop) -> str:
     return row
 
 
-def main() -> None:
-    print(f"{'wire':20} {'decode us':>9} {'json.loads':>11} {'ratio':>7} {'lines + json':>13} {'ratio':>7}")
-    loop = asyncio.new_event_loop()
-    for name in NAMES:
-        try:
-            print(measure(name, loop))
-        except ImportError as error:
-            print(f"{name:20} {error}")
-    loop.close()
+def rows(quick: bool) -> list[Row]:
+    """The wires of the harness's table; ``quick`` changes nothing, it takes a few seconds."""
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        return [Row(f"a chunk decoded, {name}", _told(measure(name, loop).split())) for name in NAMES]
 
 
-if __name__ == "__main__":
-    main()
+def _told(cells: list[str]) -> str:
+    lines = f", {cells[5]} x lines + json.loads" if len(cells) > 5 else ""
+    return f"{cells[1]} us, {cells[3]} x json.loads{lines}"

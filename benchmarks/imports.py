@@ -37,7 +37,7 @@ def rows(quick: bool) -> list[Row]:
     yardstick = best["import httpx"][0]
     shown: list[Row] = []
     for name, (seconds, modules) in best.items():
-        ratio, bounded = seconds / yardstick, "resilient_llm" in name
+        ratio, bounded = seconds / yardstick, name == "import resilient_llm"
         shown.append(
             Row(
                 name,
