@@ -83,6 +83,8 @@ def _troubles(dice: random.Random, kinds: list[str], total: bool, start: float) 
     for _ in range(dice.choice((1, 2, 4))):
         begin = dice.uniform(0.0, _TROUBLED * 0.7)
         found.append(_trouble(dice, start + begin, start + min(_TROUBLED, begin + dice.expovariate(1 / 60)), kinds))
+    if dice.random() < 0.2:
+        found.append(Trouble(start + 20.0, start + 60.0, "quota"))
     if total:
         found.append(_trouble(dice, start + 100.0, start + 220.0, kinds))
     return found
