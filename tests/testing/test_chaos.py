@@ -45,7 +45,7 @@ def pair(first: object = None) -> list[AsyncScriptedProvider]:
 @pytest.fixture(scope="module")
 def survived() -> ChaosReport:
     client = AsyncResilientClient(pair())
-    faults = {"first": [(0.3, 0.5, Status(503)), (0.5, 0.6, Latency(0.01), 0.5)]}
+    faults = {"first": [(0.3, 0.6, Status(503), 0.8), (0.3, 0.6, Latency(0.01))]}
     return Experiment(client, ["success_rate >= 0.99", "p99 <= 1 during"], faults, 0.9, traffic=QUICK).run()
 
 

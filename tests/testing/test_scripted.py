@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import anyio
 import pytest
 
+import resilient_llm
 from resilient_llm import AsyncResilientClient, ResilientClient
 from resilient_llm.errors import (
     AllAttemptsFailed,
@@ -230,10 +233,7 @@ def test_all(loopback_llm, manual_clock, event_recorder, scripted_provider, asyn
 """
 
 
-def test_the_fixtures_work_in_a_project_of_the_users(tmp_path: object, pytestconfig: pytest.Config) -> None:
-    from pathlib import Path
-
-    assert isinstance(tmp_path, Path)
+def test_the_fixtures_work_in_a_project_of_the_users(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(PLUGIN_TEST)
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["resilient_llm.testing.pytest_plugin"]\n')
     command = [
@@ -248,7 +248,10 @@ def test_the_fixtures_work_in_a_project_of_the_users(tmp_path: object, pytestcon
         "--rootdir",
         str(tmp_path),
     ]
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    environment = os.environ | {"PYTHONPATH": str(Path(resilient_llm.__file__).parents[1])}
+    done = subprocess.run(
+        [*command, str(tmp_path)], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
