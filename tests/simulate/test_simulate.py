@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -15,8 +17,11 @@ from resilient_llm.decide.outcome import Outcome
 from resilient_llm.policy import Breaker as BreakerPolicy
 from resilient_llm.testing.mutants import MUTANTS, hunt
 from resilient_llm.testing.simulate import SCHEDULES, Load, Nature, Production, Provider, Question, Trouble, World, fuzz
+from resilient_llm.testing.simulate.fleet import herd, storm, svg
+from resilient_llm.testing.simulate.replay import arrivals, burst, incidents, year
 from resilient_llm.testing.simulate.report import LAYOUTS, Figures, judge, lay, measure
 from resilient_llm.testing.simulate.scheduler import Scheduler
+from tests.material import material
 
 
 def crowd(troubles: tuple[Trouble, ...] = (), layout: str = "tier", seed: int = 1, **load: Any) -> World[Any]:
@@ -36,16 +41,18 @@ def test_things_happen_in_the_order_of_their_times_and_then_of_their_scheduling(
     assert clock.now == 10.0
 
 
+def shuffled(seed: int) -> str:
+    clock, seen = Scheduler(shuffle=random.Random(seed)), []
+    for what in "abc":
+        clock.at(1.0, lambda now, what: seen.append(what), what)
+    clock.at(2.0, lambda now, what: seen.append(what), "z")
+    clock.run(3.0)
+    return "".join(seen)
+
+
 def test_a_shuffled_clock_reorders_only_what_is_simultaneous() -> None:
-    orders = set()
-    for seed in range(20):
-        clock, seen = Scheduler(shuffle=random.Random(seed)), []
-        for what in "abc":
-            clock.at(1.0, lambda now, what: seen.append(what), what)
-        clock.at(2.0, lambda now, what: seen.append(what), "last")
-        clock.run(3.0)
-        assert seen[-1] == "last"
-        orders.add("".join(seen))
+    orders = {shuffled(seed) for seed in range(20)}
+    assert {order[-1] for order in orders} == {"z"}
     assert len(orders) > 3
 
 
@@ -188,6 +195,39 @@ def test_a_verdict_says_what_was_missed() -> None:
     good = Figures("x", 1.0, 1.0, 2.0, 3.0, 1.0, 0.1, 1.0, 1.0, 1.0)
     assert str(judge(good, good)) == "meets all goals"
     assert str(judge(good._replace(available=0.9, attempts=2.0), good)) == "misses goodput, attempts"
+
+
+# --- many processes, recorded weather ---
+
+
+def test_a_fleet_probes_without_herding_and_returns_gently() -> None:
+    found = herd(300)
+    assert found.peak <= 3.0
+    assert found.after_most <= 3.0 * found.after_mean
+
+
+def test_a_retry_storm_ends_by_itself_and_without_budgets_it_does_not() -> None:
+    assert storm("production", clients=20, trigger=120.0, seconds=600.0).recovered <= 240.0
+    assert storm("retry primary", clients=20, trigger=120.0, seconds=600.0).recovered == math.inf
+
+
+def test_a_fortnight_of_recorded_incidents_is_survived() -> None:
+    troubles = incidents(material("data", "incidents.csv"), days=30)
+    mine, single = (year(troubles, strategy, days=30, rate=0.02) for strategy in ("production", "retry primary"))
+    assert mine.availability >= 0.999
+    assert single.availability < mine.availability
+    assert mine.attempts / mine.calls <= 1.05
+
+
+def test_a_violently_bursty_hour_loses_nobody_while_the_preferred_provider_is_down() -> None:
+    trace = arrivals(material("data", "arrivals_code.csv.gz"))
+    world = burst(trace, "production", [Trouble(900.0, 1800.0, "error")], "tiers")
+    assert sum(call.ok for call in world.ended) >= 0.9995 * len(world.ended)
+
+
+def test_a_chart_is_well_formed() -> None:
+    drawing = svg("a title", {"x": [0.0, 2.0, 1.0]}, "per second")
+    assert ElementTree.fromstring(drawing).tag.endswith("svg")
 
 
 # --- teeth ---

@@ -111,7 +111,8 @@ def svg(title: str, series: dict[str, Sequence[float]], unit: str, height: int =
     left, top, right, bottom = 48, 30, 12, 28
     wide, high = width - left - right, height - top - bottom
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="11">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"'
+        ' font-size="11">',
         f'<text x="{left}" y="16" font-size="13">{title}</text>',
         f'<path d="M{left} {top}V{top + high}H{left + wide}" fill="none" stroke="#888"/>',
         f'<text x="{left - 4}" y="{top + 8}" text-anchor="end">{most:.3g}</text>',

@@ -46,7 +46,7 @@ def fuzz(seed: int, *, log: bool = False, start: float = 0.0, calls: float = 1.0
     names = "abc"[: dice.choice((1, 2, 3, 3, 3))]
     total = dice.random() < 0.5  # everybody is troubled at the same time
     kinds = [*dice.sample(_KINDS, 3), dice.choice(("error", "hang"))]
-    providers = [Provider(name, _nature(dice), _troubles(dice, kinds, total, start), **_extras(dice)) for name in names]
+    providers = [Provider(name, _nature(dice), _troubles(dice, kinds, total, start), *_extras(dice)) for name in names]
     one_tier = dice.random() < 0.6
     layout = [providers] if one_tier else [[provider] for provider in providers]
     checker = Checker(seed)
@@ -71,11 +71,9 @@ def _nature(dice: random.Random) -> Nature:
     )
 
 
-def _extras(dice: random.Random) -> dict[str, int | str | None]:
-    return {
-        "max_concurrency": dice.choice((None, None, None, None, 8)),
-        "account": dice.choice((None, None, "shared")),
-    }
+def _extras(dice: random.Random) -> tuple[float, int | None, str | None]:
+    """Weight, greatest concurrency, account."""
+    return 1.0, dice.choice((None, None, None, None, 8)), dice.choice((None, None, "shared"))
 
 
 def _troubles(dice: random.Random, kinds: list[str], total: bool, start: float) -> list[Trouble]:
@@ -83,6 +81,9 @@ def _troubles(dice: random.Random, kinds: list[str], total: bool, start: float) 
     for _ in range(dice.choice((1, 2, 4))):
         begin = dice.uniform(0.0, _TROUBLED * 0.7)
         found.append(_trouble(dice, start + begin, start + min(_TROUBLED, begin + dice.expovariate(1 / 60)), kinds))
+    noise = dice.choice((None, "reject", "overloaded", "429"))
+    if noise is not None:
+        found.append(Trouble(start, start + _TROUBLED, noise, 0.15))
     if dice.random() < 0.2:
         found.append(Trouble(start + 20.0, start + 60.0, "quota"))
     if total:

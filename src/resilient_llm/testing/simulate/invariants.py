@@ -30,11 +30,11 @@ INVARIANTS: Final[dict[str, str]] = {
     "S3b": "a breaker that waits for a probe has a live lease of this generation to wait for, not run out",
     "S4": "a result of an earlier generation never moves a breaker",
     "S5": "cancelling, dropping, 4xx and 429 change neither breaker nor health; no outcome changes another provider "
-    "(an attempt overtaken, or out of time, after it was overdue by its provider's own measure counts as a timeout, and "
+    "(an attempt overtaken, or out of time, after it was overdue by its provider's own measure counts as a timeout; "
     "so does a probe that lost its race: the caller did not cancel it)",
     "S6": "closed opens on failures that reach a threshold and only then; open half-opens when due or forced with "
     "nobody eligible; half-open closes after enough good probes of its generation",
-    "S7": "no attempt starts before the time a provider asked for, a smaller hint does not shorten it, none exceeds 300 s",
+    "S7": "no attempt starts before the time a provider asked for, a smaller hint shortens nothing, none exceeds 300 s",
     "S8": "a breaker opens for between half its base and its cap",
     "S9": "when nobody is eligible, an attempt is forced within a second, or the error says when to come back",
     "S10": "after the first sign of life no other attempt of the call starts",
@@ -125,7 +125,7 @@ class _Books:
     consecutive: int = 0
     passed: int = 0
     origin: float | None = None
-    window: list[tuple[int, bool]] = field(default_factory=list)
+    window: list[tuple[int, bool]] = field(default_factory=list[tuple[int, bool]])
     gate_until: float = -math.inf
     gate_closed_at: float = -math.inf
     forced_at: float = -math.inf

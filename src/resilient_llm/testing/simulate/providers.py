@@ -125,12 +125,11 @@ class Provider:
         "weight",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         name: str,
         nature: Nature | None = None,
         troubles: Iterable[Trouble] = (),
-        *,
         weight: float = 1.0,
         max_concurrency: int | None = None,
         account: str | None = None,

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from resilient_llm.testing.simulate.client import A, Client, Layout, Production, Real
+from resilient_llm.testing.simulate.client import Client, Layout, Production, Real
 from resilient_llm.testing.simulate.providers import Provider, Trouble
 from resilient_llm.testing.simulate.strategies import PLAIN, PlainTry
 from resilient_llm.testing.simulate.world import Load, World
@@ -99,7 +99,7 @@ def _world(layout: Layout, strategy: str, load: Load, seed: int) -> World[Real] 
     return World(clients, load, seed)
 
 
-def _add(total: Outcome, world: World[A]) -> Outcome:
+def _add(total: Outcome, world: World[Real] | World[PlainTry]) -> Outcome:
     return Outcome(
         total.strategy,
         total.calls + len(world.ended),

@@ -23,7 +23,7 @@ class Figures(NamedTuple):
 
     ``available`` is the share of callers answered, ``p50``, ``p99`` and ``worst`` their time to the first token, all
     during the fault (the whole run if it is everybody's); ``attempts`` per call over the whole run outside total
-    outages, ``share`` of the failing provider's attempts during the fault, ``back`` how long after its end that provider
+    outages, ``share`` of the failing provider's attempts during the fault, ``back`` how long after its end it
     has half its usual share again, ``first`` how long until the first call is answered.
     """
 

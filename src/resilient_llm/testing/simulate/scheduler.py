@@ -48,8 +48,7 @@ class Scheduler:
         heap, pop = self._heap, heappop
         while heap and heap[0][0] < until:
             when, _, _, act, what = pop(heap)
-            if when > self.now:
-                self.now = when
+            self.now = max(self.now, when)
             self.steps += 1
             act(self.now, what)
             if self.after_step is not None:

@@ -14,6 +14,8 @@ from typing import Final
 from resilient_llm.testing.simulate.providers import Nature, Provider, Trouble
 from resilient_llm.testing.simulate.world import Load
 
+_USUAL: Final = Nature()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
@@ -26,7 +28,7 @@ class Schedule:
     fault: tuple[float, float] = (900.0, 1800.0)
     hurt: tuple[Trouble, ...] = ()
     all: tuple[Trouble, ...] = ()
-    nature: Nature = Nature()
+    nature: Nature = _USUAL
     hurt_nature: Nature | None = None
     count: int = 3
     deadline: float = 120.0

@@ -12,8 +12,8 @@ from typing import Final, final
 
 from resilient_llm.decide.call import Wait
 from resilient_llm.errors import AllAttemptsFailed, DeadlineExceeded, Fault, FaultKind, NoProviderAvailable
-from resilient_llm.testing.simulate.client import Layout, Question, Window
-from resilient_llm.testing.simulate.providers import Provider
+from resilient_llm.testing.simulate.client import Layout, Question
+from resilient_llm.testing.simulate.providers import Provider, Window
 
 _FIRST_TOKEN: Final = 30.0
 """Seconds without a sign of life after which a plain application gives up an attempt."""
@@ -48,10 +48,10 @@ class Strategy(ABC):
         """Begin a call."""
         return PlainTalk(self, question, now)
 
-    def abandon_later(self, attempt: PlainTry) -> None:
+    def abandon_later(self, attempt: PlainTry) -> None:  # noqa: B027 - an honest default
         """Nothing to give back."""
 
-    def learn(self, attempt: PlainTry, headroom: Window, now: float) -> None:
+    def learn(self, attempt: PlainTry, headroom: Window, now: float) -> None:  # noqa: B027
         """Nobody looks at headers."""
 
     @abstractmethod
@@ -62,10 +62,10 @@ class Strategy(ABC):
         """Seconds to wait before the next attempt."""
         return 0.0
 
-    def failed(self, provider: Provider, fault: Fault, now: float) -> None:
+    def failed(self, provider: Provider, fault: Fault, now: float) -> None:  # noqa: B027
         """Remember a failure."""
 
-    def succeeded(self, provider: Provider, now: float) -> None:
+    def succeeded(self, provider: Provider, now: float) -> None:  # noqa: B027
         """Remember a success."""
 
 

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Final, Generic, NamedTuple
+from typing import Final, Generic, NamedTuple, cast
 
 from resilient_llm.decide.call import Wait
 from resilient_llm.errors import CallFailed, Fault, FaultKind
@@ -26,9 +26,11 @@ _IDLE: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What callers ask for.  ``rate`` is calls a second (``even``: at equal distances, else Poisson); ``trace`` replaces
-    it by (seconds, prompt tokens, output tokens).  Lengths are lognormal around these medians.  Each minute brings as many
-    new ``conversations`` (0: every call stands alone)."""
+    """What callers ask for.
+
+    ``rate`` is calls a second (``even``: at equal distances, else Poisson); ``trace`` replaces it by (seconds, prompt
+    tokens, output tokens).  Lengths are lognormal around these medians.  Each minute brings as many new
+    ``conversations`` (0: every call stands alone)."""
 
     rate: float = 1.0
     even: bool = False
@@ -160,7 +162,7 @@ class World(Generic[A]):
         self._schedule_arrival(now)
         dice, load = self.dice, self.load
         if isinstance(what, tuple):
-            prompt, output = what[1], what[2]
+            _, prompt, output = cast("tuple[float, int, int]", what)
         else:
             prompt = lognormal(dice, load.prompt, load.prompt_sigma, 100_000)
             output = lognormal(dice, load.output, load.output_sigma, 4096)
