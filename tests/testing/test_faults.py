@@ -428,3 +428,29 @@ def test_tokens_are_counted_in_every_wire(servers: tuple[LoopbackLLM, LoopbackLL
         text = client.post(url, json={"stream": True, "model": "m"}).text
     assert "two" in text
     assert "three" not in text
+
+
+def test_a_client_of_the_users_own_is_used_underneath(servers: tuple[LoopbackLLM, LoopbackLLM]) -> None:
+    with httpx.Client(headers={"x-mine": "1"}) as mine:
+        client = ResilientClient(http_pair(servers), http_client=mine)
+        with inject(client, {"first": [(0.0, 9.0, Latency(0))]}):
+            assert client.chat("hi").provider == "first"
+        assert client.chat("hi").provider == "first"
+
+    async def main() -> None:
+        async with httpx.AsyncClient() as mine:
+            client = AsyncResilientClient(http_pair(servers), http_client=mine)
+            with inject(client, {"first": Latency(0)}):
+                assert (await client.chat("hi")).provider == "first"
+
+    anyio.run(main)
+
+
+def test_a_failing_race_leaves_faults_with_the_provider_they_are_meant_for(
+    servers: tuple[LoopbackLLM, LoopbackLLM],
+) -> None:
+    client = ResilientClient(http_pair(servers), hedge={"min_delay": 0.05, "max_delay": 0.05})
+    with client, inject(client, {"first": Hang()}) as faults:
+        reply = client.chat("hi", deadline=5)
+    assert reply.provider == "second"
+    assert faults["first"].attempts == 1

@@ -259,3 +259,21 @@ def test_a_callable_default_is_asked_every_time() -> None:
     counted: Callable[[object], str] = lambda request: "again"  # noqa: E731
     with ResilientClient([ScriptedProvider(default=counted)]) as client:
         assert [client.chat("x").text for _ in range(2)] == ["again", "again"]
+
+
+@BOTH
+def test_where_a_rescue_is_due_a_silent_provider_times_out_instead(kind: type[ScriptedProvider]) -> None:
+    async def main() -> None:
+        first, second = kind(*["ok"] * 25, Hang(), id="first"), kind("rescued", id="second")
+        async with AsyncResilientClient([first, second]) as client:
+            with instant(client):
+                for _ in range(25):
+                    await client.chat("hi")
+                reply = await client.chat("hi")
+        assert [record.kind for record in reply.attempts] == ["initial", "failover"]
+
+    anyio.run(main)
+    client = ResilientClient([ScriptedProvider(*["ok"] * 25, Hang(), id="first"), ScriptedProvider(id="second")])
+    with client, instant(client):
+        replies = [client.chat("hi") for _ in range(26)]
+    assert [record.kind for record in replies[-1].attempts] == ["initial", "failover"]
