@@ -19,11 +19,9 @@ BUDGET = 64  # KiB by which the second half of the work may leave more behind th
 
 def growth(work: Callable[[int], object], count: int) -> float:
     """KiB that ``count`` runs leave behind, after half as many have filled the caches."""
-    work(count // 2)
-    gc.collect()
-    tracemalloc.start()
+    tracemalloc.start()  # before the warm-up: what replaces something older must not count as growth
     try:
-        work(count // 10)
+        work(count // 2)
         gc.collect()
         before, _ = tracemalloc.get_traced_memory()
         work(count)
@@ -34,24 +32,34 @@ def growth(work: Callable[[int], object], count: int) -> float:
         tracemalloc.stop()
 
 
-def cancelled(runner: asyncio.Runner, client: AsyncResilientClient) -> Callable[[int], object]:
-    """Streams that are cancelled, left early, or dropped, in turn."""
-
-    async def begin(turn: int) -> None:
-        stream = client.stream(PROMPT)
-        await anext(aiter(stream))
-        if turn == 0:
-            await asyncio.sleep(60)
-        elif turn == 1:
-            await stream.aclose()
+def left(runner: asyncio.Runner, client: AsyncResilientClient) -> Callable[[int], object]:
+    """Streams that are closed early and streams that are dropped, in turn."""
 
     async def run(count: int) -> None:
         for index in range(count):
-            task = asyncio.ensure_future(begin(index % 3))
+            stream = client.stream(PROMPT)
+            await anext(aiter(stream))
+            if index % 2:
+                await stream.aclose()
+            del stream
+
+    return lambda count: runner.run(run(count))
+
+
+def cancelled(runner: asyncio.Runner, client: AsyncResilientClient) -> Callable[[int], object]:
+    """Streams that are cancelled at any instant of their first milliseconds."""
+
+    async def begin() -> None:
+        async with client.stream(PROMPT) as stream:
+            await anext(aiter(stream))
+            await asyncio.sleep(60)
+
+    async def run(count: int) -> None:
+        for _ in range(count):
+            task = asyncio.ensure_future(begin())
             await asyncio.wait([task], timeout=random.random() * 0.01)
             task.cancel()
             await asyncio.wait([task])
-        await asyncio.sleep(0.05)
 
     return lambda count: runner.run(run(count))
 
@@ -73,10 +81,11 @@ def rows(quick: bool) -> list[Row]:
     calls, streams, clients = (10_000, 150, 40) if quick else (100_000, 1000, 200)
     found = {f"{calls} decided calls": growth(guarded([[Target("a")], [Target("b")]]), calls)}
     with serving(100) as url:
-        with asyncio.Runner() as runner:
-            client = AsyncResilientClient(providers(url))
-            found[f"{streams} cancelled, closed or dropped streams"] = growth(cancelled(runner, client), streams)
-            runner.run(client.aclose())
+        for what, work in (("closed or dropped", left), ("cancelled", cancelled)):
+            with asyncio.Runner() as runner:
+                client = AsyncResilientClient(providers(url))
+                found[f"{streams} {what} streams"] = growth(work(runner, client), streams)
+                runner.run(client.aclose())
         found[f"{clients} clients made and closed"] = growth(dropped(url), clients)
     return [
         Row(f"memory after {name}", f"{kib:+.1f} KiB", f"<= {BUDGET} KiB", kib <= BUDGET) for name, kib in found.items()
