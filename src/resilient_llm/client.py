@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self, TypedDict, cast
+from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypedDict, TypeVar, cast
 
 import httpx
 from typing_extensions import Unpack
@@ -164,12 +164,12 @@ class _Client:
         self._pool.pool.operate(provider, action, self._pool.clock())
         self._pool.deliver()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
         if self._closed:
             raise ClientClosed("the client is closed")
 
     def _chat_task(self, messages: Messages | ChatRequest, options: ChatOptions, *, stream: bool) -> Task[ChatRequest]:
-        self._check_open()
+        self.check_open()
         request = chat_request(messages, options, stream=stream)
         validate = options.get("validate")
         fallback = options.get("fallback")
@@ -186,7 +186,7 @@ class _Client:
     def _embed_task(
         self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions
     ) -> Task[EmbedRequest]:
-        self._check_open()
+        self.check_open()
         request = embed_request(inputs, dimensions, options)
         tokens = sum(len(text) for text in request.inputs) // 4
         call = self._pool.begin(options, streaming=False, tokens=tokens, max_tokens=1)
@@ -381,10 +381,13 @@ class AsyncResilientClient(_Client):
         await self.aclose()
 
 
-class _Streamed:
+O = TypeVar("O", OpenStream, AsyncOpenStream)
+
+
+class _Streamed(Generic[O]):
     """What both kinds of stream tell about themselves."""
 
-    _opened: OpenStream | AsyncOpenStream | None
+    _opened: O | None
     _task: Task[ChatRequest]
 
     @property
@@ -405,7 +408,7 @@ class _Streamed:
         """The attempts that have ended so far; the one that answers is added when the stream ends."""
         return tuple(self._task.call.records)
 
-    def _started(self) -> OpenStream | AsyncOpenStream:
+    def _started(self) -> O:
         if self._opened is None:
             raise RuntimeError("the stream has not started; enter it or iterate over it first")
         return self._opened
@@ -421,7 +424,7 @@ class _Streamed:
         return True
 
 
-class ChatStream(_Streamed):
+class ChatStream(_Streamed[OpenStream]):
     """An answer piece by piece.  Iterate over it for typed events, or over :meth:`text_deltas`; best inside ``with``.
 
     It begins when it is entered or first iterated; until its first content, failures move on to other providers
@@ -462,7 +465,7 @@ class ChatStream(_Streamed):
             self._opened.close()
 
     def _open(self) -> OpenStream:
-        self._client._check_open()
+        self._client.check_open()
         try:
             _, opened = self._driver.run(self._task, self._driver.open)
         except BaseException:
@@ -489,7 +492,7 @@ class ChatStream(_Streamed):
                 self._driver.orphans.append(self._opened)
 
 
-class AsyncChatStream(_Streamed):
+class AsyncChatStream(_Streamed[AsyncOpenStream]):
     """The same as :class:`ChatStream` for asyncio and trio; best inside ``async with``."""
 
     def __init__(self, client: _Client, driver: AsyncDriver, task: Task[ChatRequest]) -> None:
@@ -522,7 +525,7 @@ class AsyncChatStream(_Streamed):
             await self._opened.aclose()
 
     async def _open(self) -> AsyncOpenStream:
-        self._client._check_open()
+        self._client.check_open()
         try:
             _, opened = await self._driver.run(self._task, self._driver.open)
         except BaseException:

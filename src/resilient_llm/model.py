@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 if TYPE_CHECKING:
     from resilient_llm.errors import AttemptRecord
@@ -81,7 +81,7 @@ class ToolCall:
         value: object = json.loads(self.arguments) if self.arguments.strip() else {}
         if not isinstance(value, dict):
             raise ValueError(f"the arguments of tool {self.name!r} are not a JSON object: {self.arguments[:80]!r}")
-        return value
+        return cast(JsonObject, value)
 
 
 @dataclass(frozen=True, slots=True)

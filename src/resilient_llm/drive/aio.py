@@ -5,7 +5,7 @@ The twin of ``sync``; see there.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
@@ -245,12 +245,8 @@ class Race(Generic[Request, R]):
 
 def _alone(error: BaseException) -> BaseException:
     """The exception itself where a task group wrapped it."""
-    while isinstance(error, BaseExceptionGroup):
-        inside: tuple[BaseException, ...] = error.exceptions
-        if len(inside) != 1:
-            break
-        error = inside[0]
-    return error
+    inside: Sequence[BaseException] = getattr(error, "exceptions", ())
+    return _alone(inside[0]) if len(inside) == 1 else error
 
 
 async def _discard(result: object) -> None:
@@ -272,11 +268,10 @@ class Within:
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        swallowed = self._scope.__exit__(kind, error, trace)
-        if self._scope.cancelled_caught and anyio.current_time() >= self._scope.deadline:
+    ) -> None:
+        self._scope.__exit__(kind, error, trace)
+        if self._scope.cancelled_caught:  # nothing but its deadline cancels it
             raise TimeoutError
-        return bool(swallowed)
 
 
 class Closable(Protocol):

@@ -60,7 +60,7 @@ class ProviderPool:
         meter_provider: MeterProvider | None,
         on_unsupported: OnUnsupported = "skip",
     ) -> None:
-        self.on_unsupported = checked_policy(on_unsupported)
+        self.on_unsupported: OnUnsupported = checked_policy(on_unsupported)
         try:
             self.allowance = seconds(deadline)
         except InvalidRequest as error:
@@ -115,7 +115,7 @@ class ProviderPool:
         """All providers in nested lists or mappings of them."""
         if isinstance(routes, HttpProvider | Custom):
             return [routes]
-        inner: object = routes.values() if isinstance(routes, Mapping) else routes
+        inner = cast(Mapping[str, object], routes).values() if isinstance(routes, Mapping) else routes
         return [target for part in cast(Iterable[object], inner) for target in self.flattened(part)]
 
     def other_spaces(self, call: Call[Target]) -> Mapping[str, str]:
@@ -138,9 +138,11 @@ class ProviderPool:
 
     def needs(self, request: ChatRequest, options: CallOptions) -> Needs:
         """What a call needs of a provider.  Raises ``InvalidRequest`` for a policy that is none."""
-        policy = options.get("on_unsupported")
+        policy: object = options.get("on_unsupported")
         try:
-            return needs(request, self.on_unsupported if policy is None else checked_policy(policy))
+            if policy is None:
+                return needs(request, self.on_unsupported)
+            return needs(request, checked_policy(policy))
         except ConfigurationError as error:
             raise InvalidRequest(str(error)) from None
 

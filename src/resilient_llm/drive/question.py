@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, TypeAlias, TypedDict, cast, get_args
+from typing import Any, TypeAlias, TypedDict, cast, get_args
 
 from resilient_llm.errors import CallFailed, InvalidRequest
 from resilient_llm.model import (
@@ -113,6 +113,8 @@ _PLAIN = (
 _CHAT_OPTIONS = frozenset(ChatOptions.__annotations__) | frozenset(ChatSettings.__annotations__)
 _CALL_OPTIONS = frozenset(CallOptions.__annotations__)
 _ROLES = frozenset(get_args(Role))
+_CHOICES = {"auto": ToolChoice("auto"), "none": ToolChoice("none"), "required": ToolChoice("required")}
+_FORMATS = {"text": OutputFormat("text"), "json_object": OutputFormat("json_object")}
 
 
 def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stream: bool) -> ChatRequest:
@@ -123,7 +125,8 @@ def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stre
     turns = _messages(messages, options.get("system"))
     if not options:
         return ChatRequest(turns, stream=stream)
-    plain = {name: options[name] for name in _PLAIN if name in options}  # type: ignore[literal-required]
+    given = cast(dict[str, Any], options)
+    plain = {name: given[name] for name in _PLAIN if name in given}
     return ChatRequest(
         turns,
         tools=_tools(options.get("tools")),
@@ -225,10 +228,10 @@ def _message(message: Message | Mapping[str, object], index: int) -> Message:
     role = message.get("role")
     if role not in _ROLES:
         raise InvalidRequest(f"messages[{index}] has the role {role!r}; it must be one of {', '.join(sorted(_ROLES))}")
-    content = message.get("content")
+    content: Any = message.get("content")
     if not isinstance(content, str | list | tuple) and not (content is None and role == "assistant"):
         raise InvalidRequest(f"messages[{index}] must have text or a list of parts as content, not {_short(content)}")
-    if isinstance(content, list | tuple) and not all(isinstance(part, Mapping) for part in content):
+    if isinstance(content, list | tuple) and not _all_mappings(content):
         raise InvalidRequest(f"messages[{index}] has a part that is no dict: {_short(content)}")
     if role == "tool" and not isinstance(message.get("tool_call_id"), str):
         raise InvalidRequest(f"messages[{index}] has the role 'tool' and needs a tool_call_id")
@@ -236,6 +239,10 @@ def _message(message: Message | Mapping[str, object], index: int) -> Message:
         return decode_message(message)
     except (TypeError, KeyError, AttributeError) as error:
         raise InvalidRequest(f"messages[{index}] is malformed: {error}") from error
+
+
+def _all_mappings(parts: Iterable[Any]) -> bool:
+    return all(isinstance(part, Mapping) for part in parts)
 
 
 def _tools(tools: Sequence[Tool | Mapping[str, object]] | None) -> tuple[Tool, ...]:
@@ -262,8 +269,8 @@ def _tool(tool: Tool | Mapping[str, object], index: int) -> Tool:
 def _tool_choice(choice: str | ToolChoice | None) -> ToolChoice | None:
     if choice is None or isinstance(choice, ToolChoice):
         return choice
-    if choice in ("auto", "none", "required"):
-        return ToolChoice(cast(Literal["auto", "none", "required"], choice))
+    if isinstance(choice, str) and choice in _CHOICES:
+        return _CHOICES[choice]
     if not isinstance(choice, str) or not choice:
         raise InvalidRequest(f"tool_choice must be 'auto', 'none', 'required' or a tool's name, not {choice!r}")
     return ToolChoice("required", (choice,))
@@ -274,8 +281,8 @@ def _output(output: str | Mapping[str, object] | OutputFormat | None) -> OutputF
         return output
     if isinstance(output, Mapping):
         return OutputFormat("json_schema", schema=output, name="answer")
-    if output in ("text", "json_object"):
-        return OutputFormat(cast(Literal["text", "json_object"], output))
+    if output in _FORMATS:
+        return _FORMATS[output]
     raise InvalidRequest(f"output must be 'text', 'json_object', a JSON schema or an OutputFormat, not {output!r}")
 
 

@@ -15,6 +15,10 @@ Jobs: TypeAlias = "queue.SimpleQueue[Job]"
 _LINGER = 1.0  # seconds a thread without a job waits for one before it ends
 
 
+def _new_jobs() -> Jobs:
+    return queue.SimpleQueue()
+
+
 class Workers:
     """Threads that carry out one job after the other and end by themselves when there is none.
 
@@ -30,7 +34,7 @@ class Workers:
         try:
             jobs = self._idle.pop()
         except IndexError:
-            jobs = queue.SimpleQueue()
+            jobs = _new_jobs()
             try:
                 threading.Thread(target=self._work, args=(jobs,), name="resilient_llm worker", daemon=True).start()
             except RuntimeError:

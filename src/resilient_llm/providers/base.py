@@ -78,7 +78,7 @@ class Prepared:
 class HttpProvider:
     """A provider reached over HTTP.  Subclasses say which wire, where, and how the key travels."""
 
-    vendor: ClassVar[str] = "openai_compatible_gateway"
+    vendor: str = "openai_compatible_gateway"
     """Whose error and rate-limit dialect the answers speak."""
     wire: str = "openai_chat"
     url: ClassVar[str | None] = None

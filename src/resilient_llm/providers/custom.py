@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent, Text
@@ -126,14 +126,20 @@ class Custom:
         return repr(self.inner)
 
 
-def as_answer(value: object) -> ChatResponse | Iterator[object] | AsyncIterator[object]:
+def as_answer(
+    value: object | Iterable[object] | AsyncIterable[object],
+) -> ChatResponse | Iterator[object] | AsyncIterator[object]:
     """What a custom provider returned, as a response or an iterator.  Raises ``TypeError`` naming what came instead."""
     if isinstance(value, ChatResponse):
         return value
     if isinstance(value, str):
         return ChatResponse((Text(value),))
     if isinstance(value, AsyncIterable):
-        return value.__aiter__()
+        return cast(AsyncIterable[object], value).__aiter__()
     if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray | dict):
-        return iter(value)
-    raise TypeError(f"a provider must return text, a ChatResponse or an iterator of text, not {type(value).__name__}")
+        return iter(cast(Iterable[object], value))
+    raise TypeError(f"a provider must return text, a ChatResponse or an iterator of text, not {_kind(value)}")
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

@@ -6,7 +6,7 @@ The answer of a stream is put together here, whole or as far as it came, whichev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from resilient_llm.model import (
     BlockEnd,
@@ -140,7 +140,7 @@ class Accumulator:
         self._usage = None
         self._complete = False
 
-    _HANDLERS: ClassVar[Mapping[type, Callable[[Accumulator, Any], None]]] = {
+    _HANDLERS: ClassVar[Mapping[type, Callable[..., None]]] = {
         TextDelta: _text,
         ToolCallDelta: _arguments,
         ThoughtDelta: _thought,
