@@ -87,8 +87,9 @@ class Rig:
             assert self.client.health()["first"].success_rate >= 0.95
         assert self.client.health()["second"].success_rate >= 0.95
         self.first.default = Reply()
-        answer = await self.client.chat("hi", providers=["second"])
-        assert answer.text == "Hello from the loopback server."
+        for provider in ("first", "second"):
+            answer = await self.client.chat("hi", providers=[provider])
+            assert answer.text == "Hello from the loopback server."
         await self.client.aclose()
         for server in (self.first, self.second):
             await server.wait_for_async(lambda s: s.open_connections == 0)
