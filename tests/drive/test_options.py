@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 
-httpx2 = pytest.importorskip("httpx2", reason="the peers extra is not installed")
 import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient
@@ -19,6 +18,8 @@ from resilient_llm.errors import CallFailed, FaultKind, NoProviderAvailable, Req
 from resilient_llm.model import ChatResponse, Text
 from resilient_llm.testing import Hang, LoopbackLLM, RateLimit, Reply, Reset, Status
 from tests.drive.clients import World, openai
+
+httpx2 = pytest.importorskip("httpx2", reason="the peers extra is not installed")
 
 ANSWER = "Hello from the loopback server."
 CANARY = "sk-canary-0123456789abcdef"
