@@ -90,8 +90,12 @@ class Task(Generic[Request]):
         return None if found is None else self._begin(found)
 
     def _begin(self, attempt: Attempt[Target]) -> Attempt[Target]:
-        self._traces[attempt] = self.trace.attempt(attempt.target, attempt.number, attempt.kind, attempt.delay)
-        self.owner.deliver()
+        try:
+            self._traces[attempt] = self.trace.attempt(attempt.target, attempt.number, attempt.kind, attempt.delay)
+            self.owner.deliver()
+        except BaseException:  # Ctrl-C in a listener or a span processor; nobody else knows of this lease yet
+            self.abandoned(attempt)
+            raise
         return attempt
 
     # --- preparing ---
