@@ -3,8 +3,6 @@
 They follow the list of failoverbench (https://github.com/failoverbench/failoverbench); scripts and figures are ours.
 """
 
-
-
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
