@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient
+from resilient_llm.errors import ConfigurationError, DeadlineExceeded, FaultKind, FaultScope
 from resilient_llm.testing import LoopbackLLM, Status
-from tests.drive.clients import KINDS, openai
+from tests.drive.clients import KINDS, World, openai
 
 # --- an interrupt while events are delivered ---
 
@@ -40,18 +43,89 @@ def test_an_interrupt_in_a_listener_leaves_nothing_in_flight(kind: str, event: i
 
         async def ask() -> None:
             async with client:
-                try:
+                with suppress(Interrupt):
                     await client.chat("x")
-                except Interrupt:
-                    pass
 
         if kind == "sync":
-            with client:
-                try:
-                    client.chat("x")
-                except Interrupt:
-                    pass
+            with client, suppress(Interrupt):
+                client.chat("x")
         else:
             anyio.run(ask, backend=kind)
         client.pool.listeners = ()
         assert [standing.in_flight for standing in client.health().values()] == [0, 0]
+
+
+# --- keys from callables ---
+
+
+def test_a_blocking_key_callable_neither_stops_the_event_loop_nor_outlasts_its_attempt(async_world: World) -> None:
+    server, release = async_world.server(), threading.Event()
+
+    def key() -> str:
+        release.wait(10)
+        return "k"
+
+    client = async_world.client([openai(server, api_key=key)])
+
+    async def ask() -> None:
+        async with anyio.create_task_group() as group:
+
+            async def call() -> None:
+                with pytest.raises(DeadlineExceeded):
+                    await client.raw.chat("x", deadline=0.3)
+
+            group.start_soon(call)
+            for _ in range(5):  # the loop goes on
+                await anyio.sleep(0.01)
+
+    try:
+        async_world.run(ask)
+    finally:
+        release.set()
+    assert not server.requests
+
+
+def test_a_blocking_key_callable_runs_beside_the_event_loop(async_world: World) -> None:
+    server = async_world.server()
+    asked_in: list[int] = []
+
+    def key() -> str:
+        asked_in.append(threading.get_ident())
+        return "k"
+
+    async def loops_thread() -> int:
+        return threading.get_ident()
+
+    async_world.client([openai(server, api_key=key)]).chat()
+    assert len(asked_in) == 1
+    assert asked_in[0] != async_world.run(loops_thread)
+
+
+def _vault_down() -> str:
+    raise OSError("vault down, token CANARY")
+
+
+@pytest.mark.parametrize("key", [_vault_down, lambda: None, lambda: "", lambda: " \n", lambda: "k\x00", lambda: 5])
+def test_a_key_callable_without_a_key_moves_the_call_on_and_blames_no_endpoint(world: World, key: Any) -> None:
+    server = world.server()
+    client = world.client([openai(server, "a", api_key=key), openai(server, "b")])
+    answer = client.chat()
+    assert answer.provider == "b"
+    fault = answer.attempts[0].fault
+    assert fault is not None
+    assert (fault.kind, fault.scope) == (FaultKind.AUTH, FaultScope.CREDENTIAL)
+    assert "CANARY" not in fault.message
+    standing = client.health()["a"]
+    assert (standing.error_rate, standing.breaker) == (None, "closed")
+    assert len(client.chat().attempts) == 1  # it is left alone for a while
+
+
+def test_the_newline_after_a_key_from_a_file_is_dropped(world: World) -> None:
+    server = world.server()
+    world.client([openai(server, api_key=lambda: "secret\n")]).chat()
+    assert server.requests[0].headers["authorization"] == "Bearer secret"
+
+
+def test_a_key_that_cannot_be_sent_is_refused_at_construction() -> None:
+    with pytest.raises(ConfigurationError):
+        openai("http://127.0.0.1:1", api_key="k\n")

@@ -52,7 +52,8 @@ class Sync(ast.NodeTransformer):
     def visit_With(self, node: ast.With) -> ast.AST | list[ast.stmt]:
         """A sync attempt is bounded by the timeouts of its phases, not by a cancel scope around it."""
         self.generic_visit(node)
-        return node.body if "fail_after" in ast.unparse(node.items[0]) else node
+        bound = ast.unparse(node.items[0])
+        return node.body if "fail_after" in bound or bound.startswith("Within(") else node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         node.id = NAMES.get(node.id, node.id)

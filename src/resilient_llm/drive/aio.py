@@ -123,7 +123,7 @@ class AsyncDriver:
 
     async def send(self, task: Task[Request], attempt: Attempt[Target], provider: HttpProvider) -> AsyncAnswer:
         """Send the request."""
-        key = await provider.credential.aget()
+        key = await self.key(provider)
         prepared = task.prepare(attempt, provider, key)
         answer = await self.http.post(prepared, task.timeouts(attempt))
         answer.reads.until = attempt.started + attempt.timeout
@@ -131,6 +131,10 @@ class AsyncDriver:
         return answer
 
     # --- by nature different from the twin ---
+
+    async def key(self, provider: HttpProvider) -> str | None:
+        """The key now; a callable that may block is asked in a worker thread."""
+        return await provider.credential.aget(in_thread)
 
     async def ask_custom(self, task: Task[Request], attempt: Attempt[Target], provider: Custom) -> Response:
         """Ask a provider the user wrote."""
@@ -161,9 +165,7 @@ class AsyncDriver:
         if provider.is_async:
             value = provider.start(request, seconds, stream=stream)
         else:
-            (value,) = await anyio.to_thread.run_sync(  # in a tuple, as trio wants no coroutine from a thread
-                lambda: (provider.start(request, seconds, stream=stream),), abandon_on_cancel=True
-            )
+            value = await in_thread(lambda: provider.start(request, seconds, stream=stream))
         return as_answer(await cast(Awaitable[object], value) if isinstance(value, Awaitable) else value)
 
     async def race(
@@ -190,6 +192,14 @@ class AsyncDriver:
         while orphans:
             with suppress(Exception):
                 await orphans.popleft().aclose()
+
+
+async def in_thread(work: Callable[[], object]) -> object:
+    """Run what may block in a worker thread; a cancelled caller does not wait for it."""
+    (value,) = await anyio.to_thread.run_sync(  # in a tuple, as trio wants no coroutine from a thread
+        lambda: (work(),), abandon_on_cancel=True
+    )
+    return value
 
 
 class Race(Generic[Request, R]):

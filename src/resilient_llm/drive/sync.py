@@ -128,7 +128,7 @@ class Driver:
 
     def send(self, task: Task[Request], attempt: Attempt[Target], provider: HttpProvider) -> Answer:
         """Send the request."""
-        key = provider.credential.get()
+        key = self.key(provider)
         prepared = task.prepare(attempt, provider, key)
         answer = self.http.post(prepared, task.timeouts(attempt))
         answer.reads.until = attempt.started + attempt.timeout
@@ -136,6 +136,10 @@ class Driver:
         return answer
 
     # --- by nature different from the twin ---
+
+    def key(self, provider: HttpProvider) -> str | None:
+        """The key now."""
+        return provider.credential.get()
 
     def ask_custom(self, task: Task[Request], attempt: Attempt[Target], provider: Custom) -> Response:
         """Ask a provider the user wrote."""

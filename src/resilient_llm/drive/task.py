@@ -27,6 +27,7 @@ from resilient_llm.errors import (
 )
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse, Text, Usage
 from resilient_llm.providers.base import HttpProvider, Prepared
+from resilient_llm.providers.credentials import KeyUnavailable
 from resilient_llm.wire import classify_exception
 from resilient_llm.wire.capability import NO_NEEDS, Needs
 
@@ -297,6 +298,8 @@ def fault_of(error: Exception) -> Fault:
         return error.fault
     if isinstance(error, InvalidAnswer):
         return Fault(FaultKind.INVALID_RESPONSE, message=error.message)
+    if isinstance(error, KeyUnavailable):
+        return Fault(FaultKind.AUTH, scope=FaultScope.CREDENTIAL, code="not_sent", message=str(error))
     fault = classify_exception(error)
     return replace(fault, code="not_sent") if type(error).__name__ in _NOT_SENT else fault
 

@@ -6,13 +6,23 @@ import hashlib
 import inspect
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NoReturn, TypeAlias
 
 from resilient_llm.errors import ConfigurationError
 
 ApiKey: TypeAlias = str | Callable[[], str] | Callable[[], Awaitable[str]]
 """A key, or something that returns the current one: it is asked for every attempt, so that keys can be rotated and
-cloud identities refreshed.  An async callable works with the async client only."""
+cloud identities refreshed.  An async callable works with the async client only, which runs any other in a worker
+thread.  One that raises, or returns nothing usable, takes its provider out for a while, as a rejected key does; space
+around the key it returns is dropped.  The time it takes counts as the attempt's, but the sync client cannot cut it
+short."""
+
+Work: TypeAlias = Callable[[], object]
+
+
+class KeyUnavailable(Exception):
+    """An :data:`ApiKey` callable raised, or returned what cannot be sent.  Never shows what."""
 
 
 class Credential:
@@ -42,24 +52,30 @@ class Credential:
         return self._account
 
     def get(self) -> str | None:
-        """The key now.  Raises what the callable raises, and ``ConfigurationError`` if it is an async one."""
+        """The key now.  Raises ``KeyUnavailable`` if the callable has none, and ``ConfigurationError`` if it is an
+        async one."""
         value = self._source
         if value is None or isinstance(value, str):
             return value
-        got = value()
+        got = _asked(value)
         if not inspect.isawaitable(got):
-            return _usable(got)
+            return _returned(got)
         if inspect.iscoroutine(got):
             got.close()
         raise ConfigurationError("this api_key is an async callable, which only AsyncResilientClient can use")
 
-    async def aget(self) -> str | None:
-        """The key now, for the async client."""
+    async def aget(self, in_thread: Callable[[Work], Awaitable[object]]) -> str | None:
+        """The key now, for the async client.  ``in_thread`` runs what may block.  Raises ``KeyUnavailable``."""
         value = self._source
         if value is None or isinstance(value, str):
             return value
-        got = value()
-        return _usable(await got if inspect.isawaitable(got) else got)
+        got = _asked(value) if self.is_async else await in_thread(partial(_asked, value))
+        if inspect.isawaitable(got):
+            try:
+                got = await got
+            except Exception as error:
+                raise _raised(error) from error
+        return _returned(got)
 
     def __repr__(self) -> str:
         return "Credential(None)" if self._source is None else "Credential(***)"
@@ -91,6 +107,25 @@ def _usable(key: object) -> str:
         what = "is not" if isinstance(key, str) else f"is a {type(key).__name__}"
         raise ConfigurationError(f"api_key must be printable ASCII text and not empty; the one given {what}")
     return key
+
+
+def _asked(source: Work) -> object:
+    try:
+        return source()
+    except Exception as error:
+        raise _raised(error) from error
+
+
+def _raised(error: Exception) -> KeyUnavailable:
+    return KeyUnavailable(f"the api_key callable raised {type(error).__name__}")  # its text might hold a secret
+
+
+def _returned(key: object) -> str:
+    """What a callable returned, if it can be sent; files and command output end in a newline."""
+    try:
+        return _usable(key.strip() if isinstance(key, str) else key)
+    except ConfigurationError as error:
+        raise KeyUnavailable(str(error)) from None
 
 
 def _underlying(source: object) -> object:
