@@ -110,7 +110,7 @@ def test_a_breaker_that_opened_meanwhile_is_not_waited_for() -> None:
     world.fail(world.start(call))
     with pytest.raises(AllAttemptsFailed, match="the attempt failed and nobody else can be asked") as failure:
         call.next_attempt(world.now)
-    assert failure.value.retry_after == pytest.approx(3.75)
+    assert failure.value.retry_after == 1.0, "nobody else is there, so one attempt a second is forced through"
 
 
 def test_an_empty_retry_budget_ends_the_call_without_a_pause() -> None:
@@ -377,7 +377,7 @@ def test_the_first_attempt_may_have_very_little_time() -> None:
 
 def test_no_wait_that_could_not_be_followed_by_an_attempt() -> None:
     world = World("a")
-    call = world.call(timeout=0.4)
+    call = world.call(timeout=0.3)
     world.fail(world.start(call))
     with pytest.raises(DeadlineExceeded, match=r"the next wait \(0.25 s\) would pass the deadline"):
         call.next_attempt(world.now)
@@ -398,13 +398,52 @@ def test_a_timeout_never_reaches_beyond_the_deadline() -> None:
 
 def test_the_callers_own_deadline_judges_nobody() -> None:
     world = World("a")
+    world.answer("a")
     call = world.call(timeout=5.0)
     attempt = world.start(call)
     before = world.standing("a")
     call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
     after = world.standing("a")
-    assert (after.success_rate, after.samples, after.in_flight) == (before.success_rate, 0, 0)
-    assert call.records[-1].outcome == "cancelled"
+    assert (after.success_rate, after.samples, after.in_flight) == (before.success_rate, 1, 0)
+    assert call.records[-1].outcome == "error", "the trail says what took the time"
+    assert call.last_fault is not None
+
+
+def test_a_provider_that_has_never_answered_is_doubted_when_time_runs_out() -> None:
+    world = World("a", "b")
+    for _ in range(10):
+        call = world.call(timeout=1.0, only="a")
+        attempt = world.start(call)
+        call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
+    assert world.standing("a").breaker == "open"
+
+
+def test_a_provider_that_has_never_answered_is_doubted_when_a_rescue_overtakes_it() -> None:
+    world = World("a", "b")
+    asked: list[str] = []
+    for _ in range(12):
+        call = world.call(timeout=1.0)
+        attempt = world.start(call)
+        asked.append(attempt.target.id)
+        if attempt.target.id == "b":
+            break
+        world.now += 0.5
+        rescue = call.rescue(attempt, world.now)
+        assert rescue is not None
+        call.succeeded(rescue, world.now)
+        call.overtaken(attempt, world.now)
+    assert asked[0] == "a"
+    assert asked[-1] == "b", "by now the other one is asked first"
+
+
+def test_a_rescue_comes_no_earlier_than_this_provider_usually_needs() -> None:
+    world = World("a", "b")
+    for _ in range(25):
+        world.answer("a", first=5.0)
+    assert world.start(streaming=True, timeout=8.0).rescue_after == pytest.approx(5.0)
+    for _ in range(25):
+        world.answer("b", first=0.5)
+    assert world.start(streaming=True, timeout=8.0).rescue_after == pytest.approx(7.0), "b is quick: there is time"
 
 
 def test_a_provider_late_by_its_own_measure_is_no_better_for_the_callers_deadline() -> None:
@@ -448,6 +487,8 @@ def test_a_call_with_little_time_is_rescued_when_half_of_it_is_gone() -> None:
 
 def test_the_half_time_rescue_is_paid_by_the_failover_budget_when_there_are_no_savings() -> None:
     world = World("a", "b", "c", retry=Retry(failover_budget=1.0))
+    world.answer("a")
+    world.pool.hedges.tokens = 0.0
     call = world.call(timeout=20.0)
     first = world.start(call)
     assert call.rescue(first, world.now + 9.0) is None, "not before half the time is gone"

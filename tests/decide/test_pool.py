@@ -657,6 +657,7 @@ def test_a_snapshot_shows_every_provider_as_it_stands() -> None:
         first_token_p95=pytest.approx(0.5),
         answer_p50=2.0,
         answer_p95=2.0,
+        requests_left=None,
         tokens_left=5,
         drained=False,
     )
@@ -1118,7 +1119,8 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(data=st.data(), how=st.sampled_from(["abandoned", "overtaken"]))
     def leave(self, data: st.DataObject, how: str) -> None:
         attempt, before = self.some(data), self.standings()
-        late = attempt.content_at is None and (self.now >= attempt.overdue_at or attempt.probing)
+        doubted = attempt.member.mute and attempt.rescuable(self.now)
+        late = attempt.content_at is None and (self.now >= attempt.overdue_at or attempt.probing or doubted)
         getattr(attempt.call, how)(attempt, self.now)
         self.ended(attempt)
         if how == "abandoned" or not late:

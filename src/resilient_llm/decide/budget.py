@@ -23,7 +23,8 @@ class Budget:
         self.tokens = tokens if tokens < self.cap else self.cap
 
     def available(self, keep: int = 0) -> bool:
-        """Whether one token can be spent and ``keep`` be kept.  A hair below one counts: ten times 0.1 must make one."""
+        """Whether one token can be spent and ``keep`` be kept.  A hair below one counts: ten times 0.1 must make
+        one."""
         return self.tokens >= 0.999999 + keep
 
     def spend(self) -> bool:

@@ -31,7 +31,7 @@ from resilient_llm.errors import (
 if TYPE_CHECKING:
     from resilient_llm.decide.pool import Pool, Refused
 
-_MIN_REMAINING = 0.2  # seconds: no later attempt starts with less left than this
+_MIN_REMAINING = 0.2  # seconds: no later attempt starts with less left than this, or than a quarter of a short deadline
 _ANYWHERE, _NOWHERE = Onward.ANYWHERE, Onward.NOWHERE
 _FULL_POLL = 0.05  # seconds between looks at a concurrency limit, at first...
 _SLOWEST_POLL = 0.5  # ...and at the most
@@ -149,7 +149,7 @@ class Call(Generic[T]):
     def rescue(self, beside: Attempt[T], now: float) -> Attempt[T] | None:
         """A second attempt beside one that has been silent for its ``rescue_after``; ``None`` if there is to be
         none."""
-        if self.answered or self.onward is _NOWHERE or self.deadline - now <= _MIN_REMAINING:
+        if self.answered or self.onward is _NOWHERE or self.deadline - now <= self._least():
             return None
         found = self.pool.rescue(self, beside, now)
         if found is not None:
@@ -217,24 +217,34 @@ class Call(Generic[T]):
 
         If it began because this one was late by its provider's own measure, that lateness is a failure: otherwise a
         provider that hangs, rescued every time, would never be found out.  So is a probe that lost its race, which its
-        rival began later: without a verdict the next probe would follow at once, and the open period never grow.
+        rival began later: without a verdict the next probe would follow at once, and the open period never grow.  A
+        provider that has never answered has no measure yet; being overtaken makes it doubtful.
         """
         if attempt.released:
             return
-        if attempt.content_at is None and (now >= attempt.late_at or attempt.probing):
+        late = now >= attempt.late_at or attempt.probing
+        if attempt.content_at is None and (late or (attempt.member.mute and attempt.rescuable(now))):
             fault = Fault(FaultKind.TIMEOUT, message="gave no sign of life; another provider answered first")
-            self.pool.failed(attempt, fault, now)
+            self.pool.failed(attempt, fault, now, doubtful=not late)
             self._record(attempt, now, "error", fault, None)
             return
         self.pool.overtaken(attempt, now)
         self._record(attempt, now, "cancelled", None, None)
 
     def expired(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
-        """The call's own deadline ended this attempt.  That judges nobody, unless the provider was late by its own measure."""
+        """The call's own deadline ended this attempt.  That judges nobody, unless the provider was late by its own
+        measure; one that has never answered is doubted."""
+        if attempt.released:
+            return
         if now >= attempt.overdue_at:
             self.failed(attempt, fault, now)
+            return
+        self.last_fault = fault
+        if attempt.content_at is None and attempt.member.mute:
+            self.pool.failed(attempt, fault, now, doubtful=True)
         else:
-            self.abandoned(attempt, now)
+            self.pool.abandoned(attempt, now)
+        self._record(attempt, now, "error", fault, None)
 
     # --- internals ---
 
@@ -269,10 +279,14 @@ class Call(Generic[T]):
         }
         self.unsuitable = {**self.unsuitable, **small_ones}
 
+    def _least(self) -> float:
+        """Seconds that must be left for another attempt to make sense."""
+        return min(_MIN_REMAINING, (self.deadline - self.started) / 4)
+
     def _give_up_if_over(self, now: float) -> None:
         if self.onward is _NOWHERE:
             raise self._error(RequestRejected, "the provider rejected the request")
-        least = _MIN_REMAINING if self.made else 0.0
+        least = self._least() if self.made else 0.0
         if self.deadline - now <= least:
             raise self._error(DeadlineExceeded, f"no answer within {self.deadline - self.started:.3g} s")
         if self.made >= self.pool.policies.retry.max_attempts:
@@ -303,7 +317,7 @@ class Call(Generic[T]):
 
     def _wait(self, now: float, seconds: float, reason: str) -> Wait:
         """A pause, if an attempt could still follow it."""
-        if now + seconds + _MIN_REMAINING > self.deadline:
+        if now + seconds + self._least() > self.deadline:
             raise self._error(DeadlineExceeded, f"the next wait ({seconds:.3g} s) would pass the deadline", seconds)
         self.rested = True
         self.not_before = now + seconds

@@ -35,7 +35,7 @@ class RateGate:
     """Closed until a time.  A later, smaller hint never shortens it; a success of a call started after it closed
     opens it."""
 
-    __slots__ = ("_policy", "closed_at", "reason", "strikes", "token_reset_at", "tokens_left", "until")
+    __slots__ = ("_policy", "closed_at", "reason", "strikes", "token_reset_at", "tokens_left", "until", "requests_left")
 
     def __init__(self, policy: Limits) -> None:
         self._policy = policy
@@ -43,6 +43,8 @@ class RateGate:
         self.closed_at = -math.inf
         self.strikes = 0
         self.reason = ""
+        self.requests_left: int | None = None
+        """As last reported; for people, decisions go by the gate."""
         self.tokens_left: int | None = None
         self.token_reset_at = -math.inf
 
@@ -72,6 +74,8 @@ class RateGate:
 
     def learn(self, now: float, requests: Limit | None, tokens: Limit | None) -> None:
         """Take note of the headroom a provider reported with an answer, and close before it has to refuse us."""
+        if requests is not None and requests.remaining is not None:
+            self.requests_left = requests.remaining
         if requests is not None and requests.remaining == 0:
             wait = _refill(requests, 1)
             if wait is not None:

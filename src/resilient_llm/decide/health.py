@@ -125,7 +125,8 @@ class Health:
         """Seconds per output token once a stream runs; ``None`` until measured."""
         self.shift = Shift()
         self.suspect = False
-        """Whether anything of late speaks against it; set by evidence, cleared by whoever looks closer and finds none."""
+        """Whether anything of late speaks against it; set by evidence, cleared by whoever looks closer and finds
+        none."""
 
     # --- questions ---
 

@@ -111,6 +111,10 @@ class Attempt(Generic[T]):
     def __repr__(self) -> str:
         return f"<Attempt {self.number} ({self.kind}) at {self.member.id}>"
 
+    def rescuable(self, now: float) -> bool:
+        """Whether it has been under way for so long that another one may be made beside it."""
+        return self.rescue_after is not None and now - self.started >= self.rescue_after
+
     @property
     def target(self) -> T:
         """The provider to ask."""
@@ -213,6 +217,11 @@ class Member(Generic[T]):
         if refusal is Refusal.FULL:
             return now
         return None
+
+    @property
+    def mute(self) -> bool:
+        """Whether it has never given a sign of life."""
+        return self.good_start == -math.inf
 
     def late_by(self, now: float) -> float:
         """Age of the oldest attempt that should have spoken by now, if nothing begun since has spoken either; else 0.

@@ -72,6 +72,7 @@ class Standing:
     first_token_p95: float | None
     answer_p50: float | None
     answer_p95: float | None
+    requests_left: int | None
     tokens_left: int | None
     drained: bool
 
@@ -233,7 +234,9 @@ class Pool(Generic[T]):
             return True
         member = beside.member
         lost = member.breaker.state is not CLOSED or member.late_by(now) > 0.0
-        return (lost or call.pressed(now, beside)) and self.failovers.spend()
+        return (lost or call.pressed(now, beside)) and (
+            self.failovers.spend() or (member.mute and self._trusted(call, now))
+        )
 
     def first_content(self, attempt: Attempt[T], now: float) -> None:
         """The attempt gave its first sign of life: the verdict of a probe, and a latency sample.  At most once."""
@@ -278,13 +281,13 @@ class Pool(Generic[T]):
                 member.concurrency.succeeded()
             self._release(attempt, now, OK)
 
-    def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
-        """The attempt is over and failed."""
+    def failed(self, attempt: Attempt[T], fault: Fault, now: float, *, doubtful: bool = False) -> None:
+        """The attempt is over and failed; a ``doubtful`` failure counts as a shortage at most."""
         with self._lock:
             self._settle(now)
             if attempt.released:
                 return
-            outcome = disposition(fault).outcome
+            outcome = Outcome.SOFT if doubtful else disposition(fault).outcome
             if fault.kind is FaultKind.CONNECTION and attempt.content_at is None:
                 attempt.member.connect_failed_at = now
             self._close_gates(attempt, fault, outcome, now)
@@ -445,7 +448,9 @@ class Pool(Generic[T]):
             opens = member.opens_at(now, refusal)
             if opens is None:
                 continue
-            retry_at = min(retry_at, opens)
+            # Where nobody is eligible, an open breaker lets one attempt through per interval: no need to come later.
+            forced = max(now, member.forced_at) + self.policies.breaker.panic_interval
+            retry_at = min(retry_at, opens, forced) if refusal is Refusal.OPEN else min(retry_at, opens)
             if refusal in WAITABLE and (member not in call.tried or member in call.repeatable):
                 waitable_at = min(waitable_at, opens)
         return Refused(
@@ -500,10 +505,20 @@ class Pool(Generic[T]):
             return self._race_after(call, member, now)
         if kind == "hedge" or not self.policies.hedge.enabled:
             return None
-        half = (call.deadline - now) / 2
-        if half == math.inf:
+        left = call.deadline - now
+        if left == math.inf:
             return late
-        return half if late is None else min(late, half)
+        # Half the time left is the latest moment, unless this provider usually needs longer, or somebody else less.
+        usual = self._usual(call, member)
+        others = [known for peer in self._order(call) if peer is not member and (known := self._usual(call, peer))]
+        latest = max(left / 2, min(usual, left), left - 2.0 * min(others) if others else 0.0)
+        return latest if late is None else min(late, latest)
+
+    def _usual(self, call: Call[T], member: Member[T]) -> float:
+        """Seconds within which a provider nearly always gives its first sign of life; 0 while too little is known."""
+        seen = member.health.first if call.streaming else member.health.whole
+        known = seen.count >= self.policies.hedge.min_samples
+        return seen.p95 * member.health.scale(call.tokens) if known else 0.0
 
     def _race_after(self, call: Call[T], member: Member[T], now: float) -> float:
         """When a probe is backed up: once a healthy peer would usually have spoken."""
@@ -701,6 +716,7 @@ class Pool(Generic[T]):
             first_token_p95=health.first.at(0.95),
             answer_p50=health.whole.at(0.5),
             answer_p95=health.whole.at(0.95),
+            requests_left=member.gate.requests_left,
             tokens_left=member.gate.tokens_left if now < member.gate.token_reset_at else None,
             drained=member.drained,
         )
