@@ -50,7 +50,7 @@ class ClientSettings(TypedDict, total=False):
 
     ``deadline``: seconds for a call that does not say otherwise (600, as in the vendors' SDKs; ``None``: no limit).
     ``name`` tells clients of one process apart in telemetry.  ``listeners`` are called with every event of
-    ``resilient_llm.decide.events`` after the fact, on the thread where it happened; they must be quick.
+    ``resilient_llm.decide.events`` after the fact, on the thread where it happened; they must be quick and cannot be coroutine functions.
     ``tracer_provider`` and ``meter_provider`` replace OpenTelemetry's global ones.  ``on_unsupported`` says what to do
     about a provider that lacks a feature of a request: ``"skip"`` it (default), ``"degrade"`` the request and say so,
     or make it an ``"error"``; or a mapping of features to these.
@@ -65,7 +65,7 @@ class ClientSettings(TypedDict, total=False):
     stream: Stream | Mapping[str, object]
     limits: Limits | Mapping[str, object]
     name: str
-    listeners: Sequence[Listener]
+    listeners: Sequence[Listener] | None
     tracer_provider: TracerProvider | None
     meter_provider: MeterProvider | None
     on_unsupported: OnUnsupported
@@ -156,6 +156,10 @@ class _Client:
     def _check_targets(self, routes: object) -> None:
         """The sync client refuses what only the async one can use."""
 
+    def _check_validate(self, validate: object) -> None:
+        if validate is not None and not callable(validate):
+            raise InvalidRequest(f"validate must be callable, not {validate!r}")
+
     def _check_fallback(self, fallback: object) -> None:
         if not isinstance(fallback, str | ChatResponse | None) and not callable(fallback):
             raise InvalidRequest(f"fallback must be text, a ChatResponse or a function of the error, not {fallback!r}")
@@ -175,8 +179,7 @@ class _Client:
         fallback = options.get("fallback")
         if stream and (validate is not None or fallback is not None):
             raise InvalidRequest("validate= and fallback= need a whole answer; use chat(), or handle StreamInterrupted")
-        if validate is not None and not callable(validate):
-            raise InvalidRequest(f"validate must be callable, not {validate!r}")
+        self._check_validate(validate)
         self._check_fallback(fallback)
         tokens = prompt_tokens(request)
         needs = self._pool.needs(request, options)
@@ -216,7 +219,7 @@ def _make_pool(providers: Routes, settings: ClientSettings) -> ProviderPool:
         policies,
         name=settings.get("name", "default"),
         deadline=settings.get("deadline", 600.0),
-        listeners=settings.get("listeners", ()),
+        listeners=settings.get("listeners") or (),
         tracer_provider=settings.get("tracer_provider"),
         meter_provider=settings.get("meter_provider"),
         on_unsupported=settings.get("on_unsupported", "skip"),
@@ -263,7 +266,7 @@ class ResilientClient(_Client):
         try:
             while True:
                 attempt, response = self._driver.run(task, self._driver.ask)
-                if task.accept(attempt, response):
+                if task.accept(attempt, response, task.verdict(attempt, response)):
                     return cast(ChatResponse, response)
         except CallFailed as failure:
             fallback = options.get("fallback")
@@ -309,6 +312,11 @@ class ResilientClient(_Client):
             if target.needs_loop:
                 raise ConfigurationError(f"{target!r} needs an event loop; use AsyncResilientClient")
 
+    def _check_validate(self, validate: object) -> None:
+        super()._check_validate(validate)
+        if inspect.iscoroutinefunction(validate):
+            raise InvalidRequest("validate is a coroutine function, which only AsyncResilientClient can use")
+
     def _check_fallback(self, fallback: object) -> None:
         super()._check_fallback(fallback)
         if inspect.iscoroutinefunction(fallback):
@@ -337,13 +345,14 @@ class AsyncResilientClient(_Client):
     async def chat(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatResponse:
         """Ask for an answer; see :meth:`ResilientClient.chat`.  Cancelling it closes the connection and judges nobody.
 
-        ``fallback`` may also be a coroutine function.
+        ``validate`` and ``fallback`` may also be coroutine functions.
         """
         task = self._chat_task(messages, options, stream=False)
         try:
             while True:
                 attempt, response = await self._driver.run(task, self._driver.ask)
-                if task.accept(attempt, response):
+                verdict = await task.awaited(attempt, task.verdict(attempt, response))
+                if task.accept(attempt, response, verdict):
                     return cast(ChatResponse, response)
         except CallFailed as failure:
             fallback = options.get("fallback")

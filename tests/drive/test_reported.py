@@ -7,10 +7,12 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient
-from resilient_llm.errors import ConfigurationError, DeadlineExceeded, FaultKind, FaultScope
+from resilient_llm.errors import ConfigurationError, DeadlineExceeded, FaultKind, FaultScope, InvalidRequest
+from resilient_llm.model import ChatResponse
 from resilient_llm.testing import LoopbackLLM, Status
 from tests.drive.clients import KINDS, World, openai
 
@@ -129,3 +131,61 @@ def test_the_newline_after_a_key_from_a_file_is_dropped(world: World) -> None:
 def test_a_key_that_cannot_be_sent_is_refused_at_construction() -> None:
     with pytest.raises(ConfigurationError):
         openai("http://127.0.0.1:1", api_key="k\n")
+
+
+# --- async callbacks ---
+
+
+@pytest.mark.parametrize("refuse", ["with False", "with a ValueError"])
+def test_an_async_validate_is_awaited(async_world: World, refuse: str) -> None:
+    client, *_ = async_world.pair()
+
+    seen: list[str] = []
+
+    async def first_only(response: ChatResponse) -> bool | None:
+        await anyio.lowlevel.checkpoint()
+        seen.append(response.text)
+        if len(seen) > 1:
+            return None
+        if refuse == "with False":
+            return False
+        raise ValueError("not that one")
+
+    answer = client.chat(validate=first_only)
+    assert answer.provider == "second"
+    fault = answer.attempts[0].fault
+    assert fault is not None
+    assert fault.kind is FaultKind.INVALID_RESPONSE
+
+
+def test_an_interrupted_async_validate_leaves_nothing_in_flight(async_world: World) -> None:
+    client, *_ = async_world.pair()
+
+    async def broken(response: ChatResponse) -> bool:
+        raise KeyError("a mistake of the caller's")
+
+    with pytest.raises(KeyError):
+        client.chat(validate=broken)
+    assert client.in_flight() == 0
+
+
+async def _async_check(response: object) -> bool:
+    return False
+
+
+@pytest.mark.parametrize("check", [_async_check, lambda response: _async_check(response)])  # noqa: PLW0108 - it is the point
+def test_the_sync_client_refuses_an_async_validate(check: Any) -> None:
+    with LoopbackLLM() as server, ResilientClient([openai(server)]) as client:
+        with pytest.raises(InvalidRequest, match="AsyncResilientClient"):
+            client.chat("x", validate=check)
+        assert client.health()["first"].in_flight == 0
+
+
+def test_an_async_listener_is_refused_and_none_is_none() -> None:
+    class Listener:
+        async def __call__(self, event: object) -> None: ...
+
+    for listener in (_async_check, Listener()):
+        with pytest.raises(ConfigurationError, match="async"):
+            ResilientClient([openai("http://127.0.0.1:1")], listeners=[listener])  # type: ignore[list-item]
+    ResilientClient([openai("http://127.0.0.1:1")], listeners=None).close()

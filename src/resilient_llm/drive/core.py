@@ -3,6 +3,7 @@ up."""
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import random
@@ -68,6 +69,8 @@ class ProviderPool:
         for listener in listeners:
             if not callable(listener):
                 raise ConfigurationError(f"a listener must be callable, not {listener!r}")
+            if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
+                raise ConfigurationError(f"a listener cannot be async, as {listener!r} is: nobody would await it")
         self.name = name
         self.clock = time.monotonic
         self.wall = time.time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
@@ -173,17 +174,42 @@ class Task(Generic[Request]):
         """What an answer that is no stream means."""
         return AttemptFailed(provider.fault(status, headers, body, self.owner.wall()))
 
-    def accept(self, attempt: Attempt[Target], response: Response) -> bool:
-        """A whole answer arrived: check it, and finish the call with it.  ``False``: the caller's check rejected it."""
-        if self.validate is not None and isinstance(response, ChatResponse):
-            try:
-                rejection = self._rejection(response)
-            except BaseException:
-                self.abandoned(attempt)
-                raise
-            if rejection is not None:
-                self.failed(attempt, AttemptFailed(rejection), response.usage)
-                return False
+    def verdict(self, attempt: Attempt[Target], response: Response) -> object:
+        """What the caller's check says of a whole answer, a ``ValueError`` included; an async one's is still to be
+        awaited."""
+        if self.validate is None or not isinstance(response, ChatResponse):
+            return None
+        try:
+            return self.validate(response)
+        except ValueError as error:
+            return error
+        except BaseException:
+            self.abandoned(attempt)
+            raise
+
+    async def awaited(self, attempt: Attempt[Target], verdict: object) -> object:
+        """The verdict of a check that may be async."""
+        if not inspect.isawaitable(verdict):
+            return verdict
+        try:
+            return await verdict
+        except ValueError as error:
+            return error
+        except BaseException:
+            self.abandoned(attempt)
+            raise
+
+    def accept(self, attempt: Attempt[Target], response: Response, verdict: object = None) -> bool:
+        """A whole answer arrived: finish the call with it.  ``False``: the caller's check rejected it."""
+        if inspect.isawaitable(verdict):
+            if inspect.iscoroutine(verdict):
+                verdict.close()
+            self.abandoned(attempt)
+            raise InvalidRequest("validate= returned an awaitable, which only AsyncResilientClient can wait for")
+        rejection = _rejection(verdict)
+        if rejection is not None:
+            self.failed(attempt, AttemptFailed(rejection), response.usage)
+            return False
         usage = response.usage
         now = self.owner.clock()
         self.call.succeeded(attempt, now, usage.output_tokens if usage is not None else 0)
@@ -205,16 +231,6 @@ class Task(Generic[Request]):
         response.attempts = tuple(self.call.records)
         if isinstance(response, ChatResponse):
             response.degradations = self._degradations.get(attempt.member.id, ())
-
-    def _rejection(self, response: ChatResponse) -> Fault | None:
-        assert self.validate is not None
-        try:
-            verdict = self.validate(response)
-        except ValueError as error:
-            return Fault(FaultKind.INVALID_RESPONSE, scope=FaultScope.REQUEST, message=str(error)[:200])
-        if verdict is False:
-            return Fault(FaultKind.INVALID_RESPONSE, scope=FaultScope.REQUEST, message="validate= rejected the answer")
-        return None
 
     # --- failures ---
 
@@ -302,6 +318,15 @@ def fault_of(error: Exception) -> Fault:
         return Fault(FaultKind.AUTH, scope=FaultScope.CREDENTIAL, code="not_sent", message=str(error))
     fault = classify_exception(error)
     return replace(fault, code="not_sent") if type(error).__name__ in _NOT_SENT else fault
+
+
+def _rejection(verdict: object) -> Fault | None:
+    """What a verdict of the caller's check means for the attempt."""
+    if isinstance(verdict, ValueError):
+        return Fault(FaultKind.INVALID_RESPONSE, scope=FaultScope.REQUEST, message=str(verdict)[:200])
+    if verdict is False:
+        return Fault(FaultKind.INVALID_RESPONSE, scope=FaultScope.REQUEST, message="validate= rejected the answer")
+    return None
 
 
 def as_fallback(value: object, failure: CallFailed) -> ChatResponse | object:
