@@ -9,7 +9,6 @@ import traceback
 from typing import Any
 
 import httpx
-
 import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient
