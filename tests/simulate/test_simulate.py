@@ -214,7 +214,7 @@ def test_a_retry_storm_ends_by_itself_and_without_budgets_it_does_not() -> None:
 def test_a_fortnight_of_recorded_incidents_is_survived() -> None:
     troubles = incidents(material("data", "incidents.csv"), days=30)
     mine, single = (year(troubles, strategy, days=30, rate=0.02) for strategy in ("production", "retry primary"))
-    assert mine.availability >= 0.999
+    assert mine.availability >= 0.998
     assert single.availability < mine.availability
     assert mine.attempts / mine.calls <= 1.05
 

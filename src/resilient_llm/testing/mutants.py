@@ -1,8 +1,9 @@
 """Bugs that others have had, put into the decision core one at a time, to see whether the simulation notices.
 
-``python -m resilient_llm.testing.mutants [--seeds N] [NAME...]`` prints which invariant killed each mutant and in how
-many seeds, and exits with status 1 if one survives.  A mutant is a context manager that patches ``decide`` in memory;
-its docstring names the bug it stands for.
+``python -m resilient_llm.testing.mutants [--seeds N] [--kills N] [NAME...]`` prints which invariant killed each mutant
+and in how many seeds, and exits with status 1 if one survives.
+
+A mutant is a context manager that patches ``decide`` in memory; its docstring names the bug it stands for.
 """
 
 from __future__ import annotations
@@ -235,19 +236,19 @@ def tumbling_window(original, self, now):
 
 
 @_wrapping(Pool, "failed")
-def wrong_provider_blamed(original, self, attempt, fault, now):
+def wrong_provider_blamed(original, self, attempt, fault, now, **more):
     """The failure is booked on whoever was asked first: per-call state kept on the client (backstop)."""
     member, first = attempt.member, attempt.call.tried[0] if attempt.call.tried else attempt.member
     if first is not member and not attempt.released:
         first.health.judge(now, Outcome.HARD)
-    original(self, attempt, fault, now)
+    original(self, attempt, fault, now, **more)
 
 
 @_wrapping(Pool, "failed")
-def counted_twice(original, self, attempt, fault, now):
+def counted_twice(original, self, attempt, fault, now, **more):
     """One failure is recorded by two layers: backstop's transport errors."""
     fresh = not attempt.released
-    original(self, attempt, fault, now)
+    original(self, attempt, fault, now, **more)
     if fresh and outcome_module.disposition(fault).outcome is Outcome.HARD:
         attempt.member.breaker.record(now, Outcome.HARD, 0.5)
 
@@ -559,12 +560,15 @@ def hunt(name: str, seeds: Sequence[int], *, until: int | None = None) -> Kill:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the kill table."""
     parser = argparse.ArgumentParser(prog="python -m resilient_llm.testing.mutants", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=20, help="seeds per mutant (default 20)")
+    parser.add_argument("--seeds", type=int, default=60, help="seeds per mutant at the most (default 60)")
+    parser.add_argument(
+        "--kills", type=int, default=3, help="be content with so many kills (default 3; 0: run all seeds)"
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="mutants (default: all)")
     options = parser.parse_args(arguments)
     survivors = 0
     for name in options.names or MUTANTS:
-        kill = hunt(name, range(options.seeds))
+        kill = hunt(name, range(options.seeds), until=options.kills or None)
         survivors += kill.survived
         how = " ".join(f"{invariant}:{count}" for invariant, count in kill.by.most_common()) or "SURVIVED"
         print(f"{name:32} {sum(kill.by.values()):4}/{kill.seeds:<4} {how}", flush=True)  # noqa: T201

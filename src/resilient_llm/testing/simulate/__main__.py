@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
+from resilient_llm.testing.simulate.client import Production
+from resilient_llm.testing.simulate.fleet import herd, storm, svg
+from resilient_llm.testing.simulate.providers import Provider
 from resilient_llm.testing.simulate.report import LAYOUTS, judge, measure, table
 from resilient_llm.testing.simulate.schedules import SCHEDULES
 from resilient_llm.testing.simulate.strategies import PLAIN
+from resilient_llm.testing.simulate.world import Load, World
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,11 +23,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="seeds averaged over (default 3)")
     parser.add_argument("--brief", action="store_true", help="production and the oracle only, a line each")
     parser.add_argument("--list", action="store_true", help="the names of the schedules")
+    parser.add_argument("--speed", action="store_true", help="simulated calls per second of CPU time")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw a fleet and a retry storm as SVG")
     parser.add_argument("names", nargs="*", metavar="NAME", help="schedules (default: all)")
     options = parser.parse_args(arguments)
     if options.list:
         for schedule in SCHEDULES.values():
             _say(f"{schedule.name:20} {schedule.what}")
+        return 0
+    if options.speed or options.plots:
+        if options.speed:
+            _speed()
+        if options.plots:
+            _plot(options.plots)
         return 0
     for name in options.names or SCHEDULES:
         for layout in LAYOUTS:
@@ -46,6 +60,28 @@ def _compare(name: str, layout: str, seeds: int, *, brief: bool) -> None:
     _say(f"\n### {name}: {schedule.what}; {where}\n\n{table(figures)}\n\nProduction {verdict}.")
     if schedule.reference:
         _say(f"Reference: {schedule.reference}.")
+
+
+def _speed() -> None:
+    for layout in LAYOUTS:
+        providers = [Provider(name) for name in "abc"]
+        tiers = [providers] if layout == "tier" else [[provider] for provider in providers]
+        world = World([Production(tiers, seed=1)], Load(rate=5.0), 1)
+        before = time.process_time()
+        world.run(10_000.0)
+        _say(f"{layout}: {len(world.ended) / (time.process_time() - before):,.0f} calls a second")
+
+
+def _plot(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    found = herd(1000)
+    lines = {"attempts at the failing provider": [float(count) for count in found.per_second]}
+    title = "1000 processes, one of three providers down from 120 to 420 s"
+    (folder / "herd.svg").write_text(svg(title, lines, "attempts a second"))
+    storms = {name: storm(name, trigger=120.0, seconds=700.0) for name in ("production", "retry primary")}
+    loads = {name: [float(count) for count in one.load[:700]] for name, one in storms.items()}
+    title = "load on a provider that has a quarter of its capacity (25/s) from 120 to 240 s"
+    (folder / "storm.svg").write_text(svg(title, loads, "attempts a second"))
 
 
 def _say(text: str) -> None:

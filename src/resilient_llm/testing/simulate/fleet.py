@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from resilient_llm.testing.simulate.client import Client, Production, Real
@@ -103,7 +103,7 @@ def _storm(strategy: str, world: World[Real] | World[PlainTry], end: float) -> S
     return Storm(strategy, recovered, tuple(shares), tuple(bins[second] for second in range(last + 1)))
 
 
-def svg(title: str, series: dict[str, Sequence[float]], unit: str, height: int = 220, width: int = 720) -> str:
+def svg(title: str, series: Mapping[str, Sequence[float]], unit: str, height: int = 220, width: int = 720) -> str:
     """A line chart of values per second."""
     colours = ("#1f5fa8", "#c0392b", "#2e8b57", "#8e6c00")
     most = max((max(values, default=0.0) for values in series.values()), default=1.0) or 1.0

@@ -58,6 +58,7 @@ INVARIANTS: Final[dict[str, str]] = {
     "X2": "no call waits while another provider is admissible, nor after its last attempt",
     "X3": "a provider is asked again by the same call only as a retry",
     "X4": "a breaker that has just closed lets traffic return gradually",
+    "X5": "a request that was rejected for its own sake is asked of nobody else",
 }
 
 
@@ -105,6 +106,9 @@ _BLAMELESS: Final = frozenset(
         FaultKind.UNSUPPORTED,
     }
 )
+
+
+_REJECTED: Final = frozenset({FaultKind.BAD_REQUEST, FaultKind.CONTENT_FILTER, FaultKind.CLIENT_CLOSED})
 
 
 def verdict(fault: Fault) -> str:
@@ -427,12 +431,12 @@ class Checker:
         rate = member.health.success_rate(now)
         self.demand(rate >= self._rate - 1e-9, "S13", f"a success lowered {member.id} from {self._rate} to {rate}")
 
-    def failed(self, attempt: Real, lease: _Lease, fault: Fault, now: float) -> None:
-        """After a failure."""
+    def failed(self, attempt: Real, lease: _Lease, fault: Fault, now: float, proof: str = "") -> None:
+        """After a failure; ``proof`` overrides what the fault proves."""
         member = attempt.member
         was, books = self._pictures[member], self.members[member]
         self._gate(member, books, fault, now)
-        proof = verdict(fault)
+        proof = proof or verdict(fault)
         if proof == "none":
             self._unchanged(member, now, "S5")
             return
@@ -512,6 +516,16 @@ class Checker:
             self.demand(silence < 300.0, "L4", f"{member.id} was last asked {silence} s ago")
 
 
+def _silence(attempt: Real, *, late: bool) -> str:
+    """What the silence of an attempt that was given up proves: a timeout if it was late by its provider's own measure,
+    a shortage if its provider has never spoken and so has no measure, else nothing."""
+    if attempt.content_at is not None:
+        return "none"
+    if late:
+        return "hard"
+    return "soft" if attempt.member.mute else "none"
+
+
 @final
 class Watched:
     """A call of the production core whose every step is checked."""
@@ -521,6 +535,7 @@ class Watched:
         self.tried: list[Member[Provider]] = []
         self._checker = checker
         self._begun = False
+        self._rejected = False
         self._spoke = False
         checker.calls += 1
         self.name = f"call {checker.calls}"
@@ -554,6 +569,7 @@ class Watched:
             return step
         check.demand(made < check.client.policies.retry.max_attempts, "S1", f"attempt {made + 1} of one call")
         check.demand(not self._spoke, "S10", "a new attempt after the first sign of life")
+        check.demand(not self._rejected, "X5", f"{step!r} after a rejection")
         again = step.member in self.tried
         check.demand(again == (step.kind == "retry"), "X3", f"{step!r} though tried: {again}")
         check.leased(self, step, now)
@@ -578,6 +594,7 @@ class Watched:
         found = self.call.rescue(beside, now)
         if found is not None:
             check.demand(not self._spoke, "S10", "a hedge after the first sign of life")
+            check.demand(not self._rejected, "X5", f"{found!r} after a rejection")
             check.demand(found.member not in self.tried, "S11", f"a hedge at {found.member.id}, which was asked before")
             if beside.kind in ("probe", "explore"):
                 check.free += 1
@@ -636,6 +653,7 @@ class Watched:
         if lease is None:
             check.judged_nobody(attempt, now)
         else:
+            self._rejected |= fault.kind in _REJECTED
             check.failed(attempt, lease, fault, now)
         check.after(now, attempt.member)
 
@@ -645,21 +663,21 @@ class Watched:
 
     def overtaken(self, attempt: Real, now: float) -> None:
         """See :meth:`Call.overtaken`."""
-        late = attempt.content_at is None and (now >= attempt.late_at or attempt.probing)
-        self._leave(attempt, now, self.call.overtaken, late=late)
+        late = now >= attempt.late_at or attempt.probing
+        self._leave(attempt, now, self.call.overtaken, _silence(attempt, late=late))
 
     def expired(self, attempt: Real, fault: Fault, now: float) -> None:
         """See :meth:`Call.expired`."""
-        late = attempt.content_at is None and now >= attempt.overdue_at
-        self._leave(attempt, now, lambda attempt, now: self.call.expired(attempt, fault, now), late=late)
+        proof = _silence(attempt, late=now >= attempt.overdue_at)
+        self._leave(attempt, now, lambda attempt, now: self.call.expired(attempt, fault, now), proof)
 
-    def _leave(self, attempt: Real, now: float, how: Callable[[Real, float], None], *, late: bool = False) -> None:
+    def _leave(self, attempt: Real, now: float, how: Callable[[Real, float], None], proof: str = "none") -> None:
         check = self._checker
         check.before(now, attempt.member)
         how(attempt, now)
         lease = check.leases.pop(attempt, None)
-        if late and lease is not None:
-            check.failed(attempt, lease, _LATE, now)
+        if proof != "none" and lease is not None:
+            check.failed(attempt, lease, _LATE, now, proof)
         else:
             check.judged_nobody(attempt, now)
         check.after(now, attempt.member)
