@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -11,8 +13,16 @@ import anyio.lowlevel
 import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient
-from resilient_llm.errors import ConfigurationError, DeadlineExceeded, FaultKind, FaultScope, InvalidRequest
+from resilient_llm.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    FaultKind,
+    FaultScope,
+    InvalidRequest,
+    StreamInterrupted,
+)
 from resilient_llm.model import ChatResponse
+from resilient_llm.providers import Function
 from resilient_llm.testing import LoopbackLLM, Status
 from tests.drive.clients import KINDS, World, openai
 
@@ -189,3 +199,57 @@ def test_an_async_listener_is_refused_and_none_is_none() -> None:
         with pytest.raises(ConfigurationError, match="async"):
             ResilientClient([openai("http://127.0.0.1:1")], listeners=[listener])  # type: ignore[list-item]
     ResilientClient([openai("http://127.0.0.1:1")], listeners=None).close()
+
+
+# --- providers of the user's own, and time ---
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_blocking_generator_does_not_run_on_past_the_deadline(world: World, streamed: bool) -> None:
+    made: list[int] = []
+
+    def dripping(request: object) -> Iterator[str]:
+        for number in range(60):
+            time.sleep(0.05)
+            made.append(number)
+            yield f"w{number} "
+
+    client = world.client([Function(dripping, id="f")])
+    if streamed:
+        with client.stream(deadline=0.3) as stream, pytest.raises(StreamInterrupted):
+            stream.text()
+    else:
+        with pytest.raises(DeadlineExceeded):
+            client.chat(deadline=0.3)
+    assert len(made) < 30
+
+
+def test_a_function_with_a_timeout_parameter_is_told_the_time_it_has(world: World) -> None:
+    told: list[float] = []
+
+    def call(request: object, *, timeout: float) -> str:
+        told.append(timeout)
+        return "x"
+
+    class Callable:
+        def __call__(self, request: object, timeout: float = 99) -> str:
+            return call(request, timeout=timeout)
+
+    world.client([Function(call, id="f")]).chat(deadline=5)
+    world.client([Function(Callable(), id="f")]).chat(deadline=5)
+    assert len(told) == 2
+    assert all(4 < seconds <= 5 for seconds in told)
+
+
+@pytest.mark.parametrize("call", [lambda request, **others: repr(others), lambda timeout: "{}", str])
+def test_a_function_without_one_is_called_with_the_request_alone(world: World, call: Any) -> None:
+    assert world.client([Function(call, id="f")]).chat().text != ""
+
+
+def test_a_whole_answer_that_came_too_late_is_still_an_answer() -> None:
+    def late(request: object) -> str:
+        time.sleep(0.2)
+        return "late"
+
+    with ResilientClient([Function(late, id="f")]) as client:
+        assert client.chat("x", deadline=0.1).text == "late"

@@ -7,6 +7,7 @@ attempts run at once and how a single wait is bounded, is in the classes below i
 from __future__ import annotations
 
 import contextvars
+import math
 import queue
 import threading
 import time
@@ -150,6 +151,7 @@ class Driver:
         assert isinstance(answer, Iterator)
         reading = task.reading(attempt)
         source = IteratorSource(answer)
+        source.within(attempt.started + attempt.timeout)
         try:
             while source.pull(reading, task.owner.clock):
                 check(reading)
@@ -317,20 +319,25 @@ class HttpSource:
 
 
 class IteratorSource:
-    """Pieces from a provider the user wrote.  Only that provider can bound its waits: it was given the timeout."""
+    """Pieces from a provider the user wrote.  Only that provider can bound its waits: it was given the timeout.  Here a
+    piece that came too late is noticed when it comes."""
 
     def __init__(self, items: Iterator[object]) -> None:
         self._items = items
+        self._until = math.inf
 
     def pull(self, reading: Reading, clock: Callable[[], float]) -> bool:
         for item in self._items:
-            feed_item(reading, item, clock())
+            now = clock()
+            if now > self._until:
+                raise TimeoutError("the next piece came too late")
+            feed_item(reading, item, now)
             return True
         finish_items(reading, clock())
         return False
 
     def within(self, until: float) -> None:
-        pass
+        self._until = until
 
     def drain(self, until: float) -> None:
         pass

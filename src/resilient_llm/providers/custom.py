@@ -20,9 +20,11 @@ from resilient_llm.providers.base import name_of, positive, tags_of, whole
 class Provider(Protocol):
     """A provider for the sync client (and, in a worker thread, for the async one).
 
-    ``timeout`` is how many seconds the attempt may take; a provider that cannot be interrupted should respect it.  It
-    may also have ``stream(request, *, timeout)`` returning an iterator of events, and the attributes of
-    ``ProviderOptions`` (``model``, ``weight``, ``tags``...), which default as documented there.
+    ``timeout`` is how many seconds the attempt may take.  The sync client cannot interrupt your code and looks at the
+    clock only between the pieces of a stream: respect it, or the call takes as long as you do.  A whole answer that
+    ``chat`` returns too late is still an answer.  A provider may also have ``stream(request, *, timeout)`` returning
+    an iterator of events, and the attributes of ``ProviderOptions`` (``model``, ``weight``, ``tags``...), which
+    default as documented there.
     """
 
     @property
@@ -49,14 +51,16 @@ class Function:
     """A provider made of any callable, so that every SDK and local model can be protected the same way.
 
     ``call(request)`` returns the answer's text, a ``ChatResponse``, or (to stream) an iterator of text pieces or
-    events; it may be a coroutine function or an async generator function, for the async client.  ``options`` are the
+    events; it may be a coroutine function or an async generator function, for the async client.  If it has a parameter
+    named ``timeout``, it is called as ``call(request, timeout=seconds)``, with what the attempt may take: see
+    :class:`Provider` for why to respect that.  ``options`` are the
     attributes of ``ProviderOptions`` that make sense without HTTP: ``weight``, ``tags``, ``context_window``,
     ``max_concurrency``.
     """
 
     def __init__(
         self,
-        call: Callable[[ChatRequest], Answer | AsyncAnswer],
+        call: Callable[..., Answer | AsyncAnswer],
         *,
         id: str | None = None,  # noqa: A002 - the word for it everywhere in this library
         model: str = "",
@@ -77,6 +81,11 @@ class Function:
         self.tags = tags_of(self, tags)
         inner = call if inspect.isroutine(call) else type(call).__call__
         self.is_async = inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
+        self._timed = _takes_timeout(call)
+
+    def start(self, request: ChatRequest, seconds: float) -> Answer | AsyncAnswer:
+        """Call it."""
+        return self.call(request, timeout=seconds) if self._timed else self.call(request)
 
     def __repr__(self) -> str:
         return f"<Function {self.id!r}>"
@@ -118,7 +127,7 @@ class Custom:
     def start(self, request: ChatRequest, timeout: float, *, stream: bool) -> object:
         """Call the user's code: a response, text, an iterator, or an awaitable or async iterator of these."""
         if isinstance(self.inner, Function):
-            return self.inner.call(request)
+            return self.inner.start(request, timeout)
         method = getattr(self.inner, "stream" if stream and self.streams else "chat")
         return method(request, timeout=timeout)
 
@@ -139,6 +148,15 @@ def as_answer(
     if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray | dict):
         return iter(cast(Iterable[object], value))
     raise TypeError(f"a provider must return text, a ChatResponse or an iterator of text, not {_kind(value)}")
+
+
+def _takes_timeout(call: Callable[..., object]) -> bool:
+    try:
+        parameters = list(inspect.signature(call).parameters.values())
+    except (TypeError, ValueError):  # a builtin that does not tell
+        return False
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(one.name == "timeout" and one.kind in named and at for at, one in enumerate(parameters))
 
 
 def _kind(value: object) -> str:
