@@ -349,10 +349,12 @@ def test_citations_belong_to_the_text_they_cite_for() -> None:
 
 def test_processed_tokens_count_and_billed_ones_are_kept() -> None:
     usage = {"billed_units": {"input_tokens": 2.0}, "tokens": {"input_tokens": 9.0, "output_tokens": 4.0}}
-    body = json.dumps({"message": {}, "usage": {**usage, "cached_tokens": 3}}).encode()
+    body = json.dumps({"message": {"role": "assistant"}, "usage": {**usage, "cached_tokens": 3}}).encode()
     got = CODEC.decode_response(body).usage
     assert got == Usage(9, 4, 3, extra=Extra(NAME, {"billed_units": {"input_tokens": 2.0}}))
-    billed = CODEC.decode_response(b'{"message":{},"usage":{"billed_units":{"input_tokens":2,"output_tokens":"?"}}}')
+    billed = CODEC.decode_response(
+        b'{"message":{"role":"assistant"},"usage":{"billed_units":{"input_tokens":2,"output_tokens":"?"}}}'
+    )
     assert billed.usage is not None
     assert (billed.usage.input_tokens, billed.usage.output_tokens) == (2, 0)
 
@@ -367,7 +369,7 @@ def test_processed_tokens_count_and_billed_ones_are_kept() -> None:
     ],
 )
 def test_reasons_go_both_ways(raw: str | None, reason: str, written: str) -> None:
-    response = CODEC.decode_response(json.dumps({"message": {}, "finish_reason": raw}).encode())
+    response = CODEC.decode_response(json.dumps({"message": {"role": "assistant"}, "finish_reason": raw}).encode())
     assert (response.finish_reason, response.raw_finish_reason) == (reason, raw)
     assert json.loads(CODEC.encode_response(response))["finish_reason"] == written
 

@@ -695,7 +695,9 @@ def test_thoughts_count_as_output() -> None:
     extra = Extra("gemini", {"toolUsePromptTokenCount": 4})
     assert response.usage == Usage(9, 7, 2, reasoning_tokens=3, total_tokens=20, extra=extra)
     assert json.loads(CODEC.encode_response(response))["usageMetadata"] == counts
-    assert answered(candidates=[candidate()], usageMetadata={"trafficType": "ON_DEMAND"}).usage is None
+    assert (
+        answered(candidates=[candidate(finishReason="STOP")], usageMetadata={"trafficType": "ON_DEMAND"}).usage is None
+    )
 
 
 def test_made_up_identifiers_depend_on_the_answer_alone() -> None:

@@ -23,6 +23,7 @@ from resilient_llm.model import (
 from resilient_llm.wire._openai_json import (
     answer_object,
     as_count,
+    as_items,
     as_object,
     as_objects,
     as_text,
@@ -72,6 +73,9 @@ _MESSAGE = frozenset(
     {"role", "content", "refusal", "tool_calls", "annotations", "reasoning_details", *REASONING_FIELDS}
 )
 _SAID = frozenset({"role", "content"})
+_SPEAKING = (*REASONING_FIELDS, "refusal", "function_call", "reasoning_details", "audio")
+_BARE_CALL = frozenset({"index", "id", "type", "function"})
+"""A tool call of these fields alone, and without a function, calls nothing."""
 _CACHED = frozenset({"cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens"})
 
 _LEGACY = {"function_call": True}
@@ -85,13 +89,18 @@ CHOICE, MESSAGE = "@choice", "@message"
 
 
 def decode_response(body: bytes, dialect: Dialect) -> ChatResponse:
-    """A whole answer.  Raises ``InvalidAnswer`` for one that reports an error or has no choices."""
+    """A whole answer.  Raises ``InvalidAnswer`` for one that reports an error, has no choices, or has one that says
+    nothing and does not say why either."""
     fields = answer_object(body)
     choices = as_objects(fields.get("choices"))
     if fields.get("error") or any(choice.get("error") for choice in choices):
         raise InvalidAnswer("the answer reports an error", fields)
     if not choices:
         raise InvalidAnswer("the answer has no choices", fields)
+    for choice in choices:
+        wrong = _wrong_with(choice)
+        if wrong:
+            raise InvalidAnswer(f"a choice of the answer {wrong}", fields)
     first, *others = [_decode_choice(choice, dialect) for choice in choices]
     return ChatResponse(
         first.parts,
@@ -105,6 +114,32 @@ def decode_response(body: bytes, dialect: Dialect) -> ChatResponse:
         own_extra(WIRE, rest(fields, _BODY) | (dict(first.extra.fields) if first.extra else {})),
         fields,
     )
+
+
+def _wrong_with(choice: Fields) -> str:
+    """Why a choice is no answer; "" if it is one.  An empty text with a reason to end there is an answer."""
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return "" if choice.get("finish_reason") == "content_filter" else "has no message"
+    said = cast(Fields, message)
+    content, calls = said.get("content"), said.get("tool_calls")
+    if not is_content(content):
+        return "has a content that is neither text nor parts"
+    if calls and not all(isinstance(call, dict) and is_call(cast(Fields, call)) for call in as_items(calls) or (None,)):
+        return "has a tool call without a function"
+    spoke = content or calls or any(said.get(name) for name in _SPEAKING)
+    return "" if spoke or choice.get("finish_reason") else "says nothing"
+
+
+def is_content(content: object) -> bool:
+    """Whether a message's content is of a kind that can be one: text, parts, or nothing."""
+    return content is None or isinstance(content, str | list)
+
+
+def is_call(call: Fields) -> bool:
+    """Whether anything is called: a function that has a name or arguments, or a tool of the vendor's own kind."""
+    function = call.get("function")
+    return bool(function and isinstance(function, dict)) or bool(rest(call, _BARE_CALL))
 
 
 def _decode_choice(choice: Fields, dialect: Dialect) -> Choice:

@@ -45,6 +45,7 @@ from resilient_llm.wire._openai_answer import (
     encode_usage,
     finish_reason,
     finish_word,
+    is_content,
 )
 from resilient_llm.wire._openai_json import as_items, as_object, as_objects, as_text, as_time, dumps, own_extra, rest
 from resilient_llm.wire._openai_request import WIRE, Dialect, argument_text
@@ -84,6 +85,9 @@ class _ChoiceState:
         self.by_index: dict[int, _Call] = {}
         self.details: list[Fields] = []
         self.logprobs: dict[str, list[object]] = {}
+
+    def silent(self) -> bool:
+        return self.block < 0 and not self.calls and not self.details
 
 
 class ChatStreamDecoder(JsonStream):
@@ -141,8 +145,14 @@ class ChatStreamDecoder(JsonStream):
             self.fail(StreamBroken("[DONE] without an answer"))
             return
         for state in self._choices.values():
-            if not state.finished:
+            if state.finished:
+                continue
+            if state.silent():
+                self.fail(StreamBroken("[DONE] after a choice that says nothing"))
+            else:
                 self._finish(state, None, None)
+            if self._over:
+                return
         self.fail(StreamEnd())
 
     def _on_usage(self, data: Fields) -> None:
@@ -178,7 +188,7 @@ class ChatStreamDecoder(JsonStream):
         if logprobs:
             _collect(state.logprobs, as_object(logprobs))
         reason = choice.get("finish_reason")
-        if reason and not state.finished:
+        if reason and not state.finished and not self._over:
             self._finish(state, choice, chunk)
 
     def _on_delta(self, state: _ChoiceState, delta: Fields) -> None:
@@ -190,6 +200,9 @@ class ChatStreamDecoder(JsonStream):
         if delta.get("reasoning_details"):
             state.details += as_objects(delta["reasoning_details"])
         content = delta.get("content")
+        if not is_content(content):
+            self.fail(StreamBroken("a content that is neither text nor parts"))
+            return
         if content:
             self._content(state, content)
         annotations = as_objects(delta.get("annotations"))
@@ -269,6 +282,9 @@ class ChatStreamDecoder(JsonStream):
 
     def _finish(self, state: _ChoiceState, choice: Fields | None, chunk: Fields | None) -> None:
         for call in state.calls:
+            if call.block < 0 and not call.waiting and not call.extra:
+                self.fail(StreamBroken("a tool call without a function"))
+                return
             if call.block < 0:  # never named; the caller shall see it all the same
                 self._begin_call(state, call)
         if state.details:

@@ -10,6 +10,7 @@ from resilient_llm.wire._openai_json import (
     Notes,
     answer_object,
     as_count,
+    as_items,
     as_object,
     as_objects,
     as_text,
@@ -41,7 +42,10 @@ def response_of(fields: Fields) -> ChatResponse:
         raise InvalidAnswer("the answer reports an error", fields)
     if not isinstance(fields.get("output"), list):
         raise InvalidAnswer("the answer has no output", fields)
-    parts = tuple(part for item in as_objects(fields["output"]) for part in decode_item(item))
+    items = as_objects(fields["output"])
+    if not all(map(_is_item, items)) or len(items) < len(as_items(fields["output"])):
+        raise InvalidAnswer("the answer's output has an item that is none", fields)
+    parts = tuple(part for item in items for part in decode_item(item))
     reason, raw = finish_of(fields, parts)
     return ChatResponse(
         parts,
@@ -54,6 +58,12 @@ def response_of(fields: Fields) -> ChatResponse:
         extra=extra_of(fields),
         raw=fields,
     )
+
+
+def _is_item(item: Fields) -> bool:
+    """Whether this is an output item, of a kind known or not."""
+    kind = item.get("type")
+    return isinstance(kind, str) and (kind != "message" or isinstance(item.get("content"), list))
 
 
 def extra_of(fields: Fields) -> Extra | None:

@@ -469,7 +469,7 @@ def _is_citation(annotation: JsonObject) -> bool:
 def _decode_response(raw: Fields) -> ChatResponse:
     fields = dict(raw)
     message = take_fields(fields, "message")  # an error's message is text, and is no object
-    if message is None:
+    if message is None or not (message or fields.get("finish_reason")):
         raise InvalidAnswer("the answer has no message", raw)
     parts = _message_parts(message)
     message.pop("role", None)

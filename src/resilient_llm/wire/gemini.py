@@ -412,6 +412,8 @@ def _decode_response(raw: Fields) -> ChatResponse:
             (), "content_filter", _blocked(fields, raw), usage, id_, model, extra=leftovers(NAME, fields)
         )
     first, *others = choices
+    if not first.parts and first.raw_finish_reason is None:
+        raise InvalidAnswer("the answer says nothing and does not say why", raw)
     return ChatResponse(
         first.parts,
         first.finish_reason,

@@ -196,7 +196,9 @@ def _decode_call(value: object, identify: Callable[[str | None, str], str]) -> T
     fields = fields_of(value, "a tool call")
     fields.pop("type", None)
     id_ = take_text(fields, "id")
-    function = take_fields(fields, "function") or {}
+    function = take_fields(fields, "function")
+    if function is None:
+        raise Malformed("a tool call without a function")
     name = take_text(function, "name") or ""
     arguments = arguments_text(function.pop("arguments", None))
     return ToolCall(identify(id_, name), name, arguments, leftovers(NAME, put(fields, function=function or None)))
