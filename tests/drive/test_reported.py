@@ -21,8 +21,8 @@ from resilient_llm.errors import (
     InvalidRequest,
     StreamInterrupted,
 )
-from resilient_llm.model import ChatResponse
-from resilient_llm.providers import Function
+from resilient_llm.model import ChatRequest, ChatResponse, Message
+from resilient_llm.providers import Function, OpenAI
 from resilient_llm.testing import LoopbackLLM, Status
 from tests.drive.clients import KINDS, World, openai
 
@@ -253,3 +253,47 @@ def test_a_whole_answer_that_came_too_late_is_still_an_answer() -> None:
 
     with ResilientClient([Function(late, id="f")]) as client:
         assert client.chat("x", deadline=0.1).text == "late"
+
+
+# --- headers and URLs ---
+
+
+def test_headers_of_the_users_replace_ours(world: World) -> None:
+    server = world.server()
+    headers = {"Authorization": "Basic abc", "User-Agent": "mine", "X-Team": "7"}
+    world.client([openai(server, headers=headers)]).chat()
+    sent = server.requests[0].headers
+    assert (sent["authorization"], sent["user-agent"], sent["x-team"]) == ("Basic abc", "mine", "7")
+
+
+def test_no_header_is_there_twice() -> None:
+    provider = openai("http://127.0.0.1:1", headers={"AUTHORIZATION": "a", "authorization": "b", "Content-Type": "c"})
+    names = [name for name, _ in provider.prepare(ChatRequest((Message("user", "x"),)), "k").headers]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "llm.internal"},
+        {"Content-Length": "1"},
+        {"x y": "1"},
+        {"": "1"},
+        {"x:": "1"},
+        {"x": "\u00e9"},
+        {"x": " 1"},
+        {"x": "1\r\n"},
+        {"x": 1},
+        {1: "x"},
+        ["x"],
+    ],
+)
+def test_headers_that_cannot_be_sent_are_refused_at_construction(headers: Any) -> None:
+    with pytest.raises(ConfigurationError, match="header"):
+        openai("http://127.0.0.1:1", headers=headers)
+
+
+@pytest.mark.parametrize("url", ["http://h:99999/v1", "http://h:abc", "http://h:0", "http://[::1", 123, b"http://h"])
+def test_a_url_that_is_none_is_refused_at_construction(url: Any) -> None:
+    with pytest.raises(ConfigurationError, match="base_url"):
+        OpenAI("m", api_key="k", base_url=url)

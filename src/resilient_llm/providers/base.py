@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar, NoReturn, TypedDict
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from typing_extensions import Unpack
 
@@ -34,14 +35,15 @@ class ProviderOptions(TypedDict, total=False):
 
     ``id`` (default ``vendor/model``) names it in health, trails and telemetry and is unique within a client.
     ``api_key`` defaults to the vendor's usual environment variable.  ``base_url`` replaces the vendor's.  ``headers``
-    are sent with each request.  ``weight`` is its share of a tier relative to the others (1).  ``max_concurrency``
-    limits attempts in flight, open streams included (``None``: no limit).  ``context_window`` in tokens lets requests
-    that cannot fit skip it (``None``: unknown).  ``tags`` can be required per call, for data residency and the like.
-    ``embedding_space`` declares that its vectors can be mixed with those of providers that declare the same.
-    ``account`` groups providers that share one quota (default: those with the same host and key).
-    ``propagate_trace_context`` sends ``traceparent`` along (``False``).  ``params`` are fields added to every request
-    body unless the call sets them.  ``capabilities`` corrects what is known about the model: feature -> whether it can
-    do it, or a word of ``resilient_llm.wire.capability.Support``.
+    are sent with each request and replace ours of the same name, the one with the key included.  ``weight`` is its
+    share of a tier relative to the others (1).  ``max_concurrency`` limits attempts in flight, open streams included
+    (``None``: no limit).  ``context_window`` in tokens lets requests that cannot fit skip it (``None``: unknown).
+    ``tags`` can be required per call, for data residency and the like.  ``embedding_space`` declares that its
+    vectors can be mixed with those of providers that declare the same.  ``account`` groups providers that share one
+    quota (default: those with the same host and key).  ``propagate_trace_context`` sends ``traceparent`` along
+    (``False``).  ``params`` are fields added to every request body unless the call sets them.  ``capabilities``
+    corrects what is known about the model: feature -> whether it can do it, or a word of
+    ``resilient_llm.wire.capability.Support``.
     """
 
     id: str
@@ -238,9 +240,11 @@ class HttpProvider:
 
     def _posted(self, parts: HttpRequest, key: str | None) -> Prepared:
         body = self._with_params(parts.body) if self.params else parts.body
-        headers = _headers_of(parts.headers) + self.headers
+        headers = _headers_of(parts.headers)
         if key is not None:
             headers += self.auth_headers(key)
+        if self.headers:  # the user's replace ours
+            headers = tuple({**dict(headers), **dict(self.headers)}.items())
         return self.sign(Prepared(self.address(parts.path), headers, body, parts.degradations))
 
     def _base_url(self, given: str | None) -> str:
@@ -250,8 +254,8 @@ class HttpProvider:
         url = next((candidate for candidate in candidates if candidate), None)
         if url is None:
             raise ConfigurationError(f"{type(self).__name__} needs base_url=")
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        parts = _split(url)
+        if parts is None:
             raise ConfigurationError(f"base_url must start with http:// or https:// and name a host, not {url!r}")
         if parts.username is not None or parts.query or parts.fragment:
             raise ConfigurationError("base_url must hold no user name, query or fragment")
@@ -278,11 +282,36 @@ def _headers_of(wire: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...
     return tuple({**dict(_FIXED_HEADERS), **dict(wire)}.items())
 
 
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_NOT_YOURS = frozenset({"host", "content-length", "transfer-encoding"})
+"""Headers that follow from the URL and the body."""
+
+
 def _checked_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The user's headers with their names in lower case.  Raises ``ConfigurationError``; it never shows a value, which
+    may be a credential."""
+    if not isinstance(headers, Mapping):
+        raise ConfigurationError(f"headers must be a mapping of names to values, not a {type(headers).__name__}")
     for name, value in headers.items():
-        if not isinstance(value, str) or not value.isprintable() or not str(name).isascii():
-            raise ConfigurationError(f"header {name!r} must have a printable string as its value")
-    return tuple((name.lower(), value) for name, value in headers.items())
+        if not isinstance(name, str) or _TOKEN.fullmatch(name) is None:
+            raise ConfigurationError(f"{name!r} is no name of a header")
+        if name.lower() in _NOT_YOURS:
+            raise ConfigurationError(f"header {name!r} follows from the URL and the body and cannot be set")
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
+            raise ConfigurationError(
+                f"header {name!r} must have printable ASCII text as its value, untrimmed it has not"
+            )
+    return tuple({name.lower(): value for name, value in headers.items()}.items())
+
+
+def _split(url: object) -> SplitResult | None:
+    """The parts of a URL, ``None`` if it is none: a bracket left open, a port that is no number..."""
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+        usable = parts is not None and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        return None
+    return parts if usable else None
 
 
 def _fields(name: str, value: Mapping[str, object]) -> Mapping[str, object]:

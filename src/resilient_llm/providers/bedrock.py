@@ -111,8 +111,8 @@ class Signer:
         )
         frozen = self._credentials.get_frozen_credentials()
         import_module("botocore.auth").SigV4Auth(frozen, "bedrock", self._region).add_auth(request)
-        added = tuple((name.lower(), value) for name, value in request.headers.items() if name.lower() not in covered)
-        return replace(prepared, headers=prepared.headers + added)
+        signed = {name.lower(): value for name, value in request.headers.items()}
+        return replace(prepared, headers=tuple({**signed, **dict(prepared.headers)}.items()))
 
     def __repr__(self) -> str:
         return f"<Signer for {self._region}>"
