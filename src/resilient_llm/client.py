@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,10 +51,10 @@ class ClientSettings(TypedDict, total=False):
 
     ``deadline``: seconds for a call that does not say otherwise (600, as in the vendors' SDKs; ``None``: no limit).
     ``name`` tells clients of one process apart in telemetry.  ``listeners`` are called with every event of
-    ``resilient_llm.decide.events`` after the fact, on the thread where it happened; they must be quick and cannot be coroutine functions.
-    ``tracer_provider`` and ``meter_provider`` replace OpenTelemetry's global ones.  ``on_unsupported`` says what to do
-    about a provider that lacks a feature of a request: ``"skip"`` it (default), ``"degrade"`` the request and say so,
-    or make it an ``"error"``; or a mapping of features to these.
+    ``resilient_llm.decide.events`` after the fact, on the thread where it happened; they must be quick and cannot
+    be coroutine functions.  ``tracer_provider`` and ``meter_provider`` replace OpenTelemetry's global ones.
+    ``on_unsupported`` says what to do about a provider that lacks a feature of a request: ``"skip"`` it (default),
+    ``"degrade"`` the request and say so, or make it an ``"error"``; or a mapping of features to these.
     """
 
     deadline: float | None
@@ -393,6 +394,9 @@ class AsyncResilientClient(_Client):
 O = TypeVar("O", OpenStream, AsyncOpenStream)
 
 
+_READ_ELSEWHERE = "the stream is being read elsewhere; read it in one place, and pass on what comes"
+
+
 class _Streamed(Generic[O]):
     """What both kinds of stream tell about themselves."""
 
@@ -438,8 +442,9 @@ class ChatStream(_Streamed[OpenStream]):
 
     It begins when it is entered or first iterated; until its first content, failures move on to other providers
     unseen, and raise a ``CallFailed`` if nobody answers.  Later it either completes or raises ``StreamInterrupted``
-    with the partial answer: it is never silently short and never repeats itself.  Leaving early, closing and dropping
-    it end the generation upstream at once and judge nobody.
+    with the partial answer: it is never silently short and never repeats itself.  One reader at a time: a second one
+    gets a ``RuntimeError`` and disturbs nobody.  Leaving early, closing and dropping it end the generation upstream
+    at once and judge nobody.
     """
 
     def __init__(self, client: _Client, driver: Driver, task: Task[ChatRequest]) -> None:
@@ -448,6 +453,7 @@ class ChatStream(_Streamed[OpenStream]):
         self._task = task
         self._opened: OpenStream | None = None
         self._closed = False
+        self._reader = threading.Lock()
 
     def __iter__(self) -> Iterator[StreamEvent]:
         return self
@@ -455,16 +461,21 @@ class ChatStream(_Streamed[OpenStream]):
     def __next__(self) -> StreamEvent:
         if self._closed:
             raise StopIteration
-        event = (self._opened or self._open()).next()
+        if not self._reader.acquire(blocking=False):
+            raise RuntimeError(_READ_ELSEWHERE)
+        try:
+            event = (self._opened or self._open()).next()
+        finally:
+            self._reader.release()
         if event is None:
             self._closed = True
             raise StopIteration
         return event
 
     def text_deltas(self) -> Iterator[str]:
-        """The pieces of the answer's text."""
+        """The pieces of the answer's text; of several (``n=``), the first one's, as in ``response.text``."""
         for event in self:
-            if type(event) is TextDelta and event.text:
+            if type(event) is TextDelta and event.text and not event.choice:
                 yield event.text
 
     def close(self) -> None:
@@ -487,7 +498,12 @@ class ChatStream(_Streamed[OpenStream]):
 
     def __enter__(self) -> Self:
         if self._opened is None and not self._closed:
-            self._open()
+            if not self._reader.acquire(blocking=False):
+                raise RuntimeError(_READ_ELSEWHERE)
+            try:
+                self._open()
+            finally:
+                self._reader.release()
         return self
 
     def __exit__(
@@ -510,6 +526,7 @@ class AsyncChatStream(_Streamed[AsyncOpenStream]):
         self._task = task
         self._opened: AsyncOpenStream | None = None
         self._closed = False
+        self._reader = threading.Lock()
 
     def __aiter__(self) -> AsyncIterator[StreamEvent]:
         return self
@@ -517,14 +534,19 @@ class AsyncChatStream(_Streamed[AsyncOpenStream]):
     async def __anext__(self) -> StreamEvent:
         if self._closed:
             raise StopAsyncIteration
-        event = await (self._opened or await self._open()).next()
+        if not self._reader.acquire(blocking=False):
+            raise RuntimeError(_READ_ELSEWHERE)
+        try:
+            event = await (self._opened or await self._open()).next()
+        finally:
+            self._reader.release()
         if event is None:
             self._closed = True
             raise StopAsyncIteration
         return event
 
     def text_deltas(self) -> AsyncTextDeltas:
-        """The pieces of the answer's text."""
+        """The pieces of the answer's text; of several (``n=``), the first one's, as in ``response.text``."""
         return AsyncTextDeltas(self)
 
     async def aclose(self) -> None:
@@ -548,7 +570,12 @@ class AsyncChatStream(_Streamed[AsyncOpenStream]):
 
     async def __aenter__(self) -> Self:
         if self._opened is None and not self._closed:
-            await self._open()
+            if not self._reader.acquire(blocking=False):
+                raise RuntimeError(_READ_ELSEWHERE)
+            try:
+                await self._open()
+            finally:
+                self._reader.release()
         return self
 
     async def __aexit__(
@@ -575,7 +602,7 @@ class AsyncTextDeltas:
     async def __anext__(self) -> str:
         while True:
             event = await self._stream.__anext__()
-            if type(event) is TextDelta and event.text:
+            if type(event) is TextDelta and event.text and not event.choice:
                 return event.text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -23,8 +24,8 @@ from resilient_llm.errors import (
 )
 from resilient_llm.model import ChatRequest, ChatResponse, Message
 from resilient_llm.providers import Function, OpenAI
-from resilient_llm.testing import LoopbackLLM, Status
-from tests.drive.clients import KINDS, World, openai
+from resilient_llm.testing import LoopbackLLM, Reply, Status
+from tests.drive.clients import KINDS, World, drain, openai
 
 # --- an interrupt while events are delivered ---
 
@@ -297,3 +298,67 @@ def test_headers_that_cannot_be_sent_are_refused_at_construction(headers: Any) -
 def test_a_url_that_is_none_is_refused_at_construction(url: Any) -> None:
     with pytest.raises(ConfigurationError, match="base_url"):
         OpenAI("m", api_key="k", base_url=url)
+
+
+# --- streams ---
+
+
+def test_a_second_task_that_reads_a_stream_is_told_and_disturbs_nobody(async_world: World) -> None:
+    server = async_world.server(Reply("a b c d e f", interval=0.02))
+    client = async_world.client([openai(server)])
+
+    async def ask() -> list[object]:
+        results: list[object] = []
+
+        async def read() -> None:
+            try:
+                results.append(await drain(stream))
+            except RuntimeError as error:
+                results.append(error)
+
+        async with client.raw.stream("x") as stream, anyio.create_task_group() as group:
+            group.start_soon(read)
+            group.start_soon(read)
+        return results
+
+    told, text = async_world.run(ask)
+    assert "being read elsewhere" in str(told)
+    assert text == "a b c d e f"
+    assert client.health()["first"].breaker == "closed"
+    assert not client.health()["first"].error_rate
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_second_thread_that_reads_a_stream_is_told_and_disturbs_nobody(begun: bool) -> None:
+    with (
+        LoopbackLLM(default=Reply("a b c d e f", interval=0.02)) as server,
+        ResilientClient([openai(server)]) as client,
+    ):
+        stream = client.stream("x")
+        seen = [next(stream)] if begun else []
+        reader = threading.Thread(target=lambda: seen.extend(stream))
+        reader.start()
+        time.sleep(0.05)
+        with pytest.raises(RuntimeError, match="being read elsewhere"):
+            next(stream)
+        reader.join()
+        assert "".join(getattr(event, "text", "") for event in seen) == "a b c d e f"
+        assert not client.health()["first"].error_rate
+        assert len(server.requests) == 1
+
+
+def test_text_deltas_are_those_of_the_first_choice(world: World) -> None:
+    pieces = [(0, "A1 "), (1, "B1 "), (0, "A2"), (1, "B2")]
+    frames: list[dict[str, object]] = [
+        {"id": "x", "choices": [{"index": index, "delta": {"content": text}}]} for index, text in pieces
+    ]
+    frames += [{"id": "x", "choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]} for index in (0, 1)]
+    body = "".join(f"data: {json.dumps(frame)}\n\n" for frame in frames) + "data: [DONE]\n\n"
+    server = world.server(Status(200, body.encode(), headers={"content-type": "text/event-stream"}))
+    stream = world.client([openai(server)]).stream(n=2)
+
+    async def texts() -> list[str]:
+        return [text async for text in stream.raw.text_deltas()]
+
+    assert (list(stream.raw.text_deltas()) if world.portal is None else world.run(texts)) == ["A1 ", "A2"]
+    assert stream.response.text == "A1 A2"
