@@ -151,6 +151,7 @@ class _Client:
         routes = self._pool.targets(providers)
         self._check_targets(routes)
         removed = self._pool.pool.replace(routes, self._pool.clock())
+        self._pool.forget_unused()
         self._pool.deliver()
         return removed
 

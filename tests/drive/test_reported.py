@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -24,7 +26,7 @@ from resilient_llm.errors import (
 )
 from resilient_llm.model import ChatRequest, ChatResponse, Message
 from resilient_llm.providers import Function, OpenAI
-from resilient_llm.testing import LoopbackLLM, Reply, Status
+from resilient_llm.testing import Hang, LoopbackLLM, Reply, Status
 from tests.drive.clients import KINDS, World, drain, openai
 
 # --- an interrupt while events are delivered ---
@@ -300,7 +302,37 @@ def test_a_url_that_is_none_is_refused_at_construction(url: Any) -> None:
         OpenAI("m", api_key="k", base_url=url)
 
 
+def test_providers_that_were_replaced_are_let_go() -> None:
+    def answer(request: object) -> str:
+        return "x"
+
+    kept = Function(answer, id="kept")
+    with ResilientClient([kept, Function(answer, id="first")]) as client:
+        gone = []
+        for _ in range(5):
+            function = Function(answer, id="f")
+            gone.append(weakref.ref(function))
+            client.replace_providers([kept, function])
+            del function
+        gc.collect()
+        assert sum(one() is not None for one in gone) == 1
+        assert client.chat("x").text == "x"
+
+
 # --- streams ---
+
+
+@pytest.mark.parametrize("ask", ["chat", "stream"])
+def test_a_hang_that_used_up_the_deadline_is_in_the_trail_with_its_fault(world: World, ask: str) -> None:
+    server = world.server(*[Reply()] * 8, Hang())
+    client = world.client([openai(server)])
+    for _ in range(8):
+        client.chat()
+    with pytest.raises(DeadlineExceeded) as caught:
+        client.chat(deadline=0.1) if ask == "chat" else client.stream(deadline=0.1).text()
+    assert caught.value.fault is not None
+    assert caught.value.fault.kind is FaultKind.TIMEOUT
+    assert [(record.outcome, record.fault) for record in caught.value.attempts] == [("error", caught.value.fault)]
 
 
 def test_a_second_task_that_reads_a_stream_is_told_and_disturbs_nobody(async_world: World) -> None:

@@ -114,6 +114,11 @@ class ProviderPool:
             return known
         raise ConfigurationError(f"{provider!r} is no provider: it has no id and chat(); wrap a callable in Function()")
 
+    def forget_unused(self) -> None:
+        """Let go of providers of the user's that were replaced."""
+        used = set(self.pool.targets())
+        self._wrapped = {key: known for key, known in self._wrapped.items() if known in used}
+
     def flattened(self, routes: object) -> list[Target]:
         """All providers in nested lists or mappings of them."""
         if isinstance(routes, HttpProvider | Custom):
