@@ -601,8 +601,8 @@ class Pool(Generic[T]):
 
     def _changed(self, member: Member[T], before: State, now: float) -> None:
         breaker = member.breaker
-        if breaker.state is before:
-            return
+        if breaker.state is before or self._members.get(member.id) is not member:
+            return  # a removed provider whose probe runs out must not speak for one that has its id now
         open_for = max(0.0, breaker.open_until - now) if breaker.state is State.OPEN else 0.0
         self._events.append(
             events.BreakerChanged(now, member.id, str(before), str(breaker.state), breaker.reason, open_for)
