@@ -58,6 +58,7 @@ INVARIANTS: Final[dict[str, str]] = {
     "X2": "no call waits while another provider is admissible, nor after its last attempt",
     "X3": "a provider is asked again by the same call only as a retry",
     "X4": "a breaker that has just closed lets traffic return gradually",
+    "X6": "a provider is called full only at its limit",
     "X5": "a request that was rejected for its own sake is asked of nobody else",
 }
 
@@ -181,7 +182,7 @@ class Checker:
         self.retries = self.failovers = self.hedges = self.free = self.pressed = 0
         self.tokens = math.nan
         """What the failover budget must hold; ``hedge_tokens`` likewise."""
-        self.hedge_tokens = 0.0
+        self.hedge_tokens = self.retry_tokens = 0.0
         self.trusted_before = False
         self.leases: dict[Real, _Lease] = {}
         self.members: dict[Member[Provider], _Books] = {}
@@ -204,6 +205,7 @@ class Checker:
         """Wrap a call so that each step of it is checked."""
         if math.isnan(self.tokens):
             self.tokens = client.policies.retry.failover_budget
+            self.retry_tokens = client.policies.retry.budget
         return Watched(self, call)
 
     @property
@@ -374,6 +376,9 @@ class Checker:
         setattr(self, kind, getattr(self, kind) + 1)
         if kind == "failovers":
             self.tokens -= 1.0
+        elif kind == "retries":
+            self.demand(self.retry_tokens >= 1.0 - 1e-5, "S1", f"a retry with {self.retry_tokens} tokens left")
+            self.retry_tokens -= 1.0
         elif kind == "hedges":
             self.hedge_tokens -= 1.0
         retry, hedge = self.client.policies.retry, self.client.policies.hedge
@@ -451,6 +456,8 @@ class Checker:
             books.consecutive += proof == "hard"
             self._add(books, member, now, bad=True)
             due = self._is_due(books, member)
+            row = member.breaker.consecutive
+            self.demand(due or row == books.consecutive, "S6", f"{member.id} counts {row}, not {books.consecutive}")
             found = member.breaker.state is State.OPEN
             self.demand(found == due, "S6", f"{member.id} is {member.breaker.state} after {books.consecutive} in a row")
 
@@ -516,14 +523,14 @@ class Checker:
             self.demand(silence < 300.0, "L4", f"{member.id} was last asked {silence} s ago")
 
 
-def _silence(attempt: Real, *, late: bool) -> str:
+def _silence(attempt: Real, *, late: bool, doubted: bool) -> str:
     """What the silence of an attempt that was given up proves: a timeout if it was late by its provider's own measure,
     a shortage if its provider has never spoken and so has no measure, else nothing."""
     if attempt.content_at is not None:
         return "none"
     if late:
         return "hard"
-    return "soft" if attempt.member.mute else "none"
+    return "soft" if doubted else "none"
 
 
 @final
@@ -640,6 +647,7 @@ class Watched:
             check.answers += 1
             retry = check.client.policies.retry
             check.tokens = min(retry.failover_budget, check.tokens + retry.failover_ratio)
+            check.retry_tokens = min(retry.budget, check.retry_tokens + retry.budget_ratio)
             self._spoke = True
             check.answered(attempt, lease, now)
         check.after(now, attempt.member)
@@ -664,11 +672,12 @@ class Watched:
     def overtaken(self, attempt: Real, now: float) -> None:
         """See :meth:`Call.overtaken`."""
         late = now >= attempt.late_at or attempt.probing
-        self._leave(attempt, now, self.call.overtaken, _silence(attempt, late=late))
+        doubted = attempt.member.mute and attempt.rescuable(now)
+        self._leave(attempt, now, self.call.overtaken, _silence(attempt, late=late, doubted=doubted))
 
     def expired(self, attempt: Real, fault: Fault, now: float) -> None:
         """See :meth:`Call.expired`."""
-        proof = _silence(attempt, late=now >= attempt.overdue_at)
+        proof = _silence(attempt, late=now >= attempt.overdue_at, doubted=attempt.member.mute)
         self._leave(attempt, now, lambda attempt, now: self.call.expired(attempt, fault, now), proof)
 
     def _leave(self, attempt: Real, now: float, how: Callable[[Real, float], None], proof: str = "none") -> None:
@@ -686,6 +695,10 @@ class Watched:
         check, call = self._checker, self.call
         check.demand(math.isfinite(step.seconds) and step.seconds >= 0, "S12", f"a wait of {step.seconds} s")
         check.demand(now + step.seconds <= call.deadline, "S12", f"a wait of {step.seconds} s passes the deadline")
+        for member in self.route_members():
+            if member.refusal(call, now) is Refusal.FULL:
+                load, limit = member.concurrency.in_flight, member.concurrency.limit
+                check.demand(limit is not None and load >= limit, "X6", f"{member.id} has {load} of {limit} in flight")
         retry = check.client.policies.retry
         check.demand(made < retry.max_attempts, "X2", "a wait after the last attempt")
         affordable = not made or check.client.pool.failovers.available() or check.trusted_before
