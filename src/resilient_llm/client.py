@@ -233,8 +233,8 @@ class ResilientClient(_Client):
 
     ``providers`` is a list in order of preference; a nested list is a tier of equals among which traffic is balanced;
     a mapping of names to such lists makes routes, the first being the default.  ``http_client``: an ``httpx.Client``
-    (or httpx2 one) to use as it is, with its proxies, TLS and limits.  ``pool``: share the providers and health of
-    another client.
+    (or httpx2 one) to use as it is, with its proxies, TLS, limits and default headers.  ``pool``: share the providers
+    and health of another client.
 
     Safe for threads.  Use it as a context manager, or call :meth:`close`.  Raises ``ConfigurationError`` for settings
     that make no sense; a constructor sends nothing.

@@ -13,10 +13,12 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import httpx
 import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient
 from resilient_llm.errors import (
+    ClientClosed,
     ConfigurationError,
     DeadlineExceeded,
     FaultKind,
@@ -394,3 +396,34 @@ def test_text_deltas_are_those_of_the_first_choice(world: World) -> None:
 
     assert (list(stream.raw.text_deltas()) if world.portal is None else world.run(texts)) == ["A1 ", "A2"]
     assert stream.response.text == "A1 A2"
+
+
+# --- an HTTP client of the user's ---
+
+
+def _engine(world: World, **options: Any) -> Any:
+    return httpx.Client(**options) if world.portal is None else httpx.AsyncClient(**options)
+
+
+def _shut(world: World, engine: Any) -> None:
+    engine.close() if world.portal is None else world.run(engine.aclose)
+
+
+def test_the_default_headers_of_an_http_client_are_sent_below_ours(world: World) -> None:
+    server, engine = world.server(), _engine(world, headers={"X-Gateway": "1", "Authorization": "no", "Host": "no"})
+    world.client([openai(server)], http_client=engine).chat()
+    sent = server.requests[0].headers
+    assert (sent["x-gateway"], sent["authorization"]) == ("1", "Bearer k")
+    assert sent["host"] != "no"
+    _shut(world, engine)
+
+
+@pytest.mark.parametrize("ask", ["chat", "stream"])
+def test_a_closed_http_client_is_named_and_no_provider_blamed(world: World, ask: str) -> None:
+    engine = _engine(world)
+    _shut(world, engine)
+    client = world.client([openai(world.server())], http_client=engine)
+    with pytest.raises(ClientClosed, match="http_client"):
+        client.chat() if ask == "chat" else client.stream().text()
+    assert client.health()["first"].error_rate is None
+    assert client.in_flight() == 0

@@ -28,6 +28,7 @@ from anyio.abc import TaskGroup
 
 from resilient_llm.drive.body import Body, Inflater
 from resilient_llm.drive.fork import tell_after_fork
+from resilient_llm.errors import ClientClosed
 from resilient_llm.providers.base import Prepared
 
 P = TypeVar("P")
@@ -111,8 +112,10 @@ class Addresses:
         self._body = body_class(package)
         self._known: dict[str, tuple[httpx.URL, str]] = {}
 
-    def request(self, prepared: Prepared, timeouts: Mapping[str, float | None]) -> httpx.Request:
-        """The request object for an engine of this family."""
+    def request(
+        self, prepared: Prepared, timeouts: Mapping[str, float | None], given: object | None = None
+    ) -> httpx.Request:
+        """The request object for an engine of this family.  ``given``: a client of the user's that will send it."""
         known = self._known.get(prepared.url)
         if known is None:
             if len(self._known) >= 256:
@@ -120,14 +123,25 @@ class Addresses:
             url = self._package.URL(prepared.url)
             known = self._known[prepared.url] = (url, url.netloc.decode("ascii"))
         url, host = known
+        headers = [("host", host), *prepared.headers, ("content-length", str(len(prepared.body)))]
         request: httpx.Request = self._package.Request(
             "POST",
             url,
-            headers=[("host", host), *prepared.headers, ("content-length", str(len(prepared.body)))],
+            headers=headers if given is None else _with_defaults(headers, given),
             stream=self._body(prepared.body),
             extensions={"timeout": timeouts},
         )
         return request
+
+
+def _with_defaults(headers: list[tuple[str, str]], client: object) -> list[tuple[str, str]]:
+    """The headers, and below them those a client of the user's sends with every request: a gateway's, say.  Raises
+    ``ClientClosed`` if it can send nothing any more."""
+    if getattr(client, "is_closed", False):
+        raise ClientClosed("the http_client given to this client is closed")
+    defaults: Mapping[str, str] = getattr(client, "headers", {})
+    ours = {name for name, _ in headers}
+    return headers + [(name, value) for name, value in defaults.items() if name.lower() not in ours]
 
 
 SyncEngine: TypeAlias = httpx.BaseTransport | httpx.Client
@@ -324,7 +338,7 @@ class Http:
 
     def post(self, prepared: Prepared, timeouts: Mapping[str, float | None]) -> Answer:
         """Send a request; returns when the head of the answer has arrived."""
-        request = self._addresses.request(prepared, timeouts)
+        request = self._addresses.request(prepared, timeouts, self._given)
         engine = self._given or self._engines.get(request.url.scheme) or self._open(request.url)
         if isinstance(engine, httpx.BaseTransport):
             return Answer(engine.handle_request(request), self._clock)
@@ -427,7 +441,7 @@ class AsyncHttp:
         """Send a request; returns when the head of the answer has arrived."""
         # Only connecting needs a bound of its own: the attempt as a whole is in a cancel scope, and every bound on a
         # read or write below would be another one.
-        request = self._addresses.request(prepared, {"connect": timeouts["connect"]})
+        request = self._addresses.request(prepared, {"connect": timeouts["connect"]}, self._given)
         engine = self._given or self._engine(request.url)
         if isinstance(engine, httpx.AsyncBaseTransport):
             return AsyncAnswer(await engine.handle_async_request(request), self._clock)

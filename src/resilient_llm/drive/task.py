@@ -17,6 +17,7 @@ from resilient_llm.drive.reading import Reading
 from resilient_llm.errors import (
     AttemptRecord,
     CallFailed,
+    ClientClosed,
     ConfigurationError,
     Fault,
     FaultKind,
@@ -236,7 +237,8 @@ class Task(Generic[Request]):
 
     def fell(self, attempt: Attempt[Target], error: Exception) -> None:
         """An attempt raised.  What is about the use of the library, and not about the provider, is raised again."""
-        if isinstance(error, ConfigurationError | InvalidRequest):
+        misused = isinstance(error, ConfigurationError | InvalidRequest)
+        if misused or (isinstance(error, ClientClosed) and isinstance(attempt.target, HttpProvider)):
             self.trace.failed(error, self.owner.clock() - self.call.started, attempt.target)
             self.abandoned(attempt)
             raise error
