@@ -22,6 +22,7 @@ from resilient_llm.model import (
     Tool,
     ToolChoice,
 )
+from resilient_llm.wire import WIRES
 from resilient_llm.wire.capability import OnUnsupported
 from resilient_llm.wire.openai_chat import decode_message, decode_tool
 
@@ -110,6 +111,10 @@ _PLAIN = (
     "top_logprobs",
     "user",
 )
+_NUMBERS = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty"})
+_WHOLE = {"top_k": 0, "seed": -math.inf, "n": 1, "top_logprobs": 0}
+"""Settings that are whole numbers, and the least that makes sense."""
+_SWITCHES = frozenset({"parallel_tool_calls", "logprobs"})
 _CHAT_OPTIONS = frozenset(ChatOptions.__annotations__) | frozenset(ChatSettings.__annotations__)
 _CALL_OPTIONS = frozenset(CallOptions.__annotations__)
 _ROLES = frozenset(get_args(Role))
@@ -126,7 +131,7 @@ def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stre
     if not options:
         return ChatRequest(turns, stream=stream)
     given = cast(dict[str, Any], options)
-    plain = {name: given[name] for name in _PLAIN if name in given}
+    plain = {name: _plain(name, given[name]) for name in _PLAIN if name in given}
     return ChatRequest(
         turns,
         tools=_tools(options.get("tools")),
@@ -228,11 +233,13 @@ def _message(message: Message | Mapping[str, object], index: int) -> Message:
     role = message.get("role")
     if role not in _ROLES:
         raise InvalidRequest(f"messages[{index}] has the role {role!r}; it must be one of {', '.join(sorted(_ROLES))}")
-    content: Any = message.get("content")
+    content = message.get("content")
     if not isinstance(content, str | list | tuple) and not (content is None and role == "assistant"):
         raise InvalidRequest(f"messages[{index}] must have text or a list of parts as content, not {_short(content)}")
-    if isinstance(content, list | tuple) and not _all_mappings(content):
-        raise InvalidRequest(f"messages[{index}] has a part that is no dict: {_short(content)}")
+    if not isinstance(content, str):
+        _check_parts(cast("Sequence[object]", content or ()), f"messages[{index}]")
+    if role == "assistant":
+        _check_calls(message.get("tool_calls"), f"messages[{index}]")
     if role == "tool" and not isinstance(message.get("tool_call_id"), str):
         raise InvalidRequest(f"messages[{index}] has the role 'tool' and needs a tool_call_id")
     try:
@@ -241,8 +248,32 @@ def _message(message: Message | Mapping[str, object], index: int) -> Message:
         raise InvalidRequest(f"messages[{index}] is malformed: {error}") from error
 
 
-def _all_mappings(parts: Iterable[Any]) -> bool:
-    return all(isinstance(part, Mapping) for part in parts)
+def _check_parts(parts: Sequence[object], where: str) -> None:
+    for part in parts:
+        if not isinstance(part, Mapping):
+            raise InvalidRequest(f"{where} has a part that is no dict: {_short(part)}")
+        fields = cast("Mapping[str, object]", part)
+        if fields.get("type") == "text" and not isinstance(fields.get("text"), str):
+            raise InvalidRequest(f"{where} has a part of type 'text' without a text: {_short(fields)}")
+        if fields.get("type") == "image_url" and not _text_in(fields.get("image_url"), "url"):
+            raise InvalidRequest(f"{where} has a part of type 'image_url' without a url: {_short(fields)}")
+
+
+def _check_calls(calls: object, where: str) -> None:
+    if calls is None:
+        return
+    if not isinstance(calls, list | tuple):
+        raise InvalidRequest(f"{where} must have a list of tool_calls, not {_short(calls)}")
+    for call in cast("Sequence[object]", calls):
+        fields = cast("Mapping[str, object]", call) if isinstance(call, Mapping) else {}
+        if not (_text_in(fields.get("function"), "name") or _text_in(fields.get("custom"), "name")):
+            raise InvalidRequest(f"{where} has a tool call without a function's name: {_short(call)}")
+
+
+def _text_in(value: object, key: str) -> bool:
+    """Whether this is an object with a text of this name."""
+    found = cast("Mapping[str, object]", value).get(key) if isinstance(value, Mapping) else None
+    return isinstance(found, str) and bool(found)
 
 
 def _tools(tools: Sequence[Tool | Mapping[str, object]] | None) -> tuple[Tool, ...]:
@@ -294,6 +325,23 @@ def _reasoning(reasoning: str | int | Reasoning | None) -> Reasoning | None:
     return Reasoning(effort=reasoning) if isinstance(reasoning, str) else Reasoning(budget=reasoning)
 
 
+def _plain(name: str, value: Any) -> Any:
+    """A setting that goes out as it is.  NaN and infinity are no JSON, and a provider would be blamed for them."""
+    if value is None:
+        return value
+    if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)):
+        raise InvalidRequest(f"{name} must be a finite number or None, not {_short(value)}")
+    least = _WHOLE.get(name)
+    if least is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        bound = f" of at least {least:.0f}" if math.isfinite(least) else ""
+        raise InvalidRequest(f"{name} must be a whole number{bound} or None, not {_short(value)}")
+    if name in _SWITCHES and not isinstance(value, bool):
+        raise InvalidRequest(f"{name} must be True, False or None, not {_short(value)}")
+    if name == "user" and not isinstance(value, str):
+        raise InvalidRequest(f"user must be a string or None, not {_short(value)}")
+    return value
+
+
 def _count(name: str, value: int | None) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise InvalidRequest(f"{name} must be a whole number of at least 1 or None, not {_short(value)}")
@@ -313,6 +361,8 @@ def _extra(extra: Mapping[str, Mapping[str, object]] | None) -> tuple[Extra, ...
     if not isinstance(extra, Mapping | None):
         raise InvalidRequest(f"extra must be a mapping of wire names to fields, not {_short(extra)}")
     for wire, fields in (extra or {}).items():
+        if wire not in WIRES:
+            raise InvalidRequest(f"extra has fields for {wire!r}; the wire names are {', '.join(sorted(WIRES))}")
         if not isinstance(fields, Mapping):
             raise InvalidRequest(f"extra[{wire!r}] must be a mapping of fields, not {_short(fields)}")
     return tuple(Extra(wire, fields) for wire, fields in (extra or {}).items())

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from resilient_llm.errors import ConfigurationError
+from resilient_llm.errors import ConfigurationError, Fault, FaultKind
 
 # Imported here and now, because a module's first import binds its name in the package and would hide codec().
 from resilient_llm.wire.codec import Codec
 from resilient_llm.wire.exception_faults import classify_exception
 from resilient_llm.wire.faults import classify, classify_stream_error
-from resilient_llm.wire.ratelimit import parse_rate_limit
+from resilient_llm.wire.ratelimit import Limit, RateLimits, parse_rate_limit
 
-__all__ = ["Codec", "classify", "classify_exception", "classify_stream_error", "codec", "parse_rate_limit"]
+__all__ = [
+    "WIRES",
+    "Codec",
+    "Fault",
+    "FaultKind",
+    "Limit",
+    "RateLimits",
+    "classify",
+    "classify_exception",
+    "classify_stream_error",
+    "codec",
+    "parse_rate_limit",
+]
 
 _MODULES = {
     "openai_chat": "openai_chat",
@@ -24,6 +36,9 @@ _MODULES = {
     "ollama": "ollama",
 }
 """Codec name -> module of this package.  Each has a ``CODEC`` and is imported when it is first asked for."""
+
+WIRES = frozenset(_MODULES)
+"""The names of all wire formats."""
 
 
 def codec(name: str) -> Codec:

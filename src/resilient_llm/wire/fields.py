@@ -26,15 +26,21 @@ class Malformed(ValueError):
     """A value is not of the type its wire format says."""
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one a call
+# Made once: json.dumps would make one for every call.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def dump(value: object) -> bytes:
-    """Compact JSON.  Half a surrogate pair, which UTF-8 cannot carry, goes out escaped as it came in."""
+    """Compact JSON.  Half a surrogate pair, which UTF-8 cannot carry, goes out escaped as it came in.
+
+    Raises ``InvalidRequest`` for NaN and infinity, which JSON has no word for.
+    """
     try:
         return _encode(value).encode()
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode()
+    except ValueError as error:
+        raise InvalidRequest(f"this cannot be written as JSON: {error}") from error
 
 
 def dump_text(value: object) -> str:
