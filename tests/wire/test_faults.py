@@ -156,7 +156,7 @@ def test_no_response_at_all_is_a_connection_failure() -> None:
 
 
 def test_an_unassigned_status_is_judged_by_its_class() -> None:
-    assert failed("x", 418, "").kind is FaultKind.BAD_REQUEST
+    assert failed("x", 418, "no").kind is FaultKind.BAD_REQUEST
     assert failed("x", 599, "").kind is FaultKind.TIMEOUT
     assert failed("x", 799, "").kind is FaultKind.SERVER_ERROR
     assert failed("x", 301, "").kind is FaultKind.SERVER_ERROR

@@ -32,6 +32,7 @@ from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.providers.credentials import KeyUnavailable
 from resilient_llm.wire import classify_exception
 from resilient_llm.wire.capability import NO_NEEDS, Needs
+from resilient_llm.wire.scrub import tells, without
 
 if TYPE_CHECKING:
     from resilient_llm.telemetry import AttemptTrace
@@ -48,7 +49,7 @@ class Task(Generic[Request]):
     """What one call needs besides its state machine.  Used by one caller; its races may report from other threads or
     tasks."""
 
-    __slots__ = ("_degradations", "_traces", "call", "cause", "needs", "owner", "request", "trace", "validate")
+    __slots__ = ("_degradations", "_keys", "_traces", "call", "cause", "needs", "owner", "request", "trace", "validate")
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Task(Generic[Request]):
         self.cause: BaseException | None = None
         """The last failed attempt's own exception."""
         self._degradations: dict[str, tuple[Degradation, ...]] = {}
+        self._keys: dict[Attempt[Target], str] = {}  # while an attempt runs: its failure must not show the key
         self._traces: dict[Attempt[Target], AttemptTrace] = {}
         operation: Literal["chat", "embeddings"] = "chat" if isinstance(request, ChatRequest) else "embeddings"
         first = next(iter(owner.pool.targets(call.route)), None)
@@ -105,6 +107,8 @@ class Task(Generic[Request]):
 
     def prepare(self, attempt: Attempt[Target], provider: HttpProvider, key: str | None) -> Prepared:
         """The HTTP request for this attempt."""
+        if key:
+            self._keys[attempt] = key
         try:
             if isinstance(self.request, ChatRequest):
                 prepared = self._fitted(self.request, provider, key)
@@ -246,7 +250,8 @@ class Task(Generic[Request]):
 
     def failed(self, attempt: Attempt[Target], error: Exception, usage: Usage | None = None) -> Fault:
         """Find out what an attempt's exception means, and tell the call.  ``usage``: what its answer cost."""
-        fault = fault_of(error)
+        key = self._keys.pop(attempt, None)
+        fault = without(fault_of(error), key)
         if (
             fault.kind is FaultKind.UNSUPPORTED
             and fault.status is not None
@@ -258,7 +263,9 @@ class Task(Generic[Request]):
             self.call.expired(attempt, fault, now)
         else:
             self.call.failed(attempt, fault, now)
-        self.cause = cause_of(error, keep_frames=not isinstance(attempt.target, HttpProvider))
+        self.cause = (
+            None if _shows(error, key) else cause_of(error, keep_frames=not isinstance(attempt.target, HttpProvider))
+        )
         self._ended(attempt, selected=False, usage=usage)
         self.owner.deliver()
         return fault
@@ -281,6 +288,7 @@ class Task(Generic[Request]):
         self.trace.closed_early(None, None, self.owner.clock() - self.call.started)
 
     def _ended(self, attempt: Attempt[Target], *, selected: bool, usage: Usage | None = None) -> None:
+        self._keys.pop(attempt, None)
         trace = self._traces.get(attempt)  # left there: the loser of a race may still ask for it
         if trace is None:
             return
@@ -308,6 +316,18 @@ def cause_of(error: BaseException, *, keep_frames: bool) -> BaseException | None
             found.request = None  # type: ignore[attr-defined] # httpx's; it holds the headers, and the key in them
         found = found.__cause__ or found.__context__
     return cause
+
+
+def _shows(error: BaseException, key: str | None) -> bool:
+    """Whether an exception, or one behind it, says the key: a provider may echo it in a line an HTTP library quotes."""
+    found: BaseException | None = error
+    for _ in range(_CHAIN):
+        if found is None:
+            break
+        if tells(f"{found!s} {found!r}", key):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
 
 
 def fault_of(error: Exception) -> Fault:

@@ -78,10 +78,10 @@ class Facts:
 
 
 def lowered(headers: object) -> dict[str, str]:
-    """Headers with lower-case names.  Anything that is not text is left out; anything that is no mapping is empty."""
+    """Headers with lower-case names.  Numbers become text; anything else is left out, and no mapping is empty."""
     if not is_object(headers):
         return {}
-    return {str(name).lower(): value for name, value in headers.items() if isinstance(value, str)}
+    return {str(name).lower(): str(value) for name, value in headers.items() if type(value) in {str, int, float}}
 
 
 def decode(body: object) -> object:

@@ -17,15 +17,18 @@ from resilient_llm.wire.scrub import scrub
 from resilient_llm.wire.times import clock_of
 
 _SSE = "text/event-stream"
+_GATEWAYS = frozenset({400, 405, 406, 418})
+"""What proxies and firewalls answer for reasons of their own; 414 and 431 from them are about this request."""
 _HINTS_NEVER_HELP = frozenset({FaultKind.PAYLOAD_TOO_LARGE, FaultKind.CONTEXT_LENGTH, FaultKind.BAD_REQUEST})
 
 
 def classify(
-    vendor: str, status: int, headers: Mapping[str, str], body: object, *, now: float | None = None
+    vendor: str, status: int | str | None, headers: Mapping[str, str] | None, body: object, *, now: float | None = None
 ) -> Fault | None:
     """What a whole answer means; ``None`` is success.
 
-    ``body`` is bytes, text, or parsed JSON; ``status`` 0 means there was no response.  ``now`` is the wall clock in
+    ``body`` is bytes, text, or parsed JSON; ``status`` 0 or ``None`` means there was no response, and digits are read
+    as a number.  ``headers`` may be ``None``.  ``now`` is the wall clock in
     epoch seconds, for hints given as a date; the response's ``Date`` header wins over it, and without either such a
     hint is unknown.  An unknown ``vendor`` is judged by the general rules.  Never raises.
 
@@ -33,6 +36,7 @@ def classify(
     a stream has been read.  A ``Retry-After`` on a success is not a hint (Anthropic and Hugging Face send one).
     """
     fields = lowered(headers)
+    status = _number(status)
     if status <= 0:
         return Fault(FaultKind.CONNECTION, scope=FaultScope.ENDPOINT, message="no response")
     decoded = decode(body)
@@ -40,7 +44,22 @@ def classify(
         return _inside_a_success(vendor, status, fields, decoded, now)
     clock = clock_of(fields, now)
     facts = read(vendor, fields, decoded, clock)
-    return _fault(decide(vendor, status, facts), facts, status, hint_of(fields, facts, clock, limits=status == 429))
+    verdict = decide(vendor, status, facts)
+    if verdict.kind is FaultKind.BAD_REQUEST and status in _GATEWAYS and _of_a_gateway(decoded):
+        verdict = Verdict(FaultKind.SERVER_ERROR)  # this vendor may not have seen the request; another may take it
+    return _fault(verdict, facts, status, hint_of(fields, facts, clock, limits=status == 429))
+
+
+def _of_a_gateway(body: object) -> bool:
+    """Whether a body is nothing, or a page: vendors say in JSON what is wrong with a request, proxies do not."""
+    return not body or (isinstance(body, str) and body.lstrip().startswith("<"))
+
+
+def _number(status: object) -> int:
+    """The status as a number; 0 for what is none."""
+    if isinstance(status, str):
+        return int(status) if status.isascii() and status.isdigit() and len(status) < 4 else 0
+    return int(status) if isinstance(status, int) else 0
 
 
 def classify_stream_error(vendor: str, payload: object, *, now: float | None = None) -> Fault:

@@ -79,12 +79,13 @@ _NAMES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?:x-)?ratelimit-(?P<field>limit|remaining|reset)(?:-(?P<base>.+))?"), ""),
 )
 _INTEGER = re.compile(r"(-?[0-9]{1,15})(?:\.[0-9]+)?(?:[,;].*)?")
+_GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3}){1,4}")  # 1,000
 _ITEM = re.compile(r'"([^"]*)"')
 _PARAMETER = re.compile(r"(?:^|[;,\s])(q|w|r|t|limit|remaining|reset)\s*=\s*([0-9]{1,15})(?![0-9.])")
 _PARAMETERS = {"q": "q", "w": "w", "r": "r", "t": "t", "limit": "q", "remaining": "r", "reset": "t"}
 
 
-def parse_rate_limit(vendor: str, headers: Mapping[str, str], *, now: float | None = None) -> RateLimits:
+def parse_rate_limit(vendor: str, headers: Mapping[str, str] | None, *, now: float | None = None) -> RateLimits:
     """The limits an answer's headers tell.
 
     Names are matched without regard to case.  ``now`` is the wall clock in epoch seconds, for absolute reset times; a
@@ -93,7 +94,7 @@ def parse_rate_limit(vendor: str, headers: Mapping[str, str], *, now: float | No
     """
     relevant: dict[str, str] = {}
     date = ""
-    for raw, value in headers.items():
+    for raw, value in (headers or {}).items():
         name = str(raw).lower()
         if "limit" in name or "-call-" in name:
             relevant[name] = str(value)
@@ -176,6 +177,8 @@ def _limit(values: Mapping[str, str], window: str | None, clock: float | None) -
 def _integer(text: str | None) -> int | None:
     if text is not None and text.isascii() and text.isdigit() and len(text) < 16:
         return int(text)
+    if text and _GROUPED.fullmatch(text.strip()):
+        text = text.replace(",", "")
     match = _INTEGER.fullmatch(text.strip()) if text else None
     value = int(match[1]) if match else -1
     return value if value >= 0 else None

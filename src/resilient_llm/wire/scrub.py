@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 from itertools import islice
+from urllib.parse import quote, quote_plus
+
+from resilient_llm.errors import Fault
 
 MASK = "***"
+_SHORTEST = 6  # characters of a secret that can be looked for
 _LONGEST = 20_000  # characters looked at; what is shown comes from their front
 
 _SECRET_CHARS = r"[A-Za-z0-9_\-.~+/=*%]"
@@ -50,6 +55,31 @@ def scrub(text: str, limit: int = 200) -> str:
         shown = pattern.sub(replacement, shown)
     shown = _RUN.sub(_mask_random, shown)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def without(fault: Fault, secret: str | None) -> Fault:
+    """The fault without a secret that is known, which no pattern need recognise: self-hosted gateways echo keys of any
+    shape.  ``None`` and secrets of fewer than 6 characters are ignored, since they would be found in ordinary words."""
+    if not secret or len(secret) < _SHORTEST:
+        return fault
+    shown = {name: _replaced(getattr(fault, name), secret) for name in ("message", "code", "request_id")}
+    return replace(fault, **shown) if any(shown[name] != getattr(fault, name) for name in shown) else fault
+
+
+def tells(text: str, secret: str | None) -> bool:
+    """Whether a text holds a secret, as it is or quoted for a URL."""
+    return bool(secret) and len(secret or "") >= _SHORTEST and _replaced(text, secret or "") != text
+
+
+def _replaced(text: str | None, secret: str) -> str | None:
+    if not text:
+        return text
+    for form in {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
+        text = text.replace(form, MASK)
+        if text.endswith("…"):  # it may have been cut off within the secret
+            cut = (n for n in range(len(form) - 1, _SHORTEST - 1, -1) if text.endswith(f"{form[:n]}…"))
+            text = text[: -length - 1] + f"{MASK}…" if (length := next(cut, 0)) else text
+    return text
 
 
 def _mask_random(match: re.Match[str]) -> str:

@@ -1,0 +1,50 @@
+"""A key of any shape that a provider echoes is not shown: the driver knows which key it sent."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from resilient_llm import ResilientClient
+from resilient_llm.decide.member import Attempt
+from resilient_llm.drive.task import Task
+from resilient_llm.errors import CallFailed
+from resilient_llm.providers import OpenAICompatible
+from resilient_llm.testing import LoopbackLLM, Status
+
+KEY = "team-canary-5f2a9c1d77"
+ANSWERS = {
+    "message": Status(401, message=f"Incorrect API key provided: {KEY}"),
+    "server error": Status(500, message=f"denied for {KEY}"),
+    "code": Status(500, code=KEY),
+    "request id": Status(429, headers={"x-request-id": KEY}),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_a_key_that_an_answer_echoes_is_masked(answer: Any) -> None:
+    with LoopbackLLM(default=answer) as server:
+        provider = OpenAICompatible("m", id="a", api_key=KEY, base_url=f"{server.url}/v1")
+        with ResilientClient([provider], retry={"max_attempts": 1}) as client, pytest.raises(CallFailed) as failed:
+            client.chat("hi", deadline=5)
+    assert KEY not in repr(failed.value.attempts) + str(failed.value) + repr(failed.value.fault)
+    assert KEY.encode() not in pickle.dumps(failed.value)
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_an_exception_that_quotes_the_key_is_not_chained(chained: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(self: Task[Any], attempt: Attempt[Any], *_: object) -> None:
+        self._keys[attempt] = KEY  # as prepare() does
+        error = ConnectionError(f"illegal line: {KEY}")
+        if chained:
+            raise ConnectionError("broken") from error
+        raise error
+
+    monkeypatch.setattr(Task, "prepare", failing)
+    provider = OpenAICompatible("m", id="a", api_key=KEY, base_url="http://127.0.0.1:9/v1")
+    with ResilientClient([provider], retry={"max_attempts": 1}) as client, pytest.raises(CallFailed) as failed:
+        client.chat("hi", deadline=5)
+    assert failed.value.__cause__ is None
+    assert KEY not in repr(failed.value.attempts)
