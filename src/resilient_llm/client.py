@@ -236,8 +236,9 @@ class ResilientClient(_Client):
     (or httpx2 one) to use as it is, with its proxies, TLS, limits and default headers.  ``pool``: share the providers
     and health of another client.
 
-    Safe for threads.  Use it as a context manager, or call :meth:`close`.  Raises ``ConfigurationError`` for settings
-    that make no sense; a constructor sends nothing.
+    Safe for threads.  Use it as a context manager, or call :meth:`close`; one that is merely dropped closes its
+    connections when it is collected.  Raises ``ConfigurationError`` for settings that make no sense; a constructor
+    sends nothing.
     """
 
     def __init__(
@@ -328,7 +329,8 @@ class ResilientClient(_Client):
 class AsyncResilientClient(_Client):
     """The same as :class:`ResilientClient` for asyncio and trio; one object may serve several event loops.
 
-    Blocking providers you wrote run in worker threads.  Use it as an async context manager, or call :meth:`aclose`.
+    Blocking providers you wrote run in worker threads.  Use it as an async context manager, or call :meth:`aclose`: one
+    that is merely dropped cannot wait, and its idle connections end in a ``ResourceWarning`` where these are shown.
     """
 
     def __init__(

@@ -6,6 +6,7 @@ import gc
 import json
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
@@ -427,3 +428,17 @@ def test_a_closed_http_client_is_named_and_no_provider_blamed(world: World, ask:
         client.chat() if ask == "chat" else client.stream().text()
     assert client.health()["first"].error_rate is None
     assert client.in_flight() == 0
+
+
+def test_a_client_that_was_dropped_closes_its_idle_connections_quietly() -> None:
+    with LoopbackLLM() as server:
+        client = ResilientClient([openai(server)])
+        client.chat("x")
+        gone = weakref.ref(client._driver.http)
+        with warnings.catch_warnings(record=True) as shown:
+            warnings.simplefilter("always")
+            del client
+            gc.collect()
+        assert gone() is None
+        assert not shown
+        server.wait_for(lambda one: one.open_connections == 0, timeout=5)

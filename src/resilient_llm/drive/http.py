@@ -363,6 +363,12 @@ class Http:
         for engine in engines.values():
             engine.close()
 
+    def __del__(self) -> None:
+        """Close idle connections of a client that was dropped without being closed.  No lock: nobody else is left."""
+        for engine in self._engines.values():
+            with contextlib.suppress(Exception):
+                engine.close()
+
     def reset_after_fork(self) -> None:
         """In the child: forget the parent's connections without touching them."""
         self._lock = threading.Lock()
