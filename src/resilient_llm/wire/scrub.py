@@ -62,8 +62,11 @@ def without(fault: Fault, secret: str | None) -> Fault:
     shape.  ``None`` and secrets of fewer than 6 characters are ignored, since they would be found in ordinary words."""
     if not secret or len(secret) < _SHORTEST:
         return fault
-    shown = {name: _replaced(getattr(fault, name), secret) for name in ("message", "code", "request_id")}
-    return replace(fault, **shown) if any(shown[name] != getattr(fault, name) for name in shown) else fault
+    message, code = _replaced(fault.message, secret) or "", _replaced(fault.code, secret)
+    request_id = _replaced(fault.request_id, secret)
+    if (message, code, request_id) == (fault.message, fault.code, fault.request_id):
+        return fault
+    return replace(fault, message=message, code=code, request_id=request_id)
 
 
 def tells(text: str, secret: str | None) -> bool:
