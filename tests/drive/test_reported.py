@@ -27,7 +27,7 @@ from resilient_llm.errors import (
     InvalidRequest,
     StreamInterrupted,
 )
-from resilient_llm.model import ChatRequest, ChatResponse, Message
+from resilient_llm.model import ChatRequest, ChatResponse, Message, Text
 from resilient_llm.providers import Function, OpenAI
 from resilient_llm.testing import Hang, LoopbackLLM, Reply, Status
 from tests.drive.clients import KINDS, World, drain, openai
@@ -274,7 +274,7 @@ def test_headers_of_the_users_replace_ours(world: World) -> None:
 
 def test_no_header_is_there_twice() -> None:
     provider = openai("http://127.0.0.1:1", headers={"AUTHORIZATION": "a", "authorization": "b", "Content-Type": "c"})
-    names = [name for name, _ in provider.prepare(ChatRequest((Message("user", "x"),)), "k").headers]
+    names = [name for name, _ in provider.prepare(ChatRequest((Message("user", (Text("x"),)),)), "k").headers]
     assert len(names) == len(set(names))
 
 

@@ -299,7 +299,7 @@ def _checked_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
             raise ConfigurationError(f"header {name!r} follows from the URL and the body and cannot be set")
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
             raise ConfigurationError(
-                f"header {name!r} must have printable ASCII text as its value, untrimmed it has not"
+                f"the value of header {name!r} must be printable ASCII text without space around it"
             )
     return tuple({name.lower(): value for name, value in headers.items()}.items())
 
