@@ -98,8 +98,8 @@ class Production:
         seed: int = 0,
         watch: Callable[[Production, Call[Provider], Question], Talk[Real]] | None = None,
     ) -> None:
-        self.routes = {"main": [list(tier) for tier in layout]}
-        self.policies = policies or Policies()
+        self.routes: dict[str, list[list[Provider]]] = {"main": [list(tier) for tier in layout]}
+        self.policies: Policies = policies or Policies()
         self.pool: Pool[Provider] = Pool(self.routes, self.policies, random.Random(seed).random)
         self._watch = watch
 

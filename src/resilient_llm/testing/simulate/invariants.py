@@ -77,7 +77,7 @@ class WatchedLock:
     """The pool's lock, which notices being taken twice and lets finalisers run at the worst moment: inside."""
 
     def __init__(self, checker: Checker) -> None:
-        self.held = False
+        self.held: bool = False
         self._checker = checker
 
     def __enter__(self) -> None:
@@ -180,7 +180,7 @@ class Checker:
         self.trail: deque[object] = deque(maxlen=25)
         self.calls = self.answers = 0
         self.retries = self.failovers = self.hedges = self.free = self.pressed = 0
-        self.tokens = math.nan
+        self.tokens: float = math.nan
         """What the failover budget must hold; ``hedge_tokens`` likewise."""
         self.hedge_tokens = self.retry_tokens = 0.0
         self.trusted_before = False
@@ -545,7 +545,7 @@ class Watched:
         self._rejected = False
         self._spoke = False
         checker.calls += 1
-        self.name = f"call {checker.calls}"
+        self.name: str = f"call {checker.calls}"
 
     def route_members(self) -> list[Member[Provider]]:
         """The providers of its route."""

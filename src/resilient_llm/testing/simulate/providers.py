@@ -134,12 +134,12 @@ class Provider:
         max_concurrency: int | None = None,
         account: str | None = None,
     ) -> None:
-        self.id = name
-        self.weight = weight
-        self.max_concurrency = max_concurrency
-        self.account = account
+        self.id: str = name
+        self.weight: float = weight
+        self.max_concurrency: int | None = max_concurrency
+        self.account: str | None = account
         self.context_window: int | None = None
-        self.nature = nature or Nature()
+        self.nature: Nature = nature or Nature()
         self._troubles = sorted(troubles)
         for trouble in self._troubles:
             if trouble.kind not in KINDS:
@@ -149,7 +149,7 @@ class Provider:
         self._free_at = -inf
         self._window_end = -inf
         self._window_count = 0
-        self.served = 0
+        self.served: int = 0
         """Attempts that arrived."""
 
     # --- what an oracle knows ---

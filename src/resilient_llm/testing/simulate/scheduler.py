@@ -25,8 +25,8 @@ class Scheduler:
     __slots__ = ("_count", "_heap", "_shuffle", "after_step", "now", "steps")
 
     def __init__(self, start: float = 0.0, shuffle: random.Random | None = None) -> None:
-        self.now = start
-        self.steps = 0
+        self.now: float = start
+        self.steps: int = 0
         self.after_step: Callable[[float], None] | None = None
         """Called after every step; ``None``: nobody looks."""
         self._shuffle = shuffle

@@ -27,11 +27,11 @@ class PlainTry:
     __slots__ = ("kind", "released", "rescue_after", "target", "timeout")
 
     def __init__(self, target: Provider, timeout: float) -> None:
-        self.target = target
-        self.timeout = timeout
+        self.target: Provider = target
+        self.timeout: float = timeout
         self.rescue_after: float | None = None
-        self.kind = "plain"
-        self.released = False
+        self.kind: str = "plain"
+        self.released: bool = False
 
 
 class Strategy(ABC):
@@ -40,9 +40,9 @@ class Strategy(ABC):
     attempts = 3
 
     def __init__(self, layout: Layout, seed: int) -> None:
-        self.tiers = [list(tier) for tier in layout]
-        self.everybody = [provider for tier in layout for provider in tier]
-        self.dice = random.Random(f"strategy {seed}")
+        self.tiers: list[list[Provider]] = [list(tier) for tier in layout]
+        self.everybody: list[Provider] = [provider for tier in layout for provider in tier]
+        self.dice: random.Random = random.Random(f"strategy {seed}")
 
     def call(self, question: Question, now: float) -> PlainTalk:
         """Begin a call."""

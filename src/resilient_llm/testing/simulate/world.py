@@ -74,13 +74,13 @@ class Flight(Generic[A]):
     )
 
     def __init__(self, session: Session[A], attempt: A) -> None:
-        self.session = session
-        self.attempt = attempt
-        self.over = False
-        self.spoke = False
+        self.session: Session[A] = session
+        self.attempt: A = attempt
+        self.over: bool = False
+        self.spoke: bool = False
         self.life_at = self.done_at = self.rescue_at = self.timeout_at = inf
         self.fault: Fault | None = None
-        self.tokens = 0
+        self.tokens: int = 0
 
 
 class Session(Generic[A]):
@@ -89,15 +89,15 @@ class Session(Generic[A]):
     __slots__ = ("attempts", "call", "client", "deadline", "first", "flights", "over", "question", "started")
 
     def __init__(self, call: Talk[A], question: Question, client: int, now: float) -> None:
-        self.call = call
-        self.question = question
-        self.client = client
-        self.started = now
-        self.deadline = now + question.deadline
+        self.call: Talk[A] = call
+        self.question: Question = question
+        self.client: int = client
+        self.started: float = now
+        self.deadline: float = now + question.deadline
         self.flights: list[Flight[A]] = []
-        self.attempts = 0
-        self.first = inf
-        self.over = False
+        self.attempts: int = 0
+        self.first: float = inf
+        self.over: bool = False
 
 
 class World(Generic[A]):
@@ -117,10 +117,10 @@ class World(Generic[A]):
     ) -> None:
         self.clients = clients
         self.load = load
-        self.dice = random.Random(seed)
-        self.clock = Scheduler(start, random.Random(seed + 1) if shuffle else None)
+        self.dice: random.Random = random.Random(seed)
+        self.clock: Scheduler = Scheduler(start, random.Random(seed + 1) if shuffle else None)
         self.ended: list[Ended] = []
-        self.arrivals = 0
+        self.arrivals: int = 0
         self.asked: dict[str, list[float]] = {}
         """When each provider was asked."""
         self.live: dict[Session[A], None] = {}
