@@ -139,20 +139,20 @@ class Breaker:
     )
 
     def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.state = State.CLOSED
-        self.generation = 0
-        self.consecutive = 0
-        self.open_until = -math.inf
-        self.trips = 0
-        self.passed = 0
+        self.policy: Policy = policy
+        self.state: State = State.CLOSED
+        self.generation: int = 0
+        self.consecutive: int = 0
+        self.open_until: float = -math.inf
+        self.trips: int = 0
+        self.passed: int = 0
         self.probe_expires: float | None = None
         """When the lease of the probe in flight runs out; ``None`` while no probe is in flight."""
         self.closed_at: float | None = None
         """When it last closed after having been open; ``None`` if it never opened."""
-        self.successes_since_close = 0
-        self.reason = ""
-        self.window = Window(policy.buckets, policy.window)
+        self.successes_since_close: int = 0
+        self.reason: str = ""
+        self.window: Window = Window(policy.buckets, policy.window)
 
     # --- questions ---
 

@@ -14,8 +14,8 @@ class Budget:
     __slots__ = ("cap", "tokens")
 
     def __init__(self, cap: float, initial: float) -> None:
-        self.cap = cap
-        self.tokens = min(initial, cap)
+        self.cap: float = cap
+        self.tokens: float = min(initial, cap)
 
     def earn(self, amount: float) -> None:
         """Add tokens, up to the cap."""

@@ -96,33 +96,33 @@ class Call(Generic[T]):
         conversation: str | None = None,
         repeatable_request: bool = True,
     ) -> None:
-        self.pool = pool
-        self.started = now
-        self.route = route
-        self.deadline = deadline
-        self.streaming = streaming
-        self.tokens = tokens
-        self.max_tokens = max_tokens
+        self.pool: Pool[T] = pool
+        self.started: float = now
+        self.route: str = route
+        self.deadline: float = deadline
+        self.streaming: bool = streaming
+        self.tokens: int = tokens
+        self.max_tokens: int = max_tokens
         self.unsuitable: Mapping[str, str] = unsuitable or {}
-        self.conversation = conversation
-        self.repeatable_request = repeatable_request
+        self.conversation: str | None = conversation
+        self.repeatable_request: bool = repeatable_request
         self.tried: tuple[Member[T], ...] = ()
         self.repeatable: tuple[Member[T], ...] = ()
         """Providers that failed in a way that leaves a repetition there sensible."""
         self.records: list[AttemptRecord] = []
-        self.made = 0
+        self.made: int = 0
         """Attempts begun, hedges not counted: what ``max_attempts`` limits."""
-        self.total = 0
+        self.total: int = 0
         """Attempts begun, hedges counted: what numbers them."""
-        self.in_flight = 0
-        self.retries = 0
-        self.not_before = -math.inf
-        self.rested = False
-        self.waited = 0.0
-        self.onward = _ANYWHERE
+        self.in_flight: int = 0
+        self.retries: int = 0
+        self.not_before: float = -math.inf
+        self.rested: bool = False
+        self.waited: float = 0.0
+        self.onward: Onward = _ANYWHERE
         self.last_fault: Fault | None = None
-        self.answered = False
-        self.number = 0
+        self.answered: bool = False
+        self.number: int = 0
         """Its number within the pool, from its first attempt on; 0 before."""
 
     # --- what to do ---

@@ -19,8 +19,8 @@ class Concurrency:
     def __init__(self, policy: Limits, fixed: int | None) -> None:
         self._policy = policy
         self.adaptive: float | None = None
-        self.in_flight = 0
-        self.limited = False
+        self.in_flight: int = 0
+        self.limited: bool = False
         """Whether any limit is in force: the cheap question."""
         self.fix(fixed)
         self._throttled_at = -math.inf
@@ -28,7 +28,7 @@ class Concurrency:
 
     def fix(self, limit: int | None) -> None:
         """Set the fixed limit; ``None`` for none."""
-        self.fixed = limit
+        self.fixed: int | None = limit
         self.limited = limit is not None or self.adaptive is not None
 
     def full(self, now: float) -> bool:

@@ -35,18 +35,18 @@ class RateGate:
     """Closed until a time.  A later, smaller hint never shortens it; a success of a call started after it closed
     opens it."""
 
-    __slots__ = ("_policy", "closed_at", "reason", "strikes", "token_reset_at", "tokens_left", "until", "requests_left")
+    __slots__ = ("_policy", "closed_at", "reason", "requests_left", "strikes", "token_reset_at", "tokens_left", "until")
 
     def __init__(self, policy: Limits) -> None:
         self._policy = policy
-        self.until = -math.inf
-        self.closed_at = -math.inf
-        self.strikes = 0
-        self.reason = ""
+        self.until: float = -math.inf
+        self.closed_at: float = -math.inf
+        self.strikes: int = 0
+        self.reason: str = ""
         self.requests_left: int | None = None
         """As last reported; for people, decisions go by the gate."""
         self.tokens_left: int | None = None
-        self.token_reset_at = -math.inf
+        self.token_reset_at: float = -math.inf
 
     def close(self, now: float, hint: float | None, draw: float, reason: str) -> float:
         """Close it for ``hint`` seconds and up to a quarter more, so that a fleet told the same does not return at
@@ -124,9 +124,9 @@ class SlowGate:
 
     def __init__(self, policy: Limits) -> None:
         self._policy = policy
-        self.until = -math.inf
-        self.strikes = 0
-        self.reason = ""
+        self.until: float = -math.inf
+        self.strikes: int = 0
+        self.reason: str = ""
         self.probe_expires: float | None = None
 
     @property

@@ -30,10 +30,10 @@ class Quantiles:
     def __init__(self) -> None:
         self._ring: list[float] = []
         self._sorted: list[float] = []
-        self.count = 0
-        self.p95 = 0.0
+        self.count: int = 0
+        self.p95: float = 0.0
         """The 95th percentile; 0 without samples."""
-        self.largest = 0.0
+        self.largest: float = 0.0
         """The largest sample; 0 without samples."""
 
     def add(self, sample: float) -> None:
@@ -65,7 +65,7 @@ class Shift:
     __slots__ = ("_baseline", "_count", "_sum", "raised")
 
     def __init__(self) -> None:
-        self.raised = False
+        self.raised: bool = False
         """Whether the shift is beyond doubt."""
         self._baseline = 0.0
         self._count = 0
@@ -114,17 +114,17 @@ class Health:
         self._latency: float | None = None
         self._latency_at = 0.0
         self._fastest = math.inf
-        self.samples = 0
+        self.samples: int = 0
         self.seen_at: float | None = None
         """When it last answered or failed; ``None`` before the first time."""
-        self.first = Quantiles()
+        self.first: Quantiles = Quantiles()
         """Normalised times to the first token of streamed answers."""
-        self.whole = Quantiles()
+        self.whole: Quantiles = Quantiles()
         """Normalised times of answers that arrive as a whole."""
         self.pace: float | None = None
         """Seconds per output token once a stream runs; ``None`` until measured."""
-        self.shift = Shift()
-        self.suspect = False
+        self.shift: Shift = Shift()
+        self.suspect: bool = False
         """Whether anything of late speaks against it; set by evidence, cleared by whoever looks closer and finds
         none."""
 

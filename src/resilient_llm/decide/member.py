@@ -91,22 +91,22 @@ class Attempt(Generic[T]):
     )
 
     def __init__(self, call: Call[T], member: Member[T], kind: str, now: float) -> None:
-        self.call = call
-        self.member = member
-        self.kind = kind
-        self.number = 0
-        self.generation = member.breaker.generation
-        self.started = now
-        self.delay = 0.0
-        self.timeout = math.inf
+        self.call: Call[T] = call
+        self.member: Member[T] = member
+        self.kind: str = kind
+        self.number: int = 0
+        self.generation: int = member.breaker.generation
+        self.started: float = now
+        self.delay: float = 0.0
+        self.timeout: float = math.inf
         self.rescue_after: float | None = None
-        self.late_at = math.inf
+        self.late_at: float = math.inf
         """From when on its silence speaks against its provider if somebody else answers first."""
-        self.overdue_at = math.inf
+        self.overdue_at: float = math.inf
         self.content_at: float | None = None
-        self.probing = False
-        self.slow_probe = False
-        self.released = False
+        self.probing: bool = False
+        self.slow_probe: bool = False
+        self.released: bool = False
 
     def __repr__(self) -> str:
         return f"<Attempt {self.number} ({self.kind}) at {self.member.id}>"
@@ -143,23 +143,23 @@ class Member(Generic[T]):
     )
 
     def __init__(self, target: T, policies: Policies, account_gate: SlowGate | None) -> None:
-        self.id = target.id
-        self.target = target
-        self.policies = policies
-        self.breaker = Breaker(policies.breaker)
-        self.gate = RateGate(policies.limits)
-        self.own_gate = SlowGate(policies.limits)
-        self.account_gate = account_gate or self.own_gate
-        self.health = Health(policies.health)
-        self.concurrency = Concurrency(policies.limits, target.max_concurrency)
+        self.id: str = target.id
+        self.target: T = target
+        self.policies: Policies = policies
+        self.breaker: Breaker = Breaker(policies.breaker)
+        self.gate: RateGate = RateGate(policies.limits)
+        self.own_gate: SlowGate = SlowGate(policies.limits)
+        self.account_gate: SlowGate = account_gate or self.own_gate
+        self.health: Health = Health(policies.health)
+        self.concurrency: Concurrency = Concurrency(policies.limits, target.max_concurrency)
         self.pending: dict[Attempt[T], None] = {}
         """Attempts without a sign of life yet, oldest first."""
-        self.good_start = -math.inf
+        self.good_start: float = -math.inf
         """The latest start among attempts that gave a sign of life."""
-        self.forced_at = -math.inf
-        self.connect_failed_at = -math.inf
-        self.drained = False
-        self.born = 0
+        self.forced_at: float = -math.inf
+        self.connect_failed_at: float = -math.inf
+        self.drained: bool = False
+        self.born: int = 0
         """The generation this process began with: an attempt of an earlier one was the parent's before a fork."""
 
     def retarget(self, target: T, account_gate: SlowGate | None) -> None:

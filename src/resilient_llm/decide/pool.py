@@ -98,10 +98,10 @@ class Pool(Generic[T]):
         self._calls = count(1)
         self._probing: dict[Member[T], None] = {}
         retry, breaker, hedge = policies.retry, policies.breaker, policies.hedge
-        self.retries = Budget(retry.budget, retry.budget)
-        self.failovers = Budget(retry.failover_budget, retry.failover_budget)
-        self.hedges = Budget(hedge.cap, 0.0)
-        self.probes = TimedBudget(2.0, 1.0, breaker.probe_refill)
+        self.retries: Budget = Budget(retry.budget, retry.budget)
+        self.failovers: Budget = Budget(retry.failover_budget, retry.failover_budget)
+        self.hedges: Budget = Budget(hedge.cap, 0.0)
+        self.probes: TimedBudget = TimedBudget(2.0, 1.0, breaker.probe_refill)
         self._install(routes)
 
     # --- configuration ---

@@ -208,8 +208,8 @@ class Race(Generic[Request, R]):
     def __init__(self, task: Task[Request], perform: Perform[Request, R]) -> None:
         self.task = task
         self.perform = perform
-        self.group = anyio.create_task_group()
-        self.rescued = False
+        self.group: anyio.abc.TaskGroup = anyio.create_task_group()
+        self.rescued: bool = False
         self.won: tuple[Attempt[Target], R] | None = None
 
     async def contend(self, attempt: Attempt[Target]) -> None:
@@ -406,7 +406,7 @@ class AsyncOpenStream(Opened):
         self, task: Task[ChatRequest], attempt: Attempt[Target], reading: Reading, source: AsyncSource
     ) -> None:
         super().__init__(task, attempt, reading)
-        self.source = source
+        self.source: AsyncSource = source
 
     async def begin(self) -> None:
         """Read up to the first content.  Raises what prevents it."""

@@ -63,7 +63,7 @@ class ProviderPool:
     ) -> None:
         self.on_unsupported: OnUnsupported = checked_policy(on_unsupported)
         try:
-            self.allowance = seconds(deadline)
+            self.allowance: float = seconds(deadline)
         except InvalidRequest as error:
             raise ConfigurationError(str(error)) from None
         for listener in listeners:
@@ -72,16 +72,16 @@ class ProviderPool:
             if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
                 raise ConfigurationError(f"a listener cannot be async, as {listener!r} is: nobody would await it")
         self.name = name
-        self.clock = time.monotonic
-        self.wall = time.time
-        self.listeners = tuple(listeners)
+        self.clock: Callable[[], float] = time.monotonic
+        self.wall: Callable[[], float] = time.time
+        self.listeners: tuple[Listener, ...] = tuple(listeners)
         self._wrapped: dict[int, Custom] = {}
         self.policies = policies
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
         self.pool.listening = bool(listeners)
         from resilient_llm.telemetry import Telemetry  # noqa: PLC0415 - with its API a tenth of the time of importing us
 
-        self.telemetry = Telemetry(name, tracer_provider, meter_provider)
+        self.telemetry: Telemetry = Telemetry(name, tracer_provider, meter_provider)
         self.telemetry.watch(self.pool, self.clock)
         tell_after_fork(self)
 

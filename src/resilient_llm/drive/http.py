@@ -161,7 +161,7 @@ class Reads:
     def __init__(self, response: httpx.Response, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._stream = _own_connection(response)
-        self.until = math.inf
+        self.until: float = math.inf
         """Monotonic time by which the next bytes must have arrived."""
 
     @property
@@ -227,7 +227,7 @@ class Answer:
         self._response = response
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
-        self.reads = Reads(response, clock)
+        self.reads: Reads = Reads(response, clock)
         self._chunks: Iterator[bytes] | None = None
         self._inflater: Inflater | None = None
 
@@ -262,10 +262,10 @@ class AsyncAnswer:
         self._response = response
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
-        self.reads = Reads(response, clock)
+        self.reads: Reads = Reads(response, clock)
         self._chunks: AsyncIterator[bytes] | None = None
         self._inflater: Inflater | None = None
-        self.spent = False
+        self.spent: bool = False
         """Whether the body was read to its end."""
 
     async def read(self, limit: int) -> bytes:

@@ -25,10 +25,10 @@ class Opened:
     __slots__ = ("attempt", "over", "reading", "task")
 
     def __init__(self, task: Task[ChatRequest], attempt: Attempt[Target], reading: Reading) -> None:
-        self.task = task
-        self.attempt = attempt
-        self.reading = reading
-        self.over = False
+        self.task: Task[ChatRequest] = task
+        self.attempt: Attempt[Target] = attempt
+        self.reading: Reading = reading
+        self.over: bool = False
         """The books are closed: nothing below does anything any more."""
 
     def until(self) -> float:

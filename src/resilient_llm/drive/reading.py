@@ -79,14 +79,14 @@ class Reading:
         self._held: list[StreamEvent] = []
         self._bytes = 0
         self.ready: deque[StreamEvent] = deque()
-        self.committed = False
-        self.ended = False
+        self.committed: bool = False
+        self.ended: bool = False
         """The answer is complete: terminal evidence was seen."""
         self.fault: Fault | None = None
         """Why it cannot go on."""
-        self.spoke_at = now
+        self.spoke_at: float = now
         """When content last arrived, held content included."""
-        self.since = now
+        self.since: float = now
         """When the current silence began: at the last content, or when the caller began to wait for more."""
 
     # --- what arrives ---

@@ -42,7 +42,7 @@ class Driver:
     def __init__(self, http: Http, max_bytes: int) -> None:
         self.http = http
         self.max_bytes = max_bytes
-        self.workers = Workers()
+        self.workers: Workers = Workers()
         self.orphans: deque[OpenStream] = deque()
         """Streams dropped without being closed, put here by their finalisers."""
 
@@ -362,7 +362,7 @@ class OpenStream(Opened):
 
     def __init__(self, task: Task[ChatRequest], attempt: Attempt[Target], reading: Reading, source: Source) -> None:
         super().__init__(task, attempt, reading)
-        self.source = source
+        self.source: Source = source
 
     def begin(self) -> None:
         """Read up to the first content.  Raises what prevents it."""

@@ -35,7 +35,7 @@ from resilient_llm.wire.capability import NO_NEEDS, Needs
 from resilient_llm.wire.scrub import tells, without
 
 if TYPE_CHECKING:
-    from resilient_llm.telemetry import AttemptTrace
+    from resilient_llm.telemetry import AttemptTrace, CallTrace
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
 Response = ChatResponse | EmbedResponse
@@ -59,11 +59,11 @@ class Task(Generic[Request]):
         validate: Validator | None = None,
         needs: Needs = NO_NEEDS,
     ) -> None:
-        self.owner = owner
-        self.needs = needs
-        self.request = request
-        self.call = call
-        self.validate = validate
+        self.owner: ProviderPool = owner
+        self.needs: Needs = needs
+        self.request: Request = request
+        self.call: Call[Target] = call
+        self.validate: Validator | None = validate
         self.cause: BaseException | None = None
         """The last failed attempt's own exception."""
         self._degradations: dict[str, tuple[Degradation, ...]] = {}
@@ -71,7 +71,7 @@ class Task(Generic[Request]):
         self._traces: dict[Attempt[Target], AttemptTrace] = {}
         operation: Literal["chat", "embeddings"] = "chat" if isinstance(request, ChatRequest) else "embeddings"
         first = next(iter(owner.pool.targets(call.route)), None)
-        self.trace = owner.telemetry.call(
+        self.trace: CallTrace = owner.telemetry.call(
             operation, request, call.route, first, streaming=call.streaming, call_id=f"{id(owner):x}-{id(call):x}"
         )
 

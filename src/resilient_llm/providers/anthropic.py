@@ -29,8 +29,8 @@ class Anthropic(HttpProvider):
     vendor = "anthropic"
     wire = "anthropic_messages"
     url: ClassVar[str | None] = "https://api.anthropic.com"
-    url_variables = ("ANTHROPIC_BASE_URL",)
-    key_variables = ("ANTHROPIC_API_KEY",)
+    url_variables: ClassVar[tuple[str, ...]] = ("ANTHROPIC_BASE_URL",)
+    key_variables: ClassVar[tuple[str, ...]] = ("ANTHROPIC_API_KEY",)
     embeds = False
     token_variable: ClassVar[str | None] = "ANTHROPIC_AUTH_TOKEN"
 
@@ -66,9 +66,9 @@ class AnthropicFoundry(Anthropic):
     """
 
     url: ClassVar[str | None] = None
-    url_variables = ("ANTHROPIC_FOUNDRY_BASE_URL",)
-    key_variables = ("ANTHROPIC_FOUNDRY_API_KEY",)
-    token_variable = None
+    url_variables: ClassVar[tuple[str, ...]] = ("ANTHROPIC_FOUNDRY_BASE_URL",)
+    key_variables: ClassVar[tuple[str, ...]] = ("ANTHROPIC_FOUNDRY_API_KEY",)
+    token_variable: ClassVar[str | None] = None
 
     def __init__(
         self,

@@ -100,24 +100,24 @@ class HttpProvider:
         if not isinstance(model, str) or not model.strip():
             raise ConfigurationError(f"{type(self).__name__} needs the name of a model, not {model!r}")
         self.model = model
-        self.id = name_of(self, options.get("id") or f"{self.vendor}/{model}")
-        self.base_url = self._base_url(options.get("base_url"))
+        self.id: str = name_of(self, options.get("id") or f"{self.vendor}/{model}")
+        self.base_url: str = self._base_url(options.get("base_url"))
         self.credential: Credential = from_environment(
             options.get("api_key"), self.key_variables, type(self).__name__, required=self.key_required
         )
-        self.headers = _checked_headers(options.get("headers") or {})
-        self.weight = positive("weight", options.get("weight", 1.0))
-        self.max_concurrency = whole("max_concurrency", options.get("max_concurrency"))
-        self.context_window = whole("context_window", options.get("context_window"))
-        self.tags = tags_of(self, options.get("tags") or ())
-        self.embedding_space = options.get("embedding_space")
-        self.propagate_trace_context = bool(options.get("propagate_trace_context", False))
-        self.params = _fields("params", options.get("params") or {})
+        self.headers: tuple[tuple[str, str], ...] = _checked_headers(options.get("headers") or {})
+        self.weight: float = positive("weight", options.get("weight", 1.0))
+        self.max_concurrency: int | None = whole("max_concurrency", options.get("max_concurrency"))
+        self.context_window: int | None = whole("context_window", options.get("context_window"))
+        self.tags: frozenset[str] = tags_of(self, options.get("tags") or ())
+        self.embedding_space: str | None = options.get("embedding_space")
+        self.propagate_trace_context: bool = bool(options.get("propagate_trace_context", False))
+        self.params: Mapping[str, object] = _fields("params", options.get("params") or {})
         parts = urlsplit(self.base_url)
         self.host: str | None = parts.hostname
         self.port: int | None = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
         self.account: str | None = options.get("account") or self._default_account()
-        self.capabilities = Capabilities(
+        self.capabilities: Capabilities = Capabilities(
             self.wire, self.vendor, model, self.base_url, options.get("capabilities") or {}
         )
         self._codec: Codec | None = None

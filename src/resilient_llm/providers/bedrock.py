@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from importlib import import_module
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from typing_extensions import Unpack
 
@@ -28,8 +28,8 @@ class Bedrock(HttpProvider):
 
     vendor = "bedrock"
     wire = "bedrock_converse"
-    url_variables = ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME",)
-    key_variables = ("AWS_BEARER_TOKEN_BEDROCK",)
+    url_variables: ClassVar[tuple[str, ...]] = ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME",)
+    key_variables: ClassVar[tuple[str, ...]] = ("AWS_BEARER_TOKEN_BEDROCK",)
     key_required = False
 
     def __init__(
@@ -40,17 +40,17 @@ class Bedrock(HttpProvider):
         profile: str | None = None,
         **options: Unpack[ProviderOptions],
     ) -> None:
-        self.region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
+        self.region: str = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
         if not self.region.replace("-", "").isalnum():
             raise ConfigurationError(f"Bedrock needs region= (or AWS_REGION), not {self.region!r}")
         if not options.get("base_url") and not os.environ.get(self.url_variables[0]):
             options["base_url"] = f"https://bedrock-runtime.{self.region}.amazonaws.com"
         super().__init__(model, **options)
-        self.embeds = "titan-embed" in model
+        self.embeds: bool = "titan-embed" in model
         self._signer: Signer | None = None
         if not self.credential.account:
             self._signer = Signer(self.region, profile)
-            self.account = options.get("account") or f"{self.host}/sigv4/{profile or ''}"
+            self.account: str | None = options.get("account") or f"{self.host}/sigv4/{profile or ''}"
         elif profile is not None:
             raise ConfigurationError("Bedrock takes an API key or profile=, not both")
 

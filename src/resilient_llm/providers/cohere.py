@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from resilient_llm.model import EmbedRequest, EmbedResponse
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.wire.codec import HttpRequest
@@ -17,9 +19,9 @@ class Cohere(HttpProvider):
 
     vendor = "cohere"
     wire = "cohere_v2"
-    url = "https://api.cohere.com"
-    url_variables = ("CO_API_URL",)
-    key_variables = ("CO_API_KEY", "COHERE_API_KEY")
+    url: ClassVar[str | None] = "https://api.cohere.com"
+    url_variables: ClassVar[tuple[str, ...]] = ("CO_API_URL",)
+    key_variables: ClassVar[tuple[str, ...]] = ("CO_API_KEY", "COHERE_API_KEY")
 
     def address(self, path: str) -> str:
         return self.base_url.removesuffix("/v2").removesuffix("/v1") + path

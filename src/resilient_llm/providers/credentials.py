@@ -37,7 +37,7 @@ class Credential:
         if isinstance(source, str):
             _usable(source)
         self._source = source
-        self.is_async = callable(source) and inspect.iscoroutinefunction(_underlying(source))
+        self.is_async: bool = callable(source) and inspect.iscoroutinefunction(_underlying(source))
         """Whether getting the key needs an event loop."""
         if source is None:
             self._account = ""

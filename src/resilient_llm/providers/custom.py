@@ -73,14 +73,14 @@ class Function:
             raise ConfigurationError(f"Function needs a callable, not {call!r}")
         name = getattr(call, "__name__", type(call).__name__)
         self.call = call
-        self.id = id or f"function/{model or name}"
+        self.id: str = id or f"function/{model or name}"
         self.model = model or name
-        self.weight = positive("weight", weight)
-        self.max_concurrency = whole("max_concurrency", max_concurrency)
-        self.context_window = whole("context_window", context_window)
-        self.tags = tags_of(self, tags)
+        self.weight: float = positive("weight", weight)
+        self.max_concurrency: int | None = whole("max_concurrency", max_concurrency)
+        self.context_window: int | None = whole("context_window", context_window)
+        self.tags: frozenset[str] = tags_of(self, tags)
         inner = call if inspect.isroutine(call) else type(call).__call__
-        self.is_async = inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
+        self.is_async: bool = inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
         self._timed = _takes_timeout(call)
 
     def start(self, request: ChatRequest, seconds: float) -> Answer | AsyncAnswer:
@@ -102,15 +102,15 @@ class Custom:
 
     def __init__(self, inner: Provider | AsyncProvider | Function) -> None:
         self.inner = inner
-        self.id = name_of(inner, inner.id)
+        self.id: str = name_of(inner, inner.id)
         self.model: str = getattr(inner, "model", "") or inner.id
-        self.weight = positive("weight", getattr(inner, "weight", 1.0))
-        self.max_concurrency = whole("max_concurrency", getattr(inner, "max_concurrency", None))
-        self.context_window = whole("context_window", getattr(inner, "context_window", None))
-        self.tags = tags_of(inner, getattr(inner, "tags", ()))
+        self.weight: float = positive("weight", getattr(inner, "weight", 1.0))
+        self.max_concurrency: int | None = whole("max_concurrency", getattr(inner, "max_concurrency", None))
+        self.context_window: int | None = whole("context_window", getattr(inner, "context_window", None))
+        self.tags: frozenset[str] = tags_of(inner, getattr(inner, "tags", ()))
         self.embedding_space: str | None = getattr(inner, "embedding_space", None)
         if isinstance(inner, Function):
-            self.is_async = inner.is_async
+            self.is_async: bool = inner.is_async
         else:
             self.is_async = inspect.iscoroutinefunction(inner.chat)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from resilient_llm.model import EmbedRequest, EmbedResponse
@@ -17,9 +18,9 @@ class Gemini(HttpProvider):
 
     vendor = "gemini"
     wire = "gemini"
-    url = "https://generativelanguage.googleapis.com/v1beta"
-    url_variables = ("GOOGLE_GEMINI_BASE_URL",)
-    key_variables = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+    url: ClassVar[str | None] = "https://generativelanguage.googleapis.com/v1beta"
+    url_variables: ClassVar[tuple[str, ...]] = ("GOOGLE_GEMINI_BASE_URL",)
+    key_variables: ClassVar[tuple[str, ...]] = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 
     def auth_headers(self, key: str) -> tuple[tuple[str, str], ...]:
         return (("x-goog-api-key", key),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from resilient_llm.model import EmbedRequest, EmbedResponse
@@ -18,9 +19,9 @@ class Ollama(HttpProvider):
 
     vendor = "ollama"
     wire = "ollama"
-    url = "http://localhost:11434"
-    url_variables = ("OLLAMA_HOST",)
-    key_variables = ("OLLAMA_API_KEY",)
+    url: ClassVar[str | None] = "http://localhost:11434"
+    url_variables: ClassVar[tuple[str, ...]] = ("OLLAMA_HOST",)
+    key_variables: ClassVar[tuple[str, ...]] = ("OLLAMA_API_KEY",)
     key_required = False
 
     def _base_url(self, given: str | None) -> str:

@@ -36,11 +36,11 @@ class OpenAI(OpenAICompatible):
     """OpenAI's Chat Completions.  Key: ``OPENAI_API_KEY``; another base URL: ``OPENAI_BASE_URL``."""
 
     vendor = "openai"
-    url = "https://api.openai.com/v1"
-    url_variables = ("OPENAI_BASE_URL",)
-    key_variables = ("OPENAI_API_KEY",)
+    url: ClassVar[str | None] = "https://api.openai.com/v1"
+    url_variables: ClassVar[tuple[str, ...]] = ("OPENAI_BASE_URL",)
+    key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
     key_required = True
-    dialect = None
+    dialect: ClassVar[Dialect | None] = None
 
 
 class AzureOpenAI(OpenAICompatible):
@@ -52,10 +52,10 @@ class AzureOpenAI(OpenAICompatible):
     """
 
     vendor = "azure_openai"
-    url_variables = ("AZURE_OPENAI_ENDPOINT",)
-    key_variables = ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY")
+    url_variables: ClassVar[tuple[str, ...]] = ("AZURE_OPENAI_ENDPOINT",)
+    key_variables: ClassVar[tuple[str, ...]] = ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY")
     key_required = True
-    dialect = None
+    dialect: ClassVar[Dialect | None] = None
 
     def __init__(
         self,
@@ -87,10 +87,10 @@ class Mistral(OpenAICompatible):
     """Mistral's own platform.  Key: ``MISTRAL_API_KEY``."""
 
     vendor = "mistral"
-    url = "https://api.mistral.ai/v1"
-    key_variables = ("MISTRAL_API_KEY",)
+    url: ClassVar[str | None] = "https://api.mistral.ai/v1"
+    key_variables: ClassVar[tuple[str, ...]] = ("MISTRAL_API_KEY",)
     key_required = True
-    dialect = Dialect(
+    dialect: ClassVar[Dialect | None] = Dialect(
         allowed_tools=False,
         vendor="mistral",
         max_tokens_field=_OLD_FIELD,
@@ -106,20 +106,20 @@ class Groq(OpenAICompatible):
     """Groq.  Key: ``GROQ_API_KEY``."""
 
     vendor = "groq"
-    url = "https://api.groq.com/openai/v1"
-    key_variables = ("GROQ_API_KEY",)
+    url: ClassVar[str | None] = "https://api.groq.com/openai/v1"
+    key_variables: ClassVar[tuple[str, ...]] = ("GROQ_API_KEY",)
     key_required = True
-    dialect = Dialect(allowed_tools=False, vendor="groq", reasoning_field="reasoning")
+    dialect: ClassVar[Dialect | None] = Dialect(allowed_tools=False, vendor="groq", reasoning_field="reasoning")
 
 
 class Together(OpenAICompatible):
     """Together AI.  Key: ``TOGETHER_API_KEY``."""
 
     vendor = "together"
-    url = "https://api.together.xyz/v1"
-    key_variables = ("TOGETHER_API_KEY",)
+    url: ClassVar[str | None] = "https://api.together.xyz/v1"
+    key_variables: ClassVar[tuple[str, ...]] = ("TOGETHER_API_KEY",)
     key_required = True
-    dialect = Dialect(
+    dialect: ClassVar[Dialect | None] = Dialect(
         allowed_tools=False, vendor="together", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True
     )
 
@@ -128,10 +128,10 @@ class Fireworks(OpenAICompatible):
     """Fireworks AI.  Key: ``FIREWORKS_API_KEY``."""
 
     vendor = "fireworks"
-    url = "https://api.fireworks.ai/inference/v1"
-    key_variables = ("FIREWORKS_API_KEY",)
+    url: ClassVar[str | None] = "https://api.fireworks.ai/inference/v1"
+    key_variables: ClassVar[tuple[str, ...]] = ("FIREWORKS_API_KEY",)
     key_required = True
-    dialect = Dialect(
+    dialect: ClassVar[Dialect | None] = Dialect(
         allowed_tools=False, vendor="fireworks", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True
     )
 
@@ -140,30 +140,32 @@ class DeepSeek(OpenAICompatible):
     """DeepSeek.  Key: ``DEEPSEEK_API_KEY``."""
 
     vendor = "deepseek"
-    url = "https://api.deepseek.com"
-    key_variables = ("DEEPSEEK_API_KEY",)
+    url: ClassVar[str | None] = "https://api.deepseek.com"
+    key_variables: ClassVar[tuple[str, ...]] = ("DEEPSEEK_API_KEY",)
     key_required = True
-    dialect = Dialect(allowed_tools=False, vendor="deepseek", max_tokens_field=_OLD_FIELD, developer_role=False)
+    dialect: ClassVar[Dialect | None] = Dialect(
+        allowed_tools=False, vendor="deepseek", max_tokens_field=_OLD_FIELD, developer_role=False
+    )
 
 
 class XAI(OpenAICompatible):
     """xAI.  Key: ``XAI_API_KEY``."""
 
     vendor = "xai"
-    url = "https://api.x.ai/v1"
-    key_variables = ("XAI_API_KEY",)
+    url: ClassVar[str | None] = "https://api.x.ai/v1"
+    key_variables: ClassVar[tuple[str, ...]] = ("XAI_API_KEY",)
     key_required = True
-    dialect = Dialect(allowed_tools=False, vendor="xai", developer_role=False)
+    dialect: ClassVar[Dialect | None] = Dialect(allowed_tools=False, vendor="xai", developer_role=False)
 
 
 class Perplexity(OpenAICompatible):
     """Perplexity's Sonar.  Key: ``PERPLEXITY_API_KEY`` or ``PPLX_API_KEY``."""
 
     vendor = "perplexity"
-    url = "https://api.perplexity.ai"
-    key_variables = ("PERPLEXITY_API_KEY", "PPLX_API_KEY")
+    url: ClassVar[str | None] = "https://api.perplexity.ai"
+    key_variables: ClassVar[tuple[str, ...]] = ("PERPLEXITY_API_KEY", "PPLX_API_KEY")
     key_required = True
-    dialect = Dialect(
+    dialect: ClassVar[Dialect | None] = Dialect(
         allowed_tools=False, vendor="perplexity", max_tokens_field=_OLD_FIELD, developer_role=False, stream_usage=False
     )
 
@@ -172,10 +174,10 @@ class OpenRouter(OpenAICompatible):
     """OpenRouter.  Key: ``OPENROUTER_API_KEY``."""
 
     vendor = "openrouter"
-    url = "https://openrouter.ai/api/v1"
-    key_variables = ("OPENROUTER_API_KEY",)
+    url: ClassVar[str | None] = "https://openrouter.ai/api/v1"
+    key_variables: ClassVar[tuple[str, ...]] = ("OPENROUTER_API_KEY",)
     key_required = True
-    dialect = Dialect(
+    dialect: ClassVar[Dialect | None] = Dialect(
         allowed_tools=False,
         vendor="openrouter",
         max_tokens_field=_OLD_FIELD,
@@ -189,19 +191,23 @@ class HuggingFace(OpenAICompatible):
     """Hugging Face's router.  Key: ``HF_TOKEN``."""
 
     vendor = "hf_inference"
-    url = "https://router.huggingface.co/v1"
-    key_variables = ("HF_TOKEN", "HUGGINGFACE_API_KEY")
+    url: ClassVar[str | None] = "https://router.huggingface.co/v1"
+    key_variables: ClassVar[tuple[str, ...]] = ("HF_TOKEN", "HUGGINGFACE_API_KEY")
     key_required = True
-    dialect = Dialect(allowed_tools=False, vendor="hf_inference", max_tokens_field=_OLD_FIELD, developer_role=False)
+    dialect: ClassVar[Dialect | None] = Dialect(
+        allowed_tools=False, vendor="hf_inference", max_tokens_field=_OLD_FIELD, developer_role=False
+    )
 
 
 class NvidiaNIM(OpenAICompatible):
     """NVIDIA NIM, hosted or your own (``base_url``).  Key: ``NVIDIA_API_KEY``; needed for the hosted one."""
 
     vendor = "nvidia_nim"
-    url = "https://integrate.api.nvidia.com/v1"
-    key_variables = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY")
-    dialect = Dialect(allowed_tools=False, vendor="nvidia_nim", max_tokens_field=_OLD_FIELD, developer_role=False)
+    url: ClassVar[str | None] = "https://integrate.api.nvidia.com/v1"
+    key_variables: ClassVar[tuple[str, ...]] = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY")
+    dialect: ClassVar[Dialect | None] = Dialect(
+        allowed_tools=False, vendor="nvidia_nim", max_tokens_field=_OLD_FIELD, developer_role=False
+    )
 
 
 class CloudflareWorkersAI(OpenAICompatible):
@@ -209,9 +215,9 @@ class CloudflareWorkersAI(OpenAICompatible):
     ``base_url="https://api.cloudflare.com/client/v4/accounts/ID/ai/v1"``."""
 
     vendor = "cloudflare_workers_ai"
-    key_variables = ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_API_KEY")
+    key_variables: ClassVar[tuple[str, ...]] = ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_API_KEY")
     key_required = True
-    dialect = Dialect(
+    dialect: ClassVar[Dialect | None] = Dialect(
         allowed_tools=False, vendor="cloudflare_workers_ai", max_tokens_field=_OLD_FIELD, developer_role=False
     )
 
@@ -220,10 +226,10 @@ class HolySheep(OpenAICompatible):
     """HolySheep.  Key: ``HOLYSHEEP_API_KEY``."""
 
     vendor = "holysheep"
-    url = "https://api.holysheep.ai/v1"
-    key_variables = ("HOLYSHEEP_API_KEY",)
+    url: ClassVar[str | None] = "https://api.holysheep.ai/v1"
+    key_variables: ClassVar[tuple[str, ...]] = ("HOLYSHEEP_API_KEY",)
     key_required = True
-    dialect = Dialect(allowed_tools=False, vendor="holysheep", max_tokens_field=_OLD_FIELD)
+    dialect: ClassVar[Dialect | None] = Dialect(allowed_tools=False, vendor="holysheep", max_tokens_field=_OLD_FIELD)
 
 
 class OllamaChat(OpenAICompatible):
@@ -231,18 +237,22 @@ class OllamaChat(OpenAICompatible):
     otherwise."""
 
     vendor = "ollama"
-    url = "http://localhost:11434/v1"
-    url_variables = ("OLLAMA_BASE_URL",)
-    dialect = Dialect(allowed_tools=False, vendor="ollama", max_tokens_field=_OLD_FIELD, developer_role=False)
+    url: ClassVar[str | None] = "http://localhost:11434/v1"
+    url_variables: ClassVar[tuple[str, ...]] = ("OLLAMA_BASE_URL",)
+    dialect: ClassVar[Dialect | None] = Dialect(
+        allowed_tools=False, vendor="ollama", max_tokens_field=_OLD_FIELD, developer_role=False
+    )
 
 
 class VLLM(OpenAICompatible):
     """A vLLM server, on this machine unless ``base_url`` says otherwise.  Key: ``VLLM_API_KEY``, if it wants one."""
 
     vendor = "vllm"
-    url = "http://localhost:8000/v1"
-    key_variables = ("VLLM_API_KEY",)
-    dialect = Dialect(allowed_tools=False, vendor="vllm", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True)
+    url: ClassVar[str | None] = "http://localhost:8000/v1"
+    key_variables: ClassVar[tuple[str, ...]] = ("VLLM_API_KEY",)
+    dialect: ClassVar[Dialect | None] = Dialect(
+        allowed_tools=False, vendor="vllm", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True
+    )
 
 
 class LlamaCpp(OpenAICompatible):
@@ -250,9 +260,9 @@ class LlamaCpp(OpenAICompatible):
     one."""
 
     vendor = "llama_cpp"
-    url = "http://localhost:8080/v1"
-    key_variables = ("LLAMA_API_KEY",)
-    dialect = Dialect(
+    url: ClassVar[str | None] = "http://localhost:8080/v1"
+    key_variables: ClassVar[tuple[str, ...]] = ("LLAMA_API_KEY",)
+    dialect: ClassVar[Dialect | None] = Dialect(
         allowed_tools=False, vendor="llama_cpp", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True
     )
 
@@ -261,9 +271,11 @@ class TGI(OpenAICompatible):
     """Hugging Face's text-generation-inference, on this machine unless ``base_url`` says otherwise."""
 
     vendor = "hf_tgi"
-    url = "http://localhost:8080/v1"
-    key_variables = ("HF_TOKEN",)
-    dialect = Dialect(allowed_tools=False, vendor="hf_tgi", max_tokens_field=_OLD_FIELD, developer_role=False)
+    url: ClassVar[str | None] = "http://localhost:8080/v1"
+    key_variables: ClassVar[tuple[str, ...]] = ("HF_TOKEN",)
+    dialect: ClassVar[Dialect | None] = Dialect(
+        allowed_tools=False, vendor="hf_tgi", max_tokens_field=_OLD_FIELD, developer_role=False
+    )
 
 
 class LiteLLMProxy(OpenAICompatible):
@@ -271,6 +283,6 @@ class LiteLLMProxy(OpenAICompatible):
     one."""
 
     vendor = "openai_compatible_gateway"
-    url = "http://localhost:4000/v1"
-    key_variables = ("LITELLM_API_KEY",)
-    dialect = Dialect(allowed_tools=False, vendor="litellm", max_tokens_field=_OLD_FIELD)
+    url: ClassVar[str | None] = "http://localhost:4000/v1"
+    key_variables: ClassVar[tuple[str, ...]] = ("LITELLM_API_KEY",)
+    dialect: ClassVar[Dialect | None] = Dialect(allowed_tools=False, vendor="litellm", max_tokens_field=_OLD_FIELD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
 from urllib.parse import quote
 
 from typing_extensions import Unpack
@@ -22,9 +23,9 @@ class OpenAIResponses(HttpProvider):
 
     vendor = "openai"
     wire = "openai_responses"
-    url = "https://api.openai.com/v1"
-    url_variables = ("OPENAI_BASE_URL",)
-    key_variables = ("OPENAI_API_KEY",)
+    url: ClassVar[str | None] = "https://api.openai.com/v1"
+    url_variables: ClassVar[tuple[str, ...]] = ("OPENAI_BASE_URL",)
+    key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
 
     def __init__(self, model: str, **options: Unpack[ProviderOptions]) -> None:
         options["id"] = options.get("id") or f"openai_responses/{model}"

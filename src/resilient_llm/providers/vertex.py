@@ -47,8 +47,8 @@ class Vertex(HttpProvider):
         if (token is None) == (options.get("api_key") is None):
             raise ConfigurationError("Vertex needs token=: an OAuth access token, or a callable that returns one")
         options["api_key"] = token if token is not None else options.get("api_key")
-        self.project = _named("project", project or os.environ.get("GOOGLE_CLOUD_PROJECT"))
-        self.location = _named("location", location or os.environ.get("GOOGLE_CLOUD_LOCATION") or "global")
+        self.project: str = _named("project", project or os.environ.get("GOOGLE_CLOUD_PROJECT"))
+        self.location: str = _named("location", location or os.environ.get("GOOGLE_CLOUD_LOCATION") or "global")
         self._claude = "claude" in model if isinstance(model, str) else False
         self.wire = "anthropic_messages" if self._claude else "gemini"
         base_url = options.get("base_url") or f"https://{host_of(self.location)}/v1"

@@ -93,17 +93,17 @@ class Instruments:
         self.observed: WeakSet[Observed] = WeakSet()
         old, new = semconv != "latest", semconv != "1.41"
         histogram, counter = partial(_histogram, meter), partial(_counter, meter)
-        self.attempt_duration = histogram(names.ATTEMPT_DURATION)
-        self.call_attempts = histogram(names.CALL_ATTEMPTS)
-        self.retry_delay = histogram(names.RETRY_DELAY)
-        self.retries = counter(names.RETRIES)
-        self.failovers = counter(names.FAILOVERS)
-        self.hedges = counter(names.HEDGES)
-        self.rejections = counter(names.REJECTIONS)
-        self.wasted_tokens = counter(names.WASTED_TOKENS)
-        self.transitions = counter(names.TRANSITIONS)
-        self.ejections = counter(names.EJECTIONS)
-        self.gate_closures = counter(names.GATE_CLOSURES)
+        self.attempt_duration: Histogram = histogram(names.ATTEMPT_DURATION)
+        self.call_attempts: Histogram = histogram(names.CALL_ATTEMPTS)
+        self.retry_delay: Histogram = histogram(names.RETRY_DELAY)
+        self.retries: Counter = counter(names.RETRIES)
+        self.failovers: Counter = counter(names.FAILOVERS)
+        self.hedges: Counter = counter(names.HEDGES)
+        self.rejections: Counter = counter(names.REJECTIONS)
+        self.wasted_tokens: Counter = counter(names.WASTED_TOKENS)
+        self.transitions: Counter = counter(names.TRANSITIONS)
+        self.ejections: Counter = counter(names.EJECTIONS)
+        self.gate_closures: Counter = counter(names.GATE_CLOSURES)
         operation_duration = (histogram(names.OPERATION_DURATION),)
         inference_duration = (histogram(names.INFERENCE_DURATION),) if new else ()
         # The new name is for inference alone; other operations keep the old one.
@@ -112,9 +112,9 @@ class Instruments:
             "embeddings": operation_duration,
         }
         first_old = (histogram(names.FIRST_CHUNK),) if old else ()
-        self.first_chunk = first_old + ((histogram(names.INFERENCE_FIRST_CHUNK),) if new else ())
-        self.token_usage = histogram(names.TOKEN_USAGE) if old else None
-        self.inference = InferenceUsage(histogram, counter) if new else None
+        self.first_chunk: tuple[Histogram, ...] = first_old + ((histogram(names.INFERENCE_FIRST_CHUNK),) if new else ())
+        self.token_usage: Histogram | None = histogram(names.TOKEN_USAGE) if old else None
+        self.inference: InferenceUsage | None = InferenceUsage(histogram, counter) if new else None
         self._bound = self.attempt_duration
         _observe(meter, self.observed)
 
@@ -132,8 +132,8 @@ class InferenceUsage:
     """Token counts of the ``latest`` dialect: per call as histograms, in total as counters."""
 
     def __init__(self, histogram: Callable[[Metric], Histogram], counter: Callable[[Metric], Counter]) -> None:
-        self.input = histogram(names.INFERENCE_INPUT)
-        self.output = histogram(names.INFERENCE_OUTPUT)
+        self.input: Histogram = histogram(names.INFERENCE_INPUT)
+        self.output: Histogram = histogram(names.INFERENCE_OUTPUT)
         self._totals = (
             counter(names.USAGE_INPUT),
             counter(names.USAGE_OUTPUT),

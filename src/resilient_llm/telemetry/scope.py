@@ -76,19 +76,19 @@ class Face:
     )
 
     def __init__(self, client: str, target: Described) -> None:
-        self.target = target
-        self.id = target.id
-        self.model = target.model
-        self.vendor = names.VENDORS.get(target.vendor, target.vendor)
-        self.propagate = bool(getattr(target, "propagate_trace_context", False))
+        self.target: Described = target
+        self.id: str = target.id
+        self.model: str = target.model
+        self.vendor: str = names.VENDORS.get(target.vendor, target.vendor)
+        self.propagate: bool = bool(getattr(target, "propagate_trace_context", False))
         server: SpanValues = {}
         if target.host:
             server[names.SERVER_ADDRESS] = target.host
             if target.port is not None:
                 server[names.SERVER_PORT] = target.port
         self.base: Labels = {names.CLIENT_NAME: client, names.PROVIDER_ID: self.id, names.PROVIDER_NAME: self.vendor}
-        self.span_names = {operation: f"{operation} {self.model}" for operation in _OPERATIONS}
-        self.attempt_name = f"attempt {self.id}"
+        self.span_names: dict[str, str] = {operation: f"{operation} {self.model}" for operation in _OPERATIONS}
+        self.attempt_name: str = f"attempt {self.id}"
         self.attempt_start: SpanValues = {**self.base, **server, names.ATTEMPT_MODEL: self.model}
         if target.host:
             self.attempt_start[names.HTTP_METHOD] = "POST"
@@ -171,10 +171,10 @@ class Scope:
         self.semconv: Semconv = semconv_from_environment() if semconv is None else semconv
         if self.semconv not in ("1.41", "latest", "dup"):
             raise ConfigurationError(f'semconv must be "1.41", "latest" or "dup", not {semconv!r}')
-        self.capture = capture_from_environment()
-        self.tracer = _tracer(tracer_provider, self.semconv)
+        self.capture: bool = capture_from_environment()
+        self.tracer: Tracer = _tracer(tracer_provider, self.semconv)
         self.instruments: Instruments = instruments(meter_provider, self.semconv)
-        self.nobody = Face(name, Nobody())
+        self.nobody: Face = Face(name, Nobody())
         self.nobody.span_names = {operation: operation for operation in _OPERATIONS}
         for start in (*self.nobody.call_start.values(), *self.nobody.call_start_streaming.values()):
             del start[names.REQUEST_MODEL]

@@ -56,7 +56,7 @@ class CallTrace:
 
     # What most calls never change is kept on the class: setting twenty attributes takes longer than all the rest.
     _span: Span = INVALID_SPAN
-    recording = False
+    recording: bool = False
     carrier: Span | None = None
     _attempts = _retries = _failovers = _hedges = 0
     _delay = 0.0
@@ -76,7 +76,7 @@ class CallTrace:
         self._face = face
         self._streaming = streaming
         self._call_id = call_id
-        self.watched = scope.instruments.listening
+        self.watched: bool = scope.instruments.listening
         """Whether anybody receives what is measured or recorded."""
         self._open = True
 

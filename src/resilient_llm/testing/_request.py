@@ -61,20 +61,20 @@ class ReceivedRequest:
     )
 
     def __init__(self, method: str, path: str, head: bytes, body: bytes, connection: int) -> None:
-        self.method = method
-        self.path = path
+        self.method: str = method
+        self.path: str = path
         """With the query string."""
-        self.body = body
-        self.connection = connection
+        self.body: bytes = body
+        self.connection: int = connection
         """The number of the connection it came on, from 1: equal numbers mean a reused connection."""
-        self.wire = wire_of(path)
+        self.wire: str = wire_of(path)
         """What the path stands for: the name of a wire format, ``"embeddings"``, ``"models"``, or ``""``."""
-        self.received_at = time.monotonic()
+        self.received_at: float = time.monotonic()
         self.answered_at: float | None = None
         """When the server had written all it wanted to; ``None`` while it has not."""
         self.hung_up_at: float | None = None
         """When the client closed the connection before that; ``None`` if it did not."""
-        self.bytes_sent = 0
+        self.bytes_sent: int = 0
         """Of the answer, head included, as handed to the socket."""
         self._head = head
 

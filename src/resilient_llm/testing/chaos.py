@@ -170,23 +170,25 @@ class Experiment:
             raise ConfigurationError(f"an experiment lasts a number of seconds above 0, not {duration!r}")
         given = (hypothesis,) if isinstance(hypothesis, str | Hypothesis) else tuple(hypothesis)
         self.client = client
-        self.hypotheses = tuple(Hypothesis.parse(one) if isinstance(one, str) else one for one in given)
+        self.hypotheses: tuple[Hypothesis, ...] = tuple(
+            Hypothesis.parse(one) if isinstance(one, str) else one for one in given
+        )
         if not self.hypotheses:
             raise ConfigurationError("an experiment without a hypothesis proves nothing")
-        self.faults = {
+        self.faults: dict[str, Faults] = {
             provider: Faults(lines, seed=seed + number) for number, (provider, lines) in enumerate(faults.items())
         }
         self.duration = duration
         self.abort_when: Callable[[Totals], bool] | None = _condition(abort_when)
-        self.abort_text = abort_when if isinstance(abort_when, str) else "the abort condition"
-        self.traffic = traffic or Traffic()
+        self.abort_text: str = abort_when if isinstance(abort_when, str) else "the abort condition"
+        self.traffic: Traffic = traffic or Traffic()
         self.settle = settle
         self.abort_window = abort_window
         self.seed = seed
         self.title = title
         lines = [line for one in self.faults.values() for line in one.schedule]
-        self.first_fault = min((line.start for line in lines), default=duration)
-        self.last_fault = min(duration, max((line.end for line in lines), default=duration))
+        self.first_fault: float = min((line.start for line in lines), default=duration)
+        self.last_fault: float = min(duration, max((line.end for line in lines), default=duration))
         if self.first_fault >= duration:
             raise ConfigurationError("no fault begins before the experiment ends")
 

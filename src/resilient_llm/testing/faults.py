@@ -124,10 +124,12 @@ class Faults:
     """
 
     def __init__(self, schedule: Iterable[Line], *, seed: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
-        self.schedule = tuple(line if isinstance(line, Injection) else _injection(line) for line in schedule)
+        self.schedule: tuple[Injection, ...] = tuple(
+            line if isinstance(line, Injection) else _injection(line) for line in schedule
+        )
         self.injected: list[Injected] = []
         """What happened so far."""
-        self.attempts = 0
+        self.attempts: int = 0
         """How many attempts were looked at."""
         self.clock = clock
         self._random = random.Random(seed)

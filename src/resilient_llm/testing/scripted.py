@@ -48,7 +48,7 @@ class _Scripted:
         default: ScriptStep | None = None,
     ) -> None:
         self._id = id
-        self.model = model or id
+        self.model: str = model or id
         self.default: ScriptStep = Reply() if default is None else default
         """What happens to requests beyond the script."""
         self.requests: list[ChatRequest] = []
@@ -206,16 +206,16 @@ class _Faulty:
             raise ConfigurationError(f"{provider!r} {'is' if self._inner.is_async else 'is not'} async; use {right}")
         self.provider = provider
         """The one inside."""
-        self.faults = as_faults(faults)
+        self.faults: Faults = as_faults(faults)
         for line in self.faults.schedule:
             if isinstance(line.mishap, Raw | EndlessHeaders):
                 raise ConfigurationError(f"{type(line.mishap).__name__} needs a wire; this provider has none")
-        self.model = self._inner.model
-        self.weight = self._inner.weight
-        self.max_concurrency = self._inner.max_concurrency
-        self.context_window = self._inner.context_window
-        self.tags = self._inner.tags
-        self.embedding_space = self._inner.embedding_space
+        self.model: str = self._inner.model
+        self.weight: float = self._inner.weight
+        self.max_concurrency: int | None = self._inner.max_concurrency
+        self.context_window: int | None = self._inner.context_window
+        self.tags: frozenset[str] = self._inner.tags
+        self.embedding_space: str | None = self._inner.embedding_space
         self.clock: ManualClock | None = None
         """Where the waits are spent; ``None``: in real time."""
 

@@ -252,7 +252,7 @@ class Capabilities:
     __slots__ = ("_declared", "_key", "_table", "wire")
 
     def __init__(self, wire: str, vendor: str, model: str, place: str, declared: Mapping[Feature, object]) -> None:
-        self.wire = wire
+        self.wire: str = wire
         self._declared: dict[Feature, Support] = {
             name: _checked_support(name, value) for name, value in declared.items()
         }

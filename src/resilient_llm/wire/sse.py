@@ -58,7 +58,7 @@ class Decoder:
         self._event = ""
         self._at_boundary = True  # nothing of an event has been seen
         self._id = ""  # of the unfinished event
-        self.last_event_id = ""
+        self.last_event_id: str = ""
 
     def feed(self, data: bytes) -> list[Event]:
         """The events these bytes complete."""

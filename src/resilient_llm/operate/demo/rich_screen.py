@@ -19,7 +19,7 @@ _RIGHT = {"answers/s", "share", "p50", "in flight"}
 class RichTerminal:
     """Draws tables; what an act came to scrolls up above them."""
 
-    interval = 0.15
+    interval: float = 0.15
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console()

@@ -32,7 +32,7 @@ class Screen(Protocol):
 class Silence:
     """Shows nothing."""
 
-    interval = math.inf
+    interval: float = math.inf
 
     def act_begins(self, story: Story, seen: ActSeen) -> None: ...
 
@@ -46,7 +46,7 @@ class Silence:
 class PlainLines:
     """A few lines per act, for logs and pipes."""
 
-    interval = math.inf
+    interval: float = math.inf
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -72,7 +72,7 @@ _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 class AnsiTerminal:
     """Draws over its last picture; what an act came to scrolls up above it."""
 
-    interval = 0.2
+    interval: float = 0.2
 
     def __init__(self, out: TextIO) -> None:
         self._out = out

@@ -29,7 +29,7 @@ class Show:
         self.pace = pace
         self.story = story
         self.screen = screen
-        self.notes = Notebook(story)
+        self.notes: Notebook = Notebook(story)
         self._over = False
 
     async def play(self) -> None:

@@ -33,7 +33,9 @@ class Stage:
     def __init__(self, pace: Pace, seed: int) -> None:
         self.pace = pace
         self.seed = seed
-        self.servers = {name: LoopbackLLM(default=self.good(name), record=False) for name in NAMES}
+        self.servers: dict[str, LoopbackLLM] = {
+            name: LoopbackLLM(default=self.good(name), record=False) for name in NAMES
+        }
         self.cuts = 0
         """How many streams were cut after their first words."""
         self._running = ExitStack()
