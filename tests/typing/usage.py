@@ -41,7 +41,7 @@ class Mine:
 class MineAsync:
     id = "mine-async"
 
-    async def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse:
+    async def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse:  # noqa: ASYNC109
         return ChatResponse((Text("hello"),))
 
 

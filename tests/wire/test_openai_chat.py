@@ -7,8 +7,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import pytest
-
 from resilient_llm.model import StreamEnd
 from resilient_llm.wire.openai_chat import Dialect, OpenAIChat
 from tests.wire import roundtrip

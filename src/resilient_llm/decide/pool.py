@@ -534,8 +534,7 @@ class Pool(Generic[T]):
         attempt.content_at = now
         member = attempt.member
         member.pending.pop(attempt, None)
-        if attempt.started > member.good_start:
-            member.good_start = attempt.started
+        member.good_start = max(member.good_start, attempt.started)
         if attempt.probing:
             self._judge(attempt, now, OK)
             attempt.probing = False

@@ -265,7 +265,7 @@ def _check_calls(calls: object, where: str) -> None:
     if not isinstance(calls, list | tuple):
         raise InvalidRequest(f"{where} must have a list of tool_calls, not {_short(calls)}")
     for call in cast("Sequence[object]", calls):
-        fields = cast("Mapping[str, object]", call) if isinstance(call, Mapping) else {}
+        fields: Mapping[str, object] = cast("Mapping[str, object]", call) if isinstance(call, Mapping) else {}
         if not (_text_in(fields.get("function"), "name") or _text_in(fields.get("custom"), "name")):
             raise InvalidRequest(f"{where} has a tool call without a function's name: {_short(call)}")
 
