@@ -201,7 +201,7 @@ def test_a_verdict_says_what_was_missed() -> None:
 
 
 def test_a_fleet_probes_without_herding_and_returns_gently() -> None:
-    found = herd(300)
+    found = herd(300, rate=0.3)
     assert found.peak <= 3.0
     assert found.after_most <= 3.0 * found.after_mean
 
@@ -211,12 +211,12 @@ def test_a_retry_storm_ends_by_itself_and_without_budgets_it_does_not() -> None:
     assert storm("retry primary", clients=20, trigger=120.0, seconds=600.0).recovered == math.inf
 
 
-def test_a_fortnight_of_recorded_incidents_is_survived() -> None:
+def test_a_bad_month_of_recorded_incidents_is_survived() -> None:
     troubles = incidents(material("data", "incidents.csv"), days=30)
     mine, single = (year(troubles, strategy, days=30, rate=0.02) for strategy in ("production", "retry primary"))
     assert mine.availability >= 0.998
     assert single.availability < mine.availability
-    assert mine.attempts / mine.calls <= 1.05
+    assert mine.attempts / mine.calls <= 1.08  # at one call in fifty seconds every probe shows
 
 
 def test_a_violently_bursty_hour_loses_nobody_while_the_preferred_provider_is_down() -> None:
