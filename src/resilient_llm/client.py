@@ -394,7 +394,7 @@ class AsyncResilientClient(_Client):
         await self.aclose()
 
 
-O = TypeVar("O", OpenStream, AsyncOpenStream)
+O = TypeVar("O", OpenStream, AsyncOpenStream)  # noqa: E741
 
 
 _READ_ELSEWHERE = "the stream is being read elsewhere; read it in one place, and pass on what comes"
