@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient
-from resilient_llm.errors import ConfigurationError, InvalidRequest
+from resilient_llm.errors import CallFailed, ConfigurationError, FaultKind, InvalidRequest
 from resilient_llm.model import ChatRequest, Message, Text, Tool
 from resilient_llm.providers import Anthropic, Function, OpenAI, OpenAICompatible
 from resilient_llm.testing import LoopbackLLM, Status
@@ -129,12 +129,14 @@ def test_a_callable_that_turns_out_async_is_told_at_the_call() -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "sk-canary\nx-evil: 1", None, 3, "schlüssel"])
-def test_a_key_that_cannot_be_sent_is_told_without_showing_it(world: World, bad: Any) -> None:
+def test_a_key_that_cannot_be_sent_is_a_failed_attempt_and_not_shown(world: World, bad: Any) -> None:
     server = world.server()
     client = world.client([openai(server, "a", api_key=lambda: bad)])
-    with pytest.raises(ConfigurationError, match="api_key") as caught:
+    with pytest.raises(CallFailed) as caught:
         client.chat()
     assert "canary" not in str(caught.value)
+    assert caught.value.fault is not None
+    assert caught.value.fault.kind is FaultKind.AUTH
     assert server.request_count == 0
 
 
@@ -270,9 +272,9 @@ def test_replacing_by_something_unusable_changes_nothing(world: World) -> None:
     assert client.chat().provider == "p"
 
 
-def test_misuse_after_a_failed_attempt_still_goes_to_the_caller(world: World) -> None:
+def test_a_key_that_is_none_after_a_failed_attempt_is_in_the_trail(world: World) -> None:
     first, second = world.server(Status(500)), world.server()
     client = world.client([openai(first, "a"), openai(second, "b", api_key=lambda: "")])
-    with pytest.raises(ConfigurationError):
-        client.chat()
+    failed = [one.fault.kind for one in client.chat().attempts if one.fault]
+    assert failed == [FaultKind.SERVER_ERROR, FaultKind.AUTH], "and then the first one again"
     assert second.request_count == 0

@@ -73,7 +73,7 @@ def test_rescue(world: World, traced: Traced) -> None:
     client.chat(deadline=0.6)
     assert traced.tree() == [
         ("chat second", None),
-        ("first", "initial", "cancelled", False),
+        ("first", "initial", "error", False),
         ("second", "hedge", "success", True),
     ]
     first.drop_connections()
