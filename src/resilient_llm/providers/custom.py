@@ -147,7 +147,8 @@ def as_answer(
         return cast(AsyncIterable[object], value).__aiter__()
     if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray | dict):
         return iter(cast(Iterable[object], value))
-    raise TypeError(f"a provider must return text, a ChatResponse or an iterator of text, not {_kind(value)}")
+    what = _kind(value)  # pyright: ignore[reportUnknownArgumentType]
+    raise TypeError(f"a provider must return text, a ChatResponse or an iterator of text, not {what}")
 
 
 def _takes_timeout(call: Callable[..., object]) -> bool:
