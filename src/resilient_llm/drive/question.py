@@ -265,9 +265,13 @@ def _check_calls(calls: object, where: str) -> None:
     if not isinstance(calls, list | tuple):
         raise InvalidRequest(f"{where} must have a list of tool_calls, not {_short(calls)}")
     for call in cast("Sequence[object]", calls):
-        fields: Mapping[str, object] = cast("Mapping[str, object]", call) if isinstance(call, Mapping) else {}
+        fields = _fields_of(call)
         if not (_text_in(fields.get("function"), "name") or _text_in(fields.get("custom"), "name")):
             raise InvalidRequest(f"{where} has a tool call without a function's name: {_short(call)}")
+
+
+def _fields_of(value: object) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
 
 
 def _text_in(value: object, key: str) -> bool:

@@ -74,7 +74,7 @@ class Function:
         name = getattr(call, "__name__", type(call).__name__)
         self.call = call
         self.id: str = id or f"function/{model or name}"
-        self.model = model or name
+        self.model: str = model or str(name)
         self.weight: float = positive("weight", weight)
         self.max_concurrency: int | None = whole("max_concurrency", max_concurrency)
         self.context_window: int | None = whole("context_window", context_window)

@@ -182,7 +182,8 @@ class Checker:
         self.retries = self.failovers = self.hedges = self.free = self.pressed = 0
         self.tokens: float = math.nan
         """What the failover budget must hold; ``hedge_tokens`` likewise."""
-        self.hedge_tokens = self.retry_tokens = 0.0
+        self.hedge_tokens: float = 0.0
+        self.retry_tokens: float = 0.0
         self.trusted_before = False
         self.leases: dict[Real, _Lease] = {}
         self.members: dict[Member[Provider], _Books] = {}
@@ -598,6 +599,9 @@ class Watched:
         check = self._checker
         check.before(now)
         lost = beside.member.breaker.state is not State.CLOSED or beside.member.late_by(now) > 0.0
+        free = beside.member.mute and any(
+            m not in self.tried and m.refusal(self.call, now) is None and m.trusted(now) for m in self.route_members()
+        )
         found = self.call.rescue(beside, now)
         if found is not None:
             check.demand(not self._spoke, "S10", "a hedge after the first sign of life")
@@ -610,7 +614,11 @@ class Watched:
             else:
                 pressed = now - beside.started >= 0.99 * (self.call.deadline - beside.started) / 2
                 check.demand(pressed or lost, "S11", f"a hedge without a token, beside {beside!r}")
-                check.count("failovers", now)
+                if check.tokens >= 1.0 - 1e-5:
+                    check.count("failovers", now)
+                else:  # a stranger that never spoke, beside somebody trusted
+                    check.demand(free, "S1", f"a hedge that nobody pays, beside {beside!r}")
+                    check.free += 1
             check.leased(self, found, now)
             self.tried.append(found.member)
         check.after(now, None if found is None else found.member)

@@ -78,7 +78,10 @@ class Flight(Generic[A]):
         self.attempt: A = attempt
         self.over: bool = False
         self.spoke: bool = False
-        self.life_at = self.done_at = self.rescue_at = self.timeout_at = inf
+        self.life_at: float = inf
+        self.done_at: float = inf
+        self.rescue_at: float = inf
+        self.timeout_at: float = inf
         self.fault: Fault | None = None
         self.tokens: int = 0
 
