@@ -715,3 +715,14 @@ def test_a_gate_without_end_is_still_an_error_within_the_cap() -> None:
     with pytest.raises(NoProviderAvailable) as failure:
         world.call().next_attempt(world.now)
     assert 800.0 <= failure.value.retry_after <= 1000.0
+
+
+def test_a_deadline_that_passes_after_the_attempt_was_over_changes_nothing() -> None:
+    world = World("a")
+    call = world.call(timeout=5.0)
+    attempt = world.start(call)
+    world.fail(attempt)
+    before = world.standing("a")
+    call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
+    assert world.standing("a") == before
+    assert len(call.records) == 1

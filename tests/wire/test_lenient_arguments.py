@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from resilient_llm.errors import FaultKind
-from resilient_llm.wire import Fault, Limit, RateLimits, classify, parse_rate_limit
+from resilient_llm.errors import FaultKind, InvalidRequest
+from resilient_llm.wire import Fault, Limit, RateLimits, classify, classify_exception, parse_rate_limit
+from resilient_llm.wire.fields import dump
 from resilient_llm.wire.scrub import tells, without
 
 
@@ -69,3 +70,19 @@ def test_a_fault_without_the_secret_stays_as_it_is(secret: str | None) -> None:
     fault = Fault(FaultKind.AUTH, message="a short text", code=None)
     assert without(fault, secret) is fault
     assert not tells(fault.message, secret)
+
+
+def test_what_json_has_no_word_for_is_refused_rather_than_written() -> None:
+    with pytest.raises(InvalidRequest, match="written as JSON"):
+        dump({"temperature": float("nan")})
+
+
+def test_an_error_in_botocores_shape_is_read_from_its_response() -> None:
+    class ClientError(Exception):
+        response = {  # noqa: RUF012 - as botocore has it
+            "ResponseMetadata": {"HTTPStatusCode": 429, "HTTPHeaders": {"retry-after": "3"}},
+            "Error": {"Code": "ThrottlingException", "Message": "Too many requests"},
+        }
+
+    fault = classify_exception(ClientError())
+    assert (fault.kind, fault.status, fault.retry_after) == (FaultKind.RATE_LIMITED, 429, 3.0)
