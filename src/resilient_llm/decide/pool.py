@@ -72,9 +72,9 @@ class Standing:
     first_token_p95: float | None
     answer_p50: float | None
     answer_p95: float | None
-    requests_left: int | None
     tokens_left: int | None
     drained: bool
+    requests_left: int | None = None
 
 
 class Pool(Generic[T]):
