@@ -150,7 +150,7 @@ class Health(Policy):
     another chance.  Latency is the time to first token divided by ``1 + prompt_tokens / prompt_scale`` (4000), so
     that a long prompt is not mistaken for illness.  A failure is worth ``failure_cost`` (5 s) of latency.  A provider
     of a shared tier unseen for ``stale_after`` (30 s) is explored with a call that another one backs up after
-    ``race_after`` (1.5 s).  After its breaker closed, a provider's share grows from ``ramp_floor`` (0.1) to full over
+    ``race_after`` (1 s).  After its breaker closed, a provider's share grows from ``ramp_floor`` (0.1) to full over
     ``ramp_calls`` (5) successes or ``ramp_seconds`` (60), whichever is sooner.  ``stickiness`` (0.7) keeps a
     conversation where it is unless another provider costs less than that share of it.
     """
@@ -161,7 +161,7 @@ class Health(Policy):
     prompt_scale: float = 4000.0
     failure_cost: float = 5.0
     stale_after: float = 30.0
-    race_after: float = 1.5
+    race_after: float = 1.0
     overdue_factor: float = 3.0
     ramp_floor: float = 0.1
     ramp_calls: int = 5

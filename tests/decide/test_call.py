@@ -550,7 +550,7 @@ def test_without_hedging_no_rescue_is_planned_but_probes_are_still_backed_up() -
     world.half_open("a")
     probe = world.start()
     assert probe.kind == "probe"
-    assert probe.rescue_after == 1.5
+    assert probe.rescue_after == 1.0
     assert probe.call.rescue(probe, world.now + 1.5) is not None, "paid by the probe's own budget"
 
 
@@ -567,7 +567,7 @@ def test_a_probe_among_nobody_healthy_is_backed_up_after_the_usual_pause() -> No
     world = World("a", "b")
     world.trip("b")
     world.half_open("a")
-    assert world.start().rescue_after == 1.5
+    assert world.start().rescue_after == 1.0
 
 
 def raced(timeout: float) -> tuple[World, Attempt[Target]]:

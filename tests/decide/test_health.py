@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_llm.decide.health import Health, Quantiles, Shift
+from resilient_llm.decide.health import Doubt, Health, Quantiles, Shift
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.policy import Health as Policy
 from tests.decide.world import PROPERTY
@@ -273,3 +273,113 @@ def test_a_latency_of_nothing_is_no_error() -> None:
     for _ in range(30):
         shift.add(0.0)
     assert not shift.raised
+
+
+# --- the doubt ---
+
+
+def doubted(now: float = 0.0) -> Doubt:
+    doubt = Doubt()
+    for _ in range(3):
+        doubt.failed(now, 1.0)
+    assert doubt.raised
+    return doubt
+
+
+def answers_needed(doubt: Doubt, now: float) -> int:
+    for count in range(1, 20):
+        doubt.answered(now)
+        if not doubt.raised:
+            return count
+    raise AssertionError("it was never cleared")
+
+
+def test_two_failures_are_chance_and_a_third_in_a_row_is_not() -> None:
+    doubt = Doubt()
+    doubt.failed(0.0, 1.0)
+    doubt.failed(0.0, 1.0)
+    assert not doubt.raised
+    doubt.failed(0.0, 1.0)
+    assert doubt.raised
+
+
+def test_half_of_the_calls_failing_is_found_out_within_eight() -> None:
+    doubt = Doubt()
+    for _ in range(4):
+        doubt.answered(0.0)
+        doubt.failed(0.0, 1.0)
+    assert doubt.raised
+
+
+def test_one_failure_in_ten_evenly_spread_never_raises_it() -> None:
+    doubt = Doubt()
+    for _ in range(200):
+        for _ in range(9):
+            doubt.answered(0.0)
+        doubt.failed(0.0, 1.0)
+        assert not doubt.raised
+
+
+def test_a_shortage_weighs_as_much_as_it_counts() -> None:
+    doubt = Doubt()
+    for _ in range(5):
+        doubt.failed(0.0, 0.5)
+    assert not doubt.raised
+    doubt.failed(0.0, 0.5)
+    assert doubt.raised
+
+
+def test_a_doubt_is_cleared_by_three_answers_in_a_row() -> None:
+    doubt = doubted()
+    doubt.answered(1.0)
+    doubt.answered(1.0)
+    doubt.missed()
+    assert (doubt.proofs, doubt.misses) == (0, 1)
+    assert answers_needed(doubt, 2.0) == 3
+    assert (doubt.level, doubt.proofs, doubt.misses) == (0.0, 0, 0)
+
+
+def test_each_relapse_asks_for_more_answers_up_to_twelve() -> None:
+    doubt, needed = doubted(), []
+    for _ in range(6):
+        needed.append(answers_needed(doubt, 0.0))
+        for _ in range(3):
+            doubt.failed(1.0, 1.0)
+    assert needed == [3, 6, 9, 12, 12, 12]
+
+
+def test_a_doubt_long_after_the_last_one_is_a_first_one() -> None:
+    doubt = doubted()
+    assert answers_needed(doubt, 0.0) == 3
+    for _ in range(3):
+        doubt.failed(301.0, 1.0)
+    assert answers_needed(doubt, 302.0) == 3
+
+
+def test_who_was_not_heard_of_for_five_minutes_begins_anew() -> None:
+    subject = judged(*[Outcome.HARD] * 3)
+    assert subject.suspect
+    subject.judge(301.0, Outcome.HARD)
+    assert not subject.suspect
+    assert not subject.doubt.raised
+
+
+def test_a_doubt_makes_a_suspect_until_it_is_cleared() -> None:
+    subject = judged(*[Outcome.HARD] * 3, Outcome.OK, Outcome.OK)
+    assert subject.suspect
+    subject.judge(0.0, Outcome.OK)
+    assert not subject.suspect
+
+
+@given(st.lists(st.booleans(), max_size=200))
+def test_doubt_never_runs_away(outcomes: list[bool]) -> None:
+    doubt = Doubt()
+    for index, good in enumerate(outcomes):
+        if good:
+            doubt.answered(float(index))
+        else:
+            doubt.failed(float(index), 1.0)
+        assert doubt.level >= 0.0
+        assert 0 <= doubt.proofs < 12
+        assert doubt.raised or (doubt.misses == 0 or outcomes[index] is False)
+        assert not (doubt.proofs and doubt.misses)

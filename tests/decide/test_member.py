@@ -191,3 +191,89 @@ def test_an_attempt_says_in_short_what_it_is() -> None:
     attempt = world().start()
     assert repr(attempt) == "<Attempt 1 (initial) at a>"
     assert attempt.target.id == "a"
+
+
+# --- when to look how somebody is ---
+
+
+def since_doubted(world: World, seconds: float) -> bool:
+    """Whether it is time to look at a this long after something was last heard of it."""
+    seen = member(world).health.seen_at
+    assert seen is not None
+    return member(world).unseen(seen + seconds)
+
+
+def test_a_provider_is_looked_at_after_half_a_minute_of_silence() -> None:
+    each = world()
+    assert not member(each).unseen(each.now + 1e6), "never seen: it has the benefit of the doubt"
+    each.answer("a")
+    assert not since_doubted(each, 30.0)
+    assert since_doubted(each, 30.1)
+
+
+def test_looks_that_fail_come_more_seldom_and_looks_that_succeed_sooner() -> None:
+    each = world()
+    doubted = member(each).health.doubt
+    for _ in range(3):
+        each.fail(each.start(only="a"))
+    for misses, patience in ((1, 60.0), (2, 120.0), (7, 120.0)):
+        doubted.misses = misses
+        assert not since_doubted(each, patience)
+        assert since_doubted(each, patience + 0.1)
+    each.answer("a")
+    assert doubted.proofs == 1
+    assert not since_doubted(each, 15.0)
+    assert since_doubted(each, 15.1)
+
+
+def test_a_look_under_way_is_given_a_minute() -> None:
+    each = World("a", "b", "c")
+    for _ in range(3):
+        each.fail(each.start(only="a"))
+    assert not member(each).trusted(each.now)
+    each.now += 31.0
+    look = each.start()
+    assert (look.target.id, look.kind) == ("a", "explore")
+    assert not member(each).unseen(look.started + 60.0)
+    assert member(each).unseen(look.started + 60.1)
+    each.abandon(look)
+    assert member(each).unseen(look.started + 30.1)
+    assert not member(each).unseen(look.started + 30.0)
+
+
+def test_a_look_that_lost_its_race_is_a_look_that_failed() -> None:
+    each = world()
+    each.answer("a")  # it has spoken before: silence alone is no failure
+    for _ in range(3):
+        each.fail(each.start(only="a"))
+    each.now += 31.0
+    look = each.start(streaming=True)
+    assert look.kind == "explore"
+    assert look.rescue_after is not None
+    each.now += look.rescue_after
+    rescue = look.call.rescue(look, each.now)
+    assert rescue is not None
+    each.succeed(rescue, after=0.1)
+    look.call.overtaken(look, each.now)
+    assert member(each).health.doubt.misses == 1
+
+
+def test_the_second_look_in_a_row_is_free() -> None:
+    each = world()
+    for _ in range(3):
+        each.fail(each.start(only="a"))
+    each.pool.probes.tokens = 1.0
+    each.now += 31.0
+    each.answer("a")
+    each.pool.probes.tokens = 0.0
+    each.now += 15.1
+    look = each.start()
+    assert (look.target.id, look.kind) == ("a", "explore")
+
+
+def test_who_was_not_asked_for_five_minutes_is_trusted_again() -> None:
+    each = world()
+    for _ in range(3):
+        each.fail(each.start(only="a"))
+    assert not member(each).trusted(each.now + 300.0)
+    assert member(each).trusted(each.now + 300.1)

@@ -62,7 +62,7 @@ def test_a_slow_equal_is_avoided_and_explored_with_a_back_up() -> None:
     world.answer("a", first=0.2)
     explored = world.start(streaming=True)
     assert (explored.target.id, explored.kind) == ("b", "explore")
-    assert explored.rescue_after == pytest.approx(1.5)
+    assert explored.rescue_after == pytest.approx(1.0)
     assert world.start(streaming=True).target.id == "a", "one token, one exploration"
 
 
@@ -496,7 +496,8 @@ def test_nobody_is_forced_past_a_gate_a_person_or_the_same_call() -> None:
 def test_failovers_are_bounded_for_the_whole_pool_and_earned_back_by_success() -> None:
     world = World("a", "b", retry=Retry(failover_budget=3.0, max_attempts=2))
     moved = 0
-    world.fail(world.start(only="b"))  # nobody who deserves it is left
+    for _ in range(3):
+        world.fail(world.start(only="b"))  # nobody who deserves it is left
     for _ in range(10):
         call = world.call()
         world.fail(world.start(call), FaultKind.UNSUPPORTED)
@@ -1350,3 +1351,14 @@ def test_a_slow_provider_is_not_given_more_than_the_hedge_budget() -> None:
     world.now += 1.0
     world.pool.first_content(speaking, world.now)
     assert slow.call.rescue(slow, world.now) is None
+
+
+def test_an_answer_to_a_call_begun_before_the_gate_closed_does_not_open_it() -> None:
+    world = World("a")
+    early = world.start()
+    world.now += 0.1
+    world.fail(world.start(), FaultKind.RATE_LIMITED, retry_after=20.0)
+    world.succeed(early, after=0.1)
+    gated_for = world.standing("a").gate_open_in
+    assert gated_for is not None
+    assert 19.0 < gated_for < 30.0

@@ -83,10 +83,10 @@ def test_the_cheapest_counts_failures_as_seconds() -> None:
 def test_the_stalest_is_the_one_unseen_for_longest() -> None:
     never, early, late = member("never"), member("early", 1.0), member("late", 1.0)
     late.health.judge(20.0, Outcome.OK)
-    assert stalest([never, early, late], 30.0, 30.0) is None
-    assert stalest([never, early, late], 30.1, 30.0) is early
-    assert stalest([never, late, early], 1000.0, 30.0) is early
-    assert stalest([never], 1e9, 30.0) is None, "it has the benefit of the doubt"
+    assert stalest([never, early, late], 30.0) is None
+    assert stalest([never, early, late], 30.1) is early
+    assert stalest([never, late, early], 1000.0) is early
+    assert stalest([never], 1e9) is None, "it has the benefit of the doubt"
 
 
 @PROPERTY

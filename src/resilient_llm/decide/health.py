@@ -2,7 +2,7 @@
 
 The success estimate is a discounted Beta distribution, the latency estimate a damped peak: half-way up at once when a
 call was slow, down with time when calls are fast.  Both forget, so that a provider nobody asks returns to the benefit
-of the doubt.
+of the doubt.  Two change detectors say when a provider has become bad, or slow.
 """
 
 from __future__ import annotations
@@ -12,8 +12,13 @@ import math
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.policy import Health as Policy
 
+FORGIVEN = 5.0  # time constants of memory without news after which nothing is held against a provider
 _SAMPLES = 64
 _MIN_TOKENS = 8  # a shorter answer says nothing about the pace
+_FAILURE, _SUCCESS = math.log(0.30 / 0.05), math.log(0.95 / 0.70)
+_DOUBTFUL = 5.0
+_PROOFS, _MOST_PROOFS = 3, 12
+_RELAPSE = 300.0  # seconds
 _REFRESH = 8  # quantiles may lag this many samples behind: sorting at every call would cost more than the call...
 _REFRESH_ALWAYS = 25  # ...but not while there are few, and decisions hang on whether there are 20
 _STILL = 0.5  # seconds within which evidence does not fade noticeably, and need not be faded
@@ -86,6 +91,65 @@ class Shift:
         self.raised = self._sum > 3.0
 
 
+class Doubt:
+    """Raises its hand when a provider fails too often to keep traffic that others could take, and takes it down when
+    the provider has answered a few times in a row.
+
+    A one-sided CUSUM on outcomes (Page, 1954): each adds the logarithm of how much likelier it is from a provider that
+    fails 30 % of its calls than from one that fails 5 %, which is nothing on average at 15 %.  Three failures in a row
+    raise it, half the calls failing raise it within about eight, one failure in twenty hardly ever does.  A provider
+    doubted again soon after it was cleared has to answer more often.
+    """
+
+    __slots__ = ("_cleared_at", "_needed", "level", "misses", "proofs", "raised")
+
+    def __init__(self) -> None:
+        self.raised: bool = False
+        """Whether the doubt is beyond reason."""
+        self.level: float = 0.0
+        """What speaks against it; 0 for nothing."""
+        self.proofs: int = 0
+        """Answers in a row since it was raised."""
+        self.misses: int = 0
+        """Failures in a row since it was raised."""
+        self._needed = 0
+        self._cleared_at = -math.inf
+
+    def failed(self, now: float, weight: float) -> None:
+        """Count a failure, or the share ``weight`` of one."""
+        self.missed()
+        self.level += weight * _FAILURE
+        if not self.raised and self.level >= _DOUBTFUL:
+            relapsed = now - self._cleared_at < _RELAPSE
+            self._needed = min(_MOST_PROOFS, self._needed + _PROOFS) if relapsed else _PROOFS
+            self.raised = True
+            self.misses = 0
+
+    def missed(self) -> None:
+        """A call that was to find out how it is went unanswered."""
+        self.proofs = 0
+        self.misses += self.raised
+
+    def answered(self, now: float) -> None:
+        """Count a success."""
+        if not self.raised:
+            self.level = max(0.0, self.level - _SUCCESS)
+            return
+        self.misses = 0
+        self.proofs += 1
+        if self.proofs >= self._needed:
+            self.raised = False
+            self.proofs = 0
+            self.level = 0.0
+            self._cleared_at = now
+
+    def forget(self) -> None:
+        """Nothing was heard of it for long: what was held against it is void."""
+        self.raised = False
+        self.level = 0.0
+        self.proofs = 0
+
+
 class Health:
     """The record of one provider.  Not locked: the pool's lock is held by whoever calls."""
 
@@ -97,6 +161,7 @@ class Health:
         "_latency_at",
         "_policy",
         "_total",
+        "doubt",
         "first",
         "pace",
         "samples",
@@ -124,9 +189,9 @@ class Health:
         self.pace: float | None = None
         """Seconds per output token once a stream runs; ``None`` until measured."""
         self.shift: Shift = Shift()
+        self.doubt: Doubt = Doubt()
         self.suspect: bool = False
-        """Whether anything of late speaks against it; set by evidence, cleared by whoever looks closer and finds
-        none."""
+        """Whether it is doubted, or its latency has shifted."""
 
     # --- questions ---
 
@@ -162,8 +227,8 @@ class Health:
             self._at = now
         self._good += score
         self._total += 1.0
-        if score < 1.0:
-            self.suspect = True
+        if score < 1.0 or self.doubt.level:
+            self._weigh(now, score)
         self.seen_at = now
         self.samples += 1
 
@@ -212,12 +277,22 @@ class Health:
 
     # --- internals ---
 
+    def _weigh(self, now: float, score: float) -> None:
+        """Let an outcome raise or clear the doubt."""
+        doubt = self.doubt
+        if self.seen_at is not None and now - self.seen_at > FORGIVEN * self._policy.memory:
+            doubt.forget()
+        if score < 1.0:
+            doubt.failed(now, 1.0 - score)
+        else:
+            doubt.answered(now)
+        self.suspect = doubt.raised or self.shift.raised
+
     def _feel(self, now: float, sample: float, shift: Shift | None = None) -> None:
         """Let the estimate follow a sample, and ``shift`` see it."""
         if shift is not None:
             shift.add(sample)
-            if shift.raised:
-                self.suspect = True
+            self.suspect = shift.raised or self.doubt.raised
         latency = self._latency
         if latency is None:
             self._latency = sample

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from resilient_llm.decide.breaker import CLOSED, Breaker, State
 from resilient_llm.decide.concurrency import Concurrency
 from resilient_llm.decide.gate import RateGate, SlowGate
-from resilient_llm.decide.health import Health
+from resilient_llm.decide.health import FORGIVEN, Health
 from resilient_llm.policy import Policies
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class Target(Protocol):
 
 T = TypeVar("T", bound=Target)
 
-_TRUSTED = 0.85  # a preferred provider that answers this often keeps its traffic
+_HASTE = 0.5  # share of the usual time between two looks at a provider that is proving itself
+_PATIENCE = 2  # how often the time between two looks doubles while they fail
 
 
 class Refusal(StrEnum):
@@ -136,6 +137,7 @@ class Member(Generic[T]):
         "good_start",
         "health",
         "id",
+        "look",
         "own_gate",
         "pending",
         "policies",
@@ -158,6 +160,8 @@ class Member(Generic[T]):
         """The latest start among attempts that gave a sign of life."""
         self.forced_at: float = -math.inf
         self.connect_failed_at: float = -math.inf
+        self.look: Attempt[T] | None = None
+        """The last call that was spent on finding out how it is."""
         self.drained: bool = False
         self.born: int = 0
         """The generation this process began with: an attempt of an earlier one was the parent's before a fork."""
@@ -253,8 +257,8 @@ class Member(Generic[T]):
 
     def trusted(self, now: float) -> bool:
         """Whether a provider deserves traffic that others of less preference could take: not while it fails often, nor
-        while it is much slower than it used to be.  Evidence fades, so the first passes by itself; both are tried now
-        and then by a call that somebody else backs up.
+        while it is much slower than it used to be.  It is tried now and then by a call that somebody else backs up, and
+        trusted again after a few answers in a row, or when nothing was heard of it for long.
 
         Without it a preferred provider that fails too seldom for the breaker would cost a failover at every other
         call, and soon the failover budget.
@@ -262,10 +266,25 @@ class Member(Generic[T]):
         health = self.health
         if not health.suspect:
             return True
-        if health.shift.raised or health.success_rate(now) < _TRUSTED:
+        seen = health.seen_at
+        return seen is None or now - seen > FORGIVEN * self.policies.health.memory
+
+    def unseen(self, now: float) -> bool:
+        """Whether it is time to look how it is.  Whoever is proving itself is not kept waiting, whoever failed the last
+        looks is looked at more seldom, and a look that is still under way is given time."""
+        health, policy, look = self.health, self.policies.health, self.look
+        if health.seen_at is None:
             return False
-        health.suspect = False
-        return True
+        doubt, patience = health.doubt, policy.stale_after
+        if doubt.proofs:
+            patience *= _HASTE
+        elif doubt.misses:
+            patience *= 2.0 ** min(doubt.misses, _PATIENCE)
+        if look is None:
+            return now - health.seen_at > patience
+        if not look.released:
+            patience = max(patience, policy.memory)
+        return now - max(health.seen_at, look.started) > patience
 
     def cost(self, now: float, usual: float) -> float:
         """Expected seconds until a call sent here is answered: its latency plus the price of a failure.  ``usual``

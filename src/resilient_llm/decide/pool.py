@@ -303,9 +303,13 @@ class Pool(Generic[T]):
         """Another attempt of the same call won: no verdict, but it would have taken at least this long."""
         with self._lock:
             self._settle(now)
-            if not attempt.released and attempt.content_at is None and attempt.call.streaming:
-                elapsed = min(now - attempt.started, attempt.timeout)
-                attempt.member.health.overtaken(now, elapsed, attempt.call.tokens)
+            if not attempt.released and attempt.content_at is None:
+                health = attempt.member.health
+                if attempt.call.streaming:
+                    elapsed = min(now - attempt.started, attempt.timeout)
+                    health.overtaken(now, elapsed, attempt.call.tokens)
+                if attempt.kind == "explore":
+                    health.doubt.missed()
             self._release(attempt, now, Outcome.NEUTRAL)
 
     def abandon_later(self, attempt: Attempt[T]) -> None:
@@ -394,11 +398,13 @@ class Pool(Generic[T]):
 
     def _unseen(self, call: Call[T], member: Member[T], now: float, keep: int) -> bool:
         """Whether this call is to find out if a provider that is passed over still deserves it."""
-        if call.made or not member.health.suspect or not call.repeatable_request:
+        if call.made or not member.health.suspect or not call.repeatable_request or not member.unseen(now):
             return False
-        seen = member.health.seen_at
-        stale = seen is not None and now - seen > self.policies.health.stale_after
-        return stale and self.probes.available(keep) and self.probes.spend()
+        return self._may_look(member, keep)
+
+    def _may_look(self, member: Member[T], keep: int) -> bool:
+        """Whether a call may be spent on finding out.  The confirming look is free, as the confirming probe is."""
+        return member.health.doubt.proofs > 0 or (self.probes.available(keep) and self.probes.spend())
 
     def _pick(self, call: Call[T], ready: list[Member[T]], now: float, kind: str, keep: int) -> tuple[Member[T], str]:
         """One of several equals: where the conversation is, who has not been seen for long, or the better of two
@@ -412,9 +418,9 @@ class Pool(Generic[T]):
                 best = min(member.cost(now, usual) for member in ready)
                 if best >= policy.stickiness * at_home.cost(now, usual):
                     return at_home, kind
-        if self.probes.available(keep) and not call.made:
-            stale = stalest(ready, now, policy.stale_after)
-            if stale is not None and self.probes.spend():
+        if not call.made:
+            stale = stalest(ready, now)
+            if stale is not None and self._may_look(stale, keep):
                 return stale, "explore"
         # An equal that is well takes the calls of one that is silent or distrusted before the next tier does.
         well = [member for member in ready if _at_ease(member) or self._well(member, now)]
@@ -485,6 +491,8 @@ class Pool(Generic[T]):
             attempt.late_at = attempt.overdue_at = now + late
             if call.streaming:
                 attempt.overdue_at = now + max(late, self._overdue(member, call))
+        if kind == "explore":
+            member.look = attempt
         if len(self._members) > 1 and call.repeatable_request:
             attempt.rescue_after = self._rescue_after(call, member, kind, late, now)
         member.concurrency.in_flight += 1
@@ -521,12 +529,14 @@ class Pool(Generic[T]):
         return seen.p95 * member.health.scale(call.tokens) if known else 0.0
 
     def _race_after(self, call: Call[T], member: Member[T], now: float) -> float:
-        """When a probe is backed up: once a healthy peer would usually have spoken."""
+        """When a probe or a look is backed up: once a healthy peer would have spoken, usually; nearly always, if
+        nothing speaks against the one looked at."""
         peers = [m for m in self._order(call) if m is not member and m.breaker.state is CLOSED]
+        share = 0.95 if member.breaker.state is CLOSED and not member.health.suspect else 0.8
         usual = 0.0
         for peer in peers[:1]:
             seen = peer.health.first if call.streaming else peer.health.whole
-            usual = seen.p95 * peer.health.scale(call.tokens)
+            usual = (seen.at(share) or 0.0) * peer.health.scale(call.tokens)
         return max(self.policies.health.race_after, usual)
 
     def _speak(self, attempt: Attempt[T], now: float) -> None:
@@ -761,5 +771,5 @@ def _state(member: Member[T], now: float) -> str:
         return "unhealthy"
     if not member.health.samples:
         return "unknown"
-    suffering = member.health.success_rate(now) < 0.8 or member.health.shift.raised or member.late_by(now) > 0
+    suffering = member.health.success_rate(now) < 0.8 or member.health.suspect or member.late_by(now) > 0
     return "degraded" if suffering else "healthy"

@@ -49,10 +49,10 @@ def cheapest(members: Sequence[Member[T]], now: float) -> Member[T]:
     return min(members, key=lambda member: member.cost(now, usual))
 
 
-def stalest(members: Sequence[Member[T]], now: float, stale_after: float) -> Member[T] | None:
-    """The provider unseen for longest, if that is longer than ``stale_after`` seconds.  One never seen is not stale: it
-    has the benefit of the doubt and is drawn like the others."""
-    unseen = [m for m in members if m.health.seen_at is not None and now - m.health.seen_at > stale_after]
+def stalest(members: Sequence[Member[T]], now: float) -> Member[T] | None:
+    """The provider unseen for longest, if it is time to look.  One never seen is not stale: it has the benefit of the
+    doubt and is drawn like the others."""
+    unseen = [member for member in members if member.unseen(now)]
     return min(unseen, key=lambda member: member.health.seen_at or 0.0) if unseen else None
 
 

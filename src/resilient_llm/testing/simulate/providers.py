@@ -227,10 +227,10 @@ class Provider:
         """Seconds this attempt waits for the server.  Work for a client that has hung up is done all the same: that is
         what keeps a retry storm alive."""
         rate = self.nature.rate or inf
-        for trouble in self.troubles(now):
-            if trouble.kind == "shrink":
-                rate *= trouble.factor
         start = max(now, self._free_at)
+        for trouble in self._troubles:
+            if trouble.kind == "shrink" and trouble.start <= start < trouble.end:  # as it will be when it gets to it
+                rate *= trouble.factor
         if start - now <= self.nature.patience:
             self._free_at = start + 1.0 / rate
         return start - now
