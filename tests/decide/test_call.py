@@ -478,6 +478,30 @@ def test_a_silent_attempt_is_rescued_elsewhere_after_twice_the_usual_time() -> N
     assert call.made == 1, "it does not count against max_attempts"
 
 
+def test_a_refused_rescue_may_be_asked_for_again_after_twice_as_long_and_at_half_the_time() -> None:
+    world = rescuable()
+    world.pool.operate("b", "drain", world.now)
+    call = world.call(streaming=True, timeout=12.0)
+    first = world.start(call)
+    began = world.now
+    for elapsed, again in ((1.6, 3.2), (3.2, 6.0), (6.0, None)):
+        assert first.rescue_after == pytest.approx(elapsed)
+        world.now = began + elapsed
+        assert call.rescue(first, world.now) is None
+        assert first.rescue_after == (None if again is None else pytest.approx(again))
+    world.pool.operate("b", "restore", world.now)
+    assert call.rescue(first, world.now) is not None
+
+
+def test_no_rescue_is_asked_for_again_beside_an_attempt_that_is_over() -> None:
+    world = rescuable()
+    call = world.call(streaming=True)
+    first = world.start(call)
+    world.fail(first)
+    assert call.rescue(first, world.now + 1.6) is None
+    assert first.rescue_after is None
+
+
 def test_a_call_with_little_time_is_rescued_when_half_of_it_is_gone() -> None:
     world = rescuable()
     assert world.start(streaming=True, timeout=2.0).rescue_after == 1.0

@@ -59,6 +59,36 @@ def test_a_hang_costs_the_rescue_delay(world: World, streamed: bool) -> None:
     eventually(lambda: not threads())
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["chat", "stream"])
+def test_a_rescue_refused_at_first_is_asked_for_again(world: World, streamed: bool) -> None:
+    client, first, second = world.pair(hedge={**HEDGE, "ratio": 0.2})
+    first.default = CALM
+    for _ in range(25):
+        streamed_or_not(client, streamed)
+    first.script(Hang())
+    client.raw.drain("second")
+    back = threading.Timer(0.3, client.raw.restore, ["second"])
+    back.start()
+    began = time.perf_counter()
+    assert streamed_or_not(client, streamed).provider == "second"
+    assert 0.3 <= time.perf_counter() - began < 2.0
+    back.join()
+    assert second.request_count == 1
+    first.drop_connections()
+    eventually(lambda: not threads())
+
+
+def test_a_hang_that_ends_before_anybody_could_help_is_only_an_answer(world: World) -> None:
+    client, first, second = seasoned(world)
+    first.script(Reply("late", delay=0.3))
+    client.raw.drain("second")
+    assert client.chat().text == "late"
+    client.raw.restore("second")
+    time.sleep(0.3)  # in which another request for help would have come
+    assert client.chat().provider == "first"
+    assert second.request_count == 0
+
+
 def test_without_savings_a_straggler_is_not_rescued(world: World) -> None:
     client, first, second = seasoned(world, hedge={"ratio": 0.0})
     first.script(Reply("slow", delay=0.4))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _MIN_REMAINING = 0.2  # seconds: no later attempt starts with less left than this, or than a quarter of a short deadline
 _ANYWHERE, _NOWHERE = Onward.ANYWHERE, Onward.NOWHERE
+_SOONEST_RESCUE = 0.1  # seconds between the first two requests for a rescue
 _FULL_POLL = 0.05  # seconds between looks at a concurrency limit, at first...
 _SLOWEST_POLL = 0.5  # ...and at the most
 
@@ -147,14 +148,25 @@ class Call(Generic[T]):
         return step
 
     def rescue(self, beside: Attempt[T], now: float) -> Attempt[T] | None:
-        """A second attempt beside one that has been silent for its ``rescue_after``; ``None`` if there is to be
-        none."""
-        if self.answered or self.onward is _NOWHERE or self.deadline - now <= self._least():
+        """A second attempt beside one that has been silent for its ``rescue_after``.
+
+        ``None`` if there is to be none now; ``beside.rescue_after`` then says when to ask again (``None``: never):
+        after twice as long, for somebody may be free by then, and when half the time is gone, for a rescue may then be
+        paid by the failover budget.
+        """
+        over = beside.released or self.answered or self.onward is _NOWHERE or self.deadline - now <= self._least()
+        found = None if over else self.pool.rescue(self, beside, now)
+        if found is None:
+            beside.rescue_after = None if over else self._next_rescue(beside, now)
             return None
-        found = self.pool.rescue(self, beside, now)
-        if found is not None:
-            found.timeout = min(found.timeout, self.deadline - now)
+        found.timeout = min(found.timeout, self.deadline - now)
         return found
+
+    def _next_rescue(self, beside: Attempt[T], now: float) -> float | None:
+        elapsed = max(now - beside.started, _SOONEST_RESCUE)
+        half = (self.deadline - beside.started) / 2
+        again = half if elapsed < 0.999 * half < 2.0 * elapsed else 2.0 * elapsed
+        return again if again < beside.timeout else None
 
     def pressed(self, now: float, beside: Attempt[T]) -> bool:
         """Whether half the time that was left when ``beside`` began is gone."""

@@ -14,6 +14,7 @@ from resilient_llm.policy import Health as Policy
 
 FORGIVEN = 5.0  # time constants of memory without news after which nothing is held against a provider
 _SAMPLES = 64
+_UNFELT = 0.05  # seconds within which nobody minds how much slower it became
 _MIN_TOKENS = 8  # a shorter answer says nothing about the pace
 _FAILURE, _SUCCESS = math.log(0.30 / 0.05), math.log(0.95 / 0.70)
 _DOUBTFUL = 5.0
@@ -78,7 +79,7 @@ class Shift:
 
     def add(self, seconds: float) -> None:
         """Take a latency."""
-        value = math.log(seconds if seconds > 1e-6 else 1e-6)
+        value = math.log(seconds if seconds > _UNFELT else _UNFELT)
         self._count = count = self._count + 1
         excess = value - self._baseline
         self._baseline += excess / (count if count < 100 else 100)

@@ -16,7 +16,7 @@ import anyio.to_thread
 from resilient_llm.decide.call import Wait
 from resilient_llm.decide.member import Attempt
 from resilient_llm.drive.core import Target
-from resilient_llm.drive.http import AsyncAnswer, AsyncHttp
+from resilient_llm.drive.http import AsyncAnswer, AsyncHttp, Here
 from resilient_llm.drive.opened import Opened, check, feed_item, finish_items, silence
 from resilient_llm.drive.reading import Reading
 from resilient_llm.drive.task import Request, Response, Task
@@ -172,14 +172,14 @@ class AsyncDriver:
         self, task: Task[Request], first: Attempt[Target], rescue_after: float, perform: Perform[Request, R]
     ) -> tuple[Attempt[Target], R] | None:
         """An attempt, and a second one elsewhere if it stays silent; the first success wins.  ``None`` if none did."""
-        race = Race[Request, R](task, perform)
+        race = Race[Request, R](task, perform, self.http.here())
         try:
             async with race.group:
-                call_off = self.http.here().start_later(race.group, rescue_after, race.rescue, first)
+                race.arm(first, rescue_after)
                 try:
                     await race.contend(first)
                 finally:
-                    call_off()
+                    race.call_off()
         except BaseException as error:
             await race.forget()
             alone = _alone(error)
@@ -205,9 +205,11 @@ async def in_thread(work: Callable[[], object]) -> object:
 class Race(Generic[Request, R]):
     """Two attempts of one call at the same time."""
 
-    def __init__(self, task: Task[Request], perform: Perform[Request, R]) -> None:
+    def __init__(self, task: Task[Request], perform: Perform[Request, R], here: Here) -> None:
         self.task = task
         self.perform = perform
+        self.here = here
+        self.call_off: Callable[[], None] = _nothing
         self.group: anyio.abc.TaskGroup = anyio.create_task_group()
         self.rescued: bool = False
         self.won: tuple[Attempt[Target], R] | None = None
@@ -239,11 +241,18 @@ class Race(Generic[Request, R]):
             trace.detach(token)
 
     async def rescue(self, first: Attempt[Target]) -> None:
-        """Make the second attempt: the first one has been silent for long enough."""
+        """Make the second attempt: the first one has been silent for long enough.  If there can be none now, perhaps
+        there can be one later."""
         second = self.task.rescue(first)
         if second is not None:
             self.rescued = True
             await self.contend(second)
+        elif first.rescue_after is not None:
+            self.arm(first, max(0.0, first.started + first.rescue_after - self.task.owner.clock()))
+
+    def arm(self, first: Attempt[Target], seconds: float) -> None:
+        """Come to the rescue in so many seconds."""
+        self.call_off = self.here.start_later(self.group, seconds, self.rescue, first)
 
     async def forget(self) -> None:
         """The call was cancelled in the instant in which one of them succeeded."""
@@ -251,6 +260,10 @@ class Race(Generic[Request, R]):
             attempt, result = self.won
             self.task.abandoned(attempt)
             await _discard(result)
+
+
+def _nothing() -> None:
+    """There is nothing to call off yet."""
 
 
 def _alone(error: BaseException) -> BaseException:

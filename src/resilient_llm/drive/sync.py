@@ -455,9 +455,13 @@ def _give_up_late_ones(task: Task[Request], running: list[Contender[R]]) -> None
 
 
 def _patience(task: Task[Request], contenders: list[Contender[R]]) -> float:
-    """Seconds until one of them should have timed out by itself."""
-    ends = [one.attempt.started + one.attempt.timeout for one in contenders if not one.attempt.released]
-    return max(0.0, min(ends, default=0.0) + _GRACE - task.owner.clock())
+    """Seconds until one of them should have timed out by itself, or until a rescue that was refused may be asked for
+    again."""
+    ends = [one.attempt.started + one.attempt.timeout + _GRACE for one in contenders if not one.attempt.released]
+    first = contenders[0].attempt
+    if len(contenders) == 1 and first.rescue_after is not None:
+        ends.append(first.started + first.rescue_after)
+    return max(0.0, min(ends, default=0.0) - task.owner.clock())
 
 
 def _discard(result: object) -> None:

@@ -69,13 +69,15 @@ class Flight(Generic[A]):
         "rescue_at",
         "session",
         "spoke",
+        "started",
         "timeout_at",
         "tokens",
     )
 
-    def __init__(self, session: Session[A], attempt: A) -> None:
+    def __init__(self, session: Session[A], attempt: A, now: float) -> None:
         self.session: Session[A] = session
         self.attempt: A = attempt
+        self.started: float = now
         self.over: bool = False
         self.spoke: bool = False
         self.life_at: float = inf
@@ -201,7 +203,7 @@ class World(Generic[A]):
     def launch(self, session: Session[A], attempt: A, now: float) -> None:
         """Send an attempt on its way."""
         provider, question = attempt.target, session.question
-        flight = Flight(session, attempt)
+        flight = Flight(session, attempt, now)
         fate = provider.serve(now, question.prompt, question.output, question.streaming, self.dice)
         flight.life_at = now + fate.first
         flight.done_at = now + fate.done
@@ -335,10 +337,14 @@ class World(Generic[A]):
         flight: Flight[A] = what  # type: ignore[assignment]
         if flight.over:
             return
+        attempt, asked_at = flight.attempt, flight.rescue_at
         flight.rescue_at = inf
-        found = flight.session.call.rescue(flight.attempt, now)
+        found = flight.session.call.rescue(attempt, now)
         if found is not None:
             self.launch(flight.session, found, now)
+        elif attempt.rescue_after is not None:
+            later = flight.started + attempt.rescue_after
+            flight.rescue_at = later if later > asked_at else inf
         self._plan(flight)
 
     def interrupt(self, flight: Flight[A], now: float) -> None:
