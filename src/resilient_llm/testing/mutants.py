@@ -23,7 +23,7 @@ from resilient_llm.decide.budget import Budget
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.concurrency import Concurrency
 from resilient_llm.decide.gate import RateGate, SlowGate
-from resilient_llm.decide.health import Health
+from resilient_llm.decide.health import Doubt, Health
 from resilient_llm.decide.member import Attempt, Member, Refusal
 from resilient_llm.decide.outcome import Onward, Outcome
 from resilient_llm.decide.pool import Pool
@@ -512,6 +512,21 @@ def listener_under_lock(original, self):
     """Listeners are called with the lock held: one that calls the client waits for itself."""
     with self._lock:
         yield from original(self)
+
+
+@_wrapping(Pool, "_lease")
+def looks_pile_up(original, self, call, member, now, kind):
+    """While one call finds out how a provider is, so do all others (ours, once): a quarter of the traffic."""
+    attempt = original(self, call, member, now, kind)
+    member.look = None
+    return attempt
+
+
+@_wrapping(Doubt, "answered")
+def doubt_is_for_ever(original, self, now):
+    """A provider that failed often is never trusted again, however well it answers."""
+    if not self.raised:
+        original(self, now)
 
 
 @_wrapping(Concurrency, "full")

@@ -66,6 +66,7 @@ class Adversary:
             for name, member in self._client.pool._members.items():  # pyright: ignore[reportPrivateUsage]
                 if member.drained or member.breaker.state is State.ISOLATED:
                     self._client.pool.operate(name, "restore", now)
+            self._checker.before(now)
             return
         acts = [act for _, act in self._acts]
         self._dice.choices(acts, [weight for weight, _ in self._acts])[0](now)
@@ -172,6 +173,7 @@ class Adversary:
         provider = self._dice.choice(pool.targets())
         self._checker.before(now)
         pool.operate(provider.id, self._dice.choice(("drain", "isolate", "restore", "restore", "restore")), now)
+        self._checker.before(now)
         self._checker.read_events()
 
     def _fork(self, now: float) -> None:

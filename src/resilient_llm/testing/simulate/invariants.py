@@ -58,8 +58,10 @@ INVARIANTS: Final[dict[str, str]] = {
     "X2": "no call waits while another provider is admissible, nor after its last attempt",
     "X3": "a provider is asked again by the same call only as a retry",
     "X4": "a breaker that has just closed lets traffic return gradually",
-    "X6": "a provider is called full only at its limit",
     "X5": "a request that was rejected for its own sake is asked of nobody else",
+    "X6": "a provider is called full only at its limit",
+    "X7": "one call at a time is spent on finding out how a provider is",
+    "X8": "a provider that has recovered is no longer doubted",
 }
 
 
@@ -261,10 +263,12 @@ class Checker:
             pool._settle(now)  # pyright: ignore[reportPrivateUsage]
         for attempt in queued:
             self.leases.pop(attempt, None)
-        if queued or pool._events:  # pyright: ignore[reportPrivateUsage]
+        settled = bool(queued or pool._events)  # pyright: ignore[reportPrivateUsage]
+        if settled:
             self.read_events()
         for member, books in self.members.items():
-            self._inspect(member, books, now)
+            if settled or member.breaker.generation != books.generation:
+                self._inspect(member, books, now)  # else nothing happened since the step before was checked
             self._pictures[member] = _picture(member)
         self._rate = 0.0 if concerned is None else concerned.health.success_rate(now)
 
@@ -358,8 +362,19 @@ class Checker:
         probing = was.state is not State.CLOSED
         if probing:
             self._half_opened(call, member, was, now)
+        if attempt.kind == "explore":
+            self._looks(attempt, now)
         self.leases[attempt] = _Lease(member.breaker.generation, probing, member.breaker.probe_expires or math.inf)
         self.note((now, call.name, attempt))
+
+    def _looks(self, attempt: Real, now: float) -> None:
+        patience = attempt.member.policies.health.memory
+        others = [
+            other
+            for other in self.leases
+            if other.member is attempt.member and other.kind == "explore" and now - other.started < patience
+        ]
+        self.demand(not others, "X7", f"{others} are looking at {attempt.member.id} already")
 
     def _half_opened(self, call: Watched, member: Member[Provider], was: _Picture, now: float) -> None:
         books = self.members[member]
@@ -518,6 +533,7 @@ class Checker:
                 continue
             closed = member.breaker.state is State.CLOSED
             self.demand(closed, "L1", f"{member.id} is still {member.breaker.state}: {member.breaker.reason}")
+            self.demand(not member.health.doubt.raised, "X8", f"{member.id} is still doubted")
             gated = member.own_gate.closed or member.account_gate.closed
             self.demand(not gated, "L4", f"{member.id}'s gate is still closed: {member.slow_gate.reason}")
             silence = now - asked.get(member.id, [-math.inf])[-1]
