@@ -418,6 +418,20 @@ def test_a_provider_that_has_never_answered_is_doubted_when_time_runs_out() -> N
     assert world.standing("a").breaker == "open"
 
 
+def test_a_provider_asked_at_the_last_moment_is_not_doubted_when_time_runs_out() -> None:
+    world = World("a", "b")
+    for _ in range(4):
+        call = world.call(timeout=2.0)
+        first = world.start(call)
+        world.now += 1.5
+        rescue = call.rescue(first, world.now)
+        assert rescue is not None
+        world.now += 0.5
+        for attempt in (first, rescue):
+            call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
+    assert (world.standing("a").samples, world.standing("b").samples) == (4, 0)
+
+
 def test_a_provider_that_has_never_answered_is_doubted_when_a_rescue_overtakes_it() -> None:
     world = World("a", "b")
     asked: list[str] = []

@@ -245,14 +245,16 @@ class Call(Generic[T]):
 
     def expired(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
         """The call's own deadline ended this attempt.  That judges nobody, unless the provider was late by its own
-        measure; one that has never answered is doubted."""
+        measure; one that has never answered, and had half the time of the call, is doubted."""
         if attempt.released:
             return
         if now >= attempt.overdue_at:
             self.failed(attempt, fault, now)
             return
         self.last_fault = fault
-        if attempt.content_at is None and attempt.member.mute:
+        # Who was asked at the last moment, beside or after somebody else, had no fair chance.
+        fair = 2.0 * (now - attempt.started) >= now - self.started
+        if attempt.content_at is None and attempt.member.mute and fair:
             self.pool.failed(attempt, fault, now, doubtful=True)
         else:
             self.pool.abandoned(attempt, now)

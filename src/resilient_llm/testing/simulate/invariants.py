@@ -521,9 +521,12 @@ class Checker:
 
     # --- the end ---
 
-    def at_rest(self, now: float, wanted: Collection[str], asked: Mapping[str, Sequence[float]]) -> None:
+    def at_rest(
+        self, now: float, wanted: Collection[str], asked: Mapping[str, Sequence[float]], *, patient: bool = True
+    ) -> None:
         """Everything is over: nothing is in flight, nothing is remembered of it, and those who are ``wanted`` (a lower
-        tier is asked by nobody while the first one is well) are back, as the times they were ``asked`` show."""
+        tier is asked by nobody while the first one is well) are back, as the times they were ``asked`` show.  Where
+        callers are not ``patient`` (they leave less time than an answer takes), doubt is what they sow."""
         self.before(now)
         for member in self.members:
             self.demand(member.concurrency.in_flight == 0, "S3", f"{member.id} at rest has attempts in flight")
@@ -533,7 +536,7 @@ class Checker:
                 continue
             closed = member.breaker.state is State.CLOSED
             self.demand(closed, "L1", f"{member.id} is still {member.breaker.state}: {member.breaker.reason}")
-            self.demand(not member.health.doubt.raised, "X8", f"{member.id} is still doubted")
+            self.demand(not (patient and member.health.doubt.raised), "X8", f"{member.id} is still doubted")
             gated = member.own_gate.closed or member.account_gate.closed
             self.demand(not gated, "L4", f"{member.id}'s gate is still closed: {member.slow_gate.reason}")
             silence = now - asked.get(member.id, [-math.inf])[-1]
@@ -701,7 +704,8 @@ class Watched:
 
     def expired(self, attempt: Real, fault: Fault, now: float) -> None:
         """See :meth:`Call.expired`."""
-        proof = _silence(attempt, late=now >= attempt.overdue_at, doubted=attempt.member.mute)
+        fair = now - attempt.started >= (now - self.call.started) / 2
+        proof = _silence(attempt, late=now >= attempt.overdue_at, doubted=attempt.member.mute and fair)
         self._leave(attempt, now, lambda attempt, now: self.call.expired(attempt, fault, now), proof)
 
     def _leave(self, attempt: Real, now: float, how: Callable[[Real, float], None], proof: str = "none") -> None:
