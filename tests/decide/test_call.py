@@ -119,9 +119,38 @@ def test_an_empty_retry_budget_ends_the_call_without_a_pause() -> None:
     world.fail(world.start(call), FaultKind.CONFLICT)
     world.pause(call)
     world.fail(world.start(call), FaultKind.CONFLICT)
-    with pytest.raises(AllAttemptsFailed):
+    with pytest.raises(AllAttemptsFailed, match="all 2 attempts failed and the retry budget is empty"):
         call.next_attempt(world.now)
     assert [event.what for event in world.events(events.NotTaken)] == ["retry"]  # type: ignore[union-attr]
+
+
+def test_a_call_that_cannot_pay_for_a_free_provider_says_that_the_failover_budget_is_empty() -> None:
+    world = World("a", "b", retry=Retry(failover_budget=0.0))
+    for _ in range(3):
+        world.fail(world.start(only="b"))
+    call = world.call()
+    world.fail(world.start(call), FaultKind.UNSUPPORTED)
+    with pytest.raises(AllAttemptsFailed, match="the attempt failed and the failover budget is empty"):
+        call.next_attempt(world.now)
+
+
+def test_the_empty_failover_budget_is_named_although_the_same_provider_could_not_be_repeated_either() -> None:
+    world = World("a", "b", retry=Retry(failover_budget=0.0, budget=0.0))
+    for _ in range(3):
+        world.fail(world.start(only="b"))
+    call = world.call()
+    world.fail(world.start(call))
+    with pytest.raises(AllAttemptsFailed, match="the failover budget is empty"):
+        call.next_attempt(world.now)
+
+
+def test_an_empty_failover_budget_is_not_blamed_where_nobody_else_is_free() -> None:
+    world = World("a", "b", retry=Retry(failover_budget=0.0))
+    world.pool.operate("b", "drain", world.now)
+    call = world.call()
+    world.fail(world.start(call), FaultKind.UNSUPPORTED)
+    with pytest.raises(AllAttemptsFailed, match="nobody else can be asked"):
+        call.next_attempt(world.now)
 
 
 def test_a_retry_budget_emptied_by_others_during_the_pause_still_leaves_the_gate_of_another() -> None:

@@ -890,6 +890,26 @@ def test_after_a_fork_the_childs_books_begin_at_nothing_and_the_parents_attempts
     assert world.standing("b").in_flight == 0
 
 
+@pytest.mark.parametrize("before", ["saved", "spent"])
+def test_a_forked_worker_begins_with_the_allowance_of_a_new_client_whatever_its_parent_saved_or_spent(
+    before: str,
+) -> None:
+    new, world = World("a").pool, World("a")
+    world.answer("a", times=1000)
+    pool = world.pool
+    budgets = (pool.retries, pool.failovers, pool.hedges, pool.probes)
+    assert [budget.tokens for budget in budgets] == [10.0, 10.0, 10.0, 2.0], "a day's savings"
+    if before == "spent":
+        for budget in budgets:
+            budget.tokens = 0.0
+    pool.reset_after_fork()
+    for name in ("retries", "failovers", "hedges", "probes"):
+        assert getattr(pool, name).tokens == getattr(new, name).tokens, name
+    world.now += 60.0
+    world.start()
+    assert pool.probes.tokens == pytest.approx(1.05), "time counts from the child's first call"
+
+
 def test_events_taken_by_two_readers_are_taken_once() -> None:
     world = World("a")
     world.pool.operate("a", "drain", world.now)

@@ -321,6 +321,7 @@ class Call(Generic[T]):
         found = self.pool.again(self, now) if self.repeatable else refused
         if isinstance(found, Attempt):
             return found
+        found.lacking = refused.lacking or found.lacking
         if found.waitable_at is not None:
             return self._wait_for_gate(now, found)
         raise self._nobody(now, found)
@@ -355,9 +356,8 @@ class Call(Generic[T]):
         if self.onward is Onward.LARGER and all(t.id in self.unsuitable for t in self.pool.targets(self.route)):
             return self._error(RequestRejected, "the request is too long for every provider")
         if self.made:
-            return self._error(
-                AllAttemptsFailed, f"{_times(self.made)} failed and nobody else can be asked", retry_after
-            )
+            why = f"the {refused.lacking} budget is empty" if refused.lacking else "nobody else can be asked"
+            return self._error(AllAttemptsFailed, f"{_times(self.made)} failed and {why}", retry_after)
         reasons = {
             provider: self.unsuitable[provider] if refusal is Refusal.UNSUITABLE else refusal.value
             for provider, refusal in refused.reasons.items()

@@ -48,6 +48,8 @@ class Refused:
     retry_at: float | None
     waitable_at: float | None
     """When a refusal ends that is worth waiting for (a gate, a concurrency limit); ``None`` if there is none."""
+    lacking: str = ""
+    """The budget (``failover`` or ``retry``) that was empty though somebody could have been asked; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +99,16 @@ class Pool(Generic[T]):
         self._events: deque[events.Event] = deque()
         self._calls = count(1)
         self._probing: dict[Member[T], None] = {}
-        retry, breaker, hedge = policies.retry, policies.breaker, policies.hedge
+        self._fill_budgets()
+        self._install(routes)
+
+    def _fill_budgets(self) -> None:
+        """The allowance of a process that has earned nothing yet."""
+        retry, breaker, hedge = self.policies.retry, self.policies.breaker, self.policies.hedge
         self.retries: Budget = Budget(retry.budget, retry.budget)
         self.failovers: Budget = Budget(retry.failover_budget, retry.failover_budget)
         self.hedges: Budget = Budget(hedge.cap, 0.0)
         self.probes: TimedBudget = TimedBudget(2.0, 1.0, breaker.probe_refill)
-        self._install(routes)
 
     # --- configuration ---
 
@@ -189,13 +195,17 @@ class Pool(Generic[T]):
             later = call.made > 0  # leasing counts the attempt, and the first one is not a failover
             if later and not self.failovers.available() and not self._trusted(call, now):
                 self._events.append(events.NotTaken(now, "", "failover", "budget"))
-                return self._refused(call, now)
+                return self._refused(call, now, "failover" if self._anybody_new(call, now) else "")
             attempt = self._select(call, now) or self._force(call, now)
             if attempt is None:
                 return self._refused(call, now)
             if later:
                 self.failovers.spend()
             return attempt
+
+    def _anybody_new(self, call: Call[T], now: float) -> bool:
+        """Whether somebody this call has not tried can be asked."""
+        return any(m not in call.tried and m.refusal(call, now) is None for m in self._order(call))
 
     def _trusted(self, call: Call[T], now: float) -> bool:
         """Whether somebody this call has not tried can be asked and deserves it."""
@@ -210,7 +220,7 @@ class Pool(Generic[T]):
                 return self._refused(call, now)
             if not self.retries.spend():
                 self._events.append(events.NotTaken(now, ready[0].id, "retry", "budget"))
-                return self._refused(call, now)
+                return self._refused(call, now, "retry")
             return self._lease(call, ready[0], now, "retry")
 
     def rescue(self, call: Call[T], beside: Attempt[T], now: float) -> Attempt[T] | None:
@@ -442,7 +452,7 @@ class Pool(Generic[T]):
         self._events.append(events.Forced(now, member.id))
         return self._lease(call, member, now, "probe")
 
-    def _refused(self, call: Call[T], now: float) -> Refused:
+    def _refused(self, call: Call[T], now: float, lacking: str = "") -> Refused:
         """Why nobody can be asked.  Providers this call has tried and must not repeat are no reason to wait."""
         reasons: dict[str, Refusal] = {}
         retry_at = waitable_at = math.inf
@@ -463,6 +473,7 @@ class Pool(Generic[T]):
             reasons,
             None if retry_at == math.inf else retry_at,
             None if waitable_at == math.inf else waitable_at,
+            lacking,
         )
 
     # --- leases (the lock is held) ---
@@ -746,8 +757,10 @@ class Pool(Generic[T]):
 
     def reset_after_fork(self) -> None:
         """In the child: a new lock, nothing in flight, and every lease of the parent is of an earlier generation.
-        What was learnt about the providers stays."""
+        What was learnt about the providers stays; what the parent's traffic earned is the parent's alone, or eight
+        workers would spend its savings eight times (and one forked in an outage would begin with none)."""
         self._lock = threading.Lock()
+        self._fill_budgets()
         self._abandoned.clear()
         self._events.clear()
         self._probing.clear()

@@ -180,7 +180,7 @@ class Checker:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.trail: deque[object] = deque(maxlen=25)
-        self.calls = self.answers = 0
+        self.calls = self.answers = self.forked_at = 0
         self.retries = self.failovers = self.hedges = self.free = self.pressed = 0
         self.tokens: float = math.nan
         """What the failover budget must hold; ``hedge_tokens`` likewise."""
@@ -251,6 +251,10 @@ class Checker:
             books.generation = member.breaker.generation
         self._dropped.extend(self.leases)
         self.leases.clear()
+        retry = self.client.policies.retry
+        self.tokens, self.retry_tokens, self.hedge_tokens = retry.failover_budget, retry.budget, 0.0
+        self.retries = self.failovers = self.hedges = self.answers = 0  # what the parent earned and spent is its own
+        self.forked_at = self.calls
 
     # --- around each operation ---
 
@@ -403,7 +407,8 @@ class Checker:
         )
         earned = retry.failover_budget + retry.failover_ratio * self.answers
         self.demand(self.failovers <= earned + 1e-6, "S1", f"{self.failovers} failovers")
-        self.demand(self.hedges <= hedge.cap + hedge.ratio * self.calls + 1e-6, "S11", f"{self.hedges} hedges")
+        begun = self.calls - self.forked_at
+        self.demand(self.hedges <= hedge.cap + hedge.ratio * begun + 1e-6, "S11", f"{self.hedges} hedges")
 
     # --- outcomes ---
 
