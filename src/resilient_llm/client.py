@@ -138,7 +138,8 @@ class _Client:
         self._operate(provider, "isolate")
 
     def restore(self, provider: str) -> None:
-        """Undo :meth:`drain` and :meth:`isolate`, and close an open breaker; traffic returns gradually."""
+        """Undo :meth:`drain` and :meth:`isolate`, close an open breaker, and forget what speaks against the provider;
+        traffic returns gradually."""
         self._operate(provider, "restore")
 
     def replace_providers(self, providers: Routes) -> tuple[str, ...]:

@@ -1382,3 +1382,56 @@ def test_an_answer_to_a_call_begun_before_the_gate_closed_does_not_open_it() -> 
     gated_for = world.standing("a").gate_open_in
     assert gated_for is not None
     assert 19.0 < gated_for < 30.0
+
+
+# --- trust is told ---
+
+
+def test_a_provider_that_loses_its_traffic_says_so_once_and_so_does_its_return() -> None:
+    world = World("a", "b")
+    for _ in range(4):
+        world.fail(world.start(only="a"))
+    (told,) = world.events(events.TrustChanged)
+    assert told == events.TrustChanged(world.now, "a", False, "it failed too often")
+    world.answer("a", times=3)
+    (told,) = world.events(events.TrustChanged)
+    assert told == events.TrustChanged(world.now, "a", True, "it answered well again")
+
+
+def test_a_provider_that_became_slow_says_so() -> None:
+    world = World("a", "b")
+    world.answer("a", times=25, first=0.5)
+    world.answer("a", times=3, first=5.0)
+    (told,) = world.events(events.TrustChanged)
+    assert (told.provider, told.trusted, told.reason) == ("a", False, "it became much slower")  # type: ignore[union-attr]
+
+
+def test_the_only_provider_is_passed_over_by_nobody() -> None:
+    world = World("a")
+    for _ in range(4):
+        world.fail(world.start())
+    assert not world.events(events.TrustChanged)
+
+
+def test_explain_says_who_is_passed_over_and_why() -> None:
+    world = World("a", "b")
+    for _ in range(3):
+        world.fail(world.start(only="a"))
+    found = {target.id: reason for target, reason in world.pool.explain(world.call(), world.now)}
+    assert found == {"a": "passed over while others are well: it failed too often", "b": None}
+
+
+def test_restoring_by_hand_holds_nothing_against_a_provider() -> None:
+    world = World("a", "b")
+    for _ in range(3):
+        world.fail(world.start(only="a"))
+    assert world.start().target.id == "b"
+    world.events(events.TrustChanged)
+    world.pool.operate("a", "restore", world.now)
+    assert [event.trusted for event in world.events(events.TrustChanged)] == [True]  # type: ignore[union-attr]
+    assert world.start().target.id == "a"
+    world.answer("a", times=25, first=0.5)
+    world.answer("a", times=3, first=5.0)
+    assert world.start().target.id == "b"
+    world.pool.operate("a", "restore", world.now)
+    assert world.start().target.id == "a"

@@ -100,6 +100,18 @@ def test_every_attempt_is_told_at_debug(caplog: pytest.LogCaptureFixture) -> Non
             "breaker of openai: half_open -> closed (enough probes succeeded)",
         ),
         (
+            events.TrustChanged(1.0, "openai", False, "it failed too often"),
+            "WARNING",
+            "resilient_llm.provider",
+            "openai is passed over while others are well: it failed too often",
+        ),
+        (
+            events.TrustChanged(1.0, "openai", True, "it answered well again"),
+            "INFO",
+            "resilient_llm.provider",
+            "openai is trusted again: it answered well again",
+        ),
+        (
             events.GateClosed(1.0, "openai", 3.0, "rate_limited", slow=False),
             "INFO",
             "resilient_llm.gate",

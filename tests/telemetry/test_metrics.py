@@ -298,6 +298,8 @@ def test_state_changes_are_counted() -> None:
         events.BreakerChanged(1.0, "openai", "closed", "open", "tripped", 5.0),
         events.BreakerChanged(6.0, "openai", "open", "half_open", "probe admitted"),
         events.BreakerChanged(7.0, "openai", "half_open", "open", "probe failed", 10.0),
+        events.TrustChanged(7.0, "openai", False, "it failed too often"),
+        events.TrustChanged(8.0, "openai", True, "it answered well again"),
         events.GateClosed(8.0, "openai", 3.0, "rate_limited", slow=False),
         events.GateClosed(9.0, "openai", 300.0, "quota_exhausted", slow=True),
         events.GateClosed(9.0, "openai", 300.0, "a new kind", slow=True),
@@ -317,6 +319,7 @@ def test_state_changes_are_counted() -> None:
     assert rig.points("resilient_llm.provider.ejections") == series(
         {
             f"reason=breaker,{base}": 1,
+            f"reason=distrust,{base}": 1,
             f"reason=quota_exhausted,{base}": 1,
             f"reason=_OTHER,{base}": 1,
             f"reason=manual,{base}": 1,

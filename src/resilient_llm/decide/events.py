@@ -45,6 +45,17 @@ class BreakerChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustChanged:
+    """A provider whose breaker is closed is passed over while others are well (``trusted`` is false), or no longer, and
+    why."""
+
+    at: float
+    provider: str
+    trusted: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class GateClosed:
     """A gate closed for ``wait`` seconds.  ``slow`` ones (quota, credentials, unknown model) want a person's
     attention."""
@@ -83,4 +94,6 @@ class Drained:
     action: str
 
 
-Event: TypeAlias = AttemptStarted | AttemptEnded | BreakerChanged | GateClosed | NotTaken | Forced | Drained
+Event: TypeAlias = (
+    AttemptStarted | AttemptEnded | BreakerChanged | TrustChanged | GateClosed | NotTaken | Forced | Drained
+)

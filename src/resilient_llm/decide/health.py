@@ -91,6 +91,11 @@ class Shift:
             self._sum *= 0.5
         self.raised = self._sum > 3.0
 
+    def forget(self) -> None:
+        """Begin to sum up anew."""
+        self.raised = False
+        self._sum = 0.0
+
 
 class Doubt:
     """Raises its hand when a provider fails too often to keep traffic that others could take, and takes it down when
@@ -275,6 +280,12 @@ class Health:
         if tokens >= _MIN_TOKENS and seconds > 0:
             pace = seconds / (tokens - 1)
             self.pace = pace if self.pace is None else self.pace + 0.2 * (pace - self.pace)
+
+    def pardon(self) -> None:
+        """Hold nothing against it any more: a person says that it is well."""
+        self.doubt.forget()
+        self.shift.forget()
+        self.suspect = False
 
     # --- internals ---
 

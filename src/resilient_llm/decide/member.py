@@ -139,6 +139,7 @@ class Member(Generic[T]):
         "id",
         "look",
         "own_gate",
+        "passed_over",
         "pending",
         "policies",
         "target",
@@ -162,6 +163,8 @@ class Member(Generic[T]):
         self.connect_failed_at: float = -math.inf
         self.look: Attempt[T] | None = None
         """The last call that was spent on finding out how it is."""
+        self.passed_over: bool = False
+        """Whether it has been told that it lost its traffic to others (see :class:`~.events.TrustChanged`)."""
         self.drained: bool = False
         self.born: int = 0
         """The generation this process began with: an attempt of an earlier one was the parent's before a fork."""
@@ -268,6 +271,13 @@ class Member(Generic[T]):
             return True
         seen = health.seen_at
         return seen is None or now - seen > FORGIVEN * self.policies.health.memory
+
+    @property
+    def distrusted_for(self) -> str:
+        """Why it does not deserve the traffic of others; empty if it does."""
+        if self.health.doubt.raised:
+            return "it failed too often"
+        return "it became much slower" if self.health.shift.raised else ""
 
     def unseen(self, now: float) -> bool:
         """Whether it is time to look how it is.  Whoever is proving itself is not kept waiting, whoever failed the last

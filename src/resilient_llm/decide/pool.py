@@ -257,7 +257,10 @@ class Pool(Generic[T]):
                 self._speak(attempt, now)
                 # After a suspend the clock says an hour; the attempt was never allowed that long.
                 elapsed = min(now - attempt.started, attempt.timeout)
-                attempt.member.health.first_token(now, elapsed, attempt.call.tokens)
+                member = attempt.member
+                member.health.first_token(now, elapsed, attempt.call.tokens)
+                if member.health.suspect is not member.passed_over:
+                    self._trust_changed(member, now)
 
     def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0) -> None:
         """The attempt is over and was answered."""
@@ -597,6 +600,8 @@ class Pool(Generic[T]):
             # A probe was judged by its first sign of life; what matters after that is only whether it broke.
             breaker.succeeded(now)
         member.health.judge(now, outcome)
+        if member.health.suspect is not member.passed_over:
+            self._trust_changed(member, now)
 
     def _close_gates(self, attempt: Attempt[T], fault: Fault, outcome: Outcome, now: float) -> None:
         member = attempt.member
@@ -628,6 +633,13 @@ class Pool(Generic[T]):
             events.BreakerChanged(now, member.id, str(before), str(breaker.state), breaker.reason, open_for)
         )
 
+    def _trust_changed(self, member: Member[T], now: float) -> None:
+        """Say that a provider is passed over from now on, or no longer; where it is the only one, nothing changes."""
+        member.passed_over = member.health.suspect
+        if len(self._members) > 1 and self._members.get(member.id) is member:
+            reason = member.distrusted_for or "it answered well again"
+            self._events.append(events.TrustChanged(now, member.id, not member.passed_over, reason))
+
     def _settle(self, now: float) -> None:
         """Release what finalisers left behind, and fail probes that outlived their lease."""
         while self._abandoned:
@@ -656,8 +668,8 @@ class Pool(Generic[T]):
     # --- operators ---
 
     def operate(self, provider: str, action: str, now: float) -> None:
-        """``drain`` (no new attempts), ``isolate`` (hold the breaker open), ``restore`` (undo both; traffic returns
-        gradually).
+        """``drain`` (no new attempts), ``isolate`` (hold the breaker open), ``restore`` (undo both, and hold nothing
+        against it; traffic returns gradually).
 
         Raises ``ConfigurationError`` for an id the pool does not have, and for any other action.
         """
@@ -673,6 +685,9 @@ class Pool(Generic[T]):
             elif action == "restore":
                 member.drained = False
                 member.breaker.restore(now)
+                member.health.pardon()
+                if member.passed_over:
+                    self._trust_changed(member, now)
             else:
                 raise ConfigurationError(f"a provider can be drained, isolated or restored, not {action!r}")
             self._changed(member, before, now)
@@ -684,13 +699,17 @@ class Pool(Generic[T]):
         return 0 if member is None else member.concurrency.in_flight
 
     def explain(self, call: Call[T], now: float) -> list[tuple[T, str | None]]:
-        """The providers of the call's route in order, each with why it would not be asked now (``None``: it would)."""
+        """The providers of the call's route in order, each with why it would not be asked now, or only if nobody better
+        can be (``None``: it would)."""
         with self._lock:
             self._settle(now)
             found: list[tuple[T, str | None]] = []
             for member in self._order(call):
                 refusal = member.refusal(call, now)
-                found.append((member.target, self._reason(call, member, refusal, now)))
+                if refusal is None and not member.trusted(now):
+                    found.append((member.target, f"passed over while others are well: {member.distrusted_for}"))
+                else:
+                    found.append((member.target, self._reason(call, member, refusal, now)))
             return found
 
     def _reason(self, call: Call[T], member: Member[T], refusal: Refusal | None, now: float) -> str | None:

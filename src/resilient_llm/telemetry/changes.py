@@ -15,6 +15,8 @@ def note(scope: Scope, event: events.Event) -> None:
     """Count it and say it.  Attempt events are left out: attempts report themselves."""
     if isinstance(event, events.BreakerChanged):
         _breaker_changed(scope, event)
+    elif isinstance(event, events.TrustChanged):
+        _trust_changed(scope, event)
     elif isinstance(event, events.GateClosed):
         _gate_closed(scope, event)
     elif isinstance(event, events.NotTaken):
@@ -67,6 +69,21 @@ def _breaker_changed(scope: Scope, event: events.BreakerChanged) -> None:
             names.BREAKER_REASON: event.reason,
             names.BREAKER_OPEN_FOR: event.open_for,
         },
+    )
+
+
+def _trust_changed(scope: Scope, event: events.TrustChanged) -> None:
+    labels = _labels(scope, event.provider)
+    if not event.trusted:
+        _eject(scope, labels, "distrust")
+    logs.write(
+        logs.PROVIDER,
+        logging.INFO if event.trusted else logging.WARNING,
+        "resilient_llm.provider.recovery" if event.trusted else "resilient_llm.provider.ejection",
+        "%s is trusted again: %s" if event.trusted else "%s is passed over while others are well: %s",
+        event.provider,
+        event.reason,
+        facts={**labels, names.EJECTION_REASON: "distrust"},
     )
 
 

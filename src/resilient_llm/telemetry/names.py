@@ -166,7 +166,9 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(FAILOVER_REASON, "string", ("metrics", "log"), "an `error.type`"),
     Attribute(REJECTION_REASON, "string", ("metrics",), "an `error.type`, or `hedge_budget_exhausted`"),
     Attribute(BREAKER_STATE, "string", ("metrics", "log"), "`closed` `open` `half_open` `isolated`"),
-    Attribute(EJECTION_REASON, "string", ("metrics", "log"), "`breaker` `manual`, or the slow gate's `error.type`"),
+    Attribute(
+        EJECTION_REASON, "string", ("metrics", "log"), "`breaker` `distrust` `manual`, or the slow gate's `error.type`"
+    ),
     Attribute(RATE_LIMIT_TYPE, "string", ("metrics",), "`requests` `tokens` `input_tokens` `output_tokens`"),
     Attribute(BUDGET_TYPE, "string", ("metrics",), "`retry` `failover` `hedge` `probe`"),
     Attribute(EXCEPTION_TYPE, "string", ("log",), "class of the error; never its message"),

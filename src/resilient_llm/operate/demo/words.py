@@ -13,6 +13,8 @@ def sentence(event: events.Event) -> str | None:
     """What happened, in words; ``None`` for what is too ordinary to be told."""
     if isinstance(event, events.BreakerChanged):
         return _breaker(event)
+    if isinstance(event, events.TrustChanged):
+        return "trusted again: " + event.reason if event.trusted else f"passed over while others are well: {event.reason}"
     if isinstance(event, events.GateClosed):
         return f"asked us to wait {event.wait:.1f} s ({event.reason}); gate closed, health untouched"
     if isinstance(event, events.Forced):
