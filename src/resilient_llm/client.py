@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypedDict, TypeVar, c
 import httpx
 from typing_extensions import Unpack
 
-from resilient_llm.decide.pool import Standing as ProviderHealth
+from resilient_llm.decide.standing import Standing as ProviderHealth
 from resilient_llm.drive.aio import AsyncDriver, AsyncOpenStream
 from resilient_llm.drive.core import Listener, ProviderPool, Routes
 from resilient_llm.drive.http import AsyncHttp, Http

@@ -17,7 +17,8 @@ from resilient_llm.decide import events
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.member import Attempt
 from resilient_llm.decide.outcome import Outcome, disposition
-from resilient_llm.decide.pool import Pool, Standing
+from resilient_llm.decide.pool import Pool
+from resilient_llm.decide.standing import Standing
 from resilient_llm.errors import (
     AllAttemptsFailed,
     CallFailed,

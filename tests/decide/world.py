@@ -11,7 +11,8 @@ from hypothesis import settings
 from resilient_llm.decide import events
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.member import Attempt
-from resilient_llm.decide.pool import Pool, Standing
+from resilient_llm.decide.pool import Pool
+from resilient_llm.decide.standing import Standing
 from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.policy import Policies
 

@@ -12,7 +12,8 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint
 from resilient_llm.decide import events
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.member import Attempt
-from resilient_llm.decide.pool import Pool, Standing
+from resilient_llm.decide.pool import Pool
+from resilient_llm.decide.standing import Standing
 from resilient_llm.errors import (
     AllAttemptsFailed,
     DeadlineExceeded,

@@ -28,6 +28,7 @@ from resilient_llm.decide.hedge import first_token_timeout, probe_lease, rescue_
 from resilient_llm.decide.member import WAITABLE, Attempt, Member, Refusal, T
 from resilient_llm.decide.outcome import OK, Outcome, disposition
 from resilient_llm.decide.select import cheapest, choose, stalest, usual_latency
+from resilient_llm.decide.standing import Standing, standing, why_not
 from resilient_llm.errors import ConfigurationError, Fault, FaultKind
 from resilient_llm.policy import Policies
 
@@ -50,33 +51,6 @@ class Refused:
     """When a refusal ends that is worth waiting for (a gate, a concurrency limit); ``None`` if there is none."""
     lacking: str = ""
     """The budget (``failover`` or ``retry``) that was empty though somebody could have been asked; else empty."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """One provider at one moment; the raw material of ``client.health()``.  Times are seconds, ``None`` means unknown
-    or none."""
-
-    id: str
-    state: str
-    score: float
-    breaker: str
-    breaker_reason: str
-    retry_in: float | None
-    gate_open_in: float | None
-    gate_reason: str
-    success_rate: float
-    error_rate: float | None
-    in_flight: int
-    limit: int | None
-    samples: int
-    first_token_p50: float | None
-    first_token_p95: float | None
-    answer_p50: float | None
-    answer_p95: float | None
-    tokens_left: int | None
-    drained: bool
-    requests_left: int | None = None
 
 
 class Pool(Generic[T]):
@@ -706,59 +680,15 @@ class Pool(Generic[T]):
             found: list[tuple[T, str | None]] = []
             for member in self._order(call):
                 refusal = member.refusal(call, now)
-                if refusal is None and not member.trusted(now):
-                    found.append((member.target, f"passed over while others are well: {member.distrusted_for}"))
-                else:
-                    found.append((member.target, self._reason(call, member, refusal, now)))
+                found.append((member.target, why_not(call, member, refusal, now)))
             return found
-
-    def _reason(self, call: Call[T], member: Member[T], refusal: Refusal | None, now: float) -> str | None:
-        if refusal is None:
-            return None
-        if refusal is Refusal.UNSUITABLE:
-            return call.unsuitable[member.id]
-        opens = member.opens_at(now, refusal)
-        wait = f" for {opens - now:.3g} s more" if opens is not None and opens > now else ""
-        detail = {
-            Refusal.QUOTA: member.slow_gate.reason,
-            Refusal.GATED: member.gate.reason,
-            Refusal.OPEN: member.breaker.reason,
-        }.get(refusal, "")
-        return f"{refusal.value}{f' ({detail})' if detail else ''}{wait}"
 
     def snapshot(self, now: float) -> tuple[Standing, ...]:
         """Every provider as it stands."""
         with self._lock:
             self._settle(now)
             best = usual_latency(list(self._members.values()), now)
-            return tuple(self._standing(member, now, best) for member in self._members.values())
-
-    def _standing(self, member: Member[T], now: float, best: float | None) -> Standing:
-        health, breaker = member.health, member.breaker
-        slow, rate = member.slow_gate, member.gate
-        until, reason = (slow.until, slow.reason) if slow.until > rate.until else (rate.until, rate.reason)
-        return Standing(
-            id=member.id,
-            state=_state(member, now),
-            score=member.score(now, best),
-            breaker=str(breaker.state),
-            breaker_reason=breaker.reason,
-            retry_in=max(0.0, breaker.open_until - now) if breaker.state is State.OPEN else None,
-            gate_open_in=until - now if until > now else None,
-            gate_reason=reason if until > now else "",
-            success_rate=health.success_rate(now),
-            error_rate=breaker.error_rate(now),
-            in_flight=member.concurrency.in_flight,
-            limit=member.concurrency.limit,
-            samples=health.samples,
-            first_token_p50=health.first.at(0.5),
-            first_token_p95=health.first.at(0.95),
-            answer_p50=health.whole.at(0.5),
-            answer_p95=health.whole.at(0.95),
-            requests_left=member.gate.requests_left,
-            tokens_left=member.gate.tokens_left if now < member.gate.token_reset_at else None,
-            drained=member.drained,
-        )
+            return tuple(standing(member, now, best) for member in self._members.values())
 
     # --- the outside ---
 
@@ -795,13 +725,3 @@ class Pool(Generic[T]):
 def _at_ease(member: Member[T]) -> bool:
     """Whether nothing at all speaks against its tier's traffic going there; if something does, it is looked at."""
     return not member.pending and member.breaker.closed_at is None and not member.health.suspect
-
-
-def _state(member: Member[T], now: float) -> str:
-    """healthy, degraded, unhealthy or unknown."""
-    if member.breaker.state is not CLOSED:
-        return "unhealthy"
-    if not member.health.samples:
-        return "unknown"
-    suffering = member.health.success_rate(now) < 0.8 or member.health.suspect or member.late_by(now) > 0
-    return "degraded" if suffering else "healthy"

@@ -18,7 +18,7 @@ from opentelemetry import metrics
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, MeterProvider, Observation
 
-from resilient_llm.decide.pool import Standing
+from resilient_llm.decide.standing import Standing
 from resilient_llm.telemetry import names
 from resilient_llm.telemetry.names import Metric, Semconv
 

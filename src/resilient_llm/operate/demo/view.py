@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from resilient_llm.decide.pool import Standing
+from resilient_llm.decide.standing import Standing
 from resilient_llm.operate.demo.report import duration, kinds, totals
 from resilient_llm.operate.demo.story import ActSeen, CallSeen, Story, clock_time
 from resilient_llm.operate.demo.words import told

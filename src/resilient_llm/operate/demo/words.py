@@ -14,7 +14,7 @@ def sentence(event: events.Event) -> str | None:
     if isinstance(event, events.BreakerChanged):
         return _breaker(event)
     if isinstance(event, events.TrustChanged):
-        return "trusted again: " + event.reason if event.trusted else f"passed over while others are well: {event.reason}"
+        return f"{'trusted again' if event.trusted else 'passed over while others are well'}: {event.reason}"
     if isinstance(event, events.GateClosed):
         return f"asked us to wait {event.wait:.1f} s ({event.reason}); gate closed, health untouched"
     if isinstance(event, events.Forced):
