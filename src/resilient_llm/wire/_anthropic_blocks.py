@@ -206,7 +206,7 @@ def encode_part(part: Part) -> Fields | None:
         case Refusal():
             return {"type": "text", "text": part.text}
         case ToolCall():
-            body: Fields = {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments_object(part)[0]}
+            body: Fields = {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments_object(part)}
             return body | own(part.extra, NAME)
         case Thought():
             return thought_block(part)

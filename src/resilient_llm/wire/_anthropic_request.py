@@ -40,12 +40,10 @@ from resilient_llm.wire._anthropic_blocks import (
 )
 from resilient_llm.wire._blockwise import (
     JSON_ONLY,
-    Notes,
     Turn,
     add_turn,
     check_common,
     enforceable_schema,
-    extras_for,
     image_type,
     lowered_temperature,
     results_first,
@@ -73,7 +71,8 @@ from resilient_llm.wire.fields import (
     take_text,
     take_texts,
 )
-from resilient_llm.wire.toolcalls import arguments_object, wrapped
+from resilient_llm.wire.notes import Notes, extras_for, fields_for
+from resilient_llm.wire.toolcalls import arguments_object
 
 VERSION: Final = "2023-06-01"
 """The API version every platform understands."""
@@ -356,7 +355,7 @@ def _trim_prefill(turns: list[Turn], notes: Notes) -> None:
 
 
 def _encode_parts(message: Message, notes: Notes) -> list[Fields]:
-    extras_for(NAME, (message.extra,), notes)
+    fields_for(NAME, message.extra, notes)
     blocks = [_encode_part(part, notes) for part in message.parts]
     return [block for block in blocks if block is not None]
 
@@ -385,7 +384,7 @@ def _encode_part(part: Part, notes: Notes) -> Fields | None:
 def _encode_text(part: Text, notes: Notes) -> Fields | None:
     if len(own_citations(part.annotations)) != len(part.annotations):
         notes.add("annotations", "left out")
-    extras_for(NAME, (part.extra,), notes)
+    fields_for(NAME, part.extra, notes)
     return text_block(part) if part.text.strip() else None  # this wire rejects blank texts
 
 
@@ -402,16 +401,9 @@ def _encode_thought(part: Thought, notes: Notes) -> Fields | None:
 
 
 def _encode_call(part: ToolCall, notes: Notes) -> Fields:
-    for lost in wrapped(part):
-        notes.add(lost.feature, lost.action)
-    name = valid_tool_name(part.name, 128, notes)
-    extra = extras_for(NAME, (part.extra,), notes)
-    return {
-        "type": "tool_use",
-        "id": _call_id(part.id, notes),
-        "name": name,
-        "input": arguments_object(part)[0],
-    } | extra
+    given, name = arguments_object(part, notes), valid_tool_name(part.name, 128, notes)
+    extra = fields_for(NAME, part.extra, notes)
+    return {"type": "tool_use", "id": _call_id(part.id, notes), "name": name, "input": given} | extra
 
 
 def _call_id(ident: str, notes: Notes) -> str:
@@ -422,7 +414,7 @@ def _call_id(ident: str, notes: Notes) -> str:
 
 
 def _encode_result(part: ToolResult, notes: Notes) -> Fields:
-    extra = extras_for(NAME, (part.extra,), notes)
+    extra = fields_for(NAME, part.extra, notes)
     body: Fields = {"type": "tool_result", "tool_use_id": _call_id(part.tool_call_id, notes)}
     blocks = [_encode_result_part(inner, notes) for inner in part.parts]
     content = [block for block in blocks if block is not None]
@@ -440,7 +432,7 @@ def _encode_result_part(part: Text | Media | Json, notes: Notes) -> Fields | Non
 
 
 def _encode_media(part: Media, notes: Notes) -> Fields:
-    extra = extras_for(NAME, (part.extra,), notes)
+    extra = fields_for(NAME, part.extra, notes)
     if part.kind not in {"image", "document"}:
         raise notes.unsupported(part.kind)
     if part.file_id is not None and (part.extra is None or part.extra.wire != NAME):
@@ -486,7 +478,7 @@ def _encode_tool(tool: Tool, notes: Notes) -> Fields:
     if "type" not in schema:
         schema = {"type": "object", **schema}
     body = put({"name": tool.name}, description=tool.description, strict=tool.strict)
-    return body | {"input_schema": schema} | extras_for(NAME, (tool.extra,), notes)
+    return body | {"input_schema": schema} | fields_for(NAME, tool.extra, notes)
 
 
 def _encode_choice(choice: ToolChoice | None, parallel: bool | None) -> Fields | None:
@@ -508,7 +500,7 @@ def _encode_reasoning(request: ChatRequest, reasoning: Reasoning, body: Fields, 
         effort = kept.pop("effort", reasoning.effort)
         merge(body, kept | ({"output_config": {"effort": effort}} if effort else {}))
         return
-    extras_for(NAME, (reasoning.extra,), notes)
+    fields_for(NAME, reasoning.extra, notes)
     fields, limit = thinking(request, reasoning, _unthought_calls(body), notes)
     put(body, max_tokens=limit)
     merge(body, fields)

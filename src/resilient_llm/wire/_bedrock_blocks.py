@@ -258,7 +258,7 @@ def encode_part(part: Part) -> Fields | None:
         case Refusal():
             return {"text": part.text}
         case ToolCall():
-            return {"toolUse": call_fields(part.id, part.name, arguments_object(part)[0]) | own(part.extra, NAME)}
+            return {"toolUse": call_fields(part.id, part.name, arguments_object(part)) | own(part.extra, NAME)}
         case Thought():
             return thought_block(part)
         case Media():

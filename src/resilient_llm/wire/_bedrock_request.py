@@ -39,12 +39,10 @@ from resilient_llm.wire._bedrock_blocks import (
 )
 from resilient_llm.wire._blockwise import (
     JSON_ONLY,
-    Notes,
     Turn,
     add_turn,
     check_common,
     enforceable_schema,
-    extras_for,
     image_type,
     lowered_temperature,
     results_first,
@@ -65,7 +63,6 @@ from resilient_llm.wire.fields import (
     own,
     parse_fields,
     put,
-    reject,
     take_bool,
     take_fields,
     take_float,
@@ -74,7 +71,8 @@ from resilient_llm.wire.fields import (
     take_text,
     take_texts,
 )
-from resilient_llm.wire.toolcalls import arguments_object, tool_names, wrapped
+from resilient_llm.wire.notes import Notes, extras_for, fields_for, reject
+from resilient_llm.wire.toolcalls import arguments_object, tool_names
 
 TOOL_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -275,7 +273,7 @@ class _Encoding:
         return "user"
 
     def _parts(self, message: Message) -> list[Fields]:
-        extras_for(NAME, (message.extra,), self.notes)
+        fields_for(NAME, message.extra, self.notes)
         blocks = [self._part(part) for part in message.parts]
         return [block for block in blocks if block is not None]
 
@@ -302,7 +300,7 @@ class _Encoding:
     def _text(self, part: Text) -> Fields | None:
         if len(own_citations(part.annotations)) != len(part.annotations):
             self.notes.add("annotations", "left out")
-        extras_for(NAME, (part.extra,), self.notes)
+        fields_for(NAME, part.extra, self.notes)
         return text_block(part) if part.text else None  # this wire rejects empty texts
 
     def _thought(self, part: Thought) -> Fields | None:
@@ -313,11 +311,9 @@ class _Encoding:
         return None
 
     def _call(self, part: ToolCall) -> Fields:
-        for lost in wrapped(part):
-            self.notes.add(lost.feature, lost.action)
-        name = valid_tool_name(part.name, 64, self.notes)
-        fields = call_fields(self._id(part.id), name, arguments_object(part)[0])
-        return {"toolUse": fields | extras_for(NAME, (part.extra,), self.notes)}
+        given, name = arguments_object(part, self.notes), valid_tool_name(part.name, 64, self.notes)
+        fields = call_fields(self._id(part.id), name, given)
+        return {"toolUse": fields | fields_for(NAME, part.extra, self.notes)}
 
     def _id(self, ident: str) -> str:
         mapped = tool_id(ident, TOOL_ID)
@@ -326,7 +322,7 @@ class _Encoding:
         return mapped
 
     def _result(self, part: ToolResult) -> Fields:
-        extra = extras_for(NAME, (part.extra,), self.notes)
+        extra = fields_for(NAME, part.extra, self.notes)
         content = [self._result_part(inner) for inner in part.parts]
         body: Fields = {
             "toolUseId": self._id(part.tool_call_id),
@@ -343,7 +339,7 @@ class _Encoding:
         return {"json": cast("object", value)} if isinstance(value, dict) else {"text": dump_text(value)}
 
     def _media(self, part: Media) -> Fields:
-        extra = extras_for(NAME, (part.extra,), self.notes)
+        extra = fields_for(NAME, part.extra, self.notes)
         if part.file_id is not None:
             raise self.notes.unsupported("file_id")
         if part.data is None and not (part.url or "").startswith("s3://"):
@@ -410,7 +406,7 @@ class _Encoding:
         schema: JsonObject = tool.parameters if tool.parameters is not None else {"type": "object", "properties": {}}
         spec = put({"name": tool.name}, description=tool.description or None, strict=tool.strict)
         spec["inputSchema"] = {"json": schema if "type" in schema else {"type": "object", **schema}}
-        return {"toolSpec": spec | extras_for(NAME, (tool.extra,), self.notes)}
+        return {"toolSpec": spec | fields_for(NAME, tool.extra, self.notes)}
 
     def _output(self, body: Fields) -> None:
         output = self.request.output
@@ -432,7 +428,7 @@ class _Encoding:
         if reasoning is not None and own(reasoning.extra, NAME):
             merge(body, {"outputConfig": own(reasoning.extra, NAME)})
         elif reasoning is not None:
-            extras_for(NAME, (reasoning.extra,), self.notes)
+            fields_for(NAME, reasoning.extra, self.notes)
             more = self._reasoning_fields(request, reasoning, body, turns)
         if request.top_k is not None:
             if thinks(more):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from resilient_llm.errors import UnsupportedFeature
-from resilient_llm.model import ChatRequest, Degradation, Extra, JsonObject, Message, OutputFormat
-from resilient_llm.wire.fields import Fields, foreign, own
+from resilient_llm.model import ChatRequest, JsonObject, Message, OutputFormat
+from resilient_llm.wire.fields import Fields
+from resilient_llm.wire.notes import Notes
 
 _IMAGES = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"))
 
@@ -26,23 +26,6 @@ def image_type(data: bytes) -> str | None:
 
 JSON_ONLY = "Answer with a single JSON object and nothing else."
 """Both wires enforce schemas only, and a closed schema cannot say "any object"."""
-
-
-@dataclass(slots=True)
-class Notes:
-    """What encoding a request for ``target`` had to give up, each thing said once."""
-
-    target: str
-    degradations: dict[Degradation, None] = field(default_factory=dict[Degradation, None])
-
-    def add(self, feature: str, action: str) -> None:
-        self.degradations[Degradation(feature, action)] = None
-
-    def unsupported(self, feature: str) -> UnsupportedFeature:
-        return UnsupportedFeature(feature, self.target)
-
-    def all(self) -> tuple[Degradation, ...]:
-        return tuple(self.degradations)
 
 
 # --- tools ------------------------------------------------------------------------------------------------------
@@ -137,17 +120,6 @@ def lowered_temperature(temperature: float | None, notes: Notes) -> float | None
         return temperature
     notes.add("temperature", "lowered to 1, the most this wire takes")
     return 1
-
-
-def extras_for(wire: str, extras: Iterable[Extra | None], notes: Notes) -> Fields:
-    """A copy of the fields meant for ``wire``; those for others are noted, or refused if the answer depends on them."""
-    given = tuple(extras)
-    for lost in foreign(given, wire):
-        notes.add(lost.feature, lost.action)
-    mine: Fields = {}
-    for extra in given:
-        mine.update(own(extra, wire))
-    return mine
 
 
 # --- schemas ------------------------------------------------------------------------------------------------------

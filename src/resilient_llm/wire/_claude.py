@@ -6,8 +6,8 @@ import re
 from typing import Final, TypeAlias
 
 from resilient_llm.model import ChatRequest, Reasoning
-from resilient_llm.wire._blockwise import Notes
 from resilient_llm.wire.fields import Fields
+from resilient_llm.wire.notes import Notes
 
 Generation: TypeAlias = tuple[int, int]
 

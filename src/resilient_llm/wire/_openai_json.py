@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import cast
 
-from resilient_llm.errors import InvalidAnswer, InvalidRequest, UnsupportedFeature
-from resilient_llm.model import Degradation, Extra
-from resilient_llm.wire.fields import Fields, Malformed, foreign, own, parse
+from resilient_llm.errors import InvalidAnswer, InvalidRequest
+from resilient_llm.model import Extra
+from resilient_llm.wire.fields import Fields, Malformed, parse
 
 # --- any ---------------------------------------------------------------------------------------------------
 
@@ -29,44 +29,6 @@ def rest(fields: Mapping[str, object], known: Iterable[str]) -> Fields:
 def own_extra(wire: str, fields: Fields) -> Extra | None:
     """``fields`` as an Extra of ``wire``, or nothing if there are none."""
     return Extra(wire, fields) if fields else None
-
-
-class Notes:
-    """What encoding a request for ``target`` had to give up, each thing said once."""
-
-    __slots__ = ("_lost", "_target")
-
-    def __init__(self, target: str) -> None:
-        self._target = target
-        self._lost: dict[Degradation, None] = {}
-
-    def add(self, feature: str, action: str) -> None:
-        self._lost[Degradation(feature, action)] = None
-
-    def unsupported(self, feature: str) -> UnsupportedFeature:
-        return UnsupportedFeature(feature, self._target)
-
-    def all(self) -> tuple[Degradation, ...]:
-        return tuple(self._lost)
-
-
-def extras_for(wire: str, extras: Iterable[Extra | None], notes: Notes) -> Fields:
-    """The fields meant for ``wire``; those for others are noted.
-
-    Raises ``UnsupportedFeature`` for those the answer depends on.
-    """
-    given = tuple(extras)
-    for lost in foreign(given, wire):
-        notes.add(lost.feature, lost.action)
-    mine: Fields = {}
-    for extra in given:
-        mine |= own(extra, wire)
-    return mine
-
-
-def fields_for(wire: str, extra: Extra | None, notes: Notes) -> Fields:
-    """The fields of a part's Extra if it is of ``wire``; another wire's are noted."""
-    return own(extra, wire) if extra is None or extra.wire == wire else extras_for(wire, (extra,), notes)
 
 
 # --- answers -----------------------------------------------------------------------------------------------

@@ -36,13 +36,10 @@ from resilient_llm.model import (
     ToolResult,
 )
 from resilient_llm.wire._openai_json import (
-    Notes,
     as_object,
     as_objects,
     as_text,
     dumps,
-    extras_for,
-    fields_for,
     get_bool,
     get_int,
     get_number,
@@ -56,6 +53,7 @@ from resilient_llm.wire._openai_json import (
 )
 from resilient_llm.wire.codec import HttpRequest
 from resilient_llm.wire.fields import Fields, dump, dump_text, merge, own
+from resilient_llm.wire.notes import Notes, extras_for, fields_for
 
 WIRE = "openai_chat"
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from resilient_llm.errors import InvalidAnswer
 from resilient_llm.model import ChatResponse, Extra, FinishReason, Part, ToolCall, Usage
 from resilient_llm.wire._openai_json import (
-    Notes,
     answer_object,
     as_count,
     as_items,
@@ -20,6 +19,7 @@ from resilient_llm.wire._openai_json import (
 )
 from resilient_llm.wire._responses_items import WIRE, decode_item, encode_items
 from resilient_llm.wire.fields import Fields, own
+from resilient_llm.wire.notes import Notes
 
 _BODY = ("id", "object", "created_at", "model", "output", "usage", "status", "error", "incomplete_details")
 _CUT: Mapping[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, cast
 
 from resilient_llm.model import Extra, Json, Media, Opaque, Part, Refusal, Text, Thought, ToolCall
-from resilient_llm.wire._openai_json import Notes, as_object, as_objects, as_text, dumps, fields_for, own_extra, rest
+from resilient_llm.wire._openai_json import as_object, as_objects, as_text, dumps, own_extra, rest
 from resilient_llm.wire._openai_request import argument_text, audio_format, data_url, feature, inline
 from resilient_llm.wire.fields import Fields, decode_base64, encode_base64, own
+from resilient_llm.wire.notes import Notes, fields_for
 
 WIRE = "openai_responses"
 

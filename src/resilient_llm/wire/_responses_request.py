@@ -23,14 +23,11 @@ from resilient_llm.model import (
     ToolResult,
 )
 from resilient_llm.wire._openai_json import (
-    Notes,
     as_items,
     as_object,
     as_objects,
     as_text,
     dumps,
-    extras_for,
-    fields_for,
     get_bool,
     get_int,
     get_number,
@@ -53,6 +50,7 @@ from resilient_llm.wire._responses_items import (
 )
 from resilient_llm.wire.codec import HttpRequest
 from resilient_llm.wire.fields import Fields, dump, merge
+from resilient_llm.wire.notes import Notes, extras_for, fields_for
 
 _KNOWN = frozenset(
     {

@@ -17,7 +17,6 @@ from resilient_llm.wire._anthropic_blocks import (
 )
 from resilient_llm.wire._anthropic_request import VERSION, VERSION_2026, decode_request, encode_request
 from resilient_llm.wire._anthropic_stream import Decoder, Encoder, error_body, frame, message_body
-from resilient_llm.wire._blockwise import Notes
 from resilient_llm.wire.codec import HttpRequest
 from resilient_llm.wire.fields import (
     Fields,
@@ -32,6 +31,7 @@ from resilient_llm.wire.fields import (
     take_fields,
     take_text,
 )
+from resilient_llm.wire.notes import Notes
 
 __all__ = ["CODEC", "NAME", "VERSION", "VERSION_2026", "Anthropic"]
 

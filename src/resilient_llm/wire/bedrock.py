@@ -19,7 +19,6 @@ from resilient_llm.wire._bedrock_blocks import (
 )
 from resilient_llm.wire._bedrock_request import decode_request, encode_request, path_of
 from resilient_llm.wire._bedrock_stream import Decoder, Encoder
-from resilient_llm.wire._blockwise import Notes
 from resilient_llm.wire.codec import HttpRequest
 from resilient_llm.wire.fields import (
     Fields,
@@ -38,6 +37,7 @@ from resilient_llm.wire.fields import (
     take_text,
     vector,
 )
+from resilient_llm.wire.notes import Notes
 
 __all__ = ["CODEC", "NAME", "Bedrock", "decode_titan_embeddings", "encode_titan_embeddings"]
 

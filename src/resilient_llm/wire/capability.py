@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias, cast, get_args
 
 from resilient_llm.errors import ConfigurationError, Fault, FaultKind, FaultScope, UnsupportedFeature
 from resilient_llm.model import ChatRequest, Degradation, Extra, Media, Message, Opaque, Text, ToolChoice, ToolResult
-from resilient_llm.wire.fields import HARD
+from resilient_llm.wire.notes import HARD
 
 Feature: TypeAlias = str
 """One of :data:`FEATURES`, or ``only:WIRE``, ``opaque:WIRE`` and ``stored:WIRE``: fields, blocks and files no other

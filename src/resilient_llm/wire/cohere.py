@@ -12,12 +12,11 @@ from typing import Final, cast
 
 from typing_extensions import override
 
-from resilient_llm.errors import Fault, InvalidAnswer, UnsupportedFeature
+from resilient_llm.errors import Fault, InvalidAnswer
 from resilient_llm.model import (
     BlockEnd,
     ChatRequest,
     ChatResponse,
-    Degradation,
     EmbedRequest,
     EmbedResponse,
     Extra,
@@ -63,7 +62,6 @@ from resilient_llm.wire.fields import (
     dump,
     encode_base64,
     fields_of,
-    foreign,
     items_of,
     leftovers,
     merge,
@@ -72,7 +70,6 @@ from resilient_llm.wire.fields import (
     put,
     reading_answer,
     reading_request,
-    reject,
     take_bool,
     take_count,
     take_fields,
@@ -81,9 +78,9 @@ from resilient_llm.wire.fields import (
     take_items,
     take_text,
     take_texts,
-    unsaid,
     vector,
 )
+from resilient_llm.wire.notes import Notes, extras_for, fields_for, note_unsaid, reject
 from resilient_llm.wire.toolcalls import arguments_text, decode_tool, encode_tool
 
 NAME: Final = "cohere_v2"
@@ -299,16 +296,18 @@ def _encode_request(request: ChatRequest) -> HttpRequest:
             forwarded["stream"] = request.stream
         return HttpRequest(PATH, dump(forwarded), _HEADERS)
     reject(request, NAME, "n", "parallel_tool_calls", "top_logprobs")
-    lost = unsaid(request) + foreign(request.extra, NAME)
-    body: Fields = {"model": request.model, "messages": _encode_messages(request.messages, lost)}
+    notes = Notes(NAME)
+    note_unsaid(request, notes)
+    extras_for(NAME, request.extra, notes)
+    body: Fields = {"model": request.model, "messages": _encode_messages(request.messages, notes)}
     body["stream"] = request.stream
-    body |= _encode_tools(request, lost)
+    body |= _encode_tools(request, notes)
     put(body, **_encode_settings(request))
-    thinking = _encode_thinking(request.reasoning, lost)
+    thinking = _encode_thinking(request.reasoning, notes)
     put(body, response_format=_encode_format(request.output), thinking=thinking)
     for extra in request.extra:
         merge(body, own(extra, NAME))
-    return HttpRequest(PATH, dump(body), _HEADERS, tuple(dict.fromkeys(lost)))
+    return HttpRequest(PATH, dump(body), _HEADERS, notes.all())
 
 
 def _encode_settings(request: ChatRequest) -> Fields:
@@ -325,19 +324,19 @@ def _encode_settings(request: ChatRequest) -> Fields:
     }
 
 
-def _encode_tools(request: ChatRequest, lost: list[Degradation]) -> Fields:
+def _encode_tools(request: ChatRequest, notes: Notes) -> Fields:
     """Tools and the choice among them.  No tool can be named, so a named one is the only one offered."""
     choice, tools = request.tool_choice, request.tools
     if choice is not None and choice.mode == "required" and choice.names:
         tools = tuple(tool for tool in tools if tool.name in choice.names)
-        lost.append(Degradation("tool_choice.names", "only these tools were offered"))
+        notes.add("tool_choice.names", "only these tools were offered")
     if not tools:
         return {}
-    lost += foreign((tool.extra for tool in tools), NAME)
+    extras_for(NAME, (tool.extra for tool in tools), notes)
     body: Fields = {"tools": [encode_tool(tool, NAME) for tool in tools]}
     flags = {tool.strict for tool in tools}
     if len(flags) > 1:
-        lost.append(Degradation("tool.strict", "sent for all tools or none"))
+        notes.add("tool.strict", "sent for all tools or none")
     if flags != {None}:
         body["strict_tools"] = flags == {True}
     word = {"required": "REQUIRED", "none": "NONE"}.get(choice.mode) if choice is not None else None
@@ -351,41 +350,40 @@ def _encode_format(output: OutputFormat | None) -> Fields | None:
     return put({"type": kind}, json_schema=output.schema if output.kind == "json_schema" else None)
 
 
-def _encode_thinking(reasoning: Reasoning | None, lost: list[Degradation]) -> Fields | None:
+def _encode_thinking(reasoning: Reasoning | None, notes: Notes) -> Fields | None:
     if reasoning is None:
         return None
-    lost += foreign([reasoning.extra], NAME)
+    extra = fields_for(NAME, reasoning.extra, notes)
     if reasoning.effort == "none":
-        return put({"type": "disabled"}, token_budget=reasoning.budget, **own(reasoning.extra, NAME))
+        return put({"type": "disabled"}, token_budget=reasoning.budget, **extra)
     if reasoning.effort is not None and reasoning.budget is None:
-        lost.append(Degradation("reasoning.effort", "thinking enabled, without a level"))
-    return put({"type": "enabled"}, token_budget=reasoning.budget, **own(reasoning.extra, NAME))
+        notes.add("reasoning.effort", "thinking enabled, without a level")
+    return put({"type": "enabled"}, token_budget=reasoning.budget, **extra)
 
 
-def _encode_messages(messages: Iterable[Message], lost: list[Degradation]) -> list[Fields]:
-    return [each for message in messages for each in _encode_message(message, lost)]
+def _encode_messages(messages: Iterable[Message], notes: Notes) -> list[Fields]:
+    return [each for message in messages for each in _encode_message(message, notes)]
 
 
-def _encode_message(message: Message, lost: list[Degradation]) -> list[Fields]:
+def _encode_message(message: Message, notes: Notes) -> list[Fields]:
     """One message, or several: every tool result is one of its own, and text beside results follows them."""
-    lost += foreign([message.extra], NAME)
-    extra = own(message.extra, NAME)
+    extra = fields_for(NAME, message.extra, notes)
     results = [part for part in message.parts if isinstance(part, ToolResult)]
     rest = [part for part in message.parts if not isinstance(part, ToolResult)]
-    written: list[Fields] = [{**_encode_result(part, lost), **extra} for part in results]
+    written: list[Fields] = [{**_encode_result(part, notes), **extra} for part in results]
     if rest or not written:
         role = {"developer": "system", "tool": "user"}.get(message.role, message.role)
-        written.append({"role": role, **_encode_parts(_ours(rest, lost)), **extra})
+        written.append({"role": role, **_encode_parts(_ours(rest, notes)), **extra})
     return written
 
 
-def _encode_result(result: ToolResult, lost: list[Degradation]) -> Fields:
-    lost += foreign([result.extra], NAME)
+def _encode_result(result: ToolResult, notes: Notes) -> Fields:
+    extra = fields_for(NAME, result.extra, notes)
     if any(isinstance(part, Media) for part in result.parts):
-        raise UnsupportedFeature("media_in_tool_result", NAME)
+        raise notes.unsupported("media_in_tool_result")
     if result.is_error:
-        lost.append(Degradation("tool_result.is_error", "left out: the text has to say it"))
-    content: object = own(result.extra, NAME).get("content")
+        notes.add("tool_result.is_error", "left out: the text has to say it")
+    content: object = extra.get("content")
     if content is None:
         found = [part for part in result.parts if not isinstance(part, Media)]
         alone = len(found) == 1 and isinstance(found[0], Text)
@@ -393,22 +391,22 @@ def _encode_result(result: ToolResult, lost: list[Degradation]) -> Fields:
     return {"role": "tool", "tool_call_id": result.tool_call_id, "content": content}
 
 
-def _ours(parts: Iterable[Part], lost: list[Degradation]) -> list[Part]:
+def _ours(parts: Iterable[Part], notes: Notes) -> list[Part]:
     """The parts that may be sent; what must not be left out raises ``UnsupportedFeature``."""
     kept: list[Part] = []
     for part in parts:
         if isinstance(part, Thought) and part.origin not in {NAME, PLAN}:
-            lost.append(Degradation("reasoning", "left out: another model's thoughts"))
+            notes.add("reasoning", "left out: another model's thoughts")
             continue
         if isinstance(part, Opaque) and part.wire != NAME:
-            raise UnsupportedFeature("builtin_tools", NAME)
+            raise notes.unsupported("builtin_tools")
         if isinstance(part, Media) and part.kind != "image":
-            raise UnsupportedFeature(part.kind, NAME)
+            raise notes.unsupported(part.kind)
         if isinstance(part, Media) and part.data is None and part.url is None:
-            raise UnsupportedFeature("file_id", NAME)
-        lost += foreign([getattr(part, "extra", None)], NAME)
+            raise notes.unsupported("file_id")
+        fields_for(NAME, getattr(part, "extra", None), notes)
         if isinstance(part, Text) and len(part.annotations) > len(_citations([part])):
-            lost.append(Degradation("annotations", "left out"))
+            notes.add("annotations", "left out")
         kept.append(part)
     return kept
 
@@ -816,11 +814,12 @@ def encode_embed_request(request: EmbedRequest) -> HttpRequest:
     """The request for ``/v2/embed``.  ``input_type``, which it demands, is ``search_document`` unless given."""
     body: Fields = {"model": request.model, "texts": list(request.inputs), "input_type": "search_document"}
     put(body, output_dimension=request.dimensions)
-    lost = foreign(request.extra, NAME)
+    notes = Notes(NAME)
+    extras_for(NAME, request.extra, notes)
     for extra in request.extra:
         merge(body, own(extra, NAME))
     body["embedding_types"] = ["float"]
-    return HttpRequest(EMBED_PATH, dump(body), _HEADERS, tuple(lost))
+    return HttpRequest(EMBED_PATH, dump(body), _HEADERS, notes.all())
 
 
 def decode_embed_response(body: bytes) -> EmbedResponse:

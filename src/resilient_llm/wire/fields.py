@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn, TypeAlias, TypeVar, cast
 
-from resilient_llm.errors import InvalidAnswer, InvalidRequest, UnsupportedFeature
-from resilient_llm.model import ChatRequest, Degradation, Extra
+from resilient_llm.errors import InvalidAnswer, InvalidRequest
+from resilient_llm.model import Extra
 
 Fields: TypeAlias = dict[str, object]
 """A JSON object that may be taken apart."""
@@ -186,74 +186,6 @@ def leftovers(wire: str, fields: Fields) -> Extra | None:
 def own(extra: Extra | None, wire: str) -> Fields:
     """A copy of the fields of an extra that belongs to ``wire``; empty for any other."""
     return dict(extra.fields) if extra is not None and extra.wire == wire else {}
-
-
-# --- fields of other wires ---------------------------------------------------------------------------------
-
-HARD: Mapping[str, str] = {
-    "audio": "audio",
-    "background": "background",
-    "cachedContent": "cached_content",
-    "container": "container",
-    "conversation": "conversation",
-    "documents": "documents",
-    "functions": "functions",
-    "logit_bias": "logit_bias",
-    "mcp_servers": "builtin_tools",
-    "modalities": "modalities",
-    "prediction": "prediction",
-    "previous_response_id": "previous_response_id",
-    "store": "store",
-    "tools": "builtin_tools",
-    "web_search_options": "builtin_tools",
-}
-"""Fields of other wires without which the answer would be another one -> the feature they stand for.  A provider that
-cannot express them is skipped."""
-
-_HARMLESS: Mapping[str, object] = {"modalities": ["text"]}
-
-
-def foreign(extras: Iterable[Extra | None], wire: str) -> list[Degradation]:
-    """What becomes of fields that belong to another wire than ``wire``: each is left out, and that is said.
-
-    Raises :class:`~resilient_llm.errors.UnsupportedFeature` for a field that must not be left out.
-    """
-    lost: list[Degradation] = []
-    for extra in extras:
-        if extra is None or extra.wire == wire:
-            continue
-        for key, value in extra.fields.items():
-            if key in HARD and value and value != _HARMLESS.get(key):
-                raise UnsupportedFeature(HARD[key], wire)
-            lost.append(Degradation(f"{extra.wire}.{key}", "left out"))
-    return lost
-
-
-def unsaid(request: ChatRequest) -> list[Degradation]:
-    """What Gemini, Cohere and Ollama alike have no word for and can do without."""
-    lost: list[Degradation] = []
-    if request.user is not None:
-        lost.append(Degradation("user", "left out"))
-    if any(message.name for message in request.messages):
-        lost.append(Degradation("message.name", "left out"))
-    if any(message.role == "developer" for message in request.messages):
-        lost.append(Degradation("developer", "sent as system"))
-    return lost
-
-
-_USES: Mapping[str, Callable[[ChatRequest], bool]] = {
-    "n": lambda request: (request.n or 1) > 1,
-    "parallel_tool_calls": lambda request: request.parallel_tool_calls is False and bool(request.tools),
-    "top_logprobs": lambda request: bool(request.top_logprobs),
-    "tool_choice": lambda request: request.tool_choice is not None and request.tool_choice.mode == "required",
-}
-
-
-def reject(request: ChatRequest, wire: str, *features: str) -> None:
-    """Raises :class:`~resilient_llm.errors.UnsupportedFeature` for the first of ``features`` the request uses."""
-    for feature in features:
-        if _USES[feature](request):
-            raise UnsupportedFeature(feature, wire)
 
 
 # --- values with a shape -----------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from resilient_llm.model import (
     ChatRequest,
     ChatResponse,
     Choice,
-    Degradation,
     EmbedRequest,
     EmbedResponse,
     Extra,
@@ -38,7 +37,6 @@ from resilient_llm.wire.fields import (
     Malformed,
     dump,
     fields_of,
-    foreign,
     items_of,
     leftovers,
     merge,
@@ -47,7 +45,6 @@ from resilient_llm.wire.fields import (
     put,
     reading_answer,
     reading_request,
-    reject,
     take_bool,
     take_count,
     take_fields,
@@ -56,7 +53,6 @@ from resilient_llm.wire.fields import (
     take_items,
     take_text,
     take_texts,
-    unsaid,
     vector,
 )
 from resilient_llm.wire.gemini_parts import (
@@ -77,6 +73,7 @@ from resilient_llm.wire.gemini_parts import (
     take_finish,
 )
 from resilient_llm.wire.gemini_stream import StreamDecoder, StreamEncoder, is_blocked
+from resilient_llm.wire.notes import Notes, extras_for, fields_for, note_unsaid, reject
 from resilient_llm.wire.toolcalls import Namer, Pairing, tool_names
 
 _HEADERS = (("content-type", "application/json"),)
@@ -245,17 +242,19 @@ def _encode_request(request: ChatRequest, fetches_urls: bool) -> HttpRequest:
     if request.source is not None and request.source.wire == NAME:
         return HttpRequest(path, dump(_forwarded(request, request.source.fields)), _HEADERS)
     reject(request, NAME, "parallel_tool_calls")
-    lost = unsaid(request) + foreign(request.extra, NAME)
-    writing = Writing(request.model, fetches_urls, tool_names(request.messages), lost)
+    notes = Notes(NAME)
+    note_unsaid(request, notes)
+    extras_for(NAME, request.extra, notes)
+    writing = Writing(request.model, fetches_urls, tool_names(request.messages), notes)
     body = _encode_turns(request.messages, writing)
-    put(body, tools=_encode_tools(request.tools, lost), toolConfig=_encode_choice(request.tool_choice))
-    put(body, generationConfig=_encode_config(request, lost) or None)
+    put(body, tools=_encode_tools(request.tools, notes), toolConfig=_encode_choice(request.tool_choice))
+    put(body, generationConfig=_encode_config(request, notes) or None)
     for extra in request.extra:
         merge(body, own(extra, NAME))
     config = body.get("generationConfig")
     if isinstance(config, dict) and "responseSchema" in config:
         cast("Fields", config).pop("responseJsonSchema", None)  # one or the other
-    return HttpRequest(path, dump(body), _HEADERS, tuple(dict.fromkeys(lost)))
+    return HttpRequest(path, dump(body), _HEADERS, notes.all())
 
 
 def _path(model: str, method: str) -> str:
@@ -297,10 +296,10 @@ def _encode_turns(messages: tuple[Message, ...], writing: Writing) -> Fields:
     results: list[Fields] | None = None  # parts of the last turn, if it holds results only
     for message in messages:
         parts = encode_parts(message.parts, writing)
-        writing.lost += foreign([message.extra], NAME)
+        fields_for(NAME, message.extra, writing.notes)
         if message.role in {"system", "developer"}:
             if contents:
-                writing.lost.append(Degradation("system_position", "moved before the conversation"))
+                writing.notes.add("system_position", "moved before the conversation")
             system += parts
         elif message.role == "tool" and results is not None:
             results += parts
@@ -313,14 +312,14 @@ def _encode_turns(messages: tuple[Message, ...], writing: Writing) -> Fields:
 def _encode_turn(message: Message, parts: list[Fields], writing: Writing) -> Fields:
     role = "model" if message.role == "assistant" else "user"
     if role == "model" and generation(writing.model) >= 3 and sign_calls(parts):
-        writing.lost.append(Degradation("thought_signature", "the check was skipped: another model made the call"))
+        writing.notes.add("thought_signature", "the check was skipped: another model made the call")
     return {"role": role, "parts": parts, **own(message.extra, NAME)}
 
 
-def _encode_tools(tools: tuple[Tool, ...], lost: list[Degradation]) -> list[Fields] | None:
+def _encode_tools(tools: tuple[Tool, ...], notes: Notes) -> list[Fields] | None:
     if any(tool.strict for tool in tools):
-        lost.append(Degradation("tool.strict", "left out"))
-    lost += foreign((tool.extra for tool in tools), NAME)
+        notes.add("tool.strict", "left out")
+    extras_for(NAME, (tool.extra for tool in tools), notes)
     return [{"functionDeclarations": [_encode_tool(tool) for tool in tools]}] if tools else None
 
 
@@ -338,7 +337,7 @@ def _encode_choice(choice: ToolChoice | None) -> Fields | None:
     return {"functionCallingConfig": put({"mode": mode}, allowedFunctionNames=names or None)}
 
 
-def _encode_config(request: ChatRequest, lost: list[Degradation]) -> Fields:
+def _encode_config(request: ChatRequest, notes: Notes) -> Fields:
     return put(
         _encode_output(request.output),
         temperature=request.temperature,
@@ -352,7 +351,7 @@ def _encode_config(request: ChatRequest, lost: list[Degradation]) -> Fields:
         frequencyPenalty=request.frequency_penalty,
         responseLogprobs=request.logprobs,
         logprobs=request.top_logprobs,
-        thinkingConfig=_encode_thinking(request.reasoning, request.model, lost),
+        thinkingConfig=_encode_thinking(request.reasoning, request.model, notes),
     )
 
 
@@ -370,30 +369,29 @@ _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh"
 _LEVELS = {"minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH", "xhigh": "XHIGH", "max": "XHIGH"}
 
 
-def _encode_thinking(reasoning: Reasoning | None, model: str, lost: list[Degradation]) -> Fields | None:
+def _encode_thinking(reasoning: Reasoning | None, model: str, notes: Notes) -> Fields | None:
     if reasoning is None:
         return None
-    lost += foreign([reasoning.extra], NAME)
-    fields = own(reasoning.extra, NAME)
+    fields = fields_for(NAME, reasoning.extra, notes)
     effort, budget = reasoning.effort, reasoning.budget
     if budget is not None and effort in {None, "none"}:
         return {"thinkingBudget": budget, **fields}
     if effort is None:
         return fields
     if generation(model) >= 3 or not model:
-        return {"thinkingLevel": _level(effort, model, lost), **fields}
+        return {"thinkingLevel": _level(effort, model, notes), **fields}
     if effort == "none" or budget is not None:
         return {"thinkingBudget": budget or 0, **fields}
-    lost.append(Degradation("reasoning.effort", f"{effort} sent as a budget of {_BUDGETS.get(effort, 8192)} tokens"))
+    notes.add("reasoning.effort", f"{effort} sent as a budget of {_BUDGETS.get(effort, 8192)} tokens")
     return {"thinkingBudget": _BUDGETS.get(effort, 8192), **fields}
 
 
-def _level(effort: str, model: str, lost: list[Degradation]) -> str:
+def _level(effort: str, model: str, notes: Notes) -> str:
     """Levels replaced budgets; none of them is "none", and the Pro models have no "minimal" either."""
     lowest = "LOW" if "-pro" in model else "MINIMAL"
     level = lowest if effort in {"none", "minimal"} else _LEVELS.get(effort, "MEDIUM")
     if level != effort.upper():
-        lost.append(Degradation("reasoning.effort", f"{effort} sent as {level.lower()}"))
+        notes.add("reasoning.effort", f"{effort} sent as {level.lower()}")
     return level
 
 
@@ -529,13 +527,14 @@ def _decode_embedding(item: Fields, path: str) -> EmbedRequest:
 
 def encode_embed_request(request: EmbedRequest) -> HttpRequest:
     """The request for ``batchEmbedContents``."""
-    lost = foreign(request.extra, NAME)
+    notes = Notes(NAME)
+    extras_for(NAME, request.extra, notes)
     more: Fields = put({"model": f"models/{request.model}"}, outputDimensionality=request.dimensions)
     for extra in request.extra:
         merge(more, own(extra, NAME))
     requests = [{"content": {"parts": [{"text": text}]}, **more} for text in request.inputs]
     path = _path(request.model, "batchEmbedContents")
-    return HttpRequest(path, dump({"requests": requests}), _HEADERS, tuple(lost))
+    return HttpRequest(path, dump({"requests": requests}), _HEADERS, notes.all())
 
 
 def decode_embed_response(body: bytes) -> EmbedResponse:

@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, cast
 
-from resilient_llm.errors import UnsupportedFeature
 from resilient_llm.model import (
-    Degradation,
     Extra,
     FinishReason,
     Json,
@@ -31,7 +29,6 @@ from resilient_llm.wire.fields import (
     decode_base64,
     encode_base64,
     fields_of,
-    foreign,
     items_of,
     leftovers,
     own,
@@ -41,7 +38,8 @@ from resilient_llm.wire.fields import (
     take_fields,
     take_text,
 )
-from resilient_llm.wire.toolcalls import arguments_object, arguments_text, wrapped
+from resilient_llm.wire.notes import Notes, fields_for
+from resilient_llm.wire.toolcalls import arguments_object, arguments_text
 
 NAME: Final = "gemini"
 MADE_UP: Final = "gemini_call_"
@@ -243,7 +241,7 @@ class Writing:
     model: str = ""
     fetches_urls: bool = False
     names: Mapping[str, str] = field(default_factory=dict[str, str])
-    lost: list[Degradation] = field(default_factory=list[Degradation])
+    notes: Notes = field(default_factory=lambda: Notes(NAME))
 
 
 def encode_parts(parts: Sequence[Part], writing: Writing) -> list[Fields]:
@@ -251,11 +249,11 @@ def encode_parts(parts: Sequence[Part], writing: Writing) -> list[Fields]:
     written: list[Fields] = []
     for part in parts:
         if isinstance(part, Thought) and part.origin != NAME:
-            writing.lost.append(Degradation("reasoning", "left out: another model's thoughts"))
+            writing.notes.add("reasoning", "left out: another model's thoughts")
             continue
         if isinstance(part, Opaque) and part.wire != NAME:
-            raise UnsupportedFeature("builtin_tools", NAME)
-        writing.lost += foreign([getattr(part, "extra", None)], NAME)
+            raise writing.notes.unsupported("builtin_tools")
+        fields_for(NAME, getattr(part, "extra", None), writing.notes)
         _encode_part(part, writing, written)
     return written
 
@@ -277,7 +275,7 @@ def _encode_part(part: Part, writing: Writing, written: list[Fields]) -> None:
     match part:
         case Text():
             if part.annotations:
-                writing.lost.append(Degradation("annotations", "left out"))
+                writing.notes.add("annotations", "left out")
             written.append({"text": part.text, **own(part.extra, NAME)})
         case Thought():
             _encode_thought(part, written)
@@ -286,8 +284,7 @@ def _encode_part(part: Part, writing: Writing, written: list[Fields]) -> None:
         case Media():
             written.append(_encode_media(part, writing))
         case ToolCall():
-            writing.lost += wrapped(part)
-            written.append(_encode_call(part))
+            written.append(_encode_call(part, writing.notes))
         case ToolResult():
             written += _encode_result(part, writing)
         case _:
@@ -307,10 +304,10 @@ def _encode_thought(thought: Thought, written: list[Fields]) -> None:
         written.append({"text": "", **extra, "thoughtSignature": thought.signature})
 
 
-def _encode_call(call: ToolCall) -> Fields:
+def _encode_call(call: ToolCall, notes: Notes) -> Fields:
     extra = own(call.extra, NAME)
     more = fields_of(extra.pop("functionCall", {}), "functionCall")
-    said: Fields = {"name": call.name, "args": arguments_object(call)[0], **more}
+    said: Fields = {"name": call.name, "args": arguments_object(call, notes), **more}
     return {"functionCall": put(said, id=_sent_id(call.id)), **extra}
 
 
@@ -321,8 +318,7 @@ def _sent_id(id_: str) -> str | None:
 
 def _encode_result(result: ToolResult, writing: Writing) -> list[Fields]:
     """The result, and the media in it: inside for models that look there, beside it for those that do not."""
-    writing.lost += foreign([result.extra], NAME)
-    extra = own(result.extra, NAME)
+    extra = fields_for(NAME, result.extra, writing.notes)
     more = fields_of(extra.pop("functionResponse", {}), "functionResponse")
     name = result.name or writing.names.get(result.tool_call_id) or result.tool_call_id
     said: Fields = {"name": name, "response": _encode_outcome(result)}
@@ -331,7 +327,7 @@ def _encode_result(result: ToolResult, writing: Writing) -> list[Fields]:
     if media and generation(writing.model) >= 3:
         said["parts"], media = media, []
     elif media:
-        writing.lost.append(Degradation("media_in_tool_result", "sent beside the result"))
+        writing.notes.add("media_in_tool_result", "sent beside the result")
     return [{"functionResponse": {**said, **more}, **extra}, *media]
 
 
@@ -353,10 +349,10 @@ def _encode_media(media: Media, writing: Writing) -> Fields:
     if media.data is not None:
         return {"inlineData": {"mimeType": mime, "data": encode_base64(media.data), **name}, **extra}
     if media.file_id is not None and not _is_upload(media.file_id):
-        raise UnsupportedFeature("file_id", NAME)
+        raise writing.notes.unsupported("file_id")
     uri = media.file_id or media.url or ""
     if not (writing.fetches_urls or _is_upload(uri) or _is_video_page(uri)):
-        raise UnsupportedFeature(f"{media.kind}_url", NAME)
+        raise writing.notes.unsupported(f"{media.kind}_url")
     return {"fileData": put({"fileUri": uri, **name}, mimeType=media.mime_type), **extra}
 
 

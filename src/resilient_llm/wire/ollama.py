@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from resilient_llm.errors import Fault, InvalidAnswer, UnsupportedFeature
+from resilient_llm.errors import Fault, InvalidAnswer
 from resilient_llm.model import (
     BlockEnd,
     ChatRequest,
     ChatResponse,
-    Degradation,
     EmbedRequest,
     EmbedResponse,
     Extra,
@@ -57,7 +56,6 @@ from resilient_llm.wire.fields import (
     dump,
     encode_base64,
     fields_of,
-    foreign,
     items_of,
     leftovers,
     merge,
@@ -66,7 +64,6 @@ from resilient_llm.wire.fields import (
     put,
     reading_answer,
     reading_request,
-    reject,
     take_bool,
     take_count,
     take_fields,
@@ -75,9 +72,9 @@ from resilient_llm.wire.fields import (
     take_items,
     take_text,
     take_texts,
-    unsaid,
     vector,
 )
+from resilient_llm.wire.notes import Notes, extras_for, fields_for, note_unsaid, reject
 from resilient_llm.wire.toolcalls import (
     Namer,
     Pairing,
@@ -86,7 +83,6 @@ from resilient_llm.wire.toolcalls import (
     decode_tool,
     encode_tool,
     tool_names,
-    wrapped,
 )
 
 NAME: Final = "ollama"
@@ -211,15 +207,17 @@ def _encode_request(request: ChatRequest) -> HttpRequest:
     if request.source is not None and request.source.wire == NAME:
         return HttpRequest(PATH, dump(_forwarded(request, request.source.fields)), _HEADERS)
     reject(request, NAME, "n", "parallel_tool_calls", "tool_choice")
-    lost = unsaid(request) + foreign(request.extra, NAME)
-    body: Fields = {"model": request.model, "messages": _encode_messages(request, lost), "stream": request.stream}
-    if tools := _encode_tools(request, lost):
+    notes = Notes(NAME)
+    note_unsaid(request, notes)
+    extras_for(NAME, request.extra, notes)
+    body: Fields = {"model": request.model, "messages": _encode_messages(request, notes), "stream": request.stream}
+    if tools := _encode_tools(request, notes):
         body["tools"] = tools
-    put(body, format=_encode_format(request.output), think=_encode_think(request.reasoning, lost))
+    put(body, format=_encode_format(request.output), think=_encode_think(request.reasoning, notes))
     put(body, logprobs=request.logprobs, top_logprobs=request.top_logprobs, options=_encode_options(request))
     for extra in request.extra:
         merge(body, own(extra, NAME))
-    return HttpRequest(PATH, dump(body), _HEADERS, tuple(dict.fromkeys(lost)))
+    return HttpRequest(PATH, dump(body), _HEADERS, notes.all())
 
 
 def _forwarded(request: ChatRequest, source: JsonObject) -> Fields:
@@ -230,13 +228,13 @@ def _forwarded(request: ChatRequest, source: JsonObject) -> Fields:
     return body
 
 
-def _encode_tools(request: ChatRequest, lost: list[Degradation]) -> list[Fields]:
+def _encode_tools(request: ChatRequest, notes: Notes) -> list[Fields]:
     if request.tools and request.tool_choice is not None and request.tool_choice.mode == "none":
-        lost.append(Degradation("tool_choice", "none: the tools were left out"))
+        notes.add("tool_choice", "none: the tools were left out")
         return []
-    lost += foreign((tool.extra for tool in request.tools), NAME)
+    extras_for(NAME, (tool.extra for tool in request.tools), notes)
     if any(tool.strict for tool in request.tools):
-        lost.append(Degradation("tool.strict", "left out"))
+        notes.add("tool.strict", "left out")
     return [encode_tool(tool, NAME) for tool in request.tools]
 
 
@@ -261,57 +259,56 @@ def _encode_format(output: OutputFormat | None) -> object:
     return output.schema if output.kind == "json_schema" and output.schema is not None else "json"
 
 
-def _encode_think(reasoning: Reasoning | None, lost: list[Degradation]) -> bool | str | None:
+def _encode_think(reasoning: Reasoning | None, notes: Notes) -> bool | str | None:
     if reasoning is None:
         return None
-    lost += foreign([reasoning.extra], NAME)
+    fields_for(NAME, reasoning.extra, notes)
     effort = reasoning.effort
     if effort == "none" or reasoning.budget == 0:
         return False
     if reasoning.budget is not None:
-        lost.append(Degradation("reasoning.budget", "left out: the model decides"))
+        notes.add("reasoning.budget", "left out: the model decides")
     if effort is None:
         return True
     word = _EFFORTS.get(effort, "medium")
     if word != effort:
-        lost.append(Degradation("reasoning.effort", f"{effort} sent as {word}"))
+        notes.add("reasoning.effort", f"{effort} sent as {word}")
     return word
 
 
-def _encode_messages(request: ChatRequest, lost: list[Degradation]) -> list[Fields]:
+def _encode_messages(request: ChatRequest, notes: Notes) -> list[Fields]:
     names = tool_names(request.messages)
-    return [each for message in request.messages for each in _encode_message(message, names, lost)]
+    return [each for message in request.messages for each in _encode_message(message, names, notes)]
 
 
-def _encode_message(message: Message, names: dict[str, str], lost: list[Degradation]) -> list[Fields]:
+def _encode_message(message: Message, names: dict[str, str], notes: Notes) -> list[Fields]:
     """One message, or several: every tool result is one of its own, and text beside results follows them."""
-    lost += foreign([message.extra], NAME)
-    extra = own(message.extra, NAME)
+    extra = fields_for(NAME, message.extra, notes)
     written: list[Fields] = []
     rest: list[Part] = []
     for part in message.parts:
         if isinstance(part, ToolResult):
-            written.append({**_encode_result(part, names, lost), **extra})
+            written.append({**_encode_result(part, names, notes), **extra})
         else:
             rest.append(part)
     if rest or not written:
         role = {"developer": "system", "tool": "user"}.get(message.role, message.role)
-        written.append({"role": role, **_encode_parts(rest, role, lost), **extra})
+        written.append({"role": role, **_encode_parts(rest, role, notes), **extra})
     return written
 
 
-def _encode_result(result: ToolResult, names: dict[str, str], lost: list[Degradation]) -> Fields:
-    lost += foreign([result.extra], NAME)
+def _encode_result(result: ToolResult, names: dict[str, str], notes: Notes) -> Fields:
+    fields_for(NAME, result.extra, notes)
     if any(isinstance(part, Media) for part in result.parts):
-        raise UnsupportedFeature("media_in_tool_result", NAME)
+        raise notes.unsupported("media_in_tool_result")
     if result.is_error:
-        lost.append(Degradation("tool_result.is_error", "left out: the text has to say it"))
+        notes.add("tool_result.is_error", "left out: the text has to say it")
     fields: Fields = {"role": "tool", "content": result.text}
     name = result.name or names.get(result.tool_call_id)
     return put(fields, tool_name=name, tool_call_id=_sent_id(result.tool_call_id))
 
 
-def _encode_parts(parts: Sequence[Part], role: str, lost: list[Degradation]) -> Fields:
+def _encode_parts(parts: Sequence[Part], role: str, notes: Notes) -> Fields:
     texts: list[str] = []
     thoughts: list[str] = []
     images: list[str] = []
@@ -321,39 +318,38 @@ def _encode_parts(parts: Sequence[Part], role: str, lost: list[Degradation]) -> 
             case Text() | Refusal():
                 texts.append(part.text)
             case Thought():
-                thoughts += _own_thought(part, lost)
+                thoughts += _own_thought(part, notes)
             case Media():
-                images.append(_encode_image(part))
+                images.append(_encode_image(part, notes))
             case ToolCall():
-                lost += wrapped(part)
-                calls.append(_encode_call(part))
+                calls.append(_encode_call(part, notes))
             case _:  # a vendor's own block; results were taken out before
-                raise UnsupportedFeature("builtin_tools", NAME)
-        lost += foreign([getattr(part, "extra", None)], NAME)
+                raise notes.unsupported("builtin_tools")
+        fields_for(NAME, getattr(part, "extra", None), notes)
     content = ("" if role == "assistant" else "\n").join(texts)
     return put(
         {"content": content}, thinking="".join(thoughts) or None, images=images or None, tool_calls=calls or None
     )
 
 
-def _own_thought(thought: Thought, lost: list[Degradation]) -> list[str]:
+def _own_thought(thought: Thought, notes: Notes) -> list[str]:
     if thought.origin == NAME:
         return [thought.text]
-    lost.append(Degradation("reasoning", "left out: another model's thoughts"))
+    notes.add("reasoning", "left out: another model's thoughts")
     return []
 
 
-def _encode_image(media: Media) -> str:
+def _encode_image(media: Media, notes: Notes) -> str:
     if media.kind != "image":
-        raise UnsupportedFeature(media.kind, NAME)
+        raise notes.unsupported(media.kind)
     if media.data is None:
-        raise UnsupportedFeature("image_url" if media.url else "file_id", NAME)
+        raise notes.unsupported("image_url" if media.url else "file_id")
     return encode_base64(media.data)
 
 
-def _encode_call(call: ToolCall) -> Fields:
+def _encode_call(call: ToolCall, notes: Notes) -> Fields:
     extra = own(call.extra, NAME)
-    function: Fields = {"name": call.name, "arguments": arguments_object(call)[0]}
+    function: Fields = {"name": call.name, "arguments": arguments_object(call, notes)}
     merge(function, fields_of(extra.pop("function", {}), "function"))
     return put({"function": function, **extra}, id=_sent_id(call.id))
 
@@ -413,7 +409,7 @@ def _seconds(created_at: object) -> int | None:
 
 
 def _encode_response(response: ChatResponse) -> Fields:
-    message = _encode_parts(_showable(response.parts), "assistant", [])
+    message = _encode_parts(_showable(response.parts), "assistant", Notes(NAME))
     head = _head(response.model, response.created, response.extra)
     return {**head, "message": {"role": "assistant", **message}, **_tail(response, response.usage)}
 
@@ -587,14 +583,14 @@ class _StreamEncoder:
 
     def _part(self, part: Part) -> bytes:
         shown = _showable([part])
-        return self._line(_encode_parts(shown, "assistant", [])) if shown else b""
+        return self._line(_encode_parts(shown, "assistant", Notes(NAME))) if shown else b""
 
     def _flushed(self, block: int | None = None) -> bytes:
         """The calls that are complete: the one of ``block``, or all."""
         ready = [each for each in self._calls if block in (None, each)]
         calls = [self._calls.pop(each) for each in ready]
         return b"".join(
-            self._line({"content": "", "tool_calls": [_encode_call(ToolCall(s.id, s.name, "".join(pieces), s.extra))]})
+            self._line(_encode_parts([ToolCall(s.id, s.name, "".join(pieces), s.extra)], "assistant", Notes(NAME)))
             for s, pieces in calls
         )
 
@@ -628,10 +624,11 @@ def decode_embed_request(body: bytes) -> EmbedRequest:
 def encode_embed_request(request: EmbedRequest) -> HttpRequest:
     """The request for ``/api/embed``."""
     body = put({"model": request.model, "input": list(request.inputs)}, dimensions=request.dimensions)
-    lost = foreign(request.extra, NAME)
+    notes = Notes(NAME)
+    extras_for(NAME, request.extra, notes)
     for extra in request.extra:
         merge(body, own(extra, NAME))
-    return HttpRequest(EMBED_PATH, dump(body), _HEADERS, tuple(lost))
+    return HttpRequest(EMBED_PATH, dump(body), _HEADERS, notes.all())
 
 
 def decode_embed_response(body: bytes) -> EmbedResponse:

@@ -15,13 +15,11 @@ from typing import Literal
 from resilient_llm.errors import InvalidAnswer, InvalidRequest
 from resilient_llm.model import EmbedRequest, EmbedResponse, Extra, Usage
 from resilient_llm.wire._openai_json import (
-    Notes,
     answer_object,
     as_count,
     as_object,
     as_objects,
     as_text,
-    extras_for,
     get_int,
     get_text,
     get_texts,
@@ -29,6 +27,7 @@ from resilient_llm.wire._openai_json import (
     rest,
 )
 from resilient_llm.wire.fields import Fields, Malformed, decode_base64, dump, vector
+from resilient_llm.wire.notes import Notes, extras_for
 
 WIRE = "openai_embed"
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from resilient_llm.model import Degradation, Message, Tool, ToolCall
+from resilient_llm.model import Message, Tool, ToolCall
 from resilient_llm.wire.fields import (
     Fields,
     Malformed,
@@ -25,6 +25,7 @@ from resilient_llm.wire.fields import (
     take_fields,
     take_text,
 )
+from resilient_llm.wire.notes import Notes
 
 
 def decode_tool(value: object, wire: str) -> Tool:
@@ -60,25 +61,20 @@ def arguments_text(value: object) -> str:
     return value if isinstance(value, str) else dump_text(value)
 
 
-def arguments_object(call: ToolCall) -> tuple[Fields, bool]:
-    """The arguments of a call as the object some wires want, and whether that is what the model wrote.
+def arguments_object(call: ToolCall, notes: Notes | None = None) -> Fields:
+    """The arguments of a call as the object some wires want.
 
     ``null`` and nothing are an object without fields; what is no object goes into one as ``{"arguments": ...}``, so
-    that the conversation can go on.
+    that the conversation can go on, and that is noted.
     """
     value: object = call.arguments
     try:
         value = parse(call.arguments) if call.arguments.strip() else None
-        return ({} if value is None else fields_of(value, call.name)), True
+        return {} if value is None else fields_of(value, call.name)
     except Malformed:
-        return {"arguments": value}, False
-
-
-def wrapped(call: ToolCall) -> list[Degradation]:
-    """What has to be said about the arguments of a call that goes out as an object."""
-    return (
-        [] if arguments_object(call)[1] else [Degradation("tool_call.arguments", "not a JSON object: wrapped in one")]
-    )
+        if notes is not None:
+            notes.add("tool_call.arguments", "not a JSON object: wrapped in one")
+        return {"arguments": value}
 
 
 # --- identifiers -------------------------------------------------------------------------------------------
