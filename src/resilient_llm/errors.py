@@ -87,9 +87,9 @@ class AttemptRecord(NamedTuple):
     """One attempt of a call, for the trail on responses and errors.
 
     ``kind`` says why it was made: ``initial``, ``retry`` (same provider), ``failover`` (another one), ``hedge``
-    (while another still ran), ``probe`` (to find out whether the provider recovered).  ``outcome`` is ``success``,
-    ``error`` or ``cancelled``; ``fault`` is ``None`` unless it is ``error``.  ``duration`` and ``delay`` (the wait
-    before it) are seconds.
+    (while another still ran), ``probe`` (to find out whether the provider recovered), ``explore`` (to find out how one
+    is that has not been heard of for a while).  ``outcome`` is ``success``, ``error`` or ``cancelled``; ``fault`` is
+    ``None`` unless it is ``error``.  ``duration`` and ``delay`` (the wait before it) are seconds.
     """
 
     number: int
