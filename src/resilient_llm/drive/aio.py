@@ -82,8 +82,9 @@ class AsyncDriver:
         provider = attempt.target
         if isinstance(provider, Custom):
             return await self.ask_custom(task, attempt, provider)
+        key = await self.key(task, attempt, provider)
         with Within(attempt.timeout):
-            answer = await self.send(task, attempt, provider)
+            answer = await self.send(task, attempt, provider, key)
             try:
                 body = await answer.read(self.max_bytes)
             finally:
@@ -95,11 +96,12 @@ class AsyncDriver:
         """Ask for a stream, and wait for its first content."""
         provider = attempt.target
         source: AsyncSource
+        key = None if isinstance(provider, Custom) else await self.key(task, attempt, provider)
         with anyio.fail_after(attempt.timeout):
             if isinstance(provider, Custom):
                 source = await self.open_custom(task, attempt, provider)
             else:
-                source = AsyncHttpSource(await self.open_http(task, attempt, provider), self.max_bytes)
+                source = AsyncHttpSource(await self.open_http(task, attempt, provider, key), self.max_bytes)
             stream = AsyncOpenStream(task, attempt, task.reading(attempt), source)
             try:
                 await stream.begin()
@@ -108,9 +110,11 @@ class AsyncDriver:
                 raise
         return stream
 
-    async def open_http(self, task: Task[ChatRequest], attempt: Attempt[Target], provider: HttpProvider) -> AsyncAnswer:
+    async def open_http(
+        self, task: Task[ChatRequest], attempt: Attempt[Target], provider: HttpProvider, key: str | None
+    ) -> AsyncAnswer:
         """The head of a streamed answer.  Raises ``AttemptFailed`` if it is none."""
-        answer = await self.send(task, attempt, provider)
+        answer = await self.send(task, attempt, provider, key)
         try:
             task.learn(attempt, provider, answer.headers)
             if not 200 <= answer.status < 300:
@@ -121,9 +125,10 @@ class AsyncDriver:
             raise
         return answer
 
-    async def send(self, task: Task[Request], attempt: Attempt[Target], provider: HttpProvider) -> AsyncAnswer:
+    async def send(
+        self, task: Task[Request], attempt: Attempt[Target], provider: HttpProvider, key: str | None
+    ) -> AsyncAnswer:
         """Send the request."""
-        key = await self.key(provider)
         prepared = task.prepare(attempt, provider, key)
         answer = await self.http.post(prepared, task.timeouts(attempt))
         answer.reads.until = attempt.started + attempt.timeout
@@ -132,9 +137,15 @@ class AsyncDriver:
 
     # --- by nature different from the twin ---
 
-    async def key(self, provider: HttpProvider) -> str | None:
+    async def key(self, task: Task[Request], attempt: Attempt[Target], provider: HttpProvider) -> str | None:
         """The key now; a callable that may block is asked in a worker thread."""
-        return await provider.credential.aget(in_thread)
+        if provider.credential.fixed:
+            return provider.credential.get()
+        task.asking(attempt, provider)
+        with anyio.fail_after(attempt.timeout):
+            key = await provider.credential.aget(in_thread)
+        task.asked(attempt)
+        return key
 
     async def ask_custom(self, task: Task[Request], attempt: Attempt[Target], provider: Custom) -> Response:
         """Ask a provider the user wrote."""

@@ -90,7 +90,8 @@ class Driver:
         provider = attempt.target
         if isinstance(provider, Custom):
             return self.ask_custom(task, attempt, provider)
-        answer = self.send(task, attempt, provider)
+        key = self.key(task, attempt, provider)
+        answer = self.send(task, attempt, provider, key)
         try:
             body = answer.read(self.max_bytes)
         finally:
@@ -102,10 +103,11 @@ class Driver:
         """Ask for a stream, and wait for its first content."""
         provider = attempt.target
         source: Source
+        key = None if isinstance(provider, Custom) else self.key(task, attempt, provider)
         if isinstance(provider, Custom):
             source = self.open_custom(task, attempt, provider)
         else:
-            source = HttpSource(self.open_http(task, attempt, provider), self.max_bytes)
+            source = HttpSource(self.open_http(task, attempt, provider, key), self.max_bytes)
         stream = OpenStream(task, attempt, task.reading(attempt), source)
         try:
             stream.begin()
@@ -114,9 +116,11 @@ class Driver:
             raise
         return stream
 
-    def open_http(self, task: Task[ChatRequest], attempt: Attempt[Target], provider: HttpProvider) -> Answer:
+    def open_http(
+        self, task: Task[ChatRequest], attempt: Attempt[Target], provider: HttpProvider, key: str | None
+    ) -> Answer:
         """The head of a streamed answer.  Raises ``AttemptFailed`` if it is none."""
-        answer = self.send(task, attempt, provider)
+        answer = self.send(task, attempt, provider, key)
         try:
             task.learn(attempt, provider, answer.headers)
             if not 200 <= answer.status < 300:
@@ -127,9 +131,8 @@ class Driver:
             raise
         return answer
 
-    def send(self, task: Task[Request], attempt: Attempt[Target], provider: HttpProvider) -> Answer:
+    def send(self, task: Task[Request], attempt: Attempt[Target], provider: HttpProvider, key: str | None) -> Answer:
         """Send the request."""
-        key = self.key(provider)
         prepared = task.prepare(attempt, provider, key)
         answer = self.http.post(prepared, task.timeouts(attempt))
         answer.reads.until = attempt.started + attempt.timeout
@@ -138,9 +141,14 @@ class Driver:
 
     # --- by nature different from the twin ---
 
-    def key(self, provider: HttpProvider) -> str | None:
-        """The key now."""
-        return provider.credential.get()
+    def key(self, task: Task[Request], attempt: Attempt[Target], provider: HttpProvider) -> str | None:
+        """The key now; a callable cannot be interrupted."""
+        if provider.credential.fixed:
+            return provider.credential.get()
+        task.asking(attempt, provider)
+        key = provider.credential.get()
+        task.asked(attempt)
+        return key
 
     def ask_custom(self, task: Task[Request], attempt: Attempt[Target], provider: Custom) -> Response:
         """Ask a provider the user wrote."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.member import Attempt
@@ -49,7 +50,19 @@ class Task(Generic[Request]):
     """What one call needs besides its state machine.  Used by one caller; its races may report from other threads or
     tasks."""
 
-    __slots__ = ("_degradations", "_keys", "_traces", "call", "cause", "needs", "owner", "request", "trace", "validate")
+    __slots__ = (
+        "_asking",
+        "_degradations",
+        "_keys",
+        "_traces",
+        "call",
+        "cause",
+        "needs",
+        "owner",
+        "request",
+        "trace",
+        "validate",
+    )
 
     def __init__(
         self,
@@ -68,6 +81,7 @@ class Task(Generic[Request]):
         """The last failed attempt's own exception."""
         self._degradations: dict[str, tuple[Degradation, ...]] = {}
         self._keys: dict[Attempt[Target], str] = {}  # while an attempt runs: its failure must not show the key
+        self._asking: dict[Attempt[Target], _Asking] = {}  # while a callable is asked for the key
         self._traces: dict[Attempt[Target], AttemptTrace] = {}
         operation: Literal["chat", "embeddings"] = "chat" if isinstance(request, ChatRequest) else "embeddings"
         first = next(iter(owner.pool.targets(call.route)), None)
@@ -104,6 +118,23 @@ class Task(Generic[Request]):
         return attempt
 
     # --- preparing ---
+
+    def asking(self, attempt: Attempt[Target], provider: HttpProvider) -> None:
+        """A callable is asked for the key.  Until it answers, nobody waits for the provider, whose silence therefore
+        proves nothing."""
+        self._asking[attempt] = _Asking(provider.credential.name, attempt.late_at, attempt.overdue_at)
+        attempt.late_at = attempt.overdue_at = math.inf
+
+    def asked(self, attempt: Attempt[Target]) -> None:
+        """The key is there, and the provider's time begins.  Raises ``TimeoutError`` if the key came too late."""
+        now = self.owner.clock()
+        took = now - attempt.started
+        if attempt.released or took > attempt.timeout:
+            raise TimeoutError
+        asking = self._asking.pop(attempt)
+        attempt.late_at, attempt.overdue_at = asking.late_at + took, asking.overdue_at + took
+        attempt.started, attempt.delay = now, attempt.delay + took
+        attempt.timeout = min(attempt.timeout, self.call.deadline - now)
 
     def prepare(self, attempt: Attempt[Target], provider: HttpProvider, key: str | None) -> Prepared:
         """The HTTP request for this attempt."""
@@ -252,6 +283,8 @@ class Task(Generic[Request]):
         """Find out what an attempt's exception means, and tell the call.  ``usage``: what its answer cost."""
         key = self._keys.pop(attempt, None)
         fault = without(fault_of(error), key)
+        if fault.kind is FaultKind.TIMEOUT and attempt in self._asking:
+            fault = self._asking[attempt].fault()
         if (
             fault.kind is FaultKind.UNSUPPORTED
             and fault.status is not None
@@ -259,7 +292,8 @@ class Task(Generic[Request]):
         ):
             attempt.target.capabilities.told(fault, self.needs)
         now = self.owner.clock()
-        if fault.kind is FaultKind.TIMEOUT and now >= self.call.deadline - 0.001:
+        local = fault.scope is FaultScope.LOCAL
+        if fault.kind is FaultKind.TIMEOUT and now >= self.call.deadline - 0.001 and not local:
             self.call.expired(attempt, fault, now)
         else:
             self.call.failed(attempt, fault, now)
@@ -280,7 +314,11 @@ class Task(Generic[Request]):
 
     def overtaken(self, attempt: Attempt[Target]) -> None:
         """Another attempt of this call won."""
-        self.call.overtaken(attempt, self.owner.clock())
+        asking, now = self._asking.get(attempt), self.owner.clock()
+        if asking is None:
+            self.call.overtaken(attempt, now)
+        else:
+            self.call.failed(attempt, asking.fault(), now)
         self._ended(attempt, selected=False)
 
     def interrupted(self) -> None:
@@ -289,6 +327,7 @@ class Task(Generic[Request]):
 
     def _ended(self, attempt: Attempt[Target], *, selected: bool, usage: Usage | None = None) -> None:
         self._keys.pop(attempt, None)
+        self._asking.pop(attempt, None)
         trace = self._traces.get(attempt)  # left there: the loser of a race may still ask for it
         if trace is None:
             return
@@ -298,6 +337,19 @@ class Task(Generic[Request]):
             provider, model = attempt.member.id, attempt.target.model
             record = AttemptRecord(attempt.number, provider, model, attempt.kind, "cancelled", None, None, took)
         trace.ended(record, selected=selected, usage=usage)
+
+
+class _Asking(NamedTuple):
+    """An attempt that waits for its key."""
+
+    name: str
+    late_at: float
+    overdue_at: float
+
+    def fault(self) -> Fault:
+        """What it means if the key does not come: nothing was sent, and no provider is to blame."""
+        message = f"{self.name} gave no key in time"
+        return Fault(FaultKind.TIMEOUT, scope=FaultScope.LOCAL, code="not_sent", message=message)
 
 
 def cause_of(error: BaseException, *, keep_frames: bool) -> BaseException | None:

@@ -15,8 +15,10 @@ ApiKey: TypeAlias = str | Callable[[], str] | Callable[[], Awaitable[str]]
 """A key, or something that returns the current one: it is asked for every attempt, so that keys can be rotated and
 cloud identities refreshed.  An async callable works with the async client only, which runs any other in a worker
 thread.  One that raises, or returns nothing usable, takes its provider out for a while, as a rejected key does; space
-around the key it returns is dropped.  The time it takes counts as the attempt's, but the sync client cannot cut it
-short."""
+around the key it returns is dropped.  It has as long as the attempt has; the provider's own time begins when the key is
+there.  One that takes longer ends the attempt with a ``Fault`` of scope ``LOCAL`` that names the callable and judges
+nobody.  (The sync client cannot cut it short, unless another provider may come to the rescue; it finds out
+afterwards.)"""
 
 Work: TypeAlias = Callable[[], object]
 
@@ -29,7 +31,7 @@ class Credential:
     """Holds an :data:`ApiKey` such that no repr, pickle or traceback of ours shows it.  ``None``: the endpoint needs
     none."""
 
-    __slots__ = ("_account", "_source", "is_async")
+    __slots__ = ("_account", "_source", "fixed", "is_async")
 
     def __init__(self, source: ApiKey | None) -> None:
         if source is not None and not isinstance(source, str) and not callable(source):
@@ -37,6 +39,8 @@ class Credential:
         if isinstance(source, str):
             _usable(source)
         self._source = source
+        self.fixed: bool = source is None or isinstance(source, str)
+        """Whether it is always the same, and there at once."""
         self.is_async: bool = callable(source) and inspect.iscoroutinefunction(_underlying(source))
         """Whether getting the key needs an event loop."""
         if source is None:
@@ -50,6 +54,11 @@ class Credential:
     def account(self) -> str:
         """Tells keys apart without telling them: equal for equal keys; empty without one."""
         return self._account
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message: the callable's name.  Never shows a key."""
+        return "the api_key" if self.fixed else _named(self._source)
 
     def get(self) -> str | None:
         """The key now.  Raises ``KeyUnavailable`` if the callable has none, and ``ConfigurationError`` if it is an
@@ -74,7 +83,7 @@ class Credential:
             try:
                 got = await got
             except Exception as error:
-                raise _raised(error) from error
+                raise _raised(value, error) from error
         return _returned(got)
 
     def __repr__(self) -> str:
@@ -113,11 +122,17 @@ def _asked(source: Work) -> object:
     try:
         return source()
     except Exception as error:
-        raise _raised(error) from error
+        raise _raised(source, error) from error
 
 
-def _raised(error: Exception) -> KeyUnavailable:
-    return KeyUnavailable(f"the api_key callable raised {type(error).__name__}")  # its text might hold a secret
+def _raised(source: object, error: Exception) -> KeyUnavailable:
+    return KeyUnavailable(f"{_named(source)} raised {type(error).__name__}")  # its text might hold a secret
+
+
+def _named(source: object) -> str:
+    """A callable by its name; a repr might show what it holds."""
+    function = getattr(source, "func", source)
+    return f"the api_key callable {getattr(function, '__qualname__', type(function).__name__)}"
 
 
 def _returned(key: object) -> str:
