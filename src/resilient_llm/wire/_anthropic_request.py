@@ -63,6 +63,7 @@ from resilient_llm.wire.fields import (
     merge,
     own,
     put,
+    request_extras,
     take_bool,
     take_fields,
     take_float,
@@ -113,13 +114,9 @@ def decode_request(body: Fields) -> ChatRequest:
         stop=take_texts(fields, "stop_sequences"),
         stream=take_bool(fields, "stream") or False,
         user=user,
-        extra=_listed(leftovers(NAME, fields)),
+        extra=request_extras(NAME, fields),
         source=Extra(NAME, body),
     )
-
-
-def _listed(extra: Extra | None) -> tuple[Extra, ...]:
-    return (extra,) if extra else ()
 
 
 def _decode_system(system: object) -> list[Message]:

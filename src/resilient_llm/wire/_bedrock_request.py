@@ -63,6 +63,7 @@ from resilient_llm.wire.fields import (
     own,
     parse_fields,
     put,
+    request_extras,
     take_bool,
     take_fields,
     take_float,
@@ -102,7 +103,6 @@ def decode_request(body: Fields, path: str) -> ChatRequest:
     max_tokens, stop = take_int(settings, "maxTokens"), take_texts(settings, "stopSequences")
     temperature, top_p = take_float(settings, "temperature"), take_float(settings, "topP")
     put(fields, inferenceConfig=settings or None)
-    extra = leftovers(NAME, fields)
     return ChatRequest(
         tuple(messages),
         unquote(found[1]) if found else "",
@@ -115,7 +115,7 @@ def decode_request(body: Fields, path: str) -> ChatRequest:
         top_p=top_p,
         stop=stop,
         stream=bool(found and found[2]),
-        extra=(extra,) if extra else (),
+        extra=request_extras(NAME, fields),
         source=Extra(NAME, body),
     )
 

@@ -51,7 +51,7 @@ from resilient_llm.wire._openai_json import (
     request_object,
     rest,
 )
-from resilient_llm.wire.codec import HttpRequest
+from resilient_llm.wire.codec import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.fields import Fields, dump, dump_text, merge, own
 from resilient_llm.wire.notes import Notes, extras_for, fields_for
 
@@ -143,7 +143,6 @@ MODES: Mapping[str, Literal["auto", "none", "required"]] = {
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Where compatible vendors put reasoning text, in messages and deltas."""
 
-_HEADERS = (("content-type", "application/json"),)
 _PLAIN_ROLES = frozenset({"system", "user"})
 _ROLES: Mapping[str, Role] = {role: role for role in ("system", "developer", "user", "assistant", "tool")}
 
@@ -454,7 +453,7 @@ def encode_request(request: ChatRequest, dialect: Dialect) -> HttpRequest:
         body = _forwarded(request, source.fields, dialect)
     else:
         body = _fresh(request, dialect, notes)
-    return HttpRequest(dialect.path, dump(body), _HEADERS, notes.all())
+    return HttpRequest(dialect.path, dump(body), JSON_HEADERS, notes.all())
 
 
 def _forwarded(request: ChatRequest, fields: JsonObject, dialect: Dialect) -> Fields:

@@ -48,7 +48,7 @@ from resilient_llm.wire._responses_items import (
     encode_input,
     encode_items,
 )
-from resilient_llm.wire.codec import HttpRequest
+from resilient_llm.wire.codec import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.fields import Fields, dump, merge
 from resilient_llm.wire.notes import Notes, extras_for, fields_for
 
@@ -234,7 +234,7 @@ def encode_request(request: ChatRequest) -> HttpRequest:
     notes = Notes(WIRE)
     source = request.source
     body = _fresh(request, notes) if source is None or source.wire != WIRE else _forwarded(request, source.fields)
-    return HttpRequest("/responses", dump(body), (("content-type", "application/json"),), notes.all())
+    return HttpRequest("/responses", dump(body), JSON_HEADERS, notes.all())
 
 
 def _forwarded(request: ChatRequest, fields: JsonObject) -> Fields:

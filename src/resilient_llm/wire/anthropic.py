@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resilient_llm.errors import Fault, FaultKind, InvalidAnswer, InvalidRequest
+from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.model import ChatRequest, ChatResponse
 from resilient_llm.wire._anthropic_blocks import (
     NAME,
@@ -22,12 +22,11 @@ from resilient_llm.wire.fields import (
     Fields,
     Malformed,
     dump,
-    fields_of,
     items_of,
     leftovers,
     own,
-    parse,
-    parse_fields,
+    reading_answer,
+    reading_request,
     take_fields,
     take_text,
 )
@@ -69,10 +68,7 @@ class Anthropic:
 
     def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
         """A caller's request.  Raises ``InvalidRequest``."""
-        try:
-            return decode_request(parse_fields(body, "the body"))
-        except Malformed as error:
-            raise InvalidRequest(f"not a request for {NAME}: {error}") from error
+        return reading_request(NAME, body, decode_request)
 
     def encode_request(self, request: ChatRequest) -> HttpRequest:
         """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
@@ -82,12 +78,7 @@ class Anthropic:
 
     def decode_response(self, body: bytes) -> ChatResponse:
         """A whole answer.  Raises ``InvalidAnswer``."""
-        payload: object = None
-        try:
-            payload = parse(body)
-            return _decode_response(payload)
-        except Malformed as error:
-            raise InvalidAnswer(f"not an answer of {NAME}: {error}", payload) from error
+        return reading_answer(NAME, body, _decode_response)
 
     def encode_response(self, response: ChatResponse) -> bytes:
         """The answer as a client of this wire expects it.  Only the first of several choices has a place."""
@@ -119,8 +110,7 @@ def _error(fault: Fault, message: str) -> Fields:
     return body | {"request_id": fault.request_id} if fault.request_id else body
 
 
-def _decode_response(payload: object) -> ChatResponse:
-    raw_body = fields_of(payload, "the answer")
+def _decode_response(raw_body: Fields) -> ChatResponse:
     fields = dict(raw_body)
     if "content" not in fields or fields.get("type", "message") != "message":
         raise Malformed("no message")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from resilient_llm.errors import Fault, FaultKind, InvalidAnswer, InvalidRequest, UnsupportedFeature
+from resilient_llm.errors import Fault, FaultKind, UnsupportedFeature
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire import eventstream
 from resilient_llm.wire._bedrock_blocks import (
@@ -24,14 +24,13 @@ from resilient_llm.wire.fields import (
     Fields,
     Malformed,
     dump,
-    fields_of,
     items_of,
     leftovers,
-    merge,
+    merge_own,
     own,
-    parse,
-    parse_fields,
     put,
+    reading_answer,
+    reading_request,
     take_count,
     take_fields,
     take_text,
@@ -70,10 +69,7 @@ class Bedrock:
 
     def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
         """A caller's request; ``path`` carries the model and whether to stream.  Raises ``InvalidRequest``."""
-        try:
-            return decode_request(parse_fields(body, "the body"), path)
-        except Malformed as error:
-            raise InvalidRequest(f"not a request for {NAME}: {error}") from error
+        return reading_request(NAME, body, lambda fields: decode_request(fields, path))
 
     def encode_request(self, request: ChatRequest) -> HttpRequest:
         """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
@@ -83,12 +79,7 @@ class Bedrock:
 
     def decode_response(self, body: bytes) -> ChatResponse:
         """A whole answer.  Raises ``InvalidAnswer``."""
-        payload: object = None
-        try:
-            payload = parse(body)
-            return _decode_response(fields_of(payload, "the answer"))
-        except Malformed as error:
-            raise InvalidAnswer(f"not an answer of {NAME}: {error}", payload) from error
+        return reading_answer(NAME, body, _decode_response)
 
     def encode_response(self, response: ChatResponse) -> bytes:
         """The answer as a client of this wire expects it.  Only the first of several choices has a place."""
@@ -149,20 +140,17 @@ def encode_titan_embeddings(request: EmbedRequest) -> HttpRequest:
     if len(request.inputs) != 1:
         raise UnsupportedFeature("several inputs", request.model)
     body: Fields = put({"inputText": request.inputs[0]}, dimensions=request.dimensions)
-    for extra in request.extra:
-        merge(body, own(extra, NAME))
+    merge_own(body, request.extra, NAME)
     return HttpRequest(f"/model/{quote(request.model, safe='', errors='replace')}/invoke", dump(body))
 
 
 def decode_titan_embeddings(body: bytes) -> EmbedResponse:
     """The vector.  Raises ``InvalidAnswer``."""
-    payload: object = None
-    try:
-        payload = parse(body)
-        raw = fields_of(payload, "the answer")
-        numbers = vector(raw.get("embedding"))
-        if not numbers:
-            raise Malformed("the embedding is empty")
-    except Malformed as error:
-        raise InvalidAnswer(f"not an answer of Titan: {error}", payload) from error
+    return reading_answer("Titan", body, _decode_embedding)
+
+
+def _decode_embedding(raw: Fields) -> EmbedResponse:
+    numbers = vector(raw.get("embedding"))
+    if not numbers:
+        raise Malformed("the embedding is empty")
     return EmbedResponse((numbers,), usage=Usage(input_tokens=take_count(dict(raw), "inputTextTokenCount")), raw=raw)

@@ -17,10 +17,13 @@ Rules all codecs keep:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from resilient_llm.errors import Fault
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, StreamEvent
+
+JSON_HEADERS: Final = (("content-type", "application/json"),)
+"""What a wire demands that has no header of its own."""
 
 
 @dataclass(frozen=True, slots=True)

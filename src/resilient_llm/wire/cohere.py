@@ -12,7 +12,7 @@ from typing import Final, cast
 
 from typing_extensions import override
 
-from resilient_llm.errors import Fault, InvalidAnswer
+from resilient_llm.errors import InvalidAnswer
 from resilient_llm.model import (
     BlockEnd,
     ChatRequest,
@@ -53,8 +53,9 @@ from resilient_llm.model import (
     UsageUpdate,
 )
 from resilient_llm.wire import sse
+from resilient_llm.wire._json_codec import JsonCodec
 from resilient_llm.wire.accumulate import replay
-from resilient_llm.wire.codec import HttpRequest
+from resilient_llm.wire.codec import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.fields import (
     Fields,
     Malformed,
@@ -65,11 +66,12 @@ from resilient_llm.wire.fields import (
     items_of,
     leftovers,
     merge,
+    merge_own,
     own,
-    parse_fields,
     put,
     reading_answer,
     reading_request,
+    request_extras,
     take_bool,
     take_count,
     take_fields,
@@ -101,14 +103,11 @@ _FINISH: dict[str, FinishReason] = {
 }
 _WORDS: dict[FinishReason, str] = {"stop": "COMPLETE", "length": "MAX_TOKENS", "tool_calls": "TOOL_CALL"}
 
-_HEADERS = (("content-type", "application/json"),)
-
 
 # --- requests: reading -------------------------------------------------------------------------------------
 
 
-def _decode_request(body: bytes) -> ChatRequest:
-    whole = parse_fields(body, "the request")
+def _decode_request(whole: Fields, _path: str) -> ChatRequest:
     fields = dict(whole)
     messages = tuple(_decode_message(item) for item in take_items(fields, "messages"))
     tools = _decode_tools(fields)
@@ -129,13 +128,9 @@ def _decode_request(body: bytes) -> ChatRequest:
         stop=take_texts(fields, "stop_sequences"),
         logprobs=take_bool(fields, "logprobs"),
         stream=take_bool(fields, "stream") or False,
-        extra=_extras(leftovers(NAME, fields)),
+        extra=request_extras(NAME, fields),
         source=Extra(NAME, whole),
     )
-
-
-def _extras(extra: Extra | None) -> tuple[Extra, ...]:
-    return (extra,) if extra else ()
 
 
 def _decode_tools(fields: Fields) -> tuple[Tool, ...]:
@@ -294,7 +289,7 @@ def _encode_request(request: ChatRequest) -> HttpRequest:
         forwarded = {**request.source.fields, "model": request.model}
         if request.stream is not bool(forwarded.get("stream")):
             forwarded["stream"] = request.stream
-        return HttpRequest(PATH, dump(forwarded), _HEADERS)
+        return HttpRequest(PATH, dump(forwarded), JSON_HEADERS)
     reject(request, NAME, "n", "parallel_tool_calls", "top_logprobs")
     notes = Notes(NAME)
     note_unsaid(request, notes)
@@ -305,9 +300,8 @@ def _encode_request(request: ChatRequest) -> HttpRequest:
     put(body, **_encode_settings(request))
     thinking = _encode_thinking(request.reasoning, notes)
     put(body, response_format=_encode_format(request.output), thinking=thinking)
-    for extra in request.extra:
-        merge(body, own(extra, NAME))
-    return HttpRequest(PATH, dump(body), _HEADERS, notes.all())
+    merge_own(body, request.extra, NAME)
+    return HttpRequest(PATH, dump(body), JSON_HEADERS, notes.all())
 
 
 def _encode_settings(request: ChatRequest) -> Fields:
@@ -800,14 +794,13 @@ def _error_text(payload: JsonObject | str) -> str:
 def decode_embed_request(body: bytes) -> EmbedRequest:
     """A request to ``/v2/embed``.  Raises ``InvalidRequest``."""
 
-    def read() -> EmbedRequest:
-        fields = parse_fields(body, "the request")
+    def read(fields: Fields) -> EmbedRequest:
         if fields.get("texts") is None:
             raise Malformed("there are no texts to embed")
         texts, model = take_texts(fields, "texts"), take_text(fields, "model") or ""
-        return EmbedRequest(texts, model, take_int(fields, "output_dimension"), _extras(leftovers(NAME, fields)))
+        return EmbedRequest(texts, model, take_int(fields, "output_dimension"), request_extras(NAME, fields))
 
-    return reading_request(read)
+    return reading_request(NAME, body, read)
 
 
 def encode_embed_request(request: EmbedRequest) -> HttpRequest:
@@ -816,10 +809,9 @@ def encode_embed_request(request: EmbedRequest) -> HttpRequest:
     put(body, output_dimension=request.dimensions)
     notes = Notes(NAME)
     extras_for(NAME, request.extra, notes)
-    for extra in request.extra:
-        merge(body, own(extra, NAME))
+    merge_own(body, request.extra, NAME)
     body["embedding_types"] = ["float"]
-    return HttpRequest(EMBED_PATH, dump(body), _HEADERS, notes.all())
+    return HttpRequest(EMBED_PATH, dump(body), JSON_HEADERS, notes.all())
 
 
 def decode_embed_response(body: bytes) -> EmbedResponse:
@@ -834,7 +826,7 @@ def decode_embed_response(body: bytes) -> EmbedResponse:
         count = take_count(counts, "input_tokens")
         return EmbedResponse(vectors, usage=Usage(count) if count else None, raw=raw)
 
-    return reading_answer(body, read)
+    return reading_answer(NAME, body, read)
 
 
 def encode_embed_response(response: EmbedResponse) -> bytes:
@@ -854,40 +846,14 @@ def encode_embed_response(response: EmbedResponse) -> bytes:
 # --- the codec ---------------------------------------------------------------------------------------------
 
 
-class CohereCodec:
-    """Cohere's ``/v2/chat``."""
-
-    name = NAME
-
-    def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
-        """A caller's request."""
-        return reading_request(lambda: _decode_request(body))
-
-    def encode_request(self, request: ChatRequest) -> HttpRequest:
-        """The request for Cohere."""
-        return _encode_request(request)
-
-    def decode_response(self, body: bytes) -> ChatResponse:
-        """A whole answer."""
-        return reading_answer(body, _decode_response)
-
-    def encode_response(self, response: ChatResponse) -> bytes:
-        """The answer as Cohere's clients expect it."""
-        return dump(_encode_response(response))
-
-    def stream_decoder(self) -> _StreamDecoder:
-        return _StreamDecoder()
-
-    def stream_encoder(self) -> _StreamEncoder:
-        return _StreamEncoder()
-
-    def encode_error(self, fault: Fault, message: str) -> bytes:
-        """``{"message": ...}``; the status says the rest."""
-        return dump({"message": message})
-
-    def encode_stream_error(self, fault: Fault, message: str) -> bytes:
-        """A ``message-end`` that says why."""
-        return _error_frames(message)
-
-
-CODEC: Final = CohereCodec()
+CODEC: Final = JsonCodec(
+    name=NAME,
+    read_request=_decode_request,
+    write_request=_encode_request,
+    read_answer=_decode_response,
+    write_answer=_encode_response,
+    write_error=lambda _fault, message: {"message": message},  # the status says the rest
+    write_stream_error=lambda _fault, message: _error_frames(message),
+    stream_decoder=_StreamDecoder,
+    stream_encoder=_StreamEncoder,
+)

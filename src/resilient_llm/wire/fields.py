@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn, TypeAlias, TypeVar, cast
 
 from resilient_llm.errors import InvalidAnswer, InvalidRequest
@@ -177,10 +177,22 @@ def merge(into: Fields, more: Mapping[str, object]) -> None:
             into[key] = value
 
 
+def merge_own(into: Fields, extras: Iterable[Extra], wire: str) -> None:
+    """Put the fields of those extras that belong to ``wire`` over ``into``."""
+    for extra in extras:
+        merge(into, own(extra, wire))
+
+
 def leftovers(wire: str, fields: Fields) -> Extra | None:
     """What was not taken, for the encoder of the same wire; ``None`` if nothing, or only nulls, is left."""
     kept = {key: value for key, value in fields.items() if value is not None}
     return Extra(wire, kept) if kept else None
+
+
+def request_extras(wire: str, fields: Fields) -> tuple[Extra, ...]:
+    """What was not taken from a request, as the neutral request holds it."""
+    extra = leftovers(wire, fields)
+    return (extra,) if extra else ()
 
 
 def own(extra: Extra | None, wire: str) -> Fields:
@@ -219,19 +231,19 @@ def vector(value: object) -> tuple[float, ...]:
 # --- the edge ----------------------------------------------------------------------------------------------
 
 
-def reading_request(read: Callable[[], Read]) -> Read:
-    """``read()``, with what is malformed reported as the caller's fault."""
+def reading_request(wire: str, body: bytes, read: Callable[[Fields], Read]) -> Read:
+    """``read`` of the object in ``body``, with what is malformed reported as the caller's fault."""
     try:
-        return read()
+        return read(parse_fields(body, "the body"))
     except Malformed as error:
-        raise InvalidRequest(str(error)) from error
+        raise InvalidRequest(f"not a request for {wire}: {error}") from error
 
 
-def reading_answer(body: bytes, read: Callable[[Fields], Read]) -> Read:
+def reading_answer(wire: str, body: bytes, read: Callable[[Fields], Read]) -> Read:
     """``read`` of the object in ``body``, with what is malformed reported as the provider's fault."""
-    raw: Fields | None = None
+    payload: object = None
     try:
-        raw = parse_fields(body, "the answer")
-        return read(raw)
+        payload = parse(body)
+        return read(fields_of(payload, "the answer"))
     except Malformed as error:
-        raise InvalidAnswer(str(error), raw) from error
+        raise InvalidAnswer(f"not an answer of {wire}: {error}", payload) from error

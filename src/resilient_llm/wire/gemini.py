@@ -31,7 +31,8 @@ from resilient_llm.model import (
     Usage,
 )
 from resilient_llm.wire import sse
-from resilient_llm.wire.codec import HttpRequest
+from resilient_llm.wire._json_codec import JsonCodec
+from resilient_llm.wire.codec import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.fields import (
     Fields,
     Malformed,
@@ -39,12 +40,12 @@ from resilient_llm.wire.fields import (
     fields_of,
     items_of,
     leftovers,
-    merge,
+    merge_own,
     own,
-    parse_fields,
     put,
     reading_answer,
     reading_request,
+    request_extras,
     take_bool,
     take_count,
     take_fields,
@@ -76,8 +77,6 @@ from resilient_llm.wire.gemini_stream import StreamDecoder, StreamEncoder, is_bl
 from resilient_llm.wire.notes import Notes, extras_for, fields_for, note_unsaid, reject
 from resilient_llm.wire.toolcalls import Namer, Pairing, tool_names
 
-_HEADERS = (("content-type", "application/json"),)
-
 _PATH = re.compile(r"(?:^|/)(?:(models|tunedModels|endpoints)/)?([^/:?]+):(\w+)")
 """Where a path names its model, whatever stands before it: a version, or a project, a location and a publisher."""
 
@@ -88,8 +87,7 @@ NO_SIGNATURE: Final = "skip_thought_signature_validator"
 # --- requests: reading -------------------------------------------------------------------------------------
 
 
-def _decode_request(body: bytes, path: str) -> ChatRequest:
-    whole = parse_fields(body, "the request")
+def _decode_request(whole: Fields, path: str) -> ChatRequest:
     fields = camel(dict(whole))
     model, stream = _read_path(path)
     model = model or (take_text(fields, "model") or "").removeprefix("models/")
@@ -122,8 +120,7 @@ def _decode_request(body: bytes, path: str) -> ChatRequest:
 
 
 def _extras(fields: Fields, **more: object) -> tuple[Extra, ...]:
-    extra = leftovers(NAME, {**fields, **{key: value for key, value in more.items() if value}})
-    return (extra,) if extra else ()
+    return request_extras(NAME, {**fields, **{key: value for key, value in more.items() if value}})
 
 
 def _read_path(path: str) -> tuple[str, bool]:
@@ -240,7 +237,7 @@ def _decode_thinking(fields: Fields | None) -> Reasoning | None:
 def _encode_request(request: ChatRequest, fetches_urls: bool) -> HttpRequest:
     path = _path(request.model, "streamGenerateContent?alt=sse" if request.stream else "generateContent")
     if request.source is not None and request.source.wire == NAME:
-        return HttpRequest(path, dump(_forwarded(request, request.source.fields)), _HEADERS)
+        return HttpRequest(path, dump(_forwarded(request, request.source.fields)), JSON_HEADERS)
     reject(request, NAME, "parallel_tool_calls")
     notes = Notes(NAME)
     note_unsaid(request, notes)
@@ -249,12 +246,11 @@ def _encode_request(request: ChatRequest, fetches_urls: bool) -> HttpRequest:
     body = _encode_turns(request.messages, writing)
     put(body, tools=_encode_tools(request.tools, notes), toolConfig=_encode_choice(request.tool_choice))
     put(body, generationConfig=_encode_config(request, notes) or None)
-    for extra in request.extra:
-        merge(body, own(extra, NAME))
+    merge_own(body, request.extra, NAME)
     config = body.get("generationConfig")
     if isinstance(config, dict) and "responseSchema" in config:
         cast("Fields", config).pop("responseJsonSchema", None)  # one or the other
-    return HttpRequest(path, dump(body), _HEADERS, notes.all())
+    return HttpRequest(path, dump(body), JSON_HEADERS, notes.all())
 
 
 def _path(model: str, method: str) -> str:
@@ -502,8 +498,7 @@ def decode_embed_request(body: bytes, path: str = "") -> EmbedRequest:
     Raises ``InvalidRequest``, also for a batch whose items differ in more than their text.
     """
 
-    def read() -> EmbedRequest:
-        whole = parse_fields(body, "the request")
+    def read(whole: Fields) -> EmbedRequest:
         items = items_of(whole["requests"], "requests") if "requests" in whole else [whole]
         each = [_decode_embedding(fields_of(item, "a request"), path) for item in items]
         first = each[0] if each else EmbedRequest((), _read_path(path)[0])
@@ -511,7 +506,7 @@ def decode_embed_request(body: bytes, path: str = "") -> EmbedRequest:
             raise Malformed("the requests of a batch differ in more than their text")
         return EmbedRequest(tuple(one.inputs[0] for one in each), first.model, first.dimensions, first.extra)
 
-    return reading_request(read)
+    return reading_request(NAME, body, read)
 
 
 def _decode_embedding(item: Fields, path: str) -> EmbedRequest:
@@ -530,11 +525,10 @@ def encode_embed_request(request: EmbedRequest) -> HttpRequest:
     notes = Notes(NAME)
     extras_for(NAME, request.extra, notes)
     more: Fields = put({"model": f"models/{request.model}"}, outputDimensionality=request.dimensions)
-    for extra in request.extra:
-        merge(more, own(extra, NAME))
+    merge_own(more, request.extra, NAME)
     requests = [{"content": {"parts": [{"text": text}]}, **more} for text in request.inputs]
     path = _path(request.model, "batchEmbedContents")
-    return HttpRequest(path, dump({"requests": requests}), _HEADERS, notes.all())
+    return HttpRequest(path, dump({"requests": requests}), JSON_HEADERS, notes.all())
 
 
 def decode_embed_response(body: bytes) -> EmbedResponse:
@@ -549,7 +543,7 @@ def decode_embed_response(body: bytes) -> EmbedResponse:
         count = take_count(counted, "promptTokenCount")
         return EmbedResponse(vectors, usage=Usage(count) if count else None, raw=raw)
 
-    return reading_answer(body, read)
+    return reading_answer(NAME, body, read)
 
 
 def encode_embed_response(response: EmbedResponse, single: bool = False) -> bytes:
@@ -563,44 +557,19 @@ def encode_embed_response(response: EmbedResponse, single: bool = False) -> byte
 # --- the codec ---------------------------------------------------------------------------------------------
 
 
-class GeminiCodec:
-    """Gemini's ``generateContent``.  ``fetches_urls``: the endpoint downloads media that are given as a URL."""
-
-    name = NAME
-
-    def __init__(self, fetches_urls: bool = False) -> None:
-        self._fetches_urls = fetches_urls
-
-    def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
-        """A caller's request; model and stream switch come from the path."""
-        return reading_request(lambda: _decode_request(body, path))
-
-    def encode_request(self, request: ChatRequest) -> HttpRequest:
-        """The request for Gemini."""
-        return _encode_request(request, self._fetches_urls)
-
-    def decode_response(self, body: bytes) -> ChatResponse:
-        """A whole answer."""
-        return reading_answer(body, _decode_response)
-
-    def encode_response(self, response: ChatResponse) -> bytes:
-        """The answer as Gemini's clients expect it."""
-        return dump(_encode_response(response))
-
-    def stream_decoder(self) -> StreamDecoder:
-        return StreamDecoder()
-
-    def stream_encoder(self) -> StreamEncoder:
-        return StreamEncoder()
-
-    def encode_error(self, fault: Fault, message: str) -> bytes:
-        """``{"error": {"code", "message", "status"}}``, with the fault's ``retry_after``."""
-        return dump(_encode_error(fault, message))
-
-    def encode_stream_error(self, fault: Fault, message: str) -> bytes:
-        """The same, as an event."""
-        return sse.encode(dump(_encode_error(fault, message)))
+def _codec(fetches_urls: bool) -> JsonCodec:
+    return JsonCodec(
+        name=NAME,
+        read_request=_decode_request,
+        write_request=lambda request: _encode_request(request, fetches_urls),
+        read_answer=_decode_response,
+        write_answer=_encode_response,
+        write_error=_encode_error,
+        write_stream_error=lambda fault, message: sse.encode(dump(_encode_error(fault, message))),
+        stream_decoder=StreamDecoder,
+        stream_encoder=StreamEncoder,
+    )
 
 
-CODEC: Final = GeminiCodec()
-VERTEX_CODEC: Final = GeminiCodec(fetches_urls=True)
+CODEC: Final = _codec(fetches_urls=False)
+VERTEX_CODEC: Final = _codec(fetches_urls=True)

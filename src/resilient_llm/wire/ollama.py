@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from resilient_llm.errors import Fault, InvalidAnswer
+from resilient_llm.errors import InvalidAnswer
 from resilient_llm.model import (
     BlockEnd,
     ChatRequest,
@@ -48,7 +48,8 @@ from resilient_llm.model import (
     UsageUpdate,
 )
 from resilient_llm.wire import ndjson
-from resilient_llm.wire.codec import HttpRequest
+from resilient_llm.wire._json_codec import JsonCodec
+from resilient_llm.wire.codec import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.fields import (
     Fields,
     Malformed,
@@ -59,11 +60,13 @@ from resilient_llm.wire.fields import (
     items_of,
     leftovers,
     merge,
+    merge_own,
     own,
     parse_fields,
     put,
     reading_answer,
     reading_request,
+    request_extras,
     take_bool,
     take_count,
     take_fields,
@@ -104,14 +107,11 @@ _DONE: dict[FinishReason, str] = {"stop": "stop", "tool_calls": "stop"}
 
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 
-_HEADERS = (("content-type", "application/json"),)
-
 
 # --- requests: reading -------------------------------------------------------------------------------------
 
 
-def _decode_request(body: bytes) -> ChatRequest:
-    whole = parse_fields(body, "the request")
+def _decode_request(whole: Fields, _path: str) -> ChatRequest:
     fields = dict(whole)
     options = take_fields(fields, "options") or {}
     pairing = Pairing(_MADE_UP)
@@ -137,14 +137,9 @@ def _decode_request(body: bytes) -> ChatRequest:
         logprobs=logprobs,
         top_logprobs=top_logprobs,
         stream=stream is not False,
-        extra=_request_extra(fields, options),
+        extra=request_extras(NAME, put(fields, options=options or None)),
         source=Extra(NAME, whole),
     )
-
-
-def _request_extra(fields: Fields, options: Fields) -> tuple[Extra, ...]:
-    extra = leftovers(NAME, put(fields, options=options or None))
-    return (extra,) if extra else ()
 
 
 def _decode_format(value: object) -> OutputFormat | None:
@@ -205,7 +200,7 @@ def _decode_call(value: object, identify: Callable[[str | None, str], str]) -> T
 
 def _encode_request(request: ChatRequest) -> HttpRequest:
     if request.source is not None and request.source.wire == NAME:
-        return HttpRequest(PATH, dump(_forwarded(request, request.source.fields)), _HEADERS)
+        return HttpRequest(PATH, dump(_forwarded(request, request.source.fields)), JSON_HEADERS)
     reject(request, NAME, "n", "parallel_tool_calls", "tool_choice")
     notes = Notes(NAME)
     note_unsaid(request, notes)
@@ -215,9 +210,8 @@ def _encode_request(request: ChatRequest) -> HttpRequest:
         body["tools"] = tools
     put(body, format=_encode_format(request.output), think=_encode_think(request.reasoning, notes))
     put(body, logprobs=request.logprobs, top_logprobs=request.top_logprobs, options=_encode_options(request))
-    for extra in request.extra:
-        merge(body, own(extra, NAME))
-    return HttpRequest(PATH, dump(body), _HEADERS, notes.all())
+    merge_own(body, request.extra, NAME)
+    return HttpRequest(PATH, dump(body), JSON_HEADERS, notes.all())
 
 
 def _forwarded(request: ChatRequest, source: JsonObject) -> Fields:
@@ -611,14 +605,12 @@ def _error_line(payload: JsonObject | str) -> bytes:
 def decode_embed_request(body: bytes) -> EmbedRequest:
     """A request to ``/api/embed``.  Raises ``InvalidRequest``."""
 
-    def read() -> EmbedRequest:
-        fields = parse_fields(body, "the request")
+    def read(fields: Fields) -> EmbedRequest:
         inputs, model = take_texts(fields, "input"), take_text(fields, "model") or ""
         dimensions = take_int(fields, "dimensions")
-        extra = leftovers(NAME, fields)
-        return EmbedRequest(inputs, model, dimensions, (extra,) if extra else ())
+        return EmbedRequest(inputs, model, dimensions, request_extras(NAME, fields))
 
-    return reading_request(read)
+    return reading_request(NAME, body, read)
 
 
 def encode_embed_request(request: EmbedRequest) -> HttpRequest:
@@ -626,9 +618,8 @@ def encode_embed_request(request: EmbedRequest) -> HttpRequest:
     body = put({"model": request.model, "input": list(request.inputs)}, dimensions=request.dimensions)
     notes = Notes(NAME)
     extras_for(NAME, request.extra, notes)
-    for extra in request.extra:
-        merge(body, own(extra, NAME))
-    return HttpRequest(EMBED_PATH, dump(body), _HEADERS, notes.all())
+    merge_own(body, request.extra, NAME)
+    return HttpRequest(EMBED_PATH, dump(body), JSON_HEADERS, notes.all())
 
 
 def decode_embed_response(body: bytes) -> EmbedResponse:
@@ -640,7 +631,7 @@ def decode_embed_response(body: bytes) -> EmbedResponse:
         count = take_count(fields, "prompt_eval_count")
         return EmbedResponse(vectors, take_text(fields, "model") or "", Usage(count) if count else None, raw)
 
-    return reading_answer(body, read)
+    return reading_answer(NAME, body, read)
 
 
 def encode_embed_response(response: EmbedResponse) -> bytes:
@@ -652,40 +643,14 @@ def encode_embed_response(response: EmbedResponse) -> bytes:
 # --- the codec ---------------------------------------------------------------------------------------------
 
 
-class OllamaCodec:
-    """Ollama's ``/api/chat``."""
-
-    name = NAME
-
-    def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
-        """A caller's request."""
-        return reading_request(lambda: _decode_request(body))
-
-    def encode_request(self, request: ChatRequest) -> HttpRequest:
-        """The request for an Ollama server."""
-        return _encode_request(request)
-
-    def decode_response(self, body: bytes) -> ChatResponse:
-        """A whole answer.  One that holds an error, or is not done, is none."""
-        return reading_answer(body, _decode_response)
-
-    def encode_response(self, response: ChatResponse) -> bytes:
-        """The answer as Ollama's clients expect it."""
-        return dump(_encode_response(response))
-
-    def stream_decoder(self) -> _StreamDecoder:
-        return _StreamDecoder()
-
-    def stream_encoder(self) -> _StreamEncoder:
-        return _StreamEncoder()
-
-    def encode_error(self, fault: Fault, message: str) -> bytes:
-        """``{"error": ...}``; the status says the rest."""
-        return dump({"error": message})
-
-    def encode_stream_error(self, fault: Fault, message: str) -> bytes:
-        """A line that holds only the error."""
-        return _error_line(message)
-
-
-CODEC: Final = OllamaCodec()
+CODEC: Final = JsonCodec(
+    name=NAME,
+    read_request=_decode_request,
+    write_request=_encode_request,
+    read_answer=_decode_response,
+    write_answer=_encode_response,
+    write_error=lambda _fault, message: {"error": message},  # the status says the rest
+    write_stream_error=lambda _fault, message: _error_line(message),
+    stream_decoder=_StreamDecoder,
+    stream_encoder=_StreamEncoder,
+)
