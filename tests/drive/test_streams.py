@@ -343,7 +343,7 @@ def test_a_thousand_abandoned_streams_leave_nothing(world: World, how: str) -> N
     server = world.server(default=reply)
     client = world.client([openai(server)])
     threads = threading.active_count()
-    for _ in range(1000 if world.kind == "sync" else 300):
+    for _ in range(1000):
         leave(how, client.stream())
     assert client.in_flight() == 0
     client.raw.health()
@@ -375,7 +375,7 @@ def test_a_thousand_cancelled_streams_leave_nothing(async_world: World) -> None:
     async def scenario() -> None:
         for _ in range(20):
             async with anyio.create_task_group() as group:
-                for _ in range(25):
+                for _ in range(50):
                     group.start_soon(one)
 
     async_world.run(scenario)
