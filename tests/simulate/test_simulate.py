@@ -16,7 +16,18 @@ from resilient_llm.decide.breaker import Breaker, State, Window
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.policy import Breaker as BreakerPolicy
 from resilient_llm.testing.mutants import MUTANTS, hunt
-from resilient_llm.testing.simulate import SCHEDULES, Load, Nature, Production, Provider, Question, Trouble, World, fuzz
+from resilient_llm.testing.simulate import (
+    SCHEDULES,
+    Load,
+    Nature,
+    Production,
+    Provider,
+    Question,
+    Trouble,
+    World,
+    fuzz,
+    streams,
+)
 from resilient_llm.testing.simulate.fleet import herd, storm, svg
 from resilient_llm.testing.simulate.replay import arrivals, burst, incidents, year
 from resilient_llm.testing.simulate.report import LAYOUTS, Figures, judge, lay, measure
@@ -162,15 +173,18 @@ def test_a_gate_opens_by_itself() -> None:
     assert any(160.0 <= at < 220.0 for at in world.asked["a"])
 
 
-def test_a_hundred_thousand_dropped_streams_leave_nothing_behind() -> None:
-    client = Production([[Provider("a"), Provider("b")]], seed=1)
-    for index in range(20_000):
-        now = index * 0.01
-        attempt: Any = client.call(Question(True, 100, 100, 60.0), now).next_attempt(now)
-        client.abandon_later(attempt)
-    client.pool.snapshot(1e6)
-    for name in "ab":
-        assert client.pool.in_flight(name) == 0
+@pytest.mark.parametrize("way", streams.WAYS)
+def test_twenty_thousand_streams_left_alone_leave_nothing_behind(way: str) -> None:
+    left = streams.leave(20_000, way)
+    assert left.in_flight == 0
+    assert left.objects < 500, "far less than one for each"
+
+
+def test_the_memory_before_and_after_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert streams.main(["1000"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["1,000 streams dropped", "1,000 streams cancelled"]
+    assert all("MiB before" in line and "0 in flight" in line for line in lines)
 
 
 # --- schedules ---
