@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import cast
+
+from typing_extensions import override
 
 from resilient_llm.model import (
     BlockEnd,
@@ -62,14 +64,6 @@ from resilient_llm.wire.fields import (
     take_text,
 )
 from resilient_llm.wire.toolcalls import arguments_text
-
-if TYPE_CHECKING:
-    from typing_extensions import override
-else:
-
-    def override(method: object) -> object:
-        return method
-
 
 # --- bytes -> events ------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,9 @@ import base64
 import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import cast
+
+from typing_extensions import override
 
 from resilient_llm.errors import InvalidAnswer
 from resilient_llm.model import (
@@ -67,14 +69,6 @@ from resilient_llm.wire.fields import (
     take_text,
 )
 from resilient_llm.wire.toolcalls import arguments_text
-
-if TYPE_CHECKING:
-    from typing_extensions import override
-else:
-
-    def override(method: object) -> object:
-        return method
-
 
 # --- bytes -> events ------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,6 @@ from resilient_llm.model import (
     Reasoning,
     Refusal,
     RefusalDelta,
-    Role,
     StreamBroken,
     StreamEnd,
     StreamError,
@@ -49,6 +48,7 @@ from resilient_llm.model import (
 )
 from resilient_llm.wire import ndjson
 from resilient_llm.wire._json_codec import JsonCodec
+from resilient_llm.wire._rolewise import encode_message, result_extra, take_role
 from resilient_llm.wire.codec import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.fields import (
     Fields,
@@ -93,7 +93,6 @@ PATH: Final = "/api/chat"
 EMBED_PATH: Final = "/api/embed"
 
 _MADE_UP: Final = "ollama_call_"
-_ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 
 _FINISH: dict[str, FinishReason] = {
     "stop": "stop",
@@ -162,9 +161,7 @@ def _decode_think(value: object) -> Reasoning | None:
 
 def _decode_message(value: object, pairing: Pairing) -> Message:
     fields = fields_of(value, "a message")
-    role = _ROLES.get(take_text(fields, "role") or "")
-    if role is None:
-        raise Malformed("a message has no role Ollama knows")
+    role = take_role(fields)
     text = take_text(fields, "content") or ""
     if role == "tool":
         id_, name = pairing.result(take_text(fields, "tool_call_id"), take_text(fields, "tool_name"))
@@ -276,27 +273,16 @@ def _encode_messages(request: ChatRequest, notes: Notes) -> list[Fields]:
 
 
 def _encode_message(message: Message, names: dict[str, str], notes: Notes) -> list[Fields]:
-    """One message, or several: every tool result is one of its own, and text beside results follows them."""
-    extra = fields_for(NAME, message.extra, notes)
-    written: list[Fields] = []
-    rest: list[Part] = []
-    for part in message.parts:
-        if isinstance(part, ToolResult):
-            written.append({**_encode_result(part, names, notes), **extra})
-        else:
-            rest.append(part)
-    if rest or not written:
-        role = {"developer": "system", "tool": "user"}.get(message.role, message.role)
-        written.append({"role": role, **_encode_parts(rest, role, notes), **extra})
-    return written
+    return encode_message(
+        message,
+        fields_for(NAME, message.extra, notes),
+        lambda result: _encode_result(result, names, notes),
+        lambda parts, role: _encode_parts(parts, role, notes),
+    )
 
 
 def _encode_result(result: ToolResult, names: dict[str, str], notes: Notes) -> Fields:
-    fields_for(NAME, result.extra, notes)
-    if any(isinstance(part, Media) for part in result.parts):
-        raise notes.unsupported("media_in_tool_result")
-    if result.is_error:
-        notes.add("tool_result.is_error", "left out: the text has to say it")
+    result_extra(result, NAME, notes)  # nothing of it is written back here
     fields: Fields = {"role": "tool", "content": result.text}
     name = result.name or names.get(result.tool_call_id)
     return put(fields, tool_name=name, tool_call_id=_sent_id(result.tool_call_id))
