@@ -1,4 +1,5 @@
-"""``python -m resilient_llm.testing.simulate [NAME...]``: fault schedules, beside an oracle and plain strategies."""
+"""``python -m resilient_llm.testing.simulate [NAME...]``: fault schedules, beside an oracle and plain strategies, and
+scenarios with what must hold in them.  Exits with status 1 if a scenario does not hold."""
 
 from __future__ import annotations
 
@@ -12,24 +13,30 @@ from resilient_llm.testing.simulate.client import Production
 from resilient_llm.testing.simulate.fleet import herd, storm, svg
 from resilient_llm.testing.simulate.providers import Provider
 from resilient_llm.testing.simulate.report import LAYOUTS, judge, measure, table
+from resilient_llm.testing.simulate.scenarios import DATA, SCENARIOS
 from resilient_llm.testing.simulate.schedules import SCHEDULES
 from resilient_llm.testing.simulate.strategies import PLAIN
 from resilient_llm.testing.simulate.world import Load, World
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a table per schedule and layout."""
+    """Print a table per schedule and layout, and how each scenario went."""
     parser = argparse.ArgumentParser(prog="python -m resilient_llm.testing.simulate", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="seeds averaged over (default 3)")
     parser.add_argument("--brief", action="store_true", help="production and the oracle only, a line each")
-    parser.add_argument("--list", action="store_true", help="the names of the schedules")
+    parser.add_argument("--list", action="store_true", help="the names of schedules and scenarios")
     parser.add_argument("--speed", action="store_true", help="simulated calls per second of CPU time")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw a fleet and a retry storm as SVG")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="schedules (default: all)")
+    parser.add_argument("--data", type=Path, metavar="DIR", default=DATA, help="where recorded weather lies")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="schedules and scenarios (default: all)")
     options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in SCHEDULES and name not in SCENARIOS]
+    if unknown:
+        parser.error(f"there is no {', '.join(unknown)}; --list tells what there is")
     if options.list:
-        for schedule in SCHEDULES.values():
-            _say(f"{schedule.name:20} {schedule.what}")
+        told = {name: one.what for name, one in SCHEDULES.items()} | {name: one.what for name, one in SCENARIOS.items()}
+        for name, what in told.items():
+            _say(f"{name:22} {what}")
         return 0
     if options.speed or options.plots:
         if options.speed:
@@ -37,10 +44,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.plots:
             _plot(options.plots)
         return 0
-    for name in options.names or SCHEDULES:
+    return _run(options.names or [*SCHEDULES, *SCENARIOS], options.seeds, options.data, brief=options.brief)
+
+
+def _run(names: Sequence[str], seeds: int, data: Path, *, brief: bool) -> int:
+    held = True
+    for name in names:
+        if name in SCENARIOS:
+            held &= _hold(name, data, brief=brief)
+            continue
         for layout in LAYOUTS:
-            _compare(name, layout, options.seeds, brief=options.brief)
-    return 0
+            _compare(name, layout, seeds, brief=brief)
+    return 0 if held else 1
+
+
+def _hold(name: str, data: Path, *, brief: bool) -> bool:
+    scenario = SCENARIOS[name]
+    found = scenario.run(data)
+    if brief:
+        _say(f"{name:22} {found}")
+        return found.held
+    told = "\n".join(f"- {figure}: {value:.4g}" for figure, value in found.figures.items())
+    verdict = f"Skipped: {found.skipped}." if found.skipped else "Holds." if found.held else "Does not hold:"
+    _say(f"\n### {name}: {scenario.what}\n\nMust hold: {scenario.must}.\n\n{told}\n\n{verdict}")
+    for demand in found.broken:
+        _say(f"- {demand}")
+    return found.held
 
 
 def _compare(name: str, layout: str, seeds: int, *, brief: bool) -> None:

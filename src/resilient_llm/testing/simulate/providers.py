@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import exp, inf
@@ -20,6 +21,9 @@ from resilient_llm.errors import Fault, FaultKind
 PROMPT_SCALE: Final = 4000.0
 """Prompt tokens that double the time to the first token."""
 
+TABLE: Final = (0.0, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
+"""The quantiles of a latency table: least, p50, p90, p95, p99, p999, and p9999 as the last, as in finagle."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nature:
@@ -29,6 +33,8 @@ class Nature:
     answers starts ten times later, a ``second_hump`` share ``hump`` seconds later (a missed prompt cache).
     ``rate`` (answers a second, ``None``: unlimited) is the capacity of a queue that refuses with 529 what would wait
     longer than ``patience``.  ``per_minute`` is a rate limit that answers 429 with the seconds left in its window.
+    ``table`` replaces the lognormal by the seconds at :data:`TABLE` (finagle's latency profile), uniform in between;
+    ``first_token`` should then be its median.
     """
 
     first_token: float = 0.6
@@ -41,6 +47,20 @@ class Nature:
     patience: float = 60.0
     per_minute: int | None = None
     tells_headroom: bool = False
+    table: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.table is not None and (len(self.table) != len(TABLE) or list(self.table) != sorted(self.table)):
+            raise ValueError(f"a table is {len(TABLE)} rising times, one at each of {TABLE}, not {self.table!r}")
+
+    def begin(self, dice: random.Random) -> float:
+        """Seconds to the first token of an answer to an empty prompt."""
+        if self.table is None:
+            return self.first_token * exp(self.sigma * dice.gauss(0.0, 1.0))
+        place = dice.random()
+        part = max(1, bisect_left(TABLE, place))
+        low, high = self.table[part - 1 : part + 1]
+        return low + (high - low) * (place - TABLE[part - 1]) / (TABLE[part] - TABLE[part - 1])
 
 
 class Trouble(NamedTuple):
@@ -70,10 +90,13 @@ _FAULTS: Final[dict[str, Fault]] = {
     "conflict": Fault(FaultKind.CONFLICT, status=409),
 }
 
-KINDS: Final = frozenset({*_FAULTS, "hang", "slow", "stall", "shrink"})
+_DRIP: Final = 29.0
+"""Seconds between two tokens of a drip: just below the usual limit on silence."""
+
+KINDS: Final = frozenset({*_FAULTS, "hang", "slow", "stall", "drip", "shrink"})
 """``error`` 500, ``refuse`` connection refused, ``429``, ``overloaded`` 529, ``quota``, ``break`` in mid-stream,
-``reject`` 400, ``conflict`` 409, ``hang`` without a sign of life, ``slow``, ``stall`` after the first token, ``shrink``
-of the capacity."""
+``reject`` 400, ``conflict`` 409, ``hang`` without a sign of life, ``slow``, ``stall`` after the first token, ``drip``:
+a token in 29 s (never silent for long, and never done), ``shrink`` of the capacity."""
 
 
 def _fault(kind: str, retry_after: float | None) -> Fault:
@@ -186,7 +209,7 @@ class Provider:
         """Decide what becomes of an attempt that arrives now."""
         self.served += 1
         nature = self.nature
-        first = nature.first_token * exp(nature.sigma * dice.gauss(0.0, 1.0)) * (1.0 + prompt / PROMPT_SCALE)
+        first = nature.begin(dice) * (1.0 + prompt / PROMPT_SCALE)
         if nature.straggler and dice.random() < nature.straggler:
             first *= 10.0
         if nature.second_hump and dice.random() < nature.second_hump:
@@ -198,7 +221,8 @@ class Provider:
                 if trouble.kind == "slow":
                     first *= trouble.factor
                 elif trouble.kind != "shrink":
-                    return _hurt(trouble, first, nature.pace * output, streaming, dice)
+                    pace = _DRIP if trouble.kind == "drip" else nature.pace
+                    return _hurt(trouble, first, pace * output, streaming, dice)
         if nature.per_minute is not None and not self._admit(now):
             return Fate(inf, 0.05, _fault("429", self._window_end - now), 0)
         if nature.rate is not None:
@@ -242,6 +266,8 @@ def _hurt(trouble: Trouble, first: float, writing: float, streaming: bool, dice:
         return Fate(inf, inf, None, 0)
     if kind == "stall":
         return Fate(first if streaming else inf, inf, None, 0)
+    if kind == "drip":
+        return Fate(first if streaming else inf, first + writing, None, round(writing / _DRIP))
     if kind == "break":
         done = first + writing * dice.random()
         return Fate(first if streaming else inf, done, _FAULTS["break"], 0)

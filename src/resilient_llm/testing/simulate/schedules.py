@@ -19,7 +19,10 @@ _USUAL: Final = Nature()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """What happens to whom.  ``fault`` is when (from, to); ``total`` says that meanwhile nobody can answer."""
+    """What happens to whom.  ``fault`` is when (from, to); ``total`` says that meanwhile nobody can answer.
+
+    The first ``hurt_count`` providers are the hurt ones; with ``drift`` each one's speed is redrawn after so many
+    seconds (``None``: never)."""
 
     name: str
     what: str
@@ -30,6 +33,8 @@ class Schedule:
     all: tuple[Trouble, ...] = ()
     nature: Nature = _USUAL
     hurt_nature: Nature | None = None
+    hurt_count: int = 1
+    drift: float | None = None
     count: int = 3
     deadline: float = 120.0
     streaming: float = 1.0
@@ -38,15 +43,13 @@ class Schedule:
 
     def providers(self) -> list[Provider]:
         """``a`` and its peers, fresh."""
-        names = [chr(ord("a") + index) for index in range(self.count)]
-        return [
-            Provider(
-                name,
-                self.hurt_nature if name == "a" and self.hurt_nature else self.nature,
-                (*(self.hurt if name == "a" else ()), *self.all),
-            )
-            for name in names
-        ]
+        return [self._provider(index) for index in range(self.count)]
+
+    def _provider(self, index: int) -> Provider:
+        hurt = index < self.hurt_count
+        nature = self.hurt_nature if hurt and self.hurt_nature else self.nature
+        drift = _drift(index + 1, self.seconds, self.drift) if self.drift else ()
+        return Provider(chr(ord("a") + index), nature, (*(self.hurt if hurt else ()), *self.all, *drift))
 
     def load(self) -> Load:
         """Who asks."""
@@ -68,6 +71,34 @@ def _drift(seed: int, seconds: float, every: float) -> tuple[Trouble, ...]:
     dice = random.Random(f"drift {seed}")
     return tuple(
         Trouble(i * every, (i + 1) * every, "slow", factor=dice.choice((1.0, 5.0))) for i in range(int(seconds / every))
+    )
+
+
+def _timevarying(every: float) -> Schedule:
+    """Everybody's speed changes fivefold, independently.  The intervals of absim, a thousand times as long."""
+    return Schedule(
+        name=f"timevarying-{every:.0f}",
+        what=f"each of ten is as fast as ever or five times slower, drawn anew every {every:.0f} s; 5 calls a second",
+        rate=5.0,
+        seconds=1800.0,
+        fault=(0.0, 1800.0),
+        drift=every,
+        count=10,
+    )
+
+
+def _heterogeneous(slow: int, speed: float) -> Schedule:
+    """``slow`` of ten have ``speed`` of the others' speed and capacity; the load is 70 % of what all can carry."""
+    return Schedule(
+        name=f"heterogeneous-{10 * slow}-{100 * speed:.0f}",
+        what=f"{slow} of ten have {speed:.0%} of the speed and capacity of the others; load 0.7 of all capacity",
+        rate=0.7 * (slow * speed + 10 - slow),
+        seconds=900.0,
+        fault=(0.0, 900.0),
+        nature=Nature(rate=1.0),
+        hurt_nature=Nature(first_token=0.6 / speed, rate=speed),
+        hurt_count=slow,
+        count=10,
     )
 
 
@@ -203,6 +234,12 @@ _OTHERS: Final = [
         nature=Nature(second_hump=0.2, hump=2.0),
         fault=(0.0, 3600.0),
     ),
+    Schedule(
+        name="latency-table",
+        what="first tokens by a table: least 0.2 s, p50 0.5, p90 1.2, p95 2, p99 5, p999 15, p9999 40, everywhere",
+        nature=Nature(first_token=0.5, table=(0.2, 0.5, 1.2, 2.0, 5.0, 15.0, 40.0)),
+        fault=(0.0, 3600.0),
+    ),
     Schedule(name="heavytail", what="sigma 0.9 everywhere", nature=Nature(sigma=0.9), fault=(0.0, 3600.0)),
     Schedule(
         name="midstream",
@@ -211,6 +248,11 @@ _OTHERS: Final = [
     ),
     Schedule(
         name="stall", what="one of three stalls after its first token, half the time", hurt=_during("stall", rate=0.5)
+    ),
+    Schedule(
+        name="drip",
+        what="one of three writes a token in 29 s: never silent for long, never done by the deadline",
+        hurt=_during("drip"),
     ),
     Schedule(
         name="whole-hang",
@@ -275,6 +317,8 @@ _OTHERS: Final = [
         all=_during("error", rate=0.2),
         reference="attempts saturate at 1 + the budgets' ratios",
     ),
+    *(_timevarying(every) for every in (10.0, 50.0, 100.0, 200.0, 300.0, 500.0)),
+    *(_heterogeneous(slow, speed) for slow in (3, 5, 7) for speed in (0.8, 0.5, 0.3)),
 ]
 
 SCHEDULES: Final = MappingProxyType(

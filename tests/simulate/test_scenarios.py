@@ -1,0 +1,235 @@
+"""Every scenario holds, and each can fail: a bug put into the core, or a client without the library, breaks it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resilient_llm.decide.breaker import Breaker
+from resilient_llm.decide.call import Call
+from resilient_llm.decide.pool import Pool
+from resilient_llm.testing.mutants import MUTANTS
+from resilient_llm.testing.simulate import SCHEDULES, Nature, Provider
+from resilient_llm.testing.simulate.__main__ import main
+from resilient_llm.testing.simulate.providers import TABLE
+from resilient_llm.testing.simulate.scenarios import (
+    SCENARIOS,
+    Found,
+    recorded_incidents,
+    retry_storm,
+    thundering_herd,
+    tokens,
+)
+from tests.material import material
+
+SLOW = {"incidents", "herd", "tokens", "retry-storm"}  # have a smaller test of their own below
+Patch = pytest.MonkeyPatch
+
+
+@pytest.mark.parametrize("name", sorted(set(SCENARIOS) - SLOW))
+def test_what_must_hold_holds(name: str) -> None:
+    found = SCENARIOS[name].run(Path("nowhere"))
+    assert found.held, str(found)
+    assert found.figures
+
+
+@pytest.mark.parametrize(
+    ("name", "mutant"),
+    [
+        ("overhang", "no_generation_check"),
+        ("cancel-probe", "cancel_leaks_permit"),
+        ("cancel-probe", "cancel_is_failure"),
+        ("cancel-probe", "cancel_is_success"),
+        ("abandon-probe", "dropped_streams_leak"),
+        ("abandon-probe", "cancel_leaks_permit"),
+        ("hang-probe", "no_lease_expiry"),
+        ("suspend", "suspend_is_latency"),
+        ("429-dialects", "hint_ignored"),
+        ("429-dialects", "gate_uncapped"),
+        ("429-dialects", "rate_limit_is_failure"),
+        ("429-dialects", "gate_not_asked"),
+        ("429-dialects", "sleep_before_failover"),
+        ("429-shared", "gate_not_asked"),
+    ],
+)
+def test_a_bug_of_others_breaks_it(name: str, mutant: str) -> None:
+    with MUTANTS[mutant]():
+        assert not SCENARIOS[name].run(Path("nowhere")).held
+
+
+def wrapped(patch: Patch, owner: type, name: str, replacement: Callable[..., Any]) -> None:
+    original = getattr(owner, name)
+    patch.setattr(owner, name, lambda *args, **more: replacement(original, *args, **more))
+
+
+def test_late_successes_that_count_break_the_mirror(monkeypatch: Patch) -> None:
+    def counts(original: Callable[..., Any], self: Any, attempt: Any, now: float, tokens: int = 0) -> None:
+        fresh = not attempt.released and not attempt.probing
+        original(self, attempt, now, tokens)
+        if fresh:
+            attempt.member.breaker.succeeded(now)
+
+    wrapped(monkeypatch, Pool, "succeeded", counts)
+    found = SCENARIOS["overhang-mirror"].run(Path("nowhere"))
+    assert "late successes are no good probes" in found.broken
+
+
+def test_a_deadline_that_judges_nobody_leaves_a_drip_undetected(monkeypatch: Patch) -> None:
+    def neutral(original: Callable[..., Any], self: Any, attempt: Any, fault: Any, now: float) -> None:
+        self.abandoned(attempt, now)
+
+    wrapped(monkeypatch, Call, "expired", neutral)
+    assert SCENARIOS["drip-found-out"].run(Path("nowhere")).broken == ("the provider that drips is found out",)
+
+
+def test_a_fleet_does_not_herd() -> None:
+    found = thundering_herd(200, rate=0.3)
+    assert found.held, str(found)
+
+
+def test_breakers_that_open_at_the_full_minute_herd(monkeypatch: Patch) -> None:
+    def together(original: Callable[..., Any], self: Any, cause: Any, now: float, *args: Any, **more: Any) -> None:
+        original(self, cause, now, *args, **more)
+        self.open_until = 60.0 * math.ceil(now / 60.0)
+
+    wrapped(monkeypatch, Breaker, "_open", together)
+    assert "probes do not herd" in thundering_herd(200, rate=0.3).broken
+
+
+def test_a_retry_storm_ends_where_retries_have_a_budget() -> None:
+    found = retry_storm(seconds=280.0)
+    assert found.held, str(found)
+
+
+def test_three_retries_without_a_budget_are_a_storm() -> None:
+    found = retry_storm("retry primary", seconds=280.0)
+    assert len(found.broken) == 2, str(found)
+
+
+def test_recorded_arrivals_are_answered_nearly_as_fast_as_an_oracle_would() -> None:
+    found = tokens(material("data"), names=["code"])
+    assert found.held, str(found)
+
+
+def test_a_list_tried_from_the_top_is_not() -> None:
+    found = tokens(material("data"), names=["code"], strategy="first alive")
+    assert found.broken == ("code, hang: nearly as fast as the oracle",)
+
+
+def test_recorded_incidents_leave_a_tenth_of_the_failures() -> None:
+    data = material("data")
+    found = recorded_incidents(data, days=30, rate=0.01, extra=0.1)
+    assert found.held, str(found)
+    assert not recorded_incidents(data, days=30, rate=0.002, strategy="retry primary", extra=0.1).held
+
+
+def test_without_recorded_weather_a_replay_is_skipped() -> None:
+    for name in ("tokens", "incidents"):
+        found = SCENARIOS[name].run(Path("nowhere"))
+        assert found.held
+        assert str(found).startswith("skipped: ")
+
+
+# --- the registry and the command ---
+
+
+def test_names_are_told_apart_and_say_what_happens_and_what_must_hold() -> None:
+    assert not set(SCENARIOS) & set(SCHEDULES)
+    for name, scenario in SCENARIOS.items():
+        assert scenario.name == name
+        assert scenario.what
+        assert scenario.must
+
+
+def test_the_command_runs_scenarios_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--brief", "overhang"]) == 0
+    assert capsys.readouterr().out.startswith("overhang               holds: late failures 400")
+    assert main(["tokens", "--data", "nowhere"]) == 0
+    assert "Skipped: arrivals_code.csv.gz is not in nowhere." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("brief", [["--brief"], []])
+def test_the_command_fails_if_a_scenario_does_not_hold(brief: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with MUTANTS["no_generation_check"]():
+        assert main([*brief, "overhang"]) == 1
+    assert "late failures leave the closed breaker alone" in capsys.readouterr().out
+
+
+def test_without_names_scenarios_follow_the_schedules(monkeypatch: Patch, capsys: pytest.CaptureFixture[str]) -> None:
+    schedule = SCHEDULES["temporaryfailure"]
+    command = "resilient_llm.testing.simulate.__main__"
+    monkeypatch.setattr(f"{command}.SCHEDULES", {schedule.name: schedule})
+    monkeypatch.setattr(f"{command}.SCENARIOS", {"overhang": SCENARIOS["overhang"]})
+    assert main(["--brief", "--seeds", "1"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["temporaryfailure", "temporaryfailure", "overhang"]
+
+
+def test_the_command_lists_both_and_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed == [*SCHEDULES, *SCENARIOS]
+    with pytest.raises(SystemExit):
+        main(["flood"])
+    assert "there is no flood" in capsys.readouterr().err
+
+
+def test_a_broken_demand_is_told_once_and_by_name() -> None:
+    found = Found(figures={"x": 1.0}, broken=("this", "that"))
+    assert not found.held
+    assert str(found) == "DOES NOT HOLD: this; that (x 1)"
+
+
+# --- the schedules that came with them ---
+
+
+def test_a_latency_table_is_met_at_every_quantile() -> None:
+    table = (0.2, 0.5, 1.2, 2.0, 5.0, 15.0, 40.0)
+    nature = Nature(first_token=0.5, table=table)
+    for quantile, seconds in zip(TABLE, table, strict=True):
+        assert nature.begin(Drawn(quantile)) == pytest.approx(seconds)
+    assert nature.begin(Drawn(0.7)) == pytest.approx(0.85)
+
+
+class Drawn(random.Random):
+    """Dice that show what they are told to."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(0)
+        self.value = value
+
+    def random(self) -> float:
+        return self.value
+
+
+@pytest.mark.parametrize("table", [(1.0, 2.0), (0.2, 0.5, 0.4, 2.0, 5.0, 15.0, 40.0)])
+def test_a_table_that_is_none_is_refused(table: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="rising times"):
+        Nature(table=table)
+
+
+def test_everybody_drifts_independently_where_the_schedule_says_so() -> None:
+    providers = SCHEDULES["timevarying-50"].providers()
+    speeds = [[provider.slowness(50.0 * step + 1.0) for step in range(30)] for provider in providers]
+    assert len({tuple(one) for one in speeds}) == 10
+    assert {round(speed, 6) for one in speeds for speed in one} == {0.6, 3.0}
+
+
+def test_the_heterogeneous_grid_slows_as_many_as_it_says() -> None:
+    for slow in (3, 5, 7):
+        for speed in (0.8, 0.5, 0.3):
+            schedule = SCHEDULES[f"heterogeneous-{10 * slow}-{100 * speed:.0f}"]
+            rates = [provider.nature.rate for provider in schedule.providers()]
+            assert rates == [speed] * slow + [1.0] * (10 - slow)
+
+
+def test_a_drip_is_never_silent_for_long_and_never_done_in_time() -> None:
+    [trouble] = SCHEDULES["drip"].hurt
+    fate = Provider("a", troubles=[trouble]).serve(1000.0, 100, 50, True, random.Random(1))
+    assert fate.first < 10.0
+    assert fate.done > 50 * 28.0
