@@ -7,22 +7,20 @@ by generation, read off their name.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, TypeAlias, cast
+
+from typing_extensions import override
 
 from resilient_llm.model import (
     ChatRequest,
     Extra,
     Json,
-    JsonObject,
     Media,
     Message,
     OutputFormat,
     Part,
     Reasoning,
-    Refusal,
-    Role,
     Text,
     Thought,
     Tool,
@@ -37,22 +35,20 @@ from resilient_llm.wire._anthropic_blocks import (
     media_block,
     own_citations,
     text_block,
+    thought_block,
 )
 from resilient_llm.wire._blockwise import (
     JSON_ONLY,
-    Turn,
-    add_turn,
     check_common,
     enforceable_schema,
     image_type,
     lowered_temperature,
-    results_first,
-    results_follow_calls,
-    split_leading_system,
-    tool_id,
+    offered_tools,
+    parameters_of,
     valid_tool_name,
 )
-from resilient_llm.wire._claude import Generation, default_max_tokens, generation, leave_out, thinking, thinks
+from resilient_llm.wire._claude import default_max_tokens, generation, leave_out, thinking, thinks
+from resilient_llm.wire._turns import Turn, TurnEncoder, decode_messages
 from resilient_llm.wire.fields import (
     Fields,
     Malformed,
@@ -90,7 +86,10 @@ _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 def decode_request(body: Fields) -> ChatRequest:
     """Raises :class:`~resilient_llm.wire.fields.Malformed` for a field of the wrong type."""
     fields = dict(body)
-    messages = [*_decode_system(fields.pop("system", None)), *_decode_messages(take_items(fields, "messages"))]
+    messages = [
+        *_decode_system(fields.pop("system", None)),
+        *decode_messages(take_items(fields, "messages"), NAME, _decode_content),
+    ]
     if not messages:
         raise Malformed("messages are missing")
     choice, parallel = _decode_choice(take_fields(fields, "tool_choice"))
@@ -129,36 +128,6 @@ def _decode_content(content: object) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (Text(content),)
     return tuple(decode_block(block) for block in items_of(content, "content"))
-
-
-def _decode_messages(items: list[object]) -> list[Message]:
-    messages: list[Message] = []
-    for item in items:
-        fields = fields_of(item, "a message")
-        role, parts = take_text(fields, "role"), _decode_content(fields.pop("content", None))
-        extra = leftovers(NAME, fields)
-        match role:
-            case "user":
-                messages += _split_results(parts, extra)
-            case "assistant":
-                messages.append(Message("assistant", parts, extra=extra))
-            case "system":  # the Extra, even if empty, says that it may stay where it stands
-                messages.append(Message("system", parts, extra=extra or Extra(NAME, {})))
-            case _:
-                raise Malformed(f"no such role: {role!r}")
-    return messages
-
-
-def _split_results(parts: tuple[Part, ...], extra: Extra | None) -> list[Message]:
-    """A user turn, its tool results in messages of their own role."""
-    messages: list[Message] = []
-    for part in parts:
-        role: Role = "tool" if isinstance(part, ToolResult) else "user"
-        if messages and messages[-1].role == role:
-            messages[-1] = replace(messages[-1], parts=(*messages[-1].parts, part))
-        else:
-            messages.append(Message(role, (part,), extra=extra))
-    return messages or [Message("user", (), extra=extra)]
 
 
 def _decode_tools(fields: Fields) -> tuple[Tool, ...]:
@@ -244,8 +213,7 @@ def encode_request(request: ChatRequest, version: str, notes: Notes) -> Fields:
 def _encode_body(request: ChatRequest, notes: Notes) -> Fields:
     check_common(request, notes)
     extra = extras_for(NAME, request.extra, notes)
-    model = generation(request.model)
-    system, messages = _encode_messages(request.messages, model, notes)
+    system, messages = _encode_messages(request, notes)
     body: Fields = put({}, model=request.model or None)
     body |= {"max_tokens": request.max_tokens or default_max_tokens(request.model), "messages": messages}
     put(
@@ -297,20 +265,9 @@ def _add_system(body: Fields, text: str) -> None:
 _Encoded: TypeAlias = tuple[str | list[Fields], list[Fields]]
 
 
-def _encode_messages(messages: Sequence[Message], model: Generation, notes: Notes) -> _Encoded:
+def _encode_messages(request: ChatRequest, notes: Notes) -> _Encoded:
     """The system prompt and the turns."""
-    leading, others = split_leading_system([m for m in messages if m.parts])
-    system = [block for message in leading for block in _encode_parts(message, notes)]
-    turns: list[Turn] = []
-    for message in others:
-        blocks = _encode_parts(message, notes)
-        add_turn(turns, _role_of(message, model, notes), blocks, own(message.extra, NAME))
-    results_follow_calls(turns, _is_result)
-    results_first(turns, _is_result)
-    if not turns and system:
-        notes.add("system", "sent as the user's turn: this wire wants one")
-        add_turn(turns, "user", system, {})
-        system = []
+    system, turns = _Turns(request.model, notes).turns(request.messages)
     _trim_prefill(turns, notes)
     return _compact(system), [{"role": turn.role, "content": _compact(turn.blocks)} | turn.fields for turn in turns]
 
@@ -320,24 +277,6 @@ def _compact(blocks: list[Fields]) -> str | list[Fields]:
     if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
         return str(blocks[0]["text"])
     return blocks
-
-
-def _role_of(message: Message, model: Generation, notes: Notes) -> str:
-    """A system message in the middle stays where it stands; models that do not know such turns read it as the user's,
-    which gives it less weight but keeps its place."""
-    if message.role == "assistant":
-        return "assistant"
-    if message.role in {"system", "developer"}:
-        if message.extra is not None and message.extra.wire == NAME:
-            return "system"
-        if model >= (4, 8):
-            return "system"
-        notes.add("system", "a later system message was sent in the user's turn")
-    return "user"
-
-
-def _is_result(block: Fields) -> bool:
-    return block.get("type") == "tool_result"
 
 
 def _trim_prefill(turns: list[Turn], notes: Notes) -> None:
@@ -351,131 +290,88 @@ def _trim_prefill(turns: list[Turn], notes: Notes) -> None:
         notes.add("prefill", "white space at its end left out")
 
 
-def _encode_parts(message: Message, notes: Notes) -> list[Fields]:
-    fields_for(NAME, message.extra, notes)
-    blocks = [_encode_part(part, notes) for part in message.parts]
-    return [block for block in blocks if block is not None]
+class _Turns(TurnEncoder):
+    wire = NAME
+    ids = TOOL_ID
 
+    @override
+    def is_result(self, block: Fields) -> bool:
+        return block.get("type") == "tool_result"
 
-def _encode_part(part: Part, notes: Notes) -> Fields | None:
-    match part:
-        case Text():
-            return _encode_text(part, notes)
-        case Refusal():
-            return {"type": "text", "text": part.text} if part.text.strip() else None
-        case ToolCall():
-            return _encode_call(part, notes)
-        case ToolResult():
-            return _encode_result(part, notes)
-        case Thought():
-            return _encode_thought(part, notes)
-        case Media():
-            return _encode_media(part, notes)
-        case _:
-            if part.wire == NAME:
-                return dict(part.data)
-            notes.add(f"{part.wire}.{part.data.get('type', 'block')}", "left out")
+    @override
+    def text(self, part: Text) -> Fields | None:
+        if len(own_citations(part.annotations)) != len(part.annotations):
+            self.notes.add("annotations", "left out")
+        fields_for(NAME, part.extra, self.notes)
+        return text_block(part) if part.text.strip() else None  # this wire rejects blank texts
+
+    @override
+    def thought(self, part: Thought) -> Fields | None:
+        """Only what Anthropic itself signed may come back to it, and it must be signed."""
+        if part.origin != NAME or not part.signature:
+            self.notes.add("reasoning", "left out: it was not signed by this vendor")
             return None
+        return thought_block(part)
 
+    @override
+    def call(self, part: ToolCall) -> Fields:
+        given, name = arguments_object(part, self.notes), valid_tool_name(part.name, 128, self.notes)
+        extra = fields_for(NAME, part.extra, self.notes)
+        return {"type": "tool_use", "id": self.call_id(part.id), "name": name, "input": given} | extra
 
-def _encode_text(part: Text, notes: Notes) -> Fields | None:
-    if len(own_citations(part.annotations)) != len(part.annotations):
-        notes.add("annotations", "left out")
-    fields_for(NAME, part.extra, notes)
-    return text_block(part) if part.text.strip() else None  # this wire rejects blank texts
+    @override
+    def result(self, part: ToolResult) -> Fields:
+        extra = fields_for(NAME, part.extra, self.notes)
+        body: Fields = {"type": "tool_result", "tool_use_id": self.call_id(part.tool_call_id)}
+        content = self.blocks(Text(dump_text(each.value)) if isinstance(each, Json) else each for each in part.parts)
+        if content:
+            body["content"] = _compact(content)
+        if part.is_error:
+            body["is_error"] = True
+        return body | extra
 
+    @override
+    def media(self, part: Media) -> Fields:
+        extra = fields_for(NAME, part.extra, self.notes)
+        if part.kind not in {"image", "document"}:
+            raise self.notes.unsupported(part.kind)
+        if part.file_id is not None and (part.extra is None or part.extra.wire != NAME):
+            raise self.notes.unsupported("file_id")
+        if part.url is not None and not part.url.startswith(("https://", "http://")):
+            raise self.notes.unsupported(f"{part.kind}_url")
+        if part.data is not None:
+            part = self._typed(part, part.data)
+        return media_block(part) | extra
 
-def _encode_thought(part: Thought, notes: Notes) -> Fields | None:
-    """Only what Anthropic itself signed may come back to it, and it must be signed."""
-    if part.origin != NAME or not part.signature:
-        notes.add("reasoning", "left out: it was not signed by this vendor")
-        return None
-    if part.redacted:
-        body: Fields = {"type": "redacted_thinking", "data": part.signature}
-    else:
-        body = {"type": "thinking", "thinking": part.text, "signature": part.signature}
-    return body | own(part.extra, NAME)
-
-
-def _encode_call(part: ToolCall, notes: Notes) -> Fields:
-    given, name = arguments_object(part, notes), valid_tool_name(part.name, 128, notes)
-    extra = fields_for(NAME, part.extra, notes)
-    return {"type": "tool_use", "id": _call_id(part.id, notes), "name": name, "input": given} | extra
-
-
-def _call_id(ident: str, notes: Notes) -> str:
-    mapped = tool_id(ident, TOOL_ID)
-    if mapped != ident:
-        notes.add("tool_call.id", "replaced by a hash")
-    return mapped
-
-
-def _encode_result(part: ToolResult, notes: Notes) -> Fields:
-    extra = fields_for(NAME, part.extra, notes)
-    body: Fields = {"type": "tool_result", "tool_use_id": _call_id(part.tool_call_id, notes)}
-    blocks = [_encode_result_part(inner, notes) for inner in part.parts]
-    content = [block for block in blocks if block is not None]
-    if content:
-        body["content"] = _compact(content)
-    if part.is_error:
-        body["is_error"] = True
-    return body | extra
-
-
-def _encode_result_part(part: Text | Media | Json, notes: Notes) -> Fields | None:
-    if isinstance(part, Json):
-        return {"type": "text", "text": dump_text(part.value)}
-    return _encode_part(part, notes)
-
-
-def _encode_media(part: Media, notes: Notes) -> Fields:
-    extra = fields_for(NAME, part.extra, notes)
-    if part.kind not in {"image", "document"}:
-        raise notes.unsupported(part.kind)
-    if part.file_id is not None and (part.extra is None or part.extra.wire != NAME):
-        raise notes.unsupported("file_id")
-    if part.url is not None and not part.url.startswith(("https://", "http://")):
-        raise notes.unsupported(f"{part.kind}_url")
-    if part.data is not None:
-        part = _typed(part, part.data, notes)
-    return media_block(part) | extra
-
-
-def _typed(part: Media, data: bytes, notes: Notes) -> Media:
-    """Inline data needs a type this wire knows."""
-    if part.kind == "image":
-        mime = part.mime_type or image_type(data)
-        if mime not in {"image/jpeg", "image/png", "image/gif", "image/webp"}:
-            raise notes.unsupported(f"image type {mime}")
+    def _typed(self, part: Media, data: bytes) -> Media:
+        """Inline data needs a type this wire knows."""
+        if part.kind == "image":
+            mime = part.mime_type or image_type(data)
+            if mime not in {"image/jpeg", "image/png", "image/gif", "image/webp"}:
+                raise self.notes.unsupported(f"image type {mime}")
+            return replace(part, mime_type=mime)
+        mime = part.mime_type or "application/pdf"
+        if mime != "application/pdf" and not mime.startswith("text/"):
+            raise self.notes.unsupported(f"document type {mime}")
         return replace(part, mime_type=mime)
-    mime = part.mime_type or "application/pdf"
-    if mime != "application/pdf" and not mime.startswith("text/"):
-        raise notes.unsupported(f"document type {mime}")
-    return replace(part, mime_type=mime)
 
 
 # --- tools ----------------------------------------------------------------------------------------------------------
 
 
 def _encode_tools(request: ChatRequest, body: Fields, others: bool, notes: Notes) -> None:
-    tools, choice = request.tools, request.tool_choice
-    if choice is not None and len(choice.names) > 1:
-        tools = tuple(tool for tool in tools if tool.name in choice.names)
-        notes.add("tool_choice", "only the named tools were offered")
+    tools = offered_tools(request, notes)
     if tools:
         body["tools"] = [_encode_tool(tool, notes) for tool in tools]
     if tools or others:  # without tools there is nothing to choose from, and this wire says so with a 400
-        put(body, tool_choice=_encode_choice(choice, request.parallel_tool_calls))
+        put(body, tool_choice=_encode_choice(request.tool_choice, request.parallel_tool_calls))
 
 
 def _encode_tool(tool: Tool, notes: Notes) -> Fields:
     if not _TOOL_NAME.fullmatch(tool.name):
         raise notes.unsupported(f"tool name {tool.name!r}")
-    schema: JsonObject = tool.parameters if tool.parameters is not None else {"type": "object", "properties": {}}
-    if "type" not in schema:
-        schema = {"type": "object", **schema}
     body = put({"name": tool.name}, description=tool.description, strict=tool.strict)
-    return body | {"input_schema": schema} | fields_for(NAME, tool.extra, notes)
+    return body | {"input_schema": parameters_of(tool)} | fields_for(NAME, tool.extra, notes)
 
 
 def _encode_choice(choice: ToolChoice | None, parallel: bool | None) -> Fields | None:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import cast
 from urllib.parse import quote, unquote
+
+from typing_extensions import override
 
 from resilient_llm.model import (
     ChatRequest,
     Extra,
     Json,
-    JsonObject,
     Media,
     Message,
     OutputFormat,
     Part,
     Reasoning,
-    Refusal,
-    Role,
     Text,
     Thought,
     Tool,
@@ -39,19 +38,16 @@ from resilient_llm.wire._bedrock_blocks import (
 )
 from resilient_llm.wire._blockwise import (
     JSON_ONLY,
-    Turn,
-    add_turn,
     check_common,
     enforceable_schema,
     image_type,
     lowered_temperature,
-    results_first,
-    results_follow_calls,
-    split_leading_system,
-    tool_id,
+    offered_tools,
+    parameters_of,
     valid_tool_name,
 )
 from resilient_llm.wire._claude import generation, leave_out, thinking, thinks
+from resilient_llm.wire._turns import Turn, TurnEncoder, decode_messages
 from resilient_llm.wire.fields import (
     Fields,
     Malformed,
@@ -94,7 +90,10 @@ def decode_request(body: Fields, path: str) -> ChatRequest:
     """Raises :class:`~resilient_llm.wire.fields.Malformed` for a field of the wrong type."""
     found = _PATH.search(path)
     fields = dict(body)
-    messages = [*_decode_system(take_items(fields, "system")), *_decode_messages(take_items(fields, "messages"))]
+    messages = [
+        *_decode_system(take_items(fields, "system")),
+        *decode_messages(take_items(fields, "messages"), NAME, _decode_content),
+    ]
     if not messages:
         raise Malformed("messages are missing")
     settings = take_fields(fields, "inferenceConfig") or {}
@@ -124,35 +123,8 @@ def _decode_system(items: list[object]) -> list[Message]:
     return [Message("system", tuple(decode_block(item) for item in items))] if items else []
 
 
-def _decode_messages(items: list[object]) -> list[Message]:
-    messages: list[Message] = []
-    for item in items:
-        fields = fields_of(item, "a message")
-        role = take_text(fields, "role")
-        parts = tuple(decode_block(block) for block in items_of(fields.pop("content", None), "content"))
-        extra = leftovers(NAME, fields)
-        match role:
-            case "user":
-                messages += _split_results(parts, extra)
-            case "assistant":
-                messages.append(Message("assistant", parts, extra=extra))
-            case "system":  # the Extra, even if empty, says that it may stay where it stands
-                messages.append(Message("system", parts, extra=extra or Extra(NAME, {})))
-            case _:
-                raise Malformed(f"no such role: {role!r}")
-    return messages
-
-
-def _split_results(parts: tuple[Part, ...], extra: Extra | None) -> list[Message]:
-    """A user turn, its tool results in messages of their own role."""
-    messages: list[Message] = []
-    for part in parts:
-        role: Role = "tool" if isinstance(part, ToolResult) else "user"
-        if messages and messages[-1].role == role:
-            messages[-1] = replace(messages[-1], parts=(*messages[-1].parts, part))
-        else:
-            messages.append(Message(role, (part,), extra=extra))
-    return messages or [Message("user", (), extra=extra)]
+def _decode_content(content: object) -> tuple[Part, ...]:
+    return tuple(decode_block(block) for block in items_of(content, "content"))
 
 
 def _decode_tools(fields: Fields) -> tuple[tuple[Tool, ...], ToolChoice | None]:
@@ -219,126 +191,59 @@ def encode_request(request: ChatRequest, notes: Notes) -> Fields:
     return source or _Encoding(request, notes).body()
 
 
-@dataclass(slots=True)
-class _Encoding:
-    """One request on its way out."""
+# --- messages -------------------------------------------------------------------------------------------------------
 
-    request: ChatRequest
-    notes: Notes
-    names: set[str] = field(default_factory=set[str])  # of documents: this wire wants them different
 
-    def body(self) -> Fields:
-        request, notes = self.request, self.notes
-        reject(request, NAME, "parallel_tool_calls")
-        check_common(request, notes)
-        if request.user is not None:
-            notes.add("user", "left out")
-        extra = extras_for(NAME, request.extra, notes)
-        others = items_of(extra.pop("tools", []), "tools")
-        system, turns = self._turns()
-        body: Fields = {"messages": [{"role": turn.role, "content": turn.blocks} | turn.fields for turn in turns]}
-        put(body, system=system or None, inferenceConfig=self._settings() or None)
-        put(body, toolConfig=self._tools(turns, others) or None)
-        self._output(body)
-        self._reasoning(body, turns)
-        merge(body, extra)
-        return body
+class _Turns(TurnEncoder):
+    wire = NAME
+    ids = TOOL_ID
 
-    # --- messages -----------------------------------------------------------------------------------------------------
+    def __init__(self, model: str, notes: Notes) -> None:
+        super().__init__(model, notes)
+        self._names: set[str] = set()  # of documents: this wire wants them different
 
-    def _turns(self) -> tuple[list[Fields], list[Turn]]:
-        leading, others = split_leading_system([message for message in self.request.messages if message.parts])
-        system = [block for message in leading for block in self._parts(message)]
-        turns: list[Turn] = []
-        for message in others:
-            add_turn(turns, self._role(message), self._parts(message), own(message.extra, NAME))
-        results_follow_calls(turns, _is_result)
-        results_first(turns, _is_result)
-        if not turns and system:
-            self.notes.add("system", "sent as the user's turn: this wire wants one")
-            add_turn(turns, "user", system, {})
-            system = []
-        if turns and turns[0].role != "user":  # "A conversation must start with a user message."
-            raise self.notes.unsupported("a conversation that does not start with the user")
-        return system, turns
+    @override
+    def is_result(self, block: Fields) -> bool:
+        return _is_result(block)
 
-    def _role(self, message: Message) -> str:
-        if message.role == "assistant":
-            return "assistant"
-        if message.role in {"system", "developer"}:
-            mine = message.extra is not None and message.extra.wire == NAME
-            if mine or generation(self.request.model) >= (4, 8):
-                return "system"
-            self.notes.add("system", "a later system message was sent in the user's turn")
-        return "user"
-
-    def _parts(self, message: Message) -> list[Fields]:
-        fields_for(NAME, message.extra, self.notes)
-        blocks = [self._part(part) for part in message.parts]
-        return [block for block in blocks if block is not None]
-
-    def _part(self, part: Part) -> Fields | None:
-        match part:
-            case Text():
-                return self._text(part)
-            case Refusal():
-                return {"text": part.text} if part.text else None
-            case ToolCall():
-                return self._call(part)
-            case ToolResult():
-                return self._result(part)
-            case Thought():
-                return self._thought(part)
-            case Media():
-                return self._media(part)
-            case _:
-                if part.wire == NAME:
-                    return dict(part.data)
-                self.notes.add(f"{part.wire}.{part.data.get('type', 'block')}", "left out")
-                return None
-
-    def _text(self, part: Text) -> Fields | None:
+    @override
+    def text(self, part: Text) -> Fields | None:
         if len(own_citations(part.annotations)) != len(part.annotations):
             self.notes.add("annotations", "left out")
         fields_for(NAME, part.extra, self.notes)
         return text_block(part) if part.text else None  # this wire rejects empty texts
 
-    def _thought(self, part: Thought) -> Fields | None:
+    @override
+    def thought(self, part: Thought) -> Fields | None:
         """Only what this wire signed may come back to it; a Claude must have signed."""
-        if part.origin == NAME and (part.signature or "claude" not in self.request.model):
+        if part.origin == NAME and (part.signature or "claude" not in self.model):
             return thought_block(part)
         self.notes.add("reasoning", "left out: it was not signed by this vendor")
         return None
 
-    def _call(self, part: ToolCall) -> Fields:
+    @override
+    def call(self, part: ToolCall) -> Fields:
         given, name = arguments_object(part, self.notes), valid_tool_name(part.name, 64, self.notes)
-        fields = call_fields(self._id(part.id), name, given)
+        fields = call_fields(self.call_id(part.id), name, given)
         return {"toolUse": fields | fields_for(NAME, part.extra, self.notes)}
 
-    def _id(self, ident: str) -> str:
-        mapped = tool_id(ident, TOOL_ID)
-        if mapped != ident:
-            self.notes.add("tool_call.id", "replaced by a hash")
-        return mapped
-
-    def _result(self, part: ToolResult) -> Fields:
+    @override
+    def result(self, part: ToolResult) -> Fields:
         extra = fields_for(NAME, part.extra, self.notes)
-        content = [self._result_part(inner) for inner in part.parts]
-        body: Fields = {
-            "toolUseId": self._id(part.tool_call_id),
-            "content": [block for block in content if block is not None],
-        }
+        content = [block for each in part.parts if (block := self._result_part(each)) is not None]
+        body: Fields = {"toolUseId": self.call_id(part.tool_call_id), "content": content}
         if part.is_error:
             body["status"] = "error"
         return {"toolResult": body | extra}
 
     def _result_part(self, part: Text | Media | Json) -> Fields | None:
         if not isinstance(part, Json):
-            return self._part(part)
+            return self.part(part)
         value = part.value
         return {"json": cast("object", value)} if isinstance(value, dict) else {"text": dump_text(value)}
 
-    def _media(self, part: Media) -> Fields:
+    @override
+    def media(self, part: Media) -> Fields:
         extra = fields_for(NAME, part.extra, self.notes)
         if part.file_id is not None:
             raise self.notes.unsupported("file_id")
@@ -358,11 +263,41 @@ class _Encoding:
         if name and tidy != name:
             self.notes.add("document.name", "characters replaced that this wire rejects")
         number, free = 1, tidy
-        while free in self.names:
+        while free in self._names:
             number += 1
             free = f"{tidy} {number}"
-        self.names.add(free)
+        self._names.add(free)
         return free
+
+
+# --- the rest -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Encoding:
+    """One request on its way out."""
+
+    request: ChatRequest
+    notes: Notes
+
+    def body(self) -> Fields:
+        request, notes = self.request, self.notes
+        reject(request, NAME, "parallel_tool_calls")
+        check_common(request, notes)
+        if request.user is not None:
+            notes.add("user", "left out")
+        extra = extras_for(NAME, request.extra, notes)
+        others = items_of(extra.pop("tools", []), "tools")
+        system, turns = _Turns(request.model, notes).turns(request.messages)
+        if turns and turns[0].role != "user":  # "A conversation must start with a user message."
+            raise notes.unsupported("a conversation that does not start with the user")
+        body: Fields = {"messages": [{"role": turn.role, "content": turn.blocks} | turn.fields for turn in turns]}
+        put(body, system=system or None, inferenceConfig=self._settings() or None)
+        put(body, toolConfig=self._tools(turns, others) or None)
+        self._output(body)
+        self._reasoning(body, turns)
+        merge(body, extra)
+        return body
 
     # --- settings -----------------------------------------------------------------------------------------------------
 
@@ -381,10 +316,7 @@ class _Encoding:
 
     def _tools(self, turns: list[Turn], others: list[object]) -> Fields:
         request, choice = self.request, self.request.tool_choice
-        tools = request.tools
-        if choice is not None and len(choice.names) > 1:
-            tools = tuple(tool for tool in tools if tool.name in choice.names)
-            self.notes.add("tool_choice", "only the named tools were offered")
+        tools = offered_tools(request, self.notes)
         used = list(tool_names(request.messages).values()) if _any_calls(turns) else []
         if choice is not None and choice.mode == "none" and (tools or others):
             if not used:
@@ -403,9 +335,8 @@ class _Encoding:
     def _tool(self, tool: Tool) -> Fields:
         if not TOOL_NAME.fullmatch(tool.name):
             raise self.notes.unsupported(f"tool name {tool.name!r}")
-        schema: JsonObject = tool.parameters if tool.parameters is not None else {"type": "object", "properties": {}}
         spec = put({"name": tool.name}, description=tool.description or None, strict=tool.strict)
-        spec["inputSchema"] = {"json": schema if "type" in schema else {"type": "object", **schema}}
+        spec["inputSchema"] = {"json": parameters_of(tool)}
         return {"toolSpec": spec | fields_for(NAME, tool.extra, self.notes)}
 
     def _output(self, body: Fields) -> None:

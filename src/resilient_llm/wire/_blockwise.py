@@ -1,18 +1,15 @@
 """What the two block-structured wires, Anthropic Messages and Bedrock Converse, have in common.
 
-Both speak of messages made of typed blocks, take tool arguments as objects and want the results of parallel calls
-together in the next user turn.
+Both speak of messages made of typed blocks and take tool arguments as objects.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import cast
 
-from resilient_llm.model import ChatRequest, JsonObject, Message, OutputFormat
+from resilient_llm.model import ChatRequest, JsonObject, OutputFormat, Tool
 from resilient_llm.wire.fields import Fields
 from resilient_llm.wire.notes import Notes
 
@@ -39,6 +36,21 @@ def tool_id(original: str, allowed: re.Pattern[str]) -> str:
     return "tool_" + hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
+def offered_tools(request: ChatRequest, notes: Notes) -> tuple[Tool, ...]:
+    """The tools to choose from: neither wire can name several, so these are then the only ones offered."""
+    choice = request.tool_choice
+    if choice is None or len(choice.names) <= 1:
+        return request.tools
+    notes.add("tool_choice", "only the named tools were offered")
+    return tuple(tool for tool in request.tools if tool.name in choice.names)
+
+
+def parameters_of(tool: Tool) -> JsonObject:
+    """The schema of a tool's arguments; both wires want one, and that it says ``object``."""
+    schema: JsonObject = tool.parameters if tool.parameters is not None else {"type": "object", "properties": {}}
+    return schema if "type" in schema else {"type": "object", **schema}
+
+
 def valid_tool_name(name: str, longest: int, notes: Notes) -> str:
     """The name of a tool called in the past, in the letters both wires allow.
 
@@ -48,52 +60,6 @@ def valid_tool_name(name: str, longest: int, notes: Notes) -> str:
     if tidy != name:
         notes.add("tool_call.name", "characters replaced that this wire rejects")
     return tidy
-
-
-# --- turns ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Turn:
-    """Consecutive messages of one role, as these vendors count them."""
-
-    role: str
-    blocks: list[Fields]
-    fields: Fields = field(default_factory=dict[str, object])
-
-
-def add_turn(turns: list[Turn], role: str, blocks: Sequence[Fields], fields: Fields) -> None:
-    """Appends blocks, joining them to the last turn if it has the same role; no blocks, no turn."""
-    if not blocks:
-        return
-    if turns and turns[-1].role == role:
-        turns[-1].blocks.extend(blocks)
-        turns[-1].fields.update(fields)
-    else:
-        turns.append(Turn(role, list(blocks), fields))
-
-
-def results_first(turns: list[Turn], is_result: Callable[[Fields], bool]) -> None:
-    """Moves tool results to the front of their user turn: both vendors want them directly after the calls."""
-    for turn in turns:
-        if turn.role == "user":
-            turn.blocks.sort(key=lambda block: not is_result(block))
-
-
-def results_follow_calls(turns: list[Turn], is_result: Callable[[Fields], bool]) -> None:
-    """Results must come directly after the calls: a system turn between them changes places with the results."""
-    for i in range(1, len(turns) - 1):
-        before, middle, after = turns[i - 1 : i + 2]
-        if middle.role == "system" and before.role == "assistant" and any(map(is_result, after.blocks)):
-            turns[i : i + 2] = [after, middle]
-
-
-def split_leading_system(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:
-    """The system messages a conversation opens with, and everything after them."""
-    count = 0
-    while count < len(messages) and messages[count].role in {"system", "developer"}:
-        count += 1
-    return messages[:count], messages[count:]
 
 
 # --- what neither wire can say ------------------------------------------------------------------------------------
