@@ -111,6 +111,13 @@ def test_three_retries_without_a_budget_are_a_storm() -> None:
     assert len(found.broken) == 2, str(found)
 
 
+def test_with_neither_breakers_nor_a_retry_budget_the_library_would_be_a_storm_too(monkeypatch: Patch) -> None:
+    """Either is enough: see docs/simulation.md."""
+    monkeypatch.setattr(Breaker, "_trip_reason", lambda self, now: None)
+    with MUTANTS["retry_budget_never_spent"]():
+        assert not retry_storm(seconds=280.0).held
+
+
 def test_recorded_arrivals_are_answered_nearly_as_fast_as_an_oracle_would() -> None:
     found = tokens(material("data"), names=["code"])
     assert found.held, str(found)

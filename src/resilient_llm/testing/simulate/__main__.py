@@ -64,7 +64,7 @@ def _hold(name: str, data: Path, *, brief: bool) -> bool:
     if brief:
         _say(f"{name:22} {found}")
         return found.held
-    told = "\n".join(f"- {figure}: {value:.4g}" for figure, value in found.figures.items())
+    told = "\n".join(f"- {figure}: {value:.5g}" for figure, value in found.figures.items())
     verdict = f"Skipped: {found.skipped}." if found.skipped else "Holds." if found.held else "Does not hold:"
     _say(f"\n### {name}: {scenario.what}\n\nMust hold: {scenario.must}.\n\n{told}\n\n{verdict}")
     for demand in found.broken:

@@ -58,7 +58,7 @@ class Found:
     def __str__(self) -> str:
         if self.skipped:
             return f"skipped: {self.skipped}"
-        told = ", ".join(f"{name} {value:.4g}" for name, value in self.figures.items())
+        told = ", ".join(f"{name} {value:.5g}" for name, value in self.figures.items())
         return f"holds: {told}" if self.held else f"DOES NOT HOLD: {'; '.join(self.broken)} ({told})"
 
 
