@@ -75,13 +75,13 @@ def _divert(client: Client, schedules: Mapping[str, Faults], undo: ExitStack) ->
     driver: Any = client._driver  # pyright: ignore[reportPrivateUsage]
     http, send = driver.http, driver.send
 
-    def tell(task: Task[Any], attempt: Attempt[Target], provider: Target) -> object:
+    def tell(task: Task[Any], attempt: Attempt[Target], provider: Target, key: str | None) -> object:
         _asked.set(provider.id)
-        return send(task, attempt, provider)
+        return send(task, attempt, provider, key)
 
-    async def tell_async(task: Task[Any], attempt: Attempt[Target], provider: Target) -> object:
+    async def tell_async(task: Task[Any], attempt: Attempt[Target], provider: Target, key: str | None) -> object:
         _asked.set(provider.id)
-        return await send(task, attempt, provider)
+        return await send(task, attempt, provider, key)
 
     def select(request: httpx.Request) -> Faults | None:
         return schedules.get(_asked.get())
