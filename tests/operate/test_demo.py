@@ -22,11 +22,12 @@ from resilient_llm import __main__ as command_line
 from resilient_llm.decide import events
 from resilient_llm.decide.standing import Standing
 from resilient_llm.errors import AttemptRecord, Fault, FaultKind
-from resilient_llm.operate.demo import command, prose, report, screens, timeline, view, words
+from resilient_llm.operate.demo import command, prose, report, screens, view
 from resilient_llm.operate.demo.acts import ACTS, CUT_LATE, OUTAGE
 from resilient_llm.operate.demo.page import page
 from resilient_llm.operate.demo.stage import NAMES
-from resilient_llm.operate.demo.story import ActSeen, CallSeen, Ending, Story
+from resilient_llm.testing.timeline import drawing, figures, words
+from resilient_llm.testing.timeline.story import ActSeen, CallSeen, Ending, Story
 
 NOTICED = {CUT_LATE, OUTAGE}
 SOURCE = Path(__file__).parents[2] / "src"
@@ -143,20 +144,20 @@ def picture() -> view.Frame:
 
 
 def test_quantiles_of_few_values_are_values_that_occurred() -> None:
-    assert report.quantile([], 0.5) is None
-    assert report.quantile([3.0, 1.0, 2.0], 0.5) == 2.0
-    assert report.quantile([3.0, 1.0, 2.0], 0.99) == 3.0
+    assert figures.quantile([], 0.5) is None
+    assert figures.quantile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert figures.quantile([3.0, 1.0, 2.0], 0.99) == 3.0
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 1))
 def test_at_least_the_share_of_the_values_is_within_the_quantile(values: list[float], share: float) -> None:
-    found = report.quantile(values, share)
+    found = figures.quantile(values, share)
     assert found in values
     assert sum(value <= found for value in values) >= share * len(values) - 1e-9
 
 
 def test_calls_are_counted_by_how_they_ended() -> None:
-    counted = report.totals(small_story().calls)
+    counted = figures.totals(small_story().calls)
     assert (counted.calls, counted.answered, counted.interrupted, counted.failed, counted.wrong) == (5, 3, 1, 1, 0)
     assert counted.success_rate == 0.6
     assert counted.attempts_per_call == 8 / 5
@@ -165,24 +166,24 @@ def test_calls_are_counted_by_how_they_ended() -> None:
 
 
 def test_no_calls_make_no_division_by_zero() -> None:
-    counted = report.totals([])
+    counted = figures.totals([])
     assert (counted.success_rate, counted.attempts_per_call, counted.answer_p50) == (1.0, 0.0, None)
-    assert report.noticed(counted, report.kinds([])) == "Nobody called."
+    assert report.noticed(counted, figures.kinds([])) == "Nobody called."
     empty = Story("fast", 1, NAMES)
     assert report.report(empty).kept
     assert "0 calls" in prose.prose(report.report(empty))
-    ET.fromstring(timeline.timeline(empty))
+    ET.fromstring(drawing.timeline(empty))
 
 
 def test_a_gate_closed_again_before_it_opens_is_one_closure() -> None:
-    assert report.gate_times([gate(1.0, 2.0), gate(2.0, 0.5), gate(2.5, 1.5), gate(9.0, 1.0)]) == [
+    assert figures.gate_times([gate(1.0, 2.0), gate(2.0, 0.5), gate(2.5, 1.5), gate(9.0, 1.0)]) == [
         (1.0, 4.0, "rate_limited"),
         (9.0, 10.0, "rate_limited"),
     ]
 
 
 def test_a_provider_is_credited_with_its_attempts_openings_and_closed_gates() -> None:
-    alpha = report.provider_totals(small_story(), "alpha")
+    alpha = figures.provider_totals(small_story(), "alpha")
     assert alpha.answered == 2
     assert alpha.attempts == {"rate_limited": 1, "success": 1}
     assert (alpha.opened, alpha.gated) == (1, 1)
@@ -324,7 +325,7 @@ def test_the_view_says_who_answers_and_what_callers_notice() -> None:
 
 
 def test_a_rate_that_is_not_perfect_is_never_shown_as_perfect() -> None:
-    assert (view.percent(1.0), view.percent(0.99999), view.percent(0.0)) == ("100 %", "99.9 %", "0.0 %")
+    assert (figures.percent(1.0), figures.percent(0.99999), figures.percent(0.0)) == ("100 %", "99.9 %", "0.0 %")
 
 
 @given(st.floats(-1, 2), st.integers(1, 40))
@@ -400,7 +401,7 @@ def test_rich_draws_the_same_picture() -> None:
 
 def test_states_cover_the_whole_day_without_gaps() -> None:
     story = small_story()
-    spans = timeline.states([event for event in story.events if event.provider == "alpha"], story.ended)
+    spans = drawing.states([event for event in story.events if event.provider == "alpha"], story.ended)
     breakers = [span for span in spans if span.kind != "gated"]
     assert [(span.kind, span.begin, span.end) for span in breakers] == [
         ("closed", 0.0, 7.1),
@@ -412,12 +413,12 @@ def test_states_cover_the_whole_day_without_gaps() -> None:
 
 
 def test_what_was_done_to_a_provider_ends_with_the_repair() -> None:
-    assert timeline.faults(small_story(), "beta")[-1] == timeline.Span(6.0, 8.0, "fault", "refused")
+    assert drawing.faults(small_story(), "beta")[-1] == drawing.Span(6.0, 8.0, "fault", "refused")
 
 
 def test_the_picture_is_well_formed_and_has_a_dot_for_every_attempt_and_call() -> None:
     story = small_story()
-    root = ET.fromstring(timeline.timeline(story))
+    root = ET.fromstring(drawing.timeline(story))
     dots = [element for element in root.iter() if element.tag.endswith("circle")]
     ended = [event for event in story.events if isinstance(event, events.AttemptEnded)]
     assert len(dots) == len(ended) + len(story.calls)
@@ -426,16 +427,16 @@ def test_the_picture_is_well_formed_and_has_a_dot_for_every_attempt_and_call() -
 
 @given(st.floats(-5, 1e4), st.floats(0.001, 1e4))
 def test_no_time_lies_outside_the_picture(at: float, seconds: float) -> None:
-    assert 0 <= timeline.Scale(seconds).x(at) <= timeline.WIDTH
+    assert 0 <= drawing.Scale(seconds).x(at) <= drawing.WIDTH
 
 
 @given(st.floats(0, 1e5))
 def test_no_latency_lies_outside_its_chart(seconds: float) -> None:
-    assert 100 <= timeline.latency_y(seconds, 100, 200) <= 200
+    assert 100 <= drawing.latency_y(seconds, 100, 200) <= 200
 
 
 def test_answers_are_counted_into_bins() -> None:
-    counted = timeline.answers(small_story().calls, "alpha", 10, 1.0)
+    counted = drawing.answers(small_story().calls, "alpha", 10, 1.0)
     assert sum(counted) == pytest.approx(2.0)
     assert counted[1] > 0
 

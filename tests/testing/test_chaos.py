@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from resilient_llm import AsyncResilientClient, ResilientClient
 from resilient_llm.__main__ import main
 from resilient_llm.errors import ConfigurationError
-from resilient_llm.operate.demo.report import Totals, totals
-from resilient_llm.operate.demo.story import CallSeen
 from resilient_llm.testing import (
     AsyncScriptedProvider,
     Cut,
@@ -33,6 +31,8 @@ from resilient_llm.testing import (
 )
 from resilient_llm.testing.chaos_file import experiment
 from resilient_llm.testing.chaos_report import ChaosReport, word
+from resilient_llm.testing.timeline.figures import Totals, totals
+from resilient_llm.testing.timeline.story import CallSeen
 
 QUICK = Traffic(rate=100, streams=0.3, deadline=2)
 

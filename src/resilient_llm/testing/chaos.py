@@ -31,11 +31,11 @@ from anyio.abc import TaskGroup
 from resilient_llm.client import AsyncResilientClient, ResilientClient
 from resilient_llm.errors import CallFailed, ConfigurationError, StreamInterrupted
 from resilient_llm.model import ChatResponse
-from resilient_llm.operate.demo.report import Totals, totals
-from resilient_llm.operate.demo.story import CallSeen, Ending, Notebook, Story
 from resilient_llm.testing.chaos_report import ChaosReport, Phase, Verdict, segments, summary
 from resilient_llm.testing.control import inject
 from resilient_llm.testing.faults import Faults, Line
+from resilient_llm.testing.timeline.figures import Totals, totals
+from resilient_llm.testing.timeline.story import CallSeen, Ending, Notebook, Story
 
 __all__ = ["Experiment", "Hypothesis", "Traffic"]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from resilient_llm.decide import events
-from resilient_llm.operate.demo.report import ProviderTotals, Totals, duration
-from resilient_llm.operate.demo.story import Story
+from resilient_llm.testing.timeline.figures import ProviderTotals, Totals, duration
+from resilient_llm.testing.timeline.story import Story
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, final
 
-from resilient_llm.operate.demo.acts import Act
-from resilient_llm.operate.demo.prose import outcomes
-from resilient_llm.operate.demo.report import ProviderTotals, Totals, duration, kinds, provider_totals
-from resilient_llm.operate.demo.story import ActSeen, Story
-from resilient_llm.operate.demo.style import STYLE
-from resilient_llm.operate.demo.timeline import timeline
-from resilient_llm.operate.demo.view import percent
-from resilient_llm.operate.demo.words import told
 from resilient_llm.testing.chaos_advice import advice
 from resilient_llm.testing.faults import Faults, Injected, Latency, Mishap, SlowTokens
 from resilient_llm.testing.script import Reply, Status
+from resilient_llm.testing.timeline.drawing import timeline
+from resilient_llm.testing.timeline.figures import (
+    ProviderTotals,
+    Totals,
+    duration,
+    kinds,
+    outcomes,
+    percent,
+    provider_totals,
+)
+from resilient_llm.testing.timeline.story import Act, ActSeen, Story
+from resilient_llm.testing.timeline.style import STYLE
+from resilient_llm.testing.timeline.words import told
 
 __all__ = ["ChaosReport", "Phase", "Verdict"]
 

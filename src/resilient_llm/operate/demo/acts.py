@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from resilient_llm.operate.demo.stage import CUT_AFTER, NAMES, Deed, Stage
 from resilient_llm.testing import Hang, Status
+from resilient_llm.testing.timeline.story import Act
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
-    """One act: what is done to whom (``faults``: provider -> the word for it on the timeline), and what to watch.
+class Scene(Act):
+    """An act and how it is brought about."""
 
-    ``length`` is in units of the pace; everything is repaired after the share ``troubled`` of it, so that the way back
-    can be seen too.
-    """
-
-    key: str
-    title: str
-    doing: str
-    watch: str
-    length: float
     deed: Deed | None = None
-    troubled: float = 0.65
-    faults: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 OUTAGE: Final = "outage"
@@ -67,87 +56,87 @@ def _outage(stage: Stage) -> None:
 
 
 ACTS: Final = (
-    Act(
+    Scene(
         "calm",
         "Calm",
         "Nothing is done to anybody.",
         "Alpha and beta are equals and share the calls; gamma is the reserve and rests.",
         6.0,
     ),
-    Act(
+    Scene(
         "throttled",
         "429 storm",
         "Alpha answers every request with 429 and a Retry-After.",
         "Its gate closes for as long as it asked, while its breaker stays closed and its health untouched.",
         8.0,
-        _throttle,
+        deed=_throttle,
         faults={"alpha": "429"},
     ),
-    Act(
+    Scene(
         "refused",
         "Refused",
         "Beta refuses connections.",
         "Each refusal costs milliseconds; a few in a row open the breaker, and later one probe at a time closes it.",
         8.0,
-        _refuse,
+        deed=_refuse,
         faults={"beta": "refused"},
     ),
-    Act(
+    Scene(
         "errors",
         "500s",
         "Alpha answers every request with 500.",
         "The falling score takes the traffic away, often before five in a row would have to open the breaker.",
         8.0,
-        _fail,
+        deed=_fail,
         faults={"alpha": "500"},
     ),
-    Act(
+    Scene(
         "hang",
         "Hang",
         "Beta takes every request and says nothing.",
         "Silent calls are rescued by a second attempt elsewhere, long before any timeout; new calls avoid beta.",
         8.0,
-        _hang,
+        deed=_hang,
         faults={"beta": "hang"},
     ),
-    Act(
+    Scene(
         "slow",
         "Slow",
         "Alpha takes several times as long to its first word, and nothing fails.",
         "Its score falls and the others get the traffic; the breaker stays out of it.",
         8.0,
-        _slow,
+        deed=_slow,
         faults={"alpha": "slow"},
     ),
-    Act(
+    Scene(
         "cut-early",
         "Cut early",
         "Alpha and beta cut every third stream before its first word.",
         "Nothing had been handed over, so these streams begin again elsewhere and nobody sees it.",
         6.0,
-        _cut_early,
+        deed=_cut_early,
         faults={"alpha": "cut before", "beta": "cut before"},
     ),
-    Act(
+    Scene(
         CUT_LATE,
         "Cut late",
         "Alpha and beta cut every third stream in the middle of the sentence.",
         "The only failures a caller must see: StreamInterrupted with the text so far, never a short answer.",
         6.0,
-        _cut_late,
+        deed=_cut_late,
         faults={"alpha": "cut after", "beta": "cut after"},
     ),
-    Act(
+    Scene(
         OUTAGE,
         "Outage",
         "Alpha answers 500, beta refuses connections, gamma answers 503, all at once.",
         "Callers fail fast and are told why; one call at a time finds out when somebody is back.",
         8.0,
-        _outage,
-        0.55,
+        deed=_outage,
+        troubled=0.55,
         faults=dict(zip(NAMES, ("500", "refused", "503"), strict=True)),
     ),
-    Act(
+    Scene(
         "recovery",
         "Recovery",
         "Nothing is done to anybody any more.",

@@ -16,7 +16,7 @@ from resilient_llm.operate.demo.report import Report, report
 from resilient_llm.operate.demo.screens import screen_for
 from resilient_llm.operate.demo.show import Show
 from resilient_llm.operate.demo.stage import NAMES
-from resilient_llm.operate.demo.story import Story
+from resilient_llm.testing.timeline.story import Story
 
 _DEFAULT_OUTPUT = "resilient_llm-demo.html"
 _INTERRUPTED = 130  # what shells report for Ctrl-C

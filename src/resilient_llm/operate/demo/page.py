@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from resilient_llm.operate.demo.prose import gated, opened, outcomes
-from resilient_llm.operate.demo.report import Report, duration
-from resilient_llm.operate.demo.story import Story, clock_time
-from resilient_llm.operate.demo.style import STYLE
-from resilient_llm.operate.demo.timeline import timeline
-from resilient_llm.operate.demo.view import percent
-from resilient_llm.operate.demo.words import told
+from resilient_llm.operate.demo.prose import gated, opened
+from resilient_llm.operate.demo.report import Report
+from resilient_llm.testing.timeline.drawing import timeline
+from resilient_llm.testing.timeline.figures import duration, outcomes, percent
+from resilient_llm.testing.timeline.story import Story, clock_time
+from resilient_llm.testing.timeline.style import STYLE
+from resilient_llm.testing.timeline.words import told
 
 _LEGEND = (
     ("state closed", "breaker closed"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from resilient_llm.operate.demo.report import BUSY, ProviderTotals, Report, duration, many
-from resilient_llm.operate.demo.view import percent
+from resilient_llm.operate.demo.report import BUSY, Report
+from resilient_llm.testing.timeline.figures import ProviderTotals, duration, many, outcomes, percent
 
 
 def prose(summary: Report) -> str:
@@ -35,11 +35,6 @@ def _providers(summary: Report) -> list[str]:
         ("provider", "answered", "attempts by outcome", "breaker opened", "gated"),
         [(one.id, str(one.answered), outcomes(one), opened(one), gated(one)) for one in summary.providers],
     )
-
-
-def outcomes(provider: ProviderTotals) -> str:
-    """Attempts by outcome, in a line."""
-    return ", ".join(f"{count} {outcome}" for outcome, count in provider.attempts.items()) or "none"
 
 
 def opened(provider: ProviderTotals) -> str:

@@ -9,8 +9,8 @@ import shutil
 import textwrap
 from typing import Protocol, TextIO
 
-from resilient_llm.operate.demo.story import ActSeen, Story, clock_time
 from resilient_llm.operate.demo.view import Frame, lines
+from resilient_llm.testing.timeline.story import ActSeen, Story, clock_time
 
 
 class Screen(Protocol):

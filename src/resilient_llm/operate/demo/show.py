@@ -10,14 +10,14 @@ import httpx
 from anyio.abc import TaskGroup
 
 from resilient_llm.client import AsyncResilientClient
-from resilient_llm.operate.demo.acts import ACTS, Act
+from resilient_llm.operate.demo.acts import ACTS, Scene
 from resilient_llm.operate.demo.callers import arrive
 from resilient_llm.operate.demo.pace import Pace
 from resilient_llm.operate.demo.report import act_totals
 from resilient_llm.operate.demo.screens import Screen
 from resilient_llm.operate.demo.stage import Stage
-from resilient_llm.operate.demo.story import Notebook, Story
 from resilient_llm.operate.demo.view import frame
+from resilient_llm.testing.timeline.story import Notebook, Story
 
 _CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=100)
 
@@ -74,7 +74,7 @@ class Show:
             await self._act(stage, act)
         self._over = True
 
-    async def _act(self, stage: Stage, act: Act) -> None:
+    async def _act(self, stage: Stage, act: Scene) -> None:
         length = act.length * self.pace.unit
         seen = self.notes.act_begins(act)
         self.screen.act_begins(self.story, seen)

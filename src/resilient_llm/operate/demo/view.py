@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from resilient_llm.decide.standing import Standing
-from resilient_llm.operate.demo.report import duration, kinds, totals
-from resilient_llm.operate.demo.story import ActSeen, CallSeen, Story, clock_time
-from resilient_llm.operate.demo.words import told
+from resilient_llm.testing.timeline.figures import duration, kinds, percent, totals
+from resilient_llm.testing.timeline.story import ActSeen, CallSeen, Story, clock_time
+from resilient_llm.testing.timeline.words import told
 
 EVENTS = 6
 _RECENT_EVENTS = 400  # as far back as looking for something worth telling goes
@@ -142,11 +142,6 @@ def so_far(latest: Sequence[CallSeen]) -> str:
     if not trouble:
         return f"nothing: {answers}"
     return ", ".join(trouble) + (f"; {answers}" if counted.answered else "; no answers")
-
-
-def percent(share: float) -> str:
-    """A share for people: never 100 % unless it is."""
-    return "100 %" if share >= 1.0 else f"{min(share * 100, 99.9):.1f} %"
 
 
 def bar(score: float, width: int = 10) -> str:

@@ -1,14 +1,14 @@
-"""What was observed: plain facts in seconds since the curtain rose, for the view, the report and the timeline alike."""
+"""What was observed: plain facts in seconds since the beginning, for views, reports and the timeline alike."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from resilient_llm.decide import events
-from resilient_llm.operate.demo.acts import Act
 
 Ending: TypeAlias = Literal["answered", "interrupted", "failed", "wrong"]
 """How a call ended for its caller; ``wrong``: not with the text the provider sent, or with an error of another kind."""
@@ -34,6 +34,23 @@ class CallSeen:
     def seconds(self) -> float:
         """How long it took."""
         return self.ended - self.began
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One act: what is done to whom (``faults``: provider -> the word for it on the timeline), and what to watch.
+
+    ``length`` is in units of the pace; everything is repaired after the share ``troubled`` of it, so that the way back
+    can be seen too.
+    """
+
+    key: str
+    title: str
+    doing: str
+    watch: str
+    length: float
+    troubled: float = 0.65
+    faults: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(slots=True)

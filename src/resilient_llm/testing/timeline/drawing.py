@@ -12,8 +12,8 @@ from html import escape
 from typing import Final
 
 from resilient_llm.decide import events
-from resilient_llm.operate.demo.report import duration, gate_times, outcome_of
-from resilient_llm.operate.demo.story import ActSeen, CallSeen, Story
+from resilient_llm.testing.timeline.figures import duration, gate_times, outcome_of
+from resilient_llm.testing.timeline.story import ActSeen, CallSeen, Story
 
 WIDTH: Final = 1280.0
 _LEFT, _RIGHT = 104.0, 16.0
