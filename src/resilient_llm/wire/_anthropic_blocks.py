@@ -19,6 +19,7 @@ from resilient_llm.model import (
     ToolResult,
     Usage,
 )
+from resilient_llm.wire._blockwise import StopReasons
 from resilient_llm.wire.fields import (
     Fields,
     decode_base64,
@@ -38,7 +39,7 @@ NAME: Final = "anthropic_messages"
 
 TOOL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
-STOP_REASONS: dict[str, FinishReason] = {
+_MEANINGS: dict[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
@@ -56,16 +57,8 @@ _WORDS: dict[FinishReason, str] = {
 }
 
 
-def finish_reason(raw: str | None) -> FinishReason:
-    """The neutral word for a ``stop_reason``; ``other`` for one we do not know."""
-    return STOP_REASONS.get(raw or "", "other")
-
-
-def stop_reason(reason: FinishReason, raw: str | None) -> str:
-    """This wire's word: the vendor's own where it means the same here, as an unknown one does for ``other``."""
-    if raw is not None and finish_reason(raw) == reason:
-        return raw
-    return _WORDS.get(reason, "end_turn")
+_REASONS = StopReasons(_MEANINGS, _WORDS)
+finish_reason, stop_reason = _REASONS.neutral, _REASONS.word
 
 
 # --- token counts -------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from resilient_llm.model import (
     ToolResult,
     Usage,
 )
+from resilient_llm.wire._blockwise import StopReasons
 from resilient_llm.wire.fields import (
     Fields,
     decode_base64,
@@ -38,7 +39,7 @@ NAME: Final = "bedrock_converse"
 
 MediaKind: TypeAlias = Literal["image", "audio", "video", "document"]
 
-STOP_REASONS: dict[str, FinishReason] = {
+_MEANINGS: dict[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
@@ -59,16 +60,8 @@ _WORDS: dict[FinishReason, str] = {
 }
 
 
-def finish_reason(raw: str | None) -> FinishReason:
-    """The neutral word for a ``stopReason``; ``other`` for one we do not know."""
-    return STOP_REASONS.get(raw or "", "other")
-
-
-def stop_reason(reason: FinishReason, raw: str | None) -> str:
-    """This wire's word: the vendor's own where it means the same here, as an unknown one does for ``other``."""
-    if raw is not None and finish_reason(raw) == reason:
-        return raw
-    return _WORDS.get(reason, "end_turn")
+_REASONS = StopReasons(_MEANINGS, _WORDS)
+finish_reason, stop_reason = _REASONS.neutral, _REASONS.word
 
 
 # --- token counts -------------------------------------------------------------------------------------------------

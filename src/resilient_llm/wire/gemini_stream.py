@@ -35,6 +35,7 @@ from resilient_llm.model import (
     UsageUpdate,
 )
 from resilient_llm.wire import ndjson, sse
+from resilient_llm.wire._growing import Growing
 from resilient_llm.wire.fields import (
     Fields,
     Malformed,
@@ -209,15 +210,14 @@ class StreamDecoder:
         return reason is not None
 
 
-class _Candidate:
+class _Candidate(Growing):
     """One of the answers while it grows."""
 
     def __init__(self, index: int, namer: Namer) -> None:
+        super().__init__()
         self._index = index
         self._namer = namer
         self._ids = Ids(namer, Pairing(MADE_UP).result)
-        self._block = -1
-        self._growing: type[TextDelta | ThoughtDelta] | None = None
         self._call: _Patches | None = None
         self.called = False
         self.finished = False
@@ -256,13 +256,6 @@ class _Candidate:
         if part.signature is not None:
             self._growing = None  # what follows is another thought
         return [delta]
-
-    def _at(self, kind: type[TextDelta | ThoughtDelta] | None) -> int:
-        """The block for a piece of this kind: the growing one if it is of it, else a new one."""
-        if kind is None or kind is not self._growing:
-            self._growing = kind
-            self._block += 1
-        return self._block
 
     # --- arguments that come as patches --------------------------------------------------------------------
 

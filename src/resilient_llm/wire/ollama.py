@@ -47,6 +47,7 @@ from resilient_llm.model import (
     UsageUpdate,
 )
 from resilient_llm.wire import ndjson
+from resilient_llm.wire._growing import Growing
 from resilient_llm.wire._json_codec import JsonCodec
 from resilient_llm.wire._rolewise import encode_message, result_extra, take_role
 from resilient_llm.wire.codec import JSON_HEADERS, HttpRequest
@@ -425,15 +426,14 @@ def _tail(end: ChatResponse | Finish, usage: Usage | None) -> Fields:
 # --- streams -----------------------------------------------------------------------------------------------
 
 
-class _StreamDecoder:
-    """Lines -> events.  Text and thoughts grow while lines bring more of the same; calls and images come whole."""
+class _StreamDecoder(Growing):
+    """Lines -> events."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._lines = ndjson.Decoder()
         self._identify: Namer | None = None  # of the first line's answer
         self._over = False
-        self._block = -1
-        self._growing: type[TextDelta | ThoughtDelta] | None = None
         self._called = False
 
     def feed(self, data: bytes) -> list[StreamEvent]:
@@ -496,13 +496,6 @@ class _StreamDecoder:
             events.append(ToolCallStart(call.id, call.name, block, extra=call.extra))
             events += [ToolCallDelta(call.arguments, block), BlockEnd(block)]
         return events
-
-    def _at(self, kind: type[TextDelta | ThoughtDelta] | None) -> int:
-        """The block for a piece of this kind: the growing one if it is of it, else a new one."""
-        if kind is None or kind is not self._growing:
-            self._growing = kind
-            self._block += 1
-        return self._block
 
     def _end(self, fields: Fields) -> list[StreamEvent]:
         reason, usage = take_text(fields, "done_reason"), _take_usage(fields)
