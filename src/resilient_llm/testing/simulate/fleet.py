@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from resilient_llm.testing.simulate.client import Client, Production, Real
 from resilient_llm.testing.simulate.providers import Nature, Provider, Trouble
@@ -12,9 +12,18 @@ from resilient_llm.testing.simulate.strategies import PLAIN, PlainTry
 from resilient_llm.testing.simulate.world import Load, World
 
 
+_SMALLEST: Final = 5.0
+"""Calls a second that any provider has room for."""
+
+
 class Herd(NamedTuple):
-    """Attempts a second at a provider in trouble: the mean and the most in any second, during its outage (once it has
-    been found out) and in the minute after its return."""
+    """A fleet while a provider is in trouble.
+
+    Attempts a second at that provider: the mean and the most in any second, during its outage (once it has been found
+    out) and in the minute after its return.  ``answered`` is the share of all callers who were, ``attempts`` per call,
+    ``p99`` the 99th percentile of the seconds to the first token during the outage, ``p99_after`` in the two minutes
+    after it; ``per_second`` are the attempts at the provider in trouble.
+    """
 
     clients: int
     mean: float
@@ -22,6 +31,10 @@ class Herd(NamedTuple):
     after_mean: float
     after_most: int
     per_second: tuple[int, ...]
+    answered: float
+    attempts: float
+    p99: float
+    p99_after: float
 
     @property
     def peak(self) -> float:
@@ -30,12 +43,21 @@ class Herd(NamedTuple):
 
 
 def herd(
-    clients: int, *, seed: int = 1, rate: float = 0.1, kind: str = "error", retry_after: float | None = None
+    clients: int,
+    *,
+    seed: int = 1,
+    rate: float = 0.1,
+    kind: str = "error",
+    retry_after: float | None = None,
+    capacity: float = 0.6,
 ) -> Herd:
-    """``clients`` processes at ``rate`` calls a second each; one of three providers is down for five minutes."""
+    """``clients`` processes at ``rate`` calls a second each; one of three providers is down for five minutes.  Each
+    provider has room for ``capacity`` of all calls, so that two can just do the work of three; who would wait for more
+    than ten seconds is refused."""
     down, up, known = 120.0, 420.0, 240.0
+    nature = Nature(rate=max(_SMALLEST, capacity * rate * clients), patience=10.0)
     trouble = Trouble(down, up, kind, retry_after=retry_after)
-    providers = [Provider("a", troubles=[trouble]), Provider("b"), Provider("c")]
+    providers = [Provider("a", nature, [trouble]), Provider("b", nature), Provider("c", nature)]
     fleet = [Production([providers], seed=seed * 100_000 + index) for index in range(clients)]
     world = World(fleet, Load(rate=rate * clients), seed).run(600.0)
     bins = Counter(int(at) for at in world.asked["a"])
@@ -48,7 +70,15 @@ def herd(
         sum(after) / len(after),
         max(after),
         tuple(bins[second] for second in range(600)),
+        sum(call.ok for call in world.ended) / len(world.ended),
+        sum(call.attempts for call in world.ended) / len(world.ended),
+        _p99([call.first for call in world.ended if call.ok and down <= call.started < up]),
+        _p99([call.first for call in world.ended if call.ok and up <= call.started < up + 120.0]),
     )
+
+
+def _p99(waits: Sequence[float]) -> float:
+    return sorted(waits)[int(0.99 * len(waits))] if waits else 0.0
 
 
 class Storm(NamedTuple):
