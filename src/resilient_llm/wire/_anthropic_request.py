@@ -54,6 +54,7 @@ from resilient_llm.wire.fields import (
     Malformed,
     dump_text,
     fields_of,
+    forwarded,
     items_of,
     leftovers,
     merge,
@@ -201,12 +202,7 @@ def _decode_reasoning(thinking: Fields | None, effort: str | None) -> Reasoning 
 def encode_request(request: ChatRequest, version: str, notes: Notes) -> Fields:
     """The body for a provider of this wire.  Raises ``UnsupportedFeature``."""
     source = own(request.source, NAME)
-    if source:
-        body = put(source, model=request.model or None)
-        if request.stream or "stream" in body:
-            body["stream"] = request.stream
-    else:
-        body = _encode_body(request, notes)
+    body = forwarded(request, source) if source else _encode_body(request, notes)
     return _restricted(body, version, notes)
 
 

@@ -132,6 +132,11 @@ def get_object(fields: Mapping[str, object], key: str) -> Fields:
     return as_object(value)
 
 
+def get_object_if_any(fields: Mapping[str, object], key: str) -> Fields | None:
+    """An object; absent is ``None``."""
+    return get_object(fields, key) if fields.get(key) is not None else None
+
+
 def get_objects(fields: Mapping[str, object], key: str) -> list[Fields]:
     """A list of objects; absent is empty."""
     value = fields.get(key)

@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -44,6 +44,7 @@ from resilient_llm.wire._openai_json import (
     get_int,
     get_number,
     get_object,
+    get_object_if_any,
     get_objects,
     get_text,
     get_texts,
@@ -52,7 +53,7 @@ from resilient_llm.wire._openai_json import (
     rest,
 )
 from resilient_llm.wire.codec import JSON_HEADERS, HttpRequest
-from resilient_llm.wire.fields import Fields, dump, dump_text, merge, own
+from resilient_llm.wire.fields import Fields, dump, dump_text, forwarded, merge, own, put
 from resilient_llm.wire.notes import Notes, extras_for, fields_for
 
 WIRE = "openai_chat"
@@ -162,7 +163,7 @@ def decode_request(body: bytes, dialect: Dialect) -> ChatRequest:
         messages=tuple(decode_message(message, dialect) for message in messages),
         model=get_text(fields, "model") or "",
         tools=tools,
-        tool_choice=_decode_tool_choice(fields.get("tool_choice"), extra),
+        tool_choice=decode_tool_choice(fields.get("tool_choice"), extra, _decode_named),
         output=_decode_format(get_object(fields, "response_format"), extra),
         reasoning=_decode_reasoning(fields, extra),
         max_tokens=_first_int(fields, _MAX_TOKENS),
@@ -218,17 +219,17 @@ def decode_tool(tool: Fields) -> Tool:
     unknown = rest(function, ("name", "description", "parameters", "strict"))
     if unknown:
         extra["function"] = unknown
-    parameters = function.get("parameters")
-    return Tool(
-        name,
-        get_text(function, "description"),
-        get_object(function, "parameters") if parameters is not None else None,
-        get_bool(function, "strict"),
-        own_extra(WIRE, extra),
-    )
+    description, parameters = get_text(function, "description"), get_object_if_any(function, "parameters")
+    return Tool(name, description, parameters, get_bool(function, "strict"), own_extra(WIRE, extra))
 
 
-def _decode_tool_choice(choice: object, extra: Fields) -> ToolChoice | None:
+def decode_tool_choice(
+    choice: object, extra: Fields, named: Callable[[Fields], ToolChoice | None]
+) -> ToolChoice | None:
+    """A choice among tools: a word, or an object that ``named`` reads.  One only the vendor knows goes to ``extra``.
+
+    Raises ``InvalidRequest``.
+    """
     found: ToolChoice | None = None
     if choice is None:
         return None
@@ -236,10 +237,10 @@ def _decode_tool_choice(choice: object, extra: Fields) -> ToolChoice | None:
         mode = MODES.get(choice)
         found = ToolChoice(mode) if mode is not None else None
     elif isinstance(choice, dict):
-        found = _decode_named(cast(Fields, choice))
+        found = named(cast(Fields, choice))
     else:
         raise InvalidRequest(f"tool_choice has the wrong type: {dumps(choice)[:80]}")
-    if found is None:  # a custom tool, say
+    if found is None:  # a custom or built-in tool, say
         extra["tool_choice"] = choice
     return found
 
@@ -256,23 +257,25 @@ def _decode_named(choice: Fields) -> ToolChoice | None:
 
 
 def _decode_format(wanted: Fields, extra: Fields) -> OutputFormat | None:
-    kind = wanted.get("type")
-    if kind == "json_schema":
-        schema = get_object(wanted, "json_schema")
-        return OutputFormat(
-            "json_schema",
-            get_object(schema, "schema") if schema.get("schema") is not None else None,
-            get_text(schema, "name"),
-            get_text(schema, "description"),
-            get_bool(schema, "strict"),
-        )
-    if kind == "json_object":
-        return OutputFormat("json_object")
-    if kind == "text":
-        return OutputFormat("text")
-    if wanted:
+    known = decode_format(wanted, get_object(wanted, "json_schema") if wanted.get("type") == "json_schema" else {})
+    if known is None and wanted:
         extra["response_format"] = wanted
-    return None
+    return known
+
+
+def decode_format(wanted: Fields, schema: Fields) -> OutputFormat | None:
+    """The shape an answer shall have; ``schema`` is the object that says more about a ``json_schema``."""
+    match wanted.get("type"):
+        case "json_schema":
+            name, description = get_text(schema, "name"), get_text(schema, "description")
+            given, strict = get_object_if_any(schema, "schema"), get_bool(schema, "strict")
+            return OutputFormat("json_schema", given, name, description, strict)
+        case "json_object":
+            return OutputFormat("json_object")
+        case "text":
+            return OutputFormat("text")
+        case _:
+            return None
 
 
 def _decode_reasoning(fields: Fields, extra: Fields) -> Reasoning | None:
@@ -457,11 +460,7 @@ def encode_request(request: ChatRequest, dialect: Dialect) -> HttpRequest:
 
 
 def _forwarded(request: ChatRequest, fields: JsonObject, dialect: Dialect) -> Fields:
-    body: Fields = dict(fields)
-    if request.model:
-        body["model"] = request.model
-    if request.stream or "stream" in body:
-        body["stream"] = request.stream
+    body = forwarded(request, fields)
     _ask_for_usage(body, request.stream, dialect)
     if dialect.tool_id_length:
         body["messages"] = [_with_short_ids(message, dialect) for message in as_objects(body.get("messages"))]
@@ -553,11 +552,7 @@ def _can_name(choice: ToolChoice, dialect: Dialect) -> bool:
 
 
 def _encode_tool(tool: Tool, notes: Notes) -> Fields:
-    function: Fields = {"name": tool.name}
-    for name in ("description", "parameters", "strict"):
-        value = getattr(tool, name)
-        if value is not None:
-            function[name] = value
+    function = put({"name": tool.name}, description=tool.description, parameters=tool.parameters, strict=tool.strict)
     body: Fields = {"type": "function", "function": function}
     merge(body, fields_for(WIRE, tool.extra, notes))
     return body
@@ -576,10 +571,7 @@ def _encode_format(output: OutputFormat) -> Fields:
     if output.kind != "json_schema":
         return {"type": output.kind}
     schema: Fields = {"name": output.name or "answer"}  # the vendor wants a name
-    for name in ("description", "schema", "strict"):
-        value = getattr(output, name)
-        if value is not None:
-            schema[name] = value
+    put(schema, description=output.description, schema=output.schema, strict=output.strict)
     return {"type": "json_schema", "json_schema": schema}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from resilient_llm.errors import InvalidRequest
 from resilient_llm.model import (
@@ -32,13 +31,14 @@ from resilient_llm.wire._openai_json import (
     get_int,
     get_number,
     get_object,
+    get_object_if_any,
     get_objects,
     get_text,
     own_extra,
     request_object,
     rest,
 )
-from resilient_llm.wire._openai_request import MODES, effort_of
+from resilient_llm.wire._openai_request import MODES, decode_format, decode_tool_choice, effort_of
 from resilient_llm.wire._responses_items import (
     FOREIGN,
     WIRE,
@@ -49,7 +49,7 @@ from resilient_llm.wire._responses_items import (
     encode_items,
 )
 from resilient_llm.wire.codec import JSON_HEADERS, HttpRequest
-from resilient_llm.wire.fields import Fields, dump, merge
+from resilient_llm.wire.fields import Fields, dump, forwarded, merge, put
 from resilient_llm.wire.notes import Notes, extras_for, fields_for
 
 _KNOWN = frozenset(
@@ -81,7 +81,7 @@ def decode_request(body: bytes) -> ChatRequest:
         messages=_decode_input(fields),
         model=get_text(fields, "model") or "",
         tools=_decode_tools(get_objects(fields, "tools"), extra),
-        tool_choice=_decode_tool_choice(fields.get("tool_choice"), extra),
+        tool_choice=decode_tool_choice(fields.get("tool_choice"), extra, _decode_named),
         parallel_tool_calls=get_bool(fields, "parallel_tool_calls"),
         output=_decode_format(get_object(get_object(fields, "text"), "format"), extra),
         reasoning=Reasoning(effort) if effort is not None else None,
@@ -171,26 +171,10 @@ def _decode_tool(tool: Fields) -> Tool:
     return Tool(
         get_text(tool, "name") or "",
         get_text(tool, "description"),
-        get_object(tool, "parameters") if tool.get("parameters") is not None else None,
+        get_object_if_any(tool, "parameters"),
         get_bool(tool, "strict"),
         own_extra(WIRE, rest(tool, ("type", "name", "description", "parameters", "strict"))),
     )
-
-
-def _decode_tool_choice(choice: object, extra: Fields) -> ToolChoice | None:
-    found: ToolChoice | None = None
-    if choice is None:
-        return None
-    if isinstance(choice, str):
-        mode = MODES.get(choice)
-        found = ToolChoice(mode) if mode is not None else None
-    elif isinstance(choice, dict):
-        found = _decode_named(cast(Fields, choice))
-    else:
-        raise InvalidRequest(f"tool_choice has the wrong type: {dumps(choice)[:80]}")
-    if found is None:  # a built-in tool, say
-        extra["tool_choice"] = choice
-    return found
 
 
 def _decode_named(choice: Fields) -> ToolChoice | None:
@@ -204,23 +188,10 @@ def _decode_named(choice: Fields) -> ToolChoice | None:
 
 
 def _decode_format(wanted: Fields, extra: Fields) -> OutputFormat | None:
-    match wanted.get("type"):
-        case "json_schema":
-            return OutputFormat(
-                "json_schema",
-                get_object(wanted, "schema") if wanted.get("schema") is not None else None,
-                get_text(wanted, "name"),
-                get_text(wanted, "description"),
-                get_bool(wanted, "strict"),
-            )
-        case "json_object":
-            return OutputFormat("json_object")
-        case "text":
-            return OutputFormat("text")
-        case _:
-            if wanted:
-                merge(extra, {"text": {"format": wanted}})
-            return None
+    known = decode_format(wanted, wanted)
+    if known is None and wanted:
+        merge(extra, {"text": {"format": wanted}})
+    return known
 
 
 # --- encoding ----------------------------------------------------------------------------------------------
@@ -238,11 +209,7 @@ def encode_request(request: ChatRequest) -> HttpRequest:
 
 
 def _forwarded(request: ChatRequest, fields: JsonObject) -> Fields:
-    body: Fields = dict(fields)
-    if request.model:
-        body["model"] = request.model
-    if request.stream or "stream" in body:
-        body["stream"] = request.stream
+    body = forwarded(request, fields)
     if isinstance(body.get("input"), list):  # reasoning that another vendor's model did means nothing to this one
         body["input"] = [item for item in as_items(body["input"]) if not _is_foreign(as_object(item))]
     return body
@@ -261,16 +228,15 @@ def _fresh(request: ChatRequest, notes: Notes) -> Fields:
         body["instructions"] = first.text
         messages = messages[1:]
     body["input"] = [item for message in messages for item in _encode_message(message, notes)]
-    for name, value in (
-        ("max_output_tokens", request.max_tokens),
-        ("temperature", request.temperature),
-        ("top_p", request.top_p),
-        ("top_logprobs", request.top_logprobs),
-        ("parallel_tool_calls", request.parallel_tool_calls),
-        ("user", request.user),
-    ):
-        if value is not None:
-            body[name] = value
+    put(
+        body,
+        max_output_tokens=request.max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_logprobs=request.top_logprobs,
+        parallel_tool_calls=request.parallel_tool_calls,
+        user=request.user,
+    )
     if request.logprobs:
         body["include"] = [_LOGPROBS]
     if request.tools:
@@ -339,10 +305,7 @@ def _encode_result(result: ToolResult, notes: Notes) -> Fields:
 
 def _encode_tool(tool: Tool, notes: Notes) -> Fields:
     body: Fields = {"type": "function", "name": tool.name}
-    for name in ("description", "parameters", "strict"):
-        value = getattr(tool, name)
-        if value is not None:
-            body[name] = value
+    put(body, description=tool.description, parameters=tool.parameters, strict=tool.strict)
     return body | fields_for(WIRE, tool.extra, notes)
 
 
@@ -359,11 +322,7 @@ def _encode_format(output: OutputFormat) -> Fields:
     if output.kind != "json_schema":
         return {"type": output.kind}
     body: Fields = {"type": "json_schema", "name": output.name or "answer", "schema": output.schema or {}}
-    for name in ("description", "strict"):
-        value = getattr(output, name)
-        if value is not None:
-            body[name] = value
-    return body
+    return put(body, description=output.description, strict=output.strict)
 
 
 def _encode_reasoning(reasoning: Reasoning, body: Fields, notes: Notes) -> None:

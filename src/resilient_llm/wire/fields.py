@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn, TypeAlias, TypeVar, cast
 
 from resilient_llm.errors import InvalidAnswer, InvalidRequest
-from resilient_llm.model import Extra
+from resilient_llm.model import ChatRequest, Extra, JsonObject
 
 Fields: TypeAlias = dict[str, object]
 """A JSON object that may be taken apart."""
@@ -226,6 +226,16 @@ def vector(value: object) -> tuple[float, ...]:
     if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
         raise Malformed("a vector holds something that is no number")
     return tuple(cast("list[float]", numbers))
+
+
+def forwarded(request: ChatRequest, source: JsonObject) -> Fields:
+    """The body a caller sent, with the model and the stream switch of the request as it is now."""
+    body: Fields = dict(source)
+    if request.model:
+        body["model"] = request.model
+    if request.stream or "stream" in body:
+        body["stream"] = request.stream
+    return body
 
 
 # --- the edge ----------------------------------------------------------------------------------------------
