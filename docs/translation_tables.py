@@ -104,7 +104,9 @@ def _compatible() -> str:
         if issubclass(kind, AzureOpenAI) or kind.dialect is None:
             continue
         keys = ", ".join(f"`{variable}`" for variable in kind.key_variables) or "–"
-        rows.append([f"`{name}`", f"`{kind.url}`" if kind.url else "`base_url=`", keys, _accent(kind.dialect)])
+        rows.append(
+            [f"`{name}`", f"`{kind.url or getattr(kind, 'account_url', 'base_url=')}`", keys, _accent(kind.dialect)]
+        )
     return _table(["provider", "base URL", "key", "accent"], rows)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from resilient_llm.providers import (
     AzureOpenAI,
     AzureOpenAIResponses,
     Bedrock,
+    CloudflareWorkersAI,
     Cohere,
     Gemini,
     HttpProvider,
@@ -30,6 +32,7 @@ from resilient_llm.testing import LoopbackLLM, Reply, Status
 
 VARIABLES = (
     *("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "ANTHROPIC_FOUNDRY_API_KEY"),
+    *("CLOUDFLARE_ACCOUNT_ID", "CLOUDFLARE_API_TOKEN", "CLOUDFLARE_API_KEY"),
     *("ANTHROPIC_FOUNDRY_RESOURCE", "ANTHROPIC_FOUNDRY_BASE_URL", "GEMINI_API_KEY", "GOOGLE_API_KEY"),
     *("GOOGLE_GEMINI_BASE_URL", "GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "AWS_BEARER_TOKEN_BEDROCK"),
     *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "CO_API_KEY", "COHERE_API_KEY"),
@@ -204,6 +207,26 @@ def test_the_environment_moves_a_vendor(
 ) -> None:
     monkeypatch.setenv(variable, "https://elsewhere.example/x")
     assert sent(make()).url.startswith("https://elsewhere.example/x/")
+
+
+WORKERS = "https://api.cloudflare.com/client/v4/accounts/{}/ai/v1"
+
+
+def test_the_account_at_cloudflare_is_part_of_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    def workers(**options: Any) -> HttpProvider:
+        return CloudflareWorkersAI("@cf/meta/llama-3.1-8b-instruct", api_key="k", **options)
+
+    assert sent(workers(account_id="023e105f")).url == WORKERS.format("023e105f") + "/chat/completions"
+    monkeypatch.setenv("CLOUDFLARE_ACCOUNT_ID", "4fae")
+    assert workers().base_url == WORKERS.format("4fae")
+    assert workers(account_id="023e105f").base_url == WORKERS.format("023e105f"), "what is given goes first"
+    assert workers(base_url="https://gateway.example/v1", account_id="a").base_url == "https://gateway.example/v1"
+
+
+@pytest.mark.parametrize("account", [None, "", "a/../b", "a?b", "{x}", "\u0661"])
+def test_an_account_that_cannot_be_one_is_refused_and_the_ways_to_give_it_are_named(account: str | None) -> None:
+    with pytest.raises(ConfigurationError, match=r"account_id= \(or CLOUDFLARE_ACCOUNT_ID\), or base_url="):
+        CloudflareWorkersAI("m", api_key="k", account_id=account)
 
 
 # --- with which key ---

@@ -6,6 +6,7 @@ requests differ.
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 from urllib.parse import quote
 
@@ -211,15 +212,25 @@ class NvidiaNIM(OpenAICompatible):
 
 
 class CloudflareWorkersAI(OpenAICompatible):
-    """Cloudflare Workers AI.  Key: ``CLOUDFLARE_API_TOKEN``; account: ``account_id`` in the URL, so give
-    ``base_url="https://api.cloudflare.com/client/v4/accounts/ID/ai/v1"``."""
+    """Cloudflare Workers AI.  Key: ``CLOUDFLARE_API_TOKEN``.  ``account_id`` (default ``CLOUDFLARE_ACCOUNT_ID``) is
+    part of the URL, unless ``base_url`` says where it is."""
 
     vendor = "cloudflare_workers_ai"
+    account_url: ClassVar[str] = "https://api.cloudflare.com/client/v4/accounts/{account_id}/ai/v1"
     key_variables: ClassVar[tuple[str, ...]] = ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_API_KEY")
     key_required = True
     dialect: ClassVar[Dialect | None] = Dialect(
         allowed_tools=False, vendor="cloudflare_workers_ai", max_tokens_field=_OLD_FIELD, developer_role=False
     )
+
+    def __init__(self, model: str, *, account_id: str | None = None, **options: Unpack[ProviderOptions]) -> None:
+        account_id = account_id or os.environ.get("CLOUDFLARE_ACCOUNT_ID")
+        if not options.get("base_url"):
+            if not account_id or not (account_id.isascii() and account_id.isalnum()):
+                wanted = "account_id= (or CLOUDFLARE_ACCOUNT_ID), or base_url="
+                raise ConfigurationError(f"CloudflareWorkersAI needs {wanted}; the id given is {account_id!r}")
+            options["base_url"] = self.account_url.format(account_id=account_id)
+        super().__init__(model, **options)
 
 
 class HolySheep(OpenAICompatible):
