@@ -240,3 +240,20 @@ def test_a_drip_is_never_silent_for_long_and_never_done_in_time() -> None:
     fate = Provider("a", troubles=[trouble]).serve(1000.0, 100, 50, True, random.Random(1))
     assert fate.first < 10.0
     assert fate.done > 50 * 28.0
+
+
+def test_the_command_prints_the_table_of_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--markdown", "--seeds", "1", "temporaryfailure"]) == 0
+    head, rule, *rows = capsys.readouterr().out.splitlines()
+    assert [line.count("|") for line in (head, rule, *rows)] == [10] * 4
+    assert rows[0].startswith("| `temporaryfailure` | one | 100.00 % / 100.00 % |")
+
+
+def test_the_command_runs_seeds_and_fails_when_an_invariant_does_not_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--fuzz", "2", "--first", "7"]) == 0
+    assert "2 seeds: 0 violations" in capsys.readouterr().out
+    with MUTANTS["rate_limit_is_failure"]():
+        assert main(["--fuzz", "3"]) == 1
+    told = capsys.readouterr().out
+    assert "S7 (" in told
+    assert "3 seeds: " in told

@@ -11,7 +11,6 @@ from resilient_llm.testing.simulate.providers import Nature, Provider, Trouble
 from resilient_llm.testing.simulate.strategies import PLAIN, PlainTry
 from resilient_llm.testing.simulate.world import Load, World
 
-
 _SMALLEST: Final = 5.0
 """Calls a second that any provider has room for."""
 

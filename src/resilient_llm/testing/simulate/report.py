@@ -144,6 +144,36 @@ def table(figures: Iterable[Figures]) -> str:
     return "\n".join(lines)
 
 
+HEAD: Final = (
+    "| schedule | tier | answered: we / oracle | p99 s: we / oracle | worst s | attempts a call | share of `a` "
+    "| back after s | missed |"
+)
+"""The head of a table of schedules."""
+
+
+def row(name: str, layout: str, mine: Figures, oracle: Figures) -> str:
+    """One schedule, production beside the oracle, as a row of a Markdown table."""
+    verdict = judge(mine, oracle)
+    missed = ", ".join(name for name, good in zip(verdict._fields, verdict, strict=True) if not good)
+    where = "one" if layout == "tier" else "each its own"
+    cells = (
+        f"`{name}`",
+        where,
+        f"{_percent(mine.available)} / {_percent(oracle.available)}",
+        f"{_number(mine.p99, 2)} / {_number(oracle.p99, 2)}",
+        _number(mine.worst, 1),
+        f"{mine.attempts:.3f}",
+        f"{100 * mine.share:.1f} %",
+        _seconds(mine.back),
+        missed,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float, digits: int) -> str:
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
