@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from resilient_llm.wire import codec
 from resilient_llm.wire.bedrock import CODEC
+from tests.wire.recorded import Recorded
 from tests.wire.roundtrip import (
     Rule,
     Subject,
@@ -14,24 +14,8 @@ from tests.wire.roundtrip import (
     absent_if_empty,
     absent_if_null,
     as_json,
-    assembly_differences,
-    assert_only,
-    cut_differences,
     eventstream_frames,
-    forwarding_differences,
-    injection_differences,
-    rechunking_differences,
-    replay_differences,
-    request_differences,
-    requests,
-    response_differences,
-    responses,
-    stream_bytes,
-    streams,
-    tally,
 )
-
-FILES = ("bedrock_converse", "bedrock_converse_streams")
 
 
 def merged_turns(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -66,41 +50,10 @@ def terminal(frames: Any) -> bool:
 SUBJECT = Subject(CODEC, eventstream_frames, terminal, REQUEST_RULES, RESPONSE_RULES)
 
 
-def of_stream(check: Any) -> Any:
-    return lambda record: check(SUBJECT, stream_bytes(record))
-
-
 def test_the_codec_is_found_by_its_name() -> None:
     assert codec(CODEC.name) is CODEC
 
 
-def test_requests_survive_the_round_trip() -> None:
-    assert_only(tally(requests(*FILES), partial(request_differences, SUBJECT)), {})
-
-
-def test_requests_are_forwarded_unchanged() -> None:
-    assert_only(tally(requests(*FILES), partial(forwarding_differences, SUBJECT)), {})
-
-
-def test_answers_survive_the_round_trip() -> None:
-    assert_only(tally(responses(FILES[0]), partial(response_differences, SUBJECT)), {})
-
-
-def test_answers_played_back_as_streams_mean_the_same() -> None:
-    assert_only(tally(responses(FILES[0]), lambda record: replay_differences(SUBJECT, record["body"])), {})
-
-
-def test_streams_mean_the_same_as_whole_answers() -> None:
-    assert_only(tally(streams(FILES[1]), of_stream(assembly_differences)), {})
-
-
-def test_streams_do_not_depend_on_how_they_are_cut() -> None:
-    assert_only(tally(streams(FILES[1]), of_stream(rechunking_differences)), {})
-
-
-def test_streams_are_complete_only_with_message_stop() -> None:
-    assert_only(tally(streams(FILES[1]), of_stream(cut_differences)), {})
-
-
-def test_errors_are_heard_at_every_position() -> None:
-    assert_only(tally(streams(FILES[1]), of_stream(injection_differences)), {})
+class TestRecorded(Recorded):
+    answers, streams = ("bedrock_converse",), ("bedrock_converse_streams",)
+    subject = SUBJECT

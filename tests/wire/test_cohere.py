@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from functools import partial
 from typing import Any
 
 import pytest
@@ -46,6 +45,7 @@ from resilient_llm.model import (
 )
 from resilient_llm.wire import cohere
 from resilient_llm.wire.cohere import CODEC, NAME, PLAN
+from tests.wire.recorded import Recorded
 from tests.wire.roundtrip import (
     Rule,
     Subject,
@@ -53,22 +53,9 @@ from tests.wire.roundtrip import (
     absent_if_empty,
     absent_if_null,
     assembled,
-    assembly_differences,
-    assert_only,
-    cut_differences,
     events_of,
-    forwarding_differences,
-    injection_differences,
-    rechunking_differences,
-    replay_differences,
-    request_differences,
     requests,
-    response_differences,
-    responses,
     sse_frames,
-    stream_bytes,
-    streams,
-    tally,
 )
 
 SUBJECT = Subject(
@@ -86,7 +73,6 @@ SUBJECT = Subject(
         Rule(r"usage\.cached_tokens", absent_if(0), "none is none"),
     ),
 )
-FILES = ("cohere_v2", "cohere_v2_streams")
 
 
 def one(**fields: Any) -> ChatRequest:
@@ -113,27 +99,9 @@ END = frame("message-end", delta={"finish_reason": "COMPLETE"})
 # --- recorded exchanges ------------------------------------------------------------------------------------
 
 
-def test_recorded_requests_survive_the_round_trip() -> None:
-    assert_only(tally(requests(*FILES), partial(request_differences, SUBJECT)), {})
-
-
-def test_recorded_requests_are_forwarded_unchanged() -> None:
-    assert_only(tally(requests(*FILES), partial(forwarding_differences, SUBJECT)), {})
-
-
-def test_recorded_answers_survive_the_round_trip() -> None:
-    assert_only(tally(responses("cohere_v2"), partial(response_differences, SUBJECT)), {})
-
-
-def test_recorded_answers_can_be_played_back_as_streams() -> None:
-    assert_only(tally(responses("cohere_v2"), lambda record: replay_differences(SUBJECT, record["body"])), {})
-
-
-@pytest.mark.parametrize(
-    "check", [assembly_differences, rechunking_differences, cut_differences, injection_differences]
-)
-def test_recorded_streams(check: Any) -> None:
-    assert_only(tally(streams("cohere_v2_streams"), lambda r: check(SUBJECT, stream_bytes(r))), {})
+class TestRecorded(Recorded):
+    answers, streams = ("cohere_v2",), ("cohere_v2_streams",)
+    subject = SUBJECT
 
 
 # --- requests ----------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -48,6 +48,7 @@ from resilient_llm.wire import gemini
 from resilient_llm.wire.accumulate import replay
 from resilient_llm.wire.gemini import CODEC, NO_SIGNATURE, VERTEX_CODEC
 from resilient_llm.wire.gemini_parts import ATTACHED
+from tests.wire.recorded import Recorded
 from tests.wire.roundtrip import (
     ABSENT,
     Rule,
@@ -55,23 +56,10 @@ from tests.wire.roundtrip import (
     absent_if,
     absent_if_empty,
     assembled,
-    assembly_differences,
-    assert_only,
-    cut_differences,
     events_of,
-    forwarding_differences,
     ignored,
-    injection_differences,
-    rechunking_differences,
-    replay_differences,
-    request_differences,
     requests,
-    response_differences,
-    responses,
     sse_frames,
-    stream_bytes,
-    streams,
-    tally,
 )
 
 SNAKE = re.compile(r"_([a-z])")
@@ -153,39 +141,16 @@ SUBJECT = Subject(
     ),
 )
 VERTEX = Subject(VERTEX_CODEC, SUBJECT.frames, SUBJECT.terminal, SUBJECT.request_rules, SUBJECT.response_rules)
-FILES = ("gemini", "gemini_streams")
-
-
-def at_vertex(record: Any) -> bool:
-    return "/projects/" in record["url_path"]
 
 
 # --- recorded exchanges ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("subject", "vertex"), [(SUBJECT, False), (VERTEX, True)])
-def test_recorded_requests_survive_the_round_trip(subject: Subject, vertex: bool) -> None:
-    records = (record for record in requests(*FILES) if at_vertex(record) == vertex)
-    assert_only(tally(records, partial(request_differences, subject)), {})
+class TestRecorded(Recorded):
+    answers, streams = ("gemini",), ("gemini_streams",)
 
-
-def test_recorded_requests_are_forwarded_unchanged() -> None:
-    assert_only(tally(requests(*FILES), partial(forwarding_differences, SUBJECT)), {})
-
-
-def test_recorded_answers_survive_the_round_trip() -> None:
-    assert_only(tally(responses("gemini"), partial(response_differences, SUBJECT)), {})
-
-
-def test_recorded_answers_can_be_played_back_as_streams() -> None:
-    assert_only(tally(responses("gemini"), lambda record: replay_differences(SUBJECT, record["body"])), {})
-
-
-@pytest.mark.parametrize(
-    "check", [assembly_differences, rechunking_differences, cut_differences, injection_differences]
-)
-def test_recorded_streams(check: Any) -> None:
-    assert_only(tally(streams("gemini_streams"), lambda r: check(SUBJECT, stream_bytes(r))), {})
+    def subject_of(self, record: Mapping[str, Any]) -> Subject:
+        return VERTEX if "/projects/" in (record.get("url_path") or "") else SUBJECT
 
 
 # --- requests ----------------------------------------------------------------------------------------------

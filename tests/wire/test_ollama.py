@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -51,28 +50,15 @@ from resilient_llm.model import (
 from resilient_llm.wire import ndjson, ollama
 from resilient_llm.wire.ollama import CODEC
 from tests.wire import roundtrip
+from tests.wire.recorded import Recorded
 from tests.wire.roundtrip import (
     Rule,
     Subject,
     absent_if,
     absent_if_empty,
     assembled,
-    assembly_differences,
-    assert_only,
-    cut_differences,
     events_of,
-    forwarding_differences,
     ignored,
-    injection_differences,
-    rechunking_differences,
-    replay_differences,
-    request_differences,
-    requests,
-    response_differences,
-    responses,
-    stream_bytes,
-    streams,
-    tally,
 )
 
 
@@ -126,33 +112,13 @@ DONE = line(message={"role": "assistant", "content": ""}, done=True, done_reason
 # --- recorded exchanges ------------------------------------------------------------------------------------
 
 
-def test_recorded_requests_survive_the_round_trip() -> None:
-    found = tally(requests("ollama_chat", "ollama_chat_streams"), partial(request_differences, SUBJECT))
-    assert_only(found, {})
+class TestRecorded(Recorded):
+    answers, streams = ("ollama_chat",), ("ollama_chat_streams",)
+    subject = SUBJECT
 
-
-def test_recorded_requests_are_forwarded_unchanged() -> None:
-    found = tally(requests("ollama_chat", "ollama_chat_streams"), partial(forwarding_differences, SUBJECT))
-    assert_only(found, {})
-
-
-def test_recorded_answers_survive_the_round_trip() -> None:
-    assert_only(tally(responses("ollama_chat"), partial(response_differences, SUBJECT)), {})
-
-
-def test_recorded_answers_can_be_played_back_as_streams() -> None:
-    assert_only(tally(responses("ollama_chat"), lambda record: replay_differences(SUBJECT, record["body"])), {})
-
-
-@pytest.mark.parametrize("check", [assembly_differences, rechunking_differences, cut_differences])
-def test_recorded_streams(check: Any) -> None:
-    assert_only(tally(streams("ollama_chat_streams"), lambda r: check(SUBJECT, stream_bytes(r))), {})
-
-
-def test_an_error_anywhere_in_a_recorded_stream_is_reported() -> None:
-    subject = replace(SUBJECT, frames=roundtrip.line_frames)
-    found = tally(streams("ollama_chat_streams"), lambda r: injection_differences(subject, stream_bytes(r)))
-    assert_only(found, {})
+    def test_an_error_frame_is_heard_wherever_it_stands(self) -> None:
+        whole_lines = replace(SUBJECT, frames=roundtrip.line_frames)
+        self._check_streams(lambda _subject, raw: roundtrip.injection_differences(whole_lines, raw))
 
 
 # --- requests ----------------------------------------------------------------------------------------------

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resilient_llm.model import StreamEnd
 from resilient_llm.wire.openai_chat import Dialect, OpenAIChat
 from tests.wire import roundtrip
+from tests.wire.recorded import Recorded
 from tests.wire.roundtrip import Rule, Subject, absent_if, absent_if_empty, absent_if_null, as_json
 
 FILES = ("openai_chat", "azure_openai_chat", "openai_compatible_chat")
@@ -107,61 +108,15 @@ def subject(provider: str) -> Subject:
 
 # --- the recorded exchanges ----------------------------------------------------------------------------------
 
-REQUEST_EXCEPTIONS: dict[str, str] = {}
-RESPONSE_EXCEPTIONS: dict[str, str] = {}
 
+class TestRecorded(Recorded):
+    answers, streams = FILES, STREAMS
 
-def test_requests_survive_the_round_trip() -> None:
-    result = roundtrip.tally(
-        roundtrip.requests(*FILES, *STREAMS), lambda r: roundtrip.request_differences(subject(r["provider"]), r)
-    )
-    roundtrip.assert_only(result, REQUEST_EXCEPTIONS)
-
-
-def test_requests_to_the_same_wire_are_forwarded_untouched() -> None:
-    result = roundtrip.tally(
-        roundtrip.requests(*FILES, *STREAMS), lambda r: roundtrip.forwarding_differences(subject(r["provider"]), r)
-    )
-    roundtrip.assert_only(result, {})
-
-
-def test_answers_survive_the_round_trip() -> None:
-    result = roundtrip.tally(
-        roundtrip.responses(*FILES), lambda r: roundtrip.response_differences(subject(r["provider"]), r)
-    )
-    roundtrip.assert_only(result, RESPONSE_EXCEPTIONS)
-
-
-def test_answers_played_back_as_streams_mean_the_same() -> None:
-    result = roundtrip.tally(
-        roundtrip.responses(*FILES), lambda r: roundtrip.replay_differences(subject(r["provider"]), r["body"])
-    )
-    roundtrip.assert_only(result, {})
-
-
-def over_streams(check: Any) -> roundtrip.Tally:
-    return roundtrip.tally(
-        roundtrip.streams(*STREAMS), lambda r: check(subject(r["provider"]), roundtrip.stream_bytes(r))
-    )
-
-
-def test_streams_put_together_mean_the_same_sent_whole_and_sent_on() -> None:
-    roundtrip.assert_only(over_streams(roundtrip.assembly_differences), {})
-
-
-def test_streams_do_not_depend_on_how_bytes_arrive() -> None:
-    roundtrip.assert_only(over_streams(roundtrip.rechunking_differences), {})
-
-
-def test_cut_streams_are_never_taken_for_complete() -> None:
-    roundtrip.assert_only(over_streams(roundtrip.cut_differences), {})
+    def subject_of(self, record: Mapping[str, Any]) -> Subject:
+        return subject(record["provider"])
 
 
 STREAMS_THAT_FAILED = {"pai-f8a160dd5a7e": "Groq reported tool_use_failed inside the stream"}
-
-
-def test_an_error_frame_is_heard_wherever_it_stands() -> None:
-    roundtrip.assert_only(over_streams(roundtrip.injection_differences), {})
 
 
 def test_complete_streams_are_complete_and_failed_ones_failed() -> None:

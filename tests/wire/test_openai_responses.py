@@ -10,6 +10,7 @@ from typing import Any
 from resilient_llm.model import StreamEnd
 from resilient_llm.wire.openai_responses import CODEC
 from tests.wire import roundtrip
+from tests.wire.recorded import Recorded
 from tests.wire.roundtrip import Rule, Subject, absent_if, absent_if_empty, absent_if_null, as_json
 
 FILES = ("openai_responses", "azure_openai_responses", "openai_compatible_responses")
@@ -83,46 +84,10 @@ SUBJECT = Subject(CODEC, roundtrip.sse_frames, ended, REQUEST_RULES, RESPONSE_RU
 FAILED = {"vercel-4dbb03295cb7": "the vendor reported an exhausted quota inside the stream"}
 
 
-def test_requests_survive_the_round_trip() -> None:
-    result = roundtrip.tally(roundtrip.requests(*FILES, *STREAMS), partial(roundtrip.request_differences, SUBJECT))
-    roundtrip.assert_only(result, {})
-
-
-def test_requests_to_the_same_wire_are_forwarded_untouched() -> None:
-    result = roundtrip.tally(roundtrip.requests(*FILES, *STREAMS), partial(roundtrip.forwarding_differences, SUBJECT))
-    roundtrip.assert_only(result, {})
-
-
-def test_answers_survive_the_round_trip() -> None:
-    result = roundtrip.tally(roundtrip.responses(*FILES), partial(roundtrip.response_differences, SUBJECT))
-    roundtrip.assert_only(result, {})
-
-
-def test_answers_played_back_as_streams_mean_the_same() -> None:
-    result = roundtrip.tally(
-        roundtrip.responses(*FILES), lambda record: roundtrip.replay_differences(SUBJECT, record["body"])
-    )
-    roundtrip.assert_only(result, {})
-
-
-def over_streams(check: Any) -> roundtrip.Tally:
-    return roundtrip.tally(roundtrip.streams(*STREAMS), lambda r: check(SUBJECT, roundtrip.stream_bytes(r)))
-
-
-def test_streams_put_together_mean_the_same_sent_whole_and_sent_on() -> None:
-    roundtrip.assert_only(over_streams(roundtrip.assembly_differences), FAILED)
-
-
-def test_streams_do_not_depend_on_how_bytes_arrive() -> None:
-    roundtrip.assert_only(over_streams(roundtrip.rechunking_differences), {})
-
-
-def test_cut_streams_are_never_taken_for_complete() -> None:
-    roundtrip.assert_only(over_streams(roundtrip.cut_differences), {})
-
-
-def test_an_error_frame_is_heard_wherever_it_stands() -> None:
-    roundtrip.assert_only(over_streams(roundtrip.injection_differences), {})
+class TestRecorded(Recorded):
+    answers, streams = FILES, STREAMS
+    subject = SUBJECT
+    not_assembled = FAILED
 
 
 def test_complete_streams_are_complete_and_failed_ones_failed() -> None:
