@@ -27,33 +27,14 @@ from resilient_llm.model import (
     ToolResult,
 )
 from resilient_llm.wire.anthropic import CODEC, NAME, VERSION_2026, Anthropic
+from tests.wire.asking import PNG, TOOL, USER, Asking, request
 
-PNG = b"\x89PNG\r\n\x1a\n123"
-USER = Message("user", (Text("Hello"),))
-TOOL = Tool("look", "Looks.", {"type": "object", "properties": {}})
 SETTINGS = {"max_tokens": 4096, "messages": [{"role": "user", "content": "Hello"}]}
 """The body of a request that says no more than hello."""
 
 
-def request(*messages: Message, **settings: Any) -> ChatRequest:
-    return ChatRequest(messages or (USER,), **settings)
-
-
-def encoded(given: ChatRequest, codec: Anthropic = CODEC) -> tuple[dict[str, Any], dict[str, str]]:
-    """The body, and what was given up."""
-    out = codec.encode_request(given)
-    return json.loads(out.body), {each.feature: each.action for each in out.degradations}
-
-
-def body_of(given: ChatRequest) -> dict[str, Any]:
-    """The body of a request that loses nothing."""
-    body, lost = encoded(given)
-    assert lost == {}
-    return body
-
-
-def turns(*messages: Message) -> list[tuple[str, Any]]:
-    return [(turn["role"], turn["content"]) for turn in encoded(request(*messages))[0]["messages"]]
+ASKING = Asking(CODEC)
+encoded, body_of, turns = ASKING.encoded, ASKING.body_of, ASKING.turns
 
 
 def decoded(**fields: Any) -> ChatRequest:

@@ -28,34 +28,15 @@ from resilient_llm.model import (
     ToolResult,
 )
 from resilient_llm.wire.bedrock import CODEC, NAME, decode_titan_embeddings, encode_titan_embeddings
+from tests.wire.asking import PNG, TOOL, USER, Asking, refused, request
 
-PNG = b"\x89PNG\r\n\x1a\n123"
-USER = Message("user", (Text("Hello"),))
-TOOL = Tool("look", "Looks.", {"type": "object", "properties": {}})
 TURN = {"role": "user", "content": [{"text": "Hello"}]}
 CALL, RESULT = Message("assistant", (ToolCall("a", "look"),)), Message("tool", (ToolResult("a"),))
 CLAUDE_NEW, CLAUDE_OLD = "us.anthropic.claude-opus-5", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 
 
-def request(*messages: Message, **settings: Any) -> ChatRequest:
-    return ChatRequest(messages or (USER,), **settings)
-
-
-def encoded(given: ChatRequest) -> tuple[dict[str, Any], dict[str, str]]:
-    """The body, and what was given up."""
-    out = CODEC.encode_request(given)
-    return json.loads(out.body), {each.feature: each.action for each in out.degradations}
-
-
-def body_of(given: ChatRequest) -> dict[str, Any]:
-    """The body of a request that loses nothing."""
-    body, lost = encoded(given)
-    assert lost == {}
-    return body
-
-
-def turns(*messages: Message) -> list[tuple[str, Any]]:
-    return [(turn["role"], turn["content"]) for turn in encoded(request(*messages))[0]["messages"]]
+ASKING = Asking(CODEC)
+encoded, body_of, turns = ASKING.encoded, ASKING.body_of, ASKING.turns
 
 
 def decoded(path: str = "", **fields: Any) -> ChatRequest:
@@ -238,9 +219,7 @@ def test_its_own_citations_come_back_to_it() -> None:
     ],
 )
 def test_media_this_wire_cannot_hold_are_refused(media: Media, feature: str) -> None:
-    with pytest.raises(UnsupportedFeature) as caught:
-        CODEC.encode_request(request(Message("user", (media,))))
-    assert caught.value.feature == feature
+    assert refused(CODEC, request(Message("user", (media,)))) == feature
 
 
 def test_media_go_in_as_bytes_or_from_s3() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilient_llm.errors import Fault, FaultKind, InvalidAnswer, InvalidRequest, UnsupportedFeature
+from resilient_llm.errors import Fault, FaultKind, InvalidAnswer, InvalidRequest
 from resilient_llm.model import (
     BlockEnd,
     ChatRequest,
@@ -45,6 +45,7 @@ from resilient_llm.model import (
 )
 from resilient_llm.wire import cohere
 from resilient_llm.wire.cohere import CODEC, NAME, PLAN
+from tests.wire.asking import refused
 from tests.wire.recorded import Recorded
 from tests.wire.roundtrip import (
     Rule,
@@ -211,9 +212,7 @@ def test_the_choice_of_tools_is_said_in_coheres_words() -> None:
     ],
 )
 def test_what_cohere_cannot_do_is_refused_before_anything_is_sent(fields: dict[str, Any], feature: str) -> None:
-    with pytest.raises(UnsupportedFeature) as refused:
-        CODEC.encode_request(one(**fields))
-    assert refused.value.feature == feature
+    assert refused(CODEC, one(**fields)) == feature
 
 
 @pytest.mark.parametrize(
@@ -226,9 +225,7 @@ def test_what_cohere_cannot_do_is_refused_before_anything_is_sent(fields: dict[s
     ],
 )
 def test_parts_cohere_cannot_hold_are_refused(part: Any, feature: str) -> None:
-    with pytest.raises(UnsupportedFeature) as refused:
-        CODEC.encode_request(ChatRequest((Message("user", (part,)),)))
-    assert refused.value.feature == feature
+    assert refused(CODEC, ChatRequest((Message("user", (part,)),))) == feature
 
 
 def test_what_is_left_out_is_said() -> None:

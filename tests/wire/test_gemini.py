@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from resilient_llm.errors import Fault, FaultKind, InvalidAnswer, InvalidRequest, UnsupportedFeature
+from resilient_llm.errors import Fault, FaultKind, InvalidAnswer, InvalidRequest
 from resilient_llm.model import (
     BlockEnd,
     ChatRequest,
@@ -48,6 +48,7 @@ from resilient_llm.wire import gemini
 from resilient_llm.wire.accumulate import replay
 from resilient_llm.wire.gemini import CODEC, NO_SIGNATURE, VERTEX_CODEC
 from resilient_llm.wire.gemini_parts import ATTACHED
+from tests.wire.asking import refused
 from tests.wire.recorded import Recorded
 from tests.wire.roundtrip import (
     ABSENT,
@@ -351,9 +352,7 @@ def test_thinking_settings_become_reasoning() -> None:
     ],
 )
 def test_what_gemini_cannot_do_is_refused_before_anything_is_sent(fields: dict[str, Any], feature: str) -> None:
-    with pytest.raises(UnsupportedFeature) as refused:
-        CODEC.encode_request(one(**fields))
-    assert refused.value.feature == feature
+    assert refused(CODEC, one(**fields)) == feature
 
 
 @pytest.mark.parametrize(
@@ -366,9 +365,7 @@ def test_what_gemini_cannot_do_is_refused_before_anything_is_sent(fields: dict[s
     ],
 )
 def test_parts_gemini_cannot_hold_are_refused(part: Any, feature: str) -> None:
-    with pytest.raises(UnsupportedFeature) as refused:
-        CODEC.encode_request(ChatRequest((Message("user", (part,)),)))
-    assert refused.value.feature == feature
+    assert refused(CODEC, ChatRequest((Message("user", (part,)),))) == feature
 
 
 def test_media_go_as_data_or_where_google_can_read_them() -> None:

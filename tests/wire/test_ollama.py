@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resilient_llm.errors import Fault, FaultKind, InvalidAnswer, InvalidRequest, UnsupportedFeature
+from resilient_llm.errors import Fault, FaultKind, InvalidAnswer, InvalidRequest
 from resilient_llm.model import (
     BlockEnd,
     ChatRequest,
@@ -50,6 +50,7 @@ from resilient_llm.model import (
 from resilient_llm.wire import ndjson, ollama
 from resilient_llm.wire.ollama import CODEC
 from tests.wire import roundtrip
+from tests.wire.asking import refused
 from tests.wire.recorded import Recorded
 from tests.wire.roundtrip import (
     Rule,
@@ -199,9 +200,7 @@ def test_json_mode_goes_both_ways() -> None:
     ],
 )
 def test_what_ollama_cannot_do_is_refused_before_anything_is_sent(fields: dict[str, Any], feature: str) -> None:
-    with pytest.raises(UnsupportedFeature) as refused:
-        CODEC.encode_request(one(**fields))
-    assert refused.value.feature == feature
+    assert refused(CODEC, one(**fields)) == feature
 
 
 @pytest.mark.parametrize(
@@ -215,9 +214,7 @@ def test_what_ollama_cannot_do_is_refused_before_anything_is_sent(fields: dict[s
     ],
 )
 def test_parts_ollama_cannot_hold_are_refused(part: Any, feature: str) -> None:
-    with pytest.raises(UnsupportedFeature) as refused:
-        CODEC.encode_request(ChatRequest((Message("user", (part,)),)))
-    assert refused.value.feature == feature
+    assert refused(CODEC, ChatRequest((Message("user", (part,)),))) == feature
 
 
 def test_what_is_left_out_is_said() -> None:
