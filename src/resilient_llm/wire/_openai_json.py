@@ -96,40 +96,33 @@ def _wanted(value: object, kind: type | tuple[type, ...], where: str) -> None:
         raise InvalidRequest(f"{where} has the wrong type: {dumps(value)[:80]}")
 
 
-def get_text(fields: Mapping[str, object], key: str) -> str | None:
+def _get(fields: Mapping[str, object], key: str, kind: type | tuple[type, ...]) -> object:
+    """The value if it is of ``kind``, or absent."""
     value = fields.get(key)
     if value is not None:
-        _wanted(value, str, key)
-    return cast("str | None", value)
+        _wanted(value, kind, key)
+    return value
+
+
+def get_text(fields: Mapping[str, object], key: str) -> str | None:
+    return cast("str | None", _get(fields, key, str))
 
 
 def get_int(fields: Mapping[str, object], key: str) -> int | None:
-    value = fields.get(key)
-    if value is not None:
-        _wanted(value, int, key)
-    return cast("int | None", value)
+    return cast("int | None", _get(fields, key, int))
 
 
 def get_number(fields: Mapping[str, object], key: str) -> float | None:
-    value = fields.get(key)
-    if value is not None:
-        _wanted(value, (int, float), key)
-    return cast("float | None", value)
+    return cast("float | None", _get(fields, key, (int, float)))
 
 
 def get_bool(fields: Mapping[str, object], key: str) -> bool | None:
-    value = fields.get(key)
-    if value is not None:
-        _wanted(value, bool, key)
-    return cast("bool | None", value)
+    return cast("bool | None", _get(fields, key, bool))
 
 
 def get_object(fields: Mapping[str, object], key: str) -> Fields:
     """An object; absent is empty."""
-    value = fields.get(key)
-    if value is not None:
-        _wanted(value, dict, key)
-    return as_object(value)
+    return as_object(_get(fields, key, dict))
 
 
 def get_object_if_any(fields: Mapping[str, object], key: str) -> Fields | None:
@@ -139,9 +132,7 @@ def get_object_if_any(fields: Mapping[str, object], key: str) -> Fields | None:
 
 def get_objects(fields: Mapping[str, object], key: str) -> list[Fields]:
     """A list of objects; absent is empty."""
-    value = fields.get(key)
-    if value is not None:
-        _wanted(value, list, key)
+    value = _get(fields, key, list)
     for item in as_items(value):
         _wanted(item, dict, f"an item of {key}")
     return as_objects(value)
@@ -149,9 +140,7 @@ def get_objects(fields: Mapping[str, object], key: str) -> list[Fields]:
 
 def get_texts(fields: Mapping[str, object], key: str) -> tuple[str, ...]:
     """A list of strings; absent is empty."""
-    value = fields.get(key)
-    if value is not None:
-        _wanted(value, list, key)
+    value = _get(fields, key, list)
     for item in as_items(value):
         _wanted(item, str, f"an item of {key}")
     return tuple(map(as_text, as_items(value)))
