@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from resilient_llm.errors import Fault, FaultKind, InvalidAnswer, InvalidRequest, UnsupportedFeature
@@ -817,6 +817,7 @@ def test_any_stream_has_exactly_one_end(events: list[Any]) -> None:
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(ITEMS | JSON, max_size=4))
+@example([{"type": "message", "content": [{}, {"type": "message"}]}])
 def test_any_items_are_a_request_and_an_answer_or_refused(items: list[Any]) -> None:
     try:
         request = CODEC.decode_request(json.dumps({"input": items}).encode())

@@ -17,7 +17,7 @@ from resilient_llm.wire._openai_json import (
     own_extra,
     rest,
 )
-from resilient_llm.wire._responses_items import WIRE, decode_item, encode_items
+from resilient_llm.wire._responses_items import WIRE, decode_item, encode_items, is_item
 from resilient_llm.wire.fields import Fields, own
 from resilient_llm.wire.notes import Notes
 
@@ -43,7 +43,7 @@ def response_of(fields: Fields) -> ChatResponse:
     if not isinstance(fields.get("output"), list):
         raise InvalidAnswer("the answer has no output", fields)
     items = as_objects(fields["output"])
-    if not all(map(_is_item, items)) or len(items) < len(as_items(fields["output"])):
+    if not all(map(is_item, items)) or len(items) < len(as_items(fields["output"])):
         raise InvalidAnswer("the answer's output has an item that is none", fields)
     parts = tuple(part for item in items for part in decode_item(item))
     reason, raw = finish_of(fields, parts)
@@ -58,12 +58,6 @@ def response_of(fields: Fields) -> ChatResponse:
         extra=extra_of(fields),
         raw=fields,
     )
-
-
-def _is_item(item: Fields) -> bool:
-    """Whether this is an output item, of a kind known or not."""
-    kind = item.get("type")
-    return isinstance(kind, str) and (kind != "message" or isinstance(item.get("content"), list))
 
 
 def extra_of(fields: Fields) -> Extra | None:

@@ -28,6 +28,12 @@ _ITEM = ("id", "phase", "status")
 # --- items -> parts ----------------------------------------------------------------------------------------
 
 
+def is_item(item: Mapping[str, object]) -> bool:
+    """Whether this is an output item, of a kind known or not."""
+    kind = item.get("type")
+    return isinstance(kind, str) and (kind != "message" or isinstance(item.get("content"), list))
+
+
 def decode_item(item: Fields) -> list[Part]:
     """The parts of one item of the model's side."""
     match item.get("type", "message"):
@@ -188,8 +194,8 @@ def _encode_other(part: Part, notes: Notes, answer: bool, index: int) -> list[Fi
         if answer:
             item |= {"id": f"fc_{index}", "status": "completed"}
         return [item | fields_for(WIRE, part.extra, notes)]
-    if isinstance(part, Opaque) and part.wire == WIRE:
-        return [dict(part.data)]
+    if isinstance(part, Opaque) and part.wire == WIRE and (is_item(part.data) or not answer):
+        return [dict(part.data)]  # what is no item was content of a message, and would make the answer unreadable
     notes.add(
         f"{part.wire}.{part.data.get('type')}" if isinstance(part, Opaque) else type(part).__name__.lower(), "left out"
     )
