@@ -277,7 +277,7 @@ def test_gzip_bomb_is_small_on_the_wire_and_large_inside(server: LoopbackLLM, cl
 
 
 def test_a_dripped_body_arrives_whole_in_many_pieces(server: LoopbackLLM, client: httpx.Client) -> None:
-    server.script(Status(200, "abcdefgh", drip=Drip(2, 0.002)))
+    server.script(Status(200, "abcdefgh", drip=Drip(2, 0.05)))  # long enough for a busy machine
     with client.stream("POST", CHAT, json=ASK) as answer:
         pieces = list(answer.iter_raw())
     assert b"".join(pieces) == b"abcdefgh"

@@ -435,6 +435,50 @@ class _AsyncBody(httpx.AsyncByteStream):
 
 
 @final
+class _AlteredPieces:
+    """Once these are over, asking again reads what is left beneath: the client does so to end the HTTP library's
+    generators, about which trio complains where they are left in the middle."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], alteration: _Alteration, waits: _Waits) -> None:
+        self._pieces = pieces
+        self._alteration = alteration
+        self._waits = waits
+        self._altered = self._alter()
+        self._over = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._over:
+            async for _ in self._pieces:
+                pass
+            raise StopAsyncIteration
+        try:
+            return await self._altered.__anext__()
+        except BaseException:
+            self._over = True
+            raise
+
+    async def _alter(self) -> AsyncIterator[bytes]:
+        async for chunk in self._pieces:
+            for step in self._alteration.feed(chunk):
+                if data := await self._step(step):
+                    yield data
+            if self._alteration.over:
+                return
+        for step in self._alteration.finish():
+            if data := await self._step(step):
+                yield data
+
+    async def _step(self, step: float | bytes) -> bytes:
+        if isinstance(step, bytes):
+            return step
+        await self._waits.sleep_async(step)
+        return b""
+
+
+@final
 class _AlteredAsync(httpx.AsyncByteStream):
     def __init__(self, stream: httpx.AsyncByteStream, alteration: _Alteration, waits: _Waits) -> None:
         self._stream = stream
@@ -442,23 +486,8 @@ class _AlteredAsync(httpx.AsyncByteStream):
         self._waits = waits
 
     @override
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._stream:
-            for step in self._alteration.feed(chunk):
-                async for data in self._step(step):
-                    yield data
-            if self._alteration.over:
-                return
-        for step in self._alteration.finish():
-            async for data in self._step(step):
-                yield data
-
-    async def _step(self, step: float | bytes) -> AsyncIterator[bytes]:
-        if isinstance(step, bytes):
-            if step:
-                yield step
-        else:
-            await self._waits.sleep_async(step)
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _AlteredPieces(self._stream.__aiter__(), self._alteration, self._waits)
 
     @override
     async def aclose(self) -> None:
