@@ -42,7 +42,7 @@ from resilient_llm.wire.fields import (
     take_text,
     take_texts,
 )
-from resilient_llm.wire.notes import Notes, extras_for, fields_for, note_unsaid, reject
+from resilient_llm.wire.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.toolcalls import decode_tool, encode_tool
 
 PATH: Final = "/v2/chat"
@@ -166,10 +166,7 @@ def encode_request(request: ChatRequest) -> HttpRequest:
         if request.stream is not bool(forwarded.get("stream")):
             forwarded["stream"] = request.stream
         return HttpRequest(PATH, dump(forwarded), JSON_HEADERS)
-    reject(request, NAME, "n", "parallel_tool_calls", "top_logprobs")
-    notes = Notes(NAME)
-    note_unsaid(request, notes)
-    extras_for(NAME, request.extra, notes)
+    notes = notes_on(request, NAME, "n", "parallel_tool_calls", "top_logprobs")
     messages = [each for message in request.messages for each in _encode_message(message, notes)]
     body: Fields = {"model": request.model, "messages": messages, "stream": request.stream}
     body |= _encode_tools(request, notes)

@@ -74,7 +74,7 @@ from resilient_llm.wire.gemini_parts import (
     take_finish,
 )
 from resilient_llm.wire.gemini_stream import StreamDecoder, StreamEncoder, is_blocked
-from resilient_llm.wire.notes import Notes, extras_for, fields_for, note_unsaid, reject
+from resilient_llm.wire.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.toolcalls import Namer, Pairing, tool_names
 
 _PATH = re.compile(r"(?:^|/)(?:(models|tunedModels|endpoints)/)?([^/:?]+):(\w+)")
@@ -238,10 +238,7 @@ def _encode_request(request: ChatRequest, fetches_urls: bool) -> HttpRequest:
     path = _path(request.model, "streamGenerateContent?alt=sse" if request.stream else "generateContent")
     if request.source is not None and request.source.wire == NAME:
         return HttpRequest(path, dump(_forwarded(request, request.source.fields)), JSON_HEADERS)
-    reject(request, NAME, "parallel_tool_calls")
-    notes = Notes(NAME)
-    note_unsaid(request, notes)
-    extras_for(NAME, request.extra, notes)
+    notes = notes_on(request, NAME, "parallel_tool_calls")
     writing = Writing(request.model, fetches_urls, tool_names(request.messages), notes)
     body = _encode_turns(request.messages, writing)
     put(body, tools=_encode_tools(request.tools, notes), toolConfig=_encode_choice(request.tool_choice))

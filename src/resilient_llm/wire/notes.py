@@ -87,16 +87,6 @@ def extras_for(wire: str, extras: Iterable[Extra | None], notes: Notes) -> Field
 # --- settings without a word -------------------------------------------------------------------------------
 
 
-def note_unsaid(request: ChatRequest, notes: Notes) -> None:
-    """What Gemini, Cohere and Ollama alike have no word for and can do without."""
-    if request.user is not None:
-        notes.add("user", "left out")
-    if any(message.name for message in request.messages):
-        notes.add("message.name", "left out")
-    if any(message.role == "developer" for message in request.messages):
-        notes.add("developer", "sent as system")
-
-
 _USES: Mapping[str, Callable[[ChatRequest], bool]] = {
     "n": lambda request: (request.n or 1) > 1,
     "parallel_tool_calls": lambda request: request.parallel_tool_calls is False and bool(request.tools),
@@ -110,3 +100,21 @@ def reject(request: ChatRequest, wire: str, *features: str) -> None:
     for feature in features:
         if _USES[feature](request):
             raise UnsupportedFeature(feature, wire)
+
+
+def notes_on(request: ChatRequest, wire: str, *cannot: str) -> Notes:
+    """Notes on a request for Gemini, Cohere or Ollama, with what these alike have no word for and can do without.
+
+    Raises ``UnsupportedFeature`` for the first of the features that ``wire`` ``cannot`` do which the request uses, and
+    for fields of other wires that must not be left out.
+    """
+    reject(request, wire, *cannot)
+    notes = Notes(wire)
+    if request.user is not None:
+        notes.add("user", "left out")
+    if any(message.name for message in request.messages):
+        notes.add("message.name", "left out")
+    if any(message.role == "developer" for message in request.messages):
+        notes.add("developer", "sent as system")
+    extras_for(wire, request.extra, notes)
+    return notes

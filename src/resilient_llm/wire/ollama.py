@@ -78,7 +78,7 @@ from resilient_llm.wire.fields import (
     take_texts,
     vector,
 )
-from resilient_llm.wire.notes import Notes, extras_for, fields_for, note_unsaid, reject
+from resilient_llm.wire.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.toolcalls import (
     Namer,
     Pairing,
@@ -199,10 +199,7 @@ def _decode_call(value: object, identify: Callable[[str | None, str], str]) -> T
 def _encode_request(request: ChatRequest) -> HttpRequest:
     if request.source is not None and request.source.wire == NAME:
         return HttpRequest(PATH, dump(_forwarded(request, request.source.fields)), JSON_HEADERS)
-    reject(request, NAME, "n", "parallel_tool_calls", "tool_choice")
-    notes = Notes(NAME)
-    note_unsaid(request, notes)
-    extras_for(NAME, request.extra, notes)
+    notes = notes_on(request, NAME, "n", "parallel_tool_calls", "tool_choice")
     body: Fields = {"model": request.model, "messages": _encode_messages(request, notes), "stream": request.stream}
     if tools := _encode_tools(request, notes):
         body["tools"] = tools
