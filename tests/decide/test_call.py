@@ -447,6 +447,22 @@ def test_a_provider_that_has_never_answered_is_doubted_when_time_runs_out() -> N
     assert world.standing("a").breaker == "open"
 
 
+@pytest.mark.parametrize(("silence", "judged"), [(0.0, 0), (1.5, 0), (2.5, 1)])
+def test_a_stream_out_of_time_speaks_against_its_provider_only_if_it_was_silent_for_long(
+    silence: float, judged: int
+) -> None:
+    world = rescuable()  # a first token after 0.8 s is usual, after 2.4 s overdue
+    call = world.call(timeout=60.0, streaming=True)
+    attempt = world.start(call)
+    world.speak(attempt, after=0.8)
+    world.now += 59.2
+    attempt.silence = silence
+    before = world.standing("a").samples
+    call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
+    assert world.standing("a").samples - before == judged
+    assert call.records[-1].outcome == "error"
+
+
 def test_a_provider_asked_at_the_last_moment_is_not_doubted_when_time_runs_out() -> None:
     world = World("a", "b")
     for _ in range(4):

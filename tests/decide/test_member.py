@@ -277,3 +277,25 @@ def test_who_was_not_asked_for_five_minutes_is_trusted_again() -> None:
         each.fail(each.start(only="a"))
     assert not member(each).trusted(each.now + 300.0)
     assert member(each).trusted(each.now + 300.1)
+
+
+# --- work under way ---
+
+
+def test_each_attempt_that_has_not_spoken_is_one_ahead_in_the_queue() -> None:
+    each = World("a", "b")
+    each.answer("a", first=0.5)
+    a = member(each)
+    assert a.wait(each.now) == a.latency(each.now) == pytest.approx(0.5)
+    first, second = (each.start(only="a", streaming=True) for _ in range(2))
+    assert a.wait(each.now) == pytest.approx(1.5)
+    assert a.latency(each.now) == pytest.approx(0.5), "which is what people are shown"
+    each.speak(first, after=0.1)
+    assert a.wait(each.now) == pytest.approx(2 * (a.latency(each.now) or 0.0)), "a stream that speaks is not counted"
+    each.speak(second)
+
+
+def test_the_queue_of_a_provider_nobody_knows_is_unknown() -> None:
+    each = World("a", "b")
+    each.start(only="a", streaming=True)
+    assert member(each).wait(each.now) is None

@@ -1436,3 +1436,30 @@ def test_restoring_by_hand_holds_nothing_against_a_provider() -> None:
     assert world.start().target.id == "b"
     world.pool.operate("a", "restore", world.now)
     assert world.start().target.id == "a"
+
+
+def test_of_two_equals_the_one_with_less_work_under_way_is_asked() -> None:
+    world = World(["a", "b"])
+    for name in "ab":
+        world.answer(name, first=0.5)
+    for _ in range(4):
+        world.start(only="a", streaming=True)
+    for draws in ([0.0, 0.999], [0.999, 0.0]):
+        world.luck.next = list(draws)
+        attempt = world.start(streaming=True)
+        assert attempt.target.id == "b"
+        world.speak(attempt)
+        world.succeed(attempt)
+
+
+def test_a_rescue_goes_where_least_is_under_way() -> None:
+    world = World("a", ["b", "c"])
+    for name in "abc":
+        world.answer(name, times=25, first=0.5)
+    world.start(only="b", streaming=True)
+    call = world.call(streaming=True)
+    first = world.start(call)
+    assert first.rescue_after is not None
+    rescue = call.rescue(first, world.now + first.rescue_after)
+    assert rescue is not None
+    assert rescue.target.id == "c"

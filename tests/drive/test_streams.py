@@ -382,3 +382,20 @@ def test_a_thousand_cancelled_streams_leave_nothing(async_world: World) -> None:
     assert client.in_flight() == 0
     server.wait_for(lambda s: s.open_connections == 0, timeout=10)
     assert client.health()["first"].breaker == "closed"
+
+
+@pytest.mark.parametrize(("interval", "judged"), [(0.02, 0), (0.4, 1)], ids=["long", "dripping"])
+def test_a_stream_cut_by_the_callers_deadline_blames_a_provider_that_drips_and_none_that_writes(
+    world: World, interval: float, judged: int
+) -> None:
+    client, first, _ = world.pair(hedge={"min_samples": 5, "min_delay": 0.3, "enabled": False})
+    first.default = Reply(first_token=0.02)
+    for _ in range(8):
+        client.stream().text()
+    before = client.raw.health()["first"].samples
+    first.script(Reply(" ".join("x" * 200), first_token=0.02, interval=interval))
+    with pytest.raises(StreamInterrupted, match="the deadline passed"):
+        client.stream(deadline=1.0).text()
+    standing = client.raw.health()["first"]
+    assert standing.samples - before == judged
+    assert (standing.success_rate < 0.95) is bool(judged)

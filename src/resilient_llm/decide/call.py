@@ -245,10 +245,15 @@ class Call(Generic[T]):
 
     def expired(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
         """The call's own deadline ended this attempt.  That judges nobody, unless the provider was late by its own
-        measure; one that has never answered, and had half the time of the call, is doubted."""
+        measure: without a sign of life, or its stream silent in between for as long as makes a first token late.  A
+        stream that was merely long is no fault of its provider's.
+
+        A provider that has never answered is doubted, if it had half the time of the call.
+        """
         if attempt.released:
             return
-        if now >= attempt.overdue_at:
+        silence = now - attempt.started if attempt.content_at is None else attempt.silence
+        if silence >= attempt.overdue_at - attempt.started:
             self.failed(attempt, fault, now)
             return
         self.last_fault = fault

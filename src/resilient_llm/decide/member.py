@@ -86,6 +86,7 @@ class Attempt(Generic[T]):
         "probing",
         "released",
         "rescue_after",
+        "silence",
         "slow_probe",
         "started",
         "timeout",
@@ -105,6 +106,9 @@ class Attempt(Generic[T]):
         """From when on its silence speaks against its provider if somebody else answers first."""
         self.overdue_at: float = math.inf
         self.content_at: float | None = None
+        self.silence: float = 0.0
+        """Seconds of the longest silence of a stream after its first token; told by the driver when it is out of
+        time."""
         self.probing: bool = False
         self.slow_probe: bool = False
         self.released: bool = False
@@ -244,12 +248,23 @@ class Member(Generic[T]):
         return now - oldest.started
 
     def latency(self, now: float) -> float | None:
-        """Expected seconds to the first token, silence included; ``None`` while unknown."""
+        """Usual seconds to the first token, silence included; ``None`` while unknown."""
         known = self.health.latency
         if not self.pending:
             return known
         late = self.late_by(now)
         return max(known or 0.0, late) if known is not None or late else None
+
+    def wait(self, now: float) -> float | None:
+        """Expected seconds to the first token of a call sent here now; ``None`` while unknown.
+
+        Each attempt that has not spoken yet is one ahead in the queue (least-loaded choice, as in Finagle).  Streams
+        that speak are not counted: they would measure how much the model has to say.
+        """
+        known = self.health.latency
+        if not self.pending or known is None:
+            return self.latency(now)
+        return max(known * (1 + len(self.pending)), self.late_by(now))
 
     def ramp(self, now: float) -> float:
         """The share of its normal traffic it should get after its breaker closed."""
@@ -301,8 +316,12 @@ class Member(Generic[T]):
         stands in for an unknown latency."""
         return self.price(self.latency(now), self.health.success_rate(now), usual)
 
+    def cost_now(self, now: float, usual: float) -> float:
+        """The same, behind the work that is under way."""
+        return self.price(self.wait(now), self.health.success_rate(now), usual)
+
     def price(self, latency: float | None, rate: float, usual: float) -> float:
-        """The same, with its latency and success rate known."""
+        """The same as :meth:`cost`, with its latency and success rate known."""
         return (usual if latency is None else latency) + (1.0 - rate) * self.policies.health.failure_cost
 
     def score(self, now: float, best: float | None) -> float:

@@ -24,7 +24,7 @@ def choose(members: Sequence[Member[T]], now: float, draw: Callable[[], float]) 
     seen: list[tuple[Member[T], float | None, float]] = []
     best: float | None = None
     for member in members:
-        latency = member.latency(now)
+        latency = member.wait(now)
         if latency is not None and (best is None or latency < best):
             best = latency
         seen.append((member, latency, member.health.success_rate(now)))
@@ -46,7 +46,7 @@ def choose(members: Sequence[Member[T]], now: float, draw: Callable[[], float]) 
 def cheapest(members: Sequence[Member[T]], now: float) -> Member[T]:
     """The provider expected to answer soonest."""
     usual = usual_latency(members, now) or 0.0
-    return min(members, key=lambda member: member.cost(now, usual))
+    return min(members, key=lambda member: member.cost_now(now, usual))
 
 
 def stalest(members: Sequence[Member[T]], now: float) -> Member[T] | None:

@@ -57,6 +57,7 @@ class Opened:
         """It broke: tell everybody, and return what to raise."""
         task, now = self.task, self.task.owner.clock()
         late = now >= task.call.deadline - 0.001
+        self.attempt.silence = self.reading.silence(now)
         fault = self.task.failed(self.attempt, error)
         self.over = True
         partial = self.response()

@@ -58,6 +58,7 @@ class Reading:
         "_decoder",
         "_held",
         "_interpreter",
+        "_longest",
         "_stream",
         "_timeouts",
         "committed",
@@ -78,6 +79,7 @@ class Reading:
         self._accumulator = Accumulator()
         self._held: list[StreamEvent] = []
         self._bytes = 0
+        self._longest = 0.0
         self.ready: deque[StreamEvent] = deque()
         self.committed: bool = False
         self.ended: bool = False
@@ -118,6 +120,8 @@ class Reading:
             return
         if kind in _CONTENT:
             self._accumulator.add(event)
+            if self.committed and now - self.since > self._longest:
+                self._longest = now - self.since
             self.spoke_at = self.since = now
             self._release()
             self.ready.append(event)
@@ -165,6 +169,11 @@ class Reading:
     def silent_at(self) -> float:
         """When the silence becomes a stall: the next content must have arrived by then."""
         return self.since + (self._timeouts.idle_tool_arguments if self._held else self._timeouts.idle)
+
+    def silence(self, now: float) -> float:
+        """Seconds of the longest silence after the first content.  Inside a tool call some vendors are silent for
+        minutes; that does not count."""
+        return self._longest if self._held else max(self._longest, now - self.since)
 
     def response(self) -> ChatResponse:
         """The answer so far, or the whole one."""

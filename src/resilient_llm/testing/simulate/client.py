@@ -46,6 +46,9 @@ class Try(Protocol):
     @property
     def released(self) -> bool: ...
 
+    silence: float
+    """Written by the driver when a stream is out of time."""
+
 
 A = TypeVar("A", bound=Try)
 

@@ -61,7 +61,7 @@ INVARIANTS: Final[dict[str, str]] = {
     "X5": "a request that was rejected for its own sake is asked of nobody else",
     "X6": "a provider is called full only at its limit",
     "X7": "one call at a time is spent on finding out how a provider is",
-    "X8": "a provider that has recovered is no longer doubted",
+    "X8": "a provider that has recovered is not doubted for longer than 400 s",
 }
 
 
@@ -138,6 +138,7 @@ class _Books:
     forced_at: float = -math.inf
     generation: int = 0
     chain: str = "closed"
+    doubted_since: float = math.inf
 
 
 @dataclass(slots=True)
@@ -316,6 +317,10 @@ class Checker:
             elif breaker.state is State.CLOSED:
                 score = member.score(now, member.latency(now))
                 self.demand(score <= 0.5, "X4", f"{member.id} closed and at once scores {score}")
+        if not member.health.doubt.raised:
+            books.doubted_since = math.inf
+        elif books.doubted_since == math.inf:
+            books.doubted_since = now
         count = silent = probes = 0
         for attempt, lease in self.leases.items():
             if attempt.member is member:
@@ -541,7 +546,8 @@ class Checker:
                 continue
             closed = member.breaker.state is State.CLOSED
             self.demand(closed, "L1", f"{member.id} is still {member.breaker.state}: {member.breaker.reason}")
-            self.demand(not (patient and member.health.doubt.raised), "X8", f"{member.id} is still doubted")
+            doubted_for = now - self.members[member].doubted_since
+            self.demand(not (patient and doubted_for > 400.0), "X8", f"{member.id} is doubted for {doubted_for} s")
             gated = member.own_gate.closed or member.account_gate.closed
             self.demand(not gated, "L4", f"{member.id}'s gate is still closed: {member.slow_gate.reason}")
             silence = now - asked.get(member.id, [-math.inf])[-1]
@@ -710,7 +716,10 @@ class Watched:
     def expired(self, attempt: Real, fault: Fault, now: float) -> None:
         """See :meth:`Call.expired`."""
         fair = now - attempt.started >= (now - self.call.started) / 2
-        proof = _silence(attempt, late=now >= attempt.overdue_at, doubted=attempt.member.mute and fair)
+        late, mute = now >= attempt.overdue_at, attempt.member.mute
+        proof = _silence(attempt, late=late, doubted=mute and fair)
+        if attempt.content_at is not None and attempt.silence >= attempt.overdue_at - attempt.started:
+            proof = "hard"
         self._leave(attempt, now, lambda attempt, now: self.call.expired(attempt, fault, now), proof)
 
     def _leave(self, attempt: Real, now: float, how: Callable[[Real, float], None], proof: str = "none") -> None:

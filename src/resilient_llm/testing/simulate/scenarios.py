@@ -407,19 +407,6 @@ def suspend() -> Found:
     return book.found()
 
 
-class _AsDriven(World[A]):
-    """A world whose driver reports the end of a call's time as the real ones do, streams under way included."""
-
-    @override
-    def _out_of_time(self, now: float, what: object) -> None:
-        flight: Flight[A] = what  # type: ignore[assignment]
-        session = flight.session
-        for other in session.flights:
-            if other.spoke:
-                session.call.expired(other.attempt, _SILENT, now)
-        super()._out_of_time(now, what)
-
-
 @_scenario(
     "drip-found-out",
     "the preferred one of three writes a token in 29 s for a quarter of an hour: never silent for the idle timeout of "
@@ -431,7 +418,7 @@ def drip_found_out() -> Found:
     book = _Book()
     for seed in range(1, 4):
         providers = [Provider("a", troubles=[Trouble(900.0, 1800.0, "drip")]), Provider("b"), Provider("c")]
-        world = _AsDriven([Production([[p] for p in providers], seed=seed)], Load(), seed).run(2400.0)
+        world = World([Production([[p] for p in providers], seed=seed)], Load(), seed).run(2400.0)
         during = [call for call in world.ended if 900.0 <= call.started < 1800.0]
         late = [call for call in during if call.started >= 1200.0]
         book.most("longest call s", max(call.ended - call.started for call in world.ended))

@@ -24,12 +24,13 @@ _WHOLE: Final = 60.0
 class PlainTry:
     """An attempt without a lease."""
 
-    __slots__ = ("kind", "released", "rescue_after", "target", "timeout")
+    __slots__ = ("kind", "released", "rescue_after", "silence", "target", "timeout")
 
     def __init__(self, target: Provider, timeout: float) -> None:
         self.target: Provider = target
         self.timeout: float = timeout
         self.rescue_after: float | None = None
+        self.silence: float = 0.0
         self.kind: str = "plain"
         self.released: bool = False
 

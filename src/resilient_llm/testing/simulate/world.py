@@ -87,6 +87,13 @@ class Flight(Generic[A]):
         self.fault: Fault | None = None
         self.tokens: int = 0
 
+    def silence(self, now: float) -> float:
+        """Seconds of the longest silence of its stream so far."""
+        if not self.spoke:
+            return 0.0
+        so_far = now - self.life_at
+        return so_far if self.done_at == inf else min(so_far, (self.done_at - self.life_at) / max(1, self.tokens))
+
 
 class Session(Generic[A]):
     """A caller with a question."""
@@ -326,10 +333,8 @@ class World(Generic[A]):
         session = flight.session
         for other in session.flights:
             other.over = True
-            if other.spoke:
-                session.call.abandoned(other.attempt, now)
-            else:
-                session.call.expired(other.attempt, _TIMED_OUT, now)
+            other.attempt.silence = other.silence(now)
+            session.call.expired(other.attempt, _TIMED_OUT, now)
         session.flights.clear()
         self.end(session, now, False, "DeadlineExceeded")
 
