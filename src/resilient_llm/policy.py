@@ -180,8 +180,10 @@ class Hedge(Policy):
     """The rescue: a second attempt elsewhere while the first gives no sign of life.
 
     It starts ``factor`` (2) times the 95th percentile of the provider's own first-token times after the first
-    attempt, between ``min_delay`` (1 s) and ``max_delay`` (10 s), once ``min_samples`` (20) are known, and at the
-    latest when half the time left to the deadline is gone, so that a hang leaves time for somebody else.  Each call
+    attempt, between ``min_delay`` (1 s) and ``max_delay`` (10 s; later for a provider that usually needs longer, and
+    for whole answers, which may take minutes), once ``min_samples`` (20) are known.  Before that, and in any case at
+    the latest, it starts when half the time left to the deadline is gone, so that a hang leaves time for somebody else:
+    without a deadline, a provider that is not known yet may be silent for its whole timeout.  Each call
     earns ``ratio`` (0.05) of a hedge, at most ``cap`` (10) are saved up.  At twice the 95th percentile ordinary
     stragglers leave the savings alone, so that they are there when a provider hangs.  ``enabled=False`` turns it off;
     a call that must not be repeated says ``idempotent=False``.

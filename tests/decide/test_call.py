@@ -438,6 +438,74 @@ def test_the_callers_own_deadline_judges_nobody() -> None:
     assert call.last_fault is not None
 
 
+def known_a_little(*, answers: int = 9) -> World:
+    """Too few answers for a measure: 20 make one."""
+    world = World("a", "b")
+    world.answer("a", times=answers, first=0.5)
+    return world
+
+
+def test_a_provider_known_a_little_that_falls_silent_is_found_out_by_short_deadlines() -> None:
+    world = known_a_little()
+    for _ in range(40):
+        call = world.call(timeout=4.0, streaming=True)
+        attempt = world.start(call)
+        if attempt.target.id == "b":
+            break
+        world.now += 4.0
+        call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
+    assert attempt.target.id == "b"
+
+
+def test_a_provider_known_a_little_is_not_blamed_for_deadlines_it_could_never_meet() -> None:
+    world = known_a_little()
+    for _ in range(40):
+        call = world.call(timeout=0.9, streaming=True)
+        attempt = world.start(call)
+        assert attempt.target.id == "a"
+        world.now += 0.9
+        call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
+    assert world.standing("a").samples == 9
+
+
+def test_whole_answers_of_a_provider_that_only_streamed_so_far_are_measured_by_its_streams() -> None:
+    world = known_a_little()
+    for _ in range(40):
+        call = world.call(timeout=4.0)
+        attempt = world.start(call)
+        if attempt.target.id == "b":
+            break
+        world.now += 4.0
+        call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
+    assert attempt.target.id == "b"
+
+
+def test_a_provider_known_a_little_is_not_blamed_for_a_straggler_among_answers() -> None:
+    world = known_a_little()
+    call = world.call(timeout=4.0, streaming=True)
+    attempt = world.start(call)
+    world.now += 3.0
+    world.answer("a", first=0.5)
+    world.now += 0.5
+    call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
+    assert world.standing("a").samples == 10
+
+
+def test_rescues_beside_the_silence_of_a_provider_known_a_little_need_no_savings() -> None:
+    world = known_a_little()
+    for index in range(25):
+        call = world.call(timeout=4.0, streaming=True)
+        attempt = world.start(call)
+        if attempt.target.id == "b":
+            break
+        world.now += 2.0
+        rescue = call.rescue(attempt, world.now)
+        assert rescue is not None, index
+        world.succeed(rescue)
+        call.overtaken(attempt, world.now)
+    assert attempt.target.id == "b"
+
+
 def test_a_provider_that_has_never_answered_is_doubted_when_time_runs_out() -> None:
     world = World("a", "b")
     for _ in range(10):
@@ -577,8 +645,20 @@ def test_the_half_time_rescue_is_paid_by_the_failover_budget_when_there_are_no_s
     assert call.rescue(first, world.now + 9.0) is None, "not before half the time is gone"
     assert call.rescue(first, world.now + 10.0) is not None
     other = world.call(timeout=20.0)
-    assert other.rescue(world.start(other), world.now + 10.0) is None, "nobody pays"
+    silent = world.start(other)
+    world.answer("a")  # it is not silent altogether
+    world.pool.hedges.tokens = world.pool.failovers.tokens = 0.0
+    assert other.rescue(silent, world.now + 10.0) is None, "nobody pays"
     assert {event.what for event in world.events(events.NotTaken)} == {"hedge"}  # type: ignore[union-attr]
+
+
+def test_leaving_a_provider_that_hangs_needs_no_savings() -> None:
+    world = rescuable()
+    calls = [world.call(streaming=True) for _ in range(20)]
+    silent = [world.start(call) for call in calls]
+    world.pool.hedges.tokens = world.pool.failovers.tokens = 0.0
+    world.now += 2.5  # overdue, and nobody begun since has spoken
+    assert all(call.rescue(first, world.now) for call, first in zip(calls, silent, strict=True))
 
 
 def test_rescues_are_earned_by_calls_one_in_twenty() -> None:

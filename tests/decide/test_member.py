@@ -243,7 +243,7 @@ def test_a_look_under_way_is_given_a_minute() -> None:
 
 def test_a_look_that_lost_its_race_is_a_look_that_failed() -> None:
     each = world()
-    each.answer("a")  # it has spoken before: silence alone is no failure
+    each.answer("a", times=25, first=1.0)  # it is late after two seconds, and overtaken before
     for _ in range(3):
         each.fail(each.start(only="a"))
     each.now += 31.0

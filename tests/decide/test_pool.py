@@ -1141,7 +1141,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(data=st.data(), how=st.sampled_from(["abandoned", "overtaken"]))
     def leave(self, data: st.DataObject, how: str) -> None:
         attempt, before = self.some(data), self.standings()
-        doubted = attempt.member.mute and attempt.rescuable(self.now)
+        doubted = attempt.unheard(self.now) and attempt.rescuable(self.now)
         late = attempt.content_at is None and (self.now >= attempt.overdue_at or attempt.probing or doubted)
         getattr(attempt.call, how)(attempt, self.now)
         self.ended(attempt)
@@ -1429,7 +1429,11 @@ def test_restoring_by_hand_holds_nothing_against_a_provider() -> None:
     assert world.start().target.id == "b"
     world.events(events.TrustChanged)
     world.pool.operate("a", "restore", world.now)
-    assert [event.trusted for event in world.events(events.TrustChanged)] == [True]  # type: ignore[union-attr]
+    assert world.events() == [
+        events.Drained(world.now, "a", "restore"),
+        events.TrustChanged(world.now, "a", True, "restored by hand"),
+    ]
+    assert world.standing("a").state == "healthy"
     assert world.start().target.id == "a"
     world.answer("a", times=25, first=0.5)
     world.answer("a", times=3, first=5.0)

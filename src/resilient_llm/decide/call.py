@@ -230,12 +230,13 @@ class Call(Generic[T]):
         If it began because this one was late by its provider's own measure, that lateness is a failure: otherwise a
         provider that hangs, rescued every time, would never be found out.  So is a probe that lost its race, which its
         rival began later: without a verdict the next probe would follow at once, and the open period never grow.  A
-        provider that has never answered has no measure yet; being overtaken makes it doubtful.
+        provider that is not known well enough has no measure yet; being overtaken after a long silence of its makes it
+        doubtful.
         """
         if attempt.released:
             return
         late = now >= attempt.late_at or attempt.probing
-        if attempt.content_at is None and (late or (attempt.member.mute and attempt.rescuable(now))):
+        if attempt.content_at is None and (late or (attempt.unheard(now) and attempt.rescuable(now))):
             fault = Fault(FaultKind.TIMEOUT, message="gave no sign of life; another provider answered first")
             self.pool.failed(attempt, fault, now, doubtful=not late)
             self._record(attempt, now, "error", fault, None)
@@ -248,7 +249,8 @@ class Call(Generic[T]):
         measure: without a sign of life, or its stream silent in between for as long as makes a first token late.  A
         stream that was merely long is no fault of its provider's.
 
-        A provider that has never answered is doubted, if it had half the time of the call.
+        A provider that is not known well enough for a measure is doubted, if nothing was heard of it for longer than it
+        ever took, and it had half the time of the call.
         """
         if attempt.released:
             return
@@ -259,7 +261,7 @@ class Call(Generic[T]):
         self.last_fault = fault
         # Who was asked at the last moment, beside or after somebody else, had no fair chance.
         fair = 2.0 * (now - attempt.started) >= now - self.started
-        if attempt.content_at is None and attempt.member.mute and fair:
+        if attempt.content_at is None and attempt.unheard(now) and fair:
             self.pool.failed(attempt, fault, now, doubtful=True)
         else:
             self.pool.abandoned(attempt, now)

@@ -286,6 +286,7 @@ class Health:
         self.doubt.forget()
         self.shift.forget()
         self.suspect = False
+        self._good = self._total = 0.0
 
     # --- internals ---
 

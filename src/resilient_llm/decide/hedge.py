@@ -11,15 +11,17 @@ def rescue_delay(policy: Hedge, health: Health, prompt_tokens: int, *, streaming
     late from usual.  Without hedging it still tells who is late.
 
     The textbook trigger, the 95th percentile itself, spends its whole allowance on ordinary stragglers and has none
-    left when a provider hangs; twice that is a rescue.  The upper bound holds for first tokens only: a whole answer
-    may rightly take minutes.
+    left when a provider hangs; twice that is a rescue.  The upper bound holds for first tokens only, as a whole answer
+    may rightly take minutes, and brings no rescue before its provider usually speaks: a model that thinks for half a
+    minute is not late after ten seconds.
     """
     seen = health.first if streaming else health.whole
     if seen.count < policy.min_samples:
         return None
-    delay = policy.factor * seen.p95 * health.scale(prompt_tokens)
+    usual = seen.p95 * health.scale(prompt_tokens)
+    delay = policy.factor * usual
     if streaming and delay > policy.max_delay:
-        return policy.max_delay
+        return max(policy.max_delay, usual)
     return delay if delay > policy.min_delay else policy.min_delay
 
 

@@ -120,6 +120,17 @@ class Attempt(Generic[T]):
         """Whether it has been under way for so long that another one may be made beside it."""
         return self.rescue_after is not None and now - self.started >= self.rescue_after
 
+    def unheard(self, now: float) -> bool:
+        """Whether its provider, which is not known well enough to say when it is late, gave no sign of life since this
+        began, for longer than it ever took by the factor that makes it late once it is known."""
+        member = self.member
+        if self.overdue_at != math.inf or member.good_start >= self.started:
+            return False
+        health = member.health
+        own, other = (health.first, health.whole) if self.call.streaming else (health.whole, health.first)
+        longest = own.largest if own.count else other.largest
+        return now - self.started >= member.policies.hedge.factor * longest * health.scale(self.call.tokens)
+
     @property
     def target(self) -> T:
         """The provider to ask."""
@@ -228,11 +239,6 @@ class Member(Generic[T]):
         if refusal is Refusal.FULL:
             return now
         return None
-
-    @property
-    def mute(self) -> bool:
-        """Whether it has never given a sign of life."""
-        return self.good_start == -math.inf
 
     def late_by(self, now: float) -> float:
         """Age of the oldest attempt that should have spoken by now, if nothing begun since has spoken either; else 0.

@@ -213,14 +213,15 @@ class Pool(Generic[T]):
     def _pay_for_rescue(self, call: Call[T], beside: Attempt[T], now: float) -> bool:
         """A probe's rescue is paid by the probe.  Others are paid by the hedge budget, and, where leaving the attempt
         would be a failover that merely comes early, by that budget: its provider is silent altogether (not merely
-        slow, which more requests would make worse), its breaker has opened since, or the call runs out of time."""
+        slow, which more requests would make worse), its breaker has opened since, or the call runs out of time.  Like a
+        failover, leaving a silent provider for somebody against whom nothing speaks is free when there is no token."""
         if beside.kind in ("probe", "explore") or self.hedges.spend():
             return True
         member = beside.member
         lost = member.breaker.state is not CLOSED or member.late_by(now) > 0.0
-        return (lost or call.pressed(now, beside)) and (
-            self.failovers.spend() or (member.mute and self._trusted(call, now))
-        )
+        if not lost and not call.pressed(now, beside):
+            return False
+        return self.failovers.spend() or ((lost or beside.unheard(now)) and self._trusted(call, now))
 
     def first_content(self, attempt: Attempt[T], now: float) -> None:
         """The attempt gave its first sign of life: the verdict of a probe, and a latency sample.  At most once."""
@@ -322,54 +323,52 @@ class Pool(Generic[T]):
         return [member for tier in self._routes.get(call.route, ()) for member in tier]
 
     def _select(self, call: Call[T], now: float) -> Attempt[T] | None:
-        """The first tier with somebody eligible; on the way there, a due probe may go first, backed up by the
-        choice."""
-        due: Member[T] | None = None
-        reserve: Member[T] | None = None
-        chosen: Member[T] | None = None
+        """The first tier with somebody eligible who deserves it; on the way there, a due probe may go first, backed up
+        by the choice."""
         tiers = self._routes.get(call.route, ())
         if not call.made and tiers and len(tiers[0]) == 1:  # the common case, told apart for its speed alone
             member = tiers[0][0]
             if _at_ease(member) and member.refusal(call, now) is None:
                 return self._lease(call, member, now, "initial")
-        last = len(tiers) - 1
         kind = "failover" if call.made else "initial"
+        chosen, reserve, due = None, None, None
         keep = 0  # probe tokens that exploring must leave for a provider behind an open breaker
-        for index, tier in enumerate(tiers):
-            ready: list[Member[T]] = []
-            for member in tier:
-                if call.tried and member in call.tried:
-                    continue
-                refusal = member.refusal(call, now)
-                if refusal is None:
-                    ready.append(member)
-                elif refusal in _BEHIND_BREAKER:
-                    keep = 1
-                    if refusal is Refusal.PROBE_DUE and due is None:
-                        due = member
+        for tier in tiers:
+            ready, probe, behind = self._survey(call, tier, now)
+            due, keep = due or probe, keep or behind
             if not ready:
                 continue
-            if len(ready) > 1:
-                chosen, kind = self._pick(call, ready, now, kind, keep)
-            else:
-                chosen = ready[0]
-            if (
-                (index == last and reserve is None)
-                or kind == "explore"
-                or _at_ease(chosen)
-                or self._steady(chosen, now)
-            ):
+            chosen, kind = self._pick(call, ready, now, kind, keep)
+            alone = tier is tiers[-1] and reserve is None
+            if alone or kind == "explore" or _at_ease(chosen) or self._steady(chosen, now):
                 break
             if self._unseen(call, chosen, now, keep):
                 kind = "explore"
                 break
-            reserve = reserve or chosen
-            chosen = None
+            reserve, chosen = reserve or chosen, None
         chosen = chosen or reserve
         # The confirming probe is free: a budget that had to be earned twice would double the time to recovery.
         if due is not None and (chosen is None or due.breaker.passed or self.probes.spend()):
             return self._lease(call, due, now, "probe")
         return None if chosen is None else self._lease(call, chosen, now, kind)
+
+    def _survey(
+        self, call: Call[T], tier: Sequence[Member[T]], now: float
+    ) -> tuple[list[Member[T]], Member[T] | None, int]:
+        """Who of a tier can be asked, whose probe is due, and (as 0 or 1) whether anybody is behind a breaker."""
+        ready: list[Member[T]] = []
+        due, behind = None, 0
+        for member in tier:
+            if call.tried and member in call.tried:
+                continue
+            refusal = member.refusal(call, now)
+            if refusal is None:
+                ready.append(member)
+            elif refusal in _BEHIND_BREAKER:
+                behind = 1
+                if refusal is Refusal.PROBE_DUE and due is None:
+                    due = member
+        return ready, due, behind
 
     def _steady(self, member: Member[T], now: float) -> bool:
         """Whether a provider deserves its tier's traffic: not while it is silent, fails often or became slow, and only
@@ -394,8 +393,9 @@ class Pool(Generic[T]):
         return member.health.doubt.proofs > 0 or (self.probes.available(keep) and self.probes.spend())
 
     def _pick(self, call: Call[T], ready: list[Member[T]], now: float, kind: str, keep: int) -> tuple[Member[T], str]:
-        """One of several equals: where the conversation is, who has not been seen for long, or the better of two
-        draws."""
+        """One of some equals: where the conversation is, who has not been seen for long, or the better of two draws."""
+        if len(ready) == 1:
+            return ready[0], kind
         policy = self.policies.health
         if call.conversation is not None:
             home = self._conversations.get(call.conversation)
@@ -607,11 +607,11 @@ class Pool(Generic[T]):
             events.BreakerChanged(now, member.id, str(before), str(breaker.state), breaker.reason, open_for)
         )
 
-    def _trust_changed(self, member: Member[T], now: float) -> None:
+    def _trust_changed(self, member: Member[T], now: float, why: str = "it answered well again") -> None:
         """Say that a provider is passed over from now on, or no longer; where it is the only one, nothing changes."""
         member.passed_over = member.health.suspect
         if len(self._members) > 1 and self._members.get(member.id) is member:
-            reason = member.distrusted_for or "it answered well again"
+            reason = member.distrusted_for or why
             self._events.append(events.TrustChanged(now, member.id, not member.passed_over, reason))
 
     def _settle(self, now: float) -> None:
@@ -660,12 +660,12 @@ class Pool(Generic[T]):
                 member.drained = False
                 member.breaker.restore(now)
                 member.health.pardon()
-                if member.passed_over:
-                    self._trust_changed(member, now)
             else:
                 raise ConfigurationError(f"a provider can be drained, isolated or restored, not {action!r}")
             self._changed(member, before, now)
             self._events.append(events.Drained(now, provider, action))
+            if member.passed_over and not member.health.suspect:
+                self._trust_changed(member, now, "restored by hand")
 
     def in_flight(self, provider: str) -> int:
         """Attempts under way at a provider, open streams included; 0 for an unknown one."""

@@ -554,9 +554,19 @@ class Checker:
             self.demand(silence < 300.0, "L4", f"{member.id} was last asked {silence} s ago")
 
 
+def _unheard(attempt: Real, now: float) -> bool:
+    """Whether its provider has no measure yet, and was silent since it began, for longer than ever before."""
+    member, call = attempt.member, attempt.call
+    first, whole = member.health.first, member.health.whole
+    seen = (first if first.count else whole) if call.streaming else (whole if whole.count else first)
+    longest = seen.largest * member.health.scale(call.tokens)
+    silent = math.isinf(attempt.overdue_at) and member.good_start < attempt.started
+    return silent and now >= attempt.started + member.policies.hedge.factor * longest
+
+
 def _silence(attempt: Real, *, late: bool, doubted: bool) -> str:
     """What the silence of an attempt that was given up proves: a timeout if it was late by its provider's own measure,
-    a shortage if its provider has never spoken and so has no measure, else nothing."""
+    a shortage if its provider has no measure yet and was silent all the while, else nothing."""
     if attempt.content_at is not None:
         return "none"
     if late:
@@ -629,7 +639,7 @@ class Watched:
         check = self._checker
         check.before(now)
         lost = beside.member.breaker.state is not State.CLOSED or beside.member.late_by(now) > 0.0
-        free = beside.member.mute and any(
+        free = (lost or _unheard(beside, now)) and any(
             m not in self.tried and m.refusal(self.call, now) is None and m.trusted(now) for m in self.route_members()
         )
         found = self.call.rescue(beside, now)
@@ -646,7 +656,7 @@ class Watched:
                 check.demand(pressed or lost, "S11", f"a hedge without a token, beside {beside!r}")
                 if check.tokens >= 1.0 - 1e-5:
                     check.count("failovers", now)
-                else:  # a stranger that never spoke, beside somebody trusted
+                else:  # a stranger that has not spoken since, beside somebody trusted
                     check.demand(free, "S1", f"a hedge that nobody pays, beside {beside!r}")
                     check.free += 1
             check.leased(self, found, now)
@@ -710,14 +720,14 @@ class Watched:
     def overtaken(self, attempt: Real, now: float) -> None:
         """See :meth:`Call.overtaken`."""
         late = now >= attempt.late_at or attempt.probing
-        doubted = attempt.member.mute and attempt.rescuable(now)
+        doubted = _unheard(attempt, now) and attempt.rescuable(now)
         self._leave(attempt, now, self.call.overtaken, _silence(attempt, late=late, doubted=doubted))
 
     def expired(self, attempt: Real, fault: Fault, now: float) -> None:
         """See :meth:`Call.expired`."""
         fair = now - attempt.started >= (now - self.call.started) / 2
-        late, mute = now >= attempt.overdue_at, attempt.member.mute
-        proof = _silence(attempt, late=late, doubted=mute and fair)
+        late, unheard = now >= attempt.overdue_at, _unheard(attempt, now)
+        proof = _silence(attempt, late=late, doubted=unheard and fair)
         if attempt.content_at is not None and attempt.silence >= attempt.overdue_at - attempt.started:
             proof = "hard"
         self._leave(attempt, now, lambda attempt, now: self.call.expired(attempt, fault, now), proof)
