@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from resilient_llm.testing.chaos_report import ChaosReport, Verdict
     from resilient_llm.testing.clock import EventRecorder, ManualClock
     from resilient_llm.testing.control import inject, instant
-    from resilient_llm.testing.faults import Faults, Injected, Injection, Latency, Mishap, SlowTokens
+    from resilient_llm.testing.faults import Faults, Injected, Injection, Latency, Line, Mishap, Schedule, SlowTokens
     from resilient_llm.testing.loopback import LoopbackLLM, ReceivedRequest, Responder
     from resilient_llm.testing.script import (
         Answer,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         ScriptedProvider,
         ScriptStep,
     )
+    from resilient_llm.testing.timeline.figures import Totals
     from resilient_llm.testing.transport import FaultyTransport
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "Injected",
     "Injection",
     "Latency",
+    "Line",
     "LoopbackLLM",
     "Malformed",
     "ManualClock",
@@ -76,12 +78,14 @@ __all__ = [
     "Reply",
     "Reset",
     "Responder",
+    "Schedule",
     "ScriptStep",
     "ScriptedProvider",
     "SlowTokens",
     "Stall",
     "Status",
     "StreamFault",
+    "Totals",
     "Traffic",
     "Verdict",
     "gzip_bomb",
@@ -94,7 +98,7 @@ _HOMES = {
     "chaos_report": ("ChaosReport", "Verdict"),
     "clock": ("EventRecorder", "ManualClock"),
     "control": ("inject", "instant"),
-    "faults": ("Faults", "Injected", "Injection", "Latency", "Mishap", "SlowTokens"),
+    "faults": ("Faults", "Injected", "Injection", "Latency", "Line", "Mishap", "Schedule", "SlowTokens"),
     "loopback": ("LoopbackLLM", "ReceivedRequest", "Responder"),
     "script": (
         *("Answer", "Behaviour", "Close", "Cut", "Drip", "EndlessHeaders", "Hang", "InBandError", "Malformed"),
@@ -103,6 +107,7 @@ _HOMES = {
     "scripted": (
         *("AsyncFaultyProvider", "AsyncScriptedProvider", "FaultyProvider", "ScriptStep", "ScriptedProvider"),
     ),
+    "timeline.figures": ("Totals",),
     "transport": ("FaultyTransport",),
 }
 """Module -> the names it is the home of."""

@@ -35,38 +35,65 @@ R = TypeVar("R")
 _asked: ContextVar[str] = ContextVar("resilient_llm_asked", default="")
 """The id of the provider a request is for."""
 
+_running: dict[int, list[Mapping[str, Faults]]] = {}
+"""What is injected now, by the ``id`` of the client it is injected into."""
+
 
 @contextmanager
 def inject(client: Client, faults: Mapping[str, Faults | Mishap | Iterable[Line]]) -> Generator[Mapping[str, Faults]]:
     """Inside the ``with`` block, do to this client's providers what the schedules say.
 
     ``faults`` maps provider ids to a :class:`Faults`, to the lines of one, or to one mishap for every attempt.  Gives
-    the schedules by id, started; ``injected`` of each tells what happened.  Any kind of provider, both clients; calls
-    of other clients on the same pool are not touched, except those to providers you wrote.  Raises
-    ``ConfigurationError`` for an unknown id.
+    the schedules by id, started (second 0 is when the block is entered); ``injected`` of each tells what happened.
+    Inside :func:`instant` their time is the client's, unless they have a clock of their own.  Blocks may be nested: the
+    inner one strikes first.  Any kind of provider, both clients; calls of other clients on the same pool are not
+    touched, except those to providers you wrote.  Raises ``ConfigurationError`` for an unknown id.
     """
+    if not isinstance(faults, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"faults are given per provider id, as {{'id': Status(503)}}, not as {faults!r}")
     schedules = {provider: as_faults(value) for provider, value in faults.items()}
     targets = {target.id: target for target in client.pool.pool.targets()}
     for provider in schedules:
         if provider not in targets:
             raise ConfigurationError(f"the client has no provider {provider!r}; it has {', '.join(targets)}")
+    time_now = client.pool.clock
     with ExitStack() as undo:
         for schedule in schedules.values():
+            if isinstance(time_now, ManualClock):
+                undo.callback(schedule.follow(time_now))
             schedule.start()
             undo.callback(schedule.stop)
+        running = _running.setdefault(id(client), [])
+        running.append(schedules)
+        undo.callback(_forget, client, schedules)
         for provider, schedule in schedules.items():
             target = targets[provider]
             if isinstance(target, Custom):
-                _wrap(target, schedule, undo)
+                _wrap(target, schedule, time_now, undo)
         _divert(client, schedules, undo)
         yield schedules
 
 
-def _wrap(target: Custom, faults: Faults, undo: ExitStack) -> None:
+def _forget(client: Client, schedules: Mapping[str, Faults]) -> None:
+    left = [others for others in _running.pop(id(client)) if others is not schedules]
+    if left:
+        _running[id(client)] = left
+
+
+def _put(owner: Any, name: str, value: object, undo: ExitStack) -> None:
+    """Set an attribute until ``undo``, which also takes it away where only the class had it."""
+    if name in owner.__dict__:
+        undo.callback(setattr, owner, name, owner.__dict__[name])
+    else:
+        undo.callback(owner.__dict__.pop, name)
+    setattr(owner, name, value)
+
+
+def _wrap(target: Custom, faults: Faults, time_now: object, undo: ExitStack) -> None:
     inner = target.inner
     around = AsyncFaultyProvider if target.is_async else FaultyProvider
     wrapped = around(inner, faults)
-    wrapped.clock = getattr(inner, "clock", None)
+    wrapped.clock = time_now if isinstance(time_now, ManualClock) else getattr(inner, "clock", None)
     target.inner = wrapped
     undo.callback(setattr, target, "inner", inner)
 
@@ -89,8 +116,7 @@ def _divert(client: Client, schedules: Mapping[str, Faults], undo: ExitStack) ->
     is_async = isinstance(client, AsyncResilientClient)
     given = http._given
     inner = _AsyncEngine(http, given) if is_async else _Engine(http, given)
-    driver.send = tell_async if is_async else tell
-    undo.callback(driver.__dict__.pop, "send")
+    _put(driver, "send", tell_async if is_async else tell, undo)
     http._given = FaultyTransport(select, inner)
     undo.callback(setattr, http, "_given", given)
 
@@ -136,10 +162,11 @@ class _AsyncEngine(httpx.AsyncBaseTransport):
 def instant(client: Client, clock: ManualClock | None = None) -> Generator[ManualClock]:
     """Inside the ``with`` block, this client's waits take no time: they advance a manual clock, which it gives.
 
-    Backoff, Retry-After, breakers, gates and deadlines follow that clock, and so do the waits of scripted and faulty
-    providers among its providers; ``clock.advance(60)`` lets a minute pass.  Attempts are made one after the other: a
-    rescue needs real silence, so there is none here.  Do not use the client from elsewhere meanwhile, and make a new
-    one for the next test: what it learnt in a future that did not come stays learnt.
+    Backoff, Retry-After, breakers, gates and deadlines follow that clock, and so do the waits and schedules of scripted
+    and faulty providers among its providers and what :func:`inject` put into it; ``clock.advance(60)`` lets a minute
+    pass.  Attempts are made one after the other: a rescue needs real silence, so there is none here.  Do not use the
+    client from elsewhere meanwhile, and make a new one for the next test: what it learnt in a future that did not come
+    stays learnt.
     """
     pool = client.pool
     clock = ManualClock(pool.clock()) if clock is None else clock
@@ -156,8 +183,10 @@ def instant(client: Client, clock: ManualClock | None = None) -> Generator[Manua
         driver.http._clock = now
         patches = _async_patches(driver, now) if is_async else _sync_patches(driver, now)
         for name, patch in patches.items():
-            setattr(driver, name, patch)
-            undo.callback(driver.__dict__.pop, name)
+            _put(driver, name, patch, undo)
+        for schedules in _running.get(id(client), ()):
+            for schedule in schedules.values():
+                undo.callback(schedule.follow(now))
         for target in pool.pool.targets():
             if isinstance(target, Custom):
                 _set_clock(target.inner, now, undo)
@@ -168,6 +197,9 @@ def _set_clock(provider: object, clock: ManualClock, undo: ExitStack) -> None:
     if hasattr(provider, "clock"):
         undo.callback(setattr, provider, "clock", getattr(provider, "clock"))  # noqa: B009
         setattr(provider, "clock", clock)  # noqa: B010
+    faults = getattr(provider, "faults", None)
+    if isinstance(faults, Faults):
+        undo.callback(faults.follow(clock))
     inner = getattr(provider, "provider", None)
     if inner is not None:
         _set_clock(inner, clock, undo)

@@ -21,11 +21,11 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import TypeAlias, cast, final
 
-from typing_extensions import override
+from typing_extensions import TypeIs, override
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.testing.script import (
@@ -44,7 +44,13 @@ from resilient_llm.testing.script import (
     StreamFault,
 )
 
-__all__ = ["Faults", "Injected", "Injection", "Latency", "Mishap", "SlowTokens"]
+__all__ = ["Faults", "Injected", "Injection", "Latency", "Line", "Mishap", "Schedule", "SlowTokens"]
+
+
+def _numbers(**values: object) -> None:
+    for name, value in values.items():
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ConfigurationError(f"{name} must be a number, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class Latency:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
+        _numbers(seconds=self.seconds, jitter=self.jitter)
         if not (0 <= self.seconds < math.inf and 0 <= self.jitter < math.inf):
             raise ConfigurationError(f"a latency is a number of seconds of at least 0, not {self!r}")
 
@@ -66,6 +73,7 @@ class SlowTokens:
     interval: float
 
     def __post_init__(self) -> None:
+        _numbers(interval=self.interval)
         if not 0 <= self.interval < math.inf:
             raise ConfigurationError(f"an interval is a number of seconds of at least 0, not {self.interval!r}")
 
@@ -80,6 +88,11 @@ MISHAPS = (
 """Their classes."""
 
 
+def is_mishap_class(value: object) -> TypeIs[type[Mishap]]:
+    """Whether this is ``Hang`` where ``Hang()`` was meant."""
+    return isinstance(value, type) and value in MISHAPS
+
+
 @dataclass(frozen=True, slots=True)
 class Injection:
     """One line of a schedule: from ``start`` until ``end`` (seconds since the schedule began; ``math.inf``: for ever),
@@ -91,11 +104,14 @@ class Injection:
     rate: float = 1.0
 
     def __post_init__(self) -> None:
+        _numbers(start=self.start, end=self.end, rate=self.rate)
         if not 0 <= self.start < self.end:
             raise ConfigurationError(f"an injection begins at 0 or later and before its end, not {self!r}")
         if not 0 <= self.rate <= 1:
             raise ConfigurationError(f"rate is a share between 0 and 1, not {self.rate!r}")
         if not isinstance(self.mishap, MISHAPS):
+            if is_mishap_class(self.mishap):
+                raise ConfigurationError(f"{self.mishap.__name__} is a class; say {self.mishap.__name__}(...)")
             names = ", ".join(kind.__name__ for kind in MISHAPS)
             raise ConfigurationError(f"{self.mishap!r} cannot be injected; what can: {names}")
 
@@ -109,7 +125,15 @@ class Injected:
     mishap: Mishap
 
 
+def _nothing() -> None:
+    """What is to be undone where nothing was done."""
+
+
 Line: TypeAlias = Injection | tuple[float, float, Mishap] | tuple[float, float, Mishap, float]
+"""One line of a schedule, see :class:`Injection`."""
+
+Schedule: TypeAlias = Sequence[Line]
+"""The lines of a :class:`Faults`: the type to declare for a schedule that is kept in a variable."""
 
 
 @final
@@ -117,24 +141,25 @@ class Faults:
     """A schedule of mishaps for one provider.
 
     ``schedule`` has :class:`Injection` objects or tuples ``(start, end, mishap[, rate])``; where several apply, the
-    first one that strikes wins.  Time counts from :meth:`start`, or from the first attempt.  Whether a line strikes
-    the n-th attempt depends on ``seed``, the line and n alone.  ``clock`` is in seconds.
+    first one that strikes wins.  Second 0 is :meth:`start` (``inject`` calls it as its block begins), else the first
+    attempt.  Whether a line strikes the n-th attempt depends on ``seed``, the line and n alone.  ``clock`` is in
+    seconds; ``None`` is real time, or the client's time inside :func:`~resilient_llm.testing.instant`.
 
     Safe for threads.  Raises ``ConfigurationError`` for a line that makes no sense.
     """
 
-    def __init__(self, schedule: Iterable[Line], *, seed: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
-        self.schedule: tuple[Injection, ...] = tuple(
-            line if isinstance(line, Injection) else _injection(line) for line in schedule
-        )
+    def __init__(self, schedule: Iterable[Line], *, seed: int = 0, clock: Callable[[], float] | None = None) -> None:
+        self.schedule: tuple[Injection, ...] = tuple(_injection(line) for line in _lines(schedule))
         self.injected: list[Injected] = []
         """What happened so far."""
         self.attempts: int = 0
         """How many attempts were looked at."""
-        self.clock = clock
+        self.clock: Callable[[], float] = time.monotonic if clock is None else clock
+        self._own_clock = clock is not None
         self._random = random.Random(seed)
         self._began: float | None = None
-        self._stopped = False
+        self.withdrawn: threading.Event = threading.Event()
+        """Set by :meth:`stop`; whatever waits inside a mishap looks at it."""
         self._lock = threading.Lock()
 
     @classmethod
@@ -145,11 +170,32 @@ class Faults:
     def start(self) -> None:
         """Time zero is now; also undoes :meth:`stop`."""
         with self._lock:
-            self._began, self._stopped = self.clock(), False
+            self._began, self.withdrawn = self.clock(), threading.Event()
 
     def stop(self) -> None:
-        """Inject nothing any more: the switch to have at hand in a shared system."""
-        self._stopped = True
+        """Inject nothing any more, and let go of the attempts that still wait inside a mishap: those that hang fail,
+        those that were merely delayed go on.  The switch to have at hand in a shared system."""
+        self.withdrawn.set()
+
+    def follow(self, clock: Callable[[], float]) -> Callable[[], None]:
+        """Go on by another clock, from the second it has reached; gives the way back.  A schedule that was given a
+        clock keeps it."""
+        with self._lock:
+            before = self.clock
+            if self._own_clock or before is clock:
+                return _nothing
+            self._move(clock)
+
+        def back() -> None:
+            with self._lock:
+                self._move(before)
+
+        return back
+
+    def _move(self, clock: Callable[[], float]) -> None:
+        if self._began is not None:
+            self._began += clock() - self.clock()
+        self.clock = clock
 
     def next(self) -> Mishap | None:
         """What happens to the next attempt; ``None``: nothing.  A latency comes with its jitter drawn."""
@@ -162,7 +208,7 @@ class Faults:
             draws = [self._random.random() for _ in self.schedule]
             jitter = self._random.random()
             at = now - self._began
-            if self._stopped:
+            if self.withdrawn.is_set():
                 return None
             for line, draw in zip(self.schedule, draws, strict=True):
                 if line.start <= at < line.end and draw < line.rate:
@@ -180,7 +226,20 @@ class Faults:
         return f"<Faults: {len(self.schedule)} lines, {len(self.injected)} of {self.attempts} attempts struck>"
 
 
+def _lines(schedule: object) -> Iterable[object]:
+    if is_mishap_class(schedule):
+        raise ConfigurationError(f"{schedule.__name__} is a class; say {schedule.__name__}(...)")
+    if isinstance(schedule, Iterable) and not isinstance(schedule, str | bytes | Mapping):
+        return cast("Iterable[object]", schedule)
+    raise ConfigurationError(
+        "faults are one mishap such as Status(503), a Faults, or a list of lines (start, end, mishap[, rate]), "
+        f"not {schedule!r}"
+    )
+
+
 def _injection(line: object) -> Injection:
+    if isinstance(line, Injection):
+        return line
     if isinstance(line, tuple) and len(line) in (3, 4):  # pyright: ignore[reportUnknownArgumentType]
         return Injection(*line)  # pyright: ignore[reportUnknownArgumentType]
     raise ConfigurationError(f"a line of a schedule is (start, end, mishap[, rate]), not {line!r}")

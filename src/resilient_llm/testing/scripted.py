@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, ChatResponse, StreamBroken, StreamEnd, StreamEvent, TextDelta
+from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider, as_answer
 from resilient_llm.testing._performance import Alteration, Pace, Step, latency_of, performed, words_of
 from resilient_llm.testing.clock import ManualClock
@@ -200,7 +201,7 @@ def _collected(events: Iterable[StreamEvent]) -> ChatResponse:
 
 class _Faulty:
     def __init__(self, provider: Provider | AsyncProvider | Function, faults: Faults | Mishap | Iterable[Line]) -> None:
-        self._inner = Custom(provider)
+        self._inner = Custom(_yours(provider, type(self).__name__))
         if self._inner.is_async is not isinstance(self, AsyncFaultyProvider):
             right = "AsyncFaultyProvider" if self._inner.is_async else "FaultyProvider"
             raise ConfigurationError(f"{provider!r} {'is' if self._inner.is_async else 'is not'} async; use {right}")
@@ -229,6 +230,18 @@ class _Faulty:
         return f"<{type(self).__name__} around {self.provider!r}>"
 
 
+def _yours(provider: object, kind: str) -> Provider | AsyncProvider | Function:
+    """Refuse what only :func:`~resilient_llm.testing.inject` can strike, and what is no provider."""
+    if isinstance(provider, HttpProvider):
+        raise ConfigurationError(
+            f"{provider.id!r} is reached over HTTP and has no chat() to go around; "
+            f"use inject(client, {{{provider.id!r}: ...}})"
+        )
+    if isinstance(provider, Function | Provider) and not isinstance(provider, type):
+        return provider
+    raise ConfigurationError(f"{kind} goes around a provider (with id and chat()) or a Function, not {provider!r}")
+
+
 @final
 class FaultyProvider(_Faulty):
     """A provider you wrote (or a ``Function``), with mishaps around it.
@@ -239,7 +252,7 @@ class FaultyProvider(_Faulty):
 
     def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse:
         """The provider's answer, or what the schedule makes of it."""
-        mishap, pace = self.faults.next(), Pace(timeout, self.clock)
+        mishap, pace = self.faults.next(), Pace(timeout, self.clock, self.faults.withdrawn)
         if isinstance(mishap, _REPLACING):
             return _collected(_waited(performed(mishap, stream=False), pace))
         if mishap is not None:
@@ -254,7 +267,7 @@ class FaultyProvider(_Faulty):
 
     def stream(self, request: ChatRequest, *, timeout: float) -> Iterator[StreamEvent]:
         """The provider's stream, or what the schedule makes of it."""
-        mishap, pace = self.faults.next(), Pace(timeout, self.clock)
+        mishap, pace = self.faults.next(), Pace(timeout, self.clock, self.faults.withdrawn)
         if isinstance(mishap, _REPLACING):
             yield from _waited(performed(mishap, stream=True), pace)
             return
@@ -276,7 +289,7 @@ class AsyncFaultyProvider(_Faulty):
 
     async def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse:  # noqa: ASYNC109
         """The provider's answer, or what the schedule makes of it."""
-        mishap, pace = self.faults.next(), Pace(timeout, self.clock)
+        mishap, pace = self.faults.next(), Pace(timeout, self.clock, self.faults.withdrawn)
         if isinstance(mishap, _REPLACING):
             return await _whole(performed(mishap, stream=False), pace)
         if mishap is not None:
@@ -338,7 +351,7 @@ class _AsyncStream(_Altered):
     """A stream that has not asked yet."""
 
     def __init__(self, provider: AsyncFaultyProvider, request: ChatRequest, timeout: float) -> None:
-        super().__init__(None, Pace(timeout, provider.clock))
+        super().__init__(None, Pace(timeout, provider.clock, provider.faults.withdrawn))
         self._provider: AsyncFaultyProvider | None = provider
         self._request = request
         self._timeout = timeout
