@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -15,14 +17,18 @@ from hypothesis import strategies as st
 from resilient_llm import AsyncResilientClient, ResilientClient
 from resilient_llm.__main__ import main
 from resilient_llm.errors import ConfigurationError
+from resilient_llm.providers import OpenAICompatible
 from resilient_llm.testing import (
     AsyncScriptedProvider,
     Cut,
     EndlessHeaders,
     Experiment,
+    Faults,
     Hang,
     Hypothesis,
+    Injection,
     Latency,
+    LoopbackLLM,
     Reply,
     ScriptedProvider,
     SlowTokens,
@@ -102,14 +108,38 @@ def test_nonsense_is_refused(text: str) -> None:
         {"faults": {"first": [(5, 6, Hang())]}},
         {"traffic": {"rate": 0}},
         {"traffic": {"deadline": 0}},
+        {"traffic": {"prompts": "hello"}},
+        {"traffic": {"prompts": [1]}},
+        {"traffic": {"streams": "x"}},
         {"abort_when": "nonsense"},
+        {"abort_when": "success_rate < 0.5 during"},
+        {"abort_when": 1},
+        {"hypothesis": [1]},
+        {"hypothesis": "success_rate >= 99"},
+        {"faults": {"first": 3}},
+        {"settle": -1},
+        {"abort_window": -1},
+        {"duration": "1"},
     ],
 )
-def test_an_experiment_that_makes_no_sense_is_refused(change: dict[str, object]) -> None:
+def test_an_experiment_that_makes_no_sense_is_refused_by_name(change: dict[str, object]) -> None:
     given_ = {"hypothesis": "p99 <= 1", "faults": {"first": [(0, 1, Hang())]}, "duration": 1.0} | change
     traffic = given_.pop("traffic", None)
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError) as refused:
         Experiment(AsyncResilientClient(pair()), traffic=Traffic(**traffic) if traffic else None, **given_)  # type: ignore[arg-type]
+    name = "rate" if traffic == {"rate": 0} else next(iter(change))
+    words = {
+        "faults": ("fault",),
+        "hypothesis": ("hypothesis", "success_rate"),
+        "abort_when": ("abort_when", "reads like"),
+    }
+    assert any(word in str(refused.value) for word in words.get(name, (name,)))
+    assert len(str(refused.value)) < 150
+
+
+def test_traffic_is_no_number() -> None:
+    with pytest.raises(ConfigurationError, match=r"Traffic\(rate=20\), not 20"):
+        Experiment(AsyncResilientClient(pair()), "failed <= 0", {"first": Hang()}, 1, traffic=20)  # type: ignore[arg-type]
 
 
 # --- running -----------------------------------------------------------------------------------------------
@@ -141,7 +171,8 @@ def test_it_stops_early_and_withdraws_the_faults() -> None:
         client, "success_rate >= 0.99", faults, 30, "success_rate < 0.5", traffic=QUICK, abort_window=0.2
     )
     report = running.run()
-    assert report.aborted == "success_rate < 0.5 (over the last 0.2 s)"
+    assert report.aborted is not None
+    assert report.aborted.startswith("success_rate < 0.5 (over the last 0.2 s")
     assert report.seconds < 5
     assert not report.held
     assert running.faults["only"].next() is None
@@ -163,6 +194,119 @@ def test_nothing_is_injected_into_what_is_not_well_to_begin_with() -> None:
     assert report.aborted is not None
     assert "steady state" in report.aborted
     assert report.injected == {"only": 0}
+
+
+HANGS = {"only": [(0.2, 60, Hang())]}
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+@pytest.mark.parametrize("duration", [30.0, 0.5])
+def test_nobody_waits_for_a_hang_that_is_over(is_async: bool, duration: float) -> None:
+    with LoopbackLLM() as server:
+        target = OpenAICompatible("m", id="only", base_url=server.url)
+        client = AsyncResilientClient([target]) if is_async else ResilientClient([target])
+        plan = Traffic(rate=50, deadline=25)
+        running = Experiment(
+            client, "failed <= 0", HANGS, duration, "success_rate < 0.7", traffic=plan, abort_window=0.4
+        )
+        began = time.monotonic()
+        report = running.run()
+        assert time.monotonic() - began < 10
+    assert (report.aborted is None) is (duration < 1)
+    if report.aborted is not None:
+        assert "calls without an end count as failed" in report.aborted
+    assert report.injected["only"] > 0
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_a_provider_of_the_users_own_does_not_hang_on_either(is_async: bool) -> None:
+    client: ResilientClient | AsyncResilientClient = (
+        AsyncResilientClient([AsyncScriptedProvider(id="only")])
+        if is_async
+        else ResilientClient([ScriptedProvider(id="only")])
+    )
+    began = time.monotonic()
+    Experiment(client, "failed <= 0", HANGS, 0.4, traffic=Traffic(rate=50, deadline=25)).run()
+    assert time.monotonic() - began < 10
+
+
+def test_a_delay_ends_with_the_fault_and_the_true_answer_comes() -> None:
+    with (
+        LoopbackLLM(default=Reply("hello")) as server,
+        ResilientClient([OpenAICompatible("m", id="only", base_url=server.url)]) as client,
+    ):
+        plan = Traffic(rate=50, deadline=25)
+        report = Experiment(client, "failed <= 0", {"only": Latency(20)}, 0.3, traffic=plan).run()
+    assert report.held
+    assert report.seconds < 10
+
+
+def test_seldom_calls_can_stop_it_too() -> None:
+    client = AsyncResilientClient([AsyncScriptedProvider(id="only", default=Status(503))])
+    running = Experiment(
+        client, "failed >= 0", {"only": [(0, 9, Hang())]}, 9, "success_rate < 0.5", traffic=QUICK, abort_window=0.01
+    )
+    assert running.run().aborted is not None  # ten calls do not end within a hundredth of a second
+
+
+def test_a_run_can_be_stopped_and_tells_what_it_saw() -> None:
+    client = AsyncResilientClient(pair())
+    running = Experiment(client, "failed <= 0", {"first": [(0.1, 30, Status(503))]}, 30, traffic=QUICK)
+    timer = threading.Timer(0.5, running.stop, ["somebody had enough"])
+    timer.start()
+    report = running.run()
+    timer.join()
+    assert report.aborted == "somebody had enough"
+    assert len(report.story.calls) > 10
+
+
+@pytest.mark.parametrize("given_", [Status(503), Faults([(0.1, 0.3, Status(503))]), [Injection(0.1, 0.3, Status(503))]])
+def test_faults_are_taken_in_every_form_that_can_be_injected(given_: Status | Faults | list[Injection]) -> None:
+    client = AsyncResilientClient(pair())
+    running = Experiment(client, "failed <= 0", {"first": given_}, 0.4, traffic=QUICK)
+    assert running.run().injected["first"] > 0
+    if isinstance(given_, Faults):
+        client.restore("first")
+        assert 0 < running.run().injected["first"] < len(given_.injected)
+        assert given_.clock is time.monotonic
+
+
+def explode(_: object) -> bool:
+    raise LookupError("a mistake of the function")
+
+
+@pytest.mark.parametrize("where", ["check", "abort_when"])
+@pytest.mark.parametrize("is_async", [True, False])
+def test_what_a_function_of_the_caller_raises_comes_out_as_it_is(where: str, is_async: bool) -> None:
+    client: ResilientClient | AsyncResilientClient = (
+        AsyncResilientClient(pair()) if is_async else ResilientClient([ScriptedProvider(id="first")])
+    )
+    plan = Traffic(rate=100, check=explode if where == "check" else None)
+    running = Experiment(
+        client, "failed <= 0", {"first": Latency(0)}, 30, explode if where == "abort_when" else None, traffic=plan
+    )
+    with pytest.raises(LookupError, match="a mistake of the function"):
+        running.run()
+
+
+def test_inside_an_event_loop_run_points_to_the_other_one() -> None:
+    async def inside() -> None:
+        Experiment(AsyncResilientClient(pair()), "failed <= 0", {"first": Hang()}, 1).run()
+
+    with pytest.raises(RuntimeError, match="run_async"):
+        anyio.run(inside)
+
+
+@pytest.mark.parametrize("again", range(3))
+def test_not_even_the_first_moment_is_struck_where_it_was_not_well(again: int) -> None:
+    client = AsyncResilientClient(pair())
+    report = Experiment(
+        client, "p99 <= 0.000000001", {"first": [(0.05 + again / 30, 9, Hang())]}, 9, traffic=Traffic(rate=500)
+    ).run()
+    assert report.aborted is not None
+    assert "steady state" in report.aborted
+    assert report.injected == {"first": 0}
+    assert not any(seen.act.faults for seen in report.story.acts)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -6,11 +6,13 @@ Pure generators of steps, a number being seconds to wait; :class:`Pace` does the
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Iterator
 from typing import TypeAlias, final
 
 import anyio
+import anyio.lowlevel
 
 from resilient_llm.errors import ConfigurationError, InvalidAnswer, ProviderError
 from resilient_llm.model import (
@@ -49,6 +51,7 @@ from resilient_llm.testing.script import (
 from resilient_llm.wire import classify
 
 Step: TypeAlias = float | StreamEvent
+_LOOK = 0.1  # seconds between two looks at whether the fault was withdrawn
 _TOKENS = (TextDelta, ThoughtDelta, RefusalDelta, PartAdded, ToolCallStart, ToolCallDelta)
 
 
@@ -56,10 +59,12 @@ _TOKENS = (TextDelta, ThoughtDelta, RefusalDelta, PartAdded, ToolCallStart, Tool
 class Pace:
     """The waits of one attempt, which may take ``timeout`` seconds until its next sign of life.
 
-    With a manual clock they take no time.  Raises ``TimeoutError`` where a wait would last longer.
+    With a manual clock they take no time.  Once the fault is ``withdrawn`` they end: those without an end raise
+    ``ConnectionError``.  Raises ``TimeoutError`` where a wait would last longer.
     """
 
-    def __init__(self, timeout: float, clock: ManualClock | None) -> None:
+    def __init__(self, timeout: float, clock: ManualClock | None, withdrawn: threading.Event | None = None) -> None:
+        self._withdrawn = threading.Event() if withdrawn is None else withdrawn
         self._timeout = timeout
         self._clock = clock
         self._until = self._now() + timeout
@@ -72,7 +77,7 @@ class Pace:
         if self._clock is not None:
             self._clock.sleep(nap)
         else:
-            time.sleep(nap)
+            self._withdrawn.wait(nap)
         self._judge(nap, seconds)
 
     async def sleep_async(self, seconds: float) -> None:
@@ -83,7 +88,7 @@ class Pace:
         if self._clock is not None:
             self._clock.sleep(nap)
         else:
-            await anyio.sleep(nap)
+            await waited(nap, self._withdrawn)
         self._judge(nap, seconds)
 
     def renew(self) -> None:
@@ -96,10 +101,20 @@ class Pace:
     def _nap(self, seconds: float) -> float:
         return min(seconds, max(0.0, self._until - self._now()))
 
-    @staticmethod
-    def _judge(nap: float, seconds: float) -> None:
-        if nap < seconds:
+    def _judge(self, nap: float, seconds: float) -> None:
+        if self._withdrawn.is_set():
+            if seconds == math.inf:
+                raise ConnectionError("the fault was withdrawn")
+        elif nap < seconds:
             raise TimeoutError("the script stayed silent for longer than the attempt may take")
+
+
+async def waited(seconds: float, withdrawn: threading.Event) -> None:
+    """Wait, or until a fault is withdrawn, by whatever thread."""
+    until = time.monotonic() + seconds
+    await anyio.lowlevel.checkpoint()
+    while (left := until - time.monotonic()) > 0 and not withdrawn.is_set():  # noqa: ASYNC110 - any thread may set it
+        await anyio.sleep(min(left, _LOOK))
 
 
 def performed(behaviour: Behaviour, *, stream: bool) -> Iterator[Step]:

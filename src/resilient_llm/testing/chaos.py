@@ -33,7 +33,7 @@ from resilient_llm.errors import CallFailed, ConfigurationError, StreamInterrupt
 from resilient_llm.model import ChatResponse
 from resilient_llm.testing.chaos_report import ChaosReport, Phase, Verdict, segments, summary
 from resilient_llm.testing.control import inject
-from resilient_llm.testing.faults import Faults, Line
+from resilient_llm.testing.faults import MISHAPS, Faults, Injected, Injection, Line, Mishap
 from resilient_llm.testing.timeline.figures import Totals, totals
 from resilient_llm.testing.timeline.story import CallSeen, Ending, Notebook, Story
 
@@ -86,13 +86,15 @@ class Hypothesis:
             raise ConfigurationError(f"there is no metric {self.metric!r}; there are {', '.join(METRICS)}")
         if self.relation not in _RELATIONS or not math.isfinite(self.bound):
             raise ConfigurationError(f"a hypothesis compares with a number by >=, <=, > or <, not {self!s}")
+        if self.metric == "success_rate" and not 0 <= self.bound <= 1:
+            raise ConfigurationError(f"success_rate is a share between 0 and 1 (0.99 is 99 %), not {self.bound:g}")
         if not self.phases or not set(self.phases) <= set(PHASES):
             raise ConfigurationError(f"phases are some of {', '.join(PHASES)}, not {self.phases!r}")
 
     @classmethod
     def parse(cls, text: str) -> Hypothesis:
         """From its text.  Raises ``ConfigurationError``."""
-        found = _SENTENCE.fullmatch(text)
+        found = _SENTENCE.fullmatch(text) if isinstance(text, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
         try:
             assert found is not None
             bound = float(found[3])
@@ -128,12 +130,17 @@ class Traffic:
     max_in_flight: int = 100
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate <= 1000 or not 0 <= self.streams <= 1 or not self.prompts:
-            raise ConfigurationError(
-                f"traffic needs a rate up to 1000/s, a share of streams and a prompt, not {self!r}"
-            )
-        if not 0 < self.deadline < math.inf or self.max_in_flight < 1:
-            raise ConfigurationError(f"traffic needs a deadline and calls in flight above 0, not {self!r}")
+        prompts: object = self.prompts
+        texts = isinstance(prompts, list | tuple) and all(isinstance(one, str) for one in prompts)  # pyright: ignore
+        for name, fits, needed in (
+            ("rate", _number(self.rate) and 0 < self.rate <= 1000, "calls a second, above 0 and up to 1000"),
+            ("prompts", texts and bool(prompts), "a tuple of one text or more"),
+            ("streams", _number(self.streams) and 0 <= self.streams <= 1, "a share between 0 and 1"),
+            ("deadline", _number(self.deadline) and 0 < self.deadline < math.inf, "a number of seconds above 0"),
+            ("max_in_flight", _number(self.max_in_flight) and self.max_in_flight >= 1, "a number of calls above 0"),
+        ):
+            if not fits:
+                raise ConfigurationError(f"traffic: {name} is {needed}, not {getattr(self, name)!r}")
 
 
 AbortWhen: TypeAlias = str | Hypothesis | Callable[[Totals], bool]
@@ -144,9 +151,12 @@ class Experiment:
     """One experiment; see the module.  ``run()`` in sync code, ``await run_async()`` in async code, either client.
 
     ``hypothesis``: texts or :class:`Hypothesis`.  ``faults``: provider id -> lines of a
-    :class:`~resilient_llm.testing.Faults`, in seconds since the beginning.  ``duration``: seconds of traffic.
-    ``abort_when``: a bound in the same words (or a function of the ``Totals``) on the calls that ended in the last
-    ``abort_window`` seconds; as soon as it is true (of at least 10 calls) the faults are withdrawn and traffic ends.
+    :class:`~resilient_llm.testing.Faults` in seconds since the beginning, such an object, or one mishap from beginning
+    to end.  ``duration``: seconds of traffic.  ``abort_when``: a bound in the same words (without phases), or a
+    function of :class:`~resilient_llm.testing.Totals`, on the calls that ended in the last ``abort_window`` seconds
+    (the last 10 calls where those were fewer); as soon as it is true, and of at least 10 calls, the faults are withdrawn and
+    traffic ends.  A call under way for longer than ``abort_window`` and than twice the slowest answer before the first
+    fault counts as failed there.  When faults are withdrawn, then or at the end, attempts that hang in one are let go.
     ``settle``: seconds after the last fault that still count as *during*, for providers to come back.
 
     Raises ``ConfigurationError`` for what makes no sense.
@@ -156,7 +166,7 @@ class Experiment:
         self,
         client: ResilientClient | AsyncResilientClient,
         hypothesis: str | Hypothesis | Iterable[str | Hypothesis],
-        faults: Mapping[str, Sequence[Line]],
+        faults: Mapping[str, Faults | Mishap | Iterable[Line]],
         duration: float,
         abort_when: AbortWhen | None = None,
         *,
@@ -166,17 +176,21 @@ class Experiment:
         seed: int = 1,
         title: str = "Chaos experiment",
     ) -> None:
-        if not 0 < duration < math.inf or settle < 0 or abort_window <= 0:
-            raise ConfigurationError(f"an experiment lasts a number of seconds above 0, not {duration!r}")
+        if traffic is not None and not isinstance(traffic, Traffic):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"traffic is an object such as Traffic(rate=20), not {traffic!r}")
+        _seconds("duration", duration, above=True)
+        _seconds("abort_window", abort_window, above=True)
+        _seconds("settle", settle)
         given = (hypothesis,) if isinstance(hypothesis, str | Hypothesis) else tuple(hypothesis)
         self.client = client
         self.hypotheses: tuple[Hypothesis, ...] = tuple(
-            Hypothesis.parse(one) if isinstance(one, str) else one for one in given
+            one if isinstance(one, Hypothesis) else Hypothesis.parse(one) for one in given
         )
         if not self.hypotheses:
             raise ConfigurationError("an experiment without a hypothesis proves nothing")
         self.faults: dict[str, Faults] = {
-            provider: Faults(lines, seed=seed + number) for number, (provider, lines) in enumerate(faults.items())
+            provider: _schedule(provider, given_faults, seed + number)
+            for number, (provider, given_faults) in enumerate(faults.items())
         }
         self.duration = duration
         self.abort_when: Callable[[Totals], bool] | None = _condition(abort_when)
@@ -185,6 +199,8 @@ class Experiment:
         self.settle = settle
         self.abort_window = abort_window
         self.seed = seed
+        self.stopping: str | None = None
+        """Why :meth:`stop` was called, if it was."""
         self.title = title
         lines = [line for one in self.faults.values() for line in one.schedule]
         self.first_fault: float = min((line.start for line in lines), default=duration)
@@ -193,7 +209,12 @@ class Experiment:
             raise ConfigurationError("no fault begins before the experiment ends")
 
     def run(self) -> ChaosReport:
-        """Carry it out.  Takes ``duration`` and as long as the last calls need."""
+        """Carry it out.  Takes ``duration`` and as long as the last calls need.
+
+        Raises ``RuntimeError`` inside an event loop, and whatever ``check`` or ``abort_when`` raises.
+        """
+        if _in_a_loop():
+            raise RuntimeError("run() cannot be used inside an event loop; await experiment.run_async() there")
         return anyio.run(self._run_alone)
 
     async def _run_alone(self) -> ChaosReport:
@@ -205,16 +226,23 @@ class Experiment:
 
     async def run_async(self) -> ChaosReport:
         """The same inside an event loop, of asyncio or trio."""
+        self.stopping = None
         ids = tuple(target.id for target in self.client.pool.pool.targets())
+        struck = {provider: len(one.injected) for provider, one in self.faults.items()}
         story = Story("experiment", self.seed, ids)
         notes = Notebook(story)
         run = _Run(self, notes)
         async with _listening(self.client, notes):
-            with inject(self.client, self.faults):
-                await run.traffic()
+            await run.carry_out()
         story.ended = max(notes.now(), 0.001)
         story.complete = run.aborted is None
-        return self._judge(story, run)
+        injected = {provider: one.injected[struck[provider] :] for provider, one in self.faults.items()}
+        return self._judge(story, run, injected)
+
+    def stop(self, why: str = "it was told to stop") -> None:
+        """End a run that is under way: the faults are withdrawn, and the report has what was seen so far.  From any
+        thread, or a signal handler."""
+        self.stopping = why
 
     # --- judging ---
 
@@ -228,7 +256,7 @@ class Experiment:
         }[name]
         return min(begin, ended), min(end, ended)
 
-    def _judge(self, story: Story, run: _Run) -> ChaosReport:
+    def _judge(self, story: Story, run: _Run, injected: Mapping[str, Sequence[Injected]]) -> ChaosReport:
         phases = tuple(self._phase(name, story, run.stopped_at) for name in PHASES)
         verdicts = tuple(
             Verdict(
@@ -238,7 +266,6 @@ class Experiment:
             for phase in phases
             if phase.name in hypothesis.phases
         )
-        injected = {provider: tuple(faults.injected) for provider, faults in self.faults.items()}
         story.acts = segments(self.faults, min(self.duration, run.stopped_at), story.ended)
         return summary(self.title, story, phases, verdicts, injected, run.aborted)
 
@@ -249,6 +276,21 @@ class Experiment:
         return Phase(name, began, ended, totals(calls))
 
 
+class _Held:
+    """The clock of a schedule, which stands still until the steady state was seen: no fault strikes before."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._still: float | None = clock()
+
+    def __call__(self) -> float:
+        return self._clock() if self._still is None else self._still
+
+    def go_on(self) -> None:
+        """Show the time again."""
+        self._still = None
+
+
 class _Run:
     """The part that happens."""
 
@@ -257,63 +299,140 @@ class _Run:
         self.notes = notes
         self.aborted: str | None = None
         self.stopped_at = experiment.duration
+        self._under_way: dict[int, tuple[bool, float]] = {}
+        self._usual = 0.0  # seconds of the slowest answer before the first fault
+        self._callers = anyio.CancelScope()
         self._limit = anyio.CapacityLimiter(experiment.traffic.max_in_flight)
         self._threads = anyio.CapacityLimiter(experiment.traffic.max_in_flight)
+        self._held: list[_Held] = []
 
-    async def traffic(self) -> None:
+    async def carry_out(self) -> None:
+        """Faults and traffic, until it is over."""
+        faults = self.experiment.faults
+        clocks = {provider: one.clock for provider, one in faults.items()}
+        try:
+            if self.experiment.first_fault > 0:
+                for provider, one in faults.items():
+                    one.clock = held = _Held(clocks[provider])
+                    self._held.append(held)
+            with inject(self.experiment.client, faults):
+                await self._traffic()
+        except BaseExceptionGroup as group:  # by a function of the caller's, which need not know of our tasks
+            raise _first(group) from None
+        finally:
+            for provider, one in faults.items():
+                one.clock = clocks[provider]
+
+    async def _traffic(self) -> None:
         """Callers come and go until it is over."""
+        async with anyio.create_task_group() as crowd:
+            try:
+                with self._callers:
+                    async with anyio.create_task_group() as watch:
+                        watch.start_soon(self._watch)
+                        await self._callers_come(crowd)
+                        watch.cancel_scope.cancel()
+            finally:
+                self._withdraw()  # however it ended: nobody shall wait for what is over
+
+    async def _callers_come(self, crowd: TaskGroup) -> None:
         plan, draw = self.experiment.traffic, random.Random(self.experiment.seed)
         due = 0.0
-        async with anyio.create_task_group() as crowd, anyio.create_task_group() as watch:
-            watch.start_soon(self._watch, watch)
-            while True:
-                due += draw.expovariate(plan.rate)
-                streamed, prompt = draw.random() < plan.streams, draw.choice(plan.prompts)
-                if due >= self.experiment.duration:
-                    break
-                await anyio.sleep(max(0.0, due - self.notes.now()))
-                if self.aborted is not None:
-                    break
-                crowd.start_soon(self._call, streamed, prompt)
-            await anyio.sleep(max(0.0, self.stopped_at - self.notes.now()))
-            watch.cancel_scope.cancel()
+        while True:
+            due += draw.expovariate(plan.rate)
+            streamed, prompt = draw.random() < plan.streams, draw.choice(plan.prompts)
+            if due >= self.experiment.duration:
+                break
+            await anyio.sleep(max(0.0, due - self.notes.now()))
+            crowd.start_soon(self._call, streamed, prompt)
+        await anyio.sleep(max(0.0, self.experiment.duration - self.notes.now()))
 
-    async def _watch(self, group: TaskGroup) -> None:
-        """Abort where that is due."""
-        experiment, checked = self.experiment, False
+    async def _watch(self) -> None:
+        """Let the faults begin, and abort where that is due."""
+        first, well = self.experiment.first_fault, False
         while self.aborted is None:
-            await anyio.sleep(_TICK)
             now = self.notes.now()
-            calls = self.notes.story.calls
-            if not checked and now >= experiment.first_fault:
-                checked = True
-                seen = totals([call for call in calls if call.began < experiment.first_fault])
-                wrong = [one for one in experiment.hypotheses if "before" in one.phases and one.holds(seen) is False]
-                if wrong:
-                    self._abort(f"the steady state did not hold before anything was injected: {wrong[0]}")
-            recent = [call for call in calls if call.ended > now - experiment.abort_window]
-            condition = experiment.abort_when
-            if condition is not None and len(recent) >= _ENOUGH and condition(totals(recent)):
-                self._abort(f"{experiment.abort_text} (over the last {experiment.abort_window:g} s)")
-        group.cancel_scope.cancel()
+            if not well and now >= first:
+                well = self._well_before()
+            if self.aborted is None and self._unbearable(now):
+                stuck = len(self._stuck(now))
+                counted = f"; {stuck} calls without an end count as failed" if stuck else ""
+                what, window = self.experiment.abort_text, self.experiment.abort_window
+                self._abort(f"{what} (over the last {window:g} s{counted})", now)
+            if self.aborted is None and self.experiment.stopping is not None:
+                self._abort(self.experiment.stopping, now)
+            await anyio.sleep(_TICK if well else max(0.0, min(_TICK, first - self.notes.now())))
 
-    def _abort(self, why: str) -> None:
+    def _well_before(self) -> bool:
+        """Judge the steady state, and let the faults begin only then."""
+        experiment = self.experiment
+        calls = [call for call in self.notes.story.calls if call.began < experiment.first_fault]
+        self._usual = max((call.seconds for call in calls if call.ending == "answered"), default=0.0)
+        seen = totals(calls)
+        wrong = [one for one in experiment.hypotheses if "before" in one.phases and one.holds(seen) is False]
+        if wrong:
+            why = f"the steady state did not hold before anything was injected: {wrong[0]}"
+            self._abort(why, experiment.first_fault)
+            return False
+        for held in self._held:
+            held.go_on()
+        return True
+
+    def _unbearable(self, now: float) -> bool:
+        """Whether the abort condition is true of the calls that ended of late and of those that should have."""
+        experiment, calls = self.experiment, self.notes.story.calls
+        if experiment.abort_when is None:
+            return False
+        recent = self._stuck(now)
+        for call in reversed(calls):
+            if call.ended <= now - experiment.abort_window and len(recent) >= _ENOUGH:
+                break
+            recent.append(call)
+        return len(recent) >= _ENOUGH and experiment.abort_when(totals(recent))
+
+    def _stuck(self, now: float) -> list[CallSeen]:
+        """Calls under way for so long that they count as failed."""
+        patience = max(self.experiment.abort_window, 2 * self._usual)
+        return [
+            CallSeen(number, streamed, began, now, "failed", 1)
+            for number, (streamed, began) in self._under_way.items()
+            if now - began > patience
+        ]
+
+    def _abort(self, why: str, at: float) -> None:
+        self._withdraw()
+        self.aborted, self.stopped_at = why, at
+        self._callers.cancel()
+
+    def _withdraw(self) -> None:
         for faults in self.experiment.faults.values():
             faults.stop()
-        self.aborted, self.stopped_at = why, self.notes.now()
 
     async def _call(self, streamed: bool, prompt: str) -> None:
-        client = self.experiment.client
+        client, plan = self.experiment.client, self.experiment.traffic
         async with self._limit:
+            if self.aborted is not None:
+                return
             number = self.notes.begin()
-            if isinstance(client, AsyncResilientClient):
-                seen = await _asked(client, self.notes, number, streamed, prompt, self.experiment.traffic)
-            else:
-                plan = self.experiment.traffic
-                seen = await anyio.to_thread.run_sync(
-                    _asked_sync, client, self.notes, number, streamed, prompt, plan, limiter=self._threads
-                )
+            self._under_way[number] = streamed, self.notes.now()
+            try:
+                if isinstance(client, AsyncResilientClient):
+                    seen = await _asked(client, self.notes, number, streamed, prompt, plan)
+                else:
+                    seen = await anyio.to_thread.run_sync(
+                        _asked_sync, client, self.notes, number, streamed, prompt, plan, limiter=self._threads
+                    )
+            finally:
+                del self._under_way[number]
             self.notes.seen(seen)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first exception in a group of groups; what ends the program before all others."""
+    leaves: list[BaseException] = []
+    for one in group.exceptions:
+        leaves.append(_first(one) if isinstance(one, BaseExceptionGroup) else one)  # pyright: ignore[reportUnknownArgumentType]
+    return min(leaves, key=lambda one: isinstance(one, Exception))
 
 
 @dataclass(slots=True)
@@ -391,5 +510,41 @@ async def _listening(client: ResilientClient | AsyncResilientClient, notes: Note
 def _condition(given: AbortWhen | None) -> Callable[[Totals], bool] | None:
     if given is None or (callable(given) and not isinstance(given, Hypothesis)):
         return given
+    if not isinstance(given, str | Hypothesis):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"abort_when reads like 'success_rate < 0.5' or is a function, not {given!r}")
     bound = Hypothesis.parse(given) if isinstance(given, str) else given
+    if bound.phases != PHASES:
+        raise ConfigurationError(f"abort_when is looked at all the time and has no phase: {given!s}")
     return lambda seen: bound.holds(seen) is True
+
+
+def _schedule(provider: str, given: Faults | Mishap | Iterable[Line], seed: int) -> Faults:
+    if isinstance(given, Faults):
+        return given
+    if isinstance(given, MISHAPS):
+        return Faults([Injection(0.0, math.inf, given)], seed=seed)
+    if not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(
+            f"the faults of {provider!r} are lines (start, end, mishap[, rate]), a mishap or a Faults, not {given!r}"
+        )
+    return Faults(given, seed=seed)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _seconds(name: str, value: object, *, above: bool = False) -> None:
+    """Raises ``ConfigurationError``."""
+    if isinstance(value, int | float) and _number(value) and 0 <= value < math.inf and (value > 0 or not above):
+        return
+    bound = "above 0" if above else "of at least 0"
+    raise ConfigurationError(f"{name} is a number of seconds {bound}, not {value!r}")
+
+
+def _in_a_loop() -> bool:
+    try:
+        anyio.get_current_task()
+    except RuntimeError:  # of whichever class, that is what all of them are
+        return False
+    return True

@@ -15,7 +15,7 @@ from typing import TypeAlias, TypeVar, cast, final
 
 from typing_extensions import override
 
-from resilient_llm.errors import ConfigurationError
+from resilient_llm.errors import ConfigurationError, ProviderError
 from resilient_llm.model import ChatRequest, ChatResponse, StreamBroken, StreamEnd, StreamEvent, TextDelta
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider, as_answer
@@ -32,7 +32,8 @@ Played: TypeAlias = str | Behaviour | ChatResponse | Exception | tuple[str | Str
 """One answer of a script: text; ``Reply``, ``Status``, ``Hang``, ``Close`` or ``Reset``; a response; an exception to
 raise; the pieces of a stream."""
 ScriptStep: TypeAlias = Played | Callable[[ChatRequest], Played]
-"""Or a function of the request that returns one."""
+"""Or a function of the request that returns one.  An exception it raises itself, other than a ``ProviderError`` or an
+``OSError``, is a mistake in the test and reaches the caller as ``ConfigurationError``."""
 
 _REPLACING = (Reply, Status, Hang, Close, Reset, Raw, EndlessHeaders)
 
@@ -50,14 +51,22 @@ class _Scripted:
     ) -> None:
         self._id = id
         self.model: str = model or id
-        self.default: ScriptStep = Reply() if default is None else default
-        """What happens to requests beyond the script."""
+        self._default: ScriptStep = Reply() if default is None else _step(default)
         self.requests: list[ChatRequest] = []
         """Every request so far, oldest first."""
         self.clock: ManualClock | None = None
         """Where the script's waits are spent; ``None``: in real time."""
-        self._script = deque(script)
+        self._script = deque(map(_step, script))
         self._lock = threading.Lock()
+
+    @property
+    def default(self) -> ScriptStep:
+        """What happens to requests beyond the script."""
+        return self._default
+
+    @default.setter
+    def default(self, step: ScriptStep) -> None:
+        self._default = _step(step)
 
     @property
     def id(self) -> str:
@@ -76,13 +85,13 @@ class _Scripted:
 
     def script(self, *steps: ScriptStep) -> None:
         """Append to what the next requests get, one each and in this order."""
-        self._script.extend(steps)
+        self._script.extend(map(_step, steps))
 
     def _steps(self, request: ChatRequest, *, stream: bool) -> Iterator[Step]:
         with self._lock:
             self.requests.append(request)
             step = self._script.popleft() if self._script else self.default
-        return _played(step(request) if callable(step) else step, stream)
+        return _played(_asked(step, request), stream)
 
     @override
     def __repr__(self) -> str:
@@ -129,10 +138,64 @@ def _played(step: Played, stream: bool) -> Iterator[Step]:
         yield from replay(step)
     elif isinstance(step, tuple):
         yield from _complete(step)
-    elif isinstance(step, _REPLACING):
-        yield from performed(step, stream=stream)
     else:
-        raise ConfigurationError(f"a script cannot hold {step!r}")
+        yield from performed(step, stream=stream)
+
+
+_HOLDS = (
+    "text, Reply, Status, Hang, Close, Reset, a ChatResponse, an exception, a tuple of the pieces of a stream, or a "
+    "function of the request that returns one of these"
+)
+
+
+def _step(step: object) -> ScriptStep:
+    """A step, if it is one."""
+    if callable(step) and not isinstance(step, type):
+        return cast("Callable[[ChatRequest], Played]", step)
+    return _answer(step, "a script cannot hold")
+
+
+def _answer(step: object, cannot: str) -> Played:
+    if isinstance(step, str | ChatResponse | Exception):
+        return step
+    if isinstance(step, Raw | EndlessHeaders):
+        raise ConfigurationError(f"{cannot} {step!r}, which needs a wire; use LoopbackLLM or FaultyTransport")
+    if isinstance(step, _REPLACING):
+        return step
+    if isinstance(step, tuple):
+        return _pieces(cast("tuple[object, ...]", step), cannot)
+    if isinstance(step, list):
+        remedy = "the pieces of a stream are a tuple; several steps are several arguments"
+    elif isinstance(step, type):
+        remedy = f"{step.__name__} is a class, say {step.__name__}(...)"
+    elif isinstance(step, StreamFault):
+        remedy = f"it strikes inside an answer: Reply(fault={step!r})"
+    else:
+        remedy = f"what it can: {_HOLDS}"
+    raise ConfigurationError(f"{cannot} {step!r}; {remedy}")
+
+
+def _pieces(pieces: tuple[object, ...], cannot: str) -> tuple[str | StreamEvent, ...]:
+    for piece in pieces:
+        if not isinstance(piece, str | StreamEvent):
+            raise ConfigurationError(f"{cannot} {pieces!r}; pieces are texts and events, and {piece!r} is neither")
+    return cast("tuple[str | StreamEvent, ...]", pieces)
+
+
+def _asked(step: ScriptStep, request: ChatRequest) -> Played:
+    """What a function of a script says.  One that breaks is a mistake in the test, and no provider's failure."""
+    if not callable(step):
+        return step
+    try:
+        answer: object = step(request)
+    except (ProviderError, OSError, ConfigurationError):
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ConfigurationError(
+            f"the script's function {step!r} raised {what}; to script a failure, return the exception"
+        ) from error
+    return _answer(answer, f"the script's function {step!r} must not return")
 
 
 def _complete(pieces: Iterable[str | StreamEvent]) -> Iterator[Step]:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, cast, final
 
-import anyio
 import h11
 import httpx
 from typing_extensions import override
 
 from resilient_llm.errors import ConfigurationError, Fault, InvalidAnswer
 from resilient_llm.testing._answers import Ask
-from resilient_llm.testing._performance import latency_of, words_of
+from resilient_llm.testing._performance import latency_of, waited, words_of
 from resilient_llm.testing._plans import Ending, plan, writer
 from resilient_llm.testing._request import NOT_CHAT, ReceivedRequest, ask_of
 from resilient_llm.testing.faults import Faults, Latency, Line, Mishap, SlowTokens, as_faults
@@ -32,6 +32,7 @@ __all__ = ["FaultyTransport"]
 
 Select: TypeAlias = Callable[[httpx.Request], Faults | None]
 _ALTERING = (Cut, Stall, Malformed, InBandError, SlowTokens)
+_LOOK = 0.1  # seconds between two looks at whether the fault was withdrawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,9 @@ class FaultyTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         """Send, or do what the schedule says."""
         faults = self._select(request)
         mishap = None if faults is None else faults.next()
-        if mishap is None:
+        if faults is None or mishap is None:
             return self._sync().handle_request(request)
-        waits = _Waits(request)
+        waits = _Waits(request, faults.withdrawn)
         if isinstance(mishap, Latency):
             waits.sleep(latency_of(mishap))
             return self._sync().handle_request(request)
@@ -88,9 +89,9 @@ class FaultyTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         """Send, or do what the schedule says."""
         faults = self._select(request)
         mishap = None if faults is None else faults.next()
-        if mishap is None:
+        if faults is None or mishap is None:
             return await self._async().handle_async_request(request)
-        waits = _Waits(request)
+        waits = _Waits(request, faults.withdrawn)
         if isinstance(mishap, Latency):
             await waits.sleep_async(latency_of(mishap))
             return await self._async().handle_async_request(request)
@@ -336,7 +337,8 @@ class _Waits:
     stream from another thread, through the connection an answer reports.
     """
 
-    def __init__(self, request: httpx.Request) -> None:
+    def __init__(self, request: httpx.Request, withdrawn: threading.Event) -> None:
+        self._withdrawn = withdrawn
         timeouts = cast("Mapping[str, float | None]", request.extensions.get("timeout") or {})
         self._default = timeouts.get("read")
         self._pending = 0.0
@@ -350,19 +352,29 @@ class _Waits:
     async def sleep_async(self, seconds: float) -> None:
         """The same for async code, whose driver bounds it from outside as well."""
         limit = math.inf if self._default is None else self._default
-        await anyio.sleep(min(seconds, limit))
-        if seconds > limit:
+        await waited(min(seconds, limit), self._withdrawn)
+        if not self._released(seconds) and seconds > limit:
             raise httpx.ReadTimeout("the read operation timed out")
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """The pending wait, as the connection's read."""
         limit = math.inf if timeout is None else timeout
         nap = min(self._pending, limit)
-        if self._gone.wait(None if nap == math.inf else nap):
+        until = time.monotonic() + nap
+        while (left := until - time.monotonic()) > 0 and not self._withdrawn.is_set():
+            if self._gone.wait(min(left, _LOOK)):
+                break
+        if self._gone.is_set():
             raise httpx.ReadError("the connection was closed")
-        if self._pending > limit:
+        if not self._released(self._pending) and self._pending > limit:
             raise httpx.ReadTimeout("the read operation timed out")
         return b""
+
+    def _released(self, seconds: float) -> bool:
+        """Whether a wait ends because the fault was withdrawn.  Raises ``httpx.ReadError`` for one without an end."""
+        if self._withdrawn.is_set() and seconds == math.inf:
+            raise httpx.ReadError("the fault was withdrawn")
+        return self._withdrawn.is_set()
 
     def get_extra_info(self, name: str) -> object:
         """This object is its own socket."""
