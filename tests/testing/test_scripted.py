@@ -26,10 +26,15 @@ from resilient_llm.providers import OpenAICompatible
 from resilient_llm.testing import (
     AsyncScriptedProvider,
     Close,
+    Cut,
     EndlessHeaders,
     Hang,
+    InBandError,
     LoopbackLLM,
+    Malformed,
     ManualClock,
+    RateLimit,
+    Raw,
     Reply,
     ScriptedProvider,
     Status,
@@ -80,10 +85,123 @@ def test_a_script_may_stream_events_of_its_own() -> None:
         assert client.chat("hi").finish_reason == "length"
 
 
-def test_what_a_script_cannot_hold_is_named() -> None:
-    for step in (42, EndlessHeaders()):
-        with ResilientClient([ScriptedProvider(step)]) as client, pytest.raises(ConfigurationError):  # type: ignore[arg-type]
-            client.chat("hi")
+@BOTH
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (42, "cannot hold 42; what it can: text, Reply, Status"),
+        (["a", "b"], "the pieces of a stream are a tuple"),
+        (("a", 3), "and 3 is neither"),
+        (Hang, r"is a class, say Hang\(...\)"),
+        (Cut(2), r"inside an answer: Reply\(fault=Cut"),
+        (EndlessHeaders(), "needs a wire; use LoopbackLLM"),
+        (Raw((b"x",)), "needs a wire; use LoopbackLLM"),
+    ],
+    ids=repr,
+)
+def test_what_a_script_cannot_hold_is_refused_at_once(kind: type[ScriptedProvider], step: object, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        kind(step)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=said):
+        kind(default=step)  # type: ignore[arg-type]
+    provider = kind()
+    with pytest.raises(ConfigurationError, match=said):
+        provider.script("fine", step)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=said):
+        provider.default = step  # type: ignore[assignment]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda request: 1 / 0, "raised ZeroDivisionError: division by zero; to script a failure, return"),
+        (lambda request: 3, "must not return 3; what it can: text"),
+        (lambda request: None, "must not return None"),
+    ],
+)
+def test_a_function_that_breaks_is_the_tests_mistake(
+    kind: type[ScriptedProvider], function: Callable[[object], str], said: str
+) -> None:
+    async def main() -> None:
+        async with AsyncResilientClient([kind(default=function), ScriptedProvider(id="other")]) as client:
+            with pytest.raises(ConfigurationError, match=said):
+                await client.chat("hi")
+            with pytest.raises(ConfigurationError, match=said):
+                async with client.stream("hi") as stream:
+                    _ = [event async for event in stream]
+
+    anyio.run(main)
+
+
+def test_a_function_may_fail_as_a_provider_does() -> None:
+    def refuse(request: object) -> str:
+        raise ProviderError("no", kind=FaultKind.OVERLOADED)
+
+    with ResilientClient([ScriptedProvider(refuse, id="a"), ScriptedProvider("ok", id="b")]) as client:
+        fault = client.chat("hi").attempts[0].fault
+    assert fault is not None
+    assert fault.kind is FaultKind.OVERLOADED
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Reply(3), "text must be text, not 3"),  # type: ignore[arg-type]
+        (lambda: Reply(fault="cut"), r"fault must be Cut\(...\), Stall.* not 'cut'"),  # type: ignore[arg-type]
+        (lambda: Reply(fault=Status(503)), r"fault must be .* not Status\("),  # type: ignore[arg-type]
+        (lambda: Reply(fault=Cut), r"say Cut\(...\)"),  # type: ignore[arg-type]
+        (lambda: Reply(pieces=["a"]), r"pieces must be a tuple of texts, not \['a'\]"),  # type: ignore[arg-type]
+        (lambda: Reply(tool_calls=("f",)), "a tuple of ToolCall"),  # type: ignore[arg-type]
+        (lambda: Reply(usage=3), "'counted', a Usage or None, not 3"),  # type: ignore[arg-type]
+        (lambda: Reply(delay=-1), "delay must be 0 or more, not -1"),
+        (lambda: Reply(delay="1"), "delay must be a number, not '1'"),  # type: ignore[arg-type]
+        (lambda: Reply(keep_alive=0), "keep_alive must be positive"),
+        (lambda: Reply(headers={"x": 3}), "the header x must be text"),  # type: ignore[dict-item]
+        (lambda: Reply(drip=3), "a Drip or None, not 3"),  # type: ignore[arg-type]
+        (lambda: Status("503"), "status must be a number between 200 and 599, not '503'"),  # type: ignore[arg-type]
+        (lambda: Status(600), "between 200 and 599"),
+        (lambda: Status(429, retry_after="2"), "retry_after must be a number, not '2'"),  # type: ignore[arg-type]
+        (lambda: Status(500, 3), "body must be None, a mapping"),  # type: ignore[arg-type]
+        (lambda: Close(-1), "delay must be 0 or more"),
+        (lambda: Cut(-1), "after must be a whole number of 0 or more, not -1"),
+        (lambda: Cut("3"), "after must be a whole number"),  # type: ignore[arg-type]
+        (lambda: Cut(how="soon"), "how must be 'end', 'close' or 'reset', not 'soon'"),  # type: ignore[arg-type]
+        (lambda: Malformed(data="x"), "bytes or None"),  # type: ignore[arg-type]
+        (lambda: InBandError(kind="sick"), "a FaultKind such as"),  # type: ignore[arg-type]
+        (lambda: Raw("SSH"), r"a tuple of bytes, as in Raw\(\(b'SSH-2.0',\)\), not 'SSH'"),  # type: ignore[arg-type]
+        (lambda: Raw(("SSH",)), "a tuple of bytes"),  # type: ignore[arg-type]
+        (lambda: Raw(b"SSH"), "a tuple of bytes"),  # type: ignore[arg-type]
+        (lambda: RateLimit(requests="2"), "requests must be a number"),  # type: ignore[arg-type]
+        (lambda: RateLimit(per=0), "per must be positive"),
+    ],
+)
+def test_a_behaviour_of_wrong_parts_is_refused_when_it_is_built(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [(lambda request: 1 / 0, "ZeroDivisionError"), (lambda request: 3, "TypeError: expected a beh")],
+)
+def test_a_server_whose_script_breaks_says_so_on_the_error_that_came_of_it(
+    function: Callable[[object], Reply], said: str
+) -> None:
+    def ask() -> None:
+        with LoopbackLLM(default=function) as server:
+            provider = OpenAICompatible("m", base_url=server.url)
+            with ResilientClient([provider], retry={"max_attempts": 1}) as client:
+                client.chat("hi")
+
+    with pytest.raises(AllAttemptsFailed) as failed:
+        ask()
+    assert said in failed.value.__notes__[0]
+
+
+def test_a_class_is_no_behaviour_of_the_server() -> None:
+    with pytest.raises(TypeError, match=r"say Hang\(...\)"):
+        LoopbackLLM(Hang)  # type: ignore[arg-type]
 
 
 def test_a_script_without_a_terminal_event_is_a_break() -> None:

@@ -87,8 +87,13 @@ class LoopbackLLM:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-        if self._desk.errors and kind is None:
-            raise self._desk.errors[0]
+        if not self._desk.errors:
+            return
+        cause = self._desk.errors[0]
+        if error is None:
+            raise cause
+        # What the block raised is likely the 500 that came of it: say so where it will be read.
+        error.add_note(f"A function of the LoopbackLLM's script failed: {type(cause).__name__}: {cause}")
 
     async def __aenter__(self) -> Self:
         return self.start()
@@ -187,7 +192,8 @@ class LoopbackLLM:
 
     @property
     def errors(self) -> list[Exception]:
-        """What responder functions raised; such requests got a 500, and leaving the context raises the first."""
+        """What responder functions raised; such requests got a 500, and leaving the context raises the first, or adds
+        it as a note to what the block raised."""
         return list(self._desk.errors)
 
     def clear(self) -> None:
@@ -315,12 +321,13 @@ class _Desk:
 
 def _behaviour(value: object) -> Behaviour:
     if not isinstance(value, Behaviour):
-        raise TypeError(f"expected a behaviour such as Reply(...), or a function that returns one, not {value!r}")
+        hint = f"; say {value.__name__}(...)" if isinstance(value, type) else ""
+        raise TypeError(f"expected a behaviour such as Reply(...), or a function that returns one, not {value!r}{hint}")
     return value
 
 
 def _checked(value: Behaviour | Responder) -> Behaviour | Responder:
-    return value if callable(value) else _behaviour(value)
+    return value if callable(value) and not isinstance(value, type) else _behaviour(value)
 
 
 def _plan_for(behaviour: Behaviour, request: ReceivedRequest, headers: Mapping[str, str]) -> Plan:

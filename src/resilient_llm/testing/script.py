@@ -11,7 +11,8 @@
     Raw           these very bytes, HTTP or not
     EndlessHeaders  a header section that never ends
 
-All durations are seconds.  The same behaviour serves every wire format the server speaks, streamed or whole.
+All durations are seconds.  The same behaviour serves every wire format the server speaks, streamed or whole.  A value
+of the wrong kind raises ``ConfigurationError`` (a ``ValueError``) when it is built.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from types import UnionType
+from typing import Literal, TypeAlias, cast
 
 from typing_extensions import override
 
-from resilient_llm.errors import FaultKind
+from resilient_llm.errors import ConfigurationError, FaultKind
 from resilient_llm.model import FinishReason, ToolCall, Usage
 
 __all__ = [
@@ -52,10 +54,40 @@ __all__ = [
 _PIECES = re.compile(r"\S+\s*|\s+")
 
 
-def _not_negative(**values: float | None) -> None:
+def _number(name: str, value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ConfigurationError(f"{name} must be a number, not {value!r}")
+    return value
+
+
+def _not_negative(**values: object) -> None:
     for name, value in values.items():
-        if value is not None and not value >= 0:
-            raise ValueError(f"{name} must be 0 or more, not {value!r}")
+        if value is not None and not _number(name, value) >= 0:
+            raise ConfigurationError(f"{name} must be 0 or more, not {value!r}")
+
+
+def _whole(name: str, value: object, least: int = 0) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigurationError(f"{name} must be a whole number of {least} or more, not {value!r}")
+
+
+def _is(name: str, value: object, kinds: type | UnionType, right: str) -> None:
+    """Refuse at once what would fail later, where it looks like the fault of a provider."""
+    if not isinstance(value, kinds):
+        hint = f"; {value.__name__} is a class, say {value.__name__}(...)" if isinstance(value, type) else ""
+        raise ConfigurationError(f"{name} must be {right}, not {value!r}{hint}")
+
+
+def _all_are(name: str, values: object, kind: type, right: str) -> None:
+    good = isinstance(values, tuple) and all(isinstance(one, kind) for one in cast("tuple[object, ...]", values))
+    if not good:
+        raise ConfigurationError(f"{name} must be {right}, not {values!r}")
+
+
+def _one_of(name: str, value: object, *known: str) -> None:
+    if value not in known:
+        *others, last = map(repr, known)
+        raise ConfigurationError(f"{name} must be {', '.join(others)} or {last}, not {value!r}")
 
 
 # --- what can go wrong inside an answer --------------------------------------------------------------------
@@ -74,9 +106,8 @@ class Cut:
     how: Literal["end", "close", "reset"] = "close"
 
     def __post_init__(self) -> None:
-        _not_negative(after=self.after)
-        if self.how not in ("end", "close", "reset"):
-            raise ValueError(f"how must be 'end', 'close' or 'reset', not {self.how!r}")
+        _whole("after", self.after)
+        _one_of("how", self.how, "end", "close", "reset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +118,7 @@ class Stall:
     after: int = 0
 
     def __post_init__(self) -> None:
-        _not_negative(after=self.after)
+        _whole("after", self.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +133,8 @@ class Malformed:
     data: bytes | None = None
 
     def __post_init__(self) -> None:
-        _not_negative(after=self.after)
+        _whole("after", self.after)
+        _is("data", self.data, bytes | None, "bytes or None")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +151,9 @@ class InBandError:
     terminator: bool = False
 
     def __post_init__(self) -> None:
-        _not_negative(after=self.after)
+        _whole("after", self.after)
+        _is("kind", self.kind, FaultKind, "a FaultKind such as FaultKind.OVERLOADED")
+        _is("message", self.message, str, "text")
 
 
 StreamFault: TypeAlias = Cut | Stall | Malformed | InBandError
@@ -134,8 +168,7 @@ class Drip:
 
     def __post_init__(self) -> None:
         _not_negative(interval=self.interval)
-        if self.size < 1:
-            raise ValueError(f"size must be 1 or more, not {self.size!r}")
+        _whole("size", self.size, least=1)
 
 
 # --- behaviours --------------------------------------------------------------------------------------------
@@ -157,7 +190,16 @@ class Answer:
     wrong_length: int = 0
 
     def __post_init__(self) -> None:
+        self._check_answer()
+
+    def _check_answer(self) -> None:
         _not_negative(delay=self.delay)
+        _is("headers", self.headers, Mapping, "a mapping of names to values")
+        for name, value in self.headers.items():
+            _is("a header's name", name, str, "text")
+            _is(f"the header {name}", value, str | None, "text, or None to leave it out")
+        _is("drip", self.drip, Drip | None, "a Drip or None")
+        _is("wrong_length", self.wrong_length, int, "a whole number of bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +233,22 @@ class Reply(Answer):
 
     @override
     def __post_init__(self) -> None:
-        _not_negative(delay=self.delay, first_token=self.first_token, interval=self.interval)
-        _not_negative(role_deltas=self.role_deltas)
-        if self.keep_alive is not None and not self.keep_alive > 0:
-            raise ValueError(f"keep_alive must be positive or None, not {self.keep_alive!r}")
+        self._check_answer()
+        _is("text", self.text, str, "text")
+        _is("thought", self.thought, str, "text")
+        _all_are("tool_calls", self.tool_calls, ToolCall, "a tuple of ToolCall")
+        if self.pieces is not None:
+            _all_are("pieces", self.pieces, str, "a tuple of texts")
+        _is("finish_reason", self.finish_reason, str | None, "text or None")
+        _is("model", self.model, str | None, "text or None")
+        if self.usage != "counted":
+            _is("usage", self.usage, Usage | None, "'counted', a Usage or None")
+        _not_negative(first_token=self.first_token, interval=self.interval)
+        _whole("role_deltas", self.role_deltas)
+        _is("terminal", self.terminal, bool, "true or false")
+        _is("fault", self.fault, StreamFault | None, "Cut(...), Stall(...), Malformed(...), InBandError(...) or None")
+        if self.keep_alive is not None and not _number("keep_alive", self.keep_alive) > 0:
+            raise ConfigurationError(f"keep_alive must be positive or None, not {self.keep_alive!r}")
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -224,9 +278,14 @@ class Status(Answer):
 
     @override
     def __post_init__(self) -> None:
-        _not_negative(delay=self.delay, retry_after=self.retry_after)
+        self._check_answer()
+        _not_negative(retry_after=self.retry_after)
+        _is("status", self.status, int, "a number between 200 and 599")
         if not 200 <= self.status <= 599:
-            raise ValueError(f"status must be between 200 and 599, not {self.status!r}")
+            raise ConfigurationError(f"status must be between 200 and 599, not {self.status!r}")
+        _is("body", self.body, Mapping | str | bytes | None, "None, a mapping, text or bytes")
+        _is("message", self.message, str, "text")
+        _is("code", self.code, str | None, "text or None")
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +322,9 @@ class Raw:
     then: Literal["close", "reset", "hang", "keep"] = "close"
 
     def __post_init__(self) -> None:
+        _all_are("chunks", self.chunks, bytes, "a tuple of bytes, as in Raw((b'SSH-2.0',))")
         _not_negative(interval=self.interval)
-        if self.then not in ("close", "reset", "hang", "keep"):
-            raise ValueError(f"then must be 'close', 'reset', 'hang' or 'keep', not {self.then!r}")
+        _one_of("then", self.then, "close", "reset", "hang", "keep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +379,6 @@ class RateLimit:
 
     def __post_init__(self) -> None:
         _not_negative(requests=self.requests, tokens=self.tokens)
-        if not self.per > 0:
-            raise ValueError(f"per must be positive, not {self.per!r}")
-        if self.dialect not in ("openai", "anthropic", "plain"):
-            raise ValueError(f"dialect must be 'openai', 'anthropic' or 'plain', not {self.dialect!r}")
+        if not _number("per", self.per) > 0:
+            raise ConfigurationError(f"per must be positive, not {self.per!r}")
+        _one_of("dialect", self.dialect, "openai", "anthropic", "plain")

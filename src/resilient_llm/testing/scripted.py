@@ -186,6 +186,7 @@ def _asked(step: ScriptStep, request: ChatRequest) -> Played:
     """What a function of a script says.  One that breaks is a mistake in the test, and no provider's failure."""
     if not callable(step):
         return step
+    name = getattr(step, "__qualname__", repr(step))
     try:
         answer: object = step(request)
     except (ProviderError, OSError, ConfigurationError):
@@ -193,9 +194,9 @@ def _asked(step: ScriptStep, request: ChatRequest) -> Played:
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise ConfigurationError(
-            f"the script's function {step!r} raised {what}; to script a failure, return the exception"
+            f"the script's function {name} raised {what}; to script a failure, return the exception"
         ) from error
-    return _answer(answer, f"the script's function {step!r} must not return")
+    return _answer(answer, f"the script's function {name} must not return")
 
 
 def _complete(pieces: Iterable[str | StreamEvent]) -> Iterator[Step]:
