@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import signal
 import threading
 import time
 import xml.etree.ElementTree as ET
@@ -465,6 +467,123 @@ def test_a_mistake_in_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     path.write_text(FILE.replace(old, new, 1))
     assert main(["chaos", str(path)]) == 2
     assert len(capsys.readouterr().err) > 10
+
+
+WRONG = ("3", "-1", "true", "nan", "inf", '"x"', '"3"', "[]", "[1]", '["x"]', "{}", "{ a = 1 }", "1979-05-27", "''")
+
+
+@pytest.mark.parametrize("line", [*sorted({one for one in FILE.splitlines() if "=" in one}), "[client]", "[[faults]]"])
+def test_whatever_value_stands_there_the_error_is_a_sentence(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "wrong.toml"
+    more = (
+        "listeners limits name deadline breaker retry tracer_provider settle seed abort_window providers traffic client"
+    )
+    keys = [line.partition(" =")[0]] if "=" in line else more.split()
+    for key, value in itertools.product(keys, WRONG):
+        wrong = f"{key} = {value}"
+        path.write_text(FILE.replace(line, wrong, 1) if "=" in line else _at_top_or_in_client(key, wrong, line))
+        refused = _refusal(path)
+        assert refused is None or len(refused) > 10
+        assert "object at 0x" not in str(refused)
+
+
+def _refusal(path: Path) -> str | None:
+    try:
+        with experiment(path):
+            return None
+    except ConfigurationError as refused:
+        return str(refused)
+
+
+def _at_top_or_in_client(key: str, wrong: str, table: str) -> str:
+    return FILE.replace("[client.retry]", f"[client]\n{wrong}\n[client.retry]") if "client" in table else wrong + FILE
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("duration = 0.8", 'duration = "1"', "duration is a number, not '1'"),
+        ("duration = 0.8", "duration = 0", "duration is a number of seconds above 0, not 0"),
+        ("duration = 0.8", "duration = 0.8\nsettle = -1", "settle is a number of seconds of at least 0, not -1"),
+        ("rate = 50", 'rate = "50"', "traffic: rate is a number, not '50'"),
+        ("rate = 0.8", 'rate = "80%"', "fault 1: rate is a number, not '80%'"),
+        ('id = "alpha"', 'id = "alpha"\nfirst_token = "fast"', "provider 1: first_token is a number, not 'fast'"),
+        ('id = "alpha"', 'id = "alpha"\nfirst_token = -1', "provider 1: first_token must be 0 or more, not -1"),
+        ('id = "beta"', "id = 3", "provider 2: id is a text, not 3"),
+        ("[[faults]]", "[faults]", "faults is a list of tables"),
+        ("status = 503", 'status = "503"', "fault 1: Status: status is a whole number, not '503'"),
+        ('provider = "alpha"', 'provider = "gamma"', "'gamma', and the providers are alpha, beta"),
+        ("success_rate < 0.5", "success_rate < 0.5 during", "abort_when is looked at all the time"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, named: str
+) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(FILE.replace(old, new, 1))
+    assert main(["chaos", str(path)]) == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        'fault = "Raw"\nchunks = ["SSH-2.0"]\nthen = "close"',
+        'fault = "InBandError"\nkind = "overloaded"\nafter = 1',
+        'fault = "Malformed"\ndata = "{"',
+        'fault = "Reply"\npieces = ["a", "b"]\nheaders = { a = "b" }',
+        'fault = "Status"\nstatus = 400\nbody = { error = "no" }',
+    ],
+)
+def test_every_mishap_can_be_written_in_a_file(tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "fault.toml"
+    path.write_text(FILE.replace('fault = "Status"\nstatus = 503', fault))
+    with experiment(path) as prepared:
+        assert type(prepared.faults["alpha"].schedule[0].mishap).__name__ in fault
+
+
+def test_a_report_that_cannot_be_written_is_known_before_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "alpha.toml"
+    path.write_text(FILE)
+    monkeypatch.setattr(Experiment, "run", lambda _: pytest.fail("it was run"))
+    assert main(["chaos", str(path), "--output", str(tmp_path / "nowhere" / "x")]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_an_interrupted_experiment_tells_what_it_saw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "alpha.toml"
+    path.write_text(FILE.replace("duration = 0.8", "duration = 60"))
+    before, go_on = signal.getsignal(signal.SIGINT), Experiment.run
+
+    def interrupted(running: Experiment) -> ChaosReport:
+        threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+        return go_on(running)
+
+    monkeypatch.setattr(Experiment, "run", interrupted)
+    assert main(["chaos", str(path), "--no-files"]) == 130
+    told = capsys.readouterr()
+    assert "it was interrupted" in told.out
+    assert "the faults are withdrawn" in told.err
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_interrupt_ends_it_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "alpha.toml"
+    path.write_text(FILE)
+
+    def interrupted(_: Experiment) -> None:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Experiment, "run", interrupted)
+    assert main(["chaos", str(path), "--no-files"]) == 130
+    assert "there is no report" in capsys.readouterr().err
 
 
 def test_a_missing_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,7 +94,7 @@ class Hypothesis:
     @classmethod
     def parse(cls, text: str) -> Hypothesis:
         """From its text.  Raises ``ConfigurationError``."""
-        found = _SENTENCE.fullmatch(text) if isinstance(text, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+        found = _SENTENCE.fullmatch(text) if isinstance(text, str) else None
         try:
             assert found is not None
             bound = float(found[3])
@@ -133,8 +133,8 @@ class Traffic:
         prompts: object = self.prompts
         texts = isinstance(prompts, list | tuple) and all(isinstance(one, str) for one in prompts)  # pyright: ignore
         for name, fits, needed in (
-            ("rate", _number(self.rate) and 0 < self.rate <= 1000, "calls a second, above 0 and up to 1000"),
-            ("prompts", texts and bool(prompts), "a tuple of one text or more"),
+            ("rate", _number(self.rate) and 0 < self.rate <= 1000, "a number of calls a second above 0 and up to 1000"),
+            ("prompts", texts and bool(prompts), "one text or more"),
             ("streams", _number(self.streams) and 0 <= self.streams <= 1, "a share between 0 and 1"),
             ("deadline", _number(self.deadline) and 0 < self.deadline < math.inf, "a number of seconds above 0"),
             ("max_in_flight", _number(self.max_in_flight) and self.max_in_flight >= 1, "a number of calls above 0"),
@@ -154,9 +154,10 @@ class Experiment:
     :class:`~resilient_llm.testing.Faults` in seconds since the beginning, such an object, or one mishap from beginning
     to end.  ``duration``: seconds of traffic.  ``abort_when``: a bound in the same words (without phases), or a
     function of :class:`~resilient_llm.testing.Totals`, on the calls that ended in the last ``abort_window`` seconds
-    (the last 10 calls where those were fewer); as soon as it is true, and of at least 10 calls, the faults are withdrawn and
-    traffic ends.  A call under way for longer than ``abort_window`` and than twice the slowest answer before the first
-    fault counts as failed there.  When faults are withdrawn, then or at the end, attempts that hang in one are let go.
+    (the last 10 calls where those were fewer); as soon as it is true, and of at least 10 calls, the faults are
+    withdrawn and traffic ends.  A call under way for longer than ``abort_window`` and than twice the slowest answer
+    before the first fault counts as failed there.  When faults are withdrawn, then or at the end, attempts that hang in
+    one are let go.
     ``settle``: seconds after the last fault that still count as *during*, for providers to come back.
 
     Raises ``ConfigurationError`` for what makes no sense.
@@ -176,7 +177,7 @@ class Experiment:
         seed: int = 1,
         title: str = "Chaos experiment",
     ) -> None:
-        if traffic is not None and not isinstance(traffic, Traffic):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if traffic is not None and not isinstance(traffic, Traffic):
             raise ConfigurationError(f"traffic is an object such as Traffic(rate=20), not {traffic!r}")
         _seconds("duration", duration, above=True)
         _seconds("abort_window", abort_window, above=True)
@@ -200,7 +201,7 @@ class Experiment:
         self.abort_window = abort_window
         self.seed = seed
         self.stopping: str | None = None
-        """Why :meth:`stop` was called, if it was."""
+        """Why it shall stop, see :meth:`stop`."""
         self.title = title
         lines = [line for one in self.faults.values() for line in one.schedule]
         self.first_fault: float = min((line.start for line in lines), default=duration)
@@ -226,22 +227,24 @@ class Experiment:
 
     async def run_async(self) -> ChaosReport:
         """The same inside an event loop, of asyncio or trio."""
-        self.stopping = None
         ids = tuple(target.id for target in self.client.pool.pool.targets())
         struck = {provider: len(one.injected) for provider, one in self.faults.items()}
         story = Story("experiment", self.seed, ids)
         notes = Notebook(story)
         run = _Run(self, notes)
         async with _listening(self.client, notes):
-            await run.carry_out()
+            try:
+                await run.carry_out()
+            finally:
+                self.stopping = None
         story.ended = max(notes.now(), 0.001)
         story.complete = run.aborted is None
         injected = {provider: one.injected[struck[provider] :] for provider, one in self.faults.items()}
         return self._judge(story, run, injected)
 
     def stop(self, why: str = "it was told to stop") -> None:
-        """End a run that is under way: the faults are withdrawn, and the report has what was seen so far.  From any
-        thread, or a signal handler."""
+        """End the run that is under way (or the next one): the faults are withdrawn, and the report has what was seen
+        so far.  From any thread, or a signal handler."""
         self.stopping = why
 
     # --- judging ---
@@ -510,7 +513,7 @@ async def _listening(client: ResilientClient | AsyncResilientClient, notes: Note
 def _condition(given: AbortWhen | None) -> Callable[[Totals], bool] | None:
     if given is None or (callable(given) and not isinstance(given, Hypothesis)):
         return given
-    if not isinstance(given, str | Hypothesis):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(given, str | Hypothesis):
         raise ConfigurationError(f"abort_when reads like 'success_rate < 0.5' or is a function, not {given!r}")
     bound = Hypothesis.parse(given) if isinstance(given, str) else given
     if bound.phases != PHASES:
@@ -523,7 +526,7 @@ def _schedule(provider: str, given: Faults | Mishap | Iterable[Line], seed: int)
         return given
     if isinstance(given, MISHAPS):
         return Faults([Injection(0.0, math.inf, given)], seed=seed)
-    if not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(given, Iterable):
         raise ConfigurationError(
             f"the faults of {provider!r} are lines (start, end, mishap[, rate]), a mishap or a Faults, not {given!r}"
         )
