@@ -205,7 +205,7 @@ def test_a_class_is_no_behaviour_of_the_server() -> None:
 
 
 def test_a_script_without_a_terminal_event_is_a_break() -> None:
-    client = ResilientClient([ScriptedProvider(Reply("one two", terminal=False))])
+    client = ResilientClient([ScriptedProvider(Reply("one two", terminal=False, finish_reason=None))])
     with client.stream("hi") as stream, pytest.raises(StreamInterrupted):
         list(stream)
 

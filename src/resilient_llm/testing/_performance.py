@@ -14,7 +14,7 @@ from typing import TypeAlias, final
 import anyio
 import anyio.lowlevel
 
-from resilient_llm.errors import ConfigurationError, InvalidAnswer, ProviderError
+from resilient_llm.errors import ConfigurationError, Fault, InvalidAnswer, ProviderError
 from resilient_llm.model import (
     ChatResponse,
     Finish,
@@ -22,6 +22,7 @@ from resilient_llm.model import (
     RefusalDelta,
     StreamBroken,
     StreamEnd,
+    StreamError,
     StreamEvent,
     StreamStart,
     TextDelta,
@@ -48,10 +49,14 @@ from resilient_llm.testing.script import (
     Status,
     StreamFault,
 )
-from resilient_llm.wire import classify
+from resilient_llm.wire import classify, classify_stream_error, codec
+from resilient_llm.wire.accumulate import replay
 
 Step: TypeAlias = float | StreamEvent
 _LOOK = 0.1  # seconds between two looks at whether the fault was withdrawn
+_WIRE = "openai_chat"
+_VENDOR = "openai_compatible_gateway"
+_UNFINISHED = "the stream ended without saying that it was complete"
 _TOKENS = (TextDelta, ThoughtDelta, RefusalDelta, PartAdded, ToolCallStart, ToolCallDelta)
 
 
@@ -118,12 +123,14 @@ async def waited(seconds: float, withdrawn: threading.Event) -> None:
 
 
 def performed(behaviour: Behaviour, *, stream: bool) -> Iterator[Step]:
-    """A behaviour as a provider in this process shows it.  Raises what such a provider would."""
+    """A behaviour as a provider in this process shows it: with the faults it would have on OpenAI's chat wire."""
     if isinstance(behaviour, Reply):
         yield from _reply(behaviour, stream)
     elif isinstance(behaviour, Status):
         yield behaviour.delay
-        raise _refusal(behaviour)
+        if behaviour.status >= 300:
+            raise _refusal(behaviour)
+        yield from _success(behaviour, stream)
     elif isinstance(behaviour, Hang):
         yield math.inf
     elif isinstance(behaviour, Close | Reset):
@@ -150,7 +157,29 @@ def _reply(reply: Reply, stream: bool) -> Iterator[Step]:
     usage = usage_of(reply)
     if usage is not None:
         yield UsageUpdate(usage)
-    yield StreamEnd() if reply.terminal or not stream else _unfinished()
+    # On OpenAI's chat wire, either evidence is enough; and a whole answer is its own.
+    complete = not stream or reply.terminal or reply.finish_reason is not None
+    yield StreamEnd() if complete else _unfinished()
+
+
+def _success(status: Status, stream: bool) -> Iterator[Step]:
+    """A success with a body of one's own: read as it would be from the wire."""
+    body = status_body(status, Ask(_WIRE))
+    if stream:
+        decoder = codec(_WIRE).stream_decoder()
+        for event in (*decoder.feed(body), *decoder.close()):
+            if isinstance(event, StreamError):
+                raise _provider_error(classify_stream_error(_VENDOR, event.payload), status.message)
+            yield event
+        return
+    try:
+        response = codec(_WIRE).decode_response(body)
+    except InvalidAnswer as invalid:
+        told = None if invalid.payload is None else classify(_VENDOR, status.status, {}, invalid.payload)
+        if told is not None and (told.code or told.message):
+            raise _provider_error(told, status.message) from invalid
+        raise
+    yield from replay(response)
 
 
 @final
@@ -186,14 +215,21 @@ class Alteration:
         if isinstance(fault, Stall):
             yield math.inf
         elif isinstance(fault, Cut):
-            if fault.how == "end" and self._stream:
-                yield _unfinished()
+            if fault.how == "end":
+                yield from self._undecodable(_UNFINISHED)
             raise _gone()
         elif isinstance(fault, Malformed):
-            raise InvalidAnswer("a frame cannot be decoded")
+            yield from self._undecodable("a frame cannot be decoded")
+            raise _gone()  # for who reads on after the break
         else:
             assert isinstance(fault, InBandError)
             raise ProviderError(fault.message, kind=fault.kind)
+
+    def _undecodable(self, reason: str) -> Iterator[Step]:
+        """Bytes that are no answer: an invalid one as a whole, and inside a stream its break."""
+        if not self._stream:
+            raise InvalidAnswer(reason)
+        yield StreamBroken(reason)
 
 
 def latency_of(mishap: Mishap) -> float:
@@ -210,21 +246,21 @@ def _refusal(status: Status) -> Exception:
     headers = {name.lower(): value for name, value in status.headers.items() if value is not None}
     if status.retry_after is not None:
         headers.setdefault("retry-after", f"{status.retry_after:g}")
-    body = status_body(status, Ask("openai_chat"))
-    fault = classify("openai_compatible_gateway", status.status, headers, body, now=time.time())
+    body = status_body(status, Ask(_WIRE))
+    fault = classify(_VENDOR, status.status, headers, body, now=time.time())
     if fault is None:
         return InvalidAnswer(f"status {status.status} without an answer in it")
+    return _provider_error(fault, status.message, status.status)
+
+
+def _provider_error(fault: Fault, message: str, status: int | None = None) -> ProviderError:
     return ProviderError(
-        fault.message or status.message,
-        kind=fault.kind,
-        status=status.status,
-        retry_after=fault.retry_after,
-        code=fault.code,
+        fault.message or message, kind=fault.kind, status=status, retry_after=fault.retry_after, code=fault.code
     )
 
 
 def _unfinished() -> StreamBroken:
-    return StreamBroken("the stream ended without saying that it was complete")
+    return StreamBroken(_UNFINISHED)
 
 
 def _gone() -> ConnectionError:
