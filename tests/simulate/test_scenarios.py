@@ -13,8 +13,9 @@ import pytest
 from resilient_llm.decide.breaker import Breaker
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.pool import Pool
+from resilient_llm.testing import mutants
 from resilient_llm.testing.mutants import MUTANTS
-from resilient_llm.testing.simulate import SCHEDULES, Nature, Provider
+from resilient_llm.testing.simulate import SCHEDULES, Nature, Provider, streams
 from resilient_llm.testing.simulate.__main__ import main
 from resilient_llm.testing.simulate.providers import TABLE
 from resilient_llm.testing.simulate.scenarios import (
@@ -184,6 +185,62 @@ def test_the_command_lists_both_and_refuses_what_it_does_not_know(capsys: pytest
     with pytest.raises(SystemExit):
         main(["flood"])
     assert "there is no flood" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seeds", "0"], "must be 1 or more, not 0"),
+        (["--seeds", "-1"], "must be 1 or more, not -1"),
+        (["--fuzz", "0"], "must be 1 or more, not 0"),
+        (["--markdown", "overhang"], "overhang is a scenario"),
+    ],
+)
+def test_the_command_refuses_what_makes_no_sense(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_scenario_that_takes_minutes_says_so_first(
+    monkeypatch: Patch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = SCENARIOS["incidents"]._replace(run=lambda data: Found(figures={"x": 1.0}))
+    monkeypatch.setattr("resilient_llm.testing.simulate.__main__.SCENARIOS", {"incidents": quick})
+    assert main(["--brief", "incidents", "--data", str(tmp_path)]) == 0
+    assert not capsys.readouterr().err
+    (tmp_path / quick.file).touch()
+    assert main(["--brief", "incidents", "--data", str(tmp_path)]) == 0
+    assert "takes two to five minutes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["nope"], "there is no nope; --list tells"), (["--seeds", "0"], "--seeds must be 1 or more")],
+)
+def test_the_command_of_mutants_refuses_what_it_does_not_know(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        mutants.main(arguments)
+    assert left.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_command_of_mutants_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert mutants.main(["--list"]) == 0
+    listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert [name for name, _ in listed] == list(MUTANTS)
+
+
+def test_the_command_of_streams_refuses_fewer_than_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        streams.main(["--", "-5"])
+    assert left.value.code == 2
+    assert "N must be 1 or more, not -5" in capsys.readouterr().err
 
 
 def test_a_broken_demand_is_told_once_and_by_name() -> None:

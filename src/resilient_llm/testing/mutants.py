@@ -1,7 +1,7 @@
 """Bugs that others have had, put into the decision core one at a time, to see whether the simulation notices.
 
-``python -m resilient_llm.testing.mutants [--seeds N] [--kills N] [NAME...]`` prints which invariant killed each mutant
-and in how many seeds, and exits with status 1 if one survives.
+``python -m resilient_llm.testing.mutants [--seeds N] [--kills N] [--list] [NAME...]`` prints which invariant killed each
+mutant and in how many seeds, and exits with status 1 if one survives.
 
 A mutant is a context manager that patches ``decide`` in memory; its docstring names the bug it stands for.
 """
@@ -580,7 +580,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--kills", type=int, default=3, help="be content with so many kills (default 3; 0: run all seeds)"
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="mutants (default: all)")
+    parser.add_argument("--list", action="store_true", help="the names of mutants and what they stand for")
     options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in MUTANTS]
+    if unknown:
+        parser.error(f"there is no {', '.join(unknown)}; --list tells what there is")
+    if options.seeds < 1 or options.kills < 0:
+        parser.error("--seeds must be 1 or more and --kills 0 or more")
+    if options.list:
+        for name, mutant in MUTANTS.items():
+            print(f"{name:32} {(mutant.__doc__ or name).splitlines()[0]}")  # noqa: T201
+        return 0
     survivors = 0
     for name in options.names or MUTANTS:
         kill = hunt(name, range(options.seeds), until=options.kills or None)

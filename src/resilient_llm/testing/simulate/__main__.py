@@ -27,10 +27,12 @@ _REPORT = 500
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table per schedule and layout, and how each scenario went."""
     parser = argparse.ArgumentParser(prog="python -m resilient_llm.testing.simulate", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3, help="seeds averaged over (default 3)")
+    parser.add_argument("--seeds", type=_positive, default=3, help="seeds averaged over (default 3)")
     parser.add_argument("--brief", action="store_true", help="production and the oracle only, a line each")
     parser.add_argument("--markdown", action="store_true", help="as --brief, as the table of the documentation")
-    parser.add_argument("--fuzz", type=int, metavar="N", help="N adversarial runs, every invariant after every step")
+    parser.add_argument(
+        "--fuzz", type=_positive, metavar="N", help="N adversarial runs, every invariant after every step"
+    )
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed of --fuzz (default 0)")
     parser.add_argument("--list", action="store_true", help="the names of schedules and scenarios")
     parser.add_argument("--speed", action="store_true", help="simulated calls per second of CPU time")
@@ -49,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.fuzz is not None:
         return _fuzz(range(options.first, options.first + options.fuzz))
     if options.markdown:
+        scenarios = [name for name in options.names if name not in SCHEDULES]
+        if scenarios:
+            parser.error(
+                f"--markdown is a table of schedules, and {', '.join(scenarios)} is a scenario: leave out either"
+            )
         _markdown(options.names or list(SCHEDULES), options.seeds)
         return 0
     if options.speed or options.plots:
@@ -58,6 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _plot(options.plots)
         return 0
     return _run(options.names or [*SCHEDULES, *SCENARIOS], options.seeds, options.data, brief=options.brief)
+
+
+def _positive(text: str) -> int:
+    """A number of things to do; none is no run."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")
+    return number
 
 
 def _run(names: Sequence[str], seeds: int, data: Path, *, brief: bool) -> int:
@@ -73,6 +88,8 @@ def _run(names: Sequence[str], seeds: int, data: Path, *, brief: bool) -> int:
 
 def _hold(name: str, data: Path, *, brief: bool) -> bool:
     scenario = SCENARIOS[name]
+    if scenario.takes and (data / scenario.file).exists():
+        print(f"{name}: {scenario.takes}", file=sys.stderr, flush=True)  # noqa: T201
     found = scenario.run(data)
     if brief:
         _say(f"{name:22} {found}")

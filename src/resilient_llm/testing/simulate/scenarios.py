@@ -63,12 +63,17 @@ class Found:
 
 
 class Scenario(NamedTuple):
-    """``what`` happens, what ``must`` hold, and the function that finds out, given the folder of recorded weather."""
+    """``what`` happens, what ``must`` hold, and the function that finds out, given the folder of recorded weather.
+
+    ``file`` is what it needs of that folder (empty: nothing), ``takes`` how long it runs where that is long (empty: it
+    is not)."""
 
     name: str
     what: str
     must: str
     run: Callable[[Path], Found]
+    file: str = ""
+    takes: str = ""
 
 
 F = TypeVar("F", bound=Callable[..., Found])
@@ -118,7 +123,7 @@ def _scenario(name: str, what: str, must: str) -> Callable[[F], F]:
     return register
 
 
-def _replayed(name: str, file: str, what: str, must: str) -> Callable[[F], F]:
+def _replayed(name: str, file: str, what: str, must: str, takes: str = "") -> Callable[[F], F]:
     """A scenario that needs a recorded ``file``."""
 
     def register(run: F) -> F:
@@ -127,7 +132,7 @@ def _replayed(name: str, file: str, what: str, must: str) -> Callable[[F], F]:
                 return Found(figures={}, skipped=f"{file} is not in {data}")
             return run(data)
 
-        _FOUND[name] = Scenario(name, what, must, perhaps)
+        _FOUND[name] = Scenario(name, what, must, perhaps, file, takes)
         return run
 
     return register
@@ -671,6 +676,7 @@ def tokens(data: Path, names: Sequence[str] = ("code", "conv"), strategy: str = 
     "the published incidents of two vendors for 365 days at 0.1 calls a second, one of them preferred (minor ones fail "
     "10 % of the calls, major ones 50 %, critical ones all); beside it a single vendor, retried three times",
     "at most a tenth of the single vendor's failures are left, for at most 1.05 attempts a call",
+    takes="two years of calls are lived through, which takes two to five minutes",
 )
 def recorded_incidents(
     data: Path, days: int = 365, rate: float = 0.1, strategy: str = "production", extra: float = 0.05

@@ -82,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m resilient_llm.testing.simulate.streams", description=__doc__)
     parser.add_argument("streams", type=int, nargs="?", default=100_000, metavar="N", help="how many (%(default)s)")
     streams = parser.parse_args(arguments).streams
+    if streams < 1:
+        parser.error(f"N must be 1 or more, not {streams}")
     left = [leave(streams, way) for way in WAYS]
     for one in left:
         memory = f"{one.before / 2**20:.1f} MiB before, {one.after / 2**20:.1f} MiB after"
