@@ -223,7 +223,7 @@ class DeadlineExceeded(CallFailed, TimeoutError):
 
 
 class StreamInterrupted(CallFailed):
-    """The stream broke after content had been handed over; ``partial`` is what had arrived."""
+    """The stream broke after content had been handed over; ``partial`` is what had arrived, never ``None``."""
 
     def __init__(
         self,
@@ -234,7 +234,11 @@ class StreamInterrupted(CallFailed):
         partial: ChatResponse | None = None,
     ) -> None:
         super().__init__(message, attempts, retry_after, fault)
-        self.partial = partial
+        if partial is None:
+            from resilient_llm.model import ChatResponse as Answer  # noqa: PLC0415 - only needed where nobody has one
+
+            partial = Answer((), "error")
+        self.partial: ChatResponse = partial
 
 
 def _describe(record: AttemptRecord) -> str:

@@ -132,7 +132,7 @@ def test_reasons_and_partial_answers_are_carried() -> None:
     assert NoProviderAvailable("nobody", reasons={"a": "drained"}).reasons == {"a": "drained"}
     assert NoProviderAvailable("nobody").reasons == {}
     assert StreamInterrupted("broken", partial=PARTIAL).partial is PARTIAL
-    assert StreamInterrupted("broken").partial is None
+    assert StreamInterrupted("broken").partial == ChatResponse((), "error")
 
 
 def test_what_cannot_be_expressed_is_named_with_who_cannot() -> None:

@@ -105,7 +105,7 @@ async def async_usage() -> None:
                 async for text in stream.text_deltas():
                     assert_type(text, str)
         except StreamInterrupted as broken:
-            assert_type(broken.partial, ChatResponse | None)
+            assert_type(broken.partial, ChatResponse)
         except CallFailed as failure:
             for attempt in failure.attempts:
                 assert_type(attempt.provider, str)

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from resilient_llm.testing.chaos_report import ChaosReport, Verdict
     from resilient_llm.testing.clock import EventRecorder, ManualClock
     from resilient_llm.testing.control import inject, instant
-    from resilient_llm.testing.faults import Faults, Injected, Injection, Latency, Line, Mishap, Schedule, SlowTokens
+    from resilient_llm.testing.faults import (
+        Faults,
+        FaultsLike,
+        Injected,
+        Injection,
+        Latency,
+        Line,
+        Mishap,
+        Schedule,
+        SlowTokens,
+    )
     from resilient_llm.testing.loopback import LoopbackLLM, ReceivedRequest, Responder
     from resilient_llm.testing.script import (
         Answer,
@@ -59,6 +69,7 @@ __all__ = [
     "EventRecorder",
     "Experiment",
     "Faults",
+    "FaultsLike",
     "FaultyProvider",
     "FaultyTransport",
     "Hang",
@@ -98,7 +109,7 @@ _HOMES = {
     "chaos_report": ("ChaosReport", "Verdict"),
     "clock": ("EventRecorder", "ManualClock"),
     "control": ("inject", "instant"),
-    "faults": ("Faults", "Injected", "Injection", "Latency", "Line", "Mishap", "Schedule", "SlowTokens"),
+    "faults": ("Faults", "FaultsLike", "Injected", "Injection", "Latency", "Line", "Mishap", "Schedule", "SlowTokens"),
     "loopback": ("LoopbackLLM", "ReceivedRequest", "Responder"),
     "script": (
         *("Answer", "Behaviour", "Close", "Cut", "Drip", "EndlessHeaders", "Hang", "InBandError", "Malformed"),

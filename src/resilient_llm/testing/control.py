@@ -7,7 +7,7 @@ in the user's tests.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias, TypeVar, final
@@ -23,7 +23,7 @@ from resilient_llm.drive.task import Task
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.providers.custom import Custom
 from resilient_llm.testing.clock import ManualClock
-from resilient_llm.testing.faults import Faults, Line, Mishap, as_faults
+from resilient_llm.testing.faults import Faults, FaultsLike, as_faults
 from resilient_llm.testing.scripted import AsyncFaultyProvider, FaultyProvider
 from resilient_llm.testing.transport import FaultyTransport
 
@@ -40,7 +40,7 @@ _running: dict[int, list[Mapping[str, Faults]]] = {}
 
 
 @contextmanager
-def inject(client: Client, faults: Mapping[str, Faults | Mishap | Iterable[Line]]) -> Generator[Mapping[str, Faults]]:
+def inject(client: Client, faults: Mapping[str, FaultsLike]) -> Generator[Mapping[str, Faults]]:
     """Inside the ``with`` block, do to this client's providers what the schedules say.
 
     ``faults`` maps provider ids to a :class:`Faults`, to the lines of one, or to one mishap for every attempt.  Gives

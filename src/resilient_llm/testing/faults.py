@@ -44,7 +44,7 @@ from resilient_llm.testing.script import (
     StreamFault,
 )
 
-__all__ = ["Faults", "Injected", "Injection", "Latency", "Line", "Mishap", "Schedule", "SlowTokens"]
+__all__ = ["Faults", "FaultsLike", "Injected", "Injection", "Latency", "Line", "Mishap", "Schedule", "SlowTokens"]
 
 
 def _numbers(**values: object) -> None:
@@ -245,7 +245,11 @@ def _injection(line: object) -> Injection:
     raise ConfigurationError(f"a line of a schedule is (start, end, mishap[, rate]), not {line!r}")
 
 
-def as_faults(value: Faults | Mishap | Iterable[Line]) -> Faults:
+FaultsLike: TypeAlias = Faults | Mishap | Iterable[Line]
+"""What can be given for the faults of one provider: a :class:`Faults`, one mishap for every attempt, or lines."""
+
+
+def as_faults(value: FaultsLike) -> Faults:
     """A schedule, one made of lines, or one mishap for ever."""
     if isinstance(value, Faults):
         return value

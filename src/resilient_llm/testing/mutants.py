@@ -1,7 +1,7 @@
 """Bugs that others have had, put into the decision core one at a time, to see whether the simulation notices.
 
-``python -m resilient_llm.testing.mutants [--seeds N] [--kills N] [--list] [NAME...]`` prints which invariant killed each
-mutant and in how many seeds, and exits with status 1 if one survives.
+``python -m resilient_llm.testing.mutants [--seeds N] [--kills N] [--list] [NAME...]`` prints which invariant killed
+each mutant and in how many seeds, and exits with status 1 if one survives.
 
 A mutant is a context manager that patches ``decide`` in memory; its docstring names the bug it stands for.
 """

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
         AsyncScriptedProvider,
         EventRecorder,
         Faults,
+        FaultsLike,
         LoopbackLLM,
         ManualClock,
-        Mishap,
         ScriptedProvider,
     )
 
@@ -89,7 +89,7 @@ def faults() -> Callable[..., Faults]:
 
 @pytest.fixture
 def inject_faults() -> Iterator[
-    Callable[[ResilientClient | AsyncResilientClient, Mapping[str, Faults | Mishap]], Mapping[str, Faults]]
+    Callable[[ResilientClient | AsyncResilientClient, Mapping[str, FaultsLike]], Mapping[str, Faults]]
 ]:
     """``inject_faults(client, {provider id: faults})`` until the test ends; see
     :func:`~resilient_llm.testing.inject`."""

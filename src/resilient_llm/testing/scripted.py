@@ -21,11 +21,11 @@ from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider, as_answer
 from resilient_llm.testing._performance import Alteration, Pace, Step, latency_of, performed, words_of
 from resilient_llm.testing.clock import ManualClock
-from resilient_llm.testing.faults import Faults, Line, Mishap, SlowTokens, as_faults
+from resilient_llm.testing.faults import Faults, FaultsLike, Mishap, SlowTokens, as_faults
 from resilient_llm.testing.script import Behaviour, Close, EndlessHeaders, Hang, Raw, Reply, Reset, Status, StreamFault
 from resilient_llm.wire.accumulate import Accumulator, replay
 
-__all__ = ["AsyncFaultyProvider", "AsyncScriptedProvider", "FaultyProvider", "Line", "ScriptedProvider", "ScriptStep"]
+__all__ = ["AsyncFaultyProvider", "AsyncScriptedProvider", "FaultyProvider", "ScriptedProvider", "ScriptStep"]
 
 T = TypeVar("T")
 Played: TypeAlias = str | Behaviour | ChatResponse | Exception | tuple[str | StreamEvent, ...]
@@ -264,7 +264,7 @@ def _collected(events: Iterable[StreamEvent]) -> ChatResponse:
 
 
 class _Faulty:
-    def __init__(self, provider: Provider | AsyncProvider | Function, faults: Faults | Mishap | Iterable[Line]) -> None:
+    def __init__(self, provider: Provider | AsyncProvider | Function, faults: FaultsLike) -> None:
         self._inner = Custom(_yours(provider, type(self).__name__))
         if self._inner.is_async is not isinstance(self, AsyncFaultyProvider):
             right = "AsyncFaultyProvider" if self._inner.is_async else "FaultyProvider"

@@ -23,7 +23,7 @@ from resilient_llm.testing._answers import Ask
 from resilient_llm.testing._performance import latency_of, waited, words_of
 from resilient_llm.testing._plans import Ending, plan, writer
 from resilient_llm.testing._request import NOT_CHAT, ReceivedRequest, ask_of
-from resilient_llm.testing.faults import Faults, Latency, Line, Mishap, SlowTokens, as_faults
+from resilient_llm.testing.faults import Faults, FaultsLike, Latency, Mishap, Schedule, SlowTokens, as_faults
 from resilient_llm.testing.script import Behaviour, Cut, InBandError, Malformed, Stall, StreamFault
 from resilient_llm.wire import codec
 from resilient_llm.wire.codec import StreamDecoder
@@ -55,7 +55,7 @@ class FaultyTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     def __init__(
         self,
-        faults: Faults | Mishap | list[Line] | Mapping[str, Faults | Mishap | list[Line]] | Select,
+        faults: Faults | Mishap | Schedule | Mapping[str, FaultsLike] | Select,
         inner: httpx.BaseTransport | httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._select = _selector(faults)

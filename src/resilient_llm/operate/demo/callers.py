@@ -66,7 +66,7 @@ async def _stream(client: AsyncResilientClient, notes: Notebook, number: int, pr
 def _failed(number: int, streamed: bool, began: float, ended: float, failure: CallFailed) -> CallSeen:
     ending: Ending = "failed"
     if isinstance(failure, StreamInterrupted):
-        partial = failure.partial.text if failure.partial is not None else ""
+        partial = failure.partial.text
         # What the caller is given of a broken answer has to be its beginning.
         ending = "interrupted" if partial and ANSWER.startswith(partial) else "wrong"
     provider = failure.attempts[-1].provider if ending == "interrupted" else ""
