@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from resilient_llm import AsyncResilientClient, ResilientClient
 from resilient_llm.__main__ import main
+from resilient_llm.decide import events
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.providers import OpenAICompatible
 from resilient_llm.testing import (
@@ -37,10 +39,11 @@ from resilient_llm.testing import (
     Status,
     Traffic,
 )
+from resilient_llm.testing.chaos_advice import advice
 from resilient_llm.testing.chaos_file import experiment
 from resilient_llm.testing.chaos_report import ChaosReport, word
-from resilient_llm.testing.timeline.figures import Totals, totals
-from resilient_llm.testing.timeline.story import CallSeen
+from resilient_llm.testing.timeline.figures import Totals, provider_totals, totals
+from resilient_llm.testing.timeline.story import Act, ActSeen, CallSeen, Story
 
 QUICK = Traffic(rate=100, streams=0.3, deadline=2)
 
@@ -208,9 +211,8 @@ def test_nobody_waits_for_a_hang_that_is_over(is_async: bool, duration: float) -
         target = OpenAICompatible("m", id="only", base_url=server.url)
         client = AsyncResilientClient([target]) if is_async else ResilientClient([target])
         plan = Traffic(rate=50, deadline=25)
-        running = Experiment(
-            client, "failed <= 0", HANGS, duration, "success_rate < 0.7", traffic=plan, abort_window=0.4
-        )
+        abort_when = "success_rate < 0.7" if duration > 1 else None
+        running = Experiment(client, "failed <= 0", HANGS, duration, abort_when, traffic=plan, abort_window=0.4)
         began = time.monotonic()
         report = running.run()
         assert time.monotonic() - began < 10
@@ -218,6 +220,7 @@ def test_nobody_waits_for_a_hang_that_is_over(is_async: bool, duration: float) -
     if report.aborted is not None:
         assert "calls without an end count as failed" in report.aborted
     assert report.injected["only"] > 0
+    assert any("would have taken longer than measured" in one for one in report.recommendations)
 
 
 @pytest.mark.parametrize("is_async", [True, False])
@@ -228,7 +231,8 @@ def test_a_provider_of_the_users_own_does_not_hang_on_either(is_async: bool) -> 
         else ResilientClient([ScriptedProvider(id="only")])
     )
     began = time.monotonic()
-    Experiment(client, "failed <= 0", HANGS, 0.4, traffic=Traffic(rate=50, deadline=25)).run()
+    plan = Traffic(rate=50, deadline=25)
+    Experiment(client, "failed <= 0", HANGS, 0.4, traffic=plan, abort_window=0.2).run()
     assert time.monotonic() - began < 10
 
 
@@ -238,9 +242,17 @@ def test_a_delay_ends_with_the_fault_and_the_true_answer_comes() -> None:
         ResilientClient([OpenAICompatible("m", id="only", base_url=server.url)]) as client,
     ):
         plan = Traffic(rate=50, deadline=25)
-        report = Experiment(client, "failed <= 0", {"only": Latency(20)}, 0.3, traffic=plan).run()
+        report = Experiment(client, "failed <= 0", {"only": Latency(20)}, 0.3, traffic=plan, abort_window=0.2).run()
     assert report.held
     assert report.seconds < 10
+
+
+def test_calls_of_the_last_moment_are_measured_to_their_true_end() -> None:
+    client = AsyncResilientClient(pair(), hedge={"min_delay": 0.5})
+    plan = Traffic(rate=100, deadline=1.6, streams=1)
+    report = Experiment(client, "slowest <= 0.4 during", {"first": [(0.5, 9, Hang())]}, 0.7, traffic=plan).run()
+    assert not report.held  # the rescue comes after half a second, though the faults' end came before
+    assert not any("than measured" in one for one in report.recommendations)
 
 
 def test_seldom_calls_can_stop_it_too() -> None:
@@ -353,6 +365,57 @@ def test_everybody_sick_is_told_apart() -> None:
     faults = {name: [(0.1, 0.4, Status(503))] for name in ("first", "second")}
     report = Experiment(client, "success_rate >= 0.99 before", faults, 0.5, traffic=QUICK).run()
     assert any("every provider was struck" in advice for advice in report.recommendations)
+
+
+def test_a_preferred_provider_that_is_passed_over_is_told_with_the_remedy() -> None:
+    client = AsyncResilientClient(pair())
+    report = Experiment(client, "failed <= 0", {"first": [(0.2, 0.5, Status(503))]}, 0.8, traffic=QUICK).run()
+    (told,) = [one for one in report.recommendations if "answered nothing after the last fault" in one]
+    assert "half a minute" in told
+    assert "client.restore('first')" in told
+    assert "behind" not in told
+
+
+def test_stopped_before_the_first_fault_nothing_is_said_about_faults() -> None:
+    client = AsyncResilientClient([AsyncScriptedProvider(id="only", default=Status(503))])
+    report = Experiment(client, "success_rate >= 0.99", {"only": [(0.3, 9, Hang())]}, 9, traffic=QUICK).run()
+    assert not any("was struck" in one for one in report.recommendations)
+    assert any("before any fault was due" in one for one in report.recommendations)
+
+
+def answered(number: int, began: float, seconds: float, provider: str = "first") -> CallSeen:
+    return CallSeen(number, True, began, began + seconds, "answered", 1, provider)
+
+
+def recommended(before: int, *happened: events.Event, attempts: int = 1) -> str:
+    calls = [answered(number, 0.01 * number, 0.1) for number in range(before)]
+    calls += [replace(answered(number, 2.0, 3.0, "second"), attempts=attempts) for number in range(30)]
+    acts = [
+        ActSeen(Act("a", "", "", "", 1, faults={"first": "hang"} if began else {}), began, ended=began + 2)
+        for began in (0.0, 2.0)
+    ]
+    story = Story("", 1, ("first", "second"), calls=calls, events=list(happened), acts=acts)
+    phases = {
+        "before": totals([call for call in calls if call.began < 2]),
+        "during": totals([call for call in calls if call.began >= 2]),
+        "after": totals([]),
+    }
+    providers = [provider_totals(story, name) for name in story.providers]
+    return "\n".join(advice(story, phases, providers, {"first": 30}, None))
+
+
+def test_a_rescue_that_cannot_come_sooner_is_not_blamed_on_hedging() -> None:
+    assert "timeouts.first_token" in recommended(10)
+    assert "here it was 10" in recommended(10)
+    assert "lower hedge.min_delay" in recommended(25)
+
+
+def test_attempts_are_not_blamed_on_breakers_that_did_open() -> None:
+    assert "faster than breakers open" in recommended(25, attempts=2)
+    opened = events.BreakerChanged(2.5, "first", "closed", "open", "5 failures in a row")
+    told = recommended(25, opened, events.AttemptStarted(2.1, "second", 1, 2, "hedge"), attempts=2)
+    assert "faster than breakers open" not in told
+    assert "the breaker of first opened (rescues of silent calls: 1," in told
 
 
 # --- reports -----------------------------------------------------------------------------------------------

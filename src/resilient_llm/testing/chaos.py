@@ -156,8 +156,8 @@ class Experiment:
     function of :class:`~resilient_llm.testing.Totals`, on the calls that ended in the last ``abort_window`` seconds
     (the last 10 calls where those were fewer); as soon as it is true, and of at least 10 calls, the faults are
     withdrawn and traffic ends.  A call under way for longer than ``abort_window`` and than twice the slowest answer
-    before the first fault counts as failed there.  When faults are withdrawn, then or at the end, attempts that hang in
-    one are let go.
+    before the first fault counts as failed there; for as long the last calls may take at the end.  When faults are
+    withdrawn, early or after that, attempts that hang in one are let go.
     ``settle``: seconds after the last fault that still count as *during*, for providers to come back.
 
     Raises ``ConfigurationError`` for what makes no sense.
@@ -270,7 +270,7 @@ class Experiment:
             if phase.name in hypothesis.phases
         )
         story.acts = segments(self.faults, min(self.duration, run.stopped_at), story.ended)
-        return summary(self.title, story, phases, verdicts, injected, run.aborted)
+        return summary(self.title, story, phases, verdicts, injected, run.aborted, run.let_go)
 
     def _phase(self, name: PhaseName, story: Story, stopped: float) -> Phase:
         began, ended = self.phase(name, stopped)
@@ -302,6 +302,8 @@ class _Run:
         self.notes = notes
         self.aborted: str | None = None
         self.stopped_at = experiment.duration
+        self.let_go = 0
+        """How many calls were under way when the faults were withdrawn."""
         self._under_way: dict[int, tuple[bool, float]] = {}
         self._usual = 0.0  # seconds of the slowest answer before the first fault
         self._callers = anyio.CancelScope()
@@ -335,6 +337,7 @@ class _Run:
                         watch.start_soon(self._watch)
                         await self._callers_come(crowd)
                         watch.cancel_scope.cancel()
+                    await self._last_calls()
             finally:
                 self._withdraw()  # however it ended: nobody shall wait for what is over
 
@@ -349,6 +352,12 @@ class _Run:
             await anyio.sleep(max(0.0, due - self.notes.now()))
             crowd.start_soon(self._call, streamed, prompt)
         await anyio.sleep(max(0.0, self.experiment.duration - self.notes.now()))
+
+    async def _last_calls(self) -> None:
+        """Let the calls under way end as they would, for as long as a call may take before it counts as failed."""
+        until = self.experiment.duration + self._patience
+        while self._under_way and self.experiment.stopping is None and self.notes.now() < until:  # noqa: ASYNC110
+            await anyio.sleep(_TICK)
 
     async def _watch(self) -> None:
         """Let the faults begin, and abort where that is due."""
@@ -393,13 +402,17 @@ class _Run:
             recent.append(call)
         return len(recent) >= _ENOUGH and experiment.abort_when(totals(recent))
 
+    @property
+    def _patience(self) -> float:
+        """Seconds after which a call under way counts as failed."""
+        return max(self.experiment.abort_window, 2 * self._usual)
+
     def _stuck(self, now: float) -> list[CallSeen]:
         """Calls under way for so long that they count as failed."""
-        patience = max(self.experiment.abort_window, 2 * self._usual)
         return [
             CallSeen(number, streamed, began, now, "failed", 1)
             for number, (streamed, began) in self._under_way.items()
-            if now - began > patience
+            if now - began > self._patience
         ]
 
     def _abort(self, why: str, at: float) -> None:
@@ -408,6 +421,7 @@ class _Run:
         self._callers.cancel()
 
     def _withdraw(self) -> None:
+        self.let_go = self.let_go or len(self._under_way)
         for faults in self.experiment.faults.values():
             faults.stop()
 

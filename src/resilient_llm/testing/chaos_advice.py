@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Final
 from resilient_llm.decide import events
 from resilient_llm.testing.timeline.figures import ProviderTotals, Totals, duration
 from resilient_llm.testing.timeline.story import Story
+
+_MEASURED: Final = 20  # answers before lateness is measured: Hedge.min_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,20 @@ class Findings:
     providers: Sequence[ProviderTotals]
     injected: Mapping[str, int]
     aborted: str | None
+
+    @property
+    def due(self) -> frozenset[str]:
+        """Providers whose faults had begun when it ended."""
+        return frozenset(provider for seen in self.story.acts for provider in seen.act.faults)
+
+    @property
+    def first_fault(self) -> float:
+        """When the first fault began; infinite if none did."""
+        return min((seen.began for seen in self.story.acts if seen.act.faults), default=math.inf)
+
+    def count(self, kind: str) -> int:
+        """Attempts of a kind, such as ``hedge``."""
+        return sum(isinstance(event, events.AttemptStarted) and event.kind == kind for event in self.story.events)
 
     @property
     def errors(self) -> Counter[str]:
@@ -43,9 +60,17 @@ def advice(
     return tuple(found) or ("Nothing to change: callers noticed nothing that the figures could blame on the set-up.",)
 
 
+def _not_begun(found: Findings) -> Iterator[str]:
+    if found.aborted is not None and not found.due:
+        yield (
+            "It was stopped before any fault was due, so it says nothing about them. See to the steady state first, or to the "
+            "bound it was held against."
+        )
+
+
 def _nothing_struck(found: Findings) -> Iterator[str]:
     for provider, count in found.injected.items():
-        if not count:
+        if not count and provider in found.due:
             yield (
                 f"No attempt at {provider} was struck: it was not asked while its faults were due, so the experiment says "
                 "nothing about them. Put it first, into the same tier, or restrict calls to it with providers=."
@@ -72,9 +97,32 @@ def _deadlines(found: Findings) -> Iterator[str]:
     late = found.errors["DeadlineExceeded"]
     if late:
         yield (
-            f"{late} calls ran out of time. A longer deadline, a shorter timeouts.first_token, or a smaller hedge.max_delay "
-            "leaves time for somebody else."
+            f"{late} calls ran out of time. A longer deadline leaves time for somebody else; so does finding out sooner: "
+            f"{_sooner(found)}"
         )
+
+
+def _sooner(found: Findings) -> str:
+    """How silence is noticed sooner: what is known of a provider decides which setting matters."""
+    least = min((_known(found, provider) for provider, count in found.injected.items() if count), default=_MEASURED)
+    if least < _MEASURED:
+        return (
+            f"as long as fewer than {_MEASURED} answers of a provider are known (here it was {least} before the first fault), "
+            "nothing rescues a silent call earlier than half its deadline, and hedge.max_delay changes nothing: give calls a "
+            "shorter deadline, or set timeouts.first_token."
+        )
+    return "lower hedge.min_delay and hedge.max_delay, or timeouts.first_token."
+
+
+def _known(found: Findings, provider: str) -> int:
+    """Answers of a provider before the first fault, of the kind, streamed or whole, of which there were fewer."""
+    kinds = {call.streamed for call in found.story.calls}
+    known = Counter(
+        call.streamed
+        for call in found.story.calls
+        if call.provider == provider and call.ending == "answered" and call.began < found.first_fault
+    )
+    return min(known[kind] for kind in kinds)
 
 
 def _budget(found: Findings) -> Iterator[str]:
@@ -108,19 +156,28 @@ def _wrong(found: Findings) -> Iterator[str]:
 def _slow(found: Findings) -> Iterator[str]:
     before, during = found.phases["before"].answer_p99, found.phases["during"].answer_p99
     if before and during and during > 3 * before and during > before + 0.5:
-        rescues = sum(
-            isinstance(event, events.AttemptStarted) and event.kind == "hedge" for event in found.story.events
-        )
+        rescues = found.count("hedge")
         how = f"{rescues} rescues were made" if rescues else "no rescue was made"
         yield (
-            f"Slow answers (p99) went from {duration(before)} to {duration(during)}; {how}. If that is too slow, lower "
-            "hedge.min_delay and hedge.max_delay, or timeouts.first_token."
+            f"Slow answers (p99) went from {duration(before)} to {duration(during)}; {how}. If that is too slow: "
+            f"{_sooner(found)}"
         )
 
 
 def _amplification(found: Findings) -> Iterator[str]:
     during = found.phases["during"]
-    if during.calls >= 20 and during.attempts_per_call > 1.3:
+    if during.calls < 20 or during.attempts_per_call <= 1.3:
+        return
+    opened = [one.id for one in found.providers if one.opened and found.injected.get(one.id)]
+    if opened:
+        looks = found.count("probe") + found.count("explore")
+        yield (
+            f"{during.attempts_per_call:.2f} attempts per call while there were faults, although the breaker of "
+            f"{' and '.join(opened)} opened (rescues of silent calls: {found.count('hedge')}, failovers: {found.count('failover')}, "
+            f"retries: {found.count('retry')}, looks at who might be well again: {looks}). Finding out costs the "
+            "same in a long outage, so it is less per call there; a smaller breaker.consecutive or breaker.ratio finds out sooner."
+        )
+    else:
         yield (
             f"{during.attempts_per_call:.2f} attempts per call while there were faults: they come and go faster than breakers "
             "open. Put the provider behind the others, or lower breaker.ratio."
@@ -134,11 +191,29 @@ def _not_back(found: Findings) -> Iterator[str]:
     if not found.phases["after"].calls:
         return
     for provider, count in found.injected.items():
-        if count and provider not in ended:
+        if not count or provider in ended:
+            continue
+        if _in_disgrace(found, provider):
             yield (
-                f"{provider} answered nothing after the last fault. A breaker stays open for up to breaker.open_cap seconds, and "
-                "a bad record fades with health.memory: give it more time. Or it stands behind others, and there was no need."
+                f"{provider} answered nothing after the last fault. Having failed, it is passed over while others are well, and "
+                "looked at only now and then: after half a minute, then after a minute and two while the looks fail. To see it "
+                f"come back, make settle and duration longer; client.restore({provider!r}) gives it its traffic at once."
             )
+        elif not any(call.provider == provider and call.began < found.first_fault for call in found.story.calls):
+            yield f"{provider} answered nothing after the last fault, nor before the first: others stand before it."
+        else:
+            yield f"{provider} answered nothing after the last fault. Leave more time there, for more calls."
+
+
+def _in_disgrace(found: Findings, provider: str) -> bool:
+    """Whether it was passed over, or its breaker not closed, when it ended."""
+    trusted, closed = True, True
+    for event in found.story.events:
+        if isinstance(event, events.TrustChanged) and event.provider == provider:
+            trusted = event.trusted
+        elif isinstance(event, events.BreakerChanged) and event.provider == provider:
+            closed = event.new == "closed"
+    return not (trusted and closed)
 
 
 def _last_fault(found: Findings) -> float:
@@ -152,6 +227,7 @@ def _rejected(found: Findings) -> Iterator[str]:
 
 
 RULES: Final[tuple[Callable[[Findings], Iterator[str]], ...]] = (
+    _not_begun,
     _nothing_struck,
     _single,
     _all_sick,

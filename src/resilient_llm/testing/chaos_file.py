@@ -12,8 +12,8 @@
     streams = 0.3
     expect = "Hello"            # an answer without this text is wrong
 
-    [client.hedge]              # settings of the client, as in code
-    max_delay = 2
+    [client.timeouts]           # settings of the client, as in code
+    first_token = 2
 
     [[providers]]
     kind = "loopback"           # a server on this machine, made for the experiment

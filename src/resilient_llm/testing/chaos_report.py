@@ -158,6 +158,7 @@ def summary(  # noqa: PLR0917 - private
     verdicts: tuple[Verdict, ...],
     injected: Mapping[str, Sequence[Injected]],
     aborted: str | None,
+    let_go: int,
 ) -> ChaosReport:
     """Count everything."""
     providers = tuple(provider_totals(story, name) for name in story.providers)
@@ -168,6 +169,11 @@ def summary(  # noqa: PLR0917 - private
         f"{one.hypothesis!r} could not be measured {one.phase} the faults: leave time for calls there."
         for one in unmeasured
     ]
+    if let_go and any(counted.values()):
+        notes.append(
+            f"Calls still under way when the faults were withdrawn: {let_go}. Attempts that hung in a fault were let "
+            "go, so these calls would have taken longer than measured."
+        )
     return ChaosReport(
         title,
         story.ended,
