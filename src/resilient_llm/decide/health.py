@@ -18,7 +18,7 @@ _UNFELT = 0.05  # seconds within which nobody minds how much slower it became
 _MIN_TOKENS = 8  # a shorter answer says nothing about the pace
 _FAILURE, _SUCCESS = math.log(0.30 / 0.05), math.log(0.95 / 0.70)
 _DOUBTFUL = 5.0
-_PROOFS, _MOST_PROOFS = 3, 12
+_PROOFS, _MOST_PROOFS = 3, 9
 _RELAPSE = 300.0  # seconds
 _REFRESH = 8  # quantiles may lag this many samples behind: sorting at every call would cost more than the call...
 _REFRESH_ALWAYS = 25  # ...but not while there are few, and decisions hang on whether there are 20
@@ -115,15 +115,16 @@ class Doubt:
         self.level: float = 0.0
         """What speaks against it; 0 for nothing."""
         self.proofs: int = 0
-        """Answers in a row since it was raised."""
+        """Answers since it was raised or last failed, less one for each race that was lost."""
         self.misses: int = 0
-        """Failures in a row since it was raised."""
+        """Failures and lost races in a row since it was raised."""
         self._needed = 0
         self._cleared_at = -math.inf
 
     def failed(self, now: float, weight: float) -> None:
         """Count a failure, or the share ``weight`` of one."""
-        self.missed()
+        self.proofs = 0
+        self.misses += self.raised
         self.level += weight * _FAILURE
         if not self.raised and self.level >= _DOUBTFUL:
             relapsed = now - self._cleared_at < _RELAPSE
@@ -132,8 +133,9 @@ class Doubt:
             self.misses = 0
 
     def missed(self) -> None:
-        """A call that was to find out how it is went unanswered."""
-        self.proofs = 0
+        """A call that was to find out how it is was answered by somebody else first.  That is one proof less rather
+        than none at all: a healthy provider loses such a race now and then."""
+        self.proofs = max(0, self.proofs - 1)
         self.misses += self.raised
 
     def answered(self, now: float) -> None:
