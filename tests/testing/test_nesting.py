@@ -79,6 +79,16 @@ def test_nested_blocks_stack_and_unwind_in_the_async_client() -> None:
         anyio.run(main, backend=backend)
 
 
+def test_a_schedule_in_both_blocks_goes_on_until_the_outer_one_ends() -> None:
+    schedule = Faults.always(Status(503))
+    with ResilientClient(scripted()) as client:
+        with inject(client, {"a": schedule}):
+            with inject(client, {"a": schedule}):
+                assert kinds(client) == [FaultKind.OVERLOADED]
+            assert kinds(client) == [FaultKind.OVERLOADED]
+        assert kinds(client) == []
+
+
 def test_instant_blocks_nest_too() -> None:
     with ResilientClient(scripted()) as client, instant(client) as outer:
         with instant(client) as inner:

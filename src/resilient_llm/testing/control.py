@@ -57,8 +57,11 @@ def inject(client: Client, faults: Mapping[str, FaultsLike]) -> Generator[Mappin
         if provider not in targets:
             raise ConfigurationError(f"the client has no provider {provider!r}; it has {', '.join(targets)}")
     time_now = client.pool.clock
+    outside = [schedule for others in _running.get(id(client), ()) for schedule in others.values()]
     with ExitStack() as undo:
         for schedule in schedules.values():
+            if any(schedule is other for other in outside):
+                continue  # it is running; its own block stops it
             if isinstance(time_now, ManualClock):
                 undo.callback(schedule.follow(time_now))
             schedule.start()
