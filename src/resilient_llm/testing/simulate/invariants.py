@@ -181,13 +181,18 @@ class Checker:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.trail: deque[object] = deque(maxlen=25)
-        self.calls = self.answers = self.forked_at = 0
-        self.retries = self.failovers = self.hedges = self.free = self.pressed = 0
+        self.calls: int = 0
+        self.answers: int = 0
+        self.forked_at: int = 0
+        self.retries: int = 0
+        self.failovers: int = 0
+        self.hedges: int = 0
+        self.free: int = 0
         self.tokens: float = math.nan
         """What the failover budget must hold; ``hedge_tokens`` likewise."""
         self.hedge_tokens: float = 0.0
         self.retry_tokens: float = 0.0
-        self.trusted_before = False
+        self.trusted_before: bool = False
         self.leases: dict[Real, _Lease] = {}
         self.members: dict[Member[Provider], _Books] = {}
         self._dropped: list[Real] = []
