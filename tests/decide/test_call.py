@@ -445,10 +445,11 @@ def known_a_little(*, answers: int = 9) -> World:
     return world
 
 
-def test_a_provider_known_a_little_that_falls_silent_is_found_out_by_short_deadlines() -> None:
+@pytest.mark.parametrize("streaming", [True, False], ids=["streamed before", "only streamed before"])
+def test_a_provider_known_a_little_that_falls_silent_is_found_out_by_short_deadlines(streaming: bool) -> None:
     world = known_a_little()
     for _ in range(40):
-        call = world.call(timeout=4.0, streaming=True)
+        call = world.call(timeout=4.0, streaming=streaming)
         attempt = world.start(call)
         if attempt.target.id == "b":
             break
@@ -466,18 +467,6 @@ def test_a_provider_known_a_little_is_not_blamed_for_deadlines_it_could_never_me
         world.now += 0.9
         call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
     assert world.standing("a").samples == 9
-
-
-def test_whole_answers_of_a_provider_that_only_streamed_so_far_are_measured_by_its_streams() -> None:
-    world = known_a_little()
-    for _ in range(40):
-        call = world.call(timeout=4.0)
-        attempt = world.start(call)
-        if attempt.target.id == "b":
-            break
-        world.now += 4.0
-        call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
-    assert attempt.target.id == "b"
 
 
 def test_a_provider_known_a_little_is_not_blamed_for_a_straggler_among_answers() -> None:

@@ -200,12 +200,12 @@ def since_doubted(world: World, seconds: float) -> bool:
     """Whether it is time to look at a this long after something was last heard of it."""
     seen = member(world).health.seen_at
     assert seen is not None
-    return member(world).unseen(seen + seconds)
+    return member(world).worth_exploring(seen + seconds)
 
 
 def test_a_provider_is_looked_at_after_half_a_minute_of_silence() -> None:
     each = world()
-    assert not member(each).unseen(each.now + 1e6), "never seen: it has the benefit of the doubt"
+    assert not member(each).worth_exploring(each.now + 1e6), "never seen: it has the benefit of the doubt"
     each.answer("a")
     assert not since_doubted(each, 30.0)
     assert since_doubted(each, 30.1)
@@ -234,11 +234,11 @@ def test_a_look_under_way_is_given_a_minute() -> None:
     each.now += 31.0
     look = each.start()
     assert (look.target.id, look.kind) == ("a", "explore")
-    assert not member(each).unseen(look.started + 60.0)
-    assert member(each).unseen(look.started + 60.1)
+    assert not member(each).worth_exploring(look.started + 60.0)
+    assert member(each).worth_exploring(look.started + 60.1)
     each.abandon(look)
-    assert member(each).unseen(look.started + 30.1)
-    assert not member(each).unseen(look.started + 30.0)
+    assert member(each).worth_exploring(look.started + 30.1)
+    assert not member(each).worth_exploring(look.started + 30.0)
 
 
 def test_a_look_that_lost_its_race_is_a_look_that_failed() -> None:
@@ -286,16 +286,18 @@ def test_each_attempt_that_has_not_spoken_is_one_ahead_in_the_queue() -> None:
     each = World("a", "b")
     each.answer("a", first=0.5)
     a = member(each)
-    assert a.wait(each.now) == a.latency(each.now) == pytest.approx(0.5)
+    assert a.queued_latency(each.now) == a.latency(each.now) == pytest.approx(0.5)
     first, second = (each.start(only="a", streaming=True) for _ in range(2))
-    assert a.wait(each.now) == pytest.approx(1.5)
+    assert a.queued_latency(each.now) == pytest.approx(1.5)
     assert a.latency(each.now) == pytest.approx(0.5), "which is what people are shown"
     each.speak(first, after=0.1)
-    assert a.wait(each.now) == pytest.approx(2 * (a.latency(each.now) or 0.0)), "a stream that speaks is not counted"
+    assert a.queued_latency(each.now) == pytest.approx(2 * (a.latency(each.now) or 0.0)), (
+        "a stream that speaks is not counted"
+    )
     each.speak(second)
 
 
 def test_the_queue_of_a_provider_nobody_knows_is_unknown() -> None:
     each = World("a", "b")
     each.start(only="a", streaming=True)
-    assert member(each).wait(each.now) is None
+    assert member(each).queued_latency(each.now) is None

@@ -99,7 +99,7 @@ class Shift:
 
 class Doubt:
     """Raises its hand when a provider fails too often to keep traffic that others could take, and takes it down when
-    the provider has answered a few times in a row.
+    the provider has answered a few times.
 
     A one-sided CUSUM on outcomes (Page, 1954): each adds the logarithm of how much likelier it is from a provider that
     fails 30 % of its calls than from one that fails 5 %, which is nothing on average at 15 %.  Three failures in a row

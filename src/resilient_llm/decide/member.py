@@ -43,8 +43,8 @@ class Target(Protocol):
 
 T = TypeVar("T", bound=Target)
 
-_HASTE = 0.5  # share of the usual time between two looks at a provider that is proving itself
-_PATIENCE = 2  # how often the time between two looks doubles while they fail
+_HASTE = 0.5  # share of the usual time between two explorations of a provider that is proving itself
+_PATIENCE = 2  # how often the time between two explorations doubles while they fail
 
 
 class Refusal(StrEnum):
@@ -147,12 +147,12 @@ class Member(Generic[T]):
         "concurrency",
         "connect_failed_at",
         "drained",
+        "exploration",
         "forced_at",
         "gate",
         "good_start",
         "health",
         "id",
-        "look",
         "own_gate",
         "passed_over",
         "pending",
@@ -176,7 +176,7 @@ class Member(Generic[T]):
         """The latest start among attempts that gave a sign of life."""
         self.forced_at: float = -math.inf
         self.connect_failed_at: float = -math.inf
-        self.look: Attempt[T] | None = None
+        self.exploration: Attempt[T] | None = None
         """The last call that was spent on finding out how it is."""
         self.passed_over: bool = False
         """Whether it has been told that it lost its traffic to others (see :class:`~.events.TrustChanged`)."""
@@ -261,7 +261,7 @@ class Member(Generic[T]):
         late = self.late_by(now)
         return max(known or 0.0, late) if known is not None or late else None
 
-    def wait(self, now: float) -> float | None:
+    def queued_latency(self, now: float) -> float | None:
         """Expected seconds to the first token of a call sent here now; ``None`` while unknown.
 
         Each attempt that has not spoken yet is one ahead in the queue (least-loaded choice, as in Finagle).  Streams
@@ -282,7 +282,7 @@ class Member(Generic[T]):
     def trusted(self, now: float) -> bool:
         """Whether a provider deserves traffic that others of less preference could take: not while it fails often, nor
         while it is much slower than it used to be.  It is tried now and then by a call that somebody else backs up, and
-        trusted again after a few answers in a row, or when nothing was heard of it for long.
+        trusted again after a few answers, or when nothing was heard of it for long.
 
         Without it a preferred provider that fails too seldom for the breaker would cost a failover at every other
         call, and soon the failover budget.
@@ -300,10 +300,10 @@ class Member(Generic[T]):
             return "it failed too often"
         return "it became much slower" if self.health.shift.raised else ""
 
-    def unseen(self, now: float) -> bool:
-        """Whether it is time to look how it is.  Whoever is proving itself is not kept waiting, whoever failed the last
-        looks is looked at more seldom, and a look that is still under way is given time."""
-        health, policy, look = self.health, self.policies.health, self.look
+    def worth_exploring(self, now: float) -> bool:
+        """Whether it is time to find out how it is.  Whoever is proving itself is not kept waiting, whoever failed the
+        last times is asked more seldom, and an exploration still under way is given time."""
+        health, policy, last = self.health, self.policies.health, self.exploration
         if health.seen_at is None:
             return False
         doubt, patience = health.doubt, policy.stale_after
@@ -311,11 +311,11 @@ class Member(Generic[T]):
             patience *= _HASTE
         elif doubt.misses:
             patience *= 2.0 ** min(doubt.misses, _PATIENCE)
-        if look is None:
+        if last is None:
             return now - health.seen_at > patience
-        if not look.released:
+        if not last.released:
             patience = max(patience, policy.memory)
-        return now - max(health.seen_at, look.started) > patience
+        return now - max(health.seen_at, last.started) > patience
 
     def cost(self, now: float, usual: float) -> float:
         """Expected seconds until a call sent here is answered: its latency plus the price of a failure.  ``usual``
@@ -324,7 +324,7 @@ class Member(Generic[T]):
 
     def cost_now(self, now: float, usual: float) -> float:
         """The same, behind the work that is under way."""
-        return self.price(self.wait(now), self.health.success_rate(now), usual)
+        return self.price(self.queued_latency(now), self.health.success_rate(now), usual)
 
     def price(self, latency: float | None, rate: float, usual: float) -> float:
         """The same as :meth:`cost`, with its latency and success rate known."""

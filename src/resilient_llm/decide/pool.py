@@ -169,7 +169,7 @@ class Pool(Generic[T]):
             later = call.made > 0  # leasing counts the attempt, and the first one is not a failover
             if later and not self.failovers.available() and not self._trusted(call, now):
                 self._events.append(events.NotTaken(now, "", "failover", "budget"))
-                return self._refused(call, now, "failover" if self._anybody_new(call, now) else "")
+                return self._refused(call, now, "failover" if self._untried(call, now) else "")
             attempt = self._select(call, now) or self._force(call, now)
             if attempt is None:
                 return self._refused(call, now)
@@ -177,13 +177,13 @@ class Pool(Generic[T]):
                 self.failovers.spend()
             return attempt
 
-    def _anybody_new(self, call: Call[T], now: float) -> bool:
-        """Whether somebody this call has not tried can be asked."""
-        return any(m not in call.tried and m.refusal(call, now) is None for m in self._order(call))
+    def _untried(self, call: Call[T], now: float) -> list[Member[T]]:
+        """Whom this call has not tried and can ask."""
+        return [m for m in self._order(call) if m not in call.tried and m.refusal(call, now) is None]
 
     def _trusted(self, call: Call[T], now: float) -> bool:
         """Whether somebody this call has not tried can be asked and deserves it."""
-        return any(m not in call.tried and m.refusal(call, now) is None and m.trusted(now) for m in self._order(call))
+        return any(member.trusted(now) for member in self._untried(call, now))
 
     def again(self, call: Call[T], now: float) -> Attempt[T] | Refused:
         """Take a lease on a provider this call has tried before and may try again; costs a retry token."""
@@ -201,7 +201,7 @@ class Pool(Generic[T]):
         """A second attempt elsewhere, beside one that is silent; ``None`` if nobody is free or the budget is empty."""
         with self._lock:
             self._settle(now)
-            ready = [m for m in self._order(call) if m not in call.tried and m.refusal(call, now) is None]
+            ready = self._untried(call, now)
             # The timer of a rescue may race with the first token: after that the call is committed.
             if not ready or beside.released or beside.content_at is not None:
                 return None
@@ -342,7 +342,7 @@ class Pool(Generic[T]):
             alone = tier is tiers[-1] and reserve is None
             if alone or kind == "explore" or _at_ease(chosen) or self._steady(chosen, now):
                 break
-            if self._unseen(call, chosen, now, keep):
+            if self._explores(call, chosen, now, keep):
                 kind = "explore"
                 break
             reserve, chosen = reserve or chosen, None
@@ -382,14 +382,14 @@ class Pool(Generic[T]):
         """Neither silent nor distrusted."""
         return not (member.pending and member.late_by(now)) and member.trusted(now)
 
-    def _unseen(self, call: Call[T], member: Member[T], now: float, keep: int) -> bool:
+    def _explores(self, call: Call[T], member: Member[T], now: float, keep: int) -> bool:
         """Whether this call is to find out if a provider that is passed over still deserves it."""
-        if call.made or not member.health.suspect or not call.repeatable_request or not member.unseen(now):
+        if call.made or not member.health.suspect or not call.repeatable_request or not member.worth_exploring(now):
             return False
-        return self._may_look(member, keep)
+        return self._may_explore(member, keep)
 
-    def _may_look(self, member: Member[T], keep: int) -> bool:
-        """Whether a call may be spent on finding out.  The confirming look is free, as the confirming probe is."""
+    def _may_explore(self, member: Member[T], keep: int) -> bool:
+        """Whether a call may be spent on finding out.  The confirming one is free, as the confirming probe is."""
         return member.health.doubt.proofs > 0 or (self.probes.available(keep) and self.probes.spend())
 
     def _pick(self, call: Call[T], ready: list[Member[T]], now: float, kind: str, keep: int) -> tuple[Member[T], str]:
@@ -407,7 +407,7 @@ class Pool(Generic[T]):
                     return at_home, kind
         if not call.made:
             stale = stalest(ready, now)
-            if stale is not None and self._may_look(stale, keep):
+            if stale is not None and self._may_explore(stale, keep):
                 return stale, "explore"
         # An equal that is well takes the calls of one that is silent or distrusted before the next tier does.
         well = [member for member in ready if _at_ease(member) or self._well(member, now)]
@@ -480,7 +480,7 @@ class Pool(Generic[T]):
             if call.streaming:
                 attempt.overdue_at = now + max(late, self._overdue(member, call))
         if kind == "explore":
-            member.look = attempt
+            member.exploration = attempt
         if len(self._members) > 1 and call.repeatable_request:
             attempt.rescue_after = self._rescue_after(call, member, kind, late, now)
         member.concurrency.in_flight += 1

@@ -24,7 +24,7 @@ def choose(members: Sequence[Member[T]], now: float, draw: Callable[[], float]) 
     seen: list[tuple[Member[T], float | None, float]] = []
     best: float | None = None
     for member in members:
-        latency = member.wait(now)
+        latency = member.queued_latency(now)
         if latency is not None and (best is None or latency < best):
             best = latency
         seen.append((member, latency, member.health.success_rate(now)))
@@ -52,7 +52,7 @@ def cheapest(members: Sequence[Member[T]], now: float) -> Member[T]:
 def stalest(members: Sequence[Member[T]], now: float) -> Member[T] | None:
     """The provider unseen for longest, if it is time to look.  One never seen is not stale: it has the benefit of the
     doubt and is drawn like the others."""
-    unseen = [member for member in members if member.unseen(now)]
+    unseen = [member for member in members if member.worth_exploring(now)]
     return min(unseen, key=lambda member: member.health.seen_at or 0.0) if unseen else None
 
 

@@ -518,7 +518,7 @@ def listener_under_lock(original, self):
 def looks_pile_up(original, self, call, member, now, kind):
     """While one call finds out how a provider is, so do all others (ours, once): a quarter of the traffic."""
     attempt = original(self, call, member, now, kind)
-    member.look = None
+    member.exploration = None
     return attempt
 
 

@@ -597,15 +597,17 @@ class Watched:
         """The providers of its route."""
         return self._checker.client.pool._order(self.call)  # pyright: ignore[reportPrivateUsage]
 
+    def untried(self, now: float) -> list[Member[Provider]]:
+        """Whom it has not asked and could ask."""
+        return [m for m in self.route_members() if m not in self.tried and m.refusal(self.call, now) is None]
+
     def next_attempt(self, now: float) -> Real | Wait:
         """See :meth:`Call.next_attempt`."""
         check, call = self._checker, self.call
         check.before(now)
         made = call.made
         self._begin()
-        check.trusted_before = made > 0 and any(
-            m not in self.tried and m.refusal(call, now) is None and m.trusted(now) for m in self.route_members()
-        )
+        check.trusted_before = made > 0 and any(m.trusted(now) for m in self.untried(now))
         mine = [attempt for attempt in check.leases if attempt.call is call]
         check.demand(not mine, "S11", f"{mine} still run: a failure was taken for the answer")
         try:
@@ -644,9 +646,7 @@ class Watched:
         check = self._checker
         check.before(now)
         lost = beside.member.breaker.state is not State.CLOSED or beside.member.late_by(now) > 0.0
-        free = (lost or _unheard(beside, now)) and any(
-            m not in self.tried and m.refusal(self.call, now) is None and m.trusted(now) for m in self.route_members()
-        )
+        free = (lost or _unheard(beside, now)) and any(m.trusted(now) for m in self.untried(now))
         found = self.call.rescue(beside, now)
         if found is not None:
             check.demand(not self._spoke, "S10", "a hedge after the first sign of life")
@@ -759,14 +759,14 @@ class Watched:
         retry = check.client.policies.retry
         check.demand(made < retry.max_attempts, "X2", "a wait after the last attempt")
         affordable = not made or check.client.pool.failovers.available() or check.trusted_before
-        fresh = [m.id for m in self.route_members() if m not in self.tried and m.refusal(call, now) is None]
+        fresh = [m.id for m in self.untried(now)]
         check.demand(not (fresh and affordable), "X2", f"waits {step.seconds} s ({step.reason}) while {fresh} are free")
 
     def _gives_up(self, error: CallFailed, made: int, now: float) -> None:
         """A call that could go on elsewhere, and could pay for it, does."""
         check, call = self._checker, self.call
         if isinstance(error, AllAttemptsFailed) and call.repeatable_request:
-            fresh = [m.id for m in self.route_members() if m not in self.tried and m.refusal(call, now) is None]
+            fresh = [m.id for m in self.untried(now)]
             able = check.tokens >= 1.0 + 1e-6 or check.trusted_before
             going = made < check.client.policies.retry.max_attempts and able
             check.demand(
