@@ -211,7 +211,7 @@ def _make_pool(providers: Routes, settings: ClientSettings) -> ProviderPool:
     policies = Policies(
         retry=as_policy(Retry, settings.get("retry")),
         breaker=as_policy(Breaker, settings.get("breaker")),
-        health=as_policy(Health, settings.get("health")),
+        
         hedge=as_policy(Hedge, settings.get("hedge")),
         timeouts=as_policy(Timeouts, settings.get("timeouts")),
         stream=as_policy(Stream, settings.get("stream")),
