@@ -94,6 +94,7 @@ class Call(Generic[T]):
         "_again",
         "_cost",
         "_down_since",
+        "_hoped",
         "_onward",
         "_phase",
         "_place",
@@ -137,6 +138,7 @@ class Call(Generic[T]):
         self._wait_over: float = -math.inf
         self._waited: float = 0.0
         self._down_since: float | None = None
+        self._hoped: bool = False
 
     # --- what to do ---
 
@@ -155,8 +157,10 @@ class Call(Generic[T]):
                 raise ClientClosed("the client was closed while the call waited")
         if self.total or self.deadline <= now:
             self._give_up_if_over(now)
-        found = self.pool.acquire(self.ask, self._past(now), now)
+        past = self._past(now)
+        found = self.pool.acquire(self.ask, past, now)
         if isinstance(found, Attempt):
+            self._hoped = self._hoped or past.last_hope
             return self._begun(found)
         return self._wait_or_give_up(found, now)
 
@@ -269,7 +273,8 @@ class Call(Generic[T]):
 
     def _past(self, now: float) -> Past:
         again = self._again or self._place is not None
-        last_hope = self._down_since is not None and not self.counted and now >= self._hope_at(self._down_since)
+        since = self._down_since
+        last_hope = since is not None and not self._hoped and not self.counted and now >= self._hope_at(since)
         return Past(self.total + 1, self.number, self._tried, self._cost, again, self._place, last_hope)
 
     def _hope_at(self, since: float) -> float:
@@ -317,7 +322,8 @@ class Call(Generic[T]):
         if left <= 0.0 or self.ask.when_down == "fail":
             self._leave(now)
             raise self._nobody(found, now)
-        return left if self.counted else min(left, max(0.0, self._hope_at(since) - now))
+        hope = self._hope_at(since) - now
+        return min(left, hope) if hope > 0.0 and not self._hoped else left
 
     def _backoff(self, found: Refused, now: float) -> float:
         """As the vendors' SDKs pause; the last try waits longer where nobody was answered meanwhile, for an outage that
