@@ -264,7 +264,9 @@ class Call(Generic[T]):
         self._phase = TRANSITIONS[self._phase, Step.LEASED]
         self.total += 1
         self._running = (*self._running, attempt)
-        self._place, self._down_since = None, None
+        self._place = None
+        if not attempt.trial:
+            self._down_since = None
         if attempt.kind != "hedge":
             attempt.delay = attempt.started - self._idle_since
         provider = attempt.member.id

@@ -8,7 +8,7 @@ from typing import Generic
 
 from resilient_llm import events
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.breaker import CLOSED, State
+from resilient_llm.decide.breaker import CLOSED, Cause, State
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.outcome import OK, Outcome, disposition
 from resilient_llm.faults import Fault, FaultKind
@@ -52,10 +52,10 @@ class Verdicts(Generic[T]):
         member = attempt.member
         breaker, shift = member.breaker, member.statistics.shift
         if breaker.state is CLOSED:
-            if shift.raised and breaker.slowed(now, self._draw()):
+            if shift.raised and attempt.generation == breaker.generation and breaker.slowed(now, self._draw()):
                 self.changed(member, CLOSED, now)
         elif not breaker.ends_late:
-            outcome = Outcome.SOFT if breaker.together and shift.slow(sample) else OK
+            outcome = Outcome.SOFT if breaker.cause is Cause.SLOW and shift.slow(sample) else OK
             self.judge(attempt, outcome, now)
 
     def judge(self, attempt: Attempt[T], outcome: Outcome, now: float) -> None:
@@ -102,7 +102,7 @@ class Verdicts(Generic[T]):
         then it is our own network."""
         found = disposition(fault).outcome
         attempt.member.breaker.timed_out = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
-        if fault.kind is FaultKind.CONNECTION and attempt.content_at is None:
+        if fault.kind is FaultKind.CONNECTION and fault.code == "not_sent":
             attempt.member.connect_failed_at = now
             if self.local(now):
                 return Outcome.NEUTRAL
