@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias, TypedDict, cast, get_args
+from typing import Any, Literal, TypeAlias, TypedDict, cast, get_args
 
 from resilient_llm.errors import CallFailed, InvalidRequest
+from resilient_llm.keywords import Shown, explicit, unknown
 from resilient_llm.model import (
     ChatRequest,
     ChatResponse,
@@ -41,34 +42,26 @@ Validator: TypeAlias = Callable[[ChatResponse], object]
 """Checks an answer: returning ``False`` or raising ``ValueError`` rejects it."""
 
 
-class CallOptions(TypedDict, total=False):
-    """How a call is carried out, whatever it asks.
+WhenDown: TypeAlias = Literal["wait", "fail"]
+"""What a call does when every provider is down: wait behind the outage for a trial to succeed, or fail at once."""
 
-    ``deadline``: seconds for everything, queueing and failover included; ``None``: no limit (default: the client's).
-    ``route``: which provider list (default: the first).  ``providers``: only these ids.  ``require``: only providers
-    with all these tags. ``idempotent=False``: the call may have effects, so nothing runs beside it and it is not
-    repeated once a provider may have acted on it.  ``conversation``: keeps calls with the same key at the same
-    provider while that is healthy.  ``on_unsupported``: what to do about a provider that lacks a feature the
-    call needs (default: the client's).
-    """
+
+class CallOptions(TypedDict, total=False):
+    """How a call is carried out, whatever it asks; :data:`LINES` says what each keyword means."""
 
     deadline: float | None
     route: str | None
     providers: Iterable[str] | None
     require: Iterable[str]
-    idempotent: bool
     conversation: str | None
+    idempotent: bool
+    idempotency_key: str | None
+    when_down: WhenDown
     on_unsupported: OnUnsupported
 
 
 class ChatSettings(TypedDict, total=False):
-    """What to ask of the model; ``None`` or absent means the vendor's default.
-
-    ``tools`` are ``Tool`` objects or dicts in OpenAI's shape, ``tool_choice`` is ``"auto"``, ``"none"``,
-    ``"required"``, a tool's name or a ``ToolChoice``.  ``output``: ``"text"``, ``"json_object"``, a JSON schema, or
-    an ``OutputFormat``.  ``reasoning``: an effort word, a token budget, or a ``Reasoning``.  ``extra``: fields for
-    one wire's body, as ``{"anthropic_messages": {...}}``.
-    """
+    """What to ask of the model; ``None`` or absent means the vendor's default.  See :data:`LINES`."""
 
     system: str | None
     tools: Sequence[Tool | Mapping[str, object]] | None
@@ -94,8 +87,63 @@ class ChatSettings(TypedDict, total=False):
 class ChatOptions(ChatSettings, CallOptions, total=False):
     """Everything ``chat`` and ``stream`` take by keyword.  ``validate`` and ``fallback`` are for ``chat`` alone."""
 
+    allow_empty: bool
     validate: Validator | None
     fallback: Fallback | None
+
+
+LINES: Mapping[str, str] = {
+    "deadline": "seconds for everything, queueing and failover included; None: no limit",
+    "route": "the name of a provider list; None: the first",
+    "providers": "only providers with these ids; None: all of the route",
+    "require": "only providers that have all these tags",
+    "conversation": "calls with the same key stay at one provider while it is healthy; None: no preference",
+    "idempotent": "False: the call has effects, so nothing runs beside it and it is not repeated once it may have run",
+    "idempotency_key": "sent as Idempotency-Key to vendors that document the header (OpenAI); None: not sent",
+    "when_down": "when every provider is down: 'wait' behind the outage, or 'fail' at once",
+    "on_unsupported": "a provider lacks what the call needs: 'skip' it, 'degrade' the request, 'error', or a mapping",
+    "system": "a system message put before the others",
+    "tools": "Tool objects, or dicts in OpenAI's shape",
+    "tool_choice": "'auto', 'none', 'required', a tool's name, or a ToolChoice",
+    "parallel_tool_calls": "whether the model may ask for several tools at once",
+    "output": "'text', 'json_object', a JSON schema, or an OutputFormat",
+    "reasoning": "an effort word, a budget of tokens, or a Reasoning",
+    "max_tokens": "the most tokens the answer may have",
+    "temperature": "randomness; the range is the vendor's",
+    "top_p": "nucleus sampling: the share of probability to draw from",
+    "top_k": "draw from this many most probable tokens",
+    "frequency_penalty": "against tokens by how often they came already",
+    "presence_penalty": "against tokens that came already",
+    "seed": "for answers that can be repeated, as far as the vendor can",
+    "stop": "a text, or several, before which the answer ends",
+    "n": "how many answers; the others are in response.alternatives",
+    "logprobs": "whether to return the probabilities of the answer's tokens",
+    "top_logprobs": "how many alternatives to return at each token",
+    "user": "an id of your end user, for the vendor",
+    "extra": "further fields of one wire's body, as {'anthropic_messages': {...}}",
+    "allow_empty": "True: accept an answer without text, refusal or tool call; False: it is rejected",
+    "validate": "called with the answer; False or a ValueError rejects it, and the next provider is asked (chat only)",
+    "fallback": "a text, a ChatResponse, or a function of the error, as the last answer (chat only)",
+}
+"""What each keyword means, in one line; ``help(client.chat)`` shows them.  ``None`` is the vendor's default where the
+line does not say otherwise."""
+
+_THE_CLIENTS = Shown("the client's")
+_DEFAULTS: Mapping[str, object] = {
+    "deadline": _THE_CLIENTS,
+    "on_unsupported": _THE_CLIENTS,
+    "idempotent": True,
+    "require": (),
+    "when_down": "wait",
+    "allow_empty": False,
+}
+_WHOLE_ANSWER = ("validate", "fallback")
+
+chat_keywords = explicit(ChatOptions, LINES, _DEFAULTS)
+"""For methods that take ``**options: Unpack[ChatOptions]``: see :func:`resilient_llm.keywords.explicit`."""
+stream_keywords = explicit(ChatOptions, {n: line for n, line in LINES.items() if n not in _WHOLE_ANSWER}, _DEFAULTS)
+"""The same without what needs a whole answer."""
+call_keywords = explicit(CallOptions, LINES, _DEFAULTS)
 
 
 _PLAIN = (
@@ -124,7 +172,7 @@ _FORMATS = {"text": OutputFormat("text"), "json_object": OutputFormat("json_obje
 
 def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stream: bool) -> ChatRequest:
     """The request these arguments mean.  Raises ``InvalidRequest`` naming what is wrong with them."""
-    _check_names(options, _CHAT_OPTIONS)
+    check_call(options, _CHAT_OPTIONS)
     if isinstance(messages, ChatRequest):
         return _whole_request(messages, options, stream=stream)
     turns = _messages(messages, options.get("system"))
@@ -155,11 +203,28 @@ def _whole_request(request: ChatRequest, options: ChatOptions, *, stream: bool) 
 
 def embed_request(inputs: str | Sequence[str], dimensions: int | None, options: CallOptions) -> EmbedRequest:
     """The request these arguments mean.  Raises ``InvalidRequest`` naming what is wrong with them."""
-    _check_names(options, _CALL_OPTIONS)
+    check_call(options)
     texts = (inputs,) if isinstance(inputs, str) else tuple(inputs) if isinstance(inputs, Iterable) else ()
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise InvalidRequest(f"embed needs a non-empty text or a sequence of them, not {_short(inputs)}")
     return EmbedRequest(texts, dimensions=_count("dimensions", dimensions))
+
+
+def check_call(options: CallOptions, known: frozenset[str] = _CALL_OPTIONS) -> None:
+    """Raise ``InvalidRequest`` for a name that is no option, and for a value that none of them takes."""
+    for name in options:
+        if name not in known:
+            raise InvalidRequest(unknown(name, known, "option"))
+    when_down: object = options.get("when_down", "wait")
+    if when_down not in ("wait", "fail"):
+        raise InvalidRequest(f"when_down must be 'wait' or 'fail', not {_short(when_down)}")
+    key: object = options.get("idempotency_key")
+    if key is not None and not (isinstance(key, str) and 0 < len(key) <= 255 and key.isascii() and key.isprintable()):
+        raise InvalidRequest("idempotency_key must be printable ASCII text of at most 255 characters, or None")
+    for name in ("idempotent", "allow_empty"):
+        value = cast("Mapping[str, object]", options).get(name, True)
+        if not isinstance(value, bool):
+            raise InvalidRequest(f"{name} must be True or False, not {_short(value)}")
 
 
 def ids(name: str, value: object) -> frozenset[str]:
@@ -193,12 +258,6 @@ def prompt_tokens(request: ChatRequest) -> int:
 
 
 # --- the pieces --------------------------------------------------------------------------------------------
-
-
-def _check_names(options: Mapping[str, object], known: frozenset[str]) -> None:
-    for name in options:
-        if name not in known:
-            raise InvalidRequest(f"there is no option {name!r}; there are {', '.join(sorted(known))}")
 
 
 def _messages(messages: Messages, system: str | None) -> tuple[Message, ...]:
