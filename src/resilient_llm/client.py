@@ -6,7 +6,6 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from copy import copy
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypedDict, TypeVar, cast
@@ -148,7 +147,8 @@ class _Client:
         check_call(options)
         if "deadline" in options:
             seconds(options["deadline"])
-        view = copy(self)
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
         view._defaults = {**self._defaults, **options}
         return view
 
