@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypedDict, TypeVar, cast, overload
 
 import httpx
 from typing_extensions import Unpack
@@ -26,6 +26,7 @@ from resilient_llm.model import (
     ChatResponse,
     EmbedRequest,
     EmbedResponse,
+    ParsedResponse,
     StreamEvent,
     TextDelta,
 )
@@ -33,16 +34,20 @@ from resilient_llm.options import (
     CallOptions,
     ChatOptions,
     Messages,
+    UntypedChatOptions,
+    answer_check,
     call_keywords,
     chat_keywords,
     chat_request,
     check_call,
     embed_request,
+    output_class,
     prompt_tokens,
     seconds,
     stream_keywords,
 )
 from resilient_llm.policy import Breaker, Health, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
+from resilient_llm.typed import Typed
 from resilient_llm.wire.capability import OnUnsupported
 
 if TYPE_CHECKING:
@@ -50,6 +55,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
 __all__ = ["AsyncChatStream", "AsyncResilientClient", "Candidate", "ChatStream", "ProviderHealth", "ResilientClient"]
+
+
+T = TypeVar("T")
 
 
 class ClientSettings(TypedDict, total=False):
@@ -250,7 +258,7 @@ class _Client:
         tokens = prompt_tokens(request)
         needs = self._pool.needs(request, options)
         call = self._pool.begin(options, streaming=stream, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        return Task(self._pool, request, call, validate, needs)
+        return Task(self._pool, request, call, None if stream else answer_check(options), needs)
 
     def _embed_task(
         self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions
@@ -324,14 +332,23 @@ class ResilientClient(_Client):
             raise ConfigurationError(f"http_client must be an httpx.Client, not {type(http_client).__name__}")
         self._driver = Driver(Http(http_client, self._pool.clock), self._pool.policies.stream.max_bytes)
 
+    @overload
+    def chat(
+        self, messages: Messages | ChatRequest, *, output: type[T], **options: Unpack[UntypedChatOptions]
+    ) -> ParsedResponse[T]: ...
+
+    @overload
+    def chat(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatResponse: ...
+
     @chat_keywords
     def chat(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatResponse:
         """Ask for an answer.
 
         ``messages`` is a prompt, or a conversation of ``Message`` objects or dicts in OpenAI's shape.  Raises
         ``InvalidRequest`` before anything is sent, and a ``CallFailed`` (with the trail of attempts) if no provider
-        answered.  An exception that interrupts it (``KeyboardInterrupt``) changes
-        nobody's health.
+        answered.  With a class as ``output=``, ``parsed`` of the answer is an instance of it; an answer that does not
+        fit counts as a rejected one, and the next provider is asked.  An exception that interrupts it
+        (``KeyboardInterrupt``) changes nobody's health.
         """
         task = self._chat_task(messages, options, stream=False)
         try:
@@ -349,7 +366,8 @@ class ResilientClient(_Client):
     def stream(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatStream:
         """Ask for an answer piece by piece; see :class:`ChatStream`.  Nothing is sent before it is entered or
         iterated."""
-        return ChatStream(self, self._driver, self._chat_task(messages, options, stream=True))
+        task = self._chat_task(messages, options, stream=True)
+        return ChatStream(self, self._driver, task, output_class(options))
 
     @call_keywords
     def embed(
@@ -418,6 +436,14 @@ class AsyncResilientClient(_Client):
             raise ConfigurationError(f"http_client must be an httpx.AsyncClient, not {type(http_client).__name__}")
         self._driver = AsyncDriver(AsyncHttp(http_client, self._pool.clock), self._pool.policies.stream.max_bytes)
 
+    @overload
+    async def chat(
+        self, messages: Messages | ChatRequest, *, output: type[T], **options: Unpack[UntypedChatOptions]
+    ) -> ParsedResponse[T]: ...
+
+    @overload
+    async def chat(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatResponse: ...
+
     @chat_keywords
     async def chat(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatResponse:
         """Ask for an answer; see :meth:`ResilientClient.chat`.  Cancelling it closes the connection and judges nobody.
@@ -442,7 +468,8 @@ class AsyncResilientClient(_Client):
     def stream(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> AsyncChatStream:
         """Ask for an answer piece by piece; see :class:`AsyncChatStream`.  Nothing is sent before it is entered or
         iterated."""
-        return AsyncChatStream(self, self._driver, self._chat_task(messages, options, stream=True))
+        task = self._chat_task(messages, options, stream=True)
+        return AsyncChatStream(self, self._driver, task, output_class(options))
 
     @call_keywords
     async def embed(
@@ -480,15 +507,22 @@ class _Streamed(Generic[O]):
 
     _opened: O | None
     _closed: bool
+    _output: Typed | None
     _task: Task[ChatRequest]
 
     @property
     def response(self) -> ChatResponse:
         """The answer: whole after the last event, and what there is of it (``finish_reason`` "error") before.
 
-        Raises ``RuntimeError`` before the first event.
+        With a class as ``output=``, ``parsed`` is an instance of it once the answer is whole; ``None`` if it does not
+        fit, since what was handed over cannot be asked for elsewhere.  Raises ``RuntimeError`` before the first event.
         """
-        return self._started().response()
+        opened = self._started()
+        response = opened.response()
+        if self._output is not None and opened.reading.ended:
+            with suppress(ValueError):
+                self._output.fill(response)
+        return response
 
     @property
     def provider(self) -> str:
@@ -538,8 +572,9 @@ class ChatStream(_Streamed[OpenStream]):
     at once and judge nobody.
     """
 
-    def __init__(self, client: _Client, driver: Driver, task: Task[ChatRequest]) -> None:
+    def __init__(self, client: _Client, driver: Driver, task: Task[ChatRequest], output: Typed | None = None) -> None:
         self._client = client
+        self._output = output
         self._driver = driver
         self._task = task
         self._opened: OpenStream | None = None
@@ -619,8 +654,11 @@ class ChatStream(_Streamed[OpenStream]):
 class AsyncChatStream(_Streamed[AsyncOpenStream]):
     """The same as :class:`ChatStream` for asyncio and trio; best inside ``async with``."""
 
-    def __init__(self, client: _Client, driver: AsyncDriver, task: Task[ChatRequest]) -> None:
+    def __init__(
+        self, client: _Client, driver: AsyncDriver, task: Task[ChatRequest], output: Typed | None = None
+    ) -> None:
         self._client = client
+        self._output = output
         self._driver = driver
         self._task = task
         self._opened: AsyncOpenStream | None = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar, cast
 
 if TYPE_CHECKING:
     from resilient_llm.faults import AttemptRecord
@@ -266,12 +266,21 @@ class Choice:
     extra: Extra | None = None
 
 
+Parsed = TypeVar("Parsed")
+
+
+def _says_something(part: Part) -> bool:
+    return bool(part.text.strip()) if isinstance(part, Text) else not isinstance(part, Thought)
+
+
 @dataclass(slots=True)
 class ChatResponse:
     """The answer, whoever gave it.
 
     ``provider`` is the id of the provider that answered, ``attempts`` the trail that led there, oldest first.
-    ``raw`` is the parsed JSON body of the vendor; ``None`` for a streamed answer.
+    ``raw`` is the parsed JSON body of the vendor; ``None`` for a streamed answer.  ``parsed`` is the instance of the
+    class given as ``output=``; ``None`` if none was given, if the model asks for a tool or refuses, and in a
+    ``fallback=`` that is a text.
     """
 
     parts: tuple[Part, ...]
@@ -287,6 +296,7 @@ class ChatResponse:
     provider: str = ""
     attempts: tuple[AttemptRecord, ...] = ()
     degradations: tuple[Degradation, ...] = ()
+    parsed: object = None
 
     @property
     def text(self) -> str:
@@ -308,9 +318,33 @@ class ChatResponse:
         """The model's words of refusal; empty if it did not refuse."""
         return "".join(part.text for part in self.parts if isinstance(part, Refusal))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing at all, and not why: no text, media, refusal or tool call in any choice.
+
+        Not so where the finish reason tells why: ``length`` (the limit was spent on reasoning), ``content_filter``.
+        """
+        if self.finish_reason in ("length", "content_filter"):
+            return False
+        return not any(map(_says_something, self.parts)) and not any(
+            _says_something(part) for choice in self.alternatives for part in choice.parts
+        )
+
     def message(self) -> Message:
         """The answer as the assistant's turn, to put into the next request."""
         return Message("assistant", self.parts)
+
+
+class ParsedResponse(ChatResponse, Generic[Parsed]):
+    """An answer to a call whose ``output=`` was a class: ``parsed`` is an instance of it.
+
+    It is ``None`` all the same, whatever a type checker says, if the model asked for a tool or refused.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        parsed: Parsed  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 # --- a streamed answer -------------------------------------------------------------------------------------

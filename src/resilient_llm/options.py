@@ -23,6 +23,7 @@ from resilient_llm.model import (
     Tool,
     ToolChoice,
 )
+from resilient_llm.typed import Typed, schema_fault, typed
 from resilient_llm.wire import WIRES
 from resilient_llm.wire.capability import OnUnsupported
 from resilient_llm.wire.openai_chat import decode_message, decode_tool
@@ -67,7 +68,6 @@ class ChatSettings(TypedDict, total=False):
     tools: Sequence[Tool | Mapping[str, object]] | None
     tool_choice: str | ToolChoice | None
     parallel_tool_calls: bool | None
-    output: str | Mapping[str, object] | OutputFormat | None
     reasoning: str | int | Reasoning | None
     max_tokens: int | None
     temperature: float | None
@@ -84,12 +84,18 @@ class ChatSettings(TypedDict, total=False):
     extra: Mapping[str, Mapping[str, object]] | None
 
 
-class ChatOptions(ChatSettings, CallOptions, total=False):
-    """Everything ``chat`` and ``stream`` take by keyword.  ``validate`` and ``fallback`` are for ``chat`` alone."""
+class UntypedChatOptions(ChatSettings, CallOptions, total=False):
+    """Everything ``chat`` takes by keyword besides ``output``, whose class is a type of its own there."""
 
     allow_empty: bool
     validate: Validator | None
     fallback: Fallback | None
+
+
+class ChatOptions(UntypedChatOptions, total=False):
+    """Everything ``chat`` and ``stream`` take by keyword.  ``validate`` and ``fallback`` are for ``chat`` alone."""
+
+    output: str | Mapping[str, object] | OutputFormat | type[object] | None
 
 
 LINES: Mapping[str, str] = {
@@ -106,7 +112,7 @@ LINES: Mapping[str, str] = {
     "tools": "Tool objects, or dicts in OpenAI's shape",
     "tool_choice": "'auto', 'none', 'required', a tool's name, or a ToolChoice",
     "parallel_tool_calls": "whether the model may ask for several tools at once",
-    "output": "'text', 'json_object', a JSON schema, or an OutputFormat",
+    "output": "a pydantic model, dataclass or TypedDict (see response.parsed), a JSON schema, 'json_object', 'text'",
     "reasoning": "an effort word, a budget of tokens, or a Reasoning",
     "max_tokens": "the most tokens the answer may have",
     "temperature": "randomness; the range is the vendor's",
@@ -196,7 +202,7 @@ def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stre
 
 def _whole_request(request: ChatRequest, options: ChatOptions, *, stream: bool) -> ChatRequest:
     for name in options:
-        if name in ChatSettings.__annotations__:
+        if name in ChatSettings.__annotations__ or name == "output":
             raise InvalidRequest(f"{name}= must be set in the ChatRequest itself, not beside it")
     return request if request.stream is stream else replace(request, stream=stream)
 
@@ -225,6 +231,38 @@ def check_call(options: CallOptions, known: frozenset[str] = _CALL_OPTIONS) -> N
         value = cast("Mapping[str, object]", options).get(name, True)
         if not isinstance(value, bool):
             raise InvalidRequest(f"{name} must be True or False, not {_short(value)}")
+
+
+def output_class(options: ChatOptions) -> Typed | None:
+    """The class given as ``output=``, as the shape of an answer; ``None`` if it is no class."""
+    output = options.get("output")
+    return typed(output) if isinstance(output, type) else None
+
+
+def answer_check(options: ChatOptions) -> Validator | None:
+    """What an answer must pass: it says something, it fits ``output=``, and ``validate=`` does not reject it.
+
+    Sets ``parsed`` on the answer.  ``None`` if there is nothing to check.
+    """
+    check = options.get("validate")
+    kind = output_class(options)
+    allow_empty = options.get("allow_empty", False)
+    if kind is None and check is None:
+        return None if allow_empty else _not_empty
+
+    def checked(response: ChatResponse) -> object:
+        if not allow_empty:
+            _not_empty(response)
+        if kind is not None:
+            kind.fill(response)
+        return check(response) if check is not None else None
+
+    return checked
+
+
+def _not_empty(response: ChatResponse) -> None:
+    if response.is_empty:
+        raise ValueError("the answer is empty, without refusal or tool call (allow_empty=True accepts it)")
 
 
 def ids(name: str, value: object) -> frozenset[str]:
@@ -370,14 +408,43 @@ def _tool_choice(choice: str | ToolChoice | None) -> ToolChoice | None:
     return ToolChoice("required", (choice,))
 
 
-def _output(output: str | Mapping[str, object] | OutputFormat | None) -> OutputFormat | None:
+def _output(output: str | Mapping[str, object] | OutputFormat | type[object] | None) -> OutputFormat | None:
     if output is None or isinstance(output, OutputFormat):
         return output
+    if isinstance(output, type):
+        kind = typed(output)
+        return OutputFormat("json_schema", schema=kind.schema, name=kind.name)
     if isinstance(output, Mapping):
-        return OutputFormat("json_schema", schema=output, name="answer")
-    if output in _FORMATS:
+        return _format(output)
+    if isinstance(output, str) and output in _FORMATS:
         return _FORMATS[output]
-    raise InvalidRequest(f"output must be 'text', 'json_object', a JSON schema or an OutputFormat, not {output!r}")
+    raise InvalidRequest(
+        "output must be 'text', 'json_object', a JSON schema, an OutputFormat, a pydantic model, a dataclass or a "
+        f"TypedDict, not {_short(output)}"
+    )
+
+
+def _format(output: Mapping[str, object]) -> OutputFormat:
+    """A JSON schema, or what OpenAI's ``response_format`` or ``text.format`` takes."""
+    kind = output.get("type")
+    if kind in ("text", "json_object") and len(output) == 1:
+        return _FORMATS[kind]
+    if kind != "json_schema":
+        return _schema_format(output, {})
+    fields = _fields_of(output.get("json_schema", output))
+    if not isinstance(fields.get("schema"), Mapping):
+        raise InvalidRequest(f"output has the type 'json_schema' and no schema in it: {_short(output)}")
+    return _schema_format(cast("Mapping[str, object]", fields["schema"]), fields)
+
+
+def _schema_format(schema: Mapping[str, object], about: Mapping[str, object]) -> OutputFormat:
+    fault = schema_fault(schema)
+    if fault is not None:
+        raise InvalidRequest(f"output is no JSON schema: {fault}; it is {_short(schema)}")
+    name, description, strict = about.get("name", "answer"), about.get("description"), about.get("strict")
+    if not isinstance(name, str) or not isinstance(description, str | None) or not isinstance(strict, bool | None):
+        raise InvalidRequest(f"output has a name, a description or a strict of the wrong type: {_short(about)}")
+    return OutputFormat("json_schema", schema=schema, name=name, description=description, strict=strict)
 
 
 def _reasoning(reasoning: str | int | Reasoning | None) -> Reasoning | None:

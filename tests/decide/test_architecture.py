@@ -15,7 +15,7 @@ import resilient_llm
 
 ROOT = Path(resilient_llm.__file__).parent
 BASE = {"model", "errors", "policy"}
-DRIVEN = BASE | {"decide", "wire", "providers", "telemetry", "drive", "options", "keywords"}
+DRIVEN = BASE | {"decide", "wire", "providers", "telemetry", "drive", "options", "keywords", "typed"}
 FACE = DRIVEN | {"client"}
 
 MAY_IMPORT = {
@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "keywords": set(),
     "model": {"faults"},
     "errors": {"faults", "model"},
-    "options": BASE | {"wire", "keywords"},
+    "typed": {"errors", "model"},
+    "options": BASE | {"wire", "keywords", "typed"},
     "policy": {"errors"},
     "decide": BASE,
     "wire": {"model", "errors"},
@@ -39,7 +40,7 @@ MAY_IMPORT = {
 }
 """Layer -> the layers it may know, itself apart."""
 
-PURE = ("faults", "keywords", "model", "errors", "policy", "decide", "wire")
+PURE = ("faults", "keywords", "typed", "model", "errors", "policy", "decide", "wire")
 PUBLIC = ("", "providers", "policy", "model", "errors", "testing", "mount")
 UNDECIDED = {"time", "random", "logging", "asyncio", "datetime", "os", "socket", "secrets", "contextvars"}
 """What a decision must not look at: it is given the time and the luck."""
