@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, TypedDict, cast, get_args
@@ -14,6 +15,7 @@ from resilient_llm.model import (
     ChatResponse,
     EmbedRequest,
     Extra,
+    Media,
     Message,
     OutputFormat,
     Part,
@@ -28,8 +30,8 @@ from resilient_llm.wire import WIRES
 from resilient_llm.wire.capability import OnUnsupported
 from resilient_llm.wire.openai_chat import decode_message, decode_tool
 
-Messages: TypeAlias = str | Sequence[Message | Mapping[str, object]]
-"""A prompt, or a conversation of ``Message`` objects and dicts in OpenAI's shape."""
+Messages: TypeAlias = str | Sequence[Message | Mapping[str, object] | tuple[str, str]]
+"""A prompt, or a conversation of ``Message`` objects, dicts in OpenAI's shape, and pairs of a role and a text."""
 
 Fallback: TypeAlias = (
     str
@@ -316,7 +318,7 @@ def _messages(messages: Messages, system: str | None) -> tuple[Message, ...]:
     return (Message("system", (Text(system),)), *turns)
 
 
-def _message(message: Message | Mapping[str, object], index: int) -> Message:
+def _message(message: Message | Mapping[str, object] | tuple[str, str], index: int) -> Message:
     if isinstance(message, Message):
         if message.role not in _ROLES:
             raise InvalidRequest(
@@ -324,17 +326,25 @@ def _message(message: Message | Mapping[str, object], index: int) -> Message:
             )
         if not isinstance(message.parts, tuple) or not all(isinstance(part, Part) for part in message.parts):
             raise InvalidRequest(f"messages[{index}] must have a tuple of parts, not {_short(message.parts)}")
+        for part in message.parts:
+            if isinstance(part, Media):
+                _check_url(part.url, f"messages[{index}]")
         return message
+    if isinstance(message, tuple) and len(message) == 2:
+        message = {"role": message[0], "content": message[1]}
     if not isinstance(message, Mapping):
-        raise InvalidRequest(f"messages[{index}] must be a Message or a dict, not {_short(message)}")
+        raise InvalidRequest(
+            f"messages[{index}] must be a Message, a dict, or a pair of a role and a text, not {_short(message)}"
+        )
     role = message.get("role")
     if role not in _ROLES:
         raise InvalidRequest(f"messages[{index}] has the role {role!r}; it must be one of {', '.join(sorted(_ROLES))}")
     content = message.get("content")
     if not isinstance(content, str | list | tuple) and not (content is None and role == "assistant"):
         raise InvalidRequest(f"messages[{index}] must have text or a list of parts as content, not {_short(content)}")
-    if not isinstance(content, str):
-        _check_parts(cast("Sequence[object]", content or ()), f"messages[{index}]")
+    if content and not isinstance(content, str):
+        content = [_openai_part(part, f"messages[{index}]") for part in cast("Sequence[object]", content)]
+        message = {**message, "content": content}
     if role == "assistant":
         _check_calls(message.get("tool_calls"), f"messages[{index}]")
     if role == "tool" and not isinstance(message.get("tool_call_id"), str):
@@ -345,15 +355,57 @@ def _message(message: Message | Mapping[str, object], index: int) -> Message:
         raise InvalidRequest(f"messages[{index}] is malformed: {error}") from error
 
 
-def _check_parts(parts: Sequence[object], where: str) -> None:
-    for part in parts:
-        if not isinstance(part, Mapping):
-            raise InvalidRequest(f"{where} has a part that is no dict: {_short(part)}")
-        fields = cast("Mapping[str, object]", part)
-        if fields.get("type") == "text" and not isinstance(fields.get("text"), str):
-            raise InvalidRequest(f"{where} has a part of type 'text' without a text: {_short(fields)}")
-        if fields.get("type") == "image_url" and not _text_in(fields.get("image_url"), "url"):
+def _openai_part(part: object, where: str) -> Mapping[str, object]:
+    """A part of a message in OpenAI's shape; an image or a document in Anthropic's is put into it."""
+    if not isinstance(part, Mapping):
+        raise InvalidRequest(f"{where} has a part that is no dict: {_short(part)}")
+    fields = cast("Mapping[str, object]", part)
+    kind = fields.get("type")
+    if kind == "text" and not isinstance(fields.get("text"), str):
+        raise InvalidRequest(f"{where} has a part of type 'text' without a text: {_short(fields)}")
+    if kind == "image_url":
+        link = fields.get("image_url")
+        url = link if isinstance(link, str) else _fields_of(link).get("url")
+        if not isinstance(url, str) or not url:
             raise InvalidRequest(f"{where} has a part of type 'image_url' without a url: {_short(fields)}")
+        _check_url(url, where)
+    if kind in ("image", "document") and "source" in fields:
+        return _from_anthropic(fields, where)
+    if kind in ("tool_use", "tool_result"):
+        raise InvalidRequest(
+            f"{where} has a part of type {kind!r}, which is Anthropic's; use tool_calls and the role 'tool'"
+        )
+    return fields
+
+
+def _from_anthropic(fields: Mapping[str, object], where: str) -> Mapping[str, object]:
+    """An image or a document of Anthropic's shape in OpenAI's."""
+    source, kind = _fields_of(fields["source"]), fields["type"]
+    data, url, mime = source.get("data"), source.get("url"), source.get("media_type")
+    if source.get("type") == "base64" and isinstance(data, str) and isinstance(mime, str):
+        url = f"data:{mime};base64,{data}"
+    elif source.get("type") != "url" or not isinstance(url, str):
+        raise InvalidRequest(f"{where} has a part of type {kind!r} whose source is neither base64 nor a url")
+    _check_url(url, where)
+    beside = {name: value for name, value in fields.items() if name not in ("type", "source", "title")}
+    if kind == "image":
+        return {"type": "image_url", "image_url": {"url": url}, **beside}
+    if source.get("type") == "url":
+        return {"type": "document_url", "document_url": url, **beside}
+    named = {"filename": fields["title"]} if "title" in fields else {}
+    return {"type": "file", "file": {"file_data": url, **named}, **beside}
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+def _check_url(url: str | None, where: str) -> None:
+    """Refuse what no provider could fetch: a path on this machine."""
+    if url is not None and (_SCHEME.match(url) is None or url[:5].lower() == "file:"):
+        raise InvalidRequest(
+            f"{where} has media at {_short(url)}, which is no URL that a provider can fetch; read the file and pass "
+            "its content, as Media(kind, mime_type, data) or as a data: URL"
+        )
 
 
 def _check_calls(calls: object, where: str) -> None:
