@@ -47,6 +47,7 @@ from resilient_llm.options import (
     stream_keywords,
 )
 from resilient_llm.policy import Breaker, Health, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
+from resilient_llm.providers.secrecy import secrets_in_headers
 from resilient_llm.typed import Typed
 from resilient_llm.wire.capability import OnUnsupported
 
@@ -225,6 +226,12 @@ class _Client:
         self._pool.deliver()
         return removed
 
+    def _keep_secret(self, http_client: httpx.Client | httpx.AsyncClient | None) -> None:
+        """Show nothing of the headers and cookies that a client of the user's sends with every request."""
+        for name in ("headers", "cookies"):
+            given: Mapping[str, str] = getattr(http_client, name, {})
+            self._pool.secrets = tuple({*self._pool.secrets, *secrets_in_headers(given.items())})
+
     def _check_targets(self, routes: object) -> None:
         """The sync client refuses what only the async one can use."""
 
@@ -330,6 +337,7 @@ class ResilientClient(_Client):
             not hasattr(http_client, "send") or inspect.iscoroutinefunction(http_client.send)
         ):
             raise ConfigurationError(f"http_client must be an httpx.Client, not {type(http_client).__name__}")
+        self._keep_secret(http_client)
         self._driver = Driver(Http(http_client, self._pool.clock), self._pool.policies.stream.max_bytes)
 
     @overload
@@ -434,6 +442,7 @@ class AsyncResilientClient(_Client):
         super().__init__(providers, pool, settings)
         if http_client is not None and not inspect.iscoroutinefunction(getattr(http_client, "send", None)):
             raise ConfigurationError(f"http_client must be an httpx.AsyncClient, not {type(http_client).__name__}")
+        self._keep_secret(http_client)
         self._driver = AsyncDriver(AsyncHttp(http_client, self._pool.clock), self._pool.policies.stream.max_bytes)
 
     @overload

@@ -196,6 +196,7 @@ def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stre
         reasoning=_reasoning(options.get("reasoning")),
         max_tokens=_count("max_tokens", options.get("max_tokens")),
         stop=_stop(options.get("stop")),
+        idempotency_key=options.get("idempotency_key"),
         extra=_extra(options.get("extra")),
         stream=stream,
         **plain,
@@ -206,7 +207,10 @@ def _whole_request(request: ChatRequest, options: ChatOptions, *, stream: bool) 
     for name in options:
         if name in ChatSettings.__annotations__ or name == "output":
             raise InvalidRequest(f"{name}= must be set in the ChatRequest itself, not beside it")
-    return request if request.stream is stream else replace(request, stream=stream)
+    key = options.get("idempotency_key", request.idempotency_key)
+    if request.stream is stream and request.idempotency_key == key:
+        return request
+    return replace(request, stream=stream, idempotency_key=key)
 
 
 def embed_request(inputs: str | Sequence[str], dimensions: int | None, options: CallOptions) -> EmbedRequest:
@@ -215,7 +219,9 @@ def embed_request(inputs: str | Sequence[str], dimensions: int | None, options: 
     texts = (inputs,) if isinstance(inputs, str) else tuple(inputs) if isinstance(inputs, Iterable) else ()
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise InvalidRequest(f"embed needs a non-empty text or a sequence of them, not {_short(inputs)}")
-    return EmbedRequest(texts, dimensions=_count("dimensions", dimensions))
+    return EmbedRequest(
+        texts, dimensions=_count("dimensions", dimensions), idempotency_key=options.get("idempotency_key")
+    )
 
 
 def check_call(options: CallOptions, known: frozenset[str] = _CALL_OPTIONS) -> None:

@@ -75,6 +75,8 @@ class ProviderPool:
         self.clock: Callable[[], float] = time.monotonic
         self.wall: Callable[[], float] = time.time
         self.listeners: tuple[Listener, ...] = tuple(listeners)
+        self.secrets: tuple[str, ...] = ()
+        """What may be secret in the default headers of the HTTP clients given to clients of this pool."""
         self._wrapped: dict[int, Custom] = {}
         self.policies = policies
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
@@ -84,6 +86,9 @@ class ProviderPool:
         self.telemetry: Telemetry = Telemetry(name, tracer_provider, meter_provider)
         self.telemetry.watch(self.pool, self.clock)
         tell_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"<ProviderPool {self.name!r}: {', '.join(target.id for target in self.pool.targets())}>"
 
     # --- providers ---
 

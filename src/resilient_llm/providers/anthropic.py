@@ -69,6 +69,7 @@ class AnthropicFoundry(Anthropic):
     url_variables: ClassVar[tuple[str, ...]] = ("ANTHROPIC_FOUNDRY_BASE_URL",)
     key_variables: ClassVar[tuple[str, ...]] = ("ANTHROPIC_FOUNDRY_API_KEY",)
     token_variable: ClassVar[str | None] = None
+    names_model: ClassVar[bool] = False
 
     def __init__(
         self,

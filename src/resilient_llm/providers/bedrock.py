@@ -31,6 +31,7 @@ class Bedrock(HttpProvider):
     url_variables: ClassVar[tuple[str, ...]] = ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME",)
     key_variables: ClassVar[tuple[str, ...]] = ("AWS_BEARER_TOKEN_BEDROCK",)
     key_required = False
+    model_in_path: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -98,6 +98,8 @@ class Custom:
     host: str | None = None
     port: int | None = None
     account: str | None = None
+    key_id: str | None = None
+    secrets: tuple[str, ...] = ()
     propagate_trace_context = False
 
     def __init__(self, inner: Provider | AsyncProvider | Function) -> None:

@@ -41,6 +41,7 @@ class OpenAI(OpenAICompatible):
     url_variables: ClassVar[tuple[str, ...]] = ("OPENAI_BASE_URL",)
     key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
     key_required = True
+    idempotency_header: ClassVar[str | None] = "idempotency-key"
     dialect: ClassVar[Dialect | None] = None
 
 
@@ -56,6 +57,9 @@ class AzureOpenAI(OpenAICompatible):
     url_variables: ClassVar[tuple[str, ...]] = ("AZURE_OPENAI_ENDPOINT",)
     key_variables: ClassVar[tuple[str, ...]] = ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY")
     key_required = True
+    model_in_path: ClassVar[bool] = True
+    model_has_slashes: ClassVar[bool] = False
+    names_model: ClassVar[bool] = False
     dialect: ClassVar[Dialect | None] = None
 
     def __init__(

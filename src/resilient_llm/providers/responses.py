@@ -26,6 +26,7 @@ class OpenAIResponses(HttpProvider):
     url: ClassVar[str | None] = "https://api.openai.com/v1"
     url_variables: ClassVar[tuple[str, ...]] = ("OPENAI_BASE_URL",)
     key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
+    idempotency_header: ClassVar[str | None] = "idempotency-key"
 
     def __init__(self, model: str, **options: Unpack[ProviderOptions]) -> None:
         options["id"] = options.get("id") or f"openai_responses/{model}"

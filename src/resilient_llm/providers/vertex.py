@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import quote
 
 from typing_extensions import Unpack
@@ -34,6 +34,7 @@ class Vertex(HttpProvider):
 
     vendor = "vertex_ai"
     embeds = False
+    model_in_path: ClassVar[bool] = True
 
     def __init__(
         self,
