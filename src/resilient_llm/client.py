@@ -47,7 +47,7 @@ from resilient_llm.options import (
     stream_keywords,
 )
 from resilient_llm.policy import Breaker, Health, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
-from resilient_llm.providers.secrecy import secrets_in_headers
+from resilient_llm.providers.secrecy import Secrets, secrets_in_headers
 from resilient_llm.typed import Typed
 from resilient_llm.wire.capability import OnUnsupported
 
@@ -230,7 +230,7 @@ class _Client:
         """Show nothing of the headers and cookies that a client of the user's sends with every request."""
         for name in ("headers", "cookies"):
             given: Mapping[str, str] = getattr(http_client, name, {})
-            self._pool.secrets = tuple({*self._pool.secrets, *secrets_in_headers(given.items())})
+            self._pool.secrets = Secrets({*self._pool.secrets, *secrets_in_headers(given.items())})
 
     def _check_targets(self, routes: object) -> None:
         """The sync client refuses what only the async one can use."""

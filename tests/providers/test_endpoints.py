@@ -402,6 +402,14 @@ def test_no_credential_of_the_users_is_shown_when_a_server_echoes_it(echo: Echo,
     assert "bad" in str(error), "the rest of the message is there"
 
 
+def test_no_key_that_a_server_puts_into_its_answer_is_in_the_labels(server: LoopbackLLM) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": CANARY}
+    server.script(Status(200, json.dumps({"id": CANARY, "model": f"m {CANARY}", "choices": [choice]})))
+    with ResilientClient([OpenAI("m", api_key=CANARY, base_url=f"{server.url}/v1")]) as client:
+        reply = client.chat("hi")
+    assert (reply.id, reply.model, reply.raw_finish_reason) == ("***", "m ***", "***")
+
+
 def test_messages_are_not_shredded_by_harmless_headers(echo: Echo) -> None:
     headers = {"User-Agent": "my-program/1.0", "Accept-Language": "en-GB,en;q=0.9"}
     provider = OpenAICompatible("m", base_url=echo.url, headers=headers)

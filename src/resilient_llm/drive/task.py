@@ -33,7 +33,7 @@ from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.providers.credentials import KeyUnavailable
 from resilient_llm.wire import classify_exception
 from resilient_llm.wire.capability import NO_NEEDS, Needs
-from resilient_llm.wire.scrub import tells, without
+from resilient_llm.wire.scrub import masked, tells, without
 
 if TYPE_CHECKING:
     from resilient_llm.telemetry import AttemptTrace, CallTrace
@@ -265,6 +265,10 @@ class Task(Generic[Request]):
         response.provider = attempt.member.id
         if isinstance(response, ChatResponse) and isinstance(attempt.target, HttpProvider):
             response.model_mismatch = attempt.target.other_model(response.model)
+            secrets = (self._keys.get(attempt), *attempt.target.secrets, *self.owner.secrets)
+            response.id, response.model = masked(response.id, *secrets), masked(response.model, *secrets)
+            if response.raw_finish_reason is not None:
+                response.raw_finish_reason = masked(response.raw_finish_reason, *secrets)
         response.model = response.model or attempt.target.model
         response.attempts = tuple(self.call.records)
         if isinstance(response, ChatResponse):

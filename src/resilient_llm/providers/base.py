@@ -36,6 +36,7 @@ from resilient_llm.providers.model_names import same_model
 from resilient_llm.providers.secrecy import (
     Fields,
     Headers,
+    Secrets,
     holds_credentials,
     secrets_in_fields,
     secrets_in_headers,
@@ -157,6 +158,11 @@ class HttpProvider:
             self.wire, self.vendor, model, self.base_url, options.get("capabilities") or {}
         )
         self._codec: Codec | None = None
+        self.secrets: tuple[str, ...] = Secrets(
+            (*secrets_in_headers(self.headers), *secrets_in_fields(self.params), *endpoint.secrets_in(self.base_url))
+        )
+        """What the user gave besides the key that may be secret: in headers, parameters and the path of the URL.
+        Nothing an answer or an exception says is shown with one of these in it."""
 
     # --- what subclasses may change ---
 
@@ -205,15 +211,6 @@ class HttpProvider:
     def key_id(self) -> str | None:
         """Tells the key in use from others without telling it; ``None`` before a callable was asked for one."""
         return self.credential.key_id
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What the user gave besides the key that may be secret: in headers, parameters and the path of the URL.
-
-        Nothing an answer or an exception says is shown with one of these in it.
-        """
-        in_headers, in_url = secrets_in_headers(self.headers), endpoint.secrets_in(self.base_url)
-        return (*in_headers, *secrets_in_fields(self.params), *in_url)
 
     def other_model(self, answered: str) -> bool:
         """Whether an answer names a model that is not the one asked for, under any of its known names."""

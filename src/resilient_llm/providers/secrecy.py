@@ -51,6 +51,15 @@ class Fields(dict[str, object]):
         return f"<fields {', '.join(self)}>"
 
 
+class Secrets(tuple[str, ...]):
+    """What must not be shown, whose repr counts it and no more."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} secrets>"
+
+
 def holds_credentials(headers: Iterable[tuple[str, str]]) -> bool:
     """Whether a credential is among headers given by the user, going by their names."""
     return any(_CREDENTIALS.search(name.lower()) is not None for name, _ in headers)

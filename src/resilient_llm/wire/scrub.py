@@ -68,9 +68,16 @@ def without(fault: Fault, *secrets: str | None) -> Fault:
     return fault
 
 
+def masked(text: str, *secrets: str | None) -> str:
+    """A text without secrets that are known."""
+    for secret in _known(secrets):
+        text = _replaced(text, secret) or ""
+    return text
+
+
 def tells(text: str, *secrets: str | None) -> bool:
     """Whether a text holds one of these secrets, as it is or quoted for a URL."""
-    return any(_replaced(text, secret) != text for secret in _known(secrets))
+    return masked(text, *secrets) != text
 
 
 def _known(secrets: tuple[str | None, ...]) -> list[str]:
