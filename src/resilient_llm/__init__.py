@@ -16,6 +16,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from resilient_llm.version import __version__
+
 if TYPE_CHECKING:
     from resilient_llm.client import (
         AsyncChatStream,
@@ -51,9 +53,8 @@ if TYPE_CHECKING:
         Tool,
     )
 
-__version__ = "0.1.0"
-
 __all__ = [
+    "__version__",
     "AllAttemptsFailed",
     "AsyncChatStream",
     "AsyncResilientClient",

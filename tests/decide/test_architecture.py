@@ -21,6 +21,7 @@ FACE = DRIVEN | {"client"}
 MAY_IMPORT = {
     "faults": set(),
     "keywords": set(),
+    "version": set(),
     "model": {"faults"},
     "errors": {"faults", "model"},
     "typed": {"errors", "model"},
@@ -28,14 +29,14 @@ MAY_IMPORT = {
     "policy": {"errors"},
     "decide": BASE,
     "wire": {"model", "errors"},
-    "providers": BASE | {"wire", "keywords"},
+    "providers": BASE | {"wire", "keywords", "version"},
     "telemetry": BASE | {"decide", "wire"},
     "drive": DRIVEN,
     "client": FACE,
     "mount": FACE,
     "operate": FACE | {"mount", "testing"},
     "testing": FACE | {"mount"},
-    "__init__": FACE,
+    "__init__": FACE | {"version"},
     "__main__": FACE | {"mount", "operate", "testing"},
 }
 """Layer -> the layers it may know, itself apart."""

@@ -41,13 +41,14 @@ from resilient_llm.providers.secrecy import (
     secrets_in_fields,
     secrets_in_headers,
 )
+from resilient_llm.version import __version__
 from resilient_llm.wire import classify, classify_stream_error, codec
 from resilient_llm.wire.capability import Capabilities, Support, reclassified
 from resilient_llm.wire.codec import Codec, HttpRequest, StreamDecoder
 from resilient_llm.wire.ratelimit import RateLimits, parse_rate_limit
 from resilient_llm.wire.scrub import scrub
 
-USER_AGENT = "resilient-llm/0.1"
+USER_AGENT = f"resilient-llm/{__version__}"
 
 
 class ProviderOptions(TypedDict, total=False):
