@@ -402,12 +402,12 @@ def _from_anthropic(fields: Mapping[str, object], where: str) -> Mapping[str, ob
     return {"type": "file", "file": {"file_data": url, **named}, **beside}
 
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+:"
 
 
 def _check_url(url: str | None, where: str) -> None:
     """Refuse what no provider could fetch: a path on this machine."""
-    if url is not None and (_SCHEME.match(url) is None or url[:5].lower() == "file:"):
+    if url is not None and (re.match(_SCHEME, url) is None or url[:5].lower() == "file:"):
         raise InvalidRequest(
             f"{where} has media at {_short(url)}, which is no URL that a provider can fetch; read the file and pass "
             "its content, as Media(kind, mime_type, data) or as a data: URL"

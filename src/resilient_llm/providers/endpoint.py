@@ -15,12 +15,12 @@ MASK = "***"
 LEAST_SECRET = 8
 """Characters from which on a value of the user's may be a secret."""
 
-_ENDPOINT = re.compile(
-    r"/(?:chat/completions|completions|responses|embeddings|messages(?:/count_tokens)?"
-    r"|v[12]/(?:chat|embed)|api/(?:chat|generate|embed|embeddings)"
-    r"|models/[^/]+:\w+|model/[^/]+/(?:converse|converse-stream|invoke|invoke-with-response-stream))/*"
+_ENDPOINTS = (
+    *("/chat/completions", "/completions", "/responses", "/embeddings", "/messages", "/messages/count_tokens"),
+    *("/v1/chat", "/v2/chat", "/v1/embed", "/v2/embed", "/api/chat", "/api/generate", "/api/embed", "/api/embeddings"),
 )
-"""Paths that a wire adds to the base URL itself."""
+"""Paths that a wire adds to the base URL itself, the longest of those with the same end first."""
+_METHODS = ("converse", "converse-stream", "invoke", "invoke-with-response-stream")
 _HARMLESS = frozenset(
     {
         "accounts",
@@ -43,7 +43,7 @@ _HARMLESS = frozenset(
     }
 )
 """Words of vendors' paths that are long enough to be taken for a secret."""
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,100}\.[A-Za-z]{2,10}|ocalhost)(?::\d{1,5})?")
+_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,100}\.[A-Za-z]{2,10}|ocalhost)(?::\d{1,5})?"
 _PRIVATE_SUFFIXES = (".local", ".internal", ".localhost")
 
 
@@ -60,14 +60,15 @@ def checked(url: object) -> BaseUrl:
     """A base URL without a slash at its end.  Raises ``ConfigurationError``, which shows no secret in it."""
     parts = _split(url)
     if parts is None or not isinstance(url, str):
-        like_a_host = isinstance(url, str) and _HOST.fullmatch(url)
+        like_a_host = isinstance(url, str) and re.fullmatch(_HOST, url)
         told = f", not {url!r}" if like_a_host else f"; the one given is {_kind(url)}"
         raise ConfigurationError(f"base_url must start with http:// or https:// and name a host{told}")
-    found = re.search(rf"{_ENDPOINT.pattern}$", parts.path)
-    if found is not None:
-        right = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path[: found.start()]}"
+    path = parts.path.rstrip("/")
+    found = _endpoint_of(path)
+    if found:
+        right = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path.removesuffix(found)}"
         raise ConfigurationError(
-            f"base_url ends in the path of an endpoint, {found[0].rstrip('/')}, which is added by itself; give "
+            f"base_url ends in the path of an endpoint, {found}, which is added by itself; give "
             f"base_url={shown(right)!r}"
         )
     if parts.username is not None or parts.query or parts.fragment:
@@ -98,6 +99,18 @@ def clear_text_is_safe(host: str | None) -> bool:
         return not ip_address(name.partition("%")[0]).is_global
     except ValueError:
         return "." not in name or name.endswith(_PRIVATE_SUFFIXES)
+
+
+def _endpoint_of(path: str) -> str:
+    """The endpoint a path ends in; empty if in none."""
+    found = next((one for one in _ENDPOINTS if path.endswith(one)), "")
+    if found:
+        return found
+    above, _, last = path.rpartition("/")
+    if ":" in last and above.endswith("/models"):  # Gemini's
+        return f"/models/{last}"
+    above, _, model = above.rpartition("/")
+    return f"/model/{model}/{last}" if last in _METHODS and above.endswith("/model") else ""  # Bedrock's
 
 
 def _may_be_secret(segment: str) -> bool:

@@ -6,12 +6,10 @@ import re
 
 from resilient_llm.errors import ConfigurationError
 
-_VERSION = re.compile(
-    r"[-@](?:\d{4}-\d{2}-\d{2}|\d{3,8}|latest|default|(?:preview|exp|beta)(?:-\d{2,4}(?:-\d{2,4})?)?|v\d+)$"
-)
+_VERSION = r"[-@](?:\d{4}-\d{2}-\d{2}|\d{3,8}|latest|default|(?:preview|exp|beta)(?:-\d{2,4}(?:-\d{2,4})?)?|v\d+)$"
 """A date, a build or a stage at the end of a name: it says which edition of the model, not which model."""
-_TAG = re.compile(r":[\w.-]*$")
-_IN_PATH = re.compile(r"(?:[^/?#%\\]+/){0,6}[^/?#%\\]+")
+_TAG = r":[\w.-]*$"
+_IN_PATH = r"(?:[^/?#%\\]+/){0,6}[^/?#%\\]+"
 
 
 def checked(model: object, kind: str, *, in_path: bool, slashes: bool) -> str:
@@ -25,7 +23,7 @@ def checked(model: object, kind: str, *, in_path: bool, slashes: bool) -> str:
     if not model.isprintable():
         raise ConfigurationError(f"the name of a model has no control characters; {kind} was given {model!r:.80}")
     if in_path:
-        strange = _IN_PATH.fullmatch(model) is None or any(part.strip(".") == "" for part in model.split("/"))
+        strange = re.fullmatch(_IN_PATH, model) is None or any(part.strip(".") == "" for part in model.split("/"))
         if strange or ("/" in model and not slashes):
             raise ConfigurationError(f"{model!r:.80} is no name of a model at {kind}: it would lead to another path")
     return model
@@ -38,9 +36,9 @@ def same_model(asked: str, answered: str) -> bool:
 
 
 def _core(name: str) -> str:
-    name = _TAG.sub("", name.lower().rstrip("/").rpartition("/")[2])
+    name = re.sub(_TAG, "", name.lower().rstrip("/").rpartition("/")[2])
     for _ in range(4):
-        name, changed = _VERSION.subn("", name)
+        name, changed = re.subn(_VERSION, "", name)
         if not changed:
             break
     return name.rpartition("anthropic.")[2]

@@ -29,8 +29,8 @@ _HARMLESS = frozenset(
     }
 )
 """Headers whose values are no secrets, and words in which would be missed in messages."""
-_CREDENTIALS = re.compile(r"authorization|cookie|api-?key|token|secret|passw|subscription-key|signature")
-_PIECES = re.compile(r"[\s;,=]+")
+_CREDENTIALS = r"authorization|cookie|api-?key|token|secret|passw|subscription-key|signature"
+_PIECES = r"[\s;,=]+"
 
 
 class Headers(tuple[tuple[str, str], ...]):
@@ -62,7 +62,7 @@ class Secrets(tuple[str, ...]):
 
 def holds_credentials(headers: Iterable[tuple[str, str]]) -> bool:
     """Whether a credential is among headers given by the user, going by their names."""
-    return any(_CREDENTIALS.search(name.lower()) is not None for name, _ in headers)
+    return any(re.search(_CREDENTIALS, name.lower()) is not None for name, _ in headers)
 
 
 def secrets_in_headers(headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ def secrets_in_headers(headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for name, value in headers:
         if name.lower() not in _HARMLESS:
-            for piece in (value, *_PIECES.split(value)):
+            for piece in (value, *re.split(_PIECES, value)):
                 if len(piece) >= LEAST_SECRET:
                     found[piece] = None
     return tuple(found)
