@@ -16,8 +16,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from resilient_llm.version import __version__
-
 if TYPE_CHECKING:
     from resilient_llm.client import (
         AsyncChatStream,
@@ -52,6 +50,7 @@ if TYPE_CHECKING:
         Text,
         Tool,
     )
+    from resilient_llm.version import __version__
 
 __all__ = [
     "__version__",
@@ -114,6 +113,7 @@ _HOMES = {
         "Text",
         "Tool",
     ),
+    "version": ("__version__",),
 }
 """Module -> the names it is the home of."""
 
