@@ -20,7 +20,7 @@ from resilient_llm.drive.http import AsyncHttp, Http
 from resilient_llm.drive.sync import Driver, OpenStream
 from resilient_llm.drive.task import Task, as_fallback
 from resilient_llm.errors import AttemptRecord, CallFailed, ClientClosed, ConfigurationError, InvalidRequest
-from resilient_llm.keywords import Shown, explicit, unknown
+from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
     ChatRequest,
     ChatResponse,
@@ -105,7 +105,7 @@ _SETTING_DEFAULTS: Mapping[str, object] = {
     **dict.fromkeys(_POLICIES, Shown("its defaults")),
 }
 
-client_keywords = explicit(ClientSettings, SETTINGS, _SETTING_DEFAULTS)
+client_keywords: Explicit = explicit(ClientSettings, SETTINGS, _SETTING_DEFAULTS)
 
 
 @dataclass(frozen=True, slots=True)

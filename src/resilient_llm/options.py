@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal, TypeAlias, TypedDict, cast, get_args
 
 from resilient_llm.errors import CallFailed, InvalidRequest
-from resilient_llm.keywords import Shown, explicit, unknown
+from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
     ChatRequest,
     ChatResponse,
@@ -145,13 +145,13 @@ _DEFAULTS: Mapping[str, object] = {
     "when_down": "wait",
     "allow_empty": False,
 }
-_WHOLE_ANSWER = ("validate", "fallback")
+_STREAM_LINES = {name: line for name, line in LINES.items() if name not in ("validate", "fallback")}
 
-chat_keywords = explicit(ChatOptions, LINES, _DEFAULTS)
+chat_keywords: Explicit = explicit(ChatOptions, LINES, _DEFAULTS)
 """For methods that take ``**options: Unpack[ChatOptions]``: see :func:`resilient_llm.keywords.explicit`."""
-stream_keywords = explicit(ChatOptions, {n: line for n, line in LINES.items() if n not in _WHOLE_ANSWER}, _DEFAULTS)
+stream_keywords: Explicit = explicit(ChatOptions, _STREAM_LINES, _DEFAULTS)
 """The same without what needs a whole answer."""
-call_keywords = explicit(CallOptions, LINES, _DEFAULTS)
+call_keywords: Explicit = explicit(CallOptions, LINES, _DEFAULTS)
 
 
 _PLAIN = (
