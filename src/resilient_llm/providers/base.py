@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from typing_extensions import Unpack
 
 from resilient_llm.errors import ConfigurationError, Fault, FaultKind, InvalidAnswer, UnsupportedFeature
-from resilient_llm.keywords import unknown
+from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
     ChatRequest,
     ChatResponse,
@@ -52,22 +52,7 @@ USER_AGENT = f"resilient-llm/{__version__}"
 
 
 class ProviderOptions(TypedDict, total=False):
-    """What every provider takes by keyword.
-
-    ``id`` (default ``vendor/model``) names it in health, trails and telemetry and is unique within a client.
-    ``api_key`` defaults to the vendor's usual environment variable.  ``base_url`` replaces the vendor's.  ``headers``
-    are sent with each request and replace ours of the same name, the one with the key included.  ``weight`` is its
-    share of a tier relative to the others (1).  ``max_concurrency`` limits attempts in flight, open streams included
-    (``None``: no limit).  ``context_window`` in tokens lets requests that cannot fit skip it (``None``: unknown).
-    ``tags`` can be required per call, for data residency and the like.  ``embedding_space`` declares that its
-    vectors can be mixed with those of providers that declare the same.  ``account`` groups providers that share one
-    quota (default: those with the same host and key).  ``propagate_trace_context`` sends ``traceparent`` along
-    (``False``).  ``params`` are fields added to every request body unless the call sets them.  ``capabilities``
-    corrects what is known about the model: feature -> whether it can do it, or a word of
-    ``resilient_llm.wire.capability.Support``.  ``allow_http`` (``False``) lets the key travel over plain ``http://`` to
-    other places than loopback, private and link-local addresses, names of one label, and ``.local`` and ``.internal``
-    names.  ``require_model`` (``False``) refuses answers that name another model than the one asked for; otherwise
-    they are noted, as ``model_mismatch`` of the answer.
+    """What every provider takes by keyword; :data:`LINES` says what each means.
 
     Values of headers and parameters may be secret, and so may parts of the URL's path: none of 8 characters or more is
     shown anywhere, whoever echoes it.
@@ -90,7 +75,43 @@ class ProviderOptions(TypedDict, total=False):
     require_model: bool
 
 
-_OPTIONS = frozenset(ProviderOptions.__annotations__)
+LINES: Mapping[str, str] = {
+    "id": "names it in health, trails and telemetry; unique within a client",
+    "api_key": "the key, or a function that returns the current one; None: the vendor's environment variable",
+    "base_url": "replaces the vendor's, as far as the version: https://host/v1; None: the vendor's",
+    "headers": "sent with each request; replace ours of the same name, the one with the key included",
+    "params": "fields added to the body of every request, unless the call sets them",
+    "weight": "its share of a tier, relative to the others",
+    "max_concurrency": "the most attempts under way, open streams included; None: no limit",
+    "context_window": "in tokens; requests that cannot fit skip it; None: unknown",
+    "tags": "what require= of a call can ask for: data residency and the like",
+    "embedding_space": "its vectors mix with those of providers that declare the same; None: with nobody's",
+    "account": "providers that share one quota; None: those with the same host and key",
+    "capabilities": "corrects what is known of the model: feature -> True, False, or a word of Support",
+    "require_model": "True: refuse answers that name another model; False: note them, as model_mismatch of the answer",
+    "allow_http": "True: the key may travel over plain http:// to public hosts too, not only nearby",
+    "propagate_trace_context": "True: traceparent is sent along",
+}
+"""What each keyword of a provider means, in one line; ``help(OpenAI)`` shows them."""
+
+_OPTIONS = frozenset(LINES)
+
+provider_keywords: Explicit = explicit(
+    ProviderOptions,
+    LINES,
+    {
+        "id": Shown("vendor/model"),
+        "headers": Shown("none"),
+        "params": Shown("none"),
+        "capabilities": Shown("as known"),
+        "weight": 1.0,
+        "tags": (),
+        "require_model": False,
+        "allow_http": False,
+        "propagate_trace_context": False,
+    },
+)
+"""For constructors that take ``**options: Unpack[ProviderOptions]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +150,9 @@ class HttpProvider:
     idempotency_header: ClassVar[str | None] = None
     """The header for ``idempotency_key=``, where the vendor documents one."""
 
+    @provider_keywords
     def __init__(self, model: str, **options: Unpack[ProviderOptions]) -> None:
+        """Raises ``ConfigurationError`` for options that make no sense; nothing is sent."""
         for name in options:
             if name not in _OPTIONS:
                 raise ConfigurationError(f"{type(self).__name__}: {unknown(name, _OPTIONS, 'provider option')}")

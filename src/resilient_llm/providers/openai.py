@@ -13,7 +13,7 @@ from urllib.parse import quote
 from typing_extensions import Unpack
 
 from resilient_llm.errors import ConfigurationError
-from resilient_llm.providers.base import HttpProvider, ProviderOptions
+from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords
 from resilient_llm.providers.credentials import ApiKey
 from resilient_llm.wire.codec import Codec
 from resilient_llm.wire.openai_chat import CODEC, Dialect, OpenAIChat
@@ -62,6 +62,7 @@ class AzureOpenAI(OpenAICompatible):
     names_model: ClassVar[bool] = False
     dialect: ClassVar[Dialect | None] = None
 
+    @provider_keywords
     def __init__(
         self,
         model: str,
@@ -70,6 +71,7 @@ class AzureOpenAI(OpenAICompatible):
         token: ApiKey | None = None,
         **options: Unpack[ProviderOptions],
     ) -> None:
+        """Raises ``ConfigurationError`` for options that make no sense; nothing is sent."""
         if token is not None:
             if options.get("api_key") is not None:
                 raise ConfigurationError("AzureOpenAI takes api_key= or token=, not both")
@@ -227,7 +229,9 @@ class CloudflareWorkersAI(OpenAICompatible):
         allowed_tools=False, vendor="cloudflare_workers_ai", max_tokens_field=_OLD_FIELD, developer_role=False
     )
 
+    @provider_keywords
     def __init__(self, model: str, *, account_id: str | None = None, **options: Unpack[ProviderOptions]) -> None:
+        """Raises ``ConfigurationError`` for options that make no sense; nothing is sent."""
         account_id = account_id or os.environ.get("CLOUDFLARE_ACCOUNT_ID")
         if not options.get("base_url"):
             if not account_id or not (account_id.isascii() and account_id.isalnum()):

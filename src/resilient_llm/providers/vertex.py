@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest
-from resilient_llm.providers.base import HttpProvider, ProviderOptions
+from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords
 from resilient_llm.providers.credentials import ApiKey
 from resilient_llm.wire import codec
 from resilient_llm.wire.codec import Codec, HttpRequest
@@ -36,6 +36,7 @@ class Vertex(HttpProvider):
     embeds = False
     model_in_path: ClassVar[bool] = True
 
+    @provider_keywords
     def __init__(
         self,
         model: str,
@@ -45,6 +46,7 @@ class Vertex(HttpProvider):
         location: str | None = None,
         **options: Unpack[ProviderOptions],
     ) -> None:
+        """Raises ``ConfigurationError`` for options that make no sense; nothing is sent."""
         if (token is None) == (options.get("api_key") is None):
             raise ConfigurationError("Vertex needs token=: an OAuth access token, or a callable that returns one")
         options["api_key"] = token if token is not None else options.get("api_key")
