@@ -30,14 +30,15 @@ MAY_IMPORT = {
     "client": FACE,
     "mount": FACE,
     "operate": FACE | {"mount", "testing"},
+    "simulate": BASE | {"decide", "wire"},
     "testing": FACE | {"mount"},
     "__init__": FACE,
-    "__main__": FACE | {"mount", "operate", "testing"},
+    "__main__": FACE | {"mount", "operate", "simulate", "testing"},
 }
 """Layer -> the layers it may know, itself apart."""
 
 PURE = ("model", "errors", "policy", "decide", "wire")
-PUBLIC = ("", "providers", "policy", "model", "errors", "testing", "mount")
+PUBLIC = ("", "providers", "policy", "model", "errors", "simulate", "testing", "mount")
 UNDECIDED = {"time", "random", "logging", "asyncio", "datetime", "os", "socket", "secrets", "contextvars"}
 """What a decision must not look at: it is given the time and the luck."""
 

@@ -13,12 +13,10 @@ import pytest
 from resilient_llm.decide.breaker import Breaker
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.pool import Pool
-from resilient_llm.testing import mutants
-from resilient_llm.testing.mutants import MUTANTS
-from resilient_llm.testing.simulate import SCHEDULES, Nature, Provider, streams
-from resilient_llm.testing.simulate.__main__ import main
-from resilient_llm.testing.simulate.providers import TABLE
-from resilient_llm.testing.simulate.scenarios import (
+from resilient_llm.simulate import SCHEDULES, Nature, Provider, streams
+from resilient_llm.simulate.__main__ import main
+from resilient_llm.simulate.providers import TABLE
+from resilient_llm.simulate.scenarios import (
     SCENARIOS,
     Found,
     recorded_incidents,
@@ -27,6 +25,8 @@ from resilient_llm.testing.simulate.scenarios import (
     tokens,
 )
 from tests.material import material
+from tests.proof import fuzz, mutants
+from tests.proof.mutants import MUTANTS
 
 SLOW = {"incidents", "herd", "tokens", "retry-storm"}  # have a smaller test of their own below
 Patch = pytest.MonkeyPatch
@@ -170,7 +170,7 @@ def test_the_command_fails_if_a_scenario_does_not_hold(brief: list[str], capsys:
 
 def test_without_names_scenarios_follow_the_schedules(monkeypatch: Patch, capsys: pytest.CaptureFixture[str]) -> None:
     schedule = SCHEDULES["temporaryfailure"]
-    command = "resilient_llm.testing.simulate.__main__"
+    command = "resilient_llm.simulate.__main__"
     monkeypatch.setattr(f"{command}.SCHEDULES", {schedule.name: schedule})
     monkeypatch.setattr(f"{command}.SCENARIOS", {"overhang": SCENARIOS["overhang"]})
     assert main(["--brief", "--seeds", "1"]) == 0
@@ -192,7 +192,6 @@ def test_the_command_lists_both_and_refuses_what_it_does_not_know(capsys: pytest
     [
         (["--seeds", "0"], "must be 1 or more, not 0"),
         (["--seeds", "-1"], "must be 1 or more, not -1"),
-        (["--fuzz", "0"], "must be 1 or more, not 0"),
         (["--markdown", "overhang"], "overhang is a scenario"),
     ],
 )
@@ -209,7 +208,7 @@ def test_a_scenario_that_takes_minutes_says_so_first(
     monkeypatch: Patch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     quick = SCENARIOS["incidents"]._replace(run=lambda data: Found(figures={"x": 1.0}))
-    monkeypatch.setattr("resilient_llm.testing.simulate.__main__.SCENARIOS", {"incidents": quick})
+    monkeypatch.setattr("resilient_llm.simulate.__main__.SCENARIOS", {"incidents": quick})
     assert main(["--brief", "incidents", "--data", str(tmp_path)]) == 0
     assert not capsys.readouterr().err
     (tmp_path / quick.file).touch()
@@ -307,10 +306,10 @@ def test_the_command_prints_the_table_of_the_documentation(capsys: pytest.Captur
 
 
 def test_the_command_runs_seeds_and_fails_when_an_invariant_does_not_hold(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--fuzz", "2", "--first", "7"]) == 0
+    assert fuzz.main(["2", "--first", "7"]) == 0
     assert "2 seeds: 0 violations" in capsys.readouterr().out
     with MUTANTS["rate_limit_is_failure"]():
-        assert main(["--fuzz", "3"]) == 1
+        assert fuzz.main(["3"]) == 1
     told = capsys.readouterr().out
     assert "S7 (" in told
     assert "3 seeds: " in told

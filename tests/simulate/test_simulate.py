@@ -15,8 +15,7 @@ import pytest
 from resilient_llm.decide.breaker import Breaker, State, Window
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.policy import Breaker as BreakerPolicy
-from resilient_llm.testing.mutants import MUTANTS, hunt
-from resilient_llm.testing.simulate import (
+from resilient_llm.simulate import (
     SCHEDULES,
     Load,
     Nature,
@@ -25,14 +24,15 @@ from resilient_llm.testing.simulate import (
     Question,
     Trouble,
     World,
-    fuzz,
     streams,
 )
-from resilient_llm.testing.simulate.fleet import herd, storm, svg
-from resilient_llm.testing.simulate.replay import arrivals, burst, incidents, year
-from resilient_llm.testing.simulate.report import LAYOUTS, Figures, judge, lay, measure
-from resilient_llm.testing.simulate.scheduler import Scheduler
+from resilient_llm.simulate.fleet import herd, storm, svg
+from resilient_llm.simulate.replay import arrivals, burst, incidents, year
+from resilient_llm.simulate.report import LAYOUTS, Figures, judge, lay, measure
+from resilient_llm.simulate.scheduler import Scheduler
 from tests.material import material
+from tests.proof.fuzz import fuzz
+from tests.proof.mutants import MUTANTS, hunt
 
 
 def crowd(troubles: tuple[Trouble, ...] = (), layout: str = "tier", seed: int = 1, **load: Any) -> World[Any]:

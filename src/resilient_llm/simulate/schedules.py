@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from resilient_llm.testing.simulate.providers import Nature, Provider, Trouble
-from resilient_llm.testing.simulate.world import Load
+from resilient_llm.simulate.providers import Nature, Provider, Trouble
+from resilient_llm.simulate.world import Load
 
 _USUAL: Final = Nature()
 

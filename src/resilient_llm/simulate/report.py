@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from resilient_llm.policy import Policies
-from resilient_llm.testing.simulate.client import A, Client, Layout, Production
-from resilient_llm.testing.simulate.providers import Provider
-from resilient_llm.testing.simulate.schedules import Schedule
-from resilient_llm.testing.simulate.strategies import PLAIN, PlainTry
-from resilient_llm.testing.simulate.world import Ended, World
+from resilient_llm.simulate.client import A, Client, Layout, Production
+from resilient_llm.simulate.providers import Provider
+from resilient_llm.simulate.schedules import Schedule
+from resilient_llm.simulate.strategies import PLAIN, PlainTry
+from resilient_llm.simulate.world import Ended, World
 
 LAYOUTS: Final = ("tier", "tiers")
 """All providers in one tier, or each in a tier of its own."""

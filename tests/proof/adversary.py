@@ -13,10 +13,10 @@ from typing import Final, final
 from resilient_llm.decide.breaker import State
 from resilient_llm.decide.call import Call
 from resilient_llm.errors import Fault, FaultKind
-from resilient_llm.testing.simulate.client import Production, Real
-from resilient_llm.testing.simulate.invariants import Checker, Watched
-from resilient_llm.testing.simulate.providers import Provider
-from resilient_llm.testing.simulate.world import Flight, Session, World
+from resilient_llm.simulate.client import Production, Real
+from resilient_llm.simulate.providers import Provider
+from resilient_llm.simulate.world import Flight, Session, World
+from tests.proof.invariants import Checker, Watched
 
 _LATE_FAULTS: Final = (
     Fault(FaultKind.SERVER_ERROR, status=500),

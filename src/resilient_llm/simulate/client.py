@@ -14,7 +14,7 @@ from resilient_llm.decide.member import Attempt
 from resilient_llm.decide.pool import Pool
 from resilient_llm.errors import Fault
 from resilient_llm.policy import Policies
-from resilient_llm.testing.simulate.providers import Provider, Window
+from resilient_llm.simulate.providers import Provider, Window
 
 
 class Question(NamedTuple):

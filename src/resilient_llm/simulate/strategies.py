@@ -1,6 +1,6 @@
 """What to compare the production core with: an oracle above it, and what applications do without it below.
 
-They speak the interface of :mod:`resilient_llm.testing.simulate.client`, so the same driver and world serve them.
+They speak the interface of :mod:`resilient_llm.simulate.client`, so the same driver and world serve them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final, final
 
 from resilient_llm.decide.call import Wait
 from resilient_llm.errors import AllAttemptsFailed, DeadlineExceeded, Fault, FaultKind, NoProviderAvailable
-from resilient_llm.testing.simulate.client import Layout, Question
-from resilient_llm.testing.simulate.providers import Provider, Window
+from resilient_llm.simulate.client import Layout, Question
+from resilient_llm.simulate.providers import Provider, Window
 
 _FIRST_TOKEN: Final = 30.0
 """Seconds without a sign of life after which a plain application gives up an attempt."""

@@ -1,6 +1,6 @@
 """Bugs that others have had, put into the decision core one at a time, to see whether the simulation notices.
 
-``python -m resilient_llm.testing.mutants [--seeds N] [--kills N] [--list] [NAME...]`` prints which invariant killed
+``python -m tests.proof.mutants [--seeds N] [--kills N] [--list] [NAME...]`` prints which invariant killed
 each mutant and in how many seeds, and exits with status 1 if one survives.
 
 A mutant is a context manager that patches ``decide`` in memory; its docstring names the bug it stands for.
@@ -28,9 +28,9 @@ from resilient_llm.decide.member import Attempt, Member, Refusal
 from resilient_llm.decide.outcome import Onward, Outcome
 from resilient_llm.decide.pool import Pool
 from resilient_llm.errors import FaultKind
-from resilient_llm.testing.simulate.fuzz import fuzz
-from resilient_llm.testing.simulate.invariants import Violation
-from resilient_llm.testing.simulate.world import World
+from resilient_llm.simulate.world import World
+from tests.proof.fuzz import fuzz
+from tests.proof.invariants import Violation
 
 # A mutant reaches into private parts and replaces functions by others; saying so once is enough.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, attr-defined, type-arg"
@@ -574,7 +574,7 @@ def hunt(name: str, seeds: Sequence[int], *, until: int | None = None) -> Kill:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the kill table."""
-    parser = argparse.ArgumentParser(prog="python -m resilient_llm.testing.mutants", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.proof.mutants", description=__doc__)
     parser.add_argument("--seeds", type=int, default=120, help="seeds per mutant at the most (default 120)")
     parser.add_argument(
         "--kills", type=int, default=3, help="be content with so many kills (default 3; 0: run all seeds)"
@@ -589,14 +589,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--seeds must be 1 or more and --kills 0 or more")
     if options.list:
         for name, mutant in MUTANTS.items():
-            print(f"{name:32} {(mutant.__doc__ or name).splitlines()[0]}")  # noqa: T201
+            print(f"{name:32} {(mutant.__doc__ or name).splitlines()[0]}")
         return 0
     survivors = 0
     for name in options.names or MUTANTS:
         kill = hunt(name, range(options.seeds), until=options.kills or None)
         survivors += kill.survived
         how = " ".join(f"{invariant}:{count}" for invariant, count in kill.by.most_common()) or "SURVIVED"
-        print(f"{name:32} {sum(kill.by.values()):4}/{kill.seeds:<4} {how}", flush=True)  # noqa: T201
+        print(f"{name:32} {sum(kill.by.values()):4}/{kill.seeds:<4} {how}", flush=True)
     return 1 if survivors else 0
 
 

@@ -19,8 +19,8 @@ from resilient_llm.decide.breaker import State
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.member import Member, Refusal
 from resilient_llm.errors import AllAttemptsFailed, CallFailed, Fault, FaultKind, FaultScope, NoProviderAvailable
-from resilient_llm.testing.simulate.client import Production, Question, Real
-from resilient_llm.testing.simulate.providers import Provider
+from resilient_llm.simulate.client import Production, Question, Real
+from resilient_llm.simulate.providers import Provider
 
 INVARIANTS: Final[dict[str, str]] = {
     "S1": "retries, failovers, hedges and probes stay within what traffic and time have earned, and a call within its "

@@ -1,16 +1,23 @@
-"""One adversarial run: a random world drawn from a seed, every invariant checked at every step."""
+"""One adversarial run: a random world drawn from a seed, every invariant checked at every step.
+
+``python -m tests.proof.fuzz [N] [--first SEED]`` runs N of them and exits with status 1 if an invariant did not hold.
+"""
 
 from __future__ import annotations
 
+import argparse
 import random
+import sys
+import time
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from resilient_llm.policy import Policies
-from resilient_llm.testing.simulate.adversary import Adversary
-from resilient_llm.testing.simulate.client import Production, Real
-from resilient_llm.testing.simulate.invariants import Checker
-from resilient_llm.testing.simulate.providers import Nature, Provider, Trouble
-from resilient_llm.testing.simulate.world import Load, World
+from resilient_llm.simulate.client import Production, Real
+from resilient_llm.simulate.providers import Nature, Provider, Trouble
+from resilient_llm.simulate.world import Load, World
+from tests.proof.adversary import Adversary
+from tests.proof.invariants import Checker, Violation
 
 _TROUBLED: Final = 300.0
 """Seconds of trouble..."""
@@ -41,7 +48,7 @@ class Run(NamedTuple):
 
 
 def fuzz(seed: int, *, log: bool = False, start: float = 0.0, calls: float = 1.0) -> Run:
-    """Run one seed.  Raises :class:`~resilient_llm.testing.simulate.invariants.Violation`."""
+    """Run one seed.  Raises :class:`~tests.proof.invariants.Violation`."""
     dice = random.Random(f"world {seed}")
     names = "abc"[: dice.choice((1, 2, 3, 3, 3))]
     total = dice.random() < 0.5  # everybody is troubled at the same time
@@ -113,3 +120,35 @@ def _load(dice: random.Random, calls: float) -> Load:
         conversations=dice.choice((0, 0, 5)),
         unrepeatable=dice.choice((0.0, 0.0, 0.2)),
     )
+
+
+_REPORT: Final = 500
+"""Seeds between two reports."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run many seeds; say what was found, and go on."""
+    parser = argparse.ArgumentParser(prog="python -m tests.proof.fuzz", description=__doc__)
+    parser.add_argument("runs", type=int, nargs="?", default=1000, metavar="N", help="how many (default 1000)")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed (default 0)")
+    options = parser.parse_args(arguments)
+    if options.runs < 1:
+        parser.error(f"N must be 1 or more, not {options.runs}")
+    began, calls, steps, broken = time.process_time(), 0, 0, 0
+    for done, seed in enumerate(range(options.first, options.first + options.runs), 1):
+        try:
+            run = fuzz(seed)
+        except Violation as violation:
+            broken += 1
+            print(violation)
+        else:
+            calls, steps = calls + run.calls, steps + run.steps
+        if done % _REPORT == 0 or done == options.runs:
+            spent = time.process_time() - began
+            told = f"{calls:,} calls, {steps:,} steps, {spent:,.0f} s of CPU"
+            print(f"{done} seeds: {broken} violations in {told}", flush=True)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -23,15 +23,15 @@ from resilient_llm.decide.events import BreakerChanged
 from resilient_llm.decide.member import Attempt, Member
 from resilient_llm.errors import CallFailed, Fault, FaultKind, NoProviderAvailable
 from resilient_llm.policy import Policies, Timeouts
-from resilient_llm.testing.simulate.client import A, Client, Production, Question, Real, Talk
-from resilient_llm.testing.simulate.fleet import herd, storm
-from resilient_llm.testing.simulate.providers import Nature, Provider, Trouble
-from resilient_llm.testing.simulate.replay import arrivals, burst, incidents, year
-from resilient_llm.testing.simulate.strategies import PLAIN, PlainTry
-from resilient_llm.testing.simulate.world import Flight, Load, Session, World
+from resilient_llm.simulate.client import A, Client, Production, Question, Real, Talk
+from resilient_llm.simulate.fleet import herd, storm
+from resilient_llm.simulate.providers import Nature, Provider, Trouble
+from resilient_llm.simulate.replay import arrivals, burst, incidents, year
+from resilient_llm.simulate.strategies import PLAIN, PlainTry
+from resilient_llm.simulate.world import Flight, Load, Session, World
 from resilient_llm.wire.faults import classify
 
-DATA: Final = Path(__file__).resolve().parents[5] / "shared" / "data"
+DATA: Final = Path(__file__).resolve().parents[4] / "shared" / "data"
 """Where recorded weather lies beside a checkout; scenarios that replay it are skipped where it is absent."""
 
 _ERROR: Final = Fault(FaultKind.SERVER_ERROR, status=500)

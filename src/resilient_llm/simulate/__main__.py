@@ -1,4 +1,4 @@
-"""``python -m resilient_llm.testing.simulate [NAME...]``: fault schedules, beside an oracle and plain strategies, and
+"""``python -m resilient_llm.simulate [NAME...]``: fault schedules, beside an oracle and plain strategies, and
 scenarios with what must hold in them.  Exits with status 1 if a scenario does not hold."""
 
 from __future__ import annotations
@@ -9,31 +9,22 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from resilient_llm.testing.simulate.client import Production
-from resilient_llm.testing.simulate.fleet import herd, storm, svg
-from resilient_llm.testing.simulate.fuzz import fuzz
-from resilient_llm.testing.simulate.invariants import Violation
-from resilient_llm.testing.simulate.providers import Provider
-from resilient_llm.testing.simulate.report import HEAD, LAYOUTS, judge, measure, row, table
-from resilient_llm.testing.simulate.scenarios import DATA, SCENARIOS
-from resilient_llm.testing.simulate.schedules import SCHEDULES
-from resilient_llm.testing.simulate.strategies import PLAIN
-from resilient_llm.testing.simulate.world import Load, World
-
-_REPORT = 500
-"""Seeds between two reports."""
+from resilient_llm.simulate.client import Production
+from resilient_llm.simulate.fleet import herd, storm, svg
+from resilient_llm.simulate.providers import Provider
+from resilient_llm.simulate.report import HEAD, LAYOUTS, judge, measure, row, table
+from resilient_llm.simulate.scenarios import DATA, SCENARIOS
+from resilient_llm.simulate.schedules import SCHEDULES
+from resilient_llm.simulate.strategies import PLAIN
+from resilient_llm.simulate.world import Load, World
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table per schedule and layout, and how each scenario went."""
-    parser = argparse.ArgumentParser(prog="python -m resilient_llm.testing.simulate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m resilient_llm.simulate", description=__doc__)
     parser.add_argument("--seeds", type=_positive, default=3, help="seeds averaged over (default 3)")
     parser.add_argument("--brief", action="store_true", help="production and the oracle only, a line each")
     parser.add_argument("--markdown", action="store_true", help="as --brief, as the table of the documentation")
-    parser.add_argument(
-        "--fuzz", type=_positive, metavar="N", help="N adversarial runs, every invariant after every step"
-    )
-    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed of --fuzz (default 0)")
     parser.add_argument("--list", action="store_true", help="the names of schedules and scenarios")
     parser.add_argument("--speed", action="store_true", help="simulated calls per second of CPU time")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw a fleet and a retry storm as SVG")
@@ -48,8 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, what in told.items():
             _say(f"{name:22} {what}")
         return 0
-    if options.fuzz is not None:
-        return _fuzz(range(options.first, options.first + options.fuzz))
     if options.markdown:
         scenarios = [name for name in options.names if name not in SCHEDULES]
         if scenarios:
@@ -129,23 +118,6 @@ def _markdown(names: Sequence[str], seeds: int) -> None:
                 measure(SCHEDULES[name], layout, who, range(1, seeds + 1)) for who in ("production", "oracle")
             )
             _say(row(name, layout, mine, best))
-
-
-def _fuzz(seeds: Sequence[int]) -> int:
-    """Run them all, say what was found, go on."""
-    began, calls, steps, broken = time.process_time(), 0, 0, 0
-    for done, seed in enumerate(seeds, 1):
-        try:
-            run = fuzz(seed)
-        except Violation as violation:
-            broken += 1
-            _say(str(violation))
-        else:
-            calls, steps = calls + run.calls, steps + run.steps
-        if done % _REPORT == 0 or done == len(seeds):
-            spent = time.process_time() - began
-            _say(f"{done} seeds: {broken} violations in {calls:,} calls, {steps:,} steps, {spent:,.0f} s of CPU")
-    return 1 if broken else 0
 
 
 def _speed() -> None:

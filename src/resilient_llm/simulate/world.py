@@ -15,9 +15,9 @@ from typing import Final, Generic, NamedTuple, cast
 
 from resilient_llm.decide.call import Wait
 from resilient_llm.errors import CallFailed, Fault, FaultKind
-from resilient_llm.testing.simulate.client import A, Client, Question, Talk
-from resilient_llm.testing.simulate.providers import Provider, lognormal
-from resilient_llm.testing.simulate.scheduler import Scheduler
+from resilient_llm.simulate.client import A, Client, Question, Talk
+from resilient_llm.simulate.providers import Provider, lognormal
+from resilient_llm.simulate.scheduler import Scheduler
 
 _TIMED_OUT: Final = Fault(FaultKind.TIMEOUT)
 _IDLE: Final = 30.0

@@ -1,4 +1,4 @@
-"""``python -m resilient_llm.testing.simulate.streams [N]``: leave N streams in each way, and show the memory before and
+"""``python -m resilient_llm.simulate.streams [N]``: leave N streams in each way, and show the memory before and
 after (invariant L5)."""
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from resilient_llm.decide.call import Wait
-from resilient_llm.testing.simulate.client import Production, Question
-from resilient_llm.testing.simulate.providers import Provider
+from resilient_llm.simulate.client import Production, Question
+from resilient_llm.simulate.providers import Provider
 
 WAYS: Final = ("dropped", "cancelled")
 """Left to the garbage collector, or given up by the caller; every second one after its first content."""
@@ -79,7 +79,7 @@ def resident() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a line per way.  Returns 1 if anything is still in flight."""
-    parser = argparse.ArgumentParser(prog="python -m resilient_llm.testing.simulate.streams", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m resilient_llm.simulate.streams", description=__doc__)
     parser.add_argument("streams", type=int, nargs="?", default=100_000, metavar="N", help="how many (%(default)s)")
     streams = parser.parse_args(arguments).streams
     if streams < 1:
