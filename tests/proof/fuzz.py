@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from resilient_llm.policy import Policies
+from resilient_llm.simulate.allowance import DIALECTS, Allowance
 from resilient_llm.simulate.client import Production, Real
 from resilient_llm.simulate.providers import Nature, Provider, Trouble
 from resilient_llm.simulate.world import Load, World
@@ -74,9 +75,13 @@ def _nature(dice: random.Random) -> Nature:
         first_token=0.6,
         sigma=dice.choice((0.3, 0.5, 0.9)),
         straggler=dice.choice((0.0, 0.0, 0.05)),
-        per_minute=dice.choice((None, None, None, 40)),
-        tells_headroom=dice.random() < 0.5,
+        allowance=_allowance(dice),
     )
+
+
+def _allowance(dice: random.Random) -> Allowance | None:
+    kind = dice.choice((None, None, None, *DIALECTS))
+    return None if kind is None else Allowance(requests=40, dialect=kind, tells=dice.random() < 0.5)
 
 
 def _extras(dice: random.Random) -> tuple[float, int | None, str | None]:

@@ -28,7 +28,7 @@ from resilient_llm.decide.member import Attempt, Member, Refusal
 from resilient_llm.decide.outcome import Onward, Outcome
 from resilient_llm.decide.pool import Pool
 from resilient_llm.errors import FaultKind
-from resilient_llm.simulate.world import World
+from resilient_llm.simulate.driver import Driver
 from tests.proof.fuzz import fuzz
 from tests.proof.invariants import Violation
 
@@ -400,7 +400,7 @@ def hedge_after_commit(original, self, call, beside, now):
     return found
 
 
-@_wrapping(World, "_fail")
+@_wrapping(Driver, "_fail")
 def error_of_one_wins(original, self, flight, fault, now):
     """The first to fail decides, though another attempt still runs."""
     session = flight.session

@@ -23,6 +23,7 @@ from resilient_llm.decide.events import BreakerChanged
 from resilient_llm.decide.member import Attempt, Member
 from resilient_llm.errors import CallFailed, Fault, FaultKind, NoProviderAvailable
 from resilient_llm.policy import Policies, Timeouts
+from resilient_llm.simulate.allowance import Allowance
 from resilient_llm.simulate.client import A, Client, Production, Question, Real, Talk
 from resilient_llm.simulate.fleet import herd, storm
 from resilient_llm.simulate.providers import Nature, Provider, Trouble
@@ -542,7 +543,7 @@ def shared_limit() -> Found:
     book, minutes = _Book(), 20
     for told in (False, True):
         for rate in (1.0, 5.0):
-            provider = Provider("a", Nature(per_minute=30, tells_headroom=told))
+            provider = Provider("a", Nature(allowance=Allowance(requests=30, dialect="window", tells=told)))
             fleet = [Production([[provider], [Provider("b")]], seed=seed) for seed in range(10)]
             world = World(fleet, Load(rate=rate), 1).run(60.0 * minutes)
             refused = sum(call.attempts - 1 for call in world.ended)
@@ -625,7 +626,7 @@ def retry_storm(strategy: str = "production", seconds: float = 600.0) -> Found:
     for name, trigger, recovered in _storms(strategy, seconds):
         book.figures[f"{name}: recovered s"] = recovered
         book.demand(recovered <= 2.0 * trigger + 5.0, f"{name}: over within twice the trigger and 5 s")
-    for name, _, recovered in _storms("retry primary", seconds):
+    for name, _, recovered in _storms("hasty sdk", seconds):
         book.figures[f"{name}: without a budget"] = recovered
         lasting = name != _MILD
         book.demand(not lasting or recovered == math.inf, f"{name}: without a budget it lasts")
@@ -685,7 +686,7 @@ def recorded_incidents(
     are probes."""
     book = _Book()
     troubles = incidents(data / "incidents.csv", days)
-    mine, single = (year(troubles, who, days, rate) for who in (strategy, "retry primary"))
+    mine, single = (year(troubles, who, days, rate) for who in (strategy, "hasty sdk"))
     book.figures |= {
         "calls": mine.calls,
         "answered": mine.availability,

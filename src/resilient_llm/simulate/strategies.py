@@ -1,4 +1,4 @@
-"""What to compare the production core with: an oracle above it, and what applications do without it below.
+"""What to compare the production core with: an oracle above it, an SDK, and what else applications do without it.
 
 They speak the interface of :mod:`resilient_llm.simulate.client`, so the same driver and world serve them.
 """
@@ -10,35 +10,51 @@ import random
 from abc import ABC, abstractmethod
 from typing import Final, final
 
-from resilient_llm.decide.call import Wait
-from resilient_llm.errors import AllAttemptsFailed, DeadlineExceeded, Fault, FaultKind, NoProviderAvailable
-from resilient_llm.simulate.client import Layout, Question
-from resilient_llm.simulate.providers import Provider, Window
+from typing_extensions import override
+
+from resilient_llm.errors import (
+    AllAttemptsFailed,
+    DeadlineExceeded,
+    Fault,
+    FaultKind,
+    NoProviderAvailable,
+    RequestRejected,
+)
+from resilient_llm.simulate.allowance import Headroom
+from resilient_llm.simulate.client import Layout, Pause, Question
+from resilient_llm.simulate.providers import PROMPT_SCALE, Provider
 
 _FIRST_TOKEN: Final = 30.0
 """Seconds without a sign of life after which a plain application gives up an attempt."""
 _WHOLE: Final = 60.0
+_OBEYED: Final = 60.0
+"""Seconds of Retry-After that plain applications wait for."""
+_FINAL: Final = frozenset(
+    {FaultKind.BAD_REQUEST, FaultKind.AUTH, FaultKind.PERMISSION, FaultKind.CONTENT_FILTER, FaultKind.CONTEXT_LENGTH}
+)
+"""What no SDK tries again."""
 
 
 @final
 class PlainTry:
     """An attempt without a lease."""
 
-    __slots__ = ("kind", "released", "rescue_after", "silence", "target", "timeout")
+    __slots__ = ("fresh", "kind", "released", "rescue_after", "target", "timeout")
 
     def __init__(self, target: Provider, timeout: float) -> None:
         self.target: Provider = target
         self.timeout: float = timeout
         self.rescue_after: float | None = None
-        self.silence: float = 0.0
         self.kind: str = "plain"
         self.released: bool = False
+        self.fresh: bool = False
 
 
 class Strategy(ABC):
     """A way to choose providers without looking at more than its own memory."""
 
     attempts = 3
+    resends: bool = False
 
     def __init__(self, layout: Layout, seed: int) -> None:
         self.tiers: list[list[Provider]] = [list(tier) for tier in layout]
@@ -52,16 +68,20 @@ class Strategy(ABC):
     def abandon_later(self, attempt: PlainTry) -> None:  # noqa: B027 - an honest default
         """Nothing to give back."""
 
-    def learn(self, attempt: PlainTry, headroom: Window, now: float) -> None:  # noqa: B027
+    def learn(self, attempt: PlainTry, headroom: Headroom, now: float) -> None:  # noqa: B027
         """Nobody looks at headers."""
 
     @abstractmethod
-    def choose(self, tried: list[Provider], now: float) -> Provider | None:
-        """Whom to ask next; ``None``: nobody."""
+    def choose(self, call: PlainTalk, now: float) -> Provider | Pause | None:
+        """Whom to ask next, or how long to wait for somebody; ``None``: nobody."""
 
     def pause(self, tried: list[Provider], fault: Fault | None) -> float:
         """Seconds to wait before the next attempt."""
         return 0.0
+
+    def timeout(self, call: PlainTalk, provider: Provider, now: float) -> float:
+        """Seconds an attempt may stay without a sign of life."""
+        return _FIRST_TOKEN if call.question.streaming else _WHOLE
 
     def failed(self, provider: Provider, fault: Fault, now: float) -> None:  # noqa: B027
         """Remember a failure."""
@@ -74,32 +94,39 @@ class Strategy(ABC):
 class PlainTalk:
     """A call of a plain application."""
 
+    __slots__ = ("_fault", "_rested", "_strategy", "deadline", "question", "tried")
+
     def __init__(self, strategy: Strategy, question: Question, now: float) -> None:
         self._strategy = strategy
-        self._question = question
-        self._deadline = now + question.deadline
-        self._tried: list[Provider] = []
+        self.question: Question = question
+        self.deadline: float = now + question.deadline
+        self.tried: list[Provider] = []
         self._fault: Fault | None = None
         self._rested = True
 
-    def next_attempt(self, now: float) -> PlainTry | Wait:
+    def next_attempt(self, now: float) -> PlainTry | Pause:
         """The next try, or a pause, or an error."""
         strategy = self._strategy
-        if now >= self._deadline:
+        if now >= self.deadline:
             raise DeadlineExceeded("too late")
-        if len(self._tried) >= strategy.attempts:
+        if self._fault is not None and self._fault.kind in _FINAL:
+            raise RequestRejected("not to be tried again")
+        if len(self.tried) >= strategy.attempts:
             raise AllAttemptsFailed("out of attempts")
         if not self._rested:
             self._rested = True
-            pause = strategy.pause(self._tried, self._fault)
+            pause = strategy.pause(self.tried, self._fault)
             if pause > 0:
-                return Wait(min(pause, self._deadline - now), "backoff")
-        provider = strategy.choose(self._tried, now)
-        if provider is None:
+                return Pause(min(pause, self.deadline - now))
+        found = strategy.choose(self, now)
+        if found is None:
             raise NoProviderAvailable("nobody")
-        self._tried.append(provider)
-        timeout = _FIRST_TOKEN if self._question.streaming else _WHOLE
-        return PlainTry(provider, min(timeout, self._deadline - now))
+        if isinstance(found, Pause):
+            return Pause(min(found.seconds, self.deadline - now), found.reason)
+        attempt = PlainTry(found, min(strategy.timeout(self, found, now), self.deadline - now))
+        attempt.fresh = strategy.resends and found in self.tried
+        self.tried.append(found)
+        return attempt
 
     def rescue(self, beside: PlainTry, now: float) -> PlainTry | None:
         """Plain applications wait."""
@@ -123,26 +150,43 @@ class PlainTalk:
         """Given up."""
         attempt.released = True
 
-    def expired(self, attempt: PlainTry, fault: Fault, now: float) -> None:
+    def expired(self, attempt: PlainTry, fault: Fault, now: float, silence: float = 0.0) -> None:
         """The caller's deadline is over."""
         attempt.released = True
 
-    def overtaken(self, attempt: PlainTry, now: float) -> None:
+    def overtaken(self, attempt: PlainTry, now: float) -> bool:
         """Never happens: nothing runs beside."""
         attempt.released = True
+        return False
+
+    def paused(self, attempt: PlainTry, seconds: float) -> None:
+        """Nobody looks."""
+
+    def stopped_waiting(self, now: float) -> None:
+        """Nothing to leave."""
 
 
 @final
 class Oracle(Strategy):
     """Knows the state of every provider at every moment (not the outcome of a single throw of dice): asks the first
-    tier that answers and is not three times slower than the best, the fastest in it, never one that is down."""
+    tier that answers and is not three times slower than the best, the fastest in it, never one that is down; while all
+    are down it sleeps until that changes.  It may ask one provider three times and make six attempts a call, and uses
+    up no rate limit for an answer that would probably come too late."""
 
-    def choose(self, tried: list[Provider], now: float) -> Provider | None:
+    attempts = 6
+    resends = True
+
+    @override
+    def choose(self, call: PlainTalk, now: float) -> Provider | Pause | None:
         """See :meth:`Strategy.choose`."""
-        state = [(p.failing(now), p.slowness(now), i, p) for i, t in enumerate(self.tiers) for p in t]
-        up = [entry for entry in state if entry[0] < 1.0 and entry[3] not in tried]
+        tried, tokens, rest = call.tried, call.question.prompt, call.deadline - now
+        left = [(i, p) for i, tier in enumerate(self.tiers) for p in tier if tried.count(p) < 3]
+        left = [(i, p) for i, p in left if not p.limited or rest > _expected(call.question, p, now)]
+        state = [(p.failing(now, tokens), p.slowness(now), i, p) for i, p in left]
+        up = [entry for entry in state if entry[0] < 1.0]
         if not up:
-            return None
+            change = min((p.changes_at(now, tokens) for _, p in left), default=math.inf)
+            return None if change >= call.deadline else Pause(change - now + 1e-6, "down")
         surest = min(failing for failing, _, _, _ in up)
         fastest = min(slow for failing, slow, _, _ in up if failing <= surest)
         good = [entry for entry in up if entry[0] <= surest and entry[1] <= 3.0 * fastest]
@@ -150,14 +194,66 @@ class Oracle(Strategy):
         best = min(slow for _, slow, index, _ in good if index == tier)
         return self.dice.choice([p for _, slow, index, p in good if index == tier and slow <= best])
 
+    @override
+    def timeout(self, call: PlainTalk, provider: Provider, now: float) -> float:
+        """Where some attempts hang, a third of what is left, but time enough for all but one answer in a thousand."""
+        question = call.question
+        usual = 6.0 * provider.slowness(now) * (1.0 + question.prompt / PROMPT_SCALE)
+        if not question.streaming:
+            usual += provider.nature.pace * question.output
+        return max(usual, (call.deadline - now) / 3.0)
+
+
+def _expected(question: Question, provider: Provider, now: float) -> float:
+    """Seconds an answer takes, more often than not."""
+    first = 1.5 * provider.slowness(now) * (1.0 + question.prompt / PROMPT_SCALE)
+    return first + provider.nature.pace * question.output
+
+
+class Sdk(Strategy):
+    """A vendor's SDK at one provider: three attempts, ``0.5 * 2**n`` s between them, at most 8 and up to a quarter
+    less, Retry-After obeyed up to a minute, no timeout but the call's deadline."""
+
+    def __init__(self, layout: Layout, seed: int, at: int = 0) -> None:
+        super().__init__(layout, seed)
+        self._provider = self.everybody[at]
+
+    @override
+    def choose(self, call: PlainTalk, now: float) -> Provider | Pause | None:
+        """See :meth:`Strategy.choose`."""
+        return self._provider
+
+    @override
+    def pause(self, tried: list[Provider], fault: Fault | None) -> float:
+        """See :meth:`Strategy.pause`."""
+        if fault is not None and fault.retry_after is not None and 0.0 < fault.retry_after <= _OBEYED:
+            return fault.retry_after
+        return min(0.5 * 2.0 ** (len(tried) - 1), 8.0) * (1.0 - 0.25 * self.dice.random())
+
+    @override
+    def timeout(self, call: PlainTalk, provider: Provider, now: float) -> float:
+        """See :meth:`Strategy.timeout`."""
+        return math.inf
+
+
+@final
+class HastySdk(Sdk):
+    """An SDK with a timeout: half a minute for the first token, a minute for a whole answer."""
+
+    @override
+    def timeout(self, call: PlainTalk, provider: Provider, now: float) -> float:
+        """See :meth:`Strategy.timeout`."""
+        return _FIRST_TOKEN if call.question.streaming else _WHOLE
+
 
 @final
 class FirstAlive(Strategy):
     """A list in order of preference, tried from the top at every call."""
 
-    def choose(self, tried: list[Provider], now: float) -> Provider | None:
+    @override
+    def choose(self, call: PlainTalk, now: float) -> Provider | Pause | None:
         """See :meth:`Strategy.choose`."""
-        return next((provider for provider in self.everybody if provider not in tried), None)
+        return next((provider for provider in self.everybody if provider not in call.tried), None)
 
 
 @final
@@ -166,26 +262,12 @@ class RoundRobin(Strategy):
 
     _turn = 0
 
-    def choose(self, tried: list[Provider], now: float) -> Provider | None:
+    @override
+    def choose(self, call: PlainTalk, now: float) -> Provider | Pause | None:
         """See :meth:`Strategy.choose`."""
-        if not tried:
+        if not call.tried:
             self._turn += 1
-        return self.everybody[(self._turn + len(tried)) % len(self.everybody)]
-
-
-@final
-class RetryPrimary(Strategy):
-    """One provider, three attempts, exponential backoff with full jitter, Retry-After obeyed up to a minute: an SDK."""
-
-    def choose(self, tried: list[Provider], now: float) -> Provider | None:
-        """See :meth:`Strategy.choose`."""
-        return self.everybody[0]
-
-    def pause(self, tried: list[Provider], fault: Fault | None) -> float:
-        """See :meth:`Strategy.pause`."""
-        if fault is not None and fault.retry_after is not None:
-            return min(fault.retry_after, 60.0)
-        return self.dice.random() * 0.5 * 2.0 ** len(tried)
+        return self.everybody[(self._turn + len(call.tried)) % len(self.everybody)]
 
 
 @final
@@ -198,7 +280,8 @@ class Cooldown(Strategy):
         self._until: dict[Provider, float] = {}
         self._failures: dict[Provider, list[float]] = {}
 
-    def choose(self, tried: list[Provider], now: float) -> Provider | None:
+    @override
+    def choose(self, call: PlainTalk, now: float) -> Provider | Pause | None:
         """See :meth:`Strategy.choose`."""
         for tier in self.tiers:
             warm = [p for p in tier if now >= self._until.get(p, -math.inf)]
@@ -206,12 +289,14 @@ class Cooldown(Strategy):
                 return self.dice.choice(warm)
         return None
 
+    @override
     def pause(self, tried: list[Provider], fault: Fault | None) -> float:
         """See :meth:`Strategy.pause`."""
         if fault is not None and fault.retry_after is not None:
-            return min(fault.retry_after, 60.0)
+            return min(fault.retry_after, _OBEYED)
         return 0.5 * 2.0 ** (len(tried) - 1) + 0.25 * self.dice.random()
 
+    @override
     def failed(self, provider: Provider, fault: Fault, now: float) -> None:
         """See :meth:`Strategy.failed`."""
         recent = [at for at in self._failures.get(provider, ()) if now - at < 60.0]
@@ -223,8 +308,10 @@ class Cooldown(Strategy):
 
 PLAIN: Final[dict[str, type[Strategy]]] = {
     "oracle": Oracle,
+    "sdk": Sdk,
+    "hasty sdk": HastySdk,
     "first alive": FirstAlive,
     "round robin": RoundRobin,
-    "retry primary": RetryPrimary,
     "cooldown": Cooldown,
 }
+"""By name; an ``sdk`` talks to the first provider unless told otherwise."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from resilient_llm.decide.call import Wait
+from resilient_llm.decide.member import Attempt
 from resilient_llm.simulate.client import Production, Question
 from resilient_llm.simulate.providers import Provider
 
@@ -50,7 +50,7 @@ def _leave(client: Production, begun: int, streams: int, way: str) -> None:
         now = index * _APART
         call = client.call(Question(True, 100, 100, 60.0), now)
         attempt = call.next_attempt(now)
-        assert not isinstance(attempt, Wait), "somebody is always free here"
+        assert isinstance(attempt, Attempt), "somebody is always free here"
         if index % 2:
             call.first_content(attempt, now)
         if way == "dropped":
