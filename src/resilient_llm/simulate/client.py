@@ -9,10 +9,10 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar, final
 
+from resilient_llm.decide.attempt import Ask, Attempt
 from resilient_llm.decide.call import Call, Wait
-from resilient_llm.decide.member import Attempt
 from resilient_llm.decide.pool import Pool
-from resilient_llm.errors import Fault
+from resilient_llm.faults import Fault
 from resilient_llm.policy import Policies
 from resilient_llm.simulate.allowance import Headroom
 from resilient_llm.simulate.providers import Provider
@@ -103,36 +103,6 @@ Real = Attempt[Provider]
 
 
 @final
-class _Adapted:
-    """A call of the core as it is, behind the interface above."""
-
-    __slots__ = ("_call", "abandoned", "failed", "first_content", "next_attempt", "rescue", "succeeded")
-
-    def __init__(self, call: Call[Provider]) -> None:
-        self._call = call
-        self.next_attempt = call.next_attempt
-        self.rescue = call.rescue
-        self.first_content = call.first_content
-        self.succeeded = call.succeeded
-        self.failed = call.failed
-        self.abandoned = call.abandoned
-
-    def overtaken(self, attempt: Real, now: float) -> bool:
-        self._call.overtaken(attempt, now)
-        return False
-
-    def expired(self, attempt: Real, fault: Fault, now: float, silence: float = 0.0) -> None:
-        attempt.silence = silence
-        self._call.expired(attempt, fault, now)
-
-    def paused(self, attempt: Real, seconds: float) -> None:
-        pass
-
-    def stopped_waiting(self, now: float) -> None:
-        pass
-
-
-@final
 class Production:
     """A process that uses the production core: a pool and its calls, and nothing between them and the driver."""
 
@@ -143,7 +113,7 @@ class Production:
         layout: Layout,
         policies: Policies | None = None,
         seed: int = 0,
-        watch: Callable[[Production, Call[Provider], Question], Call[Provider]] | None = None,
+        watch: Callable[[Production, Call[Provider], Question], Talk[Real]] | None = None,
     ) -> None:
         self.routes: dict[str, list[list[Provider]]] = {"main": [list(tier) for tier in layout]}
         self.policies: Policies = policies or Policies()
@@ -152,17 +122,16 @@ class Production:
 
     def call(self, question: Question, now: float) -> Talk[Real]:
         """Begin a call."""
-        call = Call(
-            self.pool,
-            now,
-            route="main",
-            deadline=now + question.deadline,
-            streaming=question.streaming,
-            tokens=question.prompt,
+        ask = Ask(
+            "main",
+            now + question.deadline,
+            question.streaming,
+            question.prompt,
             conversation=question.conversation,
-            repeatable_request=question.repeatable,
+            repeatable=question.repeatable,
         )
-        return _Adapted(call if self._watch is None else self._watch(self, call, question))
+        call = Call(self.pool, ask, now)
+        return call if self._watch is None else self._watch(self, call, question)
 
     def abandon_later(self, attempt: Real) -> None:
         """A finaliser ran."""
@@ -170,4 +139,4 @@ class Production:
 
     def learn(self, attempt: Real, headroom: Headroom, now: float) -> None:
         """An answer told what is left of the rate limits."""
-        self.pool.learn(attempt.member, now, headroom.requests, headroom.tokens)
+        self.pool.learn(attempt, now, headroom.requests, headroom.tokens)

@@ -14,7 +14,8 @@ from math import inf
 from typing import Final, Generic, NamedTuple, cast
 
 from resilient_llm.decide.call import Wait
-from resilient_llm.errors import CallFailed, Fault, FaultKind
+from resilient_llm.errors import CallFailed
+from resilient_llm.faults import Fault, FaultKind
 from resilient_llm.simulate.client import A, Client, Pause, Question, Talk
 from resilient_llm.simulate.providers import Provider
 from resilient_llm.simulate.scheduler import Scheduler
@@ -22,6 +23,8 @@ from resilient_llm.simulate.scheduler import Scheduler
 _TIMED_OUT: Final = Fault(FaultKind.TIMEOUT)
 _IDLE: Final = 30.0
 """Seconds a stream may pause."""
+_MOST_WAITS: Final = 2000
+"""Waits of one call; a driver that is told to wait more often spins."""
 _TESTS: Final = frozenset({"trial", "probe", "explore"})
 """Kinds of attempts that test a provider."""
 
@@ -194,6 +197,8 @@ class Driver(Generic[A]):
         """Sleep until the time is up or somebody wakes the call."""
         session.waits += 1
         session.asleep = True
+        if session.waits > _MOST_WAITS:
+            raise RuntimeError(f"{session.call!r} at {now} s was told to wait {session.waits} times: {step!r}")
         ticket = (session, session.waits)
         place = getattr(step, "place", None)
         if place is not None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import exp, inf
 from typing import Final, NamedTuple, final
 
-from resilient_llm.errors import Fault, FaultKind
+from resilient_llm.faults import Fault, FaultKind
 from resilient_llm.simulate.allowance import Allowance, Headroom, Meters
 
 PROMPT_SCALE: Final = 4000.0
@@ -147,7 +147,7 @@ class Provider:
         "account",
         "context_window",
         "id",
-        "key_id",
+        "key_is_fixed",
         "max_concurrency",
         "nature",
         "served",
@@ -168,7 +168,7 @@ class Provider:
         self.max_concurrency: int | None = max_concurrency
         self.account: str | None = account
         self.context_window: int | None = None
-        self.key_id: str | None = f"key of {name}"
+        self.key_is_fixed: bool = True
         self.nature: Nature = nature or Nature()
         self._troubles = sorted(troubles)
         for trouble in self._troubles:

@@ -19,9 +19,11 @@ from typing import Final, NamedTuple, TypeVar, final
 from typing_extensions import override
 
 from resilient_llm.decide.breaker import State
-from resilient_llm.decide.events import BreakerChanged
-from resilient_llm.decide.member import Attempt, Member
-from resilient_llm.errors import CallFailed, Fault, FaultKind, NoProviderAvailable
+from resilient_llm.events import BreakerChanged
+from resilient_llm.decide.attempt import Attempt
+from resilient_llm.decide.member import Member
+from resilient_llm.errors import CallFailed, NoProviderAvailable
+from resilient_llm.faults import Fault, FaultKind
 from resilient_llm.policy import Policies, Timeouts
 from resilient_llm.simulate.allowance import Allowance
 from resilient_llm.simulate.client import A, Client, Production, Question, Real, Talk

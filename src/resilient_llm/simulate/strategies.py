@@ -15,11 +15,10 @@ from typing_extensions import override
 from resilient_llm.errors import (
     AllAttemptsFailed,
     DeadlineExceeded,
-    Fault,
-    FaultKind,
     NoProviderAvailable,
     RequestRejected,
 )
+from resilient_llm.faults import Fault, FaultKind
 from resilient_llm.simulate.allowance import Headroom
 from resilient_llm.simulate.client import Layout, Pause, Question
 from resilient_llm.simulate.providers import PROMPT_SCALE, Provider

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from resilient_llm.decide.member import Attempt
+from resilient_llm.decide.attempt import Attempt
 from resilient_llm.simulate.client import Production, Question
 from resilient_llm.simulate.providers import Provider
 
