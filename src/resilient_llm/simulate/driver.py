@@ -226,8 +226,6 @@ class Driver(Generic[A]):
         flight = Flight(session, attempt, now)
         self._serve(flight, now, now)
         flight.timeout_at = now + attempt.timeout
-        if attempt.rescue_after is not None:
-            flight.rescue_at = now + attempt.rescue_after
         session.attempts += 1
         session.hedges += attempt.kind == "hedge"
         session.trials += attempt.kind in _TESTS
@@ -240,6 +238,17 @@ class Driver(Generic[A]):
         if self.log is not None:
             self.log.append((now, "attempt", session.client, provider.id, attempt.kind))
         self._plan(flight)
+        self._arm(flight, now)
+
+    def _arm(self, flight: Flight[A], now: float) -> None:
+        """Set the timer of a rescue, where the attempt is still silent by then."""
+        after = flight.attempt.rescue_after
+        if after is None:
+            return
+        due = max(now, flight.started + after)
+        if due < min(flight.life_at, flight.done_at, flight.timeout_at):
+            flight.rescue_at = due
+            self.clock.at(due, self._rescue, flight)
 
     def _serve(self, flight: Flight[A], now: float, begun: float) -> None:
         """Let the provider decide what becomes of an attempt."""
@@ -268,8 +277,6 @@ class Driver(Generic[A]):
             when, act = flight.life_at, self._speak
             if flight.done_at < when:
                 when, act = flight.done_at, self._finish
-            if flight.rescue_at < when:
-                when, act = flight.rescue_at, self._rescue
             if flight.timeout_at < when:
                 when, act = flight.timeout_at, self._time_out
         if when == inf:
@@ -346,6 +353,9 @@ class Driver(Generic[A]):
         if flight.losing:
             return
         session.flights.remove(flight)
+        for other in session.flights:  # the rescue beside it failed: another one may follow
+            if not other.spoke:
+                self._arm(other, now)
         if self.log is not None:
             self.log.append((now, "failed", session.client, flight.attempt.target.id, fault.kind))
         if flight.spoke:
@@ -384,18 +394,14 @@ class Driver(Generic[A]):
 
     def _rescue(self, now: float, what: object) -> None:
         flight: Flight[A] = what  # type: ignore[assignment]
-        if flight.over:
+        if flight.over or flight.spoke or flight.losing or now < flight.rescue_at:
             return
-        attempt, asked_at = flight.attempt, flight.rescue_at
-        flight.rescue_at = inf
-        if not flight.losing:
-            found = flight.session.call.rescue(attempt, now)
-            if found is not None:
-                self.launch(flight.session, found, now)
-            elif attempt.rescue_after is not None:
-                later = flight.started + attempt.rescue_after
-                flight.rescue_at = later if later > asked_at else inf
-        self._plan(flight)
+        asked_at, flight.rescue_at = flight.rescue_at, inf
+        found = flight.session.call.rescue(flight.attempt, now)
+        if found is not None:
+            self.launch(flight.session, found, now)
+        elif flight.attempt.rescue_after is not None and flight.started + flight.attempt.rescue_after > asked_at:
+            self._arm(flight, now)
 
     def interrupt(self, flight: Flight[A], now: float) -> None:
         """An attempt ends here and now."""
