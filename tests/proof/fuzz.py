@@ -9,16 +9,21 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, final
 
+from typing_extensions import override
+
+from resilient_llm.decide.call import Call
 from resilient_llm.policy import Policies
 from resilient_llm.simulate.allowance import DIALECTS, Allowance
-from resilient_llm.simulate.client import Production, Real
+from resilient_llm.simulate.client import Production, Question, Real
+from resilient_llm.simulate.driver import Spinning
 from resilient_llm.simulate.providers import Nature, Provider, Trouble
-from resilient_llm.simulate.world import Load, World
+from resilient_llm.simulate.world import Load, Session, World
 from tests.proof.adversary import Adversary
 from tests.proof.invariants import Checker, Violation
+from tests.proof.watched import Watched
 
 _TROUBLED: Final = 300.0
 """Seconds of trouble..."""
@@ -58,16 +63,53 @@ def fuzz(seed: int, *, log: bool = False, start: float = 0.0, calls: float = 1.0
     one_tier = dice.random() < 0.6
     layout = [providers] if one_tier else [[provider] for provider in providers]
     checker = Checker(seed)
-    client = checker.attach(Production(layout, Policies(), seed, checker.watch))
-    world: World[Real] = World(
-        [client], _load(dice, calls), seed, shuffle=True, log=log, late=dice.choice((0.0, 0.0, 0.05)), start=start
+    client = Production(layout, Policies(), seed, _watch(checker, names, random.Random(f"ruled out {seed}")))
+    checker.attach(client)
+    world = WatchedWorld(
+        checker,
+        [client],
+        _load(dice, calls),
+        seed,
+        shuffle=True,
+        log=log,
+        late=dice.choice((0.0, 0.0, 0.05)),
+        start=start,
     )
     adversary = Adversary(world, client, checker, seed, dice.choice((0.05, 0.3, 1.0)))
     adversary.begin(start + _TROUBLED)
-    world.run(_TROUBLED + _QUIET)
-    patient = world.load.deadline >= 20.0
-    checker.at_rest(world.clock.now, names if one_tier else names[:1], world.asked, patient=patient)
+    try:
+        world.run(_TROUBLED + _QUIET)
+    except Spinning as error:
+        raise Violation("S12", str(error), seed, checker.trail) from error
+    checker.at_rest(world.clock.now, names if one_tier else names[:1], world.asked)
     return Run(seed, world.arrivals, world.clock.steps, world.transcript())
+
+
+@final
+class WatchedWorld(World[Real]):
+    """A world that looks at the lock whenever somebody is woken."""
+
+    def __init__(self, checker: Checker, *world: Any, **more: Any) -> None:
+        super().__init__(*world, **more)
+        self._checker = checker
+
+    @override
+    def _wake(self, ticket: tuple[Session[Real], int]) -> None:
+        self._checker.demand(not self._checker.lock_held, "S16", "somebody was woken under the lock")
+        super()._wake(ticket)
+
+
+def _watch(
+    checker: Checker, names: str, dice: random.Random
+) -> Callable[[Production, Call[Provider], Question], Watched]:
+    """Wraps each call; one in ten rules out one of several providers."""
+
+    def watch(client: Production, call: Call[Provider], question: Question) -> Watched:
+        if len(names) > 1 and dice.random() < 0.1:
+            call.ask = call.ask._replace(unsuitable={dice.choice(names): "ruled out"})
+        return Watched(checker, call)
+
+    return watch
 
 
 def _nature(dice: random.Random) -> Nature:

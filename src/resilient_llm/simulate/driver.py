@@ -29,6 +29,10 @@ _TESTS: Final = frozenset({"trial", "probe", "explore"})
 """Kinds of attempts that test a provider."""
 
 
+class Spinning(RuntimeError):
+    """A call is told to wait again and again, and no time passes."""
+
+
 class Ended(NamedTuple):
     """A call that is over.
 
@@ -198,7 +202,7 @@ class Driver(Generic[A]):
         session.waits += 1
         session.asleep = True
         if session.waits > _MOST_WAITS:
-            raise RuntimeError(f"{session.call!r} at {now} s was told to wait {session.waits} times: {step!r}")
+            raise Spinning(f"{session.call!r} at {now} s was told to wait {session.waits} times: {step!r}")
         ticket = (session, session.waits)
         place = getattr(step, "place", None)
         if place is not None:

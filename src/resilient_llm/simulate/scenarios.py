@@ -18,11 +18,11 @@ from typing import Final, NamedTuple, TypeVar, final
 
 from typing_extensions import override
 
-from resilient_llm.decide.breaker import State
-from resilient_llm.events import BreakerChanged
 from resilient_llm.decide.attempt import Attempt
+from resilient_llm.decide.breaker import State
 from resilient_llm.decide.member import Member
 from resilient_llm.errors import CallFailed, NoProviderAvailable
+from resilient_llm.events import BreakerChanged
 from resilient_llm.faults import Fault, FaultKind
 from resilient_llm.policy import Policies, Timeouts
 from resilient_llm.simulate.allowance import Allowance
