@@ -131,6 +131,8 @@ class Lease:
     generation: int
     kind: str
     spoke: bool = False
+    due: bool = False
+    """Whether it is a trial made although somebody well could have been asked."""
 
 
 def picture(member: Member[Provider]) -> Picture:
@@ -212,7 +214,6 @@ class Checker:
     def _fill_budgets(self) -> None:
         budget = self.client.policies.retry.budget
         self.extra, self.tests = Bucket(budget, budget, 1.0), Bucket(10.0, 3.0, 0.0)
-        self.last_call_at = None
 
     @property
     def client(self) -> Production:
@@ -325,9 +326,7 @@ class Checker:
         breaker, policy = member.breaker, member.breaker.policy
         if breaker.generation != books.generation:
             books.generation = breaker.generation
-            if breaker.state is State.CLOSED:
-                books.bad = 0
-            elif breaker.state is not State.ISOLATED:
+            if breaker.state in (State.SOFTLY_OPEN, State.OPEN):
                 wait, most = breaker.trial_at - now, max(60.0, policy.open_cap)
                 self.demand(wait <= most + 1e-9, "S8", f"the next trial of {member.id} is due in {wait} s")
         count = silent = 0

@@ -77,7 +77,7 @@ class Watched:
 
     def __init__(self, checker: Checker, call: Call[Provider]) -> None:
         self.call = call
-        self.tried: dict[Member[Provider], int] = {}
+        self.tried: dict[str, int] = {}
         """Failures that count, by provider."""
         self._checker = checker
         self._begun = False
@@ -86,6 +86,7 @@ class Watched:
         self._over = False
         self._ran = False
         self._counted = 0
+        self._due = False
         self._cost = 0.0
         self._down_since = math.inf
         self._mine: list[Real] = []
@@ -105,7 +106,7 @@ class Watched:
         return open_to and member.refusal(ask.tokens, ask.deadline, now) is None
 
     def _fresh_and_well(self, now: float) -> list[Member[Provider]]:
-        closed = [m for m in self.route() if m not in self.tried and m.breaker.state is State.CLOSED]
+        closed = [m for m in self.route() if m.id not in self.tried and m.breaker.state is State.CLOSED]
         return [m for m in closed if self._could(m, now) and m.line.may_pass(self.call.number, None, now)]
 
     # --- deciding ---
@@ -154,12 +155,13 @@ class Watched:
         check.demand(not self._spoke, "S10", "a new attempt after the first sign of life")
         check.demand(not self._rejected, "X5", f"{step!r} after a rejection")
         check.demand(not (self._ran and not ask.repeatable), "R2", f"{step!r} although it may have run")
-        again = member in self.tried
+        again = member.id in self.tried
         check.demand(step.kind != "retry" or again, "X3", f"{step!r} is the first there")
         check.demand(not again or step.kind in ("retry", "trial", "initial"), "X3", f"{step!r} was tried before")
+        self._due, was = False, check.pictures[member]
         if step.kind == "trial":
             self._trial(step, well, now)
-        elif step.number > 1 and (again or check.pictures[member].state is not State.CLOSED):
+        elif step.number > 1 and not was.down and (again or was.state is not State.CLOSED):
             self._pays(check, self._cost, now)
         first = ahead.get(member)
         if first is not None and not check.pictures[member].down:
@@ -174,7 +176,8 @@ class Watched:
         check.demand(was.state is not State.ISOLATED, "S6", f"{member.id} is isolated and was asked")
         if not any(other is not member for other in well):
             return  # the last resort
-        others = [a for a in check.leases if a.member is member and a.kind == "trial" and not check.leases[a].spoke]
+        self._due = True
+        others = [a for a, lease in check.leases.items() if a.member is member and lease.due and not lease.spoke]
         live = [a for a in others if now - a.started < a.timeout - 1e-9]
         check.demand(not live, "S2", f"{live} test {member.id} already")
         if was.state is State.CLOSED:
@@ -204,12 +207,12 @@ class Watched:
         check.demand(step.timeout <= left + 1e-6, "S12", f"timeout {step.timeout}, {left} s left")
         limit = member.target.max_concurrency
         check.demand(limit is None or member.in_flight <= limit, "X6", f"{member.id} is beyond its limit")
-        counted = self.tried.get(member, 0)
+        counted = self.tried.get(member.id, 0)
         check.demand(counted < _MOST_PER_PROVIDER, "S1", f"{step!r} after {counted} at {member.id}")
         check.demand(self._counted < _MOST, "S1", f"{step!r} after {self._counted} attempts")
-        check.leases[step] = Lease(member.breaker.generation, step.kind)
+        check.leases[step] = Lease(member.breaker.generation, step.kind, due=self._due)
         self._mine.append(step)
-        self.tried.setdefault(member, 0)
+        self.tried.setdefault(member.id, 0)
         self._down_since = math.inf
         check.note((now, self, step))
 
@@ -226,6 +229,7 @@ class Watched:
             if found.member is beside.member:
                 check.demand(found.fresh and not well, "S11", f"{found!r} at the same provider beside {well}")
             lost = beside.kind == "trial" or beside.member.breaker.state is not State.CLOSED
+            self._due = False
             self._pays_for_rescue(beside, found, lost and found.member is not beside.member, now)
             self._lease(found, now)
         # An attempt that is late opens the breaker of its provider, whoever comes to the rescue.
@@ -298,7 +302,7 @@ class Watched:
                 self._cost = cost(fault)
                 counts = not (attempt.kind == "trial" or free(fault) or lost)
                 self._counted += counts
-                self.tried[attempt.member] = self.tried.get(attempt.member, 0) + counts
+                self.tried[attempt.member.id] = self.tried.get(attempt.member.id, 0) + counts
         check.after(now, attempt.member)
 
     def _all_lost(self, now: float) -> bool:
@@ -418,7 +422,7 @@ class Watched:
             return
         retry = check.client.policies.retry
         for member in self.route():
-            if member.id in call.ask.unsuitable or self.tried.get(member, 0) >= _MOST_PER_PROVIDER or self._rejected:
+            if member.id in call.ask.unsuitable or self.tried.get(member.id, 0) >= _MOST_PER_PROVIDER or self._rejected:
                 continue
             refusal = member.refusal(call.ask.tokens, call.deadline, now)
             if member.drained or member.breaker.state is State.ISOLATED or self._barred(member):
