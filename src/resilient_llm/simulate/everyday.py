@@ -366,6 +366,17 @@ def _machine() -> Iterator[Schedule]:
         stops=(Stop(30.0, 60.0, True), Stop(160.0, 60.0, True)),
         want=Want(regret=2.0),
     )
+    for deadline in (5.0, 10.0):
+        yield _schedule(
+            f"tight-{deadline:.0f}",
+            f"whole answers that take 3 s or more, each with {deadline:.0f} s; two calls a second",
+            seconds=300.0,
+            rate=2.0,
+            deadline=deadline,
+            streaming=0.0,
+            fault=(0.0, 300.0),
+            want=Want(regret=5.0, attempts=1.1),
+        )
     yield _schedule(
         "stale-connections",
         "for a minute half of the connections that were kept are closed by the other side; ten calls a second",

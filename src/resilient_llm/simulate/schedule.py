@@ -17,13 +17,14 @@ class Want(NamedTuple):
 
     ``answered`` is the least share of calls during the fault, ``broken`` the most of its first fourteen calls that may
     fail, ``back`` the most seconds until the preferred provider has its traffic back, ``regret`` the most seconds in
-    which it was well and not used.
+    which it was well and not used, ``attempts`` the most attempts a call.
     """
 
     answered: float | None = None
     broken: int | None = None
     back: float | None = None
     regret: float | None = None
+    attempts: float | None = None
 
 
 NOTHING: Final = Want()
