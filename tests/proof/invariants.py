@@ -337,6 +337,9 @@ class Checker:
         if member.in_flight != count or len(member.pending) != silent:
             told = f"{member.in_flight} ({len(member.pending)} silent), {count} ({silent}) leases are out"
             self.demand(False, "S3", f"{member.id} counts {told}")
+        trial = member.trial
+        if trial is not None and trial not in self.leases:
+            self.demand(False, "S3", f"{member.id} waits for {trial}, which is over")
         closed = breaker.state is State.CLOSED
         self.demand(not (closed and books.bad >= _ROW), "L3", f"{member.id} is closed after {books.bad} failures")
         self._inspect_health(member, now)
@@ -388,6 +391,9 @@ class Checker:
             self.demand(same, "S4", f"{member.id} changed: {was} to {found}")
             return
         books.bad = 0 if outcome is Outcome.OK else books.bad + (outcome is Outcome.HARD)
+        if outcome is not Outcome.OK and found.state in (State.SOFTLY_OPEN, State.OPEN):
+            wait, least = found.trial_at - now, 0.7 * member.breaker.policy.open_base
+            self.demand(wait >= least, "S8", f"the next trial of {member.id} is due {wait} s after a failure")
         self._moved(member, was, found, outcome, books)
 
     def _moved(self, member: Member[Provider], was: Picture, found: Picture, outcome: Outcome, books: Books) -> None:

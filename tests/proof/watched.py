@@ -261,9 +261,7 @@ class Watched:
             self._spoke |= not self._over
             was = check.pictures[attempt.member]
             if lease.generation == was.generation and picture(attempt.member).passed > was.passed:
-                check.members[
-                    attempt.member
-                ].bad = 0  # a trial passes at its first content
+                check.members[attempt.member].bad = 0  # a trial passes at its first content
             lease.generation = attempt.generation
         check.after(now, attempt.member)
 
