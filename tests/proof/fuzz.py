@@ -59,7 +59,7 @@ def fuzz(seed: int, *, log: bool = False, start: float = 0.0, calls: float = 1.0
     names = "abc"[: dice.choice((1, 2, 3, 3, 3))]
     total = dice.random() < 0.5  # everybody is troubled at the same time
     kinds = [*dice.sample(_KINDS, 3), dice.choice(("error", "hang"))]
-    providers = [Provider(name, _nature(dice), _troubles(dice, kinds, total, start), *_extras(dice)) for name in names]
+    providers = [Provider(name, _nature(dice), _troubles(dice, kinds, total, start, seed % 10 == 9), *_extras(dice)) for name in names]
     one_tier = dice.random() < 0.6
     layout = [providers] if one_tier else [[provider] for provider in providers]
     checker = Checker(seed)
@@ -131,8 +131,8 @@ def _extras(dice: random.Random) -> tuple[float, int | None, str | None]:
     return 1.0, dice.choice((None, None, None, None, 8)), dice.choice((None, None, "shared"))
 
 
-def _troubles(dice: random.Random, kinds: list[str], total: bool, start: float) -> list[Trouble]:
-    found: list[Trouble] = []
+def _troubles(dice: random.Random, kinds: list[str], total: bool, start: float, grey: bool) -> list[Trouble]:
+    found = [Trouble(start, start + _TROUBLED, "error", 0.7)] if grey else []
     for _ in range(dice.choice((1, 2, 4))):
         begin = dice.uniform(0.0, _TROUBLED * 0.7)
         found.append(_trouble(dice, start + begin, start + min(_TROUBLED, begin + dice.expovariate(1 / 60)), kinds))
