@@ -88,6 +88,8 @@ RELAPSE: Final = 300.0
 LAST_RESORT: Final = 1.0
 """Seconds between two trials of a provider that is down, at most, where nobody else can be asked."""
 _LONGEST_FIRST = 60.0  # seconds: the first wait after many relapses
+_BROKEN_STREAMS = 4.0  # longer waits where a failed trial is a broken stream, which nobody can hide
+_GROWTH = 0.7  # of the time it has been open: the wait for the next trial
 _MOST_SUCCESSES = 10
 _MOST_LEVEL = 5.0  # evidence at which it opens softly: three failures in a row
 _SHARE_STEP = 1 / 16  # weight of one outcome in the share of failures
@@ -105,63 +107,38 @@ class Breaker:
     a hundred times.
     """
 
-    __slots__ = (
-        "_bad",
-        "_down_at",
-        "_failures",
-        "_good",
-        "_level",
-        "_relapses",
-        "_run_at",
-        "_share",
-        "_since",
-        "cause",
-        "closed_at",
-        "ends_late",
-        "generation",
-        "passed",
-        "policy",
-        "reason",
-        "run",
-        "state",
-        "trial_at",
-        "tried_at",
-    )
+    state: State = CLOSED
+    generation: int = 0
+    cause: Cause | None = None
+    """Why it is in its state; ``None`` if it never changed."""
+    reason: str = ""
+    run: int = 0
+    """Failures in a row."""
+    passed: int = 0
+    """Trials answered in a row."""
+    trial_at: float = -math.inf
+    """When the next trial is due; of no meaning while closed."""
+    tried_at: float = -math.inf
+    """When the last trial began."""
+    closed_at: float = -math.inf
+    ends_late: bool = False
+    """Whether it failed after content had come: then a trial is judged at the end of its answer."""
+    timed_out: bool = False
+    """Whether its last failure was silence."""
+    _level: float = 0.0
+    _share: float = _USUAL_SHARE
+    _failures: int = 0
+    _relapses: int = 0
+    _since: float = -math.inf
+    _down_at: float = -math.inf
+    _run_at: float = -math.inf
 
     def __init__(self, policy: Policy) -> None:
-        self.policy: Policy = policy
-        self.state: State = State.CLOSED
-        self.generation: int = 0
-        self.cause: Cause | None = None
-        """Why it is in its state; ``None`` if it never changed."""
-        self.reason: str = ""
-        self.run: int = 0
-        """Failures in a row."""
-        self.passed: int = 0
-        """Trials answered in a row."""
-        self.trial_at: float = -math.inf
-        """When the next trial is due; of no meaning while closed."""
-        self.tried_at: float = -math.inf
-        """When the last trial began."""
-        self.closed_at: float = -math.inf
-        self.ends_late: bool = False
-        """Whether it failed after content had come: then a trial is judged at the end of its answer."""
+        self.policy = policy
         well, broken = policy.ratio / 3.0, 2.0 * policy.ratio
         self._bad, self._good = math.log(broken / well), math.log((1.0 - well) / (1.0 - broken))
-        self._level = 0.0
-        self._share = _USUAL_SHARE
-        self._relapses = 0
-        self._since = -math.inf
-        self._down_at = -math.inf
-        self._run_at = -math.inf
-        self._failures = 0
 
     # --- questions ---
-
-    @property
-    def hard(self) -> bool:
-        """Whether it is open and the provider down."""
-        return self.state is State.OPEN
 
     @property
     def soft(self) -> bool:
@@ -176,7 +153,7 @@ class Breaker:
     @property
     def together(self) -> bool:
         """Whether a trial starts beside another attempt: against silence and slowness it would cost its caller time."""
-        return self.cause is Cause.SILENT or self.cause is Cause.SLOW
+        return self.timed_out or self.cause is Cause.SILENT or self.cause is Cause.SLOW
 
     def last_resort_wait(self, now: float) -> float:
         """Seconds to the next trial where nobody else can be asked: short while it is down for not long, for it may be
@@ -255,6 +232,8 @@ class Breaker:
 
     def silent(self, now: float, draw: float) -> bool:
         """Several attempts give no sign of life, one of them for too long; returns whether the state changed."""
+        if self.state is State.SOFTLY_OPEN and self.cause is Cause.SLOW:
+            self.cause = Cause.SILENT  # it was taken for slow while earlier attempts were still answered
         return self._suspect(Cause.SILENT, now, draw)
 
     def spoke(self, now: float, draw: float) -> bool:
@@ -271,10 +250,6 @@ class Breaker:
         return True
 
     # --- trials and people ---
-
-    def trial_began(self, now: float) -> None:
-        """A trial was let through."""
-        self.tried_at = now
 
     def isolate(self, now: float) -> None:
         """Hold it open until :meth:`restore`."""
@@ -298,21 +273,20 @@ class Breaker:
         """The share of failures after a run of them."""
         return 1.0 - (1.0 - self._share) * (1.0 - _SHARE_STEP) ** failures
 
-    def _first_wait(self) -> float:
-        return min(max(_LONGEST_FIRST, self.policy.open_base), self.policy.open_base * 2.0**self._relapses)
-
     def _schedule(self, now: float, draw: float) -> None:
-        """The next trial: as long from now as it has been open, within bounds, and up to a quarter sooner."""
-        first = self._first_wait()
-        wait = min(max(first, now - self._since), max(first, self.policy.open_cap))
-        self.trial_at = now + wait * (1.0 - 0.25 * draw)
+        """The next trial: as long after the last one began as it has been open, within bounds, and up to a quarter
+        sooner."""
+        first = min(max(_LONGEST_FIRST, self.policy.open_base), self.policy.open_base * 2.0**self._relapses)
+        cap = self.policy.open_cap * (_BROKEN_STREAMS if self.ends_late else 1.0)
+        wait = min(max(first, _GROWTH * (now - self._since)), max(first, cap))
+        self.trial_at = max(now, max(self.tried_at, self._since) + wait * (1.0 - 0.25 * draw))
 
     def _move(self, cause: Cause, now: float, draw: float, reason: str = "") -> None:
         before, self.state = self.state, TRANSITIONS[self.state, cause]
         self.generation += 1
         self.reason = reason or cause.value
         if self.state is CLOSED:
-            self.passed, self._level, self.ends_late, self.cause = 0, 0.0, False, cause
+            self.passed, self._level, self.ends_late, self.timed_out, self.cause = 0, 0.0, False, False, cause
             if cause is Cause.RECOVERED:
                 self.closed_at = now
         elif cause is not Cause.TRIAL_PASSED:

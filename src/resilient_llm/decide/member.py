@@ -6,7 +6,7 @@ import math
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
-from resilient_llm.decide.breaker import CLOSED, Breaker, State
+from resilient_llm.decide.breaker import Breaker, State
 from resilient_llm.decide.gate import RateGate, SlowGate
 from resilient_llm.decide.line import Line
 from resilient_llm.decide.statistics import Statistics
@@ -59,60 +59,47 @@ class Refusal(StrEnum):
     GATED = "asked us to wait"
     HEADROOM = "too few tokens left in its rate limit"
     FULL = "at its concurrency limit"
-    OPENING = "its rate limit has opened just now"
+    OPENING = "its rate limit has opened just now, or it has no room for more"
     LINE = "others wait in line for it"
     DOWN = "breaker open"
+
+    @property
+    def needs_room(self) -> bool:
+        """Whether it ends when somebody makes room, rather than by time alone."""
+        return self in (Refusal.FULL, Refusal.OPENING, Refusal.LINE)
 
 
 class Member(Generic[T]):
     """The state of one provider.  Survives reconfiguration under the same id."""
 
-    __slots__ = (
-        "account_gate",
-        "born",
-        "breaker",
-        "connect_failed_at",
-        "drained",
-        "gate",
-        "good_start",
-        "id",
-        "in_flight",
-        "line",
-        "own_gate",
-        "pending",
-        "policies",
-        "resort_at",
-        "statistics",
-        "target",
-        "trial",
-        "trial_ends",
-    )
+    in_flight: int = 0
+    good_start: float = -math.inf
+    """The latest start among attempts that gave a sign of life."""
+    heard_at: float = -math.inf
+    """When an attempt gave a sign of life last."""
+    connect_failed_at: float = -math.inf
+    trial: object | None = None
+    """The trial under way."""
+    trial_ends: float = -math.inf
+    """When it loses its place, should it never end."""
+    resort_at: float = -math.inf
+    """When it may be tried as the last resort: one trial a second is enough for all that are down."""
+    drained: bool = False
+    born: int = 0
+    """The generation this process began with: an attempt of an earlier one was the parent's before a fork."""
 
     def __init__(self, target: T, policies: Policies, account_gate: SlowGate | None) -> None:
         self.id: str = target.id
         self.target: T = target
-        self.policies: Policies = policies
-        self.breaker: Breaker = Breaker(policies.breaker)
-        self.gate: RateGate = RateGate(policies.limits)
-        self.own_gate: SlowGate = SlowGate(policies.advanced.slow_gate_cap)
-        self.account_gate: SlowGate = account_gate or self.own_gate
-        self.statistics: Statistics = Statistics(policies.advanced)
-        self.line: Line = Line(target.id)
-        self.in_flight: int = 0
+        self.policies = policies
+        self.breaker = Breaker(policies.breaker)
+        self.gate = RateGate(policies.limits)
+        self.own_gate = SlowGate(policies.advanced.slow_gate_cap)
+        self.account_gate = account_gate or self.own_gate
+        self.statistics = Statistics(policies.advanced)
+        self.line = Line(target.id)
         self.pending: dict[object, float] = {}
         """Attempts without a sign of life yet and when they began, oldest first."""
-        self.good_start: float = -math.inf
-        """The latest start among attempts that gave a sign of life."""
-        self.connect_failed_at: float = -math.inf
-        self.trial: object | None = None
-        """The trial under way."""
-        self.trial_ends: float = -math.inf
-        """When it loses its place, should it never end."""
-        self.resort_at: float = -math.inf
-        """When it may be tried as the last resort: one trial a second is enough for all that are down."""
-        self.drained: bool = False
-        self.born: int = 0
-        """The generation this process began with: an attempt of an earlier one was the parent's before a fork."""
 
     def retarget(self, target: T, account_gate: SlowGate | None) -> None:
         """Keep what is known about the provider under new settings.  A gate shared by an account stays with it: another
@@ -137,7 +124,7 @@ class Member(Generic[T]):
             return Refusal.GATED
         if gate.reported and gate.fits_at(now, tokens) > now:
             return Refusal.HEADROOM
-        if gate.window < math.inf and now < self._room_at(gate.window, now):
+        if gate.width < math.inf and now < gate.room_at(len(self.pending) + self.line.offers):
             return Refusal.OPENING
         limit = self.target.max_concurrency
         if limit is not None and self.in_flight + self.line.offers >= limit:
@@ -155,16 +142,8 @@ class Member(Generic[T]):
         if refusal is Refusal.DOWN:
             return max(now, self.next_trial())
         if refusal is Refusal.OPENING:
-            return self._room_at(self.gate.window, now)
+            return self.gate.room_at(len(self.pending) + self.line.offers)
         return math.inf
-
-    def _room_at(self, window: float, now: float) -> float:
-        """When a call may follow those that are without an answer, after a rate limit opened: at once while they are
-        fewer than the window, else a moment after the last one."""
-        waiting = len(self.pending) + self.line.offers
-        if waiting < window:
-            return now
-        return next(reversed(self.pending.values()), now) + _LEAST_PACE
 
     def next_trial(self) -> float:
         """When the next trial may begin if nobody else can be asked."""
@@ -178,22 +157,19 @@ class Member(Generic[T]):
         return now >= self.breaker.trial_at and (self.trial is None or now >= self.trial_ends)
 
     @property
-    def open(self) -> bool:
-        """Whether its breaker is open, softly or hard, other than by hand."""
-        state = self.breaker.state
-        return state is not CLOSED and state is not State.ISOLATED
-
-    @property
     def slow_gate(self) -> SlowGate:
         """Of its own and its account's slow gate the one that opens later."""
         return max(self.own_gate, self.account_gate, key=lambda gate: gate.until)
 
     @property
-    def silent(self) -> bool:
+    def queueing(self) -> bool:
         """Whether several attempts wait for a sign of life that nothing begun since the oldest of them has given."""
-        if len(self.pending) < 2:
-            return False
-        return self.good_start < next(iter(self.pending.values()))
+        return len(self.pending) > 1 and self.good_start < next(iter(self.pending.values()))
+
+    @property
+    def silent(self) -> bool:
+        """Whether, beyond that, nothing at all was heard of it since."""
+        return self.queueing and self.heard_at < next(iter(self.pending.values()))
 
     # --- what a call there costs ---
 

@@ -21,13 +21,15 @@ from typing import Generic
 from resilient_llm import events
 from resilient_llm.decide.attempt import Ask, Attempt
 from resilient_llm.decide.gate import Limit
-from resilient_llm.decide.leases import Leases, Past, Refused
+from resilient_llm.decide.leases import Leases, Past
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import T
 from resilient_llm.decide.outcome import OK, Outcome
 from resilient_llm.decide.patience import LATE_TIMER, longest_pause
 from resilient_llm.decide.report import health_of, why_not
 from resilient_llm.decide.routes import Routes, Table
+from resilient_llm.decide.verdict import Verdicts
+from resilient_llm.decide.waiting import Refused, Waiting
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.faults import Fault, FaultKind
 from resilient_llm.health import ProviderHealth
@@ -53,8 +55,9 @@ class Pool(Generic[T]):
         self._numbers = count(1)
         self._table: Table[T] = Table(policies)
         self._table.install(routes)
-        self._leases: Leases[T] = Leases(self._table, policies, draw, self._conversations)
-        self._verdicts = self._leases.verdicts
+        self._verdicts: Verdicts[T] = Verdicts(self._table.members, draw)
+        self._leases: Leases[T] = Leases(self._table, self._verdicts, policies, draw, self._conversations)
+        self._waiting: Waiting[T] = Waiting(self._table, policies)
 
     # --- configuration ---
 
@@ -79,7 +82,7 @@ class Pool(Generic[T]):
             removed = tuple(sorted(member.id for member in gone))
             for provider in removed:
                 self._verdicts.events.append(events.OperatorChanged(now, provider, "removed"))
-            self._leases.wake_all(now, *gone, *self._table.members.values())
+            self._waiting.wake_all(now, *gone, *self._table.members.values())
         self._wake()
         return removed
 
@@ -106,14 +109,23 @@ class Pool(Generic[T]):
         with self._lock:
             if self._abandoned:
                 self._settle(now)
+            if past.place is not None:
+                past.place.woken = False
             found = self._leases.acquire(ask, past, now)
+            if isinstance(found, Attempt):
+                if past.place is not None:
+                    self._waiting.leave(past.place, now)
+            else:
+                budget = self._leases.extra.wait(past.cost) if found else None
+                found = self._waiting.refuse(ask, past, now)
+                found.budget = budget
         self._wake()
         return found
 
     def leave(self, place: Place, now: float) -> None:
         """A call stops waiting."""
         with self._lock:
-            self._leases.leave(place, now)
+            self._waiting.leave(place, now)
         self._wake()
 
     def rescue(self, beside: Attempt[T], past: Past, now: float) -> Attempt[T] | None:
@@ -159,7 +171,7 @@ class Pool(Generic[T]):
                 if not _stood_still(attempt, elapsed):
                     sample = attempt.member.statistics.first_token(now, elapsed, attempt.ask.tokens)
                     self._verdicts.latency(attempt, sample, now)
-                self._leases.serve(attempt.member, now)
+                self._waiting.serve(attempt.member, now)
         self._wake()
 
     def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0) -> None:
@@ -177,7 +189,7 @@ class Pool(Generic[T]):
         """An answer is proof of more than its provider's health."""
         member, spoke_at = attempt.member, attempt.content_at
         if spoke_at is not None:
-            member.statistics.tokens_arrived(now - spoke_at, output_tokens)
+            member.statistics.stream_ended(now - attempt.started, now - spoke_at, output_tokens)
         else:
             self._verdicts.spoke(attempt, now)
             elapsed = now - attempt.started
@@ -185,7 +197,7 @@ class Pool(Generic[T]):
                 sample = member.statistics.whole_answer(now, elapsed, attempt.ask.tokens, output_tokens)
                 self._verdicts.latency(attempt, sample, now)
         gate = member.gate
-        if gate.strikes or gate.window < math.inf:
+        if gate.strikes or gate.width < math.inf:
             gate.succeeded(attempt.started)
         if attempt.slow_lease:
             member.own_gate.open()
@@ -202,9 +214,10 @@ class Pool(Generic[T]):
             if attempt.released:
                 return True
             outcome = self._verdicts.outcome(attempt, fault, now)
-            if fault.kind is FaultKind.TIMEOUT and now - attempt.started > attempt.timeout + LATE_TIMER:
+            silent = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
+            if silent and now - attempt.started > attempt.timeout + LATE_TIMER:
                 outcome = Outcome.NEUTRAL  # this process stood still; its timer says nothing
-                self._verdicts.events.append(events.NotTaken(now, attempt.member.id, "verdict", "late"))
+                self._verdicts.not_taken(attempt.member, "verdict", "late", now)
             self._verdicts.close_gates(attempt, fault, now)
             self._release(attempt, outcome, now)
             counted = not (attempt.trial or self._verdicts.local(now))
@@ -280,7 +293,7 @@ class Pool(Generic[T]):
         attempt.released = True
         if attempt.generation >= attempt.member.born:
             self._verdicts.ended(attempt, outcome, now)
-            self._leases.serve(attempt.member, now)
+            self._waiting.serve(attempt.member, now)
 
     def _settle(self, now: float) -> None:
         """Release what finalisers left behind."""
@@ -289,7 +302,7 @@ class Pool(Generic[T]):
 
     def _wake(self) -> None:
         """Wake those who were offered a place, without the lock."""
-        woken = self._leases.woken
+        woken = self._waiting.woken
         while woken:
             try:
                 place = woken.popleft()
@@ -321,7 +334,7 @@ class Pool(Generic[T]):
                 raise ConfigurationError(f"a provider can be drained, isolated or restored, not {action!r}")
             self._verdicts.changed(member, before, now)
             self._verdicts.events.append(events.OperatorChanged(now, provider, action))
-            self._leases.wake_all(now, member)
+            self._waiting.wake_all(now, member)
         self._wake()
 
     def in_flight(self, provider: str) -> int:
@@ -361,7 +374,7 @@ class Pool(Generic[T]):
         """Wake everybody who waits; their calls end with ``ClientClosed``."""
         with self._lock:
             self.closed = True
-            self._leases.wake_all(now, *self._table.members.values())
+            self._waiting.wake_all(now, *self._table.members.values())
         self._wake()
 
     def reset_after_fork(self) -> None:
@@ -371,7 +384,10 @@ class Pool(Generic[T]):
         self._lock = threading.Lock()
         self._abandoned.clear()
         self._verdicts.events.clear()
-        self._leases.reset_after_fork()
+        self._waiting.woken.clear()
+        self._leases.fill_budgets()
+        for member in self._table.members.values():
+            member.reset_after_fork()
 
 
 def _stood_still(attempt: Attempt[T], elapsed: float) -> bool:
