@@ -25,6 +25,7 @@ BARRED: Final = 1_000_000
 """As a number of attempts: this call must not ask that provider again."""
 _SLOW_LEASE = 60.0
 _HEDGE_CAP, _TRIAL_CAP, _TRIAL_START = 10.0, 10.0, 3.0
+_FLOOR = 0.1  # tokens a second: a thousand small clients must not storm a provider that has no room
 _PACE = 4.0  # calls a second from which on trials may cost no more than their share of traffic
 _NOBODY: Final[Mapping[str, int]] = {}
 
@@ -67,7 +68,7 @@ class Leases(Generic[T]):
     def fill_budgets(self) -> None:
         """The allowance of a process that has earned nothing yet."""
         budget = self._policies.retry.budget
-        self.extra: Budget = Budget(budget, budget, 1.0)
+        self.extra: Budget = Budget(budget, budget, _FLOOR)
         self.trials: Budget = Budget(_TRIAL_CAP, _TRIAL_START, 0.0)
         self.hedges: Budget = Budget(_HEDGE_CAP, 0.0, 0.0)
 

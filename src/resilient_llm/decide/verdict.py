@@ -13,6 +13,7 @@ from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.outcome import OK, Outcome, disposition
 from resilient_llm.faults import Fault, FaultKind
 
+_SURELY_LATE = 10.0  # seconds of silence that are a failure of anybody
 LOCAL_WINDOW = 5.0
 """Seconds within which connection failures at *all* providers mean: it is us."""
 
@@ -106,8 +107,11 @@ class Verdicts(Generic[T]):
             attempt.member.connect_failed_at = now
             if self.local(now):
                 return Outcome.NEUTRAL
-        if found is Outcome.HARD and fault.kind is FaultKind.TIMEOUT and not attempt.known and not attempt.content_at:
-            return found if now - attempt.started >= attempt.timeout else Outcome.SOFT
+        if found is Outcome.HARD and attempt.member.breaker.timed_out and not attempt.known:
+            # Not known well enough to be sure: half a failure, and none for one that was asked at the last moment.
+            if attempt.kind == "hedge":
+                return Outcome.NEUTRAL
+            return found if now - attempt.started >= _SURELY_LATE else Outcome.SOFT
         return found
 
     def local(self, now: float) -> bool:
