@@ -89,6 +89,7 @@ class RateGate:
         if hint is None or math.isnan(hint):
             if again:
                 self.closed_at = now
+                self.soonest = max(self.soonest, now + _UNKNOWN_WAIT)
                 return self.until
             told = soonest = _UNKNOWN_WAIT
             wait = doubling(_UNKNOWN_WAIT, _BACKOFF_CAP, self.strikes, draw)
