@@ -17,14 +17,6 @@ from resilient_llm.decide.standing import Standing as ProviderHealth
 from resilient_llm.drive.aio import AsyncDriver, AsyncOpenStream
 from resilient_llm.drive.core import Listener, ProviderPool, Routes
 from resilient_llm.drive.http import AsyncHttp, Http
-from resilient_llm.drive.question import (
-    CallOptions,
-    ChatOptions,
-    Messages,
-    chat_request,
-    embed_request,
-    prompt_tokens,
-)
 from resilient_llm.drive.sync import Driver, OpenStream
 from resilient_llm.drive.task import Task, as_fallback
 from resilient_llm.errors import AttemptRecord, CallFailed, ClientClosed, ConfigurationError, InvalidRequest
@@ -35,6 +27,14 @@ from resilient_llm.model import (
     EmbedResponse,
     StreamEvent,
     TextDelta,
+)
+from resilient_llm.options import (
+    CallOptions,
+    ChatOptions,
+    Messages,
+    chat_request,
+    embed_request,
+    prompt_tokens,
 )
 from resilient_llm.policy import Breaker, Health, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
 from resilient_llm.wire.capability import OnUnsupported
@@ -211,7 +211,7 @@ def _make_pool(providers: Routes, settings: ClientSettings) -> ProviderPool:
     policies = Policies(
         retry=as_policy(Retry, settings.get("retry")),
         breaker=as_policy(Breaker, settings.get("breaker")),
-        health=as_policy(Health, settings.get("health")),
+        
         hedge=as_policy(Hedge, settings.get("hedge")),
         timeouts=as_policy(Timeouts, settings.get("timeouts")),
         stream=as_policy(Stream, settings.get("stream")),

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 if TYPE_CHECKING:
-    from resilient_llm.errors import AttemptRecord
+    from resilient_llm.faults import AttemptRecord
 
 JsonObject: TypeAlias = Mapping[str, object]
 """A JSON object, already parsed."""

@@ -15,12 +15,14 @@ import resilient_llm
 
 ROOT = Path(resilient_llm.__file__).parent
 BASE = {"model", "errors", "policy"}
-DRIVEN = BASE | {"decide", "wire", "providers", "telemetry", "drive"}
+DRIVEN = BASE | {"decide", "wire", "providers", "telemetry", "drive", "options"}
 FACE = DRIVEN | {"client"}
 
 MAY_IMPORT = {
-    "model": {"errors"},
-    "errors": {"model"},
+    "faults": set(),
+    "model": {"faults"},
+    "errors": {"faults", "model"},
+    "options": BASE | {"wire"},
     "policy": {"errors"},
     "decide": BASE,
     "wire": {"model", "errors"},
@@ -36,7 +38,7 @@ MAY_IMPORT = {
 }
 """Layer -> the layers it may know, itself apart."""
 
-PURE = ("model", "errors", "policy", "decide", "wire")
+PURE = ("faults", "model", "errors", "policy", "decide", "wire")
 PUBLIC = ("", "providers", "policy", "model", "errors", "testing", "mount")
 UNDECIDED = {"time", "random", "logging", "asyncio", "datetime", "os", "socket", "secrets", "contextvars"}
 """What a decision must not look at: it is given the time and the luck."""

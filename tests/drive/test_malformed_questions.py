@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from resilient_llm.drive.question import chat_request
 from resilient_llm.errors import InvalidRequest
 from resilient_llm.model import Extra
+from resilient_llm.options import chat_request
 from resilient_llm.wire.fields import dump
 
 USER: list[Any] = [

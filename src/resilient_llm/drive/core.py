@@ -15,9 +15,9 @@ from resilient_llm.decide.call import Call
 from resilient_llm.decide.events import Event
 from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.fork import tell_after_fork
-from resilient_llm.drive.question import CallOptions, ids, seconds
 from resilient_llm.errors import ConfigurationError, InvalidRequest
 from resilient_llm.model import ChatRequest
+from resilient_llm.options import CallOptions, ids, seconds
 from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider

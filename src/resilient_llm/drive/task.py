@@ -13,7 +13,6 @@ from resilient_llm.decide.member import Attempt
 from resilient_llm.drive.core import ProviderPool, Target
 from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.drive.http import PhaseTimeouts
-from resilient_llm.drive.question import Validator
 from resilient_llm.drive.reading import Reading
 from resilient_llm.errors import (
     AttemptRecord,
@@ -29,6 +28,7 @@ from resilient_llm.errors import (
     UnsupportedFeature,
 )
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse, Text, Usage
+from resilient_llm.options import Validator
 from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.providers.credentials import KeyUnavailable
 from resilient_llm.wire import classify_exception
