@@ -199,7 +199,6 @@ class Seam(Generic[E]):
     """Where a client meets the network and the clock."""
 
     def __init__(self) -> None:
-        self.time: Time = Time()
         self._layers: tuple[Callable[[E], E], ...] = ()
 
     @property
