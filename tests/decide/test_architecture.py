@@ -15,18 +15,20 @@ import resilient_llm
 
 ROOT = Path(resilient_llm.__file__).parent
 BASE = {"model", "errors", "policy"}
-DRIVEN = BASE | {"decide", "wire", "providers", "telemetry", "drive", "options"}
+DRIVEN = BASE | {"decide", "wire", "providers", "telemetry", "drive", "options", "keywords", "typed"}
 FACE = DRIVEN | {"client"}
 
 MAY_IMPORT = {
     "faults": set(),
+    "keywords": set(),
     "model": {"faults"},
     "errors": {"faults", "model"},
-    "options": BASE | {"wire"},
+    "typed": {"errors", "model"},
+    "options": BASE | {"wire", "keywords", "typed"},
     "policy": {"errors"},
     "decide": BASE,
     "wire": {"model", "errors"},
-    "providers": BASE | {"wire"},
+    "providers": BASE | {"wire", "keywords"},
     "telemetry": BASE | {"decide", "wire"},
     "drive": DRIVEN,
     "client": FACE,
@@ -38,7 +40,7 @@ MAY_IMPORT = {
 }
 """Layer -> the layers it may know, itself apart."""
 
-PURE = ("faults", "model", "errors", "policy", "decide", "wire")
+PURE = ("faults", "keywords", "typed", "model", "errors", "policy", "decide", "wire")
 PUBLIC = ("", "providers", "policy", "model", "errors", "testing", "mount")
 UNDECIDED = {"time", "random", "logging", "asyncio", "datetime", "os", "socket", "secrets", "contextvars"}
 """What a decision must not look at: it is given the time and the luck."""

@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 from typing_extensions import Unpack
 
 from resilient_llm.errors import ConfigurationError, Fault, FaultKind, InvalidAnswer, UnsupportedFeature
+from resilient_llm.keywords import unknown
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse
 from resilient_llm.providers.credentials import ApiKey, Credential, from_environment
 from resilient_llm.wire import classify, classify_stream_error, codec
@@ -95,8 +96,7 @@ class HttpProvider:
     def __init__(self, model: str, **options: Unpack[ProviderOptions]) -> None:
         for name in options:
             if name not in _OPTIONS:
-                known = ", ".join(sorted(_OPTIONS))
-                raise ConfigurationError(f"{type(self).__name__} has no option {name!r}; it has {known}")
+                raise ConfigurationError(f"{type(self).__name__}: {unknown(name, _OPTIONS, 'provider option')}")
         if not isinstance(model, str) or not model.strip():
             raise ConfigurationError(f"{type(self).__name__} needs the name of a model, not {model!r}")
         self.model = model
