@@ -349,6 +349,11 @@ class Pool(Generic[T]):
         """Add an event of the call's own."""
         self._verdicts.events.append(event)
 
+    @property
+    def budgets(self) -> dict[str, float]:
+        """What is left of the allowances for extra attempts and for trials."""
+        return {"extra": self._leases.extra.tokens, "trial": self._leases.trials.tokens}
+
     def close(self, now: float) -> None:
         """Wake everybody who waits; their calls end with ``ClientClosed``."""
         with self._lock:

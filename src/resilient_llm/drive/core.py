@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 import math
+import os
 import random
-import secrets
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, TypeAlias, cast
@@ -70,7 +70,7 @@ class ProviderPool:
             if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
                 raise ConfigurationError(f"a listener cannot be async, as {listener!r} is: nobody would await it")
         self.name = name
-        self.token: str = secrets.token_hex(4)
+        self.token: str = os.urandom(4).hex()
         """Tells this client's calls from those of other clients and processes."""
         self._set_time(Time())
         self.listeners: tuple[Listener, ...] = tuple(listeners)
@@ -243,5 +243,5 @@ class ProviderPool:
 
     def reset_after_fork(self) -> None:
         """In the child process."""
-        self.token = secrets.token_hex(4)
+        self.token = os.urandom(4).hex()
         self.pool.reset_after_fork()
