@@ -13,7 +13,7 @@ from functools import partial
 from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Protocol, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import anyio
 import anyio.lowlevel
@@ -139,7 +139,7 @@ class AsyncDriver:
                 for other in list(self._loops):  # connections left open would keep their loop alive, and it them
                     if cast(Callable[[], bool], getattr(other, "is_closed", bool))():
                         del self._loops[other]
-                here = self._loops[loop] = LoopHere(engine)
+                here = self._loops[loop] = LoopHere(engine, loop)
         return here
 
     async def perform(self, here: LoopHere, task: Task[Any], exchange: AnyExchange) -> None:
@@ -240,21 +240,16 @@ _FORGOTTEN: list[object] = []
 class LoopHere(Here):
     """What is under way on one event loop, and how to start something on it."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, loop: object) -> None:
         super().__init__()
         self.engine: AsyncEngine = engine
         self._tasks: set[Any] = set()
-        token = anyio.lowlevel.current_token()
-        native = getattr(token, "native_token", token)
-        self._asyncio: bool = hasattr(native, "call_soon_threadsafe")
-
-    def _loop(self) -> Any:
-        token = anyio.lowlevel.current_token()
-        return getattr(token, "native_token", token)
+        self._loop = ref(loop)  # weak: whoever keeps this under the loop must not keep the loop
+        self._asyncio: bool = hasattr(loop, "call_soon_threadsafe")
 
     def from_any_thread(self, event: anyio.Event) -> Callable[[], None]:
         """A function that sets the event and may be called from any thread, also when the loop is gone."""
-        loop = self._loop()
+        loop: Any = self._loop()
         call = loop.call_soon_threadsafe if self._asyncio else loop.run_sync_soon
 
         def wake() -> None:
@@ -266,7 +261,8 @@ class LoopHere(Here):
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start a task that belongs to nobody.  It must not raise."""
         if self._asyncio:
-            task = self._loop().create_task(work())
+            loop: Any = self._loop()
+            task = loop.create_task(work())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return
@@ -280,7 +276,8 @@ class LoopHere(Here):
         On asyncio with a bare timer: a task that sleeps, is cancelled and waited for costs forty times as much.
         """
         if self._asyncio:
-            handle: Any = self._loop().call_later(seconds, work)
+            loop: Any = self._loop()
+            handle = loop.call_later(seconds, work)
             return cast("Callable[[], object]", handle.cancel)
         scope = anyio.CancelScope()
 

@@ -7,7 +7,7 @@ nature, how attempts run at once and how the user's code is called, is in the cl
 from __future__ import annotations
 
 import contextvars
-import queue
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -259,65 +259,95 @@ class OpenStream(Opened):
 
 
 class Contest(Race):
-    """Each attempt runs in a thread of its own, because what blocks cannot be left in any other way."""
+    """The first attempt runs in the caller's thread, and its reads see to the timer; a second one runs in a thread of
+    its own.  What the engine cannot bound (code of the user's, a client of theirs, a callable asked for a key), and a
+    trial, which may have to run on, have a thread of their own from the start."""
 
-    __slots__ = ("_driver", "_here", "_inbox", "_lock")
+    __slots__ = ("_changed", "_driver", "_here", "_lock")
 
     def __init__(self, driver: Driver, here: Here, task: Task[Any], first: AnyExchange) -> None:
         super().__init__(task, first)
         self._driver = driver
         self._here = here
-        self._inbox: queue.SimpleQueue[tuple[AnyExchange, BaseException | None]] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._changed: threading.Event | None = None
 
     def run(self) -> AnyExchange | None:
         """The winner, or ``None``.  Raises what ends the call."""
-        if not self._start(self.first):  # no more threads: do without a rescue
-            self.running.clear()
-            return self._driver.attempt(self._here, self.task, self.first)
+        first = self.first
+        apart = first.by_code or first.asks_for_key or first.attempt.kind == "trial" or not self._here.engine.bounded
         try:
+            if not (apart and self._start(first)):
+                first.limit.on_due = self._due
+                self._arm()
+                self._carried(first)
+            self._changed = threading.Event()
             while not self.over:
-                self._step()
+                self._step(self._changed)
         except BaseException:
             with self._lock:
                 self.leave()
+                won = self.won
+            if won is not None:  # interrupted in the instant in which it succeeded
+                self.task.abandoned(won)
+                self._alone(won, None)
             raise
-        finally:
-            while not self._inbox.empty():  # it brought something in the same instant
-                exchange, error = self._inbox.get()
-                self._alone(exchange, error)
         if self.error is not None:
             raise self.error
         return self.won
 
-    def _step(self) -> None:
-        """Wait for one of them, or for the time of the next."""
-        try:
-            exchange, error = self._inbox.get(timeout=self.patience())
-        except queue.Empty:
-            with self._lock:
-                self.give_up_late_ones()
-                second = self.due() if self.next_due() == 0.0 else None
-            if second is not None and not self._start(second):
-                self.ended(second, RuntimeError("no thread could be started for a rescue"))
+    def _step(self, changed: threading.Event) -> None:
+        """Wait until one of them has ended, or for the time of the next."""
+        if changed.wait(min(self.patience(), threading.TIMEOUT_MAX)):
+            changed.clear()
             return
         with self._lock:
-            self.ended(exchange, error)
+            self.give_up_late_ones()
+            due = self.next_due()
+        if due is not None and due <= 0.0:
+            self._due()
+
+    def _arm(self) -> None:
+        """Come to the rescue when it is due, while the first attempt waits."""
+        if self.first.limit.on_due is None:  # it has a thread of its own, and the caller sees to the timer
+            return
+        due = self.next_due()
+        self.first.limit.due_at = math.inf if due is None else self.task.owner.clock() + due
+        if due == 0.0:
+            self.first.limit.due()
+
+    def _due(self) -> None:
+        """The rescue is due: a second attempt, or another look later."""
+        with self._lock:
+            second = self.due()
+        if second is None:
+            self._arm()
+        elif not self._start(second):
+            with self._lock:
+                self.ended(second, RuntimeError("no thread could be started for a rescue"))
 
     def _start(self, exchange: AnyExchange) -> bool:
-        """Begin; false if there can be no more threads."""
-        return self._driver.workers.start(partial(contextvars.copy_context().run, self._carried, exchange))
+        """Begin in a thread; false if there can be no more of them."""
+        return self._driver.workers.start(partial(contextvars.copy_context().run, self._beside, exchange))
+
+    def _beside(self, exchange: AnyExchange) -> None:
+        """An attempt in a thread of its own."""
+        try:
+            self._carried(exchange)
+        except BaseException as interrupted:  # by whoever ends threads
+            with self._lock:
+                self.ended(exchange, interrupted)
+        if self._changed is not None:
+            self._changed.set()
 
     def _carried(self, exchange: AnyExchange) -> None:
-        try:
-            error: BaseException | None = self._driver.carry(self._here, self.task, exchange)
-        except BaseException as interrupted:
-            error = interrupted
+        error = self._driver.carry(self._here, self.task, exchange)
         with self._lock:
-            if not exchange.lost:
-                self._inbox.put((exchange, error))
-                return
-        self._alone(exchange, error)
+            lost = exchange.lost
+            if not lost:
+                self.ended(exchange, error)
+        if lost:
+            self._alone(exchange, error)
 
     def _alone(self, exchange: AnyExchange, error: BaseException | None) -> None:
         """It lost: report what a trial has shown, and throw the rest away."""

@@ -98,6 +98,7 @@ class Custom:
     host: str | None = None
     port: int | None = None
     account: str | None = None
+    key_is_fixed = True
     propagate_trace_context = False
 
     def __init__(self, inner: Provider | AsyncProvider | Function) -> None:

@@ -139,6 +139,7 @@ class AsyncioStream(asyncio.Protocol):
         self._host = host
         self._served = False
         self._spoilt = False
+        self._head = b""
         self._transport: Any = None
         self._pieces: list[bytes] = []
         self._size = 0
@@ -185,6 +186,8 @@ class AsyncioStream(asyncio.Protocol):
     async def read(self, max_bytes: int, timeout: object = None) -> bytes:  # noqa: ASYNC109
         """The next bytes; empty at the end."""
         assert isinstance(timeout, Limit)
+        if self._head:
+            await self.write(b"", timeout)
         timeout.use(self)
         while not self._pieces:
             if self._error is not None:
@@ -203,13 +206,17 @@ class AsyncioStream(asyncio.Protocol):
         return data[:max_bytes] if self._size else data
 
     async def write(self, buffer: bytes, timeout: object = None) -> None:  # noqa: ASYNC109
-        """Send all of it."""
+        """Send all of it.  The head of a request waits for what follows: one packet instead of two."""
         assert isinstance(timeout, Limit)
         timeout.use(self)
         if timeout.over != id(self):  # a new request
             timeout.over, timeout.reused, self._served = id(self), self._served, True
+            self._head = buffer
+            return
         if self._over or self._transport.is_closing():
             raise self._core.WriteError("the connection is closed") from self._error
+        if self._head:
+            buffer, self._head = self._head + buffer, b""
         if buffer:
             self._transport.write(buffer)
         while self._paused and not self._over:

@@ -7,6 +7,8 @@ network stream unseen.  That timeout is the attempt's :class:`~resilient_llm.dri
 from __future__ import annotations
 
 import errno
+import math
+import os
 import select
 import socket
 import ssl
@@ -21,6 +23,9 @@ from resilient_llm.drive.engines.seam import Limit
 
 LOCAL_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 """Errors of this machine, for which no provider is to blame."""
+
+
+_UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY})
 
 
 class Generations:
@@ -66,12 +71,11 @@ class Backend:
             raise self._core.ConnectError(str(error)) from error
 
     def _connect(self, host: str, port: int, limit: Limit) -> Stream:
-        started_with = min(limit.left(), limit.connect)
-        until = limit.until - (limit.left() - started_with)
-        addresses = literal(host) or self._resolve(host, limit, started_with)
+        left_after = limit.left() - min(limit.left(), limit.connect)  # what must be left when connecting has to be done
+        addresses = literal(host) or self._resolve(host, limit, limit.left() - left_after)
         failed: OSError = OSError(f"{host} has no address")
         for at, address in enumerate(addresses):
-            left = limit.left() - (limit.until - until)
+            left = limit.left() - left_after
             if left <= 0:
                 raise TimeoutError("connecting took too long")
             try:
@@ -86,10 +90,11 @@ class Backend:
         lookup = RESOLVER.start(host)
         known = _Signal()
         lookup.then(known.set)
-        known.wait(min(limit.use(known), seconds))
-        if not lookup.done:
-            limit.left()
-            raise TimeoutError("the host name was not resolved in time")
+        left_after = limit.left() - seconds
+        while not known.wait(min(limit.use(known), max(0.001, limit.left() - left_after))):
+            if not limit.due():
+                raise TimeoutError("the host name was not resolved in time")
+        limit.left()
         return lookup.result()
 
     def connect_unix_socket(
@@ -131,8 +136,8 @@ def shut(sock: socket.socket) -> None:
 def _connected(address: Address, port: int, limit: Limit, seconds: float) -> socket.socket:
     sock = socket.socket(address[0], socket.SOCK_STREAM)
     try:
-        sock.settimeout(min(limit.use(_Opening(sock)), seconds))
-        sock.connect(at_port(address, port))
+        sock.setblocking(False)
+        _connect(sock, at_port(address, port), limit, seconds)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         limit.left()
     except BaseException:
@@ -141,15 +146,41 @@ def _connected(address: Address, port: int, limit: Limit, seconds: float) -> soc
     return sock
 
 
+def _connect(sock: socket.socket, address: tuple[str | int, ...], limit: Limit, seconds: float) -> None:
+    """Connect a socket that does not block."""
+    opening = _Opening(sock)
+    limit.use(opening)
+    code = sock.connect_ex(address)
+    if code in _UNDER_WAY:
+        left_after = limit.left() - seconds
+        while not ready(sock, min(limit.use(opening), max(0.001, limit.left() - left_after)), writing=True):
+            if not limit.due():
+                raise TimeoutError("connecting took too long")
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+def ready(sock: socket.socket, seconds: float, *, writing: bool = False) -> bool:
+    """Whether a socket can be read from, or written to, within so many seconds."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLOUT if writing else select.POLLIN)
+        return bool(poll.poll(math.ceil(min(seconds, 1e6) * 1000)))
+    waiting = [sock]
+    return any(select.select([] if writing else waiting, waiting if writing else [], waiting, seconds))
+
+
 class Stream:
     """One connection."""
 
-    __slots__ = ("__weakref__", "_core", "_generation", "_generations", "_host", "_served", "_sock", "_spoilt")
+    __slots__ = ("__weakref__", "_core", "_generation", "_generations", "_head", "_host", "_served", "_sock", "_spoilt")
 
     def __init__(self, core: ModuleType, sock: socket.socket, generations: Generations, host: str) -> None:
         self._core = core
         self._sock = sock
         self._served = False
+        self._head = b""
         self._generations = generations
         self._generation = generations.of(host)
         self._host = host
@@ -158,9 +189,18 @@ class Stream:
     def read(self, max_bytes: int, timeout: object = None) -> bytes:
         """The next bytes; empty at the end."""
         assert isinstance(timeout, Limit)
+        if self._head:
+            head, self._head = self._head, b""
+            self._send(head, timeout)
         try:
-            self._sock.settimeout(_seconds(timeout.use(self)))
-            data = self._sock.recv(max_bytes)
+            while True:
+                self._sock.settimeout(_seconds(timeout.use(self)))
+                try:
+                    data = self._sock.recv(max_bytes)
+                    break
+                except TimeoutError:
+                    if not timeout.due():
+                        raise
         except TimeoutError as error:
             raise self._core.ReadTimeout(str(error) or "the read operation timed out") from error
         except OSError as error:
@@ -170,15 +210,27 @@ class Stream:
         return data
 
     def write(self, buffer: bytes, timeout: object = None) -> None:
-        """Send all of it."""
+        """Send all of it.  The head of a request waits for what follows: one packet instead of two."""
         assert isinstance(timeout, Limit)
         if timeout.over != id(self):  # a new request
             timeout.over, timeout.reused, self._served = id(self), self._served, True
+            timeout.use(self)
+            self._head = buffer
+            return
+        if self._head:
+            buffer, self._head = self._head + buffer, b""
+        self._send(buffer, timeout)
+
+    def _send(self, buffer: bytes, limit: Limit) -> None:
         left = memoryview(buffer)
         try:
             while left:
-                self._sock.settimeout(_seconds(timeout.use(self)))
-                left = left[self._sock.send(left) :]
+                self._sock.settimeout(_seconds(limit.use(self)))
+                try:
+                    left = left[self._sock.send(left) :]
+                except TimeoutError:
+                    if not limit.due():
+                        raise
         except TimeoutError as error:
             raise self._core.WriteTimeout(str(error) or "the write operation timed out") from error
         except OSError as error:
@@ -198,8 +250,7 @@ class Stream:
             raise self._core.ConnectError(str(error)) from error
         stream = Stream(self._core, sock, self._generations, self._host)
         try:
-            sock.settimeout(min(timeout.use(stream), timeout.connect))
-            sock.do_handshake()
+            _shake_hands(sock, stream, timeout)
         except BaseException as error:
             stream.close()
             if isinstance(error, TimeoutError):
@@ -235,6 +286,18 @@ class Stream:
         self._sock.close()
 
 
+def _shake_hands(sock: ssl.SSLSocket, stream: Stream, limit: Limit) -> None:
+    left_after = limit.left() - min(limit.left(), limit.connect)
+    while True:
+        sock.settimeout(min(limit.use(stream), max(0.001, limit.left() - left_after)))
+        try:
+            sock.do_handshake()
+            return
+        except TimeoutError:
+            if not limit.due():
+                raise
+
+
 def _seconds(left: float) -> float | None:
     return left if left < threading.TIMEOUT_MAX else None
 
@@ -245,8 +308,4 @@ def readable(sock: socket.socket) -> bool:
         return True
     if isinstance(sock, ssl.SSLSocket) and sock.pending():
         return True
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(sock.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
-    return bool(select.select([sock], [], [], 0)[0])
+    return ready(sock, 0)

@@ -7,6 +7,7 @@ tests does to inject faults.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -48,7 +49,19 @@ class Limit:
     one thread or task at a time; :meth:`sever` may be called from any.
     """
 
-    __slots__ = ("_clock", "_connection", "connect", "ended", "heard", "over", "reused", "scoped", "until")
+    __slots__ = (
+        "_clock",
+        "_connection",
+        "connect",
+        "due_at",
+        "ended",
+        "heard",
+        "on_due",
+        "over",
+        "reused",
+        "scoped",
+        "until",
+    )
 
     def __init__(self, clock: Callable[[], float], until: float, connect: float) -> None:
         self._clock = clock
@@ -67,6 +80,9 @@ class Limit:
         """Bytes of an answer have arrived."""
         self.over: int = 0
         """The ``id`` of the connection the request was sent over last; 0 before."""
+        self.due_at: float = math.inf
+        """Sync only: monotonic time at which an operation that waits calls ``on_due`` and waits on."""
+        self.on_due: Callable[[], None] | None = None
 
     def left(self) -> float:
         """Seconds that are left.  Raises ``TimeoutError`` if there are none, or nobody waits any more."""
@@ -78,9 +94,20 @@ class Limit:
         return left
 
     def use(self, connection: Severable) -> float:
-        """The same for an operation on this connection, which :meth:`sever` will cut off."""
+        """Seconds an operation on this connection may wait before it asks :meth:`due`; :meth:`sever` will cut it off.
+
+        Raises ``TimeoutError`` as :meth:`left` does."""
         self._connection = connection
-        return self.left()
+        left = self.left()
+        return left if self.due_at == math.inf else min(left, max(0.001, self.due_at - self._clock()))
+
+    def due(self) -> bool:
+        """Whether an operation that has waited as long as it was told waits on: what was due has been done."""
+        if self.on_due is None or self._clock() < self.due_at - 0.001:
+            return False
+        self.due_at = math.inf
+        self.on_due()
+        return True
 
     def release(self) -> None:
         """The connection may serve others from now on."""
