@@ -434,7 +434,7 @@ def test_a_client_that_was_dropped_closes_its_idle_connections_quietly() -> None
     with LoopbackLLM() as server:
         client = ResilientClient([openai(server)])
         client.chat("x")
-        gone = weakref.ref(client._driver.http)
+        gone = weakref.ref(client._driver)
         with warnings.catch_warnings(record=True) as shown:
             warnings.simplefilter("always")
             del client

@@ -154,7 +154,7 @@ def test_s14_a_fallback_that_would_reject_a_prefill_is_asked_the_original_questi
 
 
 def test_s15_an_outage_and_a_return(world: World) -> None:
-    client, first, _ = world.pair(breaker=FAST, health={"memory": 0.1, "stale_after": 0.1})
+    client, first, _ = world.pair(breaker=FAST, advanced={"memory": 0.1})
     first.default = Status(500)
     for _ in range(15):
         assert client.chat().provider == "second"

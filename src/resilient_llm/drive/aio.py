@@ -222,6 +222,7 @@ class AsyncDriver:
         if here.calls and drain > 0:
             with anyio.move_on_after(drain):
                 await emptied.wait()
+        here.emptied = None  # it holds the loop
         here.end()
         await self.tidy(here)
         await here.engine.aclose()

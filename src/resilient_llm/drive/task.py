@@ -206,7 +206,11 @@ class Task(Generic[Request]):
     def overtaken(self, exchange: AnyExchange) -> None:
         """Another attempt of this call won: end this one, unless it is to run on until it is judged."""
         exchange.lost = True
-        exchange.runs_on = self.call.overtaken(exchange.attempt, self.owner.clock())
+        if exchange.asking and not exchange.by_code:
+            fault = no_key_in_time(exchange.provider.credential.name)
+            self.call.failed(exchange.attempt, fault, self.owner.clock())
+        else:
+            exchange.runs_on = self.call.overtaken(exchange.attempt, self.owner.clock())
         self._ended(exchange, selected=False)
         if not exchange.runs_on:
             exchange.stop()

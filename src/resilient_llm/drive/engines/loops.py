@@ -347,7 +347,12 @@ class TrioStream:
         """The same connection, encrypted."""
         assert isinstance(timeout, Limit)
         left = min(timeout.use(self), timeout.connect)
-        inner = await self._inner.start_tls(ssl_context, server_hostname, left)
+        try:
+            inner = await self._inner.start_tls(ssl_context, server_hostname, left)
+        except BaseException:
+            with anyio.CancelScope(shield=True):  # closing a socket does not wait
+                await self._inner.aclose()
+            raise
         return TrioStream(self._core, inner, self._generations, self._host)
 
     def get_extra_info(self, info: str) -> object:

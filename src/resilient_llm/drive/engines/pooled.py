@@ -9,12 +9,14 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any, NoReturn, TypeAlias
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+import anyio
 
 from resilient_llm.drive.engines.loops import AsyncBackend
 from resilient_llm.drive.engines.network import Backend
@@ -93,17 +95,48 @@ class Family:
     def pool(self, where: Where, backend: object, *, is_async: bool) -> Any:
         """A pool for this way."""
         scheme, proxy = where
-        settings = {**_SETTINGS, "network_backend": backend, "ssl_context": _verifying() if scheme == "https" else None}
+        settings = {**_SETTINGS, "network_backend": backend, "ssl_context": _verifying(self.face) if scheme == "https" else None}
         if proxy is not None:
             settings["proxy"] = self._proxy(proxy)
-        made = self.core.AsyncConnectionPool if is_async else self.core.ConnectionPool
-        return made(**settings)
+        return _async_pool_class(self.core)(**settings) if is_async else self.core.ConnectionPool(**settings)
 
     def _proxy(self, url: str) -> Any:
         parts = urlsplit(url)
         auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
         port = parts.port or {"http": 80}.get(parts.scheme, 1080)
         return self.core.Proxy(f"{parts.scheme}://{parts.hostname}:{port}", auth=auth)
+
+
+@cache
+def _async_pool_class(core: ModuleType) -> Any:
+    """The pool, whose connections are closed whenever a request on them fails or is cancelled.
+
+    Cancelled between connecting and sending, a connection would stay open and in the pool for ever.
+    """
+
+    class Pool(core.AsyncConnectionPool):  # type: ignore[misc, name-defined]
+        def create_connection(self, origin: Any) -> Any:
+            connection = super().create_connection(origin)
+            connection.__class__ = _closing(type(connection), core.ConnectionNotAvailable)
+            return connection
+
+    return Pool
+
+
+@cache
+def _closing(kind: Any, not_now: type[Exception]) -> Any:
+    class Connection(kind):  # type: ignore[misc]
+        async def handle_async_request(self, request: Any) -> Any:
+            try:
+                return await super().handle_async_request(request)
+            except not_now:
+                raise
+            except BaseException:
+                with anyio.CancelScope(shield=True):  # closing does not wait
+                    await self.aclose()
+                raise
+
+    return Connection
 
 
 def proxy_for(scheme: str, host: str, port: int | None) -> str | None:
@@ -126,12 +159,11 @@ def proxy_for(scheme: str, host: str, port: int | None) -> str | None:
     return url
 
 
-@lru_cache(maxsize=1)
-def _verifying() -> ssl.SSLContext:
+@cache
+def _verifying(face: ModuleType) -> ssl.SSLContext:
     """One TLS context for everybody: reading the certificates takes a fifth of a second."""
-    import httpx  # noqa: PLC0415 - it knows where the certificates are, and has been imported by now
-
-    return httpx.create_ssl_context()
+    made: ssl.SSLContext = face.create_ssl_context()
+    return made
 
 
 class OnePiece:

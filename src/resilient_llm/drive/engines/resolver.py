@@ -109,19 +109,21 @@ class Resolver:
         self._running = {}
 
 
-def _addresses(host: str, flags: int = 0) -> list[Address]:
-    infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=flags)
+def _addresses(host: str) -> list[Address]:
+    infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return [(int(family), tuple(address)) for family, _, _, _, address in infos]
 
 
 def literal(host: str) -> list[Address]:
     """The address where the host is written as one; empty where it is a name."""
-    if not host.strip("[]").replace(":", "").replace(".", "").isalnum():
-        return []
-    try:
-        return _addresses(host, socket.AI_NUMERICHOST)
-    except OSError:
-        return []
+    bare = host.strip("[]")
+    for family, rest in ((socket.AF_INET, ()), (socket.AF_INET6, (0, 0))):
+        try:
+            socket.inet_pton(family, bare)
+        except (OSError, ValueError):
+            continue
+        return [(int(family), (bare, 0, *rest))]
+    return []
 
 
 def at_port(address: Address, port: int) -> tuple[str | int, ...]:
