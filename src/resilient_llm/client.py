@@ -494,18 +494,40 @@ class AsyncResilientClient(_Client):
 
 
 O = TypeVar("O", OpenStream, AsyncOpenStream)  # noqa: E741
+D = TypeVar("D")
 
 
-_READ_ELSEWHERE = "the stream is being read elsewhere; read it in one place, and pass on what comes"
+class _Reader:
+    """Lets one reader in at a time."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("the stream is being read elsewhere; read it in one place, and pass on what comes")
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
 
 
-class _Streamed(Generic[O]):
-    """What both kinds of stream tell about themselves."""
+class _Streamed(Generic[O, D]):
+    """What both kinds of stream have in common."""
 
-    _opened: O | None
-    _closed: bool
-    _output: Typed | None
-    _task: Task[ChatRequest]
+    def __init__(self, client: _Client, driver: D, task: Task[ChatRequest], output: Typed | None = None) -> None:
+        self._client = client
+        self._output = output
+        self._driver: D = driver
+        self._task = task
+        self._opened: O | None = None
+        self._closed = False
+        self._reader = _Reader()
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self._orphaned()
 
     @property
     def response(self) -> ChatResponse:
@@ -558,7 +580,7 @@ class _Streamed(Generic[O]):
             opened.here.orphans.append(opened)
 
 
-class ChatStream(_Streamed[OpenStream]):
+class ChatStream(_Streamed[OpenStream, Driver]):
     """An answer piece by piece.  Iterate over it for typed events, or over :meth:`text_deltas`; best inside ``with``.
 
     It begins when it is entered or first iterated; until its first content, failures move on to other providers
@@ -568,27 +590,14 @@ class ChatStream(_Streamed[OpenStream]):
     at once and judge nobody.
     """
 
-    def __init__(self, client: _Client, driver: Driver, task: Task[ChatRequest], output: Typed | None = None) -> None:
-        self._client = client
-        self._output = output
-        self._driver = driver
-        self._task = task
-        self._opened: OpenStream | None = None
-        self._closed = False
-        self._reader = threading.Lock()
-
     def __iter__(self) -> Iterator[StreamEvent]:
         return self
 
     def __next__(self) -> StreamEvent:
         if self._closed:
             raise StopIteration
-        if not self._reader.acquire(blocking=False):
-            raise RuntimeError(_READ_ELSEWHERE)
-        try:
+        with self._reader:
             event = (self._opened or self._open()).next()
-        finally:
-            self._reader.release()
         if event is None:
             self._closed = True
             raise StopIteration
@@ -609,7 +618,7 @@ class ChatStream(_Streamed[OpenStream]):
     def _open(self) -> OpenStream:
         self._client.check_open()
         try:
-            opened = self._driver.open(self._task)
+            opened: OpenStream = self._driver.open(self._task)
         except BaseException:
             self._closed = True
             raise
@@ -625,12 +634,8 @@ class ChatStream(_Streamed[OpenStream]):
         if nobody answers.  Does nothing the second time.
         """
         if self._opened is None and not self._closed:
-            if not self._reader.acquire(blocking=False):
-                raise RuntimeError(_READ_ELSEWHERE)
-            try:
+            with self._reader:
                 self._open()
-            finally:
-                self._reader.release()
         return self
 
     def __enter__(self) -> Self:
@@ -641,24 +646,9 @@ class ChatStream(_Streamed[OpenStream]):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        with suppress(Exception):
-            self._orphaned()
 
-
-class AsyncChatStream(_Streamed[AsyncOpenStream]):
+class AsyncChatStream(_Streamed[AsyncOpenStream, AsyncDriver]):
     """The same as :class:`ChatStream` for asyncio and trio; best inside ``async with``."""
-
-    def __init__(
-        self, client: _Client, driver: AsyncDriver, task: Task[ChatRequest], output: Typed | None = None
-    ) -> None:
-        self._client = client
-        self._output = output
-        self._driver = driver
-        self._task = task
-        self._opened: AsyncOpenStream | None = None
-        self._closed = False
-        self._reader = threading.Lock()
 
     def __aiter__(self) -> AsyncIterator[StreamEvent]:
         return self
@@ -666,12 +656,8 @@ class AsyncChatStream(_Streamed[AsyncOpenStream]):
     async def __anext__(self) -> StreamEvent:
         if self._closed:
             raise StopAsyncIteration
-        if not self._reader.acquire(blocking=False):
-            raise RuntimeError(_READ_ELSEWHERE)
-        try:
+        with self._reader:
             event = await (self._opened or await self._open()).next()
-        finally:
-            self._reader.release()
         if event is None:
             self._closed = True
             raise StopAsyncIteration
@@ -690,7 +676,7 @@ class AsyncChatStream(_Streamed[AsyncOpenStream]):
     async def _open(self) -> AsyncOpenStream:
         self._client.check_open()
         try:
-            opened = await self._driver.open(self._task)
+            opened: AsyncOpenStream = await self._driver.open(self._task)
         except BaseException:
             self._closed = True
             raise
@@ -706,12 +692,8 @@ class AsyncChatStream(_Streamed[AsyncOpenStream]):
         ``CallFailed`` if nobody answers.  Cancelling it judges nobody.  Does nothing the second time.
         """
         if self._opened is None and not self._closed:
-            if not self._reader.acquire(blocking=False):
-                raise RuntimeError(_READ_ELSEWHERE)
-            try:
+            with self._reader:
                 await self._open()
-            finally:
-                self._reader.release()
         return self
 
     async def __aenter__(self) -> Self:
@@ -721,10 +703,6 @@ class AsyncChatStream(_Streamed[AsyncOpenStream]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-    def __del__(self) -> None:
-        with suppress(Exception):
-            self._orphaned()
 
 
 class AsyncTextDeltas:

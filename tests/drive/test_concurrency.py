@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from resilient_llm import AsyncResilientClient, ResilientClient
-from resilient_llm import events
+from resilient_llm import AsyncResilientClient, ResilientClient, events
 from resilient_llm.testing import EventRecorder, LoopbackLLM, Reply, Status
 from tests.drive.clients import World, drain, eventually, openai
 

@@ -367,7 +367,7 @@ def test_a_proxy_that_cannot_be_used_is_no_providers_fault(world: World, monkeyp
     monkeypatch.setattr(engine, "getproxies", lambda: {"http": "ftp://user:canary-word@127.0.0.1:9"})
     monkeypatch.setattr(engine, "proxy_bypass", lambda host: False)
     client = world.client([openai(world.server())])
-    with pytest.raises(ConfigurationError, match="proxy.*'ftp'") as refused:
+    with pytest.raises(ConfigurationError, match=r"proxy.*'ftp'") as refused:
         client.chat()
     assert "canary" not in str(refused.value)
     assert client.health()["first"].error_rate is None

@@ -91,7 +91,9 @@ def test_a_hang_that_ends_before_anybody_could_help_is_only_an_answer(world: Wor
 
 def test_both_fail_and_the_call_goes_on_to_the_third(world: World) -> None:
     first, second, third = world.server(default=CALM), world.server(default=Status(500, delay=0.05)), world.server()
-    client = world.client([openai(first, "a"), openai(second, "b"), openai(third, "c")], hedge={"ratio": 0.2}, advanced=SOON)
+    client = world.client(
+        [openai(first, "a"), openai(second, "b"), openai(third, "c")], hedge={"ratio": 0.2}, advanced=SOON
+    )
     for _ in range(25):
         client.chat()
     first.script(Status(500, delay=0.3))

@@ -18,7 +18,7 @@ from tests.drive.clients import World, eventually, openai
 ANSWER = "Hello from the loopback server."
 TOO_LONG = Status(400, message="This model's maximum context length is 8192 tokens", code="context_length_exceeded")
 FILTERED = Status(400, message="The prompt was filtered", code="content_filter")
-FAST = {"open_base": 0.2, "open_cap": 0.2, "successes": 1, "consecutive": 3, "panic_interval": 0.05}
+FAST = {"open_base": 0.2, "open_cap": 0.2, "successes": 1, "consecutive": 3}
 
 
 def seconds(world: World, client: Any, provider: str = "second") -> float:

@@ -62,7 +62,10 @@ HANGS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
         {},
     ),
     "SSE comments only": (lambda: RawServer(says(SSE, chunk(b": alive\n\n"), 0.005)), {"stream": True}),
-    "one endless SSE line": (lambda: RawServer(says(SSE + chunk(b"data: "), chunk(b"x" * 256), 0.002)), {"stream": True}),
+    "one endless SSE line": (
+        lambda: RawServer(says(SSE + chunk(b"data: "), chunk(b"x" * 256), 0.002)),
+        {"stream": True},
+    ),
     "complete, connection never closed": (
         lambda: RawServer(says(answer(b"hi").replace(b"content-length", b"x-length"))),
         {},

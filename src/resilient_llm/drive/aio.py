@@ -12,7 +12,7 @@ from contextvars import copy_context
 from functools import partial
 from inspect import isawaitable
 from types import TracebackType
-from typing import Any, Protocol, cast
+from typing import Any, cast
 from weakref import WeakKeyDictionary, ref
 
 import anyio
@@ -22,14 +22,14 @@ import anyio.to_thread
 from resilient_llm.decide.call import Wait
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.engines import AsyncEngine, AsyncSource, Seam
-from resilient_llm.drive.exchange import AnyExchange
+from resilient_llm.drive.exchange import AnyExchange, FromCode
 from resilient_llm.drive.fork import tell_after_fork
 from resilient_llm.drive.here import Here, closed
 from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
 from resilient_llm.drive.task import Task
 from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent
-from resilient_llm.providers.custom import Custom, as_answer
+from resilient_llm.providers.custom import as_answer
 
 _DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
 _CLOSE = 2.0  # seconds letting go of a connection may take, cancelled or not
@@ -61,7 +61,7 @@ class AsyncDriver:
                 if isinstance(step, Wait):
                     await self.pause(here, task, step)
                     continue
-                won = await self.race(here, task, step)
+                won = await AsyncContest(self, here, task, step).run()
                 if won is not None and await self.accepted(task, won):
                     return won
         finally:
@@ -78,18 +78,6 @@ class AsyncDriver:
     async def open(self, task: Task[ChatRequest]) -> AsyncOpenStream:
         """A stream, from its first content on."""
         return AsyncOpenStream(task, await self.run(task), self.here())
-
-    async def attempt(self, here: LoopHere, task: Task[Any], exchange: AnyExchange) -> AnyExchange | None:
-        """One attempt with nothing beside it; ``None`` if it failed."""
-        try:
-            error = await self.carry(here, task, exchange)
-        except BaseException:
-            task.abandoned(exchange)
-            raise
-        if error is None:
-            return exchange
-        task.fell(exchange, error)
-        return None
 
     async def carry(self, here: LoopHere, task: Task[Any], exchange: AnyExchange) -> Exception | None:
         """Carry out an attempt; returns what it raised."""
@@ -147,17 +135,17 @@ class AsyncDriver:
         if exchange.asks_for_key:
             task.asking(exchange)
             with anyio.fail_after(exchange.attempt.timeout):
-                key = await exchange.provider.credential.aget(in_thread)
+                key = await exchange.credential.aget(in_thread)
             task.asked(exchange, key)
-        elif not exchange.by_code:
-            exchange.key = exchange.provider.credential.get()
+        else:
+            exchange.key = exchange.credential.get()
         with Within(exchange):
             await self.exchanged(task, exchange, await self.source(here, task, exchange))
 
     async def source(self, here: LoopHere, task: Task[Any], exchange: AnyExchange) -> AsyncSource:
         """Send the request, or call the user's code."""
         if exchange.by_code:
-            return await called(exchange.provider, task, exchange)
+            return await called(exchange)
         engine: AsyncEngine = here.engine
         if self.seam.altered:
             engine = self.seam.engine(engine)
@@ -203,13 +191,6 @@ class AsyncDriver:
             raise
         finally:
             here.waiting.discard(wake)
-
-    async def race(self, here: LoopHere, task: Task[Any], first: AnyExchange) -> AnyExchange | None:
-        """An attempt, and a second one beside it if it stays silent; the first success wins.  ``None`` if none did."""
-        after = first.attempt.rescue_after
-        if after is None or after >= first.attempt.timeout or self.owner.wait is not None:
-            return await self.attempt(here, task, first)
-        return await AsyncContest(self, here, task, first).run()
 
     async def aclose(self, drain: float) -> None:
         """Close what belongs to this event loop: who waits is told so at once, on every loop; what runs here may finish
@@ -309,7 +290,7 @@ class AsyncContest(Race):
         """The winner, or ``None``.  Raises what ends the call."""
         first = self.first
         try:
-            if first.attempt.kind == "trial" or first.asks_for_key:
+            if self.apart():
                 self._spawn(first)
                 self._arm()
             else:
@@ -331,9 +312,7 @@ class AsyncContest(Race):
         finally:
             if self._call_off is not None:
                 self._call_off()
-        if self.error is not None:
-            raise self.error
-        return self.won
+        return self.outcome()
 
     def _arm(self) -> None:
         """Come to the rescue when it is due."""
@@ -482,13 +461,7 @@ class AsyncOpenStream(Opened):
         return piece
 
 
-class Closable(Protocol):
-    """What holds a connection."""
-
-    async def aclose(self) -> None: ...
-
-
-async def close(held: Closable) -> None:
+async def close(held: AsyncSource) -> None:
     """Let go of a connection even if the caller is being cancelled, but not for ever; that it was broken is known
     already or does not matter any more."""
     if getattr(held, "spent", False):  # no waiting is left, and so no bound on it needed
@@ -499,21 +472,18 @@ async def close(held: Closable) -> None:
         await held.aclose()
 
 
-async def called(provider: Custom, task: Task[Any], exchange: AnyExchange) -> AsyncCodeSource:
+async def called(exchange: AnyExchange) -> AsyncCodeSource:
     """Call the user's code: async code here, blocking code in a worker thread."""
-    request, streaming = task.subject.request, task.subject.streaming
-    assert isinstance(request, ChatRequest)
-    start = partial(provider.start, request, exchange.attempt.timeout, stream=streaming)
-    value = start() if provider.is_async else await in_thread(start)
+    value = exchange.started() if exchange.provider.needs_loop else await in_thread(exchange.started)
     answer = as_answer(await cast(Awaitable[object], value) if isawaitable(value) else value)
     return AsyncCodeSource(iter((answer,)) if isinstance(answer, ChatResponse) else answer, exchange)
 
 
-class AsyncCodeSource:
+class AsyncCodeSource(FromCode):
     """Pieces from a provider the user wrote, async or (in a worker thread) blocking."""
 
     status: int | None = None
-    headers: Mapping[str, str] = {}  # noqa: RUF012 - never changed
+    headers: Mapping[str, str] = {}
 
     def __init__(self, items: Iterator[object] | AsyncIterator[object], exchange: AnyExchange) -> None:
         self._items = items
@@ -531,9 +501,6 @@ class AsyncCodeSource:
         if isinstance(items, AsyncIterator):
             return await anext(items, None)
         return await anyio.to_thread.run_sync(next, items, None, abandon_on_cancel=True)
-
-    def sever(self) -> None:
-        """Nothing can be cut off."""
 
     async def aclose(self) -> None:
         """Close the user's iterator."""

@@ -1,4 +1,4 @@
-"""What the sync and the async client share: the pool, the clock, the observer, the listeners, and how a call is set up."""
+"""What the sync and the async client share: the pool, the clock, the observer, the listeners, how a call is set up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import random
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from resilient_llm.decide.attempt import Ask
 from resilient_llm.decide.call import Call
@@ -198,7 +198,7 @@ class ProviderPool:
             self._unsuitable(route, options, (max_tokens or 0) + tokens, needs),
             conversation,
             idempotent,
-            cast(Literal["wait", "fail"], when_down),
+            when_down,
         )
 
     def begin(self, ask: Ask) -> Call[Target]:
@@ -232,7 +232,7 @@ class ProviderPool:
     # --- what happened ---
 
     def deliver(self) -> None:
-        """Hand what happened to the observer and the listeners; a listener that raises is logged and otherwise ignored."""
+        """Hand what happened to the observer and the listeners; one that raises is logged and otherwise ignored."""
         for event in self.pool.take_events():
             self.observer.event(event)
             for listener in self.listeners:

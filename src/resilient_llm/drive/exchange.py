@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from resilient_llm.decide.attempt import Attempt
@@ -33,10 +34,12 @@ from resilient_llm.model import (
 )
 from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider, Prepared
+from resilient_llm.providers.credentials import Credential
 from resilient_llm.providers.custom import Custom
 from resilient_llm.wire.accumulate import replay
 from resilient_llm.wire.capability import Needs
 
+_NO_CREDENTIAL = Credential(None)
 Target: TypeAlias = HttpProvider | Custom
 Response: TypeAlias = ChatResponse | EmbedResponse
 Question: TypeAlias = ChatRequest | EmbedRequest
@@ -84,9 +87,7 @@ class Exchange(Generic[P]):
         self.subject: Subject = subject
         self.provider: P = attempt.target  # type: ignore[assignment] # chosen by its kind, in ``begin``
         self.observer: AttemptObserver | None = None
-        self.limit: Limit = Limit(
-            subject.clock, attempt.started + attempt.timeout, subject.policies.timeouts.connect
-        )
+        self.limit: Limit = Limit(subject.clock, attempt.started + attempt.timeout, subject.policies.timeouts.connect)
         self.key: str | None = None
         """The key it was sent with: its failure must not show it."""
         self.asking: bool = False
@@ -124,13 +125,25 @@ class Exchange(Generic[P]):
         raise NotImplementedError
 
     @property
+    def credential(self) -> Credential:
+        """Where its key comes from."""
+        return _NO_CREDENTIAL
+
+    @property
     def asks_for_key(self) -> bool:
         """Whether a callable must be asked for the key first."""
-        return False
+        return not self.credential.fixed
 
     def outgoing(self) -> Outgoing:
-        """The HTTP request, which ``key`` is known for."""
+        """The HTTP request, once ``key`` is known."""
         raise NotImplementedError
+
+    def started(self) -> object:
+        """What the user's code returned when it was called."""
+        raise NotImplementedError
+
+    def told(self, fault: Fault) -> None:
+        """An answer said that a feature is unsupported."""
 
     def head(self, status: int | None, headers: Mapping[str, str]) -> None:
         """The head of the answer arrived."""
@@ -173,9 +186,13 @@ class HttpExchange(Exchange[HttpProvider]):
     by_code = False
 
     @property
-    def asks_for_key(self) -> bool:
-        """Whether a callable must be asked for the key first."""
-        return not self.provider.credential.fixed
+    def credential(self) -> Credential:
+        """Where its key comes from."""
+        return self.provider.credential
+
+    def told(self, fault: Fault) -> None:
+        """An answer said that a feature is unsupported: learn it for this process."""
+        self.provider.capabilities.told(fault, self.subject.needs)
 
     def outgoing(self) -> Outgoing:
         """The HTTP request.  Raises ``InvalidRequest`` for one that cannot be written, ``AttemptFailed`` for one that
@@ -277,6 +294,12 @@ class CodeExchange(Exchange[Custom]):
 
     by_code = True
 
+    def started(self) -> object:
+        """Call the user's code.  What it returns may have to be awaited."""
+        request = self.subject.request
+        assert isinstance(request, ChatRequest)
+        return self.provider.start(request, self.attempt.timeout, stream=self.subject.streaming)
+
     def head(self, status: int | None, headers: Mapping[str, str]) -> None:
         """The user's code returned something."""
         self.reading = self._reading(None, None)
@@ -304,6 +327,16 @@ class CodeExchange(Exchange[Custom]):
         self.check()
         if piece is None or (self.subject.streaming and reading.committed):
             self.enough = True
+
+
+class FromCode:
+    """What answers of the user's code have in common: nothing that HTTP has."""
+
+    status: int | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    def sever(self) -> None:
+        """Nothing can be cut off."""
 
 
 def begin(attempt: Attempt[Target], subject: Subject) -> HttpExchange | CodeExchange:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from resilient_llm.drive.exchange import AnyExchange
 from resilient_llm.drive.failure import AttemptFailed, fault_of
@@ -108,4 +108,4 @@ class Opened:
         """The answer so far, labelled."""
         response = self.reading.response()
         self.task.label(self.exchange, response)
-        return cast(ChatResponse, response)
+        return response

@@ -13,12 +13,15 @@ GRACE = 0.02  # seconds an attempt may take to notice by itself that its time is
 class Race:
     """One attempt and, if it stays silent, another one beside it; the first success wins."""
 
-    __slots__ = ("error", "first", "rescued", "running", "task", "won")
+    __slots__ = ("alone", "error", "first", "rescued", "running", "task", "won")
 
     def __init__(self, task: Task[Any], first: AnyExchange) -> None:
         self.task = task
         self.first = first
         self.running: list[AnyExchange] = [first]
+        after = first.attempt.rescue_after
+        self.alone: bool = after is None or after >= first.attempt.timeout or task.owner.wait is not None
+        """Whether nothing will run beside the first attempt."""
         self.rescued: bool = False
         self.won: AnyExchange | None = None
         self.error: BaseException | None = None
@@ -43,7 +46,7 @@ class Race:
         """Seconds until the rescue is to be asked for; ``None``: never."""
         attempt = self.first.attempt
         after = attempt.rescue_after
-        if self.over or self.rescued or after is None or attempt.released:
+        if self.alone or self.over or self.rescued or after is None or attempt.released:
             return None
         return max(0.0, attempt.started + after - self.task.owner.clock())
 
@@ -64,6 +67,17 @@ class Race:
             self.error = error
         if self.won is not None or self.error is not None:
             self.leave()
+
+    def outcome(self) -> AnyExchange | None:
+        """The winner, or ``None``.  Raises what ends the call."""
+        if self.error is not None:
+            raise self.error
+        return self.won
+
+    def apart(self) -> bool:
+        """Whether the first attempt cannot run where the caller waits: a trial may have to run on, and who is asked for
+        a key cannot be cut short."""
+        return not self.alone and (self.first.attempt.kind == "trial" or self.first.asks_for_key)
 
     def leave(self) -> None:
         """End the attempts that are still under way: overtaken by the winner, or abandoned with the call."""

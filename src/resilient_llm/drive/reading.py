@@ -58,7 +58,7 @@ class Reading:
         "_decoder",
         "_held",
         "_interpreter",
-                "_stream",
+        "_stream",
         "_timeouts",
         "committed",
         "ended",

@@ -12,12 +12,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from resilient_llm.decide.call import Wait
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.engines import Engine, Limit, Seam, Source
-from resilient_llm.drive.exchange import AnyExchange
+from resilient_llm.drive.exchange import AnyExchange, FromCode
 from resilient_llm.drive.here import Here, closed
 from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
@@ -25,7 +25,7 @@ from resilient_llm.drive.task import Task
 from resilient_llm.drive.workers import Workers
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, StreamEvent
-from resilient_llm.providers.custom import Custom, as_answer
+from resilient_llm.providers.custom import as_answer
 
 _DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
 
@@ -53,7 +53,7 @@ class Driver:
                 if isinstance(step, Wait):
                     self.pause(here, task, step)
                     continue
-                won = self.race(here, task, step)
+                won = Contest(self, here, task, step).run()
                 if won is not None and self.accepted(task, won):
                     return won
         finally:
@@ -70,18 +70,6 @@ class Driver:
     def open(self, task: Task[ChatRequest]) -> OpenStream:
         """A stream, from its first content on."""
         return OpenStream(task, self.run(task), self.here())
-
-    def attempt(self, here: Here, task: Task[Any], exchange: AnyExchange) -> AnyExchange | None:
-        """One attempt with nothing beside it; ``None`` if it failed."""
-        try:
-            error = self.carry(here, task, exchange)
-        except BaseException:
-            task.abandoned(exchange)
-            raise
-        if error is None:
-            return exchange
-        task.fell(exchange, error)
-        return None
 
     def carry(self, here: Here, task: Task[Any], exchange: AnyExchange) -> Exception | None:
         """Carry out an attempt; returns what it raised."""
@@ -137,12 +125,12 @@ class Driver:
     def source(self, here: Here, task: Task[Any], exchange: AnyExchange) -> Source:
         """Send the request, or call the user's code."""
         if exchange.by_code:
-            return CodeSource(exchange.provider, task, exchange)
+            return CodeSource(exchange)
         if exchange.asks_for_key:
             task.asking(exchange)
-            task.asked(exchange, exchange.provider.credential.get())
+            task.asked(exchange, exchange.credential.get())
         else:
-            exchange.key = exchange.provider.credential.get()
+            exchange.key = exchange.credential.get()
         engine: Engine = here.engine
         if self.seam.altered:
             engine = self.seam.engine(engine)
@@ -176,14 +164,6 @@ class Driver:
             raise
         finally:
             here.waiting.discard(woken.set)
-
-    def race(self, here: Here, task: Task[Any], first: AnyExchange) -> AnyExchange | None:
-        """An attempt, and a second one beside it if it stays silent; the first success wins.  ``None`` if none did."""
-        after = first.attempt.rescue_after
-        alone = after is None or after >= first.attempt.timeout
-        if (alone and (first.by_code or here.engine.bounded)) or self.owner.wait is not None:
-            return self.attempt(here, task, first)
-        return Contest(self, here, task, first).run()
 
     def close(self, drain: float) -> None:
         """Close: who waits is told so at once, what runs may finish within ``drain`` seconds and is ended then."""
@@ -275,9 +255,9 @@ class Contest(Race):
     def run(self) -> AnyExchange | None:
         """The winner, or ``None``.  Raises what ends the call."""
         first = self.first
-        apart = first.by_code or first.asks_for_key or first.attempt.kind == "trial" or not self._here.engine.bounded
+        unbounded = not first.by_code and not self._here.engine.bounded and self.task.owner.wait is None
         try:
-            if not (apart and self._start(first)):
+            if not ((self.apart() or unbounded or (first.by_code and not self.alone)) and self._start(first)):
                 first.limit.on_due = self._due
                 self._arm()
                 self._carried(first)
@@ -292,9 +272,7 @@ class Contest(Race):
                 self.task.abandoned(won)
                 self._alone(won, None)
             raise
-        if self.error is not None:
-            raise self.error
-        return self.won
+        return self.outcome()
 
     def _step(self, changed: threading.Event) -> None:
         """Wait until one of them has ended, or for the time of the next."""
@@ -356,31 +334,23 @@ class Contest(Race):
             close(exchange.source)
 
 
-class Closable(Protocol):
-    """What holds a connection."""
-
-    def close(self) -> None: ...
-
-
-def close(held: Closable) -> None:
+def close(held: Source) -> None:
     """Let go of a connection; that it was broken is known already or does not matter any more."""
     with suppress(Exception):
         held.close()
 
 
-class CodeSource:
+class CodeSource(FromCode):
     """Pieces from a provider the user wrote.  Only that provider can bound its waits: it was given the timeout.  Here a
     piece that came too late is noticed when it comes; a whole answer that came too late is still an answer."""
 
     status: int | None = None
-    headers: Mapping[str, str] = {}  # noqa: RUF012 - never changed
+    headers: Mapping[str, str] = {}
 
-    def __init__(self, provider: Custom, task: Task[Any], exchange: AnyExchange) -> None:
-        if provider.is_async:
-            raise ConfigurationError(f"{provider!r} is async, which only AsyncResilientClient can ask")
-        assert isinstance(task.subject.request, ChatRequest)
-        attempt = exchange.attempt
-        found = as_answer(provider.start(task.subject.request, attempt.timeout, stream=task.subject.streaming))
+    def __init__(self, exchange: AnyExchange) -> None:
+        if exchange.provider.needs_loop:
+            raise ConfigurationError(f"{exchange.provider!r} is async, which only AsyncResilientClient can ask")
+        found = as_answer(exchange.started())
         self._whole = not isinstance(found, Iterator)
         self._items: Iterator[object] = found if isinstance(found, Iterator) else iter((found,))
         self._limit: Limit = exchange.limit
@@ -392,9 +362,6 @@ class CodeSource:
                 self._limit.left()
             return item
         return None
-
-    def sever(self) -> None:
-        """Nothing can be cut off."""
 
     def close(self) -> None:
         """Close the user's iterator."""

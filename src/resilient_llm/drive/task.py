@@ -189,10 +189,10 @@ class Task(Generic[Request]):
     def _understood(self, exchange: AnyExchange, error: Exception) -> Fault:
         """What an attempt's exception means, without its key."""
         fault = without(fault_of(error), exchange.key)
-        if fault.kind is FaultKind.TIMEOUT and exchange.asking and not exchange.by_code:
-            return no_key_in_time(exchange.provider.credential.name)
-        if fault.kind is FaultKind.UNSUPPORTED and fault.status is not None and not exchange.by_code:
-            exchange.provider.capabilities.told(fault, self.subject.needs)
+        if fault.kind is FaultKind.TIMEOUT and exchange.asking:
+            return no_key_in_time(exchange.credential.name)
+        if fault.kind is FaultKind.UNSUPPORTED and fault.status is not None:
+            exchange.told(fault)
         return fault
 
     def abandoned(self, exchange: AnyExchange) -> None:
@@ -206,8 +206,8 @@ class Task(Generic[Request]):
     def overtaken(self, exchange: AnyExchange) -> None:
         """Another attempt of this call won: end this one, unless it is to run on until it is judged."""
         exchange.lost = True
-        if exchange.asking and not exchange.by_code:
-            fault = no_key_in_time(exchange.provider.credential.name)
+        if exchange.asking:
+            fault = no_key_in_time(exchange.credential.name)
             self.call.failed(exchange.attempt, fault, self.owner.clock())
         else:
             exchange.runs_on = self.call.overtaken(exchange.attempt, self.owner.clock())

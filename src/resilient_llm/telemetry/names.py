@@ -150,9 +150,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(PROVIDER_ID, "string", ("attempt", "metrics", "log"), "a configured provider"),
     Attribute(PROVIDER_REQUEST_ID, "string", ("attempt", "log"), "the vendor's request id, if it sent one"),
     Attribute(ATTEMPT_NUMBER, "int", ("attempt", "log"), "from 1"),
-    Attribute(
-        ATTEMPT_TYPE, "string", ("attempt", "metrics", "log"), "`initial` `retry` `failover` `hedge` `trial`"
-    ),
+    Attribute(ATTEMPT_TYPE, "string", ("attempt", "metrics", "log"), "`initial` `retry` `failover` `hedge` `trial`"),
     Attribute(ATTEMPT_OUTCOME, "string", ("attempt", "metrics", "log"), "`success` `error` `cancelled`"),
     Attribute(ATTEMPT_MODEL, "string", ("attempt",), "in place of `gen_ai.request.model`"),
     Attribute(ATTEMPT_DELAY, "double", ("attempt",), "seconds waited before it, if any"),
@@ -166,9 +164,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(FAILOVER_REASON, "string", ("metrics", "log"), "an `error.type`"),
     Attribute(REJECTION_REASON, "string", ("metrics",), "an `error.type`, or `hedge_budget_exhausted`"),
     Attribute(BREAKER_STATE, "string", ("metrics", "log"), "`closed` `softly_open` `open` `isolated`"),
-    Attribute(
-        EJECTION_REASON, "string", ("metrics", "log"), "`breaker` `manual`, or the slow gate's `error.type`"
-    ),
+    Attribute(EJECTION_REASON, "string", ("metrics", "log"), "`breaker` `manual`, or the slow gate's `error.type`"),
     Attribute(RATE_LIMIT_TYPE, "string", ("metrics",), "`requests` `tokens` `input_tokens` `output_tokens`"),
     Attribute(BUDGET_TYPE, "string", ("metrics",), "`extra` `trial`"),
     Attribute(EXCEPTION_TYPE, "string", ("log",), "class of the error; never its message"),

@@ -72,7 +72,7 @@ class _Requests:
             raise ClientClosed("the http_client given to this client is closed")
         url = self._package.URL(outgoing.url)
         defaults: Mapping[str, str] = getattr(self._given, "headers", {})
-        ours = {name for name, _ in outgoing.headers}
+        ours = {"host", "content-length", *(name for name, _ in outgoing.headers)}
         extra = [(name, value) for name, value in defaults.items() if name.lower() not in ours]
         length = ("content-length", str(len(outgoing.body)))
         headers = [("host", url.netloc.decode("ascii")), *outgoing.headers, length, *extra]

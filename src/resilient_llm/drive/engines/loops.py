@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from resilient_llm.drive.engines.network import LOCAL_ERRNOS, Generations, shut
+from resilient_llm.drive.engines.network import Connection, Generations, connecting, shut
 from resilient_llm.drive.engines.resolver import RESOLVER, Address, at_port, literal
 from resilient_llm.drive.engines.seam import Limit
 
@@ -39,8 +39,7 @@ async def resolved(host: str) -> list[Address]:
 
 def from_any_thread(event: anyio.Event) -> Any:
     """A function that sets the event and may be called from any thread, also when its event loop is gone."""
-    token = anyio.lowlevel.current_token()
-    native = getattr(token, "native_token", token)
+    native = native_loop()
     call = native.call_soon_threadsafe if hasattr(native, "call_soon_threadsafe") else native.run_sync_soon
 
     def wake() -> None:
@@ -68,15 +67,8 @@ class AsyncBackend:
         """A connection to the first address that accepts one.  Raises the pool's ``ConnectError`` or
         ``ConnectTimeout``."""
         assert isinstance(timeout, Limit)
-        try:
-            with anyio.fail_after(min(timeout.left(), timeout.connect)):
-                return await self._connect(host, port, timeout)
-        except TimeoutError as error:
-            raise self._core.ConnectTimeout(str(error) or "connecting took too long") from error
-        except OSError as error:
-            if error.errno in LOCAL_ERRNOS:
-                raise
-            raise self._core.ConnectError(str(error)) from error
+        with connecting(self._core), anyio.fail_after(min(timeout.left(), timeout.connect)):
+            return await self._connect(host, port, timeout)
 
     async def _connect(self, host: str, port: int, limit: Limit) -> AsyncioStream | TrioStream:
         addresses = await resolved(host)
@@ -126,20 +118,12 @@ def native_loop() -> Any:
     return getattr(token, "native_token", token)
 
 
-class AsyncioStream(asyncio.Protocol):
+class AsyncioStream(Connection, asyncio.Protocol):
     """One connection on asyncio.  One task reads and writes at a time."""
 
-    def __init__(
-        self, core: ModuleType, loop: asyncio.AbstractEventLoop, generations: Generations, host: str
-    ) -> None:
-        self._core = core
+    def __init__(self, core: ModuleType, loop: asyncio.AbstractEventLoop, generations: Generations, host: str) -> None:
+        super().__init__(core, generations, host)
         self._loop = loop
-        self._generations = generations
-        self._generation = generations.of(host)
-        self._host = host
-        self._served = False
-        self._spoilt = False
-        self._head = b""
         self._transport: Any = None
         self._pieces: list[bytes] = []
         self._size = 0
@@ -209,8 +193,7 @@ class AsyncioStream(asyncio.Protocol):
         """Send all of it.  The head of a request waits for what follows: one packet instead of two."""
         assert isinstance(timeout, Limit)
         timeout.use(self)
-        if timeout.over != id(self):  # a new request
-            timeout.over, timeout.reused, self._served = id(self), self._served, True
+        if self.begins(timeout):
             self._head = buffer
             return
         if self._over or self._transport.is_closing():
@@ -245,33 +228,20 @@ class AsyncioStream(asyncio.Protocol):
         assert isinstance(timeout, Limit)
         left = min(timeout.use(self), timeout.connect)
         try:
-            self._transport = await self._loop.start_tls(
-                self._transport, self, ssl_context, server_hostname=server_hostname, ssl_handshake_timeout=left
-            )
-        except BaseException as error:
+            with connecting(self._core):
+                self._transport = await self._loop.start_tls(
+                    self._transport, self, ssl_context, server_hostname=server_hostname, ssl_handshake_timeout=left
+                )
+        except BaseException:
             self._transport.abort()
-            if isinstance(error, TimeoutError):
-                raise self._core.ConnectTimeout("the TLS handshake took too long") from error
-            if isinstance(error, OSError):
-                raise self._core.ConnectError(str(error) or "the TLS handshake failed") from error
             raise
         return self
 
     def get_extra_info(self, info: str) -> object:
         """``is_readable``, ``socket`` and ``ssl_object``; ``None`` for anything else."""
         if info == "is_readable":  # an idle connection that says yes is closed and not used again
-            return (
-                bool(self._pieces)
-                or self._over
-                or self._spoilt
-                or self._generation != self._generations.of(self._host)
-                or self._transport.is_closing()
-            )
+            return self.outdated or bool(self._pieces) or self._over or self._transport.is_closing()
         return self._transport.get_extra_info(info) if info in ("socket", "ssl_object") else None
-
-    def spoil(self) -> None:
-        """Let nobody use the connection again: bytes nobody asked for have arrived on it."""
-        self._spoilt = True
 
     def refuse(self) -> None:
         """Let every further read fail at once."""
@@ -281,7 +251,7 @@ class AsyncioStream(asyncio.Protocol):
     def sever(self) -> None:
         """End whatever waits; may be called by a finaliser on any thread, so it touches the socket only."""
         self._spoilt = True
-        sock = None if self._transport is None else self._transport.get_extra_info("socket")
+        sock: Any = None if self._transport is None else self._transport.get_extra_info("socket")
         with suppress(Exception):
             shut(sock._sock if hasattr(sock, "_sock") else sock)
 
@@ -307,17 +277,12 @@ def _expire(waiting: asyncio.Future[None]) -> None:
         waiting.set_exception(TimeoutError())
 
 
-class TrioStream:
+class TrioStream(Connection):
     """One connection on trio: the pool's own stream, with the attempt's limit for a timeout."""
 
     def __init__(self, core: ModuleType, inner: Any, generations: Generations, host: str) -> None:
-        self._core = core
+        super().__init__(core, generations, host)
         self._inner = inner
-        self._generations = generations
-        self._generation = generations.of(host)
-        self._host = host
-        self._served = False
-        self._spoilt = False
         self._refused = False
 
     async def read(self, max_bytes: int, timeout: object = None) -> bytes:  # noqa: ASYNC109
@@ -334,8 +299,7 @@ class TrioStream:
         """Send all of it."""
         assert isinstance(timeout, Limit)
         left = timeout.use(self)
-        if timeout.over != id(self):  # a new request
-            timeout.over, timeout.reused, self._served = id(self), self._served, True
+        self.begins(timeout)
         await self._inner.write(buffer, None if timeout.scoped else left)
 
     async def start_tls(
@@ -357,14 +321,10 @@ class TrioStream:
 
     def get_extra_info(self, info: str) -> object:
         """What the inner stream tells; an idle connection that says it is readable is closed and not used again."""
-        if info == "is_readable" and (self._spoilt or self._generation != self._generations.of(self._host)):
+        if info == "is_readable" and self.outdated:
             return True
         found: object = self._inner.get_extra_info(info)
         return found
-
-    def spoil(self) -> None:
-        """Let nobody use the connection again."""
-        self._spoilt = True
 
     def refuse(self) -> None:
         """Let every further read fail at once."""

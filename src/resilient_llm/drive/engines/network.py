@@ -13,8 +13,8 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +26,19 @@ LOCAL_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUF
 
 
 _UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY})
+
+
+@contextmanager
+def connecting(core: ModuleType) -> Generator[None]:
+    """Raise errors of establishing a connection as those of the pool; errors of this machine stay what they are."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise core.ConnectTimeout(str(error) or "connecting took too long") from error
+    except OSError as error:
+        if error.errno in LOCAL_ERRNOS:
+            raise
+        raise core.ConnectError(str(error) or "the connection could not be established") from error
 
 
 class Generations:
@@ -41,6 +54,37 @@ class Generations:
     def expire(self, host: str) -> None:
         """Use no idle connection to this host any more."""
         self._current[host] = self._current.get(host, 0) + 1
+
+
+class Connection:
+    """What all kinds of connection know about themselves."""
+
+    __slots__ = ("__weakref__", "_core", "_generation", "_generations", "_head", "_host", "_served", "_spoilt")
+
+    def __init__(self, core: ModuleType, generations: Generations, host: str) -> None:
+        self._core = core
+        self._generations = generations
+        self._generation = generations.of(host)
+        self._host = host
+        self._served = False
+        self._spoilt = False
+        self._head = b""
+
+    def spoil(self) -> None:
+        """Let nobody use it again: bytes nobody asked for have arrived on it, or it was left in the middle."""
+        self._spoilt = True
+
+    @property
+    def outdated(self) -> bool:
+        """Whether nobody may use it again."""
+        return self._spoilt or self._generation != self._generations.of(self._host)
+
+    def begins(self, limit: Limit) -> bool:
+        """Whether this write begins a request."""
+        if limit.over == id(self):
+            return False
+        limit.over, limit.reused, self._served = id(self), self._served, True
+        return True
 
 
 class Backend:
@@ -61,14 +105,8 @@ class Backend:
         """A connection to the first address that accepts one.  Raises the pool's ``ConnectError`` or
         ``ConnectTimeout``."""
         assert isinstance(timeout, Limit)
-        try:
+        with connecting(self._core):
             return self._connect(host, port, timeout)
-        except TimeoutError as error:
-            raise self._core.ConnectTimeout(str(error) or "connecting took too long") from error
-        except OSError as error:
-            if error.errno in LOCAL_ERRNOS:
-                raise
-            raise self._core.ConnectError(str(error)) from error
 
     def _connect(self, host: str, port: int, limit: Limit) -> Stream:
         left_after = limit.left() - min(limit.left(), limit.connect)  # what must be left when connecting has to be done
@@ -171,20 +209,14 @@ def ready(sock: socket.socket, seconds: float, *, writing: bool = False) -> bool
     return any(select.select([] if writing else waiting, waiting if writing else [], waiting, seconds))
 
 
-class Stream:
-    """One connection."""
+class Stream(Connection):
+    """A connection of the sync client."""
 
-    __slots__ = ("__weakref__", "_core", "_generation", "_generations", "_head", "_host", "_served", "_sock", "_spoilt")
+    __slots__ = ("_sock",)
 
     def __init__(self, core: ModuleType, sock: socket.socket, generations: Generations, host: str) -> None:
-        self._core = core
+        super().__init__(core, generations, host)
         self._sock = sock
-        self._served = False
-        self._head = b""
-        self._generations = generations
-        self._generation = generations.of(host)
-        self._host = host
-        self._spoilt = False
 
     def read(self, max_bytes: int, timeout: object = None) -> bytes:
         """The next bytes; empty at the end."""
@@ -193,14 +225,7 @@ class Stream:
             head, self._head = self._head, b""
             self._send(head, timeout)
         try:
-            while True:
-                self._sock.settimeout(_seconds(timeout.use(self)))
-                try:
-                    data = self._sock.recv(max_bytes)
-                    break
-                except TimeoutError:
-                    if not timeout.due():
-                        raise
+            data = self._received(max_bytes, timeout)
         except TimeoutError as error:
             raise self._core.ReadTimeout(str(error) or "the read operation timed out") from error
         except OSError as error:
@@ -209,11 +234,19 @@ class Stream:
             timeout.heard = True
         return data
 
+    def _received(self, max_bytes: int, limit: Limit) -> bytes:
+        while True:
+            self._sock.settimeout(_seconds(limit.use(self)))
+            try:
+                return self._sock.recv(max_bytes)
+            except TimeoutError:
+                if not limit.due():
+                    raise
+
     def write(self, buffer: bytes, timeout: object = None) -> None:
         """Send all of it.  The head of a request waits for what follows: one packet instead of two."""
         assert isinstance(timeout, Limit)
-        if timeout.over != id(self):  # a new request
-            timeout.over, timeout.reused, self._served = id(self), self._served, True
+        if self.begins(timeout):
             timeout.use(self)
             self._head = buffer
             return
@@ -250,27 +283,20 @@ class Stream:
             raise self._core.ConnectError(str(error)) from error
         stream = Stream(self._core, sock, self._generations, self._host)
         try:
-            _shake_hands(sock, stream, timeout)
-        except BaseException as error:
+            with connecting(self._core):
+                _shake_hands(sock, stream, timeout)
+        except BaseException:
             stream.close()
-            if isinstance(error, TimeoutError):
-                raise self._core.ConnectTimeout("the TLS handshake took too long") from error
-            if isinstance(error, OSError):
-                raise self._core.ConnectError(str(error)) from error
             raise
         return stream
 
     def get_extra_info(self, info: str) -> object:
         """``is_readable``, ``socket`` and ``ssl_object``; ``None`` for anything else."""
         if info == "is_readable":  # an idle connection that says yes is closed and not used again
-            return self._spoilt or self._generation != self._generations.of(self._host) or readable(self._sock)
+            return self.outdated or readable(self._sock)
         if info == "socket":
             return self._sock
         return self._sock if info == "ssl_object" and isinstance(self._sock, ssl.SSLSocket) else None
-
-    def spoil(self) -> None:
-        """Let nobody use the connection again: bytes nobody asked for have arrived on it."""
-        self._spoilt = True
 
     def sever(self) -> None:
         """End an operation that waits in another thread; takes no lock."""

@@ -50,7 +50,7 @@ class Family:
             core.UnsupportedProtocol,
             OSError,
         )
-        """What a pool raises when a request fails.  Anything else interrupted it, and its locks may be held for ever."""
+        """What a pool raises when a request fails.  Anything else interrupted it, and may have left its locks held."""
         self._lost = (core.ReadError, core.WriteError, core.RemoteProtocolError)
         self._addresses: dict[str, tuple[Any, Header, Where, str]] = {}
 
@@ -95,7 +95,11 @@ class Family:
     def pool(self, where: Where, backend: object, *, is_async: bool) -> Any:
         """A pool for this way."""
         scheme, proxy = where
-        settings = {**_SETTINGS, "network_backend": backend, "ssl_context": _verifying(self.face) if scheme == "https" else None}
+        settings = {
+            **_SETTINGS,
+            "network_backend": backend,
+            "ssl_context": _verifying(self.face) if scheme == "https" else None,
+        }
         if proxy is not None:
             settings["proxy"] = self._proxy(proxy)
         return _async_pool_class(self.core)(**settings) if is_async else self.core.ConnectionPool(**settings)
@@ -117,14 +121,15 @@ def _async_pool_class(core: ModuleType) -> Any:
     class Pool(core.AsyncConnectionPool):  # type: ignore[misc, name-defined]
         def create_connection(self, origin: Any) -> Any:
             connection = super().create_connection(origin)
-            connection.__class__ = _closing(type(connection), core.ConnectionNotAvailable)
+            kind: Any = type(connection)
+            connection.__class__ = _closing(kind, core.ConnectionNotAvailable)
             return connection
 
     return Pool
 
 
 @cache
-def _closing(kind: Any, not_now: type[Exception]) -> Any:
+def _closing(kind: type[Any], not_now: type[Exception]) -> Any:
     class Connection(kind):  # type: ignore[misc]
         async def handle_async_request(self, request: Any) -> Any:
             try:

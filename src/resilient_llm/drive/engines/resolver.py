@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from resilient_llm.drive.fork import tell_after_fork
 
@@ -111,7 +111,7 @@ class Resolver:
 
 def _addresses(host: str) -> list[Address]:
     infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return [(int(family), tuple(address)) for family, _, _, _, address in infos]
+    return [(int(family), cast("tuple[str | int, ...]", tuple(address))) for family, _, _, _, address in infos]
 
 
 def literal(host: str) -> list[Address]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,14 +219,16 @@ class Time:
     wait: Callable[[float], None] | None = None
 
 
-E = TypeVar("E", Engine, AsyncEngine)
+E = TypeVar("E")  # an Engine or an AsyncEngine
+Layer: TypeAlias = Callable[[E], E]
+"""Makes an engine from another one."""
 
 
 class Seam(Generic[E]):
     """Where a client meets the network and the clock."""
 
     def __init__(self) -> None:
-        self._layers: tuple[Callable[[E], E], ...] = ()
+        self._layers: tuple[Layer[E], ...] = ()
 
     @property
     def altered(self) -> bool:
@@ -234,10 +236,10 @@ class Seam(Generic[E]):
         return bool(self._layers)
 
     @contextmanager
-    def around(self, layer: Callable[[E], E]) -> Generator[None]:
+    def around(self, layer: Layer[E]) -> Generator[None]:
         """Inside the ``with`` block, send through ``layer(engine)``.  Blocks may be nested: the inner one is asked
         first."""
-        self._layers = (*self._layers, layer)
+        self._layers += (layer,)
         try:
             yield
         finally:
