@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from resilient_llm.decide import events
+from resilient_llm import events
 from resilient_llm.errors import AllAttemptsFailed
 from resilient_llm.telemetry import names
 from tests.telemetry import reference

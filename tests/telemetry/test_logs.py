@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from resilient_llm.decide import events
+from resilient_llm import events
 from resilient_llm.errors import AllAttemptsFailed
 from resilient_llm.telemetry import Telemetry, loggable_headers, logs, names
 from tests.telemetry.rig import DOWN, FIRST, RATE_LIMITED, REFUSED, REPLY, REQUEST, SECOND, Rig, record

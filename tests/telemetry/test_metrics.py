@@ -9,7 +9,7 @@ import random
 import pytest
 from opentelemetry.sdk.metrics.export import HistogramDataPoint
 
-from resilient_llm.decide import events
+from resilient_llm import events
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.member import Attempt
 from resilient_llm.decide.pool import Pool

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import resilient_llm.telemetry
-from resilient_llm.decide import events
+from resilient_llm import events
 from resilient_llm.errors import AllAttemptsFailed, Fault, FaultKind, NoProviderAvailable
 from resilient_llm.model import ChatRequest, ChatResponse, Message, Text
 from resilient_llm.telemetry import Telemetry, attempts, logs, names

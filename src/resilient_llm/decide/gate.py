@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from resilient_llm.decide.backoff import equal_jitter
 from resilient_llm.policy import Limits
 
 
@@ -29,24 +28,47 @@ class Limit(Protocol):
 
 MIN_WAIT = 0.25
 """Seconds: a server that says "retry after 0" has still just refused us."""
+_BACKOFF_CAP = 60.0  # seconds a gate without a hint stays closed at most
+_SLOW_BASE = 60.0  # seconds before the first attempt after a quota or a key was refused
+
+
+def doubling(base: float, cap: float, times: int, draw: float) -> float:
+    """Between half of ``min(cap, base * 2**times)`` seconds and all of it: long enough to matter, spread enough not to
+    herd (equal jitter, as in Finagle)."""
+    whole = min(cap, base * 2.0 ** min(times, 64))
+    return whole / 2 + draw * whole / 2
 
 
 class RateGate:
     """Closed until a time.  A later, smaller hint never shortens it; a success of a call started after it closed
     opens it."""
 
-    __slots__ = ("_policy", "closed_at", "reason", "requests_left", "strikes", "token_reset_at", "tokens_left", "until")
+    __slots__ = (
+        "_left",
+        "_left_at",
+        "_per_second",
+        "_policy",
+        "closed_at",
+        "reason",
+        "requests_left",
+        "strikes",
+        "told",
+        "until",
+    )
 
     def __init__(self, policy: Limits) -> None:
         self._policy = policy
         self.until: float = -math.inf
+        self.told: float = -math.inf
+        """Until when the provider asked us to wait, in its own words: without jitter, and not capped."""
         self.closed_at: float = -math.inf
         self.strikes: int = 0
         self.reason: str = ""
         self.requests_left: int | None = None
         """As last reported; for people, decisions go by the gate."""
-        self.tokens_left: int | None = None
-        self.token_reset_at: float = -math.inf
+        self._left: float | None = None
+        self._left_at = -math.inf
+        self._per_second = 0.0
 
     def close(self, now: float, hint: float | None, draw: float, reason: str) -> float:
         """Close it for ``hint`` seconds and up to a quarter more, so that a fleet told the same does not return at
@@ -56,44 +78,73 @@ class RateGate:
         Refusals that arrive while it is closed belong to calls already on their way: they tell the same once more and
         are no further strike, or fifty calls in flight would make a pause of a second one of a minute.
         """
-        cap = self._policy.gate_cap
+        self._left = None  # what the server says now is newer than what its headers said
         again = now < self.until
         if hint is None or math.isnan(hint):
             if again:
                 self.closed_at = now
                 return self.until
-            wait = equal_jitter(1.0, self._policy.gate_backoff_cap, self.strikes, draw)
-        elif hint > cap:  # not obeyed anyway; spread downwards, or a fleet would return at the cap together
-            wait = cap * (0.8 + 0.2 * draw)
+            told = wait = doubling(1.0, _BACKOFF_CAP, self.strikes, draw)
         else:
-            wait = hint * (1.0 + 0.25 * draw)
+            told, wait = hint, hint * (1.0 + 0.25 * draw)
             if self.strikes and not again:
-                wait = max(wait, equal_jitter(0.5, self._policy.gate_backoff_cap, self.strikes, draw))
+                wait = max(wait, doubling(0.5, _BACKOFF_CAP, self.strikes, draw))
+        if wait > self._policy.gate_cap:  # spread downwards, or a fleet would return at the cap together
+            wait = self._policy.gate_cap * (0.8 + 0.2 * draw)
         self.strikes += not again
+        self.told = max(self.told, now + max(told, MIN_WAIT))
         return self._until(now, max(wait, MIN_WAIT), reason)
 
+    def opens(self, last: float) -> float:
+        """When a call that must begin by ``last`` may pass: the jitter is left out where it would cost the call."""
+        return self.until if self.until <= last else min(self.until, max(self.told, self.closed_at))
+
     def learn(self, now: float, requests: Limit | None, tokens: Limit | None) -> None:
-        """Take note of the headroom a provider reported with an answer, and close before it has to refuse us."""
+        """Take note of the headroom a provider reported with an answer.
+
+        A reported reset is the time until the bucket is *full* (OpenAI, Anthropic), so what is missing comes back at
+        ``(limit - remaining) / reset`` a second; where the limit is not told, at the reset.
+        """
         if requests is not None and requests.remaining is not None:
             self.requests_left = requests.remaining
-        if requests is not None and requests.remaining == 0:
-            wait = _refill(requests, 1)
-            if wait is not None:
+            if requests.remaining == 0 and requests.reset_in:
+                wait = requests.reset_in / requests.limit if requests.limit else requests.reset_in
+                if now + wait > self.until:
+                    self.told = now + wait
                 self._until(now, wait, "the reported request limit is used up")
         if tokens is not None and tokens.remaining is not None:
-            self.tokens_left = tokens.remaining
-            wait = _refill(tokens, tokens.limit or 0)
-            self.token_reset_at = now + min(wait or 0.0, self._policy.gate_cap)
+            self._left, self._left_at = float(tokens.remaining), now
+            missing = (tokens.limit or 0) - tokens.remaining
+            reset = tokens.reset_in or 0.0
+            self._per_second = missing / reset if missing > 0 and reset > 0 else math.inf
 
-    def fits(self, now: float, tokens: int) -> bool:
-        """Whether a call of about this many tokens fits into the headroom last reported."""
-        return self.tokens_left is None or now >= self.token_reset_at or tokens <= self.tokens_left
+    def tokens_left(self, now: float) -> float | None:
+        """Tokens that fit now, by what was last reported; ``None`` if nothing was, or the rest has come back."""
+        if self._left is None or self._per_second == math.inf:
+            return None
+        return self._left + (now - self._left_at) * self._per_second
+
+    def fits_at(self, now: float, tokens: int) -> float:
+        """When a call of about this many tokens fits into the headroom last reported; ``now`` or before: it does."""
+        if self._left is None or tokens <= self._left or self._per_second == math.inf:
+            return now
+        return min(self._left_at + (tokens - self._left) / self._per_second, self._left_at + self._policy.gate_cap)
+
+    @property
+    def reported(self) -> bool:
+        """Whether headroom was reported since it last closed."""
+        return self._left is not None
 
     def succeeded(self, started: float) -> None:
         """A call that began at ``started`` was answered."""
         if started > self.closed_at:
             self.strikes = 0
-            self.until = -math.inf
+            self.until = self.told = -math.inf
+
+    def open(self) -> None:
+        """Open it by hand."""
+        self.until = self.told = self.closed_at = -math.inf
+        self.strikes, self._left = 0, None
 
     def _until(self, now: float, wait: float, reason: str) -> float:
         until = now + min(wait, self._policy.gate_cap)
@@ -104,52 +155,38 @@ class RateGate:
         return self.until
 
 
-def _refill(limit: Limit, needed: int) -> float | None:
-    """Seconds until ``needed`` units are there again.
-
-    A reported reset is the time until the bucket is *full* (OpenAI, Anthropic); with its size known, the wait for
-    part of it is that share.  A window that resets all at once refuses once more and then says how long.
-    """
-    if limit.reset_in is None:
-        return None
-    if limit.limit:
-        return limit.reset_in * min(1.0, needed / limit.limit)
-    return limit.reset_in
-
-
 class SlowGate:
     """Closed after a fact that only a person or the end of a billing period changes."""
 
-    __slots__ = ("_policy", "probe_expires", "reason", "strikes", "until")
+    __slots__ = ("_cap", "lease_ends", "reason", "stated", "strikes", "until")
 
-    def __init__(self, policy: Limits) -> None:
-        self._policy = policy
+    def __init__(self, cap: float) -> None:
+        self._cap = cap
         self.until: float = -math.inf
         self.strikes: int = 0
         self.reason: str = ""
-        self.probe_expires: float | None = None
-
-    @property
-    def closed(self) -> bool:
-        """Whether it has been closed and nothing has disproved the reason since."""
-        return self.strikes > 0
+        self.stated: bool = False
+        """Whether the provider itself said how long: then not even the last hope of a call goes through sooner."""
+        self.lease_ends: float | None = None
+        """Until when the one attempt that went through may take; ``None``: none is under way."""
 
     def admits(self, now: float) -> bool:
         """Open, or due for the one attempt that finds out whether the fact still holds."""
         if not self.strikes:
             return True
-        waiting = self.probe_expires is not None and now < self.probe_expires
-        return now >= self.until and not waiting
+        busy = self.lease_ends is not None and now < self.lease_ends
+        return now >= self.until and not busy
 
     def close(self, now: float, hint: float | None, draw: float, reason: str) -> float:
         """Close it for the doubling wait, or for as long as the server says if that is longer.  Calls that were
         already on their way when it closed tell the same fact once more and do not make it worse."""
-        self.probe_expires = None
+        self.lease_ends = None
         if now < self.until:
             return self.until
-        whole = min(self._policy.slow_cap, self._policy.slow_base * 2.0 ** min(self.strikes, 64))
-        wait = min(max(whole, hint or 0.0), self._policy.slow_cap) * (0.9 + 0.1 * draw)
+        whole = min(self._cap, _SLOW_BASE * 2.0 ** min(self.strikes, 64))
+        wait = min(max(whole, hint or 0.0), self._cap) * (0.9 + 0.1 * draw)
         self.strikes += 1
+        self.stated = hint is not None
         self.until = now + wait
         self.reason = reason
         return self.until
@@ -157,15 +194,15 @@ class SlowGate:
     def admitted(self, now: float, lease: float) -> None:
         """An attempt goes through; until it ends, or for ``lease`` seconds, it is the only one."""
         if self.strikes:
-            self.probe_expires = now + lease
+            self.lease_ends = now + lease
 
     def released(self) -> None:
         """That attempt ended without proving anything."""
-        self.probe_expires = None
+        self.lease_ends = None
 
-    def succeeded(self) -> None:
-        """The fact no longer holds."""
+    def open(self) -> None:
+        """The fact no longer holds, or a person says so."""
         self.strikes = 0
         self.reason = ""
         self.until = -math.inf
-        self.probe_expires = None
+        self.lease_ends = None

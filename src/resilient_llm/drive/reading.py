@@ -58,12 +58,12 @@ class Reading:
         "_decoder",
         "_held",
         "_interpreter",
-        "_longest",
         "_stream",
         "_timeouts",
         "committed",
         "ended",
         "fault",
+        "longest",
         "ready",
         "since",
         "spoke_at",
@@ -79,13 +79,14 @@ class Reading:
         self._accumulator = Accumulator()
         self._held: list[StreamEvent] = []
         self._bytes = 0
-        self._longest = 0.0
         self.ready: deque[StreamEvent] = deque()
         self.committed: bool = False
         self.ended: bool = False
         """The answer is complete: terminal evidence was seen."""
         self.fault: Fault | None = None
         """Why it cannot go on."""
+        self.longest: float = 0.0
+        """Seconds of the longest pause between two pieces of content."""
         self.spoke_at: float = now
         """When content last arrived, held content included."""
         self.since: float = now
@@ -120,8 +121,8 @@ class Reading:
             return
         if kind in _CONTENT:
             self._accumulator.add(event)
-            if self.committed and now - self.since > self._longest:
-                self._longest = now - self.since
+            if self.committed and now - self.since > self.longest:
+                self.longest = now - self.since
             self.spoke_at = self.since = now
             self._release()
             self.ready.append(event)
@@ -173,7 +174,7 @@ class Reading:
     def silence(self, now: float) -> float:
         """Seconds of the longest silence after the first content.  Inside a tool call some vendors are silent for
         minutes; that does not count."""
-        return self._longest if self._held else max(self._longest, now - self.since)
+        return self.longest if self._held else max(self.longest, now - self.since)
 
     def response(self) -> ChatResponse:
         """The answer so far, or the whole one."""

@@ -34,7 +34,9 @@ class AttemptEnded:
 
 @dataclass(frozen=True, slots=True)
 class BreakerChanged:
-    """A breaker went from ``old`` to ``new``, and why; ``open_for`` is seconds, 0 unless it opened."""
+    """A breaker went from ``old`` to ``new`` (``closed``, ``softly_open``, ``open``, ``isolated``), and why.
+
+    ``open_for`` is seconds until the next trial, 0 unless it opened."""
 
     at: float
     provider: str
@@ -42,17 +44,6 @@ class BreakerChanged:
     new: str
     reason: str
     open_for: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class TrustChanged:
-    """A provider whose breaker is closed is passed over while others are well (``trusted`` is false), or no longer, and
-    why."""
-
-    at: float
-    provider: str
-    trusted: bool
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +60,10 @@ class GateClosed:
 
 @dataclass(frozen=True, slots=True)
 class NotTaken:
-    """Something was not done although it was due, and why: a budget was empty, the outcome was stale."""
+    """Something was not done although it was due.
+
+    ``what`` is ``retry`` or ``hedge`` (``reason``: ``budget``), or ``verdict`` (``reason``: ``stale``, the attempt
+    began before the breaker changed; ``late``, this process stood still)."""
 
     at: float
     provider: str
@@ -78,22 +72,12 @@ class NotTaken:
 
 
 @dataclass(frozen=True, slots=True)
-class Forced:
-    """Nobody was eligible, so one attempt was forced through an open breaker."""
-
-    at: float
-    provider: str
-
-
-@dataclass(frozen=True, slots=True)
-class Drained:
-    """An operator drained, isolated or restored a provider (``action``), or removed it."""
+class OperatorChanged:
+    """An operator changed a provider: ``action`` is ``drain``, ``isolate``, ``restore`` or ``removed``."""
 
     at: float
     provider: str
     action: str
 
 
-Event: TypeAlias = (
-    AttemptStarted | AttemptEnded | BreakerChanged | TrustChanged | GateClosed | NotTaken | Forced | Drained
-)
+Event: TypeAlias = AttemptStarted | AttemptEnded | BreakerChanged | GateClosed | NotTaken | OperatorChanged

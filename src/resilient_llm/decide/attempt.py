@@ -1,0 +1,104 @@
+"""What a call asks of the pool, and the lease on one attempt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Generic, Literal, NamedTuple
+
+from resilient_llm.decide.member import Member, T, Target
+
+__all__ = ["Ask", "Attempt", "T", "Target"]
+
+NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Ask(NamedTuple):
+    """What one call wants.
+
+    ``deadline`` is absolute monotonic time (``math.inf``: none).  ``tokens`` is the estimated prompt length,
+    ``max_tokens`` the longest answer; ``unsuitable`` names the providers that must not serve this call and why, which
+    nothing overrides.  ``repeatable=False``: it may have effects, so nothing runs beside it, it is no trial, and it is
+    not repeated once it may have reached a provider.  ``when_down="fail"``: it does not wait while every provider is
+    down.
+    """
+
+    route: str
+    deadline: float = math.inf
+    streaming: bool = False
+    tokens: int = 0
+    max_tokens: int = 4096
+    unsuitable: Mapping[str, str] = NOBODY
+    conversation: str | None = None
+    repeatable: bool = True
+    when_down: Literal["wait", "fail"] = "wait"
+
+
+class Attempt(Generic[T]):
+    """One try of a call at one provider, and the lease that permits it: released exactly once, whatever happens.
+
+    Written by the pool alone, under its lock.  ``kind`` is as in ``AttemptRecord``.  ``timeout`` is how many seconds
+    after ``started`` it may stay without a sign of life (a stream's first token, a whole answer), ``rescue_after`` when
+    a second attempt may start beside it (0: at once; ``None``: never), ``delay`` the wait that preceded it.  ``fresh``:
+    it is to be sent over a new connection.
+    """
+
+    __slots__ = (
+        "ask",
+        "content_at",
+        "delay",
+        "fresh",
+        "generation",
+        "judged",
+        "kind",
+        "known",
+        "late_after",
+        "member",
+        "number",
+        "released",
+        "rescue_after",
+        "slow_lease",
+        "started",
+        "timeout",
+        "waits_for_key",
+    )
+
+    def __init__(self, ask: Ask, member: Member[T], kind: str, number: int, now: float) -> None:
+        self.ask: Ask = ask
+        self.member: Member[T] = member
+        self.kind: str = kind
+        self.number: int = number
+        self.generation: int = member.breaker.generation
+        self.started: float = now
+        self.delay: float = 0.0
+        self.timeout: float = math.inf
+        self.rescue_after: float | None = None
+        self.late_after: float = math.inf
+        """Seconds from which on its silence speaks against its provider."""
+        self.known: bool = False
+        """Whether that is its provider's own measure."""
+        self.content_at: float | None = None
+        self.fresh: bool = False
+        self.waits_for_key: bool = False
+        self.judged: bool = False
+        """Whether the breaker has its verdict already."""
+        self.slow_lease: bool = False
+        self.released: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.number} ({self.kind}) at {self.member.id}>"
+
+    def late(self, now: float) -> bool:
+        """Whether it gave no sign of life for longer than its provider should take."""
+        return self.content_at is None and not self.waits_for_key and now - self.started >= self.late_after
+
+    @property
+    def trial(self) -> bool:
+        """Whether it tests a provider rather than merely asking it."""
+        return self.kind == "trial"
+
+    @property
+    def target(self) -> T:
+        """The provider to ask."""
+        return self.member.target

@@ -1,0 +1,117 @@
+"""Who waits for a provider: first come, first served, across threads, tasks and event loops.
+
+A call that cannot be served stands in the line of every provider that may serve it, and leaves all of them at once.
+Nobody polls: when a provider has room, the first in its line is *offered* the place and woken, and takes it when it
+runs; only the first in a line has a timer, for what time alone brings (a gate that opens, a trial that is due).  An
+offer that is not taken within :data:`OFFER` seconds passes to the next in line, because the event loop of the one
+who was offered it may be blocked.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections.abc import Callable, Iterator
+from typing import Final
+
+OFFER: Final = 0.05
+"""Seconds within which an offer must be taken."""
+
+
+def _nobody() -> None:
+    """Nobody waits yet."""
+
+
+class Place:
+    """The place of one waiting call in one or several lines.
+
+    A driver sets ``wake`` (and ``owner``, the event loop it belongs to, ``None`` for a thread) before it waits, looks
+    at ``woken`` once more, and is woken by a call of ``wake`` from any thread.
+    """
+
+    __slots__ = ("alarm", "last", "lines", "number", "offer", "owner", "since", "tokens", "wake", "woken", "woken_at")
+
+    def __init__(self, number: int, tokens: int, last: float, now: float) -> None:
+        self.number: int = number
+        """Its call's number: the order of arrival."""
+        self.tokens: int = tokens
+        self.last: float = last
+        """When its call must begin at the latest."""
+        self.since: float = now
+        self.lines: tuple[Line, ...] = ()
+        self.wake: Callable[[], None] = _nobody
+        self.woken: bool = False
+        self.owner: object = None
+        self.alarm: float = math.inf
+        """When its own timer wakes it."""
+        self.offer: Line | None = None
+        """Where it has been offered a place it has not taken yet."""
+        self.woken_at: float = -math.inf
+        """When it was last woken."""
+
+    def __lt__(self, other: Place) -> bool:
+        return self.number < other.number
+
+    def missed(self, now: float) -> bool:
+        """Whether it was woken and did not come."""
+        return self.woken and now - self.woken_at > OFFER
+
+
+class Line:
+    """Who waits for one provider, in order of arrival.  Not locked: the pool's lock is held by whoever calls."""
+
+    __slots__ = ("_waiting", "offers", "provider")
+
+    def __init__(self, provider: str) -> None:
+        self.provider: str = provider
+        self._waiting: list[Place] = []
+        self.offers: int = 0
+        """Places offered and not taken yet."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter(tuple(self._waiting))
+
+    def join(self, place: Place) -> None:
+        """Stand in line by order of arrival, not of joining: who comes back from a failed attempt loses nothing."""
+        insort(self._waiting, place)
+
+    def remove(self, place: Place) -> None:
+        """Leave the line; a place that was offered is free again."""
+        if place.offer is self:
+            self.offers -= 1
+            place.offer = None
+        if place in self._waiting:
+            self._waiting.remove(place)
+
+    def first(self, now: float) -> Place | None:
+        """The first in line that has not been offered a place and comes when it is woken."""
+        for place in self._waiting:
+            if place.offer is None and not place.missed(now):
+                return place
+        return None
+
+    def may_pass(self, place: Place | None, now: float) -> bool:
+        """Whether a call may take room now without stepping before somebody: nobody waits, or it is the first."""
+        if not self._waiting:
+            return True
+        if place is not None and place.offer is self:
+            return True
+        first = self.first(now)
+        return first is None or first is place
+
+    def lapse(self, now: float) -> None:
+        """Take back offers that were not taken in time."""
+        if self.offers:
+            for place in self._waiting:
+                if place.offer is self and now - place.woken_at > OFFER:
+                    place.offer = None
+                    self.offers -= 1
+
+    def standby(self, place: Place) -> Place | None:
+        """Who is to look after an offer made to an event loop, which may be blocked: the first in line elsewhere."""
+        if place.owner is None:
+            return None
+        return next((one for one in self._waiting if one.offer is None and one.owner is not place.owner), None)

@@ -1,0 +1,144 @@
+"""When an attempt is late, when it is rescued, when it times out; and what ended it when several things are due."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+from resilient_llm.decide.statistics import Quantiles, Statistics
+from resilient_llm.policy import Policies
+
+ENOUGH: Final = 20
+"""Samples from which on late can be told from usual."""
+LATE_TIMER: Final = 0.25
+"""Seconds a timer may be reported late; beyond, this process stood still, and silence proves nothing."""
+SHORTEST_PAUSE: Final = 1.0
+"""Seconds a stream may always pause between two pieces of content without speaking against its provider."""
+_FIRST_TOKEN_UNKNOWN = 30.0
+_TIMEOUT_FACTOR = 4.0
+_TRIAL_LEAST, _TRIAL_MOST = 5.0, 30.0
+
+
+class Patience(NamedTuple):
+    """Seconds after the start of an attempt.
+
+    ``late``: from then on its silence speaks against its provider (``inf``: never); ``known`` says whether that is its
+    provider's own measure.  ``rescue``: a second attempt may start (``None``: never).  ``timeout``: it is given up.
+    """
+
+    late: float
+    known: bool
+    rescue: float | None
+    timeout: float
+
+
+class Wanted(NamedTuple):
+    """What of a call its patience depends on.  ``left``: seconds to the deadline.  ``rivals``: how long each other
+    provider usually takes (0: unknown); empty: there is nobody else."""
+
+    streaming: bool
+    tokens: int
+    max_tokens: int
+    left: float
+    repeatable: bool
+    rivals: tuple[float, ...]
+
+
+def patience(policies: Policies, seen: Statistics, wanted: Wanted) -> Patience:
+    """How long an ordinary attempt may be silent.
+
+    The textbook trigger of a hedge, the 95th percentile itself, spends its whole allowance on ordinary stragglers and
+    has none left when a provider hangs; twice that is a rescue.  Before enough is known, and in any case at the latest,
+    the rescue starts when half the time left is gone, unless this provider usually needs longer, or somebody else less.
+    """
+    left = wanted.left
+    own = seen.first if wanted.streaming else seen.whole
+    known = own.count >= ENOUGH
+    scale = seen.scale(wanted.tokens)
+    timeout = _timeout(policies, seen, wanted, scale)
+    late = _late(policies, own, scale, streaming=wanted.streaming) if known else _unknown_late(policies, seen, wanted)
+    if not (policies.hedge.enabled and wanted.repeatable):
+        return Patience(late, known, None, min(timeout, left))
+    if not wanted.rivals:
+        rescue = left / 2.0 if left < math.inf else None
+    else:
+        rescue = late if known else None
+        if left < math.inf:
+            usual = min(own.p95 * scale, left) if known else 0.0
+            heard = min((rival for rival in wanted.rivals if rival), default=0.0)
+            latest = max(left / 2.0, usual, left - 2.0 * heard if heard else 0.0)
+            rescue = latest if rescue is None or rescue > latest else rescue
+    return Patience(late, known, rescue if rescue is None or rescue < timeout else None, min(timeout, left))
+
+
+def trial_patience(policies: Policies, seen: Statistics, wanted: Wanted, *, together: bool) -> Patience:
+    """How long a trial may be silent.  With somebody beside it, it is judged soon; alone it has its usual time.
+
+    Streams speak at the first token.  A whole answer says nothing until it is done, so it has at least
+    half a minute.
+    """
+    own = seen.first if wanted.streaming else seen.whole
+    scale = seen.scale(wanted.tokens)
+    timeout = _timeout(policies, seen, wanted, scale)
+    if not wanted.rivals:
+        half = wanted.left / 2.0 if wanted.left < math.inf and policies.hedge.enabled else math.inf
+        return Patience(math.inf, False, half if half < timeout else None, min(timeout, wanted.left))
+    usual = 3.0 * own.p95 * scale
+    limit = min(max(usual, _TRIAL_LEAST), _TRIAL_MOST) if wanted.streaming else max(usual, _TRIAL_MOST)
+    heard = max(wanted.rivals)
+    rescue = 0.0 if together else min(max(policies.advanced.rescue_min, heard), wanted.left / 2.0)
+    return Patience(min(limit, timeout), True, rescue, min(limit, timeout, wanted.left))
+
+
+def usual(seen: Statistics, tokens: int, *, streaming: bool) -> float:
+    """Seconds within which a provider nearly always gives its first sign of life; 0 while too little is known."""
+    own = seen.first if streaming else seen.whole
+    return own.p95 * seen.scale(tokens) if own.count >= ENOUGH else 0.0
+
+
+def longest_pause(seen: Statistics) -> float:
+    """Seconds of silence inside a stream that speak against its provider when the caller runs out of time."""
+    return max(SHORTEST_PAUSE, 3.0 * seen.pauses.p95)
+
+
+def first_due(
+    *, deadline: float = math.inf, cancelled: float = math.inf, timer: float = math.inf, answered: float = math.inf
+) -> str:
+    """What ended an attempt: ``deadline``, ``cancelled``, ``timer`` or ``answered``, whichever was due first, and where
+    they tie the one named first here.  The order in which callbacks happen to run decides nothing."""
+    due = ((deadline, "deadline"), (cancelled, "cancelled"), (timer, "timer"), (answered, "answered"))
+    return min(due, key=lambda one: one[0])[1]
+
+
+def _late(policies: Policies, own: Quantiles, scale: float, *, streaming: bool) -> float:
+    """For streams at most ``rescue_max``: a whole answer may rightly take minutes.  No rescue comes before its
+    provider usually speaks: a model that thinks for half a minute is not late after ten seconds."""
+    advanced = policies.advanced
+    late = policies.hedge.factor * own.p95 * scale
+    if streaming and late > advanced.rescue_max:
+        return max(advanced.rescue_max, own.p95 * scale)
+    return late if late > advanced.rescue_min else advanced.rescue_min
+
+
+def _unknown_late(policies: Policies, seen: Statistics, wanted: Wanted) -> float:
+    """Late for a provider that is not known well enough: twice as long as ever, or, if it never spoke, half the time
+    of the call."""
+    own, other = (seen.first, seen.whole) if wanted.streaming else (seen.whole, seen.first)
+    longest = own.largest if own.count else other.largest
+    half = wanted.left / 2.0
+    return max(policies.hedge.factor * longest * seen.scale(wanted.tokens), half if half < math.inf else 0.0) or math.inf
+
+
+def _timeout(policies: Policies, seen: Statistics, wanted: Wanted, scale: float) -> float:
+    timeouts, advanced = policies.timeouts, policies.advanced
+    if timeouts.first_token is not None:
+        first = timeouts.first_token
+    elif seen.first.count < ENOUGH:
+        first = _FIRST_TOKEN_UNKNOWN
+    else:
+        # 64 samples cannot resolve a 99th percentile; a tenth above the largest stands in for it.
+        slowest = seen.first.largest * 1.1 * scale
+        first = min(max(_TIMEOUT_FACTOR * slowest, advanced.first_token_min), advanced.first_token_max)
+    if wanted.streaming:
+        return first
+    return first + 2.0 * wanted.max_tokens * (seen.pace or advanced.seconds_per_token)

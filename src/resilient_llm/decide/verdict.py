@@ -1,0 +1,138 @@
+"""What the end of an attempt means for its provider: breaker, gates, statistics."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Generic
+
+from resilient_llm import events
+from resilient_llm.decide.attempt import Attempt
+from resilient_llm.decide.breaker import CLOSED, State
+from resilient_llm.decide.member import Member, T
+from resilient_llm.decide.outcome import OK, Outcome, disposition
+from resilient_llm.faults import Fault, FaultKind
+
+LOCAL_WINDOW = 5.0
+"""Seconds within which connection failures at *all* providers mean: it is us."""
+
+
+class Verdicts(Generic[T]):
+    """Judges attempts.  Not locked: the pool's lock is held by whoever calls."""
+
+    __slots__ = ("_draw", "events", "listening", "members")
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        self._draw = draw
+        self.members: Mapping[str, Member[T]] = {}
+        self.events: deque[events.Event] = deque()
+        self.listening: bool = False
+        """Whether what did not happen is told, too."""
+
+    # --- signs of life ---
+
+    def spoke(self, attempt: Attempt[T], now: float) -> None:
+        """The first sign of life, or the success that contains it."""
+        attempt.content_at = now
+        member = attempt.member
+        member.pending.pop(attempt, None)
+        if attempt.started > member.good_start:
+            member.good_start = attempt.started
+        breaker = member.breaker
+        if breaker.soft and attempt.generation < breaker.generation and breaker.spoke(now, self._draw()):
+            self.changed(member, State.SOFTLY_OPEN, now)
+
+    def latency(self, attempt: Attempt[T], sample: float, now: float) -> None:
+        """Judge an attempt by when its first sign of life came."""
+        member = attempt.member
+        breaker, shift = member.breaker, member.statistics.shift
+        if breaker.state is CLOSED:
+            if shift.raised and breaker.slowed(now, self._draw()):
+                self.changed(member, CLOSED, now)
+        elif not breaker.ends_late:
+            outcome = Outcome.SOFT if breaker.together and shift.slow(sample) else OK
+            self.judge(attempt, outcome, now)
+
+    def judge(self, attempt: Attempt[T], outcome: Outcome, now: float) -> None:
+        """Tell the breaker once, unless the attempt began before its last change of state."""
+        member = attempt.member
+        breaker = member.breaker
+        if attempt.judged and outcome is OK:
+            return
+        if attempt.generation != breaker.generation:
+            if outcome is not Outcome.NEUTRAL and self.listening:
+                self.events.append(events.NotTaken(now, member.id, "verdict", "stale"))
+            return
+        before = breaker.state
+        attempt.judged = True
+        if breaker.record(now, outcome, self._draw(), after_content=attempt.content_at is not None):
+            self.changed(member, before, now)
+            if breaker.state is CLOSED:
+                member.statistics.shift.forget()
+        # It has passed and runs on: if it breaks later, that counts under the new state.
+        attempt.generation = breaker.generation
+
+    # --- ends ---
+
+    def ended(self, attempt: Attempt[T], outcome: Outcome, now: float) -> None:
+        """The lease is over: count the outcome, and give the place back."""
+        member = attempt.member
+        if attempt.content_at is None:
+            member.pending.pop(attempt, None)
+        member.in_flight -= 1
+        if member.trial is attempt:
+            member.trial = None
+        if attempt.slow_lease:
+            member.own_gate.released()
+            member.account_gate.released()
+        if outcome is OK or outcome is Outcome.HARD or outcome is Outcome.SOFT:
+            self.judge(attempt, outcome, now)
+            member.statistics.judge(now, outcome)
+
+    def outcome(self, attempt: Attempt[T], fault: Fault, now: float) -> Outcome:
+        """What a failure says of its provider.  Nothing, if every provider refuses connections at the same time, for
+        then it is our own network."""
+        found = disposition(fault).outcome
+        if fault.kind is FaultKind.CONNECTION and attempt.content_at is None:
+            attempt.member.connect_failed_at = now
+            if self.local(now):
+                return Outcome.NEUTRAL
+        if found is Outcome.HARD and fault.kind is FaultKind.TIMEOUT and not attempt.known and not attempt.content_at:
+            return found if now - attempt.started >= attempt.timeout else Outcome.SOFT
+        return found
+
+    def local(self, now: float) -> bool:
+        """Whether every provider failed to connect just now."""
+        members = self.members.values()
+        return len(members) > 1 and all(now - member.connect_failed_at <= LOCAL_WINDOW for member in members)
+
+    def close_gates(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
+        """Obey a rate limit, an exhausted quota or a refused key."""
+        member, outcome = attempt.member, disposition(fault).outcome
+        if outcome is Outcome.DISABLED:
+            if fault.kind is FaultKind.AUTH and not member.target.key_is_fixed:
+                return  # the next call may bring another key
+            shared = fault.kind in (FaultKind.AUTH, FaultKind.QUOTA_EXHAUSTED)
+            gate = member.account_gate if shared else member.own_gate
+            hint = fault.retry_after if fault.trust_hint else None
+            until = gate.close(now, hint, self._draw(), str(fault.kind))
+            self.events.append(events.GateClosed(now, member.id, until - now, str(fault.kind), slow=True))
+        elif outcome is Outcome.GATED or (outcome is Outcome.SOFT and fault.retry_after is not None):
+            until = member.gate.close(now, fault.retry_after, self._draw(), str(fault.kind))
+            self.events.append(events.GateClosed(now, member.id, until - now, str(fault.kind), slow=False))
+
+    def silent(self, member: Member[T], now: float) -> None:
+        """An attempt is late: open softly if the provider is silent altogether."""
+        if member.silent and member.breaker.silent(now, self._draw()):
+            self.changed(member, CLOSED, now)
+
+    def changed(self, member: Member[T], before: State, now: float) -> None:
+        """Tell of a change of state, if there was one."""
+        breaker = member.breaker
+        if breaker.state is before or self.members.get(member.id) is not member:
+            return  # a removed provider must not speak for one that has its id now
+        closed = breaker.state is CLOSED or breaker.state is State.ISOLATED
+        open_for = 0.0 if closed else max(0.0, breaker.trial_at - now)
+        self.events.append(
+            events.BreakerChanged(now, member.id, str(before), str(breaker.state), breaker.reason, open_for)
+        )

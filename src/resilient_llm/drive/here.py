@@ -1,0 +1,70 @@
+"""What is under way at one place: in the sync client everywhere, in the async one on one event loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from resilient_llm.drive.exchange import AnyExchange
+from resilient_llm.errors import ClientClosed
+
+
+class Endable(Protocol):
+    """A call, or an open stream."""
+
+    def end_with(self, error: Exception) -> None:
+        """The client closes; whoever waits for it gets this error."""
+        ...
+
+
+class Here:
+    """Calls, attempts and streams under way."""
+
+    def __init__(self) -> None:
+        self.engine: Any = None
+        self.orphans: deque[Any] = deque()
+        """Streams dropped without being closed, put here by their finalisers."""
+        self.calls: set[object] = set()
+        """Calls and open streams."""
+        self.exchanges: set[AnyExchange] = set()
+        """Attempts whose first content, or whole answer, is awaited."""
+        self.waiting: set[Callable[[], None]] = set()
+        """What wakes the calls that wait for their turn."""
+        self.closing: bool = False
+        """The client is being closed: who waits is told so, what runs may finish."""
+        self.ended: bool = False
+        """It is closed: what runs is ended."""
+        self.emptied: Callable[[], None] | None = None
+        """Called when nothing runs any more, while the client is closing."""
+
+    def done(self, what: object) -> None:
+        """A call or a stream is over."""
+        self.calls.discard(what)
+        if self.closing and not self.calls and self.emptied is not None:
+            self.emptied()
+
+    def wake(self) -> None:
+        """Begin to close: wake everybody who waits."""
+        self.closing = True
+        for wake in list(self.waiting):
+            wake()
+
+    def end(self) -> None:
+        """End what still runs.  That judges nobody."""
+        self.ended = True
+        for exchange in list(self.exchanges):
+            exchange.limit.ended, exchange.runs_on = True, False
+            exchange.stop()
+        for one in list(self.calls):
+            if hasattr(one, "end_with"):
+                one.end_with(closed())
+
+    def error_of(self, error: Exception) -> Exception:
+        """The error of an attempt, or that the client was closed, which is why it failed."""
+        return closed() if self.ended else error
+
+
+def closed() -> ClientClosed:
+    """What a call is told that a closing client ends."""
+    return ClientClosed("the client was closed while the call was under way")
