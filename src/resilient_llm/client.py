@@ -135,7 +135,9 @@ class _Life:
 class _Client:
     """What both clients offer that does not wait."""
 
-    def __init__(self, providers: Routes | None, pool: ProviderPool | None, settings: ClientSettings) -> None:
+    def __init__(
+        self, providers: Routes | None, pool: ProviderPool | None, settings: ClientSettings, http_client: object
+    ) -> None:
         if (providers is None) == (pool is None):
             raise ConfigurationError("a client needs providers, or pool= of another client, and not both")
         if pool is not None and settings:
@@ -144,6 +146,7 @@ class _Client:
             if name not in _SETTINGS:
                 raise ConfigurationError(unknown(name, _SETTINGS, "setting"))
         self._pool = pool if pool is not None else _make_pool(cast(Routes, providers), settings)
+        self._keep_secret(http_client)
         self._life = _Life()
         self._defaults: CallOptions = {}
 
@@ -334,9 +337,8 @@ class ResilientClient(_Client):
         **settings: Unpack[ClientSettings],
     ) -> None:
         """Make a client; nothing is sent.  Raises ``ConfigurationError`` for settings that make no sense."""
-        super().__init__(providers, pool, settings)
+        super().__init__(providers, pool, settings, http_client)
         self._check_targets([[self._pool.pool.targets()]])
-        self._keep_secret(http_client)
         self._driver = Driver(self._pool, sync_engine(engine, http_client))
 
     @property
@@ -372,8 +374,7 @@ class ResilientClient(_Client):
     def stream(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatStream:
         """Ask for an answer piece by piece; see :class:`ChatStream`.  Nothing is sent before it is entered or
         iterated."""
-        task = self._chat_task(messages, options, stream=True)
-        return ChatStream(self, self._driver, task, output_class(options))
+        return ChatStream(self, self._driver, self._chat_task(messages, options, stream=True), output_class(options))
 
     @call_keywords
     def embed(
@@ -438,8 +439,7 @@ class AsyncResilientClient(_Client):
         **settings: Unpack[ClientSettings],
     ) -> None:
         """Make a client; nothing is sent.  Raises ``ConfigurationError`` for settings that make no sense."""
-        super().__init__(providers, pool, settings)
-        self._keep_secret(http_client)
+        super().__init__(providers, pool, settings, http_client)
         self._driver = AsyncDriver(self._pool, async_engines(engine, http_client))
 
     @property
@@ -472,8 +472,9 @@ class AsyncResilientClient(_Client):
     def stream(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> AsyncChatStream:
         """Ask for an answer piece by piece; see :class:`AsyncChatStream`.  Nothing is sent before it is entered or
         iterated."""
-        task = self._chat_task(messages, options, stream=True)
-        return AsyncChatStream(self, self._driver, task, output_class(options))
+        return AsyncChatStream(
+            self, self._driver, self._chat_task(messages, options, stream=True), output_class(options)
+        )
 
     @call_keywords
     async def embed(
