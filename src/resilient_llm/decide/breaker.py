@@ -86,13 +86,14 @@ TRANSITIONS: Final[Mapping[tuple[State, Cause], State]] = MappingProxyType(
 RELAPSE: Final = 300.0
 """Seconds after it closed within which opening again is a relapse."""
 LAST_RESORT: Final = 1.0
-"""Seconds between two trials of a provider that is down, where nobody else can be asked."""
+"""Seconds between two trials of a provider that is down, at most, where nobody else can be asked."""
 _LONGEST_FIRST = 60.0  # seconds: the first wait after many relapses
 _MOST_SUCCESSES = 10
 _MOST_LEVEL = 5.0  # evidence at which it opens softly: three failures in a row
 _SHARE_STEP = 1 / 16  # weight of one outcome in the share of failures
 _USUAL_SHARE, _MOST_SHARE = 0.3, 0.9
-_CHANCE = math.log(0.01)  # a run of failures this unlikely is an outage
+_CHANCE = math.log(0.003)  # a run of failures this unlikely is an outage
+_SOONEST_LAST_RESORT = 0.2
 
 
 class Breaker:
@@ -106,9 +107,12 @@ class Breaker:
 
     __slots__ = (
         "_bad",
+        "_down_at",
+        "_failures",
         "_good",
         "_level",
         "_relapses",
+        "_run_at",
         "_share",
         "_since",
         "cause",
@@ -148,6 +152,9 @@ class Breaker:
         self._share = _USUAL_SHARE
         self._relapses = 0
         self._since = -math.inf
+        self._down_at = -math.inf
+        self._run_at = -math.inf
+        self._failures = 0
 
     # --- questions ---
 
@@ -162,9 +169,19 @@ class Breaker:
         return self.state is State.SOFTLY_OPEN
 
     @property
+    def down(self) -> bool:
+        """Whether asking it is likely to be in vain: it is only tried, also as the last resort."""
+        return self.state is State.OPEN or (self.state is State.SOFTLY_OPEN and self.cause is Cause.SILENT)
+
+    @property
     def together(self) -> bool:
         """Whether a trial starts beside another attempt: against silence and slowness it would cost its caller time."""
         return self.cause is Cause.SILENT or self.cause is Cause.SLOW
+
+    def last_resort_wait(self, now: float) -> float:
+        """Seconds to the next trial where nobody else can be asked: short while it is down for not long, for it may be
+        merely half broken, and a second later."""
+        return min(max((now - self._down_at) / 4.0, _SOONEST_LAST_RESORT), LAST_RESORT)
 
     @property
     def needed(self) -> int:
@@ -173,22 +190,30 @@ class Breaker:
 
     # --- outcomes ---
 
-    def record(self, now: float, outcome: Outcome, draw: float, *, after_content: bool = False) -> bool:
-        """Count an outcome of the current generation; returns whether the state changed.
+    def record(
+        self, now: float, outcome: Outcome, draw: float, *, started: float = math.inf, after_content: bool = False
+    ) -> bool:
+        """Count the outcome of an attempt of the current generation that began at ``started``; returns whether the
+        state changed.
 
         OK, HARD and SOFT count (SOFT half, and not towards the run); the others change nothing.
         """
         if outcome is Outcome.OK:
             return self.succeeded(now, draw)
+        if outcome is Outcome.HARD:
+            self._failures += 1
+            if started >= self._run_at:
+                # Failures often come sooner than answers: of attempts that ran at the same time one counts.
+                self.run, self._run_at = self.run + 1, now
         if outcome is Outcome.HARD or outcome is Outcome.SOFT:
             return self._failed(now, outcome, draw, after_content)
         return False
 
     def succeeded(self, now: float, draw: float) -> bool:
         """Count a success of the current generation; returns whether the state changed."""
-        if self.run:
-            self._share = self._share_after(self.run)
-            self.run = 0
+        if self._failures:
+            self._share = self._share_after(self._failures)
+            self.run, self._failures, self._run_at = 0, 0, -math.inf
         self._share -= self._share * _SHARE_STEP
         if self.state is CLOSED:
             if self._level:
@@ -208,7 +233,6 @@ class Breaker:
 
     def _failed(self, now: float, outcome: Outcome, draw: float, after_content: bool) -> bool:
         weight = 1.0 if outcome is Outcome.HARD else 0.5
-        self.run += outcome is Outcome.HARD
         if self.state is State.ISOLATED:
             return False
         self.ends_late = after_content or (self.ends_late and self.state is not CLOSED)
@@ -261,7 +285,7 @@ class Breaker:
         """Close it by hand, and hold nothing against the provider."""
         if self.state is not CLOSED:
             self._move(Cause.RESTORED, now, 0.0)
-        self.run, self._level, self._relapses, self._share = 0, 0.0, 0, _USUAL_SHARE
+        self.run, self._failures, self._level, self._relapses, self._share = 0, 0, 0.0, 0, _USUAL_SHARE
         self.closed_at = -math.inf
 
     # --- internals ---
@@ -293,6 +317,7 @@ class Breaker:
                 self.closed_at = now
         elif cause is not Cause.TRIAL_PASSED:
             self.passed, self.cause = 0, cause
+            self._down_at = now
             if before is CLOSED:
                 relapsed = now - self.closed_at < RELAPSE
                 self._relapses = min(self._relapses + 1, 16) if relapsed else 0

@@ -33,6 +33,9 @@ from resilient_llm.errors import (
 from resilient_llm.faults import AttemptRecord, Fault, FaultKind
 
 _MIN_REMAINING = 0.2  # seconds: no later attempt starts with less left than this, or than a quarter of a short deadline
+_RESCUE_PAUSE = 0.5  # seconds between a rescue that failed and the next one
+_SHORTEST_PAUSE = 0.001  # seconds
+_LAST_HOPE = 0.5  # share of its wait behind an outage after which a call is sent somewhere in any case
 _LAST_TRY = 2.5  # seconds the last try waits at most for an outage to end
 _OVERTAKEN: Final = Fault(FaultKind.TIMEOUT, message="gave no sign of life; another provider answered first")
 
@@ -91,17 +94,18 @@ class Call(Generic[T]):
         "_again",
         "_cost",
         "_down_since",
+        "_hoped",
         "_onward",
         "_phase",
         "_place",
         "_retries",
+        "_running",
         "_tried",
         "_wait_over",
         "_waited",
         "ask",
         "counted",
         "deadline",
-        "in_flight",
         "last_fault",
         "number",
         "pool",
@@ -122,7 +126,6 @@ class Call(Generic[T]):
         """Attempts begun, which numbers them."""
         self.counted: int = 0
         """Those that ``max_attempts`` limits."""
-        self.in_flight: int = 0
         self.last_fault: Fault | None = None
         self._phase: Phase = Phase.DECIDING
         self._tried: dict[str, int] = {}
@@ -130,10 +133,12 @@ class Call(Generic[T]):
         self._cost: float = 0.0
         self._again: bool = False
         self._retries: int = 0
+        self._running: tuple[Attempt[T], ...] = ()
         self._place: Place | None = None
         self._wait_over: float = -math.inf
         self._waited: float = 0.0
         self._down_since: float | None = None
+        self._hoped: bool = False
 
     # --- what to do ---
 
@@ -152,8 +157,10 @@ class Call(Generic[T]):
                 raise ClientClosed("the client was closed while the call waited")
         if self.total or self.deadline <= now:
             self._give_up_if_over(now)
-        found = self.pool.acquire(self.ask, self._past(), now)
+        past = self._past(now)
+        found = self.pool.acquire(self.ask, past, now)
         if isinstance(found, Attempt):
+            self._hoped = self._hoped or past.last_hope
             return self._begun(found)
         return self._wait_or_give_up(found, now)
 
@@ -164,7 +171,7 @@ class Call(Generic[T]):
         """
         if self._phase is not Phase.RUNNING or self._onward is Onward.NOWHERE or self.deadline - now <= self._least():
             return None
-        found = self.pool.rescue(beside, self._past(), now)
+        found = self.pool.rescue(beside, self._past(now), now)
         return None if found is None else self._begun(found)
 
     def stopped_waiting(self, now: float) -> None:
@@ -207,7 +214,7 @@ class Call(Generic[T]):
         """The attempt failed.  Ask :meth:`next_attempt` (once nothing is under way) how to go on."""
         if attempt.released:
             return
-        counted = self.pool.failed(attempt, fault, now) and attempt.kind != "hedge" and not costs_nothing(fault)
+        counted = self.pool.failed(attempt, fault, now) and not costs_nothing(fault)
         if self._phase is not Phase.RUNNING:
             return
         self._record(attempt, now, "error", fault, fault.status)
@@ -225,6 +232,8 @@ class Call(Generic[T]):
         if onward is Onward.LARGER:
             self._need_larger(attempt)
         self._onward = onward
+        for other in self._running:  # its rescue failed: another one may follow
+            self.pool.rescue_again(other, _RESCUE_PAUSE, now)
 
     def abandoned(self, attempt: Attempt[T], now: float) -> None:
         """The attempt ended without a verdict: cancelled, closed, interrupted."""
@@ -245,7 +254,7 @@ class Call(Generic[T]):
         runs_on, late = self.pool.overtaken(attempt, _OVERTAKEN, now)
         outcome = "error" if late else "cancelled"
         self._record(attempt, now, outcome, _OVERTAKEN if late else None, None)
-        if self.in_flight == 0 and self._phase is Phase.RUNNING:
+        if not self._running and self._phase is Phase.RUNNING:
             self._ended()
         return runs_on
 
@@ -262,14 +271,21 @@ class Call(Generic[T]):
 
     # --- internals: going on ---
 
-    def _past(self) -> Past:
+    def _past(self, now: float) -> Past:
         again = self._again or self._place is not None
-        return Past(self.total + 1, self.number, self._tried, self._cost, again, self._place)
+        since = self._down_since
+        last_hope = since is not None and not self._hoped and not self.counted and now >= self._hope_at(since)
+        return Past(self.total + 1, self.number, self._tried, self._cost, again, self._place, last_hope)
+
+    def _hope_at(self, since: float) -> float:
+        """When a call that waits behind an outage is sent somewhere in any case: no call is given up untried."""
+        wait = self.pool.policies.retry.max_down_wait
+        return since + _LAST_HOPE * min(wait, self.deadline - since)
 
     def _begun(self, attempt: Attempt[T]) -> Attempt[T]:
         self._phase = TRANSITIONS[self._phase, Step.LEASED]
         self.total += 1
-        self.in_flight += 1
+        self._running = (*self._running, attempt)
         self._place, self._down_since = None, None
         attempt.delay, self._waited = self._waited, 0.0
         provider = attempt.member.id
@@ -306,7 +322,8 @@ class Call(Generic[T]):
         if left <= 0.0 or self.ask.when_down == "fail":
             self._leave(now)
             raise self._nobody(found, now)
-        return left
+        hope = self._hope_at(since) - now
+        return min(left, hope) if hope > 0.0 and not self._hoped else left
 
     def _backoff(self, found: Refused, now: float) -> float:
         """As the vendors' SDKs pause; the last try waits longer where nobody was answered meanwhile, for an outage that
@@ -322,7 +339,7 @@ class Call(Generic[T]):
     def _pause(self, seconds: float, reason: str, now: float) -> Wait:
         """A pause, if an attempt can still follow it; a shorter one where the deadline is near."""
         longest = self.deadline - now - self._least()
-        if longest <= 0.0:
+        if longest <= _SHORTEST_PAUSE:
             raise self._error(DeadlineExceeded, f"no answer within {self.deadline - self.started:.3g} s")
         seconds = min(seconds, longest)
         self._phase = TRANSITIONS[self._phase, Step.TOLD_TO_WAIT]
@@ -341,11 +358,11 @@ class Call(Generic[T]):
         self._phase = Phase.OVER
 
     def _ended(self) -> None:
-        if self.in_flight == 0 and self._phase is Phase.RUNNING:
+        if not self._running and self._phase is Phase.RUNNING:
             self._phase = TRANSITIONS[self._phase, Step.ENDED]
 
     def _record(self, attempt: Attempt[T], now: float, outcome: str, fault: Fault | None, status: int | None) -> None:
-        self.in_flight -= 1
+        self._running = tuple(other for other in self._running if other is not attempt)
         record = AttemptRecord(  # positional: this runs for every attempt
             attempt.number,
             attempt.member.id,
@@ -420,7 +437,9 @@ class Call(Generic[T]):
         return kind(message, tuple(self.records), retry_after, self.last_fault)
 
 
-_TO_BE_TOLD: Final = frozenset({Refusal.GATED, Refusal.HEADROOM, Refusal.FULL, Refusal.LINE})
+_TO_BE_TOLD: Final = frozenset(
+    {Refusal.GATED, Refusal.HEADROOM, Refusal.FULL, Refusal.OPENING, Refusal.LINE}
+)
 
 
 def _reason(found: Refused) -> str:

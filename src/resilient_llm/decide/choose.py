@@ -52,7 +52,7 @@ def cheapest(members: Sequence[Member[T]], now: float) -> Member[T]:
 
 
 def least_bad(members: Sequence[Member[T]], now: float) -> Member[T]:
-    """Of several that fail often the one that answers clearly more often than those before it."""
+    """Of several that are half broken the one that answers clearly more often than those before it."""
     return max(members, key=lambda member: round(member.statistics.success_rate(now), 1))
 
 

@@ -29,6 +29,7 @@ class Limit(Protocol):
 MIN_WAIT = 0.25
 """Seconds: a server that says "retry after 0" has still just refused us."""
 _BACKOFF_CAP = 60.0  # seconds a gate without a hint stays closed at most
+_WHOLE_WINDOW = 64.0  # unanswered calls from which on it is open for any number
 _SLOW_BASE = 60.0  # seconds before the first attempt after a quota or a key was refused
 
 
@@ -48,12 +49,15 @@ class RateGate:
         "_left_at",
         "_per_second",
         "_policy",
+        "answered",
         "closed_at",
+        "opened_at",
         "reason",
         "requests_left",
         "strikes",
         "told",
         "until",
+        "window",
     )
 
     def __init__(self, policy: Limits) -> None:
@@ -62,6 +66,13 @@ class RateGate:
         self.told: float = -math.inf
         """Until when the provider asked us to wait, in its own words: without jitter, and not capped."""
         self.closed_at: float = -math.inf
+        self.opened_at: float = -math.inf
+        """When it opened last by time alone."""
+        self.window: float = math.inf
+        """Calls that may be without an answer at the same time: after it opened half as many as were answered before it
+        closed, and one more with each answer."""
+        self.answered: int = 0
+        """Calls answered since."""
         self.strikes: int = 0
         self.reason: str = ""
         self.requests_left: int | None = None
@@ -80,6 +91,10 @@ class RateGate:
         """
         self._left = None  # what the server says now is newer than what its headers said
         again = now < self.until
+        if not again:
+            self.opened_at = self.until
+            self.window = max(1.0, self.answered / 2.0)
+            self.answered = 0
         if hint is None or math.isnan(hint):
             if again:
                 self.closed_at = now
@@ -137,14 +152,17 @@ class RateGate:
 
     def succeeded(self, started: float) -> None:
         """A call that began at ``started`` was answered."""
-        if started > self.closed_at:
+        if started >= self.opened_at:
             self.strikes = 0
+            self.answered += 1
+        if started > self.closed_at:
             self.until = self.told = -math.inf
+            self.window = self.window + 1.0 if self.window < _WHOLE_WINDOW else math.inf
 
     def open(self) -> None:
         """Open it by hand."""
-        self.until = self.told = self.closed_at = -math.inf
-        self.strikes, self._left = 0, None
+        self.until = self.told = self.closed_at = self.opened_at = -math.inf
+        self.strikes, self._left, self.window = 0, None, math.inf
 
     def _until(self, now: float, wait: float, reason: str) -> float:
         until = now + min(wait, self._policy.gate_cap)

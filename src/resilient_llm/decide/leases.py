@@ -15,7 +15,7 @@ from typing import Final, Generic, NamedTuple
 
 from resilient_llm import events
 from resilient_llm.decide.attempt import Ask, Attempt
-from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, State
+from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Cause, State
 from resilient_llm.decide.budget import Budget
 from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, stalest
 from resilient_llm.decide.line import Place
@@ -44,6 +44,7 @@ class Past(NamedTuple):
     cost: float = 0.0
     again: bool = False
     place: Place | None = None
+    last_hope: bool = False
 
 
 @dataclass(slots=True)
@@ -118,7 +119,7 @@ class Leases(Generic[T]):
     def _first_choice(self, ask: Ask, past: Past, now: float) -> Attempt[T] | None:
         """The first tier with somebody well whom this call has not tried."""
         tiers = self._table.routes.get(ask.route, ())
-        tried, place = past.tried, past.place
+        tried = past.tried
         due: Member[T] | None = None
         for tier in tiers:
             ready: list[Member[T]] = []
@@ -127,9 +128,9 @@ class Leases(Generic[T]):
                     continue
                 state = member.breaker.state
                 if state is not CLOSED:
-                    if due is None and member.open and member.trial_due(now) and self._admits(member, ask, place, now):
+                    if due is None and member.open and member.trial_due(now) and self._admits(member, ask, past, now):
                         due = member
-                elif self._admits(member, ask, place, now):
+                elif self._admits(member, ask, past, now):
                     ready.append(member)
             if ready:
                 if due is not None and past.number == 1 and ask.repeatable and self._may_try(due):
@@ -137,10 +138,10 @@ class Leases(Generic[T]):
                 return self._pick(ask, past, ready, now)
         return None
 
-    def _admits(self, member: Member[T], ask: Ask, place: Place | None, now: float) -> bool:
+    def _admits(self, member: Member[T], ask: Ask, past: Past, now: float) -> bool:
         """Whether nothing but its breaker keeps this call from a provider, and nobody waits before it."""
-        line = member.line
-        if len(line) and not line.may_pass(place, now):
+        line, place = member.line, past.place
+        if len(line) and not (past.last_hope or line.may_pass(past.order, place, now)):
             return False
         if place is not None and place.offer is line:  # what was offered is kept for it
             line.offers -= 1
@@ -172,45 +173,65 @@ class Leases(Generic[T]):
     def _second_choice(self, ask: Ask, past: Past, now: float) -> Attempt[T] | bool:
         """Nobody is well: somebody half broken, somebody again, or somebody that is down.  Otherwise whether it is for
         want of budget."""
-        most = self._policies.retry.max_attempts_per_provider
+        fresh, again, down = self._half_broken(ask, past, now)
+        candidates = fresh or again
+        if not candidates:
+            return self._last_resort(ask, past, down, now) or False
+        if not fresh and not past.again:
+            return False
+        if past.cost and not self._pay(past.cost, now):
+            return True
+        if past.number == 1 and ask.repeatable:
+            for member in down:
+                if member.trial_due(now) and self._may_try(member):
+                    return self._lease(ask, past, member, "trial", now)
+        well = [member for member in candidates if member.breaker.state is CLOSED]
+        chosen = (well or [least_bad(candidates, now)])[0]
+        kind = "initial" if past.number == 1 else ("retry" if chosen.id in past.tried else "failover")
+        return self._lease(ask, past, chosen, kind, now)
+
+    def _half_broken(
+        self, ask: Ask, past: Past, now: float
+    ) -> tuple[list[Member[T]], list[Member[T]], list[Member[T]]]:
+        """Who may be asked though nobody well and untried is left: not tried yet, tried before, down (the one not tried
+        for longest first, and those last that give no sign of life, as they cost time)."""
         fresh: list[Member[T]] = []
         again: list[Member[T]] = []
         down: list[Member[T]] = []
         for member in self._table.order(ask.route):
             count = past.tried.get(member.id, -1)
-            if member.id in ask.unsuitable or count >= most:
+            excluded = member.id in ask.unsuitable or count >= self._policies.retry.max_attempts_per_provider
+            if excluded or member.breaker.state is State.ISOLATED:
                 continue
-            if member.breaker.hard:
+            if not self._admits(member, ask, past, now):
+                continue
+            if member.breaker.down:
                 down.append(member)
-            elif member.breaker.state is not State.ISOLATED and self._admits(member, ask, past.place, now):
+            else:
                 (fresh if count < 0 else again).append(member)
-        candidates = fresh or again
-        if candidates:
-            if not fresh and not past.again:
-                return False
-            if past.cost and not self._pay(past.cost, now):
-                return True
-            well = [member for member in candidates if member.breaker.state is CLOSED]
-            chosen = (well or [least_bad(candidates, now)])[0]
-            kind = "initial" if past.number == 1 else ("retry" if chosen.id in past.tried else "failover")
-            return self._lease(ask, past, chosen, kind, now)
-        return self._last_resort(ask, past, down, now) or False
+        down.sort(key=lambda member: (member.breaker.cause is Cause.SILENT, member.breaker.tried_at))
+        return fresh, again, down
 
     def _pay(self, cost: float, now: float) -> bool:
         self.extra.advance(now)
         return self.extra.spend(cost)
 
     def _last_resort(self, ask: Ask, past: Past, down: list[Member[T]], now: float) -> Attempt[T] | None:
-        """One that is down, or was refused our key without saying for how long: at most one attempt a second each."""
+        """One that is down, or refused our key without saying for how long: about one attempt a second each, and one for
+        each call that would else be given up without any."""
+        kind = "trial" if ask.repeatable else "initial"
         for member in down:
-            if now >= member.next_trial() and self._admits(member, ask, past.place, now):
-                return self._lease(ask, past, member, "trial" if ask.repeatable else "initial", now)
+            if past.last_hope or now >= member.next_trial():
+                wait = member.breaker.last_resort_wait(now)
+                for other in down:
+                    other.resort_at = now + wait
+                return self._lease(ask, past, member, kind, now)
         for member in self._table.order(ask.route):
-            if member.id in ask.unsuitable or past.tried.get(member.id, 0) >= BARRED or member.breaker.hard:
+            if member.id in ask.unsuitable or past.tried.get(member.id, 0) >= BARRED or member.breaker.down:
                 continue
             refused = member.refusal(ask.tokens, ask.deadline, now) is Refusal.QUOTA
             if refused and not member.slow_gate.stated and now - member.breaker.tried_at >= LAST_RESORT:
-                return self._lease(ask, past, member, "trial" if ask.repeatable else "initial", now)
+                return self._lease(ask, past, member, kind, now)
         return None
 
     # --- leasing ---
@@ -240,14 +261,15 @@ class Leases(Generic[T]):
         return attempt
 
     def _rivals(self, ask: Ask, past: Past, member: Member[T]) -> tuple[float, ...]:
-        """How long each provider usually takes that could come to the rescue."""
+        """How long each other provider usually takes that could come to the rescue (0: unknown, or it is down)."""
+        most = self._policies.retry.max_attempts_per_provider
         return tuple(
-            usual(other.statistics, ask.tokens, streaming=ask.streaming)
+            0.0 if other.breaker.down else usual(other.statistics, ask.tokens, streaming=ask.streaming)
             for other in self._table.order(ask.route)
             if other is not member
-            and other.breaker.state is CLOSED
             and other.id not in ask.unsuitable
-            and other.id not in past.tried
+            and other.breaker.state is not State.ISOLATED
+            and past.tried.get(other.id, 0) < most
             and not other.drained
         )
 
@@ -262,47 +284,64 @@ class Leases(Generic[T]):
         if elapsed > due + LATE_TIMER and due > 0.0:  # this process stood still: its silence proves nothing
             beside.rescue_after, beside.late_after = elapsed + due, beside.late_after + elapsed
             return None
-        ask, member = beside.ask, beside.member
-        if beside.late(now):
+        member = beside.member
+        half = (beside.ask.deadline - beside.started) / 2.0
+        if beside.late(now) or elapsed >= half - _EARLIER:
             self.verdicts.silent(member, now)
-        ready = [
-            m
-            for m in self._table.order(ask.route)
-            if m.id not in ask.unsuitable
-            and m.id not in past.tried
-            and m is not member
-            and m.breaker.state is CLOSED
-            and self._admits(m, ask, None, now)
-        ]
-        if not ready:
-            return self._again_beside(beside, past, now)
-        if not self._pay_for_rescue(beside, elapsed, now):
+        others = self._others(beside, past, now)
+        chosen = self._rescuer([m for m in others if self._admits(m, beside.ask, past, now)], past, now)
+        if chosen is None:
+            if others:  # down and tried just now, or asked us to wait
+                opens = min(_opens(m, beside.ask, now) for m in others) - beside.started
+                beside.rescue_after = _sooner(max(opens, elapsed + LAST_RESORT / 4.0), beside.timeout)
+                return None
+            if elapsed < half - _EARLIER:  # slow rather than hung, it would be asked twice for nothing
+                beside.rescue_after = _sooner(half, beside.timeout)
+                return None
+            if beside.kind == "hedge" or not self._admits(member, beside.ask, past, now):
+                beside.rescue_after = _sooner(elapsed + LAST_RESORT / 2.0, beside.timeout)
+                return None
+        if not self._pay_for_rescue(beside, chosen, elapsed, now):
             if self.verdicts.listening:
                 self.verdicts.events.append(events.NotTaken(now, member.id, "hedge", "budget"))
             beside.rescue_after = _next_rescue(beside, elapsed)
             return None
         beside.rescue_after = None
-        return self._lease(ask, past, cheapest(ready, now), "hedge", now)
+        found = self._lease(beside.ask, past, chosen or member, "hedge", now)
+        if chosen is None:
+            found.fresh, found.rescue_after = True, None
+        return found
 
-    def _again_beside(self, beside: Attempt[T], past: Past, now: float) -> Attempt[T] | None:
-        """Nobody else is there: once half of the time is gone, the same provider is asked again over another
-        connection; a provider that is slow rather than hung would be asked twice for nothing before."""
-        ask, elapsed = beside.ask, now - beside.started
-        half = (ask.deadline - beside.started) / 2.0
-        if elapsed < half - 0.001:
-            beside.rescue_after = half if half < beside.timeout else None
-            return None
-        beside.rescue_after = None
-        if beside.kind == "hedge" or not self._admits(beside.member, ask, None, now) or not self._pay(1.0, now):
-            return None
-        again = self._lease(ask, past, beside.member, "hedge", now)
-        again.fresh, again.rescue_after = True, None
-        return again
+    def _others(self, beside: Attempt[T], past: Past, now: float) -> list[Member[T]]:
+        """Who could come to the rescue at all."""
+        ask, most = beside.ask, self._policies.retry.max_attempts_per_provider
+        return [
+            member
+            for member in self._table.order(ask.route)
+            if member is not beside.member
+            and member.id not in ask.unsuitable
+            and past.tried.get(member.id, 0) < most
+            and member.breaker.state is not State.ISOLATED
+            and (self._admits(member, ask, past, now) or _opens(member, ask, now) <= ask.deadline)
+        ]
 
-    def _pay_for_rescue(self, beside: Attempt[T], elapsed: float, now: float) -> bool:
-        """Beside a trial, and beside a provider whose breaker has opened since, it is free: it is a failover that comes
-        early.  Half-way to the deadline it may be paid like any second try."""
-        if beside.trial or beside.member.breaker.state is not CLOSED or self.trials.spend(1.0, _TRIAL_KEEP):
+    def _rescuer(self, others: list[Member[T]], past: Past, now: float) -> Member[T] | None:
+        """Who comes: somebody well whom the call has not tried, somebody that answers some calls, somebody that is down
+        and due for a trial."""
+        well = [member for member in others if member.breaker.state is CLOSED and member.id not in past.tried]
+        if well:
+            return cheapest(well, now)
+        some = [member for member in others if not member.breaker.down]
+        if some:
+            return least_bad(some, now)
+        due = [member for member in others if now >= member.next_trial()]
+        return due[0] if due else None
+
+    def _pay_for_rescue(self, beside: Attempt[T], rescuer: Member[T] | None, elapsed: float, now: float) -> bool:
+        """Beside a trial, and beside a provider whose breaker has opened since, somebody else is free: it is a failover
+        that comes early.  Half-way to the deadline it may be paid like any second try."""
+        lost = beside.trial or beside.member.breaker.state is not CLOSED
+        if (lost and rescuer is not None) or self.trials.spend(1.0, _TRIAL_KEEP):
             return True
         return elapsed >= 0.999 * (beside.ask.deadline - beside.started) / 2.0 and self._pay(1.0, now)
 
@@ -316,12 +355,12 @@ class Leases(Generic[T]):
         run, retry_at = [], math.inf
         for member in self._table.order(ask.route):
             count = past.tried.get(member.id, -1)
-            refusal = self._why_not(ask, member, now)
+            refusal = self._why_not(ask, member, past, now)
             if refusal is not None:
                 found.reasons[member.id] = refusal
                 told = _told(member, refusal, ask, now)
                 retry_at = min(retry_at, told)
-                patient = told <= min(ask.deadline, now + retry.max_wait) or refusal in (Refusal.FULL, Refusal.LINE)
+                patient = told <= min(ask.deadline, now + retry.max_wait) or refusal in _ROOM
                 if count < most and patient and refusal not in _NOT_WAITED_FOR:
                     waited.append((member, refusal))
             elif count < most:
@@ -337,16 +376,16 @@ class Leases(Generic[T]):
             found.seconds = self.extra.wait(past.cost)
         return found
 
-    def _why_not(self, ask: Ask, member: Member[T], now: float) -> Refusal | None:
+    def _why_not(self, ask: Ask, member: Member[T], past: Past, now: float) -> Refusal | None:
         """Why a provider is not asked even as the last one left."""
         if member.id in ask.unsuitable:
             return Refusal.UNSUITABLE
         if member.breaker.state is State.ISOLATED:
             return Refusal.ISOLATED
         refusal = member.refusal(ask.tokens, ask.deadline, now)
-        if refusal is None and member.breaker.hard:
+        if refusal is None and member.breaker.down:
             return Refusal.DOWN
-        return Refusal.LINE if refusal is None and len(member.line) else refusal
+        return Refusal.LINE if refusal is None and not member.line.may_pass(past.order, past.place, now) else refusal
 
     def _stand(
         self, ask: Ask, past: Past, found: Refused, waited: list[tuple[Member[T], Refusal]], now: float
@@ -366,6 +405,7 @@ class Leases(Generic[T]):
             if line not in place.lines:
                 line.join(place)
         place.lines = lines
+        place.needs = min(m.statistics.median(ask.tokens, streaming=ask.streaming) for m, _ in room)
         opens = [m.opens_at(r, ask.tokens, ask.deadline, now) for m, r in room if m.line.first(now) is place]
         place.alarm = min(opens, default=math.inf)
         found.place, found.seconds = place, max(_EARLIER, place.alarm - now)
@@ -390,7 +430,7 @@ class Leases(Generic[T]):
         if place is None:
             return
         refusal = member.refusal(place.tokens, place.last, now)
-        if refusal is None and member.breaker.hard and now < member.next_trial():
+        if refusal is None and member.breaker.down and now < member.next_trial():
             refusal = Refusal.DOWN
         if refusal is None:
             place.offer = line
@@ -421,6 +461,7 @@ class Leases(Generic[T]):
             member.reset_after_fork()
 
 
+_ROOM: Final = frozenset({Refusal.FULL, Refusal.OPENING, Refusal.LINE})
 _NOT_WAITED_FOR: Final = frozenset({Refusal.UNSUITABLE, Refusal.DRAINED, Refusal.ISOLATED})
 
 
@@ -431,10 +472,21 @@ def _told(member: Member[T], refusal: Refusal, ask: Ask, now: float) -> float:
     return member.opens_at(refusal, ask.tokens, ask.deadline, now)
 
 
+def _opens(member: Member[T], ask: Ask, now: float) -> float:
+    """When a provider may be asked, should it be asked as the next one: ``inf`` if time alone does not bring it."""
+    refusal = member.refusal(ask.tokens, ask.deadline, now)
+    if refusal is None:
+        return member.next_trial() if member.breaker.down else now
+    return now if refusal in _ROOM else member.opens_at(refusal, ask.tokens, ask.deadline, now)
+
+
 def _next_rescue(beside: Attempt[T], elapsed: float) -> float | None:
     """When to ask again for a rescue that could not be paid for: after twice as long, and when half of the time is
     gone."""
     elapsed = max(elapsed, 0.1)
     half = (beside.ask.deadline - beside.started) / 2.0
-    again = half if elapsed < 0.999 * half < 2.0 * elapsed else 2.0 * elapsed
-    return again if again < beside.timeout else None
+    return _sooner(half if elapsed < 0.999 * half < 2.0 * elapsed else 2.0 * elapsed, beside.timeout)
+
+
+def _sooner(seconds: float, timeout: float) -> float | None:
+    return seconds if seconds < timeout else None

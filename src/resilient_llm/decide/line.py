@@ -29,7 +29,20 @@ class Place:
     at ``woken`` once more, and is woken by a call of ``wake`` from any thread.
     """
 
-    __slots__ = ("alarm", "last", "lines", "number", "offer", "owner", "since", "tokens", "wake", "woken", "woken_at")
+    __slots__ = (
+        "alarm",
+        "last",
+        "lines",
+        "needs",
+        "number",
+        "offer",
+        "owner",
+        "since",
+        "tokens",
+        "wake",
+        "woken",
+        "woken_at",
+    )
 
     def __init__(self, number: int, tokens: int, last: float, now: float) -> None:
         self.number: int = number
@@ -38,6 +51,8 @@ class Place:
         self.last: float = last
         """When its call must begin at the latest."""
         self.since: float = now
+        self.needs: float = 0.0
+        """Seconds an answer usually takes."""
         self.lines: tuple[Line, ...] = ()
         self.wake: Callable[[], None] = _nobody
         self.woken: bool = False
@@ -51,6 +66,10 @@ class Place:
 
     def __lt__(self, other: Place) -> bool:
         return self.number < other.number
+
+    def too_late(self, now: float) -> bool:
+        """Whether an answer that begins now usually comes too late: then those who can still be served go first."""
+        return now + self.needs > self.last
 
     def missed(self, now: float) -> bool:
         """Whether it was woken and did not come."""
@@ -87,20 +106,22 @@ class Line:
             self._waiting.remove(place)
 
     def first(self, now: float) -> Place | None:
-        """The first in line that has not been offered a place and comes when it is woken."""
+        """The first in line that has not been offered a place and comes when it is woken; whoever is too late only when
+        nobody else waits."""
+        late: Place | None = None
         for place in self._waiting:
             if place.offer is None and not place.missed(now):
-                return place
-        return None
+                if not place.too_late(now):
+                    return place
+                late = late or place
+        return late
 
-    def may_pass(self, place: Place | None, now: float) -> bool:
-        """Whether a call may take room now without stepping before somebody: nobody waits, or it is the first."""
-        if not self._waiting:
-            return True
-        if place is not None and place.offer is self:
+    def may_pass(self, order: int, place: Place | None, now: float) -> bool:
+        """Whether the call of this number may take room now without stepping before somebody who came earlier."""
+        if not self._waiting or (place is not None and place.offer is self):
             return True
         first = self.first(now)
-        return first is None or first is place
+        return first is None or first is place or first.number > order
 
     def lapse(self, now: float) -> None:
         """Take back offers that were not taken in time."""

@@ -6,7 +6,7 @@ import math
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
-from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Breaker, State
+from resilient_llm.decide.breaker import CLOSED, Breaker, State
 from resilient_llm.decide.gate import RateGate, SlowGate
 from resilient_llm.decide.line import Line
 from resilient_llm.decide.statistics import Statistics
@@ -46,6 +46,8 @@ class Target(Protocol):
 
 T = TypeVar("T", bound=Target)
 
+_LEAST_PACE = 0.25  # seconds between two calls after a rate limit opened, at most
+
 
 class Refusal(StrEnum):
     """Why a provider is not asked now; the text is what people are shown."""
@@ -57,6 +59,7 @@ class Refusal(StrEnum):
     GATED = "asked us to wait"
     HEADROOM = "too few tokens left in its rate limit"
     FULL = "at its concurrency limit"
+    OPENING = "its rate limit has opened just now"
     LINE = "others wait in line for it"
     DOWN = "breaker open"
 
@@ -78,6 +81,7 @@ class Member(Generic[T]):
         "own_gate",
         "pending",
         "policies",
+        "resort_at",
         "statistics",
         "target",
         "trial",
@@ -104,6 +108,8 @@ class Member(Generic[T]):
         """The trial under way."""
         self.trial_ends: float = -math.inf
         """When it loses its place, should it never end."""
+        self.resort_at: float = -math.inf
+        """When it may be tried as the last resort: one trial a second is enough for all that are down."""
         self.drained: bool = False
         self.born: int = 0
         """The generation this process began with: an attempt of an earlier one was the parent's before a fork."""
@@ -131,6 +137,8 @@ class Member(Generic[T]):
             return Refusal.GATED
         if gate.reported and gate.fits_at(now, tokens) > now:
             return Refusal.HEADROOM
+        if gate.window < math.inf and now < self._room_at(gate.window, now):
+            return Refusal.OPENING
         limit = self.target.max_concurrency
         if limit is not None and self.in_flight + self.line.offers >= limit:
             return Refusal.FULL
@@ -146,12 +154,24 @@ class Member(Generic[T]):
             return self.slow_gate.until
         if refusal is Refusal.DOWN:
             return max(now, self.next_trial())
+        if refusal is Refusal.OPENING:
+            return self._room_at(self.gate.window, now)
         return math.inf
+
+    def _room_at(self, window: float, now: float) -> float:
+        """When a call may follow those that are without an answer, after a rate limit opened: at once while they are
+        fewer than the window, else a moment after the last one."""
+        waiting = len(self.pending) + self.line.offers
+        if waiting < window:
+            return now
+        return next(reversed(self.pending.values()), now) + _LEAST_PACE
 
     def next_trial(self) -> float:
         """When the next trial may begin if nobody else can be asked."""
-        breaker = self.breaker
-        return min(breaker.trial_at, breaker.tried_at + LAST_RESORT)
+        soonest = min(self.breaker.trial_at, self.resort_at)
+        if self.trial is not None and self.trial in self.pending:  # one that does not fail at once is half a good sign
+            return min(soonest, max(self.pending[self.trial] + 2.0 * _LEAST_PACE, self.breaker.tried_at + _LEAST_PACE))
+        return soonest
 
     def trial_due(self, now: float) -> bool:
         """Whether a call is to find out how it is, although others are well."""

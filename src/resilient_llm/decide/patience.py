@@ -49,7 +49,7 @@ def patience(policies: Policies, seen: Statistics, wanted: Wanted) -> Patience:
 
     The textbook trigger of a hedge, the 95th percentile itself, spends its whole allowance on ordinary stragglers and
     has none left when a provider hangs; twice that is a rescue.  Before enough is known, and in any case at the latest,
-    the rescue starts when half the time left is gone, unless this provider usually needs longer, or somebody else less.
+    the rescue starts when half the time left is gone, unless this provider usually needs longer.
     """
     left = wanted.left
     own = seen.first if wanted.streaming else seen.whole
@@ -64,9 +64,8 @@ def patience(policies: Policies, seen: Statistics, wanted: Wanted) -> Patience:
     else:
         rescue = late if known else None
         if left < math.inf:
-            usual = min(own.p95 * scale, left) if known else 0.0
-            heard = min((rival for rival in wanted.rivals if rival), default=0.0)
-            latest = max(left / 2.0, usual, left - 2.0 * heard if heard else 0.0)
+            usual = min((own.at(0.5) or 0.0) * scale, left)
+            latest = max(left / 2.0, usual)
             rescue = latest if rescue is None or rescue > latest else rescue
     return Patience(late, known, rescue if rescue is None or rescue < timeout else None, min(timeout, left))
 

@@ -11,6 +11,7 @@ put on a queue (:meth:`Pool.abandon_later`), and whoever takes the lock next rel
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
@@ -123,6 +124,13 @@ class Pool(Generic[T]):
         self._wake()
         return found
 
+    def rescue_again(self, attempt: Attempt[T], pause: float, now: float) -> None:
+        """The rescue beside this attempt failed: after a pause there may be another one."""
+        with self._lock:
+            if attempt.content_at is None and attempt.ask.repeatable and self.policies.hedge.enabled:
+                again = now - attempt.started + pause
+                attempt.rescue_after = again if again < attempt.timeout else None
+
     def wait_for_key(self, attempt: Attempt[T]) -> None:
         """A callable is asked for the key: until it answers, nobody waits for the provider, whose silence therefore
         proves nothing."""
@@ -177,7 +185,7 @@ class Pool(Generic[T]):
                 sample = member.statistics.whole_answer(now, elapsed, attempt.ask.tokens, output_tokens)
                 self._verdicts.latency(attempt, sample, now)
         gate = member.gate
-        if gate.strikes or gate.until > now:
+        if gate.strikes or gate.window < math.inf:
             gate.succeeded(attempt.started)
         if attempt.slow_lease:
             member.own_gate.open()

@@ -161,6 +161,10 @@ class Statistics:
         """How much longer the first token takes for a prompt of this length (prefill is linear in it)."""
         return 1.0 + prompt_tokens / self._policy.prompt_scale
 
+    def median(self, prompt_tokens: int, *, streaming: bool) -> float:
+        """Seconds within which half of the answers come (of a stream: begin); 0 while unknown."""
+        return ((self.first if streaming else self.whole).at(0.5) or 0.0) * self.scale(prompt_tokens)
+
     # --- samples ---
 
     def judge(self, now: float, outcome: Outcome) -> None:

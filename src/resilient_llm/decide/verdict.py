@@ -65,7 +65,8 @@ class Verdicts(Generic[T]):
             return
         before = breaker.state
         attempt.judged = True
-        if breaker.record(now, outcome, self._draw(), after_content=attempt.content_at is not None):
+        spoken = attempt.content_at is not None
+        if breaker.record(now, outcome, self._draw(), started=attempt.started, after_content=spoken):
             self.changed(member, before, now)
             if breaker.state is CLOSED:
                 member.statistics.shift.forget()

@@ -276,7 +276,7 @@ class HttpExchange(Exchange[HttpProvider]):
         """The response these bytes are.  Raises ``AttemptFailed`` if they are none."""
         provider, wall, status = self.provider, self.subject.wall(), self.status or 0
         result: Response | Fault
-        if self.subject.streaming:
+        if self.subject.streaming and not 200 <= status < 300:
             result = provider.fault(status, self._headers, body, wall)
         elif isinstance(self.subject.request, EmbedRequest):
             result = provider.read_embed(status, self._headers, body, wall)
@@ -284,6 +284,9 @@ class HttpExchange(Exchange[HttpProvider]):
             result = provider.read(status, self._headers, body, wall)
         if isinstance(result, Fault):
             raise AttemptFailed(result)
+        if self.subject.streaming:
+            message = "a whole answer came where a stream was asked for"
+            raise AttemptFailed(Fault(FaultKind.INVALID_RESPONSE, status=status, message=message))
         return result
 
 

@@ -55,6 +55,8 @@ class Here:
         self.ended = True
         for exchange in list(self.exchanges):
             exchange.limit.ended, exchange.runs_on = True, False
+            if exchange.lost:  # its call is over already
+                exchange.subject.pool.abandoned(exchange.attempt, exchange.subject.clock())
             exchange.stop()
         for one in list(self.calls):
             if hasattr(one, "end_with"):

@@ -255,7 +255,8 @@ class Contest(Race):
     def run(self) -> AnyExchange | None:
         """The winner, or ``None``.  Raises what ends the call."""
         first = self.first
-        unbounded = not first.by_code and not self._here.engine.bounded and self.task.owner.wait is None
+        bounded = self._here.engine.bounded and not self._driver.seam.altered
+        unbounded = not first.by_code and not bounded and self.task.owner.wait is None
         try:
             if not ((self.apart() or unbounded or (first.by_code and not self.alone)) and self._start(first)):
                 first.limit.on_due = self._due

@@ -224,21 +224,35 @@ def surplus(response: Any) -> bool:
     return bool(data) or closed
 
 
-class PooledAnswer:
-    """An answer of a pool whose body is still to be read."""
+class _Head:
+    """An answer of a pool, as far as its head tells."""
 
-    __slots__ = ("_chunks", "_engine", "_limit", "_pools", "_response", "_spent", "_stream", "headers", "status")
+    __slots__ = ("_limit", "_response", "_stream", "headers", "spent", "status")
 
-    def __init__(self, engine: Pooled, pools: Pools, response: Any, limit: Limit) -> None:
+    def __init__(self, response: Any, limit: Limit) -> None:
         self.status: int = response.status
         self.headers: Mapping[str, str] = headers_of(response.headers)
-        self._engine = engine
-        self._pools = pools
+        self.spent: bool = False
+        """Whether the body was read to its end, so that closing waits for nothing."""
         self._response = response
         self._limit = limit
         self._stream = response.extensions["network_stream"]
+
+    def sever(self) -> None:
+        """Cut the connection."""
+        self._limit.sever()
+
+
+class PooledAnswer(_Head):
+    """An answer of a pool whose body is still to be read."""
+
+    __slots__ = ("_chunks", "_engine", "_pools")
+
+    def __init__(self, engine: Pooled, pools: Pools, response: Any, limit: Limit) -> None:
+        super().__init__(response, limit)
+        self._engine = engine
+        self._pools = pools
         self._chunks: Iterator[bytes] = iter(response.stream)
-        self._spent = False
 
     def read(self) -> bytes | None:
         """The next piece of the body; ``None`` at its end."""
@@ -250,17 +264,13 @@ class PooledAnswer:
         except BaseException:
             self._engine.drop(self._pools)
             raise
-        self._spent = True
+        self.spent = True
         return None
-
-    def sever(self) -> None:
-        """Cut the connection."""
-        self._limit.sever()
 
     def close(self) -> None:
         """Give the connection back, or close it if the answer was not read to its end."""
         self._limit.release()
-        if not self._spent or self._pools.suspect or surplus(self._response):
+        if not self.spent or self._pools.suspect or surplus(self._response):
             self._stream.spoil()
         if self._pools.suspect:  # its locks may be held for ever
             self._stream.close()
@@ -362,21 +372,15 @@ FORGOTTEN: list[object] = []
 """Connections of a parent process, kept from being collected: closing a TLS one could send bytes."""
 
 
-class AsyncPooledAnswer:
+class AsyncPooledAnswer(_Head):
     """An answer of a pool whose body is still to be read."""
 
-    __slots__ = ("_chunks", "_family", "_limit", "_response", "_stream", "headers", "spent", "status")
+    __slots__ = ("_chunks", "_family")
 
     def __init__(self, family: Family, response: Any, limit: Limit) -> None:
-        self.status: int = response.status
-        self.headers: Mapping[str, str] = headers_of(response.headers)
+        super().__init__(response, limit)
         self._family = family
-        self._response = response
-        self._limit = limit
-        self._stream = response.extensions["network_stream"]
         self._chunks: AsyncIterator[bytes] = response.stream.__aiter__()
-        self.spent: bool = False
-        """Whether the body was read to its end, so that closing waits for nothing."""
 
     async def read(self) -> bytes | None:
         """The next piece of the body; ``None`` at its end."""
@@ -387,10 +391,6 @@ class AsyncPooledAnswer:
             return None
         except self._family.errors as error:
             self._family.raised(error)
-
-    def sever(self) -> None:
-        """Cut the connection."""
-        self._limit.sever()
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if the answer was not read to its end.
