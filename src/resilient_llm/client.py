@@ -269,7 +269,9 @@ class _Client:
         tokens = prompt_tokens(request)
         needs = self._pool.needs(request, options)
         ask = self._pool.ask(options, streaming=stream, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        return Task(self._pool, request, self._pool.begin(ask), None if stream else answer_check(options), needs)
+        return Task(
+            self._pool, request, self._pool.begin(ask), None if stream else answer_check(request, options), needs
+        )
 
     def _embed_task(
         self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions

@@ -197,6 +197,7 @@ def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stre
         max_tokens=_count("max_tokens", options.get("max_tokens")),
         stop=_stop(options.get("stop")),
         idempotency_key=options.get("idempotency_key"),
+        allow_empty=options.get("allow_empty", False),
         extra=_extra(options.get("extra")),
         stream=stream,
         **plain,
@@ -208,9 +209,10 @@ def _whole_request(request: ChatRequest, options: ChatOptions, *, stream: bool) 
         if name in ChatSettings.__annotations__ or name == "output":
             raise InvalidRequest(f"{name}= must be set in the ChatRequest itself, not beside it")
     key = options.get("idempotency_key", request.idempotency_key)
-    if request.stream is stream and request.idempotency_key == key:
+    allow_empty = options.get("allow_empty", request.allow_empty)
+    if (request.stream, request.idempotency_key, request.allow_empty) == (stream, key, allow_empty):
         return request
-    return replace(request, stream=stream, idempotency_key=key)
+    return replace(request, stream=stream, idempotency_key=key, allow_empty=allow_empty)
 
 
 def embed_request(inputs: str | Sequence[str], dimensions: int | None, options: CallOptions) -> EmbedRequest:
@@ -247,14 +249,14 @@ def output_class(options: ChatOptions) -> Typed | None:
     return typed(output) if isinstance(output, type) else None
 
 
-def answer_check(options: ChatOptions) -> Validator | None:
+def answer_check(request: ChatRequest, options: ChatOptions) -> Validator | None:
     """What an answer must pass: it says something, it fits ``output=``, and ``validate=`` does not reject it.
 
     Sets ``parsed`` on the answer.  ``None`` if there is nothing to check.
     """
     check = options.get("validate")
     kind = output_class(options)
-    allow_empty = options.get("allow_empty", False)
+    allow_empty = request.allow_empty
     if kind is None and check is None:
         return None if allow_empty else _not_empty
 
