@@ -173,6 +173,7 @@ class _Client:
     def health(self) -> dict[str, ProviderHealth]:
         """Every provider as it stands now, by id: breaker, gates, score, latency, load.  Sends nothing."""
         pool = self._pool
+        pool.settle()
         standings = pool.pool.snapshot(pool.clock())
         pool.deliver()
         return {standing.id: standing for standing in standings}

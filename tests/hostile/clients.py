@@ -23,9 +23,10 @@ def provider(url: str, name: str = "a", **options: Any) -> OpenAICompatible:
 class Caller:
     """A client of one kind."""
 
-    def __init__(self, raw: Any, call: Callable[..., Any]) -> None:
+    def __init__(self, raw: Any, call: Callable[..., Any], close: Callable[[float], None]) -> None:
         self.raw = raw
         self._call = call
+        self.close = close
 
     def ask(self, prompt: str = "hi", *, stream: bool = False, **options: Any) -> str:
         """The text of an answer, whole or streamed."""
@@ -44,7 +45,7 @@ def caller(kind: str, providers: list[Any], **settings: Any) -> Iterator[Caller]
                 with sync.stream(prompt, **options) as opened:
                     return "".join(opened.text_deltas())
 
-            yield Caller(sync, call)
+            yield Caller(sync, call, sync.close)
         return
     client = AsyncResilientClient(providers, **settings)
 
@@ -55,8 +56,8 @@ def caller(kind: str, providers: list[Any], **settings: Any) -> Iterator[Caller]
             return "".join([text async for text in opened.text_deltas()])
 
     with start_blocking_portal(kind) as portal:
-        yield Caller(client, lambda *args: portal.call(acall, *args))
-        portal.call(client.aclose)
+        yield Caller(client, lambda *args: portal.call(acall, *args), lambda drain: portal.call(client.aclose, drain))
+        portal.call(client.aclose, 0.0)
 
 
 def workers() -> list[str]:

@@ -255,7 +255,7 @@ class Leases(Generic[T]):
             member.own_gate.admitted(now, _SLOW_LEASE)
             member.account_gate.admitted(now, _SLOW_LEASE)
             breaker.trial_began(now)
-        member.in_flight += 1
+        member.held.add(attempt)
         member.pending[attempt] = now
         if self.verdicts.listening:
             self.verdicts.events.append(events.AttemptStarted(now, member.id, past.order, past.number, kind))

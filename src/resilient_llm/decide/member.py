@@ -75,8 +75,8 @@ class Member(Generic[T]):
         "drained",
         "gate",
         "good_start",
+        "held",
         "id",
-        "in_flight",
         "line",
         "own_gate",
         "pending",
@@ -98,7 +98,8 @@ class Member(Generic[T]):
         self.account_gate: SlowGate = account_gate or self.own_gate
         self.statistics: Statistics = Statistics(policies.advanced)
         self.line: Line = Line(target.id)
-        self.in_flight: int = 0
+        self.held: set[Any] = set()
+        """Attempts that hold a lease."""
         self.pending: dict[object, float] = {}
         """Attempts without a sign of life yet and when they began, oldest first."""
         self.good_start: float = -math.inf
@@ -166,6 +167,11 @@ class Member(Generic[T]):
             return now
         return next(reversed(self.pending.values()), now) + _LEAST_PACE
 
+    @property
+    def in_flight(self) -> int:
+        """Attempts under way, open streams included."""
+        return len(self.held)
+
     def next_trial(self) -> float:
         """When the next trial may begin if nobody else can be asked."""
         soonest = min(self.breaker.trial_at, self.resort_at)
@@ -231,7 +237,7 @@ class Member(Generic[T]):
     def reset_after_fork(self) -> None:
         """In the child: nothing is in flight, nobody waits."""
         self.pending.clear()
-        self.in_flight = 0
+        self.held.clear()
         self.trial = None
         self.line = Line(self.id)
         self.born = self.breaker.generation = self.breaker.generation + 1

@@ -260,6 +260,14 @@ class Pool(Generic[T]):
         """As :meth:`abandoned`, but safe in a finaliser: takes no lock; the next operation releases it."""
         self._abandoned.append(attempt)
 
+    def disown(self, ask: Ask, now: float) -> None:
+        """A call was interrupted, perhaps between two steps of this module: give back every lease that it holds."""
+        with self._lock:
+            for member in self._table.members.values():
+                for attempt in [one for one in member.held if one.ask is ask]:
+                    self._release(attempt, Outcome.NEUTRAL, now)
+        self._wake()
+
     def learn(self, attempt: Attempt[T], now: float, requests: Limit | None, tokens: Limit | None) -> None:
         """Take note of the rate-limit headroom a provider reported."""
         with self._lock:
@@ -277,6 +285,7 @@ class Pool(Generic[T]):
         """Give the lease back, exactly once; an attempt of a parent process holds nothing here."""
         if attempt.released:
             return
+        attempt.member.held.discard(attempt)  # first of all and in one step: whatever interrupts the rest, it is free
         attempt.released = True
         if attempt.generation >= attempt.member.born:
             self._verdicts.ended(attempt, outcome, now)

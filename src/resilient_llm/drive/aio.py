@@ -64,6 +64,11 @@ class AsyncDriver:
                 won = await AsyncContest(self, here, task, step).run()
                 if won is not None and await self.accepted(task, won):
                     return won
+        except Exception:
+            raise
+        except BaseException:
+            task.disowned()
+            raise
         finally:
             here.done(task)
 

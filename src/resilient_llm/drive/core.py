@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import random
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias, cast
@@ -15,7 +16,7 @@ from resilient_llm.decide.attempt import Ask
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.engines import Time
-from resilient_llm.drive.exchange import Target
+from resilient_llm.drive.exchange import AnyExchange, Lease, Target
 from resilient_llm.drive.fork import tell_after_fork
 from resilient_llm.drive.observer import Observer
 from resilient_llm.errors import ConfigurationError, InvalidRequest
@@ -81,6 +82,8 @@ class ProviderPool:
         self.policies = policies
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
         self.pool.listening = bool(listeners)
+        self._leases: set[Lease] = set()
+        self._dropped: deque[Lease] = deque()
         self.observer: Observer = observer
         observer.watch(self.pool, self.clock)
         tell_after_fork(self)
@@ -235,10 +238,36 @@ class ProviderPool:
                     reasons[target.id] = lacking
         return reasons
 
+    # --- leases ---
+
+    def hold(self, exchange: AnyExchange) -> None:
+        """Give the exchange's attempt back should it be dropped without an end."""
+        lease = Lease(exchange, self._dropped.append)
+        lease.attempt = exchange.attempt
+        exchange.lease = lease
+        self._leases.add(lease)
+
+    def let_go(self, exchange: AnyExchange) -> None:
+        """It has ended."""
+        if exchange.lease is not None:
+            self._leases.discard(exchange.lease)
+
+    def settle(self) -> None:
+        """Give back what was dropped."""
+        while self._dropped:
+            try:
+                lease = self._dropped.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            self._leases.discard(lease)
+            self.pool.abandon_later(lease.attempt)
+
     # --- what happened ---
 
     def deliver(self) -> None:
         """Hand what happened to the observer and the listeners; one that raises is logged and otherwise ignored."""
+        if self._dropped:
+            self.settle()
         for event in self.pool.take_events():
             self.observer.event(event)
             for listener in self.listeners:

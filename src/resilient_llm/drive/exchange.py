@@ -9,10 +9,10 @@ providers all look the same from outside.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Generic, TypeAlias, TypeVar
+from weakref import ref
 
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.pool import Pool
@@ -60,8 +60,20 @@ class Subject:
     wall: Callable[[], float]
 
 
+class Lease(ref["Exchange[Any]"]):
+    """Tells when an exchange was dropped without an end, so that its attempt can be given back.
+
+    Its callback is a function in C.  A finaliser in Python can be interrupted itself: the interrupt would be lost, and
+    the lease with it.
+    """
+
+    __slots__ = ("attempt",)
+
+    attempt: Attempt[Target]
+
+
 class Exchange(Generic[P]):
-    """One attempt.  It holds the lease: dropped without an end, its finaliser gives the lease back."""
+    """One attempt."""
 
     __slots__ = (
         "answer",
@@ -69,7 +81,9 @@ class Exchange(Generic[P]):
         "attempt",
         "degradations",
         "enough",
+        "__weakref__",
         "key",
+        "lease",
         "limit",
         "lost",
         "observer",
@@ -88,6 +102,7 @@ class Exchange(Generic[P]):
         self.provider: P = attempt.target  # type: ignore[assignment] # chosen by its kind, in ``begin``
         self.observer: AttemptObserver | None = None
         self.limit: Limit = Limit(subject.clock, attempt.started + attempt.timeout, subject.policies.timeouts.connect)
+        self.lease: Lease | None = None
         self.key: str | None = None
         """The key it was sent with: its failure must not show it."""
         self.asking: bool = False
@@ -108,11 +123,6 @@ class Exchange(Generic[P]):
         """Another attempt of the call won, or the call is over: what it brings is thrown away."""
         self.runs_on: bool = False
         """It lost, and runs on to be judged."""
-
-    def __del__(self) -> None:
-        with suppress(AttributeError):
-            if not self.attempt.released:
-                self.subject.pool.abandon_later(self.attempt)
 
     def __repr__(self) -> str:
         return f"<Exchange {self.attempt!r}>"

@@ -56,6 +56,11 @@ class Driver:
                 won = Contest(self, here, task, step).run()
                 if won is not None and self.accepted(task, won):
                     return won
+        except Exception:
+            raise
+        except BaseException:
+            task.disowned()
+            raise
         finally:
             here.done(task)
 

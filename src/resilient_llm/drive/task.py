@@ -85,6 +85,7 @@ class Task(Generic[Request]):
     def _begin(self, attempt: Attempt[Target]) -> AnyExchange:
         exchange = begin(attempt, self.subject)
         try:
+            self.owner.hold(exchange)
             exchange.observer = self.observer.attempt(attempt.target, attempt.number, attempt.kind, attempt.delay)
             self.owner.deliver()
         except BaseException:  # Ctrl-C in a listener or a span processor
@@ -229,6 +230,7 @@ class Task(Generic[Request]):
     def judge(self, exchange: AnyExchange, error: BaseException | None) -> None:
         """An attempt that lost is over.  One that ran on has shown what it is good for."""
         pool, attempt, now = self.owner.pool, exchange.attempt, self.owner.clock()
+        self.owner.let_go(exchange)
         if not exchange.runs_on or (error is not None and not isinstance(error, Exception)):
             pool.abandoned(attempt, now)
         elif error is not None:
@@ -240,6 +242,10 @@ class Task(Generic[Request]):
             pool.succeeded(attempt, now, usage.output_tokens if usage is not None else 0)
         self.owner.deliver()
 
+    def disowned(self) -> None:
+        """The call was interrupted, perhaps between two steps of anything: it holds nothing any more."""
+        self.owner.pool.disown(self.call.ask, self.owner.clock())
+
     def interrupted(self) -> None:
         """The call was cancelled while no attempt was under way."""
         now = self.owner.clock()
@@ -250,6 +256,8 @@ class Task(Generic[Request]):
     def _ended(self, exchange: AnyExchange, *, selected: bool, usage: Usage | None = None) -> None:
         """Tell the observer how an attempt ended: what the call has written down about it."""
         attempt, observer = exchange.attempt, exchange.observer
+        if not exchange.runs_on:
+            self.owner.let_go(exchange)
         if observer is None:
             return
         record = next((one for one in reversed(self.call.records) if one.number == attempt.number), None)

@@ -15,6 +15,7 @@ import ssl
 import threading
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
+from itertools import count
 from types import ModuleType
 from typing import Any
 
@@ -56,13 +57,17 @@ class Generations:
         self._current[host] = self._current.get(host, 0) + 1
 
 
+_NUMBERS = count(1)
+
+
 class Connection:
     """What all kinds of connection know about themselves."""
 
-    __slots__ = ("__weakref__", "_core", "_generation", "_generations", "_head", "_host", "_served", "_spoilt")
+    __slots__ = ("__weakref__", "_core", "_generation", "_generations", "_head", "_host", "_number", "_served", "_spoilt")
 
     def __init__(self, core: ModuleType, generations: Generations, host: str) -> None:
         self._core = core
+        self._number = next(_NUMBERS)
         self._generations = generations
         self._generation = generations.of(host)
         self._host = host
@@ -81,9 +86,9 @@ class Connection:
 
     def begins(self, limit: Limit) -> bool:
         """Whether this write begins a request."""
-        if limit.over == id(self):
+        if limit.over == self._number:
             return False
-        limit.over, limit.reused, self._served = id(self), self._served, True
+        limit.over, limit.reused, self._served = self._number, self._served, True
         return True
 
 
@@ -305,10 +310,6 @@ class Stream(Connection):
 
     def close(self) -> None:
         """Close the socket."""
-        self._sock.close()
-
-    def __del__(self) -> None:
-        """A pool that was dropped does not close its connections."""
         self._sock.close()
 
 

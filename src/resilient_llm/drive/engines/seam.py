@@ -79,7 +79,7 @@ class Limit:
         self.heard: bool = False
         """Bytes of an answer have arrived."""
         self.over: int = 0
-        """The ``id`` of the connection the request was sent over last; 0 before."""
+        """The number of the connection the request was sent over last; 0 before."""
         self.due_at: float = math.inf
         """Sync only: monotonic time at which an operation that waits calls ``on_due`` and waits on."""
         self.on_due: Callable[[], None] | None = None
