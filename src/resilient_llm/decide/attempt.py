@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Final, Generic, Literal, NamedTuple
 
 from resilient_llm.decide.member import Member, T, Target
-from resilient_llm.faults import AttemptKind
 
 __all__ = ["Ask", "Attempt", "T", "Target"]
 
@@ -65,10 +64,10 @@ class Attempt(Generic[T]):
         "waits_for_key",
     )
 
-    def __init__(self, ask: Ask, member: Member[T], kind: AttemptKind, number: int, now: float) -> None:
+    def __init__(self, ask: Ask, member: Member[T], kind: str, number: int, now: float) -> None:
         self.ask: Ask = ask
         self.member: Member[T] = member
-        self.kind: AttemptKind = kind
+        self.kind: str = kind
         self.number: int = number
         self.generation: int = member.breaker.generation
         self.started: float = now
