@@ -232,10 +232,14 @@ class _Client:
         return removed
 
     def _keep_secret(self, http_client: object) -> None:
-        """Show nothing of the headers and cookies that a client of the user's sends with every request."""
-        for name in ("headers", "cookies"):
+        """Show nothing of what a client of the user's sends with every request."""
+        sent: list[tuple[str, str]] = [
+            ("authorization", getattr(getattr(http_client, "auth", None), "_auth_header", ""))
+        ]
+        for name in ("headers", "cookies", "params"):
             given: Mapping[str, str] = getattr(http_client, name, {})
-            self._pool.secrets = Secrets({*self._pool.secrets, *secrets_in_headers(given.items())})
+            sent += given.items()
+        self._pool.secrets = Secrets({*self._pool.secrets, *secrets_in_headers(sent)})
 
     def _check_targets(self, routes: object) -> None:
         """The sync client refuses what only the async one can use."""
