@@ -7,6 +7,7 @@ of which an API call wants.  Exceptions are those of httpx, or httpx2.  Bodies c
 from __future__ import annotations
 
 import ssl
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -102,7 +103,14 @@ class Family:
         }
         if proxy is not None:
             settings["proxy"] = self._proxy(proxy)
-        return _async_pool_class(self.core)(**settings) if is_async else self.core.ConnectionPool(**settings)
+        if is_async:
+            return _async_pool_class(self.core)(**settings)
+        pool = self.core.ConnectionPool(**settings)
+        if hasattr(pool, "_optional_thread_lock"):
+            # Theirs is a class in Python: interrupted between taking it and saying so, the very same call would wait
+            # for it for ever while it cleans up.  A lock in C cannot be interrupted there.
+            pool._optional_thread_lock = threading.Lock()
+        return pool
 
     def _proxy(self, url: str) -> Any:
         parts = urlsplit(url)
