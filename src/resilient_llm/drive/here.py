@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from resilient_llm.drive.exchange import AnyExchange
 from resilient_llm.errors import ClientClosed
-
-
-class Endable(Protocol):
-    """A call, or an open stream."""
-
-    def end_with(self, error: Exception) -> None:
-        """The client closes; whoever waits for it gets this error."""
-        ...
 
 
 class Here:
@@ -25,7 +17,7 @@ class Here:
         self.engine: Any = None
         self.orphans: deque[Any] = deque()
         """Streams dropped without being closed, put here by their finalisers."""
-        self.calls: set[object] = set()
+        self.calls: set[Any] = set()
         """Calls and open streams."""
         self.exchanges: set[AnyExchange] = set()
         """Attempts whose first content, or whole answer, is awaited."""

@@ -11,7 +11,6 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from resilient_llm.decide.call import Wait
@@ -312,7 +311,8 @@ class Contest(Race):
 
     def _start(self, exchange: AnyExchange) -> bool:
         """Begin in a thread; false if there can be no more of them."""
-        return self._driver.workers.start(partial(contextvars.copy_context().run, self._beside, exchange))
+        context = contextvars.copy_context()
+        return self._driver.workers.start(lambda: context.run(self._beside, exchange))
 
     def _beside(self, exchange: AnyExchange) -> None:
         """An attempt in a thread of its own."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -128,20 +128,19 @@ def _async_pool_class(core: ModuleType) -> Any:
 
     class Pool(core.AsyncConnectionPool):  # type: ignore[misc, name-defined]
         def create_connection(self, origin: Any) -> Any:
-            connection = super().create_connection(origin)
-            kind: Any = type(connection)
-            connection.__class__ = _closing(kind, core.ConnectionNotAvailable)
+            connection: Any = cast(Any, super()).create_connection(origin)
+            connection.__class__ = _closing(cast(Any, type(connection)), core.ConnectionNotAvailable)
             return connection
 
     return Pool
 
 
 @cache
-def _closing(kind: type[Any], not_now: type[Exception]) -> Any:
+def _closing(kind: Any, not_now: type[Exception]) -> Any:
     class Connection(kind):  # type: ignore[misc]
         async def handle_async_request(self, request: Any) -> Any:
             try:
-                return await super().handle_async_request(request)
+                return cast(Any, await cast(Any, super()).handle_async_request(request))
             except not_now:
                 raise
             except BaseException:
