@@ -17,7 +17,7 @@ from resilient_llm.decide.call import Wait
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.engines import Engine, Limit, Seam, Source
 from resilient_llm.drive.exchange import AnyExchange, FromCode
-from resilient_llm.drive.here import Here, closed
+from resilient_llm.drive.here import Here, Running, closed
 from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
 from resilient_llm.drive.task import Task
@@ -45,8 +45,7 @@ class Driver:
         Raises the call's final error."""
         here = self.here()
         self.tidy(here)
-        here.calls.add(task)
-        try:
+        with Running(here, task):
             while True:
                 step = task.next()
                 if isinstance(step, Wait):
@@ -55,13 +54,6 @@ class Driver:
                 won = Contest(self, here, task, step).run()
                 if won is not None and self.accepted(task, won):
                     return won
-        except Exception:
-            raise
-        except BaseException:
-            task.disowned()
-            raise
-        finally:
-            here.done(task)
 
     def accepted(self, task: Task[Any], exchange: AnyExchange) -> bool:
         """Whether the answer is what the caller's check wants."""

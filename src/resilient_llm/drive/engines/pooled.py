@@ -128,7 +128,8 @@ def _async_pool_class(core: ModuleType) -> Any:
 
     class Pool(core.AsyncConnectionPool):  # type: ignore[misc, name-defined]
         def create_connection(self, origin: Any) -> Any:
-            connection: Any = cast(Any, super()).create_connection(origin)
+            base: Any = super()
+            connection = base.create_connection(origin)
             connection.__class__ = _closing(cast(Any, type(connection)), core.ConnectionNotAvailable)
             return connection
 
@@ -140,7 +141,8 @@ def _closing(kind: Any, not_now: type[Exception]) -> Any:
     class Connection(kind):  # type: ignore[misc]
         async def handle_async_request(self, request: Any) -> Any:
             try:
-                return cast(Any, await cast(Any, super()).handle_async_request(request))
+                base: Any = super()
+                return await base.handle_async_request(request)
             except not_now:
                 raise
             except BaseException:
