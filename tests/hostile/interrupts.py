@@ -14,7 +14,6 @@ from resilient_llm import ResilientClient
 from tests.hostile.clients import provider
 from tests.hostile.servers import RawServer, answer, read_request
 
-
 HARM: list[str] = []
 """What was found."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from resilient_llm.decide.breaker import CLOSED, Breaker, State
 from resilient_llm.decide.gate import RateGate, SlowGate

@@ -24,7 +24,7 @@ from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.engines import AsyncEngine, AsyncSource, Seam
 from resilient_llm.drive.exchange import AnyExchange, FromCode
 from resilient_llm.drive.fork import tell_after_fork
-from resilient_llm.drive.here import Here, closed
+from resilient_llm.drive.here import Here, Running, closed
 from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
 from resilient_llm.drive.task import Task
@@ -54,8 +54,7 @@ class AsyncDriver:
         Raises the call's final error."""
         here = self.here()
         await self.tidy(here)
-        here.calls.add(task)
-        try:
+        with Running(here, task):
             while True:
                 step = task.next()
                 if isinstance(step, Wait):
@@ -64,13 +63,6 @@ class AsyncDriver:
                 won = await AsyncContest(self, here, task, step).run()
                 if won is not None and await self.accepted(task, won):
                     return won
-        except Exception:
-            raise
-        except BaseException:
-            task.disowned()
-            raise
-        finally:
-            here.done(task)
 
     async def accepted(self, task: Task[Any], exchange: AnyExchange) -> bool:
         """Whether the answer is what the caller's check wants."""

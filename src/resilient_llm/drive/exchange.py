@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 from weakref import ref
 
 from resilient_llm.decide.attempt import Attempt
@@ -76,12 +76,12 @@ class Exchange(Generic[P]):
     """One attempt."""
 
     __slots__ = (
+        "__weakref__",
         "answer",
         "asking",
         "attempt",
         "degradations",
         "enough",
-        "__weakref__",
         "key",
         "lease",
         "limit",
@@ -129,10 +129,8 @@ class Exchange(Generic[P]):
 
     # --- what the driver asks ---
 
-    @property
-    def by_code(self) -> bool:
-        """Whether its source is code of the user's, and not HTTP."""
-        raise NotImplementedError
+    by_code: ClassVar[bool]
+    """Whether its source is code of the user's, and not HTTP."""
 
     @property
     def credential(self) -> Credential:
@@ -195,7 +193,7 @@ class HttpExchange(Exchange[HttpProvider]):
 
     __slots__ = ("_body", "_headers", "_inflater")
 
-    by_code = False
+    by_code: ClassVar[bool] = False
 
     @property
     def credential(self) -> Credential:
@@ -307,7 +305,7 @@ class CodeExchange(Exchange[Custom]):
 
     __slots__ = ()
 
-    by_code = True
+    by_code: ClassVar[bool] = True
 
     def started(self) -> object:
         """Call the user's code.  What it returns may have to be awaited."""

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any
 
 from resilient_llm.drive.exchange import AnyExchange
+from resilient_llm.drive.task import Task
 from resilient_llm.errors import ClientClosed
-
-
-class Endable(Protocol):
-    """A call, or an open stream."""
-
-    def end_with(self, error: Exception) -> None:
-        """The client closes; whoever waits for it gets this error."""
-        ...
 
 
 class Here:
@@ -25,7 +19,7 @@ class Here:
         self.engine: Any = None
         self.orphans: deque[Any] = deque()
         """Streams dropped without being closed, put here by their finalisers."""
-        self.calls: set[object] = set()
+        self.calls: set[Any] = set()
         """Calls and open streams."""
         self.exchanges: set[AnyExchange] = set()
         """Attempts whose first content, or whole answer, is awaited."""
@@ -65,6 +59,26 @@ class Here:
     def error_of(self, error: Exception) -> Exception:
         """The error of an attempt, or that the client was closed, which is why it failed."""
         return closed() if self.ended else error
+
+
+class Running:
+    """A call that is under way, from beginning to end.  One that is interrupted holds nothing any more."""
+
+    __slots__ = ("_here", "_task")
+
+    def __init__(self, here: Here, task: Task[Any]) -> None:
+        self._here = here
+        self._task = task
+
+    def __enter__(self) -> None:
+        self._here.calls.add(self._task)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            self._task.disowned()
+        self._here.done(self._task)
 
 
 def closed() -> ClientClosed:

@@ -51,6 +51,7 @@ class Opened:
         """The answer is complete."""
         if not self.over:
             self._over()
+            self._paused()
             self.task.finish(self.exchange, self.reading.response())
 
     def broken(self, error: Exception) -> Exception:
@@ -84,6 +85,7 @@ class Opened:
             self.completed()
         elif not self.over:
             self._over()
+            self._paused()
             self.task.abandoned(self.exchange)
         self.source.sever()
 
@@ -96,6 +98,9 @@ class Opened:
     def _over(self) -> None:
         self.over = True
         self.here.done(self)
+
+    def _paused(self) -> None:
+        """A stream that did not break says how long its provider may pause."""
         if self.reading.longest > 0.0:
             self.task.call.paused(self.exchange.attempt, self.reading.longest)
 

@@ -11,14 +11,13 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from resilient_llm.decide.call import Wait
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.engines import Engine, Limit, Seam, Source
 from resilient_llm.drive.exchange import AnyExchange, FromCode
-from resilient_llm.drive.here import Here, closed
+from resilient_llm.drive.here import Here, Running, closed
 from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
 from resilient_llm.drive.task import Task
@@ -46,8 +45,7 @@ class Driver:
         Raises the call's final error."""
         here = self.here()
         self.tidy(here)
-        here.calls.add(task)
-        try:
+        with Running(here, task):
             while True:
                 step = task.next()
                 if isinstance(step, Wait):
@@ -56,13 +54,6 @@ class Driver:
                 won = Contest(self, here, task, step).run()
                 if won is not None and self.accepted(task, won):
                     return won
-        except Exception:
-            raise
-        except BaseException:
-            task.disowned()
-            raise
-        finally:
-            here.done(task)
 
     def accepted(self, task: Task[Any], exchange: AnyExchange) -> bool:
         """Whether the answer is what the caller's check wants."""
@@ -312,7 +303,8 @@ class Contest(Race):
 
     def _start(self, exchange: AnyExchange) -> bool:
         """Begin in a thread; false if there can be no more of them."""
-        return self._driver.workers.start(partial(contextvars.copy_context().run, self._beside, exchange))
+        context = contextvars.copy_context()
+        return self._driver.workers.start(lambda: context.run(self._beside, exchange))
 
     def _beside(self, exchange: AnyExchange) -> None:
         """An attempt in a thread of its own."""

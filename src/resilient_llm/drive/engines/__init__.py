@@ -43,7 +43,7 @@ def sync_engine(engine: object, http_client: object) -> Engine:
 
         return Given(http_client)
     if not isinstance(engine, str):
-        if not callable(getattr(engine, "send", None)) or _is_async(engine, "send"):
+        if isinstance(engine, type) or not callable(getattr(engine, "send", None)) or _is_async(engine, "send"):
             raise ConfigurationError(f"engine must be a name or an Engine, not {type(engine).__name__}")
         return cast(Engine, engine)
     if _checked(engine) == "aiohttp":
@@ -64,7 +64,7 @@ def async_engines(engine: object, http_client: object) -> Callable[[], AsyncEngi
         given = AsyncGiven(http_client)
         return lambda: given
     if not isinstance(engine, str):
-        if not _is_async(engine, "send"):
+        if isinstance(engine, type) or not _is_async(engine, "send"):
             raise ConfigurationError(f"engine must be a name or an AsyncEngine, not {type(engine).__name__}")
         own = cast(AsyncEngine, engine)
         return lambda: own

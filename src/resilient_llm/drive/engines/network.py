@@ -63,7 +63,17 @@ _NUMBERS = count(1)
 class Connection:
     """What all kinds of connection know about themselves."""
 
-    __slots__ = ("__weakref__", "_core", "_generation", "_generations", "_head", "_host", "_number", "_served", "_spoilt")
+    __slots__ = (
+        "__weakref__",
+        "_core",
+        "_generation",
+        "_generations",
+        "_head",
+        "_host",
+        "_number",
+        "_served",
+        "_spoilt",
+    )
 
     def __init__(self, core: ModuleType, generations: Generations, host: str) -> None:
         self._core = core

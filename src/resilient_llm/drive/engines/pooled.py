@@ -7,12 +7,13 @@ of which an API call wants.  Exceptions are those of httpx, or httpx2.  Bodies c
 from __future__ import annotations
 
 import ssl
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -102,7 +103,14 @@ class Family:
         }
         if proxy is not None:
             settings["proxy"] = self._proxy(proxy)
-        return _async_pool_class(self.core)(**settings) if is_async else self.core.ConnectionPool(**settings)
+        if is_async:
+            return _async_pool_class(self.core)(**settings)
+        pool = self.core.ConnectionPool(**settings)
+        if hasattr(pool, "_optional_thread_lock"):
+            # Theirs is a class in Python: interrupted between taking it and saying so, the very same call would wait
+            # for it for ever while it cleans up.  A lock in C cannot be interrupted there.
+            pool._optional_thread_lock = threading.Lock()
+        return pool
 
     def _proxy(self, url: str) -> Any:
         parts = urlsplit(url)
@@ -120,20 +128,21 @@ def _async_pool_class(core: ModuleType) -> Any:
 
     class Pool(core.AsyncConnectionPool):  # type: ignore[misc, name-defined]
         def create_connection(self, origin: Any) -> Any:
-            connection = super().create_connection(origin)
-            kind: Any = type(connection)
-            connection.__class__ = _closing(kind, core.ConnectionNotAvailable)
+            base: Any = super()
+            connection = base.create_connection(origin)
+            connection.__class__ = _closing(cast(Any, type(connection)), core.ConnectionNotAvailable)
             return connection
 
     return Pool
 
 
 @cache
-def _closing(kind: type[Any], not_now: type[Exception]) -> Any:
+def _closing(kind: Any, not_now: type[Exception]) -> Any:
     class Connection(kind):  # type: ignore[misc]
         async def handle_async_request(self, request: Any) -> Any:
             try:
-                return await super().handle_async_request(request)
+                base: Any = super()
+                return await base.handle_async_request(request)
             except not_now:
                 raise
             except BaseException:
