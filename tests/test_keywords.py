@@ -44,7 +44,7 @@ def test_help_shows_each_keyword_with_one_line(kind: Any) -> None:
 
 @CLIENTS
 def test_help_shows_each_setting_of_a_client(kind: Any) -> None:
-    own = {"http_client", "pool"}
+    own = {"http_client", "pool", "engine"}
     assert keywords(kind).keys() - own == ClientSettings.__annotations__.keys() == SETTINGS.keys()
     shown = pydoc.plain(pydoc.render_doc(kind))
     assert all(f"{name}: {line}" in shown for name, line in SETTINGS.items())

@@ -6,20 +6,19 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypedDict, TypeVar, cast, overload
 
-import httpx
 from typing_extensions import Unpack
 
-from resilient_llm.decide.standing import Standing as ProviderHealth
 from resilient_llm.drive.aio import AsyncDriver, AsyncOpenStream
 from resilient_llm.drive.core import Listener, ProviderPool, Routes
-from resilient_llm.drive.http import AsyncHttp, Http
+from resilient_llm.drive.engines import AsyncEngine, Engine, Seam, async_engines, sync_engine
 from resilient_llm.drive.sync import Driver, OpenStream
-from resilient_llm.drive.task import Task, as_fallback
+from resilient_llm.drive.task import Task
 from resilient_llm.errors import AttemptRecord, CallFailed, ClientClosed, ConfigurationError, InvalidRequest
+from resilient_llm.health import ProviderHealth
 from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
     ChatRequest,
@@ -28,6 +27,7 @@ from resilient_llm.model import (
     EmbedResponse,
     ParsedResponse,
     StreamEvent,
+    Text,
     TextDelta,
 )
 from resilient_llm.options import (
@@ -46,12 +46,13 @@ from resilient_llm.options import (
     seconds,
     stream_keywords,
 )
-from resilient_llm.policy import Breaker, Health, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
+from resilient_llm.policy import Advanced, Breaker, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
 from resilient_llm.providers.secrecy import Secrets, secrets_in_headers
 from resilient_llm.typed import Typed
 from resilient_llm.wire.capability import OnUnsupported
 
 if TYPE_CHECKING:
+    import httpx
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
@@ -67,11 +68,11 @@ class ClientSettings(TypedDict, total=False):
     deadline: float | None
     retry: Retry | Mapping[str, object]
     breaker: Breaker | Mapping[str, object]
-    health: Health | Mapping[str, object]
     hedge: Hedge | Mapping[str, object]
     timeouts: Timeouts | Mapping[str, object]
     stream: Stream | Mapping[str, object]
     limits: Limits | Mapping[str, object]
+    advanced: Advanced | Mapping[str, object]
     name: str
     listeners: Sequence[Listener] | None
     tracer_provider: TracerProvider | None
@@ -83,11 +84,11 @@ SETTINGS: Mapping[str, str] = {
     "deadline": "seconds for a call that does not say otherwise (600, as in the vendors' SDKs); None: no limit",
     "retry": "a Retry, or a mapping of its fields: attempts, backoff, budgets",
     "breaker": "a Breaker, or a mapping of its fields: when a failing provider is left alone, and for how long",
-    "health": "a Health, or a mapping of its fields: how providers of one tier are compared",
     "hedge": "a Hedge, or a mapping of its fields: when a second provider is asked beside a late one",
     "timeouts": "a Timeouts, or a mapping of its fields: to connect, to the first token, between tokens",
     "stream": "a Stream, or a mapping of its fields: what streams hold back, how long an answer may be",
     "limits": "a Limits, or a mapping of its fields: requests under way and in line",
+    "advanced": "an Advanced, or a mapping of its fields: what hardly anybody needs to change",
     "name": "tells the clients of one process apart in telemetry",
     "listeners": "functions called with each event, at once and in the thread where it happened; quick, not async",
     "tracer_provider": "replaces OpenTelemetry's global one",
@@ -97,7 +98,7 @@ SETTINGS: Mapping[str, str] = {
 """What each setting of a client means, in one line; ``help(ResilientClient)`` shows them."""
 
 _SETTINGS = frozenset(SETTINGS)
-_POLICIES = ("retry", "breaker", "health", "hedge", "timeouts", "stream", "limits")
+_POLICIES = ("retry", "breaker", "hedge", "timeouts", "stream", "limits", "advanced")
 _SETTING_DEFAULTS: Mapping[str, object] = {
     "deadline": 600.0,
     "name": "default",
@@ -134,7 +135,9 @@ class _Life:
 class _Client:
     """What both clients offer that does not wait."""
 
-    def __init__(self, providers: Routes | None, pool: ProviderPool | None, settings: ClientSettings) -> None:
+    def __init__(
+        self, providers: Routes | None, pool: ProviderPool | None, settings: ClientSettings, http_client: object
+    ) -> None:
         if (providers is None) == (pool is None):
             raise ConfigurationError("a client needs providers, or pool= of another client, and not both")
         if pool is not None and settings:
@@ -143,6 +146,7 @@ class _Client:
             if name not in _SETTINGS:
                 raise ConfigurationError(unknown(name, _SETTINGS, "setting"))
         self._pool = pool if pool is not None else _make_pool(cast(Routes, providers), settings)
+        self._keep_secret(http_client)
         self._life = _Life()
         self._defaults: CallOptions = {}
 
@@ -169,6 +173,7 @@ class _Client:
     def health(self) -> dict[str, ProviderHealth]:
         """Every provider as it stands now, by id: breaker, gates, score, latency, load.  Sends nothing."""
         pool = self._pool
+        pool.settle()
         standings = pool.pool.snapshot(pool.clock())
         pool.deliver()
         return {standing.id: standing for standing in standings}
@@ -181,8 +186,8 @@ class _Client:
         request = chat_request(messages if messages is not None else "?", options, stream=False)
         needs = self._pool.needs(request, options)
         tokens = prompt_tokens(request)
-        call = self._pool.begin(options, streaming=False, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        found = self._pool.pool.explain(call, self._pool.clock())
+        ask = self._pool.ask(options, streaming=False, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
+        found = self._pool.pool.explain(ask, self._pool.clock())
         self._pool.deliver()
         return [Candidate(target.id, target.model, reason) for target, reason in found]
 
@@ -226,11 +231,15 @@ class _Client:
         self._pool.deliver()
         return removed
 
-    def _keep_secret(self, http_client: httpx.Client | httpx.AsyncClient | None) -> None:
-        """Show nothing of the headers and cookies that a client of the user's sends with every request."""
-        for name in ("headers", "cookies"):
+    def _keep_secret(self, http_client: object) -> None:
+        """Show nothing of what a client of the user's sends with every request."""
+        sent: list[tuple[str, str]] = [
+            ("authorization", getattr(getattr(http_client, "auth", None), "_auth_header", ""))
+        ]
+        for name in ("headers", "cookies", "params"):
             given: Mapping[str, str] = getattr(http_client, name, {})
-            self._pool.secrets = Secrets({*self._pool.secrets, *secrets_in_headers(given.items())})
+            sent += given.items()
+        self._pool.secrets = Secrets({*self._pool.secrets, *secrets_in_headers(sent)})
 
     def _check_targets(self, routes: object) -> None:
         """The sync client refuses what only the async one can use."""
@@ -264,8 +273,10 @@ class _Client:
         self._check_fallback(fallback)
         tokens = prompt_tokens(request)
         needs = self._pool.needs(request, options)
-        call = self._pool.begin(options, streaming=stream, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        return Task(self._pool, request, call, None if stream else answer_check(options), needs)
+        ask = self._pool.ask(options, streaming=stream, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
+        return Task(
+            self._pool, request, self._pool.begin(ask), None if stream else answer_check(request, options), needs
+        )
 
     def _embed_task(
         self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions
@@ -275,9 +286,8 @@ class _Client:
             options = {**self._defaults, **options}
         request = embed_request(inputs, dimensions, options)
         tokens = sum(len(text) for text in request.inputs) // 4
-        call = self._pool.begin(options, streaming=False, tokens=tokens, max_tokens=1)
-        call.unsuitable = self._pool.other_spaces(call)
-        return Task(self._pool, request, call)
+        ask = self._pool.ask(options, streaming=False, tokens=tokens, max_tokens=1)
+        return Task(self._pool, request, self._pool.begin(self._pool.other_spaces(ask)))
 
     def __repr__(self) -> str:
         ids = ", ".join(target.id for target in self._pool.pool.targets())
@@ -291,20 +301,22 @@ def _make_pool(providers: Routes, settings: ClientSettings) -> ProviderPool:
     policies = Policies(
         retry=as_policy(Retry, settings.get("retry")),
         breaker=as_policy(Breaker, settings.get("breaker")),
-        
         hedge=as_policy(Hedge, settings.get("hedge")),
         timeouts=as_policy(Timeouts, settings.get("timeouts")),
         stream=as_policy(Stream, settings.get("stream")),
         limits=as_policy(Limits, settings.get("limits")),
+        advanced=as_policy(Advanced, settings.get("advanced")),
     )
+    from resilient_llm.telemetry import Telemetry  # noqa: PLC0415 - with its API a tenth of the time of importing us
+
+    name = settings.get("name", "default")
     return ProviderPool(
         providers,
         policies,
-        name=settings.get("name", "default"),
+        name=name,
         deadline=settings.get("deadline", 600.0),
         listeners=settings.get("listeners") or (),
-        tracer_provider=settings.get("tracer_provider"),
-        meter_provider=settings.get("meter_provider"),
+        observer=Telemetry(name, settings.get("tracer_provider"), settings.get("meter_provider")),
         on_unsupported=settings.get("on_unsupported", "skip"),
     )
 
@@ -326,19 +338,20 @@ class ResilientClient(_Client):
         self,
         providers: Routes | None = None,
         *,
-        http_client: httpx.Client | None = None,
+        engine: str | Engine = "httpx",
+        http_client: httpx.Client | httpx.BaseTransport | None = None,
         pool: ProviderPool | None = None,
         **settings: Unpack[ClientSettings],
     ) -> None:
         """Make a client; nothing is sent.  Raises ``ConfigurationError`` for settings that make no sense."""
-        super().__init__(providers, pool, settings)
+        super().__init__(providers, pool, settings, http_client)
         self._check_targets([[self._pool.pool.targets()]])
-        if http_client is not None and (
-            not hasattr(http_client, "send") or inspect.iscoroutinefunction(http_client.send)
-        ):
-            raise ConfigurationError(f"http_client must be an httpx.Client, not {type(http_client).__name__}")
-        self._keep_secret(http_client)
-        self._driver = Driver(Http(http_client, self._pool.clock), self._pool.policies.stream.max_bytes)
+        self._driver = Driver(self._pool, sync_engine(engine, http_client))
+
+    @property
+    def seam(self) -> Seam[Engine]:
+        """Where the client meets the network: put a layer around its engine with ``seam.around(layer)``."""
+        return self._driver.seam
 
     @overload
     def chat(
@@ -360,22 +373,15 @@ class ResilientClient(_Client):
         """
         task = self._chat_task(messages, options, stream=False)
         try:
-            while True:
-                attempt, response = self._driver.run(task, self._driver.ask)
-                if task.accept(attempt, response, task.verdict(attempt, response)):
-                    return cast(ChatResponse, response)
+            return cast(ChatResponse, self._driver.run(task).response())
         except CallFailed as failure:
-            fallback = options.get("fallback")
-            if fallback is None:
-                raise
-            return _checked(as_fallback(fallback(failure) if callable(fallback) else fallback, failure))
+            return _labelled(_fallback(options, failure), failure)
 
     @stream_keywords
     def stream(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatStream:
         """Ask for an answer piece by piece; see :class:`ChatStream`.  Nothing is sent before it is entered or
         iterated."""
-        task = self._chat_task(messages, options, stream=True)
-        return ChatStream(self, self._driver, task, output_class(options))
+        return ChatStream(self, self._driver, self._chat_task(messages, options, stream=True), output_class(options))
 
     @call_keywords
     def embed(
@@ -387,16 +393,16 @@ class ResilientClient(_Client):
         not mix.
         """
         task = self._embed_task(inputs, dimensions, options)
-        attempt, response = self._driver.run(task, self._driver.ask)
-        task.accept(attempt, response)
-        return cast(EmbedResponse, response)
+        return cast(EmbedResponse, self._driver.run(task).response())
 
-    def close(self) -> None:
-        """Close the connections.  Calls made later raise ``ClientClosed``.  An ``http_client`` you passed stays
-        open."""
+    def close(self, drain: float = 0.0) -> None:
+        """Close the connections.  Calls made later raise ``ClientClosed``, and so do those that wait for their turn.
+
+        What is under way, open streams included, has ``drain`` seconds to finish, and then ends with ``ClientClosed``
+        as well, which judges nobody.  An ``http_client`` you passed stays open.
+        """
         self._life.over = True
-        self._driver.bury()
-        self._driver.http.close()
+        self._driver.close(drain)
 
     def __enter__(self) -> Self:
         return self
@@ -434,16 +440,19 @@ class AsyncResilientClient(_Client):
         self,
         providers: Routes | None = None,
         *,
-        http_client: httpx.AsyncClient | None = None,
+        engine: str | AsyncEngine = "httpx",
+        http_client: httpx.AsyncClient | httpx.AsyncBaseTransport | None = None,
         pool: ProviderPool | None = None,
         **settings: Unpack[ClientSettings],
     ) -> None:
         """Make a client; nothing is sent.  Raises ``ConfigurationError`` for settings that make no sense."""
-        super().__init__(providers, pool, settings)
-        if http_client is not None and not inspect.iscoroutinefunction(getattr(http_client, "send", None)):
-            raise ConfigurationError(f"http_client must be an httpx.AsyncClient, not {type(http_client).__name__}")
-        self._keep_secret(http_client)
-        self._driver = AsyncDriver(AsyncHttp(http_client, self._pool.clock), self._pool.policies.stream.max_bytes)
+        super().__init__(providers, pool, settings, http_client)
+        self._driver = AsyncDriver(self._pool, async_engines(engine, http_client))
+
+    @property
+    def seam(self) -> Seam[AsyncEngine]:
+        """Where the client meets the network: put a layer around its engine with ``seam.around(layer)``."""
+        return self._driver.seam
 
     @overload
     async def chat(
@@ -461,24 +470,18 @@ class AsyncResilientClient(_Client):
         """
         task = self._chat_task(messages, options, stream=False)
         try:
-            while True:
-                attempt, response = await self._driver.run(task, self._driver.ask)
-                verdict = await task.awaited(attempt, task.verdict(attempt, response))
-                if task.accept(attempt, response, verdict):
-                    return cast(ChatResponse, response)
+            return cast(ChatResponse, (await self._driver.run(task)).response())
         except CallFailed as failure:
-            fallback = options.get("fallback")
-            if fallback is None:
-                raise
-            value: object = fallback(failure) if callable(fallback) else fallback
-            return _checked(as_fallback(await value if inspect.isawaitable(value) else value, failure))
+            value = _fallback(options, failure)
+            return _labelled(await value if inspect.isawaitable(value) else value, failure)
 
     @stream_keywords
     def stream(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> AsyncChatStream:
         """Ask for an answer piece by piece; see :class:`AsyncChatStream`.  Nothing is sent before it is entered or
         iterated."""
-        task = self._chat_task(messages, options, stream=True)
-        return AsyncChatStream(self, self._driver, task, output_class(options))
+        return AsyncChatStream(
+            self, self._driver, self._chat_task(messages, options, stream=True), output_class(options)
+        )
 
     @call_keywords
     async def embed(
@@ -486,15 +489,17 @@ class AsyncResilientClient(_Client):
     ) -> EmbedResponse:
         """Vectors for texts, one each, in order; see :meth:`ResilientClient.embed`."""
         task = self._embed_task(inputs, dimensions, options)
-        attempt, response = await self._driver.run(task, self._driver.ask)
-        task.accept(attempt, response)
-        return cast(EmbedResponse, response)
+        return cast(EmbedResponse, (await self._driver.run(task)).response())
 
-    async def aclose(self) -> None:
-        """Close the connections of this event loop.  Calls made later raise ``ClientClosed``."""
+    async def aclose(self, drain: float = 0.0) -> None:
+        """Close the connections of this event loop.  Calls made later raise ``ClientClosed``, and so do those that wait
+        for their turn.
+
+        What is under way on this loop, open streams included, has ``drain`` seconds to finish, and then ends with
+        ``ClientClosed`` as well, which judges nobody.
+        """
         self._life.over = True
-        await self._driver.bury()
-        await self._driver.http.aclose()
+        await self._driver.aclose(drain)
 
     async def __aenter__(self) -> Self:
         return self
@@ -506,18 +511,40 @@ class AsyncResilientClient(_Client):
 
 
 O = TypeVar("O", OpenStream, AsyncOpenStream)  # noqa: E741
+D = TypeVar("D")
 
 
-_READ_ELSEWHERE = "the stream is being read elsewhere; read it in one place, and pass on what comes"
+class _Reader:
+    """Lets one reader in at a time."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("the stream is being read elsewhere; read it in one place, and pass on what comes")
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
 
 
-class _Streamed(Generic[O]):
-    """What both kinds of stream tell about themselves."""
+class _Streamed(Generic[O, D]):
+    """What both kinds of stream have in common."""
 
-    _opened: O | None
-    _closed: bool
-    _output: Typed | None
-    _task: Task[ChatRequest]
+    def __init__(self, client: _Client, driver: D, task: Task[ChatRequest], output: Typed | None = None) -> None:
+        self._client = client
+        self._output = output
+        self._driver: D = driver
+        self._task = task
+        self._opened: O | None = None
+        self._closed = False
+        self._reader = _Reader()
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self._orphaned()
 
     @property
     def response(self) -> ChatResponse:
@@ -536,7 +563,7 @@ class _Streamed(Generic[O]):
     @property
     def provider(self) -> str:
         """The id of the provider that answers.  Raises ``RuntimeError`` before the first event."""
-        return self._started().attempt.member.id
+        return self._started().exchange.attempt.target.id
 
     @property
     def attempts(self) -> tuple[AttemptRecord, ...]:
@@ -560,18 +587,17 @@ class _Streamed(Generic[O]):
             raise RuntimeError("the stream has not started; enter it or iterate over it first")
         return self._opened
 
-    def _orphaned(self) -> bool:
-        """Whether a stream that began was dropped without being closed; if so, cut its connection and return its
-        lease, both without taking a lock: a finaliser may run on the very thread that holds it."""
+    def _orphaned(self) -> None:
+        """Of a stream that began and is dropped without being closed: cut its connection, return its lease, and leave
+        the rest to the next call.  Takes no lock: a finaliser may run on the very thread that holds it."""
         opened = self._opened
-        if opened is None or opened.over:
-            return False
-        opened.source.sever()
-        self._task.owner.pool.abandon_later(opened.attempt)
-        return True
+        if opened is not None and not opened.over:
+            opened.source.sever()
+            self._task.owner.pool.abandon_later(opened.exchange.attempt)
+            opened.here.orphans.append(opened)
 
 
-class ChatStream(_Streamed[OpenStream]):
+class ChatStream(_Streamed[OpenStream, Driver]):
     """An answer piece by piece.  Iterate over it for typed events, or over :meth:`text_deltas`; best inside ``with``.
 
     It begins when it is entered or first iterated; until its first content, failures move on to other providers
@@ -581,27 +607,14 @@ class ChatStream(_Streamed[OpenStream]):
     at once and judge nobody.
     """
 
-    def __init__(self, client: _Client, driver: Driver, task: Task[ChatRequest], output: Typed | None = None) -> None:
-        self._client = client
-        self._output = output
-        self._driver = driver
-        self._task = task
-        self._opened: OpenStream | None = None
-        self._closed = False
-        self._reader = threading.Lock()
-
     def __iter__(self) -> Iterator[StreamEvent]:
         return self
 
     def __next__(self) -> StreamEvent:
         if self._closed:
             raise StopIteration
-        if not self._reader.acquire(blocking=False):
-            raise RuntimeError(_READ_ELSEWHERE)
-        try:
+        with self._reader:
             event = (self._opened or self._open()).next()
-        finally:
-            self._reader.release()
         if event is None:
             self._closed = True
             raise StopIteration
@@ -622,7 +635,7 @@ class ChatStream(_Streamed[OpenStream]):
     def _open(self) -> OpenStream:
         self._client.check_open()
         try:
-            _, opened = self._driver.run(self._task, self._driver.open)
+            opened: OpenStream = self._driver.open(self._task)
         except BaseException:
             self._closed = True
             raise
@@ -638,12 +651,8 @@ class ChatStream(_Streamed[OpenStream]):
         if nobody answers.  Does nothing the second time.
         """
         if self._opened is None and not self._closed:
-            if not self._reader.acquire(blocking=False):
-                raise RuntimeError(_READ_ELSEWHERE)
-            try:
+            with self._reader:
                 self._open()
-            finally:
-                self._reader.release()
         return self
 
     def __enter__(self) -> Self:
@@ -654,25 +663,9 @@ class ChatStream(_Streamed[OpenStream]):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        with suppress(Exception):
-            if self._orphaned() and self._opened is not None:
-                self._driver.orphans.append(self._opened)
 
-
-class AsyncChatStream(_Streamed[AsyncOpenStream]):
+class AsyncChatStream(_Streamed[AsyncOpenStream, AsyncDriver]):
     """The same as :class:`ChatStream` for asyncio and trio; best inside ``async with``."""
-
-    def __init__(
-        self, client: _Client, driver: AsyncDriver, task: Task[ChatRequest], output: Typed | None = None
-    ) -> None:
-        self._client = client
-        self._output = output
-        self._driver = driver
-        self._task = task
-        self._opened: AsyncOpenStream | None = None
-        self._closed = False
-        self._reader = threading.Lock()
 
     def __aiter__(self) -> AsyncIterator[StreamEvent]:
         return self
@@ -680,12 +673,8 @@ class AsyncChatStream(_Streamed[AsyncOpenStream]):
     async def __anext__(self) -> StreamEvent:
         if self._closed:
             raise StopAsyncIteration
-        if not self._reader.acquire(blocking=False):
-            raise RuntimeError(_READ_ELSEWHERE)
-        try:
+        with self._reader:
             event = await (self._opened or await self._open()).next()
-        finally:
-            self._reader.release()
         if event is None:
             self._closed = True
             raise StopAsyncIteration
@@ -704,12 +693,11 @@ class AsyncChatStream(_Streamed[AsyncOpenStream]):
     async def _open(self) -> AsyncOpenStream:
         self._client.check_open()
         try:
-            _, opened = await self._driver.run(self._task, self._driver.open)
+            opened: AsyncOpenStream = await self._driver.open(self._task)
         except BaseException:
             self._closed = True
             raise
         self._opened = opened
-        self._orphans = self._driver.http.here().orphans
         if self._closed:  # by another task, meanwhile
             await opened.aclose()
         return opened
@@ -721,12 +709,8 @@ class AsyncChatStream(_Streamed[AsyncOpenStream]):
         ``CallFailed`` if nobody answers.  Cancelling it judges nobody.  Does nothing the second time.
         """
         if self._opened is None and not self._closed:
-            if not self._reader.acquire(blocking=False):
-                raise RuntimeError(_READ_ELSEWHERE)
-            try:
+            with self._reader:
                 await self._open()
-            finally:
-                self._reader.release()
         return self
 
     async def __aenter__(self) -> Self:
@@ -736,11 +720,6 @@ class AsyncChatStream(_Streamed[AsyncOpenStream]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-    def __del__(self) -> None:
-        with suppress(Exception):
-            if self._orphaned() and self._opened is not None:
-                self._orphans.append(self._opened)
 
 
 class AsyncTextDeltas:
@@ -760,7 +739,18 @@ class AsyncTextDeltas:
                 return event.text
 
 
-def _checked(value: object) -> ChatResponse:
+def _fallback(options: ChatOptions, failure: CallFailed) -> object:
+    """What the caller wants instead of an answer.  Raises the failure where that is nothing."""
+    fallback = options.get("fallback")
+    if fallback is None:
+        raise failure
+    return fallback(failure) if callable(fallback) else fallback
+
+
+def _labelled(value: object, failure: CallFailed) -> ChatResponse:
+    """A fallback as a response of provider ``fallback``, with the trail that led to it."""
+    if isinstance(value, str):
+        value = ChatResponse((Text(value),))
     if not isinstance(value, ChatResponse):
         raise TypeError(f"fallback= must be or return text or a ChatResponse, not {type(value).__name__}")
-    return value
+    return replace(value, provider=value.provider or "fallback", attempts=failure.attempts)

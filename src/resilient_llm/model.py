@@ -392,6 +392,8 @@ class ChatRequest:
     user: str | None = None
     idempotency_key: str | None = None
     """Sent in the header where the vendor documents it; no part of the body."""
+    allow_empty: bool = False
+    """Whether an answer that says nothing is one; no part of the body."""
     extra: tuple[Extra, ...] = ()
     """Further fields, per wire; merged into the body for that wire, a degradation for the others."""
     source: Extra | None = None

@@ -197,6 +197,7 @@ def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stre
         max_tokens=_count("max_tokens", options.get("max_tokens")),
         stop=_stop(options.get("stop")),
         idempotency_key=options.get("idempotency_key"),
+        allow_empty=options.get("allow_empty", False),
         extra=_extra(options.get("extra")),
         stream=stream,
         **plain,
@@ -208,9 +209,10 @@ def _whole_request(request: ChatRequest, options: ChatOptions, *, stream: bool) 
         if name in ChatSettings.__annotations__ or name == "output":
             raise InvalidRequest(f"{name}= must be set in the ChatRequest itself, not beside it")
     key = options.get("idempotency_key", request.idempotency_key)
-    if request.stream is stream and request.idempotency_key == key:
+    allow_empty = options.get("allow_empty", request.allow_empty)
+    if (request.stream, request.idempotency_key, request.allow_empty) == (stream, key, allow_empty):
         return request
-    return replace(request, stream=stream, idempotency_key=key)
+    return replace(request, stream=stream, idempotency_key=key, allow_empty=allow_empty)
 
 
 def embed_request(inputs: str | Sequence[str], dimensions: int | None, options: CallOptions) -> EmbedRequest:
@@ -247,14 +249,14 @@ def output_class(options: ChatOptions) -> Typed | None:
     return typed(output) if isinstance(output, type) else None
 
 
-def answer_check(options: ChatOptions) -> Validator | None:
+def answer_check(request: ChatRequest, options: ChatOptions) -> Validator | None:
     """What an answer must pass: it says something, it fits ``output=``, and ``validate=`` does not reject it.
 
     Sets ``parsed`` on the answer.  ``None`` if there is nothing to check.
     """
     check = options.get("validate")
     kind = output_class(options)
-    allow_empty = options.get("allow_empty", False)
+    allow_empty = request.allow_empty
     if kind is None and check is None:
         return None if allow_empty else _not_empty
 
@@ -326,16 +328,7 @@ def _messages(messages: Messages, system: str | None) -> tuple[Message, ...]:
 
 def _message(message: Message | Mapping[str, object] | tuple[str, str], index: int) -> Message:
     if isinstance(message, Message):
-        if message.role not in _ROLES:
-            raise InvalidRequest(
-                f"messages[{index}] has the role {message.role!r}; it must be one of {', '.join(sorted(_ROLES))}"
-            )
-        if not isinstance(message.parts, tuple) or not all(isinstance(part, Part) for part in message.parts):
-            raise InvalidRequest(f"messages[{index}] must have a tuple of parts, not {_short(message.parts)}")
-        for part in message.parts:
-            if isinstance(part, Media):
-                _check_url(part.url, f"messages[{index}]")
-        return message
+        return _checked(message, index)
     if isinstance(message, tuple) and len(message) == 2:
         message = {"role": message[0], "content": message[1]}
     if not isinstance(message, Mapping):
@@ -345,7 +338,7 @@ def _message(message: Message | Mapping[str, object] | tuple[str, str], index: i
     role = message.get("role")
     if role not in _ROLES:
         raise InvalidRequest(f"messages[{index}] has the role {role!r}; it must be one of {', '.join(sorted(_ROLES))}")
-    content = message.get("content")
+    content = given = message.get("content")
     if not isinstance(content, str | list | tuple) and not (content is None and role == "assistant"):
         raise InvalidRequest(f"messages[{index}] must have text or a list of parts as content, not {_short(content)}")
     if content and not isinstance(content, str):
@@ -356,9 +349,37 @@ def _message(message: Message | Mapping[str, object] | tuple[str, str], index: i
     if role == "tool" and not isinstance(message.get("tool_call_id"), str):
         raise InvalidRequest(f"messages[{index}] has the role 'tool' and needs a tool_call_id")
     try:
-        return decode_message(message)
+        return _owned(decode_message(message), given)
     except (TypeError, KeyError, AttributeError) as error:
         raise InvalidRequest(f"messages[{index}] is malformed: {error}") from error
+
+
+def _checked(message: Message, index: int) -> Message:
+    if message.role not in _ROLES:
+        raise InvalidRequest(
+            f"messages[{index}] has the role {message.role!r}; it must be one of {', '.join(sorted(_ROLES))}"
+        )
+    if not isinstance(message.parts, tuple) or not all(isinstance(part, Part) for part in message.parts):
+        raise InvalidRequest(f"messages[{index}] must have a tuple of parts, not {_short(message.parts)}")
+    for part in message.parts:
+        if isinstance(part, Media):
+            _check_url(part.url, f"messages[{index}]")
+    return message
+
+
+def _owned(message: Message, given: object) -> Message:
+    """The message, with what stands beside media in Anthropic's shape kept for that wire alone: ``cache_control``."""
+    written_parts = cast("Sequence[object]", given) if isinstance(given, list | tuple) else ()
+    if len(written_parts) != len(message.parts):
+        return message
+    pairs = zip(message.parts, written_parts, strict=True)
+    parts = tuple(
+        replace(part, extra=Extra("anthropic_messages", part.extra.fields))
+        if isinstance(part, Media) and part.extra is not None and "source" in _fields_of(written)
+        else part
+        for part, written in pairs
+    )
+    return message if parts == message.parts else replace(message, parts=parts)
 
 
 def _openai_part(part: object, where: str) -> Mapping[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import logging
@@ -360,6 +361,13 @@ PLACES: dict[str, Any] = {
     "a parameter": lambda url: OpenAICompatible("m", base_url=url, params={"metadata": {"keys": [CANARY]}}),
     "the path": lambda url: OpenAICompatible("m", base_url=f"{url}/{CANARY}/v1"),
     "a client's headers": lambda url: OpenAICompatible("m", base_url=url),
+    "a client's cookies": lambda url: OpenAICompatible("m", base_url=url),
+    "a client's auth": lambda url: OpenAICompatible("m", base_url=url),
+}
+GIVEN: dict[str, Any] = {
+    "a client's headers": lambda: httpx.Client(headers={"X-Mine": CANARY}),
+    "a client's cookies": lambda: httpx.Client(cookies={"session": CANARY}),
+    "a client's auth": lambda: httpx.Client(auth=("me", CANARY)),
 }
 
 
@@ -371,7 +379,8 @@ def test_no_credential_of_the_users_is_shown_when_a_server_echoes_it(echo: Echo,
     log.addHandler(handler)
     level = log.level
     log.setLevel(logging.DEBUG)
-    given = httpx.Client(headers={"X-Mine": CANARY}) if place == "a client's headers" else None
+    given = GIVEN[place]() if place in GIVEN else None
+    hidden = base64.b64encode(f"me:{CANARY}".encode()).decode()
     provider = PLACES[place](echo.url)
     try:
         with ResilientClient([provider], http_client=given) as client, pytest.raises(CallFailed) as caught:
@@ -399,6 +408,7 @@ def test_no_credential_of_the_users_is_shown_when_a_server_echoes_it(echo: Echo,
         shown.getvalue(),
     ):
         assert CANARY not in text
+        assert hidden not in text
     assert "bad" in str(error), "the rest of the message is there"
 
 

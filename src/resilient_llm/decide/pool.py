@@ -280,6 +280,14 @@ class Pool(Generic[T]):
         """As :meth:`abandoned`, but safe in a finaliser: takes no lock; the next operation releases it."""
         self._abandoned.append(attempt)
 
+    def disown(self, ask: Ask, now: float) -> None:
+        """A call was interrupted, perhaps between two steps of this module: give back every lease that it holds."""
+        with self._lock:
+            for member in self._table.members.values():
+                for attempt in [one for one in member.held if one.ask is ask]:
+                    self._release(attempt, Outcome.NEUTRAL, now)
+        self._wake()
+
     def learn(self, attempt: Attempt[T], now: float, requests: Limit | None, tokens: Limit | None) -> None:
         """Take note of the rate-limit headroom a provider reported."""
         with self._lock:
@@ -311,6 +319,7 @@ class Pool(Generic[T]):
         """Give the lease back, exactly once; an attempt of a parent process holds nothing here."""
         if attempt.released:
             return
+        attempt.member.held.discard(attempt)  # first of all and in one step: whatever interrupts the rest, it is free
         attempt.released = True
         if attempt.generation >= attempt.member.born:
             self._verdicts.ended(attempt, outcome, now)
@@ -390,6 +399,11 @@ class Pool(Generic[T]):
     def note(self, event: events.Event) -> None:
         """Add an event of the call's own."""
         self._verdicts.events.append(event)
+
+    @property
+    def budgets(self) -> dict[str, float]:
+        """What is left of the allowances for extra attempts and for trials."""
+        return {"extra": self._leases.extra.tokens, "trial": self._leases.trials.tokens}
 
     def close(self, now: float) -> None:
         """Wake everybody who waits; their calls end with ``ClientClosed``."""

@@ -89,7 +89,6 @@ class Verdicts(Generic[T]):
         member = attempt.member
         if attempt.content_at is None:
             member.pending.pop(attempt, None)
-        member.in_flight -= 1
         if member.trial is attempt:
             member.trial = None
         if attempt.slow_lease:

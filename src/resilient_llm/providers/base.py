@@ -227,6 +227,11 @@ class HttpProvider:
     # --- what drivers use ---
 
     @property
+    def key_is_fixed(self) -> bool:
+        """Whether its key is always the same; the next call may bring another one if not."""
+        return self.credential.fixed
+
+    @property
     def needs_loop(self) -> bool:
         """Whether only the async client can ask it: its key comes from a coroutine."""
         return self.credential.is_async

@@ -112,6 +112,7 @@ class Custom:
     account: str | None = None
     key_id: str | None = None
     secrets: tuple[str, ...] = ()
+    key_is_fixed = True
     propagate_trace_context = False
 
     def __init__(self, inner: Provider | AsyncProvider | Function) -> None:
