@@ -159,7 +159,7 @@ class AsyncDriver:
     async def verdict(self, task: Task[Any], exchange: AnyExchange) -> object:
         """What the caller's check says, which may be async."""
         verdict = task.verdict(exchange)
-        if not isawaitable(verdict):
+        if verdict is None or not isawaitable(verdict):
             return verdict
         try:
             return await verdict

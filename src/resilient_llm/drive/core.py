@@ -82,6 +82,7 @@ class ProviderPool:
         self.policies = policies
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
         self.pool.listening = bool(listeners)
+        self._firsts: dict[str, Target | None] = {}
         self._leases: set[Lease] = set()
         self._dropped: deque[Lease] = deque()
         self.observer: Observer = observer
@@ -138,6 +139,7 @@ class ProviderPool:
 
     def forget_unused(self) -> None:
         """Let go of providers of the user's that were replaced."""
+        self._firsts = {}
         used = set(self.pool.targets())
         self._wrapped = {key: known for key, known in self._wrapped.items() if known in used}
 
@@ -150,7 +152,9 @@ class ProviderPool:
 
     def first(self, route: str) -> Target | None:
         """The provider a call will probably go to."""
-        return next(iter(self.pool.targets(route)), None)
+        if route not in self._firsts:
+            self._firsts[route] = next(iter(self.pool.targets(route)), None)
+        return self._firsts[route]
 
     def other_spaces(self, ask: Ask) -> Ask:
         """The same ask of embeddings: nobody may serve it whose vectors do not mix with the first suitable

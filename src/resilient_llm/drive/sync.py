@@ -258,8 +258,9 @@ class Contest(Race):
                 first.limit.on_due = self._due
                 self._arm()
                 self._carried(first)
-            self._changed = threading.Event()
-            while not self.over:
+            if not self.over:
+                self._changed = threading.Event()
+            while not self.over and self._changed is not None:
                 self._step(self._changed)
         except BaseException:
             with self._lock:

@@ -128,14 +128,14 @@ class Task(Generic[Request]):
     def accept(self, exchange: AnyExchange, verdict: object) -> bool:
         """An answer arrived, and this is what the caller's check says of it: finish the call with it.  ``False``: it
         was rejected.  A stream is finished where it ends."""
-        if inspect.isawaitable(verdict):
+        if verdict is not None and inspect.isawaitable(verdict):
             if inspect.iscoroutine(verdict):
                 verdict.close()
             raise InvalidRequest("validate= returned an awaitable, which only AsyncResilientClient can wait for")
         if self.subject.streaming:
             return True
         response = exchange.response()
-        rejected = rejection(verdict)
+        rejected = None if verdict is None else rejection(verdict)
         if rejected is not None:
             self.failed(exchange, AttemptFailed(rejected), response.usage)
             return False

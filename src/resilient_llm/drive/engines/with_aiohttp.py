@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from types import SimpleNamespace
+from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
@@ -21,6 +21,7 @@ from resilient_llm.drive.engines.seam import Limit, Outgoing
 
 _LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _UNASKED = ("accept", "accept-encoding", "content-type", "user-agent")
+_KNOWN = 256  # URLs whose parts are kept
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
@@ -101,18 +102,37 @@ class Aiohttp:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._addresses: dict[str, tuple[URL, str | None]] = {}
+        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+
+    def _address(self, text: str) -> tuple[URL, str | None]:
+        """A URL, and the proxy on the way; kept, because providers have few and calls are many."""
+        known = self._addresses.get(text)
+        if known is None:
+            if len(self._addresses) >= _KNOWN:
+                self._addresses.clear()
+            url = URL(text, encoded=True)
+            proxy = proxy_for(url.scheme, url.raw_host or "", url.explicit_port)
+            known = self._addresses[text] = (url, proxy)
+        return known
+
+    def _timeout(self, connect: float) -> aiohttp.ClientTimeout:
+        known = self._timeouts.get(connect)
+        if known is None:
+            self._timeouts = {connect: aiohttp.ClientTimeout(total=None, sock_connect=connect)}
+        return self._timeouts[connect]
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            trace = aiohttp.TraceConfig()
-            trace.on_connection_reuseconn.append(_reused)
+            connector = aiohttp.TCPConnector(
+                limit=0, resolver=_Resolver(), use_dns_cache=False, socket_factory=_new_socket
+            )
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, resolver=_Resolver(), use_dns_cache=False),
+                connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=_UNASKED,
                 timeout=_NO_TIMEOUT,
-                trace_configs=[trace],
             )
         return self._session
 
@@ -126,19 +146,22 @@ class Aiohttp:
         return await self._sent(outgoing, limit, fresh=True)
 
     async def _sent(self, outgoing: Outgoing, limit: Limit, *, fresh: bool) -> AiohttpAnswer:
-        url = URL(outgoing.url, encoded=True)
-        limit.reused = False
+        url, proxy = self._address(outgoing.url)
+        limit.reused = True  # unless a socket is made for it
+        asking = _asking.set(limit)
         if fresh:  # a session has no way to send one request over a new connection
             await self.aclose()
-        response = await self._opened().post(
-            url,
-            data=outgoing.body,
-            headers=outgoing.headers,
-            allow_redirects=False,
-            proxy=proxy_for(url.scheme, url.raw_host or "", url.explicit_port),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limit.connect),
-            trace_request_ctx=limit,
-        )
+        try:
+            response = await self._opened().post(
+                url,
+                data=outgoing.body,
+                headers=outgoing.headers,
+                allow_redirects=False,
+                proxy=proxy,
+                timeout=self._timeout(limit.connect),
+            )
+        finally:
+            _asking.reset(asking)
         limit.use(_Connection(response))
         return AiohttpAnswer(response, limit)
 
@@ -149,10 +172,16 @@ class Aiohttp:
             await session.close()
 
 
-async def _reused(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
-    limit = context.trace_request_ctx
-    if isinstance(limit, Limit):
-        limit.reused = True
+_asking: ContextVar[Limit | None] = ContextVar("resilient_llm_asking", default=None)
+"""The limit of the request that is being sent."""
+
+
+def _new_socket(info: Any) -> socket.socket:
+    """Called by the connector for each new connection."""
+    limit = _asking.get()
+    if limit is not None:
+        limit.reused = False
+    return socket.socket(family=info[0], type=info[1], proto=info[2])
 
 
 def running_on_asyncio() -> bool:
