@@ -512,7 +512,7 @@ def listener_under_lock(original, self):
 @_wrapping(Line, "first")
 def last_come_first_served(original, self, now):
     """Who came last is woken first."""
-    waiting = [place for place in self._waiting if place.offer is None]
+    waiting = [place for place in self.waiting if place.offer is None]
     return waiting[-1] if waiting else None
 
 
