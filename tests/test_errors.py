@@ -86,7 +86,7 @@ def test_a_failed_call_carries_its_trail_and_tells_every_attempt(error: CallFail
     assert error.attempts == TRAIL
     assert error.fault is FAULT
     assert str(error) == (
-        f"{error.message} (1. openai/gpt: connection after 0.123 s; 2. eu: rate_limited 429 after 1.5 s; "
+        f"{error.message} (1. openai/gpt: connection after 0.123 s; 2. eu: rate_limited 429 after 1.5 s: too fast; "
         "3. gemini: cancelled after 12 s)"
     )
 
@@ -151,3 +151,68 @@ def test_reasons_are_the_errors_own() -> None:
 def test_a_fault_concerns_its_endpoint_unless_it_says_otherwise() -> None:
     assert Fault(FaultKind.TIMEOUT).scope is FaultScope.ENDPOINT
     assert Fault(FaultKind.TIMEOUT).trust_hint
+
+
+def facts_of(error: Exception) -> dict[str, object]:
+    names = ("kind", "status_code", "retry_after", "retryable", "provider", "request_id")
+    return {name: getattr(error, name) for name in names}
+
+
+@pytest.mark.parametrize("error", [*FAILURES, *OTHERS], ids=lambda error: type(error).__name__)
+def test_every_error_has_the_same_facts(error: Exception) -> None:
+    found = facts_of(error)
+    assert isinstance(found["kind"], FaultKind | None)
+    assert isinstance(found["retryable"], bool)
+
+
+@pytest.mark.parametrize(
+    "error", [ResilientError("x"), ConfigurationError("x"), InvalidRequest("x"), ClientClosed("x")]
+)
+def test_an_error_before_anything_was_sent_has_no_facts(error: ResilientError) -> None:
+    assert facts_of(error) == {
+        "kind": None,
+        "status_code": None,
+        "retry_after": None,
+        "retryable": False,
+        "provider": None,
+        "request_id": None,
+    }
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+def test_a_failed_call_says_who_decided_it(error: CallFailed) -> None:
+    assert facts_of(error) == {
+        "kind": FaultKind.RATE_LIMITED,
+        "status_code": 429,
+        "retry_after": error.retry_after,
+        "retryable": not isinstance(error, RequestRejected),
+        "provider": "eu",
+        "request_id": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "retryable"),
+    [
+        (AllAttemptsFailed("x", fault=Fault(FaultKind.AUTH, status=401, request_id="r1")), False),
+        (AllAttemptsFailed("x", fault=Fault(FaultKind.QUOTA_EXHAUSTED)), False),
+        (AllAttemptsFailed("x", fault=Fault(FaultKind.SERVER_ERROR)), True),
+        (NoProviderAvailable("x"), True),
+        (DeadlineExceeded("x"), True),
+        (DeadlineExceeded("x", fault=Fault(FaultKind.AUTH)), True),
+        (ProviderError("x", kind=FaultKind.BAD_REQUEST), False),
+        (ProviderError("x", kind=FaultKind.OVERLOADED), True),
+    ],
+)
+def test_what_may_succeed_later_is_told_apart(error: CallFailed | ProviderError, retryable: bool) -> None:
+    assert error.retryable is retryable
+
+
+def test_the_words_of_a_provider_are_on_one_line_and_bounded() -> None:
+    fault = Fault(FaultKind.BAD_REQUEST, status=400, message="Unknown\n parameter: 'foo' " + "x" * 1000)
+    record = AttemptRecord(1, "b", "m", "initial", "error", fault, 400, 0.01)
+    told = str(RequestRejected("the provider rejected the request", (record,)))
+    assert "1. b: bad_request 400 after 0.01 s: Unknown parameter: 'foo' xxx" in told
+    assert len(told) < 260
+    assert "\n" not in told
+    assert told.endswith("…)")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypedDict, TypeVar, cast, overload
 
 import httpx
 from typing_extensions import Unpack
@@ -20,11 +20,13 @@ from resilient_llm.drive.http import AsyncHttp, Http
 from resilient_llm.drive.sync import Driver, OpenStream
 from resilient_llm.drive.task import Task, as_fallback
 from resilient_llm.errors import AttemptRecord, CallFailed, ClientClosed, ConfigurationError, InvalidRequest
+from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
     ChatRequest,
     ChatResponse,
     EmbedRequest,
     EmbedResponse,
+    ParsedResponse,
     StreamEvent,
     TextDelta,
 )
@@ -32,11 +34,21 @@ from resilient_llm.options import (
     CallOptions,
     ChatOptions,
     Messages,
+    UntypedChatOptions,
+    answer_check,
+    call_keywords,
+    chat_keywords,
     chat_request,
+    check_call,
     embed_request,
+    output_class,
     prompt_tokens,
+    seconds,
+    stream_keywords,
 )
 from resilient_llm.policy import Breaker, Health, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
+from resilient_llm.providers.secrecy import Secrets, secrets_in_headers
+from resilient_llm.typed import Typed
 from resilient_llm.wire.capability import OnUnsupported
 
 if TYPE_CHECKING:
@@ -46,16 +58,11 @@ if TYPE_CHECKING:
 __all__ = ["AsyncChatStream", "AsyncResilientClient", "Candidate", "ChatStream", "ProviderHealth", "ResilientClient"]
 
 
-class ClientSettings(TypedDict, total=False):
-    """How a client behaves; each policy is an object of ``resilient_llm.policy`` or a mapping of its fields.
+T = TypeVar("T")
 
-    ``deadline``: seconds for a call that does not say otherwise (600, as in the vendors' SDKs; ``None``: no limit).
-    ``name`` tells clients of one process apart in telemetry.  ``listeners`` are called with every event of
-    ``resilient_llm.decide.events`` after the fact, on the thread where it happened; they must be quick and cannot
-    be coroutine functions.  ``tracer_provider`` and ``meter_provider`` replace OpenTelemetry's global ones.
-    ``on_unsupported`` says what to do about a provider that lacks a feature of a request: ``"skip"`` it (default),
-    ``"degrade"`` the request and say so, or make it an ``"error"``; or a mapping of features to these.
-    """
+
+class ClientSettings(TypedDict, total=False):
+    """How a client behaves; :data:`SETTINGS` says what each keyword means."""
 
     deadline: float | None
     retry: Retry | Mapping[str, object]
@@ -72,7 +79,33 @@ class ClientSettings(TypedDict, total=False):
     on_unsupported: OnUnsupported
 
 
-_SETTINGS = frozenset(ClientSettings.__annotations__)
+SETTINGS: Mapping[str, str] = {
+    "deadline": "seconds for a call that does not say otherwise (600, as in the vendors' SDKs); None: no limit",
+    "retry": "a Retry, or a mapping of its fields: attempts, backoff, budgets",
+    "breaker": "a Breaker, or a mapping of its fields: when a failing provider is left alone, and for how long",
+    "health": "a Health, or a mapping of its fields: how providers of one tier are compared",
+    "hedge": "a Hedge, or a mapping of its fields: when a second provider is asked beside a late one",
+    "timeouts": "a Timeouts, or a mapping of its fields: to connect, to the first token, between tokens",
+    "stream": "a Stream, or a mapping of its fields: what streams hold back, how long an answer may be",
+    "limits": "a Limits, or a mapping of its fields: requests under way and in line",
+    "name": "tells the clients of one process apart in telemetry",
+    "listeners": "functions called with each event, at once and in the thread where it happened; quick, not async",
+    "tracer_provider": "replaces OpenTelemetry's global one",
+    "meter_provider": "replaces OpenTelemetry's global one",
+    "on_unsupported": "a provider lacks what a call needs: 'skip' it, 'degrade' the request, 'error', or a mapping",
+}
+"""What each setting of a client means, in one line; ``help(ResilientClient)`` shows them."""
+
+_SETTINGS = frozenset(SETTINGS)
+_POLICIES = ("retry", "breaker", "health", "hedge", "timeouts", "stream", "limits")
+_SETTING_DEFAULTS: Mapping[str, object] = {
+    "deadline": 600.0,
+    "name": "default",
+    "on_unsupported": "skip",
+    **dict.fromkeys(_POLICIES, Shown("its defaults")),
+}
+
+client_keywords: Explicit = explicit(ClientSettings, SETTINGS, _SETTING_DEFAULTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +122,15 @@ class Candidate:
         return self.reason is None
 
 
+class _Life:
+    """Whether a client is closed, told once for all of its views."""
+
+    __slots__ = ("over",)
+
+    def __init__(self) -> None:
+        self.over: bool = False
+
+
 class _Client:
     """What both clients offer that does not wait."""
 
@@ -99,9 +141,25 @@ class _Client:
             raise ConfigurationError(f"{next(iter(settings))}= belongs to the pool and is set where that is made")
         for name in settings:
             if name not in _SETTINGS:
-                raise ConfigurationError(f"a client has no setting {name!r}; it has {', '.join(sorted(_SETTINGS))}")
+                raise ConfigurationError(unknown(name, _SETTINGS, "setting"))
         self._pool = pool if pool is not None else _make_pool(cast(Routes, providers), settings)
-        self._closed = False
+        self._life = _Life()
+        self._defaults: CallOptions = {}
+
+    @call_keywords
+    def with_options(self, **options: Unpack[CallOptions]) -> Self:
+        """The same client with other defaults for its calls, for one part of a program.
+
+        It costs next to nothing: connections, providers and health are shared, and closing either closes both.  What
+        a call says itself goes first.  Raises ``InvalidRequest`` for options that make no sense.
+        """
+        check_call(options)
+        if "deadline" in options:
+            seconds(options["deadline"])
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._defaults = {**self._defaults, **options}
+        return view
 
     @property
     def pool(self) -> ProviderPool:
@@ -115,8 +173,11 @@ class _Client:
         pool.deliver()
         return {standing.id: standing for standing in standings}
 
+    @stream_keywords
     def explain(self, messages: Messages | None = None, **options: Unpack[ChatOptions]) -> list[Candidate]:
         """Whom this call would ask, in which order, and why each other provider would not be asked.  Sends nothing."""
+        if self._defaults:
+            options = {**self._defaults, **options}
         request = chat_request(messages if messages is not None else "?", options, stream=False)
         needs = self._pool.needs(request, options)
         tokens = prompt_tokens(request)
@@ -128,18 +189,27 @@ class _Client:
     def drain(self, provider: str) -> int:
         """Send no new attempts to a provider; returns how many are still under way there.  :meth:`restore` undoes it.
 
+        For maintenance that was announced, or before a key or a region is taken away: what is under way ends in peace.
         Raises ``ConfigurationError`` for an unknown id.
         """
         self._operate(provider, "drain")
         return self._pool.pool.in_flight(provider)
 
     def isolate(self, provider: str) -> None:
-        """Hold a provider's breaker open by hand until :meth:`restore`."""
+        """Hold a provider's breaker open by hand until :meth:`restore`.
+
+        For a provider that answers wrongly in a way that no failure shows.  Attempts under way are not cut off.
+        Raises ``ConfigurationError`` for an unknown id.
+        """
         self._operate(provider, "isolate")
 
     def restore(self, provider: str) -> None:
         """Undo :meth:`drain` and :meth:`isolate`, close an open breaker, and forget what speaks against the provider;
-        traffic returns gradually."""
+        traffic returns gradually.
+
+        For when the maintenance is over, or when you know sooner than the library does that a provider is well.
+        Raises ``ConfigurationError`` for an unknown id.
+        """
         self._operate(provider, "restore")
 
     def replace_providers(self, providers: Routes) -> tuple[str, ...]:
@@ -155,6 +225,12 @@ class _Client:
         self._pool.forget_unused()
         self._pool.deliver()
         return removed
+
+    def _keep_secret(self, http_client: httpx.Client | httpx.AsyncClient | None) -> None:
+        """Show nothing of the headers and cookies that a client of the user's sends with every request."""
+        for name in ("headers", "cookies"):
+            given: Mapping[str, str] = getattr(http_client, name, {})
+            self._pool.secrets = Secrets({*self._pool.secrets, *secrets_in_headers(given.items())})
 
     def _check_targets(self, routes: object) -> None:
         """The sync client refuses what only the async one can use."""
@@ -172,11 +248,13 @@ class _Client:
         self._pool.deliver()
 
     def check_open(self) -> None:
-        if self._closed:
+        if self._life.over:
             raise ClientClosed("the client is closed")
 
     def _chat_task(self, messages: Messages | ChatRequest, options: ChatOptions, *, stream: bool) -> Task[ChatRequest]:
         self.check_open()
+        if self._defaults:
+            options = {**self._defaults, **options}
         request = chat_request(messages, options, stream=stream)
         validate = options.get("validate")
         fallback = options.get("fallback")
@@ -187,12 +265,14 @@ class _Client:
         tokens = prompt_tokens(request)
         needs = self._pool.needs(request, options)
         call = self._pool.begin(options, streaming=stream, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        return Task(self._pool, request, call, validate, needs)
+        return Task(self._pool, request, call, None if stream else answer_check(options), needs)
 
     def _embed_task(
         self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions
     ) -> Task[EmbedRequest]:
         self.check_open()
+        if self._defaults:
+            options = {**self._defaults, **options}
         request = embed_request(inputs, dimensions, options)
         tokens = sum(len(text) for text in request.inputs) // 4
         call = self._pool.begin(options, streaming=False, tokens=tokens, max_tokens=1)
@@ -238,10 +318,10 @@ class ResilientClient(_Client):
     and health of another client.
 
     Safe for threads.  Use it as a context manager, or call :meth:`close`; one that is merely dropped closes its
-    connections when it is collected.  Raises ``ConfigurationError`` for settings that make no sense; a constructor
-    sends nothing.
+    connections when it is collected.
     """
 
+    @client_keywords
     def __init__(
         self,
         providers: Routes | None = None,
@@ -250,21 +330,33 @@ class ResilientClient(_Client):
         pool: ProviderPool | None = None,
         **settings: Unpack[ClientSettings],
     ) -> None:
+        """Make a client; nothing is sent.  Raises ``ConfigurationError`` for settings that make no sense."""
         super().__init__(providers, pool, settings)
         self._check_targets([[self._pool.pool.targets()]])
         if http_client is not None and (
             not hasattr(http_client, "send") or inspect.iscoroutinefunction(http_client.send)
         ):
             raise ConfigurationError(f"http_client must be an httpx.Client, not {type(http_client).__name__}")
+        self._keep_secret(http_client)
         self._driver = Driver(Http(http_client, self._pool.clock), self._pool.policies.stream.max_bytes)
 
+    @overload
+    def chat(
+        self, messages: Messages | ChatRequest, *, output: type[T], **options: Unpack[UntypedChatOptions]
+    ) -> ParsedResponse[T]: ...
+
+    @overload
+    def chat(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatResponse: ...
+
+    @chat_keywords
     def chat(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatResponse:
         """Ask for an answer.
 
-        ``messages`` is a prompt, or a conversation of ``Message`` objects or dicts in OpenAI's shape; the options are
-        those of ``ChatOptions``.  Raises ``InvalidRequest`` before anything is sent, and a ``CallFailed`` (with the
-        trail of attempts) if no provider answered.  An exception that interrupts it (``KeyboardInterrupt``) changes
-        nobody's health.
+        ``messages`` is a prompt, or a conversation of ``Message`` objects or dicts in OpenAI's shape.  Raises
+        ``InvalidRequest`` before anything is sent, and a ``CallFailed`` (with the trail of attempts) if no provider
+        answered.  With a class as ``output=``, ``parsed`` of the answer is an instance of it; an answer that does not
+        fit counts as a rejected one, and the next provider is asked.  An exception that interrupts it
+        (``KeyboardInterrupt``) changes nobody's health.
         """
         task = self._chat_task(messages, options, stream=False)
         try:
@@ -278,11 +370,14 @@ class ResilientClient(_Client):
                 raise
             return _checked(as_fallback(fallback(failure) if callable(fallback) else fallback, failure))
 
+    @stream_keywords
     def stream(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatStream:
         """Ask for an answer piece by piece; see :class:`ChatStream`.  Nothing is sent before it is entered or
         iterated."""
-        return ChatStream(self, self._driver, self._chat_task(messages, options, stream=True))
+        task = self._chat_task(messages, options, stream=True)
+        return ChatStream(self, self._driver, task, output_class(options))
 
+    @call_keywords
     def embed(
         self, inputs: str | Sequence[str], *, dimensions: int | None = None, **options: Unpack[CallOptions]
     ) -> EmbedResponse:
@@ -299,7 +394,7 @@ class ResilientClient(_Client):
     def close(self) -> None:
         """Close the connections.  Calls made later raise ``ClientClosed``.  An ``http_client`` you passed stays
         open."""
-        self._closed = True
+        self._life.over = True
         self._driver.bury()
         self._driver.http.close()
 
@@ -334,6 +429,7 @@ class AsyncResilientClient(_Client):
     that is merely dropped cannot wait, and its idle connections end in a ``ResourceWarning`` where these are shown.
     """
 
+    @client_keywords
     def __init__(
         self,
         providers: Routes | None = None,
@@ -342,11 +438,22 @@ class AsyncResilientClient(_Client):
         pool: ProviderPool | None = None,
         **settings: Unpack[ClientSettings],
     ) -> None:
+        """Make a client; nothing is sent.  Raises ``ConfigurationError`` for settings that make no sense."""
         super().__init__(providers, pool, settings)
         if http_client is not None and not inspect.iscoroutinefunction(getattr(http_client, "send", None)):
             raise ConfigurationError(f"http_client must be an httpx.AsyncClient, not {type(http_client).__name__}")
+        self._keep_secret(http_client)
         self._driver = AsyncDriver(AsyncHttp(http_client, self._pool.clock), self._pool.policies.stream.max_bytes)
 
+    @overload
+    async def chat(
+        self, messages: Messages | ChatRequest, *, output: type[T], **options: Unpack[UntypedChatOptions]
+    ) -> ParsedResponse[T]: ...
+
+    @overload
+    async def chat(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatResponse: ...
+
+    @chat_keywords
     async def chat(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatResponse:
         """Ask for an answer; see :meth:`ResilientClient.chat`.  Cancelling it closes the connection and judges nobody.
 
@@ -366,11 +473,14 @@ class AsyncResilientClient(_Client):
             value: object = fallback(failure) if callable(fallback) else fallback
             return _checked(as_fallback(await value if inspect.isawaitable(value) else value, failure))
 
+    @stream_keywords
     def stream(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> AsyncChatStream:
         """Ask for an answer piece by piece; see :class:`AsyncChatStream`.  Nothing is sent before it is entered or
         iterated."""
-        return AsyncChatStream(self, self._driver, self._chat_task(messages, options, stream=True))
+        task = self._chat_task(messages, options, stream=True)
+        return AsyncChatStream(self, self._driver, task, output_class(options))
 
+    @call_keywords
     async def embed(
         self, inputs: str | Sequence[str], *, dimensions: int | None = None, **options: Unpack[CallOptions]
     ) -> EmbedResponse:
@@ -382,7 +492,7 @@ class AsyncResilientClient(_Client):
 
     async def aclose(self) -> None:
         """Close the connections of this event loop.  Calls made later raise ``ClientClosed``."""
-        self._closed = True
+        self._life.over = True
         await self._driver.bury()
         await self._driver.http.aclose()
 
@@ -405,15 +515,23 @@ class _Streamed(Generic[O]):
     """What both kinds of stream tell about themselves."""
 
     _opened: O | None
+    _closed: bool
+    _output: Typed | None
     _task: Task[ChatRequest]
 
     @property
     def response(self) -> ChatResponse:
         """The answer: whole after the last event, and what there is of it (``finish_reason`` "error") before.
 
-        Raises ``RuntimeError`` before the first event.
+        With a class as ``output=``, ``parsed`` is an instance of it once the answer is whole; ``None`` if it does not
+        fit, since what was handed over cannot be asked for elsewhere.  Raises ``RuntimeError`` before the first event.
         """
-        return self._started().response()
+        opened = self._started()
+        response = opened.response()
+        if self._output is not None and opened.reading.ended:
+            with suppress(ValueError):
+                self._output.fill(response)
+        return response
 
     @property
     def provider(self) -> str:
@@ -424,6 +542,18 @@ class _Streamed(Generic[O]):
     def attempts(self) -> tuple[AttemptRecord, ...]:
         """The attempts that have ended so far; the one that answers is added when the stream ends."""
         return tuple(self._task.call.records)
+
+    def __repr__(self) -> str:
+        opened = self._opened
+        if opened is None:
+            where = "closed before it started" if self._closed else "not started"
+        elif opened.reading.ended:
+            where = f"complete, from {self.provider!r}"
+        elif opened.over or self._closed:
+            where = f"ended early, from {self.provider!r}"
+        else:
+            where = f"under way, from {self.provider!r}"
+        return f"<{type(self).__name__} {where}>"
 
     def _started(self) -> O:
         if self._opened is None:
@@ -451,8 +581,9 @@ class ChatStream(_Streamed[OpenStream]):
     at once and judge nobody.
     """
 
-    def __init__(self, client: _Client, driver: Driver, task: Task[ChatRequest]) -> None:
+    def __init__(self, client: _Client, driver: Driver, task: Task[ChatRequest], output: Typed | None = None) -> None:
         self._client = client
+        self._output = output
         self._driver = driver
         self._task = task
         self._opened: OpenStream | None = None
@@ -500,7 +631,12 @@ class ChatStream(_Streamed[OpenStream]):
             opened.close()
         return opened
 
-    def __enter__(self) -> Self:
+    def start(self) -> Self:
+        """Begin, and return with the first content there: a web handler learns of a failure before it answers 200.
+
+        Entering ``with`` does the same; without it, call :meth:`close` when you leave early.  Raises a ``CallFailed``
+        if nobody answers.  Does nothing the second time.
+        """
         if self._opened is None and not self._closed:
             if not self._reader.acquire(blocking=False):
                 raise RuntimeError(_READ_ELSEWHERE)
@@ -509,6 +645,9 @@ class ChatStream(_Streamed[OpenStream]):
             finally:
                 self._reader.release()
         return self
+
+    def __enter__(self) -> Self:
+        return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -524,8 +663,11 @@ class ChatStream(_Streamed[OpenStream]):
 class AsyncChatStream(_Streamed[AsyncOpenStream]):
     """The same as :class:`ChatStream` for asyncio and trio; best inside ``async with``."""
 
-    def __init__(self, client: _Client, driver: AsyncDriver, task: Task[ChatRequest]) -> None:
+    def __init__(
+        self, client: _Client, driver: AsyncDriver, task: Task[ChatRequest], output: Typed | None = None
+    ) -> None:
         self._client = client
+        self._output = output
         self._driver = driver
         self._task = task
         self._opened: AsyncOpenStream | None = None
@@ -572,7 +714,12 @@ class AsyncChatStream(_Streamed[AsyncOpenStream]):
             await opened.aclose()
         return opened
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> Self:
+        """Begin, and return with the first content there: a web handler learns of a failure before it answers 200.
+
+        Entering ``async with`` does the same; without it, call :meth:`aclose` when you leave early.  Raises a
+        ``CallFailed`` if nobody answers.  Cancelling it judges nobody.  Does nothing the second time.
+        """
         if self._opened is None and not self._closed:
             if not self._reader.acquire(blocking=False):
                 raise RuntimeError(_READ_ELSEWHERE)
@@ -581,6 +728,9 @@ class AsyncChatStream(_Streamed[AsyncOpenStream]):
             finally:
                 self._reader.release()
         return self
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

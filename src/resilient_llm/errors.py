@@ -19,6 +19,10 @@
 
 A :class:`CallFailed` is raised from the last attempt's own exception, if it had one, and carries the whole trail.
 No message, repr or attribute here holds a credential.
+
+Each of them, ``ProviderError`` included, has the same facts, so that a web handler can answer without asking for the
+class: ``kind``, ``status_code``, ``retry_after``, ``retryable``, ``provider`` and ``request_id``, ``None`` where there
+is none (see :class:`ResilientError`).
 """
 
 from __future__ import annotations
@@ -52,8 +56,52 @@ __all__ = [
 ]
 
 
+_PASSING = frozenset(
+    {
+        FaultKind.RATE_LIMITED,
+        FaultKind.OVERLOADED,
+        FaultKind.SERVER_ERROR,
+        FaultKind.TIMEOUT,
+        FaultKind.CONNECTION,
+        FaultKind.CONFLICT,
+        FaultKind.INVALID_RESPONSE,
+    }
+)
+"""What may be over when the same call is made again."""
+
+
 class ResilientError(Exception):
-    """Root of everything this library raises on its own account."""
+    """Root of everything this library raises on its own account.
+
+    ``retry_after``: the earliest time in seconds at which trying again makes sense; ``None``: unknown.
+    """
+
+    retry_after: float | None = None
+
+    @property
+    def kind(self) -> FaultKind | None:
+        """What went wrong at the provider that decided the failure; ``None`` if no provider was asked."""
+        return None
+
+    @property
+    def status_code(self) -> int | None:
+        """The HTTP status of that provider; ``None`` if it sent none."""
+        return None
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may succeed later, unchanged."""
+        return False
+
+    @property
+    def provider(self) -> str | None:
+        """The id of that provider; ``None`` if none was asked."""
+        return None
+
+    @property
+    def request_id(self) -> str | None:
+        """The provider's own id of the request, for its support; ``None`` if it sent none."""
+        return None
 
 
 class ConfigurationError(ResilientError, ValueError):
@@ -116,6 +164,18 @@ class ProviderError(Exception):
         self.status = status
         self.retry_after = retry_after
         self.code = code
+        self.provider: str | None = None
+        self.request_id: str | None = None
+
+    @property
+    def status_code(self) -> int | None:
+        """The same as ``status``."""
+        return self.status
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may succeed later, unchanged."""
+        return self.kind in _PASSING
 
 
 class CallFailed(ResilientError):
@@ -139,6 +199,31 @@ class CallFailed(ResilientError):
         self.retry_after = retry_after
         self.fault = fault
 
+    @property
+    def kind(self) -> FaultKind | None:
+        return self.fault.kind if self.fault is not None else None
+
+    @property
+    def status_code(self) -> int | None:
+        return self.fault.status if self.fault is not None else None
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may succeed later, unchanged; also true if nobody could be asked in time."""
+        return self.kind is None or self.kind in _PASSING
+
+    @property
+    def provider(self) -> str | None:
+        """The provider that decided it: the last one that failed."""
+        ended = [record for record in self.attempts if record.fault is not None]
+        same = [record for record in ended if record.fault == self.fault]
+        decisive = same or ended
+        return decisive[-1].provider if decisive else None
+
+    @property
+    def request_id(self) -> str | None:
+        return self.fault.request_id if self.fault is not None else None
+
     def __str__(self) -> str:
         trail = "; ".join(_describe(record) for record in self.attempts)
         return f"{self.message} ({trail})" if trail else self.message
@@ -146,6 +231,10 @@ class CallFailed(ResilientError):
 
 class RequestRejected(CallFailed):
     """The request itself is at fault (malformed, too long, filtered): other providers would say the same."""
+
+    @property
+    def retryable(self) -> bool:
+        return False
 
 
 class AllAttemptsFailed(CallFailed):
@@ -170,6 +259,10 @@ class NoProviderAvailable(CallFailed):
 class DeadlineExceeded(CallFailed, TimeoutError):
     """The call's deadline passed, or the next wait would not have fitted into it."""
 
+    @property
+    def retryable(self) -> bool:
+        return True
+
 
 class StreamInterrupted(CallFailed):
     """The stream broke after content had been handed over; ``partial`` is what had arrived, never ``None``."""
@@ -190,7 +283,16 @@ class StreamInterrupted(CallFailed):
         self.partial: ChatResponse = partial
 
 
+_WORDS = 160
+"""Characters of a provider's own words in a message; they are scrubbed where the fault is made."""
+
+
 def _describe(record: AttemptRecord) -> str:
-    what = record.fault.kind if record.fault else record.outcome
+    """One attempt, with the words of the provider or the operating system."""
+    fault = record.fault
+    what = fault.kind if fault is not None else record.outcome
     status = f" {record.status}" if record.status is not None else ""
-    return f"{record.number}. {record.provider}: {what}{status} after {record.duration:.3g} s"
+    words = " ".join(fault.message.split()) if fault is not None else ""
+    words = words if len(words) <= _WORDS else f"{words[: _WORDS - 1]}…"
+    told = f"{record.number}. {record.provider}: {what}{status} after {record.duration:.3g} s"
+    return f"{told}: {words}" if words else told

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias, TypedDict, cast, get_args
+from typing import Any, Literal, TypeAlias, TypedDict, cast, get_args
 
 from resilient_llm.errors import CallFailed, InvalidRequest
+from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
     ChatRequest,
     ChatResponse,
     EmbedRequest,
     Extra,
+    Media,
     Message,
     OutputFormat,
     Part,
@@ -22,12 +25,13 @@ from resilient_llm.model import (
     Tool,
     ToolChoice,
 )
+from resilient_llm.typed import Typed, schema_fault, typed
 from resilient_llm.wire import WIRES
 from resilient_llm.wire.capability import OnUnsupported
 from resilient_llm.wire.openai_chat import decode_message, decode_tool
 
-Messages: TypeAlias = str | Sequence[Message | Mapping[str, object]]
-"""A prompt, or a conversation of ``Message`` objects and dicts in OpenAI's shape."""
+Messages: TypeAlias = str | Sequence[Message | Mapping[str, object] | tuple[str, str]]
+"""A prompt, or a conversation of ``Message`` objects, dicts in OpenAI's shape, and pairs of a role and a text."""
 
 Fallback: TypeAlias = (
     str
@@ -41,40 +45,31 @@ Validator: TypeAlias = Callable[[ChatResponse], object]
 """Checks an answer: returning ``False`` or raising ``ValueError`` rejects it."""
 
 
-class CallOptions(TypedDict, total=False):
-    """How a call is carried out, whatever it asks.
+WhenDown: TypeAlias = Literal["wait", "fail"]
+"""What a call does when every provider is down: wait behind the outage for a trial to succeed, or fail at once."""
 
-    ``deadline``: seconds for everything, queueing and failover included; ``None``: no limit (default: the client's).
-    ``route``: which provider list (default: the first).  ``providers``: only these ids.  ``require``: only providers
-    with all these tags. ``idempotent=False``: the call may have effects, so nothing runs beside it and it is not
-    repeated once a provider may have acted on it.  ``conversation``: keeps calls with the same key at the same
-    provider while that is healthy.  ``on_unsupported``: what to do about a provider that lacks a feature the
-    call needs (default: the client's).
-    """
+
+class CallOptions(TypedDict, total=False):
+    """How a call is carried out, whatever it asks; :data:`LINES` says what each keyword means."""
 
     deadline: float | None
     route: str | None
     providers: Iterable[str] | None
     require: Iterable[str]
-    idempotent: bool
     conversation: str | None
+    idempotent: bool
+    idempotency_key: str | None
+    when_down: WhenDown
     on_unsupported: OnUnsupported
 
 
 class ChatSettings(TypedDict, total=False):
-    """What to ask of the model; ``None`` or absent means the vendor's default.
-
-    ``tools`` are ``Tool`` objects or dicts in OpenAI's shape, ``tool_choice`` is ``"auto"``, ``"none"``,
-    ``"required"``, a tool's name or a ``ToolChoice``.  ``output``: ``"text"``, ``"json_object"``, a JSON schema, or
-    an ``OutputFormat``.  ``reasoning``: an effort word, a token budget, or a ``Reasoning``.  ``extra``: fields for
-    one wire's body, as ``{"anthropic_messages": {...}}``.
-    """
+    """What to ask of the model; ``None`` or absent means the vendor's default.  See :data:`LINES`."""
 
     system: str | None
     tools: Sequence[Tool | Mapping[str, object]] | None
     tool_choice: str | ToolChoice | None
     parallel_tool_calls: bool | None
-    output: str | Mapping[str, object] | OutputFormat | None
     reasoning: str | int | Reasoning | None
     max_tokens: int | None
     temperature: float | None
@@ -91,11 +86,72 @@ class ChatSettings(TypedDict, total=False):
     extra: Mapping[str, Mapping[str, object]] | None
 
 
-class ChatOptions(ChatSettings, CallOptions, total=False):
-    """Everything ``chat`` and ``stream`` take by keyword.  ``validate`` and ``fallback`` are for ``chat`` alone."""
+class UntypedChatOptions(ChatSettings, CallOptions, total=False):
+    """Everything ``chat`` takes by keyword besides ``output``, whose class is a type of its own there."""
 
+    allow_empty: bool
     validate: Validator | None
     fallback: Fallback | None
+
+
+class ChatOptions(UntypedChatOptions, total=False):
+    """Everything ``chat`` and ``stream`` take by keyword.  ``validate`` and ``fallback`` are for ``chat`` alone."""
+
+    output: str | Mapping[str, object] | OutputFormat | type[object] | None
+
+
+LINES: Mapping[str, str] = {
+    "deadline": "seconds for everything, queueing and failover included; None: no limit",
+    "route": "the name of a provider list; None: the first",
+    "providers": "only providers with these ids; None: all of the route",
+    "require": "only providers that have all these tags",
+    "conversation": "calls with the same key stay at one provider while it is healthy; None: no preference",
+    "idempotent": "False: the call has effects, so nothing runs beside it and it is not repeated once it may have run",
+    "idempotency_key": "sent as Idempotency-Key to vendors that document the header (OpenAI); None: not sent",
+    "when_down": "when every provider is down: 'wait' behind the outage, or 'fail' at once",
+    "on_unsupported": "a provider lacks what the call needs: 'skip' it, 'degrade' the request, 'error', or a mapping",
+    "system": "a system message put before the others",
+    "tools": "Tool objects, or dicts in OpenAI's shape",
+    "tool_choice": "'auto', 'none', 'required', a tool's name, or a ToolChoice",
+    "parallel_tool_calls": "whether the model may ask for several tools at once",
+    "output": "a pydantic model, dataclass or TypedDict (see response.parsed), a JSON schema, 'json_object', 'text'",
+    "reasoning": "an effort word, a budget of tokens, or a Reasoning",
+    "max_tokens": "the most tokens the answer may have",
+    "temperature": "randomness; the range is the vendor's",
+    "top_p": "nucleus sampling: the share of probability to draw from",
+    "top_k": "draw from this many most probable tokens",
+    "frequency_penalty": "against tokens by how often they came already",
+    "presence_penalty": "against tokens that came already",
+    "seed": "for answers that can be repeated, as far as the vendor can",
+    "stop": "a text, or several, before which the answer ends",
+    "n": "how many answers; the others are in response.alternatives",
+    "logprobs": "whether to return the probabilities of the answer's tokens",
+    "top_logprobs": "how many alternatives to return at each token",
+    "user": "an id of your end user, for the vendor",
+    "extra": "further fields of one wire's body, as {'anthropic_messages': {...}}",
+    "allow_empty": "True: accept an answer without text, refusal or tool call; False: it is rejected",
+    "validate": "called with the answer; False or a ValueError rejects it, and the next provider is asked (chat only)",
+    "fallback": "a text, a ChatResponse, or a function of the error, as the last answer (chat only)",
+}
+"""What each keyword means, in one line; ``help(client.chat)`` shows them.  ``None`` is the vendor's default where the
+line does not say otherwise."""
+
+_THE_CLIENTS = Shown("the client's")
+_DEFAULTS: Mapping[str, object] = {
+    "deadline": _THE_CLIENTS,
+    "on_unsupported": _THE_CLIENTS,
+    "idempotent": True,
+    "require": (),
+    "when_down": "wait",
+    "allow_empty": False,
+}
+_STREAM_LINES = {name: line for name, line in LINES.items() if name not in ("validate", "fallback")}
+
+chat_keywords: Explicit = explicit(ChatOptions, LINES, _DEFAULTS)
+"""For methods that take ``**options: Unpack[ChatOptions]``: see :func:`resilient_llm.keywords.explicit`."""
+stream_keywords: Explicit = explicit(ChatOptions, _STREAM_LINES, _DEFAULTS)
+"""The same without what needs a whole answer."""
+call_keywords: Explicit = explicit(CallOptions, LINES, _DEFAULTS)
 
 
 _PLAIN = (
@@ -124,7 +180,7 @@ _FORMATS = {"text": OutputFormat("text"), "json_object": OutputFormat("json_obje
 
 def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stream: bool) -> ChatRequest:
     """The request these arguments mean.  Raises ``InvalidRequest`` naming what is wrong with them."""
-    _check_names(options, _CHAT_OPTIONS)
+    check_call(options, _CHAT_OPTIONS)
     if isinstance(messages, ChatRequest):
         return _whole_request(messages, options, stream=stream)
     turns = _messages(messages, options.get("system"))
@@ -140,6 +196,7 @@ def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stre
         reasoning=_reasoning(options.get("reasoning")),
         max_tokens=_count("max_tokens", options.get("max_tokens")),
         stop=_stop(options.get("stop")),
+        idempotency_key=options.get("idempotency_key"),
         extra=_extra(options.get("extra")),
         stream=stream,
         **plain,
@@ -148,18 +205,72 @@ def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stre
 
 def _whole_request(request: ChatRequest, options: ChatOptions, *, stream: bool) -> ChatRequest:
     for name in options:
-        if name in ChatSettings.__annotations__:
+        if name in ChatSettings.__annotations__ or name == "output":
             raise InvalidRequest(f"{name}= must be set in the ChatRequest itself, not beside it")
-    return request if request.stream is stream else replace(request, stream=stream)
+    key = options.get("idempotency_key", request.idempotency_key)
+    if request.stream is stream and request.idempotency_key == key:
+        return request
+    return replace(request, stream=stream, idempotency_key=key)
 
 
 def embed_request(inputs: str | Sequence[str], dimensions: int | None, options: CallOptions) -> EmbedRequest:
     """The request these arguments mean.  Raises ``InvalidRequest`` naming what is wrong with them."""
-    _check_names(options, _CALL_OPTIONS)
+    check_call(options)
     texts = (inputs,) if isinstance(inputs, str) else tuple(inputs) if isinstance(inputs, Iterable) else ()
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise InvalidRequest(f"embed needs a non-empty text or a sequence of them, not {_short(inputs)}")
-    return EmbedRequest(texts, dimensions=_count("dimensions", dimensions))
+    return EmbedRequest(
+        texts, dimensions=_count("dimensions", dimensions), idempotency_key=options.get("idempotency_key")
+    )
+
+
+def check_call(options: CallOptions, known: frozenset[str] = _CALL_OPTIONS) -> None:
+    """Raise ``InvalidRequest`` for a name that is no option, and for a value that none of them takes."""
+    for name in options:
+        if name not in known:
+            raise InvalidRequest(unknown(name, known, "option"))
+    when_down: object = options.get("when_down", "wait")
+    if when_down not in ("wait", "fail"):
+        raise InvalidRequest(f"when_down must be 'wait' or 'fail', not {_short(when_down)}")
+    key: object = options.get("idempotency_key")
+    if key is not None and not (isinstance(key, str) and 0 < len(key) <= 255 and key.isascii() and key.isprintable()):
+        raise InvalidRequest("idempotency_key must be printable ASCII text of at most 255 characters, or None")
+    for name in ("idempotent", "allow_empty"):
+        value = cast("Mapping[str, object]", options).get(name, True)
+        if not isinstance(value, bool):
+            raise InvalidRequest(f"{name} must be True or False, not {_short(value)}")
+
+
+def output_class(options: ChatOptions) -> Typed | None:
+    """The class given as ``output=``, as the shape of an answer; ``None`` if it is no class."""
+    output = options.get("output")
+    return typed(output) if isinstance(output, type) else None
+
+
+def answer_check(options: ChatOptions) -> Validator | None:
+    """What an answer must pass: it says something, it fits ``output=``, and ``validate=`` does not reject it.
+
+    Sets ``parsed`` on the answer.  ``None`` if there is nothing to check.
+    """
+    check = options.get("validate")
+    kind = output_class(options)
+    allow_empty = options.get("allow_empty", False)
+    if kind is None and check is None:
+        return None if allow_empty else _not_empty
+
+    def checked(response: ChatResponse) -> object:
+        if not allow_empty:
+            _not_empty(response)
+        if kind is not None:
+            kind.fill(response)
+        return check(response) if check is not None else None
+
+    return checked
+
+
+def _not_empty(response: ChatResponse) -> None:
+    if response.is_empty:
+        raise ValueError("the answer is empty, without refusal or tool call (allow_empty=True accepts it)")
 
 
 def ids(name: str, value: object) -> frozenset[str]:
@@ -195,12 +306,6 @@ def prompt_tokens(request: ChatRequest) -> int:
 # --- the pieces --------------------------------------------------------------------------------------------
 
 
-def _check_names(options: Mapping[str, object], known: frozenset[str]) -> None:
-    for name in options:
-        if name not in known:
-            raise InvalidRequest(f"there is no option {name!r}; there are {', '.join(sorted(known))}")
-
-
 def _messages(messages: Messages, system: str | None) -> tuple[Message, ...]:
     if isinstance(messages, str):
         if not messages.strip():
@@ -219,7 +324,7 @@ def _messages(messages: Messages, system: str | None) -> tuple[Message, ...]:
     return (Message("system", (Text(system),)), *turns)
 
 
-def _message(message: Message | Mapping[str, object], index: int) -> Message:
+def _message(message: Message | Mapping[str, object] | tuple[str, str], index: int) -> Message:
     if isinstance(message, Message):
         if message.role not in _ROLES:
             raise InvalidRequest(
@@ -227,17 +332,25 @@ def _message(message: Message | Mapping[str, object], index: int) -> Message:
             )
         if not isinstance(message.parts, tuple) or not all(isinstance(part, Part) for part in message.parts):
             raise InvalidRequest(f"messages[{index}] must have a tuple of parts, not {_short(message.parts)}")
+        for part in message.parts:
+            if isinstance(part, Media):
+                _check_url(part.url, f"messages[{index}]")
         return message
+    if isinstance(message, tuple) and len(message) == 2:
+        message = {"role": message[0], "content": message[1]}
     if not isinstance(message, Mapping):
-        raise InvalidRequest(f"messages[{index}] must be a Message or a dict, not {_short(message)}")
+        raise InvalidRequest(
+            f"messages[{index}] must be a Message, a dict, or a pair of a role and a text, not {_short(message)}"
+        )
     role = message.get("role")
     if role not in _ROLES:
         raise InvalidRequest(f"messages[{index}] has the role {role!r}; it must be one of {', '.join(sorted(_ROLES))}")
     content = message.get("content")
     if not isinstance(content, str | list | tuple) and not (content is None and role == "assistant"):
         raise InvalidRequest(f"messages[{index}] must have text or a list of parts as content, not {_short(content)}")
-    if not isinstance(content, str):
-        _check_parts(cast("Sequence[object]", content or ()), f"messages[{index}]")
+    if content and not isinstance(content, str):
+        content = [_openai_part(part, f"messages[{index}]") for part in cast("Sequence[object]", content)]
+        message = {**message, "content": content}
     if role == "assistant":
         _check_calls(message.get("tool_calls"), f"messages[{index}]")
     if role == "tool" and not isinstance(message.get("tool_call_id"), str):
@@ -248,15 +361,57 @@ def _message(message: Message | Mapping[str, object], index: int) -> Message:
         raise InvalidRequest(f"messages[{index}] is malformed: {error}") from error
 
 
-def _check_parts(parts: Sequence[object], where: str) -> None:
-    for part in parts:
-        if not isinstance(part, Mapping):
-            raise InvalidRequest(f"{where} has a part that is no dict: {_short(part)}")
-        fields = cast("Mapping[str, object]", part)
-        if fields.get("type") == "text" and not isinstance(fields.get("text"), str):
-            raise InvalidRequest(f"{where} has a part of type 'text' without a text: {_short(fields)}")
-        if fields.get("type") == "image_url" and not _text_in(fields.get("image_url"), "url"):
+def _openai_part(part: object, where: str) -> Mapping[str, object]:
+    """A part of a message in OpenAI's shape; an image or a document in Anthropic's is put into it."""
+    if not isinstance(part, Mapping):
+        raise InvalidRequest(f"{where} has a part that is no dict: {_short(part)}")
+    fields = cast("Mapping[str, object]", part)
+    kind = fields.get("type")
+    if kind == "text" and not isinstance(fields.get("text"), str):
+        raise InvalidRequest(f"{where} has a part of type 'text' without a text: {_short(fields)}")
+    if kind == "image_url":
+        link = fields.get("image_url")
+        url = link if isinstance(link, str) else _fields_of(link).get("url")
+        if not isinstance(url, str) or not url:
             raise InvalidRequest(f"{where} has a part of type 'image_url' without a url: {_short(fields)}")
+        _check_url(url, where)
+    if kind in ("image", "document") and "source" in fields:
+        return _from_anthropic(fields, where)
+    if kind in ("tool_use", "tool_result"):
+        raise InvalidRequest(
+            f"{where} has a part of type {kind!r}, which is Anthropic's; use tool_calls and the role 'tool'"
+        )
+    return fields
+
+
+def _from_anthropic(fields: Mapping[str, object], where: str) -> Mapping[str, object]:
+    """An image or a document of Anthropic's shape in OpenAI's."""
+    source, kind = _fields_of(fields["source"]), fields["type"]
+    data, url, mime = source.get("data"), source.get("url"), source.get("media_type")
+    if source.get("type") == "base64" and isinstance(data, str) and isinstance(mime, str):
+        url = f"data:{mime};base64,{data}"
+    elif source.get("type") != "url" or not isinstance(url, str):
+        raise InvalidRequest(f"{where} has a part of type {kind!r} whose source is neither base64 nor a url")
+    _check_url(url, where)
+    beside = {name: value for name, value in fields.items() if name not in ("type", "source", "title")}
+    if kind == "image":
+        return {"type": "image_url", "image_url": {"url": url}, **beside}
+    if source.get("type") == "url":
+        return {"type": "document_url", "document_url": url, **beside}
+    named = {"filename": fields["title"]} if "title" in fields else {}
+    return {"type": "file", "file": {"file_data": url, **named}, **beside}
+
+
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+:"
+
+
+def _check_url(url: str | None, where: str) -> None:
+    """Refuse what no provider could fetch: a path on this machine."""
+    if url is not None and (re.match(_SCHEME, url) is None or url[:5].lower() == "file:"):
+        raise InvalidRequest(
+            f"{where} has media at {_short(url)}, which is no URL that a provider can fetch; read the file and pass "
+            "its content, as Media(kind, mime_type, data) or as a data: URL"
+        )
 
 
 def _check_calls(calls: object, where: str) -> None:
@@ -311,14 +466,43 @@ def _tool_choice(choice: str | ToolChoice | None) -> ToolChoice | None:
     return ToolChoice("required", (choice,))
 
 
-def _output(output: str | Mapping[str, object] | OutputFormat | None) -> OutputFormat | None:
+def _output(output: str | Mapping[str, object] | OutputFormat | type[object] | None) -> OutputFormat | None:
     if output is None or isinstance(output, OutputFormat):
         return output
+    if isinstance(output, type):
+        kind = typed(output)
+        return OutputFormat("json_schema", schema=kind.schema, name=kind.name)
     if isinstance(output, Mapping):
-        return OutputFormat("json_schema", schema=output, name="answer")
-    if output in _FORMATS:
+        return _format(output)
+    if isinstance(output, str) and output in _FORMATS:
         return _FORMATS[output]
-    raise InvalidRequest(f"output must be 'text', 'json_object', a JSON schema or an OutputFormat, not {output!r}")
+    raise InvalidRequest(
+        "output must be 'text', 'json_object', a JSON schema, an OutputFormat, a pydantic model, a dataclass or a "
+        f"TypedDict, not {_short(output)}"
+    )
+
+
+def _format(output: Mapping[str, object]) -> OutputFormat:
+    """A JSON schema, or what OpenAI's ``response_format`` or ``text.format`` takes."""
+    kind = output.get("type")
+    if kind in ("text", "json_object") and len(output) == 1:
+        return _FORMATS[kind]
+    if kind != "json_schema":
+        return _schema_format(output, {})
+    fields = _fields_of(output.get("json_schema", output))
+    if not isinstance(fields.get("schema"), Mapping):
+        raise InvalidRequest(f"output has the type 'json_schema' and no schema in it: {_short(output)}")
+    return _schema_format(cast("Mapping[str, object]", fields["schema"]), fields)
+
+
+def _schema_format(schema: Mapping[str, object], about: Mapping[str, object]) -> OutputFormat:
+    fault = schema_fault(schema)
+    if fault is not None:
+        raise InvalidRequest(f"output is no JSON schema: {fault}; it is {_short(schema)}")
+    name, description, strict = about.get("name", "answer"), about.get("description"), about.get("strict")
+    if not isinstance(name, str) or not isinstance(description, str | None) or not isinstance(strict, bool | None):
+        raise InvalidRequest(f"output has a name, a description or a strict of the wrong type: {_short(about)}")
+    return OutputFormat("json_schema", schema=schema, name=name, description=description, strict=strict)
 
 
 def _reasoning(reasoning: str | int | Reasoning | None) -> Reasoning | None:

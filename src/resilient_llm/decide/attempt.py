@@ -53,6 +53,8 @@ class Attempt(Generic[T]):
     delay: float = 0.0
     fresh: bool = False
     content_at: float | None = None
+    pause: float = 0.0
+    """Seconds of the longest pause of its stream."""
     waits_for_key: bool = False
     judged: bool = False
     """Whether the breaker has its verdict already."""

@@ -267,7 +267,9 @@ class Breaker:
 
     def _down(self) -> int:
         """How many failures in a row mean that it is down."""
-        return max(self.policy.consecutive, math.ceil(_CHANCE / math.log(min(_MOST_SHARE, max(0.01, self._share)))))
+        if self._share <= _USUAL_SHARE:
+            return self.policy.consecutive
+        return max(self.policy.consecutive, math.ceil(_CHANCE / math.log(min(_MOST_SHARE, self._share))))
 
     def _share_after(self, failures: int) -> float:
         """The share of failures after a run of them."""
@@ -277,8 +279,8 @@ class Breaker:
         """The next trial: as long after the last one began as it has been open, within bounds, and up to a quarter
         sooner."""
         first = min(max(_LONGEST_FIRST, self.policy.open_base), self.policy.open_base * 2.0**self._relapses)
-        cap = self.policy.open_cap * (_BROKEN_STREAMS if self.ends_late else 1.0)
-        wait = min(max(first, _GROWTH * (now - self._since)), max(first, cap))
+        wait = min(max(first, _GROWTH * (now - self._since)), max(first, self.policy.open_cap))
+        wait *= _BROKEN_STREAMS if self.ends_late else 1.0
         self.trial_at = max(now, max(self.tried_at, self._since) + wait * (1.0 - 0.25 * draw))
 
     def _move(self, cause: Cause, now: float, draw: float, reason: str = "") -> None:
@@ -294,6 +296,7 @@ class Breaker:
             self._down_at = now
             if before is CLOSED:
                 relapsed = now - self.closed_at < RELAPSE
-                self._relapses = min(self._relapses + 1, 16) if relapsed else 0
+                if cause is not Cause.SILENT:  # a presumption, which an answer makes void
+                    self._relapses = min(self._relapses + 1, 16) if relapsed else 0
                 self._since = now
                 self._schedule(now, draw)

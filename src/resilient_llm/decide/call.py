@@ -264,7 +264,9 @@ class Call(Generic[T]):
         self._phase = TRANSITIONS[self._phase, Step.LEASED]
         self.total += 1
         self._running = (*self._running, attempt)
-        self._place, self._down_since = None, None
+        self._place = None
+        if not attempt.trial:
+            self._down_since = None
         if attempt.kind != "hedge":
             attempt.delay = attempt.started - self._idle_since
         provider = attempt.member.id
@@ -319,7 +321,7 @@ class Call(Generic[T]):
 
     def _pause(self, seconds: float, reason: str, now: float) -> Wait:
         """A pause, if an attempt can still follow it; a shorter one where the deadline is near."""
-        longest = self.deadline - now - self._least()
+        longest = self.deadline - now - self._least() - _SHORTEST_PAUSE
         if longest <= _SHORTEST_PAUSE:
             raise self._error(DeadlineExceeded, f"no answer within {self.deadline - self.started:.3g} s")
         seconds = min(seconds, longest)
@@ -398,7 +400,8 @@ class Call(Generic[T]):
         retry_after = None if found.retry_at is None else max(0.0, found.retry_at - now)
         self._phase = Phase.OVER
         unsuitable = self.ask.unsuitable
-        if self._onward is Onward.LARGER and all(t.id in unsuitable for t in self.pool.targets(self.ask.route)):
+        excluded = {*unsuitable, *(provider for provider, count in self._tried.items() if count >= BARRED)}
+        if self._onward is Onward.LARGER and all(t.id in excluded for t in self.pool.targets(self.ask.route)):
             return self._error(RequestRejected, "the request is too long for every provider")
         reasons = {
             provider: unsuitable[provider] if refusal is Refusal.UNSUITABLE else refusal.value

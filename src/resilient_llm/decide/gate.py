@@ -28,6 +28,7 @@ class Limit(Protocol):
 
 MIN_WAIT = 0.25
 """Seconds: a server that says "retry after 0" has still just refused us."""
+_UNKNOWN_WAIT = 1.0  # seconds, doubling, where a provider does not say how long
 _BACKOFF_CAP = 60.0  # seconds a gate without a hint stays closed at most
 _LIMITED_DOUBLES, _CROWDED_DOUBLES = 0.7, 30.0  # seconds after a rate limit, after an overload
 _CALM = 60.0  # seconds without a refusal after which it is open for any number
@@ -48,6 +49,8 @@ class RateGate:
     until: float = -math.inf
     told: float = -math.inf
     """Until when the provider asked us to wait, in its own words: without jitter, and not capped."""
+    soonest: float = -math.inf
+    """The same with jitter."""
     closed_at: float = -math.inf
     opened_at: float = -math.inf
     """When it opened last by time alone."""
@@ -84,21 +87,27 @@ class RateGate:
             if again:
                 self.closed_at = now
                 return self.until
-            told = wait = doubling(1.0, _BACKOFF_CAP, self.strikes, draw)
+            told = soonest = _UNKNOWN_WAIT
+            wait = doubling(_UNKNOWN_WAIT, _BACKOFF_CAP, self.strikes, draw)
         else:
-            told, wait = hint, hint * (1.0 + 0.25 * draw)
+            told, soonest = hint, hint * (1.0 + 0.25 * draw)
+            wait = soonest
             if self.strikes and not again:
                 wait = max(wait, doubling(0.5, _BACKOFF_CAP, self.strikes, draw))
         if wait > self._policy.gate_cap:  # spread downwards, or a fleet would return at the cap together
             wait = self._policy.gate_cap * (0.8 + 0.2 * draw)
         self.strikes += not again
         self.told = max(self.told, now + max(told, MIN_WAIT))
+        self.soonest = max(self.soonest, now + min(max(soonest, MIN_WAIT), wait))
         self._widens_at = self._until(now, max(wait, MIN_WAIT), reason)
         return self.until
 
-    def opens(self, last: float) -> float:
-        """When a call that must begin by ``last`` may pass: the jitter is left out where it would cost the call."""
-        return self.until if self.until <= last else min(self.until, max(self.told, self.closed_at))
+    def opens(self, last: float, *, waits: bool) -> float:
+        """When a call that must begin by ``last`` may pass.  One that waits because nobody else can be asked goes by
+        what the provider said, without what we add when that proved too short; and without jitter where the jitter
+        would cost the call."""
+        until = min(self.until, self.soonest) if waits else self.until
+        return until if until <= last else min(until, max(self.told, self.closed_at))
 
     def learn(self, now: float, requests: Limit | None, tokens: Limit | None) -> None:
         """Take note of the headroom a provider reported with an answer.
@@ -111,7 +120,7 @@ class RateGate:
             if requests.remaining == 0 and requests.reset_in:
                 wait = requests.reset_in / requests.limit if requests.limit else requests.reset_in
                 if now + wait > self.until:
-                    self.told = now + wait
+                    self.told = self.soonest = now + wait
                 self._until(now, wait, "the reported request limit is used up")
         if tokens is not None and tokens.remaining is not None:
             self._left, self._left_at = float(tokens.remaining), now
@@ -141,7 +150,7 @@ class RateGate:
         if started >= self.opened_at:
             self.strikes = 0
         if started > self.closed_at:
-            self.until = self.told = -math.inf
+            self.until = self.told = self.soonest = -math.inf
             if started - self._widens_at > _CALM:
                 self.width = math.inf
 
@@ -159,7 +168,7 @@ class RateGate:
 
     def open(self) -> None:
         """Open it by hand."""
-        self.until = self.told = self.closed_at = self.opened_at = -math.inf
+        self.until = self.told = self.soonest = self.closed_at = self.opened_at = -math.inf
         self.strikes, self._left, self.width = 0, None, math.inf
 
     def _until(self, now: float, wait: float, reason: str) -> float:
@@ -179,8 +188,8 @@ class SlowGate:
     reason: str = ""
     stated: bool = False
     """Whether the provider itself said how long: then not even the last hope of a call goes through sooner."""
-    lease_ends: float | None = None
-    """Until when the one attempt that went through may take; ``None``: none is under way."""
+    lease_ends: float = -math.inf
+    """Until when the one attempt that went through may take; in the past: none is under way."""
 
     def __init__(self, cap: float) -> None:
         self._cap = cap
@@ -189,13 +198,12 @@ class SlowGate:
         """Open, or due for the one attempt that finds out whether the fact still holds."""
         if not self.strikes:
             return True
-        busy = self.lease_ends is not None and now < self.lease_ends
-        return now >= self.until and not busy
+        return now >= self.until and now >= self.lease_ends
 
     def close(self, now: float, hint: float | None, draw: float, reason: str) -> float:
         """Close it for the doubling wait, or for as long as the server says if that is longer.  Calls that were
         already on their way when it closed tell the same fact once more and do not make it worse."""
-        self.lease_ends = None
+        self.lease_ends = -math.inf
         if now < self.until:
             return self.until
         whole = min(self._cap, _SLOW_BASE * 2.0 ** min(self.strikes, 64))
@@ -213,11 +221,11 @@ class SlowGate:
 
     def released(self) -> None:
         """That attempt ended without proving anything."""
-        self.lease_ends = None
+        self.lease_ends = -math.inf
 
     def open(self) -> None:
         """The fact no longer holds, or a person says so."""
         self.strikes = 0
         self.reason = ""
         self.until = -math.inf
-        self.lease_ends = None
+        self.lease_ends = -math.inf

@@ -25,6 +25,7 @@ BARRED: Final = 1_000_000
 """As a number of attempts: this call must not ask that provider again."""
 _SLOW_LEASE = 60.0
 _HEDGE_CAP, _TRIAL_CAP, _TRIAL_START = 10.0, 10.0, 3.0
+_FLOOR = 0.1  # tokens a second: a thousand small clients must not storm a provider that has no room
 _PACE = 4.0  # calls a second from which on trials may cost no more than their share of traffic
 _NOBODY: Final[Mapping[str, int]] = {}
 
@@ -67,7 +68,7 @@ class Leases(Generic[T]):
     def fill_budgets(self) -> None:
         """The allowance of a process that has earned nothing yet."""
         budget = self._policies.retry.budget
-        self.extra: Budget = Budget(budget, budget, 1.0)
+        self.extra: Budget = Budget(budget, budget, _FLOOR)
         self.trials: Budget = Budget(_TRIAL_CAP, _TRIAL_START, 0.0)
         self.hedges: Budget = Budget(_HEDGE_CAP, 0.0, 0.0)
 
@@ -121,7 +122,7 @@ class Leases(Generic[T]):
         if place is not None and place.offer is line:  # what was offered is kept for it
             line.offers -= 1
             place.offer = None
-        return member.refusal(ask.tokens, ask.deadline, now) is None
+        return member.refusal(ask.tokens, ask.deadline, now, waits=place is not None) is None
 
     def _may_try(self, member: Member[T]) -> bool:
         """Whether a call may be spent on a trial.  The confirming ones are free: a budget that had to be earned twice
@@ -221,8 +222,11 @@ class Leases(Generic[T]):
         wanted = Wanted(ask.streaming, ask.tokens, ask.max_tokens, ask.deadline - now, ask.repeatable, alone)
         if kind == "trial":
             rival = self._rival(ask, past, member, now)
-            found = trial_patience(self._policies, seen, wanted, together=breaker.together, rival=rival)
-            member.trial, member.trial_ends = attempt, now + found.timeout
+            if rival is None:
+                wanted = wanted._replace(alone=True)
+            found = trial_patience(self._policies, seen, wanted, together=breaker.together, rival=rival or 0.0)
+            member.trial = attempt
+            member.trial_ends = now + min(found.timeout, self._policies.breaker.open_cap)
         else:
             found = patience(self._policies, seen, wanted)
         attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
@@ -245,10 +249,11 @@ class Leases(Generic[T]):
             return len(self._table.members) == 1 or len(self._table.order(ask.route)) == 1
         return all(other is member for other in self._allowed(ask, past))
 
-    def _rival(self, ask: Ask, past: Past, member: Member[T], now: float) -> float:
-        """How long the one usually takes that would come to the rescue; 0 while unknown."""
-        well = [one for one in self._allowed(ask, past) if one is not member and one.breaker.state is CLOSED]
-        return usual(cheapest(well, now).statistics, ask.tokens, streaming=ask.streaming) if well else 0.0
+    def _rival(self, ask: Ask, past: Past, member: Member[T], now: float) -> float | None:
+        """How long the one usually takes that would come to the rescue (0 while unknown); ``None``: nobody is well."""
+        others = [one for one in self._allowed(ask, past) if one is not member and one.breaker.state is CLOSED]
+        well = [one for one in others if one.refusal(ask.tokens, ask.deadline, now) is None]
+        return usual(cheapest(well, now).statistics, ask.tokens, streaming=ask.streaming) if well else None
 
     # --- rescuing ---
 
@@ -264,13 +269,13 @@ class Leases(Generic[T]):
             return None
         ask, member = beside.ask, beside.member
         half = (ask.deadline - beside.started) / 2.0 - 0.001
-        if beside.late(now) or elapsed >= half:
+        if beside.late(now) or (elapsed >= half and member.silent):
             self._verdicts.silent(member, now)
         others = [one for one in self._allowed(ask, past) if one is not member]
         chosen = self._rescuer([one for one in others if self.admits(one, ask, past, now)], past, now)
         if chosen is None:
             alone = not any(_opens(one, ask, now) <= ask.deadline for one in others)
-            if not alone or elapsed < half or beside.kind == "hedge" or not self.admits(member, ask, past, now):
+            if not alone or elapsed < half or not self._again_beside(beside, past, now):
                 soon = elapsed + LAST_RESORT / 4.0
                 beside.rescue_after = _within(max(half, soon) if alone else soon, beside.timeout)
                 return None
@@ -283,6 +288,13 @@ class Leases(Generic[T]):
         if chosen is None:
             found.fresh, found.rescue_after = True, None
         return found
+
+    def _again_beside(self, beside: Attempt[T], past: Past, now: float) -> bool:
+        """Whether the same provider can be asked a second time, over another connection."""
+        member = beside.member
+        gone = self._table.members.get(member.id) is not member
+        more = past.tried.get(member.id, 0) + 1 < self._most
+        return not gone and more and beside.kind != "hedge" and self.admits(member, beside.ask, past, now)
 
     def _rescuer(self, others: list[Member[T]], past: Past, now: float) -> Member[T] | None:
         """Who comes: somebody well whom the call has not tried, somebody that answers some calls, somebody that is down
@@ -301,6 +313,7 @@ class Leases(Generic[T]):
         second try."""
         if chosen is not None and (beside.trial or beside.member.breaker.down):
             return True
+        pressed = pressed and (not beside.known or beside.late(now) or chosen is None)
         return self.hedges.spend() or (pressed and self._pay(1.0, now))
 
 

@@ -78,12 +78,12 @@ class Line:
         if place in self.waiting:
             self.waiting.remove(place)
 
-    def first(self, now: float) -> Place | None:
-        """The first in line that has not been offered a place and comes when it is woken; whoever is too late only when
-        nobody else waits."""
+    def first(self, now: float, but: Place | None = None) -> Place | None:
+        """The first in line, ``but`` excepted, that has not been offered a place and comes when it is woken; whoever is
+        too late only when nobody else waits."""
         late: Place | None = None
         for place in self.waiting:
-            if place.offer is None and not place.missed(now):
+            if place is not but and place.offer is None and not place.missed(now):
                 if not place.too_late(now):
                     return place
                 late = late or place
@@ -93,6 +93,7 @@ class Line:
         """Whether the call of this number may take room now without stepping before somebody who came earlier."""
         if not self.waiting or (place is not None and place.offer is self):
             return True
+        self.lapse(now)
         first = self.first(now)
         return first is None or first is place or first.number > order
 
@@ -103,6 +104,14 @@ class Line:
                 if place.offer is self and now - place.woken_at > OFFER:
                     place.offer = None
                     self.offers -= 1
+
+    def gives_way_at(self, place: Place, now: float) -> float:
+        """When this place may become the first: an offer before it is not taken, or whoever is first becomes too late."""
+        first = self.first(now)
+        times = [one.woken_at + OFFER for one in self.waiting if one.offer is self]
+        if first is not None and first is not place and self.first(now, first) is place:
+            times.append(first.last - first.needs)
+        return min(times, default=math.inf)
 
     def standby(self, place: Place) -> Place | None:
         """Who is to look after an offer made to an event loop, which may be blocked: the first in line elsewhere."""

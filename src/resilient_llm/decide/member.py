@@ -111,16 +111,14 @@ class Member(Generic[T]):
 
     # --- may it be asked? ---
 
-    def refusal(self, tokens: int, last: float, now: float) -> Refusal | None:
+    def refusal(self, tokens: int, last: float, now: float, *, waits: bool = False) -> Refusal | None:
         """Why a call of so many prompt tokens, which must begin by ``last``, cannot be sent here now whatever the
-        breaker says; ``None`` if it can."""
+        breaker says; ``None`` if it can.  ``waits``: nobody else can be asked, and it stands in line."""
         if self.drained:
             return Refusal.DRAINED
         # Asked before every attempt: the common answers are looked up here rather than in a call each.
         own, account, gate = self.own_gate, self.account_gate, self.gate
-        if (own.strikes or account.strikes) and not (own.admits(now) and account.admits(now)):
-            return Refusal.QUOTA
-        if now < gate.until and now < gate.opens(last):
+        if now < gate.until and now < gate.opens(last, waits=waits):
             return Refusal.GATED
         if gate.reported and gate.fits_at(now, tokens) > now:
             return Refusal.HEADROOM
@@ -129,16 +127,18 @@ class Member(Generic[T]):
         limit = self.target.max_concurrency
         if limit is not None and self.in_flight + self.line.offers >= limit:
             return Refusal.FULL
+        if (own.strikes or account.strikes) and not (own.admits(now) and account.admits(now)):
+            return Refusal.QUOTA
         return None
 
     def opens_at(self, refusal: Refusal, tokens: int, last: float, now: float) -> float:
         """When this refusal may end by itself; ``inf`` if it needs somebody to make room, or a person."""
         if refusal is Refusal.GATED:
-            return self.gate.opens(last)
+            return self.gate.opens(last, waits=True)
         if refusal is Refusal.HEADROOM:
             return self.gate.fits_at(now, tokens)
         if refusal is Refusal.QUOTA:
-            return self.slow_gate.until
+            return max(self.slow_gate.until, self.own_gate.lease_ends, self.account_gate.lease_ends)
         if refusal is Refusal.DOWN:
             return max(now, self.next_trial())
         if refusal is Refusal.OPENING:

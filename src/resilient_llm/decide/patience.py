@@ -62,9 +62,10 @@ def patience(policies: Policies, seen: Statistics, wanted: Wanted) -> Patience:
         if rescue is None or rescue > half:
             latest = half if wanted.alone else max(half, min((own.at(0.5) or 0.0) * scale, left))
             rescue = latest if rescue is None or rescue > latest else rescue
-    if not wanted.repeatable or not policies.hedge.enabled or (rescue is not None and rescue >= timeout):
+    end = timeout if timeout < left else left
+    if not wanted.repeatable or not policies.hedge.enabled or (rescue is not None and rescue >= end):
         rescue = None
-    return Patience(late, known, rescue, timeout if timeout < left else left)
+    return Patience(late, known, rescue, end)
 
 
 def trial_patience(policies: Policies, seen: Statistics, wanted: Wanted, *, together: bool, rival: float) -> Patience:
@@ -82,7 +83,8 @@ def trial_patience(policies: Policies, seen: Statistics, wanted: Wanted, *, toge
     late = _late(policies, own.p95 * scale, wanted)
     limit = min(late if wanted.streaming else max(late, _TRIAL_WHOLE), timeout)
     rescue = 0.0 if together else min(max(policies.advanced.rescue_min, rival), wanted.left / 2.0)
-    return Patience(limit, True, rescue, min(limit, wanted.left))
+    end = min(limit, wanted.left)
+    return Patience(limit, True, rescue if rescue < end else None, end)
 
 
 def usual(seen: Statistics, tokens: int, *, streaming: bool) -> float:

@@ -36,6 +36,7 @@ from resilient_llm.health import ProviderHealth
 from resilient_llm.policy import Policies
 
 _MAX_CONVERSATIONS = 4096
+_STANDSTILL = 0.5  # seconds
 
 
 class Pool(Generic[T]):
@@ -49,6 +50,7 @@ class Pool(Generic[T]):
         self.policies = policies
         self.draw = draw
         self.closed = False
+        self._noticed_at, self._resumed_at, self._usual_gap = math.inf, -math.inf, 60.0
         self._lock = threading.Lock()
         self._abandoned: deque[Attempt[T]] = deque()
         self._conversations: OrderedDict[str, str] = OrderedDict()
@@ -109,16 +111,21 @@ class Pool(Generic[T]):
         with self._lock:
             if self._abandoned:
                 self._settle(now)
-            if past.place is not None:
-                past.place.woken = False
+            place = past.place
+            offered = None if place is None else place.offer
+            if place is not None:
+                place.woken = False
+            self._notice(now)
             found = self._leases.acquire(ask, past, now)
             if isinstance(found, Attempt):
-                if past.place is not None:
-                    self._waiting.leave(past.place, now)
+                if place is not None:
+                    self._waiting.leave(place, now)
             else:
                 budget = self._leases.extra.wait(past.cost) if found else None
                 found = self._waiting.refuse(ask, past, now)
                 found.budget = budget
+                if offered is not None and place is not None:
+                    self._waiting.passed_on(offered, place, now)
         self._wake()
         return found
 
@@ -168,7 +175,7 @@ class Pool(Generic[T]):
             if attempt.content_at is None and not attempt.released:
                 self._verdicts.spoke(attempt, now)
                 elapsed = now - attempt.started
-                if not _stood_still(attempt, elapsed):
+                if self._notice(now) and not self._stood_still(attempt, now):
                     sample = attempt.member.statistics.first_token(now, elapsed, attempt.ask.tokens)
                     self._verdicts.latency(attempt, sample, now)
                 self._waiting.serve(attempt.member, now)
@@ -190,10 +197,12 @@ class Pool(Generic[T]):
         member, spoke_at = attempt.member, attempt.content_at
         if spoke_at is not None:
             member.statistics.stream_ended(now - attempt.started, now - spoke_at, output_tokens)
+            if attempt.pause:
+                member.statistics.pauses.add(attempt.pause)
         else:
             self._verdicts.spoke(attempt, now)
             elapsed = now - attempt.started
-            if not _stood_still(attempt, elapsed):
+            if self._notice(now) and not self._stood_still(attempt, now):
                 sample = member.statistics.whole_answer(now, elapsed, attempt.ask.tokens, output_tokens)
                 self._verdicts.latency(attempt, sample, now)
         gate = member.gate
@@ -267,7 +276,7 @@ class Pool(Generic[T]):
     def paused(self, attempt: Attempt[T], seconds: float) -> None:
         """The longest pause between two pieces of content of a stream that is about to end."""
         with self._lock:
-            attempt.member.statistics.pauses.add(seconds)
+            attempt.pause = seconds
 
     def abandon_later(self, attempt: Attempt[T]) -> None:
         """As :meth:`abandoned`, but safe in a finaliser: takes no lock; the next operation releases it."""
@@ -285,6 +294,20 @@ class Pool(Generic[T]):
             self._conversations.move_to_end(conversation)
             if len(self._conversations) > _MAX_CONVERSATIONS:
                 self._conversations.popitem(last=False)
+
+    def _notice(self, now: float) -> bool:
+        """Notice that this process stood still: nothing at all happened for much longer than usual."""
+        gap, self._noticed_at = now - self._noticed_at, now
+        if gap > _STANDSTILL and gap > 20.0 * self._usual_gap:
+            self._resumed_at = now
+        self._usual_gap += 0.05 * (min(gap, 60.0) - self._usual_gap)
+        return True
+
+    def _stood_still(self, attempt: Attempt[T], now: float) -> bool:
+        """Whether this process stood still while the attempt was under way: then how long it took proves nothing."""
+        due = attempt.rescue_after or attempt.timeout
+        woke = attempt.started < self._resumed_at and now - self._resumed_at < LATE_TIMER
+        return woke or now - attempt.started > due + LATE_TIMER
 
     def _release(self, attempt: Attempt[T], outcome: Outcome, now: float) -> None:
         """Give the lease back, exactly once; an attempt of a parent process holds nothing here."""
@@ -388,9 +411,3 @@ class Pool(Generic[T]):
         self._leases.fill_budgets()
         for member in self._table.members.values():
             member.reset_after_fork()
-
-
-def _stood_still(attempt: Attempt[T], elapsed: float) -> bool:
-    """Whether this process stood still since the attempt began: its own timer was due long ago and was not reported."""
-    due = attempt.rescue_after
-    return due is not None and due > 0.0 and elapsed > due + LATE_TIMER

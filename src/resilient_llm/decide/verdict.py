@@ -8,11 +8,12 @@ from typing import Generic
 
 from resilient_llm import events
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.breaker import CLOSED, State
+from resilient_llm.decide.breaker import CLOSED, Cause, State
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.outcome import OK, Outcome, disposition
 from resilient_llm.faults import Fault, FaultKind
 
+_SURELY_LATE = 10.0  # seconds of silence that are a failure of anybody
 LOCAL_WINDOW = 5.0
 """Seconds within which connection failures at *all* providers mean: it is us."""
 
@@ -52,10 +53,10 @@ class Verdicts(Generic[T]):
         member = attempt.member
         breaker, shift = member.breaker, member.statistics.shift
         if breaker.state is CLOSED:
-            if shift.raised and breaker.slowed(now, self._draw()):
+            if shift.raised and attempt.generation == breaker.generation and breaker.slowed(now, self._draw()):
                 self.changed(member, CLOSED, now)
         elif not breaker.ends_late:
-            outcome = Outcome.SOFT if breaker.together and shift.slow(sample) else OK
+            outcome = Outcome.SOFT if breaker.cause is Cause.SLOW and shift.slow(sample) else OK
             self.judge(attempt, outcome, now)
 
     def judge(self, attempt: Attempt[T], outcome: Outcome, now: float) -> None:
@@ -102,12 +103,15 @@ class Verdicts(Generic[T]):
         then it is our own network."""
         found = disposition(fault).outcome
         attempt.member.breaker.timed_out = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
-        if fault.kind is FaultKind.CONNECTION and attempt.content_at is None:
+        if fault.kind is FaultKind.CONNECTION and fault.code == "not_sent":
             attempt.member.connect_failed_at = now
             if self.local(now):
                 return Outcome.NEUTRAL
-        if found is Outcome.HARD and fault.kind is FaultKind.TIMEOUT and not attempt.known and not attempt.content_at:
-            return found if now - attempt.started >= attempt.timeout else Outcome.SOFT
+        if found is Outcome.HARD and attempt.member.breaker.timed_out and not attempt.known:
+            # Not known well enough to be sure: half a failure, and none for one that was asked at the last moment.
+            if attempt.kind == "hedge":
+                return Outcome.NEUTRAL
+            return found if now - attempt.started >= _SURELY_LATE else Outcome.SOFT
         return found
 
     def local(self, now: float) -> bool:

@@ -10,12 +10,13 @@ from typing import Final, Generic
 from resilient_llm.decide.attempt import Ask
 from resilient_llm.decide.breaker import State
 from resilient_llm.decide.leases import Past
-from resilient_llm.decide.line import Place
+from resilient_llm.decide.line import Line, Place
 from resilient_llm.decide.member import Member, Refusal, T
 from resilient_llm.decide.routes import Table
 from resilient_llm.policy import Policies
 
 _EARLIER: Final = 0.001  # seconds a timer must be set forward by to be worth a wake
+_LEAST_WAIT: Final = 0.01
 
 
 @dataclass(slots=True)
@@ -97,8 +98,9 @@ class Waiting(Generic[T]):
         place.lines = lines
         place.needs = min(m.statistics.median(streaming=ask.streaming) for m, _ in room)
         opens = [m.opens_at(r, ask.tokens, ask.deadline, now) for m, r in room if m.line.first(now) is place]
-        place.alarm = min(opens, default=math.inf)
-        found.place, found.seconds = place, max(_EARLIER, place.alarm - now)
+        gives_way = [line.gives_way_at(place, now) for line in lines]
+        place.alarm = max(now + _LEAST_WAIT, min(*opens, *gives_way, math.inf))
+        found.place, found.seconds = place, place.alarm - now
         found.down = all(refusal is Refusal.DOWN for _, refusal in room)
 
     def leave(self, place: Place, now: float) -> None:
@@ -110,16 +112,23 @@ class Waiting(Generic[T]):
             if member is not None and member.line is line:
                 self.serve(member, now)
 
-    def serve(self, member: Member[T], now: float) -> None:
-        """Something changed at a provider: offer what is free to the first in its line, or see that it has a timer."""
+    def passed_on(self, line: Line, place: Place, now: float) -> None:
+        """A call did not take what it was offered: offer it to another one."""
+        member = self._table.members.get(line.provider)
+        if member is not None and member.line is line:
+            self.serve(member, now, place)
+
+    def serve(self, member: Member[T], now: float, but: Place | None = None) -> None:
+        """Something changed at a provider: offer what is free to the first in its line, ``but`` excepted, or see that it
+        has a timer."""
         line = member.line
         if not line.waiting:
             return
         line.lapse(now)
-        place = line.first(now)
+        place = line.first(now, but)
         if place is None:
             return
-        refusal = member.refusal(place.tokens, place.last, now)
+        refusal = member.refusal(place.tokens, place.last, now, waits=True)
         if refusal is None and member.breaker.down and now < member.next_trial():
             refusal = Refusal.DOWN
         if refusal is None:
@@ -129,7 +138,11 @@ class Waiting(Generic[T]):
             standby = line.standby(place)
             if standby is not None:
                 self._wake(standby, now)
-        elif member.opens_at(refusal, place.tokens, place.last, now) < place.alarm - _EARLIER:
+            return
+        following = line.first(now, place)
+        if following is not None and line.gives_way_at(following, now) < following.alarm - _EARLIER:
+            self._wake(following, now)
+        if member.opens_at(refusal, place.tokens, place.last, now) < place.alarm - _EARLIER:
             self._wake(place, now)
 
     def wake_all(self, now: float, *members: Member[T]) -> None:
@@ -150,7 +163,7 @@ def _why_not(ask: Ask, past: Past, member: Member[T], now: float) -> Refusal | N
         return Refusal.UNSUITABLE
     if member.breaker.state is State.ISOLATED:
         return Refusal.ISOLATED
-    refusal = member.refusal(ask.tokens, ask.deadline, now)
+    refusal = member.refusal(ask.tokens, ask.deadline, now, waits=True)
     if refusal is None and member.breaker.down:
         return Refusal.DOWN
     after_pause = past.again or member.id not in past.tried  # who has to pause first does not stand in line meanwhile

@@ -21,6 +21,7 @@ from resilient_llm.options import CallOptions, ids, seconds
 from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider
+from resilient_llm.providers.secrecy import Secrets
 from resilient_llm.wire.capability import NO_NEEDS, Needs, OnUnsupported, checked_policy, needs
 
 AnyProvider: TypeAlias = HttpProvider | Provider | AsyncProvider | Function
@@ -75,6 +76,8 @@ class ProviderPool:
         self.clock: Callable[[], float] = time.monotonic
         self.wall: Callable[[], float] = time.time
         self.listeners: tuple[Listener, ...] = tuple(listeners)
+        self.secrets: tuple[str, ...] = Secrets()
+        """What may be secret in the default headers of the HTTP clients given to clients of this pool."""
         self._wrapped: dict[int, Custom] = {}
         self.policies = policies
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
@@ -84,6 +87,9 @@ class ProviderPool:
         self.telemetry: Telemetry = Telemetry(name, tracer_provider, meter_provider)
         self.telemetry.watch(self.pool, self.clock)
         tell_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"<ProviderPool {self.name!r}: {', '.join(target.id for target in self.pool.targets())}>"
 
     # --- providers ---
 

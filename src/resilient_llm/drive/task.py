@@ -33,7 +33,7 @@ from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.providers.credentials import KeyUnavailable
 from resilient_llm.wire import classify_exception
 from resilient_llm.wire.capability import NO_NEEDS, Needs
-from resilient_llm.wire.scrub import tells, without
+from resilient_llm.wire.scrub import masked, tells, without
 
 if TYPE_CHECKING:
     from resilient_llm.telemetry import AttemptTrace, CallTrace
@@ -263,6 +263,12 @@ class Task(Generic[Request]):
     def label(self, attempt: Attempt[Target], response: Response) -> None:
         """Say on a response who answered and how it came to that."""
         response.provider = attempt.member.id
+        if isinstance(response, ChatResponse) and isinstance(attempt.target, HttpProvider):
+            response.model_mismatch = attempt.target.other_model(response.model)
+            secrets = (self._keys.get(attempt), *attempt.target.secrets, *self.owner.secrets)
+            response.id, response.model = masked(response.id, *secrets), masked(response.model, *secrets)
+            if response.raw_finish_reason is not None:
+                response.raw_finish_reason = masked(response.raw_finish_reason, *secrets)
         response.model = response.model or attempt.target.model
         response.attempts = tuple(self.call.records)
         if isinstance(response, ChatResponse):
@@ -282,7 +288,8 @@ class Task(Generic[Request]):
     def failed(self, attempt: Attempt[Target], error: Exception, usage: Usage | None = None) -> Fault:
         """Find out what an attempt's exception means, and tell the call.  ``usage``: what its answer cost."""
         key = self._keys.pop(attempt, None)
-        fault = without(fault_of(error), key)
+        secrets = (key, *attempt.target.secrets, *self.owner.secrets)
+        fault = without(fault_of(error), *secrets)
         if fault.kind is FaultKind.TIMEOUT and attempt in self._asking:
             fault = self._asking[attempt].fault()
         if (
@@ -298,7 +305,9 @@ class Task(Generic[Request]):
         else:
             self.call.failed(attempt, fault, now)
         self.cause = (
-            None if _shows(error, key) else cause_of(error, keep_frames=not isinstance(attempt.target, HttpProvider))
+            None
+            if _shows(error, secrets)
+            else cause_of(error, keep_frames=not isinstance(attempt.target, HttpProvider))
         )
         self._ended(attempt, selected=False, usage=usage)
         self.owner.deliver()
@@ -370,13 +379,14 @@ def cause_of(error: BaseException, *, keep_frames: bool) -> BaseException | None
     return cause
 
 
-def _shows(error: BaseException, key: str | None) -> bool:
-    """Whether an exception, or one behind it, says the key: a provider may echo it in a line an HTTP library quotes."""
+def _shows(error: BaseException, secrets: tuple[str | None, ...]) -> bool:
+    """Whether an exception, or one behind it, says a secret: a provider may echo one in a line an HTTP library
+    quotes."""
     found: BaseException | None = error
     for _ in range(_CHAIN):
         if found is None:
             break
-        if tells(f"{found!s} {found!r}", key):
+        if tells(f"{found!s} {found!r}", *secrets):
             return True
         found = found.__cause__ or found.__context__
     return False
