@@ -27,8 +27,8 @@ from resilient_llm.simulate import (
     streams,
 )
 from resilient_llm.simulate.fleet import herd, storm, svg
-from resilient_llm.simulate.replay import arrivals, burst, incidents, year
 from resilient_llm.simulate.judge import compare, judge
+from resilient_llm.simulate.replay import arrivals, burst, incidents, year
 from resilient_llm.simulate.report import LAYOUTS, Figures, lay, measure
 from resilient_llm.simulate.scheduler import Scheduler
 from tests.material import material
@@ -259,7 +259,7 @@ def test_a_chart_is_well_formed() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["no_generation_check", "no_half_open_permit", "cancel_is_failure", "gate_shortened", "in_flight_not_decremented"],
+    ["no_generation_check", "trials_without_need", "cancel_is_failure", "gate_shortened", "in_flight_not_decremented"],
 )
 def test_a_bug_of_others_is_noticed(name: str) -> None:
     assert not hunt(name, range(40), until=1).survived
