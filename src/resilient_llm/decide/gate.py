@@ -56,6 +56,9 @@ class RateGate:
     """When it opened last by time alone."""
     width: float = math.inf
     """Calls that may be without an answer when it opens; ``inf``: any number."""
+    crowded: bool = False
+    """Whether that is because the provider had no room, rather than a limit of ours: then it only makes others more
+    attractive."""
     doubles: float = math.inf
     """Seconds in which that number doubles."""
     strikes: int = 0
@@ -82,10 +85,11 @@ class RateGate:
         again = now < self.until
         if not again:
             self.opened_at = self.until
-            self.width, self.doubles = 1.0, _LIMITED_DOUBLES
+            self.width, self.doubles, self.crowded = 1.0, _LIMITED_DOUBLES, False
         if hint is None or math.isnan(hint):
             if again:
                 self.closed_at = now
+                self.soonest = max(self.soonest, now + _UNKNOWN_WAIT)
                 return self.until
             told = soonest = _UNKNOWN_WAIT
             wait = doubling(_UNKNOWN_WAIT, _BACKOFF_CAP, self.strikes, draw)
@@ -156,7 +160,7 @@ class RateGate:
 
     def crowd(self, now: float, unanswered: int) -> None:
         """The provider has no room for so many calls: fewer from now on, and slowly more again."""
-        self.width, self.doubles = max(1.0, 0.7 * unanswered), _CROWDED_DOUBLES
+        self.width, self.doubles, self.crowded = max(1.0, 0.7 * unanswered), _CROWDED_DOUBLES, True
         self._widens_at = now
 
     def room_at(self, unanswered: int) -> float:

@@ -13,7 +13,7 @@ from resilient_llm import events
 from resilient_llm.decide.attempt import Ask, Attempt
 from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Cause, State
 from resilient_llm.decide.budget import Budget
-from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, stalest
+from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, roomiest, stalest
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member, Refusal, T
 from resilient_llm.decide.patience import LATE_TIMER, Wanted, patience, trial_patience, usual
@@ -25,6 +25,7 @@ BARRED: Final = 1_000_000
 """As a number of attempts: this call must not ask that provider again."""
 _SLOW_LEASE = 60.0
 _HEDGE_CAP, _TRIAL_CAP, _TRIAL_START = 10.0, 10.0, 3.0
+_CROWD = 3  # attempts none of which is answered that make a provider suspect before one of them is late
 _FLOOR = 0.1  # tokens a second: a thousand small clients must not storm a provider that has no room
 _PACE = 4.0  # calls a second from which on trials may cost no more than their share of traffic
 _NOBODY: Final[Mapping[str, int]] = {}
@@ -114,15 +115,16 @@ class Leases(Generic[T]):
                 return self._pick(ask, past, ready, now)
         return None
 
-    def admits(self, member: Member[T], ask: Ask, past: Past, now: float) -> bool:
-        """Whether nothing but its breaker keeps this call from a provider, and nobody waits before it."""
+    def admits(self, member: Member[T], ask: Ask, past: Past, now: float, *, waits: bool = False) -> bool:
+        """Whether nothing but its breaker keeps this call from a provider, and nobody waits before it.  ``waits``:
+        nobody else is well."""
         line, place = member.line, past.place
         if line.waiting and not (past.last_hope or line.may_pass(past.order, place, now)):
             return False
         if place is not None and place.offer is line:  # what was offered is kept for it
             line.offers -= 1
             place.offer = None
-        return member.refusal(ask.tokens, ask.deadline, now, waits=place is not None) is None
+        return member.refusal(ask.tokens, ask.deadline, now, waits=waits or place is not None) is None
 
     def _may_try(self, member: Member[T]) -> bool:
         """Whether a call may be spent on a trial.  The confirming ones are free: a budget that had to be earned twice
@@ -161,7 +163,7 @@ class Leases(Generic[T]):
                 if member.trial_due(now) and self._may_try(member):
                     return self._lease(ask, past, member, "trial", now)
         well = [member for member in candidates if member.breaker.state is CLOSED]
-        chosen = (well or [least_bad(candidates, now)])[0]
+        chosen = roomiest(well) if well else least_bad(candidates, now)
         kind = "initial" if past.number == 1 else ("retry" if chosen.id in past.tried else "failover")
         return self._lease(ask, past, chosen, kind, now)
 
@@ -174,7 +176,7 @@ class Leases(Generic[T]):
         again: list[Member[T]] = []
         down: list[Member[T]] = []
         for member in self._allowed(ask, past):
-            if not self.admits(member, ask, past, now):
+            if not self.admits(member, ask, past, now, waits=True):
                 continue
             if member.breaker.down:
                 down.append(member)
@@ -269,7 +271,7 @@ class Leases(Generic[T]):
             return None
         ask, member = beside.ask, beside.member
         half = (ask.deadline - beside.started) / 2.0 - 0.001
-        if beside.late(now) or (elapsed >= half and member.silent):
+        if beside.late(now) or (elapsed >= half and (member.silent or len(member.pending) > _CROWD)):
             self._verdicts.silent(member, now)
         others = [one for one in self._allowed(ask, past) if one is not member]
         chosen = self._rescuer([one for one in others if self.admits(one, ask, past, now)], past, now)
@@ -281,7 +283,7 @@ class Leases(Generic[T]):
                 return None
         if not self._pay_for_rescue(beside, chosen, elapsed >= half, now):
             self._verdicts.not_taken(member, "hedge", "budget", now)
-            soon = 2.0 * max(elapsed, 0.1)
+            soon = 1.5 * max(elapsed, 0.1)
             beside.rescue_after = _within(half + 0.001 if elapsed < half < soon else soon, beside.timeout)
             return None
         found = self._lease(ask, past, chosen or member, "hedge", now)
@@ -313,7 +315,8 @@ class Leases(Generic[T]):
         second try."""
         if chosen is not None and (beside.trial or beside.member.breaker.down):
             return True
-        pressed = pressed and (not beside.known or beside.late(now) or chosen is None)
+        quiet = beside.member.heard_at < beside.started
+        pressed = pressed and (quiet or not beside.known or beside.late(now) or chosen is None)
         return self.hedges.spend() or (pressed and self._pay(1.0, now))
 
 

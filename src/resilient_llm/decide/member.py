@@ -122,7 +122,11 @@ class Member(Generic[T]):
             return Refusal.GATED
         if gate.reported and gate.fits_at(now, tokens) > now:
             return Refusal.HEADROOM
-        if gate.width < math.inf and now < gate.room_at(len(self.pending) + self.line.offers):
+        if (
+            gate.width < math.inf
+            and not (waits and gate.crowded)
+            and now < gate.room_at(len(self.pending) + self.line.offers)
+        ):
             return Refusal.OPENING
         limit = self.target.max_concurrency
         if limit is not None and self.in_flight + self.line.offers >= limit:
