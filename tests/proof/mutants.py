@@ -360,10 +360,14 @@ def rescue_after_commit(original, self, beside, past, now):
     return found
 
 
-@_wrapping(Leases, "_others")
+@_wrapping(Leases, "rescue")
 def rescue_on_the_same_connection(original, self, beside, past, now):
     """The second attempt goes to the provider that is silent already, although others are well."""
-    return []
+    self._allowed = lambda ask, past: [beside.member]
+    try:
+        return original(self, beside, past, now)
+    finally:
+        del self._allowed
 
 
 @_wrapping(Driver, "_fail")

@@ -214,7 +214,8 @@ class Watched:
         check.leases[step] = Lease(member.breaker.generation, step.kind, due=self._due)
         self._mine.append(step)
         self.tried.setdefault(member.id, 0)
-        self._down_since = math.inf
+        if step.kind != "trial":
+            self._down_since = math.inf
         check.note((now, self, step))
 
     def rescue(self, beside: Real, now: float) -> Real | None:
@@ -314,11 +315,12 @@ class Watched:
     def _outcome(attempt: Real, fault: Fault, now: float) -> Outcome:
         """As it is judged: a timeout of a provider that is not known well enough proves less."""
         found = verdict(fault)
-        early = now - attempt.started < attempt.timeout
-        unknown = not attempt.known and not attempt.content_at
-        if found is Outcome.HARD and fault.kind is FaultKind.TIMEOUT and unknown and early:
-            return Outcome.SOFT
-        return found
+        unknown = not attempt.known and attempt.content_at is None
+        if found is not Outcome.HARD or fault.kind is not FaultKind.TIMEOUT or not unknown:
+            return found
+        if attempt.kind == "hedge":
+            return Outcome.NEUTRAL
+        return found if now - attempt.started >= 10.0 else Outcome.SOFT
 
     def _gate(self, member: Member[Provider], fault: Fault, now: float) -> None:
         soft = verdict(fault) is Outcome.SOFT and fault.retry_after is not None
