@@ -95,6 +95,7 @@ _MOST_LEVEL = 5.0  # evidence at which it opens softly: three failures in a row
 _SHARE_STEP = 1 / 16  # weight of one outcome in the share of failures
 _USUAL_SHARE, _MOST_SHARE = 0.3, 0.9
 _CHANCE = math.log(0.003)  # a run of failures this unlikely is an outage
+_CROWDED = 6.0
 _SOONEST_LAST_RESORT = 0.2
 
 
@@ -125,11 +126,14 @@ class Breaker:
     """Whether it failed after content had come: then a trial is judged at the end of its answer."""
     timed_out: bool = False
     """Whether its last failure was silence."""
+    crowded: bool = False
+    """Whether its last failure was a sign of overload."""
     _level: float = 0.0
     _share: float = _USUAL_SHARE
     _failures: int = 0
     _relapses: int = 0
-    _since: float = -math.inf
+    since: float = -math.inf
+    """When it opened."""
     _down_at: float = -math.inf
     _run_at: float = -math.inf
 
@@ -157,8 +161,9 @@ class Breaker:
 
     def last_resort_wait(self, now: float) -> float:
         """Seconds to the next trial where nobody else can be asked: short while it is down for not long, for it may be
-        merely half broken, and a second later."""
-        return min(max((now - self._down_at) / 4.0, _SOONEST_LAST_RESORT), LAST_RESORT)
+        merely half broken, and a second later; three where it fails for want of room, which more requests make worse."""
+        most = LAST_RESORT * (_CROWDED if self.crowded else 1.0)
+        return min(max((now - self._down_at) / 4.0, _SOONEST_LAST_RESORT), most)
 
     @property
     def needed(self) -> int:
@@ -279,9 +284,9 @@ class Breaker:
         """The next trial: as long after the last one began as it has been open, within bounds, and up to a quarter
         sooner."""
         first = min(max(_LONGEST_FIRST, self.policy.open_base), self.policy.open_base * 2.0**self._relapses)
-        wait = min(max(first, _GROWTH * (now - self._since)), max(first, self.policy.open_cap))
+        wait = min(max(first, _GROWTH * (now - self.since)), max(first, self.policy.open_cap))
         wait *= _BROKEN_STREAMS if self.ends_late else 1.0
-        self.trial_at = max(now, max(self.tried_at, self._since) + wait * (1.0 - 0.25 * draw))
+        self.trial_at = max(now, max(self.tried_at, self.since) + wait * (1.0 - 0.25 * draw))
 
     def _move(self, cause: Cause, now: float, draw: float, reason: str = "") -> None:
         before, self.state = self.state, TRANSITIONS[self.state, cause]
@@ -298,5 +303,5 @@ class Breaker:
                 relapsed = now - self.closed_at < RELAPSE
                 if cause is not Cause.SILENT:  # a presumption, which an answer makes void
                     self._relapses = min(self._relapses + 1, 16) if relapsed else 0
-                self._since = now
+                self.since = now
                 self._schedule(now, draw)

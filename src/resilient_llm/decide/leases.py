@@ -26,7 +26,7 @@ BARRED: Final = 1_000_000
 _SLOW_LEASE = 60.0
 _HEDGE_CAP, _TRIAL_CAP, _TRIAL_START = 10.0, 10.0, 3.0
 _CROWD = 3  # attempts none of which is answered that make a provider suspect before one of them is late
-_FLOOR = 0.1  # tokens a second: a thousand small clients must not storm a provider that has no room
+_FLOOR = 0.03  # tokens a second: a thousand small clients must not storm a provider that has no room
 _PACE = 4.0  # calls a second from which on trials may cost no more than their share of traffic
 _NOBODY: Final[Mapping[str, int]] = {}
 
@@ -121,10 +121,9 @@ class Leases(Generic[T]):
         line, place = member.line, past.place
         if line.waiting and not (past.last_hope or line.may_pass(past.order, place, now)):
             return False
-        if place is not None and place.offer is line:  # what was offered is kept for it
-            line.offers -= 1
-            place.offer = None
-        return member.refusal(ask.tokens, ask.deadline, now, waits=waits or place is not None) is None
+        if place is None:
+            return member.refusal(ask.tokens, ask.deadline, now, waits=waits) is None
+        return member.refusal(ask.tokens, ask.deadline, now, waits=True, held=int(place.offer is line)) is None
 
     def _may_try(self, member: Member[T]) -> bool:
         """Whether a call may be spent on a trial.  The confirming ones are free: a budget that had to be earned twice
@@ -204,7 +203,8 @@ class Leases(Generic[T]):
         each call that would else be given up without any."""
         kind = "trial" if ask.repeatable else "initial"
         for member in down:
-            if past.last_hope or now >= member.next_trial():
+            hope = past.last_hope and not member.breaker.crowded
+            if hope or now >= member.next_trial():
                 wait = member.breaker.last_resort_wait(now)
                 for other in down:
                     other.resort_at = now + wait

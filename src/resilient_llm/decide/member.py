@@ -6,7 +6,7 @@ import math
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
-from resilient_llm.decide.breaker import Breaker, State
+from resilient_llm.decide.breaker import CLOSED, Breaker, State
 from resilient_llm.decide.gate import RateGate, SlowGate
 from resilient_llm.decide.line import Line
 from resilient_llm.decide.statistics import Statistics
@@ -111,9 +111,10 @@ class Member(Generic[T]):
 
     # --- may it be asked? ---
 
-    def refusal(self, tokens: int, last: float, now: float, *, waits: bool = False) -> Refusal | None:
+    def refusal(self, tokens: int, last: float, now: float, *, waits: bool = False, held: int = 0) -> Refusal | None:
         """Why a call of so many prompt tokens, which must begin by ``last``, cannot be sent here now whatever the
-        breaker says; ``None`` if it can.  ``waits``: nobody else can be asked, and it stands in line."""
+        breaker says; ``None`` if it can.  ``waits``: nobody else can be asked, and it stands in line; ``held`` places
+        were offered to it."""
         if self.drained:
             return Refusal.DRAINED
         # Asked before every attempt: the common answers are looked up here rather than in a call each.
@@ -122,14 +123,10 @@ class Member(Generic[T]):
             return Refusal.GATED
         if gate.reported and gate.fits_at(now, tokens) > now:
             return Refusal.HEADROOM
-        if (
-            gate.width < math.inf
-            and not (waits and gate.crowded)
-            and now < gate.room_at(len(self.pending) + self.line.offers)
-        ):
+        if gate.width < math.inf and not (waits and gate.crowded) and now < gate.room_at(self._unanswered - held):
             return Refusal.OPENING
         limit = self.target.max_concurrency
-        if limit is not None and self.in_flight + self.line.offers >= limit:
+        if limit is not None and self.in_flight + self.line.offers - held >= limit:
             return Refusal.FULL
         if (own.strikes or account.strikes) and not (own.admits(now) and account.admits(now)):
             return Refusal.QUOTA
@@ -146,18 +143,28 @@ class Member(Generic[T]):
         if refusal is Refusal.DOWN:
             return max(now, self.next_trial())
         if refusal is Refusal.OPENING:
-            return self.gate.room_at(len(self.pending) + self.line.offers)
+            return self.gate.room_at(self._unanswered)
         return math.inf
+
+    @property
+    def _unanswered(self) -> int:
+        """Calls without a sign of life, and those that are about to begin."""
+        return len(self.pending) + self.line.offers
 
     def next_trial(self) -> float:
         """When the next trial may begin if nobody else can be asked."""
         soonest = min(self.breaker.trial_at, self.resort_at)
-        if self.trial is not None and self.trial in self.pending:  # one that does not fail at once is half a good sign
+        if (
+            self.trial in self.pending and not self.breaker.crowded
+        ):  # one that does not fail at once is half a good sign
             return min(soonest, max(self.pending[self.trial] + 2.0 * _LEAST_PACE, self.breaker.tried_at + _LEAST_PACE))
         return soonest
 
     def trial_due(self, now: float) -> bool:
         """Whether a call is to find out how it is, although others are well."""
+        state = self.breaker.state
+        if state is CLOSED or state is State.ISOLATED:
+            return False
         return now >= self.breaker.trial_at and (self.trial is None or now >= self.trial_ends)
 
     @property

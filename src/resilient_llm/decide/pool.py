@@ -50,7 +50,7 @@ class Pool(Generic[T]):
         self.policies = policies
         self.draw = draw
         self.closed = False
-        self._noticed_at, self._resumed_at, self._usual_gap = math.inf, -math.inf, 60.0
+        self._noticed_at, self._resumed_at, self._usual_gap = -math.inf, -math.inf, 60.0
         self._lock = threading.Lock()
         self._abandoned: deque[Attempt[T]] = deque()
         self._conversations: OrderedDict[str, str] = OrderedDict()
@@ -112,7 +112,6 @@ class Pool(Generic[T]):
             if self._abandoned:
                 self._settle(now)
             place = past.place
-            offered = None if place is None else place.offer
             if place is not None:
                 place.woken = False
             self._notice(now)
@@ -122,10 +121,9 @@ class Pool(Generic[T]):
                     self._waiting.leave(place, now)
             else:
                 budget = self._leases.extra.wait(past.cost) if found else None
-                found = self._waiting.refuse(ask, past, now)
-                found.budget = budget
-                if offered is not None and place is not None:
-                    self._waiting.passed_on(offered, place, now)
+                found = self._waiting.refuse(ask, past, budget, now)
+                if place is not None and place.offer is not None:
+                    self._waiting.pass_on(place, now)
         self._wake()
         return found
 

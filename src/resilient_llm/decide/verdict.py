@@ -8,9 +8,9 @@ from typing import Generic
 
 from resilient_llm import events
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.breaker import CLOSED, Cause, State
+from resilient_llm.decide.breaker import CLOSED, RELAPSE, Cause, State
 from resilient_llm.decide.member import Member, T
-from resilient_llm.decide.outcome import OK, Outcome, disposition
+from resilient_llm.decide.outcome import OK, Outcome, disposition, price
 from resilient_llm.faults import Fault, FaultKind
 
 _SURELY_LATE = 10.0  # seconds of silence that are a failure of anybody
@@ -56,8 +56,9 @@ class Verdicts(Generic[T]):
             if shift.raised and attempt.generation == breaker.generation and breaker.slowed(now, self._draw()):
                 self.changed(member, CLOSED, now)
         elif not breaker.ends_late:
-            outcome = Outcome.SOFT if breaker.cause is Cause.SLOW and shift.slow(sample) else OK
-            self.judge(attempt, outcome, now)
+            # What has been slow for minutes is slow for good, and no reason to stay away any more.
+            slow = breaker.cause is Cause.SLOW and now - breaker.since < RELAPSE and shift.slow(sample)
+            self.judge(attempt, Outcome.SOFT if slow else OK, now)
 
     def judge(self, attempt: Attempt[T], outcome: Outcome, now: float) -> None:
         """Tell the breaker once, unless the attempt began before its last change of state."""
@@ -102,12 +103,14 @@ class Verdicts(Generic[T]):
         """What a failure says of its provider.  Nothing, if every provider refuses connections at the same time, for
         then it is our own network."""
         found = disposition(fault).outcome
-        attempt.member.breaker.timed_out = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
+        breaker = attempt.member.breaker
+        breaker.timed_out = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
+        breaker.crowded = price(fault) >= 1.0
         if fault.kind is FaultKind.CONNECTION and fault.code == "not_sent":
             attempt.member.connect_failed_at = now
             if self.local(now):
                 return Outcome.NEUTRAL
-        if found is Outcome.HARD and attempt.member.breaker.timed_out and not attempt.known:
+        if found is Outcome.HARD and breaker.timed_out and not attempt.known:
             # Not known well enough to be sure: half a failure, and none for one that was asked at the last moment.
             if attempt.kind == "hedge":
                 return Outcome.NEUTRAL

@@ -10,7 +10,7 @@ from typing import Final, Generic
 from resilient_llm.decide.attempt import Ask
 from resilient_llm.decide.breaker import State
 from resilient_llm.decide.leases import Past
-from resilient_llm.decide.line import Line, Place
+from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member, Refusal, T
 from resilient_llm.decide.routes import Table
 from resilient_llm.policy import Policies
@@ -49,10 +49,10 @@ class Waiting(Generic[T]):
         self.woken: deque[Place] = deque()
         """Whom to wake once the lock is free."""
 
-    def refuse(self, ask: Ask, past: Past, now: float) -> Refused:
-        """Why nobody can be asked, and a place in line where waiting helps."""
+    def refuse(self, ask: Ask, past: Past, budget: float | None, now: float) -> Refused:
+        """Why nobody can be asked, and a place in line where waiting helps.  ``budget``: see :class:`Refused`."""
         retry = self._policies.retry
-        found = Refused()
+        found = Refused(budget=budget)
         waited: list[tuple[Member[T], Refusal]] = []
         runs: list[int] = []
         retry_at = math.inf
@@ -72,7 +72,7 @@ class Waiting(Generic[T]):
             elif more:
                 runs.append(member.breaker.run)
         found.retry_at = None if retry_at == math.inf else retry_at
-        found.again, found.run = bool(runs), min(runs, default=0)
+        found.again, found.run = bool(runs) or budget is not None, min(runs, default=0)
         if not found.again:
             self._stand(ask, past, found, waited, now)
         elif past.place is not None:
@@ -112,8 +112,12 @@ class Waiting(Generic[T]):
             if member is not None and member.line is line:
                 self.serve(member, now)
 
-    def passed_on(self, line: Line, place: Place, now: float) -> None:
-        """A call did not take what it was offered: offer it to another one."""
+    def pass_on(self, place: Place, now: float) -> None:
+        """A call could not take what it was offered: offer it to another one."""
+        line, place.offer = place.offer, None
+        if line is None:
+            return
+        line.offers -= 1
         member = self._table.members.get(line.provider)
         if member is not None and member.line is line:
             self.serve(member, now, place)
