@@ -195,6 +195,7 @@ class Checker:
         self.pictures: dict[Member[Provider], Picture] = {}
         self.extra = Bucket(0.0, 0.0, 1.0)
         self.tests = Bucket(0.0, 0.0, 0.0)
+        self.rescues = Bucket(0.0, 0.0, 0.0)
         self.last_call_at: float | None = None
         self._dropped: list[Real] = []
         self._client: Production | None = None
@@ -213,7 +214,7 @@ class Checker:
 
     def _fill_budgets(self) -> None:
         budget = self.client.policies.retry.budget
-        self.extra, self.tests = Bucket(budget, budget, 1.0), Bucket(10.0, 3.0, 0.0)
+        self.extra, self.tests, self.rescues = Bucket(budget, budget, 1.0), Bucket(10.0, 3.0, 0.0), Bucket(10.0, 0.0, 0.0)
 
     @property
     def client(self) -> Production:
@@ -357,9 +358,9 @@ class Checker:
     def _inspect_line(self, member: Member[Provider], now: float) -> None:
         """Somebody is on the way to whatever room there is."""
         line = member.line
-        if not len(line) or member not in self.now_members.values():
+        if not line.waiting or member not in self.now_members.values():
             return
-        waiting = [place for place in line if not place.missed(now)]
+        waiting = [place for place in line.waiting if not place.missed(now)]
         if any(place.woken or place.alarm <= now + OFFER for place in waiting):
             return  # on its way, and it looks for the others when it has been served
         in_time = [place for place in waiting if not place.too_late(now)]
@@ -368,7 +369,7 @@ class Checker:
             if member.breaker.down:
                 free = free and now >= member.next_trial()
             asleep = free and place.alarm > now + OFFER
-            told = f"at {now} call {place.number} (of {len(line)}) sleeps until {place.alarm} beside {member.id}, free"
+            told = f"at {now} call {place.number} (of {len(line.waiting)}) sleeps until {place.alarm} beside {member.id}, free"
             self.demand(not asleep, "W2", told)
 
     # --- outcomes ---
@@ -392,8 +393,8 @@ class Checker:
             return
         books.bad = 0 if outcome is Outcome.OK else books.bad + (outcome is Outcome.HARD)
         if outcome is not Outcome.OK and found.state in (State.SOFTLY_OPEN, State.OPEN):
-            wait, least = found.trial_at - now, 0.7 * member.breaker.policy.open_base
-            self.demand(wait >= least, "S8", f"the next trial of {member.id} is due {wait} s after a failure")
+            wait, least = found.trial_at - member.breaker.tried_at, 0.7 * member.breaker.policy.open_base
+            self.demand(wait >= least, "S8", f"the next trial of {member.id} is due {wait} s after the last one")
         self._moved(member, was, found, outcome, books)
 
     def _moved(self, member: Member[Provider], was: Picture, found: Picture, outcome: Outcome, books: Books) -> None:
@@ -424,7 +425,7 @@ class Checker:
         for member in self.members:
             self.demand(member.in_flight == 0, "S3", f"{member.id} at rest has attempts in flight")
             self.demand(not member.pending, "L5", f"{member.id} at rest remembers silent attempts")
-            self.demand(not len(member.line), "L5", f"{member.id} at rest has {len(member.line)} waiting")
+            self.demand(not len(member.line.waiting), "L5", f"{member.id} at rest has {len(member.line.waiting)} waiting")
         for member in self.now_members.values():
             if member.id not in wanted:
                 continue

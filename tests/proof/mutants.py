@@ -293,23 +293,23 @@ def slow_gate_never_reopens(original, self, now):
 
 
 @_wrapping(Member, "refusal")
-def gate_not_asked(original, self, tokens, last, now):
+def gate_not_asked(original, self, *call, **more):
     """A closed gate does not keep calls away."""
-    refusal = original(self, tokens, last, now)
+    refusal = original(self, *call, **more)
     return None if refusal is Refusal.GATED else refusal
 
 
 @_wrapping(Member, "refusal")
-def limit_not_asked(original, self, tokens, last, now):
+def limit_not_asked(original, self, *call, **more):
     """A concurrency limit is a wish: more are sent than it allows."""
-    refusal = original(self, tokens, last, now)
+    refusal = original(self, *call, **more)
     return None if refusal is Refusal.FULL else refusal
 
 
 @_wrapping(Member, "refusal")
-def limit_is_a_wall(original, self, tokens, last, now):
+def limit_is_a_wall(original, self, *call, **more):
     """A provider with a limit is full as soon as one call is under way."""
-    refusal = original(self, tokens, last, now)
+    refusal = original(self, *call, **more)
     return Refusal.FULL if refusal is None and self.target.max_concurrency and self.in_flight else refusal
 
 
@@ -319,8 +319,8 @@ def limit_is_a_wall(original, self, tokens, last, now):
 @_wrapping(Call, "next_attempt")
 def sleep_before_failover(original, self, now):
     """A pause although an idle provider is there: LiteLLM."""
-    if self.total == 1 and self._waited == 0.0 and self.deadline - now > 1.0:
-        self._waited = 0.5
+    if self.total == 1 and not hasattr(self, "slept") and self.deadline - now > 1.0:
+        self.slept = True
         return Wait(0.5, "backoff")
     return original(self, now)
 
@@ -360,10 +360,14 @@ def rescue_after_commit(original, self, beside, past, now):
     return found
 
 
-@_wrapping(Leases, "_others")
+@_wrapping(Leases, "rescue")
 def rescue_on_the_same_connection(original, self, beside, past, now):
     """The second attempt goes to the provider that is silent already, although others are well."""
-    return []
+    self._allowed = lambda ask, past: [beside.member]
+    try:
+        return original(self, beside, past, now)
+    finally:
+        del self._allowed
 
 
 @_wrapping(Driver, "_fail")
@@ -512,7 +516,7 @@ def listener_under_lock(original, self):
 @_wrapping(Line, "first")
 def last_come_first_served(original, self, now):
     """Who came last is woken first."""
-    waiting = [place for place in self._waiting if place.offer is None]
+    waiting = [place for place in self.waiting if place.offer is None]
     return waiting[-1] if waiting else None
 
 

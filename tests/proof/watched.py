@@ -139,12 +139,13 @@ class Watched:
         if not self._begun:
             self._begun = True
             ratio, last = check.client.policies.hedge.ratio, check.last_call_at
-            check.tests.earn(ratio if last is None else max(ratio, ratio * 10.0 * (now - last)))
+            check.tests.earn(ratio if last is None else max(ratio, ratio * 4.0 * (now - last)))
+            check.rescues.earn(ratio)
             check.last_call_at = now
 
     def _ahead(self, now: float) -> Mapping[Member[Provider], Place]:
         """Who stands before this call in the lines of its providers."""
-        found = {member: waiting_before(member.line, self.call.number, now) for member in self.route()}
+        found = {member: waiting_before(member.line.waiting, self.call.number, now) for member in self.route()}
         return {member: place for member, place in found.items() if place is not None}
 
     def _leased(
@@ -213,7 +214,8 @@ class Watched:
         check.leases[step] = Lease(member.breaker.generation, step.kind, due=self._due)
         self._mine.append(step)
         self.tried.setdefault(member.id, 0)
-        self._down_since = math.inf
+        if step.kind != "trial":
+            self._down_since = math.inf
         check.note((now, self, step))
 
     def rescue(self, beside: Real, now: float) -> Real | None:
@@ -228,7 +230,7 @@ class Watched:
             check.demand(self.call.ask.repeatable, "R2", f"{found!r} of a call that must not be repeated")
             if found.member is beside.member:
                 check.demand(found.fresh and not well, "S11", f"{found!r} at the same provider beside {well}")
-            lost = beside.kind == "trial" or beside.member.breaker.state is not State.CLOSED
+            lost = beside.kind == "trial" or beside.member.breaker.down
             self._due = False
             self._pays_for_rescue(beside, found, lost and found.member is not beside.member, now)
             self._lease(found, now)
@@ -241,11 +243,11 @@ class Watched:
         check = self._checker
         if lost:
             return
-        if check.tests.look(now) >= 3.0 - 1e-5:
-            check.tests.spend(1.0)
+        if check.rescues.look(now) >= 1.0 - 1e-5:
+            check.rescues.spend(1.0)
             return
         half = now - beside.started >= 0.998 * (self.call.deadline - beside.started) / 2.0
-        check.demand(half, "S1", f"{found!r} with {check.tests.tokens} tokens")
+        check.demand(half, "S1", f"{found!r} with {check.rescues.tokens} tokens")
         self._pays(check, 1.0, now)
 
     # --- what happened ---
@@ -285,7 +287,8 @@ class Watched:
         """See :meth:`Call.failed`."""
         check = self._checker
         check.before(now, attempt.member)
-        slept = fault.kind is FaultKind.TIMEOUT and now - attempt.started > attempt.timeout + 0.25
+        silent = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
+        slept = silent and now - attempt.started > attempt.timeout + 0.25
         self.call.failed(attempt, fault, now)
         lease = self._released(attempt, now)
         if lease is not None:
@@ -312,11 +315,12 @@ class Watched:
     def _outcome(attempt: Real, fault: Fault, now: float) -> Outcome:
         """As it is judged: a timeout of a provider that is not known well enough proves less."""
         found = verdict(fault)
-        early = now - attempt.started < attempt.timeout
-        unknown = not attempt.known and not attempt.content_at
-        if found is Outcome.HARD and fault.kind is FaultKind.TIMEOUT and unknown and early:
-            return Outcome.SOFT
-        return found
+        unknown = not attempt.known and attempt.content_at is None
+        if found is not Outcome.HARD or fault.kind is not FaultKind.TIMEOUT or not unknown:
+            return found
+        if attempt.kind == "hedge":
+            return Outcome.NEUTRAL
+        return found if now - attempt.started >= 10.0 else Outcome.SOFT
 
     def _gate(self, member: Member[Provider], fault: Fault, now: float) -> None:
         soft = verdict(fault) is Outcome.SOFT and fault.retry_after is not None
@@ -370,7 +374,7 @@ class Watched:
         self.call.stopped_waiting(now)
         self._over = True
         for member in self.route():
-            here = any(place.number == self.call.number for place in member.line)
+            here = any(place.number == self.call.number for place in member.line.waiting)
             check.demand(not here, "L5", f"{self!r} left and stands in line for {member.id}")
         check.after(now, None)
 
