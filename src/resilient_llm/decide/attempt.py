@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final, Generic, Literal, NamedTuple
 
 from resilient_llm.decide.member import Member, T, Target
+from resilient_llm.faults import AttemptKind
 
 __all__ = ["Ask", "Attempt", "T", "Target"]
 
@@ -62,7 +63,7 @@ class Attempt(Generic[T]):
     """Whether it is the one that finds out if a quota or a key is good again."""
     released: bool = False
 
-    def __init__(self, ask: Ask, member: Member[T], kind: str, number: int, now: float) -> None:
+    def __init__(self, ask: Ask, member: Member[T], kind: AttemptKind, number: int, now: float) -> None:
         self.ask = ask
         self.member = member
         self.kind = kind

@@ -31,7 +31,7 @@ from resilient_llm.errors import (
     NoProviderAvailable,
     RequestRejected,
 )
-from resilient_llm.faults import AttemptRecord, Fault, FaultKind
+from resilient_llm.faults import AttemptOutcome, AttemptRecord, Fault, FaultKind
 
 _MIN_REMAINING = 0.2  # seconds: no later attempt starts with less left than this, or than a quarter of a short deadline
 _RESCUE_PAUSE = 0.5  # seconds between a rescue that failed and the next one
@@ -230,7 +230,7 @@ class Call(Generic[T]):
         if attempt.released:
             return False
         runs_on, late = self.pool.overtaken(attempt, _OVERTAKEN, now)
-        outcome = "error" if late else "cancelled"
+        outcome: AttemptOutcome = "error" if late else "cancelled"
         self._record(attempt, now, outcome, _OVERTAKEN if late else None, None)
         if not self._running and self._phase is Phase.RUNNING:
             self._ended(now)
@@ -344,7 +344,9 @@ class Call(Generic[T]):
             self._phase = TRANSITIONS[self._phase, Step.ENDED]
             self._idle_since = now
 
-    def _record(self, attempt: Attempt[T], now: float, outcome: str, fault: Fault | None, status: int | None) -> None:
+    def _record(
+        self, attempt: Attempt[T], now: float, outcome: AttemptOutcome, fault: Fault | None, status: int | None
+    ) -> None:
         self._running = tuple(other for other in self._running if other is not attempt)
         record = AttemptRecord(  # positional: this runs for every attempt
             attempt.number,

@@ -19,6 +19,7 @@ from resilient_llm.decide.member import Member, Refusal, T
 from resilient_llm.decide.patience import LATE_TIMER, Wanted, patience, trial_patience, usual
 from resilient_llm.decide.routes import Table
 from resilient_llm.decide.verdict import Verdicts
+from resilient_llm.faults import AttemptKind
 from resilient_llm.policy import Policies
 
 BARRED: Final = 1_000_000
@@ -133,7 +134,7 @@ class Leases(Generic[T]):
     def _pick(self, ask: Ask, past: Past, ready: list[Member[T]], now: float) -> Attempt[T]:
         """One of some equals: where the conversation is, who has not been heard of for long, or the better of two
         draws."""
-        kind = "initial" if past.number == 1 else "failover"
+        kind: AttemptKind = "initial" if past.number == 1 else "failover"
         if len(ready) == 1:
             return self._lease(ask, past, ready[0], kind, now)
         if ask.conversation is not None:
@@ -163,7 +164,7 @@ class Leases(Generic[T]):
                     return self._lease(ask, past, member, "trial", now)
         well = [member for member in candidates if member.breaker.state is CLOSED]
         chosen = roomiest(well) if well else least_bad(candidates, now)
-        kind = "initial" if past.number == 1 else ("retry" if chosen.id in past.tried else "failover")
+        kind: AttemptKind = "initial" if past.number == 1 else ("retry" if chosen.id in past.tried else "failover")
         return self._lease(ask, past, chosen, kind, now)
 
     def _half_broken(
@@ -201,7 +202,7 @@ class Leases(Generic[T]):
     def _last_resort(self, ask: Ask, past: Past, down: list[Member[T]], now: float) -> Attempt[T] | None:
         """One that is down, or refused our key without saying for how long: about one attempt a second each, and one for
         each call that would else be given up without any."""
-        kind = "trial" if ask.repeatable else "initial"
+        kind: AttemptKind = "trial" if ask.repeatable else "initial"
         for member in down:
             hope = past.last_hope and not member.breaker.crowded
             if hope or now >= member.next_trial():
@@ -217,7 +218,7 @@ class Leases(Generic[T]):
 
     # --- leasing ---
 
-    def _lease(self, ask: Ask, past: Past, member: Member[T], kind: str, now: float) -> Attempt[T]:
+    def _lease(self, ask: Ask, past: Past, member: Member[T], kind: AttemptKind, now: float) -> Attempt[T]:
         attempt = Attempt(ask, member, kind, past.number, now)
         seen, breaker = member.statistics, member.breaker
         alone = self._alone(ask, past, member)
