@@ -240,7 +240,7 @@ class Leases(Generic[T]):
             breaker.tried_at = now
             member.own_gate.admitted(now, _SLOW_LEASE)
             member.account_gate.admitted(now, _SLOW_LEASE)
-        member.in_flight += 1
+        member.held[attempt] = ask
         member.pending[attempt] = now
         if self._verdicts.listening:
             self._verdicts.events.append(events.AttemptStarted(now, member.id, past.order, past.number, kind))

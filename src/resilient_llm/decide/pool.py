@@ -115,12 +115,14 @@ class Pool(Generic[T]):
             if place is not None:
                 place.woken = False
             self._notice(now)
-            found = self._leases.acquire(ask, past, now)
-            if isinstance(found, Attempt):
+            found: Attempt[T] | Refused
+            leased = self._leases.acquire(ask, past, now)
+            if isinstance(leased, Attempt):
+                found = leased
                 if place is not None:
                     self._waiting.leave(place, now)
             else:
-                budget = self._leases.extra.wait(past.cost) if found else None
+                budget = self._leases.extra.wait(past.cost) if leased else None
                 found = self._waiting.refuse(ask, past, budget, now)
                 if place is not None and place.offer is not None:
                     self._waiting.pass_on(place, now)
@@ -284,8 +286,9 @@ class Pool(Generic[T]):
         """A call was interrupted, perhaps between two steps of this module: give back every lease that it holds."""
         with self._lock:
             for member in self._table.members.values():
-                for attempt in [one for one in member.held if one.ask is ask]:
-                    self._release(attempt, Outcome.NEUTRAL, now)
+                for attempt in [one for one, its in member.held.items() if its is ask]:
+                    if isinstance(attempt, Attempt):
+                        self._release(attempt, Outcome.NEUTRAL, now)
         self._wake()
 
     def learn(self, attempt: Attempt[T], now: float, requests: Limit | None, tokens: Limit | None) -> None:
@@ -319,7 +322,7 @@ class Pool(Generic[T]):
         """Give the lease back, exactly once; an attempt of a parent process holds nothing here."""
         if attempt.released:
             return
-        attempt.member.held.discard(attempt)  # first of all and in one step: whatever interrupts the rest, it is free
+        attempt.member.held.pop(attempt, None)  # first of all and in one step: whatever interrupts the rest, it is free
         attempt.released = True
         if attempt.generation >= attempt.member.born:
             self._verdicts.ended(attempt, outcome, now)
