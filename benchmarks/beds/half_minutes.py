@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from openai import AsyncOpenAI, OpenAIError
@@ -98,19 +99,22 @@ class Score:
     answered: int = 0
     wrong: int = 0
     requests: int = 0
+    ends: Counter[str] = field(default_factory=Counter[str])
+    """How the others ended."""
 
 
 Ask = Callable[[str, bool], Awaitable[str | None]]
 """Asks with a prompt, streaming or not; the answer, or ``None``."""
 
 
-async def _ours(client: AsyncResilientClient, prompt: str, streaming: bool) -> str | None:
+async def _ours(client: AsyncResilientClient, score: Score, prompt: str, streaming: bool) -> str | None:
     try:
         if not streaming:
             return (await client.chat(prompt, deadline=DEADLINE)).text
         async with client.stream(prompt, deadline=DEADLINE) as stream:
             return "".join([text async for text in stream.text_deltas()])
-    except CallFailed:
+    except CallFailed as failure:
+        score.ends[f"{type(failure).__name__} {failure.kind}"] += 1
         return None
 
 
@@ -182,7 +186,7 @@ async def half_minute(network: Network, seed: int) -> list[Score]:
     ids = "abc"
     listed = [OpenAI("m", id=ids[n], base_url=provider.url, api_key="k") for n, (provider, _) in enumerate(mine)]
     async with AsyncResilientClient(listed) as client, asyncio.TaskGroup() as group:
-        group.create_task(_drive(scores[0], lambda p, s: _ours(client, p, s), share, seed))
+        group.create_task(_drive(scores[0], lambda p, s: _ours(client, scores[0], p, s), share, seed))
         for score, (provider, _) in zip(scores[1:], theirs, strict=True):
             group.create_task(_with_sdk(score, provider, share, seed))
     doors.cancel()
@@ -218,6 +222,8 @@ async def run(count: int, first: int, at_once: int) -> int:
                 fewer.append(seed)
             told = ", ".join(f"{score.name} {score.answered} ({score.requests})" for score in (mine, *others))
             print(f"seed {seed}: {told}{'  FEWER' if mine.answered < best.answered else ''}", flush=True)
+            if mine.ends:
+                print(f"    ours that failed: {dict(mine.ends)}", flush=True)
 
         async with asyncio.TaskGroup() as group:
             for seed in range(first, first + count):

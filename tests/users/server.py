@@ -200,9 +200,7 @@ def _chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
     return b"data: " + json.dumps(event).encode() + b"\n\n"
 
 
-async def _whole(
-    writer: asyncio.StreamWriter, status: int, headers: tuple[tuple[str, str], ...], body: bytes
-) -> None:
+async def _whole(writer: asyncio.StreamWriter, status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> None:
     lines = [f"HTTP/1.1 {status} Whatever", *(f"{name}: {value}" for name, value in headers)]
     writer.write("\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body)
     await writer.drain()
