@@ -1,5 +1,5 @@
-"""Two servers of aimock (npm) where 40 % of the calls go wrong: 10 % each are a 500, malformed JSON, a cut connection and
-a 429 with static rate-limit headers.  150 calls, 5 a second, 10 seconds each."""
+"""Two servers of aimock (npm) where 40 % of the calls go wrong: 10 % each are a 500, malformed JSON, a cut connection
+and a 429 with static rate-limit headers.  150 calls, 5 a second, 10 seconds each."""
 
 from __future__ import annotations
 
