@@ -1,4 +1,4 @@
-"""Other people's servers: installed by package name into a folder of their own, run on loopback, ended by process id."""
+"""Other people's servers: installed by package name into a folder of their own, run on loopback, ended by id."""
 
 from __future__ import annotations
 

@@ -44,9 +44,9 @@ class Received:
 class Answer:
     """What to do with a request: wait ``delay`` seconds, then answer.
 
-    ``body`` is sent as it is with ``status``.  Without it ``words`` are said, each ``pace`` seconds after the one before
-    (a whole answer takes as long); ``None``: the echo of the prompt.  ``end`` says what comes after them: the proper end, silence, or
-    a reset.  Silence and a reset without words come before any byte.
+    ``body`` is sent as it is with ``status``.  Without it ``words`` are said, each ``pace`` seconds after the one
+    before (a whole answer takes as long); ``None``: the echo of the prompt.  ``end`` says what comes after them: the
+    proper end, silence, or a reset.  Silence and a reset without words come before any byte.
     """
 
     status: int = 200
