@@ -124,7 +124,7 @@ class Run:
         found = self.call.rescue(attempt, self.driver.now)
         if found is not None:
             self.launch(found)
-        elif attempt.rescue_after is not None and attempt.rescue_after <= self.driver.now - attempt.started:
+        elif attempt.rescue_after is not None and attempt.rescue_after <= self.driver.now - attempt.started + 1e-9:
             self.driver.spins += 1  # asked again for the same moment: a real driver would never stop
             return
         self.arm(attempt)

@@ -138,11 +138,14 @@ def test_moving_to_a_provider_that_is_well_is_free() -> None:
     assert world.pool._leases.extra.tokens == before
 
 
-def test_a_success_earns_a_second_try() -> None:
+def test_a_success_earns_second_tries_up_to_the_cap() -> None:
     world = World("a")
-    world.pool._leases.extra.tokens = 3.0
+    extra = world.pool._leases.extra
+    extra.tokens = 3.0
     world.answer("a")
-    assert world.pool._leases.extra.tokens == 4.0
+    assert 4.0 <= extra.tokens <= 6.0
+    world.answer("a", times=10)
+    assert extra.tokens == extra.cap == 10.0
 
 
 def test_from_ten_calls_a_second_on_trials_cost_at_most_a_twentieth() -> None:
