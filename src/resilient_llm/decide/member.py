@@ -72,7 +72,6 @@ class Refusal(StrEnum):
 class Member(Generic[T]):
     """The state of one provider.  Survives reconfiguration under the same id."""
 
-    in_flight: int = 0
     good_start: float = -math.inf
     """The latest start among attempts that gave a sign of life."""
     heard_at: float = -math.inf
@@ -98,6 +97,8 @@ class Member(Generic[T]):
         self.account_gate = account_gate or self.own_gate
         self.statistics = Statistics(policies.advanced)
         self.line = Line(target.id)
+        self.held: dict[object, object] = {}
+        """Attempts that hold a lease, and what their calls ask for."""
         self.pending: dict[object, float] = {}
         """Attempts without a sign of life yet and when they began, oldest first."""
 
@@ -108,6 +109,11 @@ class Member(Generic[T]):
             self.account_gate = account_gate or self.own_gate
             self.own_gate.open()
         self.target = target
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts under way, open streams included."""
+        return len(self.held)
 
     # --- may it be asked? ---
 
@@ -126,7 +132,7 @@ class Member(Generic[T]):
         if gate.width < math.inf and not (waits and gate.crowded) and now < gate.room_at(self._unanswered - held):
             return Refusal.OPENING
         limit = self.target.max_concurrency
-        if limit is not None and self.in_flight + self.line.offers - held >= limit:
+        if limit is not None and len(self.held) + self.line.offers - held >= limit:
             return Refusal.FULL
         if (own.strikes or account.strikes) and not (own.admits(now) and account.admits(now)):
             return Refusal.QUOTA
@@ -218,7 +224,7 @@ class Member(Generic[T]):
     def reset_after_fork(self) -> None:
         """In the child: nothing is in flight, nobody waits."""
         self.pending.clear()
-        self.in_flight = 0
+        self.held.clear()
         self.trial = None
         self.line = Line(self.id)
         self.born = self.breaker.generation = self.breaker.generation + 1

@@ -21,7 +21,7 @@ from typing import Generic
 from resilient_llm import events
 from resilient_llm.decide.attempt import Ask, Attempt
 from resilient_llm.decide.gate import Limit
-from resilient_llm.decide.leases import Leases, Past
+from resilient_llm.decide.leases import SUCCESS_EARNS, Leases, Past
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import T
 from resilient_llm.decide.outcome import OK, Outcome
@@ -115,12 +115,14 @@ class Pool(Generic[T]):
             if place is not None:
                 place.woken = False
             self._notice(now)
-            found = self._leases.acquire(ask, past, now)
-            if isinstance(found, Attempt):
+            found: Attempt[T] | Refused
+            leased = self._leases.acquire(ask, past, now)
+            if isinstance(leased, Attempt):
+                found = leased
                 if place is not None:
                     self._waiting.leave(place, now)
             else:
-                budget = self._leases.extra.wait(past.cost) if found else None
+                budget = self._leases.extra.wait(past.cost) if leased else None
                 found = self._waiting.refuse(ask, past, budget, now)
                 if place is not None and place.offer is not None:
                     self._waiting.pass_on(place, now)
@@ -133,10 +135,13 @@ class Pool(Generic[T]):
             self._waiting.leave(place, now)
         self._wake()
 
-    def rescue(self, beside: Attempt[T], past: Past, now: float) -> Attempt[T] | None:
+    def rescue(self, beside: Attempt[T], past: Past | None, now: float) -> Attempt[T] | None:
         """A second attempt beside one that is silent; ``None`` if there is to be none now, and ``beside.rescue_after``
-        says when to ask again."""
+        says when to ask again.  ``past=None``: the call wants none any more."""
         with self._lock:
+            if past is None:
+                beside.rescue_after = None
+                return None
             found = self._leases.rescue(beside, past, now)
         self._wake()
         return found
@@ -211,7 +216,7 @@ class Pool(Generic[T]):
             member.account_gate.open()
         extra = self._leases.extra
         if extra.tokens < extra.cap:
-            extra.earn(1.0)
+            extra.earn(SUCCESS_EARNS)
 
     def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> bool:
         """The attempt is over and failed.  Returns whether it counts among the attempts of its call: a trial of a
@@ -284,8 +289,9 @@ class Pool(Generic[T]):
         """A call was interrupted, perhaps between two steps of this module: give back every lease that it holds."""
         with self._lock:
             for member in self._table.members.values():
-                for attempt in [one for one in member.held if one.ask is ask]:
-                    self._release(attempt, Outcome.NEUTRAL, now)
+                for attempt in [one for one, its in member.held.items() if its is ask]:
+                    if isinstance(attempt, Attempt):
+                        self._release(attempt, Outcome.NEUTRAL, now)
         self._wake()
 
     def learn(self, attempt: Attempt[T], now: float, requests: Limit | None, tokens: Limit | None) -> None:
@@ -319,7 +325,7 @@ class Pool(Generic[T]):
         """Give the lease back, exactly once; an attempt of a parent process holds nothing here."""
         if attempt.released:
             return
-        attempt.member.held.discard(attempt)  # first of all and in one step: whatever interrupts the rest, it is free
+        attempt.member.held.pop(attempt, None)  # first of all and in one step: whatever interrupts the rest, it is free
         attempt.released = True
         if attempt.generation >= attempt.member.born:
             self._verdicts.ended(attempt, outcome, now)
