@@ -97,8 +97,8 @@ class Member(Generic[T]):
         self.account_gate = account_gate or self.own_gate
         self.statistics = Statistics(policies.advanced)
         self.line = Line(target.id)
-        self.held: dict[object, object] = {}
-        """Attempts that hold a lease, and what their calls ask for."""
+        self.held: dict[object, int] = {}
+        """Attempts that hold a lease, and the numbers of their calls."""
         self.pending: dict[object, float] = {}
         """Attempts without a sign of life yet and when they began, oldest first."""
 
