@@ -102,22 +102,23 @@ class Provider:
         """Take connections, at the same port each time; from any thread."""
         self._network.run(self._listen())
 
-    def refuse(self) -> None:
-        """Refuse connections and reset those that are open; from any thread."""
-        self._network.run(self.stop())
+    def refuse(self, *, cut: bool = True) -> None:
+        """Refuse connections and, if ``cut``, reset those that are open; from any thread."""
+        self._network.run(self.stop(cut=cut))
 
     async def _listen(self) -> None:
         if self._server is None:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, reuse_address=True)
             self._port = self._server.sockets[0].getsockname()[1]
 
-    async def stop(self) -> None:
+    async def stop(self, *, cut: bool = True) -> None:
         """As :meth:`refuse`, on the network's loop."""
         if self._server is not None:
             self._server.close()
             self._server = None
-        for writer in list(self._connections):
-            _reset(writer)
+        if cut:
+            for writer in list(self._connections):
+                _reset(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._opened += 1

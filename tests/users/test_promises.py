@@ -80,11 +80,9 @@ def test_aclose_lets_calls_and_streams_finish_and_tells_who_waits(network: Netwo
             return (await client.chat(text, deadline=10)).text
 
         tasks = [asyncio.create_task(whole(prompt)), asyncio.create_task(streamed())]
-        while len(a.requests) < 2:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: len(a.requests) == 2)
         tasks.append(asyncio.create_task(whole("me too")))
-        while client.health()["a"].waiting == 0:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: client.health()["a"].waiting == 1)
         await client.aclose(drain=5)
         return list(await asyncio.gather(*tasks, return_exceptions=True))
 
@@ -108,7 +106,7 @@ def test_a_drain_that_is_too_short_ends_what_runs(network: Network) -> None:
 def open_breaker(client: ResilientClient) -> None:
     for number in range(20):
         client.chat(f"{number}", deadline=5)
-        if client.health()["a"].breaker == "open":
+        if client.health()["a"].breaker != "closed":
             return
     raise AssertionError(client.health()["a"])
 
@@ -176,13 +174,12 @@ def test_who_cannot_be_served_in_time_is_told_at_once_with_the_earliest_wait(net
 
 
 def test_a_total_outage_tells_when_to_come_back(network: Network) -> None:
-    def script(request: Received) -> Answer:
-        return failed(503, "we are down", retry_after="30")
-
-    a, b = network.provider(script), network.provider(failed(503))
+    a, b = network.provider(failed(503)), network.provider(failed(503))
     with ResilientClient([openai(a, "a"), openai(b, "b")]) as client:
-        for _ in range(4):
-            with pytest.raises(CallFailed) as failure:
-                client.chat("hi", deadline=1, when_down="fail")
-        assert failure.value.retry_after is not None
-        assert failure.value.retry_after <= 31
+        while {health.breaker for health in client.health().values()} != {"open"}:
+            with pytest.raises(CallFailed):
+                client.chat("hi", deadline=0.5, when_down="fail")
+        with pytest.raises(CallFailed) as failure:
+            client.chat("hi", deadline=0.5, when_down="fail")
+    assert failure.value.retry_after is not None
+    assert 0 <= failure.value.retry_after <= 20
