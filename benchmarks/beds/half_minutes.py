@@ -156,8 +156,8 @@ async def _drive(score: Score, ask: Ask, share: float, seed: int) -> None:
 
 
 async def _close_doors(pairs: Sequence[tuple[Provider, Bad]]) -> None:
-    """Refuse connections while the timetable says so.  Streams that run are not cut: what has been handed over cannot be
-    taken back, so who chose that provider has lost, whatever it does."""
+    """Refuse connections while the timetable says so.  Streams that run are not cut: what has been handed over cannot
+    be taken back, so who chose that provider has lost, whatever it does."""
     while True:
         for provider, script in pairs:
             phase = script.phase()
