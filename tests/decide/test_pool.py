@@ -70,12 +70,22 @@ def test_an_interrupted_call_gives_back_every_lease_it_holds() -> None:
     first = world.start(call)
     second = world.rescued(first, after=10.0)
     other = world.start()
-    world.pool.disown(call.ask, world.now)
+    world.pool.disown(call.number, world.now)
     assert first.released
     assert second.released
     assert not other.released
-    world.pool.disown(call.ask, world.now)
+    world.pool.disown(call.number, world.now)
     assert [world.pool.in_flight(name) for name in "ab"] == [1, 0]
+
+
+def test_an_interrupted_call_is_found_though_its_wishes_have_changed() -> None:
+    world = World(Target("a", context_window=8000), Target("b", context_window=8000), "c")
+    call = world.call(timeout=20.0)
+    first = world.start(call)
+    second = world.rescued(first, after=10.0)
+    world.fail(second, FaultKind.CONTEXT_LENGTH)
+    world.pool.disown(call.number, world.now)
+    assert first.released
 
 
 def test_a_second_sign_of_life_is_no_second_sample() -> None:
@@ -406,7 +416,7 @@ class PoolMachine(RuleBasedStateMachine):
         if how == "later":
             self.pool.abandon_later(attempt)
         elif how == "disowned":
-            self.pool.disown(attempt.ask, self.now)
+            self.pool.disown(call.number, self.now)
         elif how == "expired":
             call.expired(attempt, fault(FaultKind.TIMEOUT), self.now, 0.5)
         elif how == "overtaken" and call.overtaken(attempt, self.now):

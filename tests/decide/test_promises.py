@@ -356,6 +356,21 @@ def test_a_process_that_stood_still_blames_nobody() -> None:
     assert after.first_token_p95 == before.first_token_p95
 
 
+def test_a_rescue_that_is_asked_for_late_is_put_off_and_blames_nobody() -> None:
+    world = World("a", "b")
+    world.answer("a", times=30)
+    world.now += 0.01
+    attempts = [world.start(streaming=True) for _ in range(3)]
+    due = attempts[0].rescue_after
+    assert due is not None
+    world.now += due + 5.0
+    for attempt in attempts:
+        assert world.rescue(attempt) is None
+        assert attempt.rescue_after == pytest.approx(2.0 * due + 5.0)
+        assert not attempt.late(world.now)
+    assert world.breaker("a") == "closed"
+
+
 def test_a_timer_that_was_reported_late_proves_nothing() -> None:
     world = World("a", "b")
     for _ in range(20):

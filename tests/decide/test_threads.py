@@ -55,18 +55,17 @@ def one_call(pool: Pool[Target], clock: Clock, luck: random.Random) -> str:
             clock(min(step.seconds, 0.5))
             continue
         beside = call.rescue(step, clock()) if luck.random() < 0.1 else None
-        for attempt in filter(None, (step, beside)):
-            finish(pool, call, attempt, clock, luck)
+        lost = [finish(pool, call, attempt, clock, luck) for attempt in filter(None, (step, beside))]
         if any(record.outcome == "success" for record in call.records):
             return "answered"
-        if any(not attempt.released for attempt in filter(None, (step, beside))):
-            return "lost"
+        if any(lost):
+            return "dropped"
 
 
 def finish(
     pool: Pool[Target], call: Call[Target], attempt: Attempt[Target], clock: Clock, luck: random.Random
-) -> None:
-    """End an attempt somehow."""
+) -> bool:
+    """End an attempt somehow; says whether that is left to the garbage collector."""
     fate = luck.random()
     if fate < 0.5:
         call.first_content(attempt, clock())
@@ -78,6 +77,8 @@ def finish(
         call.abandoned(attempt, clock())
     else:
         pool.abandon_later(attempt)
+        return True
+    return False
 
 
 @pytest.mark.usefixtures("eager_switching")

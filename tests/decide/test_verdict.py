@@ -247,6 +247,33 @@ def test_one_straggler_is_no_silence() -> None:
     assert world.breaker("a") == "closed"
 
 
+def test_a_provider_that_was_not_silent_after_all_is_well_again_at_once() -> None:
+    world = silent()
+    waiting = [attempt for attempt in world.call_of if attempt.target.id == "a" and not attempt.released]
+    world.events()
+    for attempt in waiting[:-1]:
+        world.speak(attempt)
+        assert world.breaker("a") == "softly_open", "another one waits for too long"
+    world.speak(waiting[-1])
+    assert world.changes() == [("a", "softly_open", "closed")]
+    assert world.health("a").breaker_reason == "it was not silent after all"
+
+
+def test_an_answer_judged_at_its_first_content_proves_nothing_after_the_breaker_moved_on() -> None:
+    world = World("a", "b")
+    world.half_break("a")
+    world.until_trial("a")
+    trial = world.start(streaming=True)
+    world.speak(trial, after=0.1)
+    world.pool.operate("a", "isolate", world.now)
+    world.pool.operate("a", "restore", world.now)
+    for _ in range(2):
+        world.now += 0.1
+        world.fail(world.start(only="a"))
+    world.succeed(trial, after=0.1)
+    assert world.member("a").breaker.run == 2, "it began before the person restored it"
+
+
 # --- our own network ---
 
 
