@@ -50,6 +50,7 @@ class Run:
         self.running: list[Attempt[Target]] = []
         self.place: Place | None = None
         self.turn = 0
+        self.owner: object = None
         self.spoke: dict[Attempt[Target], float] = {}
 
     @property
@@ -83,7 +84,7 @@ class Run:
         if place is None:
             return
         turn = self.turn
-        place.owner = None
+        place.owner = self.owner
         place.wake = lambda: self.driver.at(self.driver.now + self.driver.delay(), self.go_on, turn)
         if place.woken:
             place.wake()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -372,6 +373,76 @@ def test_nobody_waits_while_somebody_could_be_served(crowd: tuple[int, int, floa
     assert watch.longest <= 0.02
     assert {run.end for run in driver.runs} <= {"answered", "cancelled"}
     assert all(member.in_flight == 0 and not len(member.line.waiting) for member in driver.pool._table.members.values())
+
+
+@PROPERTY
+@given(seed=st.integers(0, 10**6), loops=st.integers(1, 3), blocked=st.sampled_from([0.0, 0.2, 1.0]))
+def test_a_loop_that_is_blocked_costs_the_others_no_more_than_an_offer(seed: int, loops: int, blocked: float) -> None:
+    """One of several event loops runs what was woken only after up to ``blocked`` seconds."""
+    luck = random.Random(seed)
+    driver = Driver(
+        {"a": lambda now, attempt: Act(luck.uniform(0.01, 0.1))},
+        Target("a", max_concurrency=2),
+    )
+    slow: set[object] = {"loop 0"}
+    when = 0.0
+    for index in range(30):
+        when += luck.uniform(0.0, 0.05)
+        run = driver.begin(when, None)
+        run.owner = f"loop {index % (loops + 1)}"
+        if run.owner in slow:
+            go_on = run.go_on
+
+            def late(turn: int, run: Run = run, go_on: Callable[[int], None] = go_on) -> None:
+                if run.place is not None and run.place.woken:
+                    driver.at(driver.now + luck.uniform(0.0, blocked), go_on, turn)
+                else:
+                    go_on(turn)
+
+            run.go_on = late  # type: ignore[method-assign]
+    watch = Watch(driver)
+    for moment in range(1000):
+        driver.at(moment / 100.0, watch.look)
+    driver.run()
+    assert all(run.answered for run in driver.runs)
+    assert watch.longest <= 2 * OFFER + 0.02
+    member = driver.pool._table.members["a"]
+    assert (member.in_flight, len(member.line.waiting), member.line.offers) == (0, 0, 0)
+
+
+@PROPERTY
+@given(seed=st.integers(0, 10**6), leaving=st.sampled_from([0.0, 0.3]))
+def test_in_bad_weather_too_nobody_is_forgotten(seed: int, leaving: float) -> None:
+    """Rate limits, failures, few places, callers that go away: every call ends in time, and the books are empty."""
+    luck = random.Random(seed)
+
+    def weather(now: float, attempt: Attempt[Target]) -> Act:
+        fate = luck.random()
+        if fate < 0.15:
+            return Act(0.01, Fault(FaultKind.RATE_LIMITED, status=429, retry_after=luck.choice([None, 0.2, 2.0])))
+        if fate < 0.3:
+            return Act(0.05, Fault(FaultKind.SERVER_ERROR, status=luck.choice([500, 503])))
+        return Act(luck.uniform(0.05, 0.5))
+
+    driver = Driver(
+        {"a": weather, "b": weather},
+        Target("a", max_concurrency=luck.choice([1, 2, None])),
+        Target("b", max_concurrency=1),
+        seed=seed,
+    )
+    watch, when = Watch(driver), 0.0
+    for _ in range(40):
+        when += luck.uniform(0.0, 0.2)
+        run = driver.begin(when, 20.0)
+        if luck.random() < leaving:
+            driver.at(when + luck.uniform(0.0, 2.0), run.give_up)
+    for moment in range(1500):
+        driver.at(moment / 50.0, watch.look)
+    driver.run()
+    assert all(run.end is not None and run.took <= 20.0 + 1e-6 for run in driver.runs)
+    assert watch.longest <= 0.1
+    assert driver.spins == 0
+    assert all(member.in_flight == 0 and not member.line.waiting for member in driver.pool._table.members.values())
 
 
 @PROPERTY
