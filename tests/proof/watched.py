@@ -429,14 +429,18 @@ class Watched:
             refusal = member.refusal(call.ask.tokens, call.deadline, now)
             if member.drained or member.breaker.state is State.ISOLATED or self._barred(member):
                 continue
-            if refusal in (Refusal.GATED, Refusal.HEADROOM, Refusal.QUOTA):
+            tried_at, last = member.next_trial(), call.deadline - least - 0.01
+            if member.own_gate.strikes or member.account_gate.strikes:
+                check.demand(error.retry_after is not None, "S9", f"{member.id}: {refusal}, but no retry_after")
+            elif refusal in (Refusal.GATED, Refusal.HEADROOM):
                 told = max(now, member.gate.told) if refusal is Refusal.GATED else math.inf
+                told = max(told, tried_at) if member.breaker.down else told
                 soon = told <= min(call.deadline, now + retry.max_wait) - 1.0
                 check.demand(not soon, "S9", f"{self!r} did not wait {told - now} s for {member.id}")
                 check.demand(error.retry_after is not None, "S9", f"{member.id}: {refusal}, but no retry_after")
             elif member.breaker.down:
-                waited, tried_at = now - self._down_since, member.next_trial()
-                patient = waited >= retry.max_down_wait - 1e-6 or tried_at >= call.deadline - least - 0.01
+                waited = now - self._down_since
+                patient = waited >= retry.max_down_wait - 1e-6 or tried_at >= last
                 told = f"{error!r} after {waited} s behind {member.id}, down until {tried_at}"
                 check.demand(patient, "S9", f"{self!r} gave up at {now} of {call.deadline}: {told}")
             else:
