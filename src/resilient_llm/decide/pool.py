@@ -21,7 +21,7 @@ from typing import Generic
 from resilient_llm import events
 from resilient_llm.decide.attempt import Ask, Attempt
 from resilient_llm.decide.gate import Limit
-from resilient_llm.decide.leases import Leases, Past
+from resilient_llm.decide.leases import SUCCESS_EARNS, Leases, Past
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import T
 from resilient_llm.decide.outcome import OK, Outcome
@@ -216,7 +216,7 @@ class Pool(Generic[T]):
             member.account_gate.open()
         extra = self._leases.extra
         if extra.tokens < extra.cap:
-            extra.earn(1.0)
+            extra.earn(SUCCESS_EARNS)
 
     def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> bool:
         """The attempt is over and failed.  Returns whether it counts among the attempts of its call: a trial of a

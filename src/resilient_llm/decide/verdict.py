@@ -65,6 +65,8 @@ class Verdicts(Generic[T]):
         member = attempt.member
         breaker = member.breaker
         if attempt.judged and outcome is OK:
+            if attempt.generation == breaker.generation:
+                breaker.run = 0
             return
         if attempt.generation != breaker.generation:
             if outcome is not Outcome.NEUTRAL:
