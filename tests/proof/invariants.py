@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, final
 
 from resilient_llm import events
 from resilient_llm.decide.breaker import State
+from resilient_llm.decide.leases import _FLOOR  # pyright: ignore[reportPrivateUsage]
 from resilient_llm.decide.line import OFFER, Place
 from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Outcome
@@ -215,7 +216,7 @@ class Checker:
     def _fill_budgets(self) -> None:
         budget = self.client.policies.retry.budget
         self.extra, self.tests, self.rescues = (
-            Bucket(budget, budget, 1.0),
+            Bucket(budget, budget, _FLOOR),
             Bucket(10.0, 3.0, 0.0),
             Bucket(10.0, 0.0, 0.0),
         )

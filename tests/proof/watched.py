@@ -9,6 +9,7 @@ from typing import Final, final
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import State
 from resilient_llm.decide.call import Call, Wait
+from resilient_llm.decide.leases import SUCCESS_EARNS
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member, Refusal
 from resilient_llm.decide.outcome import Outcome
@@ -186,7 +187,7 @@ class Watched:
             check.tests.spend(1.0)
             return
         check.demand(now >= was.trial_at - 1e-9, "S2", f"{step!r} is due in {was.trial_at - now} s")
-        if was.passed == 0:
+        if was.passed != 1:
             check.demand(check.tests.look(now) >= 1.0 - 1e-5, "S1", f"{step!r} with {check.tests.tokens} tokens")
             check.tests.spend(1.0)
 
@@ -275,7 +276,7 @@ class Watched:
         lease = self._released(attempt, now)
         if lease is not None:
             check.extra.look(now)
-            check.extra.earn(1.0)
+            check.extra.earn(SUCCESS_EARNS)
             books = check.members[attempt.member]
             if attempt.started > books.gate_closed_at:
                 books.gate_until = -math.inf
