@@ -90,12 +90,10 @@ class Wait:
 
 
 class Call(Generic[T]):
-    """One logical request; ``ask`` says what it wants."""
+    """One logical request; ``ask`` says what it wants, ``number`` is its place in the order of arrival."""
 
-    counted: int = 0
-    """Attempts that ``max_attempts`` limits."""
-    total: int = 0
-    """Attempts begun, which numbers them."""
+    counted: int = 0  # attempts that max_attempts limits
+    total: int = 0  # attempts begun, which numbers them
     last_fault: Fault | None = None
     _phase: Phase = Phase.DECIDING
     _onward: Onward = Onward.ANYWHERE
@@ -115,7 +113,6 @@ class Call(Generic[T]):
         self.started = self._idle_since = now
         self.deadline = ask.deadline
         self.number = pool.number()
-        """Its number within the pool."""
         self.records: list[AttemptRecord] = []
         self._tried: dict[str, int] = {}
 
@@ -148,8 +145,10 @@ class Call(Generic[T]):
 
         ``None`` if there is to be none now; ``beside.rescue_after`` then says when to ask again (``None``: never).
         """
-        over = self._phase is not Phase.RUNNING or self._onward is Onward.NOWHERE
-        over = over or self.deadline - now <= self._least() or self.counted >= self.pool.policies.retry.max_attempts
+        over = (
+            self._phase is not Phase.RUNNING or self._onward is Onward.NOWHERE or self.deadline - now <= self._least()
+        )
+        over = over or self.counted >= self.pool.policies.retry.max_attempts
         found = self.pool.rescue(beside, None if over else self._past(now), now)
         return None if found is None else self._begun(found)
 
@@ -158,14 +157,12 @@ class Call(Generic[T]):
         if self._phase is Phase.WAITING:
             self._stop(now)
 
-    # --- what happened ---
-
     def asking(self, attempt: Attempt[T], now: float) -> None:
         """A callable is asked for the key."""
         self.pool.wait_for_key(attempt)
 
     def asked(self, attempt: Attempt[T], now: float) -> None:
-        """The key is there, and the provider's time begins.  Raises ``TimeoutError`` if it came too late."""
+        """The key is there, and the provider's time begins.  Raises ``TimeoutError`` if it is too late."""
         if not self.pool.key_came(attempt, now):
             raise TimeoutError
 
@@ -174,7 +171,7 @@ class Call(Generic[T]):
         self.pool.first_content(attempt, now)
 
     def paused(self, attempt: Attempt[T], seconds: float) -> None:
-        """The longest pause between two pieces of content of its stream, told once, before its end."""
+        """The longest pause between two pieces of content of its stream."""
         self.pool.paused(attempt, seconds)
 
     def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0, status: int | None = None) -> None:
@@ -390,7 +387,6 @@ class Call(Generic[T]):
         return nobody(self.ask, found, story, now, too_long=too_long)
 
     def _error(self, kind: type[CallFailed], message: str, retry_after: float | None = None) -> CallFailed:
-        self._phase = Phase.OVER
-        if retry_after is None and self.last_fault is not None:
-            retry_after = self.last_fault.retry_after
-        return kind(message, tuple(self.records), retry_after, self.last_fault)
+        self._phase, fault = Phase.OVER, self.last_fault
+        retry_after = fault.retry_after if retry_after is None and fault is not None else retry_after
+        return kind(message, tuple(self.records), retry_after, fault)
