@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable
 from itertools import count
@@ -216,8 +217,7 @@ class Driver:
 
     def begin(self, when: float, timeout: float | None = 10.0, **options: Any) -> Run:
         """A call that begins at a time (not before now)."""
-        deadline = {} if timeout is None else {"deadline": when + timeout}
-        ask = Ask("main", **deadline, **options)
+        ask = Ask("main", math.inf if timeout is None else when + timeout, **options)
         before, self.now = self.now, when
         run = Run(self, ask)
         self.now = before

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from resilient_llm import events
 from resilient_llm.decide.call import Wait
 from resilient_llm.decide.pool import Pool
-from resilient_llm.errors import CallFailed, FaultKind
+from resilient_llm.errors import CallFailed, Fault, FaultKind
 from resilient_llm.policy import Policies
-from tests.decide.driver import DOWN, HANG, Act, Driver, Fault, well
-from tests.decide.world import PROPERTY, Limit, Target, World, build, fault
+from tests.decide.driver import DOWN, HANG, Act, Driver, acts, well
+from tests.decide.world import PROPERTY, Limit, World, build, fault
 
 # --- order ---
 
@@ -247,7 +247,7 @@ def test_a_rescue_at_half_time_may_be_paid_like_a_second_try() -> None:
 
 def test_no_call_hangs_because_its_rescuers_cannot_be_asked() -> None:
     for behaviour in (Act(0.05, DOWN), Act(0.05, Fault(FaultKind.RATE_LIMITED, status=429, retry_after=2.0)), HANG):
-        driver = Driver({"a": lambda now, attempt: HANG, "b": lambda now, attempt, act=behaviour: act})
+        driver = Driver({"a": lambda now, attempt: HANG, "b": acts(then=behaviour)})
         runs = driver.calls(rate=2.0, seconds=10.0, timeout=10.0)
         assert all(run.took <= 10.0 + 1e-6 for run in runs)
         assert driver.spins == 0, "a timer that is set again for the same moment would never end"

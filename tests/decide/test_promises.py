@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from statistics import mean
+from typing import Any
 
 import pytest
 
+from resilient_llm.decide.attempt import Attempt
 from resilient_llm.errors import DeadlineExceeded, Fault, FaultKind, NoProviderAvailable
 from resilient_llm.policy import Breaker, Limits, Retry
-from tests.decide.driver import ANSWER, DOWN, FAILS, HANG, Act, Attempt, Behaviour, Driver, acts, down, grey, well
+from tests.decide.driver import ANSWER, DOWN, FAILS, HANG, Act, Behaviour, Driver, acts, down, grey, well
 from tests.decide.world import Limit, Target, World
 
 REFUSED = Fault(FaultKind.CONNECTION, code="not_sent")
@@ -77,7 +79,6 @@ def test_with_two_that_often_fail_much_more_is_answered_than_by_either() -> None
 def test_a_token_bucket_of_the_usual_size_is_used_to_its_last_token() -> None:
     """30,000 tokens a minute, prompts of 1,000 offered at 1.1 times that; ``reset`` is the time until it is full."""
     bucket = {"left": 1_000.0, "at": 0.0}
-    driver = Driver({"a": lambda now, attempt: serve(now, attempt)})
     refusals: list[float] = []
 
     def serve(now: float, attempt: Attempt[Target]) -> Act:
@@ -92,6 +93,7 @@ def test_a_token_bucket_of_the_usual_size_is_used_to_its_last_token() -> None:
             return Act(0.2, limited(1.0))
         return Act(0.2)
 
+    driver = Driver({"a": serve})
     runs = driver.calls(rate=0.55, seconds=40.0, timeout=60.0, tokens=1000)
     assert len(runs) == 22
     assert all(run.answered for run in runs)
@@ -105,7 +107,8 @@ def test_a_prompt_too_large_for_what_is_left_waits_for_the_share_it_lacks() -> N
     world.succeed(attempt)
     call = world.call(tokens=1000, timeout=30.0)
     wait = world.wait(call)
-    assert (wait.reason, wait.seconds) == ("gate", pytest.approx(1.0))
+    assert wait.reason == "gate"
+    assert wait.seconds == pytest.approx(1.0)
     assert world.start(call).target.id == "a"
     assert world.start(tokens=400, timeout=1.0).target.id == "a", "a smaller one fits at once"
 
@@ -195,9 +198,7 @@ CUT = Act(2.0 - 1e-6, Fault(FaultKind.CONNECTION), first=0.2)
 
 @pytest.mark.parametrize("broken", [STALLS, CUT], ids=["stalls", "cut"])
 @pytest.mark.parametrize("known", [0, 25])
-def test_a_stream_that_stalls_or_is_cut_after_content_is_found_out_after_three_to_five(
-    known: int, broken: Act
-) -> None:
+def test_a_stream_that_stalls_or_is_cut_after_content_is_found_out_after_three_to_five(known: int, broken: Act) -> None:
     first, all_in_all = found_out(known, broken)
     assert 3 <= first <= 5
     assert all_in_all <= 7, "the others are its trials"
@@ -244,7 +245,7 @@ def test_nobody_is_lost_in_an_outage_of_everybody_of_three_seconds() -> None:
     assert max(run.took for run in runs) <= 5.0
 
 
-def returned(length: float, rate: float, after: float, seed: int = 0, **policies: object) -> float:
+def returned(length: float, rate: float, after: float, seed: int = 0, **policies: Any) -> float:
     """Seconds from the end of an outage of the preferred provider until its traffic is back for good."""
     driver = Driver({"a": down(20.0 + length, since=20.0), "b": well()}, seed=seed, **policies)
     runs = driver.calls(rate, 20.0 + length + after)

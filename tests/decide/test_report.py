@@ -20,7 +20,7 @@ def test_a_snapshot_shows_every_provider_as_it_stands() -> None:
     known, unknown = world.pool.snapshot(world.now)
     assert (known.id, known.state, known.breaker, known.limit, known.in_flight) == ("a", "healthy", "closed", 5, 1)
     assert (known.samples, known.error_rate) == (21, 0.0)
-    assert (known.first_token_p50, known.first_token_p95) == (pytest.approx(0.5), pytest.approx(0.5))
+    assert known.first_token_p50 == known.first_token_p95 == pytest.approx(0.5)
     assert known.answer_p50 == known.answer_p95 == pytest.approx(2.0)
     assert (known.requests_left, known.tokens_left) == (7, 500)
     assert (known.retry_in, known.gate_open_in, known.gate_reason) == (None, None, "")
@@ -73,7 +73,16 @@ def test_who_stands_in_line_is_counted() -> None:
 
 def test_every_refusal_is_explained() -> None:
     world = World(
-        "well", "drained", "isolated", "gated", Target("full", max_concurrency=1), "short", "quota", "half", "down", "odd"
+        "well",
+        "drained",
+        "isolated",
+        "gated",
+        Target("full", max_concurrency=1),
+        "short",
+        "quota",
+        "half",
+        "down",
+        "odd",
     )
     world.pool.operate("drained", "drain", world.now)
     world.pool.operate("isolated", "isolate", world.now)

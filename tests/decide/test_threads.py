@@ -62,9 +62,7 @@ def one_call(pool: Pool[Target], clock: Clock, luck: random.Random) -> str:
             return "dropped"
 
 
-def finish(
-    pool: Pool[Target], call: Call[Target], attempt: Attempt[Target], clock: Clock, luck: random.Random
-) -> bool:
+def finish(pool: Pool[Target], call: Call[Target], attempt: Attempt[Target], clock: Clock, luck: random.Random) -> bool:
     """End an attempt somehow; says whether that is left to the garbage collector."""
     fate = luck.random()
     if fate < 0.5:
@@ -198,8 +196,12 @@ def sorted_places(served: list[int]) -> list[int]:
 
 def test_threads_that_wait_are_woken_by_a_close() -> None:
     server = Server(1, "a")
-    release, ends = threading.Event(), []
-    holder = threading.Thread(target=lambda: ends.append(server.call(lambda: bool(release.wait(20.0)) or None)))
+    release, ends = threading.Event(), list[str]()
+
+    def hold() -> None:
+        release.wait(20.0)
+
+    holder = threading.Thread(target=lambda: ends.append(server.call(hold)))
     holder.start()
     while not server.served:
         time.sleep(0.001)

@@ -1,4 +1,4 @@
-"""What the end of an attempt means: for the breaker once, for nobody if it came too late, for our own network nothing."""
+"""What the end of an attempt means: for the breaker once, and nothing if it came too late."""
 
 from __future__ import annotations
 
