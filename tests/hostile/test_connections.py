@@ -173,6 +173,7 @@ def test_an_engine_that_was_interrupted_is_not_used_again() -> None:
         engine.close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may hit a finaliser, anybody's
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there is no timer here")
 def test_interrupts_lose_no_lease_and_wedge_nobody() -> None:
     """A short version; the long one is ``python -m tests.hostile``."""

@@ -115,7 +115,7 @@ class Driver:
         except Exception:
             raise
         except BaseException:
-            exchange.limit.sever()
+            exchange.limit.discard()
             raise
 
     def source(self, here: Here, task: Task[Any], exchange: AnyExchange) -> Source:

@@ -290,6 +290,7 @@ class PooledAnswer(_Head):
             pass
         except BaseException:
             self._engine.drop(self._pools)
+            self._stream.close()
             raise
 
 

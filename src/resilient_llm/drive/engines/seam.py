@@ -109,6 +109,15 @@ class Limit:
         self.on_due()
         return True
 
+    def discard(self) -> None:
+        """The same by the one who waits, and close the connection: something interrupted it in the middle."""
+        connection = self._connection
+        self.sever()
+        close = getattr(connection, "close", None)
+        if close is not None:
+            with suppress(Exception):
+                close()
+
     def release(self) -> None:
         """The connection may serve others from now on."""
         self._connection = None
