@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient
-from resilient_llm.errors import AllAttemptsFailed, CallFailed, ClientClosed, InvalidRequest, ProviderError
+from resilient_llm.errors import AllAttemptsFailed, CallFailed, ClientClosed, FaultKind, InvalidRequest, ProviderError
 from resilient_llm.model import ChatRequest
 from resilient_llm.providers import Function
 
@@ -97,6 +97,19 @@ def test_a_stream_starts_when_told_and_says_where_it_is() -> None:
         never = client.stream("hi")
         never.close()
         assert repr(never) == "<ChatStream closed before it started>"
+
+
+def test_an_empty_stream_is_asked_for_elsewhere_unless_allowed() -> None:
+    def silent(request: ChatRequest) -> Iterator[str]:
+        yield from ()
+
+    with ResilientClient([Function(silent, id="a"), Function(pieces, id="b")]) as client:
+        stream = client.stream("hi").start()
+        assert stream.provider == "b"
+        assert stream.attempts[0].fault is not None
+        assert stream.attempts[0].fault.kind is FaultKind.INVALID_RESPONSE
+        stream.close()
+        assert list(client.stream("hi", allow_empty=True).text_deltas()) == []
 
 
 def test_a_stream_that_nobody_answers_fails_at_its_start() -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from resilient_llm import AsyncResilientClient, ResilientClient
+from resilient_llm import AsyncResilientClient, ResilientClient, providers
 from resilient_llm.client import SETTINGS, ClientSettings
 from resilient_llm.errors import ConfigurationError, InvalidRequest
 from resilient_llm.options import LINES, CallOptions, ChatOptions
-from resilient_llm.providers import Function, OpenAI
+from resilient_llm.providers import Function, HttpProvider, OpenAI, ProviderOptions
+from resilient_llm.providers.base import LINES as PROVIDER_LINES
 
 CLIENTS = pytest.mark.parametrize("kind", [ResilientClient, AsyncResilientClient])
 
@@ -43,10 +44,22 @@ def test_help_shows_each_keyword_with_one_line(kind: Any) -> None:
 
 @CLIENTS
 def test_help_shows_each_setting_of_a_client(kind: Any) -> None:
-    own = {"http_client", "pool"}
+    own = {"http_client", "pool", "engine"}
     assert keywords(kind).keys() - own == ClientSettings.__annotations__.keys() == SETTINGS.keys()
     shown = pydoc.plain(pydoc.render_doc(kind))
     assert all(f"{name}: {line}" in shown for name, line in SETTINGS.items())
+
+
+PROVIDERS = [item for name in providers.__all__ if isinstance(item := getattr(providers, name), type)]
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in PROVIDERS if issubclass(kind, HttpProvider)], ids=lambda kind: kind.__name__
+)
+def test_help_shows_each_option_of_a_provider(kind: type[HttpProvider]) -> None:
+    assert keywords(kind).keys() >= ProviderOptions.__annotations__.keys() == PROVIDER_LINES.keys()
+    shown = pydoc.plain(pydoc.render_doc(kind.__init__))
+    assert all(f"    {name}: {line}" in shown for name, line in PROVIDER_LINES.items())
 
 
 FOREIGN = {

@@ -19,7 +19,7 @@ from resilient_llm.drive.sync import Driver, OpenStream
 from resilient_llm.drive.task import Task
 from resilient_llm.errors import AttemptRecord, CallFailed, ClientClosed, ConfigurationError, InvalidRequest
 from resilient_llm.health import ProviderHealth
-from resilient_llm.keywords import Shown, explicit, unknown
+from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
     ChatRequest,
     ChatResponse,
@@ -47,6 +47,7 @@ from resilient_llm.options import (
     stream_keywords,
 )
 from resilient_llm.policy import Advanced, Breaker, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
+from resilient_llm.providers.secrecy import Secrets, secrets_in_headers
 from resilient_llm.typed import Typed
 from resilient_llm.wire.capability import OnUnsupported
 
@@ -105,7 +106,7 @@ _SETTING_DEFAULTS: Mapping[str, object] = {
     **dict.fromkeys(_POLICIES, Shown("its defaults")),
 }
 
-client_keywords = explicit(ClientSettings, SETTINGS, _SETTING_DEFAULTS)
+client_keywords: Explicit = explicit(ClientSettings, SETTINGS, _SETTING_DEFAULTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,9 @@ class _Life:
 class _Client:
     """What both clients offer that does not wait."""
 
-    def __init__(self, providers: Routes | None, pool: ProviderPool | None, settings: ClientSettings) -> None:
+    def __init__(
+        self, providers: Routes | None, pool: ProviderPool | None, settings: ClientSettings, http_client: object
+    ) -> None:
         if (providers is None) == (pool is None):
             raise ConfigurationError("a client needs providers, or pool= of another client, and not both")
         if pool is not None and settings:
@@ -143,6 +146,7 @@ class _Client:
             if name not in _SETTINGS:
                 raise ConfigurationError(unknown(name, _SETTINGS, "setting"))
         self._pool = pool if pool is not None else _make_pool(cast(Routes, providers), settings)
+        self._keep_secret(http_client)
         self._life = _Life()
         self._defaults: CallOptions = {}
 
@@ -227,6 +231,16 @@ class _Client:
         self._pool.deliver()
         return removed
 
+    def _keep_secret(self, http_client: object) -> None:
+        """Show nothing of what a client of the user's sends with every request."""
+        sent: list[tuple[str, str]] = [
+            ("authorization", getattr(getattr(http_client, "auth", None), "_auth_header", ""))
+        ]
+        for name in ("headers", "cookies", "params"):
+            given: Mapping[str, str] = getattr(http_client, name, {})
+            sent += given.items()
+        self._pool.secrets = Secrets({*self._pool.secrets, *secrets_in_headers(sent)})
+
     def _check_targets(self, routes: object) -> None:
         """The sync client refuses what only the async one can use."""
 
@@ -260,7 +274,9 @@ class _Client:
         tokens = prompt_tokens(request)
         needs = self._pool.needs(request, options)
         ask = self._pool.ask(options, streaming=stream, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        return Task(self._pool, request, self._pool.begin(ask), None if stream else answer_check(options), needs)
+        return Task(
+            self._pool, request, self._pool.begin(ask), None if stream else answer_check(request, options), needs
+        )
 
     def _embed_task(
         self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions
@@ -328,7 +344,7 @@ class ResilientClient(_Client):
         **settings: Unpack[ClientSettings],
     ) -> None:
         """Make a client; nothing is sent.  Raises ``ConfigurationError`` for settings that make no sense."""
-        super().__init__(providers, pool, settings)
+        super().__init__(providers, pool, settings, http_client)
         self._check_targets([[self._pool.pool.targets()]])
         self._driver = Driver(self._pool, sync_engine(engine, http_client))
 
@@ -365,8 +381,7 @@ class ResilientClient(_Client):
     def stream(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatStream:
         """Ask for an answer piece by piece; see :class:`ChatStream`.  Nothing is sent before it is entered or
         iterated."""
-        task = self._chat_task(messages, options, stream=True)
-        return ChatStream(self, self._driver, task, output_class(options))
+        return ChatStream(self, self._driver, self._chat_task(messages, options, stream=True), output_class(options))
 
     @call_keywords
     def embed(
@@ -431,7 +446,7 @@ class AsyncResilientClient(_Client):
         **settings: Unpack[ClientSettings],
     ) -> None:
         """Make a client; nothing is sent.  Raises ``ConfigurationError`` for settings that make no sense."""
-        super().__init__(providers, pool, settings)
+        super().__init__(providers, pool, settings, http_client)
         self._driver = AsyncDriver(self._pool, async_engines(engine, http_client))
 
     @property
@@ -464,8 +479,9 @@ class AsyncResilientClient(_Client):
     def stream(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> AsyncChatStream:
         """Ask for an answer piece by piece; see :class:`AsyncChatStream`.  Nothing is sent before it is entered or
         iterated."""
-        task = self._chat_task(messages, options, stream=True)
-        return AsyncChatStream(self, self._driver, task, output_class(options))
+        return AsyncChatStream(
+            self, self._driver, self._chat_task(messages, options, stream=True), output_class(options)
+        )
 
     @call_keywords
     async def embed(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from resilient_llm.errors import AttemptRecord
+from resilient_llm.faults import AttemptKind, AttemptRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class AttemptStarted:
     provider: str
     call: int
     number: int
-    kind: str
+    kind: AttemptKind
 
 
 @dataclass(frozen=True, slots=True)

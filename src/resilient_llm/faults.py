@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 
 class FaultKind(StrEnum):
@@ -63,20 +63,28 @@ class Fault:
     request_id: str | None = None
 
 
+AttemptKind: TypeAlias = Literal["initial", "retry", "failover", "hedge", "trial"]
+"""Why an attempt was made: the first of its call, again at the same provider, at another one, beside one that is late,
+to test a provider whose breaker is open."""
+
+AttemptOutcome: TypeAlias = Literal["success", "error", "cancelled"]
+"""How an attempt ended."""
+
+
 class AttemptRecord(NamedTuple):
     """One attempt of a call, for the trail on responses and errors.
 
-    ``kind`` says why it was made: ``initial``, ``retry`` (same provider), ``failover`` (another one), ``hedge``
-    (while another still ran), ``probe`` (to find out whether the provider recovered), ``explore`` (to find out how one
-    is that has not been heard of for a while).  ``outcome`` is ``success``, ``error`` or ``cancelled``; ``fault`` is
-    ``None`` unless it is ``error``.  ``duration`` and ``delay`` (the wait before it) are seconds.
+    ``kind`` says why it was made: ``initial``, ``retry`` (same provider), ``failover`` (another one), ``hedge`` (beside
+    one that is late), ``trial`` (to find out whether the provider is well again).  ``outcome`` is ``success``,
+    ``error`` or ``cancelled``; ``fault`` is ``None`` unless it is ``error``.  ``duration`` and ``delay`` (the wait
+    before it) are seconds.
     """
 
     number: int
     provider: str
     model: str
-    kind: str
-    outcome: str
+    kind: AttemptKind
+    outcome: AttemptOutcome
     fault: Fault | None
     status: int | None
     duration: float

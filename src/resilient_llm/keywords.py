@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar, final
+from typing import Protocol, TypeVar, final
 
 F = TypeVar("F", bound=Callable[..., object])
+
+
+class Explicit(Protocol):
+    """A decorator that leaves a function as it is, for whoever calls it."""
+
+    def __call__(self, function: F, /) -> F: ...
 
 
 @final
@@ -34,7 +40,7 @@ class _Bare(str):
         return str(self)
 
 
-def explicit(options: type, lines: Mapping[str, str], defaults: Mapping[str, object]) -> Callable[[F], F]:
+def explicit(options: type, lines: Mapping[str, str], defaults: Mapping[str, object]) -> Explicit:
     """A decorator for a method that takes ``**options: Unpack[...]``: its signature names each keyword, and its
     docstring has one line about each.
 

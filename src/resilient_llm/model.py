@@ -390,6 +390,10 @@ class ChatRequest:
     top_logprobs: int | None = None
     stream: bool = False
     user: str | None = None
+    idempotency_key: str | None = None
+    """Sent in the header where the vendor documents it; no part of the body."""
+    allow_empty: bool = False
+    """Whether an answer that says nothing is one; no part of the body."""
     extra: tuple[Extra, ...] = ()
     """Further fields, per wire; merged into the body for that wire, a degradation for the others."""
     source: Extra | None = None
@@ -448,7 +452,8 @@ class ChatResponse:
     ``provider`` is the id of the provider that answered, ``attempts`` the trail that led there, oldest first.
     ``raw`` is the parsed JSON body of the vendor; ``None`` for a streamed answer.  ``parsed`` is the instance of the
     class given as ``output=``; ``None`` if none was given, if the model asks for a tool or refuses, and in a
-    ``fallback=`` that is a text.
+    ``fallback=`` that is a text.  ``model_mismatch``: ``model``, which is what the provider says, is none of the known
+    names of the model that was asked for.
     """
 
     parts: tuple[Part, ...]
@@ -465,6 +470,7 @@ class ChatResponse:
     attempts: tuple[AttemptRecord, ...] = ()
     degradations: tuple[Degradation, ...] = ()
     parsed: object = None
+    model_mismatch: bool = False
 
     @property
     def text(self) -> str:
@@ -676,6 +682,7 @@ class EmbedRequest:
     model: str = ""
     dimensions: int | None = None
     extra: tuple[Extra, ...] = ()
+    idempotency_key: str | None = None
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal, TypeAlias, TypedDict, cast, get_args
 
 from resilient_llm.errors import CallFailed, InvalidRequest
-from resilient_llm.keywords import Shown, explicit, unknown
+from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
     ChatRequest,
     ChatResponse,
@@ -145,13 +145,13 @@ _DEFAULTS: Mapping[str, object] = {
     "when_down": "wait",
     "allow_empty": False,
 }
-_WHOLE_ANSWER = ("validate", "fallback")
+_STREAM_LINES = {name: line for name, line in LINES.items() if name not in ("validate", "fallback")}
 
-chat_keywords = explicit(ChatOptions, LINES, _DEFAULTS)
+chat_keywords: Explicit = explicit(ChatOptions, LINES, _DEFAULTS)
 """For methods that take ``**options: Unpack[ChatOptions]``: see :func:`resilient_llm.keywords.explicit`."""
-stream_keywords = explicit(ChatOptions, {n: line for n, line in LINES.items() if n not in _WHOLE_ANSWER}, _DEFAULTS)
+stream_keywords: Explicit = explicit(ChatOptions, _STREAM_LINES, _DEFAULTS)
 """The same without what needs a whole answer."""
-call_keywords = explicit(CallOptions, LINES, _DEFAULTS)
+call_keywords: Explicit = explicit(CallOptions, LINES, _DEFAULTS)
 
 
 _PLAIN = (
@@ -196,6 +196,8 @@ def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stre
         reasoning=_reasoning(options.get("reasoning")),
         max_tokens=_count("max_tokens", options.get("max_tokens")),
         stop=_stop(options.get("stop")),
+        idempotency_key=options.get("idempotency_key"),
+        allow_empty=options.get("allow_empty", False),
         extra=_extra(options.get("extra")),
         stream=stream,
         **plain,
@@ -206,7 +208,11 @@ def _whole_request(request: ChatRequest, options: ChatOptions, *, stream: bool) 
     for name in options:
         if name in ChatSettings.__annotations__ or name == "output":
             raise InvalidRequest(f"{name}= must be set in the ChatRequest itself, not beside it")
-    return request if request.stream is stream else replace(request, stream=stream)
+    key = options.get("idempotency_key", request.idempotency_key)
+    allow_empty = options.get("allow_empty", request.allow_empty)
+    if (request.stream, request.idempotency_key, request.allow_empty) == (stream, key, allow_empty):
+        return request
+    return replace(request, stream=stream, idempotency_key=key, allow_empty=allow_empty)
 
 
 def embed_request(inputs: str | Sequence[str], dimensions: int | None, options: CallOptions) -> EmbedRequest:
@@ -215,7 +221,9 @@ def embed_request(inputs: str | Sequence[str], dimensions: int | None, options: 
     texts = (inputs,) if isinstance(inputs, str) else tuple(inputs) if isinstance(inputs, Iterable) else ()
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise InvalidRequest(f"embed needs a non-empty text or a sequence of them, not {_short(inputs)}")
-    return EmbedRequest(texts, dimensions=_count("dimensions", dimensions))
+    return EmbedRequest(
+        texts, dimensions=_count("dimensions", dimensions), idempotency_key=options.get("idempotency_key")
+    )
 
 
 def check_call(options: CallOptions, known: frozenset[str] = _CALL_OPTIONS) -> None:
@@ -241,14 +249,14 @@ def output_class(options: ChatOptions) -> Typed | None:
     return typed(output) if isinstance(output, type) else None
 
 
-def answer_check(options: ChatOptions) -> Validator | None:
+def answer_check(request: ChatRequest, options: ChatOptions) -> Validator | None:
     """What an answer must pass: it says something, it fits ``output=``, and ``validate=`` does not reject it.
 
     Sets ``parsed`` on the answer.  ``None`` if there is nothing to check.
     """
     check = options.get("validate")
     kind = output_class(options)
-    allow_empty = options.get("allow_empty", False)
+    allow_empty = request.allow_empty
     if kind is None and check is None:
         return None if allow_empty else _not_empty
 
@@ -320,16 +328,7 @@ def _messages(messages: Messages, system: str | None) -> tuple[Message, ...]:
 
 def _message(message: Message | Mapping[str, object] | tuple[str, str], index: int) -> Message:
     if isinstance(message, Message):
-        if message.role not in _ROLES:
-            raise InvalidRequest(
-                f"messages[{index}] has the role {message.role!r}; it must be one of {', '.join(sorted(_ROLES))}"
-            )
-        if not isinstance(message.parts, tuple) or not all(isinstance(part, Part) for part in message.parts):
-            raise InvalidRequest(f"messages[{index}] must have a tuple of parts, not {_short(message.parts)}")
-        for part in message.parts:
-            if isinstance(part, Media):
-                _check_url(part.url, f"messages[{index}]")
-        return message
+        return _checked(message, index)
     if isinstance(message, tuple) and len(message) == 2:
         message = {"role": message[0], "content": message[1]}
     if not isinstance(message, Mapping):
@@ -339,7 +338,7 @@ def _message(message: Message | Mapping[str, object] | tuple[str, str], index: i
     role = message.get("role")
     if role not in _ROLES:
         raise InvalidRequest(f"messages[{index}] has the role {role!r}; it must be one of {', '.join(sorted(_ROLES))}")
-    content = message.get("content")
+    content = given = message.get("content")
     if not isinstance(content, str | list | tuple) and not (content is None and role == "assistant"):
         raise InvalidRequest(f"messages[{index}] must have text or a list of parts as content, not {_short(content)}")
     if content and not isinstance(content, str):
@@ -350,9 +349,37 @@ def _message(message: Message | Mapping[str, object] | tuple[str, str], index: i
     if role == "tool" and not isinstance(message.get("tool_call_id"), str):
         raise InvalidRequest(f"messages[{index}] has the role 'tool' and needs a tool_call_id")
     try:
-        return decode_message(message)
+        return _owned(decode_message(message), given)
     except (TypeError, KeyError, AttributeError) as error:
         raise InvalidRequest(f"messages[{index}] is malformed: {error}") from error
+
+
+def _checked(message: Message, index: int) -> Message:
+    if message.role not in _ROLES:
+        raise InvalidRequest(
+            f"messages[{index}] has the role {message.role!r}; it must be one of {', '.join(sorted(_ROLES))}"
+        )
+    if not isinstance(message.parts, tuple) or not all(isinstance(part, Part) for part in message.parts):
+        raise InvalidRequest(f"messages[{index}] must have a tuple of parts, not {_short(message.parts)}")
+    for part in message.parts:
+        if isinstance(part, Media):
+            _check_url(part.url, f"messages[{index}]")
+    return message
+
+
+def _owned(message: Message, given: object) -> Message:
+    """The message, with what stands beside media in Anthropic's shape kept for that wire alone: ``cache_control``."""
+    written_parts = cast("Sequence[object]", given) if isinstance(given, list | tuple) else ()
+    if len(written_parts) != len(message.parts):
+        return message
+    pairs = zip(message.parts, written_parts, strict=True)
+    parts = tuple(
+        replace(part, extra=Extra("anthropic_messages", part.extra.fields))
+        if isinstance(part, Media) and part.extra is not None and "source" in _fields_of(written)
+        else part
+        for part, written in pairs
+    )
+    return message if parts == message.parts else replace(message, parts=parts)
 
 
 def _openai_part(part: object, where: str) -> Mapping[str, object]:
@@ -396,12 +423,12 @@ def _from_anthropic(fields: Mapping[str, object], where: str) -> Mapping[str, ob
     return {"type": "file", "file": {"file_data": url, **named}, **beside}
 
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+:"
 
 
 def _check_url(url: str | None, where: str) -> None:
     """Refuse what no provider could fetch: a path on this machine."""
-    if url is not None and (_SCHEME.match(url) is None or url[:5].lower() == "file:"):
+    if url is not None and (re.match(_SCHEME, url) is None or url[:5].lower() == "file:"):
         raise InvalidRequest(
             f"{where} has media at {_short(url)}, which is no URL that a provider can fetch; read the file and pass "
             "its content, as Media(kind, mime_type, data) or as a data: URL"

@@ -28,7 +28,7 @@ Read: TypeAlias = Callable[[object, str], object]
 """Takes a JSON value and where it stands, and returns what it means.  Raises ``ValueError`` if it does not fit; the
 message never quotes the value, which is part of an answer."""
 
-_FENCE = re.compile(r"```[a-zA-Z]{0,10}\n(.{0,1000000}?)\n?```", re.DOTALL)
+_FENCE = r"(?s:```[a-zA-Z]{0,10}\n(.*?)\n?```)"
 """What models put around JSON when they were asked for it in words."""
 
 
@@ -54,7 +54,7 @@ class Typed(NamedTuple):
 
     def parse(self, text: str) -> object:
         """The instance an answer's text stands for.  Raises ``ValueError`` saying what does not fit."""
-        fenced = _FENCE.fullmatch(text.strip())
+        fenced = re.fullmatch(_FENCE, text.strip())
         try:
             return self.read(fenced[1] if fenced is not None else text)
         except RecursionError:

@@ -358,7 +358,7 @@ def test_a_proxy_of_the_environment_is_used(world: World, monkeypatch: pytest.Mo
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", proxy.url)
     monkeypatch.setattr(engine, "getproxies", lambda: {"http": proxy.url})
-    client = world.client([openai("http://llm.example", "far")])
+    client = world.client([openai("http://llm.example", "far", allow_http=True)])
     assert client.chat().text == ANSWER
     assert proxy.requests[0].path == "http://llm.example/v1/chat/completions"
 

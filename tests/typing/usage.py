@@ -22,7 +22,7 @@ from resilient_llm import (
     Text,
     Tool,
 )
-from resilient_llm.decide.events import BreakerChanged, Event
+from resilient_llm.events import BreakerChanged, Event
 from resilient_llm.model import ChatRequest, EmbedResponse, ParsedResponse, StreamEvent, TextDelta
 from resilient_llm.policy import Retry
 from resilient_llm.providers import AsyncProvider, AzureOpenAI, Function, Mistral, OpenAI, Provider

@@ -8,10 +8,11 @@ from types import MappingProxyType
 from typing import Final, Generic, Literal, NamedTuple
 
 from resilient_llm.decide.member import Member, T, Target
+from resilient_llm.faults import AttemptKind
 
 __all__ = ["Ask", "Attempt", "T", "Target"]
 
-NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
+_NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Ask(NamedTuple):
@@ -29,7 +30,7 @@ class Ask(NamedTuple):
     streaming: bool = False
     tokens: int = 0
     max_tokens: int = 4096
-    unsuitable: Mapping[str, str] = NOBODY
+    unsuitable: Mapping[str, str] = _NOBODY
     conversation: str | None = None
     repeatable: bool = True
     when_down: Literal["wait", "fail"] = "wait"
@@ -44,47 +45,31 @@ class Attempt(Generic[T]):
     it is to be sent over a new connection.
     """
 
-    __slots__ = (
-        "ask",
-        "content_at",
-        "delay",
-        "fresh",
-        "generation",
-        "judged",
-        "kind",
-        "known",
-        "late_after",
-        "member",
-        "number",
-        "released",
-        "rescue_after",
-        "slow_lease",
-        "started",
-        "timeout",
-        "waits_for_key",
-    )
+    late_after: float = math.inf
+    """Seconds from which on its silence speaks against its provider."""
+    known: bool = False
+    """Whether that is its provider's own measure."""
+    rescue_after: float | None = None
+    timeout: float = math.inf
+    delay: float = 0.0
+    fresh: bool = False
+    content_at: float | None = None
+    pause: float = 0.0
+    """Seconds of the longest pause of its stream."""
+    waits_for_key: bool = False
+    judged: bool = False
+    """Whether the breaker has its verdict already."""
+    slow_lease: bool = False
+    """Whether it is the one that finds out if a quota or a key is good again."""
+    released: bool = False
 
-    def __init__(self, ask: Ask, member: Member[T], kind: str, number: int, now: float) -> None:
-        self.ask: Ask = ask
-        self.member: Member[T] = member
-        self.kind: str = kind
-        self.number: int = number
-        self.generation: int = member.breaker.generation
-        self.started: float = now
-        self.delay: float = 0.0
-        self.timeout: float = math.inf
-        self.rescue_after: float | None = None
-        self.late_after: float = math.inf
-        """Seconds from which on its silence speaks against its provider."""
-        self.known: bool = False
-        """Whether that is its provider's own measure."""
-        self.content_at: float | None = None
-        self.fresh: bool = False
-        self.waits_for_key: bool = False
-        self.judged: bool = False
-        """Whether the breaker has its verdict already."""
-        self.slow_lease: bool = False
-        self.released: bool = False
+    def __init__(self, ask: Ask, member: Member[T], kind: AttemptKind, number: int, now: float) -> None:
+        self.ask = ask
+        self.member = member
+        self.kind = kind
+        self.number = number
+        self.generation = member.breaker.generation
+        self.started = now
 
     def __repr__(self) -> str:
         return f"<Attempt {self.number} ({self.kind}) at {self.member.id}>"

@@ -88,11 +88,14 @@ RELAPSE: Final = 300.0
 LAST_RESORT: Final = 1.0
 """Seconds between two trials of a provider that is down, at most, where nobody else can be asked."""
 _LONGEST_FIRST = 60.0  # seconds: the first wait after many relapses
+_BROKEN_STREAMS = 4.0  # longer waits where a failed trial is a broken stream, which nobody can hide
+_GROWTH = 0.7  # of the time it has been open: the wait for the next trial
 _MOST_SUCCESSES = 10
 _MOST_LEVEL = 5.0  # evidence at which it opens softly: three failures in a row
 _SHARE_STEP = 1 / 16  # weight of one outcome in the share of failures
 _USUAL_SHARE, _MOST_SHARE = 0.3, 0.9
 _CHANCE = math.log(0.003)  # a run of failures this unlikely is an outage
+_CROWDED = 6.0
 _SOONEST_LAST_RESORT = 0.2
 
 
@@ -105,63 +108,41 @@ class Breaker:
     a hundred times.
     """
 
-    __slots__ = (
-        "_bad",
-        "_down_at",
-        "_failures",
-        "_good",
-        "_level",
-        "_relapses",
-        "_run_at",
-        "_share",
-        "_since",
-        "cause",
-        "closed_at",
-        "ends_late",
-        "generation",
-        "passed",
-        "policy",
-        "reason",
-        "run",
-        "state",
-        "trial_at",
-        "tried_at",
-    )
+    state: State = CLOSED
+    generation: int = 0
+    cause: Cause | None = None
+    """Why it is in its state; ``None`` if it never changed."""
+    reason: str = ""
+    run: int = 0
+    """Failures in a row."""
+    passed: int = 0
+    """Trials answered in a row."""
+    trial_at: float = -math.inf
+    """When the next trial is due; of no meaning while closed."""
+    tried_at: float = -math.inf
+    """When the last trial began."""
+    closed_at: float = -math.inf
+    ends_late: bool = False
+    """Whether it failed after content had come: then a trial is judged at the end of its answer."""
+    timed_out: bool = False
+    """Whether its last failure was silence."""
+    crowded: bool = False
+    """Whether its last failure was a sign of overload."""
+    _level: float = 0.0
+    _share: float = _USUAL_SHARE
+    _failures: int = 0
+    _relapses: int = 0
+    since: float = -math.inf
+    """When it opened."""
+    _down_at: float = -math.inf
+    _run_at: float = -math.inf
 
     def __init__(self, policy: Policy) -> None:
-        self.policy: Policy = policy
-        self.state: State = State.CLOSED
-        self.generation: int = 0
-        self.cause: Cause | None = None
-        """Why it is in its state; ``None`` if it never changed."""
-        self.reason: str = ""
-        self.run: int = 0
-        """Failures in a row."""
-        self.passed: int = 0
-        """Trials answered in a row."""
-        self.trial_at: float = -math.inf
-        """When the next trial is due; of no meaning while closed."""
-        self.tried_at: float = -math.inf
-        """When the last trial began."""
-        self.closed_at: float = -math.inf
-        self.ends_late: bool = False
-        """Whether it failed after content had come: then a trial is judged at the end of its answer."""
+        self.policy = policy
         well, broken = policy.ratio / 3.0, 2.0 * policy.ratio
         self._bad, self._good = math.log(broken / well), math.log((1.0 - well) / (1.0 - broken))
-        self._level = 0.0
-        self._share = _USUAL_SHARE
-        self._relapses = 0
-        self._since = -math.inf
-        self._down_at = -math.inf
-        self._run_at = -math.inf
-        self._failures = 0
 
     # --- questions ---
-
-    @property
-    def hard(self) -> bool:
-        """Whether it is open and the provider down."""
-        return self.state is State.OPEN
 
     @property
     def soft(self) -> bool:
@@ -176,12 +157,13 @@ class Breaker:
     @property
     def together(self) -> bool:
         """Whether a trial starts beside another attempt: against silence and slowness it would cost its caller time."""
-        return self.cause is Cause.SILENT or self.cause is Cause.SLOW
+        return self.timed_out or self.cause is Cause.SILENT or self.cause is Cause.SLOW
 
     def last_resort_wait(self, now: float) -> float:
         """Seconds to the next trial where nobody else can be asked: short while it is down for not long, for it may be
-        merely half broken, and a second later."""
-        return min(max((now - self._down_at) / 4.0, _SOONEST_LAST_RESORT), LAST_RESORT)
+        merely half broken, and a second later; three where it fails for want of room, which more requests make worse."""
+        most = LAST_RESORT * (_CROWDED if self.crowded else 1.0)
+        return min(max((now - self._down_at) / 4.0, _SOONEST_LAST_RESORT), most)
 
     @property
     def needed(self) -> int:
@@ -255,6 +237,8 @@ class Breaker:
 
     def silent(self, now: float, draw: float) -> bool:
         """Several attempts give no sign of life, one of them for too long; returns whether the state changed."""
+        if self.state is State.SOFTLY_OPEN and self.cause is Cause.SLOW:
+            self.cause = Cause.SILENT  # it was taken for slow while earlier attempts were still answered
         return self._suspect(Cause.SILENT, now, draw)
 
     def spoke(self, now: float, draw: float) -> bool:
@@ -272,10 +256,6 @@ class Breaker:
 
     # --- trials and people ---
 
-    def trial_began(self, now: float) -> None:
-        """A trial was let through."""
-        self.tried_at = now
-
     def isolate(self, now: float) -> None:
         """Hold it open until :meth:`restore`."""
         if self.state is not State.ISOLATED:
@@ -292,27 +272,28 @@ class Breaker:
 
     def _down(self) -> int:
         """How many failures in a row mean that it is down."""
-        return max(self.policy.consecutive, math.ceil(_CHANCE / math.log(min(_MOST_SHARE, max(0.01, self._share)))))
+        if self._share <= _USUAL_SHARE:
+            return self.policy.consecutive
+        return max(self.policy.consecutive, math.ceil(_CHANCE / math.log(min(_MOST_SHARE, self._share))))
 
     def _share_after(self, failures: int) -> float:
         """The share of failures after a run of them."""
         return 1.0 - (1.0 - self._share) * (1.0 - _SHARE_STEP) ** failures
 
-    def _first_wait(self) -> float:
-        return min(max(_LONGEST_FIRST, self.policy.open_base), self.policy.open_base * 2.0**self._relapses)
-
     def _schedule(self, now: float, draw: float) -> None:
-        """The next trial: as long from now as it has been open, within bounds, and up to a quarter sooner."""
-        first = self._first_wait()
-        wait = min(max(first, now - self._since), max(first, self.policy.open_cap))
-        self.trial_at = now + wait * (1.0 - 0.25 * draw)
+        """The next trial: as long after the last one began as it has been open, within bounds, and up to a quarter
+        sooner."""
+        first = min(max(_LONGEST_FIRST, self.policy.open_base), self.policy.open_base * 2.0**self._relapses)
+        wait = min(max(first, _GROWTH * (now - self.since)), max(first, self.policy.open_cap))
+        wait *= _BROKEN_STREAMS if self.ends_late else 1.0
+        self.trial_at = max(now, max(self.tried_at, self.since) + wait * (1.0 - 0.25 * draw))
 
     def _move(self, cause: Cause, now: float, draw: float, reason: str = "") -> None:
         before, self.state = self.state, TRANSITIONS[self.state, cause]
         self.generation += 1
         self.reason = reason or cause.value
         if self.state is CLOSED:
-            self.passed, self._level, self.ends_late, self.cause = 0, 0.0, False, cause
+            self.passed, self._level, self.ends_late, self.timed_out, self.cause = 0, 0.0, False, False, cause
             if cause is Cause.RECOVERED:
                 self.closed_at = now
         elif cause is not Cause.TRIAL_PASSED:
@@ -320,6 +301,7 @@ class Breaker:
             self._down_at = now
             if before is CLOSED:
                 relapsed = now - self.closed_at < RELAPSE
-                self._relapses = min(self._relapses + 1, 16) if relapsed else 0
-                self._since = now
+                if cause is not Cause.SILENT:  # a presumption, which an answer makes void
+                    self._relapses = min(self._relapses + 1, 16) if relapsed else 0
+                self.since = now
                 self._schedule(now, draw)

@@ -17,11 +17,12 @@ from typing import Final, Generic
 
 from resilient_llm import events
 from resilient_llm.decide.attempt import Ask, Attempt
-from resilient_llm.decide.leases import BARRED, Past, Refused
+from resilient_llm.decide.leases import BARRED, Past
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Refusal, T
 from resilient_llm.decide.outcome import Onward, costs_nothing, disposition, may_have_run, price
 from resilient_llm.decide.pool import Pool
+from resilient_llm.decide.waiting import Refused
 from resilient_llm.errors import (
     AllAttemptsFailed,
     CallFailed,
@@ -30,7 +31,7 @@ from resilient_llm.errors import (
     NoProviderAvailable,
     RequestRejected,
 )
-from resilient_llm.faults import AttemptRecord, Fault, FaultKind
+from resilient_llm.faults import AttemptOutcome, AttemptRecord, Fault, FaultKind
 
 _MIN_REMAINING = 0.2  # seconds: no later attempt starts with less left than this, or than a quarter of a short deadline
 _RESCUE_PAUSE = 0.5  # seconds between a rescue that failed and the next one
@@ -90,55 +91,32 @@ class Wait:
 class Call(Generic[T]):
     """One logical request; ``ask`` says what it wants."""
 
-    __slots__ = (
-        "_again",
-        "_cost",
-        "_down_since",
-        "_hoped",
-        "_onward",
-        "_phase",
-        "_place",
-        "_retries",
-        "_running",
-        "_tried",
-        "_wait_over",
-        "_waited",
-        "ask",
-        "counted",
-        "deadline",
-        "last_fault",
-        "number",
-        "pool",
-        "records",
-        "started",
-        "total",
-    )
+    counted: int = 0
+    """Attempts that ``max_attempts`` limits."""
+    total: int = 0
+    """Attempts begun, which numbers them."""
+    last_fault: Fault | None = None
+    _phase: Phase = Phase.DECIDING
+    _onward: Onward = Onward.ANYWHERE
+    _cost: float = 0.0
+    _again: bool = False
+    _retries: int = 0
+    _running: tuple[Attempt[T], ...] = ()
+    _place: Place | None = None
+    _wait_over: float = -math.inf
+    _idle_since: float = 0.0
+    _down_since: float | None = None
+    _hoped: bool = False
 
     def __init__(self, pool: Pool[T], ask: Ask, now: float) -> None:
-        self.pool: Pool[T] = pool
-        self.ask: Ask = ask
-        self.started: float = now
-        self.deadline: float = ask.deadline
-        self.number: int = pool.number()
+        self.pool = pool
+        self.ask = ask
+        self.started = self._idle_since = now
+        self.deadline = ask.deadline
+        self.number = pool.number()
         """Its number within the pool."""
         self.records: list[AttemptRecord] = []
-        self.total: int = 0
-        """Attempts begun, which numbers them."""
-        self.counted: int = 0
-        """Those that ``max_attempts`` limits."""
-        self.last_fault: Fault | None = None
-        self._phase: Phase = Phase.DECIDING
         self._tried: dict[str, int] = {}
-        self._onward: Onward = Onward.ANYWHERE
-        self._cost: float = 0.0
-        self._again: bool = False
-        self._retries: int = 0
-        self._running: tuple[Attempt[T], ...] = ()
-        self._place: Place | None = None
-        self._wait_over: float = -math.inf
-        self._waited: float = 0.0
-        self._down_since: float | None = None
-        self._hoped: bool = False
 
     # --- what to do ---
 
@@ -218,7 +196,7 @@ class Call(Generic[T]):
         if self._phase is not Phase.RUNNING:
             return
         self._record(attempt, now, "error", fault, fault.status)
-        self._ended()
+        self._ended(now)
         if self._onward is Onward.NOWHERE:
             return  # the request was rejected; how an attempt beside that one fails does not bring it back
         self.last_fault = fault
@@ -242,7 +220,7 @@ class Call(Generic[T]):
         self.pool.abandoned(attempt, now)
         if self._phase is Phase.RUNNING:
             self._record(attempt, now, "cancelled", None, None)
-            self._ended()
+            self._ended(now)
 
     def overtaken(self, attempt: Attempt[T], now: float) -> bool:
         """Another attempt of this call won.  Returns whether this one is to run on: a trial that is not judged yet.
@@ -252,10 +230,10 @@ class Call(Generic[T]):
         if attempt.released:
             return False
         runs_on, late = self.pool.overtaken(attempt, _OVERTAKEN, now)
-        outcome = "error" if late else "cancelled"
+        outcome: AttemptOutcome = "error" if late else "cancelled"
         self._record(attempt, now, outcome, _OVERTAKEN if late else None, None)
         if not self._running and self._phase is Phase.RUNNING:
-            self._ended()
+            self._ended(now)
         return runs_on
 
     def expired(self, attempt: Attempt[T], fault: Fault, now: float, silence: float = 0.0) -> None:
@@ -267,7 +245,7 @@ class Call(Generic[T]):
         self.last_fault = fault
         if self._phase is Phase.RUNNING:
             self._record(attempt, now, "error", fault, None)
-            self._ended()
+            self._ended(now)
 
     # --- internals: going on ---
 
@@ -286,8 +264,11 @@ class Call(Generic[T]):
         self._phase = TRANSITIONS[self._phase, Step.LEASED]
         self.total += 1
         self._running = (*self._running, attempt)
-        self._place, self._down_since = None, None
-        attempt.delay, self._waited = self._waited, 0.0
+        self._place = None
+        if not attempt.trial:
+            self._down_since = None
+        if attempt.kind != "hedge":
+            attempt.delay = attempt.started - self._idle_since
         provider = attempt.member.id
         if provider not in self._tried:
             self._tried[provider] = 0
@@ -297,10 +278,13 @@ class Call(Generic[T]):
 
     def _wait_or_give_up(self, found: Refused, now: float) -> Wait:
         """Nobody can be asked now: a pause before the same one again, a place in line, or the end."""
-        if found.again and not found.short_of_budget:
-            return self._pause(self._backoff(found, now), "backoff", now)
         if found.again:
-            return self._pause(found.seconds, "budget", now)
+            budget = found.budget
+            return (
+                self._pause(self._backoff(found, now), "backoff", now)
+                if budget is None
+                else self._pause(budget, "budget", now)
+            )
         if found.place is None:
             self._place = None
             raise self._nobody(found, now)
@@ -312,7 +296,6 @@ class Call(Generic[T]):
             self._down_since = None
         seconds = min(seconds, self.deadline - now)
         self._phase = TRANSITIONS[self._phase, Step.TOLD_TO_WAIT]
-        self._waited += seconds
         return Wait(seconds, "down" if found.down else _reason(found), found.place)
 
     def _down_left(self, found: Refused, now: float) -> float:
@@ -338,14 +321,13 @@ class Call(Generic[T]):
 
     def _pause(self, seconds: float, reason: str, now: float) -> Wait:
         """A pause, if an attempt can still follow it; a shorter one where the deadline is near."""
-        longest = self.deadline - now - self._least()
+        longest = self.deadline - now - self._least() - _SHORTEST_PAUSE
         if longest <= _SHORTEST_PAUSE:
             raise self._error(DeadlineExceeded, f"no answer within {self.deadline - self.started:.3g} s")
         seconds = min(seconds, longest)
         self._phase = TRANSITIONS[self._phase, Step.TOLD_TO_WAIT]
         self._again, self._place = True, None
         self._wait_over = now + seconds
-        self._waited += seconds
         return Wait(seconds, reason)
 
     def _leave(self, now: float) -> None:
@@ -357,11 +339,14 @@ class Call(Generic[T]):
         self._leave(now)
         self._phase = Phase.OVER
 
-    def _ended(self) -> None:
+    def _ended(self, now: float) -> None:
         if not self._running and self._phase is Phase.RUNNING:
             self._phase = TRANSITIONS[self._phase, Step.ENDED]
+            self._idle_since = now
 
-    def _record(self, attempt: Attempt[T], now: float, outcome: str, fault: Fault | None, status: int | None) -> None:
+    def _record(
+        self, attempt: Attempt[T], now: float, outcome: AttemptOutcome, fault: Fault | None, status: int | None
+    ) -> None:
         self._running = tuple(other for other in self._running if other is not attempt)
         record = AttemptRecord(  # positional: this runs for every attempt
             attempt.number,
@@ -417,14 +402,17 @@ class Call(Generic[T]):
         retry_after = None if found.retry_at is None else max(0.0, found.retry_at - now)
         self._phase = Phase.OVER
         unsuitable = self.ask.unsuitable
-        if self._onward is Onward.LARGER and all(t.id in unsuitable for t in self.pool.targets(self.ask.route)):
+        excluded = {*unsuitable, *(provider for provider, count in self._tried.items() if count >= BARRED)}
+        if self._onward is Onward.LARGER and all(t.id in excluded for t in self.pool.targets(self.ask.route)):
             return self._error(RequestRejected, "the request is too long for every provider")
         reasons = {
             provider: unsuitable[provider] if refusal is Refusal.UNSUITABLE else refusal.value
             for provider, refusal in found.reasons.items()
         }
-        if self.counted and not any(refusal in _TO_BE_TOLD for refusal in found.reasons.values()):
-            return self._error(AllAttemptsFailed, f"{_times(self.total)} failed and nobody else can be asked", retry_after)
+        if self.counted and not any(one in _LIMITED or one.needs_room for one in found.reasons.values()):
+            return self._error(
+                AllAttemptsFailed, f"{_times(self.total)} failed and nobody else can be asked", retry_after
+            )
         told = "; ".join(f"{provider}: {reason}" for provider, reason in reasons.items())
         return NoProviderAvailable(
             f"no provider can be asked now ({told})", tuple(self.records), retry_after, self.last_fault, reasons
@@ -437,14 +425,12 @@ class Call(Generic[T]):
         return kind(message, tuple(self.records), retry_after, self.last_fault)
 
 
-_TO_BE_TOLD: Final = frozenset(
-    {Refusal.GATED, Refusal.HEADROOM, Refusal.FULL, Refusal.OPENING, Refusal.LINE}
-)
+_LIMITED: Final = frozenset({Refusal.GATED, Refusal.HEADROOM})
 
 
 def _reason(found: Refused) -> str:
     """What a call in line waits for."""
-    gated = any(refusal in (Refusal.GATED, Refusal.HEADROOM) for refusal in found.reasons.values())
+    gated = any(refusal in _LIMITED for refusal in found.reasons.values())
     return "gate" if gated else "line"
 
 

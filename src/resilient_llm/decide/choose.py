@@ -56,6 +56,11 @@ def least_bad(members: Sequence[Member[T]], now: float) -> Member[T]:
     return max(members, key=lambda member: round(member.statistics.success_rate(now), 1))
 
 
+def roomiest(members: Sequence[Member[T]]) -> Member[T]:
+    """The first that has room, or the one that has some soonest."""
+    return min(members, key=lambda member: member.gate.room_at(len(member.pending)))
+
+
 def stalest(members: Sequence[Member[T]], now: float) -> Member[T] | None:
     """The equal not heard of for longest, if it is time to try it.  One never asked is not stale: it has the benefit of
     the doubt and is drawn like the others."""

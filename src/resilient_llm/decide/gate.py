@@ -28,8 +28,10 @@ class Limit(Protocol):
 
 MIN_WAIT = 0.25
 """Seconds: a server that says "retry after 0" has still just refused us."""
+_UNKNOWN_WAIT = 1.0  # seconds, doubling, where a provider does not say how long
 _BACKOFF_CAP = 60.0  # seconds a gate without a hint stays closed at most
-_WHOLE_WINDOW = 64.0  # unanswered calls from which on it is open for any number
+_LIMITED_DOUBLES, _CROWDED_DOUBLES = 0.7, 30.0  # seconds after a rate limit, after an overload
+_CALM = 60.0  # seconds without a refusal after which it is open for any number
 _SLOW_BASE = 60.0  # seconds before the first attempt after a quota or a key was refused
 
 
@@ -44,42 +46,32 @@ class RateGate:
     """Closed until a time.  A later, smaller hint never shortens it; a success of a call started after it closed
     opens it."""
 
-    __slots__ = (
-        "_left",
-        "_left_at",
-        "_per_second",
-        "_policy",
-        "answered",
-        "closed_at",
-        "opened_at",
-        "reason",
-        "requests_left",
-        "strikes",
-        "told",
-        "until",
-        "window",
-    )
+    until: float = -math.inf
+    told: float = -math.inf
+    """Until when the provider asked us to wait, in its own words: without jitter, and not capped."""
+    soonest: float = -math.inf
+    """The same with jitter."""
+    closed_at: float = -math.inf
+    opened_at: float = -math.inf
+    """When it opened last by time alone."""
+    width: float = math.inf
+    """Calls that may be without an answer when it opens; ``inf``: any number."""
+    crowded: bool = False
+    """Whether that is because the provider had no room, rather than a limit of ours: then it only makes others more
+    attractive."""
+    doubles: float = math.inf
+    """Seconds in which that number doubles."""
+    strikes: int = 0
+    reason: str = ""
+    requests_left: int | None = None
+    """As last reported; for people, decisions go by the gate."""
+    _widens_at: float = -math.inf
+    _left: float | None = None
+    _left_at: float = -math.inf
+    _per_second: float = 0.0
 
     def __init__(self, policy: Limits) -> None:
         self._policy = policy
-        self.until: float = -math.inf
-        self.told: float = -math.inf
-        """Until when the provider asked us to wait, in its own words: without jitter, and not capped."""
-        self.closed_at: float = -math.inf
-        self.opened_at: float = -math.inf
-        """When it opened last by time alone."""
-        self.window: float = math.inf
-        """Calls that may be without an answer at the same time: after it opened half as many as were answered before it
-        closed, and one more with each answer."""
-        self.answered: int = 0
-        """Calls answered since."""
-        self.strikes: int = 0
-        self.reason: str = ""
-        self.requests_left: int | None = None
-        """As last reported; for people, decisions go by the gate."""
-        self._left: float | None = None
-        self._left_at = -math.inf
-        self._per_second = 0.0
 
     def close(self, now: float, hint: float | None, draw: float, reason: str) -> float:
         """Close it for ``hint`` seconds and up to a quarter more, so that a fleet told the same does not return at
@@ -93,26 +85,33 @@ class RateGate:
         again = now < self.until
         if not again:
             self.opened_at = self.until
-            self.window = max(1.0, self.answered / 2.0)
-            self.answered = 0
+            self.width, self.doubles, self.crowded = 1.0, _LIMITED_DOUBLES, False
         if hint is None or math.isnan(hint):
             if again:
                 self.closed_at = now
+                self.soonest = max(self.soonest, now + _UNKNOWN_WAIT)
                 return self.until
-            told = wait = doubling(1.0, _BACKOFF_CAP, self.strikes, draw)
+            told = soonest = _UNKNOWN_WAIT
+            wait = doubling(_UNKNOWN_WAIT, _BACKOFF_CAP, self.strikes, draw)
         else:
-            told, wait = hint, hint * (1.0 + 0.25 * draw)
+            told, soonest = hint, hint * (1.0 + 0.25 * draw)
+            wait = soonest
             if self.strikes and not again:
                 wait = max(wait, doubling(0.5, _BACKOFF_CAP, self.strikes, draw))
         if wait > self._policy.gate_cap:  # spread downwards, or a fleet would return at the cap together
             wait = self._policy.gate_cap * (0.8 + 0.2 * draw)
         self.strikes += not again
         self.told = max(self.told, now + max(told, MIN_WAIT))
-        return self._until(now, max(wait, MIN_WAIT), reason)
+        self.soonest = max(self.soonest, now + min(max(soonest, MIN_WAIT), wait))
+        self._widens_at = self._until(now, max(wait, MIN_WAIT), reason)
+        return self.until
 
-    def opens(self, last: float) -> float:
-        """When a call that must begin by ``last`` may pass: the jitter is left out where it would cost the call."""
-        return self.until if self.until <= last else min(self.until, max(self.told, self.closed_at))
+    def opens(self, last: float, *, waits: bool) -> float:
+        """When a call that must begin by ``last`` may pass.  One that waits because nobody else can be asked goes by
+        what the provider said, without what we add when that proved too short; and without jitter where the jitter
+        would cost the call."""
+        until = min(self.until, self.soonest) if waits else self.until
+        return until if until <= last else min(until, max(self.told, self.closed_at))
 
     def learn(self, now: float, requests: Limit | None, tokens: Limit | None) -> None:
         """Take note of the headroom a provider reported with an answer.
@@ -125,7 +124,7 @@ class RateGate:
             if requests.remaining == 0 and requests.reset_in:
                 wait = requests.reset_in / requests.limit if requests.limit else requests.reset_in
                 if now + wait > self.until:
-                    self.told = now + wait
+                    self.told = self.soonest = now + wait
                 self._until(now, wait, "the reported request limit is used up")
         if tokens is not None and tokens.remaining is not None:
             self._left, self._left_at = float(tokens.remaining), now
@@ -154,15 +153,27 @@ class RateGate:
         """A call that began at ``started`` was answered."""
         if started >= self.opened_at:
             self.strikes = 0
-            self.answered += 1
         if started > self.closed_at:
-            self.until = self.told = -math.inf
-            self.window = self.window + 1.0 if self.window < _WHOLE_WINDOW else math.inf
+            self.until = self.told = self.soonest = -math.inf
+            if started - self._widens_at > _CALM:
+                self.width = math.inf
+
+    def crowd(self, now: float, unanswered: int) -> None:
+        """The provider has no room for so many calls: fewer from now on, and slowly more again."""
+        self.width, self.doubles, self.crowded = max(1.0, 0.7 * unanswered), _CROWDED_DOUBLES, True
+        self._widens_at = now
+
+    def room_at(self, unanswered: int) -> float:
+        """When one more call may follow so many that are without an answer: not all at once after it opened, for then
+        most of them would be refused again."""
+        if self.width == math.inf or unanswered < self.width:
+            return -math.inf
+        return self._widens_at + self.doubles * math.log2((unanswered + 1) / self.width)
 
     def open(self) -> None:
         """Open it by hand."""
-        self.until = self.told = self.closed_at = self.opened_at = -math.inf
-        self.strikes, self._left, self.window = 0, None, math.inf
+        self.until = self.told = self.soonest = self.closed_at = self.opened_at = -math.inf
+        self.strikes, self._left, self.width = 0, None, math.inf
 
     def _until(self, now: float, wait: float, reason: str) -> float:
         until = now + min(wait, self._policy.gate_cap)
@@ -176,29 +187,27 @@ class RateGate:
 class SlowGate:
     """Closed after a fact that only a person or the end of a billing period changes."""
 
-    __slots__ = ("_cap", "lease_ends", "reason", "stated", "strikes", "until")
+    until: float = -math.inf
+    strikes: int = 0
+    reason: str = ""
+    stated: bool = False
+    """Whether the provider itself said how long: then not even the last hope of a call goes through sooner."""
+    lease_ends: float = -math.inf
+    """Until when the one attempt that went through may take; in the past: none is under way."""
 
     def __init__(self, cap: float) -> None:
         self._cap = cap
-        self.until: float = -math.inf
-        self.strikes: int = 0
-        self.reason: str = ""
-        self.stated: bool = False
-        """Whether the provider itself said how long: then not even the last hope of a call goes through sooner."""
-        self.lease_ends: float | None = None
-        """Until when the one attempt that went through may take; ``None``: none is under way."""
 
     def admits(self, now: float) -> bool:
         """Open, or due for the one attempt that finds out whether the fact still holds."""
         if not self.strikes:
             return True
-        busy = self.lease_ends is not None and now < self.lease_ends
-        return now >= self.until and not busy
+        return now >= self.until and now >= self.lease_ends
 
     def close(self, now: float, hint: float | None, draw: float, reason: str) -> float:
         """Close it for the doubling wait, or for as long as the server says if that is longer.  Calls that were
         already on their way when it closed tell the same fact once more and do not make it worse."""
-        self.lease_ends = None
+        self.lease_ends = -math.inf
         if now < self.until:
             return self.until
         whole = min(self._cap, _SLOW_BASE * 2.0 ** min(self.strikes, 64))
@@ -216,11 +225,11 @@ class SlowGate:
 
     def released(self) -> None:
         """That attempt ended without proving anything."""
-        self.lease_ends = None
+        self.lease_ends = -math.inf
 
     def open(self) -> None:
         """The fact no longer holds, or a person says so."""
         self.strikes = 0
         self.reason = ""
         self.until = -math.inf
-        self.lease_ends = None
+        self.lease_ends = -math.inf

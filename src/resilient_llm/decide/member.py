@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from resilient_llm.decide.breaker import CLOSED, Breaker, State
 from resilient_llm.decide.gate import RateGate, SlowGate
@@ -59,61 +59,48 @@ class Refusal(StrEnum):
     GATED = "asked us to wait"
     HEADROOM = "too few tokens left in its rate limit"
     FULL = "at its concurrency limit"
-    OPENING = "its rate limit has opened just now"
+    OPENING = "its rate limit has opened just now, or it has no room for more"
     LINE = "others wait in line for it"
     DOWN = "breaker open"
+
+    @property
+    def needs_room(self) -> bool:
+        """Whether it ends when somebody makes room, rather than by time alone."""
+        return self in (Refusal.FULL, Refusal.OPENING, Refusal.LINE)
 
 
 class Member(Generic[T]):
     """The state of one provider.  Survives reconfiguration under the same id."""
 
-    __slots__ = (
-        "account_gate",
-        "born",
-        "breaker",
-        "connect_failed_at",
-        "drained",
-        "gate",
-        "good_start",
-        "held",
-        "id",
-        "line",
-        "own_gate",
-        "pending",
-        "policies",
-        "resort_at",
-        "statistics",
-        "target",
-        "trial",
-        "trial_ends",
-    )
+    good_start: float = -math.inf
+    """The latest start among attempts that gave a sign of life."""
+    heard_at: float = -math.inf
+    """When an attempt gave a sign of life last."""
+    connect_failed_at: float = -math.inf
+    trial: object | None = None
+    """The trial under way."""
+    trial_ends: float = -math.inf
+    """When it loses its place, should it never end."""
+    resort_at: float = -math.inf
+    """When it may be tried as the last resort: one trial a second is enough for all that are down."""
+    drained: bool = False
+    born: int = 0
+    """The generation this process began with: an attempt of an earlier one was the parent's before a fork."""
 
     def __init__(self, target: T, policies: Policies, account_gate: SlowGate | None) -> None:
         self.id: str = target.id
         self.target: T = target
-        self.policies: Policies = policies
-        self.breaker: Breaker = Breaker(policies.breaker)
-        self.gate: RateGate = RateGate(policies.limits)
-        self.own_gate: SlowGate = SlowGate(policies.advanced.slow_gate_cap)
-        self.account_gate: SlowGate = account_gate or self.own_gate
-        self.statistics: Statistics = Statistics(policies.advanced)
-        self.line: Line = Line(target.id)
-        self.held: set[Any] = set()
-        """Attempts that hold a lease."""
+        self.policies = policies
+        self.breaker = Breaker(policies.breaker)
+        self.gate = RateGate(policies.limits)
+        self.own_gate = SlowGate(policies.advanced.slow_gate_cap)
+        self.account_gate = account_gate or self.own_gate
+        self.statistics = Statistics(policies.advanced)
+        self.line = Line(target.id)
+        self.held: dict[object, object] = {}
+        """Attempts that hold a lease, and what their calls ask for."""
         self.pending: dict[object, float] = {}
         """Attempts without a sign of life yet and when they began, oldest first."""
-        self.good_start: float = -math.inf
-        """The latest start among attempts that gave a sign of life."""
-        self.connect_failed_at: float = -math.inf
-        self.trial: object | None = None
-        """The trial under way."""
-        self.trial_ends: float = -math.inf
-        """When it loses its place, should it never end."""
-        self.resort_at: float = -math.inf
-        """When it may be tried as the last resort: one trial a second is enough for all that are down."""
-        self.drained: bool = False
-        self.born: int = 0
-        """The generation this process began with: an attempt of an earlier one was the parent's before a fork."""
 
     def retarget(self, target: T, account_gate: SlowGate | None) -> None:
         """Keep what is known about the provider under new settings.  A gate shared by an account stays with it: another
@@ -123,71 +110,68 @@ class Member(Generic[T]):
             self.own_gate.open()
         self.target = target
 
-    # --- may it be asked? ---
-
-    def refusal(self, tokens: int, last: float, now: float) -> Refusal | None:
-        """Why a call of so many prompt tokens, which must begin by ``last``, cannot be sent here now whatever the
-        breaker says; ``None`` if it can."""
-        if self.drained:
-            return Refusal.DRAINED
-        # Asked before every attempt: the common answers are looked up here rather than in a call each.
-        own, account, gate = self.own_gate, self.account_gate, self.gate
-        if (own.strikes or account.strikes) and not (own.admits(now) and account.admits(now)):
-            return Refusal.QUOTA
-        if now < gate.until and now < gate.opens(last):
-            return Refusal.GATED
-        if gate.reported and gate.fits_at(now, tokens) > now:
-            return Refusal.HEADROOM
-        if gate.window < math.inf and now < self._room_at(gate.window, now):
-            return Refusal.OPENING
-        limit = self.target.max_concurrency
-        if limit is not None and self.in_flight + self.line.offers >= limit:
-            return Refusal.FULL
-        return None
-
-    def opens_at(self, refusal: Refusal, tokens: int, last: float, now: float) -> float:
-        """When this refusal may end by itself; ``inf`` if it needs somebody to make room, or a person."""
-        if refusal is Refusal.GATED:
-            return self.gate.opens(last)
-        if refusal is Refusal.HEADROOM:
-            return self.gate.fits_at(now, tokens)
-        if refusal is Refusal.QUOTA:
-            return self.slow_gate.until
-        if refusal is Refusal.DOWN:
-            return max(now, self.next_trial())
-        if refusal is Refusal.OPENING:
-            return self._room_at(self.gate.window, now)
-        return math.inf
-
-    def _room_at(self, window: float, now: float) -> float:
-        """When a call may follow those that are without an answer, after a rate limit opened: at once while they are
-        fewer than the window, else a moment after the last one."""
-        waiting = len(self.pending) + self.line.offers
-        if waiting < window:
-            return now
-        return next(reversed(self.pending.values()), now) + _LEAST_PACE
-
     @property
     def in_flight(self) -> int:
         """Attempts under way, open streams included."""
         return len(self.held)
 
+    # --- may it be asked? ---
+
+    def refusal(self, tokens: int, last: float, now: float, *, waits: bool = False, held: int = 0) -> Refusal | None:
+        """Why a call of so many prompt tokens, which must begin by ``last``, cannot be sent here now whatever the
+        breaker says; ``None`` if it can.  ``waits``: nobody else can be asked, and it stands in line; ``held`` places
+        were offered to it."""
+        if self.drained:
+            return Refusal.DRAINED
+        # Asked before every attempt: the common answers are looked up here rather than in a call each.
+        own, account, gate = self.own_gate, self.account_gate, self.gate
+        if now < gate.until and now < gate.opens(last, waits=waits):
+            return Refusal.GATED
+        if gate.reported and gate.fits_at(now, tokens) > now:
+            return Refusal.HEADROOM
+        if gate.width < math.inf and not (waits and gate.crowded) and now < gate.room_at(self._unanswered - held):
+            return Refusal.OPENING
+        limit = self.target.max_concurrency
+        if limit is not None and len(self.held) + self.line.offers - held >= limit:
+            return Refusal.FULL
+        if (own.strikes or account.strikes) and not (own.admits(now) and account.admits(now)):
+            return Refusal.QUOTA
+        return None
+
+    def opens_at(self, refusal: Refusal, tokens: int, last: float, now: float) -> float:
+        """When this refusal may end by itself; ``inf`` if it needs somebody to make room, or a person."""
+        if refusal is Refusal.GATED:
+            return self.gate.opens(last, waits=True)
+        if refusal is Refusal.HEADROOM:
+            return self.gate.fits_at(now, tokens)
+        if refusal is Refusal.QUOTA:
+            return max(self.slow_gate.until, self.own_gate.lease_ends, self.account_gate.lease_ends)
+        if refusal is Refusal.DOWN:
+            return max(now, self.next_trial())
+        if refusal is Refusal.OPENING:
+            return self.gate.room_at(self._unanswered)
+        return math.inf
+
+    @property
+    def _unanswered(self) -> int:
+        """Calls without a sign of life, and those that are about to begin."""
+        return len(self.pending) + self.line.offers
+
     def next_trial(self) -> float:
         """When the next trial may begin if nobody else can be asked."""
         soonest = min(self.breaker.trial_at, self.resort_at)
-        if self.trial is not None and self.trial in self.pending:  # one that does not fail at once is half a good sign
+        if (
+            self.trial in self.pending and not self.breaker.crowded
+        ):  # one that does not fail at once is half a good sign
             return min(soonest, max(self.pending[self.trial] + 2.0 * _LEAST_PACE, self.breaker.tried_at + _LEAST_PACE))
         return soonest
 
     def trial_due(self, now: float) -> bool:
         """Whether a call is to find out how it is, although others are well."""
-        return now >= self.breaker.trial_at and (self.trial is None or now >= self.trial_ends)
-
-    @property
-    def open(self) -> bool:
-        """Whether its breaker is open, softly or hard, other than by hand."""
         state = self.breaker.state
-        return state is not CLOSED and state is not State.ISOLATED
+        if state is CLOSED or state is State.ISOLATED:
+            return False
+        return now >= self.breaker.trial_at and (self.trial is None or now >= self.trial_ends)
 
     @property
     def slow_gate(self) -> SlowGate:
@@ -195,11 +179,14 @@ class Member(Generic[T]):
         return max(self.own_gate, self.account_gate, key=lambda gate: gate.until)
 
     @property
-    def silent(self) -> bool:
+    def queueing(self) -> bool:
         """Whether several attempts wait for a sign of life that nothing begun since the oldest of them has given."""
-        if len(self.pending) < 2:
-            return False
-        return self.good_start < next(iter(self.pending.values()))
+        return len(self.pending) > 1 and self.good_start < next(iter(self.pending.values()))
+
+    @property
+    def silent(self) -> bool:
+        """Whether, beyond that, nothing at all was heard of it since."""
+        return self.queueing and self.heard_at < next(iter(self.pending.values()))
 
     # --- what a call there costs ---
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from resilient_llm.decide.statistics import Quantiles, Statistics
+from resilient_llm.decide.statistics import Statistics
 from resilient_llm.policy import Policies
 
 ENOUGH: Final = 20
 """Samples from which on late can be told from usual."""
 LATE_TIMER: Final = 0.25
 """Seconds a timer may be reported late; beyond, this process stood still, and silence proves nothing."""
-SHORTEST_PAUSE: Final = 1.0
-"""Seconds a stream may always pause between two pieces of content without speaking against its provider."""
+_SHORTEST_PAUSE = 1.0  # seconds a stream may always pause without speaking against its provider
 _FIRST_TOKEN_UNKNOWN = 30.0
 _TIMEOUT_FACTOR = 4.0
-_TRIAL_LEAST, _TRIAL_MOST = 5.0, 30.0
+_TRIAL_WHOLE = 30.0  # seconds a whole answer has at least before a trial counts as failed
 
 
 class Patience(NamedTuple):
@@ -33,15 +32,15 @@ class Patience(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What of a call its patience depends on.  ``left``: seconds to the deadline.  ``rivals``: how long each other
-    provider usually takes (0: unknown); empty: there is nobody else."""
+    """What of a call its patience depends on.  ``left``: seconds to the deadline.  ``alone``: there is no other
+    provider to turn to."""
 
     streaming: bool
     tokens: int
     max_tokens: int
     left: float
     repeatable: bool
-    rivals: tuple[float, ...]
+    alone: bool
 
 
 def patience(policies: Policies, seen: Statistics, wanted: Wanted) -> Patience:
@@ -55,38 +54,37 @@ def patience(policies: Policies, seen: Statistics, wanted: Wanted) -> Patience:
     own = seen.first if wanted.streaming else seen.whole
     known = own.count >= ENOUGH
     scale = seen.scale(wanted.tokens)
+    late = _late(policies, own.p95 * scale, wanted) if known else _unknown_late(policies, seen, wanted, scale)
     timeout = _timeout(policies, seen, wanted, scale)
-    late = _late(policies, own, scale, streaming=wanted.streaming) if known else _unknown_late(policies, seen, wanted)
-    if not (policies.hedge.enabled and wanted.repeatable):
-        return Patience(late, known, None, min(timeout, left))
-    if not wanted.rivals:
-        rescue = left / 2.0 if left < math.inf else None
-    else:
-        rescue = late if known else None
-        if left < math.inf:
-            usual = min((own.at(0.5) or 0.0) * scale, left)
-            latest = max(left / 2.0, usual)
+    rescue: float | None = late if known and not wanted.alone else None
+    if left < math.inf:
+        half = left / 2.0
+        if rescue is None or rescue > half:
+            latest = half if wanted.alone else max(half, min((own.at(0.5) or 0.0) * scale, left))
             rescue = latest if rescue is None or rescue > latest else rescue
-    return Patience(late, known, rescue if rescue is None or rescue < timeout else None, min(timeout, left))
+    end = timeout if timeout < left else left
+    if not wanted.repeatable or not policies.hedge.enabled or (rescue is not None and rescue >= end):
+        rescue = None
+    return Patience(late, known, rescue, end)
 
 
-def trial_patience(policies: Policies, seen: Statistics, wanted: Wanted, *, together: bool) -> Patience:
-    """How long a trial may be silent.  With somebody beside it, it is judged soon; alone it has its usual time.
+def trial_patience(policies: Policies, seen: Statistics, wanted: Wanted, *, together: bool, rival: float) -> Patience:
+    """How long a trial may be silent.  With somebody beside it (``rival``: how long that one usually takes; 0: unknown)
+    it is judged as soon as it is late; alone it has its usual time.
 
-    Streams speak at the first token.  A whole answer says nothing until it is done, so it has at least
-    half a minute.
+    Streams speak at the first token.  A whole answer says nothing until it is done, so it has at least half a minute.
     """
-    own = seen.first if wanted.streaming else seen.whole
     scale = seen.scale(wanted.tokens)
     timeout = _timeout(policies, seen, wanted, scale)
-    if not wanted.rivals:
-        half = wanted.left / 2.0 if wanted.left < math.inf and policies.hedge.enabled else math.inf
+    if wanted.alone:
+        half = wanted.left / 2.0 if policies.hedge.enabled else math.inf
         return Patience(math.inf, False, half if half < timeout else None, min(timeout, wanted.left))
-    usual = 3.0 * own.p95 * scale
-    limit = min(max(usual, _TRIAL_LEAST), _TRIAL_MOST) if wanted.streaming else max(usual, _TRIAL_MOST)
-    heard = max(wanted.rivals)
-    rescue = 0.0 if together else min(max(policies.advanced.rescue_min, heard), wanted.left / 2.0)
-    return Patience(min(limit, timeout), True, rescue, min(limit, timeout, wanted.left))
+    own = seen.first if wanted.streaming else seen.whole
+    late = _late(policies, own.p95 * scale, wanted)
+    limit = min(late if wanted.streaming else max(late, _TRIAL_WHOLE), timeout)
+    rescue = 0.0 if together else min(max(policies.advanced.rescue_min, rival), wanted.left / 2.0)
+    end = min(limit, wanted.left)
+    return Patience(limit, True, rescue if rescue < end else None, end)
 
 
 def usual(seen: Statistics, tokens: int, *, streaming: bool) -> float:
@@ -97,7 +95,7 @@ def usual(seen: Statistics, tokens: int, *, streaming: bool) -> float:
 
 def longest_pause(seen: Statistics) -> float:
     """Seconds of silence inside a stream that speak against its provider when the caller runs out of time."""
-    return max(SHORTEST_PAUSE, 3.0 * seen.pauses.p95)
+    return max(_SHORTEST_PAUSE, 3.0 * seen.pauses.p95)
 
 
 def first_due(
@@ -109,35 +107,36 @@ def first_due(
     return min(due, key=lambda one: one[0])[1]
 
 
-def _late(policies: Policies, own: Quantiles, scale: float, *, streaming: bool) -> float:
-    """For streams at most ``rescue_max``: a whole answer may rightly take minutes.  No rescue comes before its
-    provider usually speaks: a model that thinks for half a minute is not late after ten seconds."""
+def _late(policies: Policies, slow: float, wanted: Wanted) -> float:
+    """``slow`` is the 95th percentile.  For streams at most ``rescue_max``: a whole answer may rightly take minutes.  No
+    rescue comes before its provider usually speaks: a model that thinks for half a minute is not late after ten
+    seconds."""
     advanced = policies.advanced
-    late = policies.hedge.factor * own.p95 * scale
-    if streaming and late > advanced.rescue_max:
-        return max(advanced.rescue_max, own.p95 * scale)
+    late = policies.hedge.factor * slow
+    if wanted.streaming and late > advanced.rescue_max:
+        return slow if slow > advanced.rescue_max else advanced.rescue_max
     return late if late > advanced.rescue_min else advanced.rescue_min
 
 
-def _unknown_late(policies: Policies, seen: Statistics, wanted: Wanted) -> float:
+def _unknown_late(policies: Policies, seen: Statistics, wanted: Wanted, scale: float) -> float:
     """Late for a provider that is not known well enough: twice as long as ever, or, if it never spoke, half the time
     of the call."""
     own, other = (seen.first, seen.whole) if wanted.streaming else (seen.whole, seen.first)
-    longest = own.largest if own.count else other.largest
+    longest = policies.hedge.factor * (own.largest if own.count else other.largest) * scale
     half = wanted.left / 2.0
-    return max(policies.hedge.factor * longest * seen.scale(wanted.tokens), half if half < math.inf else 0.0) or math.inf
+    return max(longest, half if half < math.inf else 0.0) or math.inf
 
 
 def _timeout(policies: Policies, seen: Statistics, wanted: Wanted, scale: float) -> float:
-    timeouts, advanced = policies.timeouts, policies.advanced
-    if timeouts.first_token is not None:
-        first = timeouts.first_token
-    elif seen.first.count < ENOUGH:
-        first = _FIRST_TOKEN_UNKNOWN
-    else:
-        # 64 samples cannot resolve a 99th percentile; a tenth above the largest stands in for it.
-        slowest = seen.first.largest * 1.1 * scale
-        first = min(max(_TIMEOUT_FACTOR * slowest, advanced.first_token_min), advanced.first_token_max)
+    advanced = policies.advanced
+    first = policies.timeouts.first_token
+    if first is None:
+        if seen.first.count < ENOUGH:
+            first = _FIRST_TOKEN_UNKNOWN
+        else:
+            # 64 samples cannot resolve a 99th percentile; a tenth above the largest stands in for it.
+            slowest = _TIMEOUT_FACTOR * seen.first.largest * 1.1 * scale
+            first = min(max(slowest, advanced.first_token_min), advanced.first_token_max)
     if wanted.streaming:
         return first
     return first + 2.0 * wanted.max_tokens * (seen.pace or advanced.seconds_per_token)

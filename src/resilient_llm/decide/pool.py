@@ -21,19 +21,22 @@ from typing import Generic
 from resilient_llm import events
 from resilient_llm.decide.attempt import Ask, Attempt
 from resilient_llm.decide.gate import Limit
-from resilient_llm.decide.leases import Leases, Past, Refused
+from resilient_llm.decide.leases import Leases, Past
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import T
 from resilient_llm.decide.outcome import OK, Outcome
 from resilient_llm.decide.patience import LATE_TIMER, longest_pause
 from resilient_llm.decide.report import health_of, why_not
 from resilient_llm.decide.routes import Routes, Table
+from resilient_llm.decide.verdict import Verdicts
+from resilient_llm.decide.waiting import Refused, Waiting
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.faults import Fault, FaultKind
 from resilient_llm.health import ProviderHealth
 from resilient_llm.policy import Policies
 
 _MAX_CONVERSATIONS = 4096
+_STANDSTILL = 0.5  # seconds
 
 
 class Pool(Generic[T]):
@@ -47,14 +50,16 @@ class Pool(Generic[T]):
         self.policies = policies
         self.draw = draw
         self.closed = False
+        self._noticed_at, self._resumed_at, self._usual_gap = -math.inf, -math.inf, 60.0
         self._lock = threading.Lock()
         self._abandoned: deque[Attempt[T]] = deque()
         self._conversations: OrderedDict[str, str] = OrderedDict()
         self._numbers = count(1)
         self._table: Table[T] = Table(policies)
         self._table.install(routes)
-        self._leases: Leases[T] = Leases(self._table, policies, draw, self._conversations)
-        self._verdicts = self._leases.verdicts
+        self._verdicts: Verdicts[T] = Verdicts(self._table.members, draw)
+        self._leases: Leases[T] = Leases(self._table, self._verdicts, policies, draw, self._conversations)
+        self._waiting: Waiting[T] = Waiting(self._table, policies)
 
     # --- configuration ---
 
@@ -79,7 +84,7 @@ class Pool(Generic[T]):
             removed = tuple(sorted(member.id for member in gone))
             for provider in removed:
                 self._verdicts.events.append(events.OperatorChanged(now, provider, "removed"))
-            self._leases.wake_all(now, *gone, *self._table.members.values())
+            self._waiting.wake_all(now, *gone, *self._table.members.values())
         self._wake()
         return removed
 
@@ -106,14 +111,28 @@ class Pool(Generic[T]):
         with self._lock:
             if self._abandoned:
                 self._settle(now)
-            found = self._leases.acquire(ask, past, now)
+            place = past.place
+            if place is not None:
+                place.woken = False
+            self._notice(now)
+            found: Attempt[T] | Refused
+            leased = self._leases.acquire(ask, past, now)
+            if isinstance(leased, Attempt):
+                found = leased
+                if place is not None:
+                    self._waiting.leave(place, now)
+            else:
+                budget = self._leases.extra.wait(past.cost) if leased else None
+                found = self._waiting.refuse(ask, past, budget, now)
+                if place is not None and place.offer is not None:
+                    self._waiting.pass_on(place, now)
         self._wake()
         return found
 
     def leave(self, place: Place, now: float) -> None:
         """A call stops waiting."""
         with self._lock:
-            self._leases.leave(place, now)
+            self._waiting.leave(place, now)
         self._wake()
 
     def rescue(self, beside: Attempt[T], past: Past, now: float) -> Attempt[T] | None:
@@ -156,10 +175,10 @@ class Pool(Generic[T]):
             if attempt.content_at is None and not attempt.released:
                 self._verdicts.spoke(attempt, now)
                 elapsed = now - attempt.started
-                if not _stood_still(attempt, elapsed):
+                if self._notice(now) and not self._stood_still(attempt, now):
                     sample = attempt.member.statistics.first_token(now, elapsed, attempt.ask.tokens)
                     self._verdicts.latency(attempt, sample, now)
-                self._leases.serve(attempt.member, now)
+                self._waiting.serve(attempt.member, now)
         self._wake()
 
     def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0) -> None:
@@ -177,15 +196,17 @@ class Pool(Generic[T]):
         """An answer is proof of more than its provider's health."""
         member, spoke_at = attempt.member, attempt.content_at
         if spoke_at is not None:
-            member.statistics.tokens_arrived(now - spoke_at, output_tokens)
+            member.statistics.stream_ended(now - attempt.started, now - spoke_at, output_tokens)
+            if attempt.pause:
+                member.statistics.pauses.add(attempt.pause)
         else:
             self._verdicts.spoke(attempt, now)
             elapsed = now - attempt.started
-            if not _stood_still(attempt, elapsed):
+            if self._notice(now) and not self._stood_still(attempt, now):
                 sample = member.statistics.whole_answer(now, elapsed, attempt.ask.tokens, output_tokens)
                 self._verdicts.latency(attempt, sample, now)
         gate = member.gate
-        if gate.strikes or gate.window < math.inf:
+        if gate.strikes or gate.width < math.inf:
             gate.succeeded(attempt.started)
         if attempt.slow_lease:
             member.own_gate.open()
@@ -202,9 +223,10 @@ class Pool(Generic[T]):
             if attempt.released:
                 return True
             outcome = self._verdicts.outcome(attempt, fault, now)
-            if fault.kind is FaultKind.TIMEOUT and now - attempt.started > attempt.timeout + LATE_TIMER:
+            silent = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
+            if silent and now - attempt.started > attempt.timeout + LATE_TIMER:
                 outcome = Outcome.NEUTRAL  # this process stood still; its timer says nothing
-                self._verdicts.events.append(events.NotTaken(now, attempt.member.id, "verdict", "late"))
+                self._verdicts.not_taken(attempt.member, "verdict", "late", now)
             self._verdicts.close_gates(attempt, fault, now)
             self._release(attempt, outcome, now)
             counted = not (attempt.trial or self._verdicts.local(now))
@@ -254,7 +276,7 @@ class Pool(Generic[T]):
     def paused(self, attempt: Attempt[T], seconds: float) -> None:
         """The longest pause between two pieces of content of a stream that is about to end."""
         with self._lock:
-            attempt.member.statistics.pauses.add(seconds)
+            attempt.pause = seconds
 
     def abandon_later(self, attempt: Attempt[T]) -> None:
         """As :meth:`abandoned`, but safe in a finaliser: takes no lock; the next operation releases it."""
@@ -264,8 +286,9 @@ class Pool(Generic[T]):
         """A call was interrupted, perhaps between two steps of this module: give back every lease that it holds."""
         with self._lock:
             for member in self._table.members.values():
-                for attempt in [one for one in member.held if one.ask is ask]:
-                    self._release(attempt, Outcome.NEUTRAL, now)
+                for attempt in [one for one, its in member.held.items() if its is ask]:
+                    if isinstance(attempt, Attempt):
+                        self._release(attempt, Outcome.NEUTRAL, now)
         self._wake()
 
     def learn(self, attempt: Attempt[T], now: float, requests: Limit | None, tokens: Limit | None) -> None:
@@ -281,15 +304,29 @@ class Pool(Generic[T]):
             if len(self._conversations) > _MAX_CONVERSATIONS:
                 self._conversations.popitem(last=False)
 
+    def _notice(self, now: float) -> bool:
+        """Notice that this process stood still: nothing at all happened for much longer than usual."""
+        gap, self._noticed_at = now - self._noticed_at, now
+        if gap > _STANDSTILL and gap > 20.0 * self._usual_gap:
+            self._resumed_at = now
+        self._usual_gap += 0.05 * (min(gap, 60.0) - self._usual_gap)
+        return True
+
+    def _stood_still(self, attempt: Attempt[T], now: float) -> bool:
+        """Whether this process stood still while the attempt was under way: then how long it took proves nothing."""
+        due = attempt.rescue_after or attempt.timeout
+        woke = attempt.started < self._resumed_at and now - self._resumed_at < LATE_TIMER
+        return woke or now - attempt.started > due + LATE_TIMER
+
     def _release(self, attempt: Attempt[T], outcome: Outcome, now: float) -> None:
         """Give the lease back, exactly once; an attempt of a parent process holds nothing here."""
         if attempt.released:
             return
-        attempt.member.held.discard(attempt)  # first of all and in one step: whatever interrupts the rest, it is free
+        attempt.member.held.pop(attempt, None)  # first of all and in one step: whatever interrupts the rest, it is free
         attempt.released = True
         if attempt.generation >= attempt.member.born:
             self._verdicts.ended(attempt, outcome, now)
-            self._leases.serve(attempt.member, now)
+            self._waiting.serve(attempt.member, now)
 
     def _settle(self, now: float) -> None:
         """Release what finalisers left behind."""
@@ -298,7 +335,7 @@ class Pool(Generic[T]):
 
     def _wake(self) -> None:
         """Wake those who were offered a place, without the lock."""
-        woken = self._leases.woken
+        woken = self._waiting.woken
         while woken:
             try:
                 place = woken.popleft()
@@ -330,7 +367,7 @@ class Pool(Generic[T]):
                 raise ConfigurationError(f"a provider can be drained, isolated or restored, not {action!r}")
             self._verdicts.changed(member, before, now)
             self._verdicts.events.append(events.OperatorChanged(now, provider, action))
-            self._leases.wake_all(now, member)
+            self._waiting.wake_all(now, member)
         self._wake()
 
     def in_flight(self, provider: str) -> int:
@@ -375,7 +412,7 @@ class Pool(Generic[T]):
         """Wake everybody who waits; their calls end with ``ClientClosed``."""
         with self._lock:
             self.closed = True
-            self._leases.wake_all(now, *self._table.members.values())
+            self._waiting.wake_all(now, *self._table.members.values())
         self._wake()
 
     def reset_after_fork(self) -> None:
@@ -385,10 +422,7 @@ class Pool(Generic[T]):
         self._lock = threading.Lock()
         self._abandoned.clear()
         self._verdicts.events.clear()
-        self._leases.reset_after_fork()
-
-
-def _stood_still(attempt: Attempt[T], elapsed: float) -> bool:
-    """Whether this process stood still since the attempt began: its own timer was due long ago and was not reported."""
-    due = attempt.rescue_after
-    return due is not None and due > 0.0 and elapsed > due + LATE_TIMER
+        self._waiting.woken.clear()
+        self._leases.fill_budgets()
+        for member in self._table.members.values():
+            member.reset_after_fork()

@@ -30,13 +30,13 @@ def _health(member: Member[T], best: float | None, now: float) -> ProviderHealth
         score=member.score(seen.latency, seen.success_rate(now), best),
         breaker=str(breaker.state),
         breaker_reason=breaker.reason,
-        retry_in=max(0.0, breaker.trial_at - now) if member.open else None,
+        retry_in=max(0.0, breaker.trial_at - now) if breaker.state in (State.OPEN, State.SOFTLY_OPEN) else None,
         gate_open_in=until - now if until > now else None,
         gate_reason=reason if until > now else "",
         success_rate=seen.success_rate(now),
         error_rate=seen.error_rate(),
         in_flight=member.in_flight,
-        waiting=len(member.line),
+        waiting=len(member.line.waiting),
         limit=member.target.max_concurrency,
         samples=seen.samples,
         first_token_p50=seen.first.at(0.5),
@@ -58,7 +58,7 @@ def why_not(ask: Ask, member: Member[T], now: float) -> str | None:
     refusal = member.refusal(ask.tokens, ask.deadline, now)
     if refusal is None and member.breaker.soft:
         return f"asked only while nobody better is there: {member.breaker.reason}"
-    if refusal is None and member.breaker.hard:
+    if refusal is None and member.breaker.state is State.OPEN:
         refusal = Refusal.DOWN
     if refusal is None:
         return None
@@ -74,7 +74,7 @@ def why_not(ask: Ask, member: Member[T], now: float) -> str | None:
 
 def _state(member: Member[T], now: float) -> str:
     """healthy, degraded, unhealthy or unknown."""
-    if member.breaker.hard or member.breaker.state is State.ISOLATED:
+    if member.breaker.state is State.OPEN or member.breaker.state is State.ISOLATED:
         return "unhealthy"
     if member.breaker.state is not CLOSED:
         return "degraded"

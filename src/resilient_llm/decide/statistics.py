@@ -19,6 +19,7 @@ _MIN_TOKENS = 8  # a shorter answer says nothing about the pace
 _REFRESH = 8  # quantiles may lag this many samples behind: sorting at every call would cost more than the call...
 _REFRESH_ALWAYS = 25  # ...but not while there are few, and decisions hang on whether there are 20
 _FRESH = 0.5  # seconds within which evidence does not fade noticeably, and need not be faded
+_TRIPLED = 1.1  # likewise, of a single latency
 _DOUBLED = 0.7  # logarithm of how much slower counts as slow: a doubling
 
 
@@ -91,7 +92,7 @@ class Shift:
     def slow(self, seconds: float) -> bool:
         """Whether one latency is clearly above what was usual."""
         value = math.log(seconds if seconds > _NOT_NOTICED else _NOT_NOTICED)
-        return self._count > 20 and value - self._baseline > _DOUBLED
+        return self._count > 20 and value - self._baseline > _TRIPLED
 
     def forget(self) -> None:
         """Begin to sum up anew."""
@@ -102,43 +103,30 @@ class Shift:
 class Statistics:
     """The record of one provider.  Not locked: the pool's lock is held by whoever calls."""
 
-    __slots__ = (
-        "_at",
-        "_fastest",
-        "_good",
-        "_latency",
-        "_latency_at",
-        "_policy",
-        "_total",
-        "first",
-        "pace",
-        "pauses",
-        "samples",
-        "seen_at",
-        "shift",
-        "whole",
-    )
+    samples: int = 0
+    seen_at: float | None = None
+    """When it last answered or failed; ``None`` before the first time."""
+    pace: float | None = None
+    """Seconds per output token once a stream runs; ``None`` until measured."""
+    latency: float | None = None
+    """Estimated seconds to the first token of a short prompt; ``None`` until measured."""
+    _good: float = 0.0
+    _total: float = 0.0
+    _at: float | None = None
+    _latency_at: float = 0.0
+    _fastest: float = math.inf
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._good = 0.0
-        self._total = 0.0
-        self._at: float | None = None
-        self._latency: float | None = None
-        self._latency_at = 0.0
-        self._fastest = math.inf
-        self.samples: int = 0
-        self.seen_at: float | None = None
-        """When it last answered or failed; ``None`` before the first time."""
-        self.first: Quantiles = Quantiles()
+        self.first = Quantiles()
         """Normalised times to the first token of streamed answers."""
-        self.whole: Quantiles = Quantiles()
+        self.whole = Quantiles()
         """Normalised times of answers that arrive as a whole."""
-        self.pace: float | None = None
-        """Seconds per output token once a stream runs; ``None`` until measured."""
-        self.shift: Shift = Shift()
-        self.pauses: Quantiles = Quantiles()
+        self.streams = Quantiles()
+        """How long streamed answers take from start to end."""
+        self.pauses = Quantiles()
         """The longest pause between two pieces of content of each stream."""
+        self.shift = Shift()
 
     # --- questions ---
 
@@ -152,18 +140,13 @@ class Statistics:
         """Share of recent calls that failed, an overload counting half; ``None`` without any."""
         return (self._total - self._good) / self._total if self._total else None
 
-    @property
-    def latency(self) -> float | None:
-        """Estimated seconds to the first token of a short prompt; ``None`` until measured."""
-        return self._latency
-
     def scale(self, prompt_tokens: int) -> float:
         """How much longer the first token takes for a prompt of this length (prefill is linear in it)."""
         return 1.0 + prompt_tokens / self._policy.prompt_scale
 
-    def median(self, prompt_tokens: int, *, streaming: bool) -> float:
-        """Seconds within which half of the answers come (of a stream: begin); 0 while unknown."""
-        return ((self.first if streaming else self.whole).at(0.5) or 0.0) * self.scale(prompt_tokens)
+    def median(self, *, streaming: bool) -> float:
+        """Seconds within which half of the answers are complete; 0 while unknown."""
+        return (self.streams if streaming else self.whole).at(0.5) or 0.0
 
     # --- samples ---
 
@@ -209,7 +192,7 @@ class Statistics:
         elif pace > 0.9 * self._fastest:
             pace = 0.9 * self._fastest
         writing = pace * output_tokens
-        usual = self._latency
+        usual = self.latency
         if not usual:
             sample = max(seconds - writing, seconds * 0.1) / scale
         else:
@@ -220,12 +203,14 @@ class Statistics:
     def overtaken(self, now: float, seconds: float, prompt_tokens: int) -> None:
         """An attempt was given up after this long without a sign of life: it would have taken at least that."""
         sample = seconds / self.scale(prompt_tokens)
-        if self._latency is not None and sample > self._latency:
+        if self.latency is not None and sample > self.latency:
             self.first.add(sample)
             self._follow(now, sample)
 
-    def tokens_arrived(self, seconds: float, tokens: int) -> None:
-        """``tokens`` output tokens took this long after the first one.  Too few say nothing."""
+    def stream_ended(self, whole: float, seconds: float, tokens: int) -> None:
+        """A stream took ``whole`` seconds, and ``tokens`` output tokens ``seconds`` of them, after the first one.  Too
+        few tokens say nothing about the pace."""
+        self.streams.add(whole)
         if tokens >= _MIN_TOKENS and seconds > 0:
             pace = seconds / (tokens - 1)
             self.pace = pace if self.pace is None else self.pace + 0.2 * (pace - self.pace)
@@ -241,15 +226,15 @@ class Statistics:
         """Let the estimate follow a sample, and ``shift`` see it."""
         if shift is not None:
             shift.add(sample)
-        latency = self._latency
+        latency = self.latency
         if latency is None:
-            self._latency = sample
+            self.latency = sample
         elif sample > latency:
-            self._latency = latency + 0.5 * (sample - latency)
+            self.latency = latency + 0.5 * (sample - latency)
         else:
             down = 0.05
             faded = (now - self._latency_at) / self._policy.memory
             if faded > down:  # below, the exponential is no more than that
                 down = max(down, 1.0 - math.exp(-faded))
-            self._latency = latency + down * (sample - latency)
+            self.latency = latency + down * (sample - latency)
         self._latency_at = now

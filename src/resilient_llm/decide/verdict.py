@@ -8,11 +8,12 @@ from typing import Generic
 
 from resilient_llm import events
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.breaker import CLOSED, State
+from resilient_llm.decide.breaker import CLOSED, RELAPSE, Cause, State
 from resilient_llm.decide.member import Member, T
-from resilient_llm.decide.outcome import OK, Outcome, disposition
+from resilient_llm.decide.outcome import OK, Outcome, disposition, price
 from resilient_llm.faults import Fault, FaultKind
 
+_SURELY_LATE = 10.0  # seconds of silence that are a failure of anybody
 LOCAL_WINDOW = 5.0
 """Seconds within which connection failures at *all* providers mean: it is us."""
 
@@ -20,14 +21,13 @@ LOCAL_WINDOW = 5.0
 class Verdicts(Generic[T]):
     """Judges attempts.  Not locked: the pool's lock is held by whoever calls."""
 
-    __slots__ = ("_draw", "events", "listening", "members")
+    listening: bool = False
+    """Whether what did not happen is told, too."""
 
-    def __init__(self, draw: Callable[[], float]) -> None:
+    def __init__(self, members: Mapping[str, Member[T]], draw: Callable[[], float]) -> None:
+        self.members = members
         self._draw = draw
-        self.members: Mapping[str, Member[T]] = {}
         self.events: deque[events.Event] = deque()
-        self.listening: bool = False
-        """Whether what did not happen is told, too."""
 
     # --- signs of life ---
 
@@ -36,22 +36,29 @@ class Verdicts(Generic[T]):
         attempt.content_at = now
         member = attempt.member
         member.pending.pop(attempt, None)
-        if attempt.started > member.good_start:
-            member.good_start = attempt.started
+        member.heard_at = now
+        member.good_start = max(member.good_start, attempt.started)
         breaker = member.breaker
-        if breaker.soft and attempt.generation < breaker.generation and breaker.spoke(now, self._draw()):
+        presumed = breaker.soft and attempt.generation < breaker.generation and not self._oldest_late(member, now)
+        if presumed and breaker.spoke(now, self._draw()):
             self.changed(member, State.SOFTLY_OPEN, now)
+
+    def _oldest_late(self, member: Member[T], now: float) -> bool:
+        """Whether another attempt waits for a sign of life for too long: the answer came late in a long queue."""
+        oldest = next(iter(member.pending), None)
+        return isinstance(oldest, Attempt) and oldest.late(now)
 
     def latency(self, attempt: Attempt[T], sample: float, now: float) -> None:
         """Judge an attempt by when its first sign of life came."""
         member = attempt.member
         breaker, shift = member.breaker, member.statistics.shift
         if breaker.state is CLOSED:
-            if shift.raised and breaker.slowed(now, self._draw()):
+            if shift.raised and attempt.generation == breaker.generation and breaker.slowed(now, self._draw()):
                 self.changed(member, CLOSED, now)
         elif not breaker.ends_late:
-            outcome = Outcome.SOFT if breaker.together and shift.slow(sample) else OK
-            self.judge(attempt, outcome, now)
+            # What has been slow for minutes is slow for good, and no reason to stay away any more.
+            slow = breaker.cause is Cause.SLOW and now - breaker.since < RELAPSE and shift.slow(sample)
+            self.judge(attempt, Outcome.SOFT if slow else OK, now)
 
     def judge(self, attempt: Attempt[T], outcome: Outcome, now: float) -> None:
         """Tell the breaker once, unless the attempt began before its last change of state."""
@@ -60,11 +67,13 @@ class Verdicts(Generic[T]):
         if attempt.judged and outcome is OK:
             return
         if attempt.generation != breaker.generation:
-            if outcome is not Outcome.NEUTRAL and self.listening:
-                self.events.append(events.NotTaken(now, member.id, "verdict", "stale"))
+            if outcome is not Outcome.NEUTRAL:
+                self.not_taken(member, "verdict", "stale", now)
             return
         before = breaker.state
         attempt.judged = True
+        if member.trial is attempt:
+            member.trial = None
         spoken = attempt.content_at is not None
         if breaker.record(now, outcome, self._draw(), started=attempt.started, after_content=spoken):
             self.changed(member, before, now)
@@ -93,12 +102,18 @@ class Verdicts(Generic[T]):
         """What a failure says of its provider.  Nothing, if every provider refuses connections at the same time, for
         then it is our own network."""
         found = disposition(fault).outcome
-        if fault.kind is FaultKind.CONNECTION and attempt.content_at is None:
+        breaker = attempt.member.breaker
+        breaker.timed_out = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
+        breaker.crowded = price(fault) >= 1.0
+        if fault.kind is FaultKind.CONNECTION and fault.code == "not_sent":
             attempt.member.connect_failed_at = now
             if self.local(now):
                 return Outcome.NEUTRAL
-        if found is Outcome.HARD and fault.kind is FaultKind.TIMEOUT and not attempt.known and not attempt.content_at:
-            return found if now - attempt.started >= attempt.timeout else Outcome.SOFT
+        if found is Outcome.HARD and breaker.timed_out and not attempt.known:
+            # Not known well enough to be sure: half a failure, and none for one that was asked at the last moment.
+            if attempt.kind == "hedge":
+                return Outcome.NEUTRAL
+            return found if now - attempt.started >= _SURELY_LATE else Outcome.SOFT
         return found
 
     def local(self, now: float) -> bool:
@@ -117,13 +132,22 @@ class Verdicts(Generic[T]):
             hint = fault.retry_after if fault.trust_hint else None
             until = gate.close(now, hint, self._draw(), str(fault.kind))
             self.events.append(events.GateClosed(now, member.id, until - now, str(fault.kind), slow=True))
-        elif outcome is Outcome.GATED or (outcome is Outcome.SOFT and fault.retry_after is not None):
+            return
+        if fault.kind is FaultKind.OVERLOADED:
+            member.gate.crowd(now, len(member.pending))
+        if outcome is Outcome.GATED or (outcome is Outcome.SOFT and fault.retry_after is not None):
             until = member.gate.close(now, fault.retry_after, self._draw(), str(fault.kind))
             self.events.append(events.GateClosed(now, member.id, until - now, str(fault.kind), slow=False))
 
+    def not_taken(self, member: Member[T], what: str, reason: str, now: float) -> None:
+        """Tell of what was due and not done, if anybody listens."""
+        if self.listening:
+            self.events.append(events.NotTaken(now, member.id, what, reason))
+
     def silent(self, member: Member[T], now: float) -> None:
-        """An attempt is late: open softly if the provider is silent altogether."""
-        if member.silent and member.breaker.silent(now, self._draw()):
+        """An attempt is late: open softly if the provider is silent altogether, or has a long queue."""
+        breaker = member.breaker
+        if member.queueing and (breaker.silent if member.silent else breaker.slowed)(now, self._draw()):
             self.changed(member, CLOSED, now)
 
     def changed(self, member: Member[T], before: State, now: float) -> None:

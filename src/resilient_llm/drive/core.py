@@ -26,6 +26,7 @@ from resilient_llm.options import CallOptions, ids, seconds
 from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider
+from resilient_llm.providers.secrecy import Secrets
 from resilient_llm.wire.capability import NO_NEEDS, Needs, OnUnsupported, checked_policy, needs
 
 AnyProvider: TypeAlias = HttpProvider | Provider | AsyncProvider | Function
@@ -75,6 +76,8 @@ class ProviderPool:
         """Tells this client's calls from those of other clients and processes."""
         self._set_time(Time())
         self.listeners: tuple[Listener, ...] = tuple(listeners)
+        self.secrets: tuple[str, ...] = Secrets()
+        """What may be secret in the default headers of the HTTP clients given to clients of this pool."""
         self._wrapped: dict[int, Custom] = {}
         self.policies = policies
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
@@ -85,6 +88,9 @@ class ProviderPool:
         self.observer: Observer = observer
         observer.watch(self.pool, self.clock)
         tell_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"<ProviderPool {self.name!r}: {', '.join(target.id for target in self.pool.targets())}>"
 
     def _set_time(self, time: Time) -> None:
         self.time: Time = time

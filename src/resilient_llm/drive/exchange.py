@@ -168,8 +168,10 @@ class Exchange(Generic[P]):
         self.limit.until = self.attempt.started + self.attempt.timeout
 
     def _reading(self, decoder: Any, interpreter: Any) -> Reading:
-        policies = self.subject.policies
-        return Reading(decoder, interpreter, policies.stream, policies.timeouts, self.subject.clock())
+        policies, request = self.subject.policies, self.subject.request
+        allow_empty = not self.subject.streaming or not isinstance(request, ChatRequest) or request.allow_empty
+        now = self.subject.clock()
+        return Reading(decoder, interpreter, policies.stream, policies.timeouts, now, allow_empty=allow_empty)
 
     def check(self) -> None:
         """Raise what the stream found wrong, if anything."""

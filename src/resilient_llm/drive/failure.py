@@ -58,13 +58,14 @@ def cause_of(error: BaseException, *, keep_frames: bool) -> BaseException | None
     return cause
 
 
-def shows(error: BaseException, key: str | None) -> bool:
-    """Whether an exception, or one behind it, says the key: a provider may echo it in a line an HTTP library quotes."""
+def shows(error: BaseException, *secrets: str | None) -> bool:
+    """Whether an exception, or one behind it, says a secret: a provider may echo one in a line an HTTP library
+    quotes."""
     found: BaseException | None = error
     for _ in range(_CHAIN):
         if found is None:
             break
-        if tells(f"{found!s} {found!r}", key):
+        if tells(f"{found!s} {found!r}", *secrets):
             return True
         found = found.__cause__ or found.__context__
     return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
-from resilient_llm.errors import Fault, FaultKind
+from resilient_llm.errors import Fault, FaultKind, FaultScope
 from resilient_llm.model import (
     BlockEnd,
     ChatResponse,
@@ -54,6 +54,7 @@ class Reading:
 
     __slots__ = (
         "_accumulator",
+        "_allow_empty",
         "_bytes",
         "_decoder",
         "_held",
@@ -70,8 +71,16 @@ class Reading:
     )
 
     def __init__(
-        self, decoder: Decoder | None, interpreter: Interpreter | None, stream: Stream, timeouts: Timeouts, now: float
+        self,
+        decoder: Decoder | None,
+        interpreter: Interpreter | None,
+        stream: Stream,
+        timeouts: Timeouts,
+        now: float,
+        *,
+        allow_empty: bool = True,
     ) -> None:
+        self._allow_empty = allow_empty
         self._decoder = decoder
         self._interpreter = interpreter
         self._stream = stream
@@ -151,6 +160,10 @@ class Reading:
         if isinstance(event, BlockEnd | Finish | StreamEnd):
             self._release()
         if isinstance(event, StreamEnd):
+            if not self.committed and not self._allow_empty and self._accumulator.response().is_empty:
+                message = "the answer is empty, without refusal or tool call (allow_empty=True accepts it)"
+                self.fault = Fault(FaultKind.INVALID_RESPONSE, scope=FaultScope.REQUEST, message=message)
+                return
             self.ended = self.committed = True
         self.ready.append(event)
 

@@ -23,8 +23,9 @@ from resilient_llm.errors import (
 )
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, Usage
 from resilient_llm.options import Validator
+from resilient_llm.providers.base import HttpProvider
 from resilient_llm.wire.capability import NO_NEEDS, Needs
-from resilient_llm.wire.scrub import without
+from resilient_llm.wire.scrub import masked, without
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
 _SLACK = 0.001  # seconds before a deadline that count as past it: timers are not exact
@@ -156,6 +157,12 @@ class Task(Generic[Request]):
         """Say on a response who answered and how it came to that."""
         target = exchange.attempt.target
         response.provider = target.id
+        if isinstance(response, ChatResponse) and isinstance(target, HttpProvider):
+            response.model_mismatch = target.other_model(response.model)
+            secrets = self._secrets(exchange)
+            response.id, response.model = masked(response.id, *secrets), masked(response.model, *secrets)
+            if response.raw_finish_reason is not None:
+                response.raw_finish_reason = masked(response.raw_finish_reason, *secrets)
         response.model = response.model or target.model
         response.attempts = tuple(self.call.records)
         if isinstance(response, ChatResponse):
@@ -182,19 +189,23 @@ class Task(Generic[Request]):
             self.call.expired(attempt, fault, now, silence)
         else:
             self.call.failed(attempt, fault, now)
-        self.cause = None if shows(error, exchange.key) else cause_of(error, keep_frames=exchange.by_code)
+        self.cause = None if shows(error, *self._secrets(exchange)) else cause_of(error, keep_frames=exchange.by_code)
         self._ended(exchange, selected=False, usage=usage)
         self.owner.deliver()
         return fault
 
     def _understood(self, exchange: AnyExchange, error: Exception) -> Fault:
-        """What an attempt's exception means, without its key."""
-        fault = without(fault_of(error), exchange.key)
+        """What an attempt's exception means, without what must not be shown."""
+        fault = without(fault_of(error), *self._secrets(exchange))
         if fault.kind is FaultKind.TIMEOUT and exchange.asking:
             return no_key_in_time(exchange.credential.name)
         if fault.kind is FaultKind.UNSUPPORTED and fault.status is not None:
             exchange.told(fault)
         return fault
+
+    def _secrets(self, exchange: AnyExchange) -> tuple[str | None, ...]:
+        """What the provider was sent that must not be shown, whoever echoes it."""
+        return (exchange.key, *exchange.attempt.target.secrets, *self.owner.secrets)
 
     def abandoned(self, exchange: AnyExchange) -> None:
         """An attempt was cancelled or interrupted, and the call with it."""

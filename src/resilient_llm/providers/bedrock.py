@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 
 from resilient_llm.errors import ConfigurationError, UnsupportedFeature
 from resilient_llm.model import EmbedRequest, EmbedResponse
-from resilient_llm.providers.base import HttpProvider, Prepared, ProviderOptions
+from resilient_llm.providers.base import HttpProvider, Prepared, ProviderOptions, provider_keywords
 from resilient_llm.wire.codec import HttpRequest
 
 _SIGNED = frozenset({"content-type"})
@@ -31,7 +31,9 @@ class Bedrock(HttpProvider):
     url_variables: ClassVar[tuple[str, ...]] = ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME",)
     key_variables: ClassVar[tuple[str, ...]] = ("AWS_BEARER_TOKEN_BEDROCK",)
     key_required = False
+    model_in_path: ClassVar[bool] = True
 
+    @provider_keywords
     def __init__(
         self,
         model: str,
@@ -40,6 +42,7 @@ class Bedrock(HttpProvider):
         profile: str | None = None,
         **options: Unpack[ProviderOptions],
     ) -> None:
+        """Raises ``ConfigurationError`` for options that make no sense; nothing is sent."""
         self.region: str = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
         if not self.region.replace("-", "").isalnum():
             raise ConfigurationError(f"Bedrock needs region= (or AWS_REGION), not {self.region!r}")

@@ -77,6 +77,7 @@ ATTEMPT_DELAY: Final = "resilient_llm.attempt.delay"
 ATTEMPT_RETRY_AFTER: Final = "resilient_llm.attempt.retry_after"
 ATTEMPT_SELECTED: Final = "resilient_llm.attempt.selected"
 ATTEMPT_COUNT: Final = "resilient_llm.attempt.count"
+MODEL_MISMATCH: Final = "resilient_llm.model_mismatch"
 RETRY_COUNT: Final = "resilient_llm.retry.count"
 FAILOVER_COUNT: Final = "resilient_llm.failover.count"
 HEDGE_COUNT: Final = "resilient_llm.hedge.count"
@@ -157,6 +158,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(ATTEMPT_RETRY_AFTER, "double", ("attempt", "log"), "seconds the provider asked us to wait"),
     Attribute(ATTEMPT_SELECTED, "boolean", ("attempt",), "whether the caller got this attempt's answer"),
     Attribute(ATTEMPT_COUNT, "int", ("call", "log")),
+    Attribute(MODEL_MISMATCH, "boolean", ("call",), "if the answer names another model than the one asked for"),
     Attribute(RETRY_COUNT, "int", ("call",), "if any"),
     Attribute(FAILOVER_COUNT, "int", ("call",), "if any"),
     Attribute(HEDGE_COUNT, "int", ("call",), "if any"),

@@ -18,20 +18,23 @@ from typing import Final, NamedTuple, TypeVar, final
 
 from typing_extensions import override
 
+from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import State
-from resilient_llm.decide.events import BreakerChanged
-from resilient_llm.decide.member import Attempt, Member
-from resilient_llm.errors import CallFailed, Fault, FaultKind, NoProviderAvailable
+from resilient_llm.decide.member import Member
+from resilient_llm.errors import CallFailed, NoProviderAvailable
+from resilient_llm.events import BreakerChanged
+from resilient_llm.faults import Fault, FaultKind
 from resilient_llm.policy import Policies, Timeouts
-from resilient_llm.testing.simulate.client import A, Client, Production, Question, Real, Talk
-from resilient_llm.testing.simulate.fleet import herd, storm
-from resilient_llm.testing.simulate.providers import Nature, Provider, Trouble
-from resilient_llm.testing.simulate.replay import arrivals, burst, incidents, year
-from resilient_llm.testing.simulate.strategies import PLAIN, PlainTry
-from resilient_llm.testing.simulate.world import Flight, Load, Session, World
+from resilient_llm.simulate.allowance import Allowance
+from resilient_llm.simulate.client import A, Client, Production, Question, Real, Talk
+from resilient_llm.simulate.fleet import herd, storm
+from resilient_llm.simulate.providers import Nature, Provider, Trouble
+from resilient_llm.simulate.replay import arrivals, burst, incidents, year
+from resilient_llm.simulate.strategies import PLAIN, PlainTry
+from resilient_llm.simulate.world import Flight, Load, Session, World
 from resilient_llm.wire.faults import classify
 
-DATA: Final = Path(__file__).resolve().parents[5] / "shared" / "data"
+DATA: Final = Path(__file__).resolve().parents[4] / "shared" / "data"
 """Where recorded weather lies beside a checkout; scenarios that replay it are skipped where it is absent."""
 
 _ERROR: Final = Fault(FaultKind.SERVER_ERROR, status=500)
@@ -187,9 +190,9 @@ _SEEDS: Final = range(20)
 
 @_scenario(
     "overhang",
-    "20 calls of a minute begin, an outage opens the breaker at 15 s, a probe finds the provider well at 22 s; then "
-    "the 20 fail at 70 s, or a quarter of them already while the breaker is half open",
-    "results of calls begun before the trip neither decide the half-open verdict nor open the closed breaker",
+    "20 calls of a minute begin, an outage opens the breaker at 15 s, a trial finds the provider well at 22 s; then "
+    "the 20 fail at 70 s, or a quarter of them already before the second trial",
+    "results of calls begun before the trip neither decide about the way back nor open the closed breaker",
 )
 def overhang() -> Found:
     """Polly #217, Hystrix #1853."""
@@ -201,26 +204,26 @@ def overhang() -> Found:
         book.demand(_breaker(client, 15.0) == State.OPEN, "the outage opens the breaker")
         _answer(_ask(client, 20.0), 22.0, 22.5)
         early = late[: 5 * (seed % 2)]
-        probing = _fail(client, early[:3], 22.7, State.HALF_OPEN)
+        trying = _fail(client, early[:3], 22.7, State.SOFTLY_OPEN)
         second = _ask(client, 23.0)
-        probing = _fail(client, early[3:], 23.5, State.HALF_OPEN) and probing
-        book.demand(probing, "late failures leave the half-open breaker alone")
+        trying = _fail(client, early[3:], 23.5, State.SOFTLY_OPEN) and trying
+        book.demand(trying, "late failures leave the breaker on its way back alone")
         _answer(second, 24.0, 24.5)
         closed = _breaker(client, 24.5) == State.CLOSED
-        book.demand(closed, "two good probes close it, whatever fails beside them")
+        book.demand(closed, "two good trials close it, whatever fails beside them")
         stays = _fail(client, late[len(early) :], 70.0, State.CLOSED)
         book.demand(stays or not closed, "late failures leave the closed breaker alone")
         moves = [event for event in client.pool.take_events() if isinstance(event, BreakerChanged)]
         book.add("late failures", len(late))
-        book.add("changes beyond trip, probe and return", len(moves) - 3)
+        book.add("changes after the return", sum(move.at > 24.5 for move in moves))
     return book.found()
 
 
 @_scenario(
     "overhang-mirror",
-    "20 calls of a minute begin, an outage opens the breaker at 15 s; then the 20 are answered, half of them while it "
-    "is open, half while a probe is under way that fails at 22 s",
-    "late successes neither close an open breaker nor count as good probes",
+    "20 calls of a minute begin, an outage opens the breaker at 15 s; then the 20 are answered, half of them before a "
+    "trial begins, half while it is under way; it fails at 22 s",
+    "late successes neither close an open breaker nor count as good trials",
 )
 def overhang_mirror() -> Found:
     """The same the other way round."""
@@ -230,24 +233,31 @@ def overhang_mirror() -> Found:
         late = [_ask(client, 0.0, _WHOLE if index % 2 else _STREAM) for index in range(20)]
         _trip(client)
         for under in late[:10]:
-            _answer(under, 16.0, 16.5) if under.attempt.call.streaming else under.call.succeeded(under.attempt, 16.5)
+            _late_answer(under, 16.0)
         book.demand(_breaker(client, 16.5) == State.OPEN, "late successes leave the open breaker alone")
-        probe = _ask(client, 20.0)
+        trial = _ask(client, 20.0)
         for under in late[10:]:
-            _answer(under, 21.0, 21.5) if under.attempt.call.streaming else under.call.succeeded(under.attempt, 21.5)
-        book.demand(_breaker(client, 21.5) == State.HALF_OPEN, "late successes are no good probes")
-        probe.call.failed(probe.attempt, _ERROR, 22.0)
-        book.demand(_breaker(client, 22.0) == State.OPEN, "the probe alone decides")
+            _late_answer(under, 21.0)
+        book.demand(_breaker(client, 21.5) == State.OPEN, "late successes are no good trials")
+        trial.call.failed(trial.attempt, _ERROR, 22.0)
+        book.demand(_breaker(client, 22.0) == State.OPEN, "the trial alone decides")
         book.add("late successes", len(late))
     return book.found()
 
 
-# --- probes that end without a verdict, or not at all ---
+def _late_answer(under: _Under, now: float) -> None:
+    if under.attempt.ask.streaming:
+        _answer(under, now, now + 0.5)
+    else:
+        under.call.succeeded(under.attempt, now + 0.5)
+
+
+# --- trials that end without a verdict, or not at all ---
 
 
 @final
 class _Spoiler:
-    """Watches a world and does something to the first probe of ``a`` that begins after ``since``."""
+    """Watches a world and does something to the first trial of ``a`` that begins after ``since``."""
 
     def __init__(self, world: World[Real], client: Production, how: str, since: float) -> None:
         self._world = world
@@ -264,7 +274,7 @@ class _Spoiler:
                 self.moves.append(event)
         if self.at == math.inf and now >= self._since:
             for session in self._world.live:
-                flight = next((flight for flight in session.flights if flight.attempt.probing), None)
+                flight = next((flight for flight in session.flights if _tests(flight)), None)
                 if flight is not None:
                     self._spoil(session, flight, now)
                     return
@@ -287,20 +297,23 @@ class _Spoiler:
         session.call.failed(flight.attempt, _SILENT, now)
 
     def after(self, state: State) -> list[BreakerChanged]:
-        """Its changes to this state after the probe was spoilt."""
+        """Its changes to this state after the trial was spoilt."""
         return [move for move in self.moves if move.at >= self.at and move.new == state]
 
 
 _HUNG: Final = 600.0
-"""Seconds until a probe that nobody looks after fails."""
+"""Seconds until a trial that nobody looks after fails."""
 
 
-def _spoilt(how: str, *, expires: bool) -> Found:
-    """Let a world run in which a probe is spoilt; only one that hangs ``expires``, and counts as failed."""
+def _tests(flight: Flight[Real]) -> bool:
+    return flight.attempt.kind == "trial" and flight.attempt.target.id == "a"
+
+
+def _spoilt(how: str, wait: float) -> Found:
+    """Let a world run in which a trial is spoilt; ``wait`` seconds and 14 calls later its provider must be back."""
     book = _Book()
     for rate in (1.0, 0.1):
         well = 120.0 / rate
-        bound = 60.0 + 30.0 + 120.0 + 3.0 / rate  # open period, lease, a probe earned by time, three calls
         for seed in range(1, 7):
             provider = Provider("a", troubles=[Trouble(0.0, well, "error")])
             client = Production([[provider], [Provider("b")]], seed=seed)
@@ -309,64 +322,51 @@ def _spoilt(how: str, *, expires: bool) -> Found:
             world.run(well + 1500.0)
             closed = min((move.at for move in spoiler.after(State.CLOSED)), default=math.inf)
             book.most(f"closed after s, at {rate:g}/s", closed - well)
-            book.demand(closed - well <= bound, "the provider is back in time")
-            book.demand(sum(spoiler.at < at <= closed for at in world.asked["a"]) >= 2, "it is no good probe")
-            _judged(book, spoiler, expires)
+            book.demand(closed - well <= wait + 14.0 / rate, "the provider is back in time")
+            book.demand(sum(spoiler.at < at <= closed for at in world.asked["a"]) >= 2, "it is no good trial")
+            book.demand(spoiler.at < math.inf, "a trial is made")
+            at_once = [move for move in spoiler.moves if move.at in (spoiler.at, spoiler.at + _HUNG)]
+            book.demand(not at_once, "neither its end nor its late failure is a verdict")
             others = [call for call in world.ended if call.why != how]
             book.demand(all(call.ok for call in others if call.started > well), "nobody else notices")
     return book.found()
 
 
-def _judged(book: _Book, spoiler: _Spoiler, expires: bool) -> None:
-    """How the breaker took it.  (A later probe may lose its race, which is a verdict of its own.)"""
-    opened = spoiler.after(State.OPEN)
-    ran_out = [move.at - spoiler.at for move in opened if "no sign of life" in move.reason]
-    at_once = [move for move in opened if move.at in (spoiler.at, spoiler.at + _HUNG)]
-    book.demand(spoiler.at < math.inf, "a probe is made")
-    book.demand(not at_once, "neither its end nor its late failure is a verdict")
-    if expires:
-        book.demand(len(ran_out) == 1 and ran_out[0] >= 5.0, "its lease runs out once")
-        book.most("lease ran out after s", max(ran_out, default=math.inf))
-    else:
-        book.demand(not ran_out, "it gives its place back")
-
-
 @_scenario(
-    "cancel-probe",
-    "the first probe of a provider that is well again is cancelled by its caller; 1 and 0.1 calls a second",
-    "it gives its place back and judges nobody; closed within 213 s (240 s at 0.1/s)",
+    "cancel-trial",
+    "the first trial of a provider that is well again is cancelled by its caller; 1 and 0.1 calls a second",
+    "it gives its place back and judges nobody; closed within 40 s and fourteen calls",
 )
-def cancel_probe() -> Found:
+def cancel_trial() -> Found:
     """Polly #1979, resilience4j #544."""
-    return _spoilt("cancelled", expires=False)
+    return _spoilt("cancelled", 40.0)
 
 
 @_scenario(
-    "abandon-probe",
-    "the caller of the first probe drops its stream without closing it; 1 and 0.1 calls a second",
+    "abandon-trial",
+    "the caller of the first trial drops its stream without closing it; 1 and 0.1 calls a second",
     "the same: the next operation on the pool settles what the finaliser left",
 )
-def abandon_probe() -> Found:
+def abandon_trial() -> Found:
     """Sentinel #1638."""
-    return _spoilt("dropped", expires=False)
+    return _spoilt("dropped", 40.0)
 
 
 @_scenario(
-    "hang-probe",
-    "nobody ends the first probe for ten minutes, not even its timeout; then it fails",
-    "its lease runs out, which counts as one failed probe; closed within 213 s (240 s at 0.1/s), and its late end "
-    "changes nothing",
+    "hang-trial",
+    "nobody ends the first trial for ten minutes, not even its timeout; then it fails",
+    "it loses its place when its time is over; closed within 60 s and fourteen calls, and its late end changes nothing",
 )
-def hang_probe() -> Found:
+def hang_trial() -> Found:
     """A driver that waits for ever must not block the way back."""
-    return _spoilt("hung", expires=True)
+    return _spoilt("hung", 60.0)
 
 
 # --- time and deadlines ---
 
 
 def _member(client: Production, name: str) -> Member[Provider]:
-    return client.pool._members[name]  # pyright: ignore[reportPrivateUsage]
+    return client.pool._table.members[name]  # pyright: ignore[reportPrivateUsage]
 
 
 _SLEEP: Final = 3600.0
@@ -399,7 +399,7 @@ def suspend() -> Found:
             world.clock.at(when, sleep, None)
         world.run(800.0)
         later = [call for call in world.ended if any(wake < call.started <= wake + 100.0 for wake in woken)]
-        slowest = max(_member(client, name).health.first.largest for name in "abc")
+        slowest = max(_member(client, name).statistics.first.largest for name in "abc")
         opened = [move for move in spoiler.moves if move.new == State.OPEN]
         book.most("slowest sample s", slowest)
         book.most("worst first token after waking s", max(call.first for call in later))
@@ -542,7 +542,7 @@ def shared_limit() -> Found:
     book, minutes = _Book(), 20
     for told in (False, True):
         for rate in (1.0, 5.0):
-            provider = Provider("a", Nature(per_minute=30, tells_headroom=told))
+            provider = Provider("a", Nature(allowance=Allowance(requests=30, dialect="window", tells=told)))
             fleet = [Production([[provider], [Provider("b")]], seed=seed) for seed in range(10)]
             world = World(fleet, Load(rate=rate), 1).run(60.0 * minutes)
             refused = sum(call.attempts - 1 for call in world.ended)
@@ -562,19 +562,19 @@ def shared_limit() -> Found:
 @_scenario(
     "herd",
     "1000 processes at 0.1 calls a second; one of three providers answers 500 for five minutes",
-    "no second has more than three times the mean of probes, neither during the outage nor in the minute after it",
+    "no second has more than three times the mean of trials, neither during the outage nor in the minute after it",
 )
 def thundering_herd(clients: int = 1000, rate: float = 0.1) -> Found:
     """stoplight #364, Hystrix #1647, Semian #244."""
     found, book = herd(clients, rate=rate), _Book()
     book.figures |= {
-        "probes a second": found.mean,
+        "trials a second": found.mean,
         "most": found.most,
         "over the mean": found.peak,
         "back: mean": found.after_mean,
         "back: most": found.after_most,
     }
-    book.demand(found.peak <= 3.0, "probes do not herd")
+    book.demand(found.peak <= 3.0, "trials do not herd")
     book.demand(found.after_most <= 3.0 * found.after_mean, "nor does the return")
     return book.found()
 
@@ -625,7 +625,7 @@ def retry_storm(strategy: str = "production", seconds: float = 600.0) -> Found:
     for name, trigger, recovered in _storms(strategy, seconds):
         book.figures[f"{name}: recovered s"] = recovered
         book.demand(recovered <= 2.0 * trigger + 5.0, f"{name}: over within twice the trigger and 5 s")
-    for name, _, recovered in _storms("retry primary", seconds):
+    for name, _, recovered in _storms("hasty sdk", seconds):
         book.figures[f"{name}: without a budget"] = recovered
         lasting = name != _MILD
         book.demand(not lasting or recovered == math.inf, f"{name}: without a budget it lasts")
@@ -685,7 +685,7 @@ def recorded_incidents(
     are probes."""
     book = _Book()
     troubles = incidents(data / "incidents.csv", days)
-    mine, single = (year(troubles, who, days, rate) for who in (strategy, "retry primary"))
+    mine, single = (year(troubles, who, days, rate) for who in (strategy, "hasty sdk"))
     book.figures |= {
         "calls": mine.calls,
         "answered": mine.availability,

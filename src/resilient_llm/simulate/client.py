@@ -9,12 +9,13 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar, final
 
+from resilient_llm.decide.attempt import Ask, Attempt
 from resilient_llm.decide.call import Call, Wait
-from resilient_llm.decide.member import Attempt
 from resilient_llm.decide.pool import Pool
-from resilient_llm.errors import Fault
+from resilient_llm.faults import Fault
 from resilient_llm.policy import Policies
-from resilient_llm.testing.simulate.providers import Provider, Window
+from resilient_llm.simulate.allowance import Headroom
+from resilient_llm.simulate.providers import Provider
 
 
 class Question(NamedTuple):
@@ -26,6 +27,13 @@ class Question(NamedTuple):
     deadline: float
     conversation: str | None = None
     repeatable: bool = True
+
+
+class Pause(NamedTuple):
+    """What a plain application does between two attempts: sleep for so many seconds."""
+
+    seconds: float
+    reason: str = "backoff"
 
 
 class Try(Protocol):
@@ -46,9 +54,6 @@ class Try(Protocol):
     @property
     def released(self) -> bool: ...
 
-    silence: float
-    """Written by the driver when a stream is out of time."""
-
 
 A = TypeVar("A", bound=Try)
 
@@ -56,7 +61,7 @@ A = TypeVar("A", bound=Try)
 class Talk(Protocol[A]):
     """The side of a call that a driver talks to."""
 
-    def next_attempt(self, now: float, /) -> A | Wait: ...
+    def next_attempt(self, now: float, /) -> A | Wait | Pause: ...
 
     def rescue(self, beside: A, now: float, /) -> A | None: ...
 
@@ -68,19 +73,26 @@ class Talk(Protocol[A]):
 
     def abandoned(self, attempt: A, now: float, /) -> None: ...
 
-    def overtaken(self, attempt: A, now: float, /) -> None: ...
+    def overtaken(self, attempt: A, now: float, /) -> bool: ...
 
-    def expired(self, attempt: A, fault: Fault, now: float, /) -> None: ...
+    def expired(self, attempt: A, fault: Fault, now: float, silence: float = 0.0, /) -> None: ...
+
+    def paused(self, attempt: A, seconds: float, /) -> None: ...
+
+    def stopped_waiting(self, now: float, /) -> None: ...
 
 
 class Client(Protocol[A]):
-    """One process."""
+    """One process.  ``resends``: its driver sends an attempt again, over a new connection, if a connection that it
+    kept turns out to be closed before a byte of the answer came."""
+
+    resends: bool
 
     def call(self, question: Question, now: float, /) -> Talk[A]: ...
 
     def abandon_later(self, attempt: A, /) -> None: ...
 
-    def learn(self, attempt: A, headroom: Window, now: float, /) -> None: ...
+    def learn(self, attempt: A, headroom: Headroom, now: float, /) -> None: ...
 
 
 Layout = Sequence[Sequence[Provider]]
@@ -93,6 +105,8 @@ Real = Attempt[Provider]
 @final
 class Production:
     """A process that uses the production core: a pool and its calls, and nothing between them and the driver."""
+
+    resends: bool = True
 
     def __init__(
         self,
@@ -108,22 +122,21 @@ class Production:
 
     def call(self, question: Question, now: float) -> Talk[Real]:
         """Begin a call."""
-        call = Call(
-            self.pool,
-            now,
-            route="main",
-            deadline=now + question.deadline,
-            streaming=question.streaming,
-            tokens=question.prompt,
+        ask = Ask(
+            "main",
+            now + question.deadline,
+            question.streaming,
+            question.prompt,
             conversation=question.conversation,
-            repeatable_request=question.repeatable,
+            repeatable=question.repeatable,
         )
+        call = Call(self.pool, ask, now)
         return call if self._watch is None else self._watch(self, call, question)
 
     def abandon_later(self, attempt: Real) -> None:
         """A finaliser ran."""
         self.pool.abandon_later(attempt)
 
-    def learn(self, attempt: Real, headroom: Window, now: float) -> None:
-        """An answer told what is left of a rate limit."""
-        self.pool.learn(attempt.member, now, headroom, None)
+    def learn(self, attempt: Real, headroom: Headroom, now: float) -> None:
+        """An answer told what is left of the rate limits."""
+        self.pool.learn(attempt, now, headroom.requests, headroom.tokens)

@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from resilient_llm.testing.simulate.client import Client, Layout, Production, Real
-from resilient_llm.testing.simulate.providers import Provider, Trouble
-from resilient_llm.testing.simulate.strategies import PLAIN, PlainTry
-from resilient_llm.testing.simulate.world import Load, World
+from resilient_llm.simulate.client import Client, Layout, Production, Real
+from resilient_llm.simulate.providers import Provider, Trouble
+from resilient_llm.simulate.strategies import PLAIN, PlainTry
+from resilient_llm.simulate.world import Load, World
 
 IMPACT: Final = {"minor": 0.1, "major": 0.5, "critical": 1.0}
 """The share of calls that fail."""

@@ -1,4 +1,4 @@
-"""``python -m resilient_llm.testing.simulate.streams [N]``: leave N streams in each way, and show the memory before and
+"""``python -m resilient_llm.simulate.streams [N]``: leave N streams in each way, and show the memory before and
 after (invariant L5)."""
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from resilient_llm.decide.call import Wait
-from resilient_llm.testing.simulate.client import Production, Question
-from resilient_llm.testing.simulate.providers import Provider
+from resilient_llm.decide.attempt import Attempt
+from resilient_llm.simulate.client import Production, Question
+from resilient_llm.simulate.providers import Provider
 
 WAYS: Final = ("dropped", "cancelled")
 """Left to the garbage collector, or given up by the caller; every second one after its first content."""
@@ -50,7 +50,7 @@ def _leave(client: Production, begun: int, streams: int, way: str) -> None:
         now = index * _APART
         call = client.call(Question(True, 100, 100, 60.0), now)
         attempt = call.next_attempt(now)
-        assert not isinstance(attempt, Wait), "somebody is always free here"
+        assert isinstance(attempt, Attempt), "somebody is always free here"
         if index % 2:
             call.first_content(attempt, now)
         if way == "dropped":
@@ -79,7 +79,7 @@ def resident() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a line per way.  Returns 1 if anything is still in flight."""
-    parser = argparse.ArgumentParser(prog="python -m resilient_llm.testing.simulate.streams", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m resilient_llm.simulate.streams", description=__doc__)
     parser.add_argument("streams", type=int, nargs="?", default=100_000, metavar="N", help="how many (%(default)s)")
     streams = parser.parse_args(arguments).streams
     if streams < 1:

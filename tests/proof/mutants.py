@@ -1,7 +1,7 @@
 """Bugs that others have had, put into the decision core one at a time, to see whether the simulation notices.
 
-``python -m resilient_llm.testing.mutants [--seeds N] [--kills N] [--list] [NAME...]`` prints which invariant killed
-each mutant and in how many seeds, and exits with status 1 if one survives.
+``python -m tests.proof.mutants [--seeds N] [--kills N] [--list] [NAME...]`` prints which invariant killed each mutant
+and in how many seeds, and exits with status 1 if one survives.
 
 A mutant is a context manager that patches ``decide`` in memory; its docstring names the bug it stands for.
 """
@@ -9,6 +9,7 @@ A mutant is a context manager that patches ``decide`` in memory; its docstring n
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import sys
 from collections import Counter
@@ -16,21 +17,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
-from resilient_llm.decide import breaker as breaker_module
 from resilient_llm.decide import outcome as outcome_module
-from resilient_llm.decide.breaker import Breaker, State, Window
+from resilient_llm.decide.attempt import Attempt
+from resilient_llm.decide.breaker import Breaker, State
 from resilient_llm.decide.budget import Budget
 from resilient_llm.decide.call import Call, Wait
-from resilient_llm.decide.concurrency import Concurrency
 from resilient_llm.decide.gate import RateGate, SlowGate
-from resilient_llm.decide.health import Doubt, Health
-from resilient_llm.decide.member import Attempt, Member, Refusal
+from resilient_llm.decide.leases import Leases
+from resilient_llm.decide.line import Line
+from resilient_llm.decide.member import Member, Refusal
 from resilient_llm.decide.outcome import Onward, Outcome
 from resilient_llm.decide.pool import Pool
-from resilient_llm.errors import FaultKind
-from resilient_llm.testing.simulate.fuzz import fuzz
-from resilient_llm.testing.simulate.invariants import Violation
-from resilient_llm.testing.simulate.world import World
+from resilient_llm.decide.statistics import Statistics
+from resilient_llm.decide.verdict import Verdicts
+from resilient_llm.errors import NoProviderAvailable
+from resilient_llm.faults import FaultKind
+from resilient_llm.simulate.driver import Driver
+from tests.proof.fuzz import fuzz
+from tests.proof.invariants import Violation
 
 # A mutant reaches into private parts and replaces functions by others; saying so once is enough.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, attr-defined, type-arg"
@@ -70,82 +74,64 @@ def _wrapping(owner: Any, name: str) -> Callable[[Callable[..., Any]], Mutant]:
     return register
 
 
-# --- generations, permits, leases ---
+# --- generations, trials, leases ---
 
 
-@_wrapping(Pool, "_judge")
-def no_generation_check(original, self, attempt, now, outcome):
-    """Results of calls begun before the trip decide the half-open verdict: Polly #217, Hystrix #1853."""
+@_wrapping(Verdicts, "judge")
+def no_generation_check(original, self, attempt, outcome, now):
+    """Results of calls begun before the trip decide about the way back: Polly #217, Hystrix #1853."""
     attempt.generation = attempt.member.breaker.generation
-    return original(self, attempt, now, outcome)
-
-
-@_wrapping(Breaker, "may_probe")
-def no_half_open_permit(original, self, now):
-    """Half-open admits everybody: five Python breakers, termite, llmfuse."""
-    return original(self, now) or self.state is State.HALF_OPEN
+    return original(self, attempt, outcome, now)
 
 
 @_wrapping(Pool, "abandoned")
 def cancel_is_failure(original, self, attempt, now):
     """A cancelled call counts against its provider: Hystrix #1721, purgatory."""
     with self._lock:
-        self._release(attempt, now, Outcome.HARD)
+        self._release(attempt, Outcome.HARD, now)
 
 
 @_wrapping(Pool, "abandoned")
 def cancel_is_success(original, self, attempt, now):
-    """A cancelled probe proves recovery: Polly v8, circuitbreaker, hyx."""
+    """A cancelled trial proves recovery: Polly v8, circuitbreaker, hyx."""
     self.succeeded(attempt, now)
 
 
-@_wrapping(Pool, "_judge")
-def cancel_leaks_permit(original, self, attempt, now, outcome):
-    """A cancelled probe keeps its place for ever: resilience4j #544, Sentinel #1638, backstop."""
-    if outcome is not Outcome.NEUTRAL:
-        original(self, attempt, now, outcome)
-
-
-@_wrapping(Breaker, "expire")
-def no_lease_expiry(original, self, now, draw):
-    """A probe that hangs blocks the way back for as long as it hangs: Polly, Hystrix, Sentinel."""
-    return False
-
-
-@_wrapping(Pool, "_speak")
-def verdict_at_the_end(original, self, attempt, now):
-    """A probe is judged when its stream ends, minutes later, rather than by its first token."""
-    probing, attempt.probing = attempt.probing, False
-    original(self, attempt, now)
-    attempt.probing = probing
+@_wrapping(Verdicts, "ended")
+def cancelled_trial_keeps_its_place(original, self, attempt, outcome, now):
+    """A cancelled trial keeps its place for ever: resilience4j #544, Sentinel #1638, backstop."""
+    trial = attempt.member.trial
+    original(self, attempt, outcome, now)
+    if outcome is Outcome.NEUTRAL and trial is attempt:
+        attempt.member.trial = trial
 
 
 @_wrapping(Breaker, "succeeded")
-def one_success_closes(original, self, now):
-    """A single good probe closes the breaker, as in Hystrix, though two were asked for."""
-    self.passed += self.state is State.HALF_OPEN
-    return original(self, now)
+def one_success_closes(original, self, now, draw):
+    """A single good trial closes the breaker, as in Hystrix, though two were asked for."""
+    self.passed += 10 if self.state is not State.CLOSED else 0
+    return original(self, now, draw)
 
 
 @_wrapping(Breaker, "_failed")
-def failed_probe_ignored(original, self, now, outcome, draw, escalate):
-    """A failing probe leaves the breaker half-open, to be hammered."""
-    return False if self.state is State.HALF_OPEN else original(self, now, outcome, draw, escalate)
+def failed_trial_ignored(original, self, now, outcome, draw, after_content):
+    """A failing trial changes nothing, and the next follows at once."""
+    return False if self.state is not State.CLOSED else original(self, now, outcome, draw, after_content)
 
 
 @_wrapping(Pool, "_release")
-def released_twice(original, self, attempt, now, outcome):
+def released_twice(original, self, attempt, outcome, now):
     """Release is not idempotent: a stream closed twice gives back two permits."""
     attempt.released = False
-    return original(self, attempt, now, outcome)
+    return original(self, attempt, outcome, now)
 
 
 @_wrapping(Pool, "_release")
-def in_flight_not_decremented(original, self, attempt, now, outcome):
+def in_flight_not_decremented(original, self, attempt, outcome, now):
     """Cancelled calls stay in the count of calls in flight: failsafe-go 0.9.2, httpcore's pool slots."""
     fresh = not attempt.released
-    original(self, attempt, now, outcome)
-    attempt.member.concurrency.in_flight += fresh and outcome is Outcome.NEUTRAL
+    original(self, attempt, outcome, now)
+    attempt.member.in_flight += fresh and outcome is Outcome.NEUTRAL
 
 
 @_wrapping(Pool, "abandon_later")
@@ -162,10 +148,10 @@ def finaliser_takes_the_lock(original, self, attempt):
 @_wrapping(Pool, "reset_after_fork")
 def fork_keeps_counts(original, self):
     """A forked worker believes that its parent's calls are its own: otel-python #4626."""
-    counts = {member: member.concurrency.in_flight for member in self._members.values()}
+    counts = {member: member.in_flight for member in self._table.members.values()}
     original(self)
     for member, count in counts.items():
-        member.concurrency.in_flight = count
+        member.in_flight = count
 
 
 # --- what counts ---
@@ -203,89 +189,70 @@ MUTANTS |= {
 }
 
 
-@_wrapping(Breaker, "_failed")
-def soft_is_consecutive(original, self, now, outcome, draw, escalate):
-    """Shortages count towards failures in a row."""
-    return original(self, now, Outcome.HARD, draw, escalate)
-
-
 @_wrapping(Breaker, "succeeded")
-def success_resets_nothing(original, self, now):
+def success_resets_nothing(original, self, now, draw):
     """Failures in a row need not be in a row: five in a week open the breaker."""
-    row = self.consecutive
-    changed = original(self, now)
-    if not changed:
-        self.consecutive = row
+    run = self.run
+    changed = original(self, now, draw)
+    self.run = run
     return changed
 
 
-@_wrapping(Window, "_epoch")
-def window_never_expires(original, self, now):
-    """The sliding window keeps everything: last month's outage weighs on today."""
-    original(self, now)
-    return 0
-
-
-@_wrapping(Window, "totals")
-def tumbling_window(original, self, now):
-    """A window that starts anew every minute, sold as a sliding one: Helicone, LiteLLM."""
-    epoch = self._epoch(now)
-    first = epoch - epoch % len(self._count)
-    live = [i for i, e in enumerate(self._epochs) if first <= e <= epoch]
-    return sum(self._count[i] for i in live), sum(self._bad[i] for i in live)
+@_wrapping(Breaker, "record")
+def never_opens(original, self, now, outcome, draw, **more):
+    """A breaker that counts and never opens: Polly's defaults at one call a second."""
+    if self.state is State.CLOSED and outcome is not Outcome.OK:
+        return False
+    return original(self, now, outcome, draw, **more)
 
 
 @_wrapping(Pool, "failed")
-def wrong_provider_blamed(original, self, attempt, fault, now, **more):
-    """The failure is booked on whoever was asked first: per-call state kept on the client (backstop)."""
-    member, first = attempt.member, attempt.call.tried[0] if attempt.call.tried else attempt.member
-    if first is not member and not attempt.released:
-        first.health.judge(now, Outcome.HARD)
-    original(self, attempt, fault, now, **more)
+def wrong_provider_blamed(original, self, attempt, fault, now):
+    """The failure is booked on whoever comes first in the list: per-call state kept on the client (backstop)."""
+    first = next(iter(self._table.members.values()))
+    if first is not attempt.member and not attempt.released:
+        first.statistics.judge(now, Outcome.HARD)
+    return original(self, attempt, fault, now)
 
 
 @_wrapping(Pool, "failed")
-def counted_twice(original, self, attempt, fault, now, **more):
+def counted_twice(original, self, attempt, fault, now):
     """One failure is recorded by two layers: backstop's transport errors."""
     fresh = not attempt.released
-    original(self, attempt, fault, now, **more)
+    counted = original(self, attempt, fault, now)
     if fresh and outcome_module.disposition(fault).outcome is Outcome.HARD:
         attempt.member.breaker.record(now, Outcome.HARD, 0.5)
+    return counted
 
 
-@_wrapping(Health, "judge")
-def health_leaves_its_range(original, self, now, outcome):
+@_wrapping(Statistics, "judge")
+def statistics_leave_their_range(original, self, now, outcome):
     """A failure subtracts: the score runs below zero and nothing is ever chosen again."""
     original(self, now, outcome)
     if outcome is Outcome.HARD:
-        self._good -= 3.0
+        self._good -= 6.0
 
 
-@_wrapping(Health, "first_token")
+@_wrapping(Statistics, "first_token")
 def suspend_is_latency(original, self, now, seconds, prompt_tokens):
-    """An hour of sleep is taken for an hour of waiting (the sample is not bounded by the timeout)."""
-    original(self, now, seconds + (3600.0 if self.first.count % 50 == 49 else 0.0), prompt_tokens)
+    """An hour of sleep is taken for an hour of waiting."""
+    return original(self, now, seconds + (3600.0 if self.first.count % 50 == 49 else 0.0), prompt_tokens)
 
 
 # --- open, gates ---
 
 
-def open_time_uncapped() -> AbstractContextManager[None]:
+@_wrapping(Breaker, "_schedule")
+def open_time_uncapped(original, self, now, draw):
     """The open period doubles without end."""
-    original = breaker_module.equal_jitter
-    return _patched(
-        breaker_module, "equal_jitter", lambda base, cap, trips, draw: original(base, math.inf, trips, draw)
-    )
+    original(self, now, draw)
+    self.trial_at = now + 600.0
 
 
-def open_time_without_floor() -> AbstractContextManager[None]:
-    """Full jitter where equal jitter was meant: an open period of nearly nothing."""
-    return _patched(
-        breaker_module, "equal_jitter", lambda base, cap, trips, draw: draw * min(cap, base * 2.0 ** min(trips, 64))
-    )
-
-
-MUTANTS |= {mutant.__name__: mutant for mutant in (open_time_uncapped, open_time_without_floor)}
+@_wrapping(Breaker, "_schedule")
+def open_time_without_floor(original, self, now, draw):
+    """Full jitter where a part of it was meant: an open period of nearly nothing."""
+    self.trial_at = now + 0.01 * draw
 
 
 @_wrapping(RateGate, "_until")
@@ -308,7 +275,7 @@ def gate_uncapped(original, self, now, wait, reason):
 def gate_opened_by_the_past(original, self, attempt, now, output_tokens=0):
     """An answer to a call begun before the 429 opens the gate."""
     if not attempt.released:
-        attempt.member.gate.until = -math.inf
+        attempt.member.gate.open()
     original(self, attempt, now, output_tokens)
 
 
@@ -321,86 +288,89 @@ def hint_ignored(original, self, now, hint, draw, reason):
 @_wrapping(SlowGate, "admits")
 def slow_gate_never_reopens(original, self, now):
     """Exhausted quota is for ever: nobody looks whether the bill was paid."""
+    self.stated = True
     return not self.strikes
 
 
 @_wrapping(Member, "refusal")
-def gate_not_asked(original, self, call, now):
+def gate_not_asked(original, self, *call, **more):
     """A closed gate does not keep calls away."""
-    refusal = original(self, call, now)
+    refusal = original(self, *call, **more)
     return None if refusal is Refusal.GATED else refusal
+
+
+@_wrapping(Member, "refusal")
+def limit_not_asked(original, self, *call, **more):
+    """A concurrency limit is a wish: more are sent than it allows."""
+    refusal = original(self, *call, **more)
+    return None if refusal is Refusal.FULL else refusal
+
+
+@_wrapping(Member, "refusal")
+def limit_is_a_wall(original, self, *call, **more):
+    """A provider with a limit is full as soon as one call is under way."""
+    refusal = original(self, *call, **more)
+    return Refusal.FULL if refusal is None and self.target.max_concurrency and self.in_flight else refusal
 
 
 # --- budgets, attempts, waits ---
 
 
 @_wrapping(Call, "next_attempt")
-def sleep_after_last_attempt(original, self, now):
-    """A pause after the last attempt, before the error: LiteLLM, 7.2 s."""
-    if self.made >= self.pool.policies.retry.max_attempts and not self.answered and self.waited < 99.0:
-        self.waited = 100.0
-        return Wait(0.5, "backoff")
-    return original(self, now)
-
-
-@_wrapping(Call, "next_attempt")
 def sleep_before_failover(original, self, now):
     """A pause although an idle provider is there: LiteLLM."""
-    if self.made == 1 and not self.rested and self.deadline - now > 1.0:
-        self.rested = True
+    if self.total == 1 and not hasattr(self, "slept") and self.deadline - now > 1.0:
+        self.slept = True
         return Wait(0.5, "backoff")
     return original(self, now)
 
 
-@_wrapping(Pool, "again")
-def retry_budget_never_spent(original, self, call, now):
+@_wrapping(Leases, "_pay")
+def second_tries_cost_nothing(original, self, cost, now):
     """Retries without a budget: every metastable failure's fuel."""
-    self.retries.tokens = self.retries.cap
-    return original(self, call, now)
+    return True
 
 
-@_wrapping(Pool, "acquire")
-def failover_budget_unlimited(original, self, call, now):
-    """One call, seven providers, twenty-one attempts: LiteLLM's fallback groups."""
-    self.failovers.tokens = self.failovers.cap
-    return original(self, call, now)
-
-
-@_wrapping(Pool, "acquire")
-def first_attempts_cost_tokens(original, self, call, now):
-    """First attempts are paid from the failover budget too (ours, once): it is empty when a provider fails."""
-    found = original(self, call, now)
-    if call.made == 1 and isinstance(found, Attempt):
-        self.failovers.spend()
-    return found
-
-
-@_wrapping(Pool, "rescue")
-def hedges_without_budget(original, self, call, beside, now):
+@_wrapping(Leases, "_pay_for_rescue")
+def rescues_cost_nothing(original, self, beside, rescuer, elapsed, now):
     """Hedging without a budget doubles the load of a slow provider's peers."""
-    self.hedges.tokens = self.hedges.cap
-    return original(self, call, beside, now)
+    return True
 
 
-@_wrapping(Pool, "rescue")
-def hedge_on_the_same_provider(original, self, call, beside, now):
-    """The second attempt goes to the provider that is silent already."""
-    with self._lock:
-        if beside.released or beside.content_at is not None or beside.member.breaker.state is not State.CLOSED:
-            return None
-        return self._lease(call, beside.member, now, "hedge")
+@_wrapping(Leases, "_may_try")
+def trials_cost_nothing(original, self, member):
+    """Trials without a budget."""
+    return True
 
 
-@_wrapping(Pool, "rescue")
-def hedge_after_commit(original, self, call, beside, now):
+@_wrapping(Budget, "earn")
+def budget_overflows(original, self, amount):
+    """A quiet week saves up a storm: the bucket has no brim."""
+    self.tokens += amount
+
+
+@_wrapping(Leases, "rescue")
+def rescue_after_commit(original, self, beside, past, now):
     """The rescue timer fires although the first token is out: tokens of two answers in one stream."""
     spoke, beside.content_at = beside.content_at, None
-    found = original(self, call, beside, now)
+    due, beside.rescue_after = beside.rescue_after, beside.rescue_after or 0.0
+    found = original(self, beside, past, now)
     beside.content_at = spoke
+    beside.rescue_after = due if found is None and spoke is not None else beside.rescue_after
     return found
 
 
-@_wrapping(World, "_fail")
+@_wrapping(Leases, "rescue")
+def rescue_on_the_same_connection(original, self, beside, past, now):
+    """The second attempt goes to the provider that is silent already, although others are well."""
+    self._allowed = lambda ask, past: [beside.member]
+    try:
+        return original(self, beside, past, now)
+    finally:
+        del self._allowed
+
+
+@_wrapping(Driver, "_fail")
 def error_of_one_wins(original, self, flight, fault, now):
     """The first to fail decides, though another attempt still runs."""
     session = flight.session
@@ -410,33 +380,42 @@ def error_of_one_wins(original, self, flight, fault, now):
         self.go_on(now, session)
 
 
-@_wrapping(Pool, "_select")
-def failed_provider_asked_again(original, self, call, now):
+@_wrapping(Leases, "_first_choice")
+def failed_provider_asked_again(original, self, ask, past, now):
     """A failover may pick the provider that just failed: LiteLLM, 1 of 10 calls with a healthy sibling."""
-    tried, call.tried = call.tried, ()
-    found = original(self, call, now)
-    call.tried = (*tried, *(member for member in call.tried if member not in tried))
-    return found
+    return original(self, ask, past._replace(tried={}), now)
+
+
+@_wrapping(Call, "failed")
+def attempts_not_counted(original, self, attempt, fault, now):
+    """One call, seven providers, twenty-one attempts: LiteLLM's fallback groups."""
+    original(self, attempt, fault, now)
+    self.counted = 0
+    self._tried = {provider: min(count, 0) for provider, count in self._tried.items()}
 
 
 @_wrapping(Call, "_give_up_if_over")
 def one_attempt_too_many(original, self, now):
     """``max_attempts`` retries instead of attempts."""
-    self.made -= 1
+    self.counted -= 1
     try:
         original(self, now)
     finally:
-        self.made += 1
+        self.counted += 1
 
 
-@_wrapping(Call, "_wait")
-def deadline_ignored(original, self, now, seconds, reason):
+@_wrapping(Call, "next_attempt")
+def deadline_ignored(original, self, now):
     """A wait that ends after the deadline: LiteLLM, 9.2 s for a timeout of 1."""
-    deadline, self.deadline = self.deadline, math.inf
-    try:
-        return original(self, now, seconds, reason)
-    finally:
-        self.deadline = deadline
+    step = original(self, now)
+    return Wait(step.seconds + 60.0, step.reason, step.place) if isinstance(step, Wait) else step
+
+
+@_wrapping(Call, "next_attempt")
+def no_wait_at_all(original, self, now):
+    """A wait in which no time passes: a busy loop."""
+    step = original(self, now)
+    return Wait(0.0, step.reason, step.place) if isinstance(step, Wait) else step
 
 
 @_wrapping(Call, "next_attempt")
@@ -452,59 +431,76 @@ def timeout_per_attempt(original, self, now):
 def rejected_request_goes_on(original, self, attempt, fault, now):
     """An unanswered question is asked of everybody, although the first said that it is malformed."""
     original(self, attempt, fault, now)
-    self.onward = Onward.ANYWHERE
+    self._onward = Onward.ANYWHERE
+    self._tried = {provider: min(count, 1) for provider, count in self._tried.items()}
 
 
-# --- panic, return, reconfiguration ---
+@_wrapping(Call, "_may_have_run")
+def effects_repeated(original, self):
+    """A request that may have taken effect is sent again: two charges on one card."""
+    return False
 
 
-@_wrapping(Pool, "_force")
-def no_panic(original, self, call, now):
-    """All breakers open: everybody fails until a timer runs out, although the provider is back."""
+@_wrapping(Leases, "_lease")
+def effects_tried_out(original, self, ask, past, member, kind, now):
+    """A call that must not be repeated is spent on a trial, and rescued."""
+    return original(self, ask._replace(repeatable=True), past, member, "trial" if kind == "failover" else kind, now)
 
 
-@_wrapping(Pool, "_select")
-def panic_without_need(original, self, call, now):
-    """Open breakers are tried although somebody healthy is there."""
-    return self._force(call, now) or original(self, call, now)
+@_wrapping(Leases, "acquire")
+def exclusions_ignored(original, self, ask, past, now):
+    """The last resort overrides which providers the caller allows: data leaves its region."""
+    return original(self, ask._replace(unsuitable={}), past, now)
+
+
+# --- last resort, return, reconfiguration ---
+
+
+@_wrapping(Call, "next_attempt")
+def no_last_resort(original, self, now):
+    """All breakers open: everybody fails at once until a timer runs out, although the provider is back."""
+    step = original(self, now)
+    if isinstance(step, Wait) and step.reason == "down":
+        self._leave(now)
+        raise self._error(NoProviderAvailable, "no provider can be asked now", 1.0)
+    return step
+
+
+@_wrapping(Member, "trial_due")
+def trials_without_need(original, self, now):
+    """Open breakers are tried at every call although somebody healthy is there."""
+    return True
 
 
 @_wrapping(Call, "_nobody")
-def error_without_retry_after(original, self, now, refused):
+def error_without_retry_after(original, self, found, now):
     """ "No provider available", and no word on when to come back."""
-    error = original(self, now, refused)
+    error = original(self, found, now)
     error.retry_after = None
     return error
-
-
-@_wrapping(Breaker, "ramp")
-def ramp_missing(original, self, now, floor, calls, seconds):
-    """A recovered provider gets its whole traffic at once, and falls over: LiteLLM, Helicone."""
-    return 1.0
 
 
 @_wrapping(Pool, "replace")
 def reload_forgets(original, self, routes, now):
     """A reload of the configuration closes every breaker."""
-    self._members = {}
+    self._table.members = {}
     return original(self, routes, now)
 
 
 @_wrapping(Pool, "replace")
 def removed_provider_asked(original, self, routes, now):
     """A removed provider keeps its place in the routing table."""
-    table = self._routes
+    table = self._table.routes
     removed = original(self, routes, now)
-    self._routes = table
+    self._table.routes = table
     return removed
 
 
-@_wrapping(Pool, "_changed")
+@_wrapping(Verdicts, "changed")
 def events_tell_tales(original, self, member, before, now):
-    """Every probe is reported as a change from open (ours, once): dashboards count trips that were none."""
-    original(self, member, State.OPEN if member.breaker.state is State.HALF_OPEN else before, now)
-    if before is State.HALF_OPEN and member.breaker.state is State.HALF_OPEN:
-        original(self, member, State.OPEN, now)
+    """A change is told twice: dashboards count trips that were none."""
+    original(self, member, before, now)
+    original(self, member, before, now)
 
 
 @_wrapping(Pool, "take_events")
@@ -514,31 +510,38 @@ def listener_under_lock(original, self):
         yield from original(self)
 
 
-@_wrapping(Pool, "_lease")
-def looks_pile_up(original, self, call, member, now, kind):
-    """While one call finds out how a provider is, so do all others (ours, once): a quarter of the traffic."""
-    attempt = original(self, call, member, now, kind)
-    member.exploration = None
-    return attempt
+# --- the line ---
 
 
-@_wrapping(Doubt, "answered")
-def doubt_is_for_ever(original, self, now):
-    """A provider that failed often is never trusted again, however well it answers."""
-    if not self.raised:
-        original(self, now)
+@_wrapping(Line, "first")
+def last_come_first_served(original, self, now):
+    """Who came last is woken first."""
+    waiting = [place for place in self.waiting if place.offer is None]
+    return waiting[-1] if waiting else None
 
 
-@_wrapping(Concurrency, "full")
-def limit_is_a_wall(original, self, now):
-    """A limit reached once is never left: the count of calls in flight is compared the wrong way round."""
-    return self.in_flight > 0
+@_wrapping(Line, "may_pass")
+def queue_jumped(original, self, *more):
+    """A new call takes the room that somebody was waiting for."""
+    return True
 
 
-@_wrapping(Budget, "earn")
-def budget_overflows(original, self, amount):
-    """A quiet week saves up a storm: the bucket has no brim."""
-    self.tokens += amount
+@_wrapping(Leases, "_wake")
+def nobody_woken(original, self, place, now):
+    """Room is given back, and who waits for it sleeps on: asyncio.Semaphore, bpo-45997."""
+    place.woken_at = now
+
+
+@_wrapping(Leases, "_wake")
+def woken_under_the_lock(original, self, place, now):
+    """Who waits is woken while the lock is held."""
+    original(self, place, now)
+    place.wake()
+
+
+@_wrapping(Leases, "leave")
+def left_behind_in_line(original, self, place, now):
+    """Who gave up or was served keeps its place in line."""
 
 
 class Kill(NamedTuple):
@@ -554,11 +557,24 @@ class Kill(NamedTuple):
         return not self.by
 
 
+@functools.cache
+def holds(seed: int) -> bool:
+    """Whether every invariant holds without a mutant."""
+    try:
+        fuzz(seed)
+    except Violation:
+        return False
+    return True
+
+
 def hunt(name: str, seeds: Sequence[int], *, until: int | None = None) -> Kill:
-    """Run a mutant through the seeds; stop after it was killed ``until`` times (``None``: never)."""
+    """Run a mutant through the seeds in which nothing is wrong without it; stop after it was killed ``until`` times
+    (``None``: never)."""
     by: Counter[str] = Counter()
     run = 0
     for seed in seeds:
+        if not holds(seed):
+            continue
         run += 1
         with MUTANTS[name]():
             try:
@@ -574,7 +590,7 @@ def hunt(name: str, seeds: Sequence[int], *, until: int | None = None) -> Kill:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the kill table."""
-    parser = argparse.ArgumentParser(prog="python -m resilient_llm.testing.mutants", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.proof.mutants", description=__doc__)
     parser.add_argument("--seeds", type=int, default=120, help="seeds per mutant at the most (default 120)")
     parser.add_argument(
         "--kills", type=int, default=3, help="be content with so many kills (default 3; 0: run all seeds)"
@@ -589,14 +605,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--seeds must be 1 or more and --kills 0 or more")
     if options.list:
         for name, mutant in MUTANTS.items():
-            print(f"{name:32} {(mutant.__doc__ or name).splitlines()[0]}")  # noqa: T201
+            print(f"{name:32} {(mutant.__doc__ or name).splitlines()[0]}")
         return 0
     survivors = 0
     for name in options.names or MUTANTS:
         kill = hunt(name, range(options.seeds), until=options.kills or None)
         survivors += kill.survived
         how = " ".join(f"{invariant}:{count}" for invariant, count in kill.by.most_common()) or "SURVIVED"
-        print(f"{name:32} {sum(kill.by.values()):4}/{kill.seeds:<4} {how}", flush=True)  # noqa: T201
+        print(f"{name:32} {sum(kill.by.values()):4}/{kill.seeds:<4} {how}", flush=True)
     return 1 if survivors else 0
 
 

@@ -12,11 +12,12 @@ from typing import Final, final
 
 from resilient_llm.decide.breaker import State
 from resilient_llm.decide.call import Call
-from resilient_llm.errors import Fault, FaultKind
-from resilient_llm.testing.simulate.client import Production, Real
-from resilient_llm.testing.simulate.invariants import Checker, Watched
-from resilient_llm.testing.simulate.providers import Provider
-from resilient_llm.testing.simulate.world import Flight, Session, World
+from resilient_llm.faults import Fault, FaultKind
+from resilient_llm.simulate.client import Production, Real
+from resilient_llm.simulate.providers import Provider
+from resilient_llm.simulate.world import Flight, Session, World
+from tests.proof.invariants import Checker
+from tests.proof.watched import Watched
 
 _LATE_FAULTS: Final = (
     Fault(FaultKind.SERVER_ERROR, status=500),
@@ -63,9 +64,10 @@ class Adversary:
     def _act(self, now: float, what: object) -> None:
         if now >= self._until:
             self._client.pool.replace({"main": self._tiers}, now)
-            for name, member in self._client.pool._members.items():  # pyright: ignore[reportPrivateUsage]
+            for name, member in self._checker.now_members.items():
                 if member.drained or member.breaker.state is State.ISOLATED:
                     self._client.pool.operate(name, "restore", now)
+                    self._checker.operated(name, "restore")
             self._checker.before(now)
             return
         acts = [act for _, act in self._acts]
@@ -157,14 +159,14 @@ class Adversary:
     def _reconfigure(self, now: float) -> None:
         """A provider is removed, or comes back."""
         pool = self._client.pool
-        before = dict(pool._members)  # pyright: ignore[reportPrivateUsage]
+        before = dict(self._checker.now_members)
         everybody = [provider for tier in self._tiers for provider in tier]
         gone = self._dice.choice([None, *everybody]) if len(everybody) > 1 else None
         tiers = [[p for p in tier if p is not gone] for tier in self._tiers]
         self._checker.note(f"{now} reload without {gone.id if gone else 'nobody'}")
         self._checker.read_events()
         pool.replace({"main": tiers}, now)
-        for name, member in pool._members.items():  # pyright: ignore[reportPrivateUsage]
+        for name, member in self._checker.now_members.items():
             self._checker.demand(before.get(name, member) is member, "S17", f"{name} lost its state")
 
     def _operate(self, now: float) -> None:
@@ -172,7 +174,9 @@ class Adversary:
         pool = self._client.pool
         provider = self._dice.choice(pool.targets())
         self._checker.before(now)
-        pool.operate(provider.id, self._dice.choice(("drain", "isolate", "restore", "restore", "restore")), now)
+        action = self._dice.choice(("drain", "isolate", "restore", "restore", "restore"))
+        pool.operate(provider.id, action, now)
+        self._checker.operated(provider.id, action)
         self._checker.before(now)
         self._checker.read_events()
 

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from resilient_llm.testing.simulate.client import Client, Production, Real
-from resilient_llm.testing.simulate.providers import Nature, Provider, Trouble
-from resilient_llm.testing.simulate.strategies import PLAIN, PlainTry
-from resilient_llm.testing.simulate.world import Load, World
+from resilient_llm.simulate.client import Client, Production, Real
+from resilient_llm.simulate.providers import Nature, Provider, Trouble
+from resilient_llm.simulate.strategies import PLAIN, PlainTry
+from resilient_llm.simulate.world import Load, World
 
 _SMALLEST: Final = 5.0
 """Calls a second that any provider has room for."""

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, stalest, usual_latency
 from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Outcome
-from resilient_llm.decide.select import cheapest, choose, stalest, usual_latency
 from resilient_llm.policy import Policies
 from tests.decide.world import PROPERTY, Luck, Target
 
@@ -19,10 +19,10 @@ from tests.decide.world import PROPERTY, Luck, Target
 def member(name: str, latency: float | None = None, failures: int = 0, weight: float = 1.0) -> Member[Target]:
     made: Member[Target] = Member(Target(name, weight=weight), Policies(), None)
     if latency is not None:
-        made.health.first_token(0.0, latency, 0)
-        made.health.judge(0.0, Outcome.OK)
+        made.statistics.first_token(0.0, latency, 0)
+        made.statistics.judge(0.0, Outcome.OK)
     for _ in range(failures):
-        made.health.judge(0.0, Outcome.HARD)
+        made.statistics.judge(0.0, Outcome.HARD)
     return made
 
 
@@ -70,9 +70,9 @@ def test_without_any_weight_somebody_is_still_chosen() -> None:
 
 
 def test_an_unknown_latency_is_taken_for_the_best_known_one() -> None:
-    assert usual_latency([member("a"), member("b")], 0.0) is None
-    assert usual_latency([member("a"), member("b", 2.0), member("c", 1.0)], 0.0) == 1.0
-    assert member("a").cost(0.0, 2.0) == pytest.approx(2.25)
+    assert usual_latency([member("a"), member("b")]) is None
+    assert usual_latency([member("a"), member("b", 2.0), member("c", 1.0)]) == 1.0
+    assert member("a").price(None, 0.95, 2.0) == pytest.approx(2.25)
 
 
 def test_the_cheapest_counts_failures_as_seconds() -> None:
@@ -82,11 +82,40 @@ def test_the_cheapest_counts_failures_as_seconds() -> None:
 
 def test_the_stalest_is_the_one_unseen_for_longest() -> None:
     never, early, late = member("never"), member("early", 1.0), member("late", 1.0)
-    late.health.judge(20.0, Outcome.OK)
+    late.statistics.judge(20.0, Outcome.OK)
     assert stalest([never, early, late], 30.0) is None
     assert stalest([never, early, late], 30.1) is early
     assert stalest([never, late, early], 1000.0) is early
     assert stalest([never], 1e9) is None, "it has the benefit of the doubt"
+
+
+def test_who_is_under_trial_is_not_tried_again_until_that_is_over() -> None:
+    early, late = member("early", 1.0), member("late", 1.0)
+    late.statistics.judge(20.0, Outcome.OK)
+    early.trial, early.trial_ends = object(), 120.0
+    assert stalest([early, late], 100.0) is late
+    assert stalest([early], 100.0) is None
+    assert stalest([early, late], 120.0) is early, "one that never ends loses its place"
+
+
+def test_of_the_half_broken_the_one_before_is_asked_unless_another_is_clearly_better() -> None:
+    assert least_bad([member("a", failures=3), member("b", failures=3)], 0.0).id == "a"
+    assert least_bad([member("a", failures=9), member("b", failures=2)], 0.0).id == "b"
+
+
+def test_a_conversation_stays_unless_another_costs_clearly_less() -> None:
+    home, other = member("home", 1.0), member("other", 0.9)
+    assert at_home([home, other], "home", 0.7, 0.0) is home
+    assert at_home([home, member("other", 0.1)], "home", 0.7, 0.0) is None
+    assert at_home([other], "home", 0.7, 0.0) is None, "it is not among those that can be asked"
+    assert at_home([home], None, 0.7, 0.0) is None
+
+
+def test_work_under_way_makes_a_provider_dearer() -> None:
+    busy, idle = member("busy", 1.0), member("idle", 1.2)
+    busy.pending[object()] = 0.0
+    assert busy.queued_latency() == 2.0
+    assert cheapest([busy, idle], 0.0) is idle
 
 
 @PROPERTY
@@ -101,7 +130,8 @@ def test_somebody_is_always_chosen_and_every_score_lies_between_nothing_and_one(
 ) -> None:
     members = [member(str(index), *history) for index, history in enumerate(histories)]
     assert choose(members, 0.0, random.Random(seed).random) in members
-    best = usual_latency(members, 0.0)
+    best = usual_latency(members)
     for each in members:
-        assert 0.0 <= each.score(0.0, best) <= 1.0
-        assert 0.0 <= each.cost(0.0, best or 0.0) < 1e6
+        latency, rate = each.queued_latency(), each.statistics.success_rate(0.0)
+        assert 0.0 <= each.score(latency, rate, best) <= 1.0
+        assert 0.0 <= each.price(latency, rate, best or 0.0) < 1e6

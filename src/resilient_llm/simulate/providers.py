@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from math import exp, inf
 from typing import Final, NamedTuple, final
 
-from resilient_llm.errors import Fault, FaultKind
+from resilient_llm.faults import Fault, FaultKind
+from resilient_llm.simulate.allowance import Allowance, Headroom, Meters
 
 PROMPT_SCALE: Final = 4000.0
 """Prompt tokens that double the time to the first token."""
@@ -32,7 +33,8 @@ class Nature:
     ``first_token`` is the median for an empty prompt, ``sigma`` its spread (of the logarithm); a ``straggler`` share of
     answers starts ten times later, a ``second_hump`` share ``hump`` seconds later (a missed prompt cache).
     ``rate`` (answers a second, ``None``: unlimited) is the capacity of a queue that refuses with 529 what would wait
-    longer than ``patience``.  ``per_minute`` is a rate limit that answers 429 with the seconds left in its window.
+    longer than ``patience``.  ``allowance`` is a rate limit that answers 429.  Streams pause for a few tokens' time now
+    and then, a share ``lulls`` of them once for ``lull`` seconds.
     ``table`` replaces the lognormal by the seconds at :data:`TABLE` (finagle's latency profile), uniform in between;
     ``first_token`` should then be its median.
     """
@@ -45,8 +47,9 @@ class Nature:
     hump: float = 0.0
     rate: float | None = None
     patience: float = 60.0
-    per_minute: int | None = None
-    tells_headroom: bool = False
+    allowance: Allowance | None = None
+    lulls: float = 0.0
+    lull: float = 0.0
     table: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +85,8 @@ class Trouble(NamedTuple):
 _FAULTS: Final[dict[str, Fault]] = {
     "error": Fault(FaultKind.SERVER_ERROR, status=500),
     "refuse": Fault(FaultKind.CONNECTION, code="not_sent"),
+    "reset": Fault(FaultKind.CONNECTION),
+    "stale": Fault(FaultKind.CONNECTION),
     "429": Fault(FaultKind.RATE_LIMITED, status=429),
     "overloaded": Fault(FaultKind.OVERLOADED, status=529),
     "quota": Fault(FaultKind.QUOTA_EXHAUSTED, status=429, code="insufficient_quota"),
@@ -93,10 +98,15 @@ _FAULTS: Final[dict[str, Fault]] = {
 _DRIP: Final = 29.0
 """Seconds between two tokens of a drip: just below the usual limit on silence."""
 
-KINDS: Final = frozenset({*_FAULTS, "hang", "slow", "stall", "drip", "shrink"})
-"""``error`` 500, ``refuse`` connection refused, ``429``, ``overloaded`` 529, ``quota``, ``break`` in mid-stream,
-``reject`` 400, ``conflict`` 409, ``hang`` without a sign of life, ``slow``, ``stall`` after the first token, ``drip``:
-a token in 29 s (never silent for long, and never done), ``shrink`` of the capacity."""
+KINDS: Final = frozenset({*_FAULTS, "hang", "stuck", "slow", "stall", "drip", "shrink"})
+"""``error`` 500, ``refuse`` connection refused, ``reset`` before an answer, ``429``, ``overloaded`` 529, ``quota``,
+``break`` in mid-stream, ``reject`` 400, ``conflict`` 409, ``hang`` without a sign of life, ``stuck``: hangs on a
+connection that was kept, answers over a new one, ``stale``: likewise, but the kept connection is reset at once,
+``slow``, ``stall`` after three tokens, ``drip``: a token in 29 s (never silent for long, and never done), ``shrink`` of
+the capacity."""
+
+_STALLS_AFTER: Final = 3
+"""Tokens before a stall."""
 
 
 def _fault(kind: str, retry_after: float | None) -> Fault:
@@ -106,26 +116,22 @@ def _fault(kind: str, retry_after: float | None) -> Fault:
     return Fault(fault.kind, retry_after=retry_after, status=fault.status, code=fault.code)
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A rate limit as a provider reports it with an answer."""
-
-    limit: int | None
-    remaining: int | None
-    reset_in: float | None
-
-
 class Fate(NamedTuple):
     """What will become of an attempt, in seconds after its start.
 
     ``first`` is when the first token of a stream comes, ``done`` when all is over (``inf``: never); ``fault`` is how it
-    ends, ``None`` for well.
+    ends, ``None`` for well.  ``last`` is when its last content comes if it stalls (``inf``: it does not), ``pause`` the
+    longest pause between two pieces of content, ``stale`` says that it never left this machine: its connection was
+    closed by the other side.
     """
 
     first: float
     done: float
     fault: Fault | None
     tokens: int
+    last: float = inf
+    pause: float = 0.0
+    stale: bool = False
 
 
 @final
@@ -136,12 +142,12 @@ class Provider:
         "_active",
         "_active_until",
         "_free_at",
+        "_meters",
         "_troubles",
-        "_window_count",
-        "_window_end",
         "account",
         "context_window",
         "id",
+        "key_is_fixed",
         "max_concurrency",
         "nature",
         "served",
@@ -162,6 +168,7 @@ class Provider:
         self.max_concurrency: int | None = max_concurrency
         self.account: str | None = account
         self.context_window: int | None = None
+        self.key_is_fixed: bool = True
         self.nature: Nature = nature or Nature()
         self._troubles = sorted(troubles)
         for trouble in self._troubles:
@@ -170,12 +177,26 @@ class Provider:
         self._active: tuple[Trouble, ...] = ()
         self._active_until = -inf
         self._free_at = -inf
-        self._window_end = -inf
-        self._window_count = 0
+        self._meters = None if self.nature.allowance is None else Meters(self.nature.allowance)
         self.served: int = 0
         """Attempts that arrived."""
 
     # --- what an oracle knows ---
+
+    @property
+    def ever_troubled(self) -> bool:
+        """Whether anything is wrong with it at any time, a rate limit included."""
+        return bool(self._troubles) or self._meters is not None
+
+    @property
+    def limited(self) -> bool:
+        """Whether it has a rate limit."""
+        return self._meters is not None
+
+    @property
+    def timetable(self) -> tuple[object, ...]:
+        """What tells it from other providers."""
+        return (self.nature, *self._troubles)
 
     def troubles(self, now: float) -> tuple[Trouble, ...]:
         """What is wrong at the moment."""
@@ -185,15 +206,25 @@ class Provider:
             self._active_until = min(edges, default=inf)
         return self._active
 
-    def failing(self, now: float) -> float:
-        """The share of attempts begun now that would not be answered."""
+    def failing(self, now: float, tokens: int = 0) -> float:
+        """The share of attempts begun now that would not be answered, with a prompt of so many tokens."""
         good = 1.0
         for trouble in self.troubles(now):
-            if trouble.kind not in ("slow", "shrink"):
+            if trouble.kind not in ("slow", "shrink", "stuck", "stale"):
                 good *= 1.0 - trouble.rate
-        if self.nature.per_minute is not None and now < self._window_end:
-            good *= self._window_count < self.nature.per_minute
+        if self._meters is not None and self._meters.wait(now, tokens) > 0.0:
+            return 1.0
         return 1.0 - good
+
+    def well(self, now: float) -> bool:
+        """Whether nothing at all is wrong, as far as a client can tell."""
+        return not self.troubles(now) and (self._meters is None or self._meters.wait(now, 1) <= 0.0)
+
+    def changes_at(self, now: float, tokens: int = 0) -> float:
+        """When something that keeps attempts from being answered may change next; ``inf``: never."""
+        self.troubles(now)
+        full = inf if self._meters is None else self._meters.wait(now, tokens)
+        return min(self._active_until, now + full if full > 0.0 else inf)
 
     def slowness(self, now: float) -> float:
         """Expected seconds to the first token of an attempt begun now."""
@@ -205,8 +236,10 @@ class Provider:
 
     # --- an attempt arrives ---
 
-    def serve(self, now: float, prompt: int, output: int, streaming: bool, dice: random.Random) -> Fate:
-        """Decide what becomes of an attempt that arrives now."""
+    def serve(  # noqa: PLR0917
+        self, now: float, prompt: int, output: int, streaming: bool, dice: random.Random, fresh: bool = False
+    ) -> Fate:
+        """Decide what becomes of an attempt that arrives now; ``fresh``: over a new connection."""
         self.served += 1
         nature = self.nature
         first = nature.begin(dice) * (1.0 + prompt / PROMPT_SCALE)
@@ -220,32 +253,35 @@ class Provider:
                     continue
                 if trouble.kind == "slow":
                     first *= trouble.factor
+                elif trouble.kind in ("stuck", "stale"):
+                    if not fresh:
+                        return _kept(trouble)
                 elif trouble.kind != "shrink":
                     pace = _DRIP if trouble.kind == "drip" else nature.pace
                     return _hurt(trouble, first, pace * output, streaming, dice)
-        if nature.per_minute is not None and not self._admit(now):
-            return Fate(inf, 0.05, _fault("429", self._window_end - now), 0)
+        if self._meters is not None and not self._meters.admit(now, prompt):
+            return Fate(inf, 0.05, _fault("429", self._meters.hint(now, prompt)), 0)
         if nature.rate is not None:
             wait = self._queue(now)
             if wait > nature.patience:
                 return Fate(inf, 0.05, _FAULTS["overloaded"], 0)
             first += wait
-        return Fate(first if streaming else inf, first + nature.pace * output, None, output)
+        return self._well(first, output, streaming, dice)
 
-    def headroom(self, now: float) -> Window | None:
-        """The request limit as reported with an answer; ``None`` for a provider that does not tell."""
-        limit = self.nature.per_minute
-        if limit is None or not self.nature.tells_headroom:
-            return None
-        left = max(0, limit - self._window_count) if now < self._window_end else limit
-        return Window(limit, left, max(0.0, self._window_end - now))
+    def _well(self, first: float, output: int, streaming: bool, dice: random.Random) -> Fate:
+        nature = self.nature
+        if not streaming:
+            return Fate(inf, first + nature.pace * output, None, output)
+        pause = nature.pace * (2.0 + 4.0 * dice.random())
+        writing = nature.pace * output
+        if nature.lulls and dice.random() < nature.lulls:
+            pause = nature.lull
+            writing += pause
+        return Fate(first, first + writing, None, output, pause=pause)
 
-    def _admit(self, now: float) -> bool:
-        if now >= self._window_end:
-            self._window_end = now + 60.0
-            self._window_count = 0
-        self._window_count += 1
-        return self._window_count <= (self.nature.per_minute or 0)
+    def headroom(self, now: float) -> Headroom | None:
+        """What an answer tells of the rate limits; ``None`` for a provider that does not tell."""
+        return None if self._meters is None else self._meters.told(now)
 
     def _queue(self, now: float) -> float:
         """Seconds this attempt waits for the server.  Work for a client that has hung up is done all the same: that is
@@ -260,14 +296,22 @@ class Provider:
         return start - now
 
 
+def _kept(trouble: Trouble) -> Fate:
+    """An attempt over a connection that was kept for too long."""
+    if trouble.kind == "stale":
+        return Fate(inf, 0.001, _FAULTS["stale"], 0, stale=True)
+    return Fate(inf, inf, None, 0)
+
+
 def _hurt(trouble: Trouble, first: float, writing: float, streaming: bool, dice: random.Random) -> Fate:
     kind = trouble.kind
     if kind == "hang":
         return Fate(inf, inf, None, 0)
     if kind == "stall":
-        return Fate(first if streaming else inf, inf, None, 0)
+        last = first + _STALLS_AFTER * 0.02
+        return Fate(first if streaming else inf, inf, None, _STALLS_AFTER, last=last, pause=0.02)
     if kind == "drip":
-        return Fate(first if streaming else inf, first + writing, None, round(writing / _DRIP))
+        return Fate(first if streaming else inf, first + writing, None, round(writing / _DRIP), pause=_DRIP)
     if kind == "break":
         done = first + writing * dice.random()
         return Fate(first if streaming else inf, done, _FAULTS["break"], 0)

@@ -1,4 +1,4 @@
-"""Fault schedules by name, as data.
+"""Fault schedules that the literature and other systems are measured by.
 
 Times are seconds.  ``hurt`` are the troubles of the provider ``a`` (the preferred one where there are tiers); ``all``
 those of everybody.  The figures of earlier prototypes stand beside each as ``reference``.
@@ -6,72 +6,12 @@ those of everybody.  The figures of earlier prototypes stand beside each as ``re
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import replace
 from typing import Final
 
-from resilient_llm.testing.simulate.providers import Nature, Provider, Trouble
-from resilient_llm.testing.simulate.world import Load
-
-_USUAL: Final = Nature()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """What happens to whom.  ``fault`` is when (from, to); ``total`` says that meanwhile nobody can answer.
-
-    The first ``hurt_count`` providers are the hurt ones; with ``drift`` each one's speed is redrawn after so many
-    seconds (``None``: never)."""
-
-    name: str
-    what: str
-    seconds: float = 3600.0
-    rate: float = 1.0
-    fault: tuple[float, float] = (900.0, 1800.0)
-    hurt: tuple[Trouble, ...] = ()
-    all: tuple[Trouble, ...] = ()
-    nature: Nature = _USUAL
-    hurt_nature: Nature | None = None
-    hurt_count: int = 1
-    drift: float | None = None
-    count: int = 3
-    deadline: float = 120.0
-    streaming: float = 1.0
-    total: bool = False
-    reference: str = ""
-
-    def providers(self) -> list[Provider]:
-        """``a`` and its peers, fresh."""
-        return [self._provider(index) for index in range(self.count)]
-
-    def _provider(self, index: int) -> Provider:
-        hurt = index < self.hurt_count
-        nature = self.hurt_nature if hurt and self.hurt_nature else self.nature
-        drift = _drift(index + 1, self.seconds, self.drift) if self.drift else ()
-        return Provider(chr(ord("a") + index), nature, (*(self.hurt if hurt else ()), *self.all, *drift))
-
-    def load(self) -> Load:
-        """Who asks."""
-        return Load(rate=self.rate, deadline=self.deadline, streaming=self.streaming)
-
-
-def _during(kind: str, start: float = 900.0, end: float = 1800.0, **more: float) -> tuple[Trouble, ...]:
-    return (Trouble(start, end, kind, **more),)
-
-
-def _flap(kind: str, start: float, end: float, half: float) -> tuple[Trouble, ...]:
-    """Down for ``half`` seconds, up for as long, and so on."""
-    count = int((end - start) / (2 * half))
-    return tuple(Trouble(start + 2 * half * i, start + 2 * half * i + half, kind) for i in range(count))
-
-
-def _drift(seed: int, seconds: float, every: float) -> tuple[Trouble, ...]:
-    """A rate of service that changes by up to five times, redrawn ``every`` seconds."""
-    dice = random.Random(f"drift {seed}")
-    return tuple(
-        Trouble(i * every, (i + 1) * every, "slow", factor=dice.choice((1.0, 5.0))) for i in range(int(seconds / every))
-    )
+from resilient_llm.simulate.allowance import Allowance
+from resilient_llm.simulate.providers import Nature, Trouble
+from resilient_llm.simulate.schedule import Schedule, drifting, during, flapping
 
 
 def _timevarying(every: float) -> Schedule:
@@ -122,49 +62,49 @@ _ONE_OF_THREE: Final = [
     Schedule(
         name="fast500",
         what="one of three answers 500 at once",
-        hurt=_during("error"),
+        hurt=during("error"),
         reference="share 3.1 %, 1.013 attempts; closed again 22-39 s after recovery",
     ),
     Schedule(
         name="fast429",
         what="one of three answers 429 at once, without a hint",
-        hurt=_during("429"),
+        hurt=during("429"),
         reference="share 4.0 %, 1.016 attempts",
     ),
     Schedule(
         name="err30",
         what="one of three fails 30 % of its calls",
-        hurt=_during("error", rate=0.3),
+        hurt=during("error", rate=0.3),
         reference="share 9.3 %, 1.014 attempts",
     ),
     Schedule(
         name="slow10",
         what="one of three is ten times slower",
-        hurt=_during("slow"),
+        hurt=during("slow"),
         reference="share 3.5 %, p99 2.5 s, 1.006 attempts; back after 90 s",
     ),
     Schedule(
         name="hang",
         what="one of three hangs",
-        hurt=_during("hang"),
+        hurt=during("hang"),
         reference="share 2.1 %, p99 2.4 s, worst 3.8 s, 0.28 % extra",
     ),
     Schedule(
         name="hang50",
         what="one of three hangs in half of its calls",
-        hurt=_during("hang", rate=0.5),
+        hurt=during("hang", rate=0.5),
         reference="p99 3.9 s, worst 13.5 s, 1.7 % extra (0.1/s)",
     ),
     Schedule(
         name="flap20",
         what="one of three is down for 20 s in every 40",
-        hurt=_flap("error", 900.0, 1800.0, 20.0),
+        hurt=flapping("error", 900.0, 1800.0, 20.0),
     ),
-    Schedule(name="refused", what="one of three refuses connections", hurt=_during("refuse")),
+    Schedule(name="refused", what="one of three refuses connections", hurt=during("refuse")),
     Schedule(
         name="overloaded",
         what="one of three has no room (529 with a hint of 5 s)",
-        hurt=_during("overloaded", retry_after=5.0),
+        hurt=during("overloaded", retry_after=5.0),
     ),
 ]
 
@@ -175,7 +115,7 @@ _OTHERS: Final = [
         seconds=60.0,
         rate=20.0,
         fault=(10.0, 25.0),
-        hurt=_during("error", 10.0, 25.0),
+        hurt=during("error", 10.0, 25.0),
         count=10,
     ),
     Schedule(
@@ -184,7 +124,7 @@ _OTHERS: Final = [
         seconds=60.0,
         rate=20.0,
         fault=(10.0, 60.0),
-        hurt=_during("error", 10.0, 60.0),
+        hurt=during("error", 10.0, 60.0),
         count=10,
     ),
     Schedule(
@@ -193,7 +133,7 @@ _OTHERS: Final = [
         seconds=60.0,
         rate=20.0,
         fault=(15.0, 45.0),
-        hurt=_during("slow", 15.0, 45.0),
+        hurt=during("slow", 15.0, 45.0),
         count=10,
     ),
     Schedule(
@@ -213,7 +153,7 @@ _OTHERS: Final = [
     Schedule(
         name="timevarying",
         what="one of three changes its speed fivefold every 100 s",
-        hurt=_drift(1, 3600.0, 100.0),
+        hurt=drifting(1, 3600.0, 100.0),
         fault=(0.0, 3600.0),
     ),
     Schedule(
@@ -244,37 +184,37 @@ _OTHERS: Final = [
     Schedule(
         name="midstream",
         what="one of three breaks its streams in the middle, half of them",
-        hurt=_during("break", rate=0.5),
+        hurt=during("break", rate=0.5),
     ),
     Schedule(
-        name="stall", what="one of three stalls after its first token, half the time", hurt=_during("stall", rate=0.5)
+        name="stall", what="one of three stalls after its first token, half the time", hurt=during("stall", rate=0.5)
     ),
     Schedule(
         name="drip",
         what="one of three writes a token in 29 s: never silent for long, never done by the deadline",
-        hurt=_during("drip"),
+        hurt=during("drip"),
     ),
     Schedule(
         name="whole-hang",
         what="one of three hangs, answers are asked for as a whole",
-        hurt=_during("hang"),
+        hurt=during("hang"),
         streaming=0.0,
     ),
     Schedule(
         name="hint20",
         what="one of three answers 429 with Retry-After: 20",
-        hurt=_during("429", retry_after=20.0),
+        hurt=during("429", retry_after=20.0),
     ),
     Schedule(
         name="hint3600",
         what="one of three answers 429 with Retry-After: 3600",
-        hurt=_during("429", retry_after=3600.0),
+        hurt=during("429", retry_after=3600.0),
     ),
     Schedule(
         name="per-minute",
         what="everybody allows 15 calls a minute and says what is left; 0.5 calls a second come",
         rate=0.5,
-        nature=Nature(per_minute=15, tells_headroom=True),
+        nature=Nature(allowance=Allowance(requests=15, dialect="window")),
         fault=(0.0, 3600.0),
     ),
     Schedule(
@@ -282,7 +222,7 @@ _OTHERS: Final = [
         what="one of three is out of quota for an hour",
         seconds=7200.0,
         fault=(900.0, 4500.0),
-        hurt=_during("quota", 900.0, 4500.0),
+        hurt=during("quota", 900.0, 4500.0),
         reference="at most one probe a minute, falling to one an hour",
     ),
     Schedule(
@@ -290,7 +230,7 @@ _OTHERS: Final = [
         what="everybody answers 500 for two minutes",
         seconds=1200.0,
         fault=(300.0, 420.0),
-        all=_during("error", 300.0, 420.0),
+        all=during("error", 300.0, 420.0),
         total=True,
         reference="first answer 1.1-2.1 s after recovery",
     ),
@@ -299,7 +239,7 @@ _OTHERS: Final = [
         what="everybody answers 500 for twenty minutes",
         seconds=3000.0,
         fault=(900.0, 2100.0),
-        all=_during("error", 900.0, 2100.0),
+        all=during("error", 900.0, 2100.0),
         total=True,
         reference="first answer 0.7 s after recovery; 1.82 attempts",
     ),
@@ -308,19 +248,36 @@ _OTHERS: Final = [
         what="everybody hangs for two minutes",
         seconds=1200.0,
         fault=(300.0, 420.0),
-        all=_during("hang", 300.0, 420.0),
+        all=during("hang", 300.0, 420.0),
         total=True,
     ),
     Schedule(
         name="gc-burst",
         what="everybody fails 20 % of its calls",
-        all=_during("error", rate=0.2),
+        all=during("error", rate=0.2),
         reference="attempts saturate at 1 + the budgets' ratios",
     ),
     *(_timevarying(every) for every in (10.0, 50.0, 100.0, 200.0, 300.0, 500.0)),
     *(_heterogeneous(slow, speed) for slow in (3, 5, 7) for speed in (0.8, 0.5, 0.3)),
 ]
 
-SCHEDULES: Final = MappingProxyType(
-    {schedule.name: schedule for schedule in [*(s for one in _ONE_OF_THREE for s in _pair(one)), *_OTHERS]}
+
+_MISSED: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "alldown120": (("oracle", "waiting behind a total outage ends after 10 s"),),
+    "alldown1200": (("oracle", "waiting behind a total outage ends after 10 s"),),
+    "allhang120": (("oracle", "waiting behind a total outage ends after 10 s"),),
+}
+
+_LOSSES: Final = {"midstream": 25, "stall": 25, "drip": 150}
+"""What streams that break after content cost until their provider is found out, and while it is tested."""
+
+CLASSIC: Final = tuple(
+    replace(
+        schedule,
+        classic=True,
+        layouts=("tier", "tiers"),
+        losses=_LOSSES.get(schedule.name, 0),
+        waived=_MISSED.get(schedule.name, ()),
+    )
+    for schedule in [*(s for one in _ONE_OF_THREE for s in _pair(one)), *_OTHERS]
 )

@@ -1,4 +1,4 @@
-"""Health: what past calls say, never more certain than they make it, and forgotten in time."""
+"""Statistics: what past calls say, never more certain than they make it, and forgotten in time."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_llm.decide.health import Doubt, Health, Quantiles, Shift
 from resilient_llm.decide.outcome import Outcome
-from resilient_llm.policy import Health as Policy
+from resilient_llm.decide.statistics import Quantiles, Shift, Statistics
+from resilient_llm.policy import Advanced
 from tests.decide.world import PROPERTY
 
 seconds = st.floats(0.0, 1e4)
-JUDGING = [Outcome.OK, Outcome.SOFT, Outcome.HARD]
 
 
-def health() -> Health:
-    return Health(Policy())
+def statistics() -> Statistics:
+    return Statistics(Advanced())
 
 
-def judged(*outcomes: Outcome, now: float = 0.0) -> Health:
-    subject = health()
+def judged(*outcomes: Outcome, now: float = 0.0) -> Statistics:
+    subject = statistics()
     for outcome in outcomes:
         subject.judge(now, outcome)
     return subject
@@ -75,7 +74,7 @@ def test_what_left_the_ring_is_forgotten() -> None:
 
 
 def test_an_unknown_provider_is_trusted() -> None:
-    assert health().success_rate(0.0) == pytest.approx(0.95)
+    assert statistics().success_rate(0.0) == pytest.approx(0.95)
 
 
 def test_success_and_failure_move_the_estimate_by_their_weight() -> None:
@@ -107,7 +106,7 @@ def test_a_provider_nobody_asks_returns_to_the_benefit_of_the_doubt() -> None:
 def test_a_success_never_lowers_the_estimate_and_a_failure_never_raises_it(
     history: list[tuple[float, Outcome]], last: Outcome
 ) -> None:
-    subject, now = health(), 1000.0
+    subject, now = statistics(), 1000.0
     for pause, outcome in history:
         now += pause
         subject.judge(now, outcome)
@@ -122,13 +121,13 @@ def test_a_success_never_lowers_the_estimate_and_a_failure_never_raises_it(
 
 
 def test_a_long_prompt_is_not_mistaken_for_a_slow_provider() -> None:
-    subject = health()
+    subject = statistics()
     subject.first_token(0.0, 3.0, 8000)
     assert subject.latency == pytest.approx(1.0)
 
 
 def test_a_peak_is_believed_half_at_once_and_worn_off_with_time() -> None:
-    subject = health()
+    subject = statistics()
     subject.first_token(0.0, 1.0, 0)
     subject.first_token(1.0, 3.0, 0)
     assert subject.latency == pytest.approx(2.0)
@@ -139,46 +138,46 @@ def test_a_peak_is_believed_half_at_once_and_worn_off_with_time() -> None:
 
 
 def test_a_whole_answer_is_slow_only_if_its_length_does_not_explain_it() -> None:
-    quick, slow = health(), health()
+    quick, slow = statistics(), statistics()
     for subject in (quick, slow):
         subject.first_token(0.0, 1.0, 0)
         subject.tokens_arrived(9.9, 100)  # 0.1 s per token
-    quick.whole_answer(1.0, 101.0, 0, 1000, 0.03)
+    quick.whole_answer(1.0, 101.0, 0, 1000)
     assert quick.latency == pytest.approx(1.0)
-    slow.whole_answer(1.0, 202.0, 0, 1000, 0.03)
+    slow.whole_answer(1.0, 202.0, 0, 1000)
     assert slow.latency == pytest.approx(1.5), "twice as long as its length explains"
 
 
 def test_the_first_whole_answer_counts_without_the_time_it_took_to_write_but_never_for_nothing() -> None:
-    subject = health()
-    subject.whole_answer(0.0, 4.0, 0, 100, 0.03)
+    subject = statistics()
+    subject.whole_answer(0.0, 4.0, 0, 100)
     assert subject.latency == pytest.approx(1.0)
-    subject = health()
-    subject.whole_answer(0.0, 3.0, 4000, 100, 0.5)
+    subject = statistics()
+    subject.whole_answer(0.0, 3.0, 4000, 100)
     assert subject.latency == pytest.approx(0.15)
 
 
 def test_models_faster_than_assumed_keep_a_latency_to_compare_by() -> None:
     """Two providers that only ever answer whole: the one three times as slow must not look the same after an hour."""
-    fast, slow = health(), health()
+    fast, slow = statistics(), statistics()
     for minute in range(60):
-        fast.whole_answer(60.0 * minute, 3.0 + minute % 3, 0, 500 + 150 * (minute % 3), 0.03)
-        slow.whole_answer(60.0 * minute, 9.0 + minute % 3, 0, 500 + 150 * (minute % 3), 0.03)
+        fast.whole_answer(60.0 * minute, 3.0 + minute % 3, 0, 500 + 150 * (minute % 3))
+        slow.whole_answer(60.0 * minute, 9.0 + minute % 3, 0, 500 + 150 * (minute % 3))
     assert fast.latency is not None
     assert slow.latency is not None
     assert 0.1 < fast.latency < slow.latency < 10.0
 
 
 def test_an_instant_answer_does_not_fix_the_latency_at_nothing() -> None:
-    subject = health()
-    subject.whole_answer(0.0, 0.0, 0, 0, 0.03)
+    subject = statistics()
+    subject.whole_answer(0.0, 0.0, 0, 0)
     assert subject.latency == 0.0
-    subject.whole_answer(1.0, 2.0, 0, 0, 0.03)
+    subject.whole_answer(1.0, 2.0, 0, 0)
     assert subject.latency == pytest.approx(1.0)
 
 
 def test_an_overtaken_attempt_would_have_taken_at_least_as_long() -> None:
-    subject = health()
+    subject = statistics()
     subject.overtaken(0.0, 10.0, 0)
     assert subject.latency is None, "nothing to compare with"
     subject.first_token(0.0, 1.0, 0)
@@ -191,13 +190,13 @@ def test_an_overtaken_attempt_would_have_taken_at_least_as_long() -> None:
 
 @pytest.mark.parametrize(("span", "tokens"), [(1.0, 7), (0.0, 100), (-1.0, 100), (1.0, 0)])
 def test_too_few_tokens_say_nothing_about_the_pace(span: float, tokens: int) -> None:
-    subject = health()
+    subject = statistics()
     subject.tokens_arrived(span, tokens)
     assert subject.pace is None
 
 
 def test_the_pace_follows_gradually() -> None:
-    subject = health()
+    subject = statistics()
     subject.tokens_arrived(9.9, 100)
     assert subject.pace == pytest.approx(0.1)
     subject.tokens_arrived(19.8, 100)
@@ -217,14 +216,14 @@ samples = st.one_of(
 def test_whatever_is_measured_the_latency_stays_finite(
     history: list[tuple[tuple[str, float, int, int], float]],
 ) -> None:
-    subject, now = health(), 0.0
+    subject, now = statistics(), 0.0
     longest = 0.0
     for (what, span, prompt, output), pause in history:
         now += pause
         if what == "first":
             subject.first_token(now, span, prompt)
         elif what == "whole":
-            subject.whole_answer(now, span, prompt, output, 0.03)
+            subject.whole_answer(now, span, prompt, output)
         elif what == "overtaken":
             subject.overtaken(now, span, prompt)
         else:
@@ -241,7 +240,7 @@ def spread(base: float, index: int) -> float:
     return base * (0.7, 1.0, 1.4, 0.9, 1.2)[index % 5]
 
 
-def test_ordinary_scatter_raises_no_hand() -> None:
+def test_ordinary_scatter_is_no_shift() -> None:
     shift = Shift()
     for index in range(1000):
         shift.add(spread(1.0, index))
@@ -261,7 +260,7 @@ def test_a_lasting_slowdown_is_noticed_within_ten_calls_and_a_straggler_is_not()
     assert shift.raised
 
 
-def test_a_hand_raised_is_lowered_when_latency_returns() -> None:
+def test_a_shift_ends_when_latency_returns() -> None:
     shift = Shift()
     for index in range(200):
         shift.add(spread(5.0 if 100 <= index < 120 else 1.0, index))
@@ -285,112 +284,47 @@ def test_a_few_milliseconds_more_are_no_shift_however_many_times_as_long() -> No
     assert shift.raised
 
 
-# --- the doubt ---
+
+def test_a_latency_is_slow_only_against_a_known_usual_one() -> None:
+    shift = Shift()
+    assert not shift.slow(100.0), "nothing is usual yet"
+    for index in range(30):
+        shift.add(spread(1.0, index))
+    assert shift.slow(4.0)
+    assert not shift.slow(1.5)
+    assert not shift.slow(0.0)
 
 
-def doubted(now: float = 0.0) -> Doubt:
-    doubt = Doubt()
-    for _ in range(3):
-        doubt.failed(now, 1.0)
-    assert doubt.raised
-    return doubt
+def test_forgetting_begins_to_sum_up_anew() -> None:
+    shift = Shift()
+    for index in range(60):
+        shift.add(spread(1.0 if index < 40 else 10.0, index))
+    assert shift.raised
+    shift.forget()
+    assert not shift.raised
+    shift.add(1.0)
+    assert not shift.raised
 
 
-def answers_needed(doubt: Doubt, now: float) -> int:
-    for count in range(1, 20):
-        doubt.answered(now)
-        if not doubt.raised:
-            return count
-    raise AssertionError("it was never cleared")
+def test_forgiving_holds_nothing_against_a_provider_but_keeps_its_latency() -> None:
+    subject = judged(*[Outcome.HARD] * 10)
+    subject.first_token(0.0, 1.0, 0)
+    subject.forgive()
+    assert subject.success_rate(0.0) == pytest.approx(0.95)
+    assert subject.error_rate() is None
+    assert subject.latency == 1.0
 
 
-def test_two_failures_are_chance_and_a_third_in_a_row_is_not() -> None:
-    doubt = Doubt()
-    doubt.failed(0.0, 1.0)
-    doubt.failed(0.0, 1.0)
-    assert not doubt.raised
-    doubt.failed(0.0, 1.0)
-    assert doubt.raised
+def test_the_error_rate_counts_an_overload_half() -> None:
+    assert statistics().error_rate() is None
+    assert judged(Outcome.OK, Outcome.HARD).error_rate() == pytest.approx(0.5)
+    assert judged(Outcome.OK, Outcome.SOFT).error_rate() == pytest.approx(0.25)
 
 
-def test_half_of_the_calls_failing_is_found_out_within_eight() -> None:
-    doubt = Doubt()
-    for _ in range(4):
-        doubt.answered(0.0)
-        doubt.failed(0.0, 1.0)
-    assert doubt.raised
-
-
-def test_one_failure_in_ten_evenly_spread_never_raises_it() -> None:
-    doubt = Doubt()
-    for _ in range(200):
-        for _ in range(9):
-            doubt.answered(0.0)
-        doubt.failed(0.0, 1.0)
-        assert not doubt.raised
-
-
-def test_a_shortage_weighs_as_much_as_it_counts() -> None:
-    doubt = Doubt()
-    for _ in range(5):
-        doubt.failed(0.0, 0.5)
-    assert not doubt.raised
-    doubt.failed(0.0, 0.5)
-    assert doubt.raised
-
-
-def test_a_doubt_is_cleared_by_three_answers_in_a_row() -> None:
-    doubt = doubted()
-    doubt.answered(1.0)
-    doubt.answered(1.0)
-    doubt.missed()
-    assert (doubt.proofs, doubt.misses) == (1, 1), "a lost race takes one back"
-    doubt.failed(1.0, 1.0)
-    assert (doubt.proofs, doubt.misses) == (0, 2), "a failure all of them"
-    assert answers_needed(doubt, 2.0) == 3
-    assert (doubt.level, doubt.proofs, doubt.misses) == (0.0, 0, 0)
-
-
-def test_each_relapse_asks_for_more_answers_up_to_nine() -> None:
-    doubt, needed = doubted(), []
-    for _ in range(6):
-        needed.append(answers_needed(doubt, 0.0))
-        for _ in range(3):
-            doubt.failed(1.0, 1.0)
-    assert needed == [3, 6, 9, 9, 9, 9]
-
-
-def test_a_doubt_long_after_the_last_one_is_a_first_one() -> None:
-    doubt = doubted()
-    assert answers_needed(doubt, 0.0) == 3
-    for _ in range(3):
-        doubt.failed(301.0, 1.0)
-    assert answers_needed(doubt, 302.0) == 3
-
-
-def test_who_was_not_heard_of_for_five_minutes_begins_anew() -> None:
-    subject = judged(*[Outcome.HARD] * 3)
-    assert subject.suspect
-    subject.judge(301.0, Outcome.HARD)
-    assert not subject.suspect
-    assert not subject.doubt.raised
-
-
-def test_a_doubt_makes_a_suspect_until_it_is_cleared() -> None:
-    subject = judged(*[Outcome.HARD] * 3, Outcome.OK, Outcome.OK)
-    assert subject.suspect
-    subject.judge(0.0, Outcome.OK)
-    assert not subject.suspect
-
-
-@given(st.lists(st.booleans(), max_size=200))
-def test_proofs_and_misses_are_counted_only_while_in_doubt(outcomes: list[bool]) -> None:
-    doubt = Doubt()
-    for now, good in enumerate(outcomes):
-        if good:
-            doubt.answered(float(now))
-        else:
-            doubt.failed(float(now), 1.0)
-        assert doubt.level >= 0.0
-        assert doubt.raised or (not doubt.proofs and not doubt.misses)
-        assert not (doubt.proofs and doubt.misses)
+def test_the_median_is_of_the_kind_asked_for_and_grows_with_the_prompt() -> None:
+    subject = statistics()
+    assert subject.median(0, streaming=True) == 0.0
+    subject.first_token(0.0, 1.0, 0)
+    subject.whole_answer(0.0, 5.0, 0, 0)
+    assert subject.median(0, streaming=True) == 1.0
+    assert subject.median(4000, streaming=False) == 10.0
