@@ -106,7 +106,7 @@ class Retry(Policy):
     web worker hangs for the whole of a long deadline.
 
     ``budget`` (10) bounds second tries for the whole process: a token bucket from which a try after a sign of overload
-    (429, 503, 529, a timeout) takes 1 and one after any other failure 0.25.  Each success earns 1 and every half minute
+    (429, 503, 529, a timeout) takes 1 and one after any other failure 0.25.  Each success earns 3 and every half minute
     1, so that a small client may always try again.  Moving to a provider that is well is free.
     """
 

@@ -27,6 +27,8 @@ BARRED: Final = 1_000_000
 _SLOW_LEASE = 60.0
 _HEDGE_CAP, _TRIAL_CAP, _TRIAL_START = 10.0, 10.0, 3.0
 _CROWD = 3  # attempts none of which is answered that make a provider suspect before one of them is late
+SUCCESS_EARNS: Final = 3.0
+"""Tokens that an answer earns: enough for all tries of an SDK at a provider that fails four fifths of its calls."""
 _FLOOR = 0.03  # tokens a second: a thousand small clients must not storm a provider that has no room
 _PACE = 4.0  # calls a second from which on trials may cost no more than their share of traffic
 _NOBODY: Final[Mapping[str, int]] = {}
@@ -127,9 +129,9 @@ class Leases(Generic[T]):
         return member.refusal(ask.tokens, ask.deadline, now, waits=True, held=int(place.offer is line)) is None
 
     def _may_try(self, member: Member[T]) -> bool:
-        """Whether a call may be spent on a trial.  The confirming ones are free: a budget that had to be earned twice
+        """Whether a call may be spent on a trial.  The confirming one is free: a budget that had to be earned twice
         would double the time to recovery."""
-        return member.breaker.passed > 0 or self.trials.spend()
+        return member.breaker.passed == 1 or self.trials.spend()
 
     def _pick(self, ask: Ask, past: Past, ready: list[Member[T]], now: float) -> Attempt[T]:
         """One of some equals: where the conversation is, who has not been heard of for long, or the better of two
@@ -229,6 +231,7 @@ class Leases(Generic[T]):
                 wanted = wanted._replace(alone=True)
             found = trial_patience(self._policies, seen, wanted, together=breaker.together, rival=rival or 0.0)
             member.trial = attempt
+            member.resort_at = max(member.resort_at, now + breaker.last_resort_wait(now))
             member.trial_ends = now + min(found.timeout, self._policies.breaker.open_cap)
         else:
             found = patience(self._policies, seen, wanted)
@@ -256,7 +259,7 @@ class Leases(Generic[T]):
         """How long the one usually takes that would come to the rescue (0 while unknown); ``None``: nobody is well."""
         others = [one for one in self._allowed(ask, past) if one is not member and one.breaker.state is CLOSED]
         well = [one for one in others if one.refusal(ask.tokens, ask.deadline, now) is None]
-        return usual(cheapest(well, now).statistics, ask.tokens, streaming=ask.streaming) if well else None
+        return max((usual(one.statistics, ask.tokens, streaming=ask.streaming) for one in well), default=None)
 
     # --- rescuing ---
 

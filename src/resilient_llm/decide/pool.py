@@ -21,7 +21,7 @@ from typing import Generic
 from resilient_llm import events
 from resilient_llm.decide.attempt import Ask, Attempt
 from resilient_llm.decide.gate import Limit
-from resilient_llm.decide.leases import Leases, Past
+from resilient_llm.decide.leases import SUCCESS_EARNS, Leases, Past
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import T
 from resilient_llm.decide.outcome import OK, Outcome
@@ -135,10 +135,13 @@ class Pool(Generic[T]):
             self._waiting.leave(place, now)
         self._wake()
 
-    def rescue(self, beside: Attempt[T], past: Past, now: float) -> Attempt[T] | None:
+    def rescue(self, beside: Attempt[T], past: Past | None, now: float) -> Attempt[T] | None:
         """A second attempt beside one that is silent; ``None`` if there is to be none now, and ``beside.rescue_after``
-        says when to ask again."""
+        says when to ask again.  ``past=None``: the call wants none any more."""
         with self._lock:
+            if past is None:
+                beside.rescue_after = None
+                return None
             found = self._leases.rescue(beside, past, now)
         self._wake()
         return found
@@ -213,7 +216,7 @@ class Pool(Generic[T]):
             member.account_gate.open()
         extra = self._leases.extra
         if extra.tokens < extra.cap:
-            extra.earn(1.0)
+            extra.earn(SUCCESS_EARNS)
 
     def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> bool:
         """The attempt is over and failed.  Returns whether it counts among the attempts of its call: a trial of a

@@ -65,6 +65,8 @@ class Verdicts(Generic[T]):
         member = attempt.member
         breaker = member.breaker
         if attempt.judged and outcome is OK:
+            if attempt.generation == breaker.generation:
+                breaker.run = 0
             return
         if attempt.generation != breaker.generation:
             if outcome is not Outcome.NEUTRAL:
@@ -74,7 +76,7 @@ class Verdicts(Generic[T]):
         attempt.judged = True
         if member.trial is attempt:
             member.trial = None
-        spoken = attempt.content_at is not None
+        spoken = attempt.content_at is not None and attempt.content_at < now
         if breaker.record(now, outcome, self._draw(), started=attempt.started, after_content=spoken):
             self.changed(member, before, now)
             if breaker.state is CLOSED:
