@@ -71,7 +71,6 @@ def test_fifty_callers_at_the_end_of_the_open_period_make_one_probe(world: World
     assert set(kinds) == {"trial"}
 
 
-@pytest.mark.xfail(reason="the core lets every caller be a trial while one is under way", strict=False)
 def test_a_single_provider_that_is_down_is_tried_by_one_of_fifty_and_the_others_wait_for_it(world: World) -> None:
     server = world.server(default=Status(500))
     client = world.client([openai(server)], breaker=FAST, retry={"max_attempts": 1})
