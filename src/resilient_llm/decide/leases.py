@@ -243,7 +243,7 @@ class Leases(Generic[T]):
             breaker.tried_at = now
             member.own_gate.admitted(now, _SLOW_LEASE)
             member.account_gate.admitted(now, _SLOW_LEASE)
-        member.held[attempt] = ask
+        member.held[attempt] = past.order
         member.pending[attempt] = now
         if self._verdicts.listening:
             self._verdicts.events.append(events.AttemptStarted(now, member.id, past.order, past.number, kind))

@@ -97,8 +97,8 @@ class Member(Generic[T]):
         self.account_gate = account_gate or self.own_gate
         self.statistics = Statistics(policies.advanced)
         self.line = Line(target.id)
-        self.held: dict[object, object] = {}
-        """Attempts that hold a lease, and what their calls ask for."""
+        self.held: dict[object, int] = {}
+        """Attempts that hold a lease, and the numbers of their calls."""
         self.pending: dict[object, float] = {}
         """Attempts without a sign of life yet and when they began, oldest first."""
 
@@ -159,12 +159,14 @@ class Member(Generic[T]):
 
     def next_trial(self) -> float:
         """When the next trial may begin if nobody else can be asked."""
-        soonest = min(self.breaker.trial_at, self.resort_at)
-        if (
-            self.trial in self.pending and not self.breaker.crowded
-        ):  # one that does not fail at once is half a good sign
-            return min(soonest, max(self.pending[self.trial] + 2.0 * _LEAST_PACE, self.breaker.tried_at + _LEAST_PACE))
-        return soonest
+        breaker, trial = self.breaker, self.trial
+        began = None if trial is None else self.pending.get(trial)
+        if began is None:
+            return min(breaker.trial_at, self.resort_at) if trial is None else self.resort_at
+        if breaker.crowded:
+            return self.resort_at
+        # One that does not fail at once is half a good sign.
+        return min(self.resort_at, max(began + 2.0 * _LEAST_PACE, breaker.tried_at + _LEAST_PACE))
 
     def trial_due(self, now: float) -> bool:
         """Whether a call is to find out how it is, although others are well."""

@@ -178,7 +178,8 @@ class Pool(Generic[T]):
             if attempt.content_at is None and not attempt.released:
                 self._verdicts.spoke(attempt, now)
                 elapsed = now - attempt.started
-                if self._notice(now) and not self._stood_still(attempt, now):
+                self._notice(now)
+                if not self._stood_still(attempt, now):
                     sample = attempt.member.statistics.first_token(now, elapsed, attempt.ask.tokens)
                     self._verdicts.latency(attempt, sample, now)
                 self._waiting.serve(attempt.member, now)
@@ -205,7 +206,8 @@ class Pool(Generic[T]):
         else:
             self._verdicts.spoke(attempt, now)
             elapsed = now - attempt.started
-            if self._notice(now) and not self._stood_still(attempt, now):
+            self._notice(now)
+            if not self._stood_still(attempt, now):
                 sample = member.statistics.whole_answer(now, elapsed, attempt.ask.tokens, output_tokens)
                 self._verdicts.latency(attempt, sample, now)
         gate = member.gate
@@ -285,11 +287,11 @@ class Pool(Generic[T]):
         """As :meth:`abandoned`, but safe in a finaliser: takes no lock; the next operation releases it."""
         self._abandoned.append(attempt)
 
-    def disown(self, ask: Ask, now: float) -> None:
+    def disown(self, call: int, now: float) -> None:
         """A call was interrupted, perhaps between two steps of this module: give back every lease that it holds."""
         with self._lock:
             for member in self._table.members.values():
-                for attempt in [one for one, its in member.held.items() if its is ask]:
+                for attempt in [one for one, its in member.held.items() if its == call]:
                     if isinstance(attempt, Attempt):
                         self._release(attempt, Outcome.NEUTRAL, now)
         self._wake()
@@ -307,13 +309,12 @@ class Pool(Generic[T]):
             if len(self._conversations) > _MAX_CONVERSATIONS:
                 self._conversations.popitem(last=False)
 
-    def _notice(self, now: float) -> bool:
+    def _notice(self, now: float) -> None:
         """Notice that this process stood still: nothing at all happened for much longer than usual."""
         gap, self._noticed_at = now - self._noticed_at, now
         if gap > _STANDSTILL and gap > 20.0 * self._usual_gap:
             self._resumed_at = now
         self._usual_gap += 0.05 * (min(gap, 60.0) - self._usual_gap)
-        return True
 
     def _stood_still(self, attempt: Attempt[T], now: float) -> bool:
         """Whether this process stood still while the attempt was under way: then how long it took proves nothing."""
