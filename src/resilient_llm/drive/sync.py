@@ -167,6 +167,7 @@ class Driver:
         emptied = threading.Event()
         here.emptied = emptied.set
         here.wake()
+        self.tidy(here)
         if here.calls and drain > 0:
             emptied.wait(min(drain, threading.TIMEOUT_MAX))
         here.end()
