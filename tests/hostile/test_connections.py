@@ -199,7 +199,7 @@ def test_a_provider_at_full_speed_leaves_the_loop_to_others(backend: str) -> Non
         async def watch() -> None:
             nonlocal turns
             while True:
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
                 turns += 1
 
         async with AsyncResilientClient([Function(torrent, id="f")]) as client, anyio.create_task_group() as group:
