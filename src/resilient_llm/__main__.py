@@ -18,9 +18,9 @@ class Command(NamedTuple):
 
 
 COMMANDS: Final[dict[str, Command]] = {
-    "demo": Command("resilient_llm.operate.demo.command", "a scripted bad day for three providers on this machine"),
+    "demo": Command("resilient_llm.demo.command", "a scripted bad day for three providers on this machine"),
     "chaos": Command(
-        "resilient_llm.testing.chaos_command", "whether a hypothesis about a client survives injected faults"
+        "resilient_llm.chaos.command", "whether a hypothesis about a client survives injected faults"
     ),
 }
 """Every subcommand in the order of the overview."""

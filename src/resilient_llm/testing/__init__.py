@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from resilient_llm.testing.chaos import Experiment, Hypothesis, Traffic
-    from resilient_llm.testing.chaos_report import ChaosReport, Verdict
+    from resilient_llm.chaos.experiment import Experiment, Hypothesis, Traffic
+    from resilient_llm.chaos.report import ChaosReport, Verdict
     from resilient_llm.testing.clock import EventRecorder, ManualClock
     from resilient_llm.testing.control import inject, instant
     from resilient_llm.testing.faults import (
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
         ScriptedProvider,
         ScriptStep,
     )
-    from resilient_llm.testing.timeline.figures import Totals
+    from resilient_llm.chaos.timeline.figures import Totals
     from resilient_llm.testing.transport import FaultyTransport
 
 __all__ = [

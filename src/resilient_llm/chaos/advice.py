@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from resilient_llm import events
-from resilient_llm.testing.timeline.figures import ProviderTotals, Totals, duration
-from resilient_llm.testing.timeline.story import Story
+from resilient_llm.chaos.timeline.figures import ProviderTotals, Totals, duration
+from resilient_llm.chaos.timeline.story import Story
 
 _MEASURED: Final = 20  # answers before lateness is measured: Hedge.min_samples
 

@@ -39,11 +39,11 @@ from resilient_llm.testing import (
     Status,
     Traffic,
 )
-from resilient_llm.testing.chaos_advice import advice
-from resilient_llm.testing.chaos_file import experiment
-from resilient_llm.testing.chaos_report import ChaosReport, word
-from resilient_llm.testing.timeline.figures import Totals, provider_totals, totals
-from resilient_llm.testing.timeline.story import Act, ActSeen, CallSeen, Story
+from resilient_llm.chaos.advice import advice
+from resilient_llm.chaos.file import experiment
+from resilient_llm.chaos.report import ChaosReport, word
+from resilient_llm.chaos.timeline.figures import Totals, provider_totals, totals
+from resilient_llm.chaos.timeline.story import Act, ActSeen, CallSeen, Story
 
 QUICK = Traffic(rate=100, streams=0.3, deadline=2)
 

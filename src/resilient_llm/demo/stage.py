@@ -10,7 +10,7 @@ from itertools import count
 from types import TracebackType
 from typing import Final, Self
 
-from resilient_llm.operate.demo.pace import Pace
+from resilient_llm.demo.pace import Pace
 from resilient_llm.providers import OpenAICompatible
 from resilient_llm.testing import Behaviour, Cut, LoopbackLLM, ReceivedRequest, Reply, Responder
 
