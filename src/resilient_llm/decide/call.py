@@ -147,9 +147,9 @@ class Call(Generic[T]):
 
         ``None`` if there is to be none now; ``beside.rescue_after`` then says when to ask again (``None``: never).
         """
-        if self._phase is not Phase.RUNNING or self._onward is Onward.NOWHERE or self.deadline - now <= self._least():
-            return None
-        found = self.pool.rescue(beside, self._past(now), now)
+        over = self._phase is not Phase.RUNNING or self._onward is Onward.NOWHERE
+        over = over or self.deadline - now <= self._least() or self.counted >= self.pool.policies.retry.max_attempts
+        found = self.pool.rescue(beside, None if over else self._past(now), now)
         return None if found is None else self._begun(found)
 
     def stopped_waiting(self, now: float) -> None:

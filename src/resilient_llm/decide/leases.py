@@ -256,7 +256,7 @@ class Leases(Generic[T]):
         """How long the one usually takes that would come to the rescue (0 while unknown); ``None``: nobody is well."""
         others = [one for one in self._allowed(ask, past) if one is not member and one.breaker.state is CLOSED]
         well = [one for one in others if one.refusal(ask.tokens, ask.deadline, now) is None]
-        return usual(cheapest(well, now).statistics, ask.tokens, streaming=ask.streaming) if well else None
+        return max((usual(one.statistics, ask.tokens, streaming=ask.streaming) for one in well), default=None)
 
     # --- rescuing ---
 

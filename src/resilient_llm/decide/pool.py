@@ -135,10 +135,13 @@ class Pool(Generic[T]):
             self._waiting.leave(place, now)
         self._wake()
 
-    def rescue(self, beside: Attempt[T], past: Past, now: float) -> Attempt[T] | None:
+    def rescue(self, beside: Attempt[T], past: Past | None, now: float) -> Attempt[T] | None:
         """A second attempt beside one that is silent; ``None`` if there is to be none now, and ``beside.rescue_after``
-        says when to ask again."""
+        says when to ask again.  ``past=None``: the call wants none any more."""
         with self._lock:
+            if past is None:
+                beside.rescue_after = None
+                return None
             found = self._leases.rescue(beside, past, now)
         self._wake()
         return found

@@ -74,7 +74,7 @@ class Verdicts(Generic[T]):
         attempt.judged = True
         if member.trial is attempt:
             member.trial = None
-        spoken = attempt.content_at is not None
+        spoken = attempt.content_at is not None and attempt.content_at < now
         if breaker.record(now, outcome, self._draw(), started=attempt.started, after_content=spoken):
             self.changed(member, before, now)
             if breaker.state is CLOSED:
