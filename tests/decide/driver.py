@@ -124,6 +124,9 @@ class Run:
         found = self.call.rescue(attempt, self.driver.now)
         if found is not None:
             self.launch(found)
+        elif attempt.rescue_after is not None and attempt.rescue_after <= self.driver.now - attempt.started + 1e-9:
+            self.driver.spins += 1  # asked again for the same moment: a real driver would never stop
+            return
         self.arm(attempt)
 
     def content(self, attempt: Attempt[Target]) -> None:
@@ -203,6 +206,7 @@ class Driver:
         self.runs: list[Run] = []
         self.requests: list[tuple[float, str, Attempt[Target]]] = []
         self.waits: list[tuple[float, Wait]] = []
+        self.spins = 0
         self._due: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
 

@@ -41,7 +41,7 @@ def soft(now: float = 0.0) -> Breaker:
 def down(now: float = 0.0) -> Breaker:
     subject = breaker()
     fail(subject, 5, now)
-    assert subject.hard
+    assert subject.state is State.OPEN
     return subject
 
 
@@ -106,7 +106,7 @@ def test_five_failures_in_a_row_open_it_also_at_one_call_an_hour() -> None:
     subject = breaker()
     for hour in range(5):
         subject.record(3600.0 * hour, Outcome.HARD, 0.0)
-    assert subject.hard
+    assert subject.state is State.OPEN
 
 
 def test_a_provider_that_often_failed_before_is_not_down_for_five_in_a_row() -> None:
@@ -115,9 +115,9 @@ def test_a_provider_that_often_failed_before_is_not_down_for_five_in_a_row() -> 
     for _ in range(40):
         record(subject, Outcome.HARD, Outcome.HARD, Outcome.HARD, Outcome.OK, Outcome.OK)
     fail(subject, 5)
-    assert not subject.hard
+    assert subject.state is not State.OPEN
     fail(subject, 15)
-    assert subject.hard
+    assert subject.state is State.OPEN
 
 
 def test_of_attempts_that_ran_at_the_same_time_one_counts_towards_the_row() -> None:
@@ -172,15 +172,25 @@ def test_the_first_trial_is_due_a_second_after_it_opened_and_jitter_shortens_tha
     assert subject.trial_at == pytest.approx(100.75, abs=0.001)
 
 
-def test_while_trials_fail_the_time_to_the_next_doubles_up_to_the_cap() -> None:
+def test_while_trials_fail_the_time_to_the_next_grows_up_to_the_cap() -> None:
+    """Counted from where the last one began: a trial that hangs for long costs no further wait."""
     subject, now, waits = down(), 0.0, []
-    for _ in range(8):
+    for _ in range(12):
         waits.append(subject.trial_at - now)
         now = subject.trial_at
-        subject.trial_began(now)
-        assert subject.tried_at == now
+        subject.tried_at = now
         fail(subject, 1, now)
-    assert waits == [1.0, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
+    assert waits[0] == 1.0
+    assert waits[-1] == 15.0
+    assert waits == sorted(waits)
+    assert all(later <= 2.0 * sooner for sooner, later in zip(waits, waits[1:], strict=False))
+
+
+def test_a_trial_that_took_longer_than_the_wait_is_followed_by_the_next_at_once() -> None:
+    subject = down()
+    subject.tried_at = 1.0
+    fail(subject, 1, now=40.0)
+    assert subject.trial_at == 40.0
 
 
 @pytest.mark.parametrize("started", [soft, down])
@@ -211,6 +221,7 @@ def test_the_settings_govern_the_way_back() -> None:
     subject = breaker(open_base=3.0, open_cap=7.0, successes=4)
     fail(subject, 5)
     assert subject.trial_at == 3.0
+    subject.tried_at = 100.0
     fail(subject, 1, now=100.0)
     assert subject.trial_at == 107.0
     assert close(subject, 107.0) == 4
@@ -220,9 +231,9 @@ def test_the_setting_for_failures_in_a_row_counts_also_where_nothing_is_known_ye
     for consecutive in (1, 2, 3, 7, 20):
         subject = breaker(consecutive=consecutive)
         fail(subject, consecutive - 1)
-        assert not subject.hard
+        assert subject.state is not State.OPEN
         fail(subject, 1)
-        assert subject.hard, consecutive
+        assert subject.state is State.OPEN, consecutive
 
 
 @pytest.mark.parametrize("length", [0.5, 1.0, 5.0, 20.0, 40.0, 600.0, 3600.0])
@@ -233,7 +244,9 @@ def test_after_an_outage_the_first_trial_comes_soon(length: float, draw: float) 
     for _ in range(5):
         subject.record(0.0, Outcome.HARD, draw)
     while now < length:
+        subject.tried_at = now
         subject.record(now, Outcome.HARD, draw)
+        assert subject.trial_at > now
         now = subject.trial_at
     assert now - length <= max(2.0, min(length, 15.0))
 
@@ -435,8 +448,8 @@ class BreakerMachine(RuleBasedStateMachine):
     @invariant()
     def down_is_more_than_half_broken(self) -> None:
         subject = self.subject
-        assert not (subject.hard and subject.soft)
-        assert subject.down == (subject.hard or (subject.soft and subject.cause is Cause.SILENT))
+        assert not (subject.state is State.OPEN and subject.soft)
+        assert subject.down == (subject.state is State.OPEN or (subject.soft and subject.cause is Cause.SILENT))
         assert 0.2 <= subject.last_resort_wait(self.now) <= 1.0
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resilient_llm import events
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.budget import Budget
 from resilient_llm.errors import FaultKind
@@ -111,16 +112,17 @@ def test_a_second_try_after_an_overload_costs_one_and_after_a_plain_failure_a_qu
     assert second_tries(FaultKind.CONFLICT, status=429) == 10
 
 
-def test_who_cannot_pay_waits_for_the_floor_of_one_a_second() -> None:
+def test_who_cannot_pay_waits_for_the_floor() -> None:
     world = World("a", retry=Retry(budget=1.0))
-    world.pool._leases.extra.tokens = 0.0
-    call = world.call(timeout=10.0)
+    call = world.call(timeout=60.0)
     world.fail(world.start(call), FaultKind.OVERLOADED)
     assert world.wait(call).reason == "backoff"
-    world.pool._leases.extra.tokens = 0.0
-    world.pool._leases.extra.advance(world.now)
+    extra = world.pool._leases.extra
+    extra.tokens = 0.0
+    extra.advance(world.now)
     wait = world.wait(call)
-    assert (wait.reason, wait.seconds) == ("budget", pytest.approx(1.0))
+    assert wait.reason == "budget"
+    assert wait.seconds == pytest.approx(1.0 / extra.per_second)
     assert world.start(call).kind == "retry"
 
 
@@ -136,11 +138,14 @@ def test_moving_to_a_provider_that_is_well_is_free() -> None:
     assert world.pool._leases.extra.tokens == before
 
 
-def test_a_success_earns_a_second_try() -> None:
+def test_a_success_earns_second_tries_up_to_the_cap() -> None:
     world = World("a")
-    world.pool._leases.extra.tokens = 3.0
+    extra = world.pool._leases.extra
+    extra.tokens = 3.0
     world.answer("a")
-    assert world.pool._leases.extra.tokens == 4.0
+    assert 4.0 <= extra.tokens <= 6.0
+    world.answer("a", times=10)
+    assert extra.tokens == extra.cap == 10.0
 
 
 def test_from_ten_calls_a_second_on_trials_cost_at_most_a_twentieth() -> None:
@@ -169,29 +174,36 @@ def test_at_a_low_rate_every_interval_has_its_trial() -> None:
     assert max(later - sooner for sooner, later in zip(trials, trials[1:], strict=False)) <= 25.0
 
 
-def test_rescues_are_a_share_of_calls_and_leave_two_tokens_for_trials() -> None:
+def test_rescues_are_a_share_of_calls_and_trials_have_their_own() -> None:
     world = World("a", "b")
     world.answer("a", times=31, first=0.8)
-    trials = world.pool._leases.trials
-    trials.tokens = 2.0
+    leases = world.pool._leases
     firsts = [world.start(streaming=True) for _ in range(100)]
     world.now += 0.8
     world.speak(world.start(only="a", streaming=True))  # the provider is slow, not silent
-    trials.tokens = 7.0  # a twentieth of a hundred calls, and two
+    leases.hedges.tokens, before = 5.0, leases.trials.tokens
     world.now += 0.8
     rescued = [world.rescue(first) for first in firsts]
     assert len([one for one in rescued if one is not None]) == 5
-    assert trials.tokens == pytest.approx(2.0)
-    assert trials.spend(), "what is left is for trials"
+    assert leases.trials.tokens == before
+    told = world.events(events.NotTaken)
+    assert not told, "nobody listens"
+    world.pool.listening = True
+    world.rescue(world.start(streaming=True, timeout=60.0), after=1.6)
+    assert [(event.what, event.reason) for event in world.events(events.NotTaken)] == [("hedge", "budget")]
 
 
 def test_a_hundred_calls_earn_five_rescues() -> None:
     world = World("a", "b", hedge=Hedge(ratio=0.05))
-    trials = world.pool._leases.trials
-    trials.tokens = 0.0
+    leases = world.pool._leases
+    leases.hedges.tokens = leases.trials.tokens = 0.0
     for _ in range(100):
         world.start()
-    assert trials.tokens == pytest.approx(5.0)
-    world.now += 2.0
+    assert leases.hedges.tokens == leases.trials.tokens == pytest.approx(5.0)
+    world.now += 5.0
     world.start()
-    assert trials.tokens == pytest.approx(6.0), "two seconds of ten calls each"
+    assert leases.hedges.tokens == pytest.approx(5.05)
+    assert leases.trials.tokens == pytest.approx(6.0), "time earns trials, as if four calls a second had come"
+    leases.hedges.tokens = leases.trials.tokens = 10.0
+    world.start()
+    assert leases.hedges.tokens == leases.trials.tokens == 10.0

@@ -149,12 +149,12 @@ def test_what_went_wrong_on_this_machine_judges_nobody() -> None:
     assert disposition(fault(FaultKind.CONNECTION)).outcome is Outcome.HARD
 
 
-@pytest.mark.parametrize(("share", "errors"), [(0.5, 0.5), (1.0, 1.0)])
-def test_a_silence_cut_short_at_an_unknown_provider_counts_half(share: float, errors: float) -> None:
+@pytest.mark.parametrize(("timeout", "errors"), [(2.0, 0.5), (20.0, 1.0)])
+def test_a_short_silence_of_an_unknown_provider_counts_half(timeout: float, errors: float) -> None:
     world = World("a")
-    attempt = world.start()
-    world.now += share * attempt.timeout
-    world.fail(attempt, FaultKind.TIMEOUT)
+    attempt = world.start(timeout=timeout)
+    world.now += timeout
+    world.expire(attempt)
     assert world.health("a").error_rate == pytest.approx(errors)
 
 

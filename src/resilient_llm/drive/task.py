@@ -244,7 +244,7 @@ class Task(Generic[Request]):
 
     def disowned(self) -> None:
         """The call was interrupted, perhaps between two steps of anything: it holds nothing any more."""
-        self.owner.pool.disown(self.call.ask, self.owner.clock())
+        self.owner.pool.disown(self.call.number, self.owner.clock())
 
     def interrupted(self) -> None:
         """The call was cancelled while no attempt was under way."""
