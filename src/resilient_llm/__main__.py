@@ -19,9 +19,7 @@ class Command(NamedTuple):
 
 COMMANDS: Final[dict[str, Command]] = {
     "demo": Command("resilient_llm.demo.command", "a scripted bad day for three providers on this machine"),
-    "chaos": Command(
-        "resilient_llm.chaos.command", "whether a hypothesis about a client survives injected faults"
-    ),
+    "chaos": Command("resilient_llm.chaos.command", "whether a hypothesis about a client survives injected faults"),
 }
 """Every subcommand in the order of the overview."""
 

@@ -17,17 +17,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from resilient_llm.decide.standing import Standing
 
 from resilient_llm import __main__ as command_line
+from resilient_llm.chaos.timeline import drawing, figures, words
+from resilient_llm.chaos.timeline.story import ActSeen, CallSeen, Ending, Story
 from resilient_llm.decide import events
-from resilient_llm.decide.standing import Standing
-from resilient_llm.errors import AttemptRecord, Fault, FaultKind
 from resilient_llm.demo import command, prose, report, screens, view
 from resilient_llm.demo.acts import ACTS, CUT_LATE, OUTAGE
 from resilient_llm.demo.page import page
 from resilient_llm.demo.stage import NAMES
-from resilient_llm.chaos.timeline import drawing, figures, words
-from resilient_llm.chaos.timeline.story import ActSeen, CallSeen, Ending, Story
+from resilient_llm.errors import AttemptRecord, Fault, FaultKind
 
 NOTICED = {CUT_LATE, OUTAGE}
 SOURCE = Path(__file__).parents[2] / "src"
