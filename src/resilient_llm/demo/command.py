@@ -9,14 +9,14 @@ from pathlib import Path
 
 import anyio
 
-from resilient_llm.operate.demo.pace import FAST, FULL
-from resilient_llm.operate.demo.page import page
-from resilient_llm.operate.demo.prose import prose
-from resilient_llm.operate.demo.report import Report, report
-from resilient_llm.operate.demo.screens import screen_for
-from resilient_llm.operate.demo.show import Show
-from resilient_llm.operate.demo.stage import NAMES
-from resilient_llm.testing.timeline.story import Story
+from resilient_llm.chaos.timeline.story import Story
+from resilient_llm.demo.pace import FAST, FULL
+from resilient_llm.demo.page import page
+from resilient_llm.demo.prose import prose
+from resilient_llm.demo.report import Report, report
+from resilient_llm.demo.screens import screen_for
+from resilient_llm.demo.show import Show
+from resilient_llm.demo.stage import NAMES
 
 _DEFAULT_OUTPUT = "resilient_llm-demo.html"
 _INTERRUPTED = 130  # what shells report for Ctrl-C

@@ -17,17 +17,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from resilient_llm.decide.standing import Standing
 
 from resilient_llm import __main__ as command_line
+from resilient_llm.chaos.timeline import drawing, figures, words
+from resilient_llm.chaos.timeline.story import ActSeen, CallSeen, Ending, Story
 from resilient_llm.decide import events
-from resilient_llm.decide.standing import Standing
+from resilient_llm.demo import command, prose, report, screens, view
+from resilient_llm.demo.acts import ACTS, CUT_LATE, OUTAGE
+from resilient_llm.demo.page import page
+from resilient_llm.demo.stage import NAMES
 from resilient_llm.errors import AttemptRecord, Fault, FaultKind
-from resilient_llm.operate.demo import command, prose, report, screens, view
-from resilient_llm.operate.demo.acts import ACTS, CUT_LATE, OUTAGE
-from resilient_llm.operate.demo.page import page
-from resilient_llm.operate.demo.stage import NAMES
-from resilient_llm.testing.timeline import drawing, figures, words
-from resilient_llm.testing.timeline.story import ActSeen, CallSeen, Ending, Story
 
 NOTICED = {CUT_LATE, OUTAGE}
 SOURCE = Path(__file__).parents[2] / "src"
@@ -382,7 +382,7 @@ def test_rich_draws_the_same_picture() -> None:
     pytest.importorskip("rich")
     from rich.console import Console
 
-    from resilient_llm.operate.demo.rich_screen import RichTerminal, renderable
+    from resilient_llm.demo.rich_screen import RichTerminal, renderable
 
     console = Console(file=io.StringIO(), width=110, force_terminal=False)
     console.print(renderable(picture(), 100))

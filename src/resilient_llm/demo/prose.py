@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from resilient_llm.operate.demo.report import BUSY, Report
-from resilient_llm.testing.timeline.figures import ProviderTotals, duration, many, outcomes, percent
+from resilient_llm.chaos.timeline.figures import ProviderTotals, duration, many, outcomes, percent
+from resilient_llm.demo.report import BUSY, Report
 
 
 def prose(summary: Report) -> str:
@@ -25,7 +25,7 @@ def _figures(summary: Report) -> list[str]:
         f"  whole answers: p50 {duration(counted.answer_p50)}, p99 {duration(counted.answer_p99)}; "
         f"first words: p50 {duration(counted.first_token_p50)}, p99 {duration(counted.first_token_p99)}",
         f"  {counted.attempts_per_call:.2f} attempts per call: {made['failover']} failovers, {made['retry']} retries, "
-        f"{made['hedge']} rescues (hedges), {made['probe']} probes, {made['explore']} explorations",
+        f"{made['hedge']} rescues (hedges), {made['trial']} trials",
         *busy,
     ]
 
@@ -39,8 +39,8 @@ def _providers(summary: Report) -> list[str]:
 
 def opened(provider: ProviderTotals) -> str:
     """How often its breaker opened, in words."""
-    probes = f", {many(provider.failed_probes, 'failed probe')}" if provider.failed_probes else ""
-    return f"{many(provider.opened, 'time')}{probes}" if provider.opened else "never"
+    trials = f", {many(provider.failed_trials, 'failed trial')}" if provider.failed_trials else ""
+    return f"{many(provider.opened, 'time')}{trials}" if provider.opened else "never"
 
 
 def gated(provider: ProviderTotals) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from resilient_llm.operate.demo.stage import CUT_AFTER, NAMES, Deed, Stage
+from resilient_llm.chaos.timeline.story import Act
+from resilient_llm.demo.stage import CUT_AFTER, NAMES, Deed, Stage
 from resilient_llm.testing import Hang, Status
-from resilient_llm.testing.timeline.story import Act
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ ACTS: Final = (
         "refused",
         "Refused",
         "Beta refuses connections.",
-        "Each refusal costs milliseconds; a few in a row open the breaker, and later one probe at a time closes it.",
+        "Each refusal costs milliseconds; a few in a row open the breaker, and two answered trials close it.",
         8.0,
         deed=_refuse,
         faults={"beta": "refused"},
@@ -85,7 +85,7 @@ ACTS: Final = (
         "errors",
         "500s",
         "Alpha answers every request with 500.",
-        "The falling score takes the traffic away, often before five in a row would have to open the breaker.",
+        "Three failures in a row open the breaker softly, five open it; trials find out when alpha is well again.",
         8.0,
         deed=_fail,
         faults={"alpha": "500"},
@@ -103,7 +103,7 @@ ACTS: Final = (
         "slow",
         "Slow",
         "Alpha takes several times as long to its first word, and nothing fails.",
-        "Its score falls and the others get the traffic; the breaker stays out of it.",
+        "The others get most of the traffic: equals by their latency, and the breaker opens softly if it lasts.",
         8.0,
         deed=_slow,
         faults={"alpha": "slow"},
@@ -130,7 +130,7 @@ ACTS: Final = (
         OUTAGE,
         "Outage",
         "Alpha answers 500, beta refuses connections, gamma answers 503, all at once.",
-        "Callers fail fast and are told why; one call at a time finds out when somebody is back.",
+        "Calls wait in line behind one trial at a time, and are answered as soon as somebody is back.",
         8.0,
         deed=_outage,
         troubled=0.55,

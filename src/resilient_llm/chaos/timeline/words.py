@@ -25,17 +25,8 @@ def sentence(event: events.Event) -> str | None:
 
 
 def _breaker(event: events.BreakerChanged) -> str:
-    if event.new == "open":
-        return f"breaker opened after {_because(event.reason)}; next trial in {event.open_for:.1f} s"
-    if event.new == "softly_open":
-        return f"passed over while others are well, after {_because(event.reason)}"
-    if event.new == "closed":
-        return "breaker closed after good trials"
-    return f"breaker {event.new}: {event.reason}"
-
-
-def _because(reason: str) -> str:
-    return {"a trial failed": "a failed trial", "a trial gave no sign of life": "a silent trial"}.get(reason, reason)
+    trial = f"; next trial in {event.open_for:.1f} s" if event.new in ("open", "softly_open") else ""
+    return f"breaker {event.new.replace('_', ' ')}: {event.reason}{trial}"
 
 
 def told(happened: Iterable[events.Event]) -> list[tuple[float, str, str]]:

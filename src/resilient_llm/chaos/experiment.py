@@ -28,14 +28,14 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from resilient_llm.chaos.report import ChaosReport, Phase, Verdict, segments, summary
+from resilient_llm.chaos.timeline.figures import Totals, totals
+from resilient_llm.chaos.timeline.story import CallSeen, Ending, Notebook, Story
 from resilient_llm.client import AsyncResilientClient, ResilientClient
 from resilient_llm.errors import CallFailed, ConfigurationError, StreamInterrupted
 from resilient_llm.model import ChatResponse
-from resilient_llm.testing.chaos_report import ChaosReport, Phase, Verdict, segments, summary
 from resilient_llm.testing.control import inject
 from resilient_llm.testing.faults import MISHAPS, Faults, Injected, Injection, Line, Mishap
-from resilient_llm.testing.timeline.figures import Totals, totals
-from resilient_llm.testing.timeline.story import CallSeen, Ending, Notebook, Story
 
 __all__ = ["Experiment", "Hypothesis", "Traffic"]
 

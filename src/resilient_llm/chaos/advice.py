@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from resilient_llm import events
-from resilient_llm.testing.timeline.figures import ProviderTotals, Totals, duration
-from resilient_llm.testing.timeline.story import Story
+from resilient_llm.chaos.timeline.figures import ProviderTotals, Totals, duration
+from resilient_llm.chaos.timeline.story import Story
 
-_MEASURED: Final = 20  # answers before lateness is measured: Hedge.min_samples
+_MEASURED: Final = 20  # answers before lateness is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +108,10 @@ def _sooner(found: Findings) -> str:
     if least < _MEASURED:
         return (
             f"as long as fewer than {_MEASURED} answers of a provider are known (here it was {least} before the first fault), "
-            "nothing rescues a silent call earlier than half its deadline, and hedge.max_delay changes nothing: give calls a "
+            "nothing rescues a silent call earlier than half its deadline, and hedge.factor changes nothing: give calls a "
             "shorter deadline, or set timeouts.first_token."
         )
-    return "lower hedge.min_delay and hedge.max_delay, or timeouts.first_token."
+    return "lower hedge.factor or advanced.rescue_max, or set timeouts.first_token."
 
 
 def _known(found: Findings, provider: str) -> int:
@@ -129,7 +129,7 @@ def _budget(found: Findings) -> Iterator[str]:
     refused = Counter(
         event.what for event in found.story.events if isinstance(event, events.NotTaken) and event.reason == "budget"
     )
-    names = {"failover": "retry.failover_budget", "retry": "retry.budget", "hedge": "hedge.cap"}
+    names = {"retry": "retry.budget", "hedge": "hedge.ratio"}
     for what, count in refused.items():
         setting = f" If providers can bear it, raise {names[what]}." if what in names else ""
         yield f"{count} times a {what} was due and its budget was used up.{setting}"
@@ -170,11 +170,10 @@ def _amplification(found: Findings) -> Iterator[str]:
         return
     opened = [one.id for one in found.providers if one.opened and found.injected.get(one.id)]
     if opened:
-        looks = found.count("probe") + found.count("explore")
         yield (
             f"{during.attempts_per_call:.2f} attempts per call while there were faults, although the breaker of "
             f"{' and '.join(opened)} opened (rescues of silent calls: {found.count('hedge')}, failovers: {found.count('failover')}, "
-            f"retries: {found.count('retry')}, looks at who might be well again: {looks}). Finding out costs the "
+            f"retries: {found.count('retry')}, trials: {found.count('trial')}). Finding out costs the "
             "same in a long outage, so it is less per call there; a smaller breaker.consecutive or breaker.ratio finds out sooner."
         )
     else:
@@ -193,11 +192,11 @@ def _not_back(found: Findings) -> Iterator[str]:
     for provider, count in found.injected.items():
         if not count or provider in ended:
             continue
-        if _in_disgrace(found, provider):
+        if _still_open(found, provider):
             yield (
-                f"{provider} answered nothing after the last fault. Having failed, it is passed over while others are well, and "
-                "looked at only now and then: after half a minute, then after a minute and two while the looks fail. To see it "
-                f"come back, make settle and duration longer; client.restore({provider!r}) gives it its traffic at once."
+                f"{provider} answered nothing after the last fault. Its breaker was still open: it gets one trial at a time, the next "
+                "one after up to breaker.open_cap (15 s), and its traffic back when breaker.successes of them were answered. To see "
+                f"that, make settle and duration longer; client.restore({provider!r}) gives it its traffic at once."
             )
         elif not any(call.provider == provider and call.began < found.first_fault for call in found.story.calls):
             yield f"{provider} answered nothing after the last fault, nor before the first: others stand before it."
@@ -205,7 +204,7 @@ def _not_back(found: Findings) -> Iterator[str]:
             yield f"{provider} answered nothing after the last fault. Leave more time there, for more calls."
 
 
-def _in_disgrace(found: Findings, provider: str) -> bool:
+def _still_open(found: Findings, provider: str) -> bool:
     """Whether its breaker was not closed when it ended."""
     closed = True
     for event in found.story.events:

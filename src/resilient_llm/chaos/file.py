@@ -45,11 +45,11 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from resilient_llm import providers as vendors
+from resilient_llm.chaos.experiment import Experiment, Traffic
 from resilient_llm.client import AsyncResilientClient
 from resilient_llm.errors import ConfigurationError, FaultKind
 from resilient_llm.model import ChatResponse
 from resilient_llm.providers.base import HttpProvider
-from resilient_llm.testing.chaos import Experiment, Traffic
 from resilient_llm.testing.faults import MISHAPS, Injection, Mishap
 from resilient_llm.testing.loopback import LoopbackLLM
 from resilient_llm.testing.script import Reply

@@ -6,11 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from resilient_llm import events
-from resilient_llm.testing.timeline.story import CallSeen, Story
+from resilient_llm.chaos.timeline.story import CallSeen, Story
+from resilient_llm.faults import AttemptKind
 
-KINDS = ("initial", "failover", "retry", "hedge", "probe", "explore")
+KINDS: Final[tuple[AttemptKind, ...]] = ("initial", "failover", "retry", "hedge", "trial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,14 @@ class Totals:
 @dataclass(frozen=True, slots=True)
 class ProviderTotals:
     """What one provider did.  ``attempts`` counts by outcome: ``success``, ``cancelled`` or the kind of fault;
-    ``opened`` is how often its closed breaker opened, ``failed_probes`` how often a probe kept it open, and
-    ``gated_seconds`` how long its gate was closed."""
+    ``opened`` is how often its closed breaker opened, softly or hard, ``failed_trials`` how often a trial kept it open,
+    and ``gated_seconds`` how long its gate was closed."""
 
     id: str
     answered: int
     attempts: dict[str, int]
     opened: int
-    failed_probes: int
+    failed_trials: int
     gated: int
     gated_seconds: float
 
@@ -103,8 +105,11 @@ def provider_totals(story: Story, name: str) -> ProviderTotals:
         id=name,
         answered=sum(call.provider == name and call.ending == "answered" for call in story.calls),
         attempts=dict(sorted(outcomes.items())),
-        opened=changes["closed", "open"],
-        failed_probes=changes["half_open", "open"],
+        opened=changes["closed", "open"] + changes["closed", "softly_open"],
+        failed_trials=sum(
+            isinstance(event, events.AttemptEnded) and event.record.kind == "trial" and event.record.outcome == "error"
+            for event in own
+        ),
         gated=len(closures),
         gated_seconds=sum(end - begin for begin, end, _ in closures),
     )

@@ -6,10 +6,10 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from resilient_llm.chaos.timeline.figures import duration, kinds, percent, totals
+from resilient_llm.chaos.timeline.story import ActSeen, CallSeen, Story, clock_time
+from resilient_llm.chaos.timeline.words import told
 from resilient_llm.health import ProviderHealth
-from resilient_llm.testing.timeline.figures import duration, kinds, percent, totals
-from resilient_llm.testing.timeline.story import ActSeen, CallSeen, Story, clock_time
-from resilient_llm.testing.timeline.words import told
 
 EVENTS = 6
 _RECENT_EVENTS = 400  # as far back as looking for something worth telling goes
@@ -101,13 +101,13 @@ def state_of(standing: ProviderHealth) -> tuple[str, str]:
         return "isolated by hand", "bad"
     if standing.breaker == "open":
         left = standing.retry_in or 0.0
-        return ("open, probe due" if left <= 0 else f"open, {left:.1f} s left"), "bad"
-    if standing.breaker == "half_open":
-        return "half-open", "warn"
+        return ("open, trial due" if left <= 0 else f"open, {left:.1f} s left"), "bad"
     if standing.drained:
         return "drained", "idle"
     if standing.gate_open_in is not None:
         return f"gated, {standing.gate_open_in:.1f} s left", "wait"
+    if standing.breaker == "softly_open":
+        return "softly open", "warn"
     if standing.state == "degraded":
         return "closed, degraded", "warn"
     return ("closed, not asked yet", "idle") if standing.state == "unknown" else ("closed", "good")
@@ -120,7 +120,7 @@ def overall(story: Story) -> str:
         f"{counted.calls} calls, {percent(counted.success_rate)} answered | "
         f"p50 {duration(counted.answer_p50)}, p99 {duration(counted.answer_p99)} | "
         f"{counted.attempts_per_call:.2f} attempts per call, "
-        f"{made['failover']} failovers, {made['hedge']} rescues, {made['probe']} probes"
+        f"{made['failover']} failovers, {made['hedge']} rescues, {made['trial']} trials"
     )
 
 

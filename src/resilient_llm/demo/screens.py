@@ -9,8 +9,8 @@ import shutil
 import textwrap
 from typing import Protocol, TextIO
 
-from resilient_llm.operate.demo.view import Frame, lines
-from resilient_llm.testing.timeline.story import ActSeen, Story, clock_time
+from resilient_llm.chaos.timeline.story import ActSeen, Story, clock_time
+from resilient_llm.demo.view import Frame, lines
 
 
 class Screen(Protocol):
@@ -114,7 +114,7 @@ def screen_for(out: TextIO, *, silent: bool) -> Screen:
     if not out.isatty() or os.environ.get("TERM") == "dumb":
         return PlainLines(out)
     if importlib.util.find_spec("rich") is not None:
-        from resilient_llm.operate.demo.rich_screen import RichTerminal  # noqa: PLC0415 - only where it is installed
+        from resilient_llm.demo.rich_screen import RichTerminal  # noqa: PLC0415 - only where it is installed
 
         return RichTerminal()
     return AnsiTerminal(out)

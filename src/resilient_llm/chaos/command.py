@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from resilient_llm.chaos.experiment import Experiment
+from resilient_llm.chaos.file import experiment
 from resilient_llm.errors import ConfigurationError
-from resilient_llm.testing.chaos import Experiment
-from resilient_llm.testing.chaos_file import experiment
 
 _INTERRUPTED = 130  # what shells say of a command that Ctrl-C ended
 

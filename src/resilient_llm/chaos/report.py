@@ -10,11 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, final
 
-from resilient_llm.testing.chaos_advice import advice
-from resilient_llm.testing.faults import Faults, Injected, Latency, Mishap, SlowTokens
-from resilient_llm.testing.script import Reply, Status
-from resilient_llm.testing.timeline.drawing import timeline
-from resilient_llm.testing.timeline.figures import (
+from resilient_llm.chaos.advice import advice
+from resilient_llm.chaos.timeline.drawing import timeline
+from resilient_llm.chaos.timeline.figures import (
     ProviderTotals,
     Totals,
     duration,
@@ -23,9 +21,11 @@ from resilient_llm.testing.timeline.figures import (
     percent,
     provider_totals,
 )
-from resilient_llm.testing.timeline.story import Act, ActSeen, Story
-from resilient_llm.testing.timeline.style import STYLE
-from resilient_llm.testing.timeline.words import told
+from resilient_llm.chaos.timeline.story import Act, ActSeen, Story
+from resilient_llm.chaos.timeline.style import STYLE
+from resilient_llm.chaos.timeline.words import told
+from resilient_llm.testing.faults import Faults, Injected, Latency, Mishap, SlowTokens
+from resilient_llm.testing.script import Reply, Status
 
 __all__ = ["ChaosReport", "Phase", "Verdict"]
 
@@ -253,7 +253,7 @@ _LOG: Final = ("When", "Who", "What")
 _LEGEND: Final = (
     ("state closed", "breaker closed"),
     ("state open", "open"),
-    ("state half_open", "half-open"),
+    ("state softly_open", "softly open"),
     ("state gated", "gated"),
     ("dot success", "attempt answered"),
     ("dot error", "failed"),

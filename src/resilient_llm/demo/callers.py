@@ -8,10 +8,10 @@ from collections.abc import Callable
 import anyio
 from anyio.abc import TaskGroup
 
+from resilient_llm.chaos.timeline.story import CallSeen, Ending, Notebook
 from resilient_llm.client import AsyncResilientClient
+from resilient_llm.demo.stage import ANSWER
 from resilient_llm.errors import CallFailed, StreamInterrupted
-from resilient_llm.operate.demo.stage import ANSWER
-from resilient_llm.testing.timeline.story import CallSeen, Ending, Notebook
 
 _STREAMS = 0.6  # share of the calls that ask for a stream
 _PROMPTS = ("Why is the sky blue?", "Explain Rayleigh scattering in a sentence.", "What colour is the sky, and why?")

@@ -8,7 +8,7 @@ STYLE: Final = """
 :root {
   color-scheme: light dark;
   --page: #f6f7f9; --card: #ffffff; --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --lane: #eef1f5;
-  --band: #1c24300a; --closed: #bfe3cc; --open: #e5484d; --half: #f0a818; --gated: #4a8ff0; --isolated: #7b8794;
+  --band: #1c24300a; --closed: #bfe3cc; --open: #e5484d; --soft-open: #f0a818; --gated: #4a8ff0; --isolated: #7b8794;
   --fault: #4a5361; --fault-ink: #ffffff; --success: #3aa76d; --error: #d92d33;
   --timeout: #9747d1; --cancelled: #8a95a3;
   --p0: #4769d8; --p1: #12a08a; --p2: #d97a21;
@@ -16,7 +16,7 @@ STYLE: Final = """
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #11151b; --card: #181e26; --ink: #e6ebf1; --soft: #97a3b2; --line: #2a323d; --lane: #202833;
-    --band: #ffffff0a; --closed: #21543a; --open: #e5484d; --half: #d9931a; --gated: #3f7fdb; --isolated: #7b8794;
+    --band: #ffffff0a; --closed: #21543a; --open: #e5484d; --soft-open: #d9931a; --gated: #3f7fdb; --isolated: #7b8794;
     --fault: #c3ccd7; --fault-ink: #11151b; --success: #4fc487; --error: #ff6166;
     --timeout: #b980ec; --cancelled: #7c8896;
     --p0: #7f9bff; --p1: #2cc5ac; --p2: #f09a4a;
@@ -69,7 +69,7 @@ svg .fault { fill: var(--fault); }
 svg .fault-name { fill: var(--fault-ink); font-size: 9.5px; font-weight: 600; }
 svg .closed { fill: var(--closed); } .key.closed { background: var(--closed); }
 svg .open { fill: var(--open); } .key.open { background: var(--open); }
-svg .half_open { fill: var(--half); } .key.half_open { background: var(--half); }
+svg .softly_open { fill: var(--soft-open); } .key.softly_open { background: var(--soft-open); }
 svg .gated { fill: var(--gated); } .key.gated { background: var(--gated); }
 svg .isolated { fill: var(--isolated); }
 svg .dot:hover { stroke: var(--ink); stroke-width: 1.5; }
@@ -78,7 +78,7 @@ svg .error { fill: var(--error); } .key.error { background: var(--error); }
 svg .timeout { fill: var(--timeout); } .key.timeout { background: var(--timeout); }
 svg .rate_limited { fill: var(--gated); } .key.rate_limited { background: var(--gated); }
 svg .cancelled { fill: none; stroke: var(--cancelled); } .key.cancelled { border: 2px solid var(--cancelled); }
-svg .interrupted { fill: var(--half); } .key.interrupted { background: var(--half); }
+svg .interrupted { fill: var(--soft-open); } .key.interrupted { background: var(--soft-open); }
 svg .failed, svg .wrong { fill: var(--error); } .key.failed { background: var(--error); }
 svg .share { opacity: .75; }
 svg .call { opacity: .7; }

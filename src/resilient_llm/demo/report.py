@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from resilient_llm.operate.demo.acts import CUT_LATE, OUTAGE
-from resilient_llm.testing.timeline.figures import (
+from resilient_llm.chaos.timeline.figures import (
     ProviderTotals,
     Totals,
     duration,
@@ -16,7 +15,8 @@ from resilient_llm.testing.timeline.figures import (
     provider_totals,
     totals,
 )
-from resilient_llm.testing.timeline.story import ActSeen, CallSeen, Story
+from resilient_llm.chaos.timeline.story import ActSeen, CallSeen, Story
+from resilient_llm.demo.acts import CUT_LATE, OUTAGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from html import escape
 from typing import Final
 
 from resilient_llm import events
-from resilient_llm.testing.timeline.figures import duration, gate_times, outcome_of
-from resilient_llm.testing.timeline.story import ActSeen, CallSeen, Story
+from resilient_llm.chaos.timeline.figures import duration, gate_times, outcome_of
+from resilient_llm.chaos.timeline.story import ActSeen, CallSeen, Story
 
 WIDTH: Final = 1280.0
 _LEFT, _RIGHT = 104.0, 16.0
@@ -136,8 +136,8 @@ def _fault(span: Span, scale: Scale, top: float) -> str:
 
 def _state(span: Span, scale: Scale, top: float) -> str:
     left = scale.x(span.begin)
-    width = max(scale.x(span.end) - left, 1.5)  # a probe of milliseconds should still be seen
-    hover = f"{span.kind.replace('_', '-')} ({span.title}), {span.begin:.2f} to {span.end:.2f} s"
+    width = max(scale.x(span.end) - left, 1.5)  # a state of milliseconds should still be seen
+    hover = f"{span.kind.replace('_', ' ')} ({span.title}), {span.begin:.2f} to {span.end:.2f} s"
     return f"<g><title>{escape(hover)}</title>{_rect(left, top, width, _STRIP, f'state {span.kind}')}</g>"
 
 

@@ -9,8 +9,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from resilient_llm.operate.demo.view import EVENTS, HEADINGS, Frame, Row, cells
-from resilient_llm.testing.timeline.story import ActSeen, Story
+from resilient_llm.chaos.timeline.story import ActSeen, Story
+from resilient_llm.demo.view import EVENTS, HEADINGS, Frame, Row, cells
 
 _STYLES = {"good": "green", "warn": "yellow", "bad": "red", "wait": "cyan", "idle": "bright_black"}
 _RIGHT = {"answers/s", "share", "p50", "in flight"}

@@ -9,15 +9,15 @@ import anyio
 import httpx
 from anyio.abc import TaskGroup
 
+from resilient_llm.chaos.timeline.story import Notebook, Story
 from resilient_llm.client import AsyncResilientClient
-from resilient_llm.operate.demo.acts import ACTS, Scene
-from resilient_llm.operate.demo.callers import arrive
-from resilient_llm.operate.demo.pace import Pace
-from resilient_llm.operate.demo.report import act_totals
-from resilient_llm.operate.demo.screens import Screen
-from resilient_llm.operate.demo.stage import Stage
-from resilient_llm.operate.demo.view import frame
-from resilient_llm.testing.timeline.story import Notebook, Story
+from resilient_llm.demo.acts import ACTS, Scene
+from resilient_llm.demo.callers import arrive
+from resilient_llm.demo.pace import Pace
+from resilient_llm.demo.report import act_totals
+from resilient_llm.demo.screens import Screen
+from resilient_llm.demo.stage import Stage
+from resilient_llm.demo.view import frame
 
 _CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=100)
 
@@ -55,9 +55,9 @@ class Show:
                 name="demo",
                 retry=policies.retry,
                 breaker=policies.breaker,
-                health=policies.health,
                 hedge=policies.hedge,
                 timeouts=policies.timeouts,
+                advanced=policies.advanced,
             ) as client,
             anyio.create_task_group() as watching,
         ):

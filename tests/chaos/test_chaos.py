@@ -17,19 +17,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_llm import AsyncResilientClient, ResilientClient
+from resilient_llm import AsyncResilientClient, ResilientClient, events
 from resilient_llm.__main__ import main
-from resilient_llm import events
+from resilient_llm.chaos import Experiment, Hypothesis, Traffic
+from resilient_llm.chaos.advice import advice
+from resilient_llm.chaos.file import experiment
+from resilient_llm.chaos.report import ChaosReport, word
+from resilient_llm.chaos.timeline.figures import Totals, provider_totals, totals
+from resilient_llm.chaos.timeline.story import Act, ActSeen, CallSeen, Story
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.providers import OpenAICompatible
 from resilient_llm.testing import (
     AsyncScriptedProvider,
     Cut,
     EndlessHeaders,
-    Experiment,
     Faults,
     Hang,
-    Hypothesis,
     Injection,
     Latency,
     LoopbackLLM,
@@ -37,13 +40,7 @@ from resilient_llm.testing import (
     ScriptedProvider,
     SlowTokens,
     Status,
-    Traffic,
 )
-from resilient_llm.testing.chaos_advice import advice
-from resilient_llm.testing.chaos_file import experiment
-from resilient_llm.testing.chaos_report import ChaosReport, word
-from resilient_llm.testing.timeline.figures import Totals, provider_totals, totals
-from resilient_llm.testing.timeline.story import Act, ActSeen, CallSeen, Story
 
 QUICK = Traffic(rate=100, streams=0.3, deadline=2)
 

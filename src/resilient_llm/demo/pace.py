@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from resilient_llm.policy import Breaker, Health, Hedge, Policies, Retry, Timeouts
+from resilient_llm.policy import Advanced, Breaker, Hedge, Policies, Retry, Timeouts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,18 +43,11 @@ FULL: Final = Pace(
     # A day in a minute: what the defaults measure in tens of seconds is measured in seconds here.
     policies=Policies(
         retry=Retry(backoff_base=0.25, backoff_cap=1.0),
-        breaker=Breaker(
-            window=15.0,
-            open_base=2.0,
-            open_cap=3.0,
-            probe_lease_min=1.0,
-            probe_lease_max=2.0,
-            probe_refill=4.0,
-            panic_interval=0.7,
+        breaker=Breaker(open_base=0.25, open_cap=1.5),
+        timeouts=Timeouts(connect=2.0),
+        advanced=Advanced(
+            memory=3.0, failure_cost=1.5, rescue_min=0.7, rescue_max=2.0, first_token_min=4.0, first_token_max=6.0
         ),
-        health=Health(memory=3.0, failure_cost=1.5, stale_after=2.0, race_after=0.5, ramp_seconds=4.0),
-        hedge=Hedge(min_delay=0.7, max_delay=2.0),
-        timeouts=Timeouts(connect=2.0, first_token_min=4.0, first_token_max=6.0, first_token_initial=5.0),
     ),
 )
 
@@ -70,19 +63,12 @@ FAST: Final = Pace(
     recent=0.6,
     policies=Policies(
         retry=Retry(backoff_base=0.05, backoff_cap=0.2),
-        breaker=Breaker(
-            consecutive=4,
-            window=2.5,
-            open_base=0.3,
-            open_cap=0.45,
-            probe_lease_min=0.4,
-            probe_lease_max=0.6,
-            probe_refill=0.7,
-            panic_interval=0.1,
-        ),
-        health=Health(memory=0.5, failure_cost=1.0, stale_after=0.4, race_after=0.2, ramp_seconds=0.6),
+        breaker=Breaker(open_base=0.05, open_cap=0.2),
         # Fewer calls lead up to the hang than in the full day, so each of them saves up more for it.
-        hedge=Hedge(min_delay=0.3, max_delay=0.6, ratio=0.12),
-        timeouts=Timeouts(connect=2.0, first_token_min=2.0, first_token_max=3.0, first_token_initial=3.0),
+        hedge=Hedge(ratio=0.12),
+        timeouts=Timeouts(connect=2.0),
+        advanced=Advanced(
+            memory=0.5, failure_cost=1.0, rescue_min=0.3, rescue_max=0.6, first_token_min=2.0, first_token_max=3.0
+        ),
     ),
 )

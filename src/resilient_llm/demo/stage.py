@@ -10,9 +10,11 @@ from itertools import count
 from types import TracebackType
 from typing import Final, Self
 
-from resilient_llm.operate.demo.pace import Pace
+from resilient_llm.demo.pace import Pace
 from resilient_llm.providers import OpenAICompatible
-from resilient_llm.testing import Behaviour, Cut, LoopbackLLM, ReceivedRequest, Reply, Responder
+from resilient_llm.testing import Cut, LoopbackLLM, ReceivedRequest, Reply
+from resilient_llm.testing.loopback import Responder
+from resilient_llm.testing.script import Behaviour
 
 TIERS: Final = (("alpha", "beta"), ("gamma",))
 """Alpha and beta are equals that share the traffic, gamma is the reserve."""

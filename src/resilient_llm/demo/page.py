@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from resilient_llm.operate.demo.prose import gated, opened
-from resilient_llm.operate.demo.report import Report
-from resilient_llm.testing.timeline.drawing import timeline
-from resilient_llm.testing.timeline.figures import duration, outcomes, percent
-from resilient_llm.testing.timeline.story import Story, clock_time
-from resilient_llm.testing.timeline.style import STYLE
-from resilient_llm.testing.timeline.words import told
+from resilient_llm.chaos.timeline.drawing import timeline
+from resilient_llm.chaos.timeline.figures import duration, outcomes, percent
+from resilient_llm.chaos.timeline.story import Story, clock_time
+from resilient_llm.chaos.timeline.style import STYLE
+from resilient_llm.chaos.timeline.words import told
+from resilient_llm.demo.prose import gated, opened
+from resilient_llm.demo.report import Report
 
 _LEGEND = (
     ("state closed", "breaker closed"),
     ("state open", "open"),
-    ("state half_open", "half-open"),
+    ("state softly_open", "softly open: asked only when nobody better is there"),
     ("state gated", "gated: it asked us to wait"),
     ("dot success", "attempt answered"),
     ("dot error", "failed"),
