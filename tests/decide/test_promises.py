@@ -73,6 +73,46 @@ def test_with_two_that_often_fail_much_more_is_answered_than_by_either() -> None
     assert sum(run.answered for run in runs) >= 0.97 * len(runs)
 
 
+# --- random bad half minutes ---
+
+
+def drifting(luck: random.Random) -> Behaviour:
+    """Changes every three to nine seconds between well, often failing, down, hanging, slow and limited."""
+    changes, now = [], 0.0
+    while now < 60.0:
+        changes.append((now, luck.choice(["well", "well", "grey", "down", "hangs", "slow", "limited"]), luck.random()))
+        now += luck.uniform(3.0, 9.0)
+
+    def behave(now: float, attempt: object) -> Act:
+        _, what, share = next(change for change in reversed(changes) if change[0] <= now)
+        if what == "grey":
+            return Act(0.1, FAILS if luck.random() < 0.2 + 0.6 * share else None)
+        return {
+            "well": ANSWER,
+            "down": Act(0.01, DOWN),
+            "hangs": HANG,
+            "slow": Act(3.0),
+            "limited": Act(0.02, limited(1.0)),
+        }[what]
+
+    return behave
+
+
+@pytest.mark.parametrize("providers", [1, 2, 3])
+def test_in_random_bad_half_minutes_no_fewer_are_answered_than_by_the_plain_client_at_the_best(providers: int) -> None:
+    ours, plain = 0, 0
+    for seed in range(8):
+        driver = Driver({name: drifting(random.Random(f"{name}{seed}")) for name in "abc"[:providers]}, seed=seed)
+        ours += sum(run.answered for run in driver.calls(rate=4.0, seconds=30.0))
+        best = 0
+        for name in "abc"[:providers]:
+            behaviour, luck = drifting(random.Random(f"{name}{seed}")), random.Random(seed)
+            best = max(best, sum(plain_client(behaviour, index / 4.0, 10.0, luck.random) for index in range(120)))
+        plain += best
+    assert ours >= plain
+    assert ours >= {1: 0.6, 2: 0.85, 3: 0.9}[providers] * 8 * 120
+
+
 # --- a true token bucket ---
 
 
@@ -392,6 +432,9 @@ def test_an_answer_read_late_is_no_slow_answer() -> None:
         world.succeed(attempt)
     assert world.breaker("a") == "closed"
     assert world.health("a").first_token_p95 == usual
+    for _ in range(5):
+        world.succeed(world.start(timeout=20.0), after=40.0)
+    assert world.health("a").answer_p95 is None, "nor is a whole one"
 
 
 # --- the last resort ---
