@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -379,6 +379,8 @@ def test_nobody_waits_while_somebody_could_be_served(crowd: tuple[int, int, floa
     assert all(member.in_flight == 0 and not len(member.line.waiting) for member in driver.pool._table.members.values())
 
 
+@pytest.mark.xfail(strict=True, reason="who is woken without an offer and does not come keeps the next one asleep")
+@example(seed=0, loops=1, blocked=1.0)
 @HEAVY
 @given(seed=st.integers(0, 10**6), loops=st.integers(1, 3), blocked=st.sampled_from([0.0, 0.2, 1.0]))
 def test_a_loop_that_is_blocked_costs_the_others_no_more_than_an_offer(seed: int, loops: int, blocked: float) -> None:
