@@ -105,8 +105,10 @@ def test_in_random_bad_half_minutes_no_fewer_are_answered_than_by_the_plain_clie
     assert sum(requests for _, _, requests in figures) <= 2.0 * 120 * len(figures)
 
 
-@pytest.mark.xfail(strict=True, reason="a trial goes to a call that has no time left for its answer")
-@pytest.mark.parametrize("providers", [1, 2, 3])
+BELOW = pytest.mark.xfail(strict=True, reason="a trial goes to a call that has no time left for its answer")
+
+
+@pytest.mark.parametrize("providers", [pytest.param(1, marks=BELOW), pytest.param(2, marks=BELOW), 3])
 def test_in_no_single_half_minute_fewer_are_answered(providers: int) -> None:
     figures = [half_minute(providers, seed) for seed in range(16)]
     assert not [(seed, ours, plain) for seed, (ours, plain, _) in enumerate(figures) if ours < plain]
@@ -124,7 +126,6 @@ def half_minute(providers: int, seed: int) -> tuple[int, int, int]:
     return ours, plain, len(driver.requests)
 
 
-@pytest.mark.xfail(strict=True, reason="a provider without room is no longer a call's last hope")
 def test_no_call_is_given_up_untried_while_it_has_time() -> None:
     for seed in range(8):
         driver = Driver({name: drifting(random.Random(f"{name}{seed}")) for name in "ab"}, seed=seed)
@@ -224,7 +225,6 @@ def test_an_hour_is_told_as_an_hour_though_the_gate_is_capped() -> None:
     assert run.end.retry_after == pytest.approx(3600.0)
 
 
-@pytest.mark.xfail(strict=True, reason="waiting as asked takes from the budget of second tries")
 def test_refusals_that_say_when_to_come_back_use_up_no_attempts() -> None:
     driver = Driver({"a": acts(*[Act(0.0, limited(0.3))] * 12)}, limits=Limits(gate_cap=1.0))
     assert driver.one(timeout=60.0).answered
