@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, Generic, Literal, NamedTuple
 
@@ -34,6 +34,17 @@ class Ask(NamedTuple):
     conversation: str | None = None
     repeatable: bool = True
     when_down: Literal["wait", "fail"] = "wait"
+
+
+def larger_only(ask: Ask, targets: Iterable[Target], size: int) -> Ask:
+    """The same after a prompt did not fit a window of ``size`` tokens (0: unknown): only a provider whose window is
+    larger or unknown may be asked."""
+    small = {
+        target.id: f"its context window of {target.context_window} is no larger"
+        for target in targets
+        if target.context_window is not None and target.context_window <= size
+    }
+    return ask._replace(unsuitable={**ask.unsuitable, **small})
 
 
 class Attempt(Generic[T]):

@@ -58,13 +58,11 @@ class Leases(Generic[T]):
         verdicts: Verdicts[T],
         policies: Policies,
         draw: Callable[[], float],
-        conversations: Mapping[str, str],
     ) -> None:
         self._table = table
         self._verdicts = verdicts
         self._policies = policies
         self._draw = draw
-        self._conversations = conversations
         self._most = policies.retry.max_attempts_per_provider
         self._last_call_at: float | None = None
         self.fill_budgets()
@@ -140,7 +138,7 @@ class Leases(Generic[T]):
         if len(ready) == 1:
             return self._lease(ask, past, ready[0], kind, now)
         if ask.conversation is not None:
-            home = self._conversations.get(ask.conversation)
+            home = self._table.conversations.get(ask.conversation)
             found = at_home(ready, home, self._policies.advanced.stickiness, now)
             if found is not None:
                 return self._lease(ask, past, found, kind, now)
@@ -202,7 +200,7 @@ class Leases(Generic[T]):
         return self.extra.spend(cost)
 
     def _last_resort(self, ask: Ask, past: Past, down: list[Member[T]], now: float) -> Attempt[T] | None:
-        """One that is down, or refused our key without saying for how long: about one attempt a second each, and one for
+        """One that is down, or refused our key without saying for how long: about one attempt a second, and one for
         each call that would else be given up without any."""
         kind: AttemptKind = "trial" if ask.repeatable else "initial"
         for member in down:
@@ -314,8 +312,8 @@ class Leases(Generic[T]):
         return next((member for member in others if now >= member.next_trial()), None)
 
     def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:
-        """Beside a trial, and beside a provider that is down or silent, somebody else is free: it is a failover that comes
-        early.  Beside a slow one more requests would make it worse.  Half-way to the deadline it may be paid like any
+        """Beside a trial, and beside a provider that is down or silent, somebody else is free: it is an early failover.
+        Beside a slow one more requests would make it worse.  Half-way to the deadline it may be paid like any
         second try."""
         if chosen is not None and (beside.trial or beside.member.breaker.down):
             return True

@@ -106,7 +106,7 @@ class Line:
                     self.offers -= 1
 
     def gives_way_at(self, place: Place, now: float) -> float:
-        """When this place may become the first: an offer before it is not taken, or whoever is first becomes too late."""
+        """When this place may become the first: an offer is not taken, or whoever is first becomes too late."""
         first = self.first(now)
         times = [one.woken_at + OFFER for one in self.waiting if one.offer is self]
         if first is not None and first is not place and self.first(now, first) is place:

@@ -10,6 +10,7 @@ from resilient_llm.decide.breaker import CLOSED, Breaker, State
 from resilient_llm.decide.gate import RateGate, SlowGate
 from resilient_llm.decide.line import Line
 from resilient_llm.decide.statistics import Statistics
+from resilient_llm.errors import ConfigurationError
 from resilient_llm.policy import Policies
 
 
@@ -214,8 +215,18 @@ class Member(Generic[T]):
         speed = best / latency if best is not None and latency and best < latency else 1.0
         return rate * speed
 
-    def restore(self, now: float) -> None:
-        """Open everything: a person says that it is well."""
+    def operate(self, action: str, now: float) -> None:
+        """What a person decided; ``restore`` opens everything.  Raises ``ConfigurationError`` for an unknown action."""
+        if action == "drain":
+            self.drained = True
+        elif action == "isolate":
+            self.breaker.isolate(now)
+        elif action == "restore":
+            self._restore(now)
+        else:
+            raise ConfigurationError(f"a provider can be drained, isolated or restored, not {action!r}")
+
+    def _restore(self, now: float) -> None:
         self.drained = False
         self.breaker.restore(now)
         self.statistics.forgive()
