@@ -436,7 +436,8 @@ class Watched:
             elif refusal in (Refusal.GATED, Refusal.HEADROOM):
                 told = max(now, member.gate.told) if refusal is Refusal.GATED else math.inf
                 told = max(told, tried_at) if member.breaker.down else told
-                soon = told <= min(call.deadline, now + retry.max_wait) - 1.0
+                tired = member.breaker.down and now - self._down_since >= retry.max_down_wait - 1e-6
+                soon = not tired and told <= min(call.deadline, now + retry.max_wait) - 1.0
                 check.demand(not soon, "S9", f"{self!r} did not wait {told - now} s for {member.id}")
                 check.demand(error.retry_after is not None, "S9", f"{member.id}: {refusal}, but no retry_after")
             elif member.breaker.down:
