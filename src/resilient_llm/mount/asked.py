@@ -35,8 +35,8 @@ class Asked:
     """Seconds the client allows, whatever the SDK's timeout; infinite for no limit."""
 
     @property
-    def counts_with_finish(self) -> bool:
-        """Whether token counts of a stream stand in the chunk that finishes it, as on Mistral's wire."""
+    def mistral(self) -> bool:
+        """Whether it comes from Mistral's SDK, whose streams differ from OpenAI's."""
         return self.codec is _MISTRAL
 
     @property
@@ -44,7 +44,7 @@ class Asked:
         """Whether token counts belong into its stream: on OpenAI's Chat Completions they come in a chunk without
         choices, for which a program must have asked."""
         source = self.request.source
-        if self.codec.name != "openai_chat" or source is None:
+        if self.mistral or self.codec.name != "openai_chat" or source is None:
             return True
         options = source.fields.get("stream_options")
         return isinstance(options, Mapping) and cast("Mapping[str, object]", options).get("include_usage") is True
