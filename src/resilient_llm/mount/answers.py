@@ -79,7 +79,8 @@ def status_of(failure: CallFailed) -> int:
     statuses = {_error_status(record) for record in failure.attempts if record.fault is not None}
     if len(statuses) == 1 and None not in statuses:
         return next(status for status in statuses if status is not None)
-    return 504 if isinstance(failure, DeadlineExceeded) else 503
+    late = isinstance(failure, DeadlineExceeded) and all(fault.kind is FaultKind.TIMEOUT for fault in faults)
+    return 504 if late else 503
 
 
 def _error_status(record: AttemptRecord) -> int | None:
