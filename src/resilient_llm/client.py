@@ -587,6 +587,10 @@ class _Streamed(Generic[O, D]):
             where = f"under way, from {self.provider!r}"
         return f"<{type(self).__name__} {where}>"
 
+    def at_hand(self) -> list[StreamEvent]:
+        """The events that have arrived already and would come next; empty before the first was asked for."""
+        return [] if self._opened is None else self._opened.at_hand()
+
     def extend(self, deadline: float) -> None:
         """From now on, the stream may take ``deadline`` seconds since its call began; infinite: no limit."""
         call = self._started().task.call

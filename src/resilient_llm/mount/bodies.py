@@ -33,6 +33,8 @@ class StreamedBody:
                 self._over = True
                 return broken(self._frames.codec, failure)
             data = self._frames.of(event)
+            for further in self._stream.at_hand():
+                data += self._frames.of(further)
             if data:
                 return data
         raise StopIteration
@@ -64,6 +66,8 @@ class AsyncStreamedBody:
                 self._over = True
                 return broken(self._frames.codec, failure)
             data = self._frames.of(event)
+            for further in self._stream.at_hand():
+                data += self._frames.of(further)
             if data:
                 return data
         raise StopAsyncIteration

@@ -11,6 +11,7 @@ from resilient_llm.model import (
     StreamEnd,
     StreamEvent,
     StreamStart,
+    TextDelta,
     ToolCallDelta,
     ToolCallStart,
     UsageUpdate,
@@ -35,11 +36,13 @@ class Frames:
 
     def of(self, event: StreamEvent) -> bytes:
         """The frames this event completes; may be empty."""
-        if isinstance(event, UsageUpdate) and not self._counts:
-            return b""
-        if isinstance(event, StreamStart) and event.created is None:
-            event.created = self._now
-        self.complete = isinstance(event, StreamEnd)
+        kind = type(event)
+        if kind is not TextDelta:  # nearly every event is one
+            if kind is UsageUpdate and not self._counts:
+                return b""
+            if isinstance(event, StreamStart) and event.created is None:
+                event.created = self._now
+            self.complete = kind is StreamEnd
         return self._encoder.feed(event)
 
 
