@@ -170,6 +170,11 @@ class _Client:
         """The providers and what is known about them; give it to another client to share both."""
         return self._pool
 
+    @property
+    def defaults(self) -> CallOptions:
+        """What calls are given that do not say otherwise: a copy of what :meth:`with_options` was given."""
+        return self._defaults.copy()
+
     def health(self) -> dict[str, ProviderHealth]:
         """Every provider as it stands now, by id: breaker, gates, score, latency, load.  Sends nothing."""
         pool = self._pool
@@ -581,6 +586,15 @@ class _Streamed(Generic[O, D]):
         else:
             where = f"under way, from {self.provider!r}"
         return f"<{type(self).__name__} {where}>"
+
+    def at_hand(self) -> list[StreamEvent]:
+        """The events that have arrived already and would come next; empty before the first was asked for."""
+        return [] if self._opened is None else self._opened.at_hand()
+
+    def extend(self, deadline: float) -> None:
+        """From now on, the stream may take ``deadline`` seconds since its call began; infinite: no limit."""
+        call = self._started().task.call
+        call.deadline = max(call.deadline, call.started + deadline)
 
     def _started(self) -> O:
         if self._opened is None:

@@ -399,6 +399,8 @@ class ChatRequest:
     source: Extra | None = None
     """The caller's own body, when the call came in on a wire: forwarded as it is to a provider of that wire, with
     model and stream switch replaced, so that fields we do not know survive."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Headers that came with it and belong to its wire (``anthropic-beta``): sent to providers of that wire alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,17 +17,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resilient_llm.decide.standing import Standing
 
 from resilient_llm import __main__ as command_line
+from resilient_llm import events
 from resilient_llm.chaos.timeline import drawing, figures, words
 from resilient_llm.chaos.timeline.story import ActSeen, CallSeen, Ending, Story
-from resilient_llm.decide import events
 from resilient_llm.demo import command, prose, report, screens, view
 from resilient_llm.demo.acts import ACTS, CUT_LATE, OUTAGE
 from resilient_llm.demo.page import page
 from resilient_llm.demo.stage import NAMES
 from resilient_llm.errors import AttemptRecord, Fault, FaultKind
+from resilient_llm.faults import AttemptKind, AttemptOutcome
+from resilient_llm.health import ProviderHealth
 
 NOTICED = {CUT_LATE, OUTAGE}
 SOURCE = Path(__file__).parents[2] / "src"
@@ -52,13 +53,15 @@ def call(
     return CallSeen(number, streamed, began, began + seconds, ending, attempts, who, first)
 
 
-def attempt(at: float, provider: str, kind: str = "initial", fault: FaultKind | None = None) -> events.AttemptEnded:
-    outcome = "success" if fault is None else "error"
+def attempt(
+    at: float, provider: str, kind: AttemptKind = "initial", fault: FaultKind | None = None
+) -> events.AttemptEnded:
+    outcome: AttemptOutcome = "success" if fault is None else "error"
     told = None if fault is None else Fault(fault, status=429 if fault is FaultKind.RATE_LIMITED else None)
     return events.AttemptEnded(at, provider, 1, AttemptRecord(1, provider, "m", kind, outcome, told, None, 0.4))
 
 
-def started(at: float, provider: str, kind: str) -> events.AttemptStarted:
+def started(at: float, provider: str, kind: AttemptKind) -> events.AttemptStarted:
     return events.AttemptStarted(at, provider, 1, 1, kind)
 
 
@@ -94,8 +97,8 @@ def small_story() -> Story:
             started(2.1, "beta", "failover"),
             attempt(3.5, "beta", "failover"),
             breaker(7.1, "closed", "open"),
-            breaker(8.0, "open", "half_open", "probe admitted"),
-            breaker(8.5, "half_open", "closed", "enough probes succeeded"),
+            breaker(8.0, "open", "softly_open", "a trial was answered"),
+            breaker(8.5, "softly_open", "closed", "enough trials were answered"),
         ],
         acts=[
             ActSeen(ACT["calm"], 0.0, ended=4.0),
@@ -109,7 +112,7 @@ def small_story() -> Story:
     )
 
 
-def standing(provider: str = "alpha", **changes: Any) -> Standing:
+def standing(provider: str = "alpha", **changes: Any) -> ProviderHealth:
     values: dict[str, Any] = {
         "id": provider,
         "state": "healthy",
@@ -122,16 +125,18 @@ def standing(provider: str = "alpha", **changes: Any) -> Standing:
         "success_rate": 1.0,
         "error_rate": 0.0,
         "in_flight": 2,
+        "waiting": 0,
         "limit": None,
         "samples": 30,
         "first_token_p50": 0.12,
         "first_token_p95": 0.2,
         "answer_p50": 0.4,
         "answer_p95": 0.6,
+        "requests_left": None,
         "tokens_left": None,
         "drained": False,
     }
-    return Standing(**{**values, **changes})
+    return ProviderHealth(**{**values, **changes})
 
 
 def picture() -> view.Frame:
@@ -266,17 +271,19 @@ def test_the_report_in_words_names_every_provider_and_promise() -> None:
 @pytest.mark.parametrize(
     ("event", "sentence"),
     [
-        (breaker(1.0, "closed", "open"), "breaker opened after 5 failures in a row; next try in 3.2 s"),
+        (breaker(1.0, "closed", "open"), "breaker open: 5 failures in a row; next trial in 3.2 s"),
         (
-            breaker(1.0, "half_open", "open", "a probe failed"),
-            "breaker opened again after a failed probe; next try in 3.2 s",
+            breaker(1.0, "closed", "softly_open", "it failed too often"),
+            "breaker softly open: it failed too often; next trial in 0.0 s",
         ),
-        (breaker(1.0, "open", "half_open"), "breaker half-open: one real call at a time probes it"),
-        (breaker(1.0, "half_open", "closed"), "breaker closed after good probes; traffic returns gradually"),
+        (
+            breaker(1.0, "softly_open", "closed", "enough trials were answered"),
+            "breaker closed: enough trials were answered",
+        ),
         (breaker(1.0, "closed", "isolated", "isolated by hand"), "breaker isolated: isolated by hand"),
         (gate(1.0, 2.04), "asked us to wait 2.0 s (rate_limited); gate closed, health untouched"),
-        (events.NotTaken(1.0, "alpha", "failover", "budget"), "no failover: its budget is used up"),
-        (events.Drained(1.0, "alpha", "drain"), "drain by hand"),
+        (events.NotTaken(1.0, "alpha", "retry", "budget"), "no retry: its budget is used up"),
+        (events.OperatorChanged(1.0, "alpha", "drain"), "drain by hand"),
         (started(1.0, "beta", "hedge"), "rescues call 1 from a provider that is silent"),
         (started(1.0, "beta", "initial"), None),
         (attempt(1.0, "beta"), None),
@@ -288,7 +295,7 @@ def test_events_are_told_in_words(event: events.Event, sentence: str | None) -> 
 
 def test_echoes_are_not_told_but_changes_of_state_are() -> None:
     told = words.told(
-        [gate(1.0, 1.0), gate(1.1, 1.0), breaker(1.1, "closed", "open"), breaker(1.2, "open", "half_open")]
+        [gate(1.0, 1.0), gate(1.1, 1.0), breaker(1.1, "closed", "open"), breaker(1.2, "open", "softly_open")]
     )
     assert [text.split()[0] for _, _, text in told] == ["asked", "breaker", "breaker"]
 
@@ -303,8 +310,8 @@ def test_echoes_are_not_told_but_changes_of_state_are() -> None:
         ({"state": "degraded"}, "closed, degraded"),
         ({"state": "unknown"}, "closed, not asked yet"),
         ({"breaker": "open", "retry_in": 3.2}, "open, 3.2 s left"),
-        ({"breaker": "open", "retry_in": 0.0}, "open, probe due"),
-        ({"breaker": "half_open"}, "half-open"),
+        ({"breaker": "open", "retry_in": 0.0}, "open, trial due"),
+        ({"breaker": "softly_open"}, "softly open"),
         ({"breaker": "isolated"}, "isolated by hand"),
         ({"gate_open_in": 2.1}, "gated, 2.1 s left"),
         ({"drained": True}, "drained"),
@@ -387,7 +394,7 @@ def test_rich_draws_the_same_picture() -> None:
     console = Console(file=io.StringIO(), width=110, force_terminal=False)
     console.print(renderable(picture(), 100))
     drawn = console.file.getvalue()  # type: ignore[attr-defined]
-    for text in ("alpha", "open, 1.2 s left", "5 calls, 60.0 % answered", "breaker closed after good probes"):
+    for text in ("alpha", "open, 1.2 s left", "5 calls, 60.0 % answered", "breaker closed: enough trials"):
         assert text in drawn
     screen, story = RichTerminal(console), small_story()
     screen.show(picture())
@@ -406,7 +413,7 @@ def test_states_cover_the_whole_day_without_gaps() -> None:
     assert [(span.kind, span.begin, span.end) for span in breakers] == [
         ("closed", 0.0, 7.1),
         ("open", 7.1, 8.0),
-        ("half_open", 8.0, 8.5),
+        ("softly_open", 8.0, 8.5),
         ("closed", 8.5, 10.0),
     ]
     assert [(span.begin, span.end) for span in spans if span.kind == "gated"] == [(2.1, pytest.approx(4.7))]
@@ -513,7 +520,9 @@ def test_a_fast_day_keeps_its_promises(tmp_path: Path) -> None:
     assert len(untroubled) == 6
     assert all(act["totals"]["failed"] == act["totals"]["interrupted"] == 0 for act in untroubled)
     assert acts[CUT_LATE]["totals"]["interrupted"] >= 1
-    assert acts[OUTAGE]["totals"]["failed"] >= 1
+    assert acts[OUTAGE]["totals"]["calls"] == acts[OUTAGE]["totals"]["answered"], (
+        "who waits is answered after the repair"
+    )
     providers = {provider["id"]: provider for provider in told["providers"]}
     assert providers["alpha"]["attempts"]["rate_limited"] >= 1
     assert providers["alpha"]["gated"] >= 1

@@ -150,10 +150,10 @@ def finaliser_takes_the_lock(original, self, attempt):
 @_wrapping(Pool, "reset_after_fork")
 def fork_keeps_counts(original, self):
     """A forked worker believes that its parent's calls are its own: otel-python #4626."""
-    held = {member: dict(member.held) for member in self._table.members.values()}
+    held = {member: len(member.held) for member in self._table.members.values()}
     original(self)
-    for member, attempts in held.items():
-        member.held.update(attempts)
+    for member, count in held.items():
+        member.held.update((object(), 0) for _ in range(count))
 
 
 # --- what counts ---

@@ -85,10 +85,11 @@ def _single(found: Findings) -> Iterator[str]:
 
 def _all_sick(found: Findings) -> Iterator[str]:
     sick = [one for one, count in found.injected.items() if count]
-    none, all_failed = found.errors["NoProviderAvailable"], found.errors["AllAttemptsFailed"]
-    if len(found.story.providers) > 1 and len(sick) == len(found.story.providers) and none + all_failed:
+    errors = found.errors
+    failed = errors["NoProviderAvailable"] + errors["AllAttemptsFailed"] + errors["DeadlineExceeded"]
+    if len(found.story.providers) > 1 and len(sick) == len(found.story.providers) and failed:
         yield (
-            f"{none + all_failed} calls failed while every provider was struck. Only a provider that does not share their "
+            f"{failed} calls failed while every provider was struck. Only a provider that does not share their "
             "fate, or fallback= with an answer of your own, helps here."
         )
 

@@ -381,10 +381,11 @@ class _Run:
         calls = [call for call in self.notes.story.calls if call.began < experiment.first_fault]
         self._usual = max((call.seconds for call in calls if call.ending == "answered"), default=0.0)
         seen = totals(calls)
-        wrong = [one for one in experiment.hypotheses if "before" in one.phases and one.holds(seen) is False]
-        if wrong:
-            why = f"the steady state did not hold before anything was injected: {wrong[0]}"
-            self._abort(why, experiment.first_fault)
+        hypotheses = [one for one in experiment.hypotheses if "before" in one.phases]
+        wrong = [one for one in hypotheses if one.holds(seen) is False]
+        if wrong or (hypotheses and not calls and self._under_way):
+            what = f"did not hold before anything was injected: {wrong[0]}" if wrong else "is unknown: no call ended"
+            self._abort(f"the steady state {what}", experiment.first_fault)
             return False
         for held in self._held:
             held.go_on()

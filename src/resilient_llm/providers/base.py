@@ -261,7 +261,10 @@ class HttpProvider:
 
     def prepare(self, request: ChatRequest, key: str | None) -> Prepared:
         """The HTTP request for a call.  Raises ``UnsupportedFeature`` if this wire cannot express it."""
-        return self._posted(self.encode(replace(request, model=self.model)), key, request.idempotency_key)
+        parts = self.encode(replace(request, model=self.model))
+        if request.headers and request.source is not None and request.source.wire == self.wire:
+            parts = replace(parts, headers=(*parts.headers, *request.headers))
+        return self._posted(parts, key, request.idempotency_key)
 
     def read(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> ChatResponse | Fault:
         """What a whole answer means.  ``now`` is wall-clock time, for hints given as dates."""

@@ -7,15 +7,17 @@ requests differ.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import ClassVar
 from urllib.parse import quote
 
 from typing_extensions import Unpack
 
 from resilient_llm.errors import ConfigurationError
+from resilient_llm.model import ChatRequest
 from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords
 from resilient_llm.providers.credentials import ApiKey
-from resilient_llm.wire.codec import Codec
+from resilient_llm.wire.codec import Codec, HttpRequest
 from resilient_llm.wire.openai_chat import CODEC, Dialect, OpenAIChat
 
 _OLD_FIELD = "max_tokens"
@@ -31,6 +33,12 @@ class OpenAICompatible(HttpProvider):
 
     def make_codec(self) -> Codec:
         return CODEC if self.dialect is None else OpenAIChat(self.dialect)
+
+    def encode(self, request: ChatRequest) -> HttpRequest:
+        """A body that came in on this wire was written for OpenAI: for others it is written anew, in their dialect."""
+        if self.dialect is not None and request.source is not None:
+            request = replace(request, source=None)
+        return super().encode(request)
 
 
 class OpenAI(OpenAICompatible):

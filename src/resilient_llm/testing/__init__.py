@@ -3,8 +3,8 @@
 See ``docs/testing.md``; chaos experiments are in :mod:`resilient_llm.chaos`.  The fixtures are in
 :mod:`resilient_llm.testing.pytest_plugin`.  Each name is imported when it is first asked for, so that the pytest plugin
 costs nothing where it is not used.  Types for annotations stand beside what they describe: ``Behaviour``, ``Answer``
-and ``StreamFault`` in ``testing.script``, ``FaultsLike``, ``Line`` and ``Injected`` in ``testing.faults``, ``Responder``
-in ``testing.loopback``, ``ScriptStep`` in ``testing.scripted``.
+and ``StreamFault`` in ``testing.script``, ``FaultsLike``, ``Schedule`` and ``Injected`` in ``testing.faults``,
+``Responder`` in ``testing.loopback``, ``ScriptStep`` in ``testing.scripted``.
 """
 
 from __future__ import annotations
