@@ -52,6 +52,7 @@ class FaultKind(StrEnum):
     CLIENT_CLOSED = "client_closed"
     UNSUPPORTED = "unsupported"  # this provider or model lacks a feature the request needs
     INVALID_RESPONSE = "invalid_response"  # undecodable, or refused by the caller's validate=
+    MISCONFIGURED = "misconfigured"  # the endpoint does not speak the expected API: a wrong base_url, a redirect
 
 
 class FaultScope(StrEnum):
