@@ -22,12 +22,10 @@ from resilient_llm.model import (
 )
 from resilient_llm.wire._openai_json import (
     answer_object,
-    as_count,
     as_items,
     as_object,
     as_objects,
     as_text,
-    as_time,
     own_extra,
     rest,
 )
@@ -40,7 +38,7 @@ from resilient_llm.wire._openai_request import (
     encode_call,
 )
 from resilient_llm.wire.accumulate import implied_finish
-from resilient_llm.wire.fields import Fields, dump, own
+from resilient_llm.wire.fields import Fields, count_of, dump, own, time_of
 
 _FINISHES: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -109,7 +107,7 @@ def decode_response(body: bytes, dialect: Dialect) -> ChatResponse:
         decode_usage(_usage_of(fields)),
         as_text(fields.get("id")),
         as_text(fields.get("model")),
-        as_time(fields.get("created")),
+        time_of(fields.get("created")),
         tuple(others),
         own_extra(WIRE, rest(fields, _BODY) | (dict(first.extra.fields) if first.extra else {})),
         fields,
@@ -217,16 +215,16 @@ def decode_usage(usage: Fields) -> Usage | None:
         return None
     prompt = as_object(usage.get("prompt_tokens_details"))
     completion = as_object(usage.get("completion_tokens_details"))
-    cached = as_count(prompt.get("cached_tokens"))
+    cached = count_of(prompt.get("cached_tokens"))
     if not cached and not _CACHED.isdisjoint(usage):
-        cached = max(as_count(usage.get(key)) for key in _CACHED)
+        cached = max(count_of(usage.get(key)) for key in _CACHED)
     return Usage(
-        as_count(usage.get("prompt_tokens")),
-        as_count(usage.get("completion_tokens")),
+        count_of(usage.get("prompt_tokens")),
+        count_of(usage.get("completion_tokens")),
         cached,
-        as_count(prompt.get("cache_write_tokens")),
-        as_count(completion.get("reasoning_tokens")),
-        as_count(usage.get("total_tokens")),
+        count_of(prompt.get("cache_write_tokens")),
+        count_of(completion.get("reasoning_tokens")),
+        count_of(usage.get("total_tokens")),
         Extra(WIRE, usage) if len(usage) > 3 else None,
     )
 

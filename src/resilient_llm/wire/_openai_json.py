@@ -65,24 +65,13 @@ def as_text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def as_count(value: object) -> int:
-    """The whole number, or 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-def as_time(value: object) -> int | None:
-    """Seconds since 1970, if that is what it is; some vendors send fractions."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
-    return int(cast(float, value)) if usable else None
-
-
 # --- requests ----------------------------------------------------------------------------------------------
 
 
 def request_object(body: bytes) -> Fields:
     """A request's body.  Raises ``InvalidRequest``."""
     try:
-        value = parse(body)
+        value = parse(body, as_written=True)
     except Malformed as error:
         raise InvalidRequest(f"the body is {error}") from error
     if not isinstance(value, dict):

@@ -47,10 +47,10 @@ from resilient_llm.wire._openai_answer import (
     finish_word,
     is_content,
 )
-from resilient_llm.wire._openai_json import as_items, as_object, as_objects, as_text, as_time, dumps, own_extra, rest
+from resilient_llm.wire._openai_json import as_items, as_object, as_objects, as_text, dumps, own_extra, rest
 from resilient_llm.wire._openai_request import WIRE, Dialect, argument_text
 from resilient_llm.wire.accumulate import replay
-from resilient_llm.wire.fields import Fields, own
+from resilient_llm.wire.fields import Fields, own, time_of
 from resilient_llm.wire.sse import JsonStream, encode
 
 _CHUNK = ("id", "object", "created", "model", "choices", "usage", "obfuscation", "p")
@@ -138,7 +138,7 @@ class ChatStreamDecoder(JsonStream):
             self._out.append(KeepAlive())  # Azure opens with a chunk about the prompt
             return
         self._begun = True
-        self._out.append(StreamStart(as_text(data.get("id")), as_text(data.get("model")), as_time(data.get("created"))))
+        self._out.append(StreamStart(as_text(data.get("id")), as_text(data.get("model")), time_of(data.get("created"))))
 
     def _done(self) -> None:
         if not self._choices:

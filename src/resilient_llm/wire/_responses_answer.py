@@ -8,17 +8,15 @@ from resilient_llm.errors import InvalidAnswer
 from resilient_llm.model import ChatResponse, Extra, FinishReason, Part, ToolCall, Usage
 from resilient_llm.wire._openai_json import (
     answer_object,
-    as_count,
     as_items,
     as_object,
     as_objects,
     as_text,
-    as_time,
     own_extra,
     rest,
 )
 from resilient_llm.wire._responses_items import WIRE, decode_item, encode_items, is_item
-from resilient_llm.wire.fields import Fields, own
+from resilient_llm.wire.fields import Fields, count_of, own, time_of
 from resilient_llm.wire.notes import Notes
 
 _BODY = ("id", "object", "created_at", "model", "output", "usage", "status", "error", "incomplete_details")
@@ -54,7 +52,7 @@ def response_of(fields: Fields) -> ChatResponse:
         decode_usage(as_object(fields.get("usage"))),
         as_text(fields.get("id")),
         as_text(fields.get("model")),
-        as_time(fields.get("created_at")),
+        time_of(fields.get("created_at")),
         extra=extra_of(fields),
         raw=fields,
     )
@@ -83,12 +81,12 @@ def decode_usage(usage: Fields) -> Usage | None:
         return None
     given, made = as_object(usage.get("input_tokens_details")), as_object(usage.get("output_tokens_details"))
     return Usage(
-        as_count(usage.get("input_tokens")),
-        as_count(usage.get("output_tokens")),
-        as_count(given.get("cached_tokens")),
-        as_count(given.get("cache_write_tokens")),
-        as_count(made.get("reasoning_tokens")),
-        as_count(usage.get("total_tokens")),
+        count_of(usage.get("input_tokens")),
+        count_of(usage.get("output_tokens")),
+        count_of(given.get("cached_tokens")),
+        count_of(given.get("cache_write_tokens")),
+        count_of(made.get("reasoning_tokens")),
+        count_of(usage.get("total_tokens")),
         Extra(WIRE, usage),
     )
 

@@ -34,7 +34,7 @@ from resilient_llm.model import (
     ToolCallStart,
     UsageUpdate,
 )
-from resilient_llm.wire._openai_json import as_object, as_text, as_time, dumps
+from resilient_llm.wire._openai_json import as_object, as_text, dumps
 from resilient_llm.wire._responses_answer import (
     decode_response,
     encode_usage,
@@ -54,7 +54,7 @@ from resilient_llm.wire._responses_items import (
     reasoning_item,
 )
 from resilient_llm.wire.accumulate import replay
-from resilient_llm.wire.fields import Fields, own
+from resilient_llm.wire.fields import Fields, own, time_of
 from resilient_llm.wire.sse import JsonStream, encode
 
 _NO_INDEX = frozenset({dict, list})
@@ -208,7 +208,7 @@ class ResponsesStreamDecoder(JsonStream):
             return
         self._begun = True
         response = as_object(data.get("response"))
-        created = as_time(response.get("created_at"))
+        created = time_of(response.get("created_at"))
         self._out.append(StreamStart(as_text(response.get("id")), as_text(response.get("model")), created))
 
     def _end(self, data: Fields) -> None:

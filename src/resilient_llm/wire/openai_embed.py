@@ -16,7 +16,6 @@ from resilient_llm.errors import InvalidAnswer, InvalidRequest
 from resilient_llm.model import EmbedRequest, EmbedResponse, Extra, Usage
 from resilient_llm.wire._openai_json import (
     answer_object,
-    as_count,
     as_object,
     as_objects,
     as_text,
@@ -26,7 +25,7 @@ from resilient_llm.wire._openai_json import (
     request_object,
     rest,
 )
-from resilient_llm.wire.fields import Fields, Malformed, decode_base64, dump, vector
+from resilient_llm.wire.fields import Fields, Malformed, count_of, decode_base64, dump, vector
 from resilient_llm.wire.notes import Notes, extras_for
 
 WIRE = "openai_embed"
@@ -65,7 +64,7 @@ def decode_response(body: bytes) -> EmbedResponse:
     data = as_objects(fields.get("data"))
     if fields.get("error") or not data:
         raise InvalidAnswer("the answer holds no embeddings", fields)
-    data.sort(key=lambda item: as_count(item.get("index")))
+    data.sort(key=lambda item: count_of(item.get("index")))
     try:
         vectors = tuple(_decode_vector(item.get("embedding")) for item in data)
     except Malformed as error:
@@ -76,7 +75,7 @@ def decode_response(body: bytes) -> EmbedResponse:
 def _decode_usage(usage: Fields) -> Usage | None:
     if not usage:
         return None
-    return Usage(as_count(usage.get("prompt_tokens")), total_tokens=as_count(usage.get("total_tokens")))
+    return Usage(count_of(usage.get("prompt_tokens")), total_tokens=count_of(usage.get("total_tokens")))
 
 
 def _decode_vector(value: object) -> tuple[float, ...]:
