@@ -42,7 +42,6 @@ from resilient_llm.providers import (
     OpenAI,
     OpenAICompatible,
     OpenAIResponses,
-    Vertex,
 )
 from resilient_llm.testing import LoopbackLLM, Reply, Status
 from resilient_llm.wire import capability
@@ -51,7 +50,6 @@ from tests.travel.probes import HISTORY, PROBES, WIRES, probe
 
 ROOT = Path(__file__).parents[2]
 LEFT_TO_THE_CODEC = {
-    ("gemini", "video_url"): "some pages are fetched by every endpoint",
     ("gemini", "file_id"): "a file that was uploaded there",
     ("anthropic_messages", "file_id"): "a file that was uploaded there",
 }
@@ -182,16 +180,12 @@ def test_models_differ(model: str, feature: str, support: str) -> None:
         ("groq", "llama", "n", "none"),
         ("deepseek", "deepseek-chat", "json_schema", "none"),
         ("mistral", "mistral-large", "document_url", "full"),
+        ("openrouter", "google/gemini-2.5-flash", "video_url", "full"),
+        ("vllm", "qwen-omni", "audio_url", "full"),
     ],
 )
 def test_vendors_differ(vendor: str, model: str, feature: str, support: str) -> None:
     assert Capabilities("openai_chat", vendor, model, "", {}).support(feature) == support
-
-
-def test_vertex_fetches_what_the_gemini_api_does_not() -> None:
-    gemini, vertex = Gemini("gemini-3-pro", api_key="k"), Vertex("gemini-3-pro", token="t", project="p")
-    assert gemini.capabilities.support("image_url") == "none"
-    assert vertex.capabilities.support("image_url") == "full"
 
 
 def test_the_user_knows_better() -> None:

@@ -198,7 +198,7 @@ BROKEN: list[Callable[[], bytes]] = [
 def test_an_error_inside_a_stream_raises_from_the_iterator(error: Callable[[], bytes]) -> None:
     body = stream([StreamStart("msg_1", "claude"), TextDelta("It is", 0)]) + error()
     seen: list[str] = []
-    with pytest.raises(anthropic.APIStatusError, match="broke off"):  # noqa: PT012 - it has to be the iteration that raises
+    with pytest.raises(anthropic.APIStatusError, match=r"cut|broke off"):  # noqa: PT012 - it has to be the iteration that raises
         for event in client(body, "text/event-stream").messages.create(**QUESTION, stream=True):
             seen.append(event.type)
     assert seen == ["message_start", "content_block_start", "content_block_delta"]

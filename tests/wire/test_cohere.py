@@ -191,7 +191,7 @@ def test_a_named_tool_is_the_only_one_offered() -> None:
     body = json.loads(sent.body)
     assert [tool["function"]["name"] for tool in body["tools"]] == ["b"]
     assert (body["tool_choice"], body["strict_tools"]) == ("REQUIRED", True)
-    assert [each.feature for each in sent.degradations] == ["tool_choice.names"]
+    assert [each.feature for each in sent.degradations] == ["tool_choice"]
 
 
 def test_the_choice_of_tools_is_said_in_coheres_words() -> None:

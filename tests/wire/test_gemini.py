@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +45,7 @@ from resilient_llm.model import (
 )
 from resilient_llm.wire import gemini
 from resilient_llm.wire.accumulate import replay
-from resilient_llm.wire.gemini import CODEC, NO_SIGNATURE, VERTEX_CODEC
+from resilient_llm.wire.gemini import CODEC, NO_SIGNATURE
 from resilient_llm.wire.gemini_parts import ATTACHED
 from tests.wire.asking import refused
 from tests.wire.recorded import Recorded
@@ -141,7 +140,6 @@ SUBJECT = Subject(
         Rule(r"usageMetadata\.(candidatesTokenCount|thoughtsTokenCount)", absent_if(0), "zero may be absent"),
     ),
 )
-VERTEX = Subject(VERTEX_CODEC, SUBJECT.frames, SUBJECT.terminal, SUBJECT.request_rules, SUBJECT.response_rules)
 
 
 # --- recorded exchanges ------------------------------------------------------------------------------------
@@ -149,9 +147,7 @@ VERTEX = Subject(VERTEX_CODEC, SUBJECT.frames, SUBJECT.terminal, SUBJECT.request
 
 class TestRecorded(Recorded):
     answers, streams = ("gemini",), ("gemini_streams",)
-
-    def subject_of(self, record: Mapping[str, Any]) -> Subject:
-        return VERTEX if "/projects/" in (record.get("url_path") or "") else SUBJECT
+    subject = SUBJECT
 
 
 # --- requests ----------------------------------------------------------------------------------------------
@@ -358,8 +354,8 @@ def test_what_gemini_cannot_do_is_refused_before_anything_is_sent(fields: dict[s
 @pytest.mark.parametrize(
     ("part", "feature"),
     [
-        (Media("image", url="https://example.org/a.png"), "image_url"),
-        (Media("document", url="https://example.org/a.pdf"), "document_url"),
+        (Media("image", url="data:image/png;base64,eA=="), "image_url"),
+        (Media("document", url="s3://bucket/a.pdf"), "document_url"),
         (Media("image", file_id="file-1"), "file_id"),
         (Opaque("anthropic_messages", {"type": "server_tool_use"}), "builtin_tools"),
     ],
@@ -377,7 +373,7 @@ def test_media_go_as_data_or_where_google_can_read_them() -> None:
     }
     page = "https://www.youtube.com/watch?v=1"
     assert part(Media("video", url=page)) == {"fileData": {"fileUri": page}}
-    assert part(Media("image", "image/png", url="https://e.org/a"), VERTEX_CODEC) == {
+    assert part(Media("image", "image/png", url="https://e.org/a")) == {
         "fileData": {"fileUri": "https://e.org/a", "mimeType": "image/png"}
     }
     upload = {"fileData": {"fileUri": "gs://bucket/a.mp4", "mimeType": "video/mp4"}}
@@ -655,7 +651,7 @@ def test_thoughts_count_as_output() -> None:
     }
     response = answered(candidates=[candidate(finishReason="STOP")], usageMetadata=counts)
     extra = Extra("gemini", {"toolUsePromptTokenCount": 4})
-    assert response.usage == Usage(9, 7, 2, reasoning_tokens=3, total_tokens=20, extra=extra)
+    assert response.usage == Usage(13, 7, 2, reasoning_tokens=3, total_tokens=20, extra=extra)
     assert json.loads(CODEC.encode_response(response))["usageMetadata"] == counts
     assert (
         answered(candidates=[candidate(finishReason="STOP")], usageMetadata={"trafficType": "ON_DEMAND"}).usage is None

@@ -41,7 +41,7 @@ def test_a_limit_may_be_a_number_or_have_its_thousands_apart(value: Any) -> None
 @pytest.mark.parametrize("status", [400, 405, 418])
 @pytest.mark.parametrize("body", [b"", b"<html><head><title>400 Bad Request</title></head></html>"])
 def test_what_a_gateway_refuses_without_saying_why_is_not_blamed_on_the_request(status: int, body: bytes) -> None:
-    assert kind(status, {}, body) is FaultKind.SERVER_ERROR
+    assert kind(status, {}, body) is FaultKind.MISCONFIGURED
 
 
 def test_what_the_vendor_refuses_in_its_own_words_is_the_requests_fault() -> None:

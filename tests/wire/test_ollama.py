@@ -452,7 +452,7 @@ def test_events_without_words_here_write_nothing() -> None:
 
 def test_a_failed_stream_ends_in_an_error_line() -> None:
     assert CODEC.stream_encoder().feed(StreamBroken("cut")) == b'{"error":"cut"}\n'
-    assert CODEC.stream_encoder().feed(StreamError({"error": {"code": 1}})) == b'{"error":{"code":1}}\n'
+    assert CODEC.stream_encoder().feed(StreamError({"error": {"code": 1}})) == b'{"error":"{\\"code\\":1}"}\n'
 
 
 def test_only_the_first_of_several_answers_is_shown() -> None:

@@ -86,15 +86,18 @@ RESPONSE_RULES = (
 
 
 def ended(frames: Sequence[bytes]) -> bool:
-    """Terminal evidence, read naively: [DONE], or a finish_reason for every choice that was seen."""
+    """Terminal evidence, read naively: a finish_reason for every choice that was seen, or token counts and [DONE]."""
     seen: dict[int, bool] = {}
+    counted = False
     for frame in frames:
         for line in frame.splitlines():
             data = line.removeprefix(b"data:").strip()
             if data == b"[DONE]":
-                return True
+                return bool(seen) and (counted or all(seen.values()))
             if line.startswith(b"data:"):
-                for choice in json.loads(data).get("choices") or []:
+                chunk = json.loads(data)
+                counted = counted or bool(chunk.get("usage") and not chunk.get("choices"))
+                for choice in chunk.get("choices") or []:
                     index = choice.get("index", 0)
                     seen[index] = seen.get(index, False) or bool(choice.get("finish_reason"))
     return bool(seen) and all(seen.values())

@@ -103,6 +103,10 @@ def test_a_stream_is_its_pieces() -> None:
     ]
 
 
+COUNTED = frame({"id": "c", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
+"""The token counts of the whole answer."""
+
+
 # --- what ends a stream --------------------------------------------------------------------------------------
 
 
@@ -110,17 +114,19 @@ def test_a_stream_is_its_pieces() -> None:
     ("frames", "end"),
     [
         ([chunk({"content": "a"}), chunk(finish="stop")], StreamEnd()),
-        ([chunk({"content": "a"}), DONE], StreamEnd()),
+        ([chunk({"content": "a"}), DONE], StreamBroken("[DONE] without finish_reason or token counts")),
+        ([chunk({"content": "a"}), COUNTED, DONE], StreamEnd()),
+        ([chunk({"content": "a"}), COUNTED], StreamBroken("the stream ended without finish_reason")),
         ([chunk({"content": "a"}), chunk(finish="stop"), chunk(finish="stop"), DONE], StreamEnd()),
-        ([chunk({"content": "a"})], StreamBroken("the stream ended without finish_reason or [DONE]")),
+        ([chunk({"content": "a"})], StreamBroken("the stream ended without finish_reason")),
         (
             [chunk(finish="stop"), chunk({"content": "b"}, index=1)],
-            StreamBroken("the stream ended without finish_reason or [DONE]"),
+            StreamBroken("the stream ended without finish_reason"),
         ),
         ([chunk(finish="stop"), chunk(finish="length", index=1)], StreamEnd()),
     ],
 )
-def test_a_finish_for_every_choice_or_the_terminator_completes_a_stream(frames: list[bytes], end: StreamEvent) -> None:
+def test_a_finish_for_every_choice_completes_a_stream(frames: list[bytes], end: StreamEvent) -> None:
     events = read(*frames)
     assert events[-1] == end
     finishes = [event.choice for event in events if isinstance(event, Finish)]
@@ -135,8 +141,8 @@ def test_a_stream_without_an_answer_is_broken(frames: list[bytes]) -> None:
 
 
 def test_a_terminator_without_a_finish_still_has_one() -> None:
-    assert read(chunk({"content": "a"}), DONE)[-2:] == [Finish("stop"), StreamEnd()]
-    assert read(tool(0, "t", "f", "{}"), DONE)[-2:] == [Finish("tool_calls"), StreamEnd()]
+    assert read(chunk({"content": "a"}), COUNTED, DONE)[-2:] == [Finish("stop"), StreamEnd()]
+    assert read(tool(0, "t", "f", "{}"), COUNTED, DONE)[-2:] == [Finish("tool_calls"), StreamEnd()]
 
 
 @pytest.mark.parametrize(

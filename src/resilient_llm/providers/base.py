@@ -196,6 +196,10 @@ class HttpProvider:
         fault = classify(self.vendor, status, headers, body, now=now)
         if fault is None:
             return Fault(FaultKind.INVALID_RESPONSE, status=status, message=f"unexpected status {status}")
+        if fault.kind is FaultKind.MISCONFIGURED:
+            address = urlsplit(self.base_url)
+            where = scrub(f"{address.scheme}://{address.netloc}{address.path}", 100)
+            fault = replace(fault, message=f"{fault.message} (is base_url={where} right for {self.wire}?)")
         return reclassified(fault)
 
     def stream_decoder(self) -> StreamDecoder:

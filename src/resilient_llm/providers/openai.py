@@ -185,6 +185,7 @@ class OpenRouter(OpenAICompatible):
         reasoning_field="reasoning",
         reasoning_object=True,
         top_k=True,
+        media=frozenset({"video_url"}),
     )
 
 
@@ -262,7 +263,12 @@ class VLLM(OpenAICompatible):
     url: ClassVar[str | None] = "http://localhost:8000/v1"
     key_variables: ClassVar[tuple[str, ...]] = ("VLLM_API_KEY",)
     dialect: ClassVar[Dialect | None] = Dialect(
-        allowed_tools=False, vendor="vllm", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True
+        allowed_tools=False,
+        vendor="vllm",
+        max_tokens_field=_OLD_FIELD,
+        developer_role=False,
+        top_k=True,
+        media=frozenset({"audio_url", "video_url"}),
     )
 
 

@@ -43,7 +43,6 @@ from resilient_llm.wire._blockwise import (
     enforceable_schema,
     image_type,
     lowered_temperature,
-    offered_tools,
     parameters_of,
     valid_tool_name,
 )
@@ -70,7 +69,7 @@ from resilient_llm.wire.fields import (
     take_texts,
 )
 from resilient_llm.wire.notes import Notes, extras_for, fields_for
-from resilient_llm.wire.toolcalls import arguments_object
+from resilient_llm.wire.toolcalls import arguments_object, forced_tool, offered_tools
 
 VERSION: Final = "2023-06-01"
 """The API version every platform understands."""
@@ -356,7 +355,7 @@ class _Turns(TurnEncoder):
 
 
 def _encode_tools(request: ChatRequest, body: Fields, others: bool, notes: Notes) -> None:
-    tools = offered_tools(request, notes)
+    tools = offered_tools(request, notes, single=True)
     if tools:
         body["tools"] = [_encode_tool(tool, notes) for tool in tools]
     if tools or others:  # without tools there is nothing to choose from, and this wire says so with a 400
@@ -374,7 +373,8 @@ def _encode_choice(choice: ToolChoice | None, parallel: bool | None) -> Fields |
     body: Fields | None = None
     if choice is not None:
         kind = {"auto": "auto", "none": "none", "required": "any"}[choice.mode]
-        body = {"type": "tool", "name": choice.names[0]} if len(choice.names) == 1 else {"type": kind}
+        forced = forced_tool(choice)
+        body = {"type": kind} if forced is None else {"type": "tool", "name": forced}
     if parallel is False and (choice is None or choice.mode != "none"):
         body = (body or {"type": "auto"}) | {"disable_parallel_tool_use": True}
     return body

@@ -331,8 +331,8 @@ class Encoder(BlockEncoder):
         return frame(body | outer) + frame({"type": "message_stop"})
 
     @override
-    def on_failure(self) -> bytes:
-        return frame(error_body("api_error", "The answer broke off."))
+    def on_failure(self, message: str) -> bytes:
+        return frame(error_body("api_error", message))
 
     @override
     def on_keep_alive(self, event: KeepAlive | Restarted) -> bytes:

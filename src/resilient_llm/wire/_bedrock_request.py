@@ -42,7 +42,6 @@ from resilient_llm.wire._blockwise import (
     enforceable_schema,
     image_type,
     lowered_temperature,
-    offered_tools,
     parameters_of,
     valid_tool_name,
 )
@@ -69,7 +68,7 @@ from resilient_llm.wire.fields import (
     take_texts,
 )
 from resilient_llm.wire.notes import Notes, extras_for, fields_for, reject
-from resilient_llm.wire.toolcalls import arguments_object, tool_names
+from resilient_llm.wire.toolcalls import arguments_object, forced_tool, offered_tools, tool_names
 
 TOOL_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -289,7 +288,8 @@ class _Encoding:
         extra = extras_for(NAME, request.extra, notes)
         others = items_of(extra.pop("tools", []), "tools")
         system, turns = _Turns(request.model, notes).turns(request.messages)
-        if turns and turns[0].role != "user":  # "A conversation must start with a user message."
+        starts = not turns or turns[0].role == "user" or "claude" in request.model  # Claude answers the others, too
+        if not starts:  # "A conversation must start with a user message."
             raise notes.unsupported("a conversation that does not start with the user")
         body: Fields = {"messages": [{"role": turn.role, "content": turn.blocks} | turn.fields for turn in turns]}
         put(body, system=system or None, inferenceConfig=self._settings() or None)
@@ -316,7 +316,7 @@ class _Encoding:
 
     def _tools(self, turns: list[Turn], others: list[object]) -> Fields:
         request, choice = self.request, self.request.tool_choice
-        tools = offered_tools(request, self.notes)
+        tools = offered_tools(request, self.notes, single=True)
         used = list(tool_names(request.messages).values()) if _any_calls(turns) else []
         if choice is not None and choice.mode == "none" and (tools or others):
             if not used:
@@ -421,6 +421,7 @@ def _unthought_calls(turns: list[Turn]) -> bool:
 def _encode_choice(choice: ToolChoice | None) -> Fields | None:
     if choice is None or choice.mode == "none":
         return None
-    if len(choice.names) == 1:
-        return {"tool": {"name": choice.names[0]}}
+    forced = forced_tool(choice)
+    if forced is not None:
+        return {"tool": {"name": forced}}
     return {"any" if choice.mode == "required" else "auto": {}}

@@ -398,8 +398,8 @@ class Encoder(BlockEncoder):
         return _frame("messageStop", stop | more) + _frame("metadata", counts)
 
     @override
-    def on_failure(self) -> bytes:
-        return eventstream.exception("internalServerException", dump({"message": "The answer broke off."}))
+    def on_failure(self, message: str) -> bytes:
+        return eventstream.exception("internalServerException", dump({"message": message}))
 
 
 def _thought_deltas(content: Fields) -> list[Fields]:

@@ -33,6 +33,7 @@ from resilient_llm.model import (
     UsageUpdate,
 )
 from resilient_llm.wire.fields import Fields, Malformed, parse
+from resilient_llm.wire.notes import told_message
 
 
 @dataclass(slots=True)
@@ -117,7 +118,7 @@ class BlockEncoder(ABC):
         ...
 
     @abstractmethod
-    def on_failure(self) -> bytes:
+    def on_failure(self, message: str) -> bytes:
         """The frame that reports an error."""
         ...
 
@@ -162,7 +163,7 @@ class BlockEncoder(ABC):
                 frames = self._start(StreamStart()) + b"".join(self._close(number) for number in list(self._open))
                 return frames + self.on_end(self._finish or Finish("stop"), self._usage)
             case StreamError() | StreamBroken():
-                return self.on_failure()
+                return self.on_failure(told_message(event))
             case _:
                 return b""  # another choice
 

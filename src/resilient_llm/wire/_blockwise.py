@@ -56,15 +56,6 @@ def tool_id(original: str, allowed: re.Pattern[str]) -> str:
     return "tool_" + hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def offered_tools(request: ChatRequest, notes: Notes) -> tuple[Tool, ...]:
-    """The tools to choose from: neither wire can name several, so these are then the only ones offered."""
-    choice = request.tool_choice
-    if choice is None or len(choice.names) <= 1:
-        return request.tools
-    notes.add("tool_choice", "only the named tools were offered")
-    return tuple(tool for tool in request.tools if tool.name in choice.names)
-
-
 def parameters_of(tool: Tool) -> JsonObject:
     """The schema of a tool's arguments; both wires want one, and that it says ``object``."""
     schema: JsonObject = tool.parameters if tool.parameters is not None else {"type": "object", "properties": {}}

@@ -43,7 +43,7 @@ from resilient_llm.wire.fields import (
     take_texts,
 )
 from resilient_llm.wire.notes import Notes, extras_for, fields_for, notes_on
-from resilient_llm.wire.toolcalls import decode_tool, encode_tool
+from resilient_llm.wire.toolcalls import decode_tool, encode_tool, offered_tools
 
 PATH: Final = "/v2/chat"
 
@@ -193,10 +193,7 @@ def _encode_settings(request: ChatRequest) -> Fields:
 
 def _encode_tools(request: ChatRequest, notes: Notes) -> Fields:
     """Tools and the choice among them.  No tool can be named, so a named one is the only one offered."""
-    choice, tools = request.tool_choice, request.tools
-    if choice is not None and choice.mode == "required" and choice.names:
-        tools = tuple(tool for tool in tools if tool.name in choice.names)
-        notes.add("tool_choice.names", "only these tools were offered")
+    choice, tools = request.tool_choice, offered_tools(request, notes)
     if not tools:
         return {}
     extras_for(NAME, (tool.extra for tool in tools), notes)

@@ -50,6 +50,7 @@ from resilient_llm.wire.fields import (
     take_items,
     take_text,
 )
+from resilient_llm.wire.notes import told_message
 
 # --- bytes -> events ------------------------------------------------------------------------------------------------
 
@@ -222,10 +223,8 @@ class StreamEncoder:
                 self._finish = event
             case StreamEnd():
                 return self._start("") + self._end_all() + self._message_end()
-            case StreamError():
-                return error_frames(_error_text(event.payload))
-            case StreamBroken():
-                return error_frames(event.reason)
+            case StreamError() | StreamBroken():
+                return error_frames(told_message(event))
             case _:
                 pass
         return b""
@@ -308,10 +307,3 @@ def _message_end(delta: Fields) -> bytes:
 def error_frames(message: str) -> bytes:
     """A ``message-end`` that says why."""
     return _message_end({"error": message, "finish_reason": "ERROR"})
-
-
-def _error_text(payload: JsonObject | str) -> str:
-    if isinstance(payload, str):
-        return payload
-    said = next((payload[key] for key in ("error", "message") if key in payload), payload)
-    return said if isinstance(said, str) else dump(said).decode()

@@ -27,7 +27,7 @@ class JsonCodec:
     write_error: Callable[[Fault, str], Fields]
     write_stream_error: Callable[[Fault, str], bytes]
     stream_decoder: Callable[[], StreamDecoder]
-    stream_encoder: Callable[[], StreamEncoder]
+    make_stream_encoder: Callable[[], StreamEncoder]
 
     def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
         """A caller's request.  Raises ``InvalidRequest``."""
@@ -52,3 +52,7 @@ class JsonCodec:
     def encode_stream_error(self, fault: Fault, message: str) -> bytes:
         """The frame that reports an error inside a running stream."""
         return self.write_stream_error(fault, message)
+
+    def stream_encoder(self, request: ChatRequest | None = None) -> StreamEncoder:
+        """An encoder for one streamed answer."""
+        return self.make_stream_encoder()

@@ -195,7 +195,9 @@ def _decode_stop(fields: Fields) -> tuple[str, ...]:
 
 
 def _decode_stream(fields: Fields, extra: Fields) -> bool:
-    options = rest(get_object(fields, "stream_options"), ("include_usage",))  # usage is asked for in any case
+    options = get_object(fields, "stream_options")
+    if options.get("include_usage") is not False:  # usage is asked for in any case
+        options = rest(options, ("include_usage",))
     if options:
         extra["stream_options"] = options
     return get_bool(fields, "stream") or False
@@ -468,11 +470,19 @@ def _forwarded(request: ChatRequest, fields: JsonObject, dialect: Dialect) -> Fi
 
 
 def _ask_for_usage(body: Fields, stream: bool, dialect: Dialect) -> None:
-    """Usage comes with a stream only if asked for, and asking without a stream is an error."""
+    """Usage comes with a stream only if asked for, and asking without a stream is an error.  A caller who said that it
+    is not wanted is obeyed."""
     if not stream or not dialect.stream_usage:
         body.pop("stream_options", None)
     else:
-        body["stream_options"] = {**as_object(body.get("stream_options")), "include_usage": True}
+        body["stream_options"] = {"include_usage": True} | rest(as_object(body.get("stream_options")), ())
+
+
+def wants_usage(request: ChatRequest) -> bool:
+    """Whether the caller of a decoded request asked for a chunk with the token counts: it has no choices, and clients
+    that did not ask for it need not expect it."""
+    source = own(request.source, WIRE)
+    return as_object(source.get("stream_options")).get("include_usage") is True
 
 
 def _with_short_ids(message: Fields, dialect: Dialect) -> Fields:
@@ -536,7 +546,7 @@ def _encode_settings(request: ChatRequest, body: Fields, dialect: Dialect, notes
 
 def _encode_tools(request: ChatRequest, body: Fields, dialect: Dialect, notes: Notes) -> None:
     tools, choice = request.tools, request.tool_choice
-    if choice is not None and choice.names and not _can_name(choice, dialect):
+    if choice is not None and choice.mode != "none" and choice.names and not _can_name(choice, dialect):
         tools = tuple(tool for tool in tools if tool.name in choice.names)
         choice = ToolChoice(choice.mode)
         notes.add("tool_choice", "the other tools are left out instead")

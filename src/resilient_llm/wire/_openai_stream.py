@@ -1,7 +1,9 @@
 """Chat Completions streams <-> events.
 
-A stream is complete when every choice seen has a ``finish_reason``, or at ``[DONE]``; vendors leave out the one or the
-other.  An error frame wins over both.
+A stream is complete when every choice seen has a ``finish_reason``; ``[DONE]`` need not follow.  ``[DONE]`` alone
+proves nothing: gateways put it after upstreams that broke off.  Where no reason was given, token counts in a chunk of
+their own, which come after the last choice, prove it instead (Snowflake Cortex ends its streams so).  An error frame
+wins over all of this.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ _CHUNK = ("id", "object", "created", "model", "choices", "usage", "obfuscation",
 class _Call:
     """A tool call while it streams: held until its name is known."""
 
-    __slots__ = ("block", "extra", "given", "id", "name", "waiting")
+    __slots__ = ("block", "custom", "extra", "given", "id", "name", "waiting")
 
     def __init__(self, call_id: str, number: int) -> None:
         self.id = call_id or f"call_{number}"
@@ -69,6 +71,16 @@ class _Call:
         self.extra: Fields = {}
         self.block = -1
         self.waiting: list[str] = []
+        self.custom: Fields = {}
+
+    def add_custom(self, piece: Fields) -> None:
+        """A piece of a call whose input is free text: the input grows, anything else is said once."""
+        written = as_text(self.custom.get("input")) + as_text(piece.get("input"))
+        self.custom |= rest(piece, ("input",)) | {"input": written}
+
+    def opaque(self) -> Opaque:
+        """The whole call, as a whole answer would have it."""
+        return Opaque(WIRE, {"id": self.id, "type": "custom", "custom": self.custom} | self.extra)
 
 
 class _ChoiceState:
@@ -98,6 +110,7 @@ class ChatStreamDecoder(JsonStream):
         self._dialect = dialect
         self._origin = dialect.origin
         self._begun = False
+        self._counted = False  # token counts came in a chunk without choices
         self._choices: dict[int, _ChoiceState] = {}
 
     def on_object(self, event: str, data: dict[str, object]) -> None:
@@ -128,7 +141,7 @@ class ChatStreamDecoder(JsonStream):
             return "the stream ended before the answer began"
         if all(state.finished for state in self._choices.values()):
             return None
-        return "the stream ended without finish_reason or [DONE]"
+        return "the stream ended without finish_reason"
 
     def whole_answer(self, body: bytes) -> list[StreamEvent]:
         return replay(decode_response(body, self._dialect))
@@ -149,6 +162,8 @@ class ChatStreamDecoder(JsonStream):
                 continue
             if state.silent():
                 self.fail(StreamBroken("[DONE] after a choice that says nothing"))
+            elif not self._counted:
+                self.fail(StreamBroken("[DONE] without finish_reason or token counts"))
             else:
                 self._finish(state, None, None)
             if self._over:
@@ -158,6 +173,7 @@ class ChatStreamDecoder(JsonStream):
     def _on_usage(self, data: Fields) -> None:
         usage = decode_usage(as_object(data.get("usage")) or as_object(as_object(data.get("x_groq")).get("usage")))
         if usage is not None:
+            self._counted = self._counted or (not data.get("choices") and usage.output_tokens > 0)
             self._out.append(UsageUpdate(usage))
 
     # --- one choice ----------------------------------------------------------------------------------------
@@ -260,7 +276,11 @@ class ChatStreamDecoder(JsonStream):
 
     def _tool(self, state: _ChoiceState, delta: Fields, function: Fields) -> None:
         call = _call_for(state, delta, function)
-        call.extra |= rest(delta, ("index", "id", "type", "function"))
+        call.extra |= rest(delta, ("index", "id", "type", "function", "custom"))
+        custom = as_object(delta.get("custom"))
+        if custom.get("name") or call.custom:  # a tool whose input is free text
+            call.add_custom(custom)
+            return
         name = as_text(function.get("name"))
         if name and call.block < 0:
             call.name = name
@@ -282,6 +302,9 @@ class ChatStreamDecoder(JsonStream):
 
     def _finish(self, state: _ChoiceState, choice: Fields | None, chunk: Fields | None) -> None:
         for call in state.calls:
+            if call.custom:
+                self._add(state, call.opaque())
+                continue
             if call.block < 0 and not call.waiting and not call.extra:
                 self.fail(StreamBroken("a tool call without a function"))
                 return

@@ -24,6 +24,7 @@ _CUT: Mapping[str, FinishReason] = {"max_output_tokens": "length", "content_filt
 _CUT_WORDS: Mapping[FinishReason, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _UNFINISHED = frozenset({"queued", "in_progress"})
 """Of a background response: what there is of an answer comes later."""
+_ENDED_BADLY = frozenset({"failed", "cancelled"})
 
 
 # --- decoding ----------------------------------------------------------------------------------------------
@@ -72,7 +73,7 @@ def finish_of(fields: Fields, parts: Sequence[Part]) -> tuple[FinishReason, str 
     if status == "incomplete":
         why = as_text(as_object(fields.get("incomplete_details")).get("reason"))
         return _CUT.get(why, "other"), why or status
-    return "other" if status in _UNFINISHED else "error", status
+    return "error" if status in _ENDED_BADLY else "other", status
 
 
 def decode_usage(usage: Fields) -> Usage | None:

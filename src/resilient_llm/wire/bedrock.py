@@ -96,7 +96,7 @@ class Bedrock:
     def stream_decoder(self) -> Decoder:
         return Decoder()
 
-    def stream_encoder(self) -> Encoder:
+    def stream_encoder(self, request: ChatRequest | None = None) -> Encoder:
         return Encoder()
 
     def encode_error(self, fault: Fault, message: str) -> bytes:

@@ -169,7 +169,7 @@ WIRES: Final[Mapping[str, Mapping[Feature, Support]]] = {
         **dict.fromkeys(("json_object", "opaque"), "changed"),
     },
     "gemini": {
-        **dict.fromkeys(("parallel_tool_calls", "image_url", "audio_url", "document_url", "opaque"), "none"),
+        **dict.fromkeys(("parallel_tool_calls", "opaque"), "none"),
         **dict.fromkeys(("tool.strict", "media_in_tool_result", "reasoning", "user"), "changed"),
     },
     "bedrock_converse": {
@@ -210,7 +210,8 @@ VENDORS: Final[Mapping[str, Mapping[Feature, Support]]] = {
     "deepseek": {"json_schema": "none", "image": "none"},
     "perplexity": {"tools": "none"},
     "mistral": {"document_url": "full", "file_id": "none"},
-    "vertex_ai": {"image_url": "full", "audio_url": "full", "document_url": "full"},
+    "openrouter": {"video": "full", "video_url": "full"},
+    "vllm": {"audio_url": "full", "video": "full", "video_url": "full"},
 }
 """Vendor -> what it refuses although its wire has a word for it, or takes although others on its wire do not."""
 

@@ -85,7 +85,10 @@ class Codec(Protocol):
 
     def stream_decoder(self) -> StreamDecoder: ...
 
-    def stream_encoder(self) -> StreamEncoder: ...
+    def stream_encoder(self, request: ChatRequest | None = None) -> StreamEncoder:
+        """An encoder for one streamed answer.  ``request`` is the caller's, as far as it says how the stream shall
+        look (``stream_options`` of OpenAI Chat); without it everything is written."""
+        ...
 
     def encode_error(self, fault: Fault, message: str) -> bytes:
         """The body of an error answer in this wire's shape."""

@@ -58,7 +58,7 @@ CODEC: Final = JsonCodec(
     write_error=lambda _fault, message: {"message": message},  # the status says the rest
     write_stream_error=lambda _fault, message: error_frames(message),
     stream_decoder=StreamDecoder,
-    stream_encoder=StreamEncoder,
+    make_stream_encoder=StreamEncoder,
 )
 
 

@@ -52,7 +52,7 @@ _ID_HEADERS = (
 _SQUEEZE = re.compile(r"[^a-z0-9]+")
 _URL = re.compile(r"https?://\S+")
 _HTML = re.compile(r"\s*(?:<!doctype html|<html|<head|<body|<title|<center|<h1)", re.IGNORECASE)
-_HEADINGS = re.compile(r"<(title|h1|h2)\b[^>]*>(.{0,300}?)</\1>", re.IGNORECASE | re.DOTALL)
+_HEADINGS = re.compile(r"<(title|h1|h2)\b[^>]{0,200}>(.{0,300}?)</\1>", re.IGNORECASE | re.DOTALL)
 _DECODER = json.JSONDecoder()
 
 
@@ -64,6 +64,7 @@ class Facts:
     digits, no ``error``/``exception`` at the end), padded with spaces so that a rule can search whole words.  ``text``
     is all human text, lower-case, without URLs.  ``statuses`` are HTTP statuses named in the body, outermost first;
     ``hints`` are waits in seconds by key; ``limits`` come from the headers and from copies of headers in the body.
+    ``structured`` says that the body is JSON and reports something.
     """
 
     words: str = " "
@@ -74,6 +75,7 @@ class Facts:
     hints: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     limits: RateLimits = EMPTY
     flags: frozenset[str] = frozenset()
+    structured: bool = False
     request_id: str | None = None
 
 
@@ -142,6 +144,7 @@ def read(vendor: str, headers: Mapping[str, str], body: object, clock: float | N
         hints=reader.hints,
         limits=limits,
         flags=frozenset(reader.flags),
+        structured=not isinstance(body, str) and bool(reader.texts or reader.words),
         request_id=next((headers[name] for name in _ID_HEADERS if headers.get(name)), reader.request_id),
     )
 
@@ -208,14 +211,14 @@ class _Reader:
         if isinstance(item, bool) or not isinstance(item, (int, str)):
             return
         raw = str(item)[:200].strip() if not isinstance(item, int) or abs(item) < 10**9 else ""
+        if name == "httpstatuscode" and raw == "422":
+            return  # text-generation-inference: inside a stream everything is 422
         if name in _STATUSES and re.fullmatch(r"[45][0-9]{2}", raw):
             self.statuses.append(int(raw))
         elif name in _CODES and canonical(raw) not in _NOISE | {""}:
             self.words.append(canonical(raw))
         if raw and name in _CODES and raw.lower() not in _NOISE:
             self._codes.setdefault(name, raw)
-        if name == "httpstatuscode":
-            self.flags.add("always_422")  # text-generation-inference: in a stream everything is 422
 
     def _hint(self, name: str, item: object) -> None:
         wait: float | None = None

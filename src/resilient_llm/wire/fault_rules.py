@@ -125,6 +125,12 @@ RULES: tuple[Rule, ...] = (
     _rule(K.NOT_FOUND_MODEL, at="mistral", words="1500"),
     _rule(K.CONTENT_FILTER, status=(0, 403), flag="moderated"),
     _rule(K.PERMISSION, flag="challenge"),  # Cloudflare doubts our user agent or address, not our key
+    _rule(K.OVERLOADED, words="*capacityexhausted", scope=FaultScope.MODEL),  # Google says RESOURCE_EXHAUSTED as well
+    _rule(
+        K.OVERLOADED,
+        status=(400, 422),
+        text=r"\b(?:model|server|service|backend) is (?:currently )?(?:overloaded|busy)",
+    ),
     # What a relay says about its own channels never concerns our credential.
     _rule(K.OVERLOADED, words=v.SHARED_POOL_CODES, scope=FaultScope.MODEL),
     _rule(K.TIMEOUT, words="channelresponsetimeexceeded"),
@@ -189,7 +195,7 @@ RULES: tuple[Rule, ...] = (
     _rule(K.PAYLOAD_TOO_LARGE, status=(0, 400, 403, 413, 422), text=v.PAYLOAD, unless=r"per[ _-]minute"),
     _rule(
         K.NOT_FOUND_MODEL,
-        status=(0, 400, 404, 422),
+        status=(0, 400, 404, 410, 422),
         text=v.MODEL,
         unless=r"unsupported (?:parameter|value)|with this model|modified",
     ),
@@ -201,6 +207,7 @@ RULES: tuple[Rule, ...] = (
     _rule(K.TIMEOUT, words="*timeout *timedout *deadlineexceeded"),
     _rule(K.CLIENT_CLOSED, words="cancelled canceled requestcancel* clientclosed* clientdisconnect*"),
     _rule(K.PERMISSION, status=(0, 401, *_CLIENT_ERRORS), words=v.PERMISSION_CODES),
+    _rule(K.MISCONFIGURED, status=(404,), text=v.WRONG_ADDRESS),
     _rule(K.NOT_FOUND_MODEL, status=(0, 404), words="notfound"),
     _rule(
         K.SERVER_ERROR,
@@ -209,7 +216,6 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(K.BAD_REQUEST, words="notimplemented unimplemented notsupported"),
     # 6. Errors without a status: inside a stream or a 200.  What no code says, the text may.
-    _rule(K.SERVER_ERROR, status=(422,), flag="always_422", unless=r"validation|overload"),
     _rule(K.BAD_REQUEST, status=(0,), words=v.VAGUE_REQUEST_CODES),
     _rule(K.SERVER_ERROR, status=(0,), words=v.VAGUE_SERVER_CODES),
     _rule(K.OVERLOADED, status=(0,), text=v.OVERLOAD),
@@ -225,16 +231,16 @@ _BY_STATUS: Mapping[int, FaultKind] = {
     401: K.AUTH,
     402: K.QUOTA_EXHAUSTED,
     403: K.PERMISSION,
-    404: K.NOT_FOUND_MODEL,
     407: K.CONNECTION,  # our proxy, not the provider
     408: K.TIMEOUT,
     409: K.CONFLICT,
-    410: K.NOT_FOUND_MODEL,
     413: K.PAYLOAD_TOO_LARGE,
+    414: K.BAD_REQUEST,
     423: K.CONFLICT,
     424: K.SERVER_ERROR,  # the model failed below the API
     425: K.SERVER_ERROR,
     429: K.RATE_LIMITED,
+    431: K.BAD_REQUEST,
     444: K.CONNECTION,
     451: K.PERMISSION,
     460: K.CLIENT_CLOSED,  # a load balancer's "client closed"
@@ -282,12 +288,27 @@ def scope_of(kind: FaultKind) -> FaultScope:
     return _SCOPES.get(kind, FaultScope.ENDPOINT)
 
 
-def by_status(status: int) -> FaultKind:
-    """What a status alone means; 0, redirects and numbers nobody assigned count as a server error."""
+_WRONG_ADDRESS = frozenset({404, 405, 410, 418})
+"""What a server answers that does not know the path or the method."""
+
+
+def by_status(status: int, facts: Facts) -> FaultKind:
+    """What a status means where no rule speaks; 0 and numbers nobody assigned count as a server error.
+
+    A vendor says in JSON what is wrong with a request.  A redirect, a path or method that is not known, and a client
+    error that says nothing of the kind come from something else than the API we expect.
+    """
     known = _BY_STATUS.get(status)
     if known is not None:
         return known
-    return K.BAD_REQUEST if 400 <= status < 500 else K.SERVER_ERROR
+    if 300 <= status < 400:
+        return K.MISCONFIGURED
+    if not 400 <= status < 500:
+        return K.SERVER_ERROR
+    if status in _WRONG_ADDRESS:
+        return K.NOT_FOUND_MODEL if status == 404 and facts.structured else K.MISCONFIGURED
+    said = facts.structured or ("html" not in facts.flags and _found(v.ABOUT_THE_REQUEST, facts.text))
+    return K.BAD_REQUEST if said else K.MISCONFIGURED
 
 
 def decide(vendor: str, status: int, facts: Facts) -> Verdict:
@@ -302,7 +323,7 @@ def decide(vendor: str, status: int, facts: Facts) -> Verdict:
             verdict = rule.verdict
             break
     else:
-        verdict = Verdict(by_status(effective))
+        verdict = Verdict(by_status(effective, facts))
     return _of_the_relay(verdict) if "relayed" in facts.flags else verdict
 
 

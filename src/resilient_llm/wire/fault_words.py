@@ -75,16 +75,17 @@ CONTEXT = any_of(
     r"expected maxlength:(?! ?\d{1,3}\b)",  # a short one is a field, such as a tool's name
     r"`?inputs`? (?:tokens \+|must have less than)|max_new_tokens`? must be",
     r"maximum (?:allowed )?(?:input|prompt|sequence) (?:length|tokens?)|token count of \d+ exceeds",
-    r"exceed\w* (?:the )?(?:model'?s? )?(?:maximum )?(?:model )?token limit|maximum number of (?:input )?tokens",
+    r"exceed\w{0,4} (?:the )?(?:model'?s? )?(?:maximum )?(?:model )?token limit|maximum number of (?:input )?tokens",
     r"(?:input|prompt|messages?)[^.]{0,40}tokens[^.]{0,60}(?:exceed|longer|greater|larger|over)",
-    r"tokens?[^.]{0,40}exceed\w* (?:the )?(?:model )?(?:maximum|limit|max)[^.]{0,40}tokens?",
-    r"sequence length[^.]{0,40}(?:exceed|longer)|\d+ tokens > \d+",
+    r"tokens?[^.]{0,40}exceed\w{0,4} (?:the )?(?:model )?(?:maximum|limit|max)[^.]{0,40}tokens?",
+    r"sequence length[^.]{0,40}(?:exceed|longer)|\b\d{1,12} tokens > \d",
 )
 """More tokens than the model's window."""
 
 NOT_CONTEXT = any_of(
     r"rate[ _-]?limit|too many requests|throttl|service unavailable|per[ _-](?:minute|day)",
     r"(?:string|array) too long|completion tokens, whereas",
+    r"too many tokens: max[ _]tokens|maximum (?:number of )?output",  # of the answer
     r"(?:unknown|unrecognized|unsupported|extra|unexpected) (?:parameter|argument|field|input|key)",
 )
 """Sounds like the above and is throttling, or a parameter."""
@@ -97,7 +98,7 @@ CONTENT = any_of(
     r"blocked (?:by|due to|for) (?:\w+ )?(?:content|safety|polic|guardrail|moderation|prompt)",
     r"sensitive (?:words?|content)|inappropriate content|harmful content|unsafe content|prohibited (?:content|use)",
     r"guardrail[^.]{0,60}(?:block|interven|violat|trigger)|(?:block|interven|violat|trigger)[^.]{0,60}guardrail",
-    r"deny-?listed|violat\w+[^.]{0,60}(?:polic|guideline|terms|rules)|敏感|违规|不合规",
+    r"deny-?listed|violat\w{1,9}[^.]{0,60}(?:polic|guideline|terms|rules)|敏感|违规|不合规",
 )
 """Refused for what it says."""
 
@@ -176,8 +177,21 @@ RATE_CODES = """
 OVERLOAD_CODES = """
     *overloaded *overload unavailable serviceunavailable* temporarilyunavailable *busy *capacityexceeded
     *capacityreached insufficientsystemresource* healthcheck modelnotready modelloading loadingmodel
-    modelunavailable *queuefull nocapacity providertemporarilyunavailable resourceunavailable
+    modelunavailable *queuefull nocapacity providertemporarilyunavailable resourceunavailable *capacityexhausted
 """
+
+ABOUT_THE_REQUEST = any_of(
+    r"deseriali[sz]e|\bjson\b|validation|unknown variant|\bfield\b|parameter|\bmessages?\b|required",
+    r"invalid (?:request|value|type|argument|input)|malformed|must (?:be|have|not)|expected",
+)
+"""What is wrong with a request, said as plain text."""
+
+WRONG_ADDRESS = any_of(
+    r"^(?:404[ :]*)?(?:the )?(?:requested )?(?:page|url|uri|route|path|endpoint)?(?: was)? ?not found\W*$",
+    r"invalid url|unrecognized request url|unknown (?:request )?(?:url|path|endpoint|route)",
+    r"cannot (?:get|post) /|no (?:such )?(?:route|endpoint|handler)\b|no route matche[sd]",
+)
+"""There is no such path on this server."""
 
 SHARED_POOL_CODES = "upstreamprovidersharedpool openroutersharedcapacity channelnoavailablekey"
 

@@ -7,6 +7,7 @@ one ordered table, ``retry_after`` finds the server's hint.  ``in_band`` knows w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from resilient_llm.errors import Fault, FaultKind, FaultScope
 from resilient_llm.wire import in_band
@@ -17,8 +18,6 @@ from resilient_llm.wire.scrub import scrub
 from resilient_llm.wire.times import clock_of
 
 _SSE = "text/event-stream"
-_GATEWAYS = frozenset({400, 405, 406, 418})
-"""What proxies and firewalls answer for reasons of their own; 414 and 431 from them are about this request."""
 _HINTS_NEVER_HELP = frozenset({FaultKind.PAYLOAD_TOO_LARGE, FaultKind.CONTEXT_LENGTH, FaultKind.BAD_REQUEST})
 
 
@@ -45,14 +44,18 @@ def classify(
     clock = clock_of(fields, now)
     facts = read(vendor, fields, decoded, clock)
     verdict = decide(vendor, status, facts)
-    if verdict.kind is FaultKind.BAD_REQUEST and status in _GATEWAYS and _of_a_gateway(decoded):
-        verdict = Verdict(FaultKind.SERVER_ERROR)  # this vendor may not have seen the request; another may take it
-    return _fault(verdict, facts, status, hint_of(fields, facts, clock, limits=status == 429))
+    fault = _fault(verdict, facts, status, hint_of(fields, facts, clock, limits=status == 429))
+    if fault.kind is FaultKind.MISCONFIGURED:
+        return replace(fault, message=_looks_wrong(status, fields.get("location"), fault.message))
+    return fault
 
 
-def _of_a_gateway(body: object) -> bool:
-    """Whether a body is nothing, or a page: vendors say in JSON what is wrong with a request, proxies do not."""
-    return not body or (isinstance(body, str) and body.lstrip().startswith("<"))
+def _looks_wrong(status: int, location: str | None, said: str) -> str:
+    """What about an answer shows that the endpoint is not the API we expect."""
+    if location is not None and 300 <= status < 400:
+        said = f"to {scrub(location.partition('?')[0], 100)}"
+    what = "a redirect" if 300 <= status < 400 else f"status {status}"
+    return scrub(f"{what} where an API was expected{': ' if said else ''}{said}")
 
 
 def _number(status: object) -> int:

@@ -1,7 +1,6 @@
 """Gemini's wire: ``generateContent`` and ``streamGenerateContent``, the same on Google's two endpoints.
 
-Model and stream switch are in the path.  A prompt that was blocked is an answer without candidates.  Only Vertex AI
-fetches media by URL: :data:`VERTEX_CODEC` lets them through, :data:`CODEC` refuses.
+Model and stream switch are in the path.  A prompt that was blocked is an answer without candidates.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ from resilient_llm.wire.gemini_parts import (
 )
 from resilient_llm.wire.gemini_stream import StreamDecoder, StreamEncoder, is_blocked
 from resilient_llm.wire.notes import Notes, extras_for, fields_for, notes_on
-from resilient_llm.wire.toolcalls import Namer, Pairing, tool_names
+from resilient_llm.wire.toolcalls import Namer, Pairing, offered_tools, tool_names
 
 _PATH = re.compile(r"(?:^|/)(?:(models|tunedModels|endpoints)/)?([^/:?]+):(\w+)")
 """Where a path names its model, whatever stands before it: a version, or a project, a location and a publisher."""
@@ -234,14 +233,14 @@ def _decode_thinking(fields: Fields | None) -> Reasoning | None:
 # --- requests: writing -------------------------------------------------------------------------------------
 
 
-def _encode_request(request: ChatRequest, fetches_urls: bool) -> HttpRequest:
+def _encode_request(request: ChatRequest) -> HttpRequest:
     path = _path(request.model, "streamGenerateContent?alt=sse" if request.stream else "generateContent")
     if request.source is not None and request.source.wire == NAME:
         return HttpRequest(path, dump(_forwarded(request, request.source.fields)), JSON_HEADERS)
     notes = notes_on(request, NAME, "parallel_tool_calls")
-    writing = Writing(request.model, fetches_urls, tool_names(request.messages), notes)
+    writing = Writing(request.model, tool_names(request.messages), notes)
     body = _encode_turns(request.messages, writing)
-    put(body, tools=_encode_tools(request.tools, notes), toolConfig=_encode_choice(request.tool_choice))
+    put(body, tools=_encode_tools(_offered(request, notes), notes), toolConfig=_encode_choice(request.tool_choice))
     put(body, generationConfig=_encode_config(request, notes) or None)
     merge_own(body, request.extra, NAME)
     config = body.get("generationConfig")
@@ -307,6 +306,13 @@ def _encode_turn(message: Message, parts: list[Fields], writing: Writing) -> Fie
     if role == "model" and generation(writing.model) >= 3 and sign_calls(parts):
         writing.notes.add("thought_signature", "the check was skipped: another model made the call")
     return {"role": role, "parts": parts, **own(message.extra, NAME)}
+
+
+def _offered(request: ChatRequest, notes: Notes) -> tuple[Tool, ...]:
+    """Names can be listed here if one of them must be called."""
+    choice = request.tool_choice
+    listed = choice is not None and choice.mode == "required"
+    return request.tools if listed else offered_tools(request, notes)
 
 
 def _encode_tools(tools: tuple[Tool, ...], notes: Notes) -> list[Fields] | None:
@@ -554,19 +560,14 @@ def encode_embed_response(response: EmbedResponse, single: bool = False) -> byte
 # --- the codec ---------------------------------------------------------------------------------------------
 
 
-def _codec(fetches_urls: bool) -> JsonCodec:
-    return JsonCodec(
-        name=NAME,
-        read_request=_decode_request,
-        write_request=lambda request: _encode_request(request, fetches_urls),
-        read_answer=_decode_response,
-        write_answer=_encode_response,
-        write_error=_encode_error,
-        write_stream_error=lambda fault, message: sse.encode(dump(_encode_error(fault, message))),
-        stream_decoder=StreamDecoder,
-        stream_encoder=StreamEncoder,
-    )
-
-
-CODEC: Final = _codec(fetches_urls=False)
-VERTEX_CODEC: Final = _codec(fetches_urls=True)
+CODEC: Final = JsonCodec(
+    name=NAME,
+    read_request=_decode_request,
+    write_request=_encode_request,
+    read_answer=_decode_response,
+    write_answer=_encode_response,
+    write_error=_encode_error,
+    write_stream_error=lambda fault, message: sse.encode(dump(_encode_error(fault, message))),
+    stream_decoder=StreamDecoder,
+    make_stream_encoder=StreamEncoder,
+)

@@ -26,6 +26,7 @@ from resilient_llm.model import (
 )
 from resilient_llm.wire.fields import (
     Fields,
+    count_of,
     decode_base64,
     encode_base64,
     fields_of,
@@ -103,6 +104,7 @@ _KNOWN = frozenset(
         "toolConfig",
         "topK",
         "topP",
+        "toolUsePromptTokenCount",
         "totalTokenCount",
         "usageMetadata",
         "videoMetadata",
@@ -239,7 +241,6 @@ class Writing:
     """What writing a turn depends on, and what it had to give up."""
 
     model: str = ""
-    fetches_urls: bool = False
     names: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: Notes = field(default_factory=lambda: Notes(NAME))
 
@@ -260,7 +261,7 @@ def encode_parts(parts: Sequence[Part], writing: Writing) -> list[Fields]:
 
 def encode_shown(parts: Iterable[Part]) -> list[Fields]:
     """The parts of anybody's answer, as far as they can be shown here."""
-    writing = Writing(fetches_urls=True)
+    writing = Writing()
     written: list[Fields] = []
     for part in parts:
         if isinstance(part, Thought) and part.origin != NAME:
@@ -351,7 +352,7 @@ def _encode_media(media: Media, writing: Writing) -> Fields:
     if media.file_id is not None and not _is_upload(media.file_id):
         raise writing.notes.unsupported("file_id")
     uri = media.file_id or media.url or ""
-    if not (writing.fetches_urls or _is_upload(uri) or _is_video_page(uri)):
+    if not (_is_upload(uri) or uri.startswith(("https://", "http://"))):
         raise writing.notes.unsupported(f"{media.kind}_url")
     return {"fileData": put({"fileUri": uri, **name}, mimeType=media.mime_type), **extra}
 
@@ -362,12 +363,6 @@ _MIME: Mapping[_Kind, str] = {
     "video": "video/mp4",
     "document": "application/pdf",
 }
-
-
-def _is_video_page(uri: str) -> bool:
-    """The one kind of page every Gemini endpoint fetches."""
-    host = uri.partition("://")[2].partition("/")[0].lower()
-    return host in {"youtu.be", "youtube.com", "www.youtube.com", "m.youtube.com"}
 
 
 # --- models ------------------------------------------------------------------------------------------------
@@ -480,6 +475,7 @@ def decode_usage(metadata: Fields) -> Usage | None:
     """Token counts.  What the model thought is output too; ``None`` if nothing was counted yet."""
     fields = camel(dict(metadata))
     prompt, cached = take_count(fields, "promptTokenCount"), take_count(fields, "cachedContentTokenCount")
+    prompt += count_of(fields.get("toolUsePromptTokenCount"))  # what the vendor's own tools put into the prompt
     candidates, thoughts = take_count(fields, "candidatesTokenCount"), take_count(fields, "thoughtsTokenCount")
     total = take_count(fields, "totalTokenCount")
     if not (prompt or candidates or thoughts or total):
@@ -492,11 +488,12 @@ def encode_usage(usage: Usage | None) -> Fields | None:
     """Token counts as Gemini's clients expect them."""
     if usage is None:
         return None
+    extra = own(usage.extra, NAME)
     counts: Fields = {
-        "promptTokenCount": usage.input_tokens,
+        "promptTokenCount": max(usage.input_tokens - count_of(extra.get("toolUsePromptTokenCount")), 0),
         "candidatesTokenCount": max(usage.output_tokens - usage.reasoning_tokens, 0),
         "totalTokenCount": usage.total_tokens or usage.input_tokens + usage.output_tokens,
     }
     put(counts, thoughtsTokenCount=usage.reasoning_tokens or None)
     put(counts, cachedContentTokenCount=usage.cache_read_tokens or None)
-    return {**counts, **own(usage.extra, NAME)}
+    return {**counts, **extra}

@@ -8,14 +8,13 @@ one JSON array.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 from resilient_llm.errors import InvalidAnswer
 from resilient_llm.model import (
     BlockEnd,
     Finish,
-    JsonObject,
     Part,
     PartAdded,
     RefusalDelta,
@@ -64,6 +63,7 @@ from resilient_llm.wire.gemini_parts import (
     finish_word,
     take_finish,
 )
+from resilient_llm.wire.notes import told_message
 from resilient_llm.wire.toolcalls import Namer, Pairing
 
 _PLAIN = (b"\n{", b"\n[", b"\r{", b"\r[")
@@ -381,10 +381,8 @@ class StreamEncoder:
                 return self._flush(event.choice)
             case StreamEnd():
                 return b"".join(self._flush(choice) for choice in {choice for choice, _ in self._calls}) + self._last()
-            case StreamError():
-                return _error_frame(event.payload)
-            case StreamBroken():
-                return _error_frame(event.reason)
+            case StreamError() | StreamBroken():
+                return _error_frame(event)
             case _:
                 pass
         return b""
@@ -432,8 +430,11 @@ def is_blocked(rest: Fields) -> bool:
     return isinstance(feedback, dict) and "blockReason" in feedback
 
 
-def _error_frame(payload: JsonObject | str) -> bytes:
-    if not isinstance(payload, str) and "error" in payload:
-        return sse.encode(dump(payload))
-    said = payload if isinstance(payload, str) else dump(payload).decode()
-    return sse.encode(dump({"error": {"code": 500, "message": said, "status": "INTERNAL"}}))
+def _error_frame(event: StreamError | StreamBroken) -> bytes:
+    """The vendor's own error object if it is Google's, else one in its shape."""
+    payload = event.payload if isinstance(event, StreamError) else ""
+    if not isinstance(payload, str) and isinstance(payload.get("error"), Mapping):
+        error = cast("Mapping[str, object]", payload["error"])
+        if isinstance(error.get("status"), str) and isinstance(error.get("code"), int):
+            return sse.encode(dump(payload))
+    return sse.encode(dump({"error": {"code": 500, "message": told_message(event), "status": "INTERNAL"}}))

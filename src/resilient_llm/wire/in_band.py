@@ -48,6 +48,7 @@ _ANSWERS = _words("""
     choices content candidates output data embeddings embedding result results response text generations predictions
     models outputs usage usageMetadata totalTokens input_tokens delta done stop_reason stopReason finish_reason metadata
 """)
+_AROUND_CANDIDATES = frozenset({"usageMetadata", "modelVersion", "responseId", "createTime", "promptFeedback"})
 _MEDIA = ("audio/", "image/", "video/", "application/vnd.amazon.eventstream", "application/octet-stream")
 _SSE_FIELD = re.compile(r"(?:data|event|id|retry|error)?:", re.IGNORECASE)
 
@@ -77,9 +78,7 @@ def _in_text(text: str, content_type: str, streaming: bool) -> InBand | None:
     if not text.strip():
         # Blank lines are keep-alives: the provider was there and said nothing until it gave up.
         return InBand(kind=K.TIMEOUT if text else K.CONNECTION if streaming else K.SERVER_ERROR)
-    if content_type.startswith(
-        ("audio/", "image/", "video/", "application/vnd.amazon.eventstream", "application/octet-stream")
-    ):
+    if content_type.startswith(_MEDIA):
         return None
     if is_html(text):
         return InBand(text)
@@ -186,6 +185,10 @@ def _empty(body: Mapping[str, object], streaming: bool) -> InBand | None:
         return InBand(body, K.CONTENT_FILTER)
     # A chunk without choices carries usage or Azure's prompt filter results; an answer without any is none.
     chunk = streaming or body.get("object") in ("chat.completion.chunk", "") or "prompt_filter_results" in body
+    if not streaming and not body:
+        return InBand(body, K.SERVER_ERROR)
     if not chunk and any(key in body and not body[key] for key in ("choices", "candidates")):
         return InBand(body, K.SERVER_ERROR)
+    if not streaming and body.keys() and body.keys() <= _AROUND_CANDIDATES:
+        return InBand(body, K.SERVER_ERROR)  # Gemini's answer without an answer in it
     return None

@@ -7,10 +7,11 @@ on it (:class:`~resilient_llm.errors.UnsupportedFeature`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import cast
 
 from resilient_llm.errors import UnsupportedFeature
-from resilient_llm.model import ChatRequest, Degradation, Extra
-from resilient_llm.wire.fields import Fields
+from resilient_llm.model import ChatRequest, Degradation, Extra, StreamBroken, StreamError
+from resilient_llm.wire.fields import Fields, dump_text
 
 
 class Notes:
@@ -57,7 +58,8 @@ HARD: Mapping[str, str] = {
 """Fields of other wires without which the answer would be another one -> the feature they stand for.  A provider that
 cannot express them is skipped."""
 
-_HARMLESS: Mapping[str, object] = {"modalities": ["text"]}
+_HARMLESS: Mapping[str, object] = {"modalities": ["text"], "stream_options": {"include_usage": False}}
+"""Values that say nothing another wire would have to be told."""
 
 
 def fields_for(wire: str, extra: Extra | None, notes: Notes) -> Fields:
@@ -70,7 +72,9 @@ def fields_for(wire: str, extra: Extra | None, notes: Notes) -> Fields:
     if extra.wire == wire:
         return dict(extra.fields)
     for key, value in extra.fields.items():
-        if key in HARD and value and value != _HARMLESS.get(key):
+        if value is not None and value == _HARMLESS.get(key):
+            continue
+        if key in HARD and value:
             raise UnsupportedFeature(HARD[key], wire)
         notes.add(f"{extra.wire}.{key}", "left out")
     return {}
@@ -82,6 +86,26 @@ def extras_for(wire: str, extras: Iterable[Extra | None], notes: Notes) -> Field
     for extra in extras:
         mine |= fields_for(wire, extra, notes)
     return mine
+
+
+# --- errors inside a stream -------------------------------------------------------------------------------
+
+
+def told_message(event: StreamError | StreamBroken) -> str:
+    """What is wrong with a stream, in words: the vendor's own where it gave any."""
+    if isinstance(event, StreamBroken):
+        return event.reason
+    payload: object = event.payload
+    for _ in range(4):  # {"response": {"error": {"message": "..."}}} is the deepest
+        if not isinstance(payload, Mapping):
+            break
+        fields = cast("Mapping[str, object]", payload)
+        payload = next((fields[key] for key in _WORDS if fields.get(key)), dump_text(dict(fields)))
+    return payload if isinstance(payload, str) else dump_text(payload)
+
+
+_WORDS = ("error", "message", "response", "detail")
+"""Where vendors put the words of an error, outermost first."""
 
 
 # --- settings without a word -------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ from resilient_llm.wire.fields import (
     take_texts,
     vector,
 )
-from resilient_llm.wire.notes import Notes, extras_for, fields_for, notes_on
+from resilient_llm.wire.notes import Notes, extras_for, fields_for, notes_on, told_message
 from resilient_llm.wire.toolcalls import (
     Namer,
     Pairing,
@@ -86,6 +86,7 @@ from resilient_llm.wire.toolcalls import (
     arguments_text,
     decode_tool,
     encode_tool,
+    offered_tools,
     tool_names,
 )
 
@@ -221,10 +222,11 @@ def _encode_tools(request: ChatRequest, notes: Notes) -> list[Fields]:
     if request.tools and request.tool_choice is not None and request.tool_choice.mode == "none":
         notes.add("tool_choice", "none: the tools were left out")
         return []
-    extras_for(NAME, (tool.extra for tool in request.tools), notes)
-    if any(tool.strict for tool in request.tools):
+    tools = offered_tools(request, notes)
+    extras_for(NAME, (tool.extra for tool in tools), notes)
+    if any(tool.strict for tool in tools):
         notes.add("tool.strict", "left out")
-    return [encode_tool(tool, NAME) for tool in request.tools]
+    return [encode_tool(tool, NAME) for tool in tools]
 
 
 def _encode_options(request: ChatRequest) -> Fields | None:
@@ -543,10 +545,8 @@ class _StreamEncoder:
                 return self._flushed()
             case StreamEnd():
                 return self._flushed() + self._line({"content": ""}, _tail(self._finish, self._usage))
-            case StreamError():
-                return _error_line(event.payload)
-            case StreamBroken():
-                return _error_line(event.reason)
+            case StreamError() | StreamBroken():
+                return _error_line(told_message(event))
             case _:
                 pass
         return b""
@@ -570,9 +570,8 @@ class _StreamEncoder:
         return ndjson.encode(dump(whole))
 
 
-def _error_line(payload: JsonObject | str) -> bytes:
-    error = payload.get("error", payload) if not isinstance(payload, str) else payload
-    return ndjson.encode(dump({"error": error}))
+def _error_line(message: str) -> bytes:
+    return ndjson.encode(dump({"error": message}))
 
 
 # --- embeddings --------------------------------------------------------------------------------------------
@@ -628,5 +627,5 @@ CODEC: Final = JsonCodec(
     write_error=lambda _fault, message: {"error": message},  # the status says the rest
     write_stream_error=lambda _fault, message: _error_line(message),
     stream_decoder=_StreamDecoder,
-    stream_encoder=_StreamEncoder,
+    make_stream_encoder=_StreamEncoder,
 )

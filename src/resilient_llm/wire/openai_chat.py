@@ -54,8 +54,12 @@ class OpenAIChat:
     def stream_decoder(self) -> ChatStreamDecoder:
         return ChatStreamDecoder(self._dialect)
 
-    def stream_encoder(self, include_usage: bool = True) -> ChatStreamEncoder:
-        """``include_usage`` is what the caller asked for in ``stream_options``."""
+    def stream_encoder(
+        self, request: ChatRequest | None = None, *, include_usage: bool | None = None
+    ) -> ChatStreamEncoder:
+        """``include_usage``: whether token counts are sent; ``None``: if ``request``, the caller's, asked for them."""
+        if include_usage is None:
+            include_usage = request is None or requests.wants_usage(request)
         return ChatStreamEncoder(self._dialect, include_usage)
 
     def encode_error(self, fault: Fault, message: str) -> bytes:

@@ -48,7 +48,7 @@ class OpenAIResponses:
     def stream_decoder(self) -> ResponsesStreamDecoder:
         return ResponsesStreamDecoder()
 
-    def stream_encoder(self) -> ResponsesStreamEncoder:
+    def stream_encoder(self, request: ChatRequest | None = None) -> ResponsesStreamEncoder:
         return ResponsesStreamEncoder()
 
     def encode_error(self, fault: Fault, message: str) -> bytes:

@@ -25,7 +25,7 @@ _PREFIXES = (
 def _rules() -> tuple[tuple[re.Pattern[str], str], ...]:
     named = (
         r"""(?P<name>\b(?:[\w-]{0,40}(?:api[_-]?key|apikey|secret|passw(?:or)?d|credential|authorization|signature|auth[_-]?token"""
-        r"""|access[_-]?token|session[_-]?token|security[_-]?token)[\w-]{0,40}|key|token|sig|X-Amz-[\w-]+)["']?\s*[=:]\s*["']?)"""
+        r"""|access[_-]?token|session[_-]?token|security[_-]?token)[\w-]{0,40}|key|token|sig|X-Amz-[\w-]{1,40})["']?\s*[=:]\s*["']?)"""
         rf"""(?!\s)(?:(?:Bearer|Basic)\s+)?{_SECRET_CHARS}{{4,}}"""
     )
     return (
@@ -35,7 +35,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], str], ...]:
         # Glued to other letters ("risk-free" is no key), only with digits in it.
         (re.compile(rf"(?:{_PREFIXES})(?=[A-Za-z_\-]{{0,60}}[0-9]){_SECRET_CHARS}{{16,}}"), MASK),
         (re.compile(r"A(?:KIA|SIA|ROA|IDA)[A-Z0-9*]{8,}"), MASK),
-        (re.compile(r"(?P<name>[a-z][a-z0-9+.-]{1,15}://)[^\s/@]+@", re.IGNORECASE), rf"\g<name>{MASK}@"),
+        (re.compile(r"(?P<name>[a-z][a-z0-9+.-]{1,15}://)[^\s/@]{1,300}@", re.IGNORECASE), rf"\g<name>{MASK}@"),
     )
 
 

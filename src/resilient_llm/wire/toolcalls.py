@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from resilient_llm.model import Message, Tool, ToolCall
+from resilient_llm.model import ChatRequest, Message, Tool, ToolCall, ToolChoice
 from resilient_llm.wire.fields import (
     Fields,
     Malformed,
@@ -49,6 +49,25 @@ def encode_tool(tool: Tool, wire: str) -> Fields:
     function = put({"name": tool.name}, description=tool.description)
     function["parameters"] = tool.parameters if tool.parameters is not None else {"type": "object", "properties": {}}
     return {"type": "function", "function": {**function, **more}, **extra}
+
+
+def offered_tools(request: ChatRequest, notes: Notes, *, single: bool = False) -> tuple[Tool, ...]:
+    """The tools to choose from, for a wire that cannot list names: those named are then the only ones offered.
+
+    ``single``: one name that must be called can be said, so nothing has to be left out for it.
+    """
+    choice = request.tool_choice
+    if choice is None or choice.mode == "none" or not choice.names:
+        return request.tools
+    if single and choice.mode == "required" and len(choice.names) == 1:
+        return request.tools
+    notes.add("tool_choice", "only the named tools were offered")
+    return tuple(tool for tool in request.tools if tool.name in choice.names)
+
+
+def forced_tool(choice: ToolChoice) -> str | None:
+    """The one tool that must be called; ``None`` if the model may choose."""
+    return choice.names[0] if choice.mode == "required" and len(choice.names) == 1 else None
 
 
 # --- arguments ---------------------------------------------------------------------------------------------
