@@ -55,6 +55,7 @@ _TABLE: Final[dict[FaultKind, Disposition]] = {
     FaultKind.CLIENT_CLOSED: Disposition(Outcome.NEUTRAL, Onward.NOWHERE),
     FaultKind.UNSUPPORTED: Disposition(Outcome.NEUTRAL, Onward.ELSEWHERE),
     FaultKind.INVALID_RESPONSE: Disposition(Outcome.HARD, Onward.ANYWHERE),
+    FaultKind.MISCONFIGURED: Disposition(Outcome.HARD, Onward.ELSEWHERE),
 }
 
 

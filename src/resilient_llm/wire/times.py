@@ -39,7 +39,7 @@ _SPOKEN = (
     r"|available(?: again)?)\s(?:after |in |for |until )?(?:about |approximately |at least |another )?"
     rf"({_AMOUNT}(?:(?:,| and)?\s?{_AMOUNT}){{0,3}})"
 )
-_PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s?([a-zµμ]+)", re.IGNORECASE)
+_PIECE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s?([a-zµμ]{1,12})", re.IGNORECASE)
 
 
 def bounded(value: float) -> float | None:
