@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypedDict, TypeVar, c
 import httpx
 from typing_extensions import Unpack
 
+from resilient_llm.capability import OnUnsupported
 from resilient_llm.decide.standing import Standing as ProviderHealth
 from resilient_llm.drive.aio import AsyncDriver, AsyncOpenStream
 from resilient_llm.drive.core import Listener, ProviderPool, Routes
@@ -37,7 +38,6 @@ from resilient_llm.model import (
     TextDelta,
 )
 from resilient_llm.policy import Breaker, Health, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
-from resilient_llm.wire.capability import OnUnsupported
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider

@@ -431,9 +431,11 @@ class StreamError:
 
 @dataclass(slots=True)
 class StreamBroken:
-    """The stream cannot go on: it ended without terminal evidence or could not be decoded.  Nothing follows."""
+    """The stream cannot go on: it ended without terminal evidence or (``malformed``) could not be decoded, or was no
+    stream of its wire at all, but a page, say.  Nothing follows."""
 
     reason: str
+    malformed: bool = False
 
 
 @dataclass(slots=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from resilient_llm import ResilientClient, providers
+from resilient_llm import ResilientClient, capability, providers
+from resilient_llm.capability import DROPPABLE, FEATURES, Capabilities, Needs, features, needs
 from resilient_llm.errors import (
     ConfigurationError,
     Fault,
@@ -44,8 +45,6 @@ from resilient_llm.providers import (
     OpenAIResponses,
 )
 from resilient_llm.testing import LoopbackLLM, Reply, Status
-from resilient_llm.wire import capability
-from resilient_llm.wire.capability import DROPPABLE, FEATURES, Capabilities, Needs, features, needs
 from tests.travel.probes import HISTORY, PROBES, WIRES, probe
 
 ROOT = Path(__file__).parents[2]

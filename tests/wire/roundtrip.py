@@ -23,8 +23,8 @@ from typing import Any
 
 from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.model import ChatResponse, StreamBroken, StreamEnd, StreamError, StreamEvent, Thought
-from resilient_llm.wire.accumulate import Accumulator, replay
-from resilient_llm.wire.codec import Codec
+from resilient_llm.wire.kit.accumulate import Accumulator, replay
+from resilient_llm.wire.protocol import Codec
 from tests.material import corpus
 
 CHUNK_SIZES = (1, 2, 3, 7, 4093)

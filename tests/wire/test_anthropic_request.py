@@ -26,7 +26,7 @@ from resilient_llm.model import (
     ToolChoice,
     ToolResult,
 )
-from resilient_llm.wire.anthropic import CODEC, NAME, VERSION_2026, Anthropic
+from resilient_llm.wire.anthropic import CODEC, VERSION_2026, WIRE, codec_for
 from tests.wire.asking import PNG, TOOL, USER, Asking, request
 
 SETTINGS = {"max_tokens": 4096, "messages": [{"role": "user", "content": "Hello"}]}
@@ -93,7 +93,7 @@ def test_every_setting_this_wire_has_is_sent() -> None:
 def test_what_would_change_the_answer_is_refused(settings: dict[str, Any], feature: str) -> None:
     with pytest.raises(UnsupportedFeature) as caught:
         CODEC.encode_request(request(**settings))
-    assert (caught.value.feature, caught.value.target) == (feature, NAME)
+    assert (caught.value.feature, caught.value.target) == (feature, WIRE)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_the_results_of_parallel_calls_stand_together_directly_after_the_calls()
 def test_a_system_turn_does_not_come_between_calls_and_results() -> None:
     calls, note = (
         Message("assistant", (ToolCall("a", "look"),)),
-        Message("system", (Text("Note."),), extra=Extra(NAME, {})),
+        Message("system", (Text("Note."),), extra=Extra(WIRE, {})),
     )
     result = Message("tool", (ToolResult("a"),))
     assert [role for role, _ in turns(USER, calls, note, result)] == ["user", "assistant", "user", "system"]
@@ -239,8 +239,8 @@ def test_arguments_that_are_no_object_are_wrapped_and_that_is_said() -> None:
     [
         Thought("Hm.", "c2ln", origin="bedrock_converse"),
         Thought("Hm.", "c2ln", origin="gemini"),
-        Thought("Hm.", None, origin=NAME),
-        Thought("", "", redacted=True, origin=NAME),
+        Thought("Hm.", None, origin=WIRE),
+        Thought("", "", redacted=True, origin=WIRE),
     ],
 )
 def test_thoughts_this_vendor_did_not_sign_never_travel_to_it(thought: Thought) -> None:
@@ -250,7 +250,7 @@ def test_thoughts_this_vendor_did_not_sign_never_travel_to_it(thought: Thought) 
 
 
 def test_its_own_thoughts_come_back_to_it_unchanged() -> None:
-    thoughts = (Thought("Hm.", "c2ln", origin=NAME), Thought("", "ZGF0YQ==", redacted=True, origin=NAME))
+    thoughts = (Thought("Hm.", "c2ln", origin=WIRE), Thought("", "ZGF0YQ==", redacted=True, origin=WIRE))
     [_, (_, blocks)] = turns(USER, Message("assistant", (*thoughts, Text("Hi"))))
     assert blocks[:2] == [
         {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"},
@@ -277,7 +277,7 @@ def test_media_go_in_as_they_are() -> None:
         Media("image", url="https://x.test/a.png"),
         Media("document", None, b"%PDF-1.7", name="Paper"),
         Media("document", "text/plain", b"Words"),
-        Media("document", file_id="file_1", extra=Extra(NAME, {"context": "c"})),
+        Media("document", file_id="file_1", extra=Extra(WIRE, {"context": "c"})),
     )
     [(_, blocks)] = turns(Message("user", parts))
     assert [(block["type"], block["source"]["type"]) for block in blocks] == [
@@ -334,7 +334,7 @@ def test_a_choice_of_several_is_made_by_offering_only_those() -> None:
 def test_a_tool_always_has_a_schema_of_an_object() -> None:
     tools = (
         Tool("a"),
-        Tool("b", parameters={"properties": {}}, strict=True, extra=Extra(NAME, {"defer_loading": True})),
+        Tool("b", parameters={"properties": {}}, strict=True, extra=Extra(WIRE, {"defer_loading": True})),
     )
     assert body_of(request(tools=tools))["tools"] == [
         {"name": "a", "input_schema": {"type": "object", "properties": {}}},
@@ -472,7 +472,7 @@ def test_calls_made_by_another_vendor_are_gone_on_with_without_a_thinking_budget
     body, lost = encoded(foreign)
     assert "thinking" not in body
     assert list(lost) == ["reasoning"]
-    thought = Thought("Hm.", "c2ln", origin=NAME)
+    thought = Thought("Hm.", "c2ln", origin=WIRE)
     own = request(USER, Message("assistant", (thought, call)), result, model=OLD, reasoning=Reasoning("low"))
     assert body_of(own)["thinking"]["type"] == "enabled"
 
@@ -506,7 +506,7 @@ def test_the_version_of_2026_takes_less(forward: bool) -> None:
         {"role": "user", "content": "Hello"},
     ]
     given = decoded(messages=messages, temperature=1, top_p=1, top_k=1)
-    codec = Anthropic(version=VERSION_2026)
+    codec = codec_for(VERSION_2026)
     body, lost = encoded(given if forward else dataclasses.replace(given, source=None), codec)
     assert body == {
         "max_tokens": 4096,
@@ -563,7 +563,7 @@ def test_a_result_only_this_wire_can_say_is_kept_whole() -> None:
     content = [{"type": "tool_reference", "tool_name": "x"}, {"type": "text", "text": "A"}]
     block = {"type": "tool_result", "tool_use_id": "a", "content": content}
     given = decoded(messages=[{"role": "user", "content": [block]}])
-    assert given.messages[0].parts == (ToolResult("a", (Text("A"),), extra=Extra(NAME, {"content": content})),)
+    assert given.messages[0].parts == (ToolResult("a", (Text("A"),), extra=Extra(WIRE, {"content": content})),)
     assert body_of(dataclasses.replace(given, source=None))["messages"][0]["content"] == [block]
 
 
@@ -614,10 +614,10 @@ def test_what_is_no_json_object_is_no_request(body: bytes) -> None:
 def test_a_file_at_the_vendor_stays_there() -> None:
     block = {"type": "image", "source": {"type": "file", "file_id": "file_1"}}
     given = decoded(messages=[{"role": "user", "content": [block]}])
-    assert given.messages[0].parts == (Media("image", file_id="file_1", extra=Extra(NAME, {})),)
+    assert given.messages[0].parts == (Media("image", file_id="file_1", extra=Extra(WIRE, {})),)
     assert body_of(dataclasses.replace(given, source=None))["messages"][0]["content"] == [block]
 
 
 def test_a_source_only_this_wire_knows_stays_a_block() -> None:
     block = {"type": "document", "source": {"type": "content", "content": "x"}}
-    assert decoded(messages=[{"role": "user", "content": [block]}]).messages[0].parts == (Opaque(NAME, block),)
+    assert decoded(messages=[{"role": "user", "content": [block]}]).messages[0].parts == (Opaque(WIRE, block),)

@@ -31,8 +31,8 @@ from resilient_llm.model import (
     Usage,
     UsageUpdate,
 )
-from resilient_llm.wire.accumulate import replay
-from resilient_llm.wire.anthropic import CODEC, NAME
+from resilient_llm.wire.anthropic import CODEC, WIRE
+from resilient_llm.wire.kit.accumulate import replay
 
 anthropic = pytest.importorskip("anthropic")
 
@@ -40,10 +40,10 @@ CITATION = {"type": "char_location", "cited_text": "x", "document_index": 0, "st
 SEARCH = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "sky"}}
 ANSWER = ChatResponse(
     (
-        Thought("Hm.", "c2ln", origin=NAME),
-        Thought("", "ZGF0YQ==", redacted=True, origin=NAME),
+        Thought("Hm.", "c2ln", origin=WIRE),
+        Thought("", "ZGF0YQ==", redacted=True, origin=WIRE),
         Text("It is ", (CITATION,)),
-        Opaque(NAME, SEARCH),
+        Opaque(WIRE, SEARCH),
         Opaque("openai_responses", {"type": "web_search_call"}),
         ToolCall("toolu_1", "get_weather", '{"city": "Köln"}'),
         ToolCall("call_2", "get_time", "{}"),

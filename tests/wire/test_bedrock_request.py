@@ -27,7 +27,8 @@ from resilient_llm.model import (
     ToolChoice,
     ToolResult,
 )
-from resilient_llm.wire.bedrock import CODEC, NAME, decode_titan_embeddings, encode_titan_embeddings
+from resilient_llm.wire.bedrock import CODEC, WIRE
+from resilient_llm.wire.embeddings.bedrock import CODEC as EMBED
 from tests.wire.asking import PNG, TOOL, USER, Asking, refused, request
 
 TURN = {"role": "user", "content": [{"text": "Hello"}]}
@@ -102,7 +103,7 @@ def test_temperature_ends_at_one_and_new_claudes_have_none() -> None:
 def test_what_would_change_the_answer_is_refused(settings: dict[str, Any], feature: str) -> None:
     with pytest.raises(UnsupportedFeature) as caught:
         CODEC.encode_request(request(**settings))
-    assert (caught.value.feature, caught.value.target) == (feature, NAME)
+    assert (caught.value.feature, caught.value.target) == (feature, WIRE)
 
 
 def test_a_conversation_has_to_start_with_the_user() -> None:
@@ -120,7 +121,7 @@ def test_what_can_be_done_without_is_left_out_and_said() -> None:
 
 
 def test_system_messages_at_the_start_move_to_their_own_field() -> None:
-    point = Opaque(NAME, {"cachePoint": {"type": "default"}})
+    point = Opaque(WIRE, {"cachePoint": {"type": "default"}})
     body = body_of(request(Message("system", (Text("Be brief."), point)), USER))
     assert body["system"] == [{"text": "Be brief."}, {"cachePoint": {"type": "default"}}]
 
@@ -131,7 +132,7 @@ def test_a_later_system_message_keeps_its_place() -> None:
     assert body["messages"] == [{"role": "user", "content": [{"text": "Hello"}, {"text": "Be brief."}]}]
     assert list(lost) == ["system"]
     assert [turn["role"] for turn in body_of(request(*messages, model=CLAUDE_NEW))["messages"]] == ["user", "system"]
-    own = Message("system", (Text("Be brief."),), extra=Extra(NAME, {}))
+    own = Message("system", (Text("Be brief."),), extra=Extra(WIRE, {}))
     assert [role for role, _ in turns(USER, own)] == ["user", "system"]
 
 
@@ -183,12 +184,12 @@ def test_foreign_identifiers_become_the_same_hash_for_call_and_result() -> None:
 
 
 def test_only_its_own_thoughts_travel() -> None:
-    own = (Thought("Hm.", "s", origin=NAME), Thought("", "cmVk", redacted=True, origin=NAME))
+    own = (Thought("Hm.", "s", origin=WIRE), Thought("", "cmVk", redacted=True, origin=WIRE))
     assert turns(USER, Message("assistant", own))[1][1] == [
         {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "s"}}},
         {"reasoningContent": {"redactedContent": "cmVk"}},
     ]
-    foreign, unsigned = Thought("Hm.", "s", origin="anthropic_messages"), Thought("Hm.", None, origin=NAME)
+    foreign, unsigned = Thought("Hm.", "s", origin="anthropic_messages"), Thought("Hm.", None, origin=WIRE)
     body, lost = encoded(request(USER, Message("assistant", (foreign, unsigned, Text("Hi"))), model=CLAUDE_OLD))
     assert (body["messages"][1]["content"], list(lost)) == ([{"text": "Hi"}], ["reasoning"])
     assert len(turns(USER, Message("assistant", (unsigned,)))) == 2
@@ -225,7 +226,7 @@ def test_media_this_wire_cannot_hold_are_refused(media: Media, feature: str) -> 
 def test_media_go_in_as_bytes_or_from_s3() -> None:
     parts = (
         Media("image", "image/jpeg; x=1", b"j"),
-        Media("video", "video/mp4", url="s3://b/k", extra=Extra(NAME, {"s3Location": {"bucketOwner": "1"}})),
+        Media("video", "video/mp4", url="s3://b/k", extra=Extra(WIRE, {"s3Location": {"bucketOwner": "1"}})),
         Media("audio", "audio/x-wav", b"w"),
     )
     [(_, blocks)] = turns(Message("user", parts))
@@ -342,7 +343,7 @@ def test_a_thinking_budget_raises_the_limit_and_rules_sampling_out() -> None:
 def test_calls_made_by_another_vendor_are_gone_on_with_without_a_thinking_budget() -> None:
     settings: dict[str, Any] = {"model": CLAUDE_OLD, "reasoning": Reasoning("low"), "tools": (TOOL,)}
     assert "reasoning" in encoded(request(USER, CALL, RESULT, **settings))[1]
-    thought = Message("assistant", (Thought("Hm.", "s", origin=NAME), ToolCall("a", "look")))
+    thought = Message("assistant", (Thought("Hm.", "s", origin=WIRE), ToolCall("a", "look")))
     assert "thinking" in body_of(request(USER, thought, RESULT, **settings))["additionalModelRequestFields"]
 
 
@@ -427,16 +428,16 @@ def test_a_malformed_request_is_the_callers_fault(fields: dict[str, Any]) -> Non
 
 
 def test_titan_embeds_one_text_at_a_time() -> None:
-    extra = (Extra(NAME, {"normalize": True}), Extra("openai", {"user": "u"}))
-    out = encode_titan_embeddings(EmbedRequest(("Hello",), "amazon.titan-embed-text-v2:0", 256, extra))
+    extra = (Extra(WIRE, {"normalize": True}), Extra("openai", {"user": "u"}))
+    out = EMBED.encode_request(EmbedRequest(("Hello",), "amazon.titan-embed-text-v2:0", 256, extra))
     assert out.path == "/model/amazon.titan-embed-text-v2%3A0/invoke"
     assert json.loads(out.body) == {"inputText": "Hello", "dimensions": 256, "normalize": True}
     with pytest.raises(UnsupportedFeature, match="several inputs"):
-        encode_titan_embeddings(EmbedRequest(("a", "b"), "amazon.titan-embed-text-v2:0"))
+        EMBED.encode_request(EmbedRequest(("a", "b"), "amazon.titan-embed-text-v2:0"))
 
 
 def test_titan_answers_with_one_vector() -> None:
-    answer = decode_titan_embeddings(b'{"embedding": [1, 0.5], "inputTextTokenCount": 3}')
+    answer = EMBED.decode_response(b'{"embedding": [1, 0.5], "inputTextTokenCount": 3}')
     assert answer.vectors == ((1.0, 0.5),)
     assert answer.usage is not None
     assert answer.usage.input_tokens == 3
@@ -447,4 +448,4 @@ def test_titan_answers_with_one_vector() -> None:
 )
 def test_no_vector_is_no_answer(body: bytes) -> None:
     with pytest.raises(InvalidAnswer):
-        decode_titan_embeddings(body)
+        EMBED.decode_response(body)

@@ -43,10 +43,11 @@ from resilient_llm.model import (
     Usage,
     UsageUpdate,
 )
-from resilient_llm.wire import gemini
-from resilient_llm.wire.accumulate import replay
-from resilient_llm.wire.gemini import CODEC, NO_SIGNATURE
-from resilient_llm.wire.gemini_parts import ATTACHED
+from resilient_llm.wire.embeddings.gemini import CODEC as EMBED
+from resilient_llm.wire.gemini import CODEC
+from resilient_llm.wire.gemini.parts import ATTACHED
+from resilient_llm.wire.gemini.request import NO_SIGNATURE
+from resilient_llm.wire.kit.accumulate import replay
 from tests.wire.asking import refused
 from tests.wire.recorded import Recorded
 from tests.wire.roundtrip import (
@@ -943,24 +944,24 @@ def test_a_failed_stream_ends_in_an_error() -> None:
 def test_recorded_embeddings_go_both_ways() -> None:
     records = [r for r in requests("embeddings") if r["provider"] == "google"]
     for record in records:
-        request = gemini.decode_embed_request(json.dumps(record["request"]).encode(), record["url_path"])
-        written = gemini.encode_embed_request(request)
+        request = EMBED.decode_request(json.dumps(record["request"]).encode(), record["url_path"])
+        written = EMBED.encode_request(request)
         assert json.loads(written.body) == record["request"]
         assert record["url_path"].endswith(written.path)
-        response = gemini.decode_embed_response(json.dumps(record["body"]).encode())
+        response = EMBED.decode_response(json.dumps(record["body"]).encode())
         assert len(response.vectors) == len(request.inputs)
-        back = gemini.decode_embed_response(gemini.encode_embed_response(response))
+        back = EMBED.decode_response(EMBED.encode_response(response))
         assert (back.vectors, back.usage) == (response.vectors, response.usage)
     assert records
 
 
 def test_a_single_embedding_is_understood() -> None:
     body = b'{"content":{"parts":[{"text":"a"},{"text":"b"}]},"output_dimensionality":8}'
-    request = gemini.decode_embed_request(body, "/v1/models/e:embedContent")
+    request = EMBED.decode_request(body, "/v1/models/e:embedContent")
     assert (request.inputs, request.model, request.dimensions) == (("ab",), "e", 8)
-    assert gemini.decode_embed_response(b'{"embedding":{"values":[1,2]}}').vectors == ((1, 2),)
+    assert EMBED.decode_response(b'{"embedding":{"values":[1,2]}}').vectors == ((1, 2),)
     answer = EmbedResponse(((1.0,),))
-    assert gemini.encode_embed_response(answer, single=True) == b'{"embedding":{"values":[1.0]}}'
+    assert EMBED.encode_response(answer, request) == b'{"embedding":{"values":[1.0]}}'
 
 
 @pytest.mark.parametrize(
@@ -975,10 +976,10 @@ def test_a_single_embedding_is_understood() -> None:
 )
 def test_what_cannot_be_embedded_is_invalid(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        gemini.decode_embed_request(body)
-    assert gemini.decode_embed_request(b'{"requests":[]}', "/models/e:batchEmbedContents").model == "e"
+        EMBED.decode_request(body)
+    assert EMBED.decode_request(b'{"requests":[]}', "/models/e:batchEmbedContents").model == "e"
     with pytest.raises(InvalidAnswer):
-        gemini.decode_embed_response(body)
+        EMBED.decode_response(body)
 
 
 # --- the vendor's own client -------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ import pytest
 
 from resilient_llm.errors import FaultKind, InvalidRequest
 from resilient_llm.wire import Fault, Limit, RateLimits, classify, classify_exception, parse_rate_limit
-from resilient_llm.wire.fields import dump
-from resilient_llm.wire.scrub import tells, without
+from resilient_llm.wire.faults.scrub import tells, without
+from resilient_llm.wire.kit.fields import dump_request
 
 
 def kind(status: Any, headers: Any = None, body: Any = b"", vendor: str = "openai") -> FaultKind | None:
@@ -74,7 +74,7 @@ def test_a_fault_without_the_secret_stays_as_it_is(secret: str | None) -> None:
 
 def test_what_json_has_no_word_for_is_refused_rather_than_written() -> None:
     with pytest.raises(InvalidRequest, match="written as JSON"):
-        dump({"temperature": float("nan")})
+        dump_request({"temperature": float("nan")})
 
 
 def test_an_error_in_botocores_shape_is_read_from_its_response() -> None:

@@ -14,19 +14,11 @@ import pytest
 
 from resilient_llm.errors import InvalidAnswer
 from resilient_llm.model import ChatResponse, StreamBroken, StreamEvent
-from resilient_llm.wire import (
-    WIRES,
-    codec,
-    error_body,
-    eventstream,
-    exception_faults,
-    fault_rules,
-    in_band,
-    ratelimit,
-    scrub,
-    times,
-)
-from resilient_llm.wire.fields import DEEPEST, LAST_SECOND, MOST
+from resilient_llm.wire import WIRES, codec
+from resilient_llm.wire.faults import body as error_body
+from resilient_llm.wire.faults import exceptions, in_band, ratelimit, rules, scrub, times
+from resilient_llm.wire.framing import eventstream
+from resilient_llm.wire.kit.fields import DEEPEST, LAST_SECOND, MOST
 from tests.wire.roundtrip import assembled, events_of
 
 ANSWERS: dict[str, str] = {
@@ -151,13 +143,13 @@ def patterns() -> Iterator[re.Pattern[str]]:
     for pattern, _ in scrub._rules():
         yield pattern
     yield scrub._RUN
-    for rule in fault_rules.RULES:
+    for rule in rules.RULES:
         for text in (rule.words, rule.text, rule.unless):
             if text:
                 yield re.compile(text)
     yield times._spoken_wait()
     yield from (each for each, _ in ratelimit._NAMES)
-    for module in (error_body, exception_faults, fault_rules, in_band, ratelimit, times):
+    for module in (error_body, exceptions, rules, in_band, ratelimit, times):
         yield from (value for value in vars(module).values() if isinstance(value, re.Pattern))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resilient_llm.model import StreamEnd
-from resilient_llm.wire.openai_chat import Dialect, OpenAIChat
+from resilient_llm.wire.openai_chat import Dialect, codec_for
 from tests.wire import roundtrip
 from tests.wire.recorded import Recorded
 from tests.wire.roundtrip import Rule, Subject, absent_if, absent_if_empty, absent_if_null, as_json
@@ -105,7 +105,7 @@ def ended(frames: Sequence[bytes]) -> bool:
 
 @functools.cache
 def subject(provider: str) -> Subject:
-    codec = OpenAIChat(DIALECTS.get(provider))
+    codec = codec_for(DIALECTS.get(provider))
     return Subject(codec, roundtrip.sse_frames, ended, REQUEST_RULES, RESPONSE_RULES)
 
 

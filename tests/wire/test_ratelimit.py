@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilient_llm.wire import times
-from resilient_llm.wire.ratelimit import EMPTY, UNKNOWN, Limit, parse_rate_limit
+from resilient_llm.wire.faults import times
+from resilient_llm.wire.faults.ratelimit import EMPTY, UNKNOWN, Limit, parse_rate_limit
 from tests.material import material
 
 NOON = 1_759_320_000.0

@@ -23,7 +23,7 @@ from resilient_llm.drive.task import Request, Response, Task
 from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import Custom, as_answer
-from resilient_llm.wire.accumulate import replay
+from resilient_llm.wire.kit.accumulate import replay
 
 R = TypeVar("R")
 Perform: TypeAlias = Callable[[Task[Request], Attempt[Target]], Awaitable[R]]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from resilient_llm.capability import NO_NEEDS, Needs, OnUnsupported, checked_policy, needs
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.events import Event
 from resilient_llm.decide.pool import Pool
@@ -21,7 +22,6 @@ from resilient_llm.model import ChatRequest
 from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider
-from resilient_llm.wire.capability import NO_NEEDS, Needs, OnUnsupported, checked_policy, needs
 
 AnyProvider: TypeAlias = HttpProvider | Provider | AsyncProvider | Function
 """Anything that can be asked."""

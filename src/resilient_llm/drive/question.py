@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, TypedDict, cast, get_args
 
+from resilient_llm.capability import OnUnsupported
 from resilient_llm.errors import CallFailed, InvalidRequest
 from resilient_llm.model import (
     ChatRequest,
@@ -23,7 +24,6 @@ from resilient_llm.model import (
     ToolChoice,
 )
 from resilient_llm.wire import WIRES
-from resilient_llm.wire.capability import OnUnsupported
 from resilient_llm.wire.openai_chat import decode_message, decode_tool
 
 Messages: TypeAlias = str | Sequence[Message | Mapping[str, object]]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
+from resilient_llm.capability import NO_NEEDS, Needs
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.member import Attempt
 from resilient_llm.drive.core import ProviderPool, Target
@@ -32,8 +33,7 @@ from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedReq
 from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.providers.credentials import KeyUnavailable
 from resilient_llm.wire import classify_exception
-from resilient_llm.wire.capability import NO_NEEDS, Needs
-from resilient_llm.wire.scrub import tells, without
+from resilient_llm.wire.faults.scrub import tells, without
 
 if TYPE_CHECKING:
     from resilient_llm.telemetry import AttemptTrace, CallTrace

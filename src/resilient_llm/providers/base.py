@@ -18,14 +18,14 @@ from urllib.parse import SplitResult, urlsplit
 
 from typing_extensions import Unpack
 
+from resilient_llm.capability import Capabilities, Support, reclassified
 from resilient_llm.errors import ConfigurationError, Fault, FaultKind, InvalidAnswer, UnsupportedFeature
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse
 from resilient_llm.providers.credentials import ApiKey, Credential, from_environment
-from resilient_llm.wire import classify, classify_stream_error, codec
-from resilient_llm.wire.capability import Capabilities, Support, reclassified
-from resilient_llm.wire.codec import Codec, HttpRequest, StreamDecoder
-from resilient_llm.wire.ratelimit import RateLimits, parse_rate_limit
-from resilient_llm.wire.scrub import scrub
+from resilient_llm.wire import classify, classify_stream_error, codec, embed_codec
+from resilient_llm.wire.faults.ratelimit import RateLimits, parse_rate_limit
+from resilient_llm.wire.faults.scrub import scrub
+from resilient_llm.wire.protocol import Codec, HttpRequest, StreamDecoder
 
 USER_AGENT = "resilient-llm/0.1"
 
@@ -43,7 +43,7 @@ class ProviderOptions(TypedDict, total=False):
     quota (default: those with the same host and key).  ``propagate_trace_context`` sends ``traceparent`` along
     (``False``).  ``params`` are fields added to every request body unless the call sets them.  ``capabilities``
     corrects what is known about the model: feature -> whether it can do it, or a word of
-    ``resilient_llm.wire.capability.Support``.
+    ``resilient_llm.capability.Support``.
     """
 
     id: str
@@ -83,6 +83,7 @@ class HttpProvider:
     vendor: str = "openai_compatible_gateway"
     """Whose error and rate-limit dialect the answers speak."""
     wire: str = "openai_chat"
+    embed_wire: ClassVar[str] = "openai_embed"
     url: ClassVar[str | None] = None
     """The vendor's base URL; ``None``: the user must give one."""
     url_variables: ClassVar[tuple[str, ...]] = ()
@@ -144,15 +145,11 @@ class HttpProvider:
         """The same for embeddings; raises ``UnsupportedFeature`` where the wire has none."""
         if not self.embeds:
             raise UnsupportedFeature("embeddings", self.id)
-        from resilient_llm.wire import openai_embed  # noqa: PLC0415 - few programs embed, and importing costs
-
-        return HttpRequest("/embeddings", openai_embed.encode_request(request))
+        return embed_codec(self.embed_wire).encode_request(request)
 
     def decode_embed(self, body: bytes) -> EmbedResponse:
         """The vectors in an answer.  Raises ``InvalidAnswer``."""
-        from resilient_llm.wire import openai_embed  # noqa: PLC0415
-
-        return openai_embed.decode_response(body)
+        return embed_codec(self.embed_wire).decode_response(body)
 
     def sign(self, prepared: Prepared) -> Prepared:
         """For signatures over the whole request: called last, with the final URL, headers and body."""

@@ -15,8 +15,8 @@ from typing_extensions import Unpack
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.providers.base import HttpProvider, ProviderOptions
 from resilient_llm.providers.credentials import ApiKey
-from resilient_llm.wire.codec import Codec
-from resilient_llm.wire.openai_chat import CODEC, Dialect, OpenAIChat
+from resilient_llm.wire.openai_chat import CODEC, Dialect, codec_for
+from resilient_llm.wire.protocol import Codec
 
 _OLD_FIELD = "max_tokens"
 
@@ -30,7 +30,7 @@ class OpenAICompatible(HttpProvider):
     """``None``: OpenAI's own."""
 
     def make_codec(self) -> Codec:
-        return CODEC if self.dialect is None else OpenAIChat(self.dialect)
+        return CODEC if self.dialect is None else codec_for(self.dialect)
 
 
 class OpenAI(OpenAICompatible):

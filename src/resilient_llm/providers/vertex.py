@@ -14,7 +14,7 @@ from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest
 from resilient_llm.providers.base import HttpProvider, ProviderOptions
 from resilient_llm.providers.credentials import ApiKey
-from resilient_llm.wire.codec import HttpRequest
+from resilient_llm.wire.protocol import HttpRequest
 
 _CLAUDE_VERSION: Final = "vertex-2023-10-16"
 """What stands in the body instead of the ``anthropic-version`` header and the model."""

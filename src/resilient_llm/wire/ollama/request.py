@@ -1,0 +1,184 @@
+"""Ollama: requests, in both directions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from resilient_llm import model as m
+from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
+from resilient_llm.wire.kit.roles import encode_message, result_extra, take_role
+from resilient_llm.wire.kit.tools import Pairing, decode_tool, encode_tool, offered_tools, tool_names
+from resilient_llm.wire.ollama.parts import MADE_UP, WIRE, decode_call, encode_parts, sent_id
+from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
+
+PATH: Final = "/api/chat"
+
+_EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
+
+
+# --- requests: reading -------------------------------------------------------------------------------------
+
+
+def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
+    fields = dict(whole)
+    options = f.take_object(fields, "options") or {}
+    pairing = Pairing(MADE_UP)
+    messages = tuple(_decode_message(item, pairing) for item in f.take_list(fields, "messages"))
+    tools = tuple(decode_tool(item, WIRE) for item in f.take_list(fields, "tools"))
+    model, stream = f.take_text(fields, "model") or "", f.take_bool(fields, "stream")
+    output, reasoning = _decode_format(fields.pop("format", None)), _decode_think(fields.pop("think", None))
+    logprobs, top_logprobs = f.take_bool(fields, "logprobs"), f.take_int(fields, "top_logprobs")
+    return m.ChatRequest(
+        messages,
+        model,
+        tools,
+        output=output,
+        reasoning=reasoning,
+        max_tokens=f.take_int(options, "num_predict"),
+        temperature=f.take_float(options, "temperature"),
+        top_p=f.take_float(options, "top_p"),
+        top_k=f.take_int(options, "top_k"),
+        frequency_penalty=f.take_float(options, "frequency_penalty"),
+        presence_penalty=f.take_float(options, "presence_penalty"),
+        seed=f.take_int(options, "seed"),
+        stop=f.take_texts(options, "stop"),
+        logprobs=logprobs,
+        top_logprobs=top_logprobs,
+        stream=stream is not False,
+        extra=f.request_extras(WIRE, f.put(fields, options=options or None)),
+        source=m.Extra(WIRE, whole),
+    )
+
+
+def _decode_format(value: object) -> m.OutputFormat | None:
+    if value in (None, ""):
+        return None
+    if value == "json":
+        return m.OutputFormat("json_object")
+    return m.OutputFormat("json_schema", f.object_of(value, "format"))
+
+
+def _decode_think(value: object) -> m.Reasoning | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return m.Reasoning() if value else m.Reasoning(effort="none")
+    if not isinstance(value, str):
+        raise f.Malformed("think is neither a boolean nor a word")
+    return m.Reasoning(effort=value)
+
+
+def _decode_message(value: object, pairing: Pairing) -> m.Message:
+    fields = f.object_of(value, "a message")
+    role = take_role(fields)
+    text = f.take_text(fields, "content") or ""
+    if role == "tool":
+        id_, name = pairing.result(f.take_text(fields, "tool_call_id"), f.take_text(fields, "tool_name"))
+        parts: tuple[m.Part, ...] = (m.ToolResult(id_, (m.Text(text),), name),)
+    else:
+        parts = _message_parts(fields, text, pairing)
+    return m.Message(role, parts, extra=f.unread(WIRE, fields))
+
+
+def _message_parts(fields: f.Fields, text: str, pairing: Pairing) -> tuple[m.Part, ...]:
+    thinking = f.take_text(fields, "thinking")
+    thoughts = (m.Thought(thinking, origin=WIRE),) if thinking else ()
+    texts = (m.Text(text),) if text else ()
+    images = tuple(m.Media("image", data=f.decode_base64(image)) for image in f.take_texts(fields, "images"))
+    calls = tuple(decode_call(item, pairing.call) for item in f.take_list(fields, "tool_calls"))
+    return (*thoughts, *texts, *images, *calls)
+
+
+# --- requests: writing -------------------------------------------------------------------------------------
+
+
+def encode_request(request: m.ChatRequest) -> HttpRequest:
+    if request.source is not None and request.source.wire == WIRE:
+        return HttpRequest(PATH, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
+    notes = notes_on(request, WIRE, "n", "parallel_tool_calls", "tool_choice")
+    body: f.Fields = {"model": request.model, "messages": _encode_messages(request, notes), "stream": request.stream}
+    if tools := _encode_tools(request, notes):
+        body["tools"] = tools
+    f.put(body, format=_encode_format(request.output), think=_encode_think(request.reasoning, notes))
+    f.put(body, logprobs=request.logprobs, top_logprobs=request.top_logprobs, options=_encode_options(request))
+    f.merge_own(body, request.extra, WIRE)
+    return HttpRequest(PATH, f.dump_request(body), JSON_HEADERS, notes.all())
+
+
+def _forwarded(request: m.ChatRequest, source: m.JsonObject) -> f.Fields:
+    """The caller's own body; a stream is the default, so its switch is only written where it says otherwise."""
+    body: f.Fields = {**source, "model": request.model}
+    if request.stream is not (body.get("stream") is not False):
+        body["stream"] = request.stream
+    return body
+
+
+def _encode_tools(request: m.ChatRequest, notes: Notes) -> list[f.Fields]:
+    if request.tools and request.tool_choice is not None and request.tool_choice.mode == "none":
+        notes.add("tool_choice", "none: the tools were left out")
+        return []
+    tools = offered_tools(request, notes)
+    extras_for(WIRE, (tool.extra for tool in tools), notes)
+    if any(tool.strict for tool in tools):
+        notes.add("tool.strict", "left out")
+    return [encode_tool(tool, WIRE) for tool in tools]
+
+
+def _encode_options(request: m.ChatRequest) -> f.Fields | None:
+    options = f.put(
+        {},
+        num_predict=request.max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
+        seed=request.seed,
+        stop=list(request.stop) or None,
+    )
+    return options or None
+
+
+def _encode_format(output: m.OutputFormat | None) -> object:
+    if output is None or output.kind == "text":
+        return None
+    return output.schema if output.kind == "json_schema" and output.schema is not None else "json"
+
+
+def _encode_think(reasoning: m.Reasoning | None, notes: Notes) -> bool | str | None:
+    if reasoning is None:
+        return None
+    fields_for(WIRE, reasoning.extra, notes)
+    effort = reasoning.effort
+    if effort == "none" or reasoning.budget == 0:
+        return False
+    if reasoning.budget is not None:
+        notes.add("reasoning.budget", "left out: the model decides")
+    if effort is None:
+        return True
+    word = _EFFORTS.get(effort, "medium")
+    if word != effort:
+        notes.add("reasoning.effort", f"{effort} sent as {word}")
+    return word
+
+
+def _encode_messages(request: m.ChatRequest, notes: Notes) -> list[f.Fields]:
+    names = tool_names(request.messages)
+    return [each for message in request.messages for each in _encode_message(message, names, notes)]
+
+
+def _encode_message(message: m.Message, names: dict[str, str], notes: Notes) -> list[f.Fields]:
+    return encode_message(
+        message,
+        fields_for(WIRE, message.extra, notes),
+        lambda result: _encode_result(result, names, notes),
+        lambda parts, role: encode_parts(parts, role, notes),
+    )
+
+
+def _encode_result(result: m.ToolResult, names: dict[str, str], notes: Notes) -> f.Fields:
+    result_extra(result, WIRE, notes)  # nothing of it is written back here
+    fields: f.Fields = {"role": "tool", "content": result.text}
+    name = result.name or names.get(result.tool_call_id)
+    return f.put(fields, tool_name=name, tool_call_id=sent_id(result.tool_call_id))

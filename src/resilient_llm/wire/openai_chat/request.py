@@ -1,0 +1,261 @@
+"""Chat Completions requests <-> the neutral model.
+
+Field list and content parts: the vendor's API reference as of SDK 3.54.  Compatible vendors differ in small ways,
+which a :class:`Dialect` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from resilient_llm import model as m
+from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
+from resilient_llm.wire.kit.openai import MODES, decode_format, decode_tool_choice, effort_of
+from resilient_llm.wire.kit.tools import decode_tool
+from resilient_llm.wire.openai_chat.parts import WIRE, Dialect, decode_message, encode_messages, tool_id
+from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
+
+_NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+_COUNTS = ("n", "top_logprobs")
+_FLAGS = ("logprobs", "parallel_tool_calls")
+_SAME = (*_NUMBERS, *_COUNTS, *_FLAGS, "user")
+_MAX_TOKENS = ("max_completion_tokens", "max_tokens")
+_SEEDS = ("seed", "random_seed")
+_HARD = frozenset({"n", "logprobs", "top_logprobs", "tools", "response_format"})
+"""Fields whose absence gives another answer than the one asked for."""
+
+
+# --- decoding ----------------------------------------------------------------------------------------------
+
+
+def decode_request(whole: f.Fields, dialect: Dialect) -> m.ChatRequest:
+    """A caller's request.  Raises ``Malformed``."""
+    fields = dict(whole)
+    messages = f.take_list(fields, "messages", lone=False)
+    if not messages:
+        raise f.Malformed("messages must be a list with at least one message")
+    settings = {name: fields.pop(name, None) for name in _NEEDS_MORE}
+    tools = _decode_tools(f.take_list(fields, "tools", lone=False), fields)
+    return m.ChatRequest(
+        messages=tuple(decode_message(f.object_of(message, "a message"), dialect) for message in messages),
+        model=f.take_text(fields, "model") or "",
+        tools=tools,
+        tool_choice=decode_tool_choice(settings["tool_choice"], fields, _decode_named),
+        output=_decode_format(settings["response_format"], fields),
+        reasoning=_decode_reasoning(fields),
+        max_tokens=_first_int(fields, _MAX_TOKENS),
+        seed=_first_int(fields, _SEEDS),
+        top_k=f.take_int(fields, "top_k"),
+        temperature=f.take_float(fields, "temperature"),
+        top_p=f.take_float(fields, "top_p"),
+        frequency_penalty=f.take_float(fields, "frequency_penalty"),
+        presence_penalty=f.take_float(fields, "presence_penalty"),
+        n=f.take_int(fields, "n"),
+        top_logprobs=f.take_int(fields, "top_logprobs"),
+        logprobs=f.take_bool(fields, "logprobs"),
+        parallel_tool_calls=f.take_bool(fields, "parallel_tool_calls"),
+        user=f.take_text(fields, "user"),
+        stop=f.take_texts(fields, "stop"),
+        stream=_decode_stream(settings["stream_options"], fields),
+        extra=f.request_extras(WIRE, fields),
+        source=m.Extra(WIRE, whole),
+    )
+
+
+_NEEDS_MORE = ("tool_choice", "response_format", "stream_options")
+
+
+def _first_int(fields: f.Fields, names: Iterable[str]) -> int | None:
+    values = [f.take_int(fields, name) for name in names]
+    return next((value for value in values if value is not None), None)
+
+
+def _decode_stream(given: object, fields: f.Fields) -> bool:
+    options = f.object_of(given or {}, "stream_options")
+    if options.get("include_usage") is not False:  # usage is asked for in any case
+        options.pop("include_usage", None)
+    f.put(fields, stream_options=options or None)
+    return f.take_bool(fields, "stream") or False
+
+
+def _decode_tools(items: list[object], fields: f.Fields) -> tuple[m.Tool, ...]:
+    """The functions; other tools stay behind in ``fields``."""
+    tools = [f.object_of(item, "a tool") for item in items]
+    f.put(fields, tools=[tool for tool in tools if not isinstance(tool.get("function"), dict)] or None)
+    return tuple(decode_tool(tool, WIRE) for tool in tools if isinstance(tool.get("function"), dict))
+
+
+def _decode_named(choice: f.Fields) -> m.ToolChoice | None:
+    """A choice that names functions."""
+    if choice.get("type") == "function":
+        name = f.as_text(f.as_object(choice.get("function")).get("name"))
+        return m.ToolChoice("required", (name,)) if name else None
+    allowed = f.as_object(choice.get("allowed_tools"))
+    mode = MODES.get(f.as_text(allowed.get("mode")))
+    names = tuple(
+        f.as_text(f.as_object(tool.get("function")).get("name")) for tool in f.as_objects(allowed.get("tools"))
+    )
+    return m.ToolChoice(mode, names) if mode is not None and names and all(names) else None
+
+
+def _decode_format(given: object, fields: f.Fields) -> m.OutputFormat | None:
+    wanted = f.object_of(given or {}, "response_format")
+    known = decode_format(wanted, f.object_of(wanted.get("json_schema") or {}, "json_schema"))
+    if known is None:
+        f.put(fields, response_format=wanted or None)
+    return known
+
+
+def _decode_reasoning(fields: f.Fields) -> m.Reasoning | None:
+    settings = f.take_object(fields, "reasoning") or {}
+    effort = f.take_text(settings, "effort")
+    effort, budget = f.take_text(fields, "reasoning_effort") or effort, f.take_int(settings, "max_tokens")
+    f.put(fields, reasoning=settings or None)
+    return None if effort is None and budget is None else m.Reasoning(effort, budget)
+
+
+# --- encoding ----------------------------------------------------------------------------------------------
+
+
+def encode_request(request: m.ChatRequest, dialect: Dialect) -> HttpRequest:
+    """The request for a vendor of this dialect.  Raises ``UnsupportedFeature``.
+
+    A body that came in on this wire is forwarded: what we do not know may still mean something to the vendor.
+    """
+    notes = Notes(dialect.origin)
+    source = request.source
+    if source is not None and source.wire == WIRE:
+        body = _forwarded(request, source.fields, dialect)
+    else:
+        body = _fresh(request, dialect, notes)
+    return HttpRequest(dialect.path, f.dump_request(body), JSON_HEADERS, notes.all())
+
+
+def _forwarded(request: m.ChatRequest, fields: m.JsonObject, dialect: Dialect) -> f.Fields:
+    body = f.forwarded(request, fields)
+    _ask_for_usage(body, request.stream, dialect)
+    if dialect.tool_id_length:
+        body["messages"] = [_with_short_ids(message, dialect) for message in f.as_objects(body.get("messages"))]
+    return body
+
+
+def _ask_for_usage(body: f.Fields, stream: bool, dialect: Dialect) -> None:
+    """Usage comes with a stream only if asked for, and asking without a stream is an error.  A caller who said that it
+    is not wanted is obeyed."""
+    if not stream or not dialect.stream_usage:
+        body.pop("stream_options", None)
+    else:
+        body["stream_options"] = {"include_usage": True} | f.others(f.as_object(body.get("stream_options")), ())
+
+
+def wants_usage(request: m.ChatRequest) -> bool:
+    """Whether the caller of a decoded request asked for a chunk with the token counts: it has no choices, and clients
+    that did not ask for it need not expect it."""
+    source = f.own_fields(request.source, WIRE)
+    return f.as_object(source.get("stream_options")).get("include_usage") is True
+
+
+def _with_short_ids(message: f.Fields, dialect: Dialect) -> f.Fields:
+    message = dict(message)
+    if isinstance(message.get("tool_call_id"), str):
+        message["tool_call_id"] = tool_id(f.as_text(message["tool_call_id"]), dialect)
+    if isinstance(message.get("tool_calls"), list):
+        calls = f.as_objects(message["tool_calls"])
+        message["tool_calls"] = [{**call, "id": tool_id(f.as_text(call.get("id")), dialect)} for call in calls]
+    return message
+
+
+def _fresh(request: m.ChatRequest, dialect: Dialect, notes: Notes) -> f.Fields:
+    body: f.Fields = {"model": request.model} if request.model else {}
+    body["messages"] = encode_messages(request.messages, dialect, notes)
+    _encode_settings(request, body, dialect, notes)
+    if request.tools or request.tool_choice is not None:
+        _encode_tools(request, body, dialect, notes)
+    if request.output is not None:
+        body["response_format"] = _encode_format(request.output)
+    if request.reasoning is not None:
+        _encode_reasoning(request.reasoning, body, dialect, notes)
+    if request.stream:
+        body["stream"] = True
+    if request.extra:
+        f.merge(body, extras_for(WIRE, request.extra, notes))
+    _ask_for_usage(body, request.stream, dialect)
+    for name in sorted(dialect.rejects & body.keys()) if dialect.rejects else ():
+        if name in _HARD:
+            raise notes.unsupported(name)
+        del body[name]
+        notes.add(name, "left out")
+    return body
+
+
+def _encode_settings(request: m.ChatRequest, body: f.Fields, dialect: Dialect, notes: Notes) -> None:
+    for name in _SAME:
+        value = getattr(request, name)
+        if value is not None:
+            body[name] = value
+    if request.max_tokens is not None:
+        body[dialect.max_tokens_field] = request.max_tokens
+    if request.seed is not None:
+        body[dialect.seed_field] = request.seed
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if request.top_k is not None:
+        if dialect.top_k:
+            body["top_k"] = request.top_k
+        else:
+            notes.add("top_k", "left out")
+
+
+def _encode_tools(request: m.ChatRequest, body: f.Fields, dialect: Dialect, notes: Notes) -> None:
+    tools, choice = request.tools, request.tool_choice
+    if choice is not None and choice.mode != "none" and choice.names and not _can_name(choice, dialect):
+        tools = tuple(tool for tool in tools if tool.name in choice.names)
+        choice = m.ToolChoice(choice.mode)
+        notes.add("tool_choice", "the other tools are left out instead")
+    if tools:
+        body["tools"] = [_encode_tool(tool, notes) for tool in tools]
+    if choice is not None:
+        body["tool_choice"] = _encode_tool_choice(choice)
+
+
+def _can_name(choice: m.ToolChoice, dialect: Dialect) -> bool:
+    single = choice.mode == "required" and len(choice.names) == 1
+    return dialect.named_tool if single else dialect.allowed_tools
+
+
+def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:
+    function = f.put({"name": tool.name}, description=tool.description, parameters=tool.parameters, strict=tool.strict)
+    body: f.Fields = {"type": "function", "function": function}
+    f.merge(body, fields_for(WIRE, tool.extra, notes))
+    return body
+
+
+def _encode_tool_choice(choice: m.ToolChoice) -> object:
+    if not choice.names or choice.mode == "none":
+        return choice.mode
+    named = [{"type": "function", "function": {"name": name}} for name in choice.names]
+    if choice.mode == "required" and len(named) == 1:
+        return named[0]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": named}}
+
+
+def _encode_format(output: m.OutputFormat) -> f.Fields:
+    if output.kind != "json_schema":
+        return {"type": output.kind}
+    schema: f.Fields = {"name": output.name or "answer"}  # the vendor wants a name
+    f.put(schema, description=output.description, schema=output.schema, strict=output.strict)
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _encode_reasoning(reasoning: m.Reasoning, body: f.Fields, dialect: Dialect, notes: Notes) -> None:
+    if dialect.reasoning_object:
+        settings: f.Fields = {"effort": reasoning.effort} if reasoning.effort is not None else {}
+        if reasoning.budget is not None:
+            settings["max_tokens"] = reasoning.budget
+        body["reasoning"] = settings
+    else:
+        effort = effort_of(reasoning, notes)
+        if effort is not None:
+            body["reasoning_effort"] = effort
+    f.merge(body, fields_for(WIRE, reasoning.extra, notes))
