@@ -15,7 +15,7 @@ import resilient_llm
 
 ROOT = Path(resilient_llm.__file__).parent
 BASE = {"model", "errors", "policy"}
-DRIVEN = BASE | {"decide", "wire", "providers", "telemetry", "drive"}
+DRIVEN = BASE | {"decide", "wire", "capability", "providers", "telemetry", "drive"}
 FACE = DRIVEN | {"client"}
 
 MAY_IMPORT = {
@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "policy": {"errors"},
     "decide": BASE,
     "wire": {"model", "errors"},
-    "providers": BASE | {"wire"},
+    "capability": {"model", "errors", "wire"},
+    "providers": BASE | {"wire", "capability"},
     "telemetry": BASE | {"decide", "wire"},
     "drive": DRIVEN,
     "client": FACE,
@@ -36,8 +37,8 @@ MAY_IMPORT = {
 }
 """Layer -> the layers it may know, itself apart."""
 
-PURE = ("model", "errors", "policy", "decide", "wire")
-PUBLIC = ("", "providers", "policy", "model", "errors", "testing", "mount")
+PURE = ("model", "errors", "policy", "decide", "wire", "capability")
+PUBLIC = ("", "providers", "policy", "model", "errors", "testing", "mount", "capability", "wire")
 UNDECIDED = {"time", "random", "logging", "asyncio", "datetime", "os", "socket", "secrets", "contextvars"}
 """What a decision must not look at: it is given the time and the luck."""
 

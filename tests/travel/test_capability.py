@@ -138,7 +138,7 @@ def test_fields_that_bind_to_another_wire_are_refused(wire: str) -> None:
 
 @pytest.mark.parametrize("feature", DROPPABLE.keys() - {"only", "opaque"})
 def test_what_is_left_out_is_gone(feature: str) -> None:
-    rest = capability.without(PROBES[feature], [feature])
+    rest = capability.leave_out(PROBES[feature], [feature])
     assert feature not in features(rest)
     assert rest.messages == PROBES[feature].messages
 
@@ -146,7 +146,7 @@ def test_what_is_left_out_is_gone(feature: str) -> None:
 def test_foreign_fields_and_blocks_are_left_out() -> None:
     state = Extra("openai_responses", {"conversation": "c", "service_tier": "flex"})
     request = plain(Opaque("openai_responses", {"type": "web_search_call"}), extra=(state,))
-    rest = capability.without(request, features(request))
+    rest = capability.leave_out(request, features(request))
     assert rest.extra == (Extra("openai_responses", {"service_tier": "flex"}),)
     assert rest.messages == plain().messages
 
@@ -366,7 +366,7 @@ def test_a_request_that_is_wrong_everywhere_is_not_passed_on(server: LoopbackLLM
 
 def test_a_refusal_of_what_was_not_asked_for_teaches_nothing() -> None:
     provider = OpenAI("m", api_key="k")
-    provider.capabilities.told(fault("Unsupported parameter: 'seed'"), Needs(frozenset({"tools"})))
+    provider.capabilities.remember_refusal(fault("Unsupported parameter: 'seed'"), Needs(frozenset({"tools"})))
     assert provider.capabilities.support("seed") == "full"
 
 
@@ -423,7 +423,7 @@ def test_every_wire_has_its_provider() -> None:
 
 def test_a_choice_without_tools_left_is_no_choice() -> None:
     request = plain(tool_choice=ToolChoice("required"))
-    assert capability.without(request, ["tool_choice.required"]).tool_choice is None
+    assert capability.leave_out(request, ["tool_choice.required"]).tool_choice is None
 
 
 # --- every provider, and the documentation ---

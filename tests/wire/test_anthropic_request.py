@@ -85,15 +85,15 @@ def test_every_setting_this_wire_has_is_sent() -> None:
     [
         ({"n": 2}, "n"),
         ({"logprobs": True}, "logprobs"),
-        ({"top_logprobs": 3}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
         ({"extra": (Extra("openai_responses", {"tools": [{"type": "web_search"}]}),)}, "builtin_tools"),
-        ({"tools": (Tool("a.b"),)}, "tool name 'a.b'"),
+        ({"tools": (Tool("a.b"),)}, "tool.name"),
     ],
 )
 def test_what_would_change_the_answer_is_refused(settings: dict[str, Any], feature: str) -> None:
     with pytest.raises(UnsupportedFeature) as caught:
         CODEC.encode_request(request(**settings))
-    assert (caught.value.feature, caught.value.target) == (feature, WIRE)
+    assert (caught.value.feature, caught.value.target.partition(" ")[0]) == (feature, WIRE)
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,10 @@ def test_what_would_change_the_answer_is_refused(settings: dict[str, Any], featu
     [
         (Media("audio", "audio/wav", b"RIFF"), "audio"),
         (Media("video", "video/mp4", b"...."), "video"),
-        (Media("image", "image/tiff", b"II*"), "image type image/tiff"),
-        (Media("image", None, b"?"), "image type None"),
+        (Media("image", "image/tiff", b"II*"), "media_type"),
+        (Media("image", None, b"?"), "media_type"),
         (Media("image", url="s3://bucket/key"), "image_url"),
-        (Media("document", "application/msword", b"..."), "document type application/msword"),
+        (Media("document", "application/msword", b"..."), "media_type"),
         (Media("document", file_id="file-1"), "file_id"),
         (Media("document", file_id="file-1", extra=Extra("openai_chat", {})), "file_id"),
     ],
@@ -171,7 +171,7 @@ def test_a_later_system_message_keeps_its_place() -> None:
     old, lost = encoded(request(*messages, model="claude-sonnet-4-5"))
     assert [turn["role"] for turn in old["messages"]] == ["user", "assistant", "user"]
     assert old["messages"][-1]["content"][-1] == {"type": "text", "text": "Be brief."}
-    assert list(lost) == ["system"]
+    assert list(lost) == ["system_position"]
 
 
 def test_a_conversation_of_system_messages_alone_is_asked_by_the_user() -> None:
@@ -328,7 +328,7 @@ def test_a_choice_of_several_is_made_by_offering_only_those() -> None:
     body, lost = encoded(request(tools=tools, tool_choice=ToolChoice("required", ("look", "hear"))))
     assert [tool["name"] for tool in body["tools"]] == ["look", "hear"]
     assert body["tool_choice"] == {"type": "any"}
-    assert list(lost) == ["tool_choice"]
+    assert list(lost) == ["tool_choice.allowed"]
 
 
 def test_a_tool_always_has_a_schema_of_an_object() -> None:
@@ -375,11 +375,7 @@ def test_a_schema_is_closed_and_freed_of_what_cannot_be_enforced() -> None:
             "not": True,
         },
     }
-    prefix = "output.schema."
-    assert lost.keys() == {
-        "output.description",
-        *(prefix + name for name in ("minimum", "maxItems", "pattern", "additionalProperties")),
-    }
+    assert lost.keys() == {"output.description", "output.schema"}
 
 
 @pytest.mark.parametrize("system", [(), (Message("system", (Text("Be brief."),)),)])
@@ -421,8 +417,18 @@ NEW, OLD = "claude-opus-5", "claude-sonnet-4-5"
             ["reasoning.effort"],
         ),
         (NEW, Reasoning("utmost"), {"thinking": {"type": "adaptive"}}, ["reasoning.effort"]),
-        (OLD, Reasoning("low"), {"thinking": {"type": "enabled", "budget_tokens": 2048}, "max_tokens": 18432}, []),
-        (OLD, Reasoning("?"), {"thinking": {"type": "enabled", "budget_tokens": 8192}, "max_tokens": 24576}, []),
+        (
+            OLD,
+            Reasoning("low"),
+            {"thinking": {"type": "enabled", "budget_tokens": 2048}, "max_tokens": 18432},
+            ["reasoning.effort"],
+        ),
+        (
+            OLD,
+            Reasoning("?"),
+            {"thinking": {"type": "enabled", "budget_tokens": 8192}, "max_tokens": 24576},
+            ["reasoning.effort"],
+        ),
         (
             NEW,
             Reasoning(budget=3000),
@@ -446,7 +452,7 @@ def test_how_hard_to_think(model: str, reasoning: Reasoning, expected: dict[str,
 
 
 def test_thinking_fits_into_the_callers_limit() -> None:
-    body = body_of(request(model=OLD, reasoning=Reasoning("high"), max_tokens=2000))
+    body, _ = encoded(request(model=OLD, reasoning=Reasoning("high"), max_tokens=2000))
     assert (body["thinking"]["budget_tokens"], body["max_tokens"]) == (1999, 2000)
     body, lost = encoded(request(model=OLD, reasoning=Reasoning("high"), max_tokens=1024))
     assert "thinking" not in body
@@ -463,7 +469,7 @@ def test_a_forced_tool_rules_thinking_out() -> None:
 def test_thinking_rules_sampling_out() -> None:
     body, lost = encoded(request(model=OLD, reasoning=Reasoning("low"), temperature=0.2, top_k=4))
     assert body.keys().isdisjoint({"temperature", "top_k"})
-    assert lost.keys() == {"temperature", "top_k"}
+    assert lost.keys() == {"temperature", "top_k", "reasoning.effort"}
 
 
 def test_calls_made_by_another_vendor_are_gone_on_with_without_a_thinking_budget() -> None:
@@ -474,7 +480,7 @@ def test_calls_made_by_another_vendor_are_gone_on_with_without_a_thinking_budget
     assert list(lost) == ["reasoning"]
     thought = Thought("Hm.", "c2ln", origin=WIRE)
     own = request(USER, Message("assistant", (thought, call)), result, model=OLD, reasoning=Reasoning("low"))
-    assert body_of(own)["thinking"]["type"] == "enabled"
+    assert encoded(own)[0]["thinking"]["type"] == "enabled"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from resilient_llm.errors import FaultKind, InvalidRequest
 from resilient_llm.wire import Fault, Limit, RateLimits, classify, classify_exception, parse_rate_limit
-from resilient_llm.wire.faults.scrub import tells, without
+from resilient_llm.wire.faults.scrub import contains_secret, without_secret
 from resilient_llm.wire.kit.fields import dump_request
 
 
@@ -55,21 +55,21 @@ SECRET = "team canary/5f2a"
 @pytest.mark.parametrize("shown", [SECRET, "team%20canary/5f2a", "team%20canary%2F5f2a", "team+canary%2F5f2a"])
 def test_a_known_secret_is_taken_out_of_everything_a_fault_shows(shown: str) -> None:
     said = f"no {shown}!"
-    fault = without(Fault(FaultKind.AUTH, message=said, code=said, request_id=said), SECRET)
+    fault = without_secret(Fault(FaultKind.AUTH, message=said, code=said, request_id=said), SECRET)
     assert (fault.message, fault.code, fault.request_id) == ("no ***!",) * 3
-    assert tells(said, SECRET)
+    assert contains_secret(said, SECRET)
 
 
 def test_a_secret_that_was_cut_off_is_taken_out_as_well() -> None:
-    fault = without(Fault(FaultKind.AUTH, message="no team canary…"), SECRET)
+    fault = without_secret(Fault(FaultKind.AUTH, message="no team canary…"), SECRET)
     assert fault.message == "no ***…"
 
 
 @pytest.mark.parametrize("secret", [None, "", "short", "another-secret"])
 def test_a_fault_without_the_secret_stays_as_it_is(secret: str | None) -> None:
     fault = Fault(FaultKind.AUTH, message="a short text", code=None)
-    assert without(fault, secret) is fault
-    assert not tells(fault.message, secret)
+    assert without_secret(fault, secret) is fault
+    assert not contains_secret(fault.message, secret)
 
 
 def test_what_json_has_no_word_for_is_refused_rather_than_written() -> None:

@@ -348,14 +348,14 @@ def test_what_the_assistant_cannot_be_quoted_with_is_noted() -> None:
         Opaque("gemini", {"type": "t"}),
     )
     assert lost(ChatRequest((Message("assistant", said),))) == {
-        "thought",
+        "reasoning",
         "annotations",
-        "image of the assistant",
+        "media_of_assistant",
         "gemini.t",
     }
     assert lost(ChatRequest((Message("user", (Thought("Hm."), ToolCall("a", "f"), Text("x"))),))) == {
-        "thought",
-        "toolcall",
+        "reasoning",
+        "tools",
     }
 
 
@@ -414,7 +414,7 @@ def test_results_follow_their_calls_and_media_follow_the_results() -> None:
         {"role": "user", "content": [{"type": "text", "text": "Content returned by tool call d:"}, url]},
     ]
     result = Message("tool", (ToolResult("d", (image,), is_error=True),))
-    assert lost(ChatRequest((result,))) == {"media in a tool result", "tool_result.is_error"}
+    assert lost(ChatRequest((result,))) == {"media_in_tool_result", "tool_result.is_error"}
     assert sent(result, dialect=Dialect(tool_media=True)) == [{"role": "tool", "tool_call_id": "d", "content": [url]}]
     assert sent(Message("tool", (ToolResult("e"), Text("x")))) == [
         {"role": "tool", "tool_call_id": "e", "content": ""},
@@ -470,9 +470,9 @@ def test_media_find_their_place(media: Media, dialect: Dialect | None, part: Any
 @pytest.mark.parametrize(
     ("media", "feature"),
     [
-        (Media("image", file_id="f"), "image by file id"),
+        (Media("image", file_id="f"), "file_id"),
         (Media("video", url="u"), "video_url"),
-        (Media("video", None, b"x"), "video_url"),
+        (Media("video", None, b"x"), "video"),
         (Media("audio", url="u"), "audio_url"),
         (Media("document", url="u"), "document_url"),
     ],

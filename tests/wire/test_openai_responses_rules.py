@@ -375,9 +375,9 @@ def test_what_cannot_be_said_about_messages_is_noted() -> None:
         "message.name",
         "annotations",
         "gemini.t",
-        "thought",
+        "reasoning",
         "tool_result.is_error",
-        "media",
+        "media_of_assistant",
     }
 
 

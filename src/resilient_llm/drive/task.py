@@ -33,7 +33,7 @@ from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedReq
 from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.providers.credentials import KeyUnavailable
 from resilient_llm.wire import classify_exception
-from resilient_llm.wire.faults.scrub import tells, without
+from resilient_llm.wire.faults.scrub import contains_secret, without_secret
 
 if TYPE_CHECKING:
     from resilient_llm.telemetry import AttemptTrace, CallTrace
@@ -282,7 +282,7 @@ class Task(Generic[Request]):
     def failed(self, attempt: Attempt[Target], error: Exception, usage: Usage | None = None) -> Fault:
         """Find out what an attempt's exception means, and tell the call.  ``usage``: what its answer cost."""
         key = self._keys.pop(attempt, None)
-        fault = without(fault_of(error), key)
+        fault = without_secret(fault_of(error), key)
         if fault.kind is FaultKind.TIMEOUT and attempt in self._asking:
             fault = self._asking[attempt].fault()
         if (
@@ -290,7 +290,7 @@ class Task(Generic[Request]):
             and fault.status is not None
             and isinstance(attempt.target, HttpProvider)
         ):
-            attempt.target.capabilities.told(fault, self.needs)
+            attempt.target.capabilities.remember_refusal(fault, self.needs)
         now = self.owner.clock()
         local = fault.scope is FaultScope.LOCAL
         if fault.kind is FaultKind.TIMEOUT and now >= self.call.deadline - 0.001 and not local:
@@ -376,7 +376,7 @@ def _shows(error: BaseException, key: str | None) -> bool:
     for _ in range(_CHAIN):
         if found is None:
             break
-        if tells(f"{found!s} {found!r}", key):
+        if contains_secret(f"{found!s} {found!r}", key):
             return True
         found = found.__cause__ or found.__context__
     return False

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from resilient_llm.errors import ConfigurationError, Fault, FaultKind
+from resilient_llm import errors
+from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.wire.faults.answers import classify, classify_stream_error
 from resilient_llm.wire.faults.exceptions import classify_exception
 from resilient_llm.wire.faults.ratelimit import Limit, RateLimits, parse_rate_limit
@@ -88,5 +89,5 @@ def embed_codec(name: str) -> EmbedCodec:
 def _known(name: str, places: dict[str, str]) -> str:
     place = places.get(name)
     if place is None:
-        raise ConfigurationError(f"there is no wire format {name!r}; the names are {', '.join(sorted(places))}")
+        raise errors.ConfigurationError(f"there is no wire format {name!r}; the names are {', '.join(sorted(places))}")
     return place

@@ -10,8 +10,6 @@ import re
 from dataclasses import replace
 from typing import Final, TypeAlias, cast
 
-from typing_extensions import override
-
 from resilient_llm import model as m
 from resilient_llm.wire.anthropic.parts import (
     TOOL_ID,
@@ -25,7 +23,6 @@ from resilient_llm.wire.anthropic.parts import (
 from resilient_llm.wire.blocks.claude import default_max_tokens, generation, leave_out, thinking, thinks
 from resilient_llm.wire.blocks.rules import (
     JSON_ONLY,
-    check_common,
     enforceable_schema,
     image_type,
     lowered_temperature,
@@ -33,10 +30,12 @@ from resilient_llm.wire.blocks.rules import (
     valid_tool_name,
 )
 from resilient_llm.wire.blocks.turns import Turn, TurnEncoder, decode_messages
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
+from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools
 from resilient_llm.wire.protocol import HttpRequest
+from resilient_llm.wire.settings import TABLES, read_settings, write_settings
 
 VERSION: Final = "2023-06-01"
 """The API version every platform understands."""
@@ -62,26 +61,19 @@ def decode_request(body: f.Fields, _path: str = "") -> m.ChatRequest:
     choice, parallel = _decode_choice(f.take_object(fields, "tool_choice"))
     output, effort = _decode_output(fields)
     tools = _decode_tools(fields)
-    metadata = f.take_object(fields, "metadata") or {}
-    user = f.take_text(metadata, "user_id")
-    f.put(fields, metadata=metadata or None)
+    values = read_settings(TABLES[WIRE], fields)
+    values["parallel_tool_calls"] = parallel
     return m.ChatRequest(
         tuple(messages),
         f.take_text(fields, "model") or "",
         tools,
         choice,
-        parallel,
-        output,
-        _decode_reasoning(f.take_object(fields, "thinking"), effort),
-        f.take_int(fields, "max_tokens"),
-        f.take_float(fields, "temperature"),
-        f.take_float(fields, "top_p"),
-        f.take_int(fields, "top_k"),
-        stop=f.take_texts(fields, "stop_sequences"),
+        output=output,
+        reasoning=_decode_reasoning(f.take_object(fields, "thinking"), effort),
         stream=f.take_bool(fields, "stream") or False,
-        user=user,
         extra=f.request_extras(WIRE, fields),
         source=m.Extra(WIRE, body),
+        **values,
     )
 
 
@@ -169,29 +161,22 @@ def _decode_reasoning(thinking: f.Fields | None, effort: str | None) -> m.Reason
 
 def encode_request(request: m.ChatRequest, version: str) -> HttpRequest:
     """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
-    notes = Notes(WIRE)
     source = f.own_fields(request.source, WIRE)
+    notes = Notes(WIRE) if source else notes_on(request, WIRE)
     body = f.forwarded(request, source) if source else _encode_body(request, notes)
     body = _restricted(body, version, notes)
     return HttpRequest("/v1/messages", f.dump_request(body), (("anthropic-version", version),), notes.all())
 
 
 def _encode_body(request: m.ChatRequest, notes: Notes) -> f.Fields:
-    check_common(request, notes)
     extra = extras_for(WIRE, request.extra, notes)
     system, messages = _encode_messages(request, notes)
     body: f.Fields = f.put({}, model=request.model or None)
-    body |= {"max_tokens": request.max_tokens or default_max_tokens(request.model), "messages": messages}
-    f.put(
-        body,
-        system=system or None,
-        stop_sequences=_encode_stop(request.stop, notes) or None,
-        temperature=lowered_temperature(request.temperature, notes),
-        top_p=request.top_p,
-        top_k=request.top_k,
-        stream=True if request.stream else None,
-        metadata={"user_id": request.user} if request.user else None,
-    )
+    body |= {"max_tokens": default_max_tokens(request.model), "messages": messages}
+    f.put(body, system=system or None, stream=True if request.stream else None)
+    write_settings(TABLES[WIRE], request, body, notes, "stop", "temperature")
+    f.put(body, stop_sequences=_encode_stop(request.stop, notes) or None)
+    f.put(body, temperature=lowered_temperature(request.temperature, notes))
     _encode_tools(request, body, bool(extra.get("tools")), notes)
     _encode_output(request, body, notes)
     if request.reasoning is not None:
@@ -203,7 +188,7 @@ def _encode_body(request: m.ChatRequest, notes: Notes) -> f.Fields:
 def _encode_stop(stop: tuple[str, ...], notes: Notes) -> list[str]:
     kept = [word for word in stop if word.strip()]
     if len(kept) != len(stop):
-        notes.add("stop", "left out: this wire rejects stop words of white space alone")
+        notes.add(Feature.STOP, "left out: this wire rejects stop words of white space alone")
     return kept
 
 
@@ -212,11 +197,11 @@ def _encode_output(request: m.ChatRequest, body: f.Fields, notes: Notes) -> None
     if output is None or output.kind == "text":
         return
     if output.kind == "json_object":  # this wire enforces schemas only, and a closed schema cannot say "any object"
-        notes.add("json_object", "asked for in the system prompt, not enforced")
+        notes.add(Feature.JSON_OBJECT, "asked for in the system prompt, not enforced")
         _add_system(body, JSON_ONLY)
         return
     if output.description:
-        notes.add("output.description", "left out")
+        notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
     body["output_config"] = {"format": {"type": "json_schema", "schema": enforceable_schema(output, notes)}}
 
 
@@ -253,39 +238,34 @@ def _trim_prefill(turns: list[Turn], notes: Notes) -> None:
     text = last.get("text")
     if isinstance(text, str) and text != text.rstrip():
         turns[-1].blocks[-1] = last | {"text": text.rstrip()}
-        notes.add("prefill", "white space at its end left out")
+        notes.add(Feature.PREFILL, "white space at its end left out")
 
 
 class _Turns(TurnEncoder):
     wire = WIRE
     ids = TOOL_ID
 
-    @override
     def is_result(self, block: f.Fields) -> bool:
         return block.get("type") == "tool_result"
 
-    @override
     def text(self, part: m.Text) -> f.Fields | None:
         if len(own_citations(part.annotations)) != len(part.annotations):
-            self.notes.add("annotations", "left out")
+            self.notes.add(Feature.ANNOTATIONS, "left out")
         fields_for(WIRE, part.extra, self.notes)
         return text_block(part) if part.text.strip() else None  # this wire rejects blank texts
 
-    @override
     def thought(self, part: m.Thought) -> f.Fields | None:
         """Only what Anthropic itself signed may come back to it, and it must be signed."""
         if part.origin != WIRE or not part.signature:
-            self.notes.add("reasoning", "left out: it was not signed by this vendor")
+            self.notes.add(Feature.REASONING, "left out: it was not signed by this vendor")
             return None
         return thought_block(part)
 
-    @override
     def call(self, part: m.ToolCall) -> f.Fields:
         given, name = arguments_object(part, self.notes), valid_tool_name(part.name, 128, self.notes)
         extra = fields_for(WIRE, part.extra, self.notes)
         return {"type": "tool_use", "id": self.call_id(part.id), "name": name, "input": given} | extra
 
-    @override
     def result(self, part: m.ToolResult) -> f.Fields:
         extra = fields_for(WIRE, part.extra, self.notes)
         body: f.Fields = {"type": "tool_result", "tool_use_id": self.call_id(part.tool_call_id)}
@@ -298,13 +278,12 @@ class _Turns(TurnEncoder):
             body["is_error"] = True
         return body | extra
 
-    @override
     def media(self, part: m.Media) -> f.Fields:
         extra = fields_for(WIRE, part.extra, self.notes)
         if part.kind not in {"image", "document"}:
-            raise self.notes.unsupported(part.kind)
+            raise self.notes.unsupported(part.kind if part.url is None else f"{part.kind}_url")
         if part.file_id is not None and (part.extra is None or part.extra.wire != WIRE):
-            raise self.notes.unsupported("file_id")
+            raise self.notes.unsupported(Feature.FILE_ID)
         if part.url is not None and not part.url.startswith(("https://", "http://")):
             raise self.notes.unsupported(f"{part.kind}_url")
         if part.data is not None:
@@ -316,11 +295,11 @@ class _Turns(TurnEncoder):
         if part.kind == "image":
             mime = part.mime_type or image_type(data)
             if mime not in {"image/jpeg", "image/png", "image/gif", "image/webp"}:
-                raise self.notes.unsupported(f"image type {mime}")
+                raise self.notes.unsupported(Feature.MEDIA_TYPE, str(mime))
             return replace(part, mime_type=mime)
         mime = part.mime_type or "application/pdf"
         if mime != "application/pdf" and not mime.startswith("text/"):
-            raise self.notes.unsupported(f"document type {mime}")
+            raise self.notes.unsupported(Feature.MEDIA_TYPE, str(mime))
         return replace(part, mime_type=mime)
 
 
@@ -337,7 +316,7 @@ def _encode_tools(request: m.ChatRequest, body: f.Fields, remaining: bool, notes
 
 def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:
     if not _TOOL_NAME.fullmatch(tool.name):
-        raise notes.unsupported(f"tool name {tool.name!r}")
+        raise notes.unsupported(Feature.TOOL_NAME, tool.name)
     body = f.put({"name": tool.name}, description=tool.description, strict=tool.strict)
     return body | {"input_schema": parameters_of(tool)} | fields_for(WIRE, tool.extra, notes)
 
@@ -403,9 +382,9 @@ def _restricted_turn(turn: object, notes: Notes) -> object:
     kept: list[f.Fields] = []
     for block in (f.object_of(item, "a content block") for item in cast("list[object]", content)):
         if fields.get("role") == "assistant" and block.get("type") == "document":
-            notes.add("document", "left out of an assistant's turn")
+            notes.add(Feature.DOCUMENT, "left out of an assistant's turn")
             continue
         if fields.get("role") == "user" and block.get("type") == "text" and block.pop("citations", None):
-            notes.add("annotations", "left out of the user's text")
+            notes.add(Feature.ANNOTATIONS, "left out of the user's text")
         kept.append(block)
     return fields | {"content": kept}

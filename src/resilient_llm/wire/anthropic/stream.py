@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from typing_extensions import override
-
 from resilient_llm import model as m
 from resilient_llm.wire.anthropic.answer import decode_response, error_body, message_body
 from resilient_llm.wire.anthropic.parts import (
@@ -69,17 +67,14 @@ class Decoder(JsonEvents):
             "ping": self._ping,
         }
 
-    @override
     def on_object(self, event: str, data: f.Fields) -> None:
         handler = self._handlers.get(str(data.get("type", event)))
         if handler is not None:  # an event type that did not exist when this was written says nothing we must know
             handler(data)
 
-    @override
     def at_end(self) -> str | None:
         return "the stream ended without message_stop"
 
-    @override
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return decode_response(body)
 
@@ -237,37 +232,29 @@ def frame(body: f.Fields) -> bytes:
 class Encoder(BlockEncoder):
     """Events -> bytes of one streamed answer.  See :class:`~resilient_llm.wire.protocol.StreamEncoder`."""
 
-    @override
     def opening(self, event: m.StreamStart) -> bytes:
         return frame({"type": "message_start", "message": message_body(event.id, event.model)})
 
-    @override
     def begun(self, index: int, content: f.Fields) -> bytes:
         return frame({"type": "content_block_start", "index": index, "content_block": content})
 
-    @override
     def delta(self, index: int, delta: f.Fields) -> bytes:
         return frame({"type": "content_block_delta", "index": index, "delta": delta})
 
-    @override
     def ended(self, index: int) -> bytes:
         return frame({"type": "content_block_stop", "index": index})
 
-    @override
     def text_block(self) -> f.Fields:
         return {"type": "text", "text": ""}
 
-    @override
     def text_deltas(self, event: m.TextDelta) -> list[f.Fields]:
         deltas: list[f.Fields] = [{"type": "text_delta", "text": event.text}] if event.text else []
         citations = own_citations(event.annotations)
         return deltas + [{"type": "citations_delta", "citation": citation} for citation in citations]
 
-    @override
     def thought_block(self) -> f.Fields:
         return {"type": "thinking", "thinking": "", "signature": ""}
 
-    @override
     def thought_deltas(self, event: m.ThoughtDelta) -> list[f.Fields]:
         deltas: list[f.Fields] = [{"type": "thinking_delta", "thinking": event.text}] if event.text else []
         if event.signature:
@@ -275,21 +262,17 @@ class Encoder(BlockEncoder):
             deltas.append({"type": "signature_delta", "signature": signature})
         return deltas
 
-    @override
     def call_block(self, event: m.ToolCallStart) -> f.Fields:
         call: f.Fields = {"type": "tool_use", "id": event.id, "name": event.name, "input": {}}
         return call | f.own_fields(event.extra, WIRE)
 
-    @override
     def arguments_delta(self, arguments: str) -> f.Fields:
         return {"type": "input_json_delta", "partial_json": arguments}
 
-    @override
     def whole_block(self, part: m.Part) -> tuple[f.Fields, list[f.Fields]] | None:
         content = encode_part(part)
         return None if content is None else (content, [])
 
-    @override
     def closing(self) -> bytes:
         fields = f.own_fields(self.finish.extra, WIRE)
         outer: f.Fields = {key: fields.pop(key) for key in _OUTSIDE & fields.keys()}
@@ -298,15 +281,12 @@ class Encoder(BlockEncoder):
         body: f.Fields = {"type": "message_delta", "delta": delta, "usage": encode_usage(self.usage)}
         return frame(body | outer) + frame({"type": "message_stop"})
 
-    @override
     def failure(self, message: str) -> bytes:
         return frame(error_body("api_error", message))
 
-    @override
     def on_keep_alive(self, event: m.KeepAlive) -> bytes:
         return frame({"type": "ping"})
 
-    @override
     def on_restart(self, event: m.Restarted) -> bytes:
         """A ping too: the one event that every version of the SDK passes over."""
         return frame({"type": "ping", "restarted": {"provider": event.provider, "reason": event.reason}})

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from typing import cast
 from urllib.parse import quote, unquote
 
-from typing_extensions import override
-
 from resilient_llm import model as m
 from resilient_llm.wire.bedrock.parts import (
     WIRE,
@@ -24,7 +22,6 @@ from resilient_llm.wire.bedrock.parts import (
 from resilient_llm.wire.blocks.claude import generation, leave_out, thinking, thinks
 from resilient_llm.wire.blocks.rules import (
     JSON_ONLY,
-    check_common,
     enforceable_schema,
     image_type,
     lowered_temperature,
@@ -32,10 +29,12 @@ from resilient_llm.wire.blocks.rules import (
     valid_tool_name,
 )
 from resilient_llm.wire.blocks.turns import Turn, TurnEncoder, decode_messages
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, reject
+from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools, tool_names
 from resilient_llm.wire.protocol import HttpRequest
+from resilient_llm.wire.settings import TABLES, read_settings, write_settings
 
 TOOL_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -62,12 +61,9 @@ def decode_request(body: f.Fields, path: str) -> m.ChatRequest:
     ]
     if not messages:
         raise f.Malformed("messages are missing")
-    settings = f.take_object(fields, "inferenceConfig") or {}
     tools, choice = _decode_tools(fields)
     output, reasoning = _decode_output(fields)
-    max_tokens, stop = f.take_int(settings, "maxTokens"), f.take_texts(settings, "stopSequences")
-    temperature, top_p = f.take_float(settings, "temperature"), f.take_float(settings, "topP")
-    f.put(fields, inferenceConfig=settings or None)
+    values = read_settings(TABLES[WIRE], fields)
     return m.ChatRequest(
         tuple(messages),
         unquote(found[1]) if found else "",
@@ -75,13 +71,10 @@ def decode_request(body: f.Fields, path: str) -> m.ChatRequest:
         choice,
         output=output,
         reasoning=reasoning,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        stop=stop,
         stream=bool(found and found[2]),
         extra=f.request_extras(WIRE, fields),
         source=m.Extra(WIRE, body),
+        **values,
     )
 
 
@@ -153,8 +146,9 @@ def _decode_output(fields: f.Fields) -> tuple[m.OutputFormat | None, m.Reasoning
 
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
-    notes = Notes(WIRE)
-    body = f.own_fields(request.source, WIRE) or _Encoding(request, notes).body()
+    source = f.own_fields(request.source, WIRE)
+    notes = Notes(WIRE) if source else notes_on(request, WIRE)
+    body = source or _Encoding(request, notes).body()
     return HttpRequest(path_of(request), f.dump_request(body), degradations=notes.all())
 
 
@@ -169,32 +163,27 @@ class _Turns(TurnEncoder):
         super().__init__(model, notes)
         self._names: set[str] = set()  # of documents: this wire wants them different
 
-    @override
     def is_result(self, block: f.Fields) -> bool:
         return _is_result(block)
 
-    @override
     def text(self, part: m.Text) -> f.Fields | None:
         if len(own_citations(part.annotations)) != len(part.annotations):
-            self.notes.add("annotations", "left out")
+            self.notes.add(Feature.ANNOTATIONS, "left out")
         fields_for(WIRE, part.extra, self.notes)
         return text_block(part) if part.text else None  # this wire rejects empty texts
 
-    @override
     def thought(self, part: m.Thought) -> f.Fields | None:
         """Only what this wire signed may come back to it; a Claude must have signed."""
         if part.origin == WIRE and (part.signature or "claude" not in self.model):
             return thought_block(part)
-        self.notes.add("reasoning", "left out: it was not signed by this vendor")
+        self.notes.add(Feature.REASONING, "left out: it was not signed by this vendor")
         return None
 
-    @override
     def call(self, part: m.ToolCall) -> f.Fields:
         given, name = arguments_object(part, self.notes), valid_tool_name(part.name, 64, self.notes)
         fields = call_fields(self.call_id(part.id), name, given)
         return {"toolUse": fields | fields_for(WIRE, part.extra, self.notes)}
 
-    @override
     def result(self, part: m.ToolResult) -> f.Fields:
         extra = fields_for(WIRE, part.extra, self.notes)
         content = [block for each in part.parts if (block := self._result_part(each)) is not None]
@@ -209,17 +198,16 @@ class _Turns(TurnEncoder):
         value = part.value
         return {"json": cast("object", value)} if isinstance(value, dict) else {"text": f.dump_text(value)}
 
-    @override
     def media(self, part: m.Media) -> f.Fields:
         extra = fields_for(WIRE, part.extra, self.notes)
         if part.file_id is not None:
-            raise self.notes.unsupported("file_id")
+            raise self.notes.unsupported(Feature.FILE_ID)
         if part.data is None and not (part.url or "").startswith("s3://"):
             raise self.notes.unsupported(f"{part.kind}_url")
         if part.kind == "image" and part.mime_type is None and part.data is not None:
             part = replace(part, mime_type=image_type(part.data))
         if media_format(part) is None and "format" not in extra:
-            raise self.notes.unsupported(f"{part.kind} type {part.mime_type}")
+            raise self.notes.unsupported(Feature.MEDIA_TYPE, str(part.mime_type))
         if part.kind == "document":
             part = replace(part, name=self._file_name(part.name))
         return media_block(part, extra)
@@ -228,7 +216,7 @@ class _Turns(TurnEncoder):
         """A document's name in the letters this wire allows, different from those before it."""
         tidy = " ".join(_FILE_NAME.sub(" ", name or "").split()) or "document"
         if name and tidy != name:
-            self.notes.add("document.name", "characters replaced that this wire rejects")
+            self.notes.add(Feature.DOCUMENT_NAME, "characters replaced that this wire rejects")
         number, free = 1, tidy
         while free in self._names:
             number += 1
@@ -249,18 +237,15 @@ class _Encoding:
 
     def body(self) -> f.Fields:
         request, notes = self.request, self.notes
-        reject(request, WIRE, "parallel_tool_calls")
-        check_common(request, notes)
-        if request.user is not None:
-            notes.add("user", "left out")
         extra = extras_for(WIRE, request.extra, notes)
         remaining = f.list_of(extra.pop("tools", []), "tools")
         system, turns = _Turns(request.model, notes).turns(request.messages)
         starts = not turns or turns[0].role == "user" or "claude" in request.model  # Claude answers the others, too
         if not starts:  # "A conversation must start with a user message."
-            raise notes.unsupported("a conversation that does not start with the user")
+            raise notes.unsupported(Feature.ASSISTANT_FIRST)
         body: f.Fields = {"messages": [{"role": turn.role, "content": turn.blocks} | turn.fields for turn in turns]}
-        f.put(body, system=system or None, inferenceConfig=self._settings() or None)
+        f.put(body, system=system or None)
+        self._settings(body)
         f.put(body, toolConfig=self._tools(turns, remaining) or None)
         self._output(body)
         self._reasoning(body, turns)
@@ -269,18 +254,14 @@ class _Encoding:
 
     # --- settings -----------------------------------------------------------------------------------------------------
 
-    def _settings(self) -> f.Fields:
-        request = self.request
-        settings = f.put(
-            {},
-            maxTokens=request.max_tokens,
-            temperature=lowered_temperature(request.temperature, self.notes),
-            topP=request.top_p,
-            stopSequences=list(request.stop) or None,
-        )
-        if generation(request.model) >= (4, 7):
+    def _settings(self, body: f.Fields) -> None:
+        write_settings(TABLES[WIRE], self.request, body, self.notes)
+        settings = f.as_object(body.get("inferenceConfig"))
+        if generation(self.request.model) >= (4, 7):
             leave_out(settings, ("temperature", "topP"), "removed from this model", self.notes)
-        return settings
+        if "temperature" in settings:
+            settings["temperature"] = lowered_temperature(self.request.temperature, self.notes)
+        f.put(body, inferenceConfig=body.pop("inferenceConfig", None) or None)
 
     def _tools(self, turns: list[Turn], remaining: list[object]) -> f.Fields:
         request, choice = self.request, self.request.tool_choice
@@ -288,13 +269,13 @@ class _Encoding:
         used = list(tool_names(request.messages).values()) if _any_calls(turns) else []
         if choice is not None and choice.mode == "none" and (tools or remaining):
             if not used:
-                self.notes.add("tool_choice", "none: no tools were offered")
+                self.notes.add(Feature.TOOL_CHOICE_NONE, "none: no tools were offered")
                 return {}
-            self.notes.add("tool_choice", "none: tools stay offered, because the conversation uses them")
+            self.notes.add(Feature.TOOL_CHOICE_NONE, "none: tools stay offered, because the conversation uses them")
             choice = None
         encoded: list[object] = [self._tool(tool) for tool in tools]
         if used and not encoded and not remaining:  # "The toolConfig field must be defined when using toolUse..."
-            self.notes.add("tools", "offered again, because the conversation uses them")
+            self.notes.add(Feature.TOOLS, "offered again, because the conversation uses them")
             encoded = [self._tool(m.Tool(name)) for name in dict.fromkeys(used) if TOOL_NAME.fullmatch(name)]
         if not encoded and not remaining:
             return {}
@@ -302,7 +283,7 @@ class _Encoding:
 
     def _tool(self, tool: m.Tool) -> f.Fields:
         if not TOOL_NAME.fullmatch(tool.name):
-            raise self.notes.unsupported(f"tool name {tool.name!r}")
+            raise self.notes.unsupported(Feature.TOOL_NAME, tool.name)
         spec = f.put({"name": tool.name}, description=tool.description or None, strict=tool.strict)
         spec["inputSchema"] = {"json": parameters_of(tool)}
         return {"toolSpec": spec | fields_for(WIRE, tool.extra, self.notes)}
@@ -312,7 +293,7 @@ class _Encoding:
         if output is None or output.kind == "text":
             return
         if output.kind == "json_object":
-            self.notes.add("json_object", "asked for in the system prompt, not enforced")
+            self.notes.add(Feature.JSON_OBJECT, "asked for in the system prompt, not enforced")
             body["system"] = [*f.list_of(body.get("system", []), "system"), {"text": JSON_ONLY}]
             return
         spec = f.put({"schema": f.dump_text(enforceable_schema(output, self.notes))}, name=output.name)
@@ -331,7 +312,7 @@ class _Encoding:
             more = self._reasoning_fields(request, reasoning, body, turns)
         if request.top_k is not None:
             if thinks(more):
-                self.notes.add("top_k", "left out: not together with reasoning")
+                self.notes.add(Feature.TOP_K, "left out: not together with reasoning")
             else:
                 f.merge(more, self._top_k(request.top_k))
         if more:
@@ -353,7 +334,7 @@ class _Encoding:
         if family is not None and effort in {"low", "medium", "high"}:
             return _EFFORTS[family](effort)
         if effort is not None or reasoning.budget is not None:
-            self.notes.add("reasoning", "left to the model")
+            self.notes.add(Feature.REASONING, "left to the model")
         return {}
 
     def _top_k(self, top_k: int) -> f.Fields:
@@ -361,7 +342,7 @@ class _Encoding:
             return {"top_k": top_k}
         if "nova" in self.request.model:
             return {"inferenceConfig": {"topK": top_k}}
-        self.notes.add("top_k", "left out: no word for it is known for this model")
+        self.notes.add(Feature.TOP_K, "left out: no word for it is known for this model")
         return {}
 
 

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from typing_extensions import override
-
 from resilient_llm import model as m
 from resilient_llm.errors import Fault
 from resilient_llm.wire.bedrock.answer import decode_response, exception_of
@@ -70,17 +68,14 @@ class Decoder(StreamDecoder):
             "metadata": self._metadata,
         }
 
-    @override
     def on_bytes(self, data: bytes) -> None:
         self._frames.push(data)
         while not self._over and (message := self._frames.take()) is not None:
             self._message(message)
 
-    @override
     def at_end(self) -> str | None:
         return None if self._stopped and not self._frames.pending else "the stream ended without messageStop"
 
-    @override
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return decode_response(body)
 
@@ -252,51 +247,40 @@ def _frame(kind: str, body: f.Fields) -> bytes:
 class Encoder(BlockEncoder):
     """Events -> bytes of one streamed answer.  See :class:`~resilient_llm.wire.protocol.StreamEncoder`."""
 
-    @override
     def opening(self, event: m.StreamStart) -> bytes:
         return _frame("messageStart", {"role": "assistant"})
 
-    @override
     def begun(self, index: int, content: f.Fields) -> bytes:
         return _frame("contentBlockStart", {"contentBlockIndex": index, "start": content}) if content else b""
 
-    @override
     def delta(self, index: int, delta: f.Fields) -> bytes:
         return _frame("contentBlockDelta", {"contentBlockIndex": index, "delta": delta})
 
-    @override
     def ended(self, index: int) -> bytes:
         return _frame("contentBlockStop", {"contentBlockIndex": index})
 
-    @override
     def text_block(self) -> f.Fields:
         return {}
 
-    @override
     def text_deltas(self, event: m.TextDelta) -> list[f.Fields]:
         deltas: list[f.Fields] = [{"text": event.text}] if event.text else []
         return deltas + [{"citation": citation} for citation in own_citations(event.annotations)]
 
-    @override
     def thought_block(self) -> f.Fields:
         return {}
 
-    @override
     def thought_deltas(self, event: m.ThoughtDelta) -> list[f.Fields]:
         deltas: list[f.Fields] = [{"reasoningContent": {"text": event.text}}] if event.text else []
         if event.signature and event.origin == WIRE:
             deltas.append({"reasoningContent": {"signature": event.signature}})
         return deltas
 
-    @override
     def call_block(self, event: m.ToolCallStart) -> f.Fields:
         return {"toolUse": {"toolUseId": event.id, "name": event.name} | f.own_fields(event.extra, WIRE)}
 
-    @override
     def arguments_delta(self, arguments: str) -> f.Fields:
         return {"toolUse": {"input": arguments}}
 
-    @override
     def whole_block(self, part: m.Part) -> tuple[f.Fields, list[f.Fields]] | None:
         """Redacted reasoning, images and the vendor's own calls and results have a streamed form; nothing else has."""
         content = encode_part(part) or {}
@@ -308,7 +292,6 @@ class Encoder(BlockEncoder):
             case _:
                 return None
 
-    @override
     def closing(self) -> bytes:
         stop: f.Fields = {"stopReason": stop_reason(self.finish.reason, self.finish.raw)}
         more = f.own_fields(self.finish.extra, WIRE)
@@ -316,7 +299,6 @@ class Encoder(BlockEncoder):
         f.put(counts, usage=None if self.usage is None else encode_usage(self.usage))
         return _frame("messageStop", stop | more) + _frame("metadata", counts)
 
-    @override
     def failure(self, message: str) -> bytes:
         return eventstream.exception("internalServerException", f.dump({"message": message}))
 

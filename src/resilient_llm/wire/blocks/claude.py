@@ -6,6 +6,7 @@ import re
 from typing import Final, TypeAlias
 
 from resilient_llm.model import ChatRequest, Reasoning
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit.fields import Fields
 from resilient_llm.wire.kit.notes import Notes
 
@@ -46,13 +47,13 @@ def thinking(request: ChatRequest, reasoning: Reasoning, unthought: bool, notes:
     if reasoning.effort is None and reasoning.budget is None:
         return {}, None
     if request.tool_choice is not None and request.tool_choice.mode == "required":
-        notes.add("reasoning", "left out: this model does not think when a tool is forced")
+        notes.add(Feature.REASONING, "left out: this model does not think when a tool is forced")
         return {}, None
     model = generation(request.model)
     if model >= (4, 6) and reasoning.budget is None:
         return _adaptive(_effort(reasoning.effort or "", model, notes)), None
     if unthought:  # with a budget, the vendor insists on the thought, which was another vendor's and is left out
-        notes.add("reasoning", "left out: the calls of this turn were made without")
+        notes.add(Feature.REASONING, "left out: the calls of this turn were made without")
         return {}, None
     return _budgeted(request, reasoning, notes)
 
@@ -65,13 +66,13 @@ def _adaptive(effort: str | None) -> Fields:
 
 def _effort(effort: str, model: Generation, notes: Notes) -> str | None:
     if effort == "xhigh" and model < (4, 7):
-        notes.add("reasoning.effort", "xhigh sent as high")
+        notes.add(Feature.REASONING_EFFORT, "xhigh sent as high")
         return "high"
     if effort == "minimal":
-        notes.add("reasoning.effort", "minimal sent as low")
+        notes.add(Feature.REASONING_EFFORT, "minimal sent as low")
         return "low"
     if effort not in _EFFORTS:
-        notes.add("reasoning.effort", "left to the model: not a word it knows")
+        notes.add(Feature.REASONING_EFFORT, "left to the model: not a word it knows")
         return None
     return effort
 
@@ -84,12 +85,14 @@ def _budgeted(request: ChatRequest, reasoning: Reasoning, notes: Notes) -> tuple
     if request.max_tokens is None:
         limit = default_max_tokens(request.model) + budget
     elif request.max_tokens <= LEAST_BUDGET:
-        notes.add("reasoning", "left out: max_tokens leaves no room for it")
+        notes.add(Feature.REASONING, "left out: max_tokens leaves no room for it")
         return {}, None
     else:
         budget = min(budget, request.max_tokens - 1)
-    if reasoning.budget is not None and budget != reasoning.budget:
-        notes.add("reasoning.budget", "changed to what this wire takes")
+    if reasoning.budget is None:
+        notes.add(Feature.REASONING_EFFORT, f"{reasoning.effort} sent as a budget of {budget} tokens")
+    elif budget != reasoning.budget:
+        notes.add(Feature.REASONING_BUDGET, "changed to what this wire takes")
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}, limit
 
 
@@ -98,8 +101,11 @@ def thinks(fields: Fields) -> bool:
     return "thinking" in fields and fields["thinking"] != {"type": "disabled"}
 
 
+_FEATURES = {"topP": Feature.TOP_P}
+
+
 def leave_out(body: Fields, names: tuple[str, ...], why: str, notes: Notes) -> None:
     """Takes fields out of a body and says so."""
     for name in names:
         if body.pop(name, None) is not None:
-            notes.add(name, f"left out: {why}")
+            notes.add(_FEATURES.get(name, name), f"left out: {why}")

@@ -10,8 +10,6 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from resilient_llm import model as m
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.streams import StreamEncoder
@@ -87,26 +85,21 @@ class BlockEncoder(StreamEncoder):
 
     # --- the stream encoder -----------------------------------------------------------------------------------------
 
-    @override
     def on_start(self, event: m.StreamStart) -> bytes:
         if self._started:
             return b""
         self._started = True
         return self.opening(event)
 
-    @override
     def on_text(self, event: m.TextDelta) -> bytes:
         return self._deltas(event.block, "text", self.text_deltas(event), self.text_block)
 
-    @override
     def on_thought(self, event: m.ThoughtDelta) -> bytes:
         return self._deltas(event.block, "thought", self.thought_deltas(event), self.thought_block)
 
-    @override
     def on_call(self, event: m.ToolCallStart) -> bytes:
         return self._begin(event.block, "call", self.call_block(event))
 
-    @override
     def on_arguments(self, event: m.ToolCallDelta) -> bytes:
         opened = self._open.get(event.block)
         if opened is None or opened.kind != "call" or not event.arguments:
@@ -114,11 +107,9 @@ class BlockEncoder(StreamEncoder):
         opened.arguments += event.arguments
         return self.delta(opened.index, self.arguments_delta(event.arguments))
 
-    @override
     def on_block_end(self, event: m.BlockEnd) -> bytes:
         return self._close(event.block)
 
-    @override
     def on_whole(self, part: m.Part, block: int, choice: int) -> bytes:
         whole = self.whole_block(part)
         if whole is None:
@@ -127,7 +118,6 @@ class BlockEncoder(StreamEncoder):
         index = self._open[block].index
         return frames + b"".join(self.delta(index, delta) for delta in whole[1]) + self._close(block)
 
-    @override
     def on_end(self, event: m.StreamEnd) -> bytes:
         frames = self.on_start(m.StreamStart()) + b"".join(self._close(number) for number in list(self._open))
         return frames + self.closing()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit.fields import Fields
 from resilient_llm.wire.kit.notes import Notes
 
@@ -69,33 +70,18 @@ def valid_tool_name(name: str, longest: int, notes: Notes) -> str:
     """
     tidy = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:longest] or "_"
     if tidy != name:
-        notes.add("tool_call.name", "characters replaced that this wire rejects")
+        notes.add(Feature.TOOL_CALL_NAME, "characters replaced that this wire rejects")
     return tidy
 
 
 # --- what neither wire can say ------------------------------------------------------------------------------------
 
 
-def check_common(request: m.ChatRequest, notes: Notes) -> None:
-    """Raises ``UnsupportedFeature`` for, or notes, the settings that neither wire has."""
-    if (request.n or 1) > 1:
-        raise notes.unsupported("n")
-    if request.logprobs or request.top_logprobs:
-        raise notes.unsupported("logprobs")
-    for name in ("seed", "frequency_penalty", "presence_penalty"):
-        if getattr(request, name) is not None:
-            notes.add(name, "left out")
-    if any(message.role == "developer" for message in request.messages):
-        notes.add("developer", "sent as system")
-    if any(message.name for message in request.messages):
-        notes.add("message.name", "left out")
-
-
 def lowered_temperature(temperature: float | None, notes: Notes) -> float | None:
     """Both wires end at 1, others at 2."""
     if temperature is None or temperature <= 1:
         return temperature
-    notes.add("temperature", "lowered to 1, the most this wire takes")
+    notes.add(Feature.TEMPERATURE, "lowered to 1, the most this wire takes")
     return 1
 
 
@@ -121,7 +107,7 @@ def _enforceable(schema: m.JsonObject, notes: Notes) -> Fields:
     result: Fields = {}
     for key, value in schema.items():
         if key in _UNSUPPORTED_KEYWORDS:
-            notes.add(f"output.schema.{key}", "left out: it cannot be enforced")
+            notes.add(Feature.OUTPUT_SCHEMA, f"{key} left out: it cannot be enforced")
         elif key in _SCHEMA_MAPS and isinstance(value, dict):
             children = cast("Fields", value).items()
             result[key] = {name: _child(child, notes) for name, child in children}
@@ -131,7 +117,7 @@ def _enforceable(schema: m.JsonObject, notes: Notes) -> Fields:
             result[key] = value
     if result.get("type") == "object":
         if result.get("additionalProperties", False) is not False:
-            notes.add("output.schema.additionalProperties", "closed: further properties cannot be allowed")
+            notes.add(Feature.OUTPUT_SCHEMA, "closed: further properties cannot be allowed")
         result["additionalProperties"] = False
     return result
 

@@ -15,6 +15,7 @@ from typing import ClassVar
 from resilient_llm import model as m
 from resilient_llm.wire.blocks.claude import generation
 from resilient_llm.wire.blocks.rules import tool_id
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
 
@@ -121,7 +122,7 @@ class TurnEncoder(ABC):
         self._results_follow_calls(turns)
         self._results_first(turns)
         if not turns and system:
-            self.notes.add("system", "sent as the user's turn: this wire wants one")
+            self.notes.add(Feature.SYSTEM, "sent as the user's turn: this wire wants one")
             return [], [Turn("user", system)]
         return system, turns
 
@@ -134,7 +135,7 @@ class TurnEncoder(ABC):
             mine = message.extra is not None and message.extra.wire == self.wire
             if mine or generation(self.model) >= (4, 8):
                 return "system"
-            self.notes.add("system", "a later system message was sent in the user's turn")
+            self.notes.add(Feature.SYSTEM_POSITION, "a later system message was sent in the user's turn")
         return "user"
 
     def _blocks(self, message: m.Message) -> list[f.Fields]:
@@ -170,7 +171,7 @@ class TurnEncoder(ABC):
         """An identifier this wire takes, the same for a call and its result."""
         mapped = tool_id(ident, self.ids)
         if mapped != ident:
-            self.notes.add("tool_call.id", "replaced by a hash")
+            self.notes.add(Feature.TOOL_CALL_ID, "replaced by a hash")
         return mapped
 
     def _results_first(self, turns: list[Turn]) -> None:

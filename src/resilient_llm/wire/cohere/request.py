@@ -7,11 +7,13 @@ from typing import Final, cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.cohere.parts import PLAN, WIRE, citations, decode_parts, encode_parts
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.kit.roles import encode_message, result_extra, take_role
 from resilient_llm.wire.kit.tools import decode_tool, encode_tool, offered_tools
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
+from resilient_llm.wire.settings import TABLES, read_settings, write_settings
 
 PATH: Final = "/v2/chat"
 
@@ -24,6 +26,7 @@ def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
     fields = dict(whole)
     messages = tuple(_decode_message(item) for item in f.take_list(fields, "messages"))
     tools = _decode_tools(fields)
+    values = read_settings(TABLES[WIRE], fields)
     return m.ChatRequest(
         messages,
         f.take_text(fields, "model") or "",
@@ -31,18 +34,10 @@ def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
         tool_choice=_decode_choice(f.take_text(fields, "tool_choice")),
         output=_decode_format(f.take_object(fields, "response_format")),
         reasoning=_decode_thinking(f.take_object(fields, "thinking")),
-        max_tokens=f.take_int(fields, "max_tokens"),
-        temperature=f.take_float(fields, "temperature"),
-        top_p=f.take_float(fields, "p"),
-        top_k=f.take_int(fields, "k"),
-        frequency_penalty=f.take_float(fields, "frequency_penalty"),
-        presence_penalty=f.take_float(fields, "presence_penalty"),
-        seed=f.take_int(fields, "seed"),
-        stop=f.take_texts(fields, "stop_sequences"),
-        logprobs=f.take_bool(fields, "logprobs"),
         stream=f.take_bool(fields, "stream") or False,
         extra=f.request_extras(WIRE, fields),
         source=m.Extra(WIRE, whole),
+        **values,
     )
 
 
@@ -131,29 +126,17 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     """The request for Cohere.  Raises ``UnsupportedFeature``.  A body that came in on this wire is forwarded."""
     if request.source is not None and request.source.wire == WIRE:
         return HttpRequest(PATH, f.dump_request(f.forwarded(request, request.source.fields)), JSON_HEADERS)
-    notes = notes_on(request, WIRE, "n", "parallel_tool_calls", "top_logprobs")
+    notes = notes_on(request, WIRE)
+    if request.output is not None and request.output.description:
+        notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
     messages = [each for message in request.messages for each in _encode_message(message, notes)]
     body: f.Fields = {"model": request.model, "messages": messages, "stream": request.stream}
     body |= _encode_tools(request, notes)
-    f.put(body, **_encode_settings(request))
+    write_settings(TABLES[WIRE], request, body, notes)
     thinking = _encode_thinking(request.reasoning, notes)
     f.put(body, response_format=_encode_format(request.output), thinking=thinking)
     f.merge_own(body, request.extra, WIRE)
     return HttpRequest(PATH, f.dump_request(body), JSON_HEADERS, notes.all())
-
-
-def _encode_settings(request: m.ChatRequest) -> f.Fields:
-    return {
-        "max_tokens": request.max_tokens,
-        "temperature": request.temperature,
-        "p": request.top_p,
-        "k": request.top_k,
-        "frequency_penalty": request.frequency_penalty,
-        "presence_penalty": request.presence_penalty,
-        "seed": request.seed,
-        "stop_sequences": list(request.stop) or None,
-        "logprobs": request.logprobs,
-    }
 
 
 def _encode_tools(request: m.ChatRequest, notes: Notes) -> f.Fields:
@@ -165,7 +148,7 @@ def _encode_tools(request: m.ChatRequest, notes: Notes) -> f.Fields:
     body: f.Fields = {"tools": [encode_tool(tool, WIRE) for tool in tools]}
     flags = {tool.strict for tool in tools}
     if len(flags) > 1:
-        notes.add("tool.strict", "sent for all tools or none")
+        notes.add(Feature.TOOL_STRICT, "sent for all tools or none")
     if flags != {None}:
         body["strict_tools"] = flags == {True}
     word = {"required": "REQUIRED", "none": "NONE"}.get(choice.mode) if choice is not None else None
@@ -186,7 +169,7 @@ def _encode_thinking(reasoning: m.Reasoning | None, notes: Notes) -> f.Fields | 
     if reasoning.effort == "none":
         return f.put({"type": "disabled"}, token_budget=reasoning.budget, **extra)
     if reasoning.effort is not None and reasoning.budget is None:
-        notes.add("reasoning.effort", "thinking enabled, without a level")
+        notes.add(Feature.REASONING_EFFORT, "thinking enabled, without a level")
     return f.put({"type": "enabled"}, token_budget=reasoning.budget, **extra)
 
 
@@ -213,16 +196,16 @@ def _ours(parts: Iterable[m.Part], notes: Notes) -> list[m.Part]:
     kept: list[m.Part] = []
     for part in parts:
         if isinstance(part, m.Thought) and part.origin not in {WIRE, PLAN}:
-            notes.add("reasoning", "left out: another model's thoughts")
+            notes.add(Feature.REASONING, "left out: another model's thoughts")
             continue
         if isinstance(part, m.Opaque) and part.wire != WIRE:
-            raise notes.unsupported("builtin_tools")
+            raise notes.unsupported(Feature.BUILTIN_TOOLS)
         if isinstance(part, m.Media) and part.kind != "image":
             raise notes.unsupported(part.kind)
         if isinstance(part, m.Media) and part.data is None and part.url is None:
-            raise notes.unsupported("file_id")
+            raise notes.unsupported(Feature.FILE_ID)
         fields_for(WIRE, getattr(part, "extra", None), notes)
         if isinstance(part, m.Text) and len(part.annotations) > len(citations([part])):
-            notes.add("annotations", "left out")
+            notes.add(Feature.ANNOTATIONS, "left out")
         kept.append(part)
     return kept

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing_extensions import override
-
 from resilient_llm import model as m
 from resilient_llm.errors import Fault
 from resilient_llm.wire.cohere.answer import decode_response
@@ -36,7 +34,6 @@ class Decoder(JsonEvents):
         self._logprobs: list[object] = []
         self._called = False
 
-    @override
     def on_object(self, event: str, data: f.Fields) -> None:
         kind = data.get("type", event)
         delta = data.get("delta")
@@ -51,11 +48,9 @@ class Decoder(JsonEvents):
             if isinstance(data.get("logprobs"), dict):
                 self._logprobs.append(data["logprobs"])
 
-    @override
     def at_end(self) -> str | None:
         return "the stream ended without message-end"
 
-    @override
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return decode_response(body)
 
@@ -154,7 +149,6 @@ class Encoder(StreamEncoder):
         self._called = 0
         self._cited = 0
 
-    @override
     def on_start(self, event: m.StreamStart) -> bytes:
         if self._begun:
             return b""
@@ -163,12 +157,10 @@ class Encoder(StreamEncoder):
         data: f.Fields = {"id": event.id, "type": "message-start", "delta": {"message": message}}
         return sse.encode(f.dump(data), "message-start")
 
-    @override
     def on_text(self, event: m.TextDelta) -> bytes:
         text = self._grow(event.block, "text", event.text) if event.text else b""
         return text + b"".join(self._citation(each) for each in event.annotations if is_citation(each))
 
-    @override
     def on_thought(self, event: m.ThoughtDelta) -> bytes:
         if not event.text:
             return b""
@@ -176,7 +168,6 @@ class Encoder(StreamEncoder):
             return self._opening() + _frame("tool-plan-delta", None, {"tool_plan": event.text})
         return self._grow(event.block, "thinking", event.text)
 
-    @override
     def on_whole(self, part: m.Part, block: int, choice: int) -> bytes:
         if isinstance(part, m.Thought) and part.origin == PLAN:
             return self.on_thought(m.ThoughtDelta(part.text, block, origin=PLAN))
@@ -186,7 +177,6 @@ class Encoder(StreamEncoder):
             for item in whole
         )
 
-    @override
     def on_call(self, event: m.ToolCallStart) -> bytes:
         self._calls[event.block] = self._called
         self._called += 1
@@ -194,24 +184,20 @@ class Encoder(StreamEncoder):
         begun = self._opening() + self._end_content()
         return begun + _frame("tool-call-start", self._called - 1, {"tool_calls": calls})
 
-    @override
     def on_arguments(self, event: m.ToolCallDelta) -> bytes:
         if event.block not in self._calls or not event.arguments:
             return b""
         calls = {"function": {"arguments": event.arguments}}
         return _frame("tool-call-delta", self._calls[event.block], {"tool_calls": calls})
 
-    @override
     def on_block_end(self, event: m.BlockEnd) -> bytes:
         return self._end(event.block)
 
-    @override
     def on_end(self, event: m.StreamEnd) -> bytes:
         begun = self._opening() + self._end_content() + b"".join(self._end(block) for block in list(self._calls))
         delta: f.Fields = {"finish_reason": finish_word(self.finish.reason, self.finish.raw)}
         return begun + _message_end(f.put(delta, usage=encode_usage(self.usage)))
 
-    @override
     def failure(self, message: str) -> bytes:
         return _message_end({"error": message, "finish_reason": "ERROR"})
 

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from resilient_llm.errors import UnsupportedFeature
 from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.bedrock.parts import WIRE
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.json_codec import JsonEmbedCodec
 from resilient_llm.wire.protocol import HttpRequest
@@ -21,7 +22,7 @@ def _decode_request(whole: f.Fields, _path: str) -> EmbedRequest:
 def _encode_request(request: EmbedRequest) -> HttpRequest:
     """Titan takes one text at a time."""
     if len(request.inputs) != 1:
-        raise UnsupportedFeature("several inputs", request.model)
+        raise UnsupportedFeature(Feature.SEVERAL_INPUTS, request.model)
     body: f.Fields = f.put({"inputText": request.inputs[0]}, dimensions=request.dimensions)
     f.merge_own(body, request.extra, WIRE)
     return HttpRequest(f"/model/{quote(request.model, safe='', errors='replace')}/invoke", f.dump_request(body))

@@ -227,42 +227,21 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-_BY_STATUS: Mapping[int, FaultKind] = {
-    401: K.AUTH,
-    402: K.QUOTA_EXHAUSTED,
-    403: K.PERMISSION,
-    407: K.CONNECTION,  # our proxy, not the provider
-    408: K.TIMEOUT,
-    409: K.CONFLICT,
-    413: K.PAYLOAD_TOO_LARGE,
-    414: K.BAD_REQUEST,
-    423: K.CONFLICT,
-    424: K.SERVER_ERROR,  # the model failed below the API
-    425: K.SERVER_ERROR,
-    429: K.RATE_LIMITED,
-    431: K.BAD_REQUEST,
-    444: K.CONNECTION,
-    451: K.PERMISSION,
-    460: K.CLIENT_CLOSED,  # a load balancer's "client closed"
-    498: K.OVERLOADED,
-    499: K.CLIENT_CLOSED,
-    501: K.BAD_REQUEST,
-    503: K.OVERLOADED,
-    504: K.TIMEOUT,
-    505: K.BAD_REQUEST,
-    511: K.CONNECTION,
-    521: K.CONNECTION,  # 52x, 530: Cloudflare could not reach, or did not hear from, the origin
-    522: K.TIMEOUT,
-    523: K.CONNECTION,
-    524: K.TIMEOUT,
-    525: K.CONNECTION,
-    526: K.CONNECTION,
-    527: K.CONNECTION,
-    529: K.OVERLOADED,
-    530: K.CONNECTION,
-    598: K.TIMEOUT,
-    599: K.TIMEOUT,
+_STATUSES: Mapping[FaultKind, tuple[int, ...]] = {
+    K.AUTH: (401,),
+    K.QUOTA_EXHAUSTED: (402,),
+    K.PERMISSION: (403, 451),
+    K.CONNECTION: (407, 444, 511, 521, 523, 525, 526, 527, 530),  # our own proxy; Cloudflare could not reach the origin
+    K.TIMEOUT: (408, 504, 522, 524, 598, 599),
+    K.CONFLICT: (409, 423),
+    K.PAYLOAD_TOO_LARGE: (413,),
+    K.BAD_REQUEST: (414, 431, 501, 505),
+    K.SERVER_ERROR: (424, 425),  # the model failed below the API
+    K.RATE_LIMITED: (429,),
+    K.CLIENT_CLOSED: (460, 499),  # the first is a load balancer's
+    K.OVERLOADED: (498, 503, 529),
 }
+_BY_STATUS = {status: kind for kind, statuses in _STATUSES.items() for status in statuses}
 
 _SCOPES: Mapping[FaultKind, FaultScope] = {
     K.RATE_LIMITED: FaultScope.CREDENTIAL,

@@ -57,7 +57,7 @@ def scrub(text: str, limit: int = 200) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
-def without(fault: Fault, secret: str | None) -> Fault:
+def without_secret(fault: Fault, secret: str | None) -> Fault:
     """The fault without a secret that is known, which no pattern need recognise: self-hosted gateways echo keys of any
     shape.  ``None`` and secrets of fewer than 6 characters are ignored, since they would be found in ordinary words."""
     if not secret or len(secret) < _SHORTEST:
@@ -69,7 +69,7 @@ def without(fault: Fault, secret: str | None) -> Fault:
     return replace(fault, message=message, code=code, request_id=request_id)
 
 
-def tells(text: str, secret: str | None) -> bool:
+def contains_secret(text: str, secret: str | None) -> bool:
     """Whether a text holds a secret, as it is or quoted for a URL."""
     return bool(secret) and len(secret or "") >= _SHORTEST and _replaced(text, secret or "") != text
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, cast
 
 from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
 from resilient_llm.wire.kit.tools import arguments_object, arguments_text
@@ -75,15 +76,16 @@ _KNOWN = frozenset(
         "thoughtSignature",
         "thoughtsTokenCount",
         "toolConfig",
+        "toolUsePromptTokenCount",
         "topK",
         "topP",
-        "toolUsePromptTokenCount",
         "totalTokenCount",
         "usageMetadata",
         "videoMetadata",
         "willContinue",
     ]
 )
+"""Names of fields that may also be written in snake_case."""
 
 
 def camel(fields: f.Fields) -> f.Fields:
@@ -223,10 +225,10 @@ def encode_parts(parts: Sequence[m.Part], writing: Writing) -> list[f.Fields]:
     written: list[f.Fields] = []
     for part in parts:
         if isinstance(part, m.Thought) and part.origin != WIRE:
-            writing.notes.add("reasoning", "left out: another model's thoughts")
+            writing.notes.add(Feature.REASONING, "left out: another model's thoughts")
             continue
         if isinstance(part, m.Opaque) and part.wire != WIRE:
-            raise writing.notes.unsupported("builtin_tools")
+            raise writing.notes.unsupported(Feature.BUILTIN_TOOLS)
         fields_for(WIRE, getattr(part, "extra", None), writing.notes)
         _encode_part(part, writing, written)
     return written
@@ -249,7 +251,7 @@ def _encode_part(part: m.Part, writing: Writing, written: list[f.Fields]) -> Non
     match part:
         case m.Text():
             if part.annotations:
-                writing.notes.add("annotations", "left out")
+                writing.notes.add(Feature.ANNOTATIONS, "left out")
             written.append({"text": part.text, **f.own_fields(part.extra, WIRE)})
         case m.Thought():
             _encode_thought(part, written)
@@ -301,7 +303,7 @@ def _encode_result(result: m.ToolResult, writing: Writing) -> list[f.Fields]:
     if media and generation(writing.model) >= 3:
         said["parts"], media = media, []
     elif media:
-        writing.notes.add("media_in_tool_result", "sent beside the result")
+        writing.notes.add(Feature.MEDIA_IN_TOOL_RESULT, "sent beside the result")
     return [{"functionResponse": {**said, **more}, **extra}, *media]
 
 
@@ -323,7 +325,7 @@ def _encode_media(media: m.Media, writing: Writing) -> f.Fields:
     if media.data is not None:
         return {"inlineData": {"mimeType": mime, "data": f.encode_base64(media.data), **name}, **extra}
     if media.file_id is not None and not _is_upload(media.file_id):
-        raise writing.notes.unsupported("file_id")
+        raise writing.notes.unsupported(Feature.FILE_ID)
     uri = media.file_id or media.url or ""
     if not (_is_upload(uri) or uri.startswith(("https://", "http://"))):
         raise writing.notes.unsupported(f"{media.kind}_url")

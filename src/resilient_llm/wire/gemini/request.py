@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Final, cast
+from typing import Final
 from urllib.parse import quote, unquote
 
 from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.gemini.parts import (
     MADE_UP,
     WIRE,
@@ -22,6 +23,7 @@ from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.kit.tools import Pairing, offered_tools, tool_names
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
+from resilient_llm.wire.settings import TABLES, read_settings, write_settings
 
 _PATH = re.compile(r"(?:^|/)(?:(models|tunedModels|endpoints)/)?([^/:?]+):(\w+)")
 """Where a path names its model, whatever stands before it: a version, or a project, a location and a publisher."""
@@ -41,6 +43,7 @@ def decode_request(whole: f.Fields, path: str) -> m.ChatRequest:
     tools, remaining = _decode_tools(f.take_list(fields, "tools"))
     choice, tool_config = _decode_choice(camel(f.take_object(fields, "toolConfig") or {}))
     output, reasoning = _decode_output(config), _decode_thinking(f.take_object(config, "thinkingConfig"))
+    values = read_settings(TABLES[WIRE], f.put(fields, generationConfig=config))
     return m.ChatRequest(
         (*_decode_system(fields.pop("systemInstruction", None)), *_decode_contents(f.take_list(fields, "contents"))),
         model,
@@ -48,20 +51,10 @@ def decode_request(whole: f.Fields, path: str) -> m.ChatRequest:
         choice,
         output=output,
         reasoning=reasoning,
-        max_tokens=f.take_int(config, "maxOutputTokens"),
-        temperature=f.take_float(config, "temperature"),
-        top_p=f.take_float(config, "topP"),
-        top_k=f.take_int(config, "topK"),
-        frequency_penalty=f.take_float(config, "frequencyPenalty"),
-        presence_penalty=f.take_float(config, "presencePenalty"),
-        seed=f.take_int(config, "seed"),
-        stop=f.take_texts(config, "stopSequences"),
-        n=f.take_int(config, "candidateCount"),
-        logprobs=f.take_bool(config, "responseLogprobs"),
-        top_logprobs=f.take_int(config, "logprobs"),
         stream=stream,
-        extra=extras_of(fields, generationConfig=config, tools=remaining, toolConfig=tool_config),
+        extra=extras_of(fields, tools=remaining, toolConfig=tool_config),
         source=m.Extra(WIRE, whole),
+        **values,
     )
 
 
@@ -184,15 +177,20 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     path = path_of(request.model, "streamGenerateContent?alt=sse" if request.stream else "generateContent")
     if request.source is not None and request.source.wire == WIRE:
         return HttpRequest(path, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
-    notes = notes_on(request, WIRE, "parallel_tool_calls")
+    notes = notes_on(request, WIRE)
+    if request.output is not None and request.output.description:
+        notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
     writing = Writing(request.model, tool_names(request.messages), notes)
     body = _encode_turns(request.messages, writing)
     f.put(body, tools=_encode_tools(_offered(request, notes), notes), toolConfig=_encode_choice(request.tool_choice))
-    f.put(body, generationConfig=_encode_config(request, notes) or None)
+    config = _encode_output(request.output)
+    f.put(config, thinkingConfig=_encode_thinking(request.reasoning, request.model, notes))
+    f.put(body, generationConfig=config or None)
+    write_settings(TABLES[WIRE], request, body, notes)
     f.merge_own(body, request.extra, WIRE)
-    config = body.get("generationConfig")
-    if isinstance(config, dict) and "responseSchema" in config:
-        cast("f.Fields", config).pop("responseJsonSchema", None)  # one or the other
+    config = f.as_object(body.get("generationConfig"))
+    if "responseSchema" in config:
+        config.pop("responseJsonSchema", None)  # one or the other
     return HttpRequest(path, f.dump_request(body), JSON_HEADERS, notes.all())
 
 
@@ -238,20 +236,23 @@ def _encode_turns(messages: tuple[m.Message, ...], writing: Writing) -> f.Fields
         fields_for(WIRE, message.extra, writing.notes)
         if message.role in {"system", "developer"}:
             if contents:
-                writing.notes.add("system_position", "moved before the conversation")
+                writing.notes.add(Feature.SYSTEM_POSITION, "moved before the conversation")
             system += parts
         elif message.role == "tool" and results is not None:
             results += parts
         elif parts:
             contents.append(_encode_turn(message, parts, writing))
             results = parts if message.role == "tool" else None
+    if system and not contents:
+        writing.notes.add(Feature.SYSTEM, "sent as the user's turn: this wire wants one")
+        return {"contents": [{"role": "user", "parts": system}]}
     return f.put({"contents": contents}, systemInstruction={"parts": system} if system else None)
 
 
 def _encode_turn(message: m.Message, parts: list[f.Fields], writing: Writing) -> f.Fields:
     role = "model" if message.role == "assistant" else "user"
     if role == "model" and generation(writing.model) >= 3 and sign_calls(parts):
-        writing.notes.add("thought_signature", "the check was skipped: another model made the call")
+        writing.notes.add(Feature.REASONING, "the check was skipped: another model made the call")
     return {"role": role, "parts": parts, **f.own_fields(message.extra, WIRE)}
 
 
@@ -264,7 +265,7 @@ def _offered(request: m.ChatRequest, notes: Notes) -> tuple[m.Tool, ...]:
 
 def _encode_tools(tools: tuple[m.Tool, ...], notes: Notes) -> list[f.Fields] | None:
     if any(tool.strict for tool in tools):
-        notes.add("tool.strict", "left out")
+        notes.add(Feature.TOOL_STRICT, "left out")
     extras_for(WIRE, (tool.extra for tool in tools), notes)
     return [{"functionDeclarations": [_encode_tool(tool) for tool in tools]}] if tools else None
 
@@ -281,24 +282,6 @@ def _encode_choice(choice: m.ToolChoice | None) -> f.Fields | None:
     mode = {"auto": "AUTO", "none": "NONE", "required": "ANY"}[choice.mode]
     names = list(choice.names) if mode == "ANY" else None
     return {"functionCallingConfig": f.put({"mode": mode}, allowedFunctionNames=names or None)}
-
-
-def _encode_config(request: m.ChatRequest, notes: Notes) -> f.Fields:
-    return f.put(
-        _encode_output(request.output),
-        temperature=request.temperature,
-        topP=request.top_p,
-        topK=request.top_k,
-        candidateCount=request.n,
-        maxOutputTokens=request.max_tokens,
-        stopSequences=list(request.stop) or None,
-        seed=request.seed,
-        presencePenalty=request.presence_penalty,
-        frequencyPenalty=request.frequency_penalty,
-        responseLogprobs=request.logprobs,
-        logprobs=request.top_logprobs,
-        thinkingConfig=_encode_thinking(request.reasoning, request.model, notes),
-    )
 
 
 def _encode_output(output: m.OutputFormat | None) -> f.Fields:
@@ -328,7 +311,7 @@ def _encode_thinking(reasoning: m.Reasoning | None, model: str, notes: Notes) ->
         return {"thinkingLevel": _level(effort, model, notes), **fields}
     if effort == "none" or budget is not None:
         return {"thinkingBudget": budget or 0, **fields}
-    notes.add("reasoning.effort", f"{effort} sent as a budget of {_BUDGETS.get(effort, 8192)} tokens")
+    notes.add(Feature.REASONING_EFFORT, f"{effort} sent as a budget of {_BUDGETS.get(effort, 8192)} tokens")
     return {"thinkingBudget": _BUDGETS.get(effort, 8192), **fields}
 
 
@@ -337,5 +320,5 @@ def _level(effort: str, model: str, notes: Notes) -> str:
     lowest = "LOW" if "-pro" in model else "MINIMAL"
     level = lowest if effort in {"none", "minimal"} else _LEVELS.get(effort, "MEDIUM")
     if level != effort.upper():
-        notes.add("reasoning.effort", f"{effort} sent as {level.lower()}")
+        notes.add(Feature.REASONING_EFFORT, f"{effort} sent as {level.lower()}")
     return level

@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from typing import cast
 
-from typing_extensions import override
-
 from resilient_llm import model as m
 from resilient_llm.errors import Fault
 from resilient_llm.wire.framing import ndjson, sse
@@ -57,7 +55,6 @@ class Decoder(JsonEvents):
         self._rest: f.Fields = {}
         self._blocked = False
 
-    @override
     def on_bytes(self, data: bytes) -> None:
         if self._objects is None:
             plain = self._plain_from(data)
@@ -78,11 +75,9 @@ class Decoder(JsonEvents):
         found = [at for sign in _PLAIN if (at := data.find(sign)) >= 0]
         return min(found) + 1 if found else None
 
-    @override
     def on_text(self, data: str) -> bool:
         return False
 
-    @override
     def at_end(self) -> str | None:
         self.on_bytes(b"")  # what is wrong behind a good object is told at the next call
         if not self._over:
@@ -91,7 +86,6 @@ class Decoder(JsonEvents):
         whole = self._blocked or (finished and all(finished))
         return None if whole else "the stream ended without finishReason"
 
-    @override
     def on_object(self, event: str, data: f.Fields) -> None:
         if self._reported and self._is_text(data):
             return
@@ -303,25 +297,20 @@ class Encoder(WholeCalls):
     Function calls go out whole; reasons wait for the token counts, which belong into the last chunk.
     """
 
-    @override
     def on_text(self, event: m.TextDelta) -> bytes:
         return self._parts(m.Text(event.text), event.choice) if event.text else b""
 
-    @override
     def on_thought(self, event: m.ThoughtDelta) -> bytes:
         if not event.text and (event.signature is None or event.origin != WIRE):
             return b""
         return self._parts(m.Thought(event.text, event.signature, origin=event.origin), event.choice)
 
-    @override
     def on_whole(self, part: m.Part, block: int, choice: int) -> bytes:
         return self._parts(part, choice)
 
-    @override
     def call(self, call: m.ToolCall, choice: int) -> bytes:
         return self._shown(encode_shown([call]), choice)
 
-    @override
     def on_end(self, event: m.StreamEnd) -> bytes:
         """One chunk with every reason and the token counts."""
         written = self.flush()
@@ -331,7 +320,6 @@ class Encoder(WholeCalls):
         candidates = [] if is_blocked(rest) else [_ended(finish) for _, finish in sorted(finishes.items())]
         return written + self._chunk(candidates, rest)
 
-    @override
     def on_error(self, event: m.StreamError | m.StreamBroken) -> bytes:
         """The vendor's own error object if it is Google's, else one in its shape."""
         error = (

@@ -57,43 +57,41 @@ class Accumulator:
 
     def _text(self, event: m.TextDelta) -> None:
         block = self._blocks.get((event.choice, event.block))
-        if type(block) is not _TextBlock:
-            block = _TextBlock()
-            self._begin(event, block)
+        if block is None or block.kind is not m.Text:
+            block = self._begin(event, _Block(m.Text))
         block.pieces.append(event.text)
         if event.annotations:
             block.annotations += event.annotations
 
     def _thought(self, event: m.ThoughtDelta) -> None:
         block = self._blocks.get((event.choice, event.block))
-        if type(block) is not _ThoughtBlock:
-            block = _ThoughtBlock(event.origin)
-            self._begin(event, block)
+        if block is None or block.kind is not m.Thought:
+            block = self._begin(event, _Block(m.Thought, event))
         block.pieces.append(event.text)
         if event.signature is not None:
             block.signature = event.signature
 
     def _refusal(self, event: m.RefusalDelta) -> None:
         block = self._blocks.get((event.choice, event.block))
-        if type(block) is not _RefusalBlock:
-            block = _RefusalBlock()
-            self._begin(event, block)
+        if block is None or block.kind is not m.Refusal:
+            block = self._begin(event, _Block(m.Refusal))
         block.pieces.append(event.text)
 
     def _tool(self, event: m.ToolCallStart) -> None:
-        self._begin(event, _ToolBlock(event))
+        self._begin(event, _Block(m.ToolCall, event))
 
     def _arguments(self, event: m.ToolCallDelta) -> None:
         block = self._blocks.get((event.choice, event.block))
-        if type(block) is _ToolBlock:  # arguments of a call that never began belong to nothing
+        if block is not None and block.kind is m.ToolCall:  # arguments of a call that never began belong to nothing
             block.pieces.append(event.arguments)
 
     def _part(self, event: m.PartAdded) -> None:
-        self._begin(event, _WholeBlock(event.part))
+        self._begin(event, _Block(m.Opaque, event.part))
 
-    def _begin(self, event: _Placed, block: _Block) -> None:
+    def _begin(self, event: _Placed, block: _Block) -> _Block:
         self._blocks[event.choice, event.block] = block
         self._order.setdefault(event.choice, []).append(block)
+        return block
 
     def _started(self, event: m.StreamStart) -> None:
         self._start = event
@@ -142,65 +140,30 @@ class _Placed(Protocol):
     block: int
 
 
-class _Block(Protocol):
-    """A part of the answer while it is growing."""
+class _Block:
+    """A part of the answer while it is growing; ``kind`` is the class of the part."""
 
-    def part(self) -> m.Part: ...
+    __slots__ = ("annotations", "begun", "kind", "pieces", "signature")
 
-
-class _TextBlock:
-    __slots__ = ("annotations", "pieces")
-
-    def __init__(self) -> None:
+    def __init__(self, kind: type[m.Part], begun: m.ToolCallStart | m.ThoughtDelta | m.Part | None = None) -> None:
+        self.kind = kind
+        self.begun = begun
         self.pieces: list[str] = []
         self.annotations: tuple[m.JsonObject, ...] = ()
-
-    def part(self) -> m.Part:
-        return m.Text("".join(self.pieces), self.annotations)
-
-
-class _ThoughtBlock:
-    __slots__ = ("origin", "pieces", "signature")
-
-    def __init__(self, origin: str) -> None:
-        self.pieces: list[str] = []
         self.signature: str | None = None
-        self.origin = origin
 
     def part(self) -> m.Part:
-        return m.Thought("".join(self.pieces), self.signature, origin=self.origin)
-
-
-class _RefusalBlock:
-    __slots__ = ("pieces",)
-
-    def __init__(self) -> None:
-        self.pieces: list[str] = []
-
-    def part(self) -> m.Part:
-        return m.Refusal("".join(self.pieces))
-
-
-class _ToolBlock:
-    __slots__ = ("extra", "id", "name", "pieces")
-
-    def __init__(self, start: m.ToolCallStart) -> None:
-        self.id, self.name = start.id, start.name
-        self.extra: m.Extra | None = start.extra
-        self.pieces: list[str] = []
-
-    def part(self) -> m.Part:
-        return m.ToolCall(self.id, self.name, "".join(self.pieces), self.extra)
-
-
-class _WholeBlock:
-    __slots__ = ("_part",)
-
-    def __init__(self, part: m.Part) -> None:
-        self._part = part
-
-    def part(self) -> m.Part:
-        return self._part
+        """The part as far as it came."""
+        text, begun = "".join(self.pieces), self.begun
+        match begun:
+            case m.ToolCallStart():
+                return m.ToolCall(begun.id, begun.name, text, begun.extra)
+            case m.ThoughtDelta():
+                return m.Thought(text, self.signature, origin=begun.origin)
+            case None:
+                return m.Refusal(text) if self.kind is m.Refusal else m.Text(text, self.annotations)
+            case _:
+                return begun
 
 
 # --- the other way -----------------------------------------------------------------------------------------

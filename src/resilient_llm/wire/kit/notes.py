@@ -6,10 +6,11 @@ on it (:class:`~resilient_llm.errors.UnsupportedFeature`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from resilient_llm import model as m
 from resilient_llm.errors import UnsupportedFeature
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit.fields import Fields
 
 
@@ -23,12 +24,18 @@ class Notes:
         self._lost: dict[m.Degradation, None] = {}
 
     def add(self, feature: str, action: str) -> None:
-        """Something was left out or changed."""
-        self._lost[m.Degradation(feature, action)] = None
+        """Something was left out or changed: a :class:`~resilient_llm.wire.features.Feature`, or ``WIRE.field``."""
+        self._lost[m.Degradation(str(feature), action)] = None
 
-    def unsupported(self, feature: str) -> UnsupportedFeature:
-        """What to raise for something that must not be left out."""
-        return UnsupportedFeature(feature, self._target)
+    def unsupported(self, feature: str, what: str = "") -> UnsupportedFeature:
+        """What to raise for something that must not be left out; ``what`` says more."""
+        return UnsupportedFeature(str(Feature(feature)), f"{self._target} ({what})" if what else self._target)
+
+    def lose(self, feature: str, *, hard: bool) -> None:
+        """The wire has no place for a setting: it is left out, or ``hard``, raises ``UnsupportedFeature``."""
+        if hard:
+            raise self.unsupported(feature)
+        self.add(feature, "left out")
 
     def all(self) -> tuple[m.Degradation, ...]:
         """Everything said so far, in the order it was said."""
@@ -37,22 +44,12 @@ class Notes:
 
 # --- fields of other wires ---------------------------------------------------------------------------------
 
-HARD: Mapping[str, str] = {
-    "audio": "audio",
-    "background": "background",
-    "cachedContent": "cached_content",
-    "container": "container",
-    "conversation": "conversation",
-    "documents": "documents",
-    "functions": "functions",
-    "logit_bias": "logit_bias",
-    "mcp_servers": "builtin_tools",
-    "modalities": "modalities",
-    "prediction": "prediction",
-    "previous_response_id": "previous_response_id",
-    "store": "store",
-    "tools": "builtin_tools",
-    "web_search_options": "builtin_tools",
+BINDING: Mapping[str, Feature] = {
+    "audio": Feature.AUDIO_OUTPUT,
+    "cachedContent": Feature.CACHED_CONTENT,
+    **dict.fromkeys(("mcp_servers", "tools", "web_search_options"), Feature.BUILTIN_TOOLS),
+    **{name: Feature(name) for name in ("background", "container", "conversation", "documents", "functions")},
+    **{name: Feature(name) for name in ("logit_bias", "modalities", "prediction", "previous_response_id", "store")},
 }
 """Fields of other wires without which the answer would be another one -> the feature they stand for.  A provider that
 cannot express them is skipped."""
@@ -73,8 +70,8 @@ def fields_for(wire: str, extra: m.Extra | None, notes: Notes) -> Fields:
     for key, value in extra.fields.items():
         if value is not None and value == _HARMLESS.get(key):
             continue
-        if key in HARD and value:
-            raise UnsupportedFeature(HARD[key], wire)
+        if key in BINDING and value:
+            raise UnsupportedFeature(BINDING[key], wire)
         notes.add(f"{extra.wire}.{key}", "left out")
     return {}
 
@@ -87,37 +84,18 @@ def extras_for(wire: str, extras: Iterable[m.Extra | None], notes: Notes) -> Fie
     return mine
 
 
-# --- settings without a word -------------------------------------------------------------------------------
+# --- messages ----------------------------------------------------------------------------------------------
 
 
-_USES: Mapping[str, Callable[[m.ChatRequest], bool]] = {
-    "n": lambda request: (request.n or 1) > 1,
-    "parallel_tool_calls": lambda request: request.parallel_tool_calls is False and bool(request.tools),
-    "top_logprobs": lambda request: bool(request.top_logprobs),
-    "tool_choice": lambda request: request.tool_choice is not None and request.tool_choice.mode == "required",
-}
+def notes_on(request: m.ChatRequest, wire: str) -> Notes:
+    """Notes on a request for a wire whose messages have neither names nor a developer's role.
 
-
-def reject(request: m.ChatRequest, wire: str, *features: str) -> None:
-    """Raises :class:`~resilient_llm.errors.UnsupportedFeature` for the first of ``features`` the request uses."""
-    for feature in features:
-        if _USES[feature](request):
-            raise UnsupportedFeature(feature, wire)
-
-
-def notes_on(request: m.ChatRequest, wire: str, *cannot: str) -> Notes:
-    """Notes on a request for Gemini, Cohere or Ollama, with what these alike have no word for and can do without.
-
-    Raises ``UnsupportedFeature`` for the first of the features that ``wire`` ``cannot`` do which the request uses, and
-    for fields of other wires that must not be left out.
+    Raises ``UnsupportedFeature`` for fields of other wires that must not be left out.
     """
-    reject(request, wire, *cannot)
     notes = Notes(wire)
-    if request.user is not None:
-        notes.add("user", "left out")
     if any(message.name for message in request.messages):
-        notes.add("message.name", "left out")
+        notes.add(Feature.MESSAGE_NAME, "left out")
     if any(message.role == "developer" for message in request.messages):
-        notes.add("developer", "sent as system")
+        notes.add(Feature.DEVELOPER, "sent as system")
     extras_for(wire, request.extra, notes)
     return notes

@@ -8,6 +8,7 @@ from typing import Literal
 
 from resilient_llm import model as m
 from resilient_llm.errors import Fault, FaultKind
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.fields import Fields
 from resilient_llm.wire.kit.notes import Notes
@@ -46,8 +47,10 @@ def decode_format(wanted: Fields, schema: Fields) -> m.OutputFormat | None:
             name, description = f.take_text(more, "name"), f.take_text(more, "description")
             given, strict = f.take_object(more, "schema"), f.take_bool(more, "strict")
             return m.OutputFormat("json_schema", given, name, description, strict)
-        case "json_object" | "text" as kind:
-            return m.OutputFormat(kind)
+        case "json_object":
+            return m.OutputFormat("json_object")
+        case "text":
+            return m.OutputFormat("text")
         case _:
             return None
 
@@ -75,14 +78,14 @@ def effort_of(reasoning: m.Reasoning, notes: Notes) -> str | None:
         return effort
     if effort is None:
         effort = next((word for limit, word in _EFFORTS if budget <= limit), "high")
-    notes.add("reasoning.budget", f"sent as effort {effort}")
+    notes.add(Feature.REASONING_BUDGET, f"sent as effort {effort}")
     return effort
 
 
 def data_url(part: m.Media, notes: Notes) -> str:
     """Inline content as a URL."""
     if part.data is None:
-        raise notes.unsupported(f"{part.kind} by file id")
+        raise notes.unsupported(Feature.FILE_ID)
     return f"data:{part.mime_type or _FALLBACK_TYPES[part.kind]};base64,{f.encode_base64(part.data)}"
 
 
@@ -98,12 +101,18 @@ def audio_format(mime_type: str | None) -> str:
     return _AUDIO_FORMATS.get(name, name)
 
 
-def feature(part: m.Part) -> str:
-    """A part's name in a degradation."""
-    return f"{part.wire}.{part.data.get('type')}" if isinstance(part, m.Opaque) else type(part).__name__.lower()
+def left_out(part: m.Part, notes: Notes) -> None:
+    """Note a part that has no place on a wire."""
+    match part:
+        case m.Opaque():
+            notes.add(f"{part.wire}.{part.data.get('type')}", "left out")
+        case m.Thought():
+            notes.add(Feature.REASONING, "left out")
+        case m.Media():
+            notes.add(Feature.MEDIA_OF_ASSISTANT, "left out")
+        case _:
+            notes.add(Feature.TOOLS, f"a {type(part).__name__} left out where none belongs")
 
-
-# --- errors ------------------------------------------------------------------------------------------------
 
 _ERRORS: Mapping[FaultKind, tuple[str, str | None]] = {
     FaultKind.RATE_LIMITED: ("rate_limit_error", "rate_limit_exceeded"),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit.fields import Fields, Malformed, take_text
 from resilient_llm.wire.kit.notes import Notes, fields_for
 
@@ -45,7 +46,7 @@ def result_extra(result: m.ToolResult, wire: str, notes: Notes) -> Fields:
     """The fields of a result's Extra; what no result can hold here is refused or noted."""
     extra = fields_for(wire, result.extra, notes)
     if any(isinstance(part, m.Media) for part in result.parts):
-        raise notes.unsupported("media_in_tool_result")
+        raise notes.unsupported(Feature.MEDIA_IN_TOOL_RESULT)
     if result.is_error:
-        notes.add("tool_result.is_error", "left out: the text has to say it")
+        notes.add(Feature.TOOL_RESULT_IS_ERROR, "left out: the text has to say it")
     return extra

@@ -342,7 +342,7 @@ def told_message(event: m.StreamError | m.StreamBroken) -> str:
     for _ in range(4):  # {"response": {"error": {"message": "..."}}} is the deepest
         if not isinstance(payload, Mapping):
             break
-        fields = cast("Mapping[str, object]", payload)
+        fields: Mapping[str, object] = payload
         payload = next((fields[key] for key in _WORDS if fields.get(key)), f.dump_text(dict(fields)))
     return payload if isinstance(payload, str) else f.dump_text(payload)
 

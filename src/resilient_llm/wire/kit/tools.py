@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterable
 
 from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes
 
@@ -49,7 +50,7 @@ def offered_tools(request: m.ChatRequest, notes: Notes, *, single: bool = False)
         return request.tools
     if single and choice.mode == "required" and len(choice.names) == 1:
         return request.tools
-    notes.add("tool_choice", "only the named tools were offered")
+    notes.add(Feature.TOOL_CHOICE_ALLOWED, "only the named tools were offered")
     return tuple(tool for tool in request.tools if tool.name in choice.names)
 
 
@@ -80,7 +81,7 @@ def arguments_object(call: m.ToolCall, notes: Notes | None = None) -> f.Fields:
         return {} if value is None else f.object_of(value, call.name)
     except f.Malformed:
         if notes is not None:
-            notes.add("tool_call.arguments", "not a JSON object: wrapped in one")
+            notes.add(Feature.TOOL_CALL_ARGUMENTS, "not a JSON object: wrapped in one")
         return {"arguments": value}
 
 

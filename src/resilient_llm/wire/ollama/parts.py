@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
 from resilient_llm.wire.kit.tools import arguments_object, arguments_text
@@ -47,6 +48,8 @@ def encode_parts(parts: Sequence[m.Part], role: str, notes: Notes) -> f.Fields:
         match part:
             case m.Text() | m.Refusal():
                 texts.append(part.text)
+                if isinstance(part, m.Text) and part.annotations:
+                    notes.add(Feature.ANNOTATIONS, "left out")
             case m.Thought():
                 thoughts += _own_thought(part, notes)
             case m.Media():
@@ -54,7 +57,7 @@ def encode_parts(parts: Sequence[m.Part], role: str, notes: Notes) -> f.Fields:
             case m.ToolCall():
                 calls.append(_encode_call(part, notes))
             case _:  # a vendor's own block; results were taken out before
-                raise notes.unsupported("builtin_tools")
+                raise notes.unsupported(Feature.BUILTIN_TOOLS)
         fields_for(WIRE, getattr(part, "extra", None), notes)
     content = ("" if role == "assistant" else "\n").join(texts)
     return f.put(
@@ -65,7 +68,7 @@ def encode_parts(parts: Sequence[m.Part], role: str, notes: Notes) -> f.Fields:
 def _own_thought(thought: m.Thought, notes: Notes) -> list[str]:
     if thought.origin == WIRE:
         return [thought.text]
-    notes.add("reasoning", "left out: another model's thoughts")
+    notes.add(Feature.REASONING, "left out: another model's thoughts")
     return []
 
 
@@ -73,7 +76,7 @@ def _encode_image(media: m.Media, notes: Notes) -> str:
     if media.kind != "image":
         raise notes.unsupported(media.kind)
     if media.data is None:
-        raise notes.unsupported("image_url" if media.url else "file_id")
+        raise notes.unsupported(Feature.IMAGE_URL if media.url else "file_id")
     return f.encode_base64(media.data)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.kit.roles import encode_message, result_extra, take_role
 from resilient_llm.wire.kit.tools import Pairing, decode_tool, encode_tool, offered_tools, tool_names
 from resilient_llm.wire.ollama.parts import MADE_UP, WIRE, decode_call, encode_parts, sent_id
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
+from resilient_llm.wire.settings import TABLES, read_settings, write_settings
 
 PATH: Final = "/api/chat"
 
@@ -22,32 +24,22 @@ _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", 
 
 def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
     fields = dict(whole)
-    options = f.take_object(fields, "options") or {}
     pairing = Pairing(MADE_UP)
     messages = tuple(_decode_message(item, pairing) for item in f.take_list(fields, "messages"))
     tools = tuple(decode_tool(item, WIRE) for item in f.take_list(fields, "tools"))
     model, stream = f.take_text(fields, "model") or "", f.take_bool(fields, "stream")
     output, reasoning = _decode_format(fields.pop("format", None)), _decode_think(fields.pop("think", None))
-    logprobs, top_logprobs = f.take_bool(fields, "logprobs"), f.take_int(fields, "top_logprobs")
+    values = read_settings(TABLES[WIRE], fields)
     return m.ChatRequest(
         messages,
         model,
         tools,
         output=output,
         reasoning=reasoning,
-        max_tokens=f.take_int(options, "num_predict"),
-        temperature=f.take_float(options, "temperature"),
-        top_p=f.take_float(options, "top_p"),
-        top_k=f.take_int(options, "top_k"),
-        frequency_penalty=f.take_float(options, "frequency_penalty"),
-        presence_penalty=f.take_float(options, "presence_penalty"),
-        seed=f.take_int(options, "seed"),
-        stop=f.take_texts(options, "stop"),
-        logprobs=logprobs,
-        top_logprobs=top_logprobs,
         stream=stream is not False,
-        extra=f.request_extras(WIRE, f.put(fields, options=options or None)),
+        extra=f.request_extras(WIRE, fields),
         source=m.Extra(WIRE, whole),
+        **values,
     )
 
 
@@ -96,12 +88,17 @@ def _message_parts(fields: f.Fields, text: str, pairing: Pairing) -> tuple[m.Par
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     if request.source is not None and request.source.wire == WIRE:
         return HttpRequest(PATH, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
-    notes = notes_on(request, WIRE, "n", "parallel_tool_calls", "tool_choice")
+    notes = notes_on(request, WIRE)
+    if request.output is not None and request.output.description:
+        notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
+    if request.tool_choice is not None and request.tool_choice.mode == "required":
+        names = request.tool_choice.names
+        raise notes.unsupported(Feature.TOOL_CHOICE_NAME if names else Feature.TOOL_CHOICE_REQUIRED)
     body: f.Fields = {"model": request.model, "messages": _encode_messages(request, notes), "stream": request.stream}
     if tools := _encode_tools(request, notes):
         body["tools"] = tools
     f.put(body, format=_encode_format(request.output), think=_encode_think(request.reasoning, notes))
-    f.put(body, logprobs=request.logprobs, top_logprobs=request.top_logprobs, options=_encode_options(request))
+    write_settings(TABLES[WIRE], request, body, notes)
     f.merge_own(body, request.extra, WIRE)
     return HttpRequest(PATH, f.dump_request(body), JSON_HEADERS, notes.all())
 
@@ -116,28 +113,13 @@ def _forwarded(request: m.ChatRequest, source: m.JsonObject) -> f.Fields:
 
 def _encode_tools(request: m.ChatRequest, notes: Notes) -> list[f.Fields]:
     if request.tools and request.tool_choice is not None and request.tool_choice.mode == "none":
-        notes.add("tool_choice", "none: the tools were left out")
+        notes.add(Feature.TOOL_CHOICE_NONE, "none: the tools were left out")
         return []
     tools = offered_tools(request, notes)
     extras_for(WIRE, (tool.extra for tool in tools), notes)
     if any(tool.strict for tool in tools):
-        notes.add("tool.strict", "left out")
+        notes.add(Feature.TOOL_STRICT, "left out")
     return [encode_tool(tool, WIRE) for tool in tools]
-
-
-def _encode_options(request: m.ChatRequest) -> f.Fields | None:
-    options = f.put(
-        {},
-        num_predict=request.max_tokens,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_k=request.top_k,
-        frequency_penalty=request.frequency_penalty,
-        presence_penalty=request.presence_penalty,
-        seed=request.seed,
-        stop=list(request.stop) or None,
-    )
-    return options or None
 
 
 def _encode_format(output: m.OutputFormat | None) -> object:
@@ -154,12 +136,12 @@ def _encode_think(reasoning: m.Reasoning | None, notes: Notes) -> bool | str | N
     if effort == "none" or reasoning.budget == 0:
         return False
     if reasoning.budget is not None:
-        notes.add("reasoning.budget", "left out: the model decides")
+        notes.add(Feature.REASONING_BUDGET, "left out: the model decides")
     if effort is None:
         return True
     word = _EFFORTS.get(effort, "medium")
     if word != effort:
-        notes.add("reasoning.effort", f"{effort} sent as {word}")
+        notes.add(Feature.REASONING_EFFORT, f"{effort} sent as {word}")
     return word
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from typing_extensions import override
-
 from resilient_llm import model as m
 from resilient_llm.errors import Fault, InvalidAnswer
 from resilient_llm.wire.framing import ndjson
@@ -40,11 +38,9 @@ class Decoder(StreamDecoder):
         self._blocks = BlockCounter()
         self._called = False
 
-    @override
     def on_bytes(self, data: bytes) -> None:
         self._take(self._lines.feed(data))
 
-    @override
     def at_end(self) -> str | None:
         self._take(self._lines.close())
         return "the stream ended without done"
@@ -100,29 +96,23 @@ class Encoder(WholeCalls):
 
     choices = False
 
-    @override
     def on_text(self, event: m.TextDelta) -> bytes:
         return self.flush() + self._line({"content": event.text}) if event.text else b""
 
-    @override
     def on_thought(self, event: m.ThoughtDelta) -> bytes:
         return self.flush() + self._line({"content": "", "thinking": event.text}) if event.text else b""
 
-    @override
     def on_whole(self, part: m.Part, block: int, choice: int) -> bytes:
         return self.flush() + self._parts(showable([part]))
 
-    @override
     def call(self, call: m.ToolCall, choice: int) -> bytes:
         return self._parts([call])
 
-    @override
     def on_end(self, event: m.StreamEnd) -> bytes:
         finish = self.finish
         ending = tail(finish.reason, finish.raw, f.own_fields(finish.extra, WIRE), self.usage)
         return self.flush() + self._line({"content": ""}, ending)
 
-    @override
     def failure(self, message: str) -> bytes:
         return ndjson.encode(f.dump({"error": message}))
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
-from resilient_llm.wire.kit.openai import audio_format, data_url, feature, inline
+from resilient_llm.wire.kit.openai import audio_format, data_url, inline, left_out
 from resilient_llm.wire.kit.tools import arguments_text
+from resilient_llm.wire.settings import SOFT, TABLES, Table
 
 WIRE = "openai_chat"
 
@@ -74,6 +76,12 @@ class Dialect:
     def origin(self) -> str:
         """What the thoughts of this vendor are marked with."""
         return f"{WIRE}/{self.vendor}" if self.vendor else WIRE
+
+    @property
+    def settings(self) -> Table:
+        """Where this vendor keeps the settings of a request."""
+        own = {"max_tokens": self.max_tokens_field, "seed": self.seed_field, "top_k": "top_k" if self.top_k else SOFT}
+        return {**TABLES[WIRE], **own}
 
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
@@ -271,7 +279,7 @@ class _MessageEncoder:
         role = "user" if message.role == "tool" else message.role
         if role == "developer" and not self._dialect.developer_role:
             role = "system"
-            self._notes.add("developer", "sent as system")
+            self._notes.add(Feature.DEVELOPER, "sent as system")
         body: f.Fields = {"role": role}
         if role == "assistant":
             body |= self._assistant(parts)
@@ -300,7 +308,7 @@ class _MessageEncoder:
 
     def _spoken(self, part: m.Part) -> f.Fields | None:
         if isinstance(part, m.Media):  # the wire has no place for it
-            self._notes.add(f"{part.kind} of the assistant", "left out")
+            self._notes.add(Feature.MEDIA_OF_ASSISTANT, "left out")
             return None
         return self._part(part)
 
@@ -309,7 +317,7 @@ class _MessageEncoder:
             part for part in thoughts if part.origin == self._dialect.origin and self._dialect.returns_reasoning
         ]
         if len(returned) != len(thoughts):
-            self._notes.add("thought", "left out")
+            self._notes.add(Feature.REASONING, "left out")
         return returned
 
     def _call(self, part: m.Part) -> f.Fields | None:
@@ -327,9 +335,9 @@ class _MessageEncoder:
             items = [item for item in items if item["type"] == "text"]
             late.append({"type": "text", "text": f"Content returned by tool call {result.tool_call_id}:"})
             late += media
-            self._notes.add("media in a tool result", "sent in a user message after it")
+            self._notes.add(Feature.MEDIA_IN_TOOL_RESULT, "sent in a user message after it")
         if result.is_error:
-            self._notes.add("tool_result.is_error", "left out")
+            self._notes.add(Feature.TOOL_RESULT_IS_ERROR, "left out")
         body: f.Fields = {"role": "tool", "tool_call_id": tool_id(result.tool_call_id, self._dialect)}
         body["content"] = _content(items) or ("(content follows)" if media else "")
         if result.name is not None:
@@ -356,12 +364,12 @@ class _MessageEncoder:
             case m.Refusal():
                 return {"type": "text", "text": part.text}
             case _:
-                self._notes.add(feature(part), "left out")
+                left_out(part, self._notes)
                 return None
 
     def _text(self, part: m.Text) -> f.Fields:
         if part.annotations:
-            self._notes.add("annotations", "left out")
+            self._notes.add(Feature.ANNOTATIONS, "left out")
         return {"type": "text", "text": part.text} | fields_for(WIRE, part.extra, self._notes)
 
     def _media(self, part: m.Media) -> f.Fields:
@@ -374,7 +382,7 @@ class _MessageEncoder:
             return {"type": "file", "file": self._file(part)} | extra
         url = part.url if part.url is not None else data_url(part, self._notes)
         if kind != "image_url" and kind not in self._dialect.media:
-            raise self._notes.unsupported(kind)
+            raise self._notes.unsupported(kind if part.data is None else part.kind)
         if kind == "document_url":  # Mistral's, and a bare string
             return {"type": kind, kind: url} | extra
         link: f.Fields = {"url": url}

@@ -6,24 +6,19 @@ which a :class:`Dialect` names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
 from resilient_llm.wire.kit.openai import MODES, decode_format, decode_tool_choice, effort_of
 from resilient_llm.wire.kit.tools import decode_tool
 from resilient_llm.wire.openai_chat.parts import WIRE, Dialect, decode_message, encode_messages, tool_id
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
+from resilient_llm.wire.settings import TABLES, read_settings, write_settings
 
-_NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
-_COUNTS = ("n", "top_logprobs")
-_FLAGS = ("logprobs", "parallel_tool_calls")
-_SAME = (*_NUMBERS, *_COUNTS, *_FLAGS, "user")
-_MAX_TOKENS = ("max_completion_tokens", "max_tokens")
-_SEEDS = ("seed", "random_seed")
 _HARD = frozenset({"n", "logprobs", "top_logprobs", "tools", "response_format"})
 """Fields whose absence gives another answer than the one asked for."""
+_FEATURES = {"response_format": Feature.JSON_SCHEMA, "reasoning_effort": Feature.REASONING}
 
 
 # --- decoding ----------------------------------------------------------------------------------------------
@@ -37,6 +32,7 @@ def decode_request(whole: f.Fields, dialect: Dialect) -> m.ChatRequest:
         raise f.Malformed("messages must be a list with at least one message")
     settings = {name: fields.pop(name, None) for name in _NEEDS_MORE}
     tools = _decode_tools(f.take_list(fields, "tools", lone=False), fields)
+    values = read_settings(TABLES[WIRE], fields)
     return m.ChatRequest(
         messages=tuple(decode_message(f.object_of(message, "a message"), dialect) for message in messages),
         model=f.take_text(fields, "model") or "",
@@ -44,31 +40,14 @@ def decode_request(whole: f.Fields, dialect: Dialect) -> m.ChatRequest:
         tool_choice=decode_tool_choice(settings["tool_choice"], fields, _decode_named),
         output=_decode_format(settings["response_format"], fields),
         reasoning=_decode_reasoning(fields),
-        max_tokens=_first_int(fields, _MAX_TOKENS),
-        seed=_first_int(fields, _SEEDS),
-        top_k=f.take_int(fields, "top_k"),
-        temperature=f.take_float(fields, "temperature"),
-        top_p=f.take_float(fields, "top_p"),
-        frequency_penalty=f.take_float(fields, "frequency_penalty"),
-        presence_penalty=f.take_float(fields, "presence_penalty"),
-        n=f.take_int(fields, "n"),
-        top_logprobs=f.take_int(fields, "top_logprobs"),
-        logprobs=f.take_bool(fields, "logprobs"),
-        parallel_tool_calls=f.take_bool(fields, "parallel_tool_calls"),
-        user=f.take_text(fields, "user"),
-        stop=f.take_texts(fields, "stop"),
         stream=_decode_stream(settings["stream_options"], fields),
         extra=f.request_extras(WIRE, fields),
         source=m.Extra(WIRE, whole),
+        **values,
     )
 
 
 _NEEDS_MORE = ("tool_choice", "response_format", "stream_options")
-
-
-def _first_int(fields: f.Fields, names: Iterable[str]) -> int | None:
-    values = [f.take_int(fields, name) for name in names]
-    return next((value for value in values if value is not None), None)
 
 
 def _decode_stream(given: object, fields: f.Fields) -> bool:
@@ -169,7 +148,7 @@ def _with_short_ids(message: f.Fields, dialect: Dialect) -> f.Fields:
 def _fresh(request: m.ChatRequest, dialect: Dialect, notes: Notes) -> f.Fields:
     body: f.Fields = {"model": request.model} if request.model else {}
     body["messages"] = encode_messages(request.messages, dialect, notes)
-    _encode_settings(request, body, dialect, notes)
+    write_settings(dialect.settings, request, body, notes)
     if request.tools or request.tool_choice is not None:
         _encode_tools(request, body, dialect, notes)
     if request.output is not None:
@@ -182,29 +161,9 @@ def _fresh(request: m.ChatRequest, dialect: Dialect, notes: Notes) -> f.Fields:
         f.merge(body, extras_for(WIRE, request.extra, notes))
     _ask_for_usage(body, request.stream, dialect)
     for name in sorted(dialect.rejects & body.keys()) if dialect.rejects else ():
-        if name in _HARD:
-            raise notes.unsupported(name)
         del body[name]
-        notes.add(name, "left out")
+        notes.lose(_FEATURES.get(name, name), hard=name in _HARD)
     return body
-
-
-def _encode_settings(request: m.ChatRequest, body: f.Fields, dialect: Dialect, notes: Notes) -> None:
-    for name in _SAME:
-        value = getattr(request, name)
-        if value is not None:
-            body[name] = value
-    if request.max_tokens is not None:
-        body[dialect.max_tokens_field] = request.max_tokens
-    if request.seed is not None:
-        body[dialect.seed_field] = request.seed
-    if request.stop:
-        body["stop"] = list(request.stop)
-    if request.top_k is not None:
-        if dialect.top_k:
-            body["top_k"] = request.top_k
-        else:
-            notes.add("top_k", "left out")
 
 
 def _encode_tools(request: m.ChatRequest, body: f.Fields, dialect: Dialect, notes: Notes) -> None:
@@ -212,7 +171,7 @@ def _encode_tools(request: m.ChatRequest, body: f.Fields, dialect: Dialect, note
     if choice is not None and choice.mode != "none" and choice.names and not _can_name(choice, dialect):
         tools = tuple(tool for tool in tools if tool.name in choice.names)
         choice = m.ToolChoice(choice.mode)
-        notes.add("tool_choice", "the other tools are left out instead")
+        notes.add(Feature.TOOL_CHOICE_ALLOWED, "the other tools are left out instead")
     if tools:
         body["tools"] = [_encode_tool(tool, notes) for tool in tools]
     if choice is not None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import cast
 
-from typing_extensions import override
-
 from resilient_llm import model as m
 from resilient_llm.wire.framing import sse
 from resilient_llm.wire.kit import fields as f
@@ -88,7 +86,6 @@ class Decoder(JsonEvents):
         self._counted = False  # token counts came in a chunk without choices
         self._choices: dict[int, _ChoiceState] = {}
 
-    @override
     def on_object(self, event: str, data: f.Fields) -> None:
         choices = data.get("choices")
         if event == "error" or "error" in data or not isinstance(choices, list):
@@ -104,7 +101,6 @@ class Decoder(JsonEvents):
         if (data.get("usage") or "x_groq" in data) and not self._over:
             self._on_usage(data)
 
-    @override
     def on_text(self, data: str) -> bool:
         """``[DONE]``; empty data keeps the connection alive."""
         if data.strip() == "[DONE]":
@@ -112,7 +108,6 @@ class Decoder(JsonEvents):
             return True
         return not data.strip()
 
-    @override
     def at_end(self) -> str | None:
         if not self._choices:
             return "the stream ended before the answer began"
@@ -120,7 +115,6 @@ class Decoder(JsonEvents):
             return None
         return "the stream ended without finish_reason"
 
-    @override
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return decode_response(body, self._dialect)
 
@@ -371,28 +365,23 @@ class Encoder(StreamEncoder):
         self._tools: dict[tuple[int, int], int] = {}
         self._counts: dict[int, int] = {}
 
-    @override
     def on_start(self, event: m.StreamStart) -> bytes:
         if not self._roles:  # a later start must not change the id under the client
             self._head = _head(event)
         return b""
 
-    @override
     def on_text(self, event: m.TextDelta) -> bytes:
         delta: f.Fields = {"content": event.text} if event.text else {}
         if event.annotations:
             delta["annotations"] = [dict(item) for item in event.annotations]
         return self._delta(event.choice, delta)
 
-    @override
     def on_thought(self, event: m.ThoughtDelta) -> bytes:
         return self._delta(event.choice, {self._reasoning: event.text} if event.text else {})
 
-    @override
     def on_refusal(self, event: m.RefusalDelta) -> bytes:
         return self._delta(event.choice, {"refusal": event.text} if event.text else {})
 
-    @override
     def on_call(self, event: m.ToolCallStart) -> bytes:
         function = {"name": event.name, "arguments": ""}
         call: f.Fields = {"id": event.id, "type": "function", "function": function}
@@ -404,7 +393,6 @@ class Encoder(StreamEncoder):
         self._tools[choice, block] = number
         return self._delta(choice, {"tool_calls": [{"index": number, **call}]})
 
-    @override
     def on_arguments(self, event: m.ToolCallDelta) -> bytes:
         number = self._tools.get((event.choice, event.block))
         if number is None or not event.arguments:
@@ -412,7 +400,6 @@ class Encoder(StreamEncoder):
         call = {"index": number, "function": {"arguments": event.arguments}}
         return self._delta(event.choice, {"tool_calls": [call]})
 
-    @override
     def on_whole(self, part: m.Part, block: int, choice: int) -> bytes:
         match part:
             case m.Thought():
@@ -442,7 +429,6 @@ class Encoder(StreamEncoder):
         tail = b",%b" % f.dump(more)[1:] if more else b"}"
         return b'data: %b"choices":[%b]%b\n\n' % (self._head, choices, tail)
 
-    @override
     def on_finish(self, event: m.Finish) -> bytes:
         if event.choice in self._finished:
             return b""
@@ -452,7 +438,6 @@ class Encoder(StreamEncoder):
         choice |= f.as_object(extra.get(CHOICE))
         return self._role(event.choice) + self._chunk(choice, f.others(extra, (CHOICE, MESSAGE)))
 
-    @override
     def on_end(self, event: m.StreamEnd) -> bytes:
         out = b""
         for choice in sorted((self._roles or {0}) - self._finished):
@@ -461,21 +446,18 @@ class Encoder(StreamEncoder):
             out += self._chunk(None, {"usage": encode_usage(self.usage)})
         return out + b"data: [DONE]\n\n"
 
-    @override
     def on_error(self, event: m.StreamError | m.StreamBroken) -> bytes:
         error: f.Fields = {"message": told_message(event), "type": "server_error", "param": None, "code": None}
         if isinstance(event, m.StreamError) and not isinstance(event.payload, str):
             error |= f.as_object(event.payload.get("error"))
         return sse.encode(f.dump({"error": error}))
 
-    @override
     def on_restart(self, event: m.Restarted) -> bytes:
         """A marker that helpers ignore and attentive clients can find."""
         self._tools.clear()
         marker = {"restarted": {"provider": event.provider, "reason": event.reason}}
         return self._chunk(None, {"resilient_llm": marker})
 
-    @override
     def on_keep_alive(self, event: m.KeepAlive) -> bytes:
         return b": keep-alive\n\n"
 

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, cast
 
 from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
-from resilient_llm.wire.kit.openai import audio_format, data_url, feature, inline
+from resilient_llm.wire.kit.openai import audio_format, data_url, inline, left_out
 from resilient_llm.wire.kit.tools import arguments_text
 
 WIRE = "openai_responses"
@@ -196,10 +197,7 @@ def _encode_other(part: m.Part, notes: Notes, answer: bool, index: int) -> list[
         return [item | fields_for(WIRE, part.extra, notes)]
     if isinstance(part, m.Opaque) and part.wire == WIRE and (is_item(part.data) or not answer):
         return [dict(part.data)]  # what is no item was content of a message, and would make the answer unreadable
-    notes.add(
-        f"{part.wire}.{part.data.get('type')}" if isinstance(part, m.Opaque) else type(part).__name__.lower(),
-        "left out",
-    )
+    left_out(part, notes)
     return []
 
 
@@ -217,7 +215,7 @@ def _encode_thoughts(thoughts: list[m.Thought], notes: Notes, answer: bool, inde
     if told and answer:
         items.append(reasoning_item(m.Thought(), told) | {"id": f"{FOREIGN}{index}"})
     elif told or (thoughts and not items):
-        notes.add("thought", "left out")
+        notes.add(Feature.REASONING, "left out")
     thoughts.clear()
     return items
 
@@ -242,7 +240,7 @@ def _encode_input_part(part: m.Part | m.Json, notes: Notes) -> f.Fields | None:
     match part:
         case m.Text():
             if part.annotations:
-                notes.add("annotations", "left out")
+                notes.add(Feature.ANNOTATIONS, "left out")
             return {"type": "input_text", "text": part.text} | fields_for(WIRE, part.extra, notes)
         case m.Json():
             return {"type": "input_text", "text": f.dump_text(part.value)}
@@ -253,16 +251,16 @@ def _encode_input_part(part: m.Part | m.Json, notes: Notes) -> f.Fields | None:
         case m.Opaque(wire="openai_responses"):
             return dict(part.data)
         case _:
-            notes.add(feature(part), "left out")
+            left_out(part, notes)
             return None
 
 
 def _encode_media(part: m.Media, notes: Notes) -> f.Fields:
     if part.kind == "video":
-        raise notes.unsupported("video")
+        raise notes.unsupported(Feature.VIDEO)
     if part.kind == "audio":
         if part.data is None:
-            raise notes.unsupported("audio by URL")
+            raise notes.unsupported(Feature.AUDIO_URL)
         audio = {"data": f.encode_base64(part.data), "format": audio_format(part.mime_type)}
         return {"type": "input_audio", "input_audio": audio}
     image = part.kind == "image"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
 from resilient_llm.wire.kit.openai import MODES, decode_format, decode_tool_choice, effort_of
@@ -18,6 +19,7 @@ from resilient_llm.wire.openai_responses.parts import (
     encode_items,
 )
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
+from resilient_llm.wire.settings import TABLES, read_settings, write_settings
 
 _LOGPROBS = "message.output_text.logprobs"
 _ROLES: dict[str, m.Role] = {"user": "user", "system": "system", "developer": "developer"}
@@ -38,23 +40,19 @@ def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
     if output is None:
         f.put(text, format=wanted or None)
     f.put(fields, reasoning=reasoning or None, text=text or None)
+    values = read_settings(TABLES[WIRE], fields)
+    values["logprobs"] = _decode_include(fields)
     return m.ChatRequest(
         messages=messages,
         model=f.take_text(fields, "model") or "",
         tools=_decode_tools(fields),
         tool_choice=decode_tool_choice(choice, fields, _decode_named),
-        parallel_tool_calls=f.take_bool(fields, "parallel_tool_calls"),
         output=output,
         reasoning=m.Reasoning(effort) if effort is not None else None,
-        max_tokens=f.take_int(fields, "max_output_tokens"),
-        temperature=f.take_float(fields, "temperature"),
-        top_p=f.take_float(fields, "top_p"),
-        logprobs=_decode_include(fields),
-        top_logprobs=f.take_int(fields, "top_logprobs"),
         stream=f.take_bool(fields, "stream") or False,
-        user=f.take_text(fields, "user"),
         extra=f.request_extras(WIRE, fields),
         source=m.Extra(WIRE, whole),
+        **values,
     )
 
 
@@ -170,7 +168,6 @@ def _is_foreign(item: f.Fields) -> bool:
 
 
 def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
-    _check(request, notes)
     body: f.Fields = {"model": request.model} if request.model else {}
     messages = request.messages
     first = messages[0] if messages else None
@@ -178,15 +175,7 @@ def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
         body["instructions"] = first.text
         messages = messages[1:]
     body["input"] = [item for message in messages for item in _encode_message(message, notes)]
-    f.put(
-        body,
-        max_output_tokens=request.max_tokens,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_logprobs=request.top_logprobs,
-        parallel_tool_calls=request.parallel_tool_calls,
-        user=request.user,
-    )
+    write_settings(TABLES[WIRE], request, body, notes)
     if request.logprobs:
         body["include"] = [_LOGPROBS]
     if request.tools:
@@ -203,17 +192,6 @@ def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
     return body
 
 
-def _check(request: m.ChatRequest, notes: Notes) -> None:
-    """What this wire has no field for.  Without ``stop`` and ``n`` the answer would be another one."""
-    if request.stop:
-        raise notes.unsupported("stop")
-    if (request.n or 1) > 1:
-        raise notes.unsupported("n")
-    for name in ("seed", "top_k", "frequency_penalty", "presence_penalty"):
-        if getattr(request, name) is not None:
-            notes.add(name, "left out")
-
-
 def _is_plain(message: m.Message) -> bool:
     return message.extra is None and all(isinstance(part, m.Text) and part.extra is None for part in message.parts)
 
@@ -221,7 +199,7 @@ def _is_plain(message: m.Message) -> bool:
 def _encode_message(message: m.Message, notes: Notes) -> list[f.Fields]:
     results = [_encode_result(part, notes) for part in message.parts if isinstance(part, m.ToolResult)]
     if message.name is not None:
-        notes.add("message.name", "left out")
+        notes.add(Feature.MESSAGE_NAME, "left out")
     if message.role == "assistant":
         return results + encode_items(
             (p for p in message.parts if not isinstance(p, m.ToolResult)), notes, answer=False
@@ -253,7 +231,7 @@ def _plain(content: list[f.Fields]) -> object:
 
 def _encode_result(result: m.ToolResult, notes: Notes) -> f.Fields:
     if result.is_error:
-        notes.add("tool_result.is_error", "left out")
+        notes.add(Feature.TOOL_RESULT_IS_ERROR, "left out")
     output = _plain(encode_input(result.parts, notes)) or ""
     item: f.Fields = {"type": "function_call_output", "call_id": result.tool_call_id, "output": output}
     return item | fields_for(WIRE, result.extra, notes)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from typing_extensions import override
-
 from resilient_llm import model as m
 from resilient_llm.errors import Fault, InvalidAnswer
 from resilient_llm.wire.framing.sse import encode
@@ -63,7 +61,6 @@ class Decoder(JsonEvents):
             "error": self._error,
         }
 
-    @override
     def on_object(self, event: str, data: f.Fields) -> None:
         """One event; its type is repeated in the data, and vendors differ in which of the two they send."""
         for name in ("output_index", "content_index"):
@@ -75,11 +72,9 @@ class Decoder(JsonEvents):
         elif event == "error" or data.get("error"):
             self._error(data)
 
-    @override
     def at_end(self) -> str | None:
         return "the stream ended before the response was completed"
 
-    @override
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return decode_response(body)
 
@@ -241,7 +236,6 @@ class Encoder(StreamEncoder):
 
     # --- the response --------------------------------------------------------------------------------------
 
-    @override
     def on_start(self, event: m.StreamStart) -> bytes:
         if self._started:
             return b""
@@ -250,7 +244,6 @@ class Encoder(StreamEncoder):
         created = self._frame("response.created", response=self._response)
         return created + self._frame("response.in_progress", response=self._response)
 
-    @override
     def on_end(self, event: m.StreamEnd) -> bytes:
         out = self.on_start(m.StreamStart()) + self._close()
         counted = {} if self.usage is None else {"usage": encode_usage(self.usage)}
@@ -261,7 +254,6 @@ class Encoder(StreamEncoder):
         kind = f"response.{status}" if status in {"completed", "incomplete", "failed"} else "response.completed"
         return out + self._frame(kind, response=body)
 
-    @override
     def on_error(self, event: m.StreamError | m.StreamBroken) -> bytes:
         payload = f.as_object(event.payload) if isinstance(event, m.StreamError) else {}
         failed = f.as_object(f.as_object(payload.get("response")).get("error"))
@@ -269,14 +261,12 @@ class Encoder(StreamEncoder):
         told = {"message": told_message(event), "code": inner.get("code"), "type": inner.get("type")}
         return self._frame("error", **error_fields(told))
 
-    @override
     def on_restart(self, event: m.Restarted) -> bytes:
         """A marker that helpers pass through; what came before it is not in the final response."""
         out = self._close()
         self._output.clear()
         return out + self._frame("resilient_llm.restart", provider=event.provider, reason=event.reason)
 
-    @override
     def on_keep_alive(self, event: m.KeepAlive) -> bytes:
         return b": keep-alive\n\n"
 
@@ -303,7 +293,6 @@ class Encoder(StreamEncoder):
         self._item = self._closing = None
         return out
 
-    @override
     def on_block_end(self, event: m.BlockEnd) -> bytes:
         item = self._item
         if item is None or item.block != event.block:
@@ -343,7 +332,6 @@ class Encoder(StreamEncoder):
         part = {"type": "summary_text", "text": ""}
         return out + self._piece("response.reasoning_summary_part.added", self._item, part=part)
 
-    @override
     def on_text(self, event: m.TextDelta) -> bytes:
         out, item = self._open("text", event.block)
         if event.text:
@@ -361,13 +349,11 @@ class Encoder(StreamEncoder):
         kind = "response.output_text.annotation.added"
         return self._piece(kind, item, annotation_index=index, annotation=dict(annotation))
 
-    @override
     def on_refusal(self, event: m.RefusalDelta) -> bytes:
         out, item = self._open("refusal", event.block)
         item.pieces.append(event.text)
         return out + self._piece("response.refusal.delta", item, delta=event.text)
 
-    @override
     def on_thought(self, event: m.ThoughtDelta) -> bytes:
         if not event.text:
             return b""
@@ -375,12 +361,10 @@ class Encoder(StreamEncoder):
         item.pieces.append(event.text)
         return out + self._piece("response.reasoning_summary_text.delta", item, delta=event.text)
 
-    @override
     def on_call(self, event: m.ToolCallStart) -> bytes:
         call: f.Fields = {"type": "function_call", "call_id": event.id, "name": event.name, "arguments": ""}
         return self._begin("call", event.block, call | f.own_fields(event.extra, WIRE))
 
-    @override
     def on_arguments(self, event: m.ToolCallDelta) -> bytes:
         item = self._item
         if item is None or item.kind != "call" or item.block != event.block:
@@ -388,7 +372,6 @@ class Encoder(StreamEncoder):
         item.pieces.append(event.arguments)
         return self._piece("response.function_call_arguments.delta", item, delta=event.arguments)
 
-    @override
     def on_whole(self, part: m.Part, block: int, choice: int) -> bytes:
         match part:
             case m.Thought():
