@@ -10,6 +10,7 @@ import pytest
 
 from resilient_llm.errors import InvalidAnswer, InvalidRequest
 from resilient_llm.model import EmbedRequest, EmbedResponse, Extra, Usage
+from resilient_llm.wire import EMBED_WIRES, embed_codec
 from resilient_llm.wire.embeddings.openai import CODEC
 from tests.material import corpus
 
@@ -92,3 +93,12 @@ def test_requests_that_are_none_are_refused(body: bytes) -> None:
 def test_answers_that_are_none_are_refused(body: bytes) -> None:
     with pytest.raises(InvalidAnswer):
         CODEC.decode_response(body)
+
+
+@pytest.mark.parametrize("wire", sorted(EMBED_WIRES))
+def test_every_wire_carries_a_text_and_its_vector(wire: str) -> None:
+    there = embed_codec(wire).encode_request(EmbedRequest(("a text",), "a-model", 3))
+    asked = embed_codec(wire).decode_request(there.body, there.path)
+    assert (asked.inputs, asked.dimensions) == (("a text",), 3)
+    back = embed_codec(wire).encode_response(EmbedResponse(((0.5, 1.0, 0.25),), "a-model", Usage(4)), asked)
+    assert embed_codec(wire).decode_response(back).vectors == ((0.5, 1.0, 0.25),)

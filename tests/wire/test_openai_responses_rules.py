@@ -545,6 +545,15 @@ def read(*frames: bytes) -> list[StreamEvent]:
     return events[1:]
 
 
+@pytest.mark.parametrize("index", [{}, [], "0", None])
+def test_a_place_that_is_no_number_is_a_place_all_the_same(index: object) -> None:
+    pieces = [frame("response.output_text.delta", output_index=index, delta=each) for each in ("Once", " more")]
+    assert [each for each in read(*pieces, completed()) if isinstance(each, TextDelta)] == [
+        TextDelta("Once", 0),
+        TextDelta(" more", 0),
+    ]
+
+
 def test_a_stream_is_its_pieces() -> None:
     annotation = {"type": "url_citation"}
     assert read(

@@ -8,6 +8,9 @@ import pytest
 
 from resilient_llm.model import (
     ChatResponse,
+    Finish,
+    KeepAlive,
+    Restarted,
     StreamBroken,
     StreamEnd,
     StreamError,
@@ -16,8 +19,10 @@ from resilient_llm.model import (
     Text,
     TextDelta,
 )
+from resilient_llm.wire import WIRES, codec
 from resilient_llm.wire.kit.accumulate import replay
 from resilient_llm.wire.kit.streams import JsonEvents, StreamEncoder
+from tests.wire.roundtrip import events_of
 
 # --- streams of JSON objects ---------------------------------------------------------------------------------
 
@@ -102,3 +107,13 @@ def test_a_wire_must_say_what_its_events_mean() -> None:
     for method in ("on_text", "on_thought", "on_call", "on_arguments", "on_end", "failure"):
         with pytest.raises(NotImplementedError):
             getattr(StreamEncoder(), method)(event)
+
+
+@pytest.mark.parametrize("wire", sorted(WIRES))
+@pytest.mark.parametrize("event", [KeepAlive(), Restarted("other", "it broke")], ids=["alive", "restart"])
+def test_what_says_nothing_of_the_answer_leaves_it_whole(wire: str, event: StreamEvent) -> None:
+    encoder = codec(wire).stream_encoder()
+    told = (StreamStart("id", "m"), event, TextDelta("Once"), event, TextDelta(" more"), Finish("stop"), StreamEnd())
+    *_, last = events = events_of(codec(wire), [b"".join(map(encoder.feed, told))])
+    assert last == StreamEnd()
+    assert [each.text for each in events if isinstance(each, TextDelta)] == ["Once", " more"]

@@ -152,7 +152,7 @@ def write_settings(table: Table, request: ChatRequest, body: f.Fields, notes: No
             continue
         outer, dot, key = place.partition("|")[0].rpartition(".")
         target = cast("f.Fields", body.setdefault(outer, {})) if dot else body
-        target[key] = list(value) if isinstance(value, tuple) else value
+        target[key] = list(cast("tuple[object, ...]", value)) if isinstance(value, tuple) else value
 
 
 def uses(request: ChatRequest, name: str) -> bool:

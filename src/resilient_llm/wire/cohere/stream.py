@@ -169,8 +169,6 @@ class Encoder(StreamEncoder):
         return self._grow(event.block, "thinking", event.text)
 
     def on_whole(self, part: m.Part, block: int, choice: int) -> bytes:
-        if isinstance(part, m.Thought) and part.origin == PLAN:
-            return self.on_thought(m.ThoughtDelta(part.text, block, origin=PLAN))
         whole = [item for each in showable([part]) if (item := encode_block(each)) is not None]
         return b"".join(
             self._opening() + self._end_content() + self._begin(block, "whole", item) + self._end_content()

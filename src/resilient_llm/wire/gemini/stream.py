@@ -72,22 +72,22 @@ class Decoder(JsonEvents):
         if self._at_line_start and data[:1] in {b"{", b"["}:
             return 0
         self._at_line_start = data[-1:] in {b"\r", b"\n"} or (self._at_line_start and not data)
-        found = [at for sign in _PLAIN if (at := data.find(sign)) >= 0]
-        return min(found) + 1 if found else None
+        if b"\n{" not in data and b"\n[" not in data and b"\r{" not in data and b"\r[" not in data:
+            return None  # as nearly always
+        return min(at for sign in _PLAIN if (at := data.find(sign)) >= 0) + 1
 
     def on_text(self, data: str) -> bool:
         return False
 
     def at_end(self) -> str | None:
         self.on_bytes(b"")  # what is wrong behind a good object is told at the next call
-        if not self._over:
-            self._count()
+        self._count()
         finished = [candidate.finished for candidate in self._candidates.values()]
         whole = self._blocked or (finished and all(finished))
         return None if whole else "the stream ended without finishReason"
 
     def on_object(self, event: str, data: f.Fields) -> None:
-        if self._reported and self._is_text(data):
+        if (self._reported or "usageMetadata" not in data) and self._is_text(data):
             return
         chunk = camel(data)
         if chunk.get("error") is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, cast
 
 from resilient_llm import model as m
@@ -338,13 +337,11 @@ def told_message(event: m.StreamError | m.StreamBroken) -> str:
     """What is wrong with a stream, in words: the vendor's own where it gave any."""
     if isinstance(event, m.StreamBroken):
         return event.reason
-    payload: object = event.payload
-    for _ in range(4):  # {"response": {"error": {"message": "..."}}} is the deepest
-        if not isinstance(payload, Mapping):
-            break
-        fields: Mapping[str, object] = payload
-        payload = next((fields[key] for key in _WORDS if fields.get(key)), f.dump_text(dict(fields)))
-    return payload if isinstance(payload, str) else f.dump_text(payload)
+    said: object = event.payload
+    while f.is_object(said):  # {"response": {"error": {"message": "..."}}}
+        fields = said
+        said = next((fields[key] for key in _WORDS if fields.get(key)), f.dump_text(dict(fields)))
+    return said if isinstance(said, str) else f.dump_text(said)
 
 
 _WORDS = ("error", "message", "response", "detail")
