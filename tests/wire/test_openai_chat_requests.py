@@ -502,7 +502,7 @@ def test_tool_messages_with_unknown_content_keep_it_as_json() -> None:
 def test_single_messages_and_tools_can_be_read() -> None:
     assert decode_message({"role": "user", "content": "Hi"}) == HI
     with pytest.raises(InvalidRequest, match="not a message"):
-        decode_message({"role": "user", "content": [1]})
+        decode_message({"role": "user", "content": "Hi", "name": 5})
     assert decode_tool({"type": "function", "function": {"name": "f", "parameters": {}}}) == Tool("f", parameters={})
     for wrong in ({}, {"function": 1}, {"function": {}}):
         with pytest.raises(InvalidRequest):
