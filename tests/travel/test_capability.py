@@ -342,7 +342,6 @@ def fault(message: str, code: str | None = None, kind: FaultKind = FaultKind.BAD
     [
         (fault("This model does not support assistant message prefill."), "prefill"),
         (fault("Requests ending with a model turn are not supported"), "prefill"),
-        (fault("Function call is missing a thought_signature in functionCall parts"), ""),
         (fault("top_k: Extra inputs are not permitted"), "top_k"),
         (fault("something", "unsupported_parameter"), ""),
         (fault("Unsupported parameter: 'telepathy'"), ""),

@@ -356,19 +356,7 @@ TRAPS: list[Case] = [
     (
         "gemini",
         400,
-        google(400, "INVALID_ARGUMENT", "Function call is missing a thought_signature in functionCall parts."),
-        "bad_request",
-    ),
-    (
-        "gemini",
-        400,
         google(400, "INVALID_ARGUMENT", "Developer instruction is not enabled for models/gemma-3"),
-        "bad_request",
-    ),
-    (
-        "anthropic",
-        400,
-        anthropic("invalid_request_error", "messages.1.content.0: Invalid `signature` in `thinking` block"),
         "bad_request",
     ),
     (
@@ -428,4 +416,72 @@ TRAPS: list[Case] = [
     ("openrouter", 200, {"error": {"message": "no", "code": "timeout"}}, "timeout"),
 ]
 
-CASES = [*TRAPS, *QUOTA, *RATE, *OVERLOADED, *ACCESS, *REQUEST, *MODEL, *BROKEN, *WRAPPED]
+SEALED: list[Case] = [
+    (
+        "azure_openai",
+        400,
+        openai("The encrypted content gAAA...DQ== could not be verified.", code="invalid_encrypted_content"),
+        "sealed_reasoning",
+    ),
+    (
+        "openai",
+        400,
+        openai(
+            "The encrypted content for item rs_0a18 could not be verified. Reason: Encrypted content could not be "
+            "decrypted or parsed."
+        ),
+        "sealed_reasoning",
+    ),
+    ("gemini", 400, google(400, "INVALID_ARGUMENT", "Corrupted thought signature."), "sealed_reasoning"),
+    (
+        "gemini",
+        400,
+        google(400, "INVALID_ARGUMENT", "Function call is missing a thought_signature in functionCall parts."),
+        "sealed_reasoning",
+    ),
+    (
+        "openrouter",
+        400,
+        {
+            "error": {
+                "message": "Provider returned error",
+                "code": 400,
+                "metadata": {
+                    "raw": '{"error": {"code": 400, "message": "Corrupted thought signature.", "status": "INVALID_ARGUMENT"}}'
+                },
+            }
+        },
+        "sealed_reasoning",
+    ),
+    (
+        "anthropic",
+        400,
+        anthropic("invalid_request_error", "messages.1.content.0: Invalid `signature` in `thinking` block"),
+        "sealed_reasoning",
+    ),
+    (
+        "anthropic",
+        400,
+        anthropic(
+            "invalid_request_error",
+            "messages.3.content.8: `thinking` or `redacted_thinking` blocks in the latest "
+            "assistant message cannot be modified. These blocks must remain as they were in the original response.",
+        ),
+        "sealed_reasoning",
+    ),
+    (
+        "bedrock",
+        400,
+        {"message": "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `text`."},
+        "sealed_reasoning",
+    ),
+    ("anthropic", 500, anthropic("api_error", "Invalid signature in thinking block"), "server_error"),
+    (
+        "openai",
+        400,
+        openai("thinking is not supported with this tool, and blocks of it cannot be modified"),
+        "bad_request",
+    ),
+]
+
+CASES = [*TRAPS, *SEALED, *QUOTA, *RATE, *OVERLOADED, *ACCESS, *REQUEST, *MODEL, *BROKEN, *WRAPPED]

@@ -22,6 +22,7 @@ from resilient_llm.capability.plan import (
     needs,
 )
 from resilient_llm.capability.refusals import reclassified, refusal
+from resilient_llm.capability.seals import UNSEALED, without_seals
 from resilient_llm.capability.tables import LEFT_OUT_IF_REFUSED, MODELS, VENDORS, WIRES, WRITTEN, Row, Support
 from resilient_llm.wire.features import Feature
 
@@ -31,6 +32,7 @@ __all__ = [
     "LEFT_OUT_IF_REFUSED",
     "MODELS",
     "NO_NEEDS",
+    "UNSEALED",
     "VENDORS",
     "WIRES",
     "WRITTEN",
@@ -50,4 +52,5 @@ __all__ = [
     "needs",
     "reclassified",
     "refusal",
+    "without_seals",
 ]

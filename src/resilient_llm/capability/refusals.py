@@ -60,9 +60,8 @@ _TEXTS: tuple[tuple[re.Pattern[str], Need], ...] = (
         ),
         "image",
     ),
-    (re.compile(r"missing a thought_signature", re.IGNORECASE), ""),
 )
-"""What vendors say of a model that cannot do something; an empty feature: it is about this conversation alone."""
+"""What vendors say of a model that cannot do something."""
 
 
 def refusal(fault: Fault) -> Need | None:

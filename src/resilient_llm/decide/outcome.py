@@ -56,6 +56,7 @@ _TABLE: Final[dict[FaultKind, Disposition]] = {
     FaultKind.UNSUPPORTED: Disposition(Outcome.NEUTRAL, Onward.ELSEWHERE),
     FaultKind.INVALID_RESPONSE: Disposition(Outcome.HARD, Onward.ANYWHERE),
     FaultKind.MISCONFIGURED: Disposition(Outcome.HARD, Onward.ELSEWHERE),
+    FaultKind.SEALED_REASONING: Disposition(Outcome.NEUTRAL, Onward.ELSEWHERE),
 }
 
 

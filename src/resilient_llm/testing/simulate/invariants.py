@@ -107,6 +107,7 @@ _BLAMELESS: Final = frozenset(
         FaultKind.CONFLICT,
         FaultKind.CLIENT_CLOSED,
         FaultKind.UNSUPPORTED,
+        FaultKind.SEALED_REASONING,
     }
 )
 

@@ -27,6 +27,7 @@ ERROR_TYPES = {
     FaultKind.CONTEXT_LENGTH: "invalid_request_error",
     FaultKind.CONTENT_FILTER: "invalid_request_error",
     FaultKind.UNSUPPORTED: "invalid_request_error",
+    FaultKind.SEALED_REASONING: "invalid_request_error",
     FaultKind.PAYLOAD_TOO_LARGE: "request_too_large",
     FaultKind.CONFLICT: "conflict_error",
 }

@@ -27,6 +27,7 @@ EXCEPTIONS = {
     FaultKind.CONTEXT_LENGTH: "validationException",
     FaultKind.CONTENT_FILTER: "validationException",
     FaultKind.UNSUPPORTED: "validationException",
+    FaultKind.SEALED_REASONING: "validationException",
     FaultKind.PAYLOAD_TOO_LARGE: "validationException",
     FaultKind.CONFLICT: "conflictException",
     FaultKind.INVALID_RESPONSE: "modelErrorException",

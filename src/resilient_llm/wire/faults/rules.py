@@ -124,6 +124,8 @@ RULES: tuple[Rule, ...] = (
     _rule(K.CONTEXT_LENGTH, at="mistral", words="3051"),
     _rule(K.NOT_FOUND_MODEL, at="mistral", words="1500"),
     _rule(K.CONTENT_FILTER, status=(0, 403), flag="moderated"),
+    _rule(K.SEALED_REASONING, status=(0, 400, 422), words="invalidencryptedcontent"),
+    _rule(K.SEALED_REASONING, status=(0, 400, 422), text=v.SEALED),
     _rule(K.PERMISSION, flag="challenge"),  # Cloudflare doubts our user agent or address, not our key
     _rule(K.OVERLOADED, words="*capacityexhausted", scope=FaultScope.MODEL),  # Google says RESOURCE_EXHAUSTED as well
     _rule(
@@ -256,6 +258,7 @@ _SCOPES: Mapping[FaultKind, FaultScope] = {
     K.CONFLICT: FaultScope.REQUEST,
     K.CLIENT_CLOSED: FaultScope.REQUEST,
     K.UNSUPPORTED: FaultScope.REQUEST,
+    K.SEALED_REASONING: FaultScope.REQUEST,
 }
 
 _LIMIT = re.compile(r"\blimit:? ([0-9][0-9,]{0,14})\b")

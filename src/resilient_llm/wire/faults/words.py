@@ -82,6 +82,16 @@ CONTEXT = any_of(
 )
 """More tokens than the model's window."""
 
+SEALED = any_of(
+    r"encrypted[ _]content\b.{0,300}could not be (?:verified|decrypted|parsed)",
+    r"(?:corrupted|invalid|missing an?|malformed) thought[ _]?signature",
+    r"thought[ _]?signature (?:is )?(?:not valid|invalid)",
+    r"invalid [`'\"]?signature[`'\"]? in [`'\"]?thinking[`'\"]? block",
+    r"thinking[`'\"]? (?:or [`'\"]?redacted_thinking[`'\"]? )?blocks\b.{0,60}cannot be modified",
+    r"expected [`'\"]?thinking[`'\"]? or [`'\"]?redacted_thinking[`'\"]?, but found",
+)
+"""Reasoning that is not the provider's own, was changed on its way, or is missing where the vendor wants it back."""
+
 NOT_CONTEXT = any_of(
     r"rate[ _-]?limit|too many requests|throttl|service unavailable|per[ _-](?:minute|day)",
     r"(?:string|array) too long|completion tokens, whereas",

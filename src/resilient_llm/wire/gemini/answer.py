@@ -109,6 +109,7 @@ _ERRORS: Mapping[FaultKind, tuple[int, str]] = {
     FaultKind.CONFLICT: (409, "ABORTED"),
     FaultKind.CLIENT_CLOSED: (499, "CANCELLED"),
     FaultKind.UNSUPPORTED: (400, "FAILED_PRECONDITION"),
+    FaultKind.SEALED_REASONING: (400, "INVALID_ARGUMENT"),
 }
 
 

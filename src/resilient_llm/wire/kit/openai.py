@@ -126,6 +126,7 @@ _ERRORS: Mapping[FaultKind, tuple[str, str | None]] = {
     FaultKind.CONTENT_FILTER: ("invalid_request_error", "content_filter"),
     FaultKind.CONFLICT: ("invalid_request_error", None),
     FaultKind.UNSUPPORTED: ("invalid_request_error", "unsupported_parameter"),
+    FaultKind.SEALED_REASONING: ("invalid_request_error", "invalid_encrypted_content"),
 }
 """Type and code by which clients of this vendor tell errors apart; anything else is the server's fault."""
 
