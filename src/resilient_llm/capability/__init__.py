@@ -7,6 +7,7 @@ would be another one; what it can do without is changed or left out, and said to
 
 from __future__ import annotations
 
+from resilient_llm.capability.arguments import wrong_arguments
 from resilient_llm.capability.needs import FEATURES, Need, features
 from resilient_llm.capability.plan import (
     DROPPABLE,
@@ -53,4 +54,5 @@ __all__ = [
     "reclassified",
     "refusal",
     "without_seals",
+    "wrong_arguments",
 ]
