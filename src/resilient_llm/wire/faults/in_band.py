@@ -24,15 +24,11 @@ class InBand:
     kind: FaultKind | None = None
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_FILTERED = _words("""
+_FILTERED = f.words("""
     contentfilter refusal safety recitation language blocklist prohibitedcontent spii imagesafety imageprohibitedcontent
     imagerecitation imageother guardrailintervened contentfiltered toxic errortoxic modelarmor jailbreak sensitive
 """)
-_FAILED = _words("""
+_FAILED = f.words("""
     error failed malformedfunctioncall malformedresponse malformedmodeloutput malformedtooluse unexpectedtoolcall
     toomanytoolcalls missingthoughtsignature noimage network abort
 """)
@@ -44,7 +40,7 @@ _FINISH: Mapping[str, FaultKind] = {
     "errorlimit": K.CONTEXT_LENGTH,
     "usercancel": K.CLIENT_CLOSED,
 }
-_ANSWERS = _words("""
+_ANSWERS = f.words("""
     choices content candidates output data embeddings embedding result results response text generations predictions
     models outputs usage usageMetadata totalTokens input_tokens delta done stop_reason stopReason finish_reason metadata
 """)

@@ -19,72 +19,17 @@ from resilient_llm.wire.kit.tools import arguments_object, arguments_text
 WIRE: Final = "gemini"
 MADE_UP: Final = "gemini_call_"
 
-_KNOWN = frozenset(
-    [
-        "allowedFunctionNames",
-        "anyOf",
-        "blockReason",
-        "boolValue",
-        "cachedContent",
-        "cachedContentTokenCount",
-        "candidateCount",
-        "candidatesTokenCount",
-        "codeExecutionResult",
-        "createTime",
-        "displayName",
-        "executableCode",
-        "fileData",
-        "fileUri",
-        "finishReason",
-        "frequencyPenalty",
-        "functionCall",
-        "functionCallingConfig",
-        "functionDeclarations",
-        "functionResponse",
-        "generationConfig",
-        "groundingMetadata",
-        "includeThoughts",
-        "inlineData",
-        "jsonPath",
-        "maxOutputTokens",
-        "mediaResolution",
-        "mimeType",
-        "modelVersion",
-        "nullValue",
-        "numberValue",
-        "outputDimensionality",
-        "parametersJsonSchema",
-        "partialArgs",
-        "prefixItems",
-        "presencePenalty",
-        "promptFeedback",
-        "promptTokenCount",
-        "propertyOrdering",
-        "responseId",
-        "responseJsonSchema",
-        "responseLogprobs",
-        "responseMimeType",
-        "responseSchema",
-        "safetySettings",
-        "stopSequences",
-        "stringValue",
-        "systemInstruction",
-        "taskType",
-        "thinkingBudget",
-        "thinkingConfig",
-        "thinkingLevel",
-        "thoughtSignature",
-        "thoughtsTokenCount",
-        "toolConfig",
-        "toolUsePromptTokenCount",
-        "topK",
-        "topP",
-        "totalTokenCount",
-        "usageMetadata",
-        "videoMetadata",
-        "willContinue",
-    ]
-)
+_KNOWN = f.words("""
+    allowedFunctionNames anyOf blockReason boolValue cachedContent cachedContentTokenCount candidateCount
+    candidatesTokenCount codeExecutionResult createTime displayName executableCode fileData fileUri finishReason
+    frequencyPenalty functionCall functionCallingConfig functionDeclarations functionResponse generationConfig
+    groundingMetadata includeThoughts inlineData jsonPath maxOutputTokens mediaResolution mimeType modelVersion
+    nullValue numberValue outputDimensionality parametersJsonSchema partialArgs prefixItems presencePenalty
+    promptFeedback promptTokenCount propertyOrdering responseId responseJsonSchema responseLogprobs
+    responseMimeType responseSchema safetySettings stopSequences stringValue systemInstruction taskType
+    thinkingBudget thinkingConfig thinkingLevel thoughtSignature thoughtsTokenCount toolConfig
+    toolUsePromptTokenCount topK topP totalTokenCount usageMetadata videoMetadata willContinue
+""")
 """Names of fields that may also be written in snake_case."""
 
 

@@ -259,6 +259,11 @@ def as_text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def words(text: str) -> frozenset[str]:
+    """The words of a text, for tables that would be long with one name a line."""
+    return frozenset(text.split())
+
+
 def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
     """A JSON object.  (One built by hand may have keys that are no strings; nobody looks those up.)"""
     return isinstance(value, Mapping)

@@ -108,6 +108,15 @@ def _wrong_with(choice: f.Fields) -> str:
     return "" if spoke or choice.get("finish_reason") else "says nothing"
 
 
+def is_error(frame: Mapping[str, object]) -> bool:
+    """Whether a frame is one of an error: marked as one, or no chunk and with something to say (vLLM, FastAPI)."""
+    if frame.get("error"):
+        return True
+    if isinstance(frame.get("choices"), list):
+        return False
+    return "error" in (frame.get("object"), frame.get("type")) or "message" in frame or "detail" in frame
+
+
 def is_content(content: object) -> bool:
     """Whether a message's content is of a kind that can be one: text, parts, or nothing."""
     return content is None or isinstance(content, str | list)

@@ -25,6 +25,7 @@ from resilient_llm.wire.openai_chat.answer import (
     finish_reason,
     finish_word,
     is_content,
+    is_error,
 )
 from resilient_llm.wire.openai_chat.parts import WIRE, Dialect
 
@@ -89,7 +90,7 @@ class Decoder(JsonEvents):
     def on_object(self, event: str, data: f.Fields) -> None:
         choices = data.get("choices")
         if event == "error" or "error" in data or not isinstance(choices, list):
-            if _is_error(event, data):
+            if event == "error" or is_error(data):
                 self.end(m.StreamError(data))
                 return
             choices = f.as_list(choices)
@@ -123,9 +124,8 @@ class Decoder(JsonEvents):
             self._out.append(m.KeepAlive())  # Azure opens with a chunk about the prompt
             return
         self._begun = True
-        self._out.append(
-            m.StreamStart(f.as_text(data.get("id")), f.as_text(data.get("model")), f.time_of(data.get("created")))
-        )
+        id_, model = f.as_text(data.get("id")), f.as_text(data.get("model"))
+        self._out.append(m.StreamStart(id_, model, f.time_of(data.get("created"))))
 
     def _done(self) -> None:
         if not self._choices:
@@ -145,9 +145,8 @@ class Decoder(JsonEvents):
         self.end(m.StreamEnd())
 
     def _on_usage(self, data: f.Fields) -> None:
-        usage = decode_usage(
-            f.as_object(data.get("usage")) or f.as_object(f.as_object(data.get("x_groq")).get("usage"))
-        )
+        groq = f.as_object(data.get("x_groq"))
+        usage = decode_usage(f.as_object(data.get("usage")) or f.as_object(groq.get("usage")))
         if usage is not None:
             self._counted = self._counted or (not data.get("choices") and usage.output_tokens > 0)
             self._out.append(m.UsageUpdate(usage))
@@ -199,11 +198,11 @@ class Decoder(JsonEvents):
             self._content(state, content)
         annotations = f.as_objects(delta.get("annotations"))
         if annotations:
-            self._open_unless(state, "text")
+            self._open(state, "text")
             self._out.append(m.TextDelta("", state.block, state.index, tuple(annotations)))
         refusal = delta.get("refusal")
         if refusal and isinstance(refusal, str):
-            self._open_unless(state, "refusal")
+            self._open(state, "refusal")
             self._out.append(m.RefusalDelta(refusal, state.block, state.index))
         for call in f.as_objects(delta.get("tool_calls")):
             self._tool(state, call, f.as_object(call.get("function")))
@@ -213,7 +212,7 @@ class Decoder(JsonEvents):
 
     def _content(self, state: _ChoiceState, content: object) -> None:
         if isinstance(content, str):
-            self._open_unless(state, "text")
+            self._open(state, "text")
             self._out.append(m.TextDelta(content, state.block, state.index))
             return
         for chunk in f.as_objects(content):  # Mistral: text and thinking
@@ -221,25 +220,23 @@ class Decoder(JsonEvents):
                 for piece in f.as_objects(chunk.get("thinking")):
                     self._thought(state, f.as_text(piece.get("text")))
             elif isinstance(chunk.get("text"), str):
-                self._open_unless(state, "text")
+                self._open(state, "text")
                 self._out.append(m.TextDelta(f.as_text(chunk["text"]), state.block, state.index))
             else:
                 self._add(state, m.Opaque(WIRE, chunk))
 
     def _thought(self, state: _ChoiceState, text: str) -> None:
-        self._open_unless(state, "thought")
+        self._open(state, "thought")
         self._out.append(m.ThoughtDelta(text, state.block, state.index, None, self._origin))
 
     # --- blocks --------------------------------------------------------------------------------------------
 
-    def _open_unless(self, state: _ChoiceState, kind: str) -> None:
-        if state.kind != kind:
-            self._open(state, kind)
-
     def _open(self, state: _ChoiceState, kind: str) -> None:
-        self._close(state)
-        state.block += 1
-        state.kind = kind
+        """Go on with the open block if it is of this kind; calls and whole parts are each a block of their own."""
+        if state.kind != kind or kind in ("tool", "part"):
+            self._close(state)
+            state.block += 1
+            state.kind = kind
 
     def _close(self, state: _ChoiceState) -> None:
         if state.kind:
@@ -291,8 +288,7 @@ class Decoder(JsonEvents):
             self._add(state, m.Thought(origin=self._origin, extra=details))
         self._close(state)
         state.finished = True
-        raw = choice.get("finish_reason") if choice else None
-        word = raw if isinstance(raw, str) else None
+        word = f.as_text((choice or {}).get("finish_reason")) or None
         reason = finish_reason(word) if word else "tool_calls" if state.calls else "stop"
         extra = f.others(chunk, _CHUNK) if chunk and state.index == 0 else {}
         unknown = choice_extra(choice or {}, word)
@@ -332,15 +328,6 @@ def _collect(into: dict[str, list[object]], logprobs: f.Fields) -> None:
     for key, value in logprobs.items():
         if isinstance(value, list):
             into.setdefault(key, []).extend(cast("list[object]", value))
-
-
-def _is_error(event: str, data: f.Fields) -> bool:
-    """An error frame: marked as one, or an object that is no chunk and has something to say (vLLM, FastAPI)."""
-    if event == "error" or data.get("error"):
-        return True
-    if isinstance(data.get("choices"), list):
-        return False
-    return data.get("object") == "error" or data.get("type") == "error" or "message" in data or "detail" in data
 
 
 # --- encoding ----------------------------------------------------------------------------------------------
@@ -421,8 +408,7 @@ class Encoder(StreamEncoder):
         if choice in self._roles:
             return b""
         self._roles.add(choice)
-        delta = {"role": "assistant", "content": ""}
-        return self._chunk({"index": choice, "delta": delta, "finish_reason": None})
+        return self._delta(choice, {"role": "assistant", "content": ""})
 
     def _chunk(self, choice: f.Fields | None, more: f.Fields | None = None) -> bytes:
         choices = b"" if choice is None else f.dump(choice)

@@ -147,3 +147,9 @@ def encode_usage(usage: m.Usage) -> f.Fields:
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.total_tokens or usage.input_tokens + usage.output_tokens,
     }
+
+
+def error_fields(error: f.Fields) -> f.Fields:
+    """An error in both shapes: the documented one is flat, the one the SDK raises has it nested."""
+    nested = {"type": "server_error", "param": None, "code": None} | {k: v for k, v in error.items() if v is not None}
+    return {"code": nested["code"], "message": nested.get("message", ""), "param": None, "error": nested}

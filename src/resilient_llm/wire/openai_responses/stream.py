@@ -16,7 +16,14 @@ from resilient_llm.wire.kit.accumulate import replay
 from resilient_llm.wire.kit.openai import encode_error
 from resilient_llm.wire.kit.streams import JsonEvents, StreamEncoder, told_message
 from resilient_llm.wire.openai_responses import answer
-from resilient_llm.wire.openai_responses.answer import decode_response, encode_usage, finish_of, frame_of, status_of
+from resilient_llm.wire.openai_responses.answer import (
+    decode_response,
+    encode_usage,
+    error_fields,
+    finish_of,
+    frame_of,
+    status_of,
+)
 from resilient_llm.wire.openai_responses.parts import (
     FOREIGN,
     WIRE,
@@ -215,11 +222,6 @@ class Encoder(StreamEncoder):
         self._output: list[f.Fields] = []
         self._item: _Item | None = None
         self._closing: _Item | None = None  # reasoning, which may yet learn its name
-        self._begins: Mapping[str, Callable[[int], bytes]] = {
-            "text": self._begin_text,
-            "refusal": self._begin_refusal,
-            "thought": self._begin_thought,
-        }
         self._dones: Mapping[str, Callable[[_Item], bytes]] = {
             "text": self._text_done,
             "refusal": self._refusal_done,
@@ -307,24 +309,19 @@ class Encoder(StreamEncoder):
         item = self._item
         if item is not None and item.kind == kind and item.block == block:
             return b"", item
-        out = self._begins[kind](block)
+        out = self._begin_thought(block) if kind == "thought" else self._begin_message(kind, block)
         assert self._item is not None
         return out, self._item
 
-    def _begin_message(self, block: int, part: f.Fields) -> bytes:
-        kind = "text" if part["type"] == "output_text" else "refusal"
-        message: f.Fields = {"type": "message", "role": "assistant", "content": []}
-        out = self._begin(kind, block, message)
+    def _begin_message(self, kind: str, block: int) -> bytes:
+        out = self._begin(kind, block, {"type": "message", "role": "assistant", "content": []})
+        part: f.Fields = {"type": "refusal", "refusal": ""}
+        if kind == "text":
+            part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
         assert self._item is not None
         out += self._piece("response.content_part.added", self._item, part=part)
         contents(self._item.body).append(part)
         return out
-
-    def _begin_text(self, block: int) -> bytes:
-        return self._begin_message(block, {"type": "output_text", "text": "", "annotations": [], "logprobs": []})
-
-    def _begin_refusal(self, block: int) -> bytes:
-        return self._begin_message(block, {"type": "refusal", "refusal": ""})
 
     def _begin_thought(self, block: int) -> bytes:
         out = self._begin("thought", block, {"type": "reasoning", "summary": []})
@@ -456,9 +453,3 @@ def error_frame(fault: Fault, message: str) -> bytes:
     """The frame that ends a stream with an error; the vendor's SDK raises it."""
     error = f.as_object(encode_error(fault, message)["error"])
     return encode(f.dump({"type": "error", "sequence_number": 0, **error_fields(error)}), "error")
-
-
-def error_fields(error: f.Fields) -> f.Fields:
-    """An error in both shapes: the documented one is flat, the one the SDK raises has it nested."""
-    nested = {"type": "server_error", "param": None, "code": None} | {k: v for k, v in error.items() if v is not None}
-    return {"code": nested["code"], "message": nested.get("message", ""), "param": None, "error": nested}
