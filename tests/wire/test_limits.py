@@ -147,7 +147,7 @@ def patterns() -> Iterator[re.Pattern[str]]:
         for text in (rule.words, rule.text, rule.unless):
             if text:
                 yield re.compile(text)
-    yield times._spoken_wait()
+    yield times._wait_pattern()
     yield from (each for each, _ in ratelimit._NAMES)
     for module in (error_body, exceptions, rules, in_band, ratelimit, times):
         yield from (value for value in vars(module).values() if isinstance(value, re.Pattern))

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.model import ChatResponse
-from resilient_llm.wire.anthropic.parts import (
-    WIRE,
-    decode_block,
-    decode_usage,
-    encode_part,
-    encode_usage,
-    finish_reason,
-    stop_reason,
-)
+from resilient_llm.wire.anthropic import parts as p
 from resilient_llm.wire.kit import fields as f
 
 ERROR_TYPES = {
@@ -45,31 +37,31 @@ def decode_response(raw: f.Fields) -> ChatResponse:
     fields = dict(raw)
     if "content" not in fields or fields.get("type", "message") != "message":
         raise f.Malformed("no message")
-    parts = tuple(decode_block(block) for block in f.list_of(fields.pop("content"), "content"))
+    parts = tuple(p.decode_block(block) for block in f.list_of(fields.pop("content"), "content"))
     usage, reason = f.take_object(fields, "usage"), f.take_text(fields, "stop_reason")
     for name in ("role", "type"):
         fields.pop(name, None)
     return ChatResponse(
         parts,
-        finish_reason(reason),
+        p.finish_reason(reason),
         reason,
-        None if usage is None else decode_usage(usage),
+        None if usage is None else p.decode_usage(usage),
         f.take_text(fields, "id") or "",
         f.take_text(fields, "model") or "",
-        extra=f.unread(WIRE, fields),
+        extra=f.unread(p.WIRE, fields),
         raw=raw,
     )
 
 
 def encode_response(response: ChatResponse) -> f.Fields:
     """The answer as a client of this wire expects it.  Only the first of several choices has a place."""
-    blocks = [encode_part(part) for part in response.parts]
+    blocks = [p.encode_part(part) for part in response.parts]
     body = message_body(response.id, response.model) | {
         "content": [block for block in blocks if block is not None],
-        "stop_reason": stop_reason(response.finish_reason, response.raw_finish_reason),
-        "usage": encode_usage(response.usage),
+        "stop_reason": p.stop_reason(response.finish_reason, response.raw_finish_reason),
+        "usage": p.encode_usage(response.usage),
     }
-    return body | f.own_fields(response.extra, WIRE)
+    return body | f.own_fields(response.extra, p.WIRE)
 
 
 def message_body(name: str, model: str) -> f.Fields:

@@ -82,14 +82,14 @@ def encode_usage(usage: m.Usage | None) -> f.Fields:
 _SEAL = re.compile(r"origin:([^:]*):(.*)", re.DOTALL)
 
 
-def seal(thought: m.Thought) -> str:
+def marked_signature(thought: m.Thought) -> str:
     """The signature as a client of this wire keeps it.  Another vendor's carries its origin, so that it finds its way
     back there and is never mistaken for one of Anthropic's (whose signatures are base64: no colon)."""
     signature = thought.signature or ""
     return signature if thought.origin == WIRE or not signature else f"origin:{thought.origin}:{signature}"
 
 
-def unseal(signature: str) -> tuple[str, str]:
+def origin_and_signature(signature: str) -> tuple[str, str]:
     """A client's signature as (origin, signature)."""
     sealed = _SEAL.fullmatch(signature)
     return (sealed[1], sealed[2]) if sealed else (WIRE, signature)
@@ -130,7 +130,7 @@ def _decode_call(fields: f.Fields) -> m.ToolCall:
 
 def decode_thought(fields: f.Fields, redacted: bool) -> m.Thought:
     """A thinking block, its type taken."""
-    origin, signature = unseal(f.take_text(fields, "data" if redacted else "signature") or "")
+    origin, signature = origin_and_signature(f.take_text(fields, "data" if redacted else "signature") or "")
     text = "" if redacted else f.take_text(fields, "thinking") or ""
     return m.Thought(text, signature, redacted, origin, f.unread(WIRE, fields))
 
@@ -205,9 +205,9 @@ def own_citations(annotations: tuple[m.JsonObject, ...]) -> list[m.JsonObject]:
 def thought_block(part: m.Thought) -> f.Fields:
     """Reasoning, with its signature sealed if it is another vendor's."""
     if part.redacted:
-        body: f.Fields = {"type": "redacted_thinking", "data": seal(part)}
+        body: f.Fields = {"type": "redacted_thinking", "data": marked_signature(part)}
     else:
-        body = {"type": "thinking", "thinking": part.text, "signature": seal(part)}
+        body = {"type": "thinking", "thinking": part.text, "signature": marked_signature(part)}
     return body | f.own_fields(part.extra, WIRE)
 
 

@@ -11,24 +11,9 @@ from dataclasses import replace
 from typing import Final, TypeAlias, cast
 
 from resilient_llm import model as m
-from resilient_llm.wire.anthropic.parts import (
-    TOOL_ID,
-    WIRE,
-    decode_block,
-    media_block,
-    own_citations,
-    text_block,
-    thought_block,
-)
+from resilient_llm.wire.anthropic import parts as p
+from resilient_llm.wire.blocks import rules
 from resilient_llm.wire.blocks.claude import default_max_tokens, generation, leave_out, thinking, thinks
-from resilient_llm.wire.blocks.rules import (
-    JSON_ONLY,
-    enforceable_schema,
-    image_type,
-    lowered_temperature,
-    parameters_of,
-    valid_tool_name,
-)
 from resilient_llm.wire.blocks.turns import Turn, TurnEncoder, decode_messages
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
@@ -54,14 +39,14 @@ def decode_request(body: f.Fields, _path: str = "") -> m.ChatRequest:
     fields = dict(body)
     messages = [
         *_decode_system(fields.pop("system", None)),
-        *decode_messages(f.take_list(fields, "messages"), WIRE, _decode_content),
+        *decode_messages(f.take_list(fields, "messages"), p.WIRE, _decode_content),
     ]
     if not messages:
         raise f.Malformed("messages are missing")
     choice, parallel = _decode_choice(f.take_object(fields, "tool_choice"))
     output, effort = _decode_output(fields)
     tools = _decode_tools(fields)
-    values = read_settings(TABLES[WIRE], fields)
+    values = read_settings(TABLES[p.WIRE], fields)
     values["parallel_tool_calls"] = parallel
     return m.ChatRequest(
         tuple(messages),
@@ -71,8 +56,8 @@ def decode_request(body: f.Fields, _path: str = "") -> m.ChatRequest:
         output=output,
         reasoning=_decode_reasoning(f.take_object(fields, "thinking"), effort),
         stream=f.take_bool(fields, "stream") or False,
-        extra=f.request_extras(WIRE, fields),
-        source=m.Extra(WIRE, body),
+        extra=f.request_extras(p.WIRE, fields),
+        source=m.Extra(p.WIRE, body),
         **values,
     )
 
@@ -86,7 +71,7 @@ def _decode_system(system: object) -> list[m.Message]:
 def _decode_content(content: object) -> tuple[m.Part, ...]:
     if isinstance(content, str):
         return (m.Text(content),)
-    return tuple(decode_block(block) for block in f.list_of(content, "content"))
+    return tuple(p.decode_block(block) for block in f.list_of(content, "content"))
 
 
 def _decode_tools(fields: f.Fields) -> tuple[m.Tool, ...]:
@@ -103,7 +88,7 @@ def _decode_tools(fields: f.Fields) -> tuple[m.Tool, ...]:
             raise f.Malformed("a tool has no name")
         description, strict = f.take_text(tool, "description"), f.take_bool(tool, "strict")
         parameters = f.take_object(tool, "input_schema")
-        tools.append(m.Tool(name, description, parameters, strict, f.unread(WIRE, tool)))
+        tools.append(m.Tool(name, description, parameters, strict, f.unread(p.WIRE, tool)))
     f.put(fields, tools=remaining or None)
     return tuple(tools)
 
@@ -145,15 +130,15 @@ def _decode_reasoning(thinking: f.Fields | None, effort: str | None) -> m.Reason
     """Where effort and budget do not say it all, the Extra keeps the switch as it stood, be it absent: that means
     something else for each model."""
     if thinking is None:
-        return None if effort is None else m.Reasoning(effort, extra=m.Extra(WIRE, {}))
+        return None if effort is None else m.Reasoning(effort, extra=m.Extra(p.WIRE, {}))
     whole = dict(thinking)
     kind, budget = f.take_text(thinking, "type"), f.take_int(thinking, "budget_tokens")
     if kind == "disabled":
         return m.Reasoning(
-            "none", extra=None if effort is None else m.Extra(WIRE, {"thinking": whole, "effort": effort})
+            "none", extra=None if effort is None else m.Extra(p.WIRE, {"thinking": whole, "effort": effort})
         )
     plain = kind == "enabled" and effort is None and not thinking
-    return m.Reasoning(effort, budget, None if plain else m.Extra(WIRE, {"thinking": whole}))
+    return m.Reasoning(effort, budget, None if plain else m.Extra(p.WIRE, {"thinking": whole}))
 
 
 # --- request -> the vendor's body ---------------------------------------------------------------------------------
@@ -161,22 +146,22 @@ def _decode_reasoning(thinking: f.Fields | None, effort: str | None) -> m.Reason
 
 def encode_request(request: m.ChatRequest, version: str) -> HttpRequest:
     """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
-    source = f.own_fields(request.source, WIRE)
-    notes = Notes(WIRE) if source else notes_on(request, WIRE)
+    source = f.own_fields(request.source, p.WIRE)
+    notes = Notes(p.WIRE) if source else notes_on(request, p.WIRE)
     body = f.forwarded(request, source) if source else _encode_body(request, notes)
     body = _restricted(body, version, notes)
     return HttpRequest("/v1/messages", f.dump_request(body), (("anthropic-version", version),), notes.all())
 
 
 def _encode_body(request: m.ChatRequest, notes: Notes) -> f.Fields:
-    extra = extras_for(WIRE, request.extra, notes)
+    extra = extras_for(p.WIRE, request.extra, notes)
     system, messages = _encode_messages(request, notes)
     body: f.Fields = f.put({}, model=request.model or None)
     body |= {"max_tokens": default_max_tokens(request.model), "messages": messages}
     f.put(body, system=system or None, stream=True if request.stream else None)
-    write_settings(TABLES[WIRE], request, body, notes, "stop", "temperature")
+    write_settings(TABLES[p.WIRE], request, body, notes, "stop", "temperature")
     f.put(body, stop_sequences=_encode_stop(request.stop, notes) or None)
-    f.put(body, temperature=lowered_temperature(request.temperature, notes))
+    f.put(body, temperature=rules.lowered_temperature(request.temperature, notes))
     _encode_tools(request, body, bool(extra.get("tools")), notes)
     _encode_output(request, body, notes)
     if request.reasoning is not None:
@@ -198,11 +183,11 @@ def _encode_output(request: m.ChatRequest, body: f.Fields, notes: Notes) -> None
         return
     if output.kind == "json_object":  # this wire enforces schemas only, and a closed schema cannot say "any object"
         notes.add(Feature.JSON_OBJECT, "asked for in the system prompt, not enforced")
-        _add_system(body, JSON_ONLY)
+        _add_system(body, rules.JSON_ONLY)
         return
     if output.description:
         notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
-    body["output_config"] = {"format": {"type": "json_schema", "schema": enforceable_schema(output, notes)}}
+    body["output_config"] = {"format": {"type": "json_schema", "schema": rules.enforceable_schema(output, notes)}}
 
 
 def _add_system(body: f.Fields, text: str) -> None:
@@ -242,32 +227,32 @@ def _trim_prefill(turns: list[Turn], notes: Notes) -> None:
 
 
 class _Turns(TurnEncoder):
-    wire = WIRE
-    ids = TOOL_ID
+    wire = p.WIRE
+    ids = p.TOOL_ID
 
     def is_result(self, block: f.Fields) -> bool:
         return block.get("type") == "tool_result"
 
     def text(self, part: m.Text) -> f.Fields | None:
-        if len(own_citations(part.annotations)) != len(part.annotations):
+        if len(p.own_citations(part.annotations)) != len(part.annotations):
             self.notes.add(Feature.ANNOTATIONS, "left out")
-        fields_for(WIRE, part.extra, self.notes)
-        return text_block(part) if part.text.strip() else None  # this wire rejects blank texts
+        fields_for(p.WIRE, part.extra, self.notes)
+        return p.text_block(part) if part.text.strip() else None  # this wire rejects blank texts
 
     def thought(self, part: m.Thought) -> f.Fields | None:
         """Only what Anthropic itself signed may come back to it, and it must be signed."""
-        if part.origin != WIRE or not part.signature:
+        if part.origin != p.WIRE or not part.signature:
             self.notes.add(Feature.REASONING, "left out: it was not signed by this vendor")
             return None
-        return thought_block(part)
+        return p.thought_block(part)
 
     def call(self, part: m.ToolCall) -> f.Fields:
-        given, name = arguments_object(part, self.notes), valid_tool_name(part.name, 128, self.notes)
-        extra = fields_for(WIRE, part.extra, self.notes)
+        given, name = arguments_object(part, self.notes), rules.valid_tool_name(part.name, 128, self.notes)
+        extra = fields_for(p.WIRE, part.extra, self.notes)
         return {"type": "tool_use", "id": self.call_id(part.id), "name": name, "input": given} | extra
 
     def result(self, part: m.ToolResult) -> f.Fields:
-        extra = fields_for(WIRE, part.extra, self.notes)
+        extra = fields_for(p.WIRE, part.extra, self.notes)
         body: f.Fields = {"type": "tool_result", "tool_use_id": self.call_id(part.tool_call_id)}
         content = self.blocks(
             m.Text(f.dump_text(each.value)) if isinstance(each, m.Json) else each for each in part.parts
@@ -279,21 +264,21 @@ class _Turns(TurnEncoder):
         return body | extra
 
     def media(self, part: m.Media) -> f.Fields:
-        extra = fields_for(WIRE, part.extra, self.notes)
+        extra = fields_for(p.WIRE, part.extra, self.notes)
         if part.kind not in {"image", "document"}:
             raise self.notes.unsupported(part.kind if part.url is None else f"{part.kind}_url")
-        if part.file_id is not None and (part.extra is None or part.extra.wire != WIRE):
+        if part.file_id is not None and (part.extra is None or part.extra.wire != p.WIRE):
             raise self.notes.unsupported(Feature.FILE_ID)
         if part.url is not None and not part.url.startswith(("https://", "http://")):
             raise self.notes.unsupported(f"{part.kind}_url")
         if part.data is not None:
             part = self._typed(part, part.data)
-        return media_block(part) | extra
+        return p.media_block(part) | extra
 
     def _typed(self, part: m.Media, data: bytes) -> m.Media:
         """Inline data needs a type this wire knows."""
         if part.kind == "image":
-            mime = part.mime_type or image_type(data)
+            mime = part.mime_type or rules.image_type(data)
             if mime not in {"image/jpeg", "image/png", "image/gif", "image/webp"}:
                 raise self.notes.unsupported(Feature.MEDIA_TYPE, str(mime))
             return replace(part, mime_type=mime)
@@ -318,7 +303,7 @@ def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:
     if not _TOOL_NAME.fullmatch(tool.name):
         raise notes.unsupported(Feature.TOOL_NAME, tool.name)
     body = f.put({"name": tool.name}, description=tool.description, strict=tool.strict)
-    return body | {"input_schema": parameters_of(tool)} | fields_for(WIRE, tool.extra, notes)
+    return body | {"input_schema": rules.parameters_of(tool)} | fields_for(p.WIRE, tool.extra, notes)
 
 
 def _encode_choice(choice: m.ToolChoice | None, parallel: bool | None) -> f.Fields | None:
@@ -336,12 +321,12 @@ def _encode_choice(choice: m.ToolChoice | None, parallel: bool | None) -> f.Fiel
 
 
 def _encode_reasoning(request: m.ChatRequest, reasoning: m.Reasoning, body: f.Fields, notes: Notes) -> None:
-    if reasoning.extra is not None and reasoning.extra.wire == WIRE:
+    if reasoning.extra is not None and reasoning.extra.wire == p.WIRE:
         kept = dict(reasoning.extra.fields)
         effort = kept.pop("effort", reasoning.effort)
         f.merge(body, kept | ({"output_config": {"effort": effort}} if effort else {}))
         return
-    fields_for(WIRE, reasoning.extra, notes)
+    fields_for(p.WIRE, reasoning.extra, notes)
     fields, limit = thinking(request, reasoning, _unthought_calls(body), notes)
     f.put(body, max_tokens=limit)
     f.merge(body, fields)

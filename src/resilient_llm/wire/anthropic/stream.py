@@ -14,19 +14,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from resilient_llm import model as m
+from resilient_llm.wire.anthropic import parts as p
 from resilient_llm.wire.anthropic.answer import decode_response, error_body, message_body
-from resilient_llm.wire.anthropic.parts import (
-    WIRE,
-    decode_thought,
-    decode_usage,
-    encode_part,
-    encode_usage,
-    finish_reason,
-    own_citations,
-    seal,
-    stop_reason,
-    unseal,
-)
 from resilient_llm.wire.blocks.encoder import BlockEncoder
 from resilient_llm.wire.framing import sse
 from resilient_llm.wire.kit import fields as f
@@ -94,7 +83,7 @@ class Decoder(JsonEvents):
         usage = {key: count for key, count in (f.take_object(body, "usage") or {}).items() if count is not None}
         if usage:
             self._usage |= usage  # counts are cumulative, but each event tells only some of them
-            self._out.append(m.UsageUpdate(decode_usage(dict(self._usage))))
+            self._out.append(m.UsageUpdate(p.decode_usage(dict(self._usage))))
 
     def _block_start(self, body: f.Fields) -> None:
         index, content = f.take_count(body, "index"), f.take_object(body, "content_block") or {}
@@ -107,7 +96,7 @@ class Decoder(JsonEvents):
             case "tool_use":
                 ident, name = f.take_text(content, "id") or "", f.take_text(content, "name") or ""
                 block.whole = content.pop("input", None)
-                self._out.append(m.ToolCallStart(ident, name, block.number, 0, f.unread(WIRE, content)))
+                self._out.append(m.ToolCallStart(ident, name, block.number, 0, f.unread(p.WIRE, content)))
             case "thinking":
                 self._thought(block, f.take_text(content, "thinking"), f.take_text(content, "signature"))
             case _:
@@ -152,7 +141,7 @@ class Decoder(JsonEvents):
 
     def _thought(self, block: _Block, text: str | None, signature: str | None) -> None:
         if text or signature:
-            origin, mine = unseal(signature or "")
+            origin, mine = p.origin_and_signature(signature or "")
             self._out.append(m.ThoughtDelta(text or "", block.number, 0, mine or None, origin))
 
     def _arguments(self, block: _Block, piece: str | None) -> None:
@@ -179,7 +168,7 @@ class Decoder(JsonEvents):
         self._count(body)
         if raw := f.take_text(delta, "stop_reason"):
             body.pop("type", None)  # some send it in the event line alone
-            self._out.append(m.Finish(finish_reason(raw), raw, 0, f.unread(WIRE, body | delta)))
+            self._out.append(m.Finish(p.finish_reason(raw), raw, 0, f.unread(p.WIRE, body | delta)))
 
     def _message_stop(self, _body: f.Fields) -> None:
         for index in list(self._open):
@@ -207,14 +196,14 @@ def _grow(body: f.Fields, delta: f.Fields) -> None:
 
 def _whole(block: _Block) -> m.Part:
     if block.kind == "redacted_thinking":
-        return decode_thought(block.body, redacted=True)
+        return p.decode_thought(block.body, redacted=True)
     written = "".join(block.pieces)
     if written:
         try:
             block.body["input"] = f.parse(written)
         except f.Malformed:
             block.body["input"] = written
-    return m.Opaque(WIRE, {"type": block.kind} | block.body)
+    return m.Opaque(p.WIRE, {"type": block.kind} | block.body)
 
 
 _OUTSIDE = frozenset({"context_management"})
@@ -249,7 +238,7 @@ class Encoder(BlockEncoder):
 
     def text_deltas(self, event: m.TextDelta) -> list[f.Fields]:
         deltas: list[f.Fields] = [{"type": "text_delta", "text": event.text}] if event.text else []
-        citations = own_citations(event.annotations)
+        citations = p.own_citations(event.annotations)
         return deltas + [{"type": "citations_delta", "citation": citation} for citation in citations]
 
     def thought_block(self) -> f.Fields:
@@ -258,27 +247,27 @@ class Encoder(BlockEncoder):
     def thought_deltas(self, event: m.ThoughtDelta) -> list[f.Fields]:
         deltas: list[f.Fields] = [{"type": "thinking_delta", "thinking": event.text}] if event.text else []
         if event.signature:
-            signature = seal(m.Thought("", event.signature, origin=event.origin))
+            signature = p.marked_signature(m.Thought("", event.signature, origin=event.origin))
             deltas.append({"type": "signature_delta", "signature": signature})
         return deltas
 
     def call_block(self, event: m.ToolCallStart) -> f.Fields:
         call: f.Fields = {"type": "tool_use", "id": event.id, "name": event.name, "input": {}}
-        return call | f.own_fields(event.extra, WIRE)
+        return call | f.own_fields(event.extra, p.WIRE)
 
     def arguments_delta(self, arguments: str) -> f.Fields:
         return {"type": "input_json_delta", "partial_json": arguments}
 
     def whole_block(self, part: m.Part) -> tuple[f.Fields, list[f.Fields]] | None:
-        content = encode_part(part)
+        content = p.encode_part(part)
         return None if content is None else (content, [])
 
     def closing(self) -> bytes:
-        fields = f.own_fields(self.finish.extra, WIRE)
+        fields = f.own_fields(self.finish.extra, p.WIRE)
         outer: f.Fields = {key: fields.pop(key) for key in _OUTSIDE & fields.keys()}
-        word = stop_reason(self.finish.reason, self.finish.raw)
+        word = p.stop_reason(self.finish.reason, self.finish.raw)
         delta: f.Fields = {"stop_reason": word, "stop_sequence": None} | fields
-        body: f.Fields = {"type": "message_delta", "delta": delta, "usage": encode_usage(self.usage)}
+        body: f.Fields = {"type": "message_delta", "delta": delta, "usage": p.encode_usage(self.usage)}
         return frame(body | outer) + frame({"type": "message_stop"})
 
     def failure(self, message: str) -> bytes:

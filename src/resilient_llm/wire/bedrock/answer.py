@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.model import ChatResponse
-from resilient_llm.wire.bedrock.parts import (
-    WIRE,
-    decode_block,
-    decode_usage,
-    encode_part,
-    encode_usage,
-    finish_reason,
-    stop_reason,
-)
+from resilient_llm.wire.bedrock import parts as p
 from resilient_llm.wire.kit import fields as f
 
 EXCEPTIONS = {
@@ -53,26 +45,26 @@ def decode_response(raw: f.Fields) -> ChatResponse:
     message = f.take_object(f.take_object(fields, "output") or {}, "message")
     if message is None:
         raise f.Malformed("no message")
-    parts = tuple(decode_block(block) for block in f.list_of(message.get("content"), "content"))
+    parts = tuple(p.decode_block(block) for block in f.list_of(message.get("content"), "content"))
     usage, reason = f.take_object(fields, "usage"), f.take_text(fields, "stopReason")
     return ChatResponse(
         parts,
-        finish_reason(reason),
+        p.finish_reason(reason),
         reason,
-        None if usage is None else decode_usage(usage),
-        extra=f.unread(WIRE, fields),
+        None if usage is None else p.decode_usage(usage),
+        extra=f.unread(p.WIRE, fields),
         raw=raw,
     )
 
 
 def encode_response(response: ChatResponse) -> f.Fields:
     """The answer as a client of this wire expects it.  Only the first of several choices has a place."""
-    blocks = [encode_part(part) for part in response.parts]
+    blocks = [p.encode_part(part) for part in response.parts]
     content = [block for block in blocks if block is not None]
     body: f.Fields = {
         "output": {"message": {"role": "assistant", "content": content}},
-        "stopReason": stop_reason(response.finish_reason, response.raw_finish_reason),
+        "stopReason": p.stop_reason(response.finish_reason, response.raw_finish_reason),
         "metrics": {"latencyMs": 0},
     }
-    f.put(body, usage=None if response.usage is None else encode_usage(response.usage))
-    return body | f.own_fields(response.extra, WIRE)
+    f.put(body, usage=None if response.usage is None else p.encode_usage(response.usage))
+    return body | f.own_fields(response.extra, p.WIRE)

@@ -9,25 +9,9 @@ from typing import cast
 from urllib.parse import quote, unquote
 
 from resilient_llm import model as m
-from resilient_llm.wire.bedrock.parts import (
-    WIRE,
-    call_fields,
-    decode_block,
-    media_block,
-    media_format,
-    own_citations,
-    text_block,
-    thought_block,
-)
+from resilient_llm.wire.bedrock import parts as p
+from resilient_llm.wire.blocks import rules
 from resilient_llm.wire.blocks.claude import generation, leave_out, thinking, thinks
-from resilient_llm.wire.blocks.rules import (
-    JSON_ONLY,
-    enforceable_schema,
-    image_type,
-    lowered_temperature,
-    parameters_of,
-    valid_tool_name,
-)
 from resilient_llm.wire.blocks.turns import Turn, TurnEncoder, decode_messages
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
@@ -57,13 +41,13 @@ def decode_request(body: f.Fields, path: str) -> m.ChatRequest:
     fields = dict(body)
     messages = [
         *_decode_system(f.take_list(fields, "system")),
-        *decode_messages(f.take_list(fields, "messages"), WIRE, _decode_content),
+        *decode_messages(f.take_list(fields, "messages"), p.WIRE, _decode_content),
     ]
     if not messages:
         raise f.Malformed("messages are missing")
     tools, choice = _decode_tools(fields)
     output, reasoning = _decode_output(fields)
-    values = read_settings(TABLES[WIRE], fields)
+    values = read_settings(TABLES[p.WIRE], fields)
     return m.ChatRequest(
         tuple(messages),
         unquote(found[1]) if found else "",
@@ -72,18 +56,18 @@ def decode_request(body: f.Fields, path: str) -> m.ChatRequest:
         output=output,
         reasoning=reasoning,
         stream=bool(found and found[2]),
-        extra=f.request_extras(WIRE, fields),
-        source=m.Extra(WIRE, body),
+        extra=f.request_extras(p.WIRE, fields),
+        source=m.Extra(p.WIRE, body),
         **values,
     )
 
 
 def _decode_system(items: list[object]) -> list[m.Message]:
-    return [m.Message("system", tuple(decode_block(item) for item in items))] if items else []
+    return [m.Message("system", tuple(p.decode_block(item) for item in items))] if items else []
 
 
 def _decode_content(content: object) -> tuple[m.Part, ...]:
-    return tuple(decode_block(block) for block in f.list_of(content, "content"))
+    return tuple(p.decode_block(block) for block in f.list_of(content, "content"))
 
 
 def _decode_tools(fields: f.Fields) -> tuple[tuple[m.Tool, ...], m.ToolChoice | None]:
@@ -111,7 +95,7 @@ def _decode_tool(spec: f.Fields) -> m.Tool:
         raise f.Malformed("a tool has no name")
     schema = f.take_object(spec, "inputSchema") or {}
     description, strict = f.take_text(spec, "description"), f.take_bool(spec, "strict")
-    return m.Tool(name, description, f.take_object(schema, "json"), strict, f.unread(WIRE, spec))
+    return m.Tool(name, description, f.take_object(schema, "json"), strict, f.unread(p.WIRE, spec))
 
 
 def _decode_choice(choice: f.Fields | None) -> m.ToolChoice | None:
@@ -138,7 +122,7 @@ def _decode_output(fields: f.Fields) -> tuple[m.OutputFormat | None, m.Reasoning
         schema = f.parse_object(f.take_text(spec, "schema") or "{}", "the schema")
         output = m.OutputFormat("json_schema", schema, f.take_text(spec, "name"), f.take_text(spec, "description"))
     f.put(fields, outputConfig=config or None)
-    return output, None if effort is None else m.Reasoning(effort, extra=m.Extra(WIRE, {"effort": effort}))
+    return output, None if effort is None else m.Reasoning(effort, extra=m.Extra(p.WIRE, {"effort": effort}))
 
 
 # --- request -> the vendor's body ---------------------------------------------------------------------------------
@@ -146,8 +130,8 @@ def _decode_output(fields: f.Fields) -> tuple[m.OutputFormat | None, m.Reasoning
 
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
-    source = f.own_fields(request.source, WIRE)
-    notes = Notes(WIRE) if source else notes_on(request, WIRE)
+    source = f.own_fields(request.source, p.WIRE)
+    notes = Notes(p.WIRE) if source else notes_on(request, p.WIRE)
     body = source or _Encoding(request, notes).body()
     return HttpRequest(path_of(request), f.dump_request(body), degradations=notes.all())
 
@@ -156,7 +140,7 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
 
 
 class _Turns(TurnEncoder):
-    wire = WIRE
+    wire = p.WIRE
     ids = TOOL_ID
 
     def __init__(self, model: str, notes: Notes) -> None:
@@ -167,25 +151,25 @@ class _Turns(TurnEncoder):
         return _is_result(block)
 
     def text(self, part: m.Text) -> f.Fields | None:
-        if len(own_citations(part.annotations)) != len(part.annotations):
+        if len(p.own_citations(part.annotations)) != len(part.annotations):
             self.notes.add(Feature.ANNOTATIONS, "left out")
-        fields_for(WIRE, part.extra, self.notes)
-        return text_block(part) if part.text else None  # this wire rejects empty texts
+        fields_for(p.WIRE, part.extra, self.notes)
+        return p.text_block(part) if part.text else None  # this wire rejects empty texts
 
     def thought(self, part: m.Thought) -> f.Fields | None:
         """Only what this wire signed may come back to it; a Claude must have signed."""
-        if part.origin == WIRE and (part.signature or "claude" not in self.model):
-            return thought_block(part)
+        if part.origin == p.WIRE and (part.signature or "claude" not in self.model):
+            return p.thought_block(part)
         self.notes.add(Feature.REASONING, "left out: it was not signed by this vendor")
         return None
 
     def call(self, part: m.ToolCall) -> f.Fields:
-        given, name = arguments_object(part, self.notes), valid_tool_name(part.name, 64, self.notes)
-        fields = call_fields(self.call_id(part.id), name, given)
-        return {"toolUse": fields | fields_for(WIRE, part.extra, self.notes)}
+        given, name = arguments_object(part, self.notes), rules.valid_tool_name(part.name, 64, self.notes)
+        fields = p.call_fields(self.call_id(part.id), name, given)
+        return {"toolUse": fields | fields_for(p.WIRE, part.extra, self.notes)}
 
     def result(self, part: m.ToolResult) -> f.Fields:
-        extra = fields_for(WIRE, part.extra, self.notes)
+        extra = fields_for(p.WIRE, part.extra, self.notes)
         content = [block for each in part.parts if (block := self._result_part(each)) is not None]
         body: f.Fields = {"toolUseId": self.call_id(part.tool_call_id), "content": content}
         if part.is_error:
@@ -199,18 +183,18 @@ class _Turns(TurnEncoder):
         return {"json": cast("object", value)} if isinstance(value, dict) else {"text": f.dump_text(value)}
 
     def media(self, part: m.Media) -> f.Fields:
-        extra = fields_for(WIRE, part.extra, self.notes)
+        extra = fields_for(p.WIRE, part.extra, self.notes)
         if part.file_id is not None:
             raise self.notes.unsupported(Feature.FILE_ID)
         if part.data is None and not (part.url or "").startswith("s3://"):
             raise self.notes.unsupported(f"{part.kind}_url")
         if part.kind == "image" and part.mime_type is None and part.data is not None:
-            part = replace(part, mime_type=image_type(part.data))
-        if media_format(part) is None and "format" not in extra:
+            part = replace(part, mime_type=rules.image_type(part.data))
+        if p.media_format(part) is None and "format" not in extra:
             raise self.notes.unsupported(Feature.MEDIA_TYPE, str(part.mime_type))
         if part.kind == "document":
             part = replace(part, name=self._file_name(part.name))
-        return media_block(part, extra)
+        return p.media_block(part, extra)
 
     def _file_name(self, name: str | None) -> str:
         """A document's name in the letters this wire allows, different from those before it."""
@@ -237,7 +221,7 @@ class _Encoding:
 
     def body(self) -> f.Fields:
         request, notes = self.request, self.notes
-        extra = extras_for(WIRE, request.extra, notes)
+        extra = extras_for(p.WIRE, request.extra, notes)
         remaining = f.list_of(extra.pop("tools", []), "tools")
         system, turns = _Turns(request.model, notes).turns(request.messages)
         starts = not turns or turns[0].role == "user" or "claude" in request.model  # Claude answers the others, too
@@ -255,12 +239,12 @@ class _Encoding:
     # --- settings -----------------------------------------------------------------------------------------------------
 
     def _settings(self, body: f.Fields) -> None:
-        write_settings(TABLES[WIRE], self.request, body, self.notes)
+        write_settings(TABLES[p.WIRE], self.request, body, self.notes)
         settings = f.as_object(body.get("inferenceConfig"))
         if generation(self.request.model) >= (4, 7):
             leave_out(settings, ("temperature", "topP"), "removed from this model", self.notes)
         if "temperature" in settings:
-            settings["temperature"] = lowered_temperature(self.request.temperature, self.notes)
+            settings["temperature"] = rules.lowered_temperature(self.request.temperature, self.notes)
         f.put(body, inferenceConfig=body.pop("inferenceConfig", None) or None)
 
     def _tools(self, turns: list[Turn], remaining: list[object]) -> f.Fields:
@@ -285,8 +269,8 @@ class _Encoding:
         if not TOOL_NAME.fullmatch(tool.name):
             raise self.notes.unsupported(Feature.TOOL_NAME, tool.name)
         spec = f.put({"name": tool.name}, description=tool.description or None, strict=tool.strict)
-        spec["inputSchema"] = {"json": parameters_of(tool)}
-        return {"toolSpec": spec | fields_for(WIRE, tool.extra, self.notes)}
+        spec["inputSchema"] = {"json": rules.parameters_of(tool)}
+        return {"toolSpec": spec | fields_for(p.WIRE, tool.extra, self.notes)}
 
     def _output(self, body: f.Fields) -> None:
         output = self.request.output
@@ -294,9 +278,9 @@ class _Encoding:
             return
         if output.kind == "json_object":
             self.notes.add(Feature.JSON_OBJECT, "asked for in the system prompt, not enforced")
-            body["system"] = [*f.list_of(body.get("system", []), "system"), {"text": JSON_ONLY}]
+            body["system"] = [*f.list_of(body.get("system", []), "system"), {"text": rules.JSON_ONLY}]
             return
-        spec = f.put({"schema": f.dump_text(enforceable_schema(output, self.notes))}, name=output.name)
+        spec = f.put({"schema": f.dump_text(rules.enforceable_schema(output, self.notes))}, name=output.name)
         f.put(spec, description=output.description)
         body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": spec}}}
 
@@ -305,10 +289,10 @@ class _Encoding:
     def _reasoning(self, body: f.Fields, turns: list[Turn]) -> None:
         request, reasoning = self.request, self.request.reasoning
         more: f.Fields = {}
-        if reasoning is not None and f.own_fields(reasoning.extra, WIRE):
-            f.merge(body, {"outputConfig": f.own_fields(reasoning.extra, WIRE)})
+        if reasoning is not None and f.own_fields(reasoning.extra, p.WIRE):
+            f.merge(body, {"outputConfig": f.own_fields(reasoning.extra, p.WIRE)})
         elif reasoning is not None:
-            fields_for(WIRE, reasoning.extra, self.notes)
+            fields_for(p.WIRE, reasoning.extra, self.notes)
             more = self._reasoning_fields(request, reasoning, body, turns)
         if request.top_k is not None:
             if thinks(more):

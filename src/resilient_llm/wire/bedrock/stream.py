@@ -16,18 +16,8 @@ from typing import cast
 
 from resilient_llm import model as m
 from resilient_llm.errors import Fault
+from resilient_llm.wire.bedrock import parts as p
 from resilient_llm.wire.bedrock.answer import decode_response, exception_of
-from resilient_llm.wire.bedrock.parts import (
-    SERVER_CALL,
-    WIRE,
-    decode_block,
-    decode_usage,
-    encode_part,
-    encode_usage,
-    finish_reason,
-    own_citations,
-    stop_reason,
-)
 from resilient_llm.wire.blocks.encoder import BlockEncoder
 from resilient_llm.wire.framing import eventstream
 from resilient_llm.wire.kit import fields as f
@@ -112,13 +102,13 @@ class Decoder(StreamDecoder):
             self._begin(index, kind, f.object_of(value, kind))
 
     def _begin(self, index: int, kind: str, content: f.Fields) -> _Block:
-        if kind == "toolUse" and content.get("type") == SERVER_CALL:
-            kind = SERVER_CALL
+        if kind == "toolUse" and content.get("type") == p.SERVER_CALL:
+            kind = p.SERVER_CALL
         block = self._open[index] = _Block(self._blocks, kind, content)
         self._blocks += 1
         if kind == "toolUse":
             ident, name = f.take_text(content, "toolUseId") or "", f.take_text(content, "name") or ""
-            extra = f.unread(WIRE, {key: value for key, value in content.items() if key != "input"})
+            extra = f.unread(p.WIRE, {key: value for key, value in content.items() if key != "input"})
             self._out.append(m.ToolCallStart(ident, name, block.number, 0, extra))
         return block
 
@@ -158,11 +148,11 @@ class Decoder(StreamDecoder):
         text, signature = f.take_text(fields, "text") or "", f.take_text(fields, "signature")
         block = self._block(index, "reasoningContent")
         if text or signature:
-            self._out.append(m.ThoughtDelta(text, block.number, 0, signature, WIRE))
+            self._out.append(m.ThoughtDelta(text, block.number, 0, signature, p.WIRE))
 
     def _arguments(self, index: int, piece: str) -> None:
         block = self._open.get(index)
-        if block is None or block.kind not in {"toolUse", SERVER_CALL}:
+        if block is None or block.kind not in {"toolUse", p.SERVER_CALL}:
             raise f.Malformed("arguments of a call that never began")
         if piece:
             block.pieces.append(piece)
@@ -187,14 +177,14 @@ class Decoder(StreamDecoder):
         for index in list(self._open):
             self._close(index)
         raw = f.take_text(body, "stopReason")
-        self._out.append(m.Finish(finish_reason(raw), raw, 0, f.unread(WIRE, body)))
+        self._out.append(m.Finish(p.finish_reason(raw), raw, 0, f.unread(p.WIRE, body)))
         self._stopped = True
         self._end_if_whole()
 
     def _metadata(self, body: f.Fields) -> None:
         usage = f.take_object(body, "usage")
         if usage is not None:
-            self._out.append(m.UsageUpdate(decode_usage(usage)))
+            self._out.append(m.UsageUpdate(p.decode_usage(usage)))
         self._counted = True
         self._end_if_whole()
 
@@ -221,15 +211,15 @@ def _grow(body: f.Fields, delta: object) -> None:
 
 def _whole(block: _Block) -> m.Part:
     if block.kind == "redacted":
-        return m.Thought("", _joined(block.pieces), redacted=True, origin=WIRE)
-    if block.kind == SERVER_CALL:
+        return m.Thought("", _joined(block.pieces), redacted=True, origin=p.WIRE)
+    if block.kind == p.SERVER_CALL:
         written = "".join(block.pieces)
         try:
             given = f.parse(written) if written else block.body.get("input", {})
         except f.Malformed:
             given = written
-        return m.Opaque(WIRE, {"toolUse": block.body | {"input": given}})
-    return decode_block({block.kind: block.body})
+        return m.Opaque(p.WIRE, {"toolUse": block.body | {"input": given}})
+    return p.decode_block({block.kind: block.body})
 
 
 def _joined(pieces: list[str]) -> str:
@@ -264,26 +254,26 @@ class Encoder(BlockEncoder):
 
     def text_deltas(self, event: m.TextDelta) -> list[f.Fields]:
         deltas: list[f.Fields] = [{"text": event.text}] if event.text else []
-        return deltas + [{"citation": citation} for citation in own_citations(event.annotations)]
+        return deltas + [{"citation": citation} for citation in p.own_citations(event.annotations)]
 
     def thought_block(self) -> f.Fields:
         return {}
 
     def thought_deltas(self, event: m.ThoughtDelta) -> list[f.Fields]:
         deltas: list[f.Fields] = [{"reasoningContent": {"text": event.text}}] if event.text else []
-        if event.signature and event.origin == WIRE:
+        if event.signature and event.origin == p.WIRE:
             deltas.append({"reasoningContent": {"signature": event.signature}})
         return deltas
 
     def call_block(self, event: m.ToolCallStart) -> f.Fields:
-        return {"toolUse": {"toolUseId": event.id, "name": event.name} | f.own_fields(event.extra, WIRE)}
+        return {"toolUse": {"toolUseId": event.id, "name": event.name} | f.own_fields(event.extra, p.WIRE)}
 
     def arguments_delta(self, arguments: str) -> f.Fields:
         return {"toolUse": {"input": arguments}}
 
     def whole_block(self, part: m.Part) -> tuple[f.Fields, list[f.Fields]] | None:
         """Redacted reasoning, images and the vendor's own calls and results have a streamed form; nothing else has."""
-        content = encode_part(part) or {}
+        content = p.encode_part(part) or {}
         match part:
             case m.Thought():
                 return {}, _thought_deltas(f.object_of(content["reasoningContent"], "reasoningContent"))
@@ -293,10 +283,10 @@ class Encoder(BlockEncoder):
                 return None
 
     def closing(self) -> bytes:
-        stop: f.Fields = {"stopReason": stop_reason(self.finish.reason, self.finish.raw)}
-        more = f.own_fields(self.finish.extra, WIRE)
+        stop: f.Fields = {"stopReason": p.stop_reason(self.finish.reason, self.finish.raw)}
+        more = f.own_fields(self.finish.extra, p.WIRE)
         counts: f.Fields = {"metrics": more.pop("metrics", {"latencyMs": 0})}
-        f.put(counts, usage=None if self.usage is None else encode_usage(self.usage))
+        f.put(counts, usage=None if self.usage is None else p.encode_usage(self.usage))
         return _frame("messageStop", stop | more) + _frame("metadata", counts)
 
     def failure(self, message: str) -> bytes:

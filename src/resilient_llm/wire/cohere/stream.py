@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from resilient_llm import model as m
 from resilient_llm.errors import Fault
+from resilient_llm.wire.cohere import parts as p
 from resilient_llm.wire.cohere.answer import decode_response
-from resilient_llm.wire.cohere.parts import (
-    PLAN,
-    WIRE,
-    decode_block,
-    encode_block,
-    encode_usage,
-    finish_reason,
-    finish_word,
-    is_citation,
-    showable,
-    take_usage,
-)
 from resilient_llm.wire.framing import sse
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.streams import JsonEvents, StreamEncoder
@@ -62,7 +51,7 @@ class Decoder(JsonEvents):
                 self._content(self._place("content", index), f.take_object(message, "content") or {})
             case "tool-plan-delta":
                 if plan := f.take_text(message, "tool_plan"):
-                    self._out.append(m.ThoughtDelta(plan, self._place("plan", 0), origin=PLAN))
+                    self._out.append(m.ThoughtDelta(plan, self._place("plan", 0), origin=p.PLAN))
             case "tool-call-start":
                 self._call_start(self._place("tool", index), message)
             case "tool-call-delta":
@@ -92,12 +81,12 @@ class Decoder(JsonEvents):
             self._text = block if kind == "text" else self._text
             self._content(block, content)
         else:
-            self._out.append(m.PartAdded(decode_block(content), block))
+            self._out.append(m.PartAdded(p.decode_block(content), block))
 
     def _content(self, block: int, content: f.Fields) -> None:
         thinking, text = f.take_text(content, "thinking"), f.take_text(content, "text")
         if thinking:
-            self._out.append(m.ThoughtDelta(thinking, block, origin=WIRE))
+            self._out.append(m.ThoughtDelta(thinking, block, origin=p.WIRE))
         if text:
             self._out.append(m.TextDelta(text, block))
 
@@ -121,10 +110,10 @@ class Decoder(JsonEvents):
         if delta.get("error") is not None:
             self.end(m.StreamError(delta))
             return
-        reason, usage = f.take_text(delta, "finish_reason"), take_usage(delta)
+        reason, usage = f.take_text(delta, "finish_reason"), p.take_usage(delta)
         f.put(delta, logprobs=self._logprobs or None)
-        finish = finish_reason(reason, [m.ToolCall("", "")] if self._called else [])
-        self._out.append(m.Finish(finish, reason, extra=f.unread(WIRE, delta)))
+        finish = p.finish_reason(reason, [m.ToolCall("", "")] if self._called else [])
+        self._out.append(m.Finish(finish, reason, extra=f.unread(p.WIRE, delta)))
         if usage is not None:
             self._out.append(m.UsageUpdate(usage))
         self.end(m.StreamEnd())
@@ -159,17 +148,17 @@ class Encoder(StreamEncoder):
 
     def on_text(self, event: m.TextDelta) -> bytes:
         text = self._grow(event.block, "text", event.text) if event.text else b""
-        return text + b"".join(self._citation(each) for each in event.annotations if is_citation(each))
+        return text + b"".join(self._citation(each) for each in event.annotations if p.is_citation(each))
 
     def on_thought(self, event: m.ThoughtDelta) -> bytes:
         if not event.text:
             return b""
-        if event.origin == PLAN:
+        if event.origin == p.PLAN:
             return self._opening() + _frame("tool-plan-delta", None, {"tool_plan": event.text})
         return self._grow(event.block, "thinking", event.text)
 
     def on_whole(self, part: m.Part, block: int, choice: int) -> bytes:
-        whole = [item for each in showable([part]) if (item := encode_block(each)) is not None]
+        whole = [item for each in p.showable([part]) if (item := p.encode_block(each)) is not None]
         return b"".join(
             self._opening() + self._end_content() + self._begin(block, "whole", item) + self._end_content()
             for item in whole
@@ -193,8 +182,8 @@ class Encoder(StreamEncoder):
 
     def on_end(self, event: m.StreamEnd) -> bytes:
         begun = self._opening() + self._end_content() + b"".join(self._end(block) for block in list(self._calls))
-        delta: f.Fields = {"finish_reason": finish_word(self.finish.reason, self.finish.raw)}
-        return begun + _message_end(f.put(delta, usage=encode_usage(self.usage)))
+        delta: f.Fields = {"finish_reason": p.finish_word(self.finish.reason, self.finish.raw)}
+        return begun + _message_end(f.put(delta, usage=p.encode_usage(self.usage)))
 
     def failure(self, message: str) -> bytes:
         return _message_end({"error": message, "finish_reason": "ERROR"})

@@ -38,7 +38,7 @@ def hint_of(headers: Mapping[str, str], facts: Facts, clock: float | None, *, li
     ):
         if found is not None:
             return found
-    return times.spoken(facts.text)
+    return times.wait_in_words(facts.text)
 
 
 def _header(text: str, clock: float | None) -> float | None:

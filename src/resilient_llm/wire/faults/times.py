@@ -65,9 +65,9 @@ def duration(text: str) -> float | None:
     return bounded(_sum_pieces(text)) if _GO_DURATION.fullmatch(text) else None
 
 
-def spoken(text: str) -> float | None:
+def wait_in_words(text: str) -> float | None:
     """The wait a sentence asks for: ``"Please try again in 15m18.4s."``, ``"retry after 6 seconds"``."""
-    found = _spoken_wait().search(text)
+    found = _wait_pattern().search(text)
     return bounded(_sum_pieces(found[1])) if found else None
 
 
@@ -124,7 +124,7 @@ def clock_of(headers: Mapping[str, str], now: float | None) -> float | None:
 
 
 @cache  # only failures need it
-def _spoken_wait() -> re.Pattern[str]:
+def _wait_pattern() -> re.Pattern[str]:
     return re.compile(_SPOKEN, re.IGNORECASE)
 
 

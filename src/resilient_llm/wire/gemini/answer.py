@@ -6,19 +6,7 @@ from collections.abc import Mapping
 
 from resilient_llm.errors import Fault, FaultKind, InvalidAnswer
 from resilient_llm.model import ChatResponse, Choice, ToolCall
-from resilient_llm.wire.gemini.parts import (
-    MADE_UP,
-    WIRE,
-    Ids,
-    camel,
-    decode_parts,
-    decode_usage,
-    encode_shown,
-    encode_usage,
-    finish_reason,
-    finish_word,
-    take_finish,
-)
+from resilient_llm.wire.gemini import parts as p
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.tools import Namer, Pairing
 
@@ -26,15 +14,15 @@ from resilient_llm.wire.kit.tools import Namer, Pairing
 
 
 def decode_response(raw: f.Fields) -> ChatResponse:
-    fields = camel(dict(raw))
+    fields = p.camel(dict(raw))
     id_, model = f.take_text(fields, "responseId") or "", f.take_text(fields, "modelVersion") or ""
     counted = f.take_object(fields, "usageMetadata")
-    usage = decode_usage(counted) if counted is not None else None
-    namer = Namer(MADE_UP, id_)
+    usage = p.decode_usage(counted) if counted is not None else None
+    namer = Namer(p.MADE_UP, id_)
     choices = [_decode_candidate(f.object_of(item, "a candidate"), namer) for item in f.take_list(fields, "candidates")]
     if not choices:
         return ChatResponse(
-            (), "content_filter", _blocked(fields, raw), usage, id_, model, extra=f.unread(WIRE, fields)
+            (), "content_filter", _blocked(fields, raw), usage, id_, model, extra=f.unread(p.WIRE, fields)
         )
     first, *remaining = choices
     if not first.parts and first.raw_finish_reason is None:
@@ -47,7 +35,7 @@ def decode_response(raw: f.Fields) -> ChatResponse:
         id_,
         model,
         alternatives=tuple(remaining),
-        extra=f.unread(WIRE, {**fields, **f.own_fields(first.extra, WIRE)}),
+        extra=f.unread(p.WIRE, {**fields, **f.own_fields(first.extra, p.WIRE)}),
         raw=raw,
     )
 
@@ -56,7 +44,7 @@ def _blocked(fields: f.Fields, raw: f.Fields) -> str:
     """Why there are no candidates.  Raises ``InvalidAnswer`` if not because the prompt was blocked."""
     feedback = fields.get("promptFeedback")
     reason = (
-        f.take_text(camel(f.object_of(feedback, "promptFeedback")), "blockReason") if feedback is not None else None
+        f.take_text(p.camel(f.object_of(feedback, "promptFeedback")), "blockReason") if feedback is not None else None
     )
     if reason is None:
         raise InvalidAnswer("the answer has no candidates", raw)
@@ -64,32 +52,32 @@ def _blocked(fields: f.Fields, raw: f.Fields) -> str:
 
 
 def _decode_candidate(value: f.Fields, namer: Namer) -> Choice:
-    fields = camel(value)
+    fields = p.camel(value)
     content = f.take_object(fields, "content") or {}
-    parts = decode_parts(f.take_list(content, "parts"), Ids(namer, Pairing(MADE_UP).result))
-    raw = take_finish(fields)
-    reason = finish_reason(raw, any(isinstance(part, ToolCall) for part in parts))
-    return Choice(parts, reason, raw, f.unread(WIRE, {"candidate": fields} if fields else {}))
+    parts = p.decode_parts(f.take_list(content, "parts"), p.Ids(namer, Pairing(p.MADE_UP).result))
+    raw = p.take_finish(fields)
+    reason = p.finish_reason(raw, any(isinstance(part, ToolCall) for part in parts))
+    return Choice(parts, reason, raw, f.unread(p.WIRE, {"candidate": fields} if fields else {}))
 
 
 def encode_response(response: ChatResponse) -> f.Fields:
-    rest = f.own_fields(response.extra, WIRE)
+    rest = f.own_fields(response.extra, p.WIRE)
     first = Choice(response.parts, response.finish_reason, response.raw_finish_reason, response.extra)
     body: f.Fields = {}
     if not is_blocked(rest):
         choices = [first, *response.alternatives]
         body["candidates"] = [_encode_candidate(choice, index) for index, choice in enumerate(choices)]
     rest.pop("candidate", None)
-    f.put(body, usageMetadata=encode_usage(response.usage))
+    f.put(body, usageMetadata=p.encode_usage(response.usage))
     f.put(body, modelVersion=response.model or None, responseId=response.id or None)
     return {**body, **rest}
 
 
 def _encode_candidate(choice: Choice, index: int) -> f.Fields:
-    content = f.put({"role": "model"}, parts=encode_shown(choice.parts) or None)
-    more = f.object_of(f.own_fields(choice.extra, WIRE).get("candidate") or {}, "candidate")
+    content = f.put({"role": "model"}, parts=p.encode_shown(choice.parts) or None)
+    more = f.object_of(f.own_fields(choice.extra, p.WIRE).get("candidate") or {}, "candidate")
     unsaid_reason = choice.finish_reason == "other" and choice.raw_finish_reason is None
-    word = None if unsaid_reason else finish_word(choice.finish_reason, choice.raw_finish_reason)
+    word = None if unsaid_reason else p.finish_word(choice.finish_reason, choice.raw_finish_reason)
     return {**f.put({"content": content}, finishReason=word), "index": index, **more}
 
 

@@ -8,17 +8,7 @@ from urllib.parse import quote, unquote
 
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
-from resilient_llm.wire.gemini.parts import (
-    MADE_UP,
-    WIRE,
-    Ids,
-    Writing,
-    camel,
-    decode_parts,
-    encode_parts,
-    generation,
-    json_schema,
-)
+from resilient_llm.wire.gemini import parts as p
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.kit.tools import Pairing, offered_tools, tool_names
@@ -36,14 +26,14 @@ NO_SIGNATURE: Final = "skip_thought_signature_validator"
 
 
 def decode_request(whole: f.Fields, path: str) -> m.ChatRequest:
-    fields = camel(dict(whole))
+    fields = p.camel(dict(whole))
     model, stream = read_path(path)
     model = model or (f.take_text(fields, "model") or "").removeprefix("models/")
-    config = camel(f.take_object(fields, "generationConfig") or {})
+    config = p.camel(f.take_object(fields, "generationConfig") or {})
     tools, remaining = _decode_tools(f.take_list(fields, "tools"))
-    choice, tool_config = _decode_choice(camel(f.take_object(fields, "toolConfig") or {}))
+    choice, tool_config = _decode_choice(p.camel(f.take_object(fields, "toolConfig") or {}))
     output, reasoning = _decode_output(config), _decode_thinking(f.take_object(config, "thinkingConfig"))
-    values = read_settings(TABLES[WIRE], f.put(fields, generationConfig=config))
+    values = read_settings(TABLES[p.WIRE], f.put(fields, generationConfig=config))
     return m.ChatRequest(
         (*_decode_system(fields.pop("systemInstruction", None)), *_decode_contents(f.take_list(fields, "contents"))),
         model,
@@ -53,13 +43,13 @@ def decode_request(whole: f.Fields, path: str) -> m.ChatRequest:
         reasoning=reasoning,
         stream=stream,
         extra=extras_of(fields, tools=remaining, toolConfig=tool_config),
-        source=m.Extra(WIRE, whole),
+        source=m.Extra(p.WIRE, whole),
         **values,
     )
 
 
 def extras_of(fields: f.Fields, **more: object) -> tuple[m.Extra, ...]:
-    return f.request_extras(WIRE, {**fields, **{key: value for key, value in more.items() if value}})
+    return f.request_extras(p.WIRE, {**fields, **{key: value for key, value in more.items() if value}})
 
 
 def read_path(path: str) -> tuple[str, bool]:
@@ -76,22 +66,22 @@ def _decode_system(value: object) -> tuple[m.Message, ...]:
     if value is None:
         return ()
     fields: f.Fields = {"parts": {"text": value}} if isinstance(value, str) else f.object_of(value, "systemInstruction")
-    parts = decode_parts(f.take_list(fields, "parts"), _ids(Pairing(MADE_UP)))
+    parts = p.decode_parts(f.take_list(fields, "parts"), _ids(Pairing(p.MADE_UP)))
     return (m.Message("system", parts),) if parts else ()
 
 
-def _ids(pairing: Pairing) -> Ids:
-    return Ids(pairing.call, pairing.result)
+def _ids(pairing: Pairing) -> p.Ids:
+    return p.Ids(pairing.call, pairing.result)
 
 
 def _decode_contents(items: list[object]) -> list[m.Message]:
-    ids = _ids(Pairing(MADE_UP))
+    ids = _ids(Pairing(p.MADE_UP))
     return [_decode_content(f.object_of(item, "a content"), ids) for item in items]
 
 
-def _decode_content(fields: f.Fields, ids: Ids) -> m.Message:
+def _decode_content(fields: f.Fields, ids: p.Ids) -> m.Message:
     said = f.take_text(fields, "role") or "user"
-    parts = decode_parts(f.take_list(fields, "parts"), ids)
+    parts = p.decode_parts(f.take_list(fields, "parts"), ids)
     if said == "function":
         fields["role"] = said  # what "user" was called for results; goes back as it came
     elif said not in {"user", "model"}:
@@ -99,7 +89,7 @@ def _decode_content(fields: f.Fields, ids: Ids) -> m.Message:
     role: m.Role = "assistant" if said == "model" else "user"
     if role == "user" and parts and all(isinstance(part, m.ToolResult) for part in parts):
         role = "tool"
-    return m.Message(role, parts, extra=f.unread(WIRE, fields))
+    return m.Message(role, parts, extra=f.unread(p.WIRE, fields))
 
 
 def _decode_tools(items: list[object]) -> tuple[tuple[m.Tool, ...], list[object]]:
@@ -107,9 +97,10 @@ def _decode_tools(items: list[object]) -> tuple[tuple[m.Tool, ...], list[object]
     tools: list[m.Tool] = []
     remaining: list[object] = []
     for item in items:
-        fields = camel(f.object_of(item, "a tool"))
+        fields = p.camel(f.object_of(item, "a tool"))
         tools += [
-            _decode_tool(camel(f.object_of(each, "a function"))) for each in f.take_list(fields, "functionDeclarations")
+            _decode_tool(p.camel(f.object_of(each, "a function")))
+            for each in f.take_list(fields, "functionDeclarations")
         ]
         remaining += [fields] if fields else []
     return tuple(tools), remaining
@@ -122,14 +113,14 @@ def _decode_tool(fields: f.Fields) -> m.Tool:
     description = f.take_text(fields, "description")
     schema, older = f.take_object(fields, "parametersJsonSchema"), f.take_object(fields, "parameters")
     if schema is None and older is not None:
-        schema = f.object_of(json_schema(older), "parameters")
+        schema = f.object_of(p.json_schema(older), "parameters")
         f.put(fields, parameters=older if schema != older else None)
-    return m.Tool(name, description, schema, extra=f.unread(WIRE, fields))
+    return m.Tool(name, description, schema, extra=f.unread(p.WIRE, fields))
 
 
 def _decode_choice(config: f.Fields) -> tuple[m.ToolChoice | None, f.Fields]:
     """The choice, and what it does not say: ``VALIDATED`` is ``auto`` with arguments that fit."""
-    calling = camel(f.take_object(config, "functionCallingConfig") or {})
+    calling = p.camel(f.take_object(config, "functionCallingConfig") or {})
     kept = dict(calling)
     mode, names = (f.take_text(calling, "mode") or "").upper(), f.take_texts(calling, "allowedFunctionNames")
     choice = None
@@ -154,7 +145,7 @@ def _decode_output(config: f.Fields) -> m.OutputFormat | None:
             return None
     schema, older = f.take_object(config, "responseJsonSchema"), f.take_object(config, "responseSchema")
     if schema is None and older is not None:
-        schema = f.object_of(json_schema(older), "responseSchema")
+        schema = f.object_of(p.json_schema(older), "responseSchema")
         f.put(config, responseSchema=older if schema != older else None)
     return m.OutputFormat("json_object") if schema is None else m.OutputFormat("json_schema", schema)
 
@@ -162,12 +153,12 @@ def _decode_output(config: f.Fields) -> m.OutputFormat | None:
 def _decode_thinking(fields: f.Fields | None) -> m.Reasoning | None:
     if fields is None:
         return None
-    fields = camel(fields)
+    fields = p.camel(fields)
     level, budget = f.take_text(fields, "thinkingLevel"), f.take_int(fields, "thinkingBudget")
     if budget == -1:  # the model decides, which is no number of tokens
         fields["thinkingBudget"], budget = -1, None
     effort = level.lower() if level else "none" if budget == 0 else None
-    return m.Reasoning(effort, budget, f.unread(WIRE, fields))
+    return m.Reasoning(effort, budget, f.unread(p.WIRE, fields))
 
 
 # --- requests: writing -------------------------------------------------------------------------------------
@@ -175,19 +166,19 @@ def _decode_thinking(fields: f.Fields | None) -> m.Reasoning | None:
 
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     path = path_of(request.model, "streamGenerateContent?alt=sse" if request.stream else "generateContent")
-    if request.source is not None and request.source.wire == WIRE:
+    if request.source is not None and request.source.wire == p.WIRE:
         return HttpRequest(path, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
-    notes = notes_on(request, WIRE)
+    notes = notes_on(request, p.WIRE)
     if request.output is not None and request.output.description:
         notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
-    writing = Writing(request.model, tool_names(request.messages), notes)
+    writing = p.Writing(request.model, tool_names(request.messages), notes)
     body = _encode_turns(request.messages, writing)
     f.put(body, tools=_encode_tools(_offered(request, notes), notes), toolConfig=_encode_choice(request.tool_choice))
     config = _encode_output(request.output)
     f.put(config, thinkingConfig=_encode_thinking(request.reasoning, request.model, notes))
     f.put(body, generationConfig=config or None)
-    write_settings(TABLES[WIRE], request, body, notes)
-    f.merge_own(body, request.extra, WIRE)
+    write_settings(TABLES[p.WIRE], request, body, notes)
+    f.merge_own(body, request.extra, p.WIRE)
     config = f.as_object(body.get("generationConfig"))
     if "responseSchema" in config:
         config.pop("responseJsonSchema", None)  # one or the other
@@ -204,7 +195,7 @@ def _forwarded(request: m.ChatRequest, source: m.JsonObject) -> f.Fields:
     body = dict(source)
     if "model" in body:
         body["model"] = f"models/{request.model}"
-    if generation(request.model) >= 3:
+    if p.generation(request.model) >= 3:
         contents = [f.object_of(item, "a content") for item in f.take_list(dict(body), "contents")]
         for content in contents:
             parts = [f.object_of(part, "a part") for part in f.take_list(content, "parts")]
@@ -223,7 +214,7 @@ def sign_calls(parts: list[f.Fields]) -> bool:
     return True
 
 
-def _encode_turns(messages: tuple[m.Message, ...], writing: Writing) -> f.Fields:
+def _encode_turns(messages: tuple[m.Message, ...], writing: p.Writing) -> f.Fields:
     """Contents, and the system messages, which go before them all.
 
     Results of parallel calls belong into one turn, however many messages hold them.
@@ -232,8 +223,8 @@ def _encode_turns(messages: tuple[m.Message, ...], writing: Writing) -> f.Fields
     contents: list[f.Fields] = []
     results: list[f.Fields] | None = None  # parts of the last turn, if it holds results only
     for message in messages:
-        parts = encode_parts(message.parts, writing)
-        fields_for(WIRE, message.extra, writing.notes)
+        parts = p.encode_parts(message.parts, writing)
+        fields_for(p.WIRE, message.extra, writing.notes)
         if message.role in {"system", "developer"}:
             if contents:
                 writing.notes.add(Feature.SYSTEM_POSITION, "moved before the conversation")
@@ -249,11 +240,11 @@ def _encode_turns(messages: tuple[m.Message, ...], writing: Writing) -> f.Fields
     return f.put({"contents": contents}, systemInstruction={"parts": system} if system else None)
 
 
-def _encode_turn(message: m.Message, parts: list[f.Fields], writing: Writing) -> f.Fields:
+def _encode_turn(message: m.Message, parts: list[f.Fields], writing: p.Writing) -> f.Fields:
     role = "model" if message.role == "assistant" else "user"
-    if role == "model" and generation(writing.model) >= 3 and sign_calls(parts):
+    if role == "model" and p.generation(writing.model) >= 3 and sign_calls(parts):
         writing.notes.add(Feature.REASONING, "the check was skipped: another model made the call")
-    return {"role": role, "parts": parts, **f.own_fields(message.extra, WIRE)}
+    return {"role": role, "parts": parts, **f.own_fields(message.extra, p.WIRE)}
 
 
 def _offered(request: m.ChatRequest, notes: Notes) -> tuple[m.Tool, ...]:
@@ -266,12 +257,12 @@ def _offered(request: m.ChatRequest, notes: Notes) -> tuple[m.Tool, ...]:
 def _encode_tools(tools: tuple[m.Tool, ...], notes: Notes) -> list[f.Fields] | None:
     if any(tool.strict for tool in tools):
         notes.add(Feature.TOOL_STRICT, "left out")
-    extras_for(WIRE, (tool.extra for tool in tools), notes)
+    extras_for(p.WIRE, (tool.extra for tool in tools), notes)
     return [{"functionDeclarations": [_encode_tool(tool) for tool in tools]}] if tools else None
 
 
 def _encode_tool(tool: m.Tool) -> f.Fields:
-    extra = f.own_fields(tool.extra, WIRE)
+    extra = f.own_fields(tool.extra, p.WIRE)
     schema = None if "parameters" in extra else tool.parameters
     return f.put({"name": tool.name}, description=tool.description, parametersJsonSchema=schema, **extra)
 
@@ -301,13 +292,13 @@ _LEVELS = {"minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH
 def _encode_thinking(reasoning: m.Reasoning | None, model: str, notes: Notes) -> f.Fields | None:
     if reasoning is None:
         return None
-    fields = fields_for(WIRE, reasoning.extra, notes)
+    fields = fields_for(p.WIRE, reasoning.extra, notes)
     effort, budget = reasoning.effort, reasoning.budget
     if budget is not None and effort in {None, "none"}:
         return {"thinkingBudget": budget, **fields}
     if effort is None:
         return fields
-    if generation(model) >= 3 or not model:
+    if p.generation(model) >= 3 or not model:
         return {"thinkingLevel": _level(effort, model, notes), **fields}
     if effort == "none" or budget is not None:
         return {"thinkingBudget": budget or 0, **fields}

@@ -13,20 +13,8 @@ from typing import cast
 from resilient_llm import model as m
 from resilient_llm.errors import Fault
 from resilient_llm.wire.framing import ndjson, sse
+from resilient_llm.wire.gemini import parts as p
 from resilient_llm.wire.gemini.answer import encode_error, is_blocked
-from resilient_llm.wire.gemini.parts import (
-    MADE_UP,
-    WIRE,
-    Ids,
-    camel,
-    decode_parts,
-    decode_usage,
-    encode_shown,
-    encode_usage,
-    finish_reason,
-    finish_word,
-    take_finish,
-)
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.streams import BlockCounter, JsonEvents, WholeCalls, told_message
 from resilient_llm.wire.kit.tools import Namer, Pairing
@@ -89,22 +77,22 @@ class Decoder(JsonEvents):
     def on_object(self, event: str, data: f.Fields) -> None:
         if (self._reported or "usageMetadata" not in data) and self._is_text(data):
             return
-        chunk = camel(data)
+        chunk = p.camel(data)
         if chunk.get("error") is not None:
             self.end(m.StreamError(chunk))
             return
         id_, model = f.take_text(chunk, "responseId") or "", f.take_text(chunk, "modelVersion") or ""
         if self._namer is None:
-            self._namer = Namer(MADE_UP, id_)
+            self._namer = Namer(p.MADE_UP, id_)
             self._out.append(m.StreamStart(id_, model))
         candidates, usage = f.take_list(chunk, "candidates"), f.take_object(chunk, "usageMetadata")
         self._rest.update(chunk)
         self._counted = usage or self._counted
         ended = False
         for item in candidates:
-            ended |= self._on_candidate(camel(f.object_of(item, "a candidate")), self._namer)
+            ended |= self._on_candidate(p.camel(f.object_of(item, "a candidate")), self._namer)
         if "promptFeedback" in chunk:
-            ended |= self._on_feedback(camel(f.object_of(chunk["promptFeedback"], "promptFeedback")))
+            ended |= self._on_feedback(p.camel(f.object_of(chunk["promptFeedback"], "promptFeedback")))
         if ended or not self._reported:
             self._count()
 
@@ -129,7 +117,7 @@ class Decoder(JsonEvents):
 
     def _count(self) -> None:
         """Every chunk counts; the first and the last count are worth telling."""
-        usage = decode_usage(f.object_of(self._counted, "usageMetadata")) if self._counted is not None else None
+        usage = p.decode_usage(f.object_of(self._counted, "usageMetadata")) if self._counted is not None else None
         self._counted = None
         if usage is not None:
             self._reported = True
@@ -140,7 +128,7 @@ class Decoder(JsonEvents):
         if reason is None or self._candidates or self._blocked:
             return False
         self._blocked = True
-        self._out.append(m.Finish("content_filter", reason, extra=f.unread(WIRE, dict(self._rest))))
+        self._out.append(m.Finish("content_filter", reason, extra=f.unread(p.WIRE, dict(self._rest))))
         return True
 
     def _on_candidate(self, fields: f.Fields, namer: Namer) -> bool:
@@ -152,8 +140,8 @@ class Decoder(JsonEvents):
             candidate = self._candidates[index] = _Candidate(index, namer)
         content = f.take_object(fields, "content") or {}
         for item in f.take_list(content, "parts"):
-            self._out += candidate.part(camel(f.object_of(item, "a part")))
-        reason = take_finish(fields)
+            self._out += candidate.part(p.camel(f.object_of(item, "a part")))
+        reason = p.take_finish(fields)
         for key, value in fields.items():
             if value:
                 candidate.rest[key] = value
@@ -162,8 +150,8 @@ class Decoder(JsonEvents):
             candidate.finished = True
             rest: f.Fields = dict(self._rest) if index == 0 else {}
             f.put(rest, candidate=candidate.rest or None)
-            word = finish_reason(reason, candidate.called)
-            self._out.append(m.Finish(word, reason, index, f.unread(WIRE, rest)))
+            word = p.finish_reason(reason, candidate.called)
+            self._out.append(m.Finish(word, reason, index, f.unread(p.WIRE, rest)))
         return reason is not None
 
 
@@ -174,7 +162,7 @@ class _Candidate(BlockCounter):
         super().__init__()
         self.index = index
         self._namer = namer
-        self._ids = Ids(namer, Pairing(MADE_UP).result)
+        self._ids = p.Ids(namer, Pairing(p.MADE_UP).result)
         self._call: _Patches | None = None
         self.called = False
         self.finished = False
@@ -184,10 +172,10 @@ class _Candidate(BlockCounter):
         """The events of a part."""
         call = fields.get("functionCall")
         if call is not None:
-            said = camel(f.object_of(call, "functionCall"))
+            said = p.camel(f.object_of(call, "functionCall"))
             if self._call is not None or "willContinue" in said or "partialArgs" in said:
                 return self._patch(said, fields)
-        return [event for part in decode_parts([fields], self._ids) for event in self._events_of(part)]
+        return [event for part in p.decode_parts([fields], self._ids) for event in self._events_of(part)]
 
     def _events_of(self, part: m.Part) -> list[m.StreamEvent]:
         match part:
@@ -196,7 +184,7 @@ class _Candidate(BlockCounter):
             case m.Thought(redacted=False) if part.text:
                 return self._thought(part)
             case m.Thought():
-                return [m.ThoughtDelta("", self.at(None), self.index, part.signature, WIRE)]
+                return [m.ThoughtDelta("", self.at(None), self.index, part.signature, p.WIRE)]
             case m.ToolCall():
                 self.called = True
                 block = self.at(None)
@@ -207,7 +195,7 @@ class _Candidate(BlockCounter):
 
     def _thought(self, part: m.Thought) -> list[m.StreamEvent]:
         block = self.at(m.ThoughtDelta)
-        delta = m.ThoughtDelta(part.text, block, self.index, part.signature, WIRE)
+        delta = m.ThoughtDelta(part.text, block, self.index, part.signature, p.WIRE)
         if part.signature is not None:
             self.growing = None  # what follows is another thought
         return [delta]
@@ -220,11 +208,11 @@ class _Candidate(BlockCounter):
             name = f.take_text(call, "name") or ""
             self._call, self.called = _Patches(self.at(None)), True
             id_ = self._namer(f.take_text(call, "id"), name)
-            extra = f.unread(WIRE, {key: value for key, value in fields.items() if key != "functionCall"})
+            extra = f.unread(p.WIRE, {key: value for key, value in fields.items() if key != "functionCall"})
             events.append(m.ToolCallStart(id_, name, self._call.block, self.index, extra))
         self._call.value.update(f.take_object(call, "args") or {})
         for item in f.take_list(call, "partialArgs"):
-            self._call.apply(camel(f.object_of(item, "a partial argument")))
+            self._call.apply(p.camel(f.object_of(item, "a partial argument")))
         return events if f.take_bool(call, "willContinue") else events + self.flush()
 
     def flush(self) -> list[m.StreamEvent]:
@@ -301,7 +289,7 @@ class Encoder(WholeCalls):
         return self._parts(m.Text(event.text), event.choice) if event.text else b""
 
     def on_thought(self, event: m.ThoughtDelta) -> bytes:
-        if not event.text and (event.signature is None or event.origin != WIRE):
+        if not event.text and (event.signature is None or event.origin != p.WIRE):
             return b""
         return self._parts(m.Thought(event.text, event.signature, origin=event.origin), event.choice)
 
@@ -309,13 +297,13 @@ class Encoder(WholeCalls):
         return self._parts(part, choice)
 
     def call(self, call: m.ToolCall, choice: int) -> bytes:
-        return self._shown(encode_shown([call]), choice)
+        return self._shown(p.encode_shown([call]), choice)
 
     def on_end(self, event: m.StreamEnd) -> bytes:
         """One chunk with every reason and the token counts."""
         written = self.flush()
         finishes = self.finishes or {0: m.Finish("stop")}
-        rest = f.own_fields(finishes[min(finishes)].extra, WIRE)
+        rest = f.own_fields(finishes[min(finishes)].extra, p.WIRE)
         rest.pop("candidate", None)
         candidates = [] if is_blocked(rest) else [_ended(finish) for _, finish in sorted(finishes.items())]
         return written + self._chunk(candidates, rest)
@@ -332,7 +320,7 @@ class Encoder(WholeCalls):
         return sse.encode(f.dump({"error": error}))
 
     def _parts(self, part: m.Part, choice: int) -> bytes:
-        shown = encode_shown([part])
+        shown = p.encode_shown([part])
         return self.flush(choice) + self._shown(shown, choice) if shown else b""
 
     def _shown(self, parts: list[f.Fields], choice: int) -> bytes:
@@ -340,15 +328,15 @@ class Encoder(WholeCalls):
 
     def _chunk(self, candidates: list[f.Fields], rest: f.Fields | None = None) -> bytes:
         chunk: f.Fields = {"candidates": candidates} if candidates else {}
-        f.put(chunk, usageMetadata=encode_usage(self.usage))
+        f.put(chunk, usageMetadata=p.encode_usage(self.usage))
         f.put(chunk, modelVersion=self.start.model or None, responseId=self.start.id or None)
         return sse.encode(f.dump({**chunk, **(rest or {})}))
 
 
 def _ended(finish: m.Finish) -> f.Fields:
-    more = f.object_of(f.own_fields(finish.extra, WIRE).get("candidate") or {}, "candidate")
+    more = f.object_of(f.own_fields(finish.extra, p.WIRE).get("candidate") or {}, "candidate")
     content = {"role": "model", "parts": [{"text": ""}]}
-    ended = {"content": content, "finishReason": finish_word(finish.reason, finish.raw), "index": finish.choice}
+    ended = {"content": content, "finishReason": p.finish_word(finish.reason, finish.raw), "index": finish.choice}
     return {**ended, **more}
 
 

@@ -7,18 +7,7 @@ from resilient_llm.errors import Fault, InvalidAnswer
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes
 from resilient_llm.wire.kit.tools import Namer
-from resilient_llm.wire.ollama.parts import (
-    MADE_UP,
-    WIRE,
-    decode_call,
-    encode_parts,
-    finish_reason,
-    head,
-    seconds_of,
-    showable,
-    tail,
-    take_usage,
-)
+from resilient_llm.wire.ollama import parts as p
 
 # --- answers -----------------------------------------------------------------------------------------------
 
@@ -33,27 +22,29 @@ def decode_response(raw: f.Fields) -> m.ChatResponse:
     if f.take_bool(fields, "done") is False:
         raise InvalidAnswer("the answer is not complete", raw)
     parts = _answer_parts(message, str(fields.get("created_at")))
-    model, reason, usage = f.take_text(fields, "model") or "", f.take_text(fields, "done_reason"), take_usage(fields)
-    extra = f.unread(WIRE, fields)
-    created = seconds_of(fields.get("created_at"))
-    return m.ChatResponse(parts, finish_reason(reason, parts), reason, usage, "", model, created, extra=extra, raw=raw)
+    model, reason, usage = f.take_text(fields, "model") or "", f.take_text(fields, "done_reason"), p.take_usage(fields)
+    extra = f.unread(p.WIRE, fields)
+    created = p.seconds_of(fields.get("created_at"))
+    return m.ChatResponse(
+        parts, p.finish_reason(reason, parts), reason, usage, "", model, created, extra=extra, raw=raw
+    )
 
 
 def _answer_parts(message: f.Fields, answer: str) -> tuple[m.Part, ...]:
     thinking, text = f.take_text(message, "thinking"), f.take_text(message, "content")
-    identify = Namer(MADE_UP, answer)
-    calls = [decode_call(item, identify) for item in f.take_list(message, "tool_calls")]
+    identify = Namer(p.MADE_UP, answer)
+    calls = [p.decode_call(item, identify) for item in f.take_list(message, "tool_calls")]
     images = [m.Media("image", data=f.decode_base64(image)) for image in f.take_texts(message, "images")]
-    thoughts = [m.Thought(thinking, origin=WIRE)] if thinking else []
+    thoughts = [m.Thought(thinking, origin=p.WIRE)] if thinking else []
     return (*thoughts, *([m.Text(text)] if text else []), *images, *calls)
 
 
 def encode_response(response: m.ChatResponse) -> f.Fields:
     """The answer as Ollama's clients expect it."""
-    message = encode_parts(showable(response.parts), "assistant", Notes(WIRE))
-    opening = head(response.model, response.created, response.extra)
-    more = f.own_fields(response.extra, WIRE)
-    ending = tail(response.finish_reason, response.raw_finish_reason, more, response.usage)
+    message = p.encode_parts(p.showable(response.parts), "assistant", Notes(p.WIRE))
+    opening = p.head(response.model, response.created, response.extra)
+    more = f.own_fields(response.extra, p.WIRE)
+    ending = p.tail(response.finish_reason, response.raw_finish_reason, more, response.usage)
     return {**opening, "message": {"role": "assistant", **message}, **ending}
 
 

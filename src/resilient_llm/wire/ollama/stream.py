@@ -11,19 +11,8 @@ from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes
 from resilient_llm.wire.kit.streams import BlockCounter, StreamDecoder, WholeCalls
 from resilient_llm.wire.kit.tools import Namer
+from resilient_llm.wire.ollama import parts as p
 from resilient_llm.wire.ollama.answer import encode_error
-from resilient_llm.wire.ollama.parts import (
-    MADE_UP,
-    WIRE,
-    decode_call,
-    encode_parts,
-    finish_reason,
-    head,
-    seconds_of,
-    showable,
-    tail,
-    take_usage,
-)
 
 
 class Decoder(StreamDecoder):
@@ -61,8 +50,8 @@ class Decoder(StreamDecoder):
             return
         if self._identify is None:
             created_at = fields.get("created_at")
-            self._identify = Namer(MADE_UP, str(created_at))
-            self._out.append(m.StreamStart("", str(fields.get("model") or ""), seconds_of(created_at)))
+            self._identify = Namer(p.MADE_UP, str(created_at))
+            self._out.append(m.StreamStart("", str(fields.get("model") or ""), p.seconds_of(created_at)))
         self._content(f.take_object(fields, "message") or {}, self._identify)
         if f.take_bool(fields, "done"):
             self._ended(fields)
@@ -70,22 +59,22 @@ class Decoder(StreamDecoder):
     def _content(self, message: f.Fields, identify: Namer) -> None:
         out, at = self._out, self._blocks.at
         if thinking := f.take_text(message, "thinking"):
-            out.append(m.ThoughtDelta(thinking, at(m.ThoughtDelta), origin=WIRE))
+            out.append(m.ThoughtDelta(thinking, at(m.ThoughtDelta), origin=p.WIRE))
         if text := f.take_text(message, "content"):
             out.append(m.TextDelta(text, at(m.TextDelta)))
         for image in f.take_texts(message, "images"):
             out.append(m.PartAdded(m.Media("image", data=f.decode_base64(image)), at(None)))
         for item in f.take_list(message, "tool_calls"):
-            call, block = decode_call(item, identify), at(None)
+            call, block = p.decode_call(item, identify), at(None)
             self._called = True
             out.append(m.ToolCallStart(call.id, call.name, block, extra=call.extra))
             out += [m.ToolCallDelta(call.arguments, block), m.BlockEnd(block)]
 
     def _ended(self, fields: f.Fields) -> None:
-        reason, usage = f.take_text(fields, "done_reason"), take_usage(fields)
+        reason, usage = f.take_text(fields, "done_reason"), p.take_usage(fields)
         fields.pop("model", None)
-        finish = finish_reason(reason, [m.ToolCall("", "")] if self._called else [])
-        self._out.append(m.Finish(finish, reason, extra=f.unread(WIRE, fields)))
+        finish = p.finish_reason(reason, [m.ToolCall("", "")] if self._called else [])
+        self._out.append(m.Finish(finish, reason, extra=f.unread(p.WIRE, fields)))
         if usage is not None:
             self._out.append(m.UsageUpdate(usage))
         self.end(m.StreamEnd())
@@ -103,24 +92,24 @@ class Encoder(WholeCalls):
         return self.flush() + self._line({"content": "", "thinking": event.text}) if event.text else b""
 
     def on_whole(self, part: m.Part, block: int, choice: int) -> bytes:
-        return self.flush() + self._parts(showable([part]))
+        return self.flush() + self._parts(p.showable([part]))
 
     def call(self, call: m.ToolCall, choice: int) -> bytes:
         return self._parts([call])
 
     def on_end(self, event: m.StreamEnd) -> bytes:
         finish = self.finish
-        ending = tail(finish.reason, finish.raw, f.own_fields(finish.extra, WIRE), self.usage)
+        ending = p.tail(finish.reason, finish.raw, f.own_fields(finish.extra, p.WIRE), self.usage)
         return self.flush() + self._line({"content": ""}, ending)
 
     def failure(self, message: str) -> bytes:
         return ndjson.encode(f.dump({"error": message}))
 
     def _parts(self, parts: list[m.Part]) -> bytes:
-        return self._line(encode_parts(parts, "assistant", Notes(WIRE))) if parts else b""
+        return self._line(p.encode_parts(parts, "assistant", Notes(p.WIRE))) if parts else b""
 
     def _line(self, message: f.Fields, ending: f.Fields | None = None) -> bytes:
-        whole = head(self.start.model, self.start.created, None)
+        whole = p.head(self.start.model, self.start.created, None)
         return ndjson.encode(
             f.dump(whole | {"message": {"role": "assistant", **message}} | (ending or {"done": False}))
         )

@@ -9,14 +9,7 @@ from resilient_llm import model as m
 from resilient_llm.errors import InvalidAnswer
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.accumulate import implied_finish
-from resilient_llm.wire.openai_chat.parts import (
-    REASONING_FIELDS,
-    WIRE,
-    Dialect,
-    assistant_body,
-    assistant_parts,
-    encode_call,
-)
+from resilient_llm.wire.openai_chat import parts as p
 
 _FINISHES: Mapping[str, m.FinishReason] = {
     "stop": "stop",
@@ -46,10 +39,10 @@ _WORDS: Mapping[m.FinishReason, str] = {"other": "stop"}
 _BODY = frozenset({"id", "object", "model", "created", "choices", "usage"})
 _CHOICE = frozenset({"index", "message", "delta", "finish_reason"})
 _MESSAGE = frozenset(
-    {"role", "content", "refusal", "tool_calls", "annotations", "reasoning_details", *REASONING_FIELDS}
+    {"role", "content", "refusal", "tool_calls", "annotations", "reasoning_details", *p.REASONING_FIELDS}
 )
 _SAID = frozenset({"role", "content"})
-_SPEAKING = (*REASONING_FIELDS, "refusal", "function_call", "reasoning_details", "audio")
+_SPEAKING = (*p.REASONING_FIELDS, "refusal", "function_call", "reasoning_details", "audio")
 _BARE_CALL = frozenset({"index", "id", "type", "function"})
 """A tool call of these fields alone, and without a function, calls nothing."""
 _CACHED = frozenset({"cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens"})
@@ -64,7 +57,7 @@ CHOICE, MESSAGE = "@choice", "@message"
 # --- decoding ----------------------------------------------------------------------------------------------
 
 
-def decode_response(fields: f.Fields, dialect: Dialect) -> m.ChatResponse:
+def decode_response(fields: f.Fields, dialect: p.Dialect) -> m.ChatResponse:
     """A whole answer.  Raises ``InvalidAnswer`` for one that reports an error, has no choices, or has one that says
     nothing and does not say why either."""
     choices = f.as_objects(fields.get("choices"))
@@ -86,7 +79,7 @@ def decode_response(fields: f.Fields, dialect: Dialect) -> m.ChatResponse:
         f.as_text(fields.get("model")),
         f.time_of(fields.get("created")),
         tuple(remaining),
-        f.extra_of(WIRE, f.others(fields, _BODY) | (dict(first.extra.fields) if first.extra else {})),
+        f.extra_of(p.WIRE, f.others(fields, _BODY) | (dict(first.extra.fields) if first.extra else {})),
         fields,
     )
 
@@ -128,7 +121,7 @@ def is_call(call: f.Fields) -> bool:
     return bool(function and isinstance(function, dict)) or bool(f.others(call, _BARE_CALL))
 
 
-def _decode_choice(choice: f.Fields, dialect: Dialect) -> m.Choice:
+def _decode_choice(choice: f.Fields, dialect: p.Dialect) -> m.Choice:
     message = f.as_object(choice.get("message"))
     raw = choice.get("finish_reason")
     word = raw if isinstance(raw, str) else None
@@ -136,11 +129,11 @@ def _decode_choice(choice: f.Fields, dialect: Dialect) -> m.Choice:
     unknown = choice_extra(choice, word)
     if unknown:
         extra[CHOICE] = unknown
-    if _is_plain(message):
+    if _says_only_text(message):
         plain = (m.Text(f.as_text(message["content"])),)
-        return m.Choice(plain, finish_reason(word, plain), word, f.extra_of(WIRE, extra))
+        return m.Choice(plain, finish_reason(word, plain), word, f.extra_of(p.WIRE, extra))
     annotations = f.as_objects(message.get("annotations"))
-    parts = _with_annotations(assistant_parts(message, dialect.origin), annotations)
+    parts = _with_annotations(p.assistant_parts(message, dialect.origin), annotations)
     parts = [part for part in parts if not (isinstance(part, m.Text) and not part.text and not part.annotations)]
     called = f.as_object(message.get("function_call"))
     if called.get("name"):  # the form before tools
@@ -150,10 +143,10 @@ def _decode_choice(choice: f.Fields, dialect: Dialect) -> m.Choice:
         more["annotations"] = annotations
     if more:
         extra[MESSAGE] = more
-    return m.Choice(tuple(parts), finish_reason(word, parts), word, f.extra_of(WIRE, extra))
+    return m.Choice(tuple(parts), finish_reason(word, parts), word, f.extra_of(p.WIRE, extra))
 
 
-def _is_plain(message: f.Fields) -> bool:
+def _says_only_text(message: f.Fields) -> bool:
     """Whether a message is a text and nothing else, as nearly all are: told apart for its speed alone."""
     content = message.get("content")
     if type(content) is not str or not content:
@@ -165,7 +158,7 @@ def _is_plain(message: f.Fields) -> bool:
 
 
 def _legacy_call(called: f.Fields) -> m.ToolCall:
-    return m.ToolCall("call_0", f.as_text(called["name"]), f.as_text(called.get("arguments")), m.Extra(WIRE, _LEGACY))
+    return m.ToolCall("call_0", f.as_text(called["name"]), f.as_text(called.get("arguments")), m.Extra(p.WIRE, _LEGACY))
 
 
 def choice_extra(choice: f.Fields, word: str | None) -> f.Fields:
@@ -213,14 +206,14 @@ def decode_usage(usage: f.Fields) -> m.Usage | None:
         f.count_of(prompt.get("cache_write_tokens")),
         f.count_of(completion.get("reasoning_tokens")),
         f.count_of(usage.get("total_tokens")),
-        m.Extra(WIRE, usage) if len(usage) > 3 else None,
+        m.Extra(p.WIRE, usage) if len(usage) > 3 else None,
     )
 
 
 # --- encoding ----------------------------------------------------------------------------------------------
 
 
-def encode_response(response: m.ChatResponse, dialect: Dialect) -> f.Fields:
+def encode_response(response: m.ChatResponse, dialect: p.Dialect) -> f.Fields:
     """The answer as a client of this wire expects it."""
     first = m.Choice(response.parts, response.finish_reason, response.raw_finish_reason, response.extra)
     choices = [_encode_choice(choice, i, dialect) for i, choice in enumerate((first, *response.alternatives))]
@@ -233,25 +226,25 @@ def encode_response(response: m.ChatResponse, dialect: Dialect) -> f.Fields:
     }
     if response.usage is not None:
         body["usage"] = encode_usage(response.usage)
-    extra = f.own_fields(response.extra, WIRE)
+    extra = f.own_fields(response.extra, p.WIRE)
     body |= {key: value for key, value in extra.items() if key not in {CHOICE, MESSAGE}}
     return body
 
 
-def _encode_choice(choice: m.Choice, index: int, dialect: Dialect) -> f.Fields:
-    extra = f.own_fields(choice.extra, WIRE)
+def _encode_choice(choice: m.Choice, index: int, dialect: p.Dialect) -> f.Fields:
+    extra = f.own_fields(choice.extra, p.WIRE)
     body: f.Fields = {"index": index, "message": _encode_message(choice.parts, dialect), "logprobs": None}
     f.as_object(body["message"]).update(f.as_object(extra.get(MESSAGE)))
     body["finish_reason"] = finish_word(choice.finish_reason)
     return body | f.as_object(extra.get(CHOICE))
 
 
-def _encode_message(parts: Sequence[m.Part], dialect: Dialect) -> f.Fields:
+def _encode_message(parts: Sequence[m.Part], dialect: p.Dialect) -> f.Fields:
     texts = [part for part in parts if isinstance(part, m.Text)]
     plain: list[f.Fields] = [{"type": "text", "text": "".join(part.text for part in texts)}] if texts else []
     plain += [dict(part.data) for part in parts if isinstance(part, m.Opaque) and _is_content(part)]
     message: f.Fields = {"role": "assistant", "refusal": None}
-    message |= assistant_body(plain, [part for part in parts if isinstance(part, m.Thought)], dialect)
+    message |= p.assistant_body(plain, [part for part in parts if isinstance(part, m.Thought)], dialect)
     refusal = "".join(part.text for part in parts if isinstance(part, m.Refusal))
     if refusal:
         message["refusal"] = refusal
@@ -268,14 +261,14 @@ def _encode_message(parts: Sequence[m.Part], dialect: Dialect) -> f.Fields:
 
 def _encode_called(part: m.Part) -> f.Fields | None:
     if isinstance(part, m.ToolCall):
-        return encode_call(part) | f.own_fields(part.extra, WIRE)
-    if isinstance(part, m.Opaque) and part.wire == WIRE and not _is_content(part):
+        return p.encode_call(part) | f.own_fields(part.extra, p.WIRE)
+    if isinstance(part, m.Opaque) and part.wire == p.WIRE and not _is_content(part):
         return dict(part.data)
     return None
 
 
 def _is_content(part: m.Opaque) -> bool:
-    return part.wire == WIRE and part.data.get("type") != "custom"
+    return part.wire == p.WIRE and part.data.get("type") != "custom"
 
 
 def _is_annotation(item: m.JsonObject) -> bool:
@@ -290,7 +283,7 @@ def finish_word(reason: m.FinishReason) -> str:
 
 def encode_usage(usage: m.Usage) -> f.Fields:
     """Token counts, over what this wire once said beside them."""
-    body = f.own_fields(usage.extra, WIRE)
+    body = f.own_fields(usage.extra, p.WIRE)
     if decode_usage(body) == usage:
         return body
     counts: f.Fields = {

@@ -235,8 +235,8 @@ def encode_messages(messages: Iterable[m.Message], dialect: Dialect, notes: Note
     out: list[f.Fields] = []
     late: list[f.Fields] = []
     for message in messages:
-        if _is_plain(message):  # nearly every message
-            out += _released(late) if late else ()
+        if _holds_only_text(message):  # nearly every message
+            out += _pop_all(late) if late else ()
             out.append({"role": message.role, "content": cast(m.Text, message.parts[0]).text})
             continue
         encoder = _MessageEncoder(dialect, notes)
@@ -246,12 +246,12 @@ def encode_messages(messages: Iterable[m.Message], dialect: Dialect, notes: Note
         out += results
         remaining = [part for part in message.parts if not isinstance(part, m.ToolResult)]
         if remaining or not results:
-            out += _released(late)
+            out += _pop_all(late)
             out.append(encoder.message(message, remaining))
-    return out + _released(late)
+    return out + _pop_all(late)
 
 
-def _is_plain(message: m.Message) -> bool:
+def _holds_only_text(message: m.Message) -> bool:
     """Whether a message is a text and nothing else, said by somebody every dialect knows."""
     if len(message.parts) != 1 or message.extra is not None or message.name is not None:
         return False
@@ -259,7 +259,7 @@ def _is_plain(message: m.Message) -> bool:
     return isinstance(part, m.Text) and not part.annotations and part.extra is None and message.role in _PLAIN_ROLES
 
 
-def _released(late: list[f.Fields]) -> list[f.Fields]:
+def _pop_all(late: list[f.Fields]) -> list[f.Fields]:
     waiting: list[f.Fields] = [{"role": "user", "content": list(late)}] if late else []
     late.clear()
     return waiting
@@ -295,7 +295,7 @@ class _MessageEncoder:
         said = [
             part for part in parts if not isinstance(part, m.Thought | m.ToolCall | m.Refusal) and not _is_call(part)
         ]
-        items = [item for part in said if (item := self._spoken(part)) is not None]
+        items = [item for part in said if (item := self._content_item(part)) is not None]
         refusal = "".join(part.text for part in parts if isinstance(part, m.Refusal))
         body = assistant_body(items, self._sendable(thoughts), self._dialect)
         if refusal:
@@ -306,7 +306,7 @@ class _MessageEncoder:
             body["content"] = ""
         return body
 
-    def _spoken(self, part: m.Part) -> f.Fields | None:
+    def _content_item(self, part: m.Part) -> f.Fields | None:
         if isinstance(part, m.Media):  # the wire has no place for it
             self._notes.add(Feature.MEDIA_OF_ASSISTANT, "left out")
             return None

@@ -15,18 +15,7 @@ from resilient_llm.wire.framing import sse
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.streams import JsonEvents, StreamEncoder, told_message
 from resilient_llm.wire.kit.tools import arguments_text
-from resilient_llm.wire.openai_chat.answer import (
-    CHOICE,
-    MESSAGE,
-    choice_extra,
-    decode_response,
-    decode_usage,
-    encode_usage,
-    finish_reason,
-    finish_word,
-    is_content,
-    is_error,
-)
+from resilient_llm.wire.openai_chat import answer as a
 from resilient_llm.wire.openai_chat.parts import WIRE, Dialect
 
 _CHUNK = ("id", "object", "created", "model", "choices", "usage", "obfuscation", "p")
@@ -90,7 +79,7 @@ class Decoder(JsonEvents):
     def on_object(self, event: str, data: f.Fields) -> None:
         choices = data.get("choices")
         if event == "error" or "error" in data or not isinstance(choices, list):
-            if event == "error" or is_error(data):
+            if event == "error" or a.is_error(data):
                 self.end(m.StreamError(data))
                 return
             choices = f.as_list(choices)
@@ -117,7 +106,7 @@ class Decoder(JsonEvents):
         return "the stream ended without finish_reason"
 
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
-        return decode_response(body, self._dialect)
+        return a.decode_response(body, self._dialect)
 
     def _begin(self, data: f.Fields) -> None:
         if not data.get("id") and not data.get("choices"):
@@ -146,7 +135,7 @@ class Decoder(JsonEvents):
 
     def _on_usage(self, data: f.Fields) -> None:
         groq = f.as_object(data.get("x_groq"))
-        usage = decode_usage(f.as_object(data.get("usage")) or f.as_object(groq.get("usage")))
+        usage = a.decode_usage(f.as_object(data.get("usage")) or f.as_object(groq.get("usage")))
         if usage is not None:
             self._counted = self._counted or (not data.get("choices") and usage.output_tokens > 0)
             self._out.append(m.UsageUpdate(usage))
@@ -191,7 +180,7 @@ class Decoder(JsonEvents):
         if delta.get("reasoning_details"):
             state.details += f.as_objects(delta["reasoning_details"])
         content = delta.get("content")
-        if not is_content(content):
+        if not a.is_content(content):
             self.end(m.StreamBroken("a content that is neither text nor parts"))
             return
         if content:
@@ -289,13 +278,13 @@ class Decoder(JsonEvents):
         self._close(state)
         state.finished = True
         word = f.as_text((choice or {}).get("finish_reason")) or None
-        reason = finish_reason(word) if word else "tool_calls" if state.calls else "stop"
+        reason = a.finish_reason(word) if word else "tool_calls" if state.calls else "stop"
         extra = f.others(chunk, _CHUNK) if chunk and state.index == 0 else {}
-        unknown = choice_extra(choice or {}, word)
+        unknown = a.choice_extra(choice or {}, word)
         if state.logprobs:
             unknown["logprobs"] = state.logprobs
         if unknown:
-            extra[CHOICE] = unknown
+            extra[a.CHOICE] = unknown
         self._out.append(m.Finish(reason, word, state.index, f.extra_of(WIRE, extra)))
 
 
@@ -420,16 +409,16 @@ class Encoder(StreamEncoder):
             return b""
         self._finished.add(event.choice)
         extra = f.own_fields(event.extra, WIRE)
-        choice: f.Fields = {"index": event.choice, "delta": {}, "finish_reason": finish_word(event.reason)}
-        choice |= f.as_object(extra.get(CHOICE))
-        return self._role(event.choice) + self._chunk(choice, f.others(extra, (CHOICE, MESSAGE)))
+        choice: f.Fields = {"index": event.choice, "delta": {}, "finish_reason": a.finish_word(event.reason)}
+        choice |= f.as_object(extra.get(a.CHOICE))
+        return self._role(event.choice) + self._chunk(choice, f.others(extra, (a.CHOICE, a.MESSAGE)))
 
     def on_end(self, event: m.StreamEnd) -> bytes:
         out = b""
         for choice in sorted((self._roles or {0}) - self._finished):
             out += self.on_finish(m.Finish("tool_calls" if self._counts.get(choice) else "stop", None, choice))
         if self.usage is not None and self._include_usage:
-            out += self._chunk(None, {"usage": encode_usage(self.usage)})
+            out += self._chunk(None, {"usage": a.encode_usage(self.usage)})
         return out + b"data: [DONE]\n\n"
 
     def on_error(self, event: m.StreamError | m.StreamBroken) -> bytes:

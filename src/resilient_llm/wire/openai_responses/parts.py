@@ -71,11 +71,11 @@ def decode_call(item: f.Fields) -> m.ToolCall:
     return m.ToolCall(call_id, f.as_text(item.get("name")), arguments_text(item.get("arguments"), absent=""), extra)
 
 
-def decode_thought(item: f.Fields, told: bool = False) -> m.Thought:
-    """A reasoning item; ``told`` if its text has been streamed already."""
+def decode_thought(item: f.Fields, streamed: bool = False) -> m.Thought:
+    """A reasoning item; ``streamed`` if its text has come in pieces already."""
     about = about_item(item, "encrypted_content")
     origin = "" if f.as_text(item.get("id")).startswith(FOREIGN) else WIRE
-    text = "" if told else thought_text(item)
+    text = "" if streamed else thought_text(item)
     return m.Thought(text, f.as_text(item.get("encrypted_content")) or None, False, origin, f.extra_of(WIRE, about))
 
 
@@ -204,25 +204,25 @@ def _encode_other(part: m.Part, notes: Notes, answer: bool, index: int) -> list[
 def _encode_thoughts(thoughts: list[m.Thought], notes: Notes, answer: bool, index: int) -> list[f.Fields]:
     """Reasoning items of consecutive thoughts, which are taken off the list."""
     items: list[f.Fields] = []
-    told = ""
+    earlier = ""
     for thought in thoughts:
         about = f.own_fields(thought.extra, WIRE) if thought.origin == WIRE else {}
         if "id" in about:
-            items.append(reasoning_item(thought, told))
-            told = ""
+            items.append(reasoning_item(thought, earlier))
+            earlier = ""
         elif thought.text:
-            told += thought.text
-    if told and answer:
-        items.append(reasoning_item(m.Thought(), told) | {"id": f"{FOREIGN}{index}"})
-    elif told or (thoughts and not items):
+            earlier += thought.text
+    if earlier and answer:
+        items.append(reasoning_item(m.Thought(), earlier) | {"id": f"{FOREIGN}{index}"})
+    elif earlier or (thoughts and not items):
         notes.add(Feature.REASONING, "left out")
     thoughts.clear()
     return items
 
 
-def reasoning_item(thought: m.Thought, told: str = "") -> f.Fields:
-    """The item of a thought that carries its identity; ``told`` is text that was streamed before it."""
-    text = thought.text or told
+def reasoning_item(thought: m.Thought, earlier: str = "") -> f.Fields:
+    """The item of a thought that carries its identity; ``earlier`` is text that was streamed before it."""
+    text = thought.text or earlier
     item: f.Fields = {"type": "reasoning", "summary": [{"type": "summary_text", "text": text}] if text else []}
     item |= f.own_fields(thought.extra, WIRE)
     if thought.signature is not None:

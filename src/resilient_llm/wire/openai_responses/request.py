@@ -171,7 +171,7 @@ def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
     body: f.Fields = {"model": request.model} if request.model else {}
     messages = request.messages
     first = messages[0] if messages else None
-    if first is not None and first.role == "system" and _is_plain(first):
+    if first is not None and first.role == "system" and _fits_instructions(first):
         body["instructions"] = first.text
         messages = messages[1:]
     body["input"] = [item for message in messages for item in _encode_message(message, notes)]
@@ -192,7 +192,7 @@ def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
     return body
 
 
-def _is_plain(message: m.Message) -> bool:
+def _fits_instructions(message: m.Message) -> bool:
     return message.extra is None and all(isinstance(part, m.Text) and part.extra is None for part in message.parts)
 
 

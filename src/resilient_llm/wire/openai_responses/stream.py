@@ -16,23 +16,8 @@ from resilient_llm.wire.kit.accumulate import replay
 from resilient_llm.wire.kit.openai import encode_error
 from resilient_llm.wire.kit.streams import JsonEvents, StreamEncoder, told_message
 from resilient_llm.wire.openai_responses import answer
-from resilient_llm.wire.openai_responses.answer import (
-    decode_response,
-    encode_usage,
-    error_fields,
-    finish_of,
-    frame_of,
-    status_of,
-)
-from resilient_llm.wire.openai_responses.parts import (
-    FOREIGN,
-    WIRE,
-    contents,
-    decode_call,
-    decode_item,
-    decode_thought,
-    reasoning_item,
-)
+from resilient_llm.wire.openai_responses import answer as a
+from resilient_llm.wire.openai_responses import parts as p
 
 _NO_INDEX = frozenset({dict, list})
 
@@ -45,7 +30,7 @@ class Decoder(JsonEvents):
         self._begun = False
         self._last = -1
         self._blocks: dict[tuple[object, object], int] = {}  # (output index, what of the item) -> open block
-        self._told: set[tuple[object, object]] = set()  # texts and arguments that came in pieces
+        self._in_pieces: set[tuple[object, object]] = set()  # texts and arguments that came in pieces
         self._calls: list[m.ToolCall] = []
         self._refused = self._seen = False
         self._handlers: Mapping[object, Callable[[f.Fields], None]] = {
@@ -83,7 +68,7 @@ class Decoder(JsonEvents):
         return "the stream ended before the response was completed"
 
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
-        return decode_response(body)
+        return a.decode_response(body)
 
     # --- blocks --------------------------------------------------------------------------------------------
 
@@ -113,23 +98,23 @@ class Decoder(JsonEvents):
     def _arguments(self, data: f.Fields) -> None:
         key = (data.get("output_index"), "call")
         if key in self._blocks:
-            self._told.add(key)
+            self._in_pieces.add(key)
             self._out.append(m.ToolCallDelta(f.as_text(data.get("delta")), self._blocks[key]))
 
     def _thought(self, data: f.Fields) -> None:
         block = self._block(data, "thought")
-        self._out.append(m.ThoughtDelta(f.as_text(data.get("delta")), block, origin=WIRE))
+        self._out.append(m.ThoughtDelta(f.as_text(data.get("delta")), block, origin=p.WIRE))
 
     def _summary_part(self, data: f.Fields) -> None:
         if (data.get("output_index"), "thought") in self._blocks:  # not the first
-            self._out.append(m.ThoughtDelta("\n\n", self._block(data, "thought"), origin=WIRE))
+            self._out.append(m.ThoughtDelta("\n\n", self._block(data, "thought"), origin=p.WIRE))
 
     # --- items ---------------------------------------------------------------------------------------------
 
     def _item_added(self, data: f.Fields) -> None:
         item = f.as_object(data.get("item"))
         if item.get("type") == "function_call":
-            self._begin_call(data, decode_call(item))
+            self._begin_call(data, p.decode_call(item))
 
     def _begin_call(self, data: f.Fields, call: m.ToolCall) -> None:
         block = self._open((data.get("output_index"), "call"))
@@ -142,17 +127,17 @@ class Decoder(JsonEvents):
         if kind == "message":
             self._message_done(data, item)
         elif kind == "function_call":
-            self._call_done(data, decode_call(item))
+            self._call_done(data, p.decode_call(item))
         elif kind == "reasoning":
-            told = (data.get("output_index"), "thought") in self._blocks
+            streamed = (data.get("output_index"), "thought") in self._blocks
             self._close(data)
-            self._out.append(m.PartAdded(decode_thought(item, told), self._block(data, "item")))
+            self._out.append(m.PartAdded(p.decode_thought(item, streamed), self._block(data, "item")))
         else:
-            self._out.append(m.PartAdded(m.Opaque(WIRE, item), self._block(data, "item")))
+            self._out.append(m.PartAdded(m.Opaque(p.WIRE, item), self._block(data, "item")))
         self._close(data)
 
     def _message_done(self, data: f.Fields, item: f.Fields) -> None:
-        for index, part in enumerate(decode_item(item)):
+        for index, part in enumerate(p.decode_item(item)):
             if (data.get("output_index"), index) in self._blocks:  # it came in pieces
                 continue
             if isinstance(part, m.Text):
@@ -166,7 +151,7 @@ class Decoder(JsonEvents):
         key = (data.get("output_index"), "call")
         if key not in self._blocks:
             self._begin_call(data, call)
-        if key not in self._told and call.arguments:
+        if key not in self._in_pieces and call.arguments:
             self._out.append(m.ToolCallDelta(call.arguments, self._blocks[key]))
 
     def _close(self, data: f.Fields) -> None:
@@ -187,7 +172,7 @@ class Decoder(JsonEvents):
     def _end(self, data: f.Fields) -> None:
         fields = f.as_object(data.get("response"))
         try:
-            response = decode_response(fields)
+            response = a.decode_response(fields)
         except InvalidAnswer as error:
             if fields.get("error"):
                 self._error(data)
@@ -197,7 +182,7 @@ class Decoder(JsonEvents):
         if not self._seen and response.parts:  # everything comes at the end
             self._out += [event for event in replay(response) if not isinstance(event, m.StreamStart | m.UsageUpdate)]
             self._out = [event for event in self._out if not isinstance(event, m.Finish | m.StreamEnd)]
-        reason, raw = finish_of(fields, self._calls or response.parts)
+        reason, raw = a.finish_of(fields, self._calls or response.parts)
         self._out.append(m.Finish(reason, raw, extra=answer.settings_of(fields)))
         if response.usage is not None:
             self._out.append(m.UsageUpdate(response.usage))
@@ -218,7 +203,7 @@ class Encoder(StreamEncoder):
         super().__init__()
         self._number = -1
         self._started = False
-        self._response: f.Fields = frame_of("", "", None)
+        self._response: f.Fields = a.frame_of("", "", None)
         self._output: list[f.Fields] = []
         self._item: _Item | None = None
         self._closing: _Item | None = None  # reasoning, which may yet learn its name
@@ -242,16 +227,16 @@ class Encoder(StreamEncoder):
         if self._started:
             return b""
         self._started = True
-        self._response = frame_of(event.id, event.model, event.created)
+        self._response = a.frame_of(event.id, event.model, event.created)
         created = self._frame("response.created", response=self._response)
         return created + self._frame("response.in_progress", response=self._response)
 
     def on_end(self, event: m.StreamEnd) -> bytes:
         out = self.on_start(m.StreamStart()) + self._close()
-        counted = {} if self.usage is None else {"usage": encode_usage(self.usage)}
+        counted = {} if self.usage is None else {"usage": a.encode_usage(self.usage)}
         finish = self.finish
-        body = self._response | counted | {"output": self._output} | status_of(finish.reason, finish.raw)
-        body |= f.own_fields(finish.extra, WIRE)
+        body = self._response | counted | {"output": self._output} | a.status_of(finish.reason, finish.raw)
+        body |= f.own_fields(finish.extra, p.WIRE)
         status = body["status"]
         kind = f"response.{status}" if status in {"completed", "incomplete", "failed"} else "response.completed"
         return out + self._frame(kind, response=body)
@@ -260,8 +245,8 @@ class Encoder(StreamEncoder):
         payload = f.as_object(event.payload) if isinstance(event, m.StreamError) else {}
         failed = f.as_object(f.as_object(payload.get("response")).get("error"))
         inner = f.as_object(payload.get("error")) or failed or payload
-        told = {"message": told_message(event), "code": inner.get("code"), "type": inner.get("type")}
-        return self._frame("error", **error_fields(told))
+        error = {"message": told_message(event), "code": inner.get("code"), "type": inner.get("type")}
+        return self._frame("error", **a.error_fields(error))
 
     def on_restart(self, event: m.Restarted) -> bytes:
         """A marker that helpers pass through; what came before it is not in the final response."""
@@ -320,7 +305,7 @@ class Encoder(StreamEncoder):
             part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
         assert self._item is not None
         out += self._piece("response.content_part.added", self._item, part=part)
-        contents(self._item.body).append(part)
+        p.contents(self._item.body).append(part)
         return out
 
     def _begin_thought(self, block: int) -> bytes:
@@ -360,7 +345,7 @@ class Encoder(StreamEncoder):
 
     def on_call(self, event: m.ToolCallStart) -> bytes:
         call: f.Fields = {"type": "function_call", "call_id": event.id, "name": event.name, "arguments": ""}
-        return self._begin("call", event.block, call | f.own_fields(event.extra, WIRE))
+        return self._begin("call", event.block, call | f.own_fields(event.extra, p.WIRE))
 
     def on_arguments(self, event: m.ToolCallDelta) -> bytes:
         item = self._item
@@ -380,13 +365,13 @@ class Encoder(StreamEncoder):
 
     def _whole_thought(self, part: m.Thought, block: int) -> bytes:
         """A thought with its identity; its text may have been streamed just before."""
-        own_id = part.origin == WIRE and "id" in f.own_fields(part.extra, WIRE)
+        own_id = part.origin == p.WIRE and "id" in f.own_fields(part.extra, p.WIRE)
         if not own_id:
             return self.on_thought(m.ThoughtDelta(part.text, block)) if part.text else b""
         streamed = self._closing
         if streamed is None or part.text:
-            return self.on_start(m.StreamStart()) + self._close() + self._whole(reasoning_item(part))
-        streamed.about = reasoning_item(part)
+            return self.on_start(m.StreamStart()) + self._close() + self._whole(p.reasoning_item(part))
+        streamed.about = p.reasoning_item(part)
         return self._close()
 
     def _whole(self, item: f.Fields) -> bytes:
@@ -440,7 +425,7 @@ class _Item:
         self.annotations: list[m.JsonObject] = []
 
 
-_PREFIXES = {"text": "msg_", "refusal": "msg_", "thought": FOREIGN, "call": "fc_"}
+_PREFIXES = {"text": "msg_", "refusal": "msg_", "thought": p.FOREIGN, "call": "fc_"}
 _PLACES: Mapping[str, Mapping[str, object]] = {
     "text": {"content_index": 0},
     "refusal": {"content_index": 0},
@@ -452,4 +437,4 @@ _PLACES: Mapping[str, Mapping[str, object]] = {
 def error_frame(fault: Fault, message: str) -> bytes:
     """The frame that ends a stream with an error; the vendor's SDK raises it."""
     error = f.as_object(encode_error(fault, message)["error"])
-    return encode(f.dump({"type": "error", "sequence_number": 0, **error_fields(error)}), "error")
+    return encode(f.dump({"type": "error", "sequence_number": 0, **a.error_fields(error)}), "error")
