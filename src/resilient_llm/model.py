@@ -142,12 +142,16 @@ Part: TypeAlias = Text | Media | ToolCall | ToolResult | Thought | Refusal | Opa
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn.  System messages stay where they stand; codecs move them where a vendor wants them."""
+    """One turn.  System messages stay where they stand; codecs move them where a vendor wants them.
+
+    ``cache``: the prompt up to the end of this message is worth caching, for vendors that want to be told.
+    """
 
     role: Role
     parts: tuple[Part, ...]
     name: str | None = None
     extra: Extra | None = None
+    cache: bool = False
 
     @property
     def text(self) -> str:
@@ -160,13 +164,17 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function the model may call.  ``parameters`` is a JSON schema; ``None`` means it takes no arguments."""
+    """A function the model may call.  ``parameters`` is a JSON schema; ``None`` means it takes no arguments.
+
+    ``cache``: the tools up to this one are worth caching, for vendors that want to be told.
+    """
 
     name: str
     description: str | None = None
     parameters: JsonObject | None = None
     strict: bool | None = None
     extra: Extra | None = None
+    cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +235,9 @@ class ChatRequest:
     source: Extra | None = None
     """The caller's own body, when the call came in on a wire: forwarded as it is to a provider of that wire, with
     model and stream switch replaced, so that fields we do not know survive."""
+    cache_key: str | None = None
+    """What requests that begin alike have in common: vendors who take one send them to the server that has cached the
+    beginning.  Others are not told, and nothing is lost by it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,10 @@ PROBES: dict[Feature, Probe] = {
         ChatRequest((Message("user", (Text("Hello"),)), Message("assistant", (Text("mark_12321"),)))),
         holds("mark_12321"),
     ),
+    Feature.CACHE: Probe(
+        ChatRequest((Message("user", (Text("Hello"),), cache=True),), tools=(replace(A, cache=True),)),
+        lambda body: body.count("cache_control") == 2 or body.count("cachePoint") == 2,
+    ),
     Feature.JSON_OBJECT: Probe(
         asked(output=OutputFormat("json_object")),
         holds_any('"json_object"', '"application/json"', '"format":"json"'),
@@ -213,7 +217,7 @@ PROBES: dict[Feature, Probe] = {
     },
 }
 
-ELSEWHERE = {Feature.EMBEDDINGS, Feature.SEVERAL_INPUTS, Feature.CACHE}
+ELSEWHERE = {Feature.EMBEDDINGS, Feature.SEVERAL_INPUTS}
 """Not of a conversation; tested where they belong."""
 
 MORE = {

@@ -24,10 +24,20 @@ from resilient_llm.capability.plan import (
 )
 from resilient_llm.capability.refusals import reclassified, refusal
 from resilient_llm.capability.seals import UNSEALED, without_seals
-from resilient_llm.capability.tables import LEFT_OUT_IF_REFUSED, MODELS, VENDORS, WIRES, WRITTEN, Row, Support
+from resilient_llm.capability.tables import (
+    CACHE_SECONDS,
+    LEFT_OUT_IF_REFUSED,
+    MODELS,
+    VENDORS,
+    WIRES,
+    WRITTEN,
+    Row,
+    Support,
+)
 from resilient_llm.wire.features import Feature
 
 __all__ = [
+    "CACHE_SECONDS",
     "DROPPABLE",
     "FEATURES",
     "LEFT_OUT_IF_REFUSED",

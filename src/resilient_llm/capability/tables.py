@@ -113,6 +113,12 @@ MODELS: Final[tuple[Row, ...]] = (
 )
 """Rows about models; all that fit apply, the last one first."""
 
+CACHE_SECONDS: Final[Mapping[str, float]] = {
+    **dict.fromkeys(("openai", "azure_openai", "anthropic", "bedrock"), 300.0),
+}
+"""Vendor -> for how long the beginning of a prompt is cached at least after it was last used, where that is documented.
+Longer there is no reason to stay with one."""
+
 LEFT_OUT_IF_REFUSED: Final = frozenset(
     {"seed", "user", "reasoning", "tool.strict", "frequency_penalty", "presence_penalty", *_NO_SAMPLING}
 )

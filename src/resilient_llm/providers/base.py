@@ -25,6 +25,7 @@ from resilient_llm.providers.credentials import ApiKey, Credential, from_environ
 from resilient_llm.wire import classify, classify_stream_error, codec, embed_codec
 from resilient_llm.wire.faults.ratelimit import RateLimits, parse_rate_limit
 from resilient_llm.wire.faults.scrub import scrub
+from resilient_llm.wire.kit.caching import sent_key
 from resilient_llm.wire.protocol import Codec, HttpRequest, StreamDecoder
 
 USER_AGENT = "resilient-llm/0.1"
@@ -92,6 +93,8 @@ class HttpProvider:
     key_required: ClassVar[bool] = True
     embeds: bool = True
     """Whether it offers embeddings."""
+    cache_key_header: ClassVar[str | None] = None
+    """The header by which its servers find the one that has the beginning of a prompt cached."""
 
     def __init__(self, model: str, **options: Unpack[ProviderOptions]) -> None:
         for name in options:
@@ -171,7 +174,10 @@ class HttpProvider:
 
     def prepare(self, request: ChatRequest, key: str | None) -> Prepared:
         """The HTTP request for a call.  Raises ``UnsupportedFeature`` if this wire cannot express it."""
-        return self._posted(self.encode(replace(request, model=self.model)), key)
+        parts = self.encode(replace(request, model=self.model))
+        if request.cache_key and self.cache_key_header:
+            parts = replace(parts, headers=(*parts.headers, (self.cache_key_header, sent_key(request.cache_key))))
+        return self._posted(parts, key)
 
     def read(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> ChatResponse | Fault:
         """What a whole answer means.  ``now`` is wall-clock time, for hints given as dates."""

@@ -41,7 +41,7 @@ class OpenAI(OpenAICompatible):
     url_variables: ClassVar[tuple[str, ...]] = ("OPENAI_BASE_URL",)
     key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
     key_required = True
-    dialect: ClassVar[Dialect | None] = None
+    dialect: ClassVar[Dialect | None] = Dialect(cache_key=True)
 
 
 class AzureOpenAI(OpenAICompatible):
@@ -56,7 +56,7 @@ class AzureOpenAI(OpenAICompatible):
     url_variables: ClassVar[tuple[str, ...]] = ("AZURE_OPENAI_ENDPOINT",)
     key_variables: ClassVar[tuple[str, ...]] = ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY")
     key_required = True
-    dialect: ClassVar[Dialect | None] = None
+    dialect: ClassVar[Dialect | None] = Dialect(cache_key=True)
 
     def __init__(
         self,
@@ -135,6 +135,7 @@ class Fireworks(OpenAICompatible):
     dialect: ClassVar[Dialect | None] = Dialect(
         allowed_tools=False, vendor="fireworks", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True
     )
+    cache_key_header = "x-session-affinity"
 
 
 class DeepSeek(OpenAICompatible):
@@ -157,6 +158,7 @@ class XAI(OpenAICompatible):
     key_variables: ClassVar[tuple[str, ...]] = ("XAI_API_KEY",)
     key_required = True
     dialect: ClassVar[Dialect | None] = Dialect(allowed_tools=False, vendor="xai", developer_role=False)
+    cache_key_header = "x-grok-conv-id"
 
 
 class Perplexity(OpenAICompatible):
@@ -185,6 +187,7 @@ class OpenRouter(OpenAICompatible):
         reasoning_field="reasoning",
         reasoning_object=True,
         top_k=True,
+        cache_marks=True,
         media=frozenset({"video_url"}),
     )
 
@@ -223,6 +226,7 @@ class CloudflareWorkersAI(OpenAICompatible):
     dialect: ClassVar[Dialect | None] = Dialect(
         allowed_tools=False, vendor="cloudflare_workers_ai", max_tokens_field=_OLD_FIELD, developer_role=False
     )
+    cache_key_header = "x-session-affinity"
 
     def __init__(self, model: str, *, account_id: str | None = None, **options: Unpack[ProviderOptions]) -> None:
         account_id = account_id or os.environ.get("CLOUDFLARE_ACCOUNT_ID")

@@ -17,6 +17,7 @@ from resilient_llm.wire.blocks.claude import default_max_tokens, generation, lea
 from resilient_llm.wire.blocks.turns import Turn, TurnEncoder, decode_messages
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.caching import MARK
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools
 from resilient_llm.wire.protocol import HttpRequest
@@ -246,6 +247,14 @@ class _Turns(TurnEncoder):
             return None
         return p.thought_block(part)
 
+    def mark(self, blocks: list[f.Fields]) -> bool:
+        """Thoughts cannot be marked."""
+        for index in reversed(range(len(blocks))):
+            if blocks[index].get("type") not in {"thinking", "redacted_thinking"}:
+                blocks[index] = MARK | blocks[index]
+                return True
+        return False
+
     def call(self, part: m.ToolCall) -> f.Fields:
         given, name = arguments_object(part, self.notes), rules.valid_tool_name(part.name, 128, self.notes)
         extra = fields_for(p.WIRE, part.extra, self.notes)
@@ -303,7 +312,8 @@ def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:
     if not _TOOL_NAME.fullmatch(tool.name):
         raise notes.unsupported(Feature.TOOL_NAME, tool.name)
     body = f.put({"name": tool.name}, description=tool.description, strict=tool.strict)
-    return body | {"input_schema": rules.parameters_of(tool)} | fields_for(p.WIRE, tool.extra, notes)
+    body |= {"input_schema": rules.parameters_of(tool)} | (MARK if tool.cache else {})
+    return body | fields_for(p.WIRE, tool.extra, notes)
 
 
 def _encode_choice(choice: m.ToolChoice | None, parallel: bool | None) -> f.Fields | None:

@@ -15,6 +15,7 @@ from resilient_llm.wire.blocks.claude import generation, leave_out, thinking, th
 from resilient_llm.wire.blocks.turns import Turn, TurnEncoder, decode_messages
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.caching import lose_marks
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools, tool_names
 from resilient_llm.wire.protocol import HttpRequest
@@ -163,6 +164,12 @@ class _Turns(TurnEncoder):
         self.notes.add(Feature.REASONING, "left out: it was not signed by this vendor")
         return None
 
+    def mark(self, blocks: list[f.Fields]) -> bool:
+        if not blocks or not _caches(self.model):
+            return False
+        blocks.append(_CACHE_POINT)
+        return True
+
     def call(self, part: m.ToolCall) -> f.Fields:
         given, name = arguments_object(part, self.notes), rules.valid_tool_name(part.name, 64, self.notes)
         fields = p.call_fields(self.call_id(part.id), name, given)
@@ -212,6 +219,14 @@ class _Turns(TurnEncoder):
 # --- the rest -------------------------------------------------------------------------------------------------------
 
 
+_CACHE_POINT: f.Fields = {"cachePoint": {"type": "default"}}
+
+
+def _caches(model: str) -> bool:
+    """Whether a model takes marks; the others answer them with a 400."""
+    return "claude" in model or "nova" in model
+
+
 @dataclass(slots=True)
 class _Encoding:
     """One request on its way out."""
@@ -257,7 +272,11 @@ class _Encoding:
                 return {}
             self.notes.add(Feature.TOOL_CHOICE_NONE, "none: tools stay offered, because the conversation uses them")
             choice = None
-        encoded: list[object] = [self._tool(tool) for tool in tools]
+        encoded: list[object] = []
+        for tool in tools:
+            encoded += [self._tool(tool), *([_CACHE_POINT] if tool.cache and _caches(request.model) else [])]
+        if not _caches(request.model):
+            lose_marks(request, self.notes, of_messages=False)
         if used and not encoded and not remaining:  # "The toolConfig field must be defined when using toolUse..."
             self.notes.add(Feature.TOOLS, "offered again, because the conversation uses them")
             encoded = [self._tool(m.Tool(name)) for name in dict.fromkeys(used) if TOOL_NAME.fullmatch(name)]

@@ -110,6 +110,11 @@ class TurnEncoder(ABC):
         """An image, a document..."""
         ...
 
+    @abstractmethod
+    def mark(self, blocks: list[f.Fields]) -> bool:
+        """Marks blocks as worth caching up to their end; whether there is a place for it."""
+        ...
+
     # --- the conversation -------------------------------------------------------------------------------------------
 
     def turns(self, messages: Iterable[m.Message]) -> tuple[list[f.Fields], list[Turn]]:
@@ -140,7 +145,10 @@ class TurnEncoder(ABC):
 
     def _blocks(self, message: m.Message) -> list[f.Fields]:
         fields_for(self.wire, message.extra, self.notes)
-        return self.blocks(message.parts)
+        blocks = self.blocks(message.parts)
+        if message.cache and not self.mark(blocks):
+            self.notes.add(Feature.CACHE, "left out")
+        return blocks
 
     def blocks(self, parts: Iterable[m.Part]) -> list[f.Fields]:
         """The blocks of those parts that have one."""

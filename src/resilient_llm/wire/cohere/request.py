@@ -9,6 +9,7 @@ from resilient_llm import model as m
 from resilient_llm.wire.cohere.parts import PLAN, WIRE, citations, decode_parts, encode_parts
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.caching import lose_marks
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.kit.roles import encode_message, result_extra, take_role
 from resilient_llm.wire.kit.tools import decode_tool, encode_tool, offered_tools
@@ -127,6 +128,7 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     if request.source is not None and request.source.wire == WIRE:
         return HttpRequest(PATH, f.dump_request(f.forwarded(request, request.source.fields)), JSON_HEADERS)
     notes = notes_on(request, WIRE)
+    lose_marks(request, notes)
     if request.output is not None and request.output.description:
         notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
     messages = [each for message in request.messages for each in _encode_message(message, notes)]

@@ -10,6 +10,7 @@ from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.gemini import parts as p
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.caching import lose_marks
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.kit.tools import Pairing, offered_tools, tool_names
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
@@ -169,6 +170,7 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     if request.source is not None and request.source.wire == p.WIRE:
         return HttpRequest(path, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
     notes = notes_on(request, p.WIRE)
+    lose_marks(request, notes)
     if request.output is not None and request.output.description:
         notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
     writing = p.Writing(request.model, tool_names(request.messages), notes)

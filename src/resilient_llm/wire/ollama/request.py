@@ -7,6 +7,7 @@ from typing import Final
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.caching import lose_marks
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.kit.roles import encode_message, result_extra, take_role
 from resilient_llm.wire.kit.tools import Pairing, decode_tool, encode_tool, offered_tools, tool_names
@@ -89,6 +90,7 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     if request.source is not None and request.source.wire == WIRE:
         return HttpRequest(PATH, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
     notes = notes_on(request, WIRE)
+    lose_marks(request, notes)
     if request.output is not None and request.output.description:
         notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
     if request.tool_choice is not None and request.tool_choice.mode == "required":

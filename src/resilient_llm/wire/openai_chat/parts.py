@@ -11,6 +11,7 @@ from typing import Literal, cast
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.caching import MARK
 from resilient_llm.wire.kit.notes import Notes, fields_for
 from resilient_llm.wire.kit.openai import audio_format, data_url, inline, left_out
 from resilient_llm.wire.kit.tools import arguments_text
@@ -50,6 +51,8 @@ class Dialect:
         Whether tool messages may hold images and files; else these follow in a user message.
     ``media``
         Content part types beyond OpenAI's own, of ``video_url``, ``audio_url`` and ``document_url``.
+    ``cache_marks``, ``cache_key``
+        Whether parts of a message can be marked as worth caching; whether ``prompt_cache_key`` is a field.
     ``rejects``
         Request fields the vendor answers with 400; left out with a degradation, or refused if the answer depends on
         them.
@@ -70,6 +73,8 @@ class Dialect:
     tool_id_length: int = 0
     tool_media: bool = False
     media: frozenset[str] = frozenset()
+    cache_marks: bool = False
+    cache_key: bool = False
     rejects: frozenset[str] = frozenset()
 
     @property
@@ -248,15 +253,27 @@ def encode_messages(messages: Iterable[m.Message], dialect: Dialect, notes: Note
         if remaining or not results:
             out += _pop_all(late)
             out.append(encoder.message(message, remaining))
+        if message.cache and dialect.cache_marks:
+            _mark(out[-1], notes)
     return out + _pop_all(late)
 
 
 def _holds_only_text(message: m.Message) -> bool:
     """Whether a message is a text and nothing else, said by somebody every dialect knows."""
-    if len(message.parts) != 1 or message.extra is not None or message.name is not None:
+    if len(message.parts) != 1 or message.extra is not None or message.name is not None or message.cache:
         return False
     part = message.parts[0]
     return isinstance(part, m.Text) and not part.annotations and part.extra is None and message.role in _PLAIN_ROLES
+
+
+def _mark(message: f.Fields, notes: Notes) -> None:
+    """Marks a message as worth caching up to its end."""
+    content = message.get("content")
+    items = [{"type": "text", "text": content}] if content and isinstance(content, str) else f.as_objects(content)
+    if items:
+        message["content"] = [*items[:-1], MARK | items[-1]]
+    else:
+        notes.add(Feature.CACHE, "left out")
 
 
 def _pop_all(late: list[f.Fields]) -> list[f.Fields]:

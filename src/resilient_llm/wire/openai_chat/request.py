@@ -9,6 +9,7 @@ from __future__ import annotations
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.caching import lose_marks, sent_key
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
 from resilient_llm.wire.kit.openai import MODES, decode_format, decode_tool_choice, effort_of
 from resilient_llm.wire.kit.tools import decode_tool
@@ -149,6 +150,9 @@ def _fresh(request: m.ChatRequest, dialect: Dialect, notes: Notes) -> f.Fields:
     body: f.Fields = {"model": request.model} if request.model else {}
     body["messages"] = encode_messages(request.messages, dialect, notes)
     write_settings(dialect.settings, request, body, notes)
+    lose_marks(request, notes, of_messages=not dialect.cache_marks)
+    if request.cache_key and dialect.cache_key:
+        body["prompt_cache_key"] = sent_key(request.cache_key)
     if request.tools or request.tool_choice is not None:
         _encode_tools(request, body, dialect, notes)
     if request.output is not None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.caching import lose_marks, sent_key
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
 from resilient_llm.wire.kit.openai import MODES, decode_format, decode_tool_choice, effort_of
 from resilient_llm.wire.openai_responses.parts import (
@@ -176,6 +177,8 @@ def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
         messages = messages[1:]
     body["input"] = [item for message in messages for item in _encode_message(message, notes)]
     write_settings(TABLES[WIRE], request, body, notes)
+    lose_marks(request, notes)
+    f.put(body, prompt_cache_key=sent_key(request.cache_key) if request.cache_key else None)
     if request.logprobs:
         body["include"] = [_LOGPROBS]
     if request.tools:
