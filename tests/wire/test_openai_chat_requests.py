@@ -641,6 +641,7 @@ def test_a_call_without_a_reason_is_a_reason() -> None:
         ),
         ({"prompt_tokens": 3, "completion_tokens_details": {"reasoning_tokens": 2}}, Usage(3, 0, reasoning_tokens=2)),
         ({"prompt_tokens": 3, "prompt_cache_hit_tokens": 2}, Usage(3, 0, 2)),
+        ({"prompt_tokens": 9, "cache_read_input_tokens": 2, "cache_creation_input_tokens": 4}, Usage(9, 0, 2, 4)),
         ({"prompt_tokens": "3", "completion_tokens": None}, Usage()),
         ({}, None),
         (None, None),

@@ -45,7 +45,7 @@ _SAID = frozenset({"role", "content"})
 _SPEAKING = (*p.REASONING_FIELDS, "refusal", "function_call", "reasoning_details", "audio")
 _BARE_CALL = frozenset({"index", "id", "type", "function"})
 """A tool call of these fields alone, and without a function, calls nothing."""
-_CACHED = frozenset({"cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens"})
+_CACHED = frozenset({"cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens", "cache_read_input_tokens"})
 
 _LEGACY = {"function_call": True}
 """Marks a call that came, and goes back, in the field that ``tool_calls`` replaced."""
@@ -74,7 +74,7 @@ def decode_response(fields: f.Fields, dialect: p.Dialect) -> m.ChatResponse:
         first.parts,
         first.finish_reason,
         first.raw_finish_reason,
-        decode_usage(_usage_of(fields)),
+        decode_usage(usage_of(fields)),
         f.as_text(fields.get("id")),
         f.as_text(fields.get("model")),
         f.time_of(fields.get("created")),
@@ -182,7 +182,7 @@ def finish_reason(word: str | None, parts: Sequence[m.Part] = ()) -> m.FinishRea
     return _FINISHES.get(word, "other") if word else implied_finish(parts)
 
 
-def _usage_of(fields: Mapping[str, object]) -> f.Fields:
+def usage_of(fields: Mapping[str, object]) -> f.Fields:
     """Usage, where a vendor puts it (Groq's streams: in ``x_groq``)."""
     return f.as_object(fields.get("usage")) or f.as_object(f.as_object(fields.get("x_groq")).get("usage"))
 
@@ -190,7 +190,7 @@ def _usage_of(fields: Mapping[str, object]) -> f.Fields:
 def decode_usage(usage: f.Fields) -> m.Usage | None:
     """Token counts; ``None`` for an empty object.
 
-    Cached tokens are in the details; DeepSeek, Z.ai and Mistral also or only put them beside the others.
+    Cached tokens are in the details; DeepSeek, Z.ai, Mistral and LiteLLM also or only put them beside the others.
     """
     if not usage:
         return None
@@ -203,7 +203,7 @@ def decode_usage(usage: f.Fields) -> m.Usage | None:
         f.count_of(usage.get("prompt_tokens")),
         f.count_of(usage.get("completion_tokens")),
         cached,
-        f.count_of(prompt.get("cache_write_tokens")),
+        f.count_of(prompt.get("cache_write_tokens")) or f.count_of(usage.get("cache_creation_input_tokens")),
         f.count_of(completion.get("reasoning_tokens")),
         f.count_of(usage.get("total_tokens")),
         m.Extra(p.WIRE, usage) if len(usage) > 3 else None,

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 from resilient_llm import model as m
-from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.caching import MARK
-from resilient_llm.wire.kit.notes import Notes, fields_for
-from resilient_llm.wire.kit.openai import audio_format, data_url, inline, left_out
+from resilient_llm.wire.kit.openai import inline
 from resilient_llm.wire.kit.tools import arguments_text
 from resilient_llm.wire.settings import SOFT, TABLES, Table
 
@@ -92,7 +89,6 @@ class Dialect:
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Where compatible vendors put reasoning text, in messages and deltas."""
 
-_PLAIN_ROLES = frozenset({"system", "user"})
 _ROLES: Mapping[str, m.Role] = {role: role for role in ("system", "developer", "user", "assistant", "tool")}
 
 
@@ -231,202 +227,17 @@ def _decode_file(file: f.Fields, extra: f.Fields) -> m.Media | None:
     return m.Media("document", mime, data, name=name, extra=kept)
 
 
-# --- messages ----------------------------------------------------------------------------------------------
+# --- writing parts -----------------------------------------------------------------------------------------
 
 
-def encode_messages(messages: Iterable[m.Message], dialect: Dialect, notes: Notes) -> list[f.Fields]:
-    """Messages in the order they stand, except that media out of tool results follow the last result of the turn:
-    nothing may stand between an assistant's calls and their results."""
-    out: list[f.Fields] = []
-    late: list[f.Fields] = []
-    for message in messages:
-        if _holds_only_text(message):  # nearly every message
-            out += _pop_all(late) if late else ()
-            out.append({"role": message.role, "content": cast(m.Text, message.parts[0]).text})
-            continue
-        encoder = _MessageEncoder(dialect, notes)
-        results = [encoder.result(part, late) for part in message.parts if isinstance(part, m.ToolResult)]
-        if results and message.role == "tool":  # what only this wire knows about the message belongs to its result
-            results[0] |= fields_for(WIRE, message.extra, notes)
-        out += results
-        remaining = [part for part in message.parts if not isinstance(part, m.ToolResult)]
-        if remaining or not results:
-            out += _pop_all(late)
-            out.append(encoder.message(message, remaining))
-        if message.cache and dialect.cache_marks:
-            _mark(out[-1], notes)
-    return out + _pop_all(late)
-
-
-def _holds_only_text(message: m.Message) -> bool:
-    """Whether a message is a text and nothing else, said by somebody every dialect knows."""
-    if len(message.parts) != 1 or message.extra is not None or message.name is not None or message.cache:
-        return False
-    part = message.parts[0]
-    return isinstance(part, m.Text) and not part.annotations and part.extra is None and message.role in _PLAIN_ROLES
-
-
-def _mark(message: f.Fields, notes: Notes) -> None:
-    """Marks a message as worth caching up to its end."""
-    content = message.get("content")
-    items = [{"type": "text", "text": content}] if content and isinstance(content, str) else f.as_objects(content)
-    if items:
-        message["content"] = [*items[:-1], MARK | items[-1]]
-    else:
-        notes.add(Feature.CACHE, "left out")
-
-
-def _pop_all(late: list[f.Fields]) -> list[f.Fields]:
-    waiting: list[f.Fields] = [{"role": "user", "content": list(late)}] if late else []
-    late.clear()
-    return waiting
-
-
-class _MessageEncoder:
-    """Writes the parts of one message."""
-
-    def __init__(self, dialect: Dialect, notes: Notes) -> None:
-        self._dialect = dialect
-        self._notes = notes
-
-    def message(self, message: m.Message, parts: Sequence[m.Part]) -> f.Fields:
-        """A message without its tool results."""
-        if len(parts) == 1 and isinstance(parts[0], m.Opaque) and parts[0].wire == WIRE and "role" in parts[0].data:
-            return dict(parts[0].data)
-        role = "user" if message.role == "tool" else message.role
-        if role == "developer" and not self._dialect.developer_role:
-            role = "system"
-            self._notes.add(Feature.DEVELOPER, "sent as system")
-        body: f.Fields = {"role": role}
-        if role == "assistant":
-            body |= self._assistant(parts)
-        else:
-            body["content"] = _content([item for part in parts if (item := self._part(part)) is not None]) or ""
-        if message.name is not None:
-            body["name"] = message.name
-        return body | fields_for(WIRE, message.extra, self._notes)
-
-    def _assistant(self, parts: Sequence[m.Part]) -> f.Fields:
-        thoughts = [part for part in parts if isinstance(part, m.Thought)]
-        calls = [call for part in parts if (call := self._call(part)) is not None]
-        said = [
-            part for part in parts if not isinstance(part, m.Thought | m.ToolCall | m.Refusal) and not _is_call(part)
-        ]
-        items = [item for part in said if (item := self._content_item(part)) is not None]
-        refusal = "".join(part.text for part in parts if isinstance(part, m.Refusal))
-        body = assistant_body(items, self._sendable(thoughts), self._dialect)
-        if refusal:
-            body["refusal"] = refusal
-        if calls:
-            body["tool_calls"] = calls
-        if not calls and not refusal and body["content"] is None:
-            body["content"] = ""
-        return body
-
-    def _content_item(self, part: m.Part) -> f.Fields | None:
-        if isinstance(part, m.Media):  # the wire has no place for it
-            self._notes.add(Feature.MEDIA_OF_ASSISTANT, "left out")
-            return None
-        return self._part(part)
-
-    def _sendable(self, thoughts: Sequence[m.Thought]) -> list[m.Thought]:
-        returned = [
-            part for part in thoughts if part.origin == self._dialect.origin and self._dialect.returns_reasoning
-        ]
-        if len(returned) != len(thoughts):
-            self._notes.add(Feature.REASONING, "left out")
-        return returned
-
-    def _call(self, part: m.Part) -> f.Fields | None:
-        if isinstance(part, m.ToolCall):
-            call = encode_call(part) | fields_for(WIRE, part.extra, self._notes)
-            call["id"] = tool_id(part.id, self._dialect)
-            return call
-        return dict(part.data) if isinstance(part, m.Opaque) and _is_call(part) else None
-
-    def result(self, result: m.ToolResult, late: list[f.Fields]) -> f.Fields:
-        """A tool message; media it may not hold go to ``late``."""
-        items = [self._result_item(part) for part in result.parts]
-        media = [item for item in items if item["type"] != "text"]
-        if media and not self._dialect.tool_media:
-            items = [item for item in items if item["type"] == "text"]
-            late.append({"type": "text", "text": f"Content returned by tool call {result.tool_call_id}:"})
-            late += media
-            self._notes.add(Feature.MEDIA_IN_TOOL_RESULT, "sent in a user message after it")
-        if result.is_error:
-            self._notes.add(Feature.TOOL_RESULT_IS_ERROR, "left out")
-        body: f.Fields = {"role": "tool", "tool_call_id": tool_id(result.tool_call_id, self._dialect)}
-        body["content"] = _content(items) or ("(content follows)" if media else "")
-        if result.name is not None:
-            body["name"] = result.name
-        return body | fields_for(WIRE, result.extra, self._notes)
-
-    def _result_item(self, part: m.Text | m.Media | m.Json) -> f.Fields:
-        match part:
-            case m.Text():
-                return self._text(part)
-            case m.Media():
-                return self._media(part)
-            case _:
-                return {"type": "text", "text": f.dump_text(part.value)}
-
-    def _part(self, part: m.Part) -> f.Fields | None:
-        match part:
-            case m.Text():
-                return self._text(part)
-            case m.Media():
-                return self._media(part)
-            case m.Opaque(wire="openai_chat"):
-                return dict(part.data)
-            case m.Refusal():
-                return {"type": "text", "text": part.text}
-            case _:
-                left_out(part, self._notes)
-                return None
-
-    def _text(self, part: m.Text) -> f.Fields:
-        if part.annotations:
-            self._notes.add(Feature.ANNOTATIONS, "left out")
-        return {"type": "text", "text": part.text} | fields_for(WIRE, part.extra, self._notes)
-
-    def _media(self, part: m.Media) -> f.Fields:
-        extra = fields_for(WIRE, part.extra, self._notes)
-        if part.kind == "audio" and part.data is not None:
-            audio = {"data": base64.b64encode(part.data).decode(), "format": audio_format(part.mime_type)}
-            return {"type": "input_audio", "input_audio": audio} | extra
-        kind = f"{part.kind}_url"
-        if part.kind == "document" and part.url is None and kind not in self._dialect.media:
-            return {"type": "file", "file": self._file(part)} | extra
-        url = part.url if part.url is not None else data_url(part, self._notes)
-        if kind != "image_url" and kind not in self._dialect.media:
-            raise self._notes.unsupported(kind if part.data is None else part.kind)
-        if kind == "document_url":  # Mistral's, and a bare string
-            return {"type": kind, kind: url} | extra
-        link: f.Fields = {"url": url}
-        for name in _LINK_FIELDS & extra.keys():
-            link[name] = extra.pop(name)
-        return {"type": kind, kind: link} | extra
-
-    def _file(self, part: m.Media) -> f.Fields:
-        file: f.Fields = (
-            {"file_id": part.file_id} if part.file_id is not None else {"file_data": data_url(part, self._notes)}
-        )
-        if part.name is not None:
-            file["filename"] = part.name
-        return file
-
-
-_LINK_FIELDS = frozenset({"detail"})
-
-
-def _content(items: list[f.Fields]) -> object:
+def content_of(items: list[f.Fields]) -> object:
     """Parts as the wire wants them: one plain text is a string, nothing is nothing."""
     if len(items) == 1 and items[0].keys() == {"type", "text"} and items[0]["type"] == "text":
         return items[0]["text"]
     return items or None
 
 
-def _is_call(part: m.Part) -> bool:
+def is_call(part: m.Part) -> bool:
     return isinstance(part, m.Opaque) and part.wire == WIRE and part.data.get("type") == "custom"
 
 
@@ -439,8 +250,8 @@ def assistant_body(items: list[f.Fields], thoughts: Sequence[m.Thought], dialect
     """Content and reasoning of an assistant message."""
     if dialect.reasoning_field == "content":  # Mistral: reasoning is a kind of content
         chunks = [_thinking(thought) for thought in thoughts]
-        return {"content": [*chunks, *items] if chunks else _content(items)}
-    body: f.Fields = {"content": _content(items)}
+        return {"content": [*chunks, *items] if chunks else content_of(items)}
+    body: f.Fields = {"content": content_of(items)}
     for thought in thoughts:
         extra = f.own_fields(thought.extra, WIRE)
         name = f.as_text(extra.get("field")) or dialect.reasoning_field

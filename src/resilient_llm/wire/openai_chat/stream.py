@@ -134,8 +134,7 @@ class Decoder(JsonEvents):
         self.end(m.StreamEnd())
 
     def _on_usage(self, data: f.Fields) -> None:
-        groq = f.as_object(data.get("x_groq"))
-        usage = a.decode_usage(f.as_object(data.get("usage")) or f.as_object(groq.get("usage")))
+        usage = a.decode_usage(a.usage_of(data))
         if usage is not None:
             self._counted = self._counted or (not data.get("choices") and usage.output_tokens > 0)
             self._out.append(m.UsageUpdate(usage))
