@@ -8,7 +8,7 @@ one JSON array.
 from __future__ import annotations
 
 import re
-from typing import cast
+from typing import Any, cast
 
 from resilient_llm import model as m
 from resilient_llm.errors import Fault
@@ -98,20 +98,23 @@ class Decoder(JsonEvents):
 
     def _is_text(self, chunk: f.Fields) -> bool:
         """Whether a chunk is one piece of text and nothing else, as nearly all are; its event is emitted then."""
-        candidates = chunk.get("candidates")
-        if type(candidates) is not list or len(cast("list[object]", candidates)) != 1 or not chunk.keys() <= _USUAL:
-            return False
-        found = cast("list[f.Fields]", candidates)[0]
+        candidates: Any = chunk.get("candidates")
         try:
-            parts = cast("list[f.Fields]", cast("f.Fields", found["content"])["parts"])
-            text, index = parts[0]["text"], found.get("index", 0)
-            alone = len(parts) == 1 and len(parts[0]) == 1 and len(found) == 1 + ("index" in found)
+            if len(candidates) != 1 or not chunk.keys() <= _USUAL:
+                return False
+            found: Any = candidates[0]
+            parts: Any = found["content"]["parts"]
+            text: Any = parts[0]["text"]
+            index: Any = found.get("index", 0)
+            alone: bool = len(parts) == 1 and len(parts[0]) == 1 and len(found) == 1 + ("index" in found)
         except (TypeError, KeyError, IndexError, AttributeError):
             return False
-        candidate = self._candidates.get(index) if type(index) is int else None
-        if not alone or candidate is None or type(text) is not str or not text:
+        candidate = self._candidates.get(index) if type(index) is int and isinstance(text, str) else None
+        if not alone or not text or candidate is None:
             return False
-        self._counted = cast("f.Fields | None", chunk.get("usageMetadata")) or self._counted
+        usage: Any = chunk.get("usageMetadata")
+        if usage:
+            self._counted = usage
         self._out.append(m.TextDelta(text, candidate.at(m.TextDelta), candidate.index))
         return True
 
