@@ -50,10 +50,10 @@ if TYPE_CHECKING:
         Text,
         Tool,
     )
-
-__version__ = "0.1.0"
+    from resilient_llm.version import __version__
 
 __all__ = [
+    "__version__",
     "AllAttemptsFailed",
     "AsyncChatStream",
     "AsyncResilientClient",
@@ -113,6 +113,7 @@ _HOMES = {
         "Text",
         "Tool",
     ),
+    "version": ("__version__",),
 }
 """Module -> the names it is the home of."""
 

@@ -6,65 +6,73 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypedDict, TypeVar, cast, overload
 
-import httpx
 from typing_extensions import Unpack
 
 from resilient_llm.capability import OnUnsupported
-from resilient_llm.decide.standing import Standing as ProviderHealth
 from resilient_llm.drive.aio import AsyncDriver, AsyncOpenStream
 from resilient_llm.drive.core import Listener, ProviderPool, Routes
-from resilient_llm.drive.http import AsyncHttp, Http
-from resilient_llm.drive.question import (
-    CallOptions,
-    ChatOptions,
-    Messages,
-    chat_request,
-    embed_request,
-    prompt_tokens,
-)
+from resilient_llm.drive.engines import AsyncEngine, Engine, Seam, async_engines, sync_engine
 from resilient_llm.drive.sync import Driver, OpenStream
-from resilient_llm.drive.task import Task, as_fallback
+from resilient_llm.drive.task import Task
 from resilient_llm.errors import AttemptRecord, CallFailed, ClientClosed, ConfigurationError, InvalidRequest
+from resilient_llm.health import ProviderHealth
+from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
     ChatRequest,
     ChatResponse,
     EmbedRequest,
     EmbedResponse,
+    ParsedResponse,
     StreamEvent,
+    Text,
     TextDelta,
 )
-from resilient_llm.policy import Breaker, Health, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
+from resilient_llm.options import (
+    CallOptions,
+    ChatOptions,
+    Messages,
+    UntypedChatOptions,
+    answer_check,
+    call_keywords,
+    chat_keywords,
+    chat_request,
+    check_call,
+    embed_request,
+    output_class,
+    prompt_tokens,
+    seconds,
+    stream_keywords,
+)
+from resilient_llm.policy import Advanced, Breaker, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
+from resilient_llm.providers.secrecy import Secrets, secrets_in_headers
+from resilient_llm.typed import Typed
 
 if TYPE_CHECKING:
+    import httpx
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
 __all__ = ["AsyncChatStream", "AsyncResilientClient", "Candidate", "ChatStream", "ProviderHealth", "ResilientClient"]
 
 
-class ClientSettings(TypedDict, total=False):
-    """How a client behaves; each policy is an object of ``resilient_llm.policy`` or a mapping of its fields.
+T = TypeVar("T")
 
-    ``deadline``: seconds for a call that does not say otherwise (600, as in the vendors' SDKs; ``None``: no limit).
-    ``name`` tells clients of one process apart in telemetry.  ``listeners`` are called with every event of
-    ``resilient_llm.decide.events`` after the fact, on the thread where it happened; they must be quick and cannot
-    be coroutine functions.  ``tracer_provider`` and ``meter_provider`` replace OpenTelemetry's global ones.
-    ``on_unsupported`` says what to do about a provider that lacks a feature of a request: ``"skip"`` it (default),
-    ``"degrade"`` the request and say so, or make it an ``"error"``; or a mapping of features to these.
-    """
+
+class ClientSettings(TypedDict, total=False):
+    """How a client behaves; :data:`SETTINGS` says what each keyword means."""
 
     deadline: float | None
     retry: Retry | Mapping[str, object]
     breaker: Breaker | Mapping[str, object]
-    health: Health | Mapping[str, object]
     hedge: Hedge | Mapping[str, object]
     timeouts: Timeouts | Mapping[str, object]
     stream: Stream | Mapping[str, object]
     limits: Limits | Mapping[str, object]
+    advanced: Advanced | Mapping[str, object]
     name: str
     listeners: Sequence[Listener] | None
     tracer_provider: TracerProvider | None
@@ -72,7 +80,33 @@ class ClientSettings(TypedDict, total=False):
     on_unsupported: OnUnsupported
 
 
-_SETTINGS = frozenset(ClientSettings.__annotations__)
+SETTINGS: Mapping[str, str] = {
+    "deadline": "seconds for a call that does not say otherwise (600, as in the vendors' SDKs); None: no limit",
+    "retry": "a Retry, or a mapping of its fields: attempts, backoff, budgets",
+    "breaker": "a Breaker, or a mapping of its fields: when a failing provider is left alone, and for how long",
+    "hedge": "a Hedge, or a mapping of its fields: when a second provider is asked beside a late one",
+    "timeouts": "a Timeouts, or a mapping of its fields: to connect, to the first token, between tokens",
+    "stream": "a Stream, or a mapping of its fields: what streams hold back, how long an answer may be",
+    "limits": "a Limits, or a mapping of its fields: requests under way and in line",
+    "advanced": "an Advanced, or a mapping of its fields: what hardly anybody needs to change",
+    "name": "tells the clients of one process apart in telemetry",
+    "listeners": "functions called with each event, at once and in the thread where it happened; quick, not async",
+    "tracer_provider": "replaces OpenTelemetry's global one",
+    "meter_provider": "replaces OpenTelemetry's global one",
+    "on_unsupported": "a provider lacks what a call needs: 'skip' it, 'degrade' the request, 'error', or a mapping",
+}
+"""What each setting of a client means, in one line; ``help(ResilientClient)`` shows them."""
+
+_SETTINGS = frozenset(SETTINGS)
+_POLICIES = ("retry", "breaker", "hedge", "timeouts", "stream", "limits", "advanced")
+_SETTING_DEFAULTS: Mapping[str, object] = {
+    "deadline": 600.0,
+    "name": "default",
+    "on_unsupported": "skip",
+    **dict.fromkeys(_POLICIES, Shown("its defaults")),
+}
+
+client_keywords: Explicit = explicit(ClientSettings, SETTINGS, _SETTING_DEFAULTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +123,47 @@ class Candidate:
         return self.reason is None
 
 
+class _Life:
+    """Whether a client is closed, told once for all of its views."""
+
+    __slots__ = ("over",)
+
+    def __init__(self) -> None:
+        self.over: bool = False
+
+
 class _Client:
     """What both clients offer that does not wait."""
 
-    def __init__(self, providers: Routes | None, pool: ProviderPool | None, settings: ClientSettings) -> None:
+    def __init__(
+        self, providers: Routes | None, pool: ProviderPool | None, settings: ClientSettings, http_client: object
+    ) -> None:
         if (providers is None) == (pool is None):
             raise ConfigurationError("a client needs providers, or pool= of another client, and not both")
         if pool is not None and settings:
             raise ConfigurationError(f"{next(iter(settings))}= belongs to the pool and is set where that is made")
         for name in settings:
             if name not in _SETTINGS:
-                raise ConfigurationError(f"a client has no setting {name!r}; it has {', '.join(sorted(_SETTINGS))}")
+                raise ConfigurationError(unknown(name, _SETTINGS, "setting"))
         self._pool = pool if pool is not None else _make_pool(cast(Routes, providers), settings)
-        self._closed = False
+        self._keep_secret(http_client)
+        self._life = _Life()
+        self._defaults: CallOptions = {}
+
+    @call_keywords
+    def with_options(self, **options: Unpack[CallOptions]) -> Self:
+        """The same client with other defaults for its calls, for one part of a program.
+
+        It costs next to nothing: connections, providers and health are shared, and closing either closes both.  What
+        a call says itself goes first.  Raises ``InvalidRequest`` for options that make no sense.
+        """
+        check_call(options)
+        if "deadline" in options:
+            seconds(options["deadline"])
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._defaults = {**self._defaults, **options}
+        return view
 
     @property
     def pool(self) -> ProviderPool:
@@ -111,35 +173,48 @@ class _Client:
     def health(self) -> dict[str, ProviderHealth]:
         """Every provider as it stands now, by id: breaker, gates, score, latency, load.  Sends nothing."""
         pool = self._pool
+        pool.settle()
         standings = pool.pool.snapshot(pool.clock())
         pool.deliver()
         return {standing.id: standing for standing in standings}
 
+    @stream_keywords
     def explain(self, messages: Messages | None = None, **options: Unpack[ChatOptions]) -> list[Candidate]:
         """Whom this call would ask, in which order, and why each other provider would not be asked.  Sends nothing."""
+        if self._defaults:
+            options = {**self._defaults, **options}
         request = chat_request(messages if messages is not None else "?", options, stream=False)
         needs = self._pool.needs(request, options)
         tokens = prompt_tokens(request)
-        call = self._pool.begin(options, streaming=False, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        found = self._pool.pool.explain(call, self._pool.clock())
+        ask = self._pool.ask(options, streaming=False, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
+        found = self._pool.pool.explain(ask, self._pool.clock())
         self._pool.deliver()
         return [Candidate(target.id, target.model, reason) for target, reason in found]
 
     def drain(self, provider: str) -> int:
         """Send no new attempts to a provider; returns how many are still under way there.  :meth:`restore` undoes it.
 
+        For maintenance that was announced, or before a key or a region is taken away: what is under way ends in peace.
         Raises ``ConfigurationError`` for an unknown id.
         """
         self._operate(provider, "drain")
         return self._pool.pool.in_flight(provider)
 
     def isolate(self, provider: str) -> None:
-        """Hold a provider's breaker open by hand until :meth:`restore`."""
+        """Hold a provider's breaker open by hand until :meth:`restore`.
+
+        For a provider that answers wrongly in a way that no failure shows.  Attempts under way are not cut off.
+        Raises ``ConfigurationError`` for an unknown id.
+        """
         self._operate(provider, "isolate")
 
     def restore(self, provider: str) -> None:
         """Undo :meth:`drain` and :meth:`isolate`, close an open breaker, and forget what speaks against the provider;
-        traffic returns gradually."""
+        traffic returns gradually.
+
+        For when the maintenance is over, or when you know sooner than the library does that a provider is well.
+        Raises ``ConfigurationError`` for an unknown id.
+        """
         self._operate(provider, "restore")
 
     def replace_providers(self, providers: Routes) -> tuple[str, ...]:
@@ -155,6 +230,16 @@ class _Client:
         self._pool.forget_unused()
         self._pool.deliver()
         return removed
+
+    def _keep_secret(self, http_client: object) -> None:
+        """Show nothing of what a client of the user's sends with every request."""
+        sent: list[tuple[str, str]] = [
+            ("authorization", getattr(getattr(http_client, "auth", None), "_auth_header", ""))
+        ]
+        for name in ("headers", "cookies", "params"):
+            given: Mapping[str, str] = getattr(http_client, name, {})
+            sent += given.items()
+        self._pool.secrets = Secrets({*self._pool.secrets, *secrets_in_headers(sent)})
 
     def _check_targets(self, routes: object) -> None:
         """The sync client refuses what only the async one can use."""
@@ -172,11 +257,13 @@ class _Client:
         self._pool.deliver()
 
     def check_open(self) -> None:
-        if self._closed:
+        if self._life.over:
             raise ClientClosed("the client is closed")
 
     def _chat_task(self, messages: Messages | ChatRequest, options: ChatOptions, *, stream: bool) -> Task[ChatRequest]:
         self.check_open()
+        if self._defaults:
+            options = {**self._defaults, **options}
         request = chat_request(messages, options, stream=stream)
         validate = options.get("validate")
         fallback = options.get("fallback")
@@ -186,18 +273,21 @@ class _Client:
         self._check_fallback(fallback)
         tokens = prompt_tokens(request)
         needs = self._pool.needs(request, options)
-        call = self._pool.begin(options, streaming=stream, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        return Task(self._pool, request, call, validate, needs)
+        ask = self._pool.ask(options, streaming=stream, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
+        return Task(
+            self._pool, request, self._pool.begin(ask), None if stream else answer_check(request, options), needs
+        )
 
     def _embed_task(
         self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions
     ) -> Task[EmbedRequest]:
         self.check_open()
+        if self._defaults:
+            options = {**self._defaults, **options}
         request = embed_request(inputs, dimensions, options)
         tokens = sum(len(text) for text in request.inputs) // 4
-        call = self._pool.begin(options, streaming=False, tokens=tokens, max_tokens=1)
-        call.unsuitable = self._pool.other_spaces(call)
-        return Task(self._pool, request, call)
+        ask = self._pool.ask(options, streaming=False, tokens=tokens, max_tokens=1)
+        return Task(self._pool, request, self._pool.begin(self._pool.other_spaces(ask)))
 
     def __repr__(self) -> str:
         ids = ", ".join(target.id for target in self._pool.pool.targets())
@@ -211,20 +301,22 @@ def _make_pool(providers: Routes, settings: ClientSettings) -> ProviderPool:
     policies = Policies(
         retry=as_policy(Retry, settings.get("retry")),
         breaker=as_policy(Breaker, settings.get("breaker")),
-        health=as_policy(Health, settings.get("health")),
         hedge=as_policy(Hedge, settings.get("hedge")),
         timeouts=as_policy(Timeouts, settings.get("timeouts")),
         stream=as_policy(Stream, settings.get("stream")),
         limits=as_policy(Limits, settings.get("limits")),
+        advanced=as_policy(Advanced, settings.get("advanced")),
     )
+    from resilient_llm.telemetry import Telemetry  # noqa: PLC0415 - with its API a tenth of the time of importing us
+
+    name = settings.get("name", "default")
     return ProviderPool(
         providers,
         policies,
-        name=settings.get("name", "default"),
+        name=name,
         deadline=settings.get("deadline", 600.0),
         listeners=settings.get("listeners") or (),
-        tracer_provider=settings.get("tracer_provider"),
-        meter_provider=settings.get("meter_provider"),
+        observer=Telemetry(name, settings.get("tracer_provider"), settings.get("meter_provider")),
         on_unsupported=settings.get("on_unsupported", "skip"),
     )
 
@@ -238,51 +330,60 @@ class ResilientClient(_Client):
     and health of another client.
 
     Safe for threads.  Use it as a context manager, or call :meth:`close`; one that is merely dropped closes its
-    connections when it is collected.  Raises ``ConfigurationError`` for settings that make no sense; a constructor
-    sends nothing.
+    connections when it is collected.
     """
 
+    @client_keywords
     def __init__(
         self,
         providers: Routes | None = None,
         *,
-        http_client: httpx.Client | None = None,
+        engine: str | Engine = "httpx",
+        http_client: httpx.Client | httpx.BaseTransport | None = None,
         pool: ProviderPool | None = None,
         **settings: Unpack[ClientSettings],
     ) -> None:
-        super().__init__(providers, pool, settings)
+        """Make a client; nothing is sent.  Raises ``ConfigurationError`` for settings that make no sense."""
+        super().__init__(providers, pool, settings, http_client)
         self._check_targets([[self._pool.pool.targets()]])
-        if http_client is not None and (
-            not hasattr(http_client, "send") or inspect.iscoroutinefunction(http_client.send)
-        ):
-            raise ConfigurationError(f"http_client must be an httpx.Client, not {type(http_client).__name__}")
-        self._driver = Driver(Http(http_client, self._pool.clock), self._pool.policies.stream.max_bytes)
+        self._driver = Driver(self._pool, sync_engine(engine, http_client))
 
+    @property
+    def seam(self) -> Seam[Engine]:
+        """Where the client meets the network: put a layer around its engine with ``seam.around(layer)``."""
+        return self._driver.seam
+
+    @overload
+    def chat(
+        self, messages: Messages | ChatRequest, *, output: type[T], **options: Unpack[UntypedChatOptions]
+    ) -> ParsedResponse[T]: ...
+
+    @overload
+    def chat(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatResponse: ...
+
+    @chat_keywords
     def chat(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatResponse:
         """Ask for an answer.
 
-        ``messages`` is a prompt, or a conversation of ``Message`` objects or dicts in OpenAI's shape; the options are
-        those of ``ChatOptions``.  Raises ``InvalidRequest`` before anything is sent, and a ``CallFailed`` (with the
-        trail of attempts) if no provider answered.  An exception that interrupts it (``KeyboardInterrupt``) changes
-        nobody's health.
+        ``messages`` is a prompt, or a conversation of ``Message`` objects or dicts in OpenAI's shape.  Raises
+        ``InvalidRequest`` before anything is sent, and a ``CallFailed`` (with the trail of attempts) if no provider
+        answered.  With a class as ``output=``, ``parsed`` of the answer is an instance of it; an answer that does not
+        fit counts as a rejected one, and the next provider is asked.  An exception that interrupts it
+        (``KeyboardInterrupt``) changes nobody's health.
         """
         task = self._chat_task(messages, options, stream=False)
         try:
-            while True:
-                attempt, response = self._driver.run(task, self._driver.ask)
-                if task.accept(attempt, response, task.verdict(attempt, response)):
-                    return cast(ChatResponse, response)
+            return cast(ChatResponse, self._driver.run(task).response())
         except CallFailed as failure:
-            fallback = options.get("fallback")
-            if fallback is None:
-                raise
-            return _checked(as_fallback(fallback(failure) if callable(fallback) else fallback, failure))
+            return _labelled(_fallback(options, failure), failure)
 
+    @stream_keywords
     def stream(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatStream:
         """Ask for an answer piece by piece; see :class:`ChatStream`.  Nothing is sent before it is entered or
         iterated."""
-        return ChatStream(self, self._driver, self._chat_task(messages, options, stream=True))
+        return ChatStream(self, self._driver, self._chat_task(messages, options, stream=True), output_class(options))
 
+    @call_keywords
     def embed(
         self, inputs: str | Sequence[str], *, dimensions: int | None = None, **options: Unpack[CallOptions]
     ) -> EmbedResponse:
@@ -292,16 +393,16 @@ class ResilientClient(_Client):
         not mix.
         """
         task = self._embed_task(inputs, dimensions, options)
-        attempt, response = self._driver.run(task, self._driver.ask)
-        task.accept(attempt, response)
-        return cast(EmbedResponse, response)
+        return cast(EmbedResponse, self._driver.run(task).response())
 
-    def close(self) -> None:
-        """Close the connections.  Calls made later raise ``ClientClosed``.  An ``http_client`` you passed stays
-        open."""
-        self._closed = True
-        self._driver.bury()
-        self._driver.http.close()
+    def close(self, drain: float = 0.0) -> None:
+        """Close the connections.  Calls made later raise ``ClientClosed``, and so do those that wait for their turn.
+
+        What is under way, open streams included, has ``drain`` seconds to finish, and then ends with ``ClientClosed``
+        as well, which judges nobody.  An ``http_client`` you passed stays open.
+        """
+        self._life.over = True
+        self._driver.close(drain)
 
     def __enter__(self) -> Self:
         return self
@@ -334,19 +435,34 @@ class AsyncResilientClient(_Client):
     that is merely dropped cannot wait, and its idle connections end in a ``ResourceWarning`` where these are shown.
     """
 
+    @client_keywords
     def __init__(
         self,
         providers: Routes | None = None,
         *,
-        http_client: httpx.AsyncClient | None = None,
+        engine: str | AsyncEngine = "httpx",
+        http_client: httpx.AsyncClient | httpx.AsyncBaseTransport | None = None,
         pool: ProviderPool | None = None,
         **settings: Unpack[ClientSettings],
     ) -> None:
-        super().__init__(providers, pool, settings)
-        if http_client is not None and not inspect.iscoroutinefunction(getattr(http_client, "send", None)):
-            raise ConfigurationError(f"http_client must be an httpx.AsyncClient, not {type(http_client).__name__}")
-        self._driver = AsyncDriver(AsyncHttp(http_client, self._pool.clock), self._pool.policies.stream.max_bytes)
+        """Make a client; nothing is sent.  Raises ``ConfigurationError`` for settings that make no sense."""
+        super().__init__(providers, pool, settings, http_client)
+        self._driver = AsyncDriver(self._pool, async_engines(engine, http_client))
 
+    @property
+    def seam(self) -> Seam[AsyncEngine]:
+        """Where the client meets the network: put a layer around its engine with ``seam.around(layer)``."""
+        return self._driver.seam
+
+    @overload
+    async def chat(
+        self, messages: Messages | ChatRequest, *, output: type[T], **options: Unpack[UntypedChatOptions]
+    ) -> ParsedResponse[T]: ...
+
+    @overload
+    async def chat(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatResponse: ...
+
+    @chat_keywords
     async def chat(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> ChatResponse:
         """Ask for an answer; see :meth:`ResilientClient.chat`.  Cancelling it closes the connection and judges nobody.
 
@@ -354,37 +470,36 @@ class AsyncResilientClient(_Client):
         """
         task = self._chat_task(messages, options, stream=False)
         try:
-            while True:
-                attempt, response = await self._driver.run(task, self._driver.ask)
-                verdict = await task.awaited(attempt, task.verdict(attempt, response))
-                if task.accept(attempt, response, verdict):
-                    return cast(ChatResponse, response)
+            return cast(ChatResponse, (await self._driver.run(task)).response())
         except CallFailed as failure:
-            fallback = options.get("fallback")
-            if fallback is None:
-                raise
-            value: object = fallback(failure) if callable(fallback) else fallback
-            return _checked(as_fallback(await value if inspect.isawaitable(value) else value, failure))
+            value = _fallback(options, failure)
+            return _labelled(await value if inspect.isawaitable(value) else value, failure)
 
+    @stream_keywords
     def stream(self, messages: Messages | ChatRequest, **options: Unpack[ChatOptions]) -> AsyncChatStream:
         """Ask for an answer piece by piece; see :class:`AsyncChatStream`.  Nothing is sent before it is entered or
         iterated."""
-        return AsyncChatStream(self, self._driver, self._chat_task(messages, options, stream=True))
+        return AsyncChatStream(
+            self, self._driver, self._chat_task(messages, options, stream=True), output_class(options)
+        )
 
+    @call_keywords
     async def embed(
         self, inputs: str | Sequence[str], *, dimensions: int | None = None, **options: Unpack[CallOptions]
     ) -> EmbedResponse:
         """Vectors for texts, one each, in order; see :meth:`ResilientClient.embed`."""
         task = self._embed_task(inputs, dimensions, options)
-        attempt, response = await self._driver.run(task, self._driver.ask)
-        task.accept(attempt, response)
-        return cast(EmbedResponse, response)
+        return cast(EmbedResponse, (await self._driver.run(task)).response())
 
-    async def aclose(self) -> None:
-        """Close the connections of this event loop.  Calls made later raise ``ClientClosed``."""
-        self._closed = True
-        await self._driver.bury()
-        await self._driver.http.aclose()
+    async def aclose(self, drain: float = 0.0) -> None:
+        """Close the connections of this event loop.  Calls made later raise ``ClientClosed``, and so do those that wait
+        for their turn.
+
+        What is under way on this loop, open streams included, has ``drain`` seconds to finish, and then ends with
+        ``ClientClosed`` as well, which judges nobody.
+        """
+        self._life.over = True
+        await self._driver.aclose(drain)
 
     async def __aenter__(self) -> Self:
         return self
@@ -396,52 +511,93 @@ class AsyncResilientClient(_Client):
 
 
 O = TypeVar("O", OpenStream, AsyncOpenStream)  # noqa: E741
+D = TypeVar("D")
 
 
-_READ_ELSEWHERE = "the stream is being read elsewhere; read it in one place, and pass on what comes"
+class _Reader:
+    """Lets one reader in at a time."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("the stream is being read elsewhere; read it in one place, and pass on what comes")
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
 
 
-class _Streamed(Generic[O]):
-    """What both kinds of stream tell about themselves."""
+class _Streamed(Generic[O, D]):
+    """What both kinds of stream have in common."""
 
-    _opened: O | None
-    _task: Task[ChatRequest]
+    def __init__(self, client: _Client, driver: D, task: Task[ChatRequest], output: Typed | None = None) -> None:
+        self._client = client
+        self._output = output
+        self._driver: D = driver
+        self._task = task
+        self._opened: O | None = None
+        self._closed = False
+        self._reader = _Reader()
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self._orphaned()
 
     @property
     def response(self) -> ChatResponse:
         """The answer: whole after the last event, and what there is of it (``finish_reason`` "error") before.
 
-        Raises ``RuntimeError`` before the first event.
+        With a class as ``output=``, ``parsed`` is an instance of it once the answer is whole; ``None`` if it does not
+        fit, since what was handed over cannot be asked for elsewhere.  Raises ``RuntimeError`` before the first event.
         """
-        return self._started().response()
+        opened = self._started()
+        response = opened.response()
+        if self._output is not None and opened.reading.ended:
+            with suppress(ValueError):
+                self._output.fill(response)
+        return response
 
     @property
     def provider(self) -> str:
         """The id of the provider that answers.  Raises ``RuntimeError`` before the first event."""
-        return self._started().attempt.member.id
+        return self._started().exchange.attempt.target.id
 
     @property
     def attempts(self) -> tuple[AttemptRecord, ...]:
         """The attempts that have ended so far; the one that answers is added when the stream ends."""
         return tuple(self._task.call.records)
 
+    def __repr__(self) -> str:
+        opened = self._opened
+        if opened is None:
+            where = "closed before it started" if self._closed else "not started"
+        elif opened.reading.ended:
+            where = f"complete, from {self.provider!r}"
+        elif opened.over or self._closed:
+            where = f"ended early, from {self.provider!r}"
+        else:
+            where = f"under way, from {self.provider!r}"
+        return f"<{type(self).__name__} {where}>"
+
     def _started(self) -> O:
         if self._opened is None:
             raise RuntimeError("the stream has not started; enter it or iterate over it first")
         return self._opened
 
-    def _orphaned(self) -> bool:
-        """Whether a stream that began was dropped without being closed; if so, cut its connection and return its
-        lease, both without taking a lock: a finaliser may run on the very thread that holds it."""
+    def _orphaned(self) -> None:
+        """Of a stream that began and is dropped without being closed: cut its connection, return its lease, and leave
+        the rest to the next call.  Takes no lock: a finaliser may run on the very thread that holds it."""
         opened = self._opened
-        if opened is None or opened.over:
-            return False
-        opened.source.sever()
-        self._task.owner.pool.abandon_later(opened.attempt)
-        return True
+        if opened is not None and not opened.over:
+            opened.source.sever()
+            self._task.owner.pool.abandon_later(opened.exchange.attempt)
+            opened.here.orphans.append(opened)
 
 
-class ChatStream(_Streamed[OpenStream]):
+class ChatStream(_Streamed[OpenStream, Driver]):
     """An answer piece by piece.  Iterate over it for typed events, or over :meth:`text_deltas`; best inside ``with``.
 
     It begins when it is entered or first iterated; until its first content, failures move on to other providers
@@ -451,26 +607,14 @@ class ChatStream(_Streamed[OpenStream]):
     at once and judge nobody.
     """
 
-    def __init__(self, client: _Client, driver: Driver, task: Task[ChatRequest]) -> None:
-        self._client = client
-        self._driver = driver
-        self._task = task
-        self._opened: OpenStream | None = None
-        self._closed = False
-        self._reader = threading.Lock()
-
     def __iter__(self) -> Iterator[StreamEvent]:
         return self
 
     def __next__(self) -> StreamEvent:
         if self._closed:
             raise StopIteration
-        if not self._reader.acquire(blocking=False):
-            raise RuntimeError(_READ_ELSEWHERE)
-        try:
+        with self._reader:
             event = (self._opened or self._open()).next()
-        finally:
-            self._reader.release()
         if event is None:
             self._closed = True
             raise StopIteration
@@ -491,7 +635,7 @@ class ChatStream(_Streamed[OpenStream]):
     def _open(self) -> OpenStream:
         self._client.check_open()
         try:
-            _, opened = self._driver.run(self._task, self._driver.open)
+            opened: OpenStream = self._driver.open(self._task)
         except BaseException:
             self._closed = True
             raise
@@ -500,37 +644,28 @@ class ChatStream(_Streamed[OpenStream]):
             opened.close()
         return opened
 
-    def __enter__(self) -> Self:
+    def start(self) -> Self:
+        """Begin, and return with the first content there: a web handler learns of a failure before it answers 200.
+
+        Entering ``with`` does the same; without it, call :meth:`close` when you leave early.  Raises a ``CallFailed``
+        if nobody answers.  Does nothing the second time.
+        """
         if self._opened is None and not self._closed:
-            if not self._reader.acquire(blocking=False):
-                raise RuntimeError(_READ_ELSEWHERE)
-            try:
+            with self._reader:
                 self._open()
-            finally:
-                self._reader.release()
         return self
+
+    def __enter__(self) -> Self:
+        return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        with suppress(Exception):
-            if self._orphaned() and self._opened is not None:
-                self._driver.orphans.append(self._opened)
 
-
-class AsyncChatStream(_Streamed[AsyncOpenStream]):
+class AsyncChatStream(_Streamed[AsyncOpenStream, AsyncDriver]):
     """The same as :class:`ChatStream` for asyncio and trio; best inside ``async with``."""
-
-    def __init__(self, client: _Client, driver: AsyncDriver, task: Task[ChatRequest]) -> None:
-        self._client = client
-        self._driver = driver
-        self._task = task
-        self._opened: AsyncOpenStream | None = None
-        self._closed = False
-        self._reader = threading.Lock()
 
     def __aiter__(self) -> AsyncIterator[StreamEvent]:
         return self
@@ -538,12 +673,8 @@ class AsyncChatStream(_Streamed[AsyncOpenStream]):
     async def __anext__(self) -> StreamEvent:
         if self._closed:
             raise StopAsyncIteration
-        if not self._reader.acquire(blocking=False):
-            raise RuntimeError(_READ_ELSEWHERE)
-        try:
+        with self._reader:
             event = await (self._opened or await self._open()).next()
-        finally:
-            self._reader.release()
         if event is None:
             self._closed = True
             raise StopAsyncIteration
@@ -562,35 +693,33 @@ class AsyncChatStream(_Streamed[AsyncOpenStream]):
     async def _open(self) -> AsyncOpenStream:
         self._client.check_open()
         try:
-            _, opened = await self._driver.run(self._task, self._driver.open)
+            opened: AsyncOpenStream = await self._driver.open(self._task)
         except BaseException:
             self._closed = True
             raise
         self._opened = opened
-        self._orphans = self._driver.http.here().orphans
         if self._closed:  # by another task, meanwhile
             await opened.aclose()
         return opened
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> Self:
+        """Begin, and return with the first content there: a web handler learns of a failure before it answers 200.
+
+        Entering ``async with`` does the same; without it, call :meth:`aclose` when you leave early.  Raises a
+        ``CallFailed`` if nobody answers.  Cancelling it judges nobody.  Does nothing the second time.
+        """
         if self._opened is None and not self._closed:
-            if not self._reader.acquire(blocking=False):
-                raise RuntimeError(_READ_ELSEWHERE)
-            try:
+            with self._reader:
                 await self._open()
-            finally:
-                self._reader.release()
         return self
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-    def __del__(self) -> None:
-        with suppress(Exception):
-            if self._orphaned() and self._opened is not None:
-                self._orphans.append(self._opened)
 
 
 class AsyncTextDeltas:
@@ -610,7 +739,18 @@ class AsyncTextDeltas:
                 return event.text
 
 
-def _checked(value: object) -> ChatResponse:
+def _fallback(options: ChatOptions, failure: CallFailed) -> object:
+    """What the caller wants instead of an answer.  Raises the failure where that is nothing."""
+    fallback = options.get("fallback")
+    if fallback is None:
+        raise failure
+    return fallback(failure) if callable(fallback) else fallback
+
+
+def _labelled(value: object, failure: CallFailed) -> ChatResponse:
+    """A fallback as a response of provider ``fallback``, with the trail that led to it."""
+    if isinstance(value, str):
+        value = ChatResponse((Text(value),))
     if not isinstance(value, ChatResponse):
         raise TypeError(f"fallback= must be or return text or a ChatResponse, not {type(value).__name__}")
-    return value
+    return replace(value, provider=value.provider or "fallback", attempts=failure.attempts)

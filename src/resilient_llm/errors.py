@@ -19,94 +19,89 @@
 
 A :class:`CallFailed` is raised from the last attempt's own exception, if it had one, and carries the whole trail.
 No message, repr or attribute here holds a credential.
+
+Each of them, ``ProviderError`` included, has the same facts, so that a web handler can answer without asking for the
+class: ``kind``, ``status_code``, ``retry_after``, ``retryable``, ``provider`` and ``request_id``, ``None`` where there
+is none (see :class:`ResilientError`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from resilient_llm.faults import AttemptRecord, Fault, FaultKind, FaultScope
 
 if TYPE_CHECKING:
     from resilient_llm.model import ChatResponse
 
-
-class FaultKind(StrEnum):
-    """What went wrong, in one vocabulary for all vendors."""
-
-    RATE_LIMITED = "rate_limited"  # our own limit; waiting helps
-    QUOTA_EXHAUSTED = "quota_exhausted"  # money or a long quota; waiting a little does not help
-    OVERLOADED = "overloaded"  # the vendor has no capacity
-    SERVER_ERROR = "server_error"
-    TIMEOUT = "timeout"
-    CONNECTION = "connection"  # refused, reset, DNS, TLS, cut short
-    AUTH = "auth"  # the credential is wrong
-    PERMISSION = "permission"  # the credential is right but may not do this
-    NOT_FOUND_MODEL = "not_found_model"
-    BAD_REQUEST = "bad_request"
-    CONTEXT_LENGTH = "context_length"
-    PAYLOAD_TOO_LARGE = "payload_too_large"
-    CONTENT_FILTER = "content_filter"
-    CONFLICT = "conflict"
-    CLIENT_CLOSED = "client_closed"
-    UNSUPPORTED = "unsupported"  # this provider or model lacks a feature the request needs
-    INVALID_RESPONSE = "invalid_response"  # undecodable, or refused by the caller's validate=
-    MISCONFIGURED = "misconfigured"  # the endpoint does not speak the expected API: a wrong base_url, a redirect
-    SEALED_REASONING = "sealed_reasoning"  # reasoning of earlier turns is sealed, and this provider does not accept it
+__all__ = [
+    "AllAttemptsFailed",
+    "AttemptRecord",
+    "CallFailed",
+    "ClientClosed",
+    "ConfigurationError",
+    "DeadlineExceeded",
+    "Fault",
+    "FaultKind",
+    "FaultScope",
+    "InvalidAnswer",
+    "InvalidRequest",
+    "NoProviderAvailable",
+    "ProviderError",
+    "RequestRejected",
+    "ResilientError",
+    "StreamInterrupted",
+    "UnsupportedFeature",
+]
 
 
-class FaultScope(StrEnum):
-    """Whom a fault concerns, so that no one else is blamed for it."""
-
-    ENDPOINT = "endpoint"  # this provider's server
-    CREDENTIAL = "credential"  # the key or its account
-    MODEL = "model"
-    REQUEST = "request"  # the caller
-    LOCAL = "local"  # this machine
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One provider's failure, classified.
-
-    ``retry_after`` is the server's own hint in seconds (``None``: it gave none); ``trust_hint`` is false when the
-    hint is real but obeying it would not help (a daily quota that says "retry in 17 s").  ``code`` is the
-    vendor's machine-readable word, ``message`` its text, shortened and scrubbed of anything like a key.
-    """
-
-    kind: FaultKind
-    retry_after: float | None = None
-    scope: FaultScope = FaultScope.ENDPOINT
-    status: int | None = None
-    code: str | None = None
-    message: str = ""
-    trust_hint: bool = True
-    request_id: str | None = None
-
-
-class AttemptRecord(NamedTuple):
-    """One attempt of a call, for the trail on responses and errors.
-
-    ``kind`` says why it was made: ``initial``, ``retry`` (same provider), ``failover`` (another one), ``hedge``
-    (while another still ran), ``probe`` (to find out whether the provider recovered), ``explore`` (to find out how one
-    is that has not been heard of for a while).  ``outcome`` is ``success``, ``error`` or ``cancelled``; ``fault`` is
-    ``None`` unless it is ``error``.  ``duration`` and ``delay`` (the wait before it) are seconds.
-    """
-
-    number: int
-    provider: str
-    model: str
-    kind: str
-    outcome: str
-    fault: Fault | None
-    status: int | None
-    duration: float
-    delay: float = 0.0
+_PASSING = frozenset(
+    {
+        FaultKind.RATE_LIMITED,
+        FaultKind.OVERLOADED,
+        FaultKind.SERVER_ERROR,
+        FaultKind.TIMEOUT,
+        FaultKind.CONNECTION,
+        FaultKind.CONFLICT,
+        FaultKind.INVALID_RESPONSE,
+    }
+)
+"""What may be over when the same call is made again."""
 
 
 class ResilientError(Exception):
-    """Root of everything this library raises on its own account."""
+    """Root of everything this library raises on its own account.
+
+    ``retry_after``: the earliest time in seconds at which trying again makes sense; ``None``: unknown.
+    """
+
+    retry_after: float | None = None
+
+    @property
+    def kind(self) -> FaultKind | None:
+        """What went wrong at the provider that decided the failure; ``None`` if no provider was asked."""
+        return None
+
+    @property
+    def status_code(self) -> int | None:
+        """The HTTP status of that provider; ``None`` if it sent none."""
+        return None
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may succeed later, unchanged."""
+        return False
+
+    @property
+    def provider(self) -> str | None:
+        """The id of that provider; ``None`` if none was asked."""
+        return None
+
+    @property
+    def request_id(self) -> str | None:
+        """The provider's own id of the request, for its support; ``None`` if it sent none."""
+        return None
 
 
 class ConfigurationError(ResilientError, ValueError):
@@ -169,6 +164,18 @@ class ProviderError(Exception):
         self.status = status
         self.retry_after = retry_after
         self.code = code
+        self.provider: str | None = None
+        self.request_id: str | None = None
+
+    @property
+    def status_code(self) -> int | None:
+        """The same as ``status``."""
+        return self.status
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may succeed later, unchanged."""
+        return self.kind in _PASSING
 
 
 class CallFailed(ResilientError):
@@ -192,6 +199,31 @@ class CallFailed(ResilientError):
         self.retry_after = retry_after
         self.fault = fault
 
+    @property
+    def kind(self) -> FaultKind | None:
+        return self.fault.kind if self.fault is not None else None
+
+    @property
+    def status_code(self) -> int | None:
+        return self.fault.status if self.fault is not None else None
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may succeed later, unchanged; also true if nobody could be asked in time."""
+        return self.kind is None or self.kind in _PASSING
+
+    @property
+    def provider(self) -> str | None:
+        """The provider that decided it: the last one that failed."""
+        ended = [record for record in self.attempts if record.fault is not None]
+        same = [record for record in ended if record.fault == self.fault]
+        decisive = same or ended
+        return decisive[-1].provider if decisive else None
+
+    @property
+    def request_id(self) -> str | None:
+        return self.fault.request_id if self.fault is not None else None
+
     def __str__(self) -> str:
         trail = "; ".join(_describe(record) for record in self.attempts)
         return f"{self.message} ({trail})" if trail else self.message
@@ -199,6 +231,10 @@ class CallFailed(ResilientError):
 
 class RequestRejected(CallFailed):
     """The request itself is at fault (malformed, too long, filtered): other providers would say the same."""
+
+    @property
+    def retryable(self) -> bool:
+        return False
 
 
 class AllAttemptsFailed(CallFailed):
@@ -223,6 +259,10 @@ class NoProviderAvailable(CallFailed):
 class DeadlineExceeded(CallFailed, TimeoutError):
     """The call's deadline passed, or the next wait would not have fitted into it."""
 
+    @property
+    def retryable(self) -> bool:
+        return True
+
 
 class StreamInterrupted(CallFailed):
     """The stream broke after content had been handed over; ``partial`` is what had arrived, never ``None``."""
@@ -243,7 +283,16 @@ class StreamInterrupted(CallFailed):
         self.partial: ChatResponse = partial
 
 
+_WORDS = 160
+"""Characters of a provider's own words in a message; they are scrubbed where the fault is made."""
+
+
 def _describe(record: AttemptRecord) -> str:
-    what = record.fault.kind if record.fault else record.outcome
+    """One attempt, with the words of the provider or the operating system."""
+    fault = record.fault
+    what = fault.kind if fault is not None else record.outcome
     status = f" {record.status}" if record.status is not None else ""
-    return f"{record.number}. {record.provider}: {what}{status} after {record.duration:.3g} s"
+    words = " ".join(fault.message.split()) if fault is not None else ""
+    words = words if len(words) <= _WORDS else f"{words[: _WORDS - 1]}…"
+    told = f"{record.number}. {record.provider}: {what}{status} after {record.duration:.3g} s"
+    return f"{told}: {words}" if words else told

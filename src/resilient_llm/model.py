@@ -10,13 +10,14 @@ slotted objects because they are created per chunk and per call, and should be t
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from dataclasses import MISSING, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args
 
 if TYPE_CHECKING:
-    from resilient_llm.errors import AttemptRecord
+    from resilient_llm.faults import AttemptRecord
 
 JsonObject: TypeAlias = Mapping[str, object]
 """A JSON object, already parsed."""
@@ -158,6 +159,173 @@ class Message:
         """All plain text of the message, joined."""
         return "".join(part.text for part in self.parts if isinstance(part, Text))
 
+    def to_dict(self) -> dict[str, object]:
+        """The message as JSON values, nothing left out; :meth:`from_dict` makes the same message of it again."""
+        return _fields_of(self)
+
+    @classmethod
+    def from_dict(cls, given: JsonObject) -> Message:
+        """The message that :meth:`to_dict` was called on.  Raises ``ValueError`` for what no message becomes."""
+        role = _object_of("a message", given).get("role")
+        if role not in get_args(Role):
+            raise ValueError(f"a message has one of the roles {', '.join(get_args(Role))}, not {str(role)!r:.80}")
+        return cls(**_values_of(cls, given))
+
+    def to_openai(self) -> dict[str, object]:
+        """The message in the shape of OpenAI's Chat Completions, for programs that store or send that.
+
+        Reasoning and other vendors' own blocks have no place there and are left out.  Raises ``ValueError`` for
+        several tool results in one message, which are several messages there.
+        """
+        return _openai_message(self)
+
+
+# --- messages as JSON --------------------------------------------------------------------------------------
+
+_PART_NAMES: dict[type, str] = {
+    Text: "text",
+    Media: "media",
+    ToolCall: "tool_call",
+    ToolResult: "tool_result",
+    Json: "json",
+    Thought: "thought",
+    Refusal: "refusal",
+    Opaque: "opaque",
+}
+_PART_TYPES = {name: kind for kind, name in _PART_NAMES.items()}
+
+
+def _fields_of(value: Message | Part | Json | Extra) -> dict[str, object]:
+    """The fields that differ from their defaults; of a part also its ``type``."""
+    name = _PART_NAMES.get(type(value))
+    found: dict[str, object] = {} if name is None else {"type": name}
+    for one in fields(value):
+        held = getattr(value, one.name)
+        if held != one.default:
+            found[one.name] = _as_json(held)
+    return found
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, Extra) or type(value) in _PART_NAMES:
+        return _fields_of(cast("Part | Extra", value))
+    return [_as_json(one) for one in cast("tuple[object, ...]", value)] if isinstance(value, tuple) else value
+
+
+def _values_of(kind: type[Message | Part | Json | Extra], given: JsonObject) -> dict[str, Any]:
+    """The arguments for a class, out of what :func:`_fields_of` made."""
+    known = {one.name: one for one in fields(kind)}
+    told = f"the fields of a {kind.__name__}"
+    if given.keys() - known.keys():
+        raise ValueError(f"{told} are {', '.join(known)}, not {sorted(given.keys() - known.keys())!s:.80}")
+    absent = [name for name, one in known.items() if one.default is MISSING and name not in given]
+    if absent:
+        raise ValueError(f"{told} must have {', '.join(absent)} among them")
+    return {name: _from_json(kind, name, value, known[name].default) for name, value in given.items()}
+
+
+def _from_json(kind: type, name: str, value: object, default: object) -> object:
+    if name == "parts":
+        return tuple(_part_of(one) for one in _list_of(name, value))
+    if name == "annotations":
+        return tuple(_object_of(name, one) for one in _list_of(name, value))
+    if name == "extra":
+        return Extra(**_values_of(Extra, _object_of(name, value)))
+    if kind is Json:
+        return value
+    if name == "fields" or (name == "data" and kind is Opaque):
+        return _object_of(name, value)
+    if not isinstance(value, bool if isinstance(default, bool) else str):
+        raise ValueError(f"{name} of a {kind.__name__} cannot be {str(value)!r:.80}")
+    return base64.b64decode(value, validate=True) if name == "data" and isinstance(value, str) else value
+
+
+def _part_of(given: object) -> Any:
+    found = dict(_object_of("a part", given))
+    kind = _PART_TYPES.get(str(found.pop("type", None)))
+    if kind is None:
+        raise ValueError(f"a part has one of the types {', '.join(_PART_TYPES)}: {str(given)!r:.80}")
+    return kind(**_values_of(kind, found))
+
+
+def _object_of(name: str, value: object) -> JsonObject:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be an object, not {str(value)!r:.80}")
+    return cast(JsonObject, value)
+
+
+def _list_of(name: str, value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} must be a list, not {str(value)!r:.80}")
+    return cast("list[object]", value)
+
+
+_OPENAI = "openai_chat"
+"""The wire whose own fields :meth:`Message.to_openai` keeps."""
+
+
+def _openai_message(message: Message) -> dict[str, object]:
+    """A message in OpenAI's shape."""
+    lone = message.parts[0] if len(message.parts) == 1 else None
+    if isinstance(lone, Opaque) and lone.wire == _OPENAI and "role" in lone.data:
+        return dict(lone.data)  # a role only that wire knows
+    results = [part for part in message.parts if isinstance(part, ToolResult)]
+    if len(results) > 1:
+        raise ValueError("a message with several tool results is several messages in OpenAI's shape")
+    parts = results[0].parts if results else message.parts
+    content = [shape for part in parts if (shape := _openai_part(part)) is not None]
+    plain = len(content) == 1 and content[0].keys() == {"type", "text"} and content[0]["type"] == "text"
+    found: dict[str, object] = {"role": "tool" if results else message.role}
+    found["content"] = content[0]["text"] if plain else content or ("" if results else None)
+    calls = [_openai_call(part) for part in message.parts if isinstance(part, ToolCall)]
+    refusal = "".join(part.text for part in message.parts if isinstance(part, Refusal))
+    for name, value in (("name", message.name), ("tool_calls", calls), ("refusal", refusal)):
+        if value:
+            found[name] = value
+    if results:
+        found["tool_call_id"] = results[0].tool_call_id
+    return found | _openai_fields(message.extra)
+
+
+def _openai_part(part: Part | Json) -> dict[str, object] | None:
+    """A part of the content; ``None`` for one that has no place there, or another than there."""
+    match part:
+        case Text():
+            return {"type": "text", "text": part.text, **_openai_fields(part.extra)}
+        case Json():
+            return {"type": "text", "text": json.dumps(part.value, ensure_ascii=False)}
+        case Media():
+            return {**_openai_media(part), **_openai_fields(part.extra)}
+        case Opaque() if part.wire == _OPENAI:
+            return dict(part.data)
+        case _:
+            return None
+
+
+def _openai_media(part: Media) -> dict[str, object]:
+    inline = base64.b64encode(part.data).decode("ascii") if part.data is not None else None
+    if part.kind == "audio" and inline is not None:
+        return {
+            "type": "input_audio",
+            "input_audio": {"data": inline, "format": (part.mime_type or "wav").split("/")[-1]},
+        }
+    url = part.url if inline is None else f"data:{part.mime_type or 'application/octet-stream'};base64,{inline}"
+    if part.kind == "document" and part.url is None:
+        file = {"file_id": part.file_id, "file_data": url, "filename": part.name}
+        return {"type": "file", "file": {name: value for name, value in file.items() if value is not None}}
+    return {"type": f"{part.kind}_url", f"{part.kind}_url": {"url": url}}
+
+
+def _openai_call(part: ToolCall) -> dict[str, object]:
+    function = {"name": part.name, "arguments": part.arguments}
+    return {"id": part.id, "type": "function", "function": function, **_openai_fields(part.extra)}
+
+
+def _openai_fields(extra: Extra | None) -> dict[str, object]:
+    return dict(extra.fields) if extra is not None and extra.wire == _OPENAI else {}
+
 
 # --- the request -------------------------------------------------------------------------------------------
 
@@ -230,6 +398,10 @@ class ChatRequest:
     top_logprobs: int | None = None
     stream: bool = False
     user: str | None = None
+    idempotency_key: str | None = None
+    """Sent in the header where the vendor documents it; no part of the body."""
+    allow_empty: bool = False
+    """Whether an answer that says nothing is one; no part of the body."""
     extra: tuple[Extra, ...] = ()
     """Further fields, per wire; merged into the body for that wire, a degradation for the others."""
     source: Extra | None = None
@@ -277,12 +449,22 @@ class Choice:
     extra: Extra | None = None
 
 
+Parsed = TypeVar("Parsed")
+
+
+def _says_something(part: Part) -> bool:
+    return bool(part.text.strip()) if isinstance(part, Text) else not isinstance(part, Thought)
+
+
 @dataclass(slots=True)
 class ChatResponse:
     """The answer, whoever gave it.
 
     ``provider`` is the id of the provider that answered, ``attempts`` the trail that led there, oldest first.
-    ``raw`` is the parsed JSON body of the vendor; ``None`` for a streamed answer.
+    ``raw`` is the parsed JSON body of the vendor; ``None`` for a streamed answer.  ``parsed`` is the instance of the
+    class given as ``output=``; ``None`` if none was given, if the model asks for a tool or refuses, and in a
+    ``fallback=`` that is a text.  ``model_mismatch``: ``model``, which is what the provider says, is none of the known
+    names of the model that was asked for.
     """
 
     parts: tuple[Part, ...]
@@ -298,6 +480,8 @@ class ChatResponse:
     provider: str = ""
     attempts: tuple[AttemptRecord, ...] = ()
     degradations: tuple[Degradation, ...] = ()
+    parsed: object = None
+    model_mismatch: bool = False
 
     @property
     def text(self) -> str:
@@ -319,9 +503,33 @@ class ChatResponse:
         """The model's words of refusal; empty if it did not refuse."""
         return "".join(part.text for part in self.parts if isinstance(part, Refusal))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing at all, and not why: no text, media, refusal or tool call in any choice.
+
+        Not so where the finish reason tells why: ``length`` (the limit was spent on reasoning), ``content_filter``.
+        """
+        if self.finish_reason in ("length", "content_filter"):
+            return False
+        return not any(map(_says_something, self.parts)) and not any(
+            _says_something(part) for choice in self.alternatives for part in choice.parts
+        )
+
     def message(self) -> Message:
         """The answer as the assistant's turn, to put into the next request."""
         return Message("assistant", self.parts)
+
+
+class ParsedResponse(ChatResponse, Generic[Parsed]):
+    """An answer to a call whose ``output=`` was a class: ``parsed`` is an instance of it.
+
+    It is ``None`` all the same, whatever a type checker says, if the model asked for a tool or refused.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        parsed: Parsed  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 # --- a streamed answer -------------------------------------------------------------------------------------
@@ -487,6 +695,7 @@ class EmbedRequest:
     model: str = ""
     dimensions: int | None = None
     extra: tuple[Extra, ...] = ()
+    idempotency_key: str | None = None
 
 
 @dataclass(slots=True)

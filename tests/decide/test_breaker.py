@@ -1,17 +1,15 @@
-"""The breaker: finds outages, lets one probe through at a time, and believes nobody who comes too late."""
+"""The breaker: one place where a provider loses its traffic, one way back, and nobody who comes too late is believed."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from resilient_llm.decide.breaker import TRANSITIONS, Breaker, Cause, State, Window
+from resilient_llm.decide.breaker import RELAPSE, TRANSITIONS, Breaker, Cause, State
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.policy import Breaker as Policy
 from tests.decide.world import MACHINE, PROPERTY
@@ -24,449 +22,457 @@ def breaker(**policy: object) -> Breaker:
     return Breaker(Policy(**policy))  # type: ignore[arg-type]
 
 
-def fail(subject: Breaker, times: int, now: float = 0.0, outcome: Outcome = Outcome.HARD, draw: float = 0.0) -> None:
-    for _ in range(times):
+def record(subject: Breaker, *outcomes: Outcome, now: float = 0.0, draw: float = 0.0) -> None:
+    for outcome in outcomes:
         subject.record(now, outcome, draw)
 
 
-def tripped(draw: float = 0.0, **policy: object) -> Breaker:
-    subject = breaker(**policy)
-    fail(subject, 5, draw=draw)
+def fail(subject: Breaker, times: int, now: float = 0.0) -> None:
+    record(subject, *[Outcome.HARD] * times, now=now)
+
+
+def soft(now: float = 0.0) -> Breaker:
+    subject = breaker()
+    fail(subject, 3, now)
+    assert subject.soft
+    return subject
+
+
+def down(now: float = 0.0) -> Breaker:
+    subject = breaker()
+    fail(subject, 5, now)
     assert subject.state is State.OPEN
     return subject
 
 
-def half_open(**policy: object) -> Breaker:
-    subject = tripped(**policy)
-    subject.admit_probe(subject.open_until, 5.0)
-    return subject
+def close(subject: Breaker, now: float) -> int:
+    """Answers until it closes; returns how many that took."""
+    for count in range(1, 30):
+        subject.record(now, Outcome.OK, 0.0)
+        if subject.state is State.CLOSED:
+            return count
+    raise AssertionError("it did not close")
 
 
-# --- the window ---
+# --- losing traffic ---
 
 
-def test_a_window_counts_what_happened_inside_it() -> None:
-    window = Window(10, 60.0)
-    window.add(0.0, bad=True)
-    window.add(3.0, bad=False)
-    window.add(30.0, bad=False)
-    assert window.totals(30.0) == (3, 1)
+def test_two_failures_are_chance_and_a_third_in_a_row_opens_softly() -> None:
+    subject = breaker()
+    fail(subject, 2)
+    assert subject.state is State.CLOSED
+    assert subject.record(0.0, Outcome.HARD, 0.0)
+    assert (subject.state, subject.cause, subject.reason) == (
+        State.SOFTLY_OPEN,
+        Cause.FAILING,
+        "it failed too often",
+    )
+    assert not subject.down, "it answers some calls"
 
 
-def test_a_sample_leaves_with_its_bucket_and_not_with_the_whole_window() -> None:
-    window = Window(10, 60.0)
-    for now in (0.0, 6.0, 12.0):
-        window.add(now, bad=True)
-    assert window.totals(59.9) == (3, 3)
-    assert window.totals(60.0) == (2, 2)
-    assert window.totals(66.0) == (1, 1)
-    assert window.totals(72.0) == (0, 0)
+def test_half_of_the_calls_failing_is_found_out_within_eight() -> None:
+    subject = breaker()
+    for _ in range(4):
+        record(subject, Outcome.OK, Outcome.HARD)
+    assert subject.soft
 
 
-def test_a_bucket_used_again_starts_from_nothing() -> None:
-    window = Window(10, 60.0)
-    window.add(0.0, bad=True)
-    window.add(60.0, bad=False)
-    assert window.totals(60.0) == (1, 0)
+def test_one_failure_in_ten_evenly_spread_never_opens_it() -> None:
+    subject = breaker()
+    for _ in range(200):
+        record(subject, *[Outcome.OK] * 9, Outcome.HARD)
+        assert subject.state is State.CLOSED
 
 
-def test_an_idle_age_does_not_wedge_the_window() -> None:
-    window = Window(10, 60.0)
-    window.add(0.0, bad=True)
-    assert window.totals(1e9) == (0, 0)
-    window.add(1e9, bad=True)
-    assert window.totals(1e9) == (1, 1)
+def test_a_shortage_counts_half_and_never_towards_a_row() -> None:
+    subject = breaker()
+    record(subject, *[Outcome.SOFT] * 5)
+    assert subject.state is State.CLOSED
+    record(subject, *[Outcome.SOFT] * 50)
+    assert subject.soft, "and never down"
+    assert subject.run == 0
 
 
-def test_a_clock_that_steps_back_loses_no_count() -> None:
-    window = Window(10, 60.0)
-    window.add(1000.0, bad=True)
-    window.add(900.0, bad=True)
-    assert window.totals(1000.0) == (2, 2)
-
-
-@PROPERTY
-@given(
-    samples=st.lists(st.tuples(st.floats(0.0, 20.0), st.booleans()), max_size=60),
-    shift=st.integers(-(2**40), 2**40),
-)
-def test_a_window_never_counts_a_call_older_than_itself_nor_misses_one_younger_by_a_bucket(
-    samples: list[tuple[float, bool]], shift: int
-) -> None:
-    window, now = Window(10, 60.0), float(shift)
-    start, seen = now, []
-    for pause, bad in samples:
-        now += round(pause, 2)
-        window.add(now, bad)
-        seen.append((now, bad))
-    count, bad_count = window.totals(now)
-    edge = 1e-3  # of rounding, with a clock that counts in millions of years
-    surely = [bad for at, bad in seen if now - at < 54.0 - edge]
-    perhaps = [bad for at, bad in seen if now - at < 60.0 + edge]
-    assert len(surely) <= count <= len(perhaps)
-    assert sum(surely) <= bad_count <= sum(perhaps)
-    assert start <= now
-
-
-# --- tripping ---
-
-
-def test_five_hard_failures_in_a_row_open_it() -> None:
+def test_five_failures_in_a_row_mean_that_it_is_down() -> None:
     subject = breaker()
     fail(subject, 4)
-    assert subject.state is State.CLOSED
-    assert subject.record(0.0, Outcome.HARD, 0.5)
-    assert subject.state is State.OPEN
-    assert subject.reason == "5 failures in a row"
-    assert subject.open_until == 3.75
+    assert subject.soft
+    fail(subject, 1)
+    assert (subject.state, subject.reason) == (State.OPEN, "5 failures in a row")
+    assert subject.down
 
 
-def test_five_hard_failures_in_a_row_open_it_also_at_one_call_an_hour() -> None:
+def test_five_failures_in_a_row_open_it_also_at_one_call_an_hour() -> None:
     subject = breaker()
     for hour in range(5):
         subject.record(3600.0 * hour, Outcome.HARD, 0.0)
     assert subject.state is State.OPEN
 
 
-def test_one_success_starts_the_row_again() -> None:
+def test_a_provider_that_often_failed_before_is_not_down_for_five_in_a_row() -> None:
+    """Sixty in a hundred fail: five in a row are nothing unusual, and it still answers forty."""
     subject = breaker()
-    fail(subject, 4)
-    subject.record(0.0, Outcome.OK, 0.0)
-    fail(subject, 4)
-    assert subject.state is State.CLOSED
-
-
-def test_half_of_ten_calls_bad_open_it() -> None:
-    subject = breaker()
-    for index in range(9):
-        subject.record(float(index), Outcome.OK if index % 2 else Outcome.HARD, 0.0)
-    assert subject.state is State.CLOSED, "nine are too few to tell"
-    subject.record(9.0, Outcome.HARD, 0.0)
-    assert subject.state is State.OPEN
-    assert subject.reason == "6 of the last 10 calls failed"
-
-
-def test_shortage_counts_for_the_share_but_never_towards_a_row() -> None:
-    subject = breaker()
-    fail(subject, 9, outcome=Outcome.SOFT)
-    assert subject.state is State.CLOSED
-    fail(subject, 1, outcome=Outcome.SOFT)
+    for _ in range(40):
+        record(subject, Outcome.HARD, Outcome.HARD, Outcome.HARD, Outcome.OK, Outcome.OK)
+    fail(subject, 5)
+    assert subject.state is not State.OPEN
+    fail(subject, 15)
     assert subject.state is State.OPEN
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.0001, 1.0, 5.0])
-def test_the_share_that_trips_does_not_depend_on_how_fast_calls_come(spread: float) -> None:
-    subject = breaker(consecutive=100)
-    for index in range(10):
-        assert subject.state is State.CLOSED
-        subject.record(index * spread, Outcome.HARD, 0.0)
-    assert subject.state is State.OPEN
+def test_of_attempts_that_ran_at_the_same_time_one_counts_towards_the_row() -> None:
+    """Failures often come sooner than answers: fifty in flight that are reset together are one event."""
+    subject = breaker()
+    for _ in range(50):
+        subject.record(1.0, Outcome.HARD, 0.0, started=0.0)
+    assert subject.run == 1
+    assert subject.soft
 
 
 @pytest.mark.parametrize("outcome", NEUTRAL)
 def test_an_outcome_that_judges_nobody_moves_nothing(outcome: Outcome) -> None:
-    for subject in (breaker(), half_open()):
-        before = (subject.state, subject.generation, subject.consecutive, subject.error_rate(1.0))
-        assert not any(subject.record(1.0, outcome, 0.5) for _ in range(100))
-        assert (subject.state, subject.generation, subject.consecutive, subject.error_rate(1.0)) == before
+    for subject in (breaker(), soft(), down()):
+        before = (subject.state, subject.generation, subject.run, subject.passed, subject.trial_at)
+        assert not subject.record(9.0, outcome, 0.5)
+        assert (subject.state, subject.generation, subject.run, subject.passed, subject.trial_at) == before
 
 
-def test_the_error_rate_is_unknown_before_the_first_call() -> None:
+def test_slowness_opens_softly_and_so_does_silence_once() -> None:
+    slow, silent = breaker(), breaker()
+    assert slow.slowed(0.0, 0.0)
+    assert not slow.slowed(0.0, 0.0)
+    assert silent.silent(0.0, 0.0)
+    assert not silent.silent(0.0, 0.0)
+    assert (slow.state, silent.state) == (State.SOFTLY_OPEN, State.SOFTLY_OPEN)
+    assert not slow.down
+    assert silent.down, "asking it is likely to be in vain"
+    assert slow.together
+    assert silent.together
+    assert not soft().together
+    assert not down().together
+
+
+def test_a_provider_that_was_not_silent_after_all_is_well_again() -> None:
     subject = breaker()
-    assert subject.error_rate(0.0) is None
-    subject.record(0.0, Outcome.OK, 0.0)
-    subject.record(0.0, Outcome.HARD, 0.0)
-    assert subject.error_rate(0.0) == 0.5
+    subject.silent(0.0, 0.0)
+    assert subject.spoke(0.5, 0.0)
+    assert (subject.state, subject.reason) == (State.CLOSED, "it was not silent after all")
+    for other in (breaker(), soft(), down()):
+        assert not other.spoke(0.0, 0.0)
 
 
-# --- open periods ---
+# --- trials ---
 
 
-def test_every_trip_doubles_the_open_period_up_to_the_cap() -> None:
-    subject, periods, now = breaker(), [], 0.0
-    fail(subject, 5, now, draw=0.999999)
-    for _ in range(7):
-        periods.append(round(subject.open_until - now))
-        now = subject.open_until
-        subject.admit_probe(now, 5.0)
-        subject.record(now, Outcome.HARD, 0.999999)
-    assert periods == [5, 10, 20, 40, 60, 60, 60]
-
-
-def test_a_calm_minute_forgives_one_trip_and_not_all() -> None:
-    def next_period(calm: float) -> float:
-        subject = breaker()
-        fail(subject, 5)
-        for _ in range(3):
-            subject.admit_probe(subject.open_until, 5.0)
-            subject.record(subject.open_until, Outcome.HARD, 0.0)
-        now = subject.open_until
-        subject.admit_probe(now, 5.0)
-        subject.record(now, Outcome.OK, 0.0)
-        subject.record(now, Outcome.OK, 0.0)
-        assert subject.state is State.CLOSED
-        fail(subject, 5, now + calm)
-        return subject.open_until - now - calm
-
-    assert [next_period(calm) for calm in (0.0, 59.0, 61.0, 121.0, 1e6)] == [30.0, 30.0, 20.0, 10.0, 2.5]
-
-
-def test_a_failure_of_this_machine_does_not_make_the_next_open_period_longer() -> None:
-    subject, now = breaker(), 0.0
-    for _ in range(4):
-        subject.record(now, Outcome.HARD, 0.0, escalate=False)
+def test_the_first_trial_is_due_a_second_after_it_opened_and_jitter_shortens_that() -> None:
+    assert soft(now=100.0).trial_at == 101.0
+    subject = breaker()
     for _ in range(3):
-        subject.record(now, Outcome.HARD, 0.0, escalate=False)
-        assert subject.open_until - now == 2.5
-        now = subject.open_until
-        subject.admit_probe(now, 5.0)
-    assert subject.trips == 0
+        subject.record(100.0, Outcome.HARD, 0.999)
+    assert subject.trial_at == pytest.approx(100.75, abs=0.001)
 
 
-# --- half open ---
+def test_while_trials_fail_the_time_to_the_next_grows_up_to_the_cap() -> None:
+    """Counted from where the last one began: a trial that hangs for long costs no further wait."""
+    subject, now, waits = down(), 0.0, []
+    for _ in range(12):
+        waits.append(subject.trial_at - now)
+        now = subject.trial_at
+        subject.tried_at = now
+        fail(subject, 1, now)
+    assert waits[0] == 1.0
+    assert waits[-1] == 15.0
+    assert waits == sorted(waits)
+    assert all(later <= 2.0 * sooner for sooner, later in zip(waits, waits[1:], strict=False))
 
 
-def test_no_probe_before_the_open_period_is_over() -> None:
-    subject = tripped()
-    assert not subject.may_probe(2.4)
-    assert subject.may_probe(2.5)
+def test_a_trial_that_took_longer_than_the_wait_is_followed_by_the_next_at_once() -> None:
+    subject = down()
+    subject.tried_at = 1.0
+    fail(subject, 1, now=40.0)
+    assert subject.trial_at == 40.0
 
 
-def test_a_closed_breaker_needs_no_probe() -> None:
-    assert not breaker().may_probe(0.0)
-
-
-def test_one_probe_at_a_time() -> None:
-    subject = half_open()
-    assert subject.state is State.HALF_OPEN
-    assert not subject.may_probe(3.0)
-    subject.release_probe()
-    assert subject.may_probe(3.0)
-
-
-def test_two_good_probes_close_it() -> None:
-    subject = half_open()
-    assert not subject.record(3.0, Outcome.OK, 0.0)
-    assert subject.state is State.HALF_OPEN
-    assert subject.record(3.5, Outcome.OK, 0.0)
+@pytest.mark.parametrize("started", [soft, down])
+def test_a_success_makes_the_next_call_a_trial_and_two_close_it(started: object) -> None:
+    subject: Breaker = started(0.0)  # type: ignore[operator]
+    subject.record(5.0, Outcome.OK, 0.0)
+    assert subject.state is State.SOFTLY_OPEN
+    assert subject.trial_at == 5.0
+    assert subject.record(6.0, Outcome.OK, 0.0)
     assert subject.state is State.CLOSED
-    assert subject.closed_at == 3.5
+    assert subject.reason == "enough trials were answered"
+
+
+def test_where_one_answer_is_enough_it_closes_from_down_at_once() -> None:
+    subject = breaker(successes=1)
+    fail(subject, 5)
+    assert close(subject, 1.0) == 1
 
 
 @pytest.mark.parametrize("outcome", [Outcome.HARD, Outcome.SOFT])
-def test_one_bad_probe_opens_it_again_for_longer(outcome: Outcome) -> None:
-    subject = half_open()
-    subject.record(3.0, Outcome.OK, 0.0)
-    assert subject.record(3.0, outcome, 0.0)
-    assert subject.state is State.OPEN
-    assert subject.open_until == 8.0
-    assert subject.reason == "a probe failed"
+def test_a_failure_between_two_successes_starts_again(outcome: Outcome) -> None:
+    subject = soft()
+    record(subject, Outcome.OK, outcome, Outcome.OK, now=5.0)
+    assert (subject.state, subject.passed) == (State.SOFTLY_OPEN, 1)
 
 
-def test_a_probe_that_never_ends_fails_when_its_lease_is_over() -> None:
-    subject = half_open()
-    assert not subject.expire(7.4, 0.0)
-    assert subject.expire(7.5, 0.0)
-    assert subject.state is State.OPEN
-    assert subject.reason == "a probe gave no sign of life"
-    assert not subject.expire(100.0, 0.0)
+def test_the_settings_govern_the_way_back() -> None:
+    subject = breaker(open_base=3.0, open_cap=7.0, successes=4)
+    fail(subject, 5)
+    assert subject.trial_at == 3.0
+    subject.tried_at = 100.0
+    fail(subject, 1, now=100.0)
+    assert subject.trial_at == 107.0
+    assert close(subject, 107.0) == 4
 
 
-def test_a_probe_that_spoke_has_no_lease_left_to_expire() -> None:
-    subject = half_open()
-    subject.release_probe()
-    assert not subject.expire(1e9, 0.0)
-    assert subject.state is State.HALF_OPEN
+def test_the_setting_for_failures_in_a_row_counts_also_where_nothing_is_known_yet() -> None:
+    for consecutive in (1, 2, 3, 7, 20):
+        subject = breaker(consecutive=consecutive)
+        fail(subject, consecutive - 1)
+        assert subject.state is not State.OPEN
+        fail(subject, 1)
+        assert subject.state is State.OPEN, consecutive
 
 
-# --- by hand ---
+@pytest.mark.parametrize("length", [0.5, 1.0, 5.0, 20.0, 40.0, 600.0, 3600.0])
+@pytest.mark.parametrize("draw", [0.0, 0.5, 0.999])
+def test_after_an_outage_the_first_trial_comes_soon(length: float, draw: float) -> None:
+    """Promise: within ``max(2 s, min(L, 15 s))`` after it recovered."""
+    subject, now = breaker(), 0.0
+    for _ in range(5):
+        subject.record(0.0, Outcome.HARD, draw)
+    while now < length:
+        subject.tried_at = now
+        subject.record(now, Outcome.HARD, draw)
+        assert subject.trial_at > now
+        now = subject.trial_at
+    assert now - length <= max(2.0, min(length, 15.0))
 
 
-def test_an_isolated_breaker_stays_shut_until_restored() -> None:
+def test_as_the_last_resort_a_trial_is_made_at_least_every_second() -> None:
+    subject = down(now=100.0)
+    assert subject.last_resort_wait(100.0) == pytest.approx(0.2)
+    assert subject.last_resort_wait(102.0) == pytest.approx(0.5)
+    assert subject.last_resort_wait(1000.0) == 1.0
+
+
+def test_who_failed_after_content_is_judged_at_the_end_of_its_answer() -> None:
     subject = breaker()
-    subject.isolate(0.0)
-    subject.isolate(1.0)
-    assert subject.state is State.ISOLATED
-    assert not subject.may_probe(1e9)
-    subject.restore(2.0)
-    assert subject.state is State.CLOSED
-    assert subject.closed_at == 2.0
+    for _ in range(3):
+        subject.record(0.0, Outcome.HARD, 0.0, after_content=True)
+    assert subject.soft
+    assert subject.ends_late
+    fail(subject, 1)
+    assert subject.ends_late, "a trial that fails at once does not clear it of that"
+    close(subject, 1.0)
+    assert not subject.ends_late
 
 
-def test_restoring_a_closed_breaker_changes_nothing() -> None:
+# --- relapses ---
+
+
+def relapsing(pause: float, times: int) -> tuple[list[int], list[float]]:
+    """Answers needed to close it and the first wait, each time it opens ``pause`` seconds after it closed."""
+    subject, now, needed, waits = breaker(), 0.0, [], []
+    for _ in range(times):
+        fail(subject, 3, now)
+        waits.append(subject.trial_at - now)
+        needed.append(close(subject, now + waits[-1]))
+        now += waits[-1] + pause
+    return needed, waits
+
+
+def test_each_relapse_asks_for_more_answers_and_a_longer_first_wait() -> None:
+    needed, waits = relapsing(pause=10.0, times=9)
+    assert needed == [2, 4, 6, 8, 10, 10, 10, 10, 10]
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+
+
+def test_opening_again_after_five_calm_minutes_is_no_relapse() -> None:
+    assert relapsing(pause=RELAPSE + 0.1, times=4) == ([2] * 4, [1.0] * 4)
+    assert relapsing(pause=RELAPSE - 0.1, times=2) == ([2, 4], [1.0, 2.0])
+
+
+def test_a_person_who_restores_it_holds_nothing_against_it() -> None:
     subject = breaker()
-    subject.restore(1.0)
-    assert subject.generation == 0
-    assert subject.closed_at is None
-
-
-def test_restoring_forgives_earlier_trips() -> None:
-    subject = half_open()
-    subject.restore(10.0)
+    for _ in range(3):
+        fail(subject, 3, 10.0)
+        close(subject, 10.0)
     fail(subject, 5, 10.0)
-    assert subject.open_until == 12.5
+    subject.restore(10.0)
+    assert (subject.state, subject.reason, subject.run) == (State.CLOSED, "restored by hand", 0)
+    fail(subject, 2, 11.0)
+    assert subject.state is State.CLOSED
+    fail(subject, 1, 11.0)
+    assert subject.trial_at == 12.0, "no relapse"
+    assert close(subject, 12.0) == 2
 
 
-# --- slow start ---
+def test_more_successes_than_usual_asked_for_are_never_fewer_after_a_relapse() -> None:
+    subject = breaker(successes=12)
+    for _ in range(3):
+        fail(subject, 3)
+        assert close(subject, 0.0) == 12
 
 
-def test_after_closing_the_share_grows_by_count_or_by_time_whichever_is_sooner() -> None:
-    subject = half_open()
-    assert subject.ramp(0.0, 0.1, 5, 60.0) == 1.0
-    fail(subject, 2, 100.0, Outcome.OK)
-    assert subject.ramp(100.0, 0.1, 5, 60.0) == 0.1
-    assert subject.ramp(130.0, 0.1, 5, 60.0) == 0.5
-    fail(subject, 3, 100.0, Outcome.OK)
-    assert subject.ramp(100.0, 0.1, 5, 60.0) == pytest.approx(0.6)
-    fail(subject, 2, 100.0, Outcome.OK)
-    assert subject.ramp(100.0, 0.1, 5, 60.0) == 1.0
-    assert subject.closed_at is None, "the ramp is over for good"
+# --- people ---
 
 
-def test_a_ramp_of_no_time_is_no_ramp() -> None:
-    subject = half_open()
+def test_an_isolated_breaker_stays_open_until_restored() -> None:
+    for subject in (breaker(), soft(), down()):
+        subject.isolate(0.0)
+        generation = subject.generation
+        record(subject, *[Outcome.OK] * 20, *[Outcome.HARD] * 20)
+        assert not subject.slowed(0.0, 0.0)
+        assert not subject.silent(0.0, 0.0)
+        subject.isolate(0.0)
+        assert (subject.state, subject.generation) == (State.ISOLATED, generation)
+        subject.restore(0.0)
+        assert subject.state is State.CLOSED
+        fail(subject, 2)
+        assert subject.state is State.CLOSED, "what happened meanwhile is not held against it"
+
+
+def test_restoring_a_closed_breaker_starts_no_new_generation() -> None:
+    subject = breaker()
+    fail(subject, 2)
     subject.restore(0.0)
-    assert subject.ramp(0.0, 0.1, 5, 0.0) == 1.0
+    assert subject.generation == 0
+    fail(subject, 2)
+    assert subject.state is State.CLOSED
 
 
 # --- the table ---
 
 
-def isolated() -> Breaker:
-    subject = breaker()
-    subject.isolate(0.0)
+def in_state(state: State) -> Breaker:
+    made = {State.CLOSED: breaker, State.SOFTLY_OPEN: soft, State.OPEN: down, State.ISOLATED: breaker}[state]()
+    if state is State.ISOLATED:
+        made.isolate(0.0)
+    return made
+
+
+def bring_about(cause: Cause, before: State) -> Breaker:
+    if cause is Cause.SPOKE:
+        subject = breaker()
+        subject.silent(0.0, 0.0)
+        subject.spoke(0.0, 0.0)
+        return subject
+    subject = breaker(successes=1) if (before, cause) == (State.OPEN, Cause.RECOVERED) else in_state(before)
+    if (before, cause) == (State.OPEN, Cause.RECOVERED):
+        fail(subject, 5)
+    if (before, cause) == (State.CLOSED, Cause.DOWN):
+        subject = breaker(ratio=0.45, consecutive=1)
+        record(subject, *[Outcome.OK] * 100)
+    moves = {
+        Cause.FAILING: lambda: fail(subject, 3),
+        Cause.SLOW: lambda: subject.slowed(0.0, 0.0),
+        Cause.SILENT: lambda: subject.silent(0.0, 0.0),
+        Cause.DOWN: lambda: fail(subject, 2),
+        Cause.TRIAL_PASSED: lambda: record(subject, Outcome.OK),
+        Cause.RECOVERED: lambda: close(subject, 0.0),
+        Cause.ISOLATED: lambda: subject.isolate(0.0),
+        Cause.RESTORED: lambda: subject.restore(0.0),
+    }
+    moves[cause]()
     return subject
 
 
-HAPPENINGS: dict[tuple[State, Cause], tuple[Callable[[], Breaker], Callable[[Breaker], None]]] = {
-    (State.CLOSED, Cause.TRIPPED): (breaker, lambda subject: fail(subject, 5)),
-    (State.OPEN, Cause.PROBE_ADMITTED): (tripped, lambda subject: subject.admit_probe(3.0, 5.0)),
-    (State.HALF_OPEN, Cause.PROBE_FAILED): (half_open, lambda subject: fail(subject, 1)),
-    (State.HALF_OPEN, Cause.RECOVERED): (half_open, lambda subject: fail(subject, 2, outcome=Outcome.OK)),
-    (State.CLOSED, Cause.ISOLATED): (breaker, lambda subject: subject.isolate(3.0)),
-    (State.OPEN, Cause.ISOLATED): (tripped, lambda subject: subject.isolate(3.0)),
-    (State.HALF_OPEN, Cause.ISOLATED): (half_open, lambda subject: subject.isolate(3.0)),
-    (State.ISOLATED, Cause.RESTORED): (isolated, lambda subject: subject.restore(3.0)),
-    (State.OPEN, Cause.RESTORED): (tripped, lambda subject: subject.restore(3.0)),
-    (State.HALF_OPEN, Cause.RESTORED): (half_open, lambda subject: subject.restore(3.0)),
-}
-
-
-@pytest.mark.parametrize(("before", "cause"), TRANSITIONS)
-def test_every_transition_of_the_table_can_happen_and_starts_a_new_generation(before: State, cause: Cause) -> None:
-    make, happen = HAPPENINGS[before, cause]
-    subject = make()
-    assert subject.state is before
-    generation = subject.generation
-    happen(subject)
-    assert subject.state is TRANSITIONS[before, cause]
-    assert subject.generation == generation + 1
-
-
-@pytest.mark.parametrize("shift", [2.0**20, 2.0**33, -(2.0**20)])
-def test_shifting_the_clock_shifts_the_decisions_and_nothing_else(shift: float) -> None:
-    assert decisions(shift) == decisions(0.0)
-
-
-def decisions(shift: float) -> list[tuple[State, int, float]]:
-    """What a breaker does in 200 seconds of mixed weather, times relative to the beginning."""
-    subject, log = breaker(), []
-    outcomes = itertools.cycle([Outcome.HARD, Outcome.HARD, Outcome.OK, Outcome.SOFT, Outcome.HARD])
-    for step in range(200):
-        now = shift + step
-        if subject.may_probe(now):
-            subject.admit_probe(now, 5.0)
-        if subject.state in (State.CLOSED, State.HALF_OPEN):
-            subject.record(now, next(outcomes), 0.5)
-            subject.release_probe()
-        log.append((subject.state, subject.generation, max(-1.0, subject.open_until - shift)))
-    return log
-
-
-# --- any history ---
+@pytest.mark.parametrize(("before", "cause"), TRANSITIONS, ids=lambda one: one.name)
+def test_every_transition_of_the_table_can_happen(before: State, cause: Cause) -> None:
+    assert bring_about(cause, before).state is TRANSITIONS[before, cause]
 
 
 class BreakerMachine(RuleBasedStateMachine):
-    """Attempts that begin, end or get lost in any order, treated as the pool treats them."""
-
-    attempts = Bundle("attempts")
+    """Any history at all."""
 
     def __init__(self) -> None:
         super().__init__()
         self.subject = breaker()
-        self.now = 0.0
-        self.live: dict[int, tuple[int, bool]] = {}  # attempt -> generation, probing
-        self.numbers = itertools.count()
-        self.good_probes = 0
+        self.now = 1000.0
+        self.before = (State.CLOSED, 0)
+        self.failed_at = -math.inf
 
-    @rule(target=attempts)
-    def begin(self) -> int:
-        number = next(self.numbers)
-        probing = self.subject.may_probe(self.now)
-        if probing:
-            opened = self.subject.state is State.OPEN
-            assert not opened or self.now >= self.subject.open_until
-            self.good_probes = 0 if opened else self.good_probes
-            self.subject.admit_probe(self.now, 5.0)
-        if self.subject.state is State.CLOSED or probing:
-            self.live[number] = (self.subject.generation, probing)
-        return number
+    @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 15.0, 100.0, 1e5]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
 
-    @rule(attempt=attempts, outcome=st.sampled_from(Outcome), draw=draws)
-    def end(self, attempt: int, outcome: Outcome, draw: float) -> None:
-        generation, probing = self.live.pop(attempt, (-1, False))
-        if generation != self.subject.generation:
-            return
-        if probing:
-            self.subject.release_probe()
-        before, rate = self.subject.state, self.subject.error_rate(self.now)
-        changed = self.subject.record(self.now, outcome, draw)
-        assert changed == (self.subject.state is not before)
+    @rule(outcome=st.sampled_from(Outcome), draw=draws, age=st.floats(0.0, 10.0), late=st.booleans())
+    def outcome(self, outcome: Outcome, draw: float, age: float, late: bool) -> None:
+        subject, state, run = self.subject, self.subject.state, self.subject.run
+        changed = subject.record(self.now, outcome, draw, started=self.now - age, after_content=late)
+        assert changed == (subject.state is not state)
+        assert subject.run in {Outcome.OK: (0,), Outcome.HARD: (run, run + 1)}.get(outcome, (run,))
         if outcome in NEUTRAL:
             assert not changed
-            assert self.subject.error_rate(self.now) == rate
-        if before is State.HALF_OPEN and outcome is Outcome.OK:
-            self.good_probes += 1
-            assert changed == (self.good_probes == 2)
-        if self.subject.state is State.OPEN:
-            assert outcome in (Outcome.HARD, Outcome.SOFT)
-            assert 2.5 <= self.subject.open_until - self.now <= 60.0
+        if outcome is not Outcome.OK and changed:
+            assert subject.state in (State.SOFTLY_OPEN, State.OPEN), "no failure gives traffic back"
+        if outcome is Outcome.OK and changed:
+            assert state in (State.SOFTLY_OPEN, State.OPEN), "no success takes it away"
 
-    @rule(seconds=st.floats(0.0, 70.0), draw=draws)
-    def time_passes(self, seconds: float, draw: float) -> None:
-        self.now += seconds
-        due = self.subject.probe_expires is not None and self.now >= self.subject.probe_expires
-        assert self.subject.expire(self.now, draw) == due
+    @rule(kind=st.sampled_from(["slowed", "silent", "spoke"]), draw=draws)
+    def suspicion(self, kind: str, draw: float) -> None:
+        state = self.subject.state
+        assert getattr(self.subject, kind)(self.now, draw) == (self.subject.state is not state)
 
     @rule()
-    def isolate(self) -> None:
+    def isolated(self) -> None:
         self.subject.isolate(self.now)
 
     @rule()
-    def restore(self) -> None:
+    def restored(self) -> None:
         self.subject.restore(self.now)
-        self.good_probes = 0
+        assert self.subject.needed == 2
 
     @invariant()
-    def at_most_one_probe_lives(self) -> None:
-        probes = [
-            generation
-            for generation, probing in self.live.values()
-            if probing and generation == self.subject.generation
-        ]
-        assert len(probes) == (self.subject.probe_expires is not None)
+    def the_table_is_the_only_way_and_each_step_a_generation(self) -> None:
+        state, generation = self.before
+        after = self.subject.state
+        if self.subject.generation == generation:
+            assert after is state
+        else:
+            reachable = {target for (source, _), target in TRANSITIONS.items() if source is state}
+            assert self.subject.generation == generation + 1
+            assert after in reachable
+        self.before = (after, self.subject.generation)
 
     @invariant()
-    def a_way_back_always_opens(self) -> None:
+    def a_trial_is_never_further_away_than_a_minute(self) -> None:
+        if self.subject.state in (State.SOFTLY_OPEN, State.OPEN):
+            assert self.subject.trial_at <= self.now + 60.0
+            assert 2 <= self.subject.needed <= 10
+            assert self.subject.passed < self.subject.needed
+
+    @invariant()
+    def down_is_more_than_half_broken(self) -> None:
         subject = self.subject
-        if subject.state is State.OPEN:
-            assert subject.may_probe(max(self.now, subject.open_until))
-            assert subject.open_until - self.now <= 60.0
-        if subject.probe_expires is not None:
-            assert subject.state is State.HALF_OPEN
-            assert math.isfinite(subject.probe_expires)
-            assert subject.probe_expires <= self.now + 5.0
+        assert not (subject.state is State.OPEN and subject.soft)
+        assert subject.down == (subject.state is State.OPEN or (subject.soft and subject.cause is Cause.SILENT))
+        assert 0.2 <= subject.last_resort_wait(self.now) <= 1.0
 
 
 BreakerMachine.TestCase.settings = MACHINE
-test_any_history_leaves_at_most_one_probe_and_a_way_back = BreakerMachine.TestCase
+test_any_history_keeps_to_the_table = BreakerMachine.TestCase
+
+
+@PROPERTY
+@given(
+    history=st.lists(st.tuples(st.sampled_from(Outcome), st.sampled_from([0.0, 0.5, 3.0, 40.0])), max_size=60),
+    shift=st.sampled_from([0.0, 1.0, 4096.0, 2.0**30]),
+)
+def test_shifting_the_clock_shifts_the_decisions_and_nothing_else(
+    history: list[tuple[Outcome, float]], shift: float
+) -> None:
+    def decisions(start: float) -> list[tuple[State, int, float]]:
+        subject, now, made = breaker(), start, []
+        for outcome, pause in history:
+            now += pause
+            subject.record(now, outcome, 0.5)
+            made.append((subject.state, subject.generation, subject.trial_at - start))
+        return made
+
+    for one, other in zip(decisions(0.0), decisions(shift), strict=True):
+        assert one[:2] == other[:2]
+        assert one[2] == pytest.approx(other[2], abs=1e-3)

@@ -6,11 +6,13 @@ import math
 
 import pytest
 
-from resilient_llm.decide import events
-from resilient_llm.decide.call import Wait
-from resilient_llm.decide.member import Attempt
+from resilient_llm import events
+from resilient_llm.decide.attempt import Attempt
+from resilient_llm.decide.call import TRANSITIONS, Phase, Step, Wait
 from resilient_llm.errors import (
     AllAttemptsFailed,
+    CallFailed,
+    ClientClosed,
     DeadlineExceeded,
     FaultKind,
     NoProviderAvailable,
@@ -32,22 +34,49 @@ def test_a_failure_moves_on_to_another_provider_at_once() -> None:
     assert world.now == 1000.0
 
 
-def test_n_attempts_mean_n_minus_one_waits_and_none_after_the_last() -> None:
-    world = World("a", retry=Retry(max_attempts=4))
+def test_three_attempts_at_one_provider_mean_two_waits_and_none_after_the_last() -> None:
+    world = World("a")
     call, waits = world.call(), []
-    for _ in range(3):
-        world.fail(world.start(call))
-        waits.append(world.pause(call).seconds)
-    world.fail(world.start(call))
-    with pytest.raises(AllAttemptsFailed, match="all 4 attempts failed") as failure:
+    for _ in range(2):
+        world.fail(world.start(call), FaultKind.CONFLICT)
+        waits.append(world.wait(call).seconds)
+    world.fail(world.start(call), FaultKind.CONFLICT)
+    with pytest.raises(AllAttemptsFailed, match="all 3 attempts failed and nobody else can be asked") as failure:
         call.next_attempt(world.now)
-    assert waits == [0.25, 0.5, 1.0], "full jitter, doubling"
-    assert [record.delay for record in failure.value.attempts] == [0.0, 0.25, 0.5, 1.0]
-    assert [record.kind for record in failure.value.attempts] == ["initial", "retry", "retry", "retry"]
+    assert waits == [0.4375, 0.875], "half a second doubling, up to a quarter shorter"
+    assert [record.delay for record in failure.value.attempts] == [0.0, 0.4375, 0.875]
+    assert [record.kind for record in failure.value.attempts] == ["initial", "retry", "retry"]
+
+
+def test_no_more_than_six_attempts_are_made_in_all() -> None:
+    world = World("a", "b", "c")
+    call, asked = world.call(), []
+    for _ in range(6):
+        while isinstance(step := call.next_attempt(world.now), Wait):
+            world.now += step.seconds
+        asked.append(step.target.id)
+        call.failed(step, fault(FaultKind.CONFLICT), world.now)
+    with pytest.raises(AllAttemptsFailed, match="all 6 attempts failed"):
+        call.next_attempt(world.now)
+    assert sorted(asked[:3]) == ["a", "b", "c"], "never the same again while another is free"
+
+
+def test_the_settings_bound_attempts() -> None:
+    world = World("a", "b", "c", retry=Retry(max_attempts=2, max_attempts_per_provider=1))
+    call = world.call()
+    for _ in range(2):
+        world.fail(world.start(call))
+    with pytest.raises(AllAttemptsFailed, match="all 2 attempts failed"):
+        call.next_attempt(world.now)
+    alone = World("a", retry=Retry(max_attempts_per_provider=1))
+    call = alone.call()
+    alone.fail(alone.start(call))
+    with pytest.raises(AllAttemptsFailed, match="the attempt failed"):
+        call.next_attempt(alone.now)
 
 
 def test_the_error_carries_every_attempt_in_order_and_the_last_failure() -> None:
-    world = World("a", "b", "c")
+    world = World("a", "b", "c", retry=Retry(max_attempts=3))
     call = world.call()
     for kind, status in ((FaultKind.CONNECTION, None), (FaultKind.SERVER_ERROR, 500), (FaultKind.OVERLOADED, 529)):
         world.fail(world.start(call), kind, status=status)
@@ -67,101 +96,51 @@ def test_the_error_carries_every_attempt_in_order_and_the_last_failure() -> None
     )
 
 
-def test_the_same_provider_is_never_asked_while_another_is_free() -> None:
-    world = World(["a", "b", "c"])
-    for _ in range(5):
-        call = world.call()
-        asked = []
-        for _ in range(3):
-            attempt = world.start(call)
-            asked.append(attempt.target.id)
-            world.fail(attempt, FaultKind.CONFLICT)
-        assert sorted(asked) == ["a", "b", "c"]
-
-
-def test_a_failed_provider_is_repeated_after_a_pause_although_another_is_gated() -> None:
-    world = World("a", "b")
-    world.fail(world.start(only="b"), FaultKind.RATE_LIMITED, retry_after=30.0)
+def test_the_last_failures_hint_is_told_where_the_providers_are_not_asked() -> None:
+    world = World("a", retry=Retry(max_attempts=1))
     call = world.call()
-    world.fail(world.start(call))
-    assert world.pause(call) == Wait(0.25, "backoff")
-    assert world.start(call).target.id == "a"
+    world.fail(world.start(call), FaultKind.SERVER_ERROR, status=500, retry_after=9.0)
+    with pytest.raises(AllAttemptsFailed) as failure:
+        call.next_attempt(world.now)
+    assert failure.value.retry_after == 9.0
 
 
 def test_asking_again_too_early_is_told_to_wait_for_the_rest() -> None:
     world = World("a")
     call = world.call()
-    world.fail(world.start(call))
-    wait = call.next_attempt(world.now)
-    assert wait == Wait(0.25, "backoff")
+    world.fail(world.start(call), FaultKind.CONFLICT)
+    assert call.next_attempt(world.now) == Wait(0.4375, "backoff")
     world.now += 0.1
     rest = call.next_attempt(world.now)
     assert isinstance(rest, Wait)
-    assert rest.seconds == pytest.approx(0.15)
+    assert rest.seconds == pytest.approx(0.3375)
     world.now += rest.seconds
-    assert world.start(call).delay == 0.25
+    assert world.start(call).delay == 0.4375
 
 
-def test_a_breaker_that_opened_meanwhile_is_not_waited_for() -> None:
+def test_a_pause_is_cut_short_where_the_deadline_is_near() -> None:
     world = World("a")
-    for _ in range(4):
-        world.fail(world.start())
-    call = world.call()
-    world.fail(world.start(call))
-    with pytest.raises(AllAttemptsFailed, match="the attempt failed and nobody else can be asked") as failure:
-        call.next_attempt(world.now)
-    assert failure.value.retry_after == 1.0, "nobody else is there, so one attempt a second is forced through"
-
-
-def test_an_empty_retry_budget_ends_the_call_without_a_pause() -> None:
-    world = World("a", retry=Retry(budget=1.0, max_attempts=5))
-    call = world.call()
+    call = world.call(timeout=0.5)
     world.fail(world.start(call), FaultKind.CONFLICT)
-    world.pause(call)
-    world.fail(world.start(call), FaultKind.CONFLICT)
-    with pytest.raises(AllAttemptsFailed, match="all 2 attempts failed and the retry budget is empty"):
-        call.next_attempt(world.now)
-    assert [event.what for event in world.events(events.NotTaken)] == ["retry"]  # type: ignore[union-attr]
+    assert world.wait(call).seconds == pytest.approx(0.375, abs=0.002), "a quarter of its time is left for the attempt"
+    assert world.start(call).kind == "retry"
 
 
-def test_a_call_that_cannot_pay_for_a_free_provider_says_that_the_failover_budget_is_empty() -> None:
-    world = World("a", "b", retry=Retry(failover_budget=0.0))
-    for _ in range(3):
-        world.fail(world.start(only="b"))
-    call = world.call()
-    world.fail(world.start(call), FaultKind.UNSUPPORTED)
-    with pytest.raises(AllAttemptsFailed, match="the attempt failed and the failover budget is empty"):
-        call.next_attempt(world.now)
-
-
-def test_the_empty_failover_budget_is_named_although_the_same_provider_could_not_be_repeated_either() -> None:
-    world = World("a", "b", retry=Retry(failover_budget=0.0, budget=0.0))
-    for _ in range(3):
-        world.fail(world.start(only="b"))
-    call = world.call()
-    world.fail(world.start(call))
-    with pytest.raises(AllAttemptsFailed, match="the failover budget is empty"):
-        call.next_attempt(world.now)
-
-
-def test_an_empty_failover_budget_is_not_blamed_where_nobody_else_is_free() -> None:
-    world = World("a", "b", retry=Retry(failover_budget=0.0))
-    world.pool.operate("b", "drain", world.now)
-    call = world.call()
-    world.fail(world.start(call), FaultKind.UNSUPPORTED)
-    with pytest.raises(AllAttemptsFailed, match="nobody else can be asked"):
-        call.next_attempt(world.now)
-
-
-def test_a_retry_budget_emptied_by_others_during_the_pause_still_leaves_the_gate_of_another() -> None:
-    world = World("a", "b", retry=Retry(budget=1.0))
-    world.fail(world.start(only="b"), FaultKind.RATE_LIMITED, retry_after=10.0)
-    call = world.call()
-    world.fail(world.start(call))
-    world.pause(call)
-    world.pool.retries.spend()
-    assert world.pause(call).reason == "gate"
-    assert world.start(call).target.id == "b"
+def test_the_last_try_waits_longer_where_nobody_was_answered_meanwhile() -> None:
+    """An outage that lasts longer than two tries needs one after it."""
+    world = World("a")
+    call = world.call(timeout=60.0)
+    waits = []
+    for _ in range(2):
+        world.fail(world.start(call), FaultKind.SERVER_ERROR)
+        waits.append(world.wait(call).seconds)
+    assert waits == [0.4375, 2.5]
+    world = World("a")
+    call = world.call(timeout=4.0)
+    for _ in range(2):
+        world.fail(world.start(call), FaultKind.SERVER_ERROR)
+        last = world.wait(call).seconds
+    assert last == pytest.approx((4.0 - 0.4375) / 4.0), "but no longer than a quarter of what is left"
 
 
 # --- who shall not be asked again ---
@@ -180,9 +159,7 @@ def test_a_rejection_stands_however_the_attempt_beside_it_fails() -> None:
     world = World("a", "b")
     call = world.call(timeout=20.0)
     first = world.start(call)
-    world.now += 10.0
-    second = call.rescue(first, world.now)
-    assert second is not None
+    second = world.rescued(first, after=10.0)
     world.fail(first, FaultKind.BAD_REQUEST)
     world.fail(second, FaultKind.SERVER_ERROR)
     with pytest.raises(RequestRejected) as failure:
@@ -192,22 +169,31 @@ def test_a_rejection_stands_however_the_attempt_beside_it_fails() -> None:
     assert len(failure.value.attempts) == 2
 
 
-def test_a_prompt_too_long_goes_only_to_a_larger_window() -> None:
+def test_a_prompt_too_long_goes_only_to_a_larger_window_or_an_unknown_one() -> None:
     small, same, unknown, large = (
-        Target(name, context_window=size) for name, size in zip("abcd", (8000, 8000, None, 200000), strict=True)
+        Target(name, context_window=size) for name, size in zip("abcd", (8000, 8000, None, 200_000), strict=True)
     )
     world = World(small, same, unknown, large)
     call = world.call()
-    world.fail(world.start(call), FaultKind.CONTEXT_LENGTH)
-    attempt = world.start(call)
-    assert attempt.target is large
-    world.fail(attempt, FaultKind.CONTEXT_LENGTH)
+    asked = []
+    for _ in range(3):
+        attempt = world.start(call)
+        asked.append(attempt.target)
+        world.fail(attempt, FaultKind.CONTEXT_LENGTH)
+    assert asked == [small, unknown, large]
     with pytest.raises(RequestRejected, match="too long for every provider"):
         call.next_attempt(world.now)
 
 
-def test_a_prompt_too_long_waits_for_nobody_when_the_larger_one_is_out() -> None:
-    world = World("a", Target("b", context_window=10**6))
+def test_a_prompt_too_long_for_an_unknown_window_may_go_to_any_other() -> None:
+    world = World("a", Target("b", context_window=8000))
+    call = world.call()
+    world.fail(world.start(call), FaultKind.CONTEXT_LENGTH)
+    assert world.start(call).target.id == "b"
+
+
+def test_a_prompt_too_long_is_no_rejection_while_a_larger_one_is_merely_out() -> None:
+    world = World(Target("a", context_window=8000), Target("b", context_window=10**6))
     world.pool.operate("b", "isolate", world.now)
     call = world.call()
     world.fail(world.start(call), FaultKind.CONTEXT_LENGTH)
@@ -219,20 +205,13 @@ def test_a_provider_that_failed_for_good_is_not_repeated_although_it_failed_ligh
     world = World("a")
     call = world.call()
     world.fail(world.start(call), FaultKind.CONFLICT)
-    world.pause(call)
+    world.wait(call)
     world.fail(world.start(call), FaultKind.UNSUPPORTED)
     with pytest.raises(AllAttemptsFailed):
         call.next_attempt(world.now)
 
 
-def test_two_light_failures_of_the_same_provider_are_remembered_once() -> None:
-    world = World("a")
-    call = world.call()
-    for _ in range(2):
-        world.fail(world.start(call), FaultKind.CONFLICT)
-        world.pause(call)
-    assert len(call.repeatable) == 1
-    assert len(call.tried) == 1
+# --- requests that must not be repeated ---
 
 
 @pytest.mark.parametrize(
@@ -248,7 +227,7 @@ def test_a_request_with_effects_is_not_repeated_once_it_may_have_arrived(
     kind: FaultKind, detail: dict[str, object]
 ) -> None:
     world = World("a", "b")
-    call = world.call(repeatable_request=False)
+    call = world.call(repeatable=False)
     world.fail(world.start(call), kind, **detail)
     with pytest.raises(AllAttemptsFailed, match="may have taken effect"):
         call.next_attempt(world.now)
@@ -265,11 +244,30 @@ def test_a_request_with_effects_is_not_repeated_once_it_may_have_arrived(
 )
 def test_a_request_with_effects_that_was_refused_may_go_elsewhere(kind: FaultKind, detail: dict[str, object]) -> None:
     world = World("a", "b")
-    call = world.call(repeatable_request=False)
-    attempt = world.start(call)
-    assert attempt.rescue_after is None, "nothing runs beside it"
-    world.fail(attempt, kind, **detail)
+    call = world.call(repeatable=False)
+    world.fail(world.start(call), kind, **detail)
     assert world.start(call).target.id == "b"
+
+
+def test_nothing_runs_beside_a_request_with_effects() -> None:
+    world = World("a", "b")
+    world.answer("a", times=30)
+    attempt = world.start(repeatable=False, streaming=True, timeout=20.0)
+    assert attempt.rescue_after is None
+    assert world.rescue(attempt, after=10.0) is None
+
+
+def test_a_request_with_effects_is_no_trial_not_even_of_the_last_one_left() -> None:
+    world = World("a", "b")
+    world.half_break("a")
+    world.until_trial("a")
+    assert world.start(repeatable=False).target.id == "b"
+    alone = World("a")
+    alone.trip("a")
+    alone.now += 20.0
+    attempt = alone.start(repeatable=False)
+    assert attempt.kind == "initial", "it is asked as the last one left, and tests nobody"
+    assert attempt.rescue_after is None
 
 
 # --- waiting for gates ---
@@ -290,62 +288,76 @@ def test_a_429_of_the_only_provider_is_waited_for_and_never_too_early() -> None:
     world = World("a")
     call = world.call()
     world.fail(world.start(call), FaultKind.RATE_LIMITED, status=429, retry_after=7.0)
-    wait = world.pause(call)
+    wait = world.wait(call)
     assert wait.reason == "gate"
-    assert 7.0 <= wait.seconds <= 7.0 * 1.25 * 1.1
+    assert wait.place is not None
+    assert wait.seconds == pytest.approx(7.875)
     attempt = world.start(call)
     assert attempt.delay == wait.seconds
     world.succeed(attempt)
     assert call.records[-1].delay == wait.seconds
+    assert call.counted == 0, "waiting as asked costs no attempt"
 
 
 def gated(**policies: object) -> World:
     world = World("a", "b", **policies)
-    world.fail(world.start(only="a"), FaultKind.RATE_LIMITED, retry_after=20.0)
-    world.fail(world.start(only="b"), FaultKind.RATE_LIMITED, retry_after=10.0)
+    world.gate("a", 20.0)
+    world.gate("b", 10.0)
     return world
 
 
 def test_a_call_waits_for_the_gate_that_opens_first_if_it_fits() -> None:
     world = gated()
     call = world.call(timeout=30.0)
-    assert 10.0 <= world.pause(call).seconds <= 13.75
+    assert world.wait(call).seconds == pytest.approx(11.25)
     assert world.start(call).target.id == "b"
 
 
-def test_a_gate_that_opens_after_the_deadline_is_an_error_at_once() -> None:
+def test_a_gate_that_opens_after_the_deadline_is_an_error_at_once_that_says_when() -> None:
     world = gated()
-    with pytest.raises(DeadlineExceeded, match=r"the next wait .* would pass the deadline") as failure:
-        world.call(timeout=10.0).next_attempt(world.now)
-    assert failure.value.retry_after == pytest.approx(11.8125)
-
-
-def test_a_gate_that_opens_too_late_to_be_waited_for_is_an_error_that_says_when() -> None:
-    world = gated(retry=Retry(max_wait=5.0))
     with pytest.raises(NoProviderAvailable) as failure:
-        world.call().next_attempt(world.now)
-    assert failure.value.retry_after == pytest.approx(11.25)
+        world.call(timeout=9.0).next_attempt(world.now)
+    assert failure.value.retry_after == 10.0, "as the provider said it"
     assert failure.value.reasons == {"a": "asked us to wait", "b": "asked us to wait"}
     assert str(failure.value) == "no provider can be asked now (a: asked us to wait; b: asked us to wait)"
     assert failure.value.attempts == ()
+    assert not isinstance(failure.value, TimeoutError), "no time has passed"
 
 
-def test_a_full_provider_is_looked_at_again_soon() -> None:
-    world = World(Target("a", max_concurrency=1))
-    first = world.start()
-    call = world.call()
-    assert 0.05 <= world.pause(call).seconds <= 0.055
-    world.succeed(first)
-    assert world.start(call).target.id == "a"
+def test_a_gate_that_opens_too_late_to_be_waited_for_is_an_error_too() -> None:
+    world = gated(retry=Retry(max_wait=5.0))
+    with pytest.raises(NoProviderAvailable) as failure:
+        world.call().next_attempt(world.now)
+    assert failure.value.retry_after == 10.0
+
+
+def test_who_was_refused_and_cannot_wait_is_told_by_whom_and_for_how_long() -> None:
+    world = World("a")
+    call = world.call(timeout=5.0)
+    world.fail(world.start(call), FaultKind.RATE_LIMITED, status=429, retry_after=60.0)
+    with pytest.raises(NoProviderAvailable) as failure:
+        call.next_attempt(world.now)
+    assert failure.value.retry_after == 60.0
+    assert failure.value.fault is not None
+    assert failure.value.fault.kind is FaultKind.RATE_LIMITED
+    assert len(failure.value.attempts) == 1
+
+
+def test_a_gate_without_end_is_told_without_end() -> None:
+    world = World("a", limits=Limits(gate_cap=1000.0))
+    world.gate("a", math.inf)
+    with pytest.raises(NoProviderAvailable) as failure:
+        world.call(timeout=10.0).next_attempt(world.now)
+    assert failure.value.retry_after is None or failure.value.retry_after >= 800.0
 
 
 def test_a_provider_that_may_not_be_repeated_is_no_reason_to_wait() -> None:
     world = World("a")
     call = world.call()
     attempt = world.start(call)
-    world.fail(world.start(), FaultKind.RATE_LIMITED, retry_after=5.0)
+    world.gate("a", 5.0)
     world.fail(attempt, FaultKind.UNSUPPORTED)
-    with pytest.raises(AllAttemptsFailed):
+    with pytest.raises(CallFailed):
         call.next_attempt(world.now)
 
 
@@ -353,16 +365,16 @@ def test_why_nobody_can_be_asked_is_said_per_provider() -> None:
     world = World("a", "b", "c", "d")
     world.pool.operate("a", "drain", world.now)
     world.pool.operate("b", "isolate", world.now)
-    world.fail(world.start(only="c"), FaultKind.AUTH)
+    world.fail(world.start(only="c"), FaultKind.QUOTA_EXHAUSTED, retry_after=600.0)
     with pytest.raises(NoProviderAvailable) as failure:
-        world.call(unsuitable={"d": "cannot see images"}).next_attempt(world.now)
+        world.call(timeout=10.0, unsuitable={"d": "cannot see images"}).next_attempt(world.now)
     assert failure.value.reasons == {
         "a": "drained",
         "b": "isolated by hand",
         "c": "quota or credentials",
         "d": "cannot see images",
     }
-    assert failure.value.retry_after == pytest.approx(57.0)
+    assert failure.value.retry_after == pytest.approx(600.0, rel=0.1)
 
 
 def test_what_only_a_person_can_end_has_no_time() -> None:
@@ -373,6 +385,87 @@ def test_what_only_a_person_can_end_has_no_time() -> None:
     assert failure.value.retry_after is None
 
 
+# --- outages of everybody ---
+
+
+def outage(*tiers: str, **policies: object) -> World:
+    """Everybody is down and was tried just now."""
+    world = World(*(tiers or ("a", "b")), **policies)
+    for name in tiers or ("a", "b"):
+        world.trip(name)
+    for _ in range(20):
+        call = world.call(timeout=10.0)
+        step = call.next_attempt(world.now)
+        if isinstance(step, Wait):
+            call.stopped_waiting(world.now)
+            return world
+        call.failed(step, fault(), world.now)
+    raise AssertionError("somebody can be asked at any time")
+
+
+def test_a_call_in_an_outage_of_everybody_stands_in_line_for_the_next_trial() -> None:
+    world = outage()
+    call = world.call(timeout=10.0)
+    wait = world.wait(call)
+    assert wait.reason == "down"
+    assert wait.place is not None
+    assert 0.0 < wait.seconds <= 1.0
+    attempt = world.start(call)
+    assert attempt.kind == "trial"
+    world.fail(attempt)
+    assert call.counted == 0, "a trial of a provider that is down uses up none of the caller's attempts"
+    assert world.wait(call).reason == "down"
+
+
+def test_who_said_so_fails_at_once_with_the_earliest_time_to_come_back() -> None:
+    world = outage()
+    with pytest.raises(NoProviderAvailable) as failure:
+        world.call(timeout=10.0, when_down="fail").next_attempt(world.now)
+    assert failure.value.reasons == {"a": "breaker open", "b": "breaker open"}
+    assert failure.value.retry_after is not None
+    assert 0.0 < failure.value.retry_after <= 1.0
+
+
+def test_behind_an_outage_a_call_is_given_up_after_the_longest_wait_and_not_untried() -> None:
+    world = outage(retry=Retry(max_down_wait=4.0))
+    ahead = world.call(timeout=600.0)
+    world.told_to_wait(ahead)
+    call, began, kinds = world.call(timeout=600.0), world.now, []
+    with pytest.raises(CallFailed) as failure:  # noqa: PT012 - the call is driven to its end
+        while True:
+            step = call.next_attempt(world.now)
+            if isinstance(step, Wait):
+                world.now += min(step.seconds, 5.0)
+            else:
+                kinds.append((step.kind, round(world.now - began, 3)))
+                call.failed(step, fault(), world.now)
+            assert world.now - began <= 20.0
+    assert {kind for kind, _ in kinds} == {"trial"}
+    assert kinds[0][1] <= 2.0, "sent somewhere when half of its wait is over, at the latest"
+    assert world.now - began == pytest.approx(4.0, abs=0.01)
+    assert failure.value.retry_after is not None
+    assert not isinstance(failure.value, DeadlineExceeded)
+
+
+def test_a_wait_for_a_gate_is_not_a_wait_for_an_outage() -> None:
+    world = World("a", "b")
+    world.trip("b")
+    world.gate("a", 60.0)
+    call = world.call(timeout=100.0)
+    for _ in range(400):
+        step = call.next_attempt(world.now)
+        if isinstance(step, Wait):
+            assert step.reason == "gate"
+            world.now += step.seconds
+            continue
+        if step.target.id == "a":
+            break
+        call.failed(step, fault(), world.now)
+    else:
+        raise AssertionError("it never got through")
+    assert world.now - 1000.0 >= 60.0, "which is longer than it would wait for an outage"
+
+
 # --- the deadline ---
 
 
@@ -380,8 +473,9 @@ def test_nothing_starts_after_the_deadline() -> None:
     world = World("a")
     call = world.call(timeout=5.0)
     world.now += 5.0
-    with pytest.raises(DeadlineExceeded, match="no answer within 5 s"):
+    with pytest.raises(DeadlineExceeded, match="no answer within 5 s") as failure:
         call.next_attempt(world.now)
+    assert isinstance(failure.value, TimeoutError)
 
 
 @pytest.mark.parametrize(("left", "starts"), [(0.21, True), (0.19, False)])
@@ -396,188 +490,148 @@ def test_no_later_attempt_starts_with_too_little_time_to_be_answered(left: float
     else:
         with pytest.raises(DeadlineExceeded) as failure:
             call.next_attempt(world.now)
-        assert isinstance(failure.value, TimeoutError)
         assert len(failure.value.attempts) == 1
 
 
-def test_the_first_attempt_may_have_very_little_time() -> None:
-    assert World("a").start(timeout=0.01).timeout == pytest.approx(0.01)
-
-
-def test_no_wait_that_could_not_be_followed_by_an_attempt() -> None:
-    world = World("a")
-    call = world.call(timeout=0.3)
-    world.fail(world.start(call))
-    with pytest.raises(DeadlineExceeded, match=r"the next wait \(0.25 s\) would pass the deadline"):
-        call.next_attempt(world.now)
-    assert world.now == 1000.0
-
-
-def test_a_timeout_never_reaches_beyond_the_deadline() -> None:
+@pytest.mark.parametrize(("left", "starts"), [(0.06, True), (0.04, False)])
+def test_a_short_deadline_keeps_a_quarter_of_its_time(left: float, starts: bool) -> None:
     world = World("a", "b")
-    call = world.call(timeout=20.0, streaming=True)
-    first = world.start(call)
-    assert first.timeout == 20.0
-    world.now += 10.0
-    second = call.rescue(first, world.now)
-    assert second is not None
-    assert second.timeout == 10.0
-    assert world.start(streaming=True).timeout == 30.0, "without a deadline its own timeout holds"
+    call = world.call(timeout=0.2)
+    attempt = world.start(call)
+    world.now += 0.2 - left
+    world.fail(attempt)
+    if starts:
+        assert world.start(call).target.id == "b"
+    else:
+        with pytest.raises(DeadlineExceeded):
+            call.next_attempt(world.now)
 
 
-def test_the_callers_own_deadline_judges_nobody() -> None:
+def test_a_first_attempt_starts_however_little_time_there_is() -> None:
+    assert World("a").start(timeout=0.001).timeout == pytest.approx(0.001)
+
+
+def test_no_time_for_a_pause_is_the_end() -> None:
     world = World("a")
-    world.answer("a")
     call = world.call(timeout=5.0)
     attempt = world.start(call)
-    before = world.standing("a")
-    call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
-    after = world.standing("a")
-    assert (after.success_rate, after.samples, after.in_flight) == (before.success_rate, 1, 0)
-    assert call.records[-1].outcome == "error", "the trail says what took the time"
-    assert call.last_fault is not None
+    world.now += 4.7995
+    world.fail(attempt, FaultKind.CONFLICT)
+    with pytest.raises(DeadlineExceeded):
+        call.next_attempt(world.now)
 
 
-def known_a_little(*, answers: int = 9) -> World:
-    """Too few answers for a measure: 20 make one."""
-    world = World("a", "b")
-    world.answer("a", times=answers, first=0.5)
-    return world
+def test_an_attempt_is_never_given_more_time_than_the_call_has() -> None:
+    world = World("a")
+    assert world.start(timeout=7.0).timeout == pytest.approx(7.0)
+    assert world.start().timeout < math.inf
 
 
-@pytest.mark.parametrize("streaming", [True, False], ids=["streamed before", "only streamed before"])
-def test_a_provider_known_a_little_that_falls_silent_is_found_out_by_short_deadlines(streaming: bool) -> None:
-    world = known_a_little()
-    for _ in range(40):
-        call = world.call(timeout=4.0, streaming=streaming)
-        attempt = world.start(call)
-        if attempt.target.id == "b":
-            break
-        world.now += 4.0
-        call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
-    assert attempt.target.id == "b"
+def test_the_deadline_passes_while_it_stands_in_line() -> None:
+    world = World(Target("a", max_concurrency=1))
+    world.start()
+    call = world.call(timeout=3.0)
+    assert world.wait(call).seconds == pytest.approx(3.0)
+    with pytest.raises(DeadlineExceeded):
+        call.next_attempt(world.now)
+    assert world.health("a").waiting == 0
 
 
-def test_a_provider_known_a_little_is_not_blamed_for_deadlines_it_could_never_meet() -> None:
-    world = known_a_little()
-    for _ in range(40):
-        call = world.call(timeout=0.9, streaming=True)
-        attempt = world.start(call)
-        assert attempt.target.id == "a"
-        world.now += 0.9
-        call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
-    assert world.standing("a").samples == 9
-
-
-def test_a_provider_known_a_little_is_not_blamed_for_a_straggler_among_answers() -> None:
-    world = known_a_little()
-    call = world.call(timeout=4.0, streaming=True)
+def test_when_the_caller_runs_out_of_time_a_provider_that_is_late_by_its_own_measure_is_blamed() -> None:
+    world = rescuable()
+    call = world.call(timeout=5.0, streaming=True)
     attempt = world.start(call)
-    world.now += 3.0
-    world.answer("a", first=0.5)
-    world.now += 0.5
-    call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
-    assert world.standing("a").samples == 10
-
-
-def test_rescues_beside_the_silence_of_a_provider_known_a_little_need_no_savings() -> None:
-    world = known_a_little()
-    for index in range(25):
-        call = world.call(timeout=4.0, streaming=True)
-        attempt = world.start(call)
-        if attempt.target.id == "b":
-            break
-        world.now += 2.0
-        rescue = call.rescue(attempt, world.now)
-        assert rescue is not None, index
-        world.succeed(rescue)
-        call.overtaken(attempt, world.now)
-    assert attempt.target.id == "b"
-
-
-def test_a_provider_that_has_never_answered_is_doubted_when_time_runs_out() -> None:
-    world = World("a", "b")
-    for _ in range(10):
-        call = world.call(timeout=1.0, only="a")
-        attempt = world.start(call)
-        call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
-    assert world.standing("a").breaker == "open"
-
-
-@pytest.mark.parametrize(("silence", "judged"), [(0.0, 0), (1.5, 0), (2.5, 1)])
-def test_a_stream_out_of_time_speaks_against_its_provider_only_if_it_was_silent_for_long(
-    silence: float, judged: int
-) -> None:
-    world = rescuable()  # a first token after 0.8 s is usual, after 2.4 s overdue
-    call = world.call(timeout=60.0, streaming=True)
-    attempt = world.start(call)
-    world.speak(attempt, after=0.8)
-    world.now += 59.2
-    attempt.silence = silence
-    before = world.standing("a").samples
-    call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
-    assert world.standing("a").samples - before == judged
+    before = world.health("a").samples
+    world.now += 5.0
+    world.expire(attempt)
     assert call.records[-1].outcome == "error"
+    assert world.health("a").samples == before + 1
 
 
-def test_a_provider_asked_at_the_last_moment_is_not_doubted_when_time_runs_out() -> None:
+def test_a_provider_asked_at_the_last_moment_is_not_blamed_when_time_runs_out() -> None:
     world = World("a", "b")
     for _ in range(4):
         call = world.call(timeout=2.0)
         first = world.start(call)
-        world.now += 1.5
-        rescue = call.rescue(first, world.now)
-        assert rescue is not None
-        world.now += 0.5
-        for attempt in (first, rescue):
-            call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
-    assert (world.standing("a").samples, world.standing("b").samples) == (4, 0)
+        rescue = world.rescued(first, after=1.0) if world.breaker("a") == "closed" else None
+        world.now += 1.0
+        for attempt in filter(None, (first, rescue)):
+            world.expire(attempt)
+    assert world.health("b").samples == 0
+    assert world.breaker("b") == "closed"
 
 
-def test_a_provider_that_has_never_answered_is_doubted_when_a_rescue_overtakes_it() -> None:
-    world = World("a", "b")
-    asked: list[str] = []
-    for _ in range(12):
-        call = world.call(timeout=1.0)
-        attempt = world.start(call)
-        asked.append(attempt.target.id)
-        if attempt.target.id == "b":
-            break
-        world.now += 0.5
-        rescue = call.rescue(attempt, world.now)
-        assert rescue is not None
-        call.succeeded(rescue, world.now)
-        call.overtaken(attempt, world.now)
-    assert asked[0] == "a"
-    assert asked[-1] == "b", "by now the other one is asked first"
-
-
-def test_a_rescue_comes_no_earlier_than_this_provider_usually_needs() -> None:
-    world = World("a", "b")
-    for _ in range(25):
-        world.answer("a", first=5.0)
-    assert world.start(streaming=True, timeout=8.0).rescue_after == pytest.approx(5.0)
-    for _ in range(25):
-        world.answer("b", first=0.5)
-    assert world.start(streaming=True, timeout=8.0).rescue_after == pytest.approx(7.0), "b is quick: there is time"
-
-
-def test_a_provider_late_by_its_own_measure_is_no_better_for_the_callers_deadline() -> None:
-    world = rescuable()
-    call = world.call(timeout=5.0, streaming=True)
+def test_a_deadline_that_passes_after_the_attempt_was_over_changes_nothing() -> None:
+    world = World("a")
+    call = world.call(timeout=5.0)
     attempt = world.start(call)
-    world.now += 5.0
-    call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
-    assert call.records[-1].outcome == "error"
-    assert world.standing("a").samples == 32
+    world.fail(attempt)
+    before = world.health("a")
+    world.expire(attempt)
+    assert world.health("a") == before
+    assert len(call.records) == 1
+
+
+# --- keys that are asked for ---
+
+
+def test_the_time_a_callable_takes_for_the_key_is_not_the_providers() -> None:
+    world = World("a", "b")
+    call = world.call(timeout=60.0, streaming=True)
+    attempt = world.start(call)
+    call.asking(attempt, world.now)
+    world.now += 9.0
+    assert not attempt.late(world.now)
+    other = world.start(streaming=True, timeout=60.0)
+    assert other.target.id == "a", "a slow key says nothing of the provider"
+    call.asked(attempt, world.now)
+    assert (attempt.started, attempt.delay, attempt.timeout) == (world.now, 9.0, 30.0)
+    world.succeed(attempt, after=1.0)
+    assert call.records[0].duration == pytest.approx(1.0)
+
+
+def test_a_key_that_comes_too_late_is_a_timeout() -> None:
+    world = World("a", "b")
+    call = world.call(timeout=60.0, streaming=True)
+    attempt = world.start(call)
+    call.asking(attempt, world.now)
+    world.now += attempt.timeout + 0.1
+    with pytest.raises(TimeoutError):
+        call.asked(attempt, world.now)
+    world.abandon(attempt)
+    with pytest.raises(TimeoutError):
+        call.asked(attempt, world.now)
+
+
+def test_a_slow_key_leaves_no_more_time_than_the_deadline() -> None:
+    world = World("a")
+    call = world.call(timeout=10.0)
+    attempt = world.start(call)
+    call.asking(attempt, world.now)
+    world.now += 8.0
+    call.asked(attempt, world.now)
+    assert attempt.timeout == pytest.approx(2.0)
+
+
+def test_a_hanging_attempt_behind_one_that_waits_for_its_key_is_noticed() -> None:
+    """The oldest attempt waits for a slow key; the silence of the others still speaks for itself."""
+    world = World("a", "b")
+    world.answer("a", times=30)
+    slow = world.start(streaming=True, timeout=60.0)
+    world.call_of[slow].asking(slow, world.now)
+    silent = [world.start(streaming=True, timeout=60.0) for _ in range(2)]
+    world.rescued(silent[0], after=silent[0].rescue_after or 0.0)
+    assert world.breaker("a") == "softly_open"
+    assert world.start(streaming=True).target.id == "b"
 
 
 # --- rescues ---
 
 
-def rescuable(*tiers: str | list[str], **policies: object) -> World:
+def rescuable(*tiers: str, **policies: object) -> World:
     world = World(*(tiers or ("a", "b")), **policies)
     world.answer("a", times=31, first=0.8)
+    world.pool._leases.hedges.tokens = 10.0
     return world
 
 
@@ -586,186 +640,120 @@ def test_a_silent_attempt_is_rescued_elsewhere_after_twice_the_usual_time() -> N
     call = world.call(streaming=True)
     first = world.start(call)
     assert first.rescue_after == pytest.approx(1.6)
-    world.now += 1.6
-    second = call.rescue(first, world.now)
-    assert second is not None
-    assert (second.target.id, second.kind, second.number) == ("b", "hedge", 2)
-    assert second.rescue_after is None, "a rescue is not rescued"
-    assert call.made == 1, "it does not count against max_attempts"
-
-
-def test_a_refused_rescue_may_be_asked_for_again_after_twice_as_long_and_at_half_the_time() -> None:
-    world = rescuable()
-    world.pool.operate("b", "drain", world.now)
-    call = world.call(streaming=True, timeout=12.0)
-    first = world.start(call)
-    began = world.now
-    for elapsed, again in ((1.6, 3.2), (3.2, 6.0), (6.0, None)):
-        assert first.rescue_after == pytest.approx(elapsed)
-        world.now = began + elapsed
-        assert call.rescue(first, world.now) is None
-        assert first.rescue_after == (None if again is None else pytest.approx(again))
-    world.pool.operate("b", "restore", world.now)
-    assert call.rescue(first, world.now) is not None
-
-
-def test_no_rescue_is_asked_for_again_beside_an_attempt_that_is_over() -> None:
-    world = rescuable()
-    call = world.call(streaming=True)
-    first = world.start(call)
-    world.fail(first)
-    assert call.rescue(first, world.now + 1.6) is None
-    assert first.rescue_after is None
-
-
-def test_a_call_with_little_time_is_rescued_when_half_of_it_is_gone() -> None:
-    world = rescuable()
-    assert world.start(streaming=True, timeout=2.0).rescue_after == 1.0
-    assert World("a", "b").start(timeout=20.0).rescue_after == 10.0, "also where nothing is known yet"
-    assert World("a", "b").start().rescue_after is None
-
-
-def test_the_half_time_rescue_is_paid_by_the_failover_budget_when_there_are_no_savings() -> None:
-    world = World("a", "b", "c", retry=Retry(failover_budget=1.0))
-    world.answer("a")
-    world.pool.hedges.tokens = 0.0
-    call = world.call(timeout=20.0)
-    first = world.start(call)
-    assert call.rescue(first, world.now + 9.0) is None, "not before half the time is gone"
-    assert call.rescue(first, world.now + 10.0) is not None
-    other = world.call(timeout=20.0)
-    silent = world.start(other)
-    world.answer("a")  # it is not silent altogether
-    world.pool.hedges.tokens = world.pool.failovers.tokens = 0.0
-    assert other.rescue(silent, world.now + 10.0) is None, "nobody pays"
-    assert {event.what for event in world.events(events.NotTaken)} == {"hedge"}  # type: ignore[union-attr]
-
-
-def test_leaving_a_provider_that_hangs_needs_no_savings() -> None:
-    world = rescuable()
-    calls = [world.call(streaming=True) for _ in range(20)]
-    silent = [world.start(call) for call in calls]
-    world.pool.hedges.tokens = world.pool.failovers.tokens = 0.0
-    world.now += 2.5  # overdue, and nobody begun since has spoken
-    assert all(call.rescue(first, world.now) for call, first in zip(calls, silent, strict=True))
-
-
-def test_rescues_are_earned_by_calls_one_in_twenty() -> None:
-    world = rescuable(hedge=Hedge(cap=2.0))
-    world.pool.hedges.spend()
-    rescued = 0
-    for _ in range(100):
-        call = world.call(streaming=True)
-        first = world.start(call)
-        world.now += first.rescue_after or 0.0
-        second = call.rescue(first, world.now)
-        rescued += second is not None
-        for attempt in (first, second):
-            if attempt is not None:
-                world.abandon(attempt)
-    assert rescued == 5
-
-
-def test_nobody_is_rescued_at_the_same_provider_or_where_none_is_free() -> None:
-    world = rescuable("a")
-    call = world.call(streaming=True)
-    first = world.start(call)
-    assert first.rescue_after is None
-    assert call.rescue(first, world.now + 5.0) is None
+    second = world.rescued(first, after=1.6)
+    assert (second.target.id, second.kind, second.number, second.fresh) == ("b", "hedge", 2, False)
 
 
 def test_nothing_is_rescued_that_spoke_ended_or_was_answered() -> None:
     world = rescuable("a", "b", "c")
     for end in (world.speak, world.abandon, world.succeed):
-        call = world.call(streaming=True, timeout=60.0)
-        first = world.start(call)
+        first = world.start(streaming=True, timeout=60.0)
         end(first)
-        assert call.rescue(first, world.now + 30.0) is None
+        assert world.rescue(first, after=1.6) is None
 
 
 def test_nothing_is_rescued_that_was_rejected_or_has_no_time_left() -> None:
     world = rescuable("a", "b", "c")
-    rejected = world.call(streaming=True, timeout=60.0)
-    first = world.start(rejected)
-    second = rejected.rescue(first, world.now + 30.0)
-    assert second is not None
+    first = world.start(streaming=True, timeout=60.0)
+    second = world.rescued(first, after=1.6)
     world.fail(second, FaultKind.BAD_REQUEST)
-    assert rejected.rescue(first, world.now + 30.0) is None
-    late = world.call(streaming=True, timeout=10.0)
-    first = world.start(late)
-    assert late.rescue(first, world.now + 9.9) is None
+    assert world.rescue(first, after=1.0) is None
+    late = world.start(streaming=True, timeout=1.0)
+    assert world.rescue(late, after=0.9) is None
 
 
-def test_without_hedging_no_rescue_is_planned_but_probes_are_still_backed_up() -> None:
-    world = World("a", "b", hedge=Hedge(enabled=False))
-    assert world.start(timeout=10.0).rescue_after is None
-    world.half_open("a")
-    probe = world.start()
-    assert probe.kind == "probe"
-    assert probe.rescue_after == 1.0
-    assert probe.call.rescue(probe, world.now + 1.5) is not None, "paid by the probe's own budget"
+def test_a_rescue_that_failed_is_followed_by_another_after_a_pause() -> None:
+    world = rescuable("a", "b", "c")
+    first = world.start(streaming=True, timeout=60.0)
+    second = world.rescued(first, after=1.6)
+    assert first.rescue_after is None
+    world.fail(second)
+    assert first.rescue_after == pytest.approx(2.1)
+    third = world.rescued(first, after=0.5)
+    assert third.target.id == "c"
 
 
-def test_a_probe_is_backed_up_once_a_healthy_peer_would_have_spoken() -> None:
-    world = World("a", "b", "c")
-    world.answer("b", times=25, first=3.0)
-    world.half_open("a")
-    probe = world.start(streaming=True)
-    assert probe.kind == "probe"
-    assert probe.rescue_after == pytest.approx(3.0)
+def test_an_attempt_that_spoke_is_not_rescued_again() -> None:
+    world = rescuable("a", "b", "c")
+    first = world.start(streaming=True, timeout=60.0)
+    second = world.rescued(first, after=1.6)
+    world.speak(first)
+    world.fail(second)
+    assert first.rescue_after is None
 
 
-def test_a_probe_among_nobody_healthy_is_backed_up_after_the_usual_pause() -> None:
-    world = World("a", "b")
-    world.trip("b")
-    world.half_open("a")
-    assert world.start().rescue_after == 1.0
-
-
-def raced(timeout: float) -> tuple[World, Attempt[Target]]:
-    """A call to a provider that usually speaks after 0.8 s and is rescued when half of ``timeout`` is gone."""
-    world = rescuable()
-    call = world.call(streaming=True, timeout=timeout)
-    first = world.start(call)
-    world.now += first.rescue_after or 0.0
-    second = call.rescue(first, world.now)
-    assert second is not None
-    world.speak(second, after=0.1)
-    return world, first
+def test_no_rescue_follows_where_rescues_are_off_or_time_is_up() -> None:
+    world = rescuable("a", "b", "c", hedge=Hedge(enabled=False))
+    first = world.start(streaming=True, timeout=60.0)
+    assert first.rescue_after is None
+    world.pool.rescue_again(first, 0.5, world.now)
+    assert first.rescue_after is None
+    soon = rescuable("a", "b", "c")
+    first = soon.start(streaming=True, timeout=60.0)
+    soon.pool.rescue_again(first, 0.5, soon.now + first.timeout)
+    assert first.rescue_after is None
 
 
 def test_the_loser_of_a_race_is_judged_by_nobody_but_counts_as_slow() -> None:
-    world, loser = raced(timeout=2.0)
-    before = world.standing("a")
-    loser.call.overtaken(loser, world.now)
-    after = world.standing("a")
+    world = rescuable()
+    call = world.call(streaming=True, timeout=2.0)
+    first = world.start(call)
+    second = world.rescued(first, after=1.0)
+    world.speak(second, after=0.1)
+    before = world.health("a")
+    assert not world.overtake(first)
+    after = world.health("a")
     assert (after.success_rate, after.breaker, after.samples) == (before.success_rate, before.breaker, before.samples)
     assert after.score < before.score, "it would have taken at least as long"
     assert after.in_flight == 0
-    assert loser.call.records[-1].outcome == "cancelled"
+    assert call.records[-1].outcome == "cancelled"
 
 
 def test_a_loser_that_was_late_by_its_own_measure_has_failed() -> None:
-    world, loser = raced(timeout=60.0)
-    for _ in range(4):
-        world.fail(world.start(only="a"))
-    world.now += 1.0
-    loser.call.overtaken(loser, world.now)
-    assert world.standing("a").breaker == "open", "a provider that hangs is found out although it is always rescued"
-    record = loser.call.records[-1]
-    assert record.outcome == "error"
-    assert record.fault is not None
-    assert record.fault.kind is FaultKind.TIMEOUT
-    assert loser.call.last_fault is None, "the call itself was answered"
+    world = rescuable()
+    call = world.call(streaming=True, timeout=60.0)
+    first = world.start(call)
+    second = world.rescued(first, after=1.6)
+    world.succeed(second, after=0.2)
+    before = world.health("a").samples
+    assert not world.overtake(first)
+    assert world.health("a").samples == before + 1
+    (late, won) = call.records
+    assert (late.outcome, won.outcome) == ("error", "success"), "in the order they began"
+    assert late.fault is not None
+    assert late.fault.kind is FaultKind.TIMEOUT
+    assert call.last_fault is None, "the call itself was answered"
+
+
+def test_a_provider_that_hangs_is_found_out_although_it_is_always_rescued() -> None:
+    world = rescuable()
+    asked = []
+    for _ in range(6):
+        first = world.start(streaming=True, timeout=60.0)
+        asked.append(first.target.id)
+        if first.target.id == "a":
+            second = world.rescued(first, after=first.rescue_after or 0.0)
+            world.succeed(second)
+            world.overtake(first)
+    assert asked[:3] == ["a"] * 3
+    assert asked[-1] == "b"
 
 
 def test_a_whole_answer_overtaken_says_nothing_about_speed() -> None:
     world = World("a", "b")
+    first = world.start(timeout=20.0)
+    world.now += 5.0
+    world.overtake(first)
+    assert world.health("a").answer_p50 is None
+
+
+def test_when_all_are_overtaken_but_none_won_the_call_goes_on() -> None:
+    """A trial that runs on must not keep the call from its next attempt."""
+    world = World("a", "b", "c")
     call = world.call(timeout=20.0)
     first = world.start(call)
-    world.now += 10.0
-    call.overtaken(first, world.now)
-    assert world.standing("a").answer_p50 is None
+    world.overtake(first)
+    assert world.start(call).target.id == "b"
 
 
 # --- the trail ---
@@ -776,68 +764,75 @@ def test_an_outcome_counts_once_whatever_is_reported_after_it() -> None:
     call = world.call(conversation="chat")
     attempt = world.start(call)
     world.succeed(attempt)
-    before = world.standing("a")
+    before = world.health("a")
     world.speak(attempt)
     world.succeed(attempt)
     world.fail(attempt)
     world.abandon(attempt)
-    call.overtaken(attempt, world.now)
-    assert world.standing("a") == before
+    world.expire(attempt)
+    world.overtake(attempt)
+    assert world.health("a") == before
     assert len(call.records) == 1
-    assert call.in_flight == 0
     assert call.last_fault is None
 
 
-def test_the_pool_too_takes_each_outcome_once() -> None:
-    world = World("a")
-    attempt = world.start()
-    world.abandon(attempt)
-    before = world.standing("a")
-    world.pool.succeeded(attempt, world.now)
-    world.pool.failed(attempt, fault(), world.now)
-    world.pool.overtaken(attempt, world.now)
-    world.pool.abandoned(attempt, world.now)
-    assert world.standing("a") == before
-
-
-def test_calls_share_no_state_of_their_own() -> None:
-    world = World("a", "b", retry=Retry(failover_budget=1000.0))
-    calls = [world.call() for _ in range(100)]
-    attempts = [world.start(call) for call in calls]
-    for attempt in attempts[::2]:
-        world.fail(attempt, FaultKind.CONFLICT)
-        world.start(attempt.call)
-    assert [call.made for call in calls] == [2, 1] * 50
-    assert [len(call.records) for call in calls] == [1, 0] * 50
+def test_an_attempt_that_runs_on_after_the_answer_is_judged_and_not_recorded_twice() -> None:
+    world = World("a", "b")
+    world.half_break("a")
+    world.until_trial("a")
+    for end in (world.succeed, world.fail, world.abandon, world.expire):
+        call = world.call(timeout=20.0)
+        trial = world.start(call)
+        if trial.kind != "trial":
+            world.now += 16.0
+            trial = world.start(call := world.call(timeout=20.0))
+        assert trial.kind == "trial"
+        second = world.rescued(trial, after=trial.rescue_after or 0.0)
+        world.succeed(second)
+        assert world.overtake(trial), "it is not judged yet"
+        records = list(call.records)
+        end(trial)
+        assert call.records == records
+        assert world.health("a").in_flight == 0
 
 
 def test_a_late_failure_of_one_provider_never_touches_the_one_that_took_over() -> None:
     world = World("a", "b")
-    call = world.call(timeout=20.0)
-    first = world.start(call)
-    world.now += 10.0
-    second = call.rescue(first, world.now)
-    assert second is not None
-    before = world.standing("b")
+    first = world.start(timeout=20.0)
+    world.rescued(first, after=10.0)
+    before = world.health("b")
     world.fail(first)
-    assert world.standing("b") == before
-    assert world.standing("a").success_rate < 0.95
+    assert world.health("b") == before
+    assert world.health("a").success_rate < 0.95
+
+
+def test_calls_share_no_state_of_their_own() -> None:
+    world = World("a", "b")
+    calls = [world.call() for _ in range(100)]
+    attempts = [world.start(call) for call in calls]
+    for attempt in attempts[::2]:
+        world.fail(attempt, FaultKind.CONFLICT)
+        world.start(world.call_of[attempt])
+    assert [call.total for call in calls] == [2, 1] * 50
+    assert [len(call.records) for call in calls] == [1, 0] * 50
+    assert [call.number for call in calls] == sorted({call.number for call in calls})
 
 
 def test_attempts_are_told_to_listeners_with_the_number_of_their_call() -> None:
     world = World("a", "b")
     world.pool.listening = True
+    assert world.pool.listening
     call = world.call()
     world.fail(world.start(call))
-    world.succeed(world.start(call))
-    started, ended = world.events(events.AttemptStarted), []
-    assert [(event.provider, event.number, event.kind) for event in started] == [  # type: ignore[union-attr]
-        ("a", 1, "initial"),
-        ("b", 2, "failover"),
+    world.succeed(world.start(call), after=0.5)
+    started = [event for event in world.events() if isinstance(event, events.AttemptStarted)]
+    assert [(event.call, event.provider, event.number, event.kind) for event in started] == [
+        (call.number, "a", 1, "initial"),
+        (call.number, "b", 2, "failover"),
     ]
     world.succeed(world.start())
-    ended = [event for event in world.events(events.AttemptEnded) if isinstance(event, events.AttemptEnded)]
-    assert [(event.call, event.record.outcome) for event in ended] == [(2, "success")]
+    (ended,) = world.events(events.AttemptEnded)
+    assert (ended.call, ended.record.outcome) == (call.number + 1, "success")
 
 
 def test_with_nobody_listening_only_changes_are_noted() -> None:
@@ -846,35 +841,77 @@ def test_with_nobody_listening_only_changes_are_noted() -> None:
     assert world.events() == []
 
 
+def test_the_status_of_an_answer_is_the_one_it_had() -> None:
+    world = World("a")
+    for status in (None, 201):
+        call = world.call()
+        call.succeeded(world.start(call), world.now, 0, status)
+        assert call.records[0].status == status
+
+
 def test_a_call_whose_route_is_gone_ends_in_peace() -> None:
     world = World("a", "b")
     call = world.call()
     attempt = world.start(call)
     world.pool.replace({"other": build("c")}, world.now)
-    assert call.rescue(attempt, world.now + 100.0) is None
+    assert world.rescue(attempt, after=100.0) is None
     world.fail(attempt, FaultKind.CONTEXT_LENGTH)
-    with pytest.raises(RequestRejected):
+    with pytest.raises(CallFailed):
         call.next_attempt(world.now)
-    late = world.call(route="main")
     with pytest.raises(NoProviderAvailable):
-        late.next_attempt(world.now)
-    assert late.deadline == math.inf
+        world.call(route="main").next_attempt(world.now)
 
 
-def test_a_gate_without_end_is_still_an_error_within_the_cap() -> None:
-    world = World("a", limits=Limits(gate_cap=1000.0))
-    world.fail(world.start(), FaultKind.RATE_LIMITED, retry_after=math.inf)
-    with pytest.raises(NoProviderAvailable) as failure:
-        world.call().next_attempt(world.now)
-    assert 800.0 <= failure.value.retry_after <= 1000.0
+# --- going away ---
 
 
-def test_a_deadline_that_passes_after_the_attempt_was_over_changes_nothing() -> None:
+def test_who_waits_when_the_client_is_closed_is_told_so() -> None:
     world = World("a")
-    call = world.call(timeout=5.0)
+    pausing = world.call()
+    world.fail(world.start(pausing), FaultKind.CONFLICT)
+    world.wait(pausing)
+    waiting = world.call()
+    world.gate("a")
+    world.told_to_wait(waiting)
+    world.pool.close(world.now)
+    for call in (pausing, waiting):
+        with pytest.raises(ClientClosed):
+            call.next_attempt(world.now)
+
+
+def test_a_call_under_way_when_the_client_is_closed_is_answered() -> None:
+    world = World("a", "b")
+    call = world.call()
     attempt = world.start(call)
+    world.pool.close(world.now)
     world.fail(attempt)
-    before = world.standing("a")
-    call.expired(attempt, fault(FaultKind.TIMEOUT), world.now)
-    assert world.standing("a") == before
-    assert len(call.records) == 1
+    world.succeed(world.start(call))
+    assert call.records[-1].outcome == "success"
+
+
+def test_to_stop_waiting_means_nothing_to_a_call_that_does_not_wait() -> None:
+    world = World("a")
+    call = world.call()
+    call.stopped_waiting(world.now)
+    attempt = world.start(call)
+    call.stopped_waiting(world.now)
+    world.succeed(attempt)
+    assert call.records[0].outcome == "success"
+
+
+# --- the table ---
+
+
+def test_every_way_through_a_call_is_in_the_table_and_the_end_is_the_end() -> None:
+    ends = {Phase.ANSWERED, Phase.OVER}
+    assert not [phase for phase, _ in TRANSITIONS if phase in ends]
+    assert {step for _, step in TRANSITIONS} == set(Step)
+    assert {phase for phase, _ in TRANSITIONS} | set(TRANSITIONS.values()) == set(Phase)
+
+
+def test_an_attempt_says_who_it_is() -> None:
+    world = World("a")
+    attempt = world.start()
+    assert repr(attempt) == "<Attempt 1 (initial) at a>"
+    assert isinstance(attempt, Attempt)
+    assert {attempt: 1}[attempt] == 1

@@ -22,7 +22,7 @@ def gate() -> RateGate:
 
 
 def slow() -> SlowGate:
-    return SlowGate(Limits())
+    return SlowGate(3600.0)
 
 
 # --- the rate gate ---
@@ -101,20 +101,118 @@ def test_a_success_begun_after_it_closed_opens_it_and_forgives_the_strikes() -> 
     assert closed.strikes == 0
 
 
-@pytest.mark.parametrize("started", [99.0, 100.0])
-def test_a_success_begun_before_it_closed_changes_nothing(started: float) -> None:
+def test_a_success_of_a_call_begun_before_it_closed_does_not_open_it() -> None:
     closed = gate()
     closed.close(100.0, 30.0, 0.0, "429")
-    closed.succeeded(started)
+    closed.succeeded(started=100.0)
     assert closed.until == 130.0
-    assert closed.strikes == 1
+
+
+def test_what_the_provider_said_is_kept_apart_from_the_jitter() -> None:
+    """A call with little time is compared with what was said, not with what a fleet is spread over."""
+    closed = gate()
+    closed.close(100.0, 55.0, 0.999, "429")
+    assert closed.told == 155.0
+    assert closed.until > 168.0
+    assert closed.opens(last=200.0, waits=False) == closed.until, "who has time is spread"
+    assert closed.opens(last=160.0, waits=False) == 155.0, "who has not comes as soon as he was told"
+    assert closed.opens(last=120.0, waits=False) == 155.0, "and never sooner"
+
+
+def test_what_was_said_is_kept_although_it_was_capped() -> None:
+    closed = gate()
+    closed.close(100.0, 3000.0, 0.0, "429")
+    assert closed.until == 340.0
+    assert closed.told == 3100.0
+
+
+def test_opening_by_hand_forgets_everything() -> None:
+    closed = gate()
+    for now in (100.0, 200.0):
+        closed.close(now, 30.0, 0.0, "429")
+    closed.learn(250.0, None, Limit(limit=100, remaining=0, reset_in=10.0))
+    closed.open()
+    assert closed.until == closed.told == closed.soonest == -math.inf
+    assert (closed.strikes, closed.reported, closed.width) == (0, False, math.inf)
+
+
+def test_who_waits_because_nobody_else_is_there_goes_by_what_the_provider_said() -> None:
+    """What we add where a hint proved too short keeps traffic that has somewhere else to go, and nobody else."""
+    closed, now = gate(), 100.0
+    for _ in range(6):
+        closed.close(now, 1.0, 0.0, "429")
+        assert closed.opens(1e9, waits=True) == now + 1.0
+        now = closed.until
+    assert closed.until - closed.opens(1e9, waits=True) > 5.0
+
+
+@pytest.mark.parametrize("hint", [None, math.nan])
+def test_a_limit_without_a_hint_is_asked_about_once_a_second_where_nobody_else_is_there(hint: float | None) -> None:
+    closed, now = gate(), 100.0
+    for _ in range(6):
+        closed.close(now, hint, 0.9, "429")
+        assert 0.9 <= closed.opens(1e9, waits=True) - now <= 1.0
+        now += 1.0
+
+
+def test_a_refusal_without_a_hint_while_it_is_closed_moves_what_was_said() -> None:
+    closed = gate()
+    closed.close(100.0, 30.0, 0.0, "429")
+    closed.close(129.5, None, 0.0, "429")
+    assert closed.until == 130.0
+    assert closed.opens(1e9, waits=True) == 130.0
+
+
+# --- after it opened: not everybody at once ---
+
+
+def test_after_it_opened_the_calls_without_an_answer_double() -> None:
+    closed = gate()
+    assert closed.room_at(10**6) == -math.inf, "before anything was refused there is room for any number"
+    closed.close(100.0, 1.0, 0.0, "429")
+    assert closed.room_at(0) == -math.inf
+    first, third, seventh = closed.room_at(1), closed.room_at(3), closed.room_at(7)
+    assert first - 101.0 == pytest.approx(third - first) == pytest.approx(seventh - third)
+    assert 101.0 < first <= 102.0
+
+
+def test_after_a_calm_minute_there_is_room_for_any_number() -> None:
+    closed = gate()
+    closed.close(100.0, 1.0, 0.0, "429")
+    closed.succeeded(started=160.0)
+    assert closed.room_at(100) > 0.0
+    closed.succeeded(started=162.0)
+    assert closed.room_at(10**6) == -math.inf
+
+
+def test_a_provider_without_room_is_given_less_and_slowly_more_again() -> None:
+    closed = gate()
+    closed.crowd(100.0, 10)
+    assert closed.crowded
+    assert closed.until == -math.inf, "it is not closed"
+    assert closed.room_at(6) == -math.inf
+    assert closed.room_at(7) > 100.0
+    assert closed.room_at(13) == pytest.approx(130.0)
+    closed.crowd(100.0, 0)
+    assert closed.room_at(0) == -math.inf, "one is always allowed"
+
+
+# --- headroom that was reported ---
 
 
 def test_the_last_request_of_a_window_closes_it_before_the_refusal() -> None:
     closed = gate()
     closed.learn(100.0, Limit(remaining=0, reset_in=20.0), None)
-    assert closed.until == 120.0
+    assert closed.until == closed.told == 120.0
     assert closed.strikes == 0, "nobody refused anything yet"
+    assert closed.requests_left == 0
+
+
+def test_a_reported_limit_never_shortens_what_was_said() -> None:
+    closed = gate()
+    closed.close(100.0, 30.0, 0.0, "429")
+    closed.learn(101.0, Limit(remaining=0, reset_in=5.0), None)
+    assert closed.until == closed.told == 130.0
 
 
 def test_a_limit_that_fills_up_gradually_is_waited_for_only_until_one_request_fits() -> None:
@@ -132,33 +230,43 @@ def test_headroom_or_no_word_about_a_reset_closes_nothing(requests: Limit | None
     assert closed.until == -math.inf
 
 
-def test_a_reset_in_the_far_future_is_cut_to_the_cap() -> None:
+def test_a_prompt_waits_for_the_share_it_lacks_and_not_for_a_full_bucket() -> None:
+    """30,000 tokens a minute, 500 left, full in 59 s: 1,000 tokens fit a second later."""
     closed = gate()
-    closed.learn(100.0, Limit(remaining=0, reset_in=1e9), Limit(remaining=5, reset_in=1e9))
-    assert closed.until == 400.0
-    assert closed.token_reset_at == 400.0
+    closed.learn(100.0, None, Limit(limit=30_000, remaining=500, reset_in=59.0))
+    assert closed.reported
+    assert closed.fits_at(100.0, 500) == 100.0
+    assert closed.fits_at(100.0, 1000) == pytest.approx(101.0)
+    assert closed.fits_at(100.0, 10**9) == 400.0, "and for nothing longer than the cap"
+    assert closed.tokens_left(101.0) == pytest.approx(1000.0)
 
 
-def test_only_calls_that_fit_into_the_reported_tokens_pass() -> None:
+def test_a_refusal_is_newer_than_what_headers_said_before() -> None:
     closed = gate()
-    assert closed.fits(100.0, 10**9), "nothing is known yet"
-    closed.learn(100.0, None, Limit(limit=1000, remaining=50, reset_in=10.0))
-    assert closed.fits(101.0, 50)
-    assert not closed.fits(101.0, 51)
-    assert closed.fits(110.0, 51), "the window is full again"
+    closed.learn(100.0, None, Limit(limit=30_000, remaining=0, reset_in=60.0))
+    closed.close(100.0, 1.0, 0.0, "429")
+    assert closed.fits_at(101.0, 10_000) == 101.0
+    assert not closed.reported
 
 
-@pytest.mark.parametrize("tokens", [Limit(), Limit(limit=100, reset_in=5.0)])
-def test_tokens_nobody_counted_restrict_nothing(tokens: Limit) -> None:
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        None,
+        Limit(),
+        Limit(limit=100, reset_in=5.0),
+        Limit(remaining=0),
+        Limit(limit=100, remaining=0),
+        Limit(remaining=0, reset_in=5.0),
+        Limit(limit=100, remaining=100, reset_in=5.0),
+        Limit(limit=100, remaining=0, reset_in=0.0),
+    ],
+)
+def test_tokens_that_cannot_be_reckoned_with_restrict_nothing(tokens: Limit | None) -> None:
     closed = gate()
     closed.learn(100.0, None, tokens)
-    assert closed.fits(100.0, 10**9)
-
-
-def test_tokens_without_a_reset_restrict_nothing() -> None:
-    closed = gate()
-    closed.learn(100.0, None, Limit(remaining=0))
-    assert closed.fits(100.0, 10)
+    assert closed.fits_at(100.0, 10**9) == 100.0
+    assert closed.tokens_left(100.0) is None
 
 
 @PROPERTY
@@ -218,12 +326,19 @@ test_the_rate_gate_is_never_shortened_and_never_closed_beyond_its_cap = RateGate
 # --- the slow gate ---
 
 
+def test_only_a_wait_the_provider_stated_is_final() -> None:
+    closed = slow()
+    closed.close(0.0, None, 1.0, "auth")
+    assert not closed.stated
+    closed.close(100.0, 600.0, 1.0, "quota")
+    assert closed.stated
+
+
 def test_an_open_slow_gate_admits_everybody() -> None:
     open_gate = slow()
     open_gate.admitted(100.0, 60.0)
     assert open_gate.admits(100.0)
-    assert not open_gate.closed
-
+    
 
 def test_the_same_fact_twice_doubles_the_wait_up_to_the_cap() -> None:
     closed, now, waits = slow(), 0.0, []
@@ -264,15 +379,15 @@ def test_an_attempt_that_proves_nothing_gives_its_place_back() -> None:
     closed.admitted(opens, 60.0)
     closed.released()
     assert closed.admits(opens)
-    assert closed.closed
+    assert closed.strikes
 
 
 def test_an_answer_opens_it_and_forgets_why_it_was_closed() -> None:
     closed = slow()
     closed.close(0.0, None, 0.0, "auth")
-    closed.succeeded()
+    closed.open()
     assert closed.admits(0.0)
-    assert not closed.closed
+    assert not closed.strikes
     assert closed.reason == ""
 
 
@@ -293,9 +408,9 @@ class SlowGateMachine(RuleBasedStateMachine):
     @rule()
     def attempt(self) -> None:
         if self.gate.admits(self.now):
-            assert not (self.gate.closed and self.out and self.now < self.expires), "one attempt at a time"
+            assert not (self.gate.strikes and self.out and self.now < self.expires), "one attempt at a time"
             self.gate.admitted(self.now, 60.0)
-            self.out = self.gate.closed
+            self.out = bool(self.gate.strikes)
             self.expires = self.now + 60.0
 
     @rule(hint=hints, draw=draws)
@@ -314,7 +429,7 @@ class SlowGateMachine(RuleBasedStateMachine):
 
     @rule()
     def answered(self) -> None:
-        self.gate.succeeded()
+        self.gate.open()
         self.out = False
         assert self.gate.admits(self.now)
 

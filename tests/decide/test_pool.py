@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from resilient_llm.decide.standing import Standing
 
 from resilient_llm.decide import events
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.member import Attempt
 from resilient_llm.decide.outcome import Outcome, disposition
 from resilient_llm.decide.pool import Pool
-from resilient_llm.decide.standing import Standing
 from resilient_llm.errors import (
     AllAttemptsFailed,
     CallFailed,

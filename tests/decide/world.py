@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from hypothesis import settings
 
-from resilient_llm.decide import events
+from resilient_llm import events
+from resilient_llm.decide.attempt import Ask, Attempt
 from resilient_llm.decide.call import Call, Wait
-from resilient_llm.decide.member import Attempt
+from resilient_llm.decide.member import Member
 from resilient_llm.decide.pool import Pool
-from resilient_llm.decide.standing import Standing
 from resilient_llm.errors import Fault, FaultKind
+from resilient_llm.health import ProviderHealth
 from resilient_llm.policy import Policies
 
 PROPERTY = settings(deadline=None, database=None, max_examples=100)
@@ -28,6 +29,7 @@ class Target:
     weight: float = 1.0
     max_concurrency: int | None = None
     account: str | None = None
+    key_is_fixed: bool = True
     context_window: int | None = None
     model: str = "m"
 
@@ -52,7 +54,7 @@ class Luck:
         return self.next.pop(0) if self.next else self.usual
 
 
-Provider = str | Target
+Provider: TypeAlias = str | Target
 
 
 class World:
@@ -62,44 +64,77 @@ class World:
         self.now = now
         self.luck = Luck()
         self.pool: Pool[Target] = Pool({"main": build(*tiers)}, Policies(**policies), self.luck)
+        self.call_of: dict[Attempt[Target], Call[Target]] = {}
 
     # --- calls ---
 
-    def call(self, only: str | None = None, timeout: float | None = None, **options: Any) -> Call[Target]:
-        """A call; ``only`` is the one provider it may be sent to, ``timeout`` the seconds until its deadline."""
+    def ask(self, only: str | None = None, timeout: float | None = None, **options: Any) -> Ask:
+        """What a call wants; ``only`` is the one provider it may be sent to, ``timeout`` the seconds it has."""
         if only is not None:
             others = {target.id: "not this time" for target in self.pool.targets() if target.id != only}
             options["unsuitable"] = {**options.get("unsuitable", {}), **others}
         if timeout is not None:
             options["deadline"] = self.now + timeout
-        return Call(self.pool, self.now, route=options.pop("route", "main"), **options)
+        return Ask(options.pop("route", "main"), **options)
+
+    def call(self, only: str | None = None, timeout: float | None = None, **options: Any) -> Call[Target]:
+        return Call(self.pool, self.ask(only, timeout, **options), self.now)
 
     def start(self, call: Call[Target] | None = None, **options: Any) -> Attempt[Target]:
         """The next attempt of a call, of a new one by default, which must be allowed at once."""
-        step = (call or self.call(**options)).next_attempt(self.now)
+        call = call or self.call(**options)
+        step = call.next_attempt(self.now)
         assert isinstance(step, Attempt), step
+        self.call_of[step] = call
         return step
 
-    def pause(self, call: Call[Target]) -> Wait:
-        """The wait a call is told to make, and makes."""
+    def told_to_wait(self, call: Call[Target]) -> Wait:
+        """The wait a call is told to make."""
         step = call.next_attempt(self.now)
         assert isinstance(step, Wait), step
+        return step
+
+    def wait(self, call: Call[Target]) -> Wait:
+        """The wait a call is told to make, and makes."""
+        step = self.told_to_wait(call)
         self.now += step.seconds
         return step
 
+    def rescue(self, beside: Attempt[Target], after: float = 0.0) -> Attempt[Target] | None:
+        """A second attempt beside one, ``after`` seconds from now."""
+        self.now += after
+        call = self.call_of[beside]
+        found = call.rescue(beside, self.now)
+        if found is not None:
+            self.call_of[found] = call
+        return found
+
+    def rescued(self, beside: Attempt[Target], after: float = 0.0) -> Attempt[Target]:
+        """As :meth:`rescue`, which must be allowed."""
+        found = self.rescue(beside, after)
+        assert found is not None, beside.rescue_after
+        return found
+
     def fail(self, attempt: Attempt[Target], kind: FaultKind = FaultKind.SERVER_ERROR, **detail: Any) -> None:
-        attempt.call.failed(attempt, fault(kind, **detail), self.now)
+        self.call_of[attempt].failed(attempt, fault(kind, **detail), self.now)
 
     def speak(self, attempt: Attempt[Target], after: float = 0.0) -> None:
         self.now += after
-        attempt.call.first_content(attempt, self.now)
+        self.call_of[attempt].first_content(attempt, self.now)
 
     def succeed(self, attempt: Attempt[Target], after: float = 0.0, tokens: int = 0) -> None:
         self.now += after
-        attempt.call.succeeded(attempt, self.now, tokens)
+        self.call_of[attempt].succeeded(attempt, self.now, tokens)
 
     def abandon(self, attempt: Attempt[Target]) -> None:
-        attempt.call.abandoned(attempt, self.now)
+        self.call_of[attempt].abandoned(attempt, self.now)
+
+    def overtake(self, attempt: Attempt[Target]) -> bool:
+        return self.call_of[attempt].overtaken(attempt, self.now)
+
+    def expire(self, attempt: Attempt[Target], silence: float = 0.0) -> None:
+        """The call's deadline ends the attempt now."""
+        self.call_of[attempt].expired(attempt, fault(FaultKind.TIMEOUT), self.now, silence)
 
     # --- histories ---
 
@@ -111,27 +146,50 @@ class World:
             self.succeed(attempt)
 
     def trip(self, provider: str, kind: FaultKind = FaultKind.SERVER_ERROR) -> None:
-        """Five failures in a row: the breaker opens."""
-        for _ in range(5):
+        """Failures in a row until the breaker opens hard."""
+        for _ in range(30):
+            if self.health(provider).breaker == "open":
+                return
+            member = self.member(provider)
+            self.now = max(self.now, member.next_trial()) if member.breaker.down else self.now
             self.fail(self.start(only=provider), kind)
-        assert self.standing(provider).breaker == "open"
+        raise AssertionError("it did not open")
 
-    def half_open(self, provider: str) -> None:
-        """Trip it and let the open period pass: a probe is due."""
-        self.trip(provider)
-        self.now += self.standing(provider).retry_in or 0.0
+    def half_break(self, provider: str) -> None:
+        """Three failures in a row: the breaker opens softly."""
+        for _ in range(3):
+            self.fail(self.start(only=provider))
+        assert self.health(provider).breaker == "softly_open"
+
+    def until_trial(self, provider: str) -> None:
+        """Let the time to the next trial pass."""
+        self.now += self.health(provider).retry_in or 0.0
+
+    def gate(self, provider: str, seconds: float | None = 20.0) -> None:
+        """A rate limit closes its gate."""
+        self.fail(self.start(only=provider), FaultKind.RATE_LIMITED, status=429, retry_after=seconds)
 
     # --- looking ---
 
-    def standing(self, provider: str) -> Standing:
-        return next(standing for standing in self.pool.snapshot(self.now) if standing.id == provider)
+    def health(self, provider: str) -> ProviderHealth:
+        return next(health for health in self.pool.snapshot(self.now) if health.id == provider)
+
+    def breaker(self, provider: str) -> str:
+        return self.health(provider).breaker
+
+    def member(self, provider: str) -> Member[Target]:
+        return self.pool._table.members[provider]
 
     def explain(self, **options: Any) -> dict[str, str | None]:
-        return {target.id: reason for target, reason in self.pool.explain(self.call(**options), self.now)}
+        return {target.id: reason for target, reason in self.pool.explain(self.ask(**options), self.now)}
 
-    def events(self, *kinds: type) -> list[events.Event]:
+    def events(self, *kinds: type) -> list[Any]:
         """What happened since the last look, of these kinds only if any are given."""
         return [event for event in self.pool.take_events() if not kinds or isinstance(event, kinds)]
+
+    def changes(self) -> list[tuple[str, str, str]]:
+        """Changes of breakers since the last look: provider, before, after."""
+        return [(event.provider, event.old, event.new) for event in self.events(events.BreakerChanged)]
 
 
 def build(*tiers: Provider | Sequence[Provider]) -> list[list[Target]]:

@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from resilient_llm import AsyncResilientClient, ResilientClient
-from resilient_llm.decide import events
+from resilient_llm import AsyncResilientClient, ResilientClient, events
 from resilient_llm.testing import EventRecorder, LoopbackLLM, Reply, Status
 from tests.drive.clients import World, drain, eventually, openai
 
@@ -70,9 +69,9 @@ def test_calls_do_not_mix_up_their_attempts() -> None:
     with LoopbackLLM(*script) as first, LoopbackLLM() as second:
         client = ResilientClient(
             [openai(first, "a"), openai(second, "b")],
-            retry={"failover_budget": 1000.0, "budget": 1000.0},
-            breaker={"consecutive": 10_000, "min_samples": 10_000},
-            health={"memory": 0.01},
+            retry={"budget": 1000.0},
+            breaker={"consecutive": 10_000, "ratio": 0.45},
+            advanced={"memory": 0.01},
         )
         with client:
             responses = [
@@ -109,7 +108,7 @@ def test_one_async_client_serves_loop_after_loop_and_several_at_once() -> None:
             try:
                 return [(await client.chat("hi")).text, await drain(client.stream("hi"))]
             finally:
-                await client._driver.http.aclose()
+                await client._driver.here().engine.aclose()
 
         for _ in range(3):
             assert asyncio.run(work()) == ["one two", "one two"]
@@ -118,7 +117,7 @@ def test_one_async_client_serves_loop_after_loop_and_several_at_once() -> None:
 
         assert trio.run(work) == ["one two", "one two"]
         gc.collect()
-        assert len(client._driver.http._loops) == 0
+        assert len(client._driver._loops) == 0
         server.wait_for(lambda s: s.open_connections == 0)
 
 
@@ -146,7 +145,7 @@ def test_a_stream_dropped_on_a_loop_that_ended_harms_no_later_loop() -> None:
         server.default = Reply()
         assert asyncio.run(ask()) == ANSWER
         gc.collect()
-        assert not [one for one in client._driver.http._loops if one.is_closed()]
+        assert not [one for one in client._driver._loops if one.is_closed()]
 
 
 # --- listeners ---

@@ -157,10 +157,82 @@ def test_any_other_exception_is_the_cause_with_its_traceback(world: World) -> No
     assert caught.value.__cause__.__traceback__ is not None
 
 
-@pytest.mark.parametrize("value", [None, 5, b"bytes", {"text": "x"}], ids=str)
-def test_what_is_no_answer_is_a_failure(world: World, value: Any) -> None:
-    client = world.client([Function(lambda request: value, id="own"), openai(world.server())])
-    assert client.chat().provider == "first"
+class Completion:
+    """Like an SDK's answer: an object with fields that can be iterated over."""
+
+    choices = ("x",)
+
+    def model_dump(self) -> dict[str, Any]:
+        return {"choices": self.choices}
+
+    def __iter__(self) -> Iterator[tuple[str, object]]:
+        yield "choices", self.choices
+
+
+@pytest.mark.parametrize("value", [None, 5, b"bytes", {"text": "x"}, Completion(), [Completion()], [5]], ids=str)
+def test_what_is_no_answer_is_a_mistake_of_the_program(world: World, value: Any) -> None:
+    asked: list[ChatRequest] = []
+
+    def own(request: ChatRequest) -> Any:
+        asked.append(request)
+        return value
+
+    client = world.client([Function(own, id="own"), openai(world.server())])
+    before = client.health()["own"]
+    with pytest.raises(ConfigurationError, match=r"must return|must yield"):
+        client.chat()
+    assert len(asked) == 1
+    assert client.in_flight() == 0
+    after = client.health()["own"]
+    assert (after.breaker, after.score) == (before.breaker, before.score)
+
+
+MISTAKES = [AttributeError("x"), TypeError("x"), NameError("x"), ImportError("x"), NotImplementedError("x")]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["chat", "stream"])
+@pytest.mark.parametrize("late", [False, True], ids=["called", "iterated"])
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: type(mistake).__name__)
+def test_a_mistake_in_the_users_code_is_told_at_once(
+    world: World, mistake: Exception, late: bool, stream: bool
+) -> None:
+    asked: list[ChatRequest] = []
+
+    def pieces() -> Iterator[str]:
+        raise mistake
+        yield "never"
+
+    def own(request: ChatRequest) -> Any:
+        asked.append(request)
+        if late:
+            return pieces()
+        raise mistake
+
+    client = world.client([Function(own, id="own"), openai(world.server())])
+    before = client.health()["own"]
+    with pytest.raises(ConfigurationError, match=f"'own' has a mistake: {type(mistake).__name__}") as caught:
+        client.stream().text() if stream else client.chat()
+    assert caught.value.__cause__ is mistake
+    assert len(asked) == 1
+    assert client.in_flight() == 0
+    after = client.health()["own"]
+    assert (after.breaker, after.score) == (before.breaker, before.score)
+
+
+def test_a_mistake_in_async_code_is_told_at_once(async_world: World) -> None:
+    async def whole(request: ChatRequest) -> str:
+        raise AttributeError("x")
+
+    async def pieces(request: ChatRequest) -> AsyncIterator[str]:
+        raise AttributeError("x")
+        yield "never"
+
+    for own in (whole, pieces):
+        client = async_world.client([Function(own, id="own"), openai(async_world.server())])
+        with pytest.raises(ConfigurationError, match="'own' has a mistake: AttributeError"):
+            client.chat()
+        with pytest.raises(ConfigurationError, match="'own' has a mistake: AttributeError"):
+            client.stream().text()
 
 
 @pytest.mark.parametrize("item", [5, StreamError({"message": "sk-canary-1234567890 oh"}), StreamBroken("cut")], ids=str)
@@ -175,7 +247,7 @@ def test_a_bad_piece_breaks_the_stream(world: World, item: Any) -> None:
     assert caught.value.partial is not None
     assert caught.value.partial.text == "one "
     assert "canary" not in str(caught.value)
-    with pytest.raises(AllAttemptsFailed):
+    with pytest.raises(ConfigurationError if item == 5 else AllAttemptsFailed):
         client.chat(providers=["own"])
 
 

@@ -42,7 +42,7 @@ def test_a_huge_hint_is_capped(world: World) -> None:
 
 
 def test_a_late_outcome_belongs_to_the_provider_that_was_asked(world: World) -> None:
-    client, first, _ = world.pair(Status(500, delay=0.4), hedge={"min_delay": 0.05, "max_delay": 0.1, "min_samples": 5})
+    client, first, _ = world.pair(Status(500, delay=0.4), advanced={"rescue_min": 0.05, "rescue_max": 0.1})
     first.default = Reply()
     for _ in range(30):
         client.chat(providers=["second"])

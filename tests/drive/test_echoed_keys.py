@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from resilient_llm import ResilientClient
-from resilient_llm.decide.member import Attempt
-from resilient_llm.drive.task import Task
+from resilient_llm.drive.exchange import HttpExchange
 from resilient_llm.errors import CallFailed
 from resilient_llm.providers import OpenAICompatible
 from resilient_llm.testing import LoopbackLLM, Status
@@ -35,14 +34,13 @@ def test_a_key_that_an_answer_echoes_is_masked(answer: Any) -> None:
 
 @pytest.mark.parametrize("chained", [False, True])
 def test_an_exception_that_quotes_the_key_is_not_chained(chained: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(self: Task[Any], attempt: Attempt[Any], *_: object) -> None:
-        self._keys[attempt] = KEY  # as prepare() does
+    def failing(self: HttpExchange) -> None:
         error = ConnectionError(f"illegal line: {KEY}")
         if chained:
             raise ConnectionError("broken") from error
         raise error
 
-    monkeypatch.setattr(Task, "prepare", failing)
+    monkeypatch.setattr(HttpExchange, "outgoing", failing)
     provider = OpenAICompatible("m", id="a", api_key=KEY, base_url="http://127.0.0.1:9/v1")
     with ResilientClient([provider], retry={"max_attempts": 1}) as client, pytest.raises(CallFailed) as failed:
         client.chat("hi", deadline=5)

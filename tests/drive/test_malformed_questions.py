@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from resilient_llm.drive.question import chat_request
 from resilient_llm.errors import InvalidRequest
 from resilient_llm.model import Extra
-from resilient_llm.wire.kit.fields import dump_request
+from resilient_llm.options import chat_request
 
 USER: list[Any] = [
     [{"type": "text"}],

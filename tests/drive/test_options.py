@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient
-from resilient_llm.drive import http as engine
-from resilient_llm.errors import CallFailed, FaultKind, NoProviderAvailable, RequestRejected
+from resilient_llm.drive.engines import pooled as engine
+from resilient_llm.errors import CallFailed, ConfigurationError, FaultKind, NoProviderAvailable, RequestRejected
 from resilient_llm.model import ChatResponse, Text
 from resilient_llm.testing import Hang, LoopbackLLM, RateLimit, Reply, Reset, Status
 from tests.drive.clients import World, openai
@@ -118,7 +118,7 @@ def test_a_conversation_stays_where_it_is(world: World) -> None:
     servers = [world.server() for _ in range(3)]
     client = world.client(
         [[openai(server, f"p{index}") for index, server in enumerate(servers)]],
-        health={"stickiness": 0.01, "stale_after": 86400.0},
+        advanced={"stickiness": 0.01},
     )
     for home in ("p0", "p1", "p2"):
         client.chat(conversation=f"talk at {home}", providers=[home])
@@ -358,16 +358,19 @@ def test_a_proxy_of_the_environment_is_used(world: World, monkeypatch: pytest.Mo
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", proxy.url)
     monkeypatch.setattr(engine, "getproxies", lambda: {"http": proxy.url})
-    client = world.client([openai("http://llm.example", "far")])
+    client = world.client([openai("http://llm.example", "far", allow_http=True)])
     assert client.chat().text == ANSWER
     assert proxy.requests[0].path == "http://llm.example/v1/chat/completions"
 
 
-def test_without_a_proxy_no_client_is_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "getproxies", dict)
-    monkeypatch.setattr(engine.httpx, "Client", None)
-    monkeypatch.setattr(engine.httpx, "AsyncClient", None)
-    assert world.client([openai(world.server())]).chat().text == ANSWER
+def test_a_proxy_that_cannot_be_used_is_no_providers_fault(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "getproxies", lambda: {"http": "ftp://user:canary-word@127.0.0.1:9"})
+    monkeypatch.setattr(engine, "proxy_bypass", lambda host: False)
+    client = world.client([openai(world.server())])
+    with pytest.raises(ConfigurationError, match=r"proxy.*'ftp'") as refused:
+        client.chat()
+    assert "canary" not in str(refused.value)
+    assert client.health()["first"].error_rate is None
 
 
 def test_a_request_at_fault_is_not_sent_twice(world: World) -> None:

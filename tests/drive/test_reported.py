@@ -135,7 +135,7 @@ def test_a_key_callable_without_a_key_moves_the_call_on_and_blames_no_endpoint(w
     assert "CANARY" not in fault.message
     standing = client.health()["a"]
     assert (standing.error_rate, standing.breaker) == (None, "closed")
-    assert len(client.chat().attempts) == 1  # it is left alone for a while
+    assert client.chat().provider == "b"  # it was asked again: the next key may be good
 
 
 def test_the_newline_after_a_key_from_a_file_is_dropped(world: World) -> None:
@@ -257,7 +257,7 @@ def test_a_whole_answer_that_came_too_late_is_still_an_answer() -> None:
         time.sleep(0.2)
         return "late"
 
-    with ResilientClient([Function(late, id="f")]) as client:
+    with ResilientClient([Function(late, id="f")], hedge={"enabled": False}) as client:
         assert client.chat("x", deadline=0.1).text == "late"
 
 
@@ -327,15 +327,17 @@ def test_providers_that_were_replaced_are_let_go() -> None:
 
 @pytest.mark.parametrize("ask", ["chat", "stream"])
 def test_a_hang_that_used_up_the_deadline_is_in_the_trail_with_its_fault(world: World, ask: str) -> None:
-    server = world.server(*[Reply()] * 8, Hang())
+    server = world.server()
     client = world.client([openai(server)])
     for _ in range(8):
         client.chat()
+    server.default = Hang()
     with pytest.raises(DeadlineExceeded) as caught:
         client.chat(deadline=0.1) if ask == "chat" else client.stream(deadline=0.1).text()
     assert caught.value.fault is not None
     assert caught.value.fault.kind is FaultKind.TIMEOUT
-    assert [(record.outcome, record.fault) for record in caught.value.attempts] == [("error", caught.value.fault)]
+    assert caught.value.fault in [record.fault for record in caught.value.attempts]
+    assert {record.outcome for record in caught.value.attempts} == {"error"}
 
 
 def test_a_second_task_that_reads_a_stream_is_told_and_disturbs_nobody(async_world: World) -> None:
@@ -434,7 +436,7 @@ def test_a_client_that_was_dropped_closes_its_idle_connections_quietly() -> None
     with LoopbackLLM() as server:
         client = ResilientClient([openai(server)])
         client.chat("x")
-        gone = weakref.ref(client._driver.http)
+        gone = weakref.ref(client._driver)
         with warnings.catch_warnings(record=True) as shown:
             warnings.simplefilter("always")
             del client

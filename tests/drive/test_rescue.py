@@ -12,15 +12,15 @@ from resilient_llm.errors import AllAttemptsFailed, DeadlineExceeded
 from resilient_llm.testing import Hang, LoopbackLLM, Reply, Status
 from tests.drive.clients import Client, World, eventually, openai, threads
 
-HEDGE = {"min_delay": 0.1, "max_delay": 0.3, "min_samples": 10, "ratio": 0.0}
+SOON = {"rescue_min": 0.1, "rescue_max": 0.3}
 CALM = Reply(delay=0.02, first_token=0.02)
 """So slow that a busy machine does not look like a provider that became slow."""
 
 
 def seasoned(world: World, calls: int = 25, **settings: Any) -> tuple[Client, LoopbackLLM, LoopbackLLM]:
     """A client that knows how fast its first provider is, and has saved up some rescues."""
-    hedge = {**HEDGE, "ratio": 0.2, **settings.pop("hedge", {})}
-    client, first, second = world.pair(hedge=hedge, **settings)
+    hedge = {"ratio": 0.2, **settings.pop("hedge", {})}
+    client, first, second = world.pair(hedge=hedge, advanced=SOON, **settings)
     first.default = CALM
     for _ in range(calls):
         client.chat()
@@ -37,7 +37,7 @@ def streamed_or_not(client: Client, streamed: bool, **options: Any) -> Any:
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["chat", "stream"])
 def test_a_hang_costs_the_rescue_delay(world: World, streamed: bool) -> None:
-    client, first, second = world.pair(hedge={**HEDGE, "ratio": 0.2})
+    client, first, second = world.pair(hedge={"ratio": 0.2}, advanced=SOON)
     first.default = CALM
     for _ in range(25):
         streamed_or_not(client, streamed)
@@ -61,7 +61,7 @@ def test_a_hang_costs_the_rescue_delay(world: World, streamed: bool) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["chat", "stream"])
 def test_a_rescue_refused_at_first_is_asked_for_again(world: World, streamed: bool) -> None:
-    client, first, second = world.pair(hedge={**HEDGE, "ratio": 0.2})
+    client, first, second = world.pair(hedge={"ratio": 0.2}, advanced=SOON)
     first.default = CALM
     for _ in range(25):
         streamed_or_not(client, streamed)
@@ -70,8 +70,8 @@ def test_a_rescue_refused_at_first_is_asked_for_again(world: World, streamed: bo
     back = threading.Timer(0.3, client.raw.restore, ["second"])
     back.start()
     began = time.perf_counter()
-    assert streamed_or_not(client, streamed).provider == "second"
-    assert 0.3 <= time.perf_counter() - began < 2.0
+    assert streamed_or_not(client, streamed, deadline=2.0).provider == "second"
+    assert 0.3 <= time.perf_counter() - began < 1.9
     back.join()
     assert second.request_count == 1
     first.drop_connections()
@@ -89,22 +89,11 @@ def test_a_hang_that_ends_before_anybody_could_help_is_only_an_answer(world: Wor
     assert second.request_count == 0
 
 
-def test_without_savings_a_straggler_is_not_rescued(world: World) -> None:
-    client, first, second = seasoned(world, hedge={"ratio": 0.0})
-    first.script(Reply("slow", delay=0.4))
-    answers: list[Any] = []
-    caller = threading.Thread(target=lambda: answers.append(client.chat(deadline=None)))
-    caller.start()
-    first.wait_for(lambda s: s.script_left == 0)
-    assert client.chat().provider == "first"  # others are answered meanwhile: the provider is not silent
-    caller.join()
-    assert answers[0].text == "slow"
-    assert second.request_count == 0
-
-
 def test_both_fail_and_the_call_goes_on_to_the_third(world: World) -> None:
     first, second, third = world.server(default=CALM), world.server(default=Status(500, delay=0.05)), world.server()
-    client = world.client([openai(first, "a"), openai(second, "b"), openai(third, "c")], hedge={**HEDGE, "ratio": 0.2})
+    client = world.client(
+        [openai(first, "a"), openai(second, "b"), openai(third, "c")], hedge={"ratio": 0.2}, advanced=SOON
+    )
     for _ in range(25):
         client.chat()
     first.script(Status(500, delay=0.3))

@@ -18,7 +18,7 @@ from tests.drive.clients import World, eventually, openai
 ANSWER = "Hello from the loopback server."
 TOO_LONG = Status(400, message="This model's maximum context length is 8192 tokens", code="context_length_exceeded")
 FILTERED = Status(400, message="The prompt was filtered", code="content_filter")
-FAST = {"open_base": 0.2, "open_cap": 0.2, "successes": 1, "consecutive": 3, "panic_interval": 0.05}
+FAST = {"open_base": 0.2, "open_cap": 0.2, "successes": 1, "consecutive": 3}
 
 
 def seconds(world: World, client: Any, provider: str = "second") -> float:
@@ -154,7 +154,7 @@ def test_s14_a_fallback_that_would_reject_a_prefill_is_asked_the_original_questi
 
 
 def test_s15_an_outage_and_a_return(world: World) -> None:
-    client, first, _ = world.pair(breaker=FAST, health={"memory": 0.1, "stale_after": 0.1})
+    client, first, _ = world.pair(breaker=FAST, advanced={"memory": 0.1})
     first.default = Status(500)
     for _ in range(15):
         assert client.chat().provider == "second"

@@ -80,7 +80,8 @@ def test_a_call_whose_key_does_not_come_is_rescued_and_its_provider_not_blamed(
     first, second = world.server(default=Reply(first_token=0.02)), world.server()
     client = world.client(
         [openai(first, "first", api_key=vault.fetch_key), openai(second, "second")],
-        hedge={"min_delay": 0.1, "max_delay": 0.3, "min_samples": 10, "ratio": 0.2},
+        hedge={"ratio": 0.2},
+        advanced={"rescue_min": 0.1, "rescue_max": 0.3},
     )
     for _ in range(25):
         ask(client, streamed)

@@ -116,7 +116,9 @@ def test_a_broken_stream(world: World, traced: Traced) -> None:
 def test_all_failed(world: World, traced: Traced) -> None:
     servers = [world.server(default=Status(500)) for _ in range(4)]
     client = world.client(
-        [openai(server, f"p{index}") for index, server in enumerate(servers)], tracer_provider=traced.provider
+        [openai(server, f"p{index}") for index, server in enumerate(servers)],
+        tracer_provider=traced.provider,
+        retry={"max_attempts": 3},
     )
     with pytest.raises(CallFailed):
         client.chat()

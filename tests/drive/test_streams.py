@@ -384,18 +384,18 @@ def test_a_thousand_cancelled_streams_leave_nothing(async_world: World) -> None:
     assert client.health()["first"].breaker == "closed"
 
 
-@pytest.mark.parametrize(("interval", "judged"), [(0.02, 0), (0.4, 1)], ids=["long", "dripping"])
+@pytest.mark.parametrize(("interval", "judged"), [(0.02, 0), (1.3, 1)], ids=["long", "dripping"])
 def test_a_stream_cut_by_the_callers_deadline_blames_a_provider_that_drips_and_none_that_writes(
     world: World, interval: float, judged: int
 ) -> None:
-    client, first, _ = world.pair(hedge={"min_samples": 5, "min_delay": 0.3, "enabled": False})
+    client, first, _ = world.pair(hedge={"enabled": False})
     first.default = Reply(first_token=0.02)
     for _ in range(8):
         client.stream().text()
     before = client.raw.health()["first"].samples
     first.script(Reply(" ".join("x" * 200), first_token=0.02, interval=interval))
     with pytest.raises(StreamInterrupted, match="the deadline passed"):
-        client.stream(deadline=1.0).text()
+        client.stream(deadline=1.6).text()
     standing = client.raw.health()["first"]
     assert standing.samples - before == judged
     assert (standing.success_rate < 0.95) is bool(judged)

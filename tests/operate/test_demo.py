@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from resilient_llm.decide.standing import Standing
 
 from resilient_llm import __main__ as command_line
 from resilient_llm.decide import events
-from resilient_llm.decide.standing import Standing
 from resilient_llm.errors import AttemptRecord, Fault, FaultKind
 from resilient_llm.operate.demo import command, prose, report, screens, view
 from resilient_llm.operate.demo.acts import ACTS, CUT_LATE, OUTAGE

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from resilient_llm.decide import events
+from resilient_llm import events
 from resilient_llm.errors import AllAttemptsFailed
 from resilient_llm.telemetry import names
 from tests.telemetry import reference
@@ -34,11 +34,9 @@ def busy(rig: Rig) -> None:
             call.failed(AllAttemptsFailed("x", (), None, fault), 1.0)
     for event in (
         events.BreakerChanged(1.0, "openai", "closed", "open", "tripped", 5.0),
-        events.TrustChanged(1.0, "openai", False, "it failed too often"),
         events.GateClosed(1.0, "openai", 3.0, "quota_exhausted", slow=True),
         events.NotTaken(1.0, "openai", "retry", "budget"),
-        events.Forced(1.0, "openai"),
-        events.Drained(1.0, "openai", "drain"),
+        events.OperatorChanged(1.0, "openai", "drain"),
     ):
         rig.telemetry.event(event)
 

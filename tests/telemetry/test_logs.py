@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from resilient_llm.decide import events
+from resilient_llm import events
 from resilient_llm.errors import AllAttemptsFailed
 from resilient_llm.telemetry import Telemetry, loggable_headers, logs, names
 from tests.telemetry.rig import DOWN, FIRST, RATE_LIMITED, REFUSED, REPLY, REQUEST, SECOND, Rig, record
@@ -94,22 +94,16 @@ def test_every_attempt_is_told_at_debug(caplog: pytest.LogCaptureFixture) -> Non
             "breaker of openai: closed -> open (5 in a row)",
         ),
         (
-            events.BreakerChanged(1.0, "openai", "half_open", "closed", "enough probes succeeded"),
+            events.BreakerChanged(1.0, "openai", "open", "closed", "enough trials succeeded"),
             "INFO",
             "resilient_llm.breaker",
-            "breaker of openai: half_open -> closed (enough probes succeeded)",
+            "breaker of openai: open -> closed (enough trials succeeded)",
         ),
         (
-            events.TrustChanged(1.0, "openai", False, "it failed too often"),
+            events.BreakerChanged(1.0, "openai", "closed", "softly_open", "it failed too often", 1.0),
             "WARNING",
-            "resilient_llm.provider",
-            "openai is passed over while others are well: it failed too often",
-        ),
-        (
-            events.TrustChanged(1.0, "openai", True, "it answered well again"),
-            "INFO",
-            "resilient_llm.provider",
-            "openai is trusted again: it answered well again",
+            "resilient_llm.breaker",
+            "breaker of openai: closed -> softly_open (it failed too often)",
         ),
         (
             events.GateClosed(1.0, "openai", 3.0, "rate_limited", slow=False),
@@ -129,13 +123,7 @@ def test_every_attempt_is_told_at_debug(caplog: pytest.LogCaptureFixture) -> Non
             "resilient_llm.budget",
             "retry was due but not taken (budget)",
         ),
-        (
-            events.Forced(1.0, "openai"),
-            "INFO",
-            "resilient_llm.breaker",
-            "nobody was eligible: one attempt at openai was forced through its breaker",
-        ),
-        (events.Drained(1.0, "openai", "drain"), "INFO", "resilient_llm.provider", "operator: drain openai"),
+        (events.OperatorChanged(1.0, "openai", "drain"), "INFO", "resilient_llm.provider", "operator: drain openai"),
     ],
 )
 def test_state_changes_have_a_logger_of_their_own(

@@ -9,11 +9,10 @@ import random
 import pytest
 from opentelemetry.sdk.metrics.export import HistogramDataPoint
 
-from resilient_llm.decide import events
+from resilient_llm import events
+from resilient_llm.decide.attempt import Ask, Attempt
 from resilient_llm.decide.call import Call
-from resilient_llm.decide.member import Attempt
 from resilient_llm.decide.pool import Pool
-from resilient_llm.decide.standing import Standing
 from resilient_llm.errors import (
     AllAttemptsFailed,
     DeadlineExceeded,
@@ -22,6 +21,7 @@ from resilient_llm.errors import (
     NoProviderAvailable,
     StreamInterrupted,
 )
+from resilient_llm.health import ProviderHealth
 from resilient_llm.model import ChatResponse, EmbedRequest, EmbedResponse, Usage
 from resilient_llm.policy import Policies
 from resilient_llm.telemetry import Telemetry, names
@@ -68,11 +68,11 @@ def test_retries_and_failovers_are_counted_with_their_reason() -> None:
     assert rig.points("resilient_llm.client.failovers") == series({"reason=rate_limit,id=openai": 1})
 
 
-def test_a_probe_after_a_failure_elsewhere_is_a_failover_too() -> None:
+def test_a_trial_after_a_failure_elsewhere_is_a_failover_too() -> None:
     rig = Rig()
     call = rig.call()
     call.attempt(FIRST, 1, "initial", 0.0).ended(record(FIRST, fault=DOWN), selected=False)
-    call.attempt(SECOND, 2, "probe", 0.0)
+    call.attempt(SECOND, 2, "trial", 0.0)
     assert rig.points("resilient_llm.client.failovers") == series({"reason=server_error,id=openai": 1})
 
 
@@ -197,6 +197,7 @@ class Member(Provider):
     weight = 1.0
     max_concurrency = None
     account = None
+    key_is_fixed = True
     context_window = None
 
 
@@ -205,7 +206,7 @@ def pool_of(*providers: Member) -> Pool[Member]:
 
 
 def leased(pool: Pool[Member], now: float) -> Attempt[Member]:
-    found = Call(pool, now, route="default").next_attempt(now)
+    found = Call(pool, Ask("default"), now).next_attempt(now)
     assert isinstance(found, Attempt)
     return found
 
@@ -219,7 +220,7 @@ def test_gauges_show_the_pool_as_it_is_when_they_are_read() -> None:
         {
             f"state=closed,{base}": 1.0,
             f"state=open,{base}": 0.0,
-            f"state=half_open,{base}": 0.0,
+            f"state=softly_open,{base}": 0.0,
             f"state=isolated,{base}": 0.0,
         }
     )
@@ -227,7 +228,7 @@ def test_gauges_show_the_pool_as_it_is_when_they_are_read() -> None:
     assert rig.points("resilient_llm.provider.ejected") == series({base: 0})
     assert rig.points("resilient_llm.client.attempt.active") == series({base: 1})
     budgets = rig.points("resilient_llm.retry_budget.balance")
-    assert set(budgets) == {frozenset({f"type={kind}"}) for kind in ("retry", "failover", "hedge", "probe")}
+    assert set(budgets) == {frozenset({f"type={kind}"}) for kind in ("extra", "trial")}
     pool.operate("openai", "isolate", 100.0)
     assert rig.points("resilient_llm.provider.ejected") == series({base: 1})
 
@@ -270,7 +271,7 @@ def test_reported_limits_are_shown_until_they_are_full_again(monkeypatch: pytest
 class Bare:
     """The least that can be watched."""
 
-    def snapshot(self, now: float) -> tuple[Standing, ...]:
+    def snapshot(self, now: float) -> tuple[ProviderHealth, ...]:
         return pool_of(Member("unknown")).snapshot(now)
 
 
@@ -297,30 +298,26 @@ def test_state_changes_are_counted() -> None:
     rig.call(FIRST)
     for event in (
         events.BreakerChanged(1.0, "openai", "closed", "open", "tripped", 5.0),
-        events.BreakerChanged(6.0, "openai", "open", "half_open", "probe admitted"),
-        events.BreakerChanged(7.0, "openai", "half_open", "open", "probe failed", 10.0),
-        events.TrustChanged(7.0, "openai", False, "it failed too often"),
-        events.TrustChanged(8.0, "openai", True, "it answered well again"),
+        events.BreakerChanged(6.0, "openai", "open", "closed", "enough trials succeeded"),
+        events.BreakerChanged(7.0, "openai", "closed", "softly_open", "it failed too often", 10.0),
         events.GateClosed(8.0, "openai", 3.0, "rate_limited", slow=False),
         events.GateClosed(9.0, "openai", 300.0, "quota_exhausted", slow=True),
         events.GateClosed(9.0, "openai", 300.0, "a new kind", slow=True),
         events.NotTaken(9.0, "openai", "retry", "budget"),
         events.NotTaken(9.0, "", "hedge", "budget"),
         events.NotTaken(9.0, "openai", "verdict", "stale"),
-        events.Forced(9.0, "openai"),
-        events.Drained(9.0, "openai", "drain"),
-        events.Drained(9.0, "openai", "restore"),
+        events.OperatorChanged(9.0, "openai", "drain"),
+        events.OperatorChanged(9.0, "openai", "restore"),
         events.AttemptStarted(9.0, "openai", 1, 1, "initial"),
     ):
         rig.telemetry.event(event)
     base = "name=openai,id=openai"
     assert rig.points("resilient_llm.circuit_breaker.transitions") == series(
-        {f"state=open,{base}": 2, f"state=half_open,{base}": 1}
+        {f"state=open,{base}": 1, f"state=closed,{base}": 1, f"state=softly_open,{base}": 1}
     )
     assert rig.points("resilient_llm.provider.ejections") == series(
         {
-            f"reason=breaker,{base}": 1,
-            f"reason=distrust,{base}": 1,
+            f"reason=breaker,{base}": 2,
             f"reason=quota_exhausted,{base}": 1,
             f"reason=_OTHER,{base}": 1,
             f"reason=manual,{base}": 1,
@@ -344,8 +341,8 @@ def test_state_changes_are_counted() -> None:
 def test_an_event_of_a_provider_no_call_has_met_is_described_by_its_pool_or_by_its_id() -> None:
     rig, pool = Rig(), pool_of(Member("eu", "anthropic"))
     rig.telemetry.watch(pool)
-    rig.telemetry.event(events.Drained(9.0, "eu", "drain"))
-    rig.telemetry.event(events.Drained(9.0, "gone", "removed"))
+    rig.telemetry.event(events.OperatorChanged(9.0, "eu", "drain"))
+    rig.telemetry.event(events.OperatorChanged(9.0, "gone", "removed"))
     found = rig.points("resilient_llm.provider.ejections")
     assert set(found) == set(series({"reason=manual,name=anthropic,id=eu": 1, "reason=manual,id=gone": 1}))
 
@@ -382,7 +379,7 @@ def wander(telemetry: Telemetry, draw: random.Random, providers: list[Provider],
     route = draw.choice(("a", "b", "c"))
     call = telemetry.call("chat", REQUEST, route, target, streaming=streaming, call_id=str(n))
     for number in range(1, draw.randint(1, 3)):
-        kind = draw.choice(("retry", "failover", "hedge", "probe"))
+        kind = draw.choice(("retry", "failover", "hedge", "trial"))
         fault = Fault(draw.choice(list(FaultKind)), request_id=f"req{n}", message=f"unique {n}")
         call.attempt(target, number, kind, draw.random()).ended(record(target, number, kind, fault), selected=False)
         target = draw.choice(providers)

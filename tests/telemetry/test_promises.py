@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import resilient_llm.telemetry
-from resilient_llm.decide import events
+from resilient_llm import events
 from resilient_llm.errors import AllAttemptsFailed, Fault, FaultKind, NoProviderAvailable
 from resilient_llm.model import ChatRequest, ChatResponse, Message, Text
 from resilient_llm.telemetry import Telemetry, attempts, logs, names
@@ -184,7 +184,7 @@ def test_nothing_raises_whatever_the_sdk_and_the_caller_do(
     attempt = call.attempt(object(), 1, "initial", 0.0)  # type: ignore[arg-type]
     monkeypatch.setattr(attempts.context, "get_current", None)
     attempt.detach(attempt.attach())
-    telemetry.event(events.Drained(1.0, [], "drain"))  # type: ignore[arg-type]
+    telemetry.event(events.OperatorChanged(1.0, [], "drain"))  # type: ignore[arg-type]
     telemetry.watch(3)  # type: ignore[arg-type]
     assert {line.levelname for line in caplog.records} == {"ERROR"}
     assert "boom" not in caplog.text
@@ -200,7 +200,7 @@ def test_what_a_finaliser_reports_waits_for_the_next_call_or_event() -> None:
     rig.call()
     assert [span.name for span in rig.spans] == ["attempt openai", "chat gpt-5"]
     rig.telemetry.later(partial(other.closed_early, None, None, 3.0))
-    rig.telemetry.event(events.Forced(1.0, "openai"))
+    rig.telemetry.event(events.OperatorChanged(1.0, "openai", "drain"))
     assert len(rig.spans) == 3
 
 

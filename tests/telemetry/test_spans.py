@@ -66,6 +66,37 @@ def go(rig: Rig, *steps: tuple[Provider, str, Fault | None]) -> CallTrace:
     return call
 
 
+def test_what_a_provider_says_of_an_answer_is_scrubbed_and_bounded() -> None:
+    key = "sk-canary0123456789abcdef"
+    rig = Rig()
+    reply = ChatResponse(
+        (Text("hi"),),
+        raw_finish_reason=f"stop {key}",
+        id=f"id {key}",
+        model=f"gpt {key} " + "x" * 1000,
+        alternatives=tuple(Choice((), "stop", f"{key} {'y' * 1000}") for _ in range(100)),
+        model_mismatch=True,
+    )
+    go(rig, (FIRST, "initial", None)).succeeded(reply, FIRST, 1.5)
+    found = dict(rig.spans[-1].attributes or {})
+    assert key not in str(found)
+    assert found["gen_ai.response.id"] == "id ***"
+    assert found["gen_ai.response.model"].startswith("gpt *** xxx")
+    assert len(found["gen_ai.response.model"]) <= 128
+    reasons = found["gen_ai.response.finish_reasons"]
+    assert reasons[0] == "stop ***"
+    assert len(reasons) <= 17
+    assert max(map(len, reasons)) <= 128
+    assert found["resilient_llm.model_mismatch"] is True
+
+
+@pytest.mark.parametrize("given", ["resp_" + "0a" * 25, "chatcmpl-BsX9aYwQ0123456789012345678901", "msg_01AbC"])
+def test_an_id_of_the_usual_make_is_no_key(given: str) -> None:
+    rig = Rig()
+    go(rig, (FIRST, "initial", None)).succeeded(ChatResponse((Text("hi"),), id=given), FIRST, 1.5)
+    assert dict(rig.spans[-1].attributes or {})["gen_ai.response.id"] == given
+
+
 def test_a_plain_success_is_one_client_span_with_one_attempt() -> None:
     rig = Rig()
     go(rig, (FIRST, "initial", None)).succeeded(REPLY, FIRST, 1.5)

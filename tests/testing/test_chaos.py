@@ -17,9 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_llm import AsyncResilientClient, ResilientClient
+from resilient_llm import AsyncResilientClient, ResilientClient, events
 from resilient_llm.__main__ import main
-from resilient_llm.decide import events
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.providers import OpenAICompatible
 from resilient_llm.testing import (

@@ -42,7 +42,8 @@ from resilient_llm.testing import (
     instant,
 )
 
-QUICK = {"first_token": 0.15, "idle": 0.15, "seconds_per_token": 0.001}
+QUICK = {"first_token": 0.15, "idle": 0.15}
+PACE = {"seconds_per_token": 0.001}
 STORY = Reply("one two three four five six")
 FAULTY = [
     Status(503),
@@ -183,7 +184,7 @@ OTHERWISE = {"the other", "one two "}
 
 @pytest.mark.parametrize("mishap", FAULTY, ids=repr)
 def test_the_sync_client_sees_a_sick_http_provider(servers: tuple[LoopbackLLM, LoopbackLLM], mishap: object) -> None:
-    with ResilientClient(http_pair(servers), timeouts=QUICK) as client, inject(client, {"first": mishap}) as faults:
+    with ResilientClient(http_pair(servers), timeouts=QUICK, advanced=PACE) as client, inject(client, {"first": mishap}) as faults:
         whole, streamed = whole_and_streamed(client)
     assert whole == "the other"
     assert streamed in OTHERWISE
@@ -196,7 +197,7 @@ def test_the_async_client_sees_a_sick_http_provider(
     servers: tuple[LoopbackLLM, LoopbackLLM], mishap: object, backend: str
 ) -> None:
     async def main() -> None:
-        async with AsyncResilientClient(http_pair(servers), timeouts=QUICK) as client:
+        async with AsyncResilientClient(http_pair(servers), timeouts=QUICK, advanced=PACE) as client:
             with inject(client, {"first": mishap}) as faults:
                 whole, streamed = await whole_and_streamed_async(client)
         assert whole == "the other"
@@ -449,7 +450,7 @@ def test_a_client_of_the_users_own_is_used_underneath(servers: tuple[LoopbackLLM
 def test_a_failing_race_leaves_faults_with_the_provider_they_are_meant_for(
     servers: tuple[LoopbackLLM, LoopbackLLM],
 ) -> None:
-    client = ResilientClient(http_pair(servers), hedge={"min_delay": 0.05, "max_delay": 0.05})
+    client = ResilientClient(http_pair(servers), advanced={"rescue_min": 0.05, "rescue_max": 0.05})
     with client, inject(client, {"first": Hang()}) as faults:
         reply = client.chat("hi", deadline=5)
     assert reply.provider == "second"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import assert_type
+from dataclasses import dataclass
+from typing import TypedDict, assert_type
 
 from resilient_llm import (
+    AsyncChatStream,
     AsyncResilientClient,
     CallFailed,
     Candidate,
     ChatResponse,
+    ChatStream,
+    FaultKind,
     Message,
     ProviderHealth,
     ProviderPool,
@@ -18,11 +22,20 @@ from resilient_llm import (
     Text,
     Tool,
 )
-from resilient_llm.decide.events import BreakerChanged, Event
-from resilient_llm.model import ChatRequest, EmbedResponse, StreamEvent, TextDelta
+from resilient_llm.events import BreakerChanged, Event
+from resilient_llm.model import ChatRequest, EmbedResponse, ParsedResponse, StreamEvent, TextDelta
 from resilient_llm.policy import Retry
 from resilient_llm.providers import AsyncProvider, AzureOpenAI, Function, Mistral, OpenAI, Provider
 from resilient_llm.wire import classify, parse_rate_limit
+
+
+@dataclass
+class Weather:
+    city: str
+
+
+class Place(TypedDict):
+    city: str
 
 
 async def fresh_key() -> str:
@@ -90,6 +103,14 @@ def sync_usage() -> None:
                     assert_type(event.text, str)
         assert_type(stream.response, ChatResponse)
         assert_type(client.embed(["a", "b"], dimensions=8), EmbedResponse)
+        weather = client.chat("hi", output=Weather, deadline=5)
+        assert_type(weather, ParsedResponse[Weather])
+        assert_type(weather.parsed, Weather)
+        assert_type(client.chat("hi", output=Place).parsed, Place)
+        assert_type(client.chat("hi", output={"type": "object"}).parsed, object)
+        assert_type(client.with_options(deadline=5, route="fast", when_down="fail"), ResilientClient)
+        client.chat("hi", idempotency_key="key", allow_empty=True, when_down="wait")
+        assert_type(client.stream("hi").start(), ChatStream)
         assert_type(client.health(), dict[str, ProviderHealth])
         assert_type(client.explain("hi"), list[Candidate])
         assert_type(client.drain("primary"), int)
@@ -101,12 +122,17 @@ async def async_usage() -> None:
     async with AsyncResilientClient([OpenAI("gpt-5.2", api_key=fresh_key), mine_async]) as client:
         try:
             assert_type(await client.chat("hi"), ChatResponse)
+            assert_type((await client.chat("hi", output=Weather)).parsed, Weather)
+            assert_type(client.with_options(deadline=5), AsyncResilientClient)
+            assert_type(await client.stream("hi").start(), AsyncChatStream)
             async with client.stream("hi") as stream:
                 async for text in stream.text_deltas():
                     assert_type(text, str)
         except StreamInterrupted as broken:
             assert_type(broken.partial, ChatResponse)
         except CallFailed as failure:
+            assert_type(failure.kind, FaultKind | None)
+            assert_type(failure.status_code, int | None)
             for attempt in failure.attempts:
                 assert_type(attempt.provider, str)
         sharing = AsyncResilientClient(pool=client.pool)

@@ -1,16 +1,24 @@
-"""The circuit breaker of one provider.
+"""The circuit breaker of one provider: the one place where it loses its traffic, and gets it back, because of how it
+answers.
 
-Theory of operation ------------------- A closed breaker counts.  It trips on ``consecutive`` hard failures in a row
-(finds an outage at any call rate) or on a share of bad calls in an exact sliding window (finds a half-broken
-provider).  An open breaker refuses until ``open_until``.  Then it lets *one* real call through at a time: a probe,
-which holds a lease.  ``successes`` good probes close the breaker, one bad probe opens it again for longer.
+Theory of operation
+-------------------
 
-Three rules keep it honest:
+A closed breaker weighs evidence.  It opens *softly* when the provider fails too often, became slow, or is silent: such
+a provider still answers some calls, and is asked when nobody better is there.  It opens (*hard*) when the provider
+failed so many times in a row that it must be down.
 
-* every state change starts a new *generation*, and an attempt that began in an earlier one cannot move the breaker:
+The way back is the *trial*: a real call that goes to the open provider although others are well.  The first trial is
+due ``open_base`` seconds after it opened.  While trials fail, the time to the next one is as long as the breaker has
+been open, between ``open_base`` and ``open_cap``: a short outage costs a short wait.  A success makes the next call a
+trial too, and enough successes in a row close it.  A provider that relapses within five minutes needs more of them.
+
+Two rules keep it honest:
+
+* every change of state starts a new *generation*, and an attempt that began in an earlier one cannot move the breaker:
   calls last minutes, open periods seconds, so late results are the normal case and prove nothing about now;
-* a probe that ends without a verdict (cancelled, rate limited) gives its place back and judges nobody;
-* a probe that never ends loses its place when its lease expires, and counts as a failure.
+* a trial that ends without a verdict (cancelled, rate limited) gives its place back and judges nobody; one that never
+  ends loses its place when its time is over.
 
 Every change of state goes through :data:`TRANSITIONS`; the diagram in the documentation is drawn from it.
 """
@@ -23,258 +31,277 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from resilient_llm.decide.backoff import equal_jitter
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.policy import Breaker as Policy
 
 
 class State(StrEnum):
+    """``closed``: asked in its turn.  ``softly_open``: asked when nobody better is there.  ``open``: down, only tried.
+    ``isolated``: held open by a person."""
+
     CLOSED = "closed"
+    SOFTLY_OPEN = "softly_open"
     OPEN = "open"
-    HALF_OPEN = "half_open"
     ISOLATED = "isolated"
 
 
 CLOSED: Final = State.CLOSED
 """For questions asked at every call: looking up an enum's member costs Python 3.11 more than the question."""
-_HALF_OPEN: Final = State.HALF_OPEN
 
 
 class Cause(StrEnum):
-    TRIPPED = "tripped"
-    PROBE_ADMITTED = "probe admitted"
-    PROBE_FAILED = "probe failed"
-    RECOVERED = "enough probes succeeded"
+    """Why a breaker changes its state; the text is the reason that people are shown."""
+
+    FAILING = "it failed too often"
+    SLOW = "it became much slower"
+    SILENT = "it gives no sign of life"
+    DOWN = "it failed many times in a row"
+    TRIAL_PASSED = "a trial was answered"
+    RECOVERED = "enough trials were answered"
+    SPOKE = "it was not silent after all"
     ISOLATED = "isolated by hand"
     RESTORED = "restored by hand"
 
 
 TRANSITIONS: Final[Mapping[tuple[State, Cause], State]] = MappingProxyType(
     {
-        (State.CLOSED, Cause.TRIPPED): State.OPEN,
-        (State.OPEN, Cause.PROBE_ADMITTED): State.HALF_OPEN,
-        (State.HALF_OPEN, Cause.PROBE_FAILED): State.OPEN,
-        (State.HALF_OPEN, Cause.RECOVERED): State.CLOSED,
+        (State.CLOSED, Cause.FAILING): State.SOFTLY_OPEN,
+        (State.CLOSED, Cause.SLOW): State.SOFTLY_OPEN,
+        (State.CLOSED, Cause.SILENT): State.SOFTLY_OPEN,
+        (State.CLOSED, Cause.DOWN): State.OPEN,
+        (State.SOFTLY_OPEN, Cause.DOWN): State.OPEN,
+        (State.SOFTLY_OPEN, Cause.RECOVERED): State.CLOSED,
+        (State.SOFTLY_OPEN, Cause.SPOKE): State.CLOSED,
+        (State.OPEN, Cause.TRIAL_PASSED): State.SOFTLY_OPEN,
+        (State.OPEN, Cause.RECOVERED): State.CLOSED,
         (State.CLOSED, Cause.ISOLATED): State.ISOLATED,
+        (State.SOFTLY_OPEN, Cause.ISOLATED): State.ISOLATED,
         (State.OPEN, Cause.ISOLATED): State.ISOLATED,
-        (State.HALF_OPEN, Cause.ISOLATED): State.ISOLATED,
-        (State.ISOLATED, Cause.RESTORED): State.CLOSED,
+        (State.SOFTLY_OPEN, Cause.RESTORED): State.CLOSED,
         (State.OPEN, Cause.RESTORED): State.CLOSED,
-        (State.HALF_OPEN, Cause.RESTORED): State.CLOSED,
+        (State.ISOLATED, Cause.RESTORED): State.CLOSED,
     }
 )
 
-
-class Window:
-    """Good and bad calls of the last ``buckets * width`` seconds, exactly: a bucket is counted or it is not.
-
-    Times are taken relative to the first one seen, so that shifting the clock shifts nothing else.
-    """
-
-    __slots__ = ("_bad", "_count", "_epochs", "_from", "_index", "_origin", "_to", "_width")
-
-    def __init__(self, buckets: int, seconds: float) -> None:
-        self._width = seconds / buckets
-        self._count = [0] * buckets
-        self._bad = [0] * buckets
-        self._epochs = [-1] * buckets
-        self._origin: float | None = None
-        self._index = 0  # the bucket last counted into...
-        self._from = self._to = 0.0  # ...and when it begins and ends
-
-    def add(self, now: float, bad: bool) -> None:
-        """Count one call."""
-        if not self._from <= now < self._to:
-            self._turn(now)
-        self._count[self._index] += 1
-        if bad:
-            self._bad[self._index] += 1
-
-    def totals(self, now: float) -> tuple[int, int]:
-        """Calls in the window, and how many of them were bad."""
-        oldest = self._epoch(now) - len(self._count)
-        live = [index for index, epoch in enumerate(self._epochs) if epoch > oldest and epoch >= 0]
-        return sum(self._count[index] for index in live), sum(self._bad[index] for index in live)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._epochs = [-1] * len(self._epochs)
-        self._from = self._to = 0.0
-
-    def _turn(self, now: float) -> None:
-        """Find the bucket of this time, and empty it if it holds an earlier one's counts."""
-        epoch = self._epoch(now)
-        self._index = index = epoch % len(self._count)
-        if self._epochs[index] != epoch:
-            self._epochs[index] = epoch
-            self._count[index] = self._bad[index] = 0
-        assert self._origin is not None
-        # A hair narrower than the bucket: rounding must not put a call into its neighbour.
-        self._from = self._origin + (epoch + 1e-6) * self._width
-        self._to = self._origin + (epoch + 1 - 1e-6) * self._width
-
-    def _epoch(self, now: float) -> int:
-        if self._origin is None:
-            self._origin = now
-        # A clock that steps backwards counts into the first bucket rather than into a negative one.
-        return max(0, int((now - self._origin) / self._width))
+RELAPSE: Final = 300.0
+"""Seconds after it closed within which opening again is a relapse."""
+LAST_RESORT: Final = 1.0
+"""Seconds between two trials of a provider that is down, at most, where nobody else can be asked."""
+_LONGEST_FIRST = 60.0  # seconds: the first wait after many relapses
+_BROKEN_STREAMS = 4.0  # longer waits where a failed trial is a broken stream, which nobody can hide
+_GROWTH = 0.7  # of the time it has been open: the wait for the next trial
+_MOST_SUCCESSES = 10
+_MOST_LEVEL = 5.0  # evidence at which it opens softly: three failures in a row
+_SHARE_STEP = 1 / 16  # weight of one outcome in the share of failures
+_USUAL_SHARE, _MOST_SHARE = 0.3, 0.9
+_CHANCE = math.log(0.003)  # a run of failures this unlikely is an outage
+_CROWDED = 6.0
+_SOONEST_LAST_RESORT = 0.2
 
 
 class Breaker:
-    """State of one breaker.  Not locked: the pool's lock is held by whoever calls."""
+    """State of one breaker.  Not locked: the pool's lock is held by whoever calls.
 
-    __slots__ = (
-        "closed_at",
-        "consecutive",
-        "generation",
-        "open_until",
-        "passed",
-        "policy",
-        "probe_expires",
-        "reason",
-        "state",
-        "successes_since_close",
-        "trips",
-        "window",
-    )
+    Failing too often is a one-sided CUSUM on outcomes (Page, 1954): each adds the logarithm of how much likelier it is
+    from a provider that fails twice ``ratio`` of its calls than from one that fails a third of it, which is nothing on
+    average at about ``ratio``.  Down is a run of failures that a provider as broken as it was lately would show once in
+    a hundred times.
+    """
+
+    state: State = CLOSED
+    generation: int = 0
+    cause: Cause | None = None
+    """Why it is in its state; ``None`` if it never changed."""
+    reason: str = ""
+    run: int = 0
+    """Failures in a row."""
+    passed: int = 0
+    """Trials answered in a row."""
+    trial_at: float = -math.inf
+    """When the next trial is due; of no meaning while closed."""
+    tried_at: float = -math.inf
+    """When the last trial began."""
+    closed_at: float = -math.inf
+    ends_late: bool = False
+    """Whether it failed after content had come: then a trial is judged at the end of its answer."""
+    timed_out: bool = False
+    """Whether its last failure was silence."""
+    crowded: bool = False
+    """Whether its last failure was a sign of overload."""
+    _level: float = 0.0
+    _share: float = _USUAL_SHARE
+    _failures: int = 0
+    _relapses: int = 0
+    since: float = -math.inf
+    """When it opened."""
+    _down_at: float = -math.inf
+    _run_at: float = -math.inf
 
     def __init__(self, policy: Policy) -> None:
-        self.policy: Policy = policy
-        self.state: State = State.CLOSED
-        self.generation: int = 0
-        self.consecutive: int = 0
-        self.open_until: float = -math.inf
-        self.trips: int = 0
-        self.passed: int = 0
-        self.probe_expires: float | None = None
-        """When the lease of the probe in flight runs out; ``None`` while no probe is in flight."""
-        self.closed_at: float | None = None
-        """When it last closed after having been open; ``None`` if it never opened."""
-        self.successes_since_close: int = 0
-        self.reason: str = ""
-        self.window: Window = Window(policy.buckets, policy.window)
+        self.policy = policy
+        well, broken = policy.ratio / 3.0, 2.0 * policy.ratio
+        self._bad, self._good = math.log(broken / well), math.log((1.0 - well) / (1.0 - broken))
 
     # --- questions ---
 
-    def may_probe(self, now: float) -> bool:
-        """Whether a probe would be admitted now."""
-        if self.state is State.OPEN:
-            return now >= self.open_until
-        return self.state is State.HALF_OPEN and self.probe_expires is None
+    @property
+    def soft(self) -> bool:
+        """Whether it is open but the provider answers some calls."""
+        return self.state is State.SOFTLY_OPEN
 
-    def error_rate(self, now: float) -> float | None:
-        """Share of bad calls in the window; ``None`` without any."""
-        count, bad = self.window.totals(now)
-        return bad / count if count else None
+    @property
+    def down(self) -> bool:
+        """Whether asking it is likely to be in vain: it is only tried, also as the last resort."""
+        return self.state is State.OPEN or (self.state is State.SOFTLY_OPEN and self.cause is Cause.SILENT)
 
-    # --- changes ---
+    @property
+    def together(self) -> bool:
+        """Whether a trial starts beside another attempt: against silence and slowness it would cost its caller time."""
+        return self.timed_out or self.cause is Cause.SILENT or self.cause is Cause.SLOW
 
-    def admit_probe(self, now: float, lease: float) -> None:
-        """Let one probe through; its lease ends ``lease`` seconds from now.  From OPEN this begins the half-open phase,
-        also before ``open_until`` if the pool forces it."""
-        if self.state is State.OPEN:
-            self._move(Cause.PROBE_ADMITTED, now)
-        self.probe_expires = now + lease
+    def last_resort_wait(self, now: float) -> float:
+        """Seconds to the next trial where nobody else can be asked: short while it is down for not long, for it may be
+        merely half broken, and a second later; six where it fails for want of room, which more requests make worse."""
+        most = LAST_RESORT * (_CROWDED if self.crowded else 1.0)
+        return min(max((now - self._down_at) / 4.0, _SOONEST_LAST_RESORT), most)
 
-    def release_probe(self) -> None:
-        """The probe in flight ended or spoke: its place is free again."""
-        self.probe_expires = None
+    @property
+    def needed(self) -> int:
+        """Trials that must be answered in a row to close it."""
+        return min(self.policy.successes * (1 + self._relapses), max(_MOST_SUCCESSES, self.policy.successes))
 
-    def expire(self, now: float, draw: float) -> bool:
-        """Fail a probe whose lease has run out.  Returns whether one had."""
-        if self.state is not State.HALF_OPEN or self.probe_expires is None or now < self.probe_expires:
-            return False
-        self._open(Cause.PROBE_FAILED, now, draw, "a probe gave no sign of life")
-        return True
+    # --- outcomes ---
 
-    def record(self, now: float, outcome: Outcome, draw: float, *, escalate: bool = True) -> bool:
-        """Count an outcome of the current generation; returns whether the state changed.
+    def record(
+        self, now: float, outcome: Outcome, draw: float, *, started: float = math.inf, after_content: bool = False
+    ) -> bool:
+        """Count the outcome of an attempt of the current generation that began at ``started``; returns whether the
+        state changed.
 
-        ``escalate=False`` (the failure is this machine's own) keeps a trip from making the next open period longer.
-        GATED, DISABLED and NEUTRAL change nothing.
+        OK, HARD and SOFT count (SOFT half, and not towards the run); the others change nothing.
         """
         if outcome is Outcome.OK:
-            return self.succeeded(now)
+            return self.succeeded(now, draw)
+        if outcome is Outcome.HARD:
+            self._failures += 1
+            if started >= self._run_at:
+                # Failures often come sooner than answers: of attempts that ran at the same time one counts.
+                self.run, self._run_at = self.run + 1, now
         if outcome is Outcome.HARD or outcome is Outcome.SOFT:
-            return self._failed(now, outcome, draw, escalate)
+            return self._failed(now, outcome, draw, after_content)
         return False
+
+    def succeeded(self, now: float, draw: float) -> bool:
+        """Count a success of the current generation; returns whether the state changed."""
+        if self._failures:
+            self._share = self._share_after(self._failures)
+            self.run, self._failures, self._run_at = 0, 0, -math.inf
+        self._share -= self._share * _SHARE_STEP
+        if self.state is CLOSED:
+            if self._level:
+                self._level = max(0.0, self._level - self._good)
+            return False
+        if self.state is State.ISOLATED:
+            return False
+        self.passed += 1
+        self.trial_at = now
+        if self.passed >= self.needed:
+            self._move(Cause.RECOVERED, now, draw)
+            return True
+        if self.state is State.OPEN:
+            self._move(Cause.TRIAL_PASSED, now, draw)
+            return True
+        return False
+
+    def _failed(self, now: float, outcome: Outcome, draw: float, after_content: bool) -> bool:
+        weight = 1.0 if outcome is Outcome.HARD else 0.5
+        if self.state is State.ISOLATED:
+            return False
+        self.ends_late = after_content or (self.ends_late and self.state is not CLOSED)
+        if self.state is not CLOSED:
+            self.passed = 0
+            self._schedule(now, draw)
+        if self.state is not State.OPEN and self.run >= self._down():
+            self._move(Cause.DOWN, now, draw, f"{self.run} failures in a row")
+            return True
+        if self.state is CLOSED:
+            self._level += weight * self._bad
+            if self._level >= _MOST_LEVEL:
+                self._move(Cause.FAILING, now, draw)
+                return True
+        return False
+
+    def slowed(self, now: float, draw: float) -> bool:
+        """Its latency has moved up for good; returns whether the state changed."""
+        return self._suspect(Cause.SLOW, now, draw)
+
+    def silent(self, now: float, draw: float) -> bool:
+        """Several attempts give no sign of life, one of them for too long; returns whether the state changed."""
+        if self.state is State.SOFTLY_OPEN and self.cause is Cause.SLOW:
+            self.cause = Cause.SILENT  # it was taken for slow while earlier attempts were still answered
+        return self._suspect(Cause.SILENT, now, draw)
+
+    def spoke(self, now: float, draw: float) -> bool:
+        """An attempt that was taken for silent spoke: the presumption is void; returns whether the state changed."""
+        if self.state is not State.SOFTLY_OPEN or self.cause is not Cause.SILENT:
+            return False
+        self._move(Cause.SPOKE, now, draw)
+        return True
+
+    def _suspect(self, cause: Cause, now: float, draw: float) -> bool:
+        if self.state is not CLOSED:
+            return False
+        self._move(cause, now, draw)
+        return True
+
+    # --- trials and people ---
 
     def isolate(self, now: float) -> None:
         """Hold it open until :meth:`restore`."""
         if self.state is not State.ISOLATED:
-            self._move(Cause.ISOLATED, now)
+            self._move(Cause.ISOLATED, now, 0.0)
 
     def restore(self, now: float) -> None:
-        """Close it by hand; traffic returns gradually."""
-        if self.state is not State.CLOSED:
-            self._move(Cause.RESTORED, now)
-            self.trips = 0
-
-    def ramp(self, now: float, floor: float, calls: int, seconds: float) -> float:
-        """The share of its normal traffic it should get: 1, or less for a while after it closed."""
-        if self.closed_at is None:
-            return 1.0
-        share = max(self.successes_since_close / calls, (now - self.closed_at) / seconds if seconds else 1.0)
-        if share >= 1.0:
-            self.closed_at = None
-            return 1.0
-        return max(floor, share)
-
-    def succeeded(self, now: float) -> bool:
-        """Count a success of the current generation; returns whether the state changed."""
-        if self.state is _HALF_OPEN:
-            self.passed += 1
-            if self.passed < self.policy.successes:
-                return False
-            self._move(Cause.RECOVERED, now)
-            return True
-        self.consecutive = 0
-        self.successes_since_close += 1
-        self.window.add(now, False)
-        return False
+        """Close it by hand, and hold nothing against the provider."""
+        if self.state is not CLOSED:
+            self._move(Cause.RESTORED, now, 0.0)
+        self.run, self._failures, self._level, self._relapses, self._share = 0, 0, 0.0, 0, _USUAL_SHARE
+        self.closed_at = -math.inf
 
     # --- internals ---
 
-    def _failed(self, now: float, outcome: Outcome, draw: float, escalate: bool) -> bool:
-        if self.state is State.HALF_OPEN:
-            self._open(Cause.PROBE_FAILED, now, draw, "a probe failed", escalate)
-            return True
-        self.window.add(now, bad=True)
-        if outcome is Outcome.HARD:
-            self.consecutive += 1
-        reason = self._trip_reason(now)
-        if reason is None:
-            return False
-        self._calm_down(now)
-        self._open(Cause.TRIPPED, now, draw, reason, escalate)
-        return True
+    def _down(self) -> int:
+        """How many failures in a row mean that it is down."""
+        if self._share <= _USUAL_SHARE:
+            return self.policy.consecutive
+        return max(self.policy.consecutive, math.ceil(_CHANCE / math.log(min(_MOST_SHARE, self._share))))
 
-    def _trip_reason(self, now: float) -> str | None:
-        if self.consecutive >= self.policy.consecutive:
-            return f"{self.consecutive} failures in a row"
-        count, bad = self.window.totals(now)
-        if count >= self.policy.min_samples and bad >= self.policy.ratio * count:
-            return f"{bad} of the last {count} calls failed"
-        return None
+    def _share_after(self, failures: int) -> float:
+        """The share of failures after a run of them."""
+        return 1.0 - (1.0 - self._share) * (1.0 - _SHARE_STEP) ** failures
 
-    def _calm_down(self, now: float) -> None:
-        """One trip is forgiven per calm window: halving the open period gradually stops flapping at the base."""
-        if self.closed_at is not None or self.trips:
-            calm = now - self.open_until
-            self.trips = max(0, self.trips - int(min(calm / self.policy.window, 64))) if calm > 0 else self.trips
+    def _schedule(self, now: float, draw: float) -> None:
+        """The next trial: as long after the last one began as it has been open, within bounds, and up to a quarter
+        sooner."""
+        first = min(max(_LONGEST_FIRST, self.policy.open_base), self.policy.open_base * 2.0**self._relapses)
+        wait = min(max(first, _GROWTH * (now - self.since)), max(first, self.policy.open_cap))
+        wait *= _BROKEN_STREAMS if self.ends_late else 1.0
+        self.trial_at = max(now, max(self.tried_at, self.since) + wait * (1.0 - 0.25 * draw))
 
-    def _open(self, cause: Cause, now: float, draw: float, reason: str, escalate: bool = True) -> None:
-        exponent = self.trips if escalate else 0
-        self._move(cause, now)
-        self.reason = reason
-        self.open_until = now + equal_jitter(self.policy.open_base, self.policy.open_cap, exponent, draw)
-        self.trips += 1 if escalate else 0
-
-    def _move(self, cause: Cause, now: float) -> None:
-        self.state = TRANSITIONS[self.state, cause]
+    def _move(self, cause: Cause, now: float, draw: float, reason: str = "") -> None:
+        before, self.state = self.state, TRANSITIONS[self.state, cause]
         self.generation += 1
-        self.reason = cause.value
-        self.consecutive = self.passed = self.successes_since_close = 0
-        self.probe_expires = None
-        self.window.clear()
-        self.closed_at = now if self.state is State.CLOSED else None
+        self.reason = reason or cause.value
+        if self.state is CLOSED:
+            self.passed, self._level, self.ends_late, self.timed_out, self.cause = 0, 0.0, False, False, cause
+            if cause is Cause.RECOVERED:
+                self.closed_at = now
+        elif cause is not Cause.TRIAL_PASSED:
+            self.passed, self.cause = 0, cause
+            self._down_at = now
+            if before is CLOSED:
+                relapsed = now - self.closed_at < RELAPSE
+                if cause is not Cause.SILENT:  # a presumption, which an answer makes void
+                    self._relapses = min(self._relapses + 1, 16) if relapsed else 0
+                self.since = now
+                self._schedule(now, draw)

@@ -11,120 +11,110 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, Generic
 
-from resilient_llm.decide import events
-from resilient_llm.decide.backoff import full_jitter
-from resilient_llm.decide.member import Attempt, Member, Refusal, T
-from resilient_llm.decide.outcome import Onward, disposition
+from resilient_llm import events
+from resilient_llm.decide.attempt import Ask, Attempt, larger_only
+from resilient_llm.decide.failure import Story, nobody, times, waits_for
+from resilient_llm.decide.leases import BARRED, Past
+from resilient_llm.decide.line import Place
+from resilient_llm.decide.member import T
+from resilient_llm.decide.outcome import Onward, costs_nothing, disposition, may_have_run, price
+from resilient_llm.decide.patience import backoff
+from resilient_llm.decide.pool import Pool
+from resilient_llm.decide.waiting import Refused
 from resilient_llm.errors import (
     AllAttemptsFailed,
-    AttemptRecord,
     CallFailed,
+    ClientClosed,
     DeadlineExceeded,
-    Fault,
-    FaultKind,
-    NoProviderAvailable,
     RequestRejected,
 )
-
-if TYPE_CHECKING:
-    from resilient_llm.decide.pool import Pool, Refused
+from resilient_llm.faults import AttemptOutcome, AttemptRecord, Fault, FaultKind
 
 _MIN_REMAINING = 0.2  # seconds: no later attempt starts with less left than this, or than a quarter of a short deadline
-_ANYWHERE, _NOWHERE = Onward.ANYWHERE, Onward.NOWHERE
-_SOONEST_RESCUE = 0.1  # seconds between the first two requests for a rescue
-_FULL_POLL = 0.05  # seconds between looks at a concurrency limit, at first...
-_SLOWEST_POLL = 0.5  # ...and at the most
+_RESCUE_PAUSE = 0.5  # seconds between a rescue that failed and the next one
+_SHORTEST_PAUSE = 0.001  # seconds
+_LAST_HOPE = 0.5  # share of its wait behind an outage after which a call is sent somewhere in any case
+_LAST_TRY = 2.5  # seconds the last try waits at most for an outage to end
+_OVERTAKEN: Final = Fault(FaultKind.TIMEOUT, message="gave no sign of life; another provider answered first")
+
+
+class Phase(StrEnum):
+    """Where a call is."""
+
+    DECIDING = "deciding"
+    WAITING = "waiting"
+    RUNNING = "running"
+    ANSWERED = "answered"
+    OVER = "over"
+
+
+class Step(StrEnum):
+    """What moves it on."""
+
+    TOLD_TO_WAIT = "told to wait"
+    ASKED_AGAIN = "asked again"
+    LEASED = "leased"
+    ENDED = "the last attempt under way ended without an answer"
+    ANSWERED = "answered"
+    GAVE_UP = "gave up"
+
+
+TRANSITIONS: Final[Mapping[tuple[Phase, Step], Phase]] = MappingProxyType(
+    {
+        (Phase.DECIDING, Step.LEASED): Phase.RUNNING,
+        (Phase.DECIDING, Step.TOLD_TO_WAIT): Phase.WAITING,
+        (Phase.DECIDING, Step.GAVE_UP): Phase.OVER,
+        (Phase.WAITING, Step.ASKED_AGAIN): Phase.DECIDING,
+        (Phase.WAITING, Step.GAVE_UP): Phase.OVER,
+        (Phase.RUNNING, Step.LEASED): Phase.RUNNING,
+        (Phase.RUNNING, Step.ENDED): Phase.DECIDING,
+        (Phase.RUNNING, Step.ANSWERED): Phase.ANSWERED,
+    }
+)
+"""The life of a call; there is no other way through it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait ``seconds``, then ask again."""
+    """Wait ``seconds``, or until ``place`` is woken, then ask again.
+
+    ``reason`` is ``backoff``, ``budget``, ``gate``, ``line`` or ``down``; ``place`` is ``None`` for a mere pause."""
 
     seconds: float
     reason: str
+    place: Place | None = None
 
 
 class Call(Generic[T]):
-    """One logical request.
+    """One logical request; ``ask`` says what it wants, ``number`` is its place in the order of arrival."""
 
-    ``deadline`` is absolute monotonic time (``math.inf``: none).  ``tokens`` is the estimated prompt length,
-    ``max_tokens`` the longest answer; ``unsuitable`` names the providers that cannot serve this request and why.
-    ``repeatable_request=False``: it may have effects, so nothing runs beside it, and it is not repeated once it may
-    have reached a provider.
-    """
+    counted: int = 0  # attempts that max_attempts limits
+    total: int = 0  # attempts begun, which numbers them
+    last_fault: Fault | None = None
+    _phase: Phase = Phase.DECIDING
+    _onward: Onward = Onward.ANYWHERE
+    _cost: float = 0.0
+    _again: bool = False
+    _retries: int = 0
+    _running: tuple[Attempt[T], ...] = ()
+    _place: Place | None = None
+    _wait_over: float = -math.inf
+    _idle_since: float = 0.0
+    _down_since: float | None = None
+    _hoped: bool = False
 
-    __slots__ = (
-        "answered",
-        "conversation",
-        "deadline",
-        "in_flight",
-        "last_fault",
-        "made",
-        "max_tokens",
-        "not_before",
-        "number",
-        "onward",
-        "pool",
-        "records",
-        "repeatable",
-        "repeatable_request",
-        "rested",
-        "retries",
-        "route",
-        "started",
-        "streaming",
-        "tokens",
-        "total",
-        "tried",
-        "unsuitable",
-        "waited",
-        "window",
-    )
-
-    def __init__(
-        self,
-        pool: Pool[T],
-        now: float,
-        *,
-        route: str,
-        deadline: float = math.inf,
-        streaming: bool = False,
-        tokens: int = 0,
-        max_tokens: int = 4096,
-        unsuitable: Mapping[str, str] | None = None,
-        conversation: str | None = None,
-        repeatable_request: bool = True,
-    ) -> None:
-        self.pool: Pool[T] = pool
-        self.started: float = now
-        self.route: str = route
-        self.deadline: float = deadline
-        self.streaming: bool = streaming
-        self.tokens: int = tokens
-        self.max_tokens: int = max_tokens
-        self.unsuitable: Mapping[str, str] = unsuitable or {}
-        self.conversation: str | None = conversation
-        self.repeatable_request: bool = repeatable_request
-        self.tried: tuple[Member[T], ...] = ()
-        self.repeatable: tuple[Member[T], ...] = ()
-        """Providers that failed in a way that leaves a repetition there sensible."""
+    def __init__(self, pool: Pool[T], ask: Ask, now: float) -> None:
+        self.pool = pool
+        self.ask = ask
+        self.started = self._idle_since = now
+        self.deadline = ask.deadline
+        self.number = pool.number()
         self.records: list[AttemptRecord] = []
-        self.made: int = 0
-        """Attempts begun, hedges not counted: what ``max_attempts`` limits."""
-        self.total: int = 0
-        """Attempts begun, hedges counted: what numbers them."""
-        self.in_flight: int = 0
-        self.retries: int = 0
-        self.not_before: float = -math.inf
-        self.rested: bool = False
-        self.waited: float = 0.0
-        self.onward: Onward = _ANYWHERE
-        self.last_fault: Fault | None = None
-        self.answered: bool = False
-        self.number: int = 0
-        """Its number within the pool, from its first attempt on; 0 before."""
+        self._tried: dict[str, int] = {}
 
     # --- what to do ---
 
@@ -132,260 +122,271 @@ class Call(Generic[T]):
         """The next attempt, or a wait before asking again.
 
         Only to be called while no attempt is under way.  Raises a :class:`~resilient_llm.errors.CallFailed` when the
-        call is over.
+        call is over, or ``ClientClosed`` if it waited and the client was closed.
         """
-        if self.made or self.deadline <= now:
+        if self._phase is Phase.WAITING:
+            if now < self._wait_over and self._place is None:
+                return Wait(self._wait_over - now, "backoff")
+            self._phase = TRANSITIONS[self._phase, Step.ASKED_AGAIN]
+            if self.pool.closed:
+                self._stop(now)
+                raise ClientClosed("the client was closed while the call waited")
+        if self.total or self.deadline <= now:
             self._give_up_if_over(now)
-        if now < self.not_before:
-            return Wait(self.not_before - now, "backoff")
-        leased = self.pool.acquire(self, now)
-        step = leased if isinstance(leased, Attempt) else self._repeat(now, leased)
-        if isinstance(step, Attempt):
-            step.delay, self.waited = self.waited, 0.0
-            left = self.deadline - now
-            if step.timeout > left:  # noqa: PLR1730 - a call of min() costs more than the comparison
-                step.timeout = left
-        return step
+        past = self._past(now)
+        found = self.pool.acquire(self.ask, past, now)
+        if isinstance(found, Attempt):
+            self._hoped = self._hoped or past.last_hope
+            return self._begun(found)
+        return self._wait_or_give_up(found, now)
 
     def rescue(self, beside: Attempt[T], now: float) -> Attempt[T] | None:
         """A second attempt beside one that has been silent for its ``rescue_after``.
 
-        ``None`` if there is to be none now; ``beside.rescue_after`` then says when to ask again (``None``: never):
-        after twice as long, for somebody may be free by then, and when half the time is gone, for a rescue may then be
-        paid by the failover budget.
+        ``None`` if there is to be none now; ``beside.rescue_after`` then says when to ask again (``None``: never).
         """
-        over = beside.released or self.answered or self.onward is _NOWHERE or self.deadline - now <= self._least()
-        found = None if over else self.pool.rescue(self, beside, now)
-        if found is None:
-            beside.rescue_after = None if over else self._next_rescue(beside, now)
-            return None
-        found.timeout = min(found.timeout, self.deadline - now)
-        return found
+        over = (
+            self._phase is not Phase.RUNNING or self._onward is Onward.NOWHERE or self.deadline - now <= self._least()
+        )
+        over = over or self.counted >= self.pool.policies.retry.max_attempts
+        found = self.pool.rescue(beside, None if over else self._past(now), now)
+        return None if found is None else self._begun(found)
 
-    def _next_rescue(self, beside: Attempt[T], now: float) -> float | None:
-        elapsed = max(now - beside.started, _SOONEST_RESCUE)
-        half = (self.deadline - beside.started) / 2
-        again = half if elapsed < 0.999 * half < 2.0 * elapsed else 2.0 * elapsed
-        return again if again < beside.timeout else None
+    def stopped_waiting(self, now: float) -> None:
+        """The caller gave up while it waited (cancelled, interrupted)."""
+        if self._phase is Phase.WAITING:
+            self._stop(now)
 
-    def pressed(self, now: float, beside: Attempt[T]) -> bool:
-        """Whether half the time that was left when ``beside`` began is gone."""
-        return now - beside.started >= 0.999 * (self.deadline - beside.started) / 2
+    def asking(self, attempt: Attempt[T], now: float) -> None:
+        """A callable is asked for the key."""
+        self.pool.wait_for_key(attempt)
 
-    # --- what happened ---
-
-    def joined(self, attempt: Attempt[T]) -> None:
-        """An attempt was leased to this call (the pool says so, under its lock)."""
-        self.total += 1
-        self.made += attempt.kind != "hedge"
-        self.in_flight += 1
-        attempt.number = self.total
-        if attempt.member not in self.tried:
-            self.tried = (*self.tried, attempt.member)
-        else:
-            self.retries += 1
-        self.rested = False
+    def asked(self, attempt: Attempt[T], now: float) -> None:
+        """The key is there, and the provider's time begins.  Raises ``TimeoutError`` if it is too late."""
+        if not self.pool.key_came(attempt, now):
+            raise TimeoutError
 
     def first_content(self, attempt: Attempt[T], now: float) -> None:
         """The attempt gave its first sign of life."""
         self.pool.first_content(attempt, now)
 
-    def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0, status: int | None = 200) -> None:
-        """The attempt was answered; the call is over."""
+    def paused(self, attempt: Attempt[T], seconds: float) -> None:
+        """The longest pause between two pieces of content of its stream."""
+        self.pool.paused(attempt, seconds)
+
+    def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0, status: int | None = None) -> None:
+        """The attempt was answered; the call is over, unless it was over before and this one ran on to be judged."""
         if attempt.released:
             return
         self.pool.succeeded(attempt, now, output_tokens)
+        if self._phase is not Phase.RUNNING:
+            return
+        self._phase = TRANSITIONS[self._phase, Step.ANSWERED]
         self._record(attempt, now, "success", None, status)
-        if self.conversation is not None:
-            self.pool.remember(self.conversation, attempt.member.id)
+        if self.ask.conversation is not None:
+            self.pool.remember(self.ask.conversation, attempt.member.id)
 
     def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
         """The attempt failed.  Ask :meth:`next_attempt` (once nothing is under way) how to go on."""
         if attempt.released:
             return
-        self.pool.failed(attempt, fault, now)
+        counted = self.pool.failed(attempt, fault, now) and not costs_nothing(fault)
+        if self._phase is not Phase.RUNNING:
+            return
         self._record(attempt, now, "error", fault, fault.status)
-        if self.onward is _NOWHERE:
+        self._ended(now)
+        if self._onward is Onward.NOWHERE:
             return  # the request was rejected; how an attempt beside that one fails does not bring it back
         self.last_fault = fault
-        onward = disposition(fault).onward
-        if onward is Onward.ANYWHERE and attempt.member not in self.repeatable:
-            self.repeatable = (*self.repeatable, attempt.member)
-        elif onward is not Onward.ANYWHERE:
-            self.repeatable = tuple(member for member in self.repeatable if member is not attempt.member)
+        self._again, self._cost = False, price(fault)
+        self.counted += counted
+        onward, provider = disposition(fault).onward, attempt.member.id
+        if onward is Onward.ANYWHERE:
+            self._tried[provider] = self._tried.get(provider, 0) + counted
+        else:
+            self._tried[provider] = BARRED
         if onward is Onward.LARGER:
-            self._need_larger(attempt.member)
-        self.onward = onward
+            self.ask = larger_only(self.ask, self.pool.targets(self.ask.route), attempt.target.context_window or 0)
+        self._onward = onward
+        for other in self._running:  # its rescue failed: another one may follow
+            self.pool.rescue_again(other, _RESCUE_PAUSE, now)
 
     def abandoned(self, attempt: Attempt[T], now: float) -> None:
         """The attempt ended without a verdict: cancelled, closed, interrupted."""
         if attempt.released:
             return
         self.pool.abandoned(attempt, now)
-        self._record(attempt, now, "cancelled", None, None)
+        if self._phase is Phase.RUNNING:
+            self._record(attempt, now, "cancelled", None, None)
+            self._ended(now)
 
-    def overtaken(self, attempt: Attempt[T], now: float) -> None:
-        """Another attempt of this call won.
+    def overtaken(self, attempt: Attempt[T], now: float) -> bool:
+        """Another attempt of this call won.  Returns whether this one is to run on: a trial that is not judged yet.
 
-        If it began because this one was late by its provider's own measure, that lateness is a failure: otherwise a
-        provider that hangs, rescued every time, would never be found out.  So is a probe that lost its race, which its
-        rival began later: without a verdict the next probe would follow at once, and the open period never grow.  A
-        provider that is not known well enough has no measure yet; being overtaken after a long silence of its makes it
-        doubtful.
+        One that was late by its provider's own measure failed by that.
         """
         if attempt.released:
-            return
-        late = now >= attempt.late_at or attempt.probing
-        if attempt.content_at is None and (late or (attempt.unheard(now) and attempt.rescuable(now))):
-            fault = Fault(FaultKind.TIMEOUT, message="gave no sign of life; another provider answered first")
-            self.pool.failed(attempt, fault, now, doubtful=not late)
-            self._record(attempt, now, "error", fault, None)
-            return
-        self.pool.overtaken(attempt, now)
-        self._record(attempt, now, "cancelled", None, None)
+            return False
+        runs_on, late = self.pool.overtaken(attempt, _OVERTAKEN, now)
+        outcome: AttemptOutcome = "error" if late else "cancelled"
+        self._record(attempt, now, outcome, _OVERTAKEN if late else None, None)
+        if not self._running and self._phase is Phase.RUNNING:
+            self._ended(now)
+        return runs_on
 
-    def expired(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
-        """The call's own deadline ended this attempt.  That judges nobody, unless the provider was late by its own
-        measure: without a sign of life, or its stream silent in between for as long as makes a first token late.  A
-        stream that was merely long is no fault of its provider's.
-
-        A provider that is not known well enough for a measure is doubted, if nothing was heard of it for longer than it
-        ever took, and it had half the time of the call.
-        """
+    def expired(self, attempt: Attempt[T], fault: Fault, now: float, silence: float = 0.0) -> None:
+        """The call's own deadline ended this attempt; ``silence`` is how long its stream had been silent.  That judges
+        nobody, unless the provider was late by its own measure: a stream that was merely long is no fault of it."""
         if attempt.released:
             return
-        silence = now - attempt.started if attempt.content_at is None else attempt.silence
-        if silence >= attempt.overdue_at - attempt.started:
-            self.failed(attempt, fault, now)
-            return
+        self.pool.expired(attempt, fault, silence, now)
         self.last_fault = fault
-        # Who was asked at the last moment, beside or after somebody else, had no fair chance.
-        fair = 2.0 * (now - attempt.started) >= now - self.started
-        if attempt.content_at is None and attempt.unheard(now) and fair:
-            self.pool.failed(attempt, fault, now, doubtful=True)
+        if self._phase is Phase.RUNNING:
+            self._record(attempt, now, "error", fault, None)
+            self._ended(now)
+
+    # --- internals: going on ---
+
+    def _past(self, now: float) -> Past:
+        again = self._again or self._place is not None
+        since = self._down_since
+        last_hope = since is not None and not self._hoped and not self.counted and now >= self._hope_at(since)
+        return Past(self.total + 1, self.number, self._tried, self._cost, again, self._place, last_hope)
+
+    def _hope_at(self, since: float) -> float:
+        """When a call that waits behind an outage is sent somewhere in any case: no call is given up untried."""
+        wait = self.pool.policies.retry.max_down_wait
+        return since + _LAST_HOPE * min(wait, self.deadline - since)
+
+    def _begun(self, attempt: Attempt[T]) -> Attempt[T]:
+        self._phase = TRANSITIONS[self._phase, Step.LEASED]
+        self.total += 1
+        self._running = (*self._running, attempt)
+        self._place = None
+        if not attempt.trial:
+            self._down_since = None
+        if attempt.kind != "hedge":
+            attempt.delay = attempt.started - self._idle_since
+        provider = attempt.member.id
+        if provider not in self._tried:
+            self._tried[provider] = 0
+        elif attempt.kind != "hedge":
+            self._retries += 1
+        return attempt
+
+    def _wait_or_give_up(self, found: Refused, now: float) -> Wait:
+        """Nobody can be asked now: a pause before the same one again, a place in line, or the end."""
+        if found.again:
+            budget = found.budget
+            return (
+                self._pause(self._backoff(found, now), "backoff", now)
+                if budget is None
+                else self._pause(budget, "budget", now)
+            )
+        if found.place is None:
+            self._place = None
+            raise self._nobody(found, now)
+        self._place = found.place
+        seconds = found.seconds
+        if found.down:
+            seconds = min(seconds, self._down_left(found, now))
         else:
-            self.pool.abandoned(attempt, now)
-        self._record(attempt, now, "error", fault, None)
+            self._down_since = None
+        seconds = min(seconds, self.deadline - now)
+        self._phase = TRANSITIONS[self._phase, Step.TOLD_TO_WAIT]
+        return Wait(seconds, "down" if found.down else waits_for(found), found.place)
 
-    # --- internals ---
+    def _down_left(self, found: Refused, now: float) -> float:
+        """Seconds to go on waiting behind an outage of everybody."""
+        since = self._down_since = now if self._down_since is None else self._down_since
+        left = since + self.pool.policies.retry.max_down_wait - now
+        if left <= 0.0 or self.ask.when_down == "fail":
+            self._leave(now)
+            raise self._nobody(found, now)
+        hope = self._hope_at(since) - now
+        return min(left, hope) if hope > 0.0 and not self._hoped else left
 
-    def _record(self, attempt: Attempt[T], now: float, outcome: str, fault: Fault | None, status: int | None) -> None:
-        self.in_flight -= 1
-        target = attempt.member.target
-        model = getattr(target, "model", "")
-        record = AttemptRecord(  # positional: this runs for every attempt
-            attempt.number,
-            attempt.member.id,
-            model,
-            attempt.kind,
-            outcome,
-            fault,
-            status,
-            now - attempt.started,
-            attempt.delay,
-        )
+    def _backoff(self, found: Refused, now: float) -> float:
+        """As the vendors' SDKs pause; the last try waits longer where nobody was answered meanwhile, for an outage that
+        lasts longer than two tries needs one after it."""
+        retry = self.pool.policies.retry
+        pause = backoff(retry, self._retries, self.pool.draw())
+        last = min(self._tried.values(), default=0) >= retry.max_attempts_per_provider - 1
+        if last and found.run > 1:
+            pause = max(pause, min(_LAST_TRY, (self.deadline - now) / 4.0))
+        return pause
+
+    def _pause(self, seconds: float, reason: str, now: float) -> Wait:
+        """A pause, if an attempt can still follow it; a shorter one where the deadline is near."""
+        longest = self.deadline - now - self._least() - _SHORTEST_PAUSE
+        if longest <= _SHORTEST_PAUSE:
+            raise self._error(DeadlineExceeded, f"no answer within {self.deadline - self.started:.3g} s")
+        seconds = min(seconds, longest)
+        self._phase = TRANSITIONS[self._phase, Step.TOLD_TO_WAIT]
+        self._again, self._place = True, None
+        self._wait_over = now + seconds
+        return Wait(seconds, reason)
+
+    def _leave(self, now: float) -> None:
+        place, self._place = self._place, None
+        if place is not None:
+            self.pool.leave(place, now)
+
+    def _stop(self, now: float) -> None:
+        self._leave(now)
+        self._phase = Phase.OVER
+
+    def _ended(self, now: float) -> None:
+        if not self._running and self._phase is Phase.RUNNING:
+            self._phase = TRANSITIONS[self._phase, Step.ENDED]
+            self._idle_since = now
+
+    def _record(
+        self, attempt: Attempt[T], now: float, outcome: AttemptOutcome, fault: Fault | None, status: int | None
+    ) -> None:
+        self._running = tuple(other for other in self._running if other is not attempt)
+        provider, took = attempt.member, now - attempt.started
+        model, delay, kind = getattr(provider.target, "model", ""), attempt.delay, attempt.kind
+        # Positional: this runs for every attempt.
+        record = AttemptRecord(attempt.number, provider.id, model, kind, outcome, fault, status, took, delay)
         self.records.append(record)
         if len(self.records) > 1 and self.records[-2].number > record.number:
             self.records.sort(key=lambda one: one.number)  # by number: a rescue ended before what it was to rescue
         if self.pool.listening:
             self.pool.note(events.AttemptEnded(now, attempt.member.id, self.number, record))
 
-    def _need_larger(self, small: Member[T]) -> None:
-        """The prompt did not fit: only a provider that declares a larger window may be asked."""
-        size = small.target.context_window or 0
-        small_ones = {
-            target.id: "its context window is not known to be larger"
-            for target in self.pool.targets(self.route)
-            if target.context_window is None or target.context_window <= size
-        }
-        self.unsuitable = {**self.unsuitable, **small_ones}
-
     def _least(self) -> float:
         """Seconds that must be left for another attempt to make sense."""
         return min(_MIN_REMAINING, (self.deadline - self.started) / 4)
 
+    # --- internals: the end ---
+
     def _give_up_if_over(self, now: float) -> None:
-        if self.onward is _NOWHERE:
+        if self._onward is Onward.NOWHERE:
             raise self._error(RequestRejected, "the provider rejected the request")
-        least = self._least() if self.made else 0.0
-        if self.deadline - now <= least:
+        if self.deadline - now <= (self._least() if self.total else 0.0):
+            self._leave(now)
             raise self._error(DeadlineExceeded, f"no answer within {self.deadline - self.started:.3g} s")
-        if self.made >= self.pool.policies.retry.max_attempts:
-            raise self._error(AllAttemptsFailed, f"all {self.made} attempts failed")
-        if self.made and not self.repeatable_request and self._may_have_run():
+        if self.counted >= self.pool.policies.retry.max_attempts:
+            self._leave(now)
+            raise self._error(AllAttemptsFailed, f"{times(self.total)} failed")
+        if self.total and not self.ask.repeatable and self._may_have_run():
+            self._leave(now)
             raise self._error(AllAttemptsFailed, "the request may have taken effect and must not be repeated")
 
     def _may_have_run(self) -> bool:
-        """Whether a failed attempt may have reached a provider that then did the work: everything but a refusal."""
-        return any(_may_have_run(record.fault) for record in self.records if record.fault is not None)
+        return any(may_have_run(record.fault) for record in self.records if record.fault is not None)
 
-    def _repeat(self, now: float, refused: Refused) -> Attempt[T] | Wait:
-        """Nobody new can be asked: the same one again after a pause, or a wait for a gate, or the end."""
-        if not self.rested and self._worth_a_pause(refused):
-            retry = self.pool.policies.retry
-            pause = full_jitter(retry.backoff_base, retry.backoff_cap, self.retries, self.pool.random())
-            return self._wait(now, pause, "backoff")
-        found = self.pool.again(self, now) if self.repeatable else refused
-        if isinstance(found, Attempt):
-            return found
-        found.lacking = refused.lacking or found.lacking
-        if found.waitable_at is not None:
-            return self._wait_for_gate(now, found)
-        raise self._nobody(now, found)
-
-    def _worth_a_pause(self, refused: Refused) -> bool:
-        """Whether a repetition could follow: somebody worth repeating is not refused, and there is a token for it."""
-        return self.pool.retries.available() and any(member.id not in refused.reasons for member in self.repeatable)
-
-    def _wait(self, now: float, seconds: float, reason: str) -> Wait:
-        """A pause, if an attempt could still follow it."""
-        if now + seconds + self._least() > self.deadline:
-            raise self._error(DeadlineExceeded, f"the next wait ({seconds:.3g} s) would pass the deadline", seconds)
-        self.rested = True
-        self.not_before = now + seconds
-        self.waited += seconds
-        return Wait(seconds, reason)
-
-    def _wait_for_gate(self, now: float, refused: Refused) -> Wait:
-        assert refused.waitable_at is not None
-        # Hundreds may wait for one slot: those who have waited for long look less often.
-        poll = min(max(_FULL_POLL, 0.1 * self.waited), _SLOWEST_POLL)
-        wait = max(refused.waitable_at - now, poll)
-        wait *= 1.0 + 0.1 * self.pool.random()  # those who wait together should not return together
-        if wait > self.pool.policies.retry.max_wait:
-            raise self._nobody(now, refused)
-        return self._wait(now, wait, "gate")
-
-    def _nobody(self, now: float, refused: Refused) -> CallFailed:
-        """The error for a call nobody can take: the attempts that failed, or if there were none, why nobody was
-        asked."""
-        retry_after = None if refused.retry_at is None else max(0.0, refused.retry_at - now)
-        if self.onward is Onward.LARGER and all(t.id in self.unsuitable for t in self.pool.targets(self.route)):
-            return self._error(RequestRejected, "the request is too long for every provider")
-        if self.made:
-            why = f"the {refused.lacking} budget is empty" if refused.lacking else "nobody else can be asked"
-            return self._error(AllAttemptsFailed, f"{_times(self.made)} failed and {why}", retry_after)
-        reasons = {
-            provider: self.unsuitable[provider] if refusal is Refusal.UNSUITABLE else refusal.value
-            for provider, refusal in refused.reasons.items()
-        }
-        told = "; ".join(f"{provider}: {reason}" for provider, reason in reasons.items())
-        return NoProviderAvailable(
-            f"no provider can be asked now ({told})", tuple(self.records), retry_after, self.last_fault, reasons
-        )
+    def _nobody(self, found: Refused, now: float) -> CallFailed:
+        """The error for a call nobody can take."""
+        self._phase = Phase.OVER
+        route = [target.id for target in self.pool.targets(self.ask.route)]
+        excluded = {*self.ask.unsuitable, *(provider for provider, count in self._tried.items() if count >= BARRED)}
+        too_long = self._onward is Onward.LARGER and all(provider in excluded for provider in route)
+        story = Story(tuple(self.records), self.last_fault, self.total, self.counted)
+        return nobody(self.ask, found, story, now, too_long=too_long)
 
     def _error(self, kind: type[CallFailed], message: str, retry_after: float | None = None) -> CallFailed:
-        if retry_after is None and self.last_fault is not None:
-            retry_after = self.last_fault.retry_after
-        return kind(message, tuple(self.records), retry_after, self.last_fault)
-
-
-def _may_have_run(fault: Fault) -> bool:
-    """No status: it was cut off or silent.  A server error other than "no room" may come after the work was done."""
-    if fault.status is None:
-        return fault.code != "not_sent"
-    return fault.status >= 500 and fault.status not in (503, 529)
-
-
-def _times(count: int) -> str:
-    return "the attempt" if count == 1 else f"all {count} attempts"
+        self._phase, fault = Phase.OVER, self.last_fault
+        retry_after = fault.retry_after if retry_after is None and fault is not None else retry_after
+        return kind(message, tuple(self.records), retry_after, fault)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from resilient_llm.decide.backoff import equal_jitter
 from resilient_llm.policy import Limits
 
 
@@ -29,24 +28,50 @@ class Limit(Protocol):
 
 MIN_WAIT = 0.25
 """Seconds: a server that says "retry after 0" has still just refused us."""
+_UNKNOWN_WAIT = 1.0  # seconds, doubling, where a provider does not say how long
+_BACKOFF_CAP = 60.0  # seconds a gate without a hint stays closed at most
+_LIMITED_DOUBLES, _CROWDED_DOUBLES = 0.7, 30.0  # seconds after a rate limit, after an overload
+_CALM = 60.0  # seconds without a refusal after which it is open for any number
+_SLOW_BASE = 60.0  # seconds before the first attempt after a quota or a key was refused
+
+
+def doubling(base: float, cap: float, times: int, draw: float) -> float:
+    """Between half of ``min(cap, base * 2**times)`` seconds and all of it: long enough to matter, spread enough not to
+    herd (equal jitter, as in Finagle)."""
+    whole = min(cap, base * 2.0 ** min(times, 64))
+    return whole / 2 + draw * whole / 2
 
 
 class RateGate:
     """Closed until a time.  A later, smaller hint never shortens it; a success of a call started after it closed
     opens it."""
 
-    __slots__ = ("_policy", "closed_at", "reason", "requests_left", "strikes", "token_reset_at", "tokens_left", "until")
+    until: float = -math.inf
+    told: float = -math.inf
+    """Until when the provider asked us to wait, in its own words: without jitter, and not capped."""
+    soonest: float = -math.inf
+    """The same with jitter."""
+    closed_at: float = -math.inf
+    opened_at: float = -math.inf
+    """When it opened last by time alone."""
+    width: float = math.inf
+    """Calls that may be without an answer when it opens; ``inf``: any number."""
+    crowded: bool = False
+    """Whether that is because the provider had no room, rather than a limit of ours: then it only makes others more
+    attractive."""
+    doubles: float = math.inf
+    """Seconds in which that number doubles."""
+    strikes: int = 0
+    reason: str = ""
+    requests_left: int | None = None
+    """As last reported; for people, decisions go by the gate."""
+    _widens_at: float = -math.inf
+    _left: float | None = None
+    _left_at: float = -math.inf
+    _per_second: float = 0.0
 
     def __init__(self, policy: Limits) -> None:
         self._policy = policy
-        self.until: float = -math.inf
-        self.closed_at: float = -math.inf
-        self.strikes: int = 0
-        self.reason: str = ""
-        self.requests_left: int | None = None
-        """As last reported; for people, decisions go by the gate."""
-        self.tokens_left: int | None = None
-        self.token_reset_at: float = -math.inf
 
     def close(self, now: float, hint: float | None, draw: float, reason: str) -> float:
         """Close it for ``hint`` seconds and up to a quarter more, so that a fleet told the same does not return at
@@ -56,44 +81,99 @@ class RateGate:
         Refusals that arrive while it is closed belong to calls already on their way: they tell the same once more and
         are no further strike, or fifty calls in flight would make a pause of a second one of a minute.
         """
-        cap = self._policy.gate_cap
+        self._left = None  # what the server says now is newer than what its headers said
         again = now < self.until
+        if not again:
+            self.opened_at = self.until
+            self.width, self.doubles, self.crowded = 1.0, _LIMITED_DOUBLES, False
         if hint is None or math.isnan(hint):
             if again:
                 self.closed_at = now
+                self.soonest = max(self.soonest, now + _UNKNOWN_WAIT)
                 return self.until
-            wait = equal_jitter(1.0, self._policy.gate_backoff_cap, self.strikes, draw)
-        elif hint > cap:  # not obeyed anyway; spread downwards, or a fleet would return at the cap together
-            wait = cap * (0.8 + 0.2 * draw)
+            told = soonest = _UNKNOWN_WAIT
+            wait = doubling(_UNKNOWN_WAIT, _BACKOFF_CAP, self.strikes, draw)
         else:
-            wait = hint * (1.0 + 0.25 * draw)
+            told, soonest = hint, hint * (1.0 + 0.25 * draw)
+            wait = soonest
             if self.strikes and not again:
-                wait = max(wait, equal_jitter(0.5, self._policy.gate_backoff_cap, self.strikes, draw))
+                wait = max(wait, doubling(0.5, _BACKOFF_CAP, self.strikes, draw))
+        if wait > self._policy.gate_cap:  # spread downwards, or a fleet would return at the cap together
+            wait = self._policy.gate_cap * (0.8 + 0.2 * draw)
         self.strikes += not again
-        return self._until(now, max(wait, MIN_WAIT), reason)
+        self.told = max(self.told, now + max(told, MIN_WAIT))
+        self.soonest = max(self.soonest, now + min(max(soonest, MIN_WAIT), wait))
+        self._widens_at = self._until(now, max(wait, MIN_WAIT), reason)
+        return self.until
+
+    def opens(self, last: float, *, waits: bool) -> float:
+        """When a call that must begin by ``last`` may pass.  One that waits because nobody else can be asked goes by
+        what the provider said, without what we add when that proved too short; and without jitter where the jitter
+        would cost the call."""
+        until = min(self.until, self.soonest) if waits else self.until
+        return until if until <= last else min(until, max(self.told, self.closed_at))
 
     def learn(self, now: float, requests: Limit | None, tokens: Limit | None) -> None:
-        """Take note of the headroom a provider reported with an answer, and close before it has to refuse us."""
+        """Take note of the headroom a provider reported with an answer.
+
+        A reported reset is the time until the bucket is *full* (OpenAI, Anthropic), so what is missing comes back at
+        ``(limit - remaining) / reset`` a second; where the limit is not told, at the reset.
+        """
         if requests is not None and requests.remaining is not None:
             self.requests_left = requests.remaining
-        if requests is not None and requests.remaining == 0:
-            wait = _refill(requests, 1)
-            if wait is not None:
+            if requests.remaining == 0 and requests.reset_in:
+                wait = requests.reset_in / requests.limit if requests.limit else requests.reset_in
+                if now + wait > self.until:
+                    self.told = self.soonest = now + wait
                 self._until(now, wait, "the reported request limit is used up")
         if tokens is not None and tokens.remaining is not None:
-            self.tokens_left = tokens.remaining
-            wait = _refill(tokens, tokens.limit or 0)
-            self.token_reset_at = now + min(wait or 0.0, self._policy.gate_cap)
+            self._left, self._left_at = float(tokens.remaining), now
+            missing = (tokens.limit or 0) - tokens.remaining
+            reset = tokens.reset_in or 0.0
+            self._per_second = missing / reset if missing > 0 and reset > 0 else math.inf
 
-    def fits(self, now: float, tokens: int) -> bool:
-        """Whether a call of about this many tokens fits into the headroom last reported."""
-        return self.tokens_left is None or now >= self.token_reset_at or tokens <= self.tokens_left
+    def tokens_left(self, now: float) -> float | None:
+        """Tokens that fit now, by what was last reported; ``None`` if nothing was, or the rest has come back."""
+        if self._left is None or self._per_second == math.inf:
+            return None
+        return self._left + (now - self._left_at) * self._per_second
+
+    def fits_at(self, now: float, tokens: int) -> float:
+        """When a call of about this many tokens fits into the headroom last reported; ``now`` or before: it does."""
+        if self._left is None or tokens <= self._left or self._per_second == math.inf:
+            return now
+        return min(self._left_at + (tokens - self._left) / self._per_second, self._left_at + self._policy.gate_cap)
+
+    @property
+    def reported(self) -> bool:
+        """Whether headroom was reported since it last closed."""
+        return self._left is not None
 
     def succeeded(self, started: float) -> None:
         """A call that began at ``started`` was answered."""
-        if started > self.closed_at:
+        if started >= self.opened_at:
             self.strikes = 0
-            self.until = -math.inf
+        if started > self.closed_at:
+            self.until = self.told = self.soonest = -math.inf
+            if started - self._widens_at > _CALM:
+                self.width = math.inf
+
+    def crowd(self, now: float, unanswered: int) -> None:
+        """The provider has no room for so many calls: fewer from now on, and slowly more again."""
+        self.width, self.doubles, self.crowded = max(1.0, 0.7 * unanswered), _CROWDED_DOUBLES, True
+        self._widens_at = now
+
+    def room_at(self, unanswered: int) -> float:
+        """When one more call may follow so many that are without an answer: not all at once after it opened, for then
+        most of them would be refused again."""
+        if self.width == math.inf or unanswered < self.width:
+            return -math.inf
+        return self._widens_at + self.doubles * math.log2((unanswered + 1) / self.width)
+
+    def open(self) -> None:
+        """Open it by hand."""
+        self.until = self.told = self.soonest = self.closed_at = self.opened_at = -math.inf
+        self.strikes, self._left, self.width = 0, None, math.inf
 
     def _until(self, now: float, wait: float, reason: str) -> float:
         until = now + min(wait, self._policy.gate_cap)
@@ -104,52 +184,36 @@ class RateGate:
         return self.until
 
 
-def _refill(limit: Limit, needed: int) -> float | None:
-    """Seconds until ``needed`` units are there again.
-
-    A reported reset is the time until the bucket is *full* (OpenAI, Anthropic); with its size known, the wait for
-    part of it is that share.  A window that resets all at once refuses once more and then says how long.
-    """
-    if limit.reset_in is None:
-        return None
-    if limit.limit:
-        return limit.reset_in * min(1.0, needed / limit.limit)
-    return limit.reset_in
-
-
 class SlowGate:
     """Closed after a fact that only a person or the end of a billing period changes."""
 
-    __slots__ = ("_policy", "probe_expires", "reason", "strikes", "until")
+    until: float = -math.inf
+    strikes: int = 0
+    reason: str = ""
+    stated: bool = False
+    """Whether the provider itself said how long: then not even the last hope of a call goes through sooner."""
+    lease_ends: float = -math.inf
+    """Until when the one attempt that went through may take; in the past: none is under way."""
 
-    def __init__(self, policy: Limits) -> None:
-        self._policy = policy
-        self.until: float = -math.inf
-        self.strikes: int = 0
-        self.reason: str = ""
-        self.probe_expires: float | None = None
-
-    @property
-    def closed(self) -> bool:
-        """Whether it has been closed and nothing has disproved the reason since."""
-        return self.strikes > 0
+    def __init__(self, cap: float) -> None:
+        self._cap = cap
 
     def admits(self, now: float) -> bool:
         """Open, or due for the one attempt that finds out whether the fact still holds."""
         if not self.strikes:
             return True
-        waiting = self.probe_expires is not None and now < self.probe_expires
-        return now >= self.until and not waiting
+        return now >= self.until and now >= self.lease_ends
 
     def close(self, now: float, hint: float | None, draw: float, reason: str) -> float:
         """Close it for the doubling wait, or for as long as the server says if that is longer.  Calls that were
         already on their way when it closed tell the same fact once more and do not make it worse."""
-        self.probe_expires = None
+        self.lease_ends = -math.inf
         if now < self.until:
             return self.until
-        whole = min(self._policy.slow_cap, self._policy.slow_base * 2.0 ** min(self.strikes, 64))
-        wait = min(max(whole, hint or 0.0), self._policy.slow_cap) * (0.9 + 0.1 * draw)
+        whole = min(self._cap, _SLOW_BASE * 2.0 ** min(self.strikes, 64))
+        wait = min(max(whole, hint or 0.0), self._cap) * (0.9 + 0.1 * draw)
         self.strikes += 1
+        self.stated = hint is not None
         self.until = now + wait
         self.reason = reason
         return self.until
@@ -157,15 +221,15 @@ class SlowGate:
     def admitted(self, now: float, lease: float) -> None:
         """An attempt goes through; until it ends, or for ``lease`` seconds, it is the only one."""
         if self.strikes:
-            self.probe_expires = now + lease
+            self.lease_ends = now + lease
 
     def released(self) -> None:
         """That attempt ended without proving anything."""
-        self.probe_expires = None
+        self.lease_ends = -math.inf
 
-    def succeeded(self) -> None:
-        """The fact no longer holds."""
+    def open(self) -> None:
+        """The fact no longer holds, or a person says so."""
         self.strikes = 0
         self.reason = ""
         self.until = -math.inf
-        self.probe_expires = None
+        self.lease_ends = -math.inf

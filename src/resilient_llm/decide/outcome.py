@@ -28,7 +28,7 @@ class Onward(StrEnum):
 
     ANYWHERE = "anywhere"  # another provider, or this one again
     ELSEWHERE = "elsewhere"  # another provider only
-    LARGER = "larger"  # only to a provider with a larger context window
+    LARGER = "larger"  # only to a provider whose context window is larger or unknown
     NOWHERE = "nowhere"  # everybody would say the same
 
 
@@ -47,6 +47,7 @@ _TABLE: Final[dict[FaultKind, Disposition]] = {
     FaultKind.AUTH: Disposition(Outcome.DISABLED, Onward.ELSEWHERE),
     FaultKind.PERMISSION: Disposition(Outcome.DISABLED, Onward.ELSEWHERE),
     FaultKind.NOT_FOUND_MODEL: Disposition(Outcome.DISABLED, Onward.ELSEWHERE),
+    FaultKind.MISCONFIGURED: Disposition(Outcome.DISABLED, Onward.ELSEWHERE),
     FaultKind.BAD_REQUEST: Disposition(Outcome.NEUTRAL, Onward.NOWHERE),
     FaultKind.CONTEXT_LENGTH: Disposition(Outcome.NEUTRAL, Onward.LARGER),
     FaultKind.PAYLOAD_TOO_LARGE: Disposition(Outcome.NEUTRAL, Onward.ELSEWHERE),
@@ -55,7 +56,6 @@ _TABLE: Final[dict[FaultKind, Disposition]] = {
     FaultKind.CLIENT_CLOSED: Disposition(Outcome.NEUTRAL, Onward.NOWHERE),
     FaultKind.UNSUPPORTED: Disposition(Outcome.NEUTRAL, Onward.ELSEWHERE),
     FaultKind.INVALID_RESPONSE: Disposition(Outcome.HARD, Onward.ANYWHERE),
-    FaultKind.MISCONFIGURED: Disposition(Outcome.HARD, Onward.ELSEWHERE),
     FaultKind.SEALED_REASONING: Disposition(Outcome.NEUTRAL, Onward.ELSEWHERE),
 }
 
@@ -72,3 +72,26 @@ def disposition(fault: Fault) -> Disposition:
     if fault.kind is FaultKind.INVALID_RESPONSE and fault.scope is FaultScope.REQUEST:
         outcome = Outcome.SOFT
     return Disposition(outcome, onward)
+
+
+def price(fault: Fault) -> float:
+    """What a second try after this failure takes from the budget: 1 after a sign of overload, which more requests make
+    worse, and a quarter after a plain failure."""
+    kind, status = fault.kind, fault.status
+    overload = kind in (FaultKind.RATE_LIMITED, FaultKind.OVERLOADED, FaultKind.TIMEOUT) or status in (429, 503, 529)
+    return 1.0 if overload else 0.25
+
+
+def costs_nothing(fault: Fault) -> bool:
+    """Whether a failure is a refusal that says when to come back, which uses up none of a call's attempts."""
+    return disposition(fault).outcome is Outcome.GATED or (
+        fault.kind is FaultKind.OVERLOADED and fault.retry_after is not None
+    )
+
+
+def may_have_run(fault: Fault) -> bool:
+    """Whether the request may have taken effect: it was cut off or silent, or the server failed, other than for want of
+    room, which may be after the work was done."""
+    if fault.status is None:
+        return fault.code != "not_sent"
+    return fault.status >= 500 and fault.status not in (503, 529)

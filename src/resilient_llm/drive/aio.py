@@ -5,204 +5,362 @@ The twin of ``sync``; see there.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from inspect import isawaitable
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, cast
+from weakref import WeakKeyDictionary, ref
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from resilient_llm.decide.call import Wait
-from resilient_llm.decide.member import Attempt
-from resilient_llm.drive.core import Target
-from resilient_llm.drive.http import AsyncAnswer, AsyncHttp, Here
-from resilient_llm.drive.opened import Opened, check, feed_item, finish_items, silence
-from resilient_llm.drive.reading import Reading
-from resilient_llm.drive.task import Request, Response, Task
+from resilient_llm.drive.core import ProviderPool
+from resilient_llm.drive.engines import AsyncEngine, AsyncSource, Seam
+from resilient_llm.drive.exchange import AnyExchange, FromCode
+from resilient_llm.drive.fork import tell_after_fork
+from resilient_llm.drive.here import Here, Running, closed
+from resilient_llm.drive.opened import Opened
+from resilient_llm.drive.race import Race
+from resilient_llm.drive.task import Task
 from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent
-from resilient_llm.providers.base import HttpProvider
-from resilient_llm.providers.custom import Custom, as_answer
-from resilient_llm.wire.kit.accumulate import replay
+from resilient_llm.providers.custom import as_answer
 
-R = TypeVar("R")
-Perform: TypeAlias = Callable[[Task[Request], Attempt[Target]], Awaitable[R]]
-
+_DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
 _CLOSE = 2.0  # seconds letting go of a connection may take, cancelled or not
+_TURN = 31  # pieces after which others have their turn: a power of two less one
 
 
 class AsyncDriver:
     """Carries out calls."""
 
-    def __init__(self, http: AsyncHttp, max_bytes: int) -> None:
-        self.http = http
-        self.max_bytes = max_bytes
+    def __init__(self, owner: ProviderPool, engines: Callable[[], AsyncEngine]) -> None:
+        self.owner = owner
+        self.seam: Seam[AsyncEngine] = Seam()
+        self._engines = engines
+        self._lock = threading.Lock()
+        self._loops: WeakKeyDictionary[object, LoopHere] = WeakKeyDictionary()
+        self._pieces = 0
+        tell_after_fork(self)
 
-    async def run(self, task: Task[Request], perform: Perform[Request, R]) -> tuple[Attempt[Target], R]:
-        """Attempts and waits until one attempt succeeds.  Raises the call's final error."""
-        await self.bury()
-        while True:
-            step = task.next()
-            if isinstance(step, Wait):
-                await self.pause(task, step)
-            elif step.rescue_after is None or step.rescue_after >= step.timeout:
-                result = await self.attempt(task, step, perform)
-                if result is not None:
-                    return step, result
-            else:
-                won = await self.race(task, step, step.rescue_after, perform)
-                if won is not None:
+    async def run(self, task: Task[Any]) -> AnyExchange:
+        """Attempts and waits until one attempt is answered to the caller's liking, or streams its first content.
+
+        Raises the call's final error."""
+        here = self.here()
+        await self.tidy(here)
+        with Running(here, task):
+            while True:
+                step = task.next()
+                if isinstance(step, Wait):
+                    await self.pause(here, task, step)
+                    continue
+                won = await AsyncContest(self, here, task, step).run()
+                if won is not None and await self.accepted(task, won):
                     return won
 
-    async def pause(self, task: Task[Request], wait: Wait) -> None:
-        """Wait before the next attempt."""
+    async def accepted(self, task: Task[Any], exchange: AnyExchange) -> bool:
+        """Whether the answer is what the caller's check wants."""
         try:
-            await anyio.sleep(wait.seconds)
+            return task.accept(exchange, await self.verdict(task, exchange))
         except BaseException:
-            task.interrupted()
+            task.abandoned(exchange)
             raise
 
-    async def attempt(self, task: Task[Request], attempt: Attempt[Target], perform: Perform[Request, R]) -> R | None:
-        """One attempt; ``None`` if it failed."""
-        trace = task.trace_of(attempt)
-        token = trace.attach()
+    async def open(self, task: Task[ChatRequest]) -> AsyncOpenStream:
+        """A stream, from its first content on."""
+        return AsyncOpenStream(task, await self.run(task), self.here())
+
+    async def carry(self, here: LoopHere, task: Task[Any], exchange: AnyExchange) -> Exception | None:
+        """Carry out an attempt; returns what it raised."""
+        assert exchange.observer is not None
+        token = exchange.observer.attach()
+        here.exchanges.add(exchange)
         try:
-            return await perform(task, attempt)
+            await self.perform(here, task, exchange)
         except Exception as error:
-            task.fell(attempt, error)
-            return None
-        except BaseException:
-            task.abandoned(attempt)
-            raise
+            return here.error_of(error)
         finally:
-            trace.detach(token)
+            here.exchanges.discard(exchange)
+            exchange.observer.detach(token)
+        return None
 
-    async def ask(self, task: Task[Request], attempt: Attempt[Target]) -> Response:
-        """Ask for a whole answer."""
-        provider = attempt.target
-        if isinstance(provider, Custom):
-            return await self.ask_custom(task, attempt, provider)
-        key = await self.key(task, attempt, provider)
-        with Within(attempt.timeout):
-            answer = await self.send(task, attempt, provider, key)
-            try:
-                body = await answer.read(self.max_bytes)
-            finally:
-                await close(answer)
-        task.learn(attempt, provider, answer.headers)
-        return task.understood(provider, answer.status, answer.headers, body)
-
-    async def open(self, task: Task[ChatRequest], attempt: Attempt[Target]) -> AsyncOpenStream:
-        """Ask for a stream, and wait for its first content."""
-        provider = attempt.target
-        source: AsyncSource
-        key = None if isinstance(provider, Custom) else await self.key(task, attempt, provider)
-        with anyio.fail_after(attempt.timeout):
-            if isinstance(provider, Custom):
-                source = await self.open_custom(task, attempt, provider)
-            else:
-                source = AsyncHttpSource(await self.open_http(task, attempt, provider, key), self.max_bytes)
-            stream = AsyncOpenStream(task, attempt, task.reading(attempt), source)
-            try:
-                await stream.begin()
-            except BaseException:
-                await close(source)
-                raise
-        return stream
-
-    async def open_http(
-        self, task: Task[ChatRequest], attempt: Attempt[Target], provider: HttpProvider, key: str | None
-    ) -> AsyncAnswer:
-        """The head of a streamed answer.  Raises ``AttemptFailed`` if it is none."""
-        answer = await self.send(task, attempt, provider, key)
+    async def exchanged(self, task: Task[Any], exchange: AnyExchange, source: AsyncSource) -> None:
+        """Read until there is enough: a whole answer, or the first content of a stream."""
         try:
-            task.learn(attempt, provider, answer.headers)
-            if not 200 <= answer.status < 300:
-                body = await answer.read(self.max_bytes)
-                raise task.refused(provider, answer.status, answer.headers, body)
+            exchange.head(source.status, source.headers)
+            while not exchange.enough:
+                exchange.feed(await self.pull(source), self.owner.clock())
         except BaseException:
-            await close(answer)
+            await close(source)
             raise
-        return answer
+        if exchange.answer is not None or not task.subject.streaming:
+            await close(source)
+        else:
+            exchange.source = source
+            task.first_content(exchange)
 
-    async def send(
-        self, task: Task[Request], attempt: Attempt[Target], provider: HttpProvider, key: str | None
-    ) -> AsyncAnswer:
-        """Send the request."""
-        prepared = task.prepare(attempt, provider, key)
-        answer = await self.http.post(prepared, task.timeouts(attempt))
-        answer.reads.until = attempt.started + attempt.timeout
-        answer.reads.bind()
-        return answer
+    async def tidy(self, here: Here) -> None:
+        """Close what finalisers left behind."""
+        while here.orphans:
+            with suppress(Exception):  # another thread may have taken the last one
+                await here.orphans.popleft().aclose()
 
     # --- by nature different from the twin ---
 
-    async def key(self, task: Task[Request], attempt: Attempt[Target], provider: HttpProvider) -> str | None:
-        """The key now; a callable that may block is asked in a worker thread."""
-        if provider.credential.fixed:
-            return provider.credential.get()
-        task.asking(attempt, provider)
-        with anyio.fail_after(attempt.timeout):
-            key = await provider.credential.aget(in_thread)
-        task.asked(attempt)
-        return key
+    def here(self) -> LoopHere:
+        """What is under way on the running event loop."""
+        token = anyio.lowlevel.current_token()
+        loop = getattr(token, "native_token", token)
+        here = self._loops.get(loop)
+        if here is None:
+            engine = self._engines()
+            with self._lock:
+                for other in list(self._loops):  # connections left open would keep their loop alive, and it them
+                    if cast(Callable[[], bool], getattr(other, "is_closed", bool))():
+                        del self._loops[other]
+                here = self._loops[loop] = LoopHere(engine, loop)
+        return here
 
-    async def ask_custom(self, task: Task[Request], attempt: Attempt[Target], provider: Custom) -> Response:
-        """Ask a provider the user wrote."""
-        assert isinstance(task.request, ChatRequest)
-        with anyio.fail_after(attempt.timeout):
-            answer = await self.answer_of(provider, task.request, attempt.timeout, stream=False)
-            if isinstance(answer, ChatResponse):
-                return answer
-            reading = task.reading(attempt)
-            source = AsyncIteratorSource(answer)
-            try:
-                while await source.pull(reading, task.owner.clock):
-                    check(reading)
-            finally:
-                await close(source)
-            check(reading)
-            return reading.response()
-
-    async def open_custom(self, task: Task[ChatRequest], attempt: Attempt[Target], provider: Custom) -> AsyncSource:
-        """Open the stream of a provider the user wrote."""
-        answer = await self.answer_of(provider, task.request, attempt.timeout, stream=True)
-        return AsyncIteratorSource(iter(replay(answer)) if isinstance(answer, ChatResponse) else answer)
-
-    async def answer_of(
-        self, provider: Custom, request: ChatRequest, seconds: float, *, stream: bool
-    ) -> ChatResponse | Iterator[object] | AsyncIterator[object]:
-        """Call the user's code: async code here, blocking code in a worker thread."""
-        if provider.is_async:
-            value = provider.start(request, seconds, stream=stream)
+    async def perform(self, here: LoopHere, task: Task[Any], exchange: AnyExchange) -> None:
+        """Send, and read until there is enough, all in one cancel scope."""
+        if exchange.asks_for_key:
+            task.asking(exchange)
+            with anyio.fail_after(exchange.attempt.timeout):
+                key = await exchange.credential.aget(in_thread)
+            task.asked(exchange, key)
         else:
-            value = await in_thread(lambda: provider.start(request, seconds, stream=stream))
-        return as_answer(await cast(Awaitable[object], value) if isinstance(value, Awaitable) else value)
+            exchange.key = exchange.credential.get()
+        with Within(exchange):
+            await self.exchanged(task, exchange, await self.source(here, task, exchange))
 
-    async def race(
-        self, task: Task[Request], first: Attempt[Target], rescue_after: float, perform: Perform[Request, R]
-    ) -> tuple[Attempt[Target], R] | None:
-        """An attempt, and a second one elsewhere if it stays silent; the first success wins.  ``None`` if none did."""
-        race = Race[Request, R](task, perform, self.http.here())
+    async def source(self, here: LoopHere, task: Task[Any], exchange: AnyExchange) -> AsyncSource:
+        """Send the request, or call the user's code."""
+        if exchange.by_code:
+            return await called(exchange)
+        engine: AsyncEngine = here.engine
+        if self.seam.altered:
+            engine = self.seam.engine(engine)
+        return await engine.send(exchange.outgoing(), exchange.limit)
+
+    async def pull(self, source: AsyncSource) -> object | None:
+        """The next piece.  Now and then the others have their turn: a source whose pieces are always there would keep
+        the event loop to itself."""
+        self._pieces += 1
+        if not self._pieces & _TURN:
+            await anyio.lowlevel.checkpoint()
+        return await source.read()
+
+    async def verdict(self, task: Task[Any], exchange: AnyExchange) -> object:
+        """What the caller's check says, which may be async."""
+        verdict = task.verdict(exchange)
+        if verdict is None or not isawaitable(verdict):
+            return verdict
         try:
-            async with race.group:
-                race.arm(first, rescue_after)
-                try:
-                    await race.contend(first)
-                finally:
-                    race.call_off()
-        except BaseException as error:
-            await race.forget()
-            alone = _alone(error)
-            raise alone from alone.__cause__
-        return race.won
+            return await verdict
+        except ValueError as error:
+            return error
 
-    async def bury(self) -> None:
-        """Close what finalisers left behind."""
-        orphans = self.http.here().orphans
-        while orphans:
-            with suppress(Exception):
-                await orphans.popleft().aclose()
+    async def pause(self, here: LoopHere, task: Task[Any], wait: Wait) -> None:
+        """Wait before the next attempt: so long, or until it is this call's turn."""
+        if self.owner.wait is not None:
+            self.owner.wait(wait.seconds)
+            return
+        woken = anyio.Event()
+        wake = here.from_any_thread(woken)
+        here.waiting.add(wake)
+        try:
+            place = wait.place
+            if place is not None:
+                place.owner, place.wake = here, wake
+            if not (place is not None and place.woken) and not here.closing:
+                with anyio.move_on_after(wait.seconds):
+                    await woken.wait()
+            if here.closing:
+                raise closed()
+        except BaseException:
+            task.interrupted()
+            raise
+        finally:
+            here.waiting.discard(wake)
+
+    async def aclose(self, drain: float) -> None:
+        """Close what belongs to this event loop: who waits is told so at once, on every loop; what runs here may finish
+        within ``drain`` seconds and is ended then."""
+        here = self.here()
+        emptied = anyio.Event()
+        here.emptied = here.from_any_thread(emptied)
+        for other in list(self._loops.values()):
+            other.wake()
+        if here.calls and drain > 0:
+            with anyio.move_on_after(drain):
+                await emptied.wait()
+        here.emptied = None  # it holds the loop
+        here.end()
+        await self.tidy(here)
+        await here.engine.aclose()
+
+    def reset_after_fork(self) -> None:
+        """In the child: forget the parent's event loops without touching them, or even collecting them: they share the
+        kernel's objects with the parent's."""
+        _FORGOTTEN.extend(self._loops.items())
+        self._lock = threading.Lock()
+        self._loops = WeakKeyDictionary()
+
+
+_FORGOTTEN: list[object] = []
+
+
+class LoopHere(Here):
+    """What is under way on one event loop, and how to start something on it."""
+
+    def __init__(self, engine: AsyncEngine, loop: object) -> None:
+        super().__init__()
+        self.engine: AsyncEngine = engine
+        self._tasks: set[Any] = set()
+        self._loop = ref(loop)  # weak: whoever keeps this under the loop must not keep the loop
+        self._asyncio: bool = hasattr(loop, "call_soon_threadsafe")
+
+    def from_any_thread(self, event: anyio.Event) -> Callable[[], None]:
+        """A function that sets the event and may be called from any thread, also when the loop is gone."""
+        loop: Any = self._loop()
+        call = loop.call_soon_threadsafe if self._asyncio else loop.run_sync_soon
+
+        def wake() -> None:
+            with suppress(Exception):  # the loop is closed: nobody waits there any more
+                call(event.set)
+
+        return wake
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a task that belongs to nobody.  It must not raise."""
+        if self._asyncio:
+            loop: Any = self._loop()
+            task = loop.create_task(work())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return
+        import trio  # noqa: PLC0415 - it is running, so it is there
+
+        trio.lowlevel.spawn_system_task(work, context=copy_context())
+
+    def later(self, seconds: float, work: Callable[[], None]) -> Callable[[], object]:
+        """Call a function in so many seconds; returns what calls that off.
+
+        On asyncio with a bare timer: a task that sleeps, is cancelled and waited for costs forty times as much.
+        """
+        if self._asyncio:
+            loop: Any = self._loop()
+            handle = loop.call_later(seconds, work)
+            return cast("Callable[[], object]", handle.cancel)
+        scope = anyio.CancelScope()
+
+        async def sleep() -> None:
+            with scope:
+                await anyio.sleep(seconds)
+            if not scope.cancel_called:
+                work()
+
+        self.spawn(sleep)
+        return scope.cancel
+
+
+class AsyncContest(Race):
+    """The first attempt runs in the caller's task, and a second one in a task of its own, which is made when it really
+    starts.  A trial, which may have to run on, and one that waits for a key have one of their own from the start."""
+
+    __slots__ = ("_call_off", "_driver", "_here", "_woken")
+
+    def __init__(self, driver: AsyncDriver, here: LoopHere, task: Task[Any], first: AnyExchange) -> None:
+        super().__init__(task, first)
+        self._driver = driver
+        self._here = here
+        self._woken: anyio.Event | None = None
+        self._call_off: Callable[[], object] | None = None
+
+    async def run(self) -> AnyExchange | None:
+        """The winner, or ``None``.  Raises what ends the call."""
+        first = self.first
+        try:
+            if self.apart():
+                self._spawn(first)
+                self._arm()
+            else:
+                self._arm()
+                error = await self._driver.carry(self._here, self.task, first)
+                if first.lost:
+                    await self._alone(first, error)
+                else:
+                    self.ended(first, error)
+            while not self.over:
+                self._woken = anyio.Event()
+                await self._woken.wait()
+        except BaseException:
+            self.leave()
+            if self.won is not None:  # cancelled in the instant in which it succeeded
+                self.task.abandoned(self.won)
+                await self._discarded(self.won)
+            raise
+        finally:
+            if self._call_off is not None:
+                self._call_off()
+        return self.outcome()
+
+    def _arm(self) -> None:
+        """Come to the rescue when it is due."""
+        seconds = self.next_due()
+        self._call_off = None if seconds is None else self._here.later(seconds, self._due)
+
+    def _due(self) -> None:
+        """The timer.  A second attempt, or another look later."""
+        try:
+            second = self.due()
+            if second is None:
+                self._arm()
+            else:
+                self._spawn(second)
+        except BaseException as error:  # a listener raised; a bare timer has nobody to tell
+            self.error = error
+            self.leave()
+        self._changed()
+
+    def _spawn(self, exchange: AnyExchange) -> None:
+        self._here.spawn(partial(self._beside, exchange))
+
+    async def _beside(self, exchange: AnyExchange) -> None:
+        """An attempt in a task of its own."""
+        if exchange.lost:  # before it began
+            self.task.judge(exchange, None)
+            return
+        with anyio.CancelScope() as scope:
+            exchange.stop = scope.cancel
+            error: Exception | None = closed()
+            try:
+                error = await self._driver.carry(self._here, self.task, exchange)
+            finally:  # also when the event loop ends all tasks
+                if not exchange.lost:
+                    self.ended(exchange, error)
+                    self._changed()
+            if exchange.lost:
+                await self._alone(exchange, error)
+
+    async def _alone(self, exchange: AnyExchange, error: Exception | None) -> None:
+        """It lost: report what a trial has shown, and throw the rest away."""
+        self.task.judge(exchange, error)
+        await self._discarded(exchange)
+
+    async def _discarded(self, exchange: AnyExchange) -> None:
+        if exchange.source is not None:
+            await close(exchange.source)
+
+    def _changed(self) -> None:
+        if self._woken is not None:
+            self._woken.set()
 
 
 async def in_thread(work: Callable[[], object]) -> object:
@@ -213,111 +371,97 @@ async def in_thread(work: Callable[[], object]) -> object:
     return value
 
 
-class Race(Generic[Request, R]):
-    """Two attempts of one call at the same time."""
-
-    def __init__(self, task: Task[Request], perform: Perform[Request, R], here: Here) -> None:
-        self.task = task
-        self.perform = perform
-        self.here = here
-        self.call_off: Callable[[], None] = _nothing
-        self.group: anyio.abc.TaskGroup = anyio.create_task_group()
-        self.rescued: bool = False
-        self.won: tuple[Attempt[Target], R] | None = None
-
-    async def contend(self, attempt: Attempt[Target]) -> None:
-        """Make one of the attempts, and stop the other if it succeeds."""
-        task = self.task
-        trace = task.trace_of(attempt)
-        token = trace.attach()
-        try:
-            result = await self.perform(task, attempt)
-        except Exception as error:
-            task.fell(attempt, error)
-        except BaseException:
-            if self.won:
-                task.overtaken(attempt)
-            else:
-                task.abandoned(attempt)
-            raise
-        else:
-            if self.won:  # both succeeded in the same instant
-                task.overtaken(attempt)
-                await _discard(result)
-            else:
-                self.won = attempt, result
-                if self.rescued:
-                    self.group.cancel_scope.cancel()
-        finally:
-            trace.detach(token)
-
-    async def rescue(self, first: Attempt[Target]) -> None:
-        """Make the second attempt: the first one has been silent for long enough.  If there can be none now, perhaps
-        there can be one later."""
-        second = self.task.rescue(first)
-        if second is not None:
-            self.rescued = True
-            await self.contend(second)
-        elif first.rescue_after is not None:
-            self.arm(first, max(0.0, first.started + first.rescue_after - self.task.owner.clock()))
-
-    def arm(self, first: Attempt[Target], seconds: float) -> None:
-        """Come to the rescue in so many seconds."""
-        self.call_off = self.here.start_later(self.group, seconds, self.rescue, first)
-
-    async def forget(self) -> None:
-        """The call was cancelled in the instant in which one of them succeeded."""
-        if self.won is not None:
-            attempt, result = self.won
-            self.task.abandoned(attempt)
-            await _discard(result)
-
-
-def _nothing() -> None:
-    """There is nothing to call off yet."""
-
-
-def _alone(error: BaseException) -> BaseException:
-    """The exception itself where a task group wrapped it."""
-    inside: Sequence[BaseException] = getattr(error, "exceptions", ())
-    return _alone(inside[0]) if len(inside) == 1 else error
-
-
-async def _discard(result: object) -> None:
-    """Throw away what a loser brought."""
-    if isinstance(result, AsyncOpenStream):
-        await close(result.source)
-
-
 class Within:
-    """``anyio.fail_after`` as a class, at half its price: it is on the way of every call."""
+    """A cancel scope with the time an attempt may take, at half the price of ``anyio.fail_after``: it is on the way of
+    every call."""
 
-    __slots__ = ("_scope",)
+    __slots__ = ("_exchange", "_scope")
 
-    def __init__(self, seconds: float) -> None:
-        self._scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
+    def __init__(self, exchange: AnyExchange) -> None:
+        self._exchange = exchange
+        self._scope = anyio.CancelScope(deadline=anyio.current_time() + exchange.attempt.timeout)
 
     def __enter__(self) -> None:
+        self._exchange.stop = self._scope.cancel
+        self._exchange.limit.scoped = True
         self._scope.__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._exchange.limit.scoped = False
         self._scope.__exit__(kind, error, trace)
-        if self._scope.cancelled_caught:  # nothing but its deadline cancels it
+        if self._scope.cancelled_caught:
             raise TimeoutError
 
 
-class Closable(Protocol):
-    """What holds a connection."""
+class AsyncOpenStream(Opened):
+    """A stream from its first content on."""
 
-    async def aclose(self) -> None: ...
+    async def next(self) -> StreamEvent | None:
+        """The next event; ``None`` at the end of the answer.  Raises ``StreamInterrupted`` if it breaks."""
+        if self.hungry():
+            await self.wait()
+        event = self.ready()
+        if event is None:
+            await self.end()
+        return event
+
+    async def wait(self) -> None:
+        """Read until there is something to hand over, or the end."""
+        clock = self.task.owner.clock
+        self.reading.waiting(clock())
+        try:
+            self.exchange.check()
+            while self.hungry():
+                self.bound()
+                self.exchange.feed(await self.pull(), clock())
+                if self.hungry():
+                    self.punctual()
+        except Exception as error:
+            if self.over:  # closed meanwhile by somebody else, which is why the read failed
+                return
+            failure = self.broken(error)
+            await close(self.source)
+            raise failure from failure.__cause__
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def end(self) -> None:
+        """The answer is complete and handed over."""
+        if not self.over:
+            try:
+                await self.drain()
+            finally:
+                self.completed()
+                await close(self.source)
+
+    async def drain(self) -> None:
+        """Take what little may follow the end, so that the connection can be used again."""
+        self.exchange.limit.until = self.task.owner.clock() + _DRAIN
+        with suppress(Exception):
+            while not self.exchange.by_code and await self.pull() is not None:
+                pass
+
+    async def aclose(self) -> None:
+        """Let go of the connection at once, whatever is left, also while another task reads from it."""
+        self.closed()
+        await close(self.source)
+
+    async def pull(self) -> object | None:
+        """The next piece; now and then the others have their turn."""
+        self.pieces += 1
+        if not self.pieces & _TURN:
+            await anyio.lowlevel.checkpoint()
+        piece: object | None = await self.source.read()
+        return piece
 
 
-async def close(held: Closable) -> None:
+async def close(held: AsyncSource) -> None:
     """Let go of a connection even if the caller is being cancelled, but not for ever; that it was broken is known
     already or does not matter any more."""
-    if isinstance(held, AsyncAnswer) and held.spent:  # no waiting is left, and so no bound on it needed
+    if getattr(held, "spent", False):  # no waiting is left, and so no bound on it needed
         with suppress(Exception):
             await held.aclose()
         return
@@ -325,177 +469,40 @@ async def close(held: Closable) -> None:
         await held.aclose()
 
 
-class AsyncSource(Protocol):
-    """Where the pieces of a stream come from."""
-
-    async def pull(self, reading: Reading, clock: Callable[[], float]) -> bool:
-        """Fetch one more piece into the reading; false at the end."""
-        ...
-
-    def within(self, until: float) -> bool:
-        """The next piece must arrive by this monotonic time; false if this source cannot see to it."""
-        ...
-
-    async def drain(self, until: float) -> None:
-        """The answer is complete: take what little may follow, so that the connection can be used again."""
-        ...
-
-    def sever(self) -> None:
-        """Cut it off at once without any lock, for finalisers."""
-        ...
-
-    async def aclose(self) -> None: ...
+async def called(exchange: AnyExchange) -> AsyncCodeSource:
+    """Call the user's code: async code here, blocking code in a worker thread."""
+    value = exchange.started() if exchange.provider.needs_loop else await in_thread(exchange.started)
+    answer = as_answer(await cast(Awaitable[object], value) if isawaitable(value) else value)
+    return AsyncCodeSource(iter((answer,)) if isinstance(answer, ChatResponse) else answer, exchange)
 
 
-class AsyncHttpSource:
-    """Bytes of an HTTP answer."""
-
-    def __init__(self, answer: AsyncAnswer, limit: int) -> None:
-        self._answer = answer
-        self._limit = limit
-
-    async def pull(self, reading: Reading, clock: Callable[[], float]) -> bool:
-        data = await self._answer.chunk(self._limit)
-        if data is None:
-            reading.eof(clock())
-            return False
-        reading.feed(data, clock())
-        return True
-
-    def within(self, until: float) -> bool:
-        self._answer.reads.until = until
-        return self._answer.reads.bounded
-
-    async def drain(self, until: float) -> None:
-        self._answer.reads.until = until
-        if self._answer.reads.bounded:
-            with suppress(Exception):
-                while await self._answer.chunk(self._limit) is not None:
-                    pass
-
-    def sever(self) -> None:
-        self._answer.reads.sever()
-
-    async def aclose(self) -> None:
-        await self._answer.aclose()
-
-
-class AsyncIteratorSource:
+class AsyncCodeSource(FromCode):
     """Pieces from a provider the user wrote, async or (in a worker thread) blocking."""
 
-    def __init__(self, items: Iterator[object] | AsyncIterator[object]) -> None:
+    status: int | None = None
+    headers: Mapping[str, str] = {}
+
+    def __init__(self, items: Iterator[object] | AsyncIterator[object], exchange: AnyExchange) -> None:
         self._items = items
+        self._limit = exchange.limit
 
-    async def pull(self, reading: Reading, clock: Callable[[], float]) -> bool:
-        item = await self._next()
-        if item is _END:
-            finish_items(reading, clock())
-            return False
-        feed_item(reading, item, clock())
-        return True
+    async def read(self) -> object | None:
+        """The next piece; ``None`` at the end."""
+        if self._limit.scoped:
+            return await self._next()
+        with anyio.fail_after(self._limit.left()):
+            return await self._next()
 
-    async def _next(self) -> object:
+    async def _next(self) -> object | None:
         items = self._items
         if isinstance(items, AsyncIterator):
-            return await anext(items, _END)
-        return await anyio.to_thread.run_sync(next, items, _END, abandon_on_cancel=True)
-
-    def within(self, until: float) -> bool:
-        return False
-
-    async def drain(self, until: float) -> None:
-        pass
-
-    def sever(self) -> None:
-        pass
+            return await anext(items, None)
+        return await anyio.to_thread.run_sync(next, items, None, abandon_on_cancel=True)
 
     async def aclose(self) -> None:
+        """Close the user's iterator."""
         items: Any = self._items
         if hasattr(items, "aclose"):
             await items.aclose()
         elif hasattr(items, "close"):
             items.close()  # raises if it is running in its thread; it ends there then
-
-
-_END = object()
-_DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
-
-
-class AsyncOpenStream(Opened):
-    """A stream from its first content on."""
-
-    __slots__ = ("source",)
-
-    def __init__(
-        self, task: Task[ChatRequest], attempt: Attempt[Target], reading: Reading, source: AsyncSource
-    ) -> None:
-        super().__init__(task, attempt, reading)
-        self.source: AsyncSource = source
-
-    async def begin(self) -> None:
-        """Read up to the first content.  Raises what prevents it."""
-        reading, clock = self.reading, self.task.owner.clock
-        self.source.within(self.until())
-        while not reading.committed:
-            more = await self.source.pull(reading, clock)
-            check(reading)
-            if not more:
-                break
-            self.punctual(self.until())
-        self.committed()
-
-    async def next(self) -> StreamEvent | None:
-        """The next event; ``None`` at the end of the answer.  Raises ``StreamInterrupted`` if it breaks."""
-        reading = self.reading
-        if self.over:
-            return None
-        if not reading.ready and not reading.ended:
-            await self.wait()
-        if reading.ready:
-            return reading.ready.popleft()
-        await self.end()
-        return None
-
-    async def wait(self) -> None:
-        """Read until there is something to hand over, or the end."""
-        reading, clock = self.reading, self.task.owner.clock
-        try:
-            check(reading)
-            reading.waiting(clock())
-            while not reading.ready and not reading.ended:
-                await self.pull_within(self.until())
-                if not reading.ready:
-                    check(reading)
-                    self.punctual(self.until())
-        except Exception as error:
-            if self.over:  # closed meanwhile by somebody else, which is why the read failed
-                return
-            failure = self.broken(silence(error, reading))
-            await close(self.source)
-            raise failure from failure.__cause__
-        except BaseException:
-            await self.aclose()
-            raise
-
-    async def pull_within(self, until: float) -> None:
-        """One more piece, in time.  A cancel scope per piece would cost more than the piece, so it is the exception."""
-        if self.source.within(until):
-            await self.source.pull(self.reading, self.task.owner.clock)
-            return
-        with anyio.fail_after(max(0.0, until - self.task.owner.clock())):
-            await self.source.pull(self.reading, self.task.owner.clock)
-
-    async def end(self) -> None:
-        """The answer is complete and handed over."""
-        if not self.over:
-            try:
-                await self.source.drain(self.task.owner.clock() + _DRAIN)
-            finally:
-                self.completed()
-                await close(self.source)
-
-    async def aclose(self) -> None:
-        """Let go of the connection at once, whatever is left, also while another task reads from it."""
-        self.closed()
-        self.source.sever()
-        await close(self.source)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 
 from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.errors import Fault, FaultKind
 
 
 class Inflater:
-    """Undoes a content encoding piece by piece, never holding more than ``limit`` bytes of what comes out."""
+    """Undoes a content encoding piece by piece, never holding more than ``limit`` bytes of what comes out.
+
+    What follows the end of the compressed data is thrown away unseen, and counts against the limit as well.
+    """
 
     __slots__ = ("_limit", "_seen", "_zlib")
 
@@ -23,14 +27,26 @@ class Inflater:
 
     def feed(self, data: bytes) -> bytes:
         """The next piece, decompressed."""
+        if self._zlib.eof:  # the decompressor would keep it all, and copy it anew with each piece
+            self._count(len(data))
+            return b""
         try:
             out = self._zlib.decompress(data, self._limit - self._seen + 1)
         except zlib.error as error:
             raise _invalid(f"the answer does not decompress: {error}") from error
-        self._seen += len(out)
+        self._count(len(out))
+        return out
+
+    def _count(self, size: int) -> None:
+        self._seen += size
         if self._seen > self._limit:
             raise too_long(self._limit)
-        return out
+
+
+def inflater(headers: Mapping[str, str], limit: int) -> Inflater | None:
+    """What undoes the answer's content encoding; ``None`` if it has none."""
+    encoding = headers.get("content-encoding", "").strip().lower()
+    return None if encoding in ("", "identity") else Inflater(encoding, limit)
 
 
 class Body:

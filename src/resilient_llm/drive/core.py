@@ -1,27 +1,33 @@
-"""What the sync and the async client share: the pool, the clock, the telemetry, the listeners, and how a call is set
-up."""
+"""What the sync and the async client share: the pool, the clock, the observer, the listeners, how a call is set up."""
 
 from __future__ import annotations
 
 import inspect
 import logging
 import math
+import os
 import random
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias, cast
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias, cast
 
 from resilient_llm.capability import NO_NEEDS, Needs, OnUnsupported, checked_policy, needs
+from resilient_llm.decide.attempt import Ask
 from resilient_llm.decide.call import Call
-from resilient_llm.decide.events import Event
 from resilient_llm.decide.pool import Pool
+from resilient_llm.drive.engines import Time
+from resilient_llm.drive.exchange import AnyExchange, Lease, Target
 from resilient_llm.drive.fork import tell_after_fork
-from resilient_llm.drive.question import CallOptions, ids, seconds
+from resilient_llm.drive.observer import Observer
 from resilient_llm.errors import ConfigurationError, InvalidRequest
+from resilient_llm.events import Event
 from resilient_llm.model import ChatRequest
+from resilient_llm.options import CallOptions, ids, seconds
 from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider
+from resilient_llm.providers.secrecy import Secrets
 
 AnyProvider: TypeAlias = HttpProvider | Provider | AsyncProvider | Function
 """Anything that can be asked."""
@@ -32,12 +38,7 @@ ProviderList: TypeAlias = Sequence[AnyProvider | Sequence[AnyProvider]]
 Routes: TypeAlias = ProviderList | Mapping[str, ProviderList]
 """One list, or several under names, of which the first is the default."""
 
-Target: TypeAlias = HttpProvider | Custom
 Listener: TypeAlias = Callable[[Event], None]
-
-if TYPE_CHECKING:
-    from opentelemetry.metrics import MeterProvider
-    from opentelemetry.trace import TracerProvider
 
 _log = logging.getLogger("resilient_llm")
 
@@ -57,8 +58,7 @@ class ProviderPool:
         name: str,
         deadline: float | None,
         listeners: Sequence[Listener],
-        tracer_provider: TracerProvider | None,
-        meter_provider: MeterProvider | None,
+        observer: Observer,
         on_unsupported: OnUnsupported = "skip",
     ) -> None:
         self.on_unsupported: OnUnsupported = checked_policy(on_unsupported)
@@ -72,18 +72,41 @@ class ProviderPool:
             if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
                 raise ConfigurationError(f"a listener cannot be async, as {listener!r} is: nobody would await it")
         self.name = name
-        self.clock: Callable[[], float] = time.monotonic
-        self.wall: Callable[[], float] = time.time
+        self.token: str = os.urandom(4).hex()
+        """Tells this client's calls from those of other clients and processes."""
+        self._set_time(Time())
         self.listeners: tuple[Listener, ...] = tuple(listeners)
+        self.secrets: tuple[str, ...] = Secrets()
+        """What may be secret in the default headers of the HTTP clients given to clients of this pool."""
         self._wrapped: dict[int, Custom] = {}
         self.policies = policies
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
         self.pool.listening = bool(listeners)
-        from resilient_llm.telemetry import Telemetry  # noqa: PLC0415 - with its API a tenth of the time of importing us
-
-        self.telemetry: Telemetry = Telemetry(name, tracer_provider, meter_provider)
-        self.telemetry.watch(self.pool, self.clock)
+        self._firsts: dict[str, Target | None] = {}
+        self._leases: set[Lease] = set()
+        self._dropped: deque[Lease] = deque()
+        self.observer: Observer = observer
+        observer.watch(self.pool, self.clock)
         tell_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"<ProviderPool {self.name!r}: {', '.join(target.id for target in self.pool.targets())}>"
+
+    def _set_time(self, time: Time) -> None:
+        self.time: Time = time
+        self.clock: Callable[[], float] = time.monotonic
+        self.wall: Callable[[], float] = time.wall
+        self.wait: Callable[[float], None] | None = time.wait
+
+    @contextmanager
+    def timed_by(self, time: Time) -> Generator[None]:
+        """Inside the ``with`` block, take the time from elsewhere.  Calls that are under way keep theirs."""
+        before = self.time
+        self._set_time(time)
+        try:
+            yield
+        finally:
+            self._set_time(before)
 
     # --- providers ---
 
@@ -116,6 +139,7 @@ class ProviderPool:
 
     def forget_unused(self) -> None:
         """Let go of providers of the user's that were replaced."""
+        self._firsts = {}
         used = set(self.pool.targets())
         self._wrapped = {key: known for key, known in self._wrapped.items() if known in used}
 
@@ -126,12 +150,18 @@ class ProviderPool:
         inner = cast(Mapping[str, object], routes).values() if isinstance(routes, Mapping) else routes
         return [target for part in cast(Iterable[object], inner) for target in self.flattened(part)]
 
-    def other_spaces(self, call: Call[Target]) -> Mapping[str, str]:
-        """Who must not serve an embeddings call: everybody whose vectors do not mix with the first suitable
+    def first(self, route: str) -> Target | None:
+        """The provider a call will probably go to."""
+        if route not in self._firsts:
+            self._firsts[route] = next(iter(self.pool.targets(route)), None)
+        return self._firsts[route]
+
+    def other_spaces(self, ask: Ask) -> Ask:
+        """The same ask of embeddings: nobody may serve it whose vectors do not mix with the first suitable
         provider's."""
-        reasons = dict(call.unsuitable)
+        reasons = dict(ask.unsuitable)
         first: Target | None = None
-        for target in self.pool.targets(call.route):
+        for target in self.pool.targets(ask.route):
             if target.id in reasons:
                 continue
             if not isinstance(target, HttpProvider) or not target.embeds:
@@ -140,7 +170,7 @@ class ProviderPool:
                 first = target
             elif first.embedding_space is None or target.embedding_space != first.embedding_space:
                 reasons[target.id] = f"its vectors do not mix with those of {first.id}: another embedding_space"
-        return reasons
+        return ask._replace(unsuitable=reasons)
 
     # --- calls ---
 
@@ -154,11 +184,10 @@ class ProviderPool:
         except ConfigurationError as error:
             raise InvalidRequest(str(error)) from None
 
-    def begin(
+    def ask(
         self, options: CallOptions, *, streaming: bool, tokens: int, max_tokens: int | None, needs: Needs = NO_NEEDS
-    ) -> Call[Target]:
-        """The state machine of a new call.  Raises ``InvalidRequest`` for options that make no sense."""
-        now = self.clock()
+    ) -> Ask:
+        """What a new call asks of the pool.  Raises ``InvalidRequest`` for options that make no sense."""
         route = options.get("route")
         names = self.pool.route_names
         if route is not None and route not in names:
@@ -170,19 +199,24 @@ class ProviderPool:
             raise InvalidRequest(f"conversation must be a string or None, not {conversation!r}")
         if not isinstance(idempotent, bool):
             raise InvalidRequest(f"idempotent must be True or False, not {idempotent!r}")
-        wanted = (max_tokens or 0) + tokens
-        return Call(
-            self.pool,
-            now,
-            route=route,
-            deadline=now + allowance if allowance < math.inf else math.inf,
-            streaming=streaming,
-            tokens=tokens,
-            max_tokens=max_tokens or 4096,
-            unsuitable=self._unsuitable(route, options, wanted, needs),
-            conversation=conversation,
-            repeatable_request=idempotent,
+        when_down = cast(Mapping[str, object], options).get("when_down", "wait")
+        if when_down not in ("wait", "fail"):
+            raise InvalidRequest(f"when_down must be 'wait' or 'fail', not {when_down!r}")
+        return Ask(
+            route,
+            self.clock() + allowance if allowance < math.inf else math.inf,
+            streaming,
+            tokens,
+            max_tokens or 4096,
+            self._unsuitable(route, options, (max_tokens or 0) + tokens, needs),
+            conversation,
+            idempotent,
+            when_down,
         )
+
+    def begin(self, ask: Ask) -> Call[Target]:
+        """The state machine of a new call."""
+        return Call(self.pool, ask, self.clock())
 
     def _unsuitable(self, route: str, options: CallOptions, tokens: int, needs: Needs) -> dict[str, str]:
         """Who cannot serve this call whatever their health, and why."""
@@ -208,12 +242,38 @@ class ProviderPool:
                     reasons[target.id] = lacking
         return reasons
 
+    # --- leases ---
+
+    def hold(self, exchange: AnyExchange) -> None:
+        """Give the exchange's attempt back should it be dropped without an end."""
+        lease = Lease(exchange, self._dropped.append)
+        lease.attempt = exchange.attempt
+        exchange.lease = lease
+        self._leases.add(lease)
+
+    def let_go(self, exchange: AnyExchange) -> None:
+        """It has ended."""
+        if exchange.lease is not None:
+            self._leases.discard(exchange.lease)
+
+    def settle(self) -> None:
+        """Give back what was dropped."""
+        while self._dropped:
+            try:
+                lease = self._dropped.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            self._leases.discard(lease)
+            self.pool.abandon_later(lease.attempt)
+
     # --- what happened ---
 
     def deliver(self) -> None:
-        """Hand what happened to telemetry and listeners; a listener that raises is logged and otherwise ignored."""
+        """Hand what happened to the observer and the listeners; one that raises is logged and otherwise ignored."""
+        if self._dropped:
+            self.settle()
         for event in self.pool.take_events():
-            self.telemetry.event(event)
+            self.observer.event(event)
             for listener in self.listeners:
                 try:
                     listener(event)
@@ -222,4 +282,5 @@ class ProviderPool:
 
     def reset_after_fork(self) -> None:
         """In the child process."""
+        self.token = os.urandom(4).hex()
         self.pool.reset_after_fork()

@@ -2,126 +2,115 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any
 
-from resilient_llm.decide.member import Attempt
-from resilient_llm.drive.core import Target
-from resilient_llm.drive.failure import AttemptFailed
+from resilient_llm.drive.exchange import AnyExchange
+from resilient_llm.drive.failure import AttemptFailed, fault_of
+from resilient_llm.drive.here import Here
 from resilient_llm.drive.reading import Reading
-from resilient_llm.drive.task import Task, fault_of
+from resilient_llm.drive.task import Task
 from resilient_llm.errors import Fault, FaultKind, StreamInterrupted
-from resilient_llm.model import ChatRequest, ChatResponse, StreamEnd, StreamEvent, TextDelta
-
-
-class Severable(Protocol):
-    """Where a stream's pieces come from, as far as a finaliser may touch it."""
-
-    def sever(self) -> None: ...
+from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent
 
 
 class Opened:
     """A stream between its first content and its end: the lease belongs to it."""
 
-    __slots__ = ("attempt", "over", "reading", "task")
+    __slots__ = ("ended_by", "exchange", "here", "over", "pieces", "reading", "source", "task")
 
-    def __init__(self, task: Task[ChatRequest], attempt: Attempt[Target], reading: Reading) -> None:
+    def __init__(self, task: Task[ChatRequest], exchange: AnyExchange, here: Here) -> None:
+        assert exchange.reading is not None
         self.task: Task[ChatRequest] = task
-        self.attempt: Attempt[Target] = attempt
-        self.reading: Reading = reading
+        self.exchange: AnyExchange = exchange
+        self.here: Here = here
+        self.reading: Reading = exchange.reading
+        self.source: Any = exchange.source
+        self.pieces: int = 0
+        """Pieces read so far."""
         self.over: bool = False
-        """The books are closed: nothing below does anything any more."""
+        """It has been reported: nothing below does anything any more."""
+        self.ended_by: Exception | None = None
+        """The error to raise where something other than the caller or the provider ended it."""
+        here.calls.add(self)
 
-    def until(self) -> float:
-        """Monotonic time by which the next bytes must arrive."""
-        deadline = self.task.call.deadline
-        if not self.reading.committed:
-            return min(self.attempt.started + self.attempt.timeout, deadline)
-        return min(self.reading.silent_at(), deadline)
+    def ready(self) -> StreamEvent | None:
+        """An event that may be handed over.  Raises what ended the stream, if anything did."""
+        if self.ended_by is not None:
+            raise self.ended_by
+        return self.reading.ready.popleft() if self.reading.ready and not self.over else None
 
-    def committed(self) -> None:
-        """The first content is about to be handed over."""
-        self.task.first_content(self.attempt)
+    def hungry(self) -> bool:
+        """Whether more must be read before there is an event to hand over."""
+        return not self.over and not self.reading.ready and not self.reading.ended
+
+    def bound(self) -> None:
+        """Bound the next read: content must arrive before the silence becomes a stall, and before the deadline."""
+        self.exchange.limit.until = min(self.reading.silent_at(), self.task.call.deadline)
 
     def completed(self) -> None:
         """The answer is complete."""
-        if self.over:
-            return
-        self.over = True
-        now = self.task.owner.clock()
-        response = self.reading.response()
-        tokens = response.usage.output_tokens if response.usage is not None else 0
-        self.task.call.succeeded(self.attempt, now, tokens)
-        self.task.finish(self.attempt, response, now)
+        if not self.over:
+            self._over()
+            self._paused()
+            self.task.finish(self.exchange, self.reading.response())
 
-    def broken(self, error: Exception) -> StreamInterrupted:
+    def broken(self, error: Exception) -> Exception:
         """It broke: tell everybody, and return what to raise."""
+        if self.ended_by is not None:
+            return self.ended_by
         task, now = self.task, self.task.owner.clock()
         late = now >= task.call.deadline - 0.001
-        self.attempt.silence = self.reading.silence(now)
-        fault = self.task.failed(self.attempt, error)
-        self.over = True
-        partial = self.response()
+        self._over()
+        if fault_of(error).kind is FaultKind.TIMEOUT:
+            stalled = AttemptFailed(Fault(FaultKind.TIMEOUT, message="the stream went silent"))
+            stalled.__cause__ = error
+            error = stalled
+        fault = task.failed(self.exchange, error)
         reason = "the deadline passed" if late and fault.kind is FaultKind.TIMEOUT else fault.message or str(fault.kind)
+        target = self.exchange.attempt.target
         failure = StreamInterrupted(
-            f"the stream of {self.attempt.member.id} broke after content: {reason}",
+            f"the stream of {target.id} broke after content: {reason}",
             tuple(task.call.records),
             fault.retry_after,
             fault,
-            partial,
+            self.response(),
         )
         failure.__cause__, task.cause = task.cause, None
-        task.trace.failed(failure, now - task.call.started, self.attempt.target)
+        task.observer.failed(failure, now - task.call.started, target)
         return failure
 
     def closed(self) -> None:
         """The caller let go of it.  An answer that had arrived completely still counts as one."""
-        if self.over:
-            return
         if self.reading.ended:
             self.completed()
-            return
-        self.over = True
-        self.task.abandoned(self.attempt)
+        elif not self.over:
+            self._over()
+            self._paused()
+            self.task.abandoned(self.exchange)
+        self.source.sever()
 
-    def punctual(self, until: float) -> None:
-        """Raise ``TimeoutError`` past this time, for sources that cannot bound a read."""
-        if self.task.owner.clock() > until:
+    def end_with(self, error: Exception) -> None:
+        """The client closes: end it, and tell whoever reads on."""
+        if not self.over and not self.reading.ended:
+            self.ended_by = error
+            self.closed()
+
+    def _over(self) -> None:
+        self.over = True
+        self.here.done(self)
+
+    def _paused(self) -> None:
+        """A stream that did not break says how long its provider may pause."""
+        if self.reading.longest > 0.0:
+            self.task.call.paused(self.exchange.attempt, self.reading.longest)
+
+    def punctual(self) -> None:
+        """Raise ``TimeoutError`` if content is late, for sources that cannot bound a read."""
+        if self.task.owner.clock() > self.exchange.limit.until:
             raise TimeoutError("no content in time")
 
     def response(self) -> ChatResponse:
         """The answer so far, labelled."""
         response = self.reading.response()
-        self.task.label(self.attempt, response)
+        self.task.label(self.exchange, response)
         return response
-
-
-def feed_item(reading: Reading, item: object, now: float) -> None:
-    """One piece from a provider the user wrote: text or an event."""
-    if isinstance(item, str):
-        if item:
-            reading.take(TextDelta(item), now)
-    elif isinstance(item, StreamEvent):
-        reading.take(item, now)
-    else:
-        raise TypeError(f"a provider's stream must yield text or stream events, not {type(item).__name__}")
-
-
-def finish_items(reading: Reading, now: float) -> None:
-    """A provider the user wrote has no more pieces: without an exception, that is a complete answer."""
-    if not reading.ended and reading.fault is None:
-        reading.take(StreamEnd(), now)
-
-
-def check(reading: Reading) -> None:
-    """Raise what the reading found wrong, if anything."""
-    if reading.fault is not None:
-        raise AttemptFailed(reading.fault)
-
-
-def silence(error: Exception, reading: Reading) -> Exception:
-    """A timeout while waiting for content is a stall of the stream; anything else is itself."""
-    if reading.committed and fault_of(error).kind is FaultKind.TIMEOUT:
-        failed = AttemptFailed(Fault(FaultKind.TIMEOUT, message="the stream went silent"))
-        failed.__cause__ = error
-        return failed
-    return error

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
-from resilient_llm.errors import Fault, FaultKind
+from resilient_llm.errors import Fault, FaultKind, FaultScope
 from resilient_llm.model import (
     BlockEnd,
     ChatResponse,
@@ -54,24 +54,33 @@ class Reading:
 
     __slots__ = (
         "_accumulator",
+        "_allow_empty",
         "_bytes",
         "_decoder",
         "_held",
         "_interpreter",
-        "_longest",
         "_stream",
         "_timeouts",
         "committed",
         "ended",
         "fault",
+        "longest",
         "ready",
         "since",
         "spoke_at",
     )
 
     def __init__(
-        self, decoder: Decoder | None, interpreter: Interpreter | None, stream: Stream, timeouts: Timeouts, now: float
+        self,
+        decoder: Decoder | None,
+        interpreter: Interpreter | None,
+        stream: Stream,
+        timeouts: Timeouts,
+        now: float,
+        *,
+        allow_empty: bool = True,
     ) -> None:
+        self._allow_empty = allow_empty
         self._decoder = decoder
         self._interpreter = interpreter
         self._stream = stream
@@ -79,13 +88,14 @@ class Reading:
         self._accumulator = Accumulator()
         self._held: list[StreamEvent] = []
         self._bytes = 0
-        self._longest = 0.0
         self.ready: deque[StreamEvent] = deque()
         self.committed: bool = False
         self.ended: bool = False
         """The answer is complete: terminal evidence was seen."""
         self.fault: Fault | None = None
         """Why it cannot go on."""
+        self.longest: float = 0.0
+        """Seconds of the longest pause between two pieces of content."""
         self.spoke_at: float = now
         """When content last arrived, held content included."""
         self.since: float = now
@@ -120,8 +130,8 @@ class Reading:
             return
         if kind in _CONTENT:
             self._accumulator.add(event)
-            if self.committed and now - self.since > self._longest:
-                self._longest = now - self.since
+            if self.committed and now - self.since > self.longest:
+                self.longest = now - self.since
             self.spoke_at = self.since = now
             self._release()
             self.ready.append(event)
@@ -150,6 +160,10 @@ class Reading:
         if isinstance(event, BlockEnd | Finish | StreamEnd):
             self._release()
         if isinstance(event, StreamEnd):
+            if not self.committed and not self._allow_empty and self._accumulator.response().is_empty:
+                message = "the answer is empty, without refusal or tool call (allow_empty=True accepts it)"
+                self.fault = Fault(FaultKind.INVALID_RESPONSE, scope=FaultScope.REQUEST, message=message)
+                return
             self.ended = self.committed = True
         self.ready.append(event)
 
@@ -173,7 +187,7 @@ class Reading:
     def silence(self, now: float) -> float:
         """Seconds of the longest silence after the first content.  Inside a tool call some vendors are silent for
         minutes; that does not count."""
-        return self._longest if self._held else max(self._longest, now - self.since)
+        return self.longest if self._held else max(self.longest, now - self.since)
 
     def response(self) -> ChatResponse:
         """The answer so far, or the whole one."""

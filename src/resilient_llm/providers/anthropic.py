@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from typing_extensions import Unpack
 
 from resilient_llm.errors import ConfigurationError
-from resilient_llm.providers.base import HttpProvider, ProviderOptions
+from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords
 from resilient_llm.providers.credentials import ApiKey
 from resilient_llm.wire import anthropic
 from resilient_llm.wire.protocol import Codec
@@ -34,6 +34,7 @@ class Anthropic(HttpProvider):
     embeds = False
     token_variable: ClassVar[str | None] = "ANTHROPIC_AUTH_TOKEN"
 
+    @provider_keywords
     def __init__(
         self,
         model: str,
@@ -42,6 +43,7 @@ class Anthropic(HttpProvider):
         token: ApiKey | None = None,
         **options: Unpack[ProviderOptions],
     ) -> None:
+        """Raises ``ConfigurationError`` for options that make no sense; nothing is sent."""
         if version not in ("2023-06-01", "2026-10-21"):
             raise ConfigurationError(f"version must be '2023-06-01' or '2026-10-21', not {version!r}")
         self._version: str = version
@@ -69,7 +71,9 @@ class AnthropicFoundry(Anthropic):
     url_variables: ClassVar[tuple[str, ...]] = ("ANTHROPIC_FOUNDRY_BASE_URL",)
     key_variables: ClassVar[tuple[str, ...]] = ("ANTHROPIC_FOUNDRY_API_KEY",)
     token_variable: ClassVar[str | None] = None
+    names_model: ClassVar[bool] = False
 
+    @provider_keywords
     def __init__(
         self,
         model: str,
@@ -79,6 +83,7 @@ class AnthropicFoundry(Anthropic):
         token: ApiKey | None = None,
         **options: Unpack[ProviderOptions],
     ) -> None:
+        """Raises ``ConfigurationError`` for options that make no sense; nothing is sent."""
         resource = resource or os.environ.get("ANTHROPIC_FOUNDRY_RESOURCE")
         if resource is not None and not options.get("base_url") and not os.environ.get(self.url_variables[0]):
             if not resource.replace("-", "").isalnum():

@@ -14,37 +14,49 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar, NoReturn, TypedDict
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from typing_extensions import Unpack
 
 from resilient_llm.capability import Capabilities, Support, reclassified
 from resilient_llm.errors import ConfigurationError, Fault, FaultKind, InvalidAnswer, UnsupportedFeature
-from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse
+from resilient_llm.keywords import Explicit, Shown, explicit, unknown
+from resilient_llm.model import (
+    ChatRequest,
+    ChatResponse,
+    Degradation,
+    EmbedRequest,
+    EmbedResponse,
+    StreamError,
+    StreamEvent,
+    StreamStart,
+)
+from resilient_llm.providers import endpoint, model_names
 from resilient_llm.providers.credentials import ApiKey, Credential, from_environment
+from resilient_llm.providers.model_names import same_model
+from resilient_llm.providers.secrecy import (
+    Fields,
+    Headers,
+    Secrets,
+    holds_credentials,
+    secrets_in_fields,
+    secrets_in_headers,
+)
+from resilient_llm.version import __version__
 from resilient_llm.wire import classify, classify_stream_error, codec, embed_codec
 from resilient_llm.wire.faults.ratelimit import RateLimits, parse_rate_limit
 from resilient_llm.wire.faults.scrub import scrub
 from resilient_llm.wire.kit.caching import sent_key
 from resilient_llm.wire.protocol import Codec, HttpRequest, StreamDecoder
 
-USER_AGENT = "resilient-llm/0.1"
+USER_AGENT = f"resilient-llm/{__version__}"
 
 
 class ProviderOptions(TypedDict, total=False):
-    """What every provider takes by keyword.
+    """What every provider takes by keyword; :data:`LINES` says what each means.
 
-    ``id`` (default ``vendor/model``) names it in health, trails and telemetry and is unique within a client.
-    ``api_key`` defaults to the vendor's usual environment variable.  ``base_url`` replaces the vendor's.  ``headers``
-    are sent with each request and replace ours of the same name, the one with the key included.  ``weight`` is its
-    share of a tier relative to the others (1).  ``max_concurrency`` limits attempts in flight, open streams included
-    (``None``: no limit).  ``context_window`` in tokens lets requests that cannot fit skip it (``None``: unknown).
-    ``tags`` can be required per call, for data residency and the like.  ``embedding_space`` declares that its
-    vectors can be mixed with those of providers that declare the same.  ``account`` groups providers that share one
-    quota (default: those with the same host and key).  ``propagate_trace_context`` sends ``traceparent`` along
-    (``False``).  ``params`` are fields added to every request body unless the call sets them.  ``capabilities``
-    corrects what is known about the model: feature -> whether it can do it, or a word of
-    ``resilient_llm.capability.Support``.
+    Values of headers and parameters may be secret, and so may parts of the URL's path: none of 8 characters or more is
+    shown anywhere, whoever echoes it.
     """
 
     id: str
@@ -60,9 +72,47 @@ class ProviderOptions(TypedDict, total=False):
     propagate_trace_context: bool
     params: Mapping[str, object]
     capabilities: Mapping[str, bool | Support]
+    allow_http: bool
+    require_model: bool
 
 
-_OPTIONS = frozenset(ProviderOptions.__annotations__)
+LINES: Mapping[str, str] = {
+    "id": "names it in health, trails and telemetry; unique within a client",
+    "api_key": "the key, or a function that returns the current one; None: the vendor's environment variable",
+    "base_url": "replaces the vendor's, as far as the version: https://host/v1; None: the vendor's",
+    "headers": "sent with each request; replace ours of the same name, the one with the key included",
+    "params": "fields added to the body of every request, unless the call sets them",
+    "weight": "its share of a tier, relative to the others",
+    "max_concurrency": "the most attempts under way, open streams included; None: no limit",
+    "context_window": "in tokens; requests that cannot fit skip it; None: unknown",
+    "tags": "what require= of a call can ask for: data residency and the like",
+    "embedding_space": "its vectors mix with those of providers that declare the same; None: with nobody's",
+    "account": "providers that share one quota; None: those with the same host and key",
+    "capabilities": "corrects what is known of the model: feature -> True, False, or a word of Support",
+    "require_model": "True: refuse answers that name another model; False: note them, as model_mismatch of the answer",
+    "allow_http": "True: the key may travel over plain http:// to public hosts too, not only nearby",
+    "propagate_trace_context": "True: traceparent is sent along",
+}
+"""What each keyword of a provider means, in one line; ``help(OpenAI)`` shows them."""
+
+_OPTIONS = frozenset(LINES)
+
+provider_keywords: Explicit = explicit(
+    ProviderOptions,
+    LINES,
+    {
+        "id": Shown("vendor/model"),
+        "headers": Shown("none"),
+        "params": Shown("none"),
+        "capabilities": Shown("as known"),
+        "weight": 1.0,
+        "tags": (),
+        "require_model": False,
+        "allow_http": False,
+        "propagate_trace_context": False,
+    },
+)
+"""For constructors that take ``**options: Unpack[ProviderOptions]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +125,7 @@ class Prepared:
     degradations: tuple[Degradation, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<Prepared POST {self.url.partition('?')[0]}, {len(self.body)} bytes>"
+        return f"<Prepared POST {endpoint.shown(self.url)}, {len(self.body)} bytes>"
 
 
 class HttpProvider:
@@ -93,23 +143,33 @@ class HttpProvider:
     key_required: ClassVar[bool] = True
     embeds: bool = True
     """Whether it offers embeddings."""
+    model_in_path: ClassVar[bool] = False
+    """Whether the model's name becomes part of the URL."""
+    model_has_slashes: ClassVar[bool] = True
+    """Whether there are models with a slash in their name."""
+    names_model: ClassVar[bool] = True
+    """Whether ``model`` is the name of a model, and not of a deployment."""
+    idempotency_header: ClassVar[str | None] = None
+    """The header for ``idempotency_key=``, where the vendor documents one."""
     cache_key_header: ClassVar[str | None] = None
     """The header by which its servers find the one that has the beginning of a prompt cached."""
 
+    @provider_keywords
     def __init__(self, model: str, **options: Unpack[ProviderOptions]) -> None:
+        """Raises ``ConfigurationError`` for options that make no sense; nothing is sent."""
         for name in options:
             if name not in _OPTIONS:
-                known = ", ".join(sorted(_OPTIONS))
-                raise ConfigurationError(f"{type(self).__name__} has no option {name!r}; it has {known}")
-        if not isinstance(model, str) or not model.strip():
-            raise ConfigurationError(f"{type(self).__name__} needs the name of a model, not {model!r}")
-        self.model = model
+                raise ConfigurationError(f"{type(self).__name__}: {unknown(name, _OPTIONS, 'provider option')}")
+        self.model: str = model_names.checked(
+            model, type(self).__name__, in_path=self.model_in_path, slashes=self.model_has_slashes
+        )
         self.id: str = name_of(self, options.get("id") or f"{self.vendor}/{model}")
         self.base_url: str = self._base_url(options.get("base_url"))
         self.credential: Credential = from_environment(
             options.get("api_key"), self.key_variables, type(self).__name__, required=self.key_required
         )
         self.headers: tuple[tuple[str, str], ...] = _checked_headers(options.get("headers") or {})
+        _check_clear_text(self, options.get("allow_http", False))
         self.weight: float = positive("weight", options.get("weight", 1.0))
         self.max_concurrency: int | None = whole("max_concurrency", options.get("max_concurrency"))
         self.context_window: int | None = whole("context_window", options.get("context_window"))
@@ -117,6 +177,7 @@ class HttpProvider:
         self.embedding_space: str | None = options.get("embedding_space")
         self.propagate_trace_context: bool = bool(options.get("propagate_trace_context", False))
         self.params: Mapping[str, object] = _fields("params", options.get("params") or {})
+        self.require_model: bool = _require_model(self, options.get("require_model", False))
         parts = urlsplit(self.base_url)
         self.host: str | None = parts.hostname
         self.port: int | None = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
@@ -125,6 +186,11 @@ class HttpProvider:
             self.wire, self.vendor, model, self.base_url, options.get("capabilities") or {}
         )
         self._codec: Codec | None = None
+        self.secrets: tuple[str, ...] = Secrets(
+            (*secrets_in_headers(self.headers), *secrets_in_fields(self.params), *endpoint.secrets_in(self.base_url))
+        )
+        """What the user gave besides the key that may be secret: in headers, parameters and the path of the URL.
+        Nothing an answer or an exception says is shown with one of these in it."""
 
     # --- what subclasses may change ---
 
@@ -161,9 +227,30 @@ class HttpProvider:
     # --- what drivers use ---
 
     @property
+    def key_is_fixed(self) -> bool:
+        """Whether its key is always the same; the next call may bring another one if not."""
+        return self.credential.fixed
+
+    @property
     def needs_loop(self) -> bool:
         """Whether only the async client can ask it: its key comes from a coroutine."""
         return self.credential.is_async
+
+    @property
+    def key_id(self) -> str | None:
+        """Tells the key in use from others without telling it; ``None`` before a callable was asked for one."""
+        return self.credential.key_id
+
+    def other_model(self, answered: str) -> bool:
+        """Whether an answer names a model that is not the one asked for, under any of its known names."""
+        return self.names_model and not same_model(self.model, answered)
+
+    def unexpected_model(self, answered: str, status: int | None) -> Fault | None:
+        """What it means that this model answered; ``None`` if it may."""
+        if not self.require_model or not self.other_model(answered):
+            return None
+        told = scrub(f"answered by the model {answered!r} instead of {self.model!r}")
+        return Fault(FaultKind.INVALID_RESPONSE, status=status, code="model_mismatch", message=told)
 
     @property
     def codec(self) -> Codec:
@@ -177,7 +264,7 @@ class HttpProvider:
         parts = self.encode(replace(request, model=self.model))
         if request.cache_key and self.cache_key_header:
             parts = replace(parts, headers=(*parts.headers, (self.cache_key_header, sent_key(request.cache_key))))
-        return self._posted(parts, key)
+        return self._posted(parts, key, request.idempotency_key)
 
     def read(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> ChatResponse | Fault:
         """What a whole answer means.  ``now`` is wall-clock time, for hints given as dates."""
@@ -192,7 +279,7 @@ class HttpProvider:
             return told or Fault(
                 FaultKind.SERVER_ERROR, status=status, message=f"the model stopped with {response.raw_finish_reason!r}"
             )
-        return response
+        return self.unexpected_model(response.model, status) or response
 
     def fault(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Fault:
         """What an answer that is none means."""
@@ -207,10 +294,13 @@ class HttpProvider:
 
     def stream_decoder(self) -> StreamDecoder:
         """A decoder for one streamed answer."""
-        return self.codec.stream_decoder()
+        decoder = self.codec.stream_decoder()
+        return _OneModel(decoder, self) if self.require_model else decoder
 
     def stream_fault(self, payload: object) -> Fault:
         """What an error inside a stream means."""
+        if isinstance(payload, _OtherModel):
+            return payload.fault
         return reclassified(classify_stream_error(self.vendor, payload))
 
     def limits(self, headers: Mapping[str, str], now: float) -> RateLimits:
@@ -219,19 +309,20 @@ class HttpProvider:
 
     def prepare_embed(self, request: EmbedRequest, key: str | None) -> Prepared:
         """The HTTP request for embeddings.  Raises ``UnsupportedFeature`` where the wire has none."""
-        return self._posted(self.encode_embed(replace(request, model=self.model)), key)
+        return self._posted(self.encode_embed(replace(request, model=self.model)), key, request.idempotency_key)
 
     def read_embed(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> EmbedResponse | Fault:
         """What an answer to an embeddings request means."""
         if not 200 <= status < 300:
             return self.fault(status, headers, body, now)
         try:
-            return self.decode_embed(body)
+            response = self.decode_embed(body)
         except InvalidAnswer as invalid:
             return self._invalid(status, headers, invalid, now)
+        return self.unexpected_model(response.model, status) or response
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id!r} at {self.base_url}>"
+        return f"<{type(self).__name__} {self.id!r} at {endpoint.shown(self.base_url)}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self!r} holds a credential and is not pickled; build it anew in the other process")
@@ -245,9 +336,11 @@ class HttpProvider:
             return told
         return Fault(FaultKind.INVALID_RESPONSE, status=status, message=scrub(invalid.message))
 
-    def _posted(self, parts: HttpRequest, key: str | None) -> Prepared:
+    def _posted(self, parts: HttpRequest, key: str | None, idempotency_key: str | None) -> Prepared:
         body = self._with_params(parts.body) if self.params else parts.body
         headers = _headers_of(parts.headers)
+        if idempotency_key is not None and self.idempotency_header is not None:
+            headers += ((self.idempotency_header, idempotency_key),)
         if key is not None:
             headers += self.auth_headers(key)
         if self.headers:  # the user's replace ours
@@ -261,12 +354,7 @@ class HttpProvider:
         url = next((candidate for candidate in candidates if candidate), None)
         if url is None:
             raise ConfigurationError(f"{type(self).__name__} needs base_url=")
-        parts = _split(url)
-        if parts is None:
-            raise ConfigurationError(f"base_url must start with http:// or https:// and name a host, not {url!r}")
-        if parts.username is not None or parts.query or parts.fragment:
-            raise ConfigurationError("base_url must hold no user name, query or fragment")
-        return url.rstrip("/")
+        return endpoint.checked(url)
 
     def _default_account(self) -> str | None:
         return f"{self.host}:{self.port}/{self.credential.account}" if self.credential.account else None
@@ -308,23 +396,70 @@ def _checked_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
             raise ConfigurationError(
                 f"the value of header {name!r} must be printable ASCII text without space around it"
             )
-    return tuple({name.lower(): value for name, value in headers.items()}.items())
+    return Headers({name.lower(): value for name, value in headers.items()}.items())
 
 
-def _split(url: object) -> SplitResult | None:
-    """The parts of a URL, ``None`` if it is none: a bracket left open, a port that is no number..."""
-    try:
-        parts = urlsplit(url) if isinstance(url, str) else None
-        usable = parts is not None and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        return None
-    return parts if usable else None
+def _check_clear_text(provider: HttpProvider, allow_http: object) -> None:
+    """Refuse to send a credential where everybody on the way can read it."""
+    if not isinstance(allow_http, bool):
+        raise ConfigurationError(f"allow_http must be True or False, not {allow_http!r:.80}")
+    parts = urlsplit(provider.base_url)
+    has_credential = bool(provider.credential.account) or holds_credentials(provider.headers)
+    if parts.scheme == "http" and has_credential and not allow_http and not endpoint.clear_text_is_safe(parts.hostname):
+        raise ConfigurationError(
+            f"{type(provider).__name__} would send its key to {parts.hostname} over plain http, where others can read "
+            "it; use https://, or allow_http=True if the way there is safe"
+        )
+
+
+def _require_model(provider: HttpProvider, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"require_model must be True or False, not {value!r:.80}")
+    if value and not provider.names_model:
+        raise ConfigurationError(
+            f"{type(provider).__name__} cannot have require_model=True: its model is the name of a deployment, which "
+            "does not say which model answers"
+        )
+    return value
+
+
+class _OtherModel(dict[str, object]):
+    """The payload of a stream's error that is none of the vendor's."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(message=fault.message)
+        self.fault = fault
+
+
+class _OneModel:
+    """Decodes a stream, and ends it where it begins to be another model's answer."""
+
+    __slots__ = ("_decoder", "_provider", "_refused")
+
+    def __init__(self, decoder: StreamDecoder, provider: HttpProvider) -> None:
+        self._decoder = decoder
+        self._provider = provider
+        self._refused = False
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        return [] if self._refused else self._checked(self._decoder.feed(data))
+
+    def close(self) -> list[StreamEvent]:
+        return [] if self._refused else self._checked(self._decoder.close())
+
+    def _checked(self, events: list[StreamEvent]) -> list[StreamEvent]:
+        for index, event in enumerate(events):
+            fault = self._provider.unexpected_model(event.model, None) if isinstance(event, StreamStart) else None
+            if fault is not None:
+                self._refused = True
+                return [*events[:index], StreamError(_OtherModel(fault))]
+        return events
 
 
 def _fields(name: str, value: Mapping[str, object]) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{name} must be a mapping, not {value!r}")
-    return dict(value)
+        raise ConfigurationError(f"{name} must be a mapping, not a {type(value).__name__}")
+    return Fields(value)
 
 
 def name_of(provider: object, name: object) -> str:

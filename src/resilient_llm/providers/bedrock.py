@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 from typing_extensions import Unpack
 
 from resilient_llm.errors import ConfigurationError
-from resilient_llm.providers.base import HttpProvider, Prepared, ProviderOptions
+from resilient_llm.providers.base import HttpProvider, Prepared, ProviderOptions, provider_keywords
 
 _SIGNED = frozenset({"content-type"})
 """Headers the signature covers besides the host and Amazon's own; a proxy may change any other."""
@@ -30,7 +30,9 @@ class Bedrock(HttpProvider):
     url_variables: ClassVar[tuple[str, ...]] = ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME",)
     key_variables: ClassVar[tuple[str, ...]] = ("AWS_BEARER_TOKEN_BEDROCK",)
     key_required = False
+    model_in_path: ClassVar[bool] = True
 
+    @provider_keywords
     def __init__(
         self,
         model: str,
@@ -39,6 +41,7 @@ class Bedrock(HttpProvider):
         profile: str | None = None,
         **options: Unpack[ProviderOptions],
     ) -> None:
+        """Raises ``ConfigurationError`` for options that make no sense; nothing is sent."""
         self.region: str = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
         if not self.region.replace("-", "").isalnum():
             raise ConfigurationError(f"Bedrock needs region= (or AWS_REGION), not {self.region!r}")

@@ -31,7 +31,7 @@ class Credential:
     """Holds an :data:`ApiKey` such that no repr, pickle or traceback of ours shows it.  ``None``: the endpoint needs
     none."""
 
-    __slots__ = ("_account", "_source", "fixed", "is_async")
+    __slots__ = ("_account", "_source", "fixed", "is_async", "key_id")
 
     def __init__(self, source: ApiKey | None) -> None:
         if source is not None and not isinstance(source, str) and not callable(source):
@@ -43,12 +43,9 @@ class Credential:
         """Whether it is always the same, and there at once."""
         self.is_async: bool = callable(source) and inspect.iscoroutinefunction(_underlying(source))
         """Whether getting the key needs an event loop."""
-        if source is None:
-            self._account = ""
-        elif isinstance(source, str):
-            self._account = hashlib.blake2b(source.encode(), digest_size=8, person=b"resilient_llm").hexdigest()
-        else:
-            self._account = f"callable-{id(source)}"
+        self.key_id: str | None = _hash(source) if isinstance(source, str) else None
+        """Tells the value now in use from others without telling it; ``None`` before a callable returned one."""
+        self._account = "" if source is None else self.key_id or f"callable-{id(source)}"
 
     @property
     def account(self) -> str:
@@ -68,7 +65,7 @@ class Credential:
             return value
         got = _asked(value)
         if not inspect.isawaitable(got):
-            return _returned(got)
+            return self._noted(_returned(got))
         if inspect.iscoroutine(got):
             got.close()
         raise ConfigurationError("this api_key is an async callable, which only AsyncResilientClient can use")
@@ -84,7 +81,11 @@ class Credential:
                 got = await got
             except Exception as error:
                 raise _raised(value, error) from error
-        return _returned(got)
+        return self._noted(_returned(got))
+
+    def _noted(self, key: str) -> str:
+        self.key_id = _hash(key)
+        return key
 
     def __repr__(self) -> str:
         return "Credential(None)" if self._source is None else "Credential(***)"
@@ -108,6 +109,10 @@ def from_environment(given: ApiKey | None, variables: tuple[str, ...], vendor: s
         where = f"set {' or '.join(variables)}, or pass api_key=" if variables else "pass api_key="
         raise ConfigurationError(f"{vendor} needs an API key: {where}")
     return Credential(None)
+
+
+def _hash(key: str) -> str:
+    return hashlib.blake2b(key.encode(), digest_size=8, person=b"resilient_llm").hexdigest()
 
 
 def _usable(key: object) -> str:

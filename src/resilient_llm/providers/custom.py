@@ -2,18 +2,30 @@
 
 Anything with an ``id`` and a ``chat`` method is a provider; with a ``stream`` method it streams natively.  Raise
 :class:`~resilient_llm.errors.ProviderError`, or let your SDK's own exception through: both are classified like an
-HTTP answer.
+HTTP answer.  An ``AttributeError``, ``TypeError``, ``NameError``, ``ImportError`` or ``NotImplementedError``, and a
+value that is no answer, are mistakes in your code: the call ends with a ``ConfigurationError`` at once, and nobody's
+health is touched.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Protocol, TypeAlias, cast, runtime_checkable
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from typing import Protocol, TypeAlias, cast, get_args, runtime_checkable
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent, Text
 from resilient_llm.providers.base import name_of, positive, tags_of, whole
+from resilient_llm.wire.faults.scrub import scrub
 
 
 @runtime_checkable
@@ -98,6 +110,9 @@ class Custom:
     host: str | None = None
     port: int | None = None
     account: str | None = None
+    key_id: str | None = None
+    secrets: tuple[str, ...] = ()
+    key_is_fixed = True
     propagate_trace_context = False
 
     def __init__(self, inner: Provider | AsyncProvider | Function) -> None:
@@ -125,11 +140,14 @@ class Custom:
         return isinstance(self.inner, Function) or hasattr(self.inner, "stream")
 
     def start(self, request: ChatRequest, timeout: float, *, stream: bool) -> object:
-        """Call the user's code: a response, text, an iterator, or an awaitable or async iterator of these."""
+        """Call the user's code: a response, text, an iterator, or an awaitable or async iterator of these.
+
+        Raises ``ConfigurationError`` for a mistake in that code, then and whenever what it returned is read.
+        """
         if isinstance(self.inner, Function):
-            return self.inner.start(request, timeout)
+            return _watched(lambda: cast(Function, self.inner).start(request, timeout), self.id)
         method = getattr(self.inner, "stream" if stream and self.streams else "chat")
-        return method(request, timeout=timeout)
+        return _watched(lambda: method(request, timeout=timeout), self.id)
 
     def __repr__(self) -> str:
         return repr(self.inner)
@@ -138,17 +156,139 @@ class Custom:
 def as_answer(
     value: object | Iterable[object] | AsyncIterable[object],
 ) -> ChatResponse | Iterator[object] | AsyncIterator[object]:
-    """What a custom provider returned, as a response or an iterator.  Raises ``TypeError`` naming what came instead."""
+    """What a custom provider returned, as a response or an iterator.  Raises ``ConfigurationError`` naming what came
+    instead."""
     if isinstance(value, ChatResponse):
         return value
     if isinstance(value, str):
         return ChatResponse((Text(value),))
     if isinstance(value, AsyncIterable):
         return cast(AsyncIterable[object], value).__aiter__()
-    if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray | dict):
+    if isinstance(value, Iterable) and not _is_whole(value):  # pyright: ignore[reportUnknownArgumentType]
         return iter(cast(Iterable[object], value))
-    what = _kind(value)  # pyright: ignore[reportUnknownArgumentType]
-    raise TypeError(f"a provider must return text, a ChatResponse or an iterator of text, not {what}")
+    if isinstance(value, _Awaited):
+        value.close()
+        raise ConfigurationError("a provider returned an awaitable, which only AsyncResilientClient can wait for")
+    raise ConfigurationError(_no_answer(value))  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _no_answer(value: object) -> str:
+    hint = "; return its text, as answer.choices[0].message.content" if hasattr(value, "choices") else ""
+    return f"a provider must return text, a ChatResponse or an iterator of text, not {_kind(value)}{hint}"
+
+
+def _is_whole(value: object) -> bool:
+    """Whether something that can be iterated over is an object with fields all the same, an SDK's answer for one."""
+    return isinstance(value, bytes | bytearray | Mapping) or hasattr(value, "model_dump")
+
+
+# --- mistakes in the user's code ----------------------------------------------------------------------------------
+
+_MISTAKES = (AttributeError, TypeError, NameError, ImportError, SyntaxError, NotImplementedError)
+"""What tells of a mistake in the code that raised it.  Asking again, or somebody else, would only hide it."""
+
+_EVENTS = frozenset(get_args(StreamEvent))
+
+
+def _watched(call: Callable[[], object], name: str) -> object:
+    """What the user's code returns, such that a mistake in it is told as one, however late."""
+    try:
+        value = call()
+    except _MISTAKES as error:
+        raise _mistake(error, name) from error
+    if isinstance(value, Awaitable):
+        return _Awaited(cast("Awaitable[object]", value), name)
+    if isinstance(value, AsyncIterable):
+        return _AsyncPieces(cast("AsyncIterable[object]", value).__aiter__(), name)
+    if isinstance(value, str | ChatResponse) or _is_whole(value) or not isinstance(value, Iterable):
+        return value  # pyright: ignore[reportUnknownVariableType]
+    return _Pieces(iter(cast("Iterable[object]", value)), name)
+
+
+def _mistake(error: Exception, name: str) -> ConfigurationError:
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    place = "" if where is None else f" in {where.tb_frame.f_code.co_qualname} line {where.tb_lineno}"
+    told = scrub(str(error))
+    return ConfigurationError(f"the code of provider {name!r} has a mistake: {type(error).__name__}{place}: {told}")
+
+
+def _piece(item: object, name: str) -> object:
+    if isinstance(item, str) or type(item) in _EVENTS:
+        return item
+    raise ConfigurationError(f"provider {name!r} must yield text or stream events, not {_kind(item)}")
+
+
+class _Pieces:
+    """A user's iterator."""
+
+    __slots__ = ("_items", "_name")
+
+    def __init__(self, items: Iterator[object], name: str) -> None:
+        self._items = items
+        self._name = name
+
+    def __iter__(self) -> Iterator[object]:
+        return self
+
+    def __next__(self) -> object:
+        try:
+            item = next(self._items)
+        except _MISTAKES as error:
+            raise _mistake(error, self._name) from error
+        return _piece(item, self._name)
+
+    def close(self) -> None:
+        close = getattr(self._items, "close", None)
+        if close is not None:
+            close()
+
+
+class _AsyncPieces:
+    """A user's async iterator."""
+
+    __slots__ = ("_items", "_name")
+
+    def __init__(self, items: AsyncIterator[object], name: str) -> None:
+        self._items = items
+        self._name = name
+
+    def __aiter__(self) -> AsyncIterator[object]:
+        return self
+
+    async def __anext__(self) -> object:
+        try:
+            item = await self._items.__anext__()
+        except _MISTAKES as error:
+            raise _mistake(error, self._name) from error
+        return _piece(item, self._name)
+
+    async def aclose(self) -> None:
+        aclose = getattr(self._items, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+
+class _Awaited:
+    """A user's awaitable.  A class rather than a coroutine: one that nobody awaits warns of nothing."""
+
+    __slots__ = ("_name", "_value")
+
+    def __init__(self, value: Awaitable[object], name: str) -> None:
+        self._value = value
+        self._name = name
+
+    def __await__(self) -> Generator[object, object, object]:
+        try:
+            value = yield from self._value.__await__()
+        except _MISTAKES as error:
+            raise _mistake(error, self._name) from error
+        return _watched(lambda: value, self._name)
+
+    def close(self) -> None:
+        if inspect.iscoroutine(self._value):
+            self._value.close()
 
 
 def _takes_timeout(call: Callable[..., object]) -> bool:

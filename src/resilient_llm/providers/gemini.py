@@ -20,6 +20,7 @@ class Gemini(HttpProvider):
     url: ClassVar[str | None] = "https://generativelanguage.googleapis.com/v1beta"
     url_variables: ClassVar[tuple[str, ...]] = ("GOOGLE_GEMINI_BASE_URL",)
     key_variables: ClassVar[tuple[str, ...]] = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+    model_in_path: ClassVar[bool] = True
 
     def auth_headers(self, key: str) -> tuple[tuple[str, str], ...]:
         return (("x-goog-api-key", key),)

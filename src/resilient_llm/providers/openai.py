@@ -13,7 +13,7 @@ from urllib.parse import quote
 from typing_extensions import Unpack
 
 from resilient_llm.errors import ConfigurationError
-from resilient_llm.providers.base import HttpProvider, ProviderOptions
+from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords
 from resilient_llm.providers.credentials import ApiKey
 from resilient_llm.wire.openai_chat import CODEC, Dialect, codec_for
 from resilient_llm.wire.protocol import Codec
@@ -41,6 +41,7 @@ class OpenAI(OpenAICompatible):
     url_variables: ClassVar[tuple[str, ...]] = ("OPENAI_BASE_URL",)
     key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
     key_required = True
+    idempotency_header: ClassVar[str | None] = "idempotency-key"
     dialect: ClassVar[Dialect | None] = Dialect(cache_key=True)
 
 
@@ -56,8 +57,12 @@ class AzureOpenAI(OpenAICompatible):
     url_variables: ClassVar[tuple[str, ...]] = ("AZURE_OPENAI_ENDPOINT",)
     key_variables: ClassVar[tuple[str, ...]] = ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY")
     key_required = True
+    model_in_path: ClassVar[bool] = True
+    model_has_slashes: ClassVar[bool] = False
+    names_model: ClassVar[bool] = False
     dialect: ClassVar[Dialect | None] = Dialect(cache_key=True)
 
+    @provider_keywords
     def __init__(
         self,
         model: str,
@@ -66,6 +71,7 @@ class AzureOpenAI(OpenAICompatible):
         token: ApiKey | None = None,
         **options: Unpack[ProviderOptions],
     ) -> None:
+        """Raises ``ConfigurationError`` for options that make no sense; nothing is sent."""
         if token is not None:
             if options.get("api_key") is not None:
                 raise ConfigurationError("AzureOpenAI takes api_key= or token=, not both")
@@ -228,7 +234,9 @@ class CloudflareWorkersAI(OpenAICompatible):
     )
     cache_key_header = "x-session-affinity"
 
+    @provider_keywords
     def __init__(self, model: str, *, account_id: str | None = None, **options: Unpack[ProviderOptions]) -> None:
+        """Raises ``ConfigurationError`` for options that make no sense; nothing is sent."""
         account_id = account_id or os.environ.get("CLOUDFLARE_ACCOUNT_ID")
         if not options.get("base_url"):
             if not account_id or not (account_id.isascii() and account_id.isalnum()):

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from typing_extensions import Unpack
 
-from resilient_llm.providers.base import HttpProvider, ProviderOptions
+from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords
 from resilient_llm.providers.credentials import ApiKey
 from resilient_llm.providers.openai import AzureOpenAI
 from resilient_llm.wire import codec
@@ -26,8 +26,11 @@ class OpenAIResponses(HttpProvider):
     url: ClassVar[str | None] = "https://api.openai.com/v1"
     url_variables: ClassVar[tuple[str, ...]] = ("OPENAI_BASE_URL",)
     key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
+    idempotency_header: ClassVar[str | None] = "idempotency-key"
 
+    @provider_keywords
     def __init__(self, model: str, **options: Unpack[ProviderOptions]) -> None:
+        """Raises ``ConfigurationError`` for options that make no sense; nothing is sent."""
         options["id"] = options.get("id") or f"openai_responses/{model}"
         super().__init__(model, **options)
 
@@ -37,6 +40,7 @@ class AzureOpenAIResponses(AzureOpenAI):
 
     wire = "openai_responses"
 
+    @provider_keywords
     def __init__(
         self,
         model: str,
@@ -45,6 +49,7 @@ class AzureOpenAIResponses(AzureOpenAI):
         token: ApiKey | None = None,
         **options: Unpack[ProviderOptions],
     ) -> None:
+        """Raises ``ConfigurationError`` for options that make no sense; nothing is sent."""
         options["id"] = options.get("id") or f"azure_openai_responses/{model}"
         super().__init__(model, api_version=api_version, token=token, **options)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import quote
 
 from typing_extensions import Unpack
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest
-from resilient_llm.providers.base import HttpProvider, ProviderOptions
+from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords
 from resilient_llm.providers.credentials import ApiKey
 from resilient_llm.wire.protocol import HttpRequest
 
@@ -33,7 +33,9 @@ class Vertex(HttpProvider):
 
     vendor = "vertex_ai"
     embeds = False
+    model_in_path: ClassVar[bool] = True
 
+    @provider_keywords
     def __init__(
         self,
         model: str,
@@ -43,6 +45,7 @@ class Vertex(HttpProvider):
         location: str | None = None,
         **options: Unpack[ProviderOptions],
     ) -> None:
+        """Raises ``ConfigurationError`` for options that make no sense; nothing is sent."""
         if (token is None) == (options.get("api_key") is None):
             raise ConfigurationError("Vertex needs token=: an OAuth access token, or a callable that returns one")
         options["api_key"] = token if token is not None else options.get("api_key")

@@ -14,14 +14,14 @@ from typing import final
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from resilient_llm.decide.events import Event
+from resilient_llm.drive.observer import Described, SupportsSnapshot
+from resilient_llm.events import Event
 from resilient_llm.model import ChatRequest, EmbedRequest
 from resilient_llm.telemetry import changes, logs, spans
 from resilient_llm.telemetry.attempts import AttemptTrace
 from resilient_llm.telemetry.logs import loggable_headers
-from resilient_llm.telemetry.metrics import SupportsSnapshot
 from resilient_llm.telemetry.names import Operation, Semconv
-from resilient_llm.telemetry.scope import Described, Scope
+from resilient_llm.telemetry.scope import Scope
 from resilient_llm.telemetry.spans import CallTrace
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextvars import Token
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, Protocol, cast
 
 from opentelemetry import baggage, context
 from opentelemetry.context import Context
@@ -14,12 +14,9 @@ from resilient_llm.errors import AttemptRecord
 from resilient_llm.model import Usage
 from resilient_llm.telemetry import logs, names
 from resilient_llm.telemetry.metrics import ReportedLimits
-from resilient_llm.telemetry.scope import Face, SpanValues
+from resilient_llm.telemetry.scope import Face, Scope, SpanValues
 from resilient_llm.telemetry.values import attempt_error, count_waste
 from resilient_llm.wire.faults.scrub import scrub
-
-if TYPE_CHECKING:
-    from resilient_llm.telemetry.spans import CallTrace
 
 # The key HTTP instrumentations look for.  Its name is private but it has been in every release of the API; without it
 # there is nothing to suppress them with.
@@ -28,12 +25,25 @@ _QUIET: Final = context.set_value(_SUPPRESS, True, Context()) if _SUPPRESS else 
 _ERROR: Final = Status(StatusCode.ERROR)
 
 
+class Parent(Protocol):
+    """The call an attempt belongs to."""
+
+    scope: Scope
+    route: str
+    carrier: Span | None
+    watched: bool
+
+    def note_failure(self, face: Face, error_type: str) -> None: ...
+
+    def facts(self, face: Face, number: int | None, kind: str | None) -> logs.Facts: ...
+
+
 class AttemptTrace:
     """One attempt; the first end counts."""
 
     __slots__ = ("_call", "_face", "_kind", "_number", "_open", "_span")
 
-    def __init__(self, call: CallTrace, face: Face, number: int, kind: str, span: Span | None) -> None:
+    def __init__(self, call: Parent, face: Face, number: int, kind: str, span: Span | None) -> None:
         self._call = call
         self._face = face
         self._number = number

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from resilient_llm.decide import events
+from resilient_llm import events
 from resilient_llm.errors import FaultKind
 from resilient_llm.telemetry import logs, names
 from resilient_llm.telemetry.metrics import Labels
@@ -15,23 +15,12 @@ def note(scope: Scope, event: events.Event) -> None:
     """Count it and say it.  Attempt events are left out: attempts report themselves."""
     if isinstance(event, events.BreakerChanged):
         _breaker_changed(scope, event)
-    elif isinstance(event, events.TrustChanged):
-        _trust_changed(scope, event)
     elif isinstance(event, events.GateClosed):
         _gate_closed(scope, event)
     elif isinstance(event, events.NotTaken):
         _not_taken(scope, event)
-    elif isinstance(event, events.Forced):
-        logs.write(
-            logs.BREAKER,
-            logging.INFO,
-            "resilient_llm.circuit_breaker.forced",
-            "nobody was eligible: one attempt at %s was forced through its breaker",
-            event.provider,
-            facts=_facts(scope, event.provider),
-        )
-    elif isinstance(event, events.Drained):
-        _drained(scope, event)
+    elif isinstance(event, events.OperatorChanged):
+        _operator_changed(scope, event)
 
 
 def _labels(scope: Scope, provider: str) -> Labels:
@@ -50,8 +39,8 @@ def _breaker_changed(scope: Scope, event: events.BreakerChanged) -> None:
     labels = _labels(scope, event.provider)
     state = event.new if event.new in names.BREAKER_STATES else names.OTHER
     scope.instruments.transitions.add(1, {**labels, names.BREAKER_STATE: state})
-    opened = event.new == "open"
-    if opened and event.old == "closed":  # a failed probe leaves out who is out already
+    opened = event.new in ("softly_open", "open")
+    if opened and event.old == "closed":  # a failed trial leaves out who is out already
         _eject(scope, labels, "breaker")
     logs.write(
         logs.BREAKER,
@@ -69,21 +58,6 @@ def _breaker_changed(scope: Scope, event: events.BreakerChanged) -> None:
             names.BREAKER_REASON: event.reason,
             names.BREAKER_OPEN_FOR: event.open_for,
         },
-    )
-
-
-def _trust_changed(scope: Scope, event: events.TrustChanged) -> None:
-    labels = _labels(scope, event.provider)
-    if not event.trusted:
-        _eject(scope, labels, "distrust")
-    logs.write(
-        logs.PROVIDER,
-        logging.INFO if event.trusted else logging.WARNING,
-        "resilient_llm.provider.recovery" if event.trusted else "resilient_llm.provider.ejection",
-        "%s is trusted again: %s" if event.trusted else "%s is passed over while others are well: %s",
-        event.provider,
-        event.reason,
-        facts={**labels, names.EJECTION_REASON: "distrust"},
     )
 
 
@@ -123,7 +97,7 @@ def _not_taken(scope: Scope, event: events.NotTaken) -> None:
     )
 
 
-def _drained(scope: Scope, event: events.Drained) -> None:
+def _operator_changed(scope: Scope, event: events.OperatorChanged) -> None:
     labels = _labels(scope, event.provider)
     back = event.action == "restore"
     if not back:

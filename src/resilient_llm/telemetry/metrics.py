@@ -18,25 +18,13 @@ from opentelemetry import metrics
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, MeterProvider, Observation
 
-from resilient_llm.decide.standing import Standing
+from resilient_llm.drive.observer import SupportsSnapshot
+from resilient_llm.health import ProviderHealth
 from resilient_llm.telemetry import names
 from resilient_llm.telemetry.names import Metric, Semconv
 
 Labels: TypeAlias = dict[str, str | int]
 """The attributes of one metric point."""
-
-
-class Balance(Protocol):
-    """A budget."""
-
-    @property
-    def tokens(self) -> float: ...
-
-
-class SupportsSnapshot(Protocol):
-    """A pool, as the gauges see it."""
-
-    def snapshot(self, now: float) -> tuple[Standing, ...]: ...
 
 
 class Reported(Protocol):
@@ -202,42 +190,38 @@ def _read(observed: WeakSet[Observed], reading: Reading, options: CallbackOption
     return [observation for client in list(observed) for observation in reading(client)]
 
 
-def _standings(client: Observed) -> Iterator[tuple[Labels, Standing]]:
+def _providers(client: Observed) -> Iterator[tuple[Labels, ProviderHealth]]:
     for pool, clock in client.pools():
-        for standing in pool.snapshot(clock()):
-            labels = client.labels(standing.id)
+        for found in pool.snapshot(clock()):
+            labels = client.labels(found.id)
             if labels is not None:
-                yield labels, standing
+                yield labels, found
 
 
 def _breakers(client: Observed) -> Iterator[Observation]:
-    for labels, standing in _standings(client):
+    for labels, found in _providers(client):
         for state in names.BREAKER_STATES:
-            yield Observation(int(standing.breaker == state), {**labels, names.BREAKER_STATE: state})
+            yield Observation(int(found.breaker == state), {**labels, names.BREAKER_STATE: state})
 
 
 def _scores(client: Observed) -> Iterator[Observation]:
-    return (Observation(standing.score, labels) for labels, standing in _standings(client))
+    return (Observation(found.score, labels) for labels, found in _providers(client))
 
 
 def _ejected(client: Observed) -> Iterator[Observation]:
-    for labels, standing in _standings(client):
-        yield Observation(int(standing.drained or standing.breaker in ("open", "isolated")), labels)
+    for labels, found in _providers(client):
+        yield Observation(int(found.drained or found.breaker in ("open", "isolated")), labels)
 
 
 def _active(client: Observed) -> Iterator[Observation]:
-    return (Observation(standing.in_flight, labels) for labels, standing in _standings(client))
-
-
-_BUDGETS = {"retry": "retries", "failover": "failovers", "hedge": "hedges", "probe": "probes"}
+    return (Observation(found.in_flight, labels) for labels, found in _providers(client))
 
 
 def _budgets(client: Observed) -> Iterator[Observation]:
     for pool, _ in client.pools():
-        for kind, attribute in _BUDGETS.items():
-            budget: Balance | None = getattr(pool, attribute, None)
-            if budget is not None:
-                yield Observation(budget.tokens, {names.CLIENT_NAME: client.name, names.BUDGET_TYPE: kind})
+        budgets: Mapping[str, float] = getattr(pool, "budgets", {})
+        for kind, left in budgets.items():
+            yield Observation(left, {names.CLIENT_NAME: client.name, names.BUDGET_TYPE: kind})
 
 
 _REQUESTS = ("requests",)

@@ -77,6 +77,7 @@ ATTEMPT_DELAY: Final = "resilient_llm.attempt.delay"
 ATTEMPT_RETRY_AFTER: Final = "resilient_llm.attempt.retry_after"
 ATTEMPT_SELECTED: Final = "resilient_llm.attempt.selected"
 ATTEMPT_COUNT: Final = "resilient_llm.attempt.count"
+MODEL_MISMATCH: Final = "resilient_llm.model_mismatch"
 RETRY_COUNT: Final = "resilient_llm.retry.count"
 FAILOVER_COUNT: Final = "resilient_llm.failover.count"
 HEDGE_COUNT: Final = "resilient_llm.hedge.count"
@@ -150,27 +151,24 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(PROVIDER_ID, "string", ("attempt", "metrics", "log"), "a configured provider"),
     Attribute(PROVIDER_REQUEST_ID, "string", ("attempt", "log"), "the vendor's request id, if it sent one"),
     Attribute(ATTEMPT_NUMBER, "int", ("attempt", "log"), "from 1"),
-    Attribute(
-        ATTEMPT_TYPE, "string", ("attempt", "metrics", "log"), "`initial` `retry` `failover` `hedge` `probe` `explore`"
-    ),
+    Attribute(ATTEMPT_TYPE, "string", ("attempt", "metrics", "log"), "`initial` `retry` `failover` `hedge` `trial`"),
     Attribute(ATTEMPT_OUTCOME, "string", ("attempt", "metrics", "log"), "`success` `error` `cancelled`"),
     Attribute(ATTEMPT_MODEL, "string", ("attempt",), "in place of `gen_ai.request.model`"),
     Attribute(ATTEMPT_DELAY, "double", ("attempt",), "seconds waited before it, if any"),
     Attribute(ATTEMPT_RETRY_AFTER, "double", ("attempt", "log"), "seconds the provider asked us to wait"),
     Attribute(ATTEMPT_SELECTED, "boolean", ("attempt",), "whether the caller got this attempt's answer"),
     Attribute(ATTEMPT_COUNT, "int", ("call", "log")),
+    Attribute(MODEL_MISMATCH, "boolean", ("call",), "if the answer names another model than the one asked for"),
     Attribute(RETRY_COUNT, "int", ("call",), "if any"),
     Attribute(FAILOVER_COUNT, "int", ("call",), "if any"),
     Attribute(HEDGE_COUNT, "int", ("call",), "if any"),
     Attribute(STREAM_OUTCOME, "string", ("call",), "`completed` `closed_early` `interrupted` `failed`; streaming only"),
     Attribute(FAILOVER_REASON, "string", ("metrics", "log"), "an `error.type`"),
     Attribute(REJECTION_REASON, "string", ("metrics",), "an `error.type`, or `hedge_budget_exhausted`"),
-    Attribute(BREAKER_STATE, "string", ("metrics", "log"), "`closed` `open` `half_open` `isolated`"),
-    Attribute(
-        EJECTION_REASON, "string", ("metrics", "log"), "`breaker` `distrust` `manual`, or the slow gate's `error.type`"
-    ),
+    Attribute(BREAKER_STATE, "string", ("metrics", "log"), "`closed` `softly_open` `open` `isolated`"),
+    Attribute(EJECTION_REASON, "string", ("metrics", "log"), "`breaker` `manual`, or the slow gate's `error.type`"),
     Attribute(RATE_LIMIT_TYPE, "string", ("metrics",), "`requests` `tokens` `input_tokens` `output_tokens`"),
-    Attribute(BUDGET_TYPE, "string", ("metrics",), "`retry` `failover` `hedge` `probe`"),
+    Attribute(BUDGET_TYPE, "string", ("metrics",), "`extra` `trial`"),
     Attribute(EXCEPTION_TYPE, "string", ("log",), "class of the error; never its message"),
     Attribute(PROVIDER_MESSAGE, "string", ("log",), "what the provider said, scrubbed; DEBUG only"),
     Attribute(PROVIDER_ACTION, "string", ("log",), "what the operator did"),
@@ -436,9 +434,8 @@ REFUSAL_TYPES: Final[Mapping[str, str]] = MappingProxyType(
         Refusal.GATED: "rate_limit",
         Refusal.HEADROOM: "rate_limit",
         Refusal.FULL: "concurrency_limit",
-        Refusal.OPEN: "circuit_open",
-        Refusal.PROBING: "circuit_open",
-        Refusal.PROBE_DUE: "circuit_open",
+        Refusal.LINE: "concurrency_limit",
+        Refusal.DOWN: "circuit_open",
     }
 )
 """``error.type`` of a call nobody could be asked for, if all providers refused for the same reason."""
@@ -471,8 +468,8 @@ VENDORS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Vendors the conventions spell otherwise; all others keep their name."""
 
-ATTEMPT_TYPES: Final = frozenset({"initial", "retry", "failover", "hedge", "probe", "explore"})
-BREAKER_STATES: Final = ("closed", "open", "half_open", "isolated")
+ATTEMPT_TYPES: Final = frozenset({"initial", "retry", "failover", "hedge", "trial"})
+BREAKER_STATES: Final = ("closed", "softly_open", "open", "isolated")
 
 
 def error_types() -> tuple[str, ...]:

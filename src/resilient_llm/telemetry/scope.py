@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
@@ -16,13 +16,13 @@ from opentelemetry.context import get_current
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import INVALID_SPAN, NoOpTracer, Tracer, TracerProvider
 
+from resilient_llm.drive.observer import Described, SupportsSnapshot
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.telemetry import names
 from resilient_llm.telemetry.metrics import (
     Instruments,
     Labels,
     ReportedLimits,
-    SupportsSnapshot,
     instruments,
     library_version,
 )
@@ -34,26 +34,6 @@ SpanValues: TypeAlias = dict[str, SpanValue]
 _MOST_FACES = 1024
 _MOST_POINTS = 256
 _OPERATIONS: tuple[Operation, ...] = ("chat", "embeddings")
-
-
-class Described(Protocol):
-    """A provider, as telemetry needs it.  ``host`` ``None``: it is not reached over a network; ``port`` ``None``:
-    unknown.  It may also have ``propagate_trace_context``; without it that is false."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def vendor(self) -> str: ...
-
-    @property
-    def model(self) -> str: ...
-
-    @property
-    def host(self) -> str | None: ...
-
-    @property
-    def port(self) -> int | None: ...
 
 
 class Face:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, set_span_in_context
 
+from resilient_llm.drive.observer import Described
 from resilient_llm.errors import (
     CallFailed,
     DeadlineExceeded,
@@ -25,7 +26,7 @@ from resilient_llm.telemetry import logs, names
 from resilient_llm.telemetry.attempts import AttemptTrace
 from resilient_llm.telemetry.metrics import Labels
 from resilient_llm.telemetry.names import Operation
-from resilient_llm.telemetry.scope import Described, Face, Scope, SpanValues
+from resilient_llm.telemetry.scope import Face, Scope, SpanValues
 from resilient_llm.telemetry.values import (
     add_request,
     add_response,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import Final
 
 from resilient_llm.errors import (
@@ -22,6 +24,7 @@ from resilient_llm.model import ChatRequest, ChatResponse, EmbedResponse, Usage
 from resilient_llm.telemetry import content, names
 from resilient_llm.telemetry.metrics import Labels
 from resilient_llm.telemetry.scope import Face, Scope, SpanValues
+from resilient_llm.wire.faults.scrub import scrub
 
 
 def call_error(error: BaseException) -> str:
@@ -91,17 +94,34 @@ def add_usage(values: SpanValues, usage: Usage, semconv: names.Semconv) -> None:
 
 def add_response(values: SpanValues, response: ChatResponse | EmbedResponse, scope: Scope, *, complete: bool) -> None:
     if response.model:
-        values[names.RESPONSE_MODEL] = response.model
+        values[names.RESPONSE_MODEL] = _shown(response.model)
     if isinstance(response, ChatResponse):
         if response.id:
-            values[names.RESPONSE_ID] = response.id
+            values[names.RESPONSE_ID] = response.id if _ID.fullmatch(response.id) else scrub(response.id, _LONGEST)
+        if response.model_mismatch:
+            values[names.MODEL_MISMATCH] = True
         if scope.capture:
             values[names.OUTPUT_MESSAGES] = content.output_messages(response)
         if complete:
             values[names.FINISH_REASONS] = (
-                response.raw_finish_reason or response.finish_reason,
-                *(choice.raw_finish_reason or choice.finish_reason for choice in response.alternatives),
+                _shown(response.raw_finish_reason or response.finish_reason),
+                *(
+                    _shown(choice.raw_finish_reason or choice.finish_reason)
+                    for choice in response.alternatives[:_CHOICES]
+                ),
             )
+
+
+_LONGEST: Final = 128
+_CHOICES: Final = 16
+_ID: Final = re.compile(r"(?:resp|chatcmpl|cmpl|msg|gen|embd)[-_][A-Za-z0-9]{1,80}")
+"""Ids of the usual makes: long and random, yet no keys."""
+
+
+@lru_cache(maxsize=256)
+def _shown(text: str) -> str:
+    """A word a provider sent, as it may be shown: it may echo a key."""
+    return scrub(text, _LONGEST)
 
 
 _REQUEST_VALUES: Final = (

@@ -165,7 +165,7 @@ def _reply(reply: Reply, stream: bool) -> Iterator[Step]:
 def _success(status: Status, stream: bool) -> Iterator[Step]:
     """A success with a body of one's own: read as it would be from the wire."""
     body = status_body(status, Ask(_WIRE))
-    if stream:
+    if stream and not body.startswith(b"<"):  # a page is no stream, and read as a whole
         decoder = codec(_WIRE).stream_decoder()
         for event in (*decoder.feed(body), *decoder.close()):
             if isinstance(event, StreamError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from resilient_llm.decide import events
+from resilient_llm import events
 from resilient_llm.testing.timeline.figures import ProviderTotals, Totals, duration
 from resilient_llm.testing.timeline.story import Story
 
@@ -206,14 +206,12 @@ def _not_back(found: Findings) -> Iterator[str]:
 
 
 def _in_disgrace(found: Findings, provider: str) -> bool:
-    """Whether it was passed over, or its breaker not closed, when it ended."""
-    trusted, closed = True, True
+    """Whether its breaker was not closed when it ended."""
+    closed = True
     for event in found.story.events:
-        if isinstance(event, events.TrustChanged) and event.provider == provider:
-            trusted = event.trusted
-        elif isinstance(event, events.BreakerChanged) and event.provider == provider:
+        if isinstance(event, events.BreakerChanged) and event.provider == provider:
             closed = event.new == "closed"
-    return not (trusted and closed)
+    return not closed
 
 
 def _last_fault(found: Findings) -> float:

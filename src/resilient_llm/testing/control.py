@@ -1,7 +1,6 @@
 """What can be done to a client that exists: faults put into it, and its time taken away.
 
-Both are context managers that leave the client as they found it.  They reach into its driver, so they live here and not
-in the user's tests.
+Both are context managers that leave the client as they found it.
 """
 
 from __future__ import annotations
@@ -9,31 +8,21 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
-from typing import Any, TypeAlias, TypeVar, final
-
-import httpx
-from typing_extensions import override
+from functools import partial
+from typing import TypeAlias
 
 from resilient_llm.client import AsyncResilientClient, ResilientClient
-from resilient_llm.decide.call import Wait
-from resilient_llm.decide.member import Attempt
-from resilient_llm.drive.core import Target
-from resilient_llm.drive.task import Task
+from resilient_llm.drive.engines import Time
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.providers.custom import Custom
 from resilient_llm.testing.clock import ManualClock
 from resilient_llm.testing.faults import Faults, FaultsLike, as_faults
 from resilient_llm.testing.scripted import AsyncFaultyProvider, FaultyProvider
-from resilient_llm.testing.transport import FaultyTransport
+from resilient_llm.testing.transport import AsyncFaultyEngine, FaultyEngine
 
 __all__ = ["inject", "instant"]
 
 Client: TypeAlias = ResilientClient | AsyncResilientClient
-R = TypeVar("R")
-
-_asked: ContextVar[str] = ContextVar("resilient_llm_asked", default="")
-"""The id of the provider a request is for."""
 
 _running: dict[int, list[Mapping[str, Faults]]] = {}
 """What is injected now, by the ``id`` of the client it is injected into."""
@@ -83,15 +72,6 @@ def _forget(client: Client, schedules: Mapping[str, Faults]) -> None:
         _running[id(client)] = left
 
 
-def _put(owner: Any, name: str, value: object, undo: ExitStack) -> None:
-    """Set an attribute until ``undo``, which also takes it away where only the class had it."""
-    if name in owner.__dict__:
-        undo.callback(setattr, owner, name, owner.__dict__[name])
-    else:
-        undo.callback(owner.__dict__.pop, name)
-    setattr(owner, name, value)
-
-
 def _wrap(target: Custom, faults: Faults, time_now: object, undo: ExitStack) -> None:
     inner = target.inner
     around = AsyncFaultyProvider if target.is_async else FaultyProvider
@@ -102,60 +82,10 @@ def _wrap(target: Custom, faults: Faults, time_now: object, undo: ExitStack) -> 
 
 
 def _divert(client: Client, schedules: Mapping[str, Faults], undo: ExitStack) -> None:
-    driver: Any = client._driver  # pyright: ignore[reportPrivateUsage]
-    http, send = driver.http, driver.send
-
-    def tell(task: Task[Any], attempt: Attempt[Target], provider: Target, key: str | None) -> object:
-        _asked.set(provider.id)
-        return send(task, attempt, provider, key)
-
-    async def tell_async(task: Task[Any], attempt: Attempt[Target], provider: Target, key: str | None) -> object:
-        _asked.set(provider.id)
-        return await send(task, attempt, provider, key)
-
-    def select(request: httpx.Request) -> Faults | None:
-        return schedules.get(_asked.get())
-
-    is_async = isinstance(client, AsyncResilientClient)
-    given = http._given
-    inner = _AsyncEngine(http, given) if is_async else _Engine(http, given)
-    _put(driver, "send", tell_async if is_async else tell, undo)
-    http._given = FaultyTransport(select, inner)
-    undo.callback(setattr, http, "_given", given)
-
-
-@final
-class _Engine(httpx.BaseTransport):
-    """Where the client's requests would have gone."""
-
-    def __init__(self, http: Any, given: httpx.Client | None) -> None:
-        self._http = http
-        self._engine = given
-
-    @override
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        engine = self._engine or self._http._engines.get(request.url.scheme) or self._http._open(request.url)
-        if isinstance(engine, httpx.BaseTransport):
-            return engine.handle_request(request)
-        response: httpx.Response = engine.send(request, stream=True, follow_redirects=False)
-        return response
-
-
-@final
-class _AsyncEngine(httpx.AsyncBaseTransport):
-    """The same for the async client."""
-
-    def __init__(self, http: Any, given: httpx.AsyncClient | None) -> None:
-        self._http = http
-        self._given = given
-
-    @override
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        engine = self._given or self._http._engine(request.url)
-        if isinstance(engine, httpx.AsyncBaseTransport):
-            return await engine.handle_async_request(request)
-        response: httpx.Response = await engine.send(request, stream=True, follow_redirects=False)
-        return response
+    if isinstance(client, AsyncResilientClient):
+        undo.enter_context(client.seam.around(partial(AsyncFaultyEngine, schedules)))
+    else:
+        undo.enter_context(client.seam.around(partial(FaultyEngine, schedules)))
 
 
 # --- time --------------------------------------------------------------------------------------------------
@@ -172,28 +102,17 @@ def instant(client: Client, clock: ManualClock | None = None) -> Generator[Manua
     stays learnt.
     """
     pool = client.pool
-    clock = ManualClock(pool.clock()) if clock is None else clock
-    before, offset = pool.clock, time.time() - clock()
-    wall = pool.wall
-    driver: Any = client._driver  # pyright: ignore[reportPrivateUsage]
-    is_async = isinstance(client, AsyncResilientClient)
-    now = clock
+    now = ManualClock(pool.clock()) if clock is None else clock
+    offset = time.time() - now()
     with ExitStack() as undo:
-        pool.clock, pool.wall = now, lambda: now() + offset
-        undo.callback(setattr, pool, "clock", before)
-        undo.callback(setattr, pool, "wall", wall)
-        undo.callback(setattr, driver.http, "_clock", driver.http._clock)
-        driver.http._clock = now
-        patches = _async_patches(driver, now) if is_async else _sync_patches(driver, now)
-        for name, patch in patches.items():
-            _put(driver, name, patch, undo)
+        undo.enter_context(pool.timed_by(Time(now, lambda: now() + offset, now.sleep)))
         for schedules in _running.get(id(client), ()):
             for schedule in schedules.values():
                 undo.callback(schedule.follow(now))
         for target in pool.pool.targets():
             if isinstance(target, Custom):
                 _set_clock(target.inner, now, undo)
-        yield clock
+        yield now
 
 
 def _set_clock(provider: object, clock: ManualClock, undo: ExitStack) -> None:
@@ -206,25 +125,3 @@ def _set_clock(provider: object, clock: ManualClock, undo: ExitStack) -> None:
     inner = getattr(provider, "provider", None)
     if inner is not None:
         _set_clock(inner, clock, undo)
-
-
-def _sync_patches(driver: Any, clock: ManualClock) -> dict[str, object]:
-    def pause(task: Task[Any], wait: Wait) -> None:
-        clock.sleep(wait.seconds)
-
-    def race(task: Task[Any], first: Attempt[Target], rescue_after: float, perform: Any) -> object:
-        result = driver.attempt(task, first, perform)
-        return None if result is None else (first, result)
-
-    return {"pause": pause, "race": race}
-
-
-def _async_patches(driver: Any, clock: ManualClock) -> dict[str, object]:
-    async def pause(task: Task[Any], wait: Wait) -> None:
-        clock.sleep(wait.seconds)
-
-    async def race(task: Task[Any], first: Attempt[Target], rescue_after: float, perform: Any) -> object:
-        result = await driver.attempt(task, first, perform)
-        return None if result is None else (first, result)
-
-    return {"pause": pause, "race": race}

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from resilient_llm.decide.standing import Standing
+from resilient_llm.health import ProviderHealth
 from resilient_llm.testing.timeline.figures import duration, kinds, percent, totals
 from resilient_llm.testing.timeline.story import ActSeen, CallSeen, Story, clock_time
 from resilient_llm.testing.timeline.words import told
@@ -44,7 +44,7 @@ class Frame:
     """Clock time, provider, sentence; oldest first."""
 
 
-def frame(story: Story, now: float, recent: float, standings: Mapping[str, Standing]) -> Frame:
+def frame(story: Story, now: float, recent: float, standings: Mapping[str, ProviderHealth]) -> Frame:
     """The picture at this moment; rates look ``recent`` seconds back."""
     act = story.acts[-1] if story.acts else None
     latest = _latest(story.calls, now - recent)
@@ -80,7 +80,7 @@ def _title(story: Story, act: ActSeen | None, now: float) -> str:
     return f"Act {len(story.acts)}: {act.act.title}{repaired}, {now - act.began:.0f} s"
 
 
-def _row(standing: Standing, answered: Sequence[CallSeen], span: float) -> Row:
+def _row(standing: ProviderHealth, answered: Sequence[CallSeen], span: float) -> Row:
     own = sum(call.provider == standing.id for call in answered)
     state, mood = state_of(standing)
     return Row(
@@ -95,7 +95,7 @@ def _row(standing: Standing, answered: Sequence[CallSeen], span: float) -> Row:
     )
 
 
-def state_of(standing: Standing) -> tuple[str, str]:
+def state_of(standing: ProviderHealth) -> tuple[str, str]:
     """A provider's state in words, and the mood it is shown in."""
     if standing.breaker == "isolated":
         return "isolated by hand", "bad"

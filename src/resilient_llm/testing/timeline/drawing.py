@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from resilient_llm.decide import events
+from resilient_llm import events
 from resilient_llm.testing.timeline.figures import duration, gate_times, outcome_of
 from resilient_llm.testing.timeline.story import ActSeen, CallSeen, Story
 

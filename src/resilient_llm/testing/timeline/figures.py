@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from resilient_llm.decide import events
+from resilient_llm import events
 from resilient_llm.testing.timeline.story import CallSeen, Story
 
 KINDS = ("initial", "failover", "retry", "hedge", "probe", "explore")

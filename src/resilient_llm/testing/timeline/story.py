@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from resilient_llm.decide import events
+from resilient_llm import events
 
 Ending: TypeAlias = Literal["answered", "interrupted", "failed", "wrong"]
 """How a call ended for its caller; ``wrong``: not with the text the provider sent, or with an error of another kind."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from resilient_llm.decide import events
+from resilient_llm import events
 
 _QUIET = 0.25  # seconds within which the same sentence about the same provider is not said twice
 
@@ -13,34 +13,29 @@ def sentence(event: events.Event) -> str | None:
     """What happened, in words; ``None`` for what is too ordinary to be told."""
     if isinstance(event, events.BreakerChanged):
         return _breaker(event)
-    if isinstance(event, events.TrustChanged):
-        return f"{'trusted again' if event.trusted else 'passed over while others are well'}: {event.reason}"
     if isinstance(event, events.GateClosed):
         return f"asked us to wait {event.wait:.1f} s ({event.reason}); gate closed, health untouched"
-    if isinstance(event, events.Forced):
-        return "nobody can be asked: one call goes through the open breaker to find out"
     if isinstance(event, events.NotTaken) and event.reason == "budget":
         return f"no {event.what}: its budget is used up"
     if isinstance(event, events.AttemptStarted) and event.kind == "hedge":
         return f"rescues call {event.call} from a provider that is silent"
-    if isinstance(event, events.Drained):
+    if isinstance(event, events.OperatorChanged):
         return f"{event.action} by hand"
     return None
 
 
 def _breaker(event: events.BreakerChanged) -> str:
     if event.new == "open":
-        again = "again " if event.old == "half_open" else ""
-        return f"breaker opened {again}after {_because(event.reason)}; next try in {event.open_for:.1f} s"
-    if event.new == "half_open":
-        return "breaker half-open: one real call at a time probes it"
+        return f"breaker opened after {_because(event.reason)}; next trial in {event.open_for:.1f} s"
+    if event.new == "softly_open":
+        return f"passed over while others are well, after {_because(event.reason)}"
     if event.new == "closed":
-        return "breaker closed after good probes; traffic returns gradually"
+        return "breaker closed after good trials"
     return f"breaker {event.new}: {event.reason}"
 
 
 def _because(reason: str) -> str:
-    return {"a probe failed": "a failed probe", "a probe gave no sign of life": "a silent probe"}.get(reason, reason)
+    return {"a trial failed": "a failed trial", "a trial gave no sign of life": "a silent trial"}.get(reason, reason)
 
 
 def told(happened: Iterable[events.Event]) -> list[tuple[float, str, str]]:

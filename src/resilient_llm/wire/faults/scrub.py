@@ -57,21 +57,32 @@ def scrub(text: str, limit: int = 200) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
-def without_secret(fault: Fault, secret: str | None) -> Fault:
-    """The fault without a secret that is known, which no pattern need recognise: self-hosted gateways echo keys of any
+def without_secret(fault: Fault, *secrets: str | None) -> Fault:
+    """The fault without secrets that are known, which no pattern need recognise: self-hosted gateways echo keys of any
     shape.  ``None`` and secrets of fewer than 6 characters are ignored, since they would be found in ordinary words."""
-    if not secret or len(secret) < _SHORTEST:
-        return fault
-    message, code = _replaced(fault.message, secret) or "", _replaced(fault.code, secret)
-    request_id = _replaced(fault.request_id, secret)
-    if (message, code, request_id) == (fault.message, fault.code, fault.request_id):
-        return fault
-    return replace(fault, message=message, code=code, request_id=request_id)
+    for secret in _known(secrets):
+        message, code = _replaced(fault.message, secret) or "", _replaced(fault.code, secret)
+        request_id = _replaced(fault.request_id, secret)
+        if (message, code, request_id) != (fault.message, fault.code, fault.request_id):
+            fault = replace(fault, message=message, code=code, request_id=request_id)
+    return fault
 
 
-def contains_secret(text: str, secret: str | None) -> bool:
-    """Whether a text holds a secret, as it is or quoted for a URL."""
-    return bool(secret) and len(secret or "") >= _SHORTEST and _replaced(text, secret or "") != text
+def masked(text: str, *secrets: str | None) -> str:
+    """A text without secrets that are known."""
+    for secret in _known(secrets):
+        text = _replaced(text, secret) or ""
+    return text
+
+
+def contains_secret(text: str, *secrets: str | None) -> bool:
+    """Whether a text holds one of these secrets, as it is or quoted for a URL."""
+    return masked(text, *secrets) != text
+
+
+def _known(secrets: tuple[str | None, ...]) -> list[str]:
+    """Those that can be looked for, the longest first: one may be part of another."""
+    return sorted({one for one in secrets if one and len(one) >= _SHORTEST}, key=len, reverse=True)
 
 
 def _replaced(text: str | None, secret: str) -> str | None:

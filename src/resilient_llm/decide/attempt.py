@@ -1,0 +1,100 @@
+"""What a call asks of the pool, and the lease on one attempt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, Generic, Literal, NamedTuple
+
+from resilient_llm.decide.member import Member, T, Target
+from resilient_llm.faults import AttemptKind
+
+__all__ = ["Ask", "Attempt", "T", "Target"]
+
+_NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Ask(NamedTuple):
+    """What one call wants.
+
+    ``deadline`` is absolute monotonic time (``math.inf``: none).  ``tokens`` is the estimated prompt length,
+    ``max_tokens`` the longest answer; ``unsuitable`` names the providers that must not serve this call and why, which
+    nothing overrides.  ``repeatable=False``: it may have effects, so nothing runs beside it, it is no trial, and it is
+    not repeated once it may have reached a provider.  ``when_down="fail"``: it does not wait while every provider is
+    down.
+    """
+
+    route: str
+    deadline: float = math.inf
+    streaming: bool = False
+    tokens: int = 0
+    max_tokens: int = 4096
+    unsuitable: Mapping[str, str] = _NOBODY
+    conversation: str | None = None
+    repeatable: bool = True
+    when_down: Literal["wait", "fail"] = "wait"
+
+
+def larger_only(ask: Ask, targets: Iterable[Target], size: int) -> Ask:
+    """The same after a prompt did not fit a window of ``size`` tokens (0: unknown): only a provider whose window is
+    larger or unknown may be asked."""
+    small = {
+        target.id: f"its context window of {target.context_window} is no larger"
+        for target in targets
+        if target.context_window is not None and target.context_window <= size
+    }
+    return ask._replace(unsuitable={**ask.unsuitable, **small})
+
+
+class Attempt(Generic[T]):
+    """One try of a call at one provider, and the lease that permits it: released exactly once, whatever happens.
+
+    Written by the pool alone, under its lock.  ``kind`` is as in ``AttemptRecord``.  ``timeout`` is how many seconds
+    after ``started`` it may stay without a sign of life (a stream's first token, a whole answer), ``rescue_after`` when
+    a second attempt may start beside it (0: at once; ``None``: never), ``delay`` the wait that preceded it.  ``fresh``:
+    it is to be sent over a new connection.
+    """
+
+    late_after: float = math.inf
+    """Seconds from which on its silence speaks against its provider."""
+    known: bool = False
+    """Whether that is its provider's own measure."""
+    rescue_after: float | None = None
+    timeout: float = math.inf
+    delay: float = 0.0
+    fresh: bool = False
+    content_at: float | None = None
+    pause: float = 0.0
+    """Seconds of the longest pause of its stream."""
+    waits_for_key: bool = False
+    judged: bool = False
+    """Whether the breaker has its verdict already."""
+    slow_lease: bool = False
+    """Whether it is the one that finds out if a quota or a key is good again."""
+    released: bool = False
+
+    def __init__(self, ask: Ask, member: Member[T], kind: AttemptKind, number: int, now: float) -> None:
+        self.ask = ask
+        self.member = member
+        self.kind = kind
+        self.number = number
+        self.generation = member.breaker.generation
+        self.started = now
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.number} ({self.kind}) at {self.member.id}>"
+
+    def late(self, now: float) -> bool:
+        """Whether it gave no sign of life for longer than its provider should take."""
+        return self.content_at is None and not self.waits_for_key and now - self.started >= self.late_after
+
+    @property
+    def trial(self) -> bool:
+        """Whether it tests a provider rather than merely asking it."""
+        return self.kind == "trial"
+
+    @property
+    def target(self) -> T:
+        """The provider to ask."""
+        return self.member.target

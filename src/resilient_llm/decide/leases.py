@@ -1,0 +1,335 @@
+"""Who gets which lease.
+
+A call asks, in this order: a provider that is well and that it has not tried (a due trial goes before it or beside it);
+one that is softly open; one it has tried before; and, as the last resort, one that is down, about once a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, Generic, NamedTuple
+
+from resilient_llm import events
+from resilient_llm.decide.attempt import Ask, Attempt
+from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Cause, State
+from resilient_llm.decide.budget import Budget
+from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, roomiest, stalest
+from resilient_llm.decide.line import Place
+from resilient_llm.decide.member import Member, Refusal, T
+from resilient_llm.decide.patience import LATE_TIMER, Wanted, patience, trial_patience, usual
+from resilient_llm.decide.routes import Table
+from resilient_llm.decide.verdict import Verdicts
+from resilient_llm.faults import AttemptKind
+from resilient_llm.policy import Policies
+
+BARRED: Final = 1_000_000
+"""As a number of attempts: this call must not ask that provider again."""
+_SLOW_LEASE = 60.0
+_HEDGE_CAP, _TRIAL_CAP, _TRIAL_START = 10.0, 10.0, 3.0
+_CROWD = 3  # attempts none of which is answered that make a provider suspect before one of them is late
+SUCCESS_EARNS: Final = 3.0
+"""Tokens that an answer earns: enough for all tries of an SDK at a provider that fails four fifths of its calls."""
+_FLOOR = 0.03  # tokens a second: a thousand small clients must not storm a provider that has no room
+_PACE = 4.0  # calls a second from which on trials may cost no more than their share of traffic
+_NOBODY: Final[Mapping[str, int]] = {}
+
+
+class Past(NamedTuple):
+    """What a call has done so far.  ``number``: of its next attempt; ``order``: of the call, for the line; ``tried``:
+    attempts that count, by provider; ``cost`` of a second try after its last failure; ``again``: its pause is over, so
+    that it may ask the same provider again; ``place``: where it waits.  ``last_hope``: it waited long behind an outage
+    and was never sent anywhere."""
+
+    number: int
+    order: int
+    tried: Mapping[str, int] = _NOBODY
+    cost: float = 0.0
+    again: bool = False
+    place: Place | None = None
+    last_hope: bool = False
+
+
+class Leases(Generic[T]):
+    """Gives leases.  Not locked: the pool's lock is held by whoever calls."""
+
+    def __init__(
+        self,
+        table: Table[T],
+        verdicts: Verdicts[T],
+        policies: Policies,
+        draw: Callable[[], float],
+    ) -> None:
+        self._table = table
+        self._verdicts = verdicts
+        self._policies = policies
+        self._draw = draw
+        self._most = policies.retry.max_attempts_per_provider
+        self._last_call_at: float | None = None
+        self.fill_budgets()
+
+    def fill_budgets(self) -> None:
+        """The allowance of a process that has earned nothing yet."""
+        budget = self._policies.retry.budget
+        self.extra: Budget = Budget(budget, budget, _FLOOR)
+        self.trials: Budget = Budget(_TRIAL_CAP, _TRIAL_START, 0.0)
+        self.hedges: Budget = Budget(_HEDGE_CAP, 0.0, 0.0)
+
+    # --- choosing ---
+
+    def acquire(self, ask: Ask, past: Past, now: float) -> Attempt[T] | bool:
+        """A lease; or whether it is refused for want of budget alone."""
+        tiers = self._table.routes.get(ask.route, ())
+        if past.number == 1 and past.place is None:
+            self._call_began(now)
+            if tiers and len(tiers[0]) == 1:  # the common case, told apart for its speed alone
+                member = tiers[0][0]
+                if member.breaker.state is CLOSED and not ask.unsuitable and self.admits(member, ask, past, now):
+                    return self._lease(ask, past, member, "initial", now)
+        return self._first_choice(ask, past, now) or self._second_choice(ask, past, now)
+
+    def _call_began(self, now: float) -> None:
+        """Credit a call to what traffic earns: rescues and trials may be a share of it, trials at low rates as many
+        as at four calls a second."""
+        last, self._last_call_at = self._last_call_at, now
+        ratio, hedges, trials = self._policies.hedge.ratio, self.hedges, self.trials
+        if hedges.tokens < hedges.cap:
+            hedges.earn(ratio)
+        if trials.tokens < trials.cap:
+            floor = ratio * _PACE * (now - last) if last is not None else 0.0
+            trials.earn(floor if floor > ratio else ratio)
+
+    def _first_choice(self, ask: Ask, past: Past, now: float) -> Attempt[T] | None:
+        """The first tier with somebody well whom this call has not tried."""
+        due: Member[T] | None = None
+        for tier in self._table.routes.get(ask.route, ()):
+            ready: list[Member[T]] = []
+            for member in tier:
+                if member.id in ask.unsuitable or member.id in past.tried or not self.admits(member, ask, past, now):
+                    continue
+                if member.breaker.state is CLOSED:
+                    ready.append(member)
+                elif due is None and member.trial_due(now):
+                    due = member
+            if ready:
+                if due is not None and past.number == 1 and ask.repeatable and self._may_try(due):
+                    return self._lease(ask, past, due, "trial", now)
+                return self._pick(ask, past, ready, now)
+        return None
+
+    def admits(self, member: Member[T], ask: Ask, past: Past, now: float, *, waits: bool = False) -> bool:
+        """Whether nothing but its breaker keeps this call from a provider, and nobody waits before it.  ``waits``:
+        nobody else is well."""
+        line, place = member.line, past.place
+        if line.waiting and not (past.last_hope or line.may_pass(past.order, place, now)):
+            return False
+        if place is None:
+            return member.refusal(ask.tokens, ask.deadline, now, waits=waits) is None
+        return member.refusal(ask.tokens, ask.deadline, now, waits=True, held=int(place.offer is line)) is None
+
+    def _may_try(self, member: Member[T]) -> bool:
+        """Whether a call may be spent on a trial.  The confirming one is free: a budget that had to be earned twice
+        would double the time to recovery."""
+        return member.breaker.passed == 1 or self.trials.spend()
+
+    def _pick(self, ask: Ask, past: Past, ready: list[Member[T]], now: float) -> Attempt[T]:
+        """One of some equals: where the conversation is, who has not been heard of for long, or the better of two
+        draws."""
+        kind: AttemptKind = "initial" if past.number == 1 else "failover"
+        if len(ready) == 1:
+            return self._lease(ask, past, ready[0], kind, now)
+        if ask.conversation is not None:
+            home = self._table.conversations.get(ask.conversation)
+            found = at_home(ready, home, self._policies.advanced.stickiness, now)
+            if found is not None:
+                return self._lease(ask, past, found, kind, now)
+        if past.number == 1 and ask.repeatable:
+            stale = stalest(ready, now)
+            if stale is not None and self.trials.spend(1.0, _TRIAL_START):
+                return self._lease(ask, past, stale, "trial", now)
+        return self._lease(ask, past, choose(ready, now, self._draw), kind, now)
+
+    def _second_choice(self, ask: Ask, past: Past, now: float) -> Attempt[T] | bool:
+        """Nobody is well: somebody half broken, somebody again, or somebody that is down."""
+        fresh, again, down = self._half_broken(ask, past, now)
+        candidates = fresh or again
+        if not candidates:
+            return self._last_resort(ask, past, down, now) or False
+        if not fresh and not past.again:
+            return False
+        if past.cost and not self._pay(past.cost, now):
+            return True
+        if past.number == 1 and ask.repeatable:
+            for member in down:
+                if member.trial_due(now) and self._may_try(member):
+                    return self._lease(ask, past, member, "trial", now)
+        well = [member for member in candidates if member.breaker.state is CLOSED]
+        chosen = roomiest(well) if well else least_bad(candidates, now)
+        kind: AttemptKind = "initial" if past.number == 1 else ("retry" if chosen.id in past.tried else "failover")
+        return self._lease(ask, past, chosen, kind, now)
+
+    def _half_broken(
+        self, ask: Ask, past: Past, now: float
+    ) -> tuple[list[Member[T]], list[Member[T]], list[Member[T]]]:
+        """Who may be asked though nobody well and untried is left: not tried yet, tried before, down (the one not tried
+        for longest first, and those last that give no sign of life, as they cost time)."""
+        fresh: list[Member[T]] = []
+        again: list[Member[T]] = []
+        down: list[Member[T]] = []
+        for member in self._allowed(ask, past):
+            if not self.admits(member, ask, past, now, waits=True):
+                continue
+            if member.breaker.down:
+                down.append(member)
+            else:
+                (again if member.id in past.tried else fresh).append(member)
+        down.sort(key=lambda member: (member.breaker.cause is Cause.SILENT, member.breaker.tried_at))
+        return fresh, again, down
+
+    def _allowed(self, ask: Ask, past: Past) -> list[Member[T]]:
+        """Whom this call may still be sent to, however they are."""
+        return [
+            member
+            for member in self._table.order(ask.route)
+            if member.id not in ask.unsuitable
+            and past.tried.get(member.id, 0) < self._most
+            and member.breaker.state is not State.ISOLATED
+        ]
+
+    def _pay(self, cost: float, now: float) -> bool:
+        self.extra.advance(now)
+        return self.extra.spend(cost)
+
+    def _last_resort(self, ask: Ask, past: Past, down: list[Member[T]], now: float) -> Attempt[T] | None:
+        """One that is down, or refused our key without saying for how long: about one attempt a second, and one for
+        each call that would else be given up without any."""
+        kind: AttemptKind = "trial" if ask.repeatable else "initial"
+        for member in down:
+            hope = past.last_hope and not member.breaker.crowded
+            if hope or now >= member.next_trial():
+                wait = member.breaker.last_resort_wait(now)
+                for other in down:
+                    other.resort_at = now + wait
+                return self._lease(ask, past, member, kind, now)
+        for member in self._allowed(ask, past):
+            barred = member.refusal(ask.tokens, ask.deadline, now) is Refusal.QUOTA and not member.slow_gate.stated
+            if barred and not member.breaker.down and now - member.breaker.tried_at >= LAST_RESORT:
+                return self._lease(ask, past, member, kind, now)
+        return None
+
+    # --- leasing ---
+
+    def _lease(self, ask: Ask, past: Past, member: Member[T], kind: AttemptKind, now: float) -> Attempt[T]:
+        attempt = Attempt(ask, member, kind, past.number, now)
+        seen, breaker = member.statistics, member.breaker
+        alone = self._alone(ask, past, member)
+        wanted = Wanted(ask.streaming, ask.tokens, ask.max_tokens, ask.deadline - now, ask.repeatable, alone)
+        if kind == "trial":
+            rival = self._rival(ask, past, member, now)
+            if rival is None:
+                wanted = wanted._replace(alone=True)
+            found = trial_patience(self._policies, seen, wanted, together=breaker.together, rival=rival or 0.0)
+            member.trial = attempt
+            member.resort_at = max(member.resort_at, now + breaker.last_resort_wait(now))
+            member.trial_ends = now + min(found.timeout, self._policies.breaker.open_cap)
+        else:
+            found = patience(self._policies, seen, wanted)
+        attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
+        if breaker.state is not CLOSED or kind == "trial":
+            breaker.tried_at = now
+        if member.own_gate.strikes or member.account_gate.strikes:
+            attempt.slow_lease = True
+            breaker.tried_at = now
+            member.own_gate.admitted(now, _SLOW_LEASE)
+            member.account_gate.admitted(now, _SLOW_LEASE)
+        member.held[attempt] = past.order
+        member.pending[attempt] = now
+        if self._verdicts.listening:
+            self._verdicts.events.append(events.AttemptStarted(now, member.id, past.order, past.number, kind))
+        return attempt
+
+    def _alone(self, ask: Ask, past: Past, member: Member[T]) -> bool:
+        """Whether there is nobody else to turn to."""
+        if not ask.unsuitable and not past.tried:
+            return len(self._table.members) == 1 or len(self._table.order(ask.route)) == 1
+        return all(other is member for other in self._allowed(ask, past))
+
+    def _rival(self, ask: Ask, past: Past, member: Member[T], now: float) -> float | None:
+        """How long the one usually takes that would come to the rescue (0 while unknown); ``None``: nobody is well."""
+        others = [one for one in self._allowed(ask, past) if one is not member and one.breaker.state is CLOSED]
+        well = [one for one in others if one.refusal(ask.tokens, ask.deadline, now) is None]
+        return max((usual(one.statistics, ask.tokens, streaming=ask.streaming) for one in well), default=None)
+
+    # --- rescuing ---
+
+    def rescue(self, beside: Attempt[T], past: Past, now: float) -> Attempt[T] | None:
+        """A second attempt beside one that is silent, elsewhere, or at the same provider if there is no other; ``None``
+        if there is to be none now, and ``beside.rescue_after`` says when to ask again."""
+        elapsed, due = now - beside.started, beside.rescue_after
+        beside.rescue_after = None
+        if beside.released or beside.content_at is not None or due is None:
+            return None
+        if due > 0.0 and elapsed > due + LATE_TIMER:  # this process stood still: its silence proves nothing
+            beside.rescue_after, beside.late_after = elapsed + due, beside.late_after + elapsed
+            return None
+        ask, member = beside.ask, beside.member
+        half = (ask.deadline - beside.started) / 2.0 - 0.001
+        if beside.late(now) or (elapsed >= half and (member.silent or len(member.pending) > _CROWD)):
+            self._verdicts.silent(member, now)
+        others = [one for one in self._allowed(ask, past) if one is not member]
+        chosen = self._rescuer([one for one in others if self.admits(one, ask, past, now)], past, now)
+        if chosen is None:
+            alone = not any(_opens(one, ask, now) <= ask.deadline for one in others)
+            if not alone or elapsed < half or not self._again_beside(beside, past, now):
+                soon = elapsed + LAST_RESORT / 4.0
+                beside.rescue_after = _within(max(half, soon) if alone else soon, beside.timeout)
+                return None
+        if not self._pay_for_rescue(beside, chosen, elapsed >= half, now):
+            self._verdicts.not_taken(member, "hedge", "budget", now)
+            soon = 1.5 * max(elapsed, 0.1)
+            beside.rescue_after = _within(half + 0.001 if elapsed < half < soon else soon, beside.timeout)
+            return None
+        found = self._lease(ask, past, chosen or member, "hedge", now)
+        if chosen is None:
+            found.fresh, found.rescue_after = True, None
+        return found
+
+    def _again_beside(self, beside: Attempt[T], past: Past, now: float) -> bool:
+        """Whether the same provider can be asked a second time, over another connection."""
+        member = beside.member
+        gone = self._table.members.get(member.id) is not member
+        more = past.tried.get(member.id, 0) + 1 < self._most
+        return not gone and more and beside.kind != "hedge" and self.admits(member, beside.ask, past, now)
+
+    def _rescuer(self, others: list[Member[T]], past: Past, now: float) -> Member[T] | None:
+        """Who comes: somebody well whom the call has not tried, somebody that answers some calls, somebody that is down
+        and due for a trial."""
+        well = [member for member in others if member.breaker.state is CLOSED and member.id not in past.tried]
+        if well:
+            return cheapest(well, now)
+        some = [member for member in others if not member.breaker.down]
+        if some:
+            return least_bad(some, now)
+        return next((member for member in others if now >= member.next_trial()), None)
+
+    def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:
+        """Beside a trial, and beside a provider that is down or silent, somebody else is free: it is an early failover.
+        Beside a slow one more requests would make it worse.  Half-way to the deadline it may be paid like any
+        second try."""
+        if chosen is not None and (beside.trial or beside.member.breaker.down):
+            return True
+        quiet = beside.member.heard_at < beside.started
+        pressed = pressed and (quiet or not beside.known or beside.late(now) or chosen is None)
+        return self.hedges.spend() or (pressed and self._pay(1.0, now))
+
+
+def _opens(member: Member[T], ask: Ask, now: float) -> float:
+    """When a provider may be asked by what time alone brings; ``now`` if it merely needs room."""
+    refusal = member.refusal(ask.tokens, ask.deadline, now)
+    if refusal is None:
+        return member.next_trial() if member.breaker.down else now
+    opens = member.opens_at(refusal, ask.tokens, ask.deadline, now)
+    return now if refusal.needs_room else opens
+
+
+def _within(seconds: float, timeout: float) -> float | None:
+    return seconds if seconds < timeout else None

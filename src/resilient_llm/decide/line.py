@@ -1,0 +1,120 @@
+"""Who waits for a provider: first come, first served, across threads, tasks and event loops.
+
+A call that cannot be served stands in the line of every provider that may serve it, and leaves all of them at once.
+Nobody polls: when a provider has room, the first in its line is *offered* the place and woken, and takes it when it
+runs; only the first in a line has a timer, for what time alone brings (a gate that opens, a trial that is due).  An
+offer that is not taken within :data:`OFFER` seconds passes to the next in line, because the event loop of the one
+who was offered it may be blocked.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections.abc import Callable
+from typing import Final
+
+OFFER: Final = 0.05
+"""Seconds within which an offer must be taken."""
+
+
+class Place:
+    """The place of one waiting call in one or several lines.
+
+    A driver sets ``wake`` (and ``owner``, the event loop it belongs to, ``None`` for a thread) before it waits, looks
+    at ``woken`` once more, and is woken by a call of ``wake`` from any thread.
+    """
+
+    lines: tuple[Line, ...] = ()
+    wake: Callable[[], None] = staticmethod(lambda: None)
+    woken: bool = False
+    woken_at: float = -math.inf
+    """When it was last woken."""
+    owner: object = None
+    alarm: float = math.inf
+    """When its own timer wakes it."""
+    offer: Line | None = None
+    """Where it has been offered a place it has not taken yet."""
+    needs: float = 0.0
+    """Seconds an answer usually takes."""
+
+    def __init__(self, number: int, tokens: int, last: float) -> None:
+        self.number = number
+        """Its call's number: the order of arrival."""
+        self.tokens = tokens
+        self.last = last
+        """When its call must begin at the latest."""
+
+    def __lt__(self, other: Place) -> bool:
+        return self.number < other.number
+
+    def too_late(self, now: float) -> bool:
+        """Whether an answer that begins now usually comes too late: then those who can still be served go first."""
+        return now + self.needs > self.last
+
+    def missed(self, now: float) -> bool:
+        """Whether it was woken and did not come."""
+        return self.woken and now - self.woken_at > OFFER
+
+
+class Line:
+    """Who waits for one provider, in order of arrival.  Not locked: the pool's lock is held by whoever calls."""
+
+    def __init__(self, provider: str) -> None:
+        self.provider = provider
+        self.waiting: list[Place] = []
+        self.offers = 0
+        """Places offered and not taken yet."""
+
+    def join(self, place: Place) -> None:
+        """Stand in line by order of arrival, not of joining: who comes back from a failed attempt loses nothing."""
+        insort(self.waiting, place)
+
+    def remove(self, place: Place) -> None:
+        """Leave the line; a place that was offered is free again."""
+        if place.offer is self:
+            self.offers -= 1
+            place.offer = None
+        if place in self.waiting:
+            self.waiting.remove(place)
+
+    def first(self, now: float, but: Place | None = None) -> Place | None:
+        """The first in line, ``but`` excepted, that has not been offered a place and comes when it is woken; whoever is
+        too late only when nobody else waits."""
+        late: Place | None = None
+        for place in self.waiting:
+            if place is not but and place.offer is None and not place.missed(now):
+                if not place.too_late(now):
+                    return place
+                late = late or place
+        return late
+
+    def may_pass(self, order: int, place: Place | None, now: float) -> bool:
+        """Whether the call of this number may take room now without stepping before somebody who came earlier."""
+        if not self.waiting or (place is not None and place.offer is self):
+            return True
+        self.lapse(now)
+        first = self.first(now)
+        return first is None or first is place or first.number > order
+
+    def lapse(self, now: float) -> None:
+        """Take back offers that were not taken in time."""
+        if self.offers:
+            for place in self.waiting:
+                if place.offer is self and now - place.woken_at > OFFER:
+                    place.offer = None
+                    self.offers -= 1
+
+    def gives_way_at(self, place: Place, now: float) -> float:
+        """When this place may become the first: an offer is not taken, or whoever is first becomes too late."""
+        first = self.first(now)
+        times = [one.woken_at + OFFER for one in self.waiting if one.offer is self]
+        if first is not None and first is not place and self.first(now, first) is place:
+            times.append(first.last - first.needs)
+        return min(times, default=math.inf)
+
+    def standby(self, place: Place) -> Place | None:
+        """Who is to look after an offer made to an event loop, which may be blocked: the first in line elsewhere."""
+        if place.owner is None:
+            return None
+        return next((one for one in self.waiting if one.offer is None and one.owner is not place.owner), None)

@@ -1,0 +1,89 @@
+"""The routing table: which providers a call may be sent to, in which order."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Generic, TypeAlias
+
+from resilient_llm.decide.gate import SlowGate
+from resilient_llm.decide.member import Member, T
+from resilient_llm.errors import ConfigurationError
+from resilient_llm.policy import Policies
+
+Routes: TypeAlias = Mapping[str, Sequence[Sequence[T]]]
+"""Route name -> tiers in order of preference -> providers of equal preference.  The first route is the default."""
+
+_MAX_CONVERSATIONS = 4096
+Tiers: TypeAlias = tuple[tuple[Member[T], ...], ...]
+
+
+class Table(Generic[T]):
+    """Routes, and the state of every provider in them, each once.  Not locked: the pool's lock is held by whoever
+    calls."""
+
+    def __init__(self, policies: Policies) -> None:
+        self.policies = policies
+        self.members: dict[str, Member[T]] = {}
+        self.routes: dict[str, Tiers[T]] = {}
+        self.conversations: OrderedDict[str, str] = OrderedDict()
+        """Where each conversation was answered last."""
+        self._accounts: dict[str, SlowGate] = {}
+
+    def install(self, routes: Routes[T]) -> list[Member[T]]:
+        """Use these routes from now on.  State is kept for every id that stays; returns the members that are gone.
+
+        Raises ``ConfigurationError`` and changes nothing if the routes are unusable.
+        """
+        if not routes:
+            raise ConfigurationError("at least one route with at least one provider is needed, not an empty mapping")
+        members: dict[str, Member[T]] = {}
+        chosen: dict[str, T] = {}
+        table = {name: self._tiers(name, tiers, members, chosen) for name, tiers in routes.items()}
+        for provider, target in chosen.items():
+            members[provider].retarget(target, self._account(target))
+        gone = [member for provider, member in self.members.items() if provider not in members]
+        self.routes, self.members = table, members
+        return gone
+
+    def order(self, route: str) -> list[Member[T]]:
+        """The providers of a route in order of preference.  A route may be gone by the time a call wants to go on: then
+        nobody is left to ask."""
+        return [member for tier in self.routes.get(route, ()) for member in tier]
+
+    def remember(self, conversation: str, provider: str) -> None:
+        """Keep a conversation where it was answered."""
+        self.conversations[conversation] = provider
+        self.conversations.move_to_end(conversation)
+        if len(self.conversations) > _MAX_CONVERSATIONS:
+            self.conversations.popitem(last=False)
+
+    def _tiers(
+        self, route: str, tiers: Sequence[Sequence[T]], members: dict[str, Member[T]], chosen: dict[str, T]
+    ) -> Tiers[T]:
+        built: list[tuple[Member[T], ...]] = []
+        seen: set[str] = set()
+        for tier in tiers:
+            for target in tier:
+                if target.id in seen:
+                    raise ConfigurationError(
+                        f"two providers of route {route!r} have the id {target.id!r}; give one of them another id="
+                    )
+                seen.add(target.id)
+            built.append(tuple(self._member(target, members, chosen) for target in tier))
+        if not seen:
+            raise ConfigurationError(f"route {route!r} has no providers; give at least one")
+        return tuple(tier for tier in built if tier)
+
+    def _member(self, target: T, members: dict[str, Member[T]], chosen: dict[str, T]) -> Member[T]:
+        if chosen.setdefault(target.id, target) is not target:
+            raise ConfigurationError(f"two different providers have the id {target.id!r}; give one of them another id=")
+        if target.id not in members:
+            members[target.id] = self.members.get(target.id) or Member(target, self.policies, self._account(target))
+        return members[target.id]
+
+    def _account(self, target: T) -> SlowGate | None:
+        """The gate that providers of the same account share."""
+        if target.account is None:
+            return None
+        return self._accounts.setdefault(target.account, SlowGate(self.policies.advanced.slow_gate_cap))

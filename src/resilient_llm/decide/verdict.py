@@ -1,0 +1,224 @@
+"""What the end of an attempt means for its provider: breaker, gates, statistics."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Generic
+
+from resilient_llm import events
+from resilient_llm.decide.attempt import Attempt
+from resilient_llm.decide.breaker import CLOSED, RELAPSE, Cause, State
+from resilient_llm.decide.member import Member, T
+from resilient_llm.decide.outcome import OK, Outcome, disposition, price
+from resilient_llm.decide.patience import LATE_TIMER, Standstill, longest_pause
+from resilient_llm.faults import Fault, FaultKind
+
+_SURELY_LATE = 10.0  # seconds of silence that are a failure of anybody
+LOCAL_WINDOW = 5.0
+"""Seconds within which connection failures at *all* providers mean: it is us."""
+
+
+class Verdicts(Generic[T]):
+    """Judges attempts.  Not locked: the pool's lock is held by whoever calls."""
+
+    listening: bool = False
+    """Whether what did not happen is told, too."""
+
+    def __init__(self, members: Mapping[str, Member[T]], draw: Callable[[], float]) -> None:
+        self.members = members
+        self._draw = draw
+        self.events: deque[events.Event] = deque()
+        self.standstill = Standstill()
+
+    # --- signs of life ---
+
+    def first_content(self, attempt: Attempt[T], now: float) -> None:
+        """A stream began."""
+        self.spoke(attempt, now)
+        if not self._stood_still(attempt, now):
+            elapsed = now - attempt.started
+            self.latency(attempt, attempt.member.statistics.first_token(now, elapsed, attempt.ask.tokens), now)
+
+    def answered(self, attempt: Attempt[T], output_tokens: int, now: float) -> None:
+        """An answer is complete, which is proof of more than its provider's health."""
+        member, spoke_at, elapsed = attempt.member, attempt.content_at, now - attempt.started
+        if spoke_at is not None:
+            member.statistics.stream_ended(elapsed, now - spoke_at, output_tokens)
+            if attempt.pause:
+                member.statistics.pauses.add(attempt.pause)
+        else:
+            self.spoke(attempt, now)
+            if not self._stood_still(attempt, now):
+                sample = member.statistics.whole_answer(now, elapsed, attempt.ask.tokens, output_tokens)
+                self.latency(attempt, sample, now)
+        gate = member.gate
+        if gate.strikes or gate.width < math.inf:
+            gate.succeeded(attempt.started)
+        if attempt.slow_lease:
+            member.own_gate.open()
+            member.account_gate.open()
+
+    def _stood_still(self, attempt: Attempt[T], now: float) -> bool:
+        """Whether this process stood still while the attempt was under way: then how long it took proves nothing."""
+        self.standstill.notice(now)
+        due = attempt.rescue_after or attempt.timeout
+        return now - attempt.started > due + LATE_TIMER or self.standstill.since(attempt.started, now)
+
+    def spoke(self, attempt: Attempt[T], now: float) -> None:
+        """The first sign of life, or the success that contains it."""
+        attempt.content_at = now
+        member = attempt.member
+        member.pending.pop(attempt, None)
+        member.heard_at = now
+        member.good_start = max(member.good_start, attempt.started)
+        breaker = member.breaker
+        presumed = breaker.soft and attempt.generation < breaker.generation and not self._oldest_late(member, now)
+        if presumed and breaker.spoke(now, self._draw()):
+            self.changed(member, State.SOFTLY_OPEN, now)
+
+    def _oldest_late(self, member: Member[T], now: float) -> bool:
+        """Whether another attempt waits for a sign of life for too long: the answer came late in a long queue."""
+        oldest = next(iter(member.pending), None)
+        return isinstance(oldest, Attempt) and oldest.late(now)
+
+    def latency(self, attempt: Attempt[T], sample: float, now: float) -> None:
+        """Judge an attempt by when its first sign of life came."""
+        member = attempt.member
+        breaker, shift = member.breaker, member.statistics.shift
+        if breaker.state is CLOSED:
+            if shift.raised and attempt.generation == breaker.generation and breaker.slowed(now, self._draw()):
+                self.changed(member, CLOSED, now)
+        elif not breaker.ends_late:
+            # What has been slow for minutes is slow for good, and no reason to stay away any more.
+            slow = breaker.cause is Cause.SLOW and now - breaker.since < RELAPSE and shift.slow(sample)
+            self.judge(attempt, Outcome.SOFT if slow else OK, now)
+
+    def judge(self, attempt: Attempt[T], outcome: Outcome, now: float) -> None:
+        """Tell the breaker once, unless the attempt began before its last change of state."""
+        member = attempt.member
+        breaker = member.breaker
+        if attempt.judged and outcome is OK:
+            if attempt.generation == breaker.generation:
+                breaker.run = 0
+            return
+        if attempt.generation != breaker.generation:
+            if outcome is not Outcome.NEUTRAL:
+                self.not_taken(member, "verdict", "stale", now)
+            return
+        before = breaker.state
+        attempt.judged = True
+        if member.trial is attempt:
+            member.trial = None
+        spoken = attempt.content_at is not None and attempt.content_at < now
+        if breaker.record(now, outcome, self._draw(), started=attempt.started, after_content=spoken):
+            self.changed(member, before, now)
+            if breaker.state is CLOSED:
+                member.statistics.shift.forget()
+        # It has passed and runs on: if it breaks later, that counts under the new state.
+        attempt.generation = breaker.generation
+
+    # --- ends ---
+
+    def ended(self, attempt: Attempt[T], outcome: Outcome, now: float) -> None:
+        """The lease is over: count the outcome, and give the place back."""
+        member = attempt.member
+        if attempt.content_at is None:
+            member.pending.pop(attempt, None)
+        if member.trial is attempt:
+            member.trial = None
+        if attempt.slow_lease:
+            member.own_gate.released()
+            member.account_gate.released()
+        if outcome is OK or outcome is Outcome.HARD or outcome is Outcome.SOFT:
+            self.judge(attempt, outcome, now)
+            member.statistics.judge(now, outcome)
+
+    def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> Outcome:
+        """What a failure says of its provider; nothing if it is a timer that this process, standing still, reports
+        late."""
+        outcome = self.outcome(attempt, fault, now)
+        if attempt.member.breaker.timed_out and now - attempt.started > attempt.timeout + LATE_TIMER:
+            self.not_taken(attempt.member, "verdict", "late", now)
+            return Outcome.NEUTRAL
+        return outcome
+
+    def expired(self, attempt: Attempt[T], fault: Fault, silence: float, now: float) -> Outcome:
+        """What it says of a provider that the call's own deadline ended an attempt: nothing, unless it was late by its
+        own measure, or its stream was silent for longer than it usually pauses."""
+        stopped = attempt.content_at is not None and silence >= longest_pause(attempt.member.statistics)
+        guilty = (stopped or attempt.late(now)) and now <= attempt.ask.deadline + LATE_TIMER
+        return self.outcome(attempt, fault, now) if guilty else Outcome.NEUTRAL
+
+    def overtaken(self, attempt: Attempt[T], fault: Fault, now: float) -> Outcome:
+        """What it says of a provider that another one answered first: that it was late, or at least that it would have
+        taken so long."""
+        if attempt.late(now):
+            return self.outcome(attempt, fault, now)
+        if attempt.ask.streaming and attempt.content_at is None and not attempt.waits_for_key:
+            attempt.member.statistics.overtaken(now, now - attempt.started, attempt.ask.tokens)
+        return Outcome.NEUTRAL
+
+    def outcome(self, attempt: Attempt[T], fault: Fault, now: float) -> Outcome:
+        """What a failure says of its provider.  Nothing, if every provider refuses connections at the same time, for
+        then it is our own network."""
+        found = disposition(fault).outcome
+        breaker = attempt.member.breaker
+        breaker.timed_out = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
+        breaker.crowded = price(fault) >= 1.0
+        if fault.kind is FaultKind.CONNECTION and fault.code == "not_sent":
+            attempt.member.connect_failed_at = now
+            if self.local(now):
+                return Outcome.NEUTRAL
+        if found is Outcome.HARD and breaker.timed_out and not attempt.known:
+            # Not known well enough to be sure: half a failure, and none for one that was asked at the last moment.
+            if attempt.kind == "hedge":
+                return Outcome.NEUTRAL
+            return found if now - attempt.started >= _SURELY_LATE else Outcome.SOFT
+        return found
+
+    def local(self, now: float) -> bool:
+        """Whether every provider failed to connect just now."""
+        members = self.members.values()
+        return len(members) > 1 and all(now - member.connect_failed_at <= LOCAL_WINDOW for member in members)
+
+    def close_gates(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
+        """Obey a rate limit, an exhausted quota or a refused key."""
+        member, outcome = attempt.member, disposition(fault).outcome
+        if outcome is Outcome.DISABLED:
+            if fault.kind is FaultKind.AUTH and not member.target.key_is_fixed:
+                return  # the next call may bring another key
+            shared = fault.kind in (FaultKind.AUTH, FaultKind.QUOTA_EXHAUSTED)
+            gate = member.account_gate if shared else member.own_gate
+            hint = fault.retry_after if fault.trust_hint else None
+            until = gate.close(now, hint, self._draw(), str(fault.kind))
+            self.events.append(events.GateClosed(now, member.id, until - now, str(fault.kind), slow=True))
+            return
+        if fault.kind is FaultKind.OVERLOADED:
+            member.gate.crowd(now, len(member.pending))
+        if outcome is Outcome.GATED or (outcome is Outcome.SOFT and fault.retry_after is not None):
+            until = member.gate.close(now, fault.retry_after, self._draw(), str(fault.kind))
+            self.events.append(events.GateClosed(now, member.id, until - now, str(fault.kind), slow=False))
+
+    def not_taken(self, member: Member[T], what: str, reason: str, now: float) -> None:
+        """Tell of what was due and not done, if anybody listens."""
+        if self.listening:
+            self.events.append(events.NotTaken(now, member.id, what, reason))
+
+    def silent(self, member: Member[T], now: float) -> None:
+        """An attempt is late: open softly if the provider is silent altogether, or has a long queue."""
+        breaker = member.breaker
+        if member.queueing and (breaker.silent if member.silent else breaker.slowed)(now, self._draw()):
+            self.changed(member, CLOSED, now)
+
+    def changed(self, member: Member[T], before: State, now: float) -> None:
+        """Tell of a change of state, if there was one."""
+        breaker = member.breaker
+        if breaker.state is before or self.members.get(member.id) is not member:
+            return  # a removed provider must not speak for one that has its id now
+        closed = breaker.state is CLOSED or breaker.state is State.ISOLATED
+        open_for = 0.0 if closed else max(0.0, breaker.trial_at - now)
+        self.events.append(
+            events.BreakerChanged(now, member.id, str(before), str(breaker.state), breaker.reason, open_for)
+        )

@@ -1,0 +1,176 @@
+"""Calls that cannot be served now: why not, where they wait, and who is woken when."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final, Generic
+
+from resilient_llm.decide.attempt import Ask
+from resilient_llm.decide.breaker import State
+from resilient_llm.decide.leases import Past
+from resilient_llm.decide.line import Place
+from resilient_llm.decide.member import Member, Refusal, T
+from resilient_llm.decide.routes import Table
+from resilient_llm.policy import Policies
+
+_EARLIER: Final = 0.001  # seconds a timer must be set forward by to be worth a wake
+_LEAST_WAIT: Final = 0.01
+
+
+@dataclass(slots=True)
+class Refused:
+    """Nobody can be asked now: why not, per provider.
+
+    ``again``: somebody can be asked once more after a pause, whose breaker counts so many failures in a row as ``run``.
+    ``place``: the call stands in line and is woken, at the latest after ``seconds``; ``None``: there is nobody to wait
+    for.  ``down``: everybody waited for is down.  ``budget``: the seconds until a second try can be paid for, if that
+    is all that is missing.  ``retry_at``: the earliest time at which trying again makes sense, in the providers' own
+    words where they gave any (``None``: unknown).
+    """
+
+    reasons: dict[str, Refusal] = field(default_factory=dict[str, Refusal])
+    retry_at: float | None = None
+    again: bool = False
+    run: int = 0
+    place: Place | None = None
+    seconds: float = math.inf
+    down: bool = False
+    budget: float | None = None
+
+
+class Waiting(Generic[T]):
+    """Keeps the lines.  Not locked: the pool's lock is held by whoever calls."""
+
+    def __init__(self, table: Table[T], policies: Policies) -> None:
+        self._table = table
+        self._policies = policies
+        self.woken: deque[Place] = deque()
+        """Whom to wake once the lock is free."""
+
+    def refuse(self, ask: Ask, past: Past, budget: float | None, now: float) -> Refused:
+        """Why nobody can be asked, and a place in line where waiting helps.  ``budget``: see :class:`Refused`."""
+        retry = self._policies.retry
+        found = Refused(budget=budget)
+        waited: list[tuple[Member[T], Refusal]] = []
+        runs: list[int] = []
+        retry_at = math.inf
+        for member in self._table.order(ask.route):
+            more = past.tried.get(member.id, 0) < retry.max_attempts_per_provider
+            refusal = _why_not(ask, past, member, now)
+            if refusal is not None:
+                found.reasons[member.id] = refusal
+                told = (
+                    member.gate.told
+                    if refusal is Refusal.GATED
+                    else member.opens_at(refusal, ask.tokens, ask.deadline, now)
+                )
+                retry_at = min(retry_at, told)
+                if more and (told <= min(ask.deadline, now + retry.max_wait) or refusal.needs_room):
+                    waited.append((member, refusal))
+            elif more:
+                runs.append(member.breaker.run)
+        found.retry_at = None if retry_at == math.inf else retry_at
+        found.again, found.run = bool(runs) or budget is not None, min(runs, default=0)
+        if not found.again:
+            self._stand(ask, past, found, waited, now)
+        elif past.place is not None:
+            self.leave(past.place, now)
+        return found
+
+    def _stand(self, ask: Ask, past: Past, found: Refused, waited: list[tuple[Member[T], Refusal]], now: float) -> None:
+        """Stand in the line of everybody worth waiting for."""
+        place = past.place or Place(past.order, ask.tokens, ask.deadline)
+        most = self._policies.limits.max_queue
+        room = [(m, r) for m, r in waited if len(m.line.waiting) < most or m.line in place.lines]
+        if not room:
+            if past.place is not None:
+                self.leave(past.place, now)
+            return
+        lines = tuple(member.line for member, _ in room)
+        for line in place.lines:
+            if line not in lines:
+                line.remove(place)
+        for line in lines:
+            if line not in place.lines:
+                line.join(place)
+        place.lines = lines
+        place.needs = min(m.statistics.median(streaming=ask.streaming) for m, _ in room)
+        opens = [m.opens_at(r, ask.tokens, ask.deadline, now) for m, r in room if m.line.first(now) is place]
+        gives_way = [line.gives_way_at(place, now) for line in lines]
+        place.alarm = max(now + _LEAST_WAIT, min(*opens, *gives_way, math.inf))
+        found.place, found.seconds = place, place.alarm - now
+        found.down = all(refusal is Refusal.DOWN for _, refusal in room)
+
+    def leave(self, place: Place, now: float) -> None:
+        """A call leaves all lines it stands in."""
+        lines, place.lines = place.lines, ()
+        for line in lines:
+            line.remove(place)
+            member = self._table.members.get(line.provider)
+            if member is not None and member.line is line:
+                self.serve(member, now)
+
+    def pass_on(self, place: Place, now: float) -> None:
+        """A call could not take what it was offered: offer it to another one."""
+        line, place.offer = place.offer, None
+        if line is None:
+            return
+        line.offers -= 1
+        member = self._table.members.get(line.provider)
+        if member is not None and member.line is line:
+            self.serve(member, now, place)
+
+    def serve(self, member: Member[T], now: float, but: Place | None = None) -> None:
+        """Something changed at a provider: offer what is free to the first in its line (but not to ``but``), or see
+        that it has a timer."""
+        line = member.line
+        if not line.waiting:
+            return
+        line.lapse(now)
+        place = line.first(now, but)
+        if place is None:
+            return
+        refusal = member.refusal(place.tokens, place.last, now, waits=True)
+        if refusal is None and member.breaker.down and now < member.next_trial():
+            refusal = Refusal.DOWN
+        if refusal is None:
+            place.offer = line
+            line.offers += 1
+            self._wake(place, now)
+            standby = line.standby(place)
+            if standby is not None:
+                self._wake(standby, now)
+            return
+        following = line.first(now, place)
+        if following is not None and line.gives_way_at(following, now) < following.alarm - _EARLIER:
+            self._wake(following, now)
+        if member.opens_at(refusal, place.tokens, place.last, now) < place.alarm - _EARLIER:
+            self._wake(place, now)
+
+    def wake_all(self, now: float, *members: Member[T]) -> None:
+        """Everybody in these lines is to look again."""
+        for member in members:
+            for place in member.line.waiting:
+                self._wake(place, now)
+
+    def _wake(self, place: Place, now: float) -> None:
+        if not place.woken:
+            place.woken, place.woken_at = True, now
+            self.woken.append(place)
+
+
+def _why_not(ask: Ask, past: Past, member: Member[T], now: float) -> Refusal | None:
+    """Why a provider is not asked even as the last one left."""
+    if member.id in ask.unsuitable:
+        return Refusal.UNSUITABLE
+    if member.breaker.state is State.ISOLATED:
+        return Refusal.ISOLATED
+    refusal = member.refusal(ask.tokens, ask.deadline, now, waits=True)
+    if refusal is None and member.breaker.down:
+        return Refusal.DOWN
+    after_pause = past.again or member.id not in past.tried  # who has to pause first does not stand in line meanwhile
+    if refusal is None and after_pause and not member.line.may_pass(past.order, past.place, now):
+        return Refusal.LINE
+    return refusal

@@ -1,0 +1,193 @@
+"""The engine ``aiohttp``, for asyncio: less CPU a call."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any
+
+import aiohttp
+import anyio
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from resilient_llm.drive.engines.loops import resolved
+from resilient_llm.drive.engines.network import shut
+from resilient_llm.drive.engines.pooled import proxy_for
+from resilient_llm.drive.engines.seam import Limit, Outgoing
+
+_LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+_UNASKED = ("accept", "accept-encoding", "content-type", "user-agent")
+_KNOWN = 256  # URLs whose parts are kept
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+
+
+class _Resolver(AbstractResolver):
+    """Host names as the other engines resolve them: in few threads that no call waits for longer than it may."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host, host=str(address[0]), port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST
+            )
+            for kind, address in await resolved(host)
+        ]
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+class AiohttpAnswer:
+    """An answer whose body is still to be read."""
+
+    __slots__ = ("_limit", "_response", "headers", "spent", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse, limit: Limit) -> None:
+        self.status: int = response.status
+        found: dict[str, str] = {}
+        for name, value in response.headers.items():
+            key = name.lower()
+            found[key] = f"{found[key]}, {value}" if key in found else value
+        self.headers: Mapping[str, str] = found
+        self._response = response
+        self._limit = limit
+        self.spent: bool = False
+
+    async def read(self) -> bytes | None:
+        """The next piece of the body; ``None`` at its end."""
+        if self._limit.scoped:
+            data = await self._response.content.readany()
+        else:
+            with anyio.fail_after(self._limit.left()):
+                data = await self._response.content.readany()
+        if not data:
+            self.spent = True
+            return None
+        return data
+
+    def sever(self) -> None:
+        """Cut the connection; touches the socket only."""
+        self._limit.sever()
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the answer was not read to its end."""
+        self._limit.release()
+        if not self.spent:
+            self._response.close()
+        self._response.release()
+
+
+class _Connection:
+    """The connection of an answer, for :meth:`Limit.sever`."""
+
+    __slots__ = ("_sock",)
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        connection = response.connection
+        transport = None if connection is None else connection.transport
+        self._sock: Any = None if transport is None else transport.get_extra_info("socket")
+
+    def sever(self) -> None:
+        with suppress(Exception):
+            shut(getattr(self._sock, "_sock", self._sock))
+
+
+class Aiohttp:
+    """The engine of the async client on one event loop."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+        self._addresses: dict[str, tuple[URL, str | None]] = {}
+        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+
+    def _address(self, text: str) -> tuple[URL, str | None]:
+        """A URL, and the proxy on the way; kept, because providers have few and calls are many."""
+        known = self._addresses.get(text)
+        if known is None:
+            if len(self._addresses) >= _KNOWN:
+                self._addresses.clear()
+            url = URL(text, encoded=True)
+            proxy = proxy_for(url.scheme, url.raw_host or "", url.explicit_port)
+            known = self._addresses[text] = (url, proxy)
+        return known
+
+    def _timeout(self, connect: float) -> aiohttp.ClientTimeout:
+        known = self._timeouts.get(connect)
+        if known is None:
+            self._timeouts = {connect: aiohttp.ClientTimeout(total=None, sock_connect=connect)}
+        return self._timeouts[connect]
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                limit=0, resolver=_Resolver(), use_dns_cache=False, socket_factory=_new_socket
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                skip_auto_headers=_UNASKED,
+                timeout=_NO_TIMEOUT,
+            )
+        return self._session
+
+    async def send(self, outgoing: Outgoing, limit: Limit) -> AiohttpAnswer:
+        """Send a request.  Over a kept-alive connection that turns out to be closed it is sent once more."""
+        try:
+            return await self._sent(outgoing, limit, fresh=outgoing.fresh)
+        except _LOST:
+            if not limit.reused or not outgoing.repeatable:
+                raise
+        return await self._sent(outgoing, limit, fresh=True)
+
+    async def _sent(self, outgoing: Outgoing, limit: Limit, *, fresh: bool) -> AiohttpAnswer:
+        url, proxy = self._address(outgoing.url)
+        limit.reused = True  # unless a socket is made for it
+        asking = _asking.set(limit)
+        if fresh:  # a session has no way to send one request over a new connection
+            await self.aclose()
+        try:
+            response = await self._opened().post(
+                url,
+                data=outgoing.body,
+                headers=outgoing.headers,
+                allow_redirects=False,
+                proxy=proxy,
+                timeout=self._timeout(limit.connect),
+            )
+        finally:
+            _asking.reset(asking)
+        limit.use(_Connection(response))
+        return AiohttpAnswer(response, limit)
+
+    async def aclose(self) -> None:
+        """Close the session.  Answers that are being read end undisturbed."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+
+_asking: ContextVar[Limit | None] = ContextVar("resilient_llm_asking", default=None)
+"""The limit of the request that is being sent."""
+
+
+def _new_socket(info: Any) -> socket.socket:
+    """Called by the connector for each new connection."""
+    limit = _asking.get()
+    if limit is not None:
+        limit.reused = False
+    return socket.socket(family=info[0], type=info[1], proto=info[2])
+
+
+def running_on_asyncio() -> bool:
+    """Whether the caller runs on asyncio, the only one aiohttp knows."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

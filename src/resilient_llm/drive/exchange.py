@@ -1,0 +1,361 @@
+"""One attempt without I/O: what to send, what came, and what it means.
+
+A driver opens an exchange's source (over HTTP, or by calling the code of a provider the user wrote), passes on its
+head, and feeds it pieces until it has :attr:`Exchange.enough`: a whole answer, or the first content of a stream.  A
+stream is the same exchange, fed on step by step.  ``chat``, ``stream`` and ``embed``, built-in and user-written
+providers all look the same from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+from weakref import ref
+
+from resilient_llm.capability import Needs
+from resilient_llm.decide.attempt import Attempt
+from resilient_llm.decide.pool import Pool
+from resilient_llm.drive.body import Body, Inflater, inflater
+from resilient_llm.drive.engines import Limit, Outgoing
+from resilient_llm.drive.failure import AttemptFailed
+from resilient_llm.drive.observer import AttemptObserver
+from resilient_llm.drive.reading import Reading
+from resilient_llm.errors import Fault, FaultKind, FaultScope, InvalidRequest, ResilientError, UnsupportedFeature
+from resilient_llm.model import (
+    ChatRequest,
+    ChatResponse,
+    Degradation,
+    EmbedRequest,
+    EmbedResponse,
+    StreamEnd,
+    StreamEvent,
+    TextDelta,
+)
+from resilient_llm.policy import Policies
+from resilient_llm.providers.base import HttpProvider, Prepared
+from resilient_llm.providers.credentials import Credential
+from resilient_llm.providers.custom import Custom
+from resilient_llm.wire.kit.accumulate import replay
+
+_NO_CREDENTIAL = Credential(None)
+Target: TypeAlias = HttpProvider | Custom
+Response: TypeAlias = ChatResponse | EmbedResponse
+Question: TypeAlias = ChatRequest | EmbedRequest
+P = TypeVar("P", HttpProvider, Custom)
+
+
+@dataclass(slots=True)
+class Subject:
+    """What every attempt of one call has in common."""
+
+    request: Question
+    needs: Needs
+    streaming: bool
+    repeatable: bool
+    policies: Policies
+    pool: Pool[Target]
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+
+
+class Lease(ref["Exchange[Any]"]):
+    """Tells when an exchange was dropped without an end, so that its attempt can be given back.
+
+    Its callback is a function in C.  A finaliser in Python can be interrupted itself: the interrupt would be lost, and
+    the lease with it.
+    """
+
+    __slots__ = ("attempt",)
+
+    attempt: Attempt[Target]
+
+
+class Exchange(Generic[P]):
+    """One attempt."""
+
+    __slots__ = (
+        "__weakref__",
+        "answer",
+        "asking",
+        "attempt",
+        "degradations",
+        "enough",
+        "key",
+        "lease",
+        "limit",
+        "lost",
+        "observer",
+        "provider",
+        "reading",
+        "runs_on",
+        "source",
+        "status",
+        "stop",
+        "subject",
+    )
+
+    def __init__(self, attempt: Attempt[Target], subject: Subject) -> None:
+        self.attempt: Attempt[Target] = attempt
+        self.subject: Subject = subject
+        self.provider: P = attempt.target  # type: ignore[assignment] # chosen by its kind, in ``begin``
+        self.observer: AttemptObserver | None = None
+        self.limit: Limit = Limit(subject.clock, attempt.started + attempt.timeout, subject.policies.timeouts.connect)
+        self.lease: Lease | None = None
+        self.key: str | None = None
+        """The key it was sent with: its failure must not show it."""
+        self.asking: bool = False
+        """A callable is being asked for the key."""
+        self.status: int | None = None
+        self.answer: Response | None = None
+        """The whole answer, when it has arrived."""
+        self.reading: Reading | None = None
+        """The stream, from its head on."""
+        self.enough: bool = False
+        """A whole answer or the first content of a stream has arrived."""
+        self.degradations: tuple[Degradation, ...] = ()
+        self.source: Any = None
+        """Where a stream's further pieces come from."""
+        self.stop: Callable[[], None] = self.limit.sever
+        """Ends it from outside."""
+        self.lost: bool = False
+        """Another attempt of the call won, or the call is over: what it brings is thrown away."""
+        self.runs_on: bool = False
+        """It lost, and runs on to be judged."""
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.attempt!r}>"
+
+    # --- what the driver asks ---
+
+    by_code: ClassVar[bool]
+    """Whether its source is code of the user's, and not HTTP."""
+
+    @property
+    def credential(self) -> Credential:
+        """Where its key comes from."""
+        return _NO_CREDENTIAL
+
+    @property
+    def asks_for_key(self) -> bool:
+        """Whether a callable must be asked for the key first."""
+        return not self.credential.fixed
+
+    def outgoing(self) -> Outgoing:
+        """The HTTP request, once ``key`` is known."""
+        raise NotImplementedError
+
+    def started(self) -> object:
+        """What the user's code returned when it was called."""
+        raise NotImplementedError
+
+    def told(self, fault: Fault) -> None:
+        """An answer said that a feature is unsupported."""
+
+    def head(self, status: int | None, headers: Mapping[str, str]) -> None:
+        """The head of the answer arrived."""
+        raise NotImplementedError
+
+    def feed(self, piece: object | None, now: float) -> None:
+        """A piece of the answer arrived; ``None``: it ended.  Raises ``AttemptFailed`` if it is no answer."""
+        raise NotImplementedError
+
+    # --- shared ---
+
+    def renew(self) -> None:
+        """The provider's time began anew: the key is there."""
+        self.limit.until = self.attempt.started + self.attempt.timeout
+
+    def _reading(self, decoder: Any, interpreter: Any) -> Reading:
+        policies, request = self.subject.policies, self.subject.request
+        allow_empty = not self.subject.streaming or not isinstance(request, ChatRequest) or request.allow_empty
+        now = self.subject.clock()
+        return Reading(decoder, interpreter, policies.stream, policies.timeouts, now, allow_empty=allow_empty)
+
+    def check(self) -> None:
+        """Raise what the stream found wrong, if anything."""
+        reading = self.reading
+        if reading is not None and reading.fault is not None:
+            fault = reading.fault
+            raise AttemptFailed(fault if fault.status is not None else replace(fault, status=self.status))
+
+    def response(self) -> Response:
+        """The answer so far, or the whole one."""
+        if self.answer is not None:
+            return self.answer
+        assert self.reading is not None
+        return self.reading.response()
+
+
+class HttpExchange(Exchange[HttpProvider]):
+    """With a provider that is reached over HTTP."""
+
+    __slots__ = ("_body", "_headers", "_inflater")
+
+    by_code: ClassVar[bool] = False
+
+    @property
+    def credential(self) -> Credential:
+        """Where its key comes from."""
+        return self.provider.credential
+
+    def told(self, fault: Fault) -> None:
+        """An answer said that a feature is unsupported: learn it for this process."""
+        self.provider.capabilities.remember_refusal(fault, self.subject.needs)
+
+    def outgoing(self) -> Outgoing:
+        """The HTTP request.  Raises ``InvalidRequest`` for one that cannot be written, ``AttemptFailed`` for one that
+        this provider cannot take."""
+        prepared = self._prepared()
+        self.degradations = prepared.degradations
+        headers = prepared.headers
+        if self.provider.propagate_trace_context and self.observer is not None:
+            headers = (*headers, *self.observer.headers().items())
+        return Outgoing(
+            self.provider.id,
+            prepared.url,
+            headers,
+            prepared.body,
+            self.attempt.fresh,
+            self.subject.repeatable,
+        )
+
+    def _prepared(self) -> Prepared:
+        provider, request = self.provider, self.subject.request
+        try:
+            if isinstance(request, EmbedRequest):
+                return provider.prepare_embed(request, self.key)
+            if not self.subject.needs.features:
+                return provider.prepare(request, self.key)
+            request, lost = provider.capabilities.fit(request, self.subject.needs)
+            prepared = provider.prepare(request, self.key)
+            return replace(prepared, degradations=lost + prepared.degradations) if lost else prepared
+        except UnsupportedFeature as unsupported:
+            fault = Fault(FaultKind.UNSUPPORTED, scope=FaultScope.REQUEST, message=str(unsupported))
+            raise AttemptFailed(fault) from unsupported
+        except ResilientError:
+            raise
+        except Exception as error:  # nothing was sent, so no provider is to blame
+            raise InvalidRequest(f"the request cannot be written for {provider.id}: {error!r}"[:300]) from error
+
+    def head(self, status: int | None, headers: Mapping[str, str]) -> None:
+        """The head of the answer arrived: the rate limits in it count whatever follows."""
+        assert status is not None
+        self.status = status
+        self._headers = headers
+        limit = self.subject.policies.stream.max_bytes
+        self._inflater: Inflater | None = inflater(headers, limit)
+        self._body: Body | None = None
+        self._learn(headers)
+        if self.subject.streaming and 200 <= status < 300 and "text/html" not in headers.get("content-type", ""):
+            self.reading = self._reading(self.provider.stream_decoder(), self.provider)
+        else:
+            self._body = Body(limit)
+
+    def _learn(self, headers: Mapping[str, str]) -> None:
+        limits = self.provider.limits(headers, self.subject.wall())
+        if limits.requests.remaining is not None or limits.tokens.remaining is not None:
+            self.subject.pool.learn(self.attempt, self.subject.clock(), limits.requests, limits.tokens)
+            if self.observer is not None:
+                self.observer.limits(limits)
+
+    def feed(self, piece: object | None, now: float) -> None:
+        """Bytes of the answer arrived; ``None``: it ended."""
+        if piece is not None:
+            assert isinstance(piece, bytes)
+            data = piece if self._inflater is None else self._inflater.feed(piece)
+            if self._body is not None:
+                self._body.feed(data)
+                return
+            assert self.reading is not None
+            self.reading.feed(data, now)
+        elif self._body is not None:
+            self.answer = self._understood(self._body.bytes())
+            self.enough = True
+            return
+        else:
+            assert self.reading is not None
+            self.reading.eof(now)
+            self.enough = True
+        if self.reading.committed:
+            self.enough = True
+        self.check()
+
+    def _understood(self, body: bytes) -> Response:
+        """The response these bytes are.  Raises ``AttemptFailed`` if they are none."""
+        provider, wall, status = self.provider, self.subject.wall(), self.status or 0
+        result: Response | Fault
+        if self.subject.streaming and not 200 <= status < 300:
+            result = provider.fault(status, self._headers, body, wall)
+        elif isinstance(self.subject.request, EmbedRequest):
+            result = provider.read_embed(status, self._headers, body, wall)
+        else:
+            result = provider.read(status, self._headers, body, wall)
+        if isinstance(result, Fault):
+            raise AttemptFailed(result)
+        if self.subject.streaming:
+            message = "a whole answer came where a stream was asked for"
+            raise AttemptFailed(Fault(FaultKind.INVALID_RESPONSE, status=status, message=message))
+        return result
+
+
+class CodeExchange(Exchange[Custom]):
+    """With a provider the user wrote: its pieces are text, events, or one whole response."""
+
+    __slots__ = ()
+
+    by_code: ClassVar[bool] = True
+
+    def started(self) -> object:
+        """Call the user's code.  What it returns may have to be awaited."""
+        request = self.subject.request
+        assert isinstance(request, ChatRequest)
+        return self.provider.start(request, self.attempt.timeout, stream=self.subject.streaming)
+
+    def head(self, status: int | None, headers: Mapping[str, str]) -> None:
+        """The user's code returned something."""
+        self.reading = self._reading(None, None)
+
+    def feed(self, piece: object | None, now: float) -> None:
+        """It returned or yielded something; ``None``: there is no more, which without an exception is a whole
+        answer."""
+        reading = self.reading
+        assert reading is not None
+        if isinstance(piece, ChatResponse):
+            if self.subject.streaming:
+                for event in replay(piece):
+                    reading.take(event, now)
+            else:
+                self.answer, self.enough = piece, True
+        elif isinstance(piece, str):
+            if piece:
+                reading.take(TextDelta(piece), now)
+        elif isinstance(piece, StreamEvent):
+            reading.take(piece, now)
+        elif piece is not None:
+            raise TypeError(f"a provider's stream must yield text or stream events, not {type(piece).__name__}")
+        elif not reading.ended and reading.fault is None:
+            reading.take(StreamEnd(), now)
+        self.check()
+        if piece is None or (self.subject.streaming and reading.committed):
+            self.enough = True
+
+
+class FromCode:
+    """What answers of the user's code have in common: nothing that HTTP has."""
+
+    status: int | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    def sever(self) -> None:
+        """Nothing can be cut off."""
+
+
+def begin(attempt: Attempt[Target], subject: Subject) -> HttpExchange | CodeExchange:
+    """The exchange of an attempt, by the kind of its provider."""
+    made = HttpExchange if isinstance(attempt.target, HttpProvider) else CodeExchange
+    return made(attempt, subject)
+
+
+AnyExchange: TypeAlias = HttpExchange | CodeExchange

@@ -1,0 +1,86 @@
+"""What is under way at one place: in the sync client everywhere, in the async one on one event loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from resilient_llm.drive.exchange import AnyExchange
+from resilient_llm.drive.task import Task
+from resilient_llm.errors import ClientClosed
+
+
+class Here:
+    """Calls, attempts and streams under way."""
+
+    def __init__(self) -> None:
+        self.engine: Any = None
+        self.orphans: deque[Any] = deque()
+        """Streams dropped without being closed, put here by their finalisers."""
+        self.calls: set[Any] = set()
+        """Calls and open streams."""
+        self.exchanges: set[AnyExchange] = set()
+        """Attempts whose first content, or whole answer, is awaited."""
+        self.waiting: set[Callable[[], None]] = set()
+        """What wakes the calls that wait for their turn."""
+        self.closing: bool = False
+        """The client is being closed: who waits is told so, what runs may finish."""
+        self.ended: bool = False
+        """It is closed: what runs is ended."""
+        self.emptied: Callable[[], None] | None = None
+        """Called when nothing runs any more, while the client is closing."""
+
+    def done(self, what: object) -> None:
+        """A call or a stream is over."""
+        self.calls.discard(what)
+        if self.closing and not self.calls and self.emptied is not None:
+            self.emptied()
+
+    def wake(self) -> None:
+        """Begin to close: wake everybody who waits."""
+        self.closing = True
+        for wake in list(self.waiting):
+            wake()
+
+    def end(self) -> None:
+        """End what still runs.  That judges nobody."""
+        self.ended = True
+        for exchange in list(self.exchanges):
+            exchange.limit.ended, exchange.runs_on = True, False
+            if exchange.lost:  # its call is over already
+                exchange.subject.pool.abandoned(exchange.attempt, exchange.subject.clock())
+            exchange.stop()
+        for one in list(self.calls):
+            if hasattr(one, "end_with"):
+                one.end_with(closed())
+
+    def error_of(self, error: Exception) -> Exception:
+        """The error of an attempt, or that the client was closed, which is why it failed."""
+        return closed() if self.ended else error
+
+
+class Running:
+    """A call that is under way, from beginning to end.  One that is interrupted holds nothing any more."""
+
+    __slots__ = ("_here", "_task")
+
+    def __init__(self, here: Here, task: Task[Any]) -> None:
+        self._here = here
+        self._task = task
+
+    def __enter__(self) -> None:
+        self._here.calls.add(self._task)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            self._task.disowned()
+        self._here.done(self._task)
+
+
+def closed() -> ClientClosed:
+    """What a call is told that a closing client ends."""
+    return ClientClosed("the client was closed while the call was under way")

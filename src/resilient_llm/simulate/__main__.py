@@ -1,0 +1,207 @@
+"""``python -m resilient_llm.simulate [NAME...]``: fault schedules, beside an SDK and an oracle, and scenarios with what
+must hold in them.  Exits with status 1 if a goal is missed or a scenario does not hold, and lists what was."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from resilient_llm.simulate.client import Production
+from resilient_llm.simulate.fleet import herd, storm, svg
+from resilient_llm.simulate.judge import GOALS, HEAD, Compared, compare, line, row
+from resilient_llm.simulate.providers import Provider
+from resilient_llm.simulate.random_runs import Half, run_half, summary
+from resilient_llm.simulate.report import LAYOUTS, measure, table
+from resilient_llm.simulate.scenarios import DATA, SCENARIOS
+from resilient_llm.simulate.schedules import SCHEDULES
+from resilient_llm.simulate.strategies import PLAIN
+from resilient_llm.simulate.world import Load, World
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+_LONG = 20_000.0
+"""Calls of a run that ``--quick`` leaves out."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.list:
+        told = {name: one.what for name, one in SCHEDULES.items()} | {name: one.what for name, one in SCENARIOS.items()}
+        for name, what in told.items():
+            _say(f"{name:22} {what}")
+        return 0
+    if options.random is not None:
+        return _random(range(options.first, options.first + options.random), options.jobs, options.json)
+    if options.speed or options.plots:
+        if options.speed:
+            _speed()
+        if options.plots:
+            _plot(options.plots)
+        return 0
+    everything = [*SCHEDULES] if options.markdown or options.quick else [*SCHEDULES, *SCENARIOS]
+    names = _named(parser, options.names, everything)
+    return _run(names, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m resilient_llm.simulate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="goals:\n" + "\n".join(f"  {name}: {what}" for name, what in GOALS.items()),
+    )
+    parser.add_argument("--seeds", type=_positive, default=3, help="runs of each schedule (default 3)")
+    parser.add_argument("--jobs", type=_positive, default=1, help="processes (default 1)")
+    parser.add_argument("--quick", action="store_true", help="one seed, no run of over 20,000 calls, no scenarios")
+    parser.add_argument("--markdown", action="store_true", help="the table of the documentation (schedules only)")
+    parser.add_argument("--peers", action="store_true", help="a table for each schedule with other strategies as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--random", type=_positive, metavar="N", help="N random bad half minutes instead")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed of --random (default 0)")
+    parser.add_argument("--list", action="store_true", help="the names of schedules and scenarios")
+    parser.add_argument("--speed", action="store_true", help="simulated calls per second of CPU time")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw a fleet and a retry storm as SVG")
+    parser.add_argument("--data", type=Path, metavar="DIR", default=DATA, help="where recorded weather lies")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="schedules and scenarios, or patterns (default: all)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    """A number of things to do; none is no run."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")
+    return number
+
+
+def _named(parser: argparse.ArgumentParser, patterns: Sequence[str], everything: list[str]) -> list[str]:
+    """What the names and patterns stand for, in their order."""
+    found: dict[str, None] = {}
+    for pattern in patterns or everything:
+        matching = [name for name in (*SCHEDULES, *SCENARIOS) if fnmatchcase(name, pattern)]
+        if not matching:
+            parser.error(f"there is no {pattern}; --list tells what there is")
+        found |= dict.fromkeys(matching)
+    return list(found)
+
+
+def _run(names: Sequence[str], options: argparse.Namespace) -> int:
+    """Schedules, then scenarios; then what was missed."""
+    schedules = [SCHEDULES[name] for name in names if name in SCHEDULES]
+    seeds = 1 if options.quick else options.seeds
+    if options.quick:
+        schedules = [one for one in schedules if one.seconds * one.rate <= _LONG]
+    todo = [_Task(one.name, layout, seeds) for one in schedules for layout in one.layouts]
+    if options.markdown:
+        _say(f"{HEAD}\n|{'---|' * HEAD.count(' |')}")
+    done: list[Compared] = []
+    for one in _spread(_Task.run, todo, options.jobs):
+        done.append(one)
+        _say(row(one) if options.markdown else line(one))
+        if options.peers:
+            _peers(one, seeds)
+    held = [] if options.markdown else [name for name in names if name in SCENARIOS]
+    broken = [name for name in held if not _hold(name, options.data)]
+    if options.json:
+        _write(options.json, [_figures(one) for one in done])
+    missed = [one for one in done if one.missed]
+    for one in missed:
+        print(f"missed: {one.name} ({one.layout}): {', '.join(one.missed)}", file=sys.stderr)  # noqa: T201
+    for name in broken:
+        print(f"does not hold: {name}", file=sys.stderr)  # noqa: T201
+    return 1 if missed or broken else 0
+
+
+class _Task(NamedTuple):
+    name: str
+    layout: str
+    seeds: int
+
+    def run(self) -> Compared:
+        return compare(SCHEDULES[self.name], self.layout, self.seeds)
+
+
+def _spread(act: Callable[[Given], Result], todo: Iterable[Given], jobs: int) -> Iterator[Result]:
+    """Do all of it, in order, in as many processes."""
+    if jobs == 1:
+        yield from map(act, todo)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap(act, todo)
+
+
+def _figures(one: Compared) -> dict[str, object]:
+    strategies = {"we": one.mine, "sdk": one.sdk, "oracle": one.oracle}
+    figures = {name: figures._asdict() for name, figures in strategies.items()}
+    return {"schedule": one.name, "layout": one.layout, "missed": one.missed, **figures}
+
+
+def _write(path: Path, what: object) -> None:
+    path.write_text(json.dumps(what, indent=1).replace("NaN", "null").replace("Infinity", '"never"'))
+
+
+def _random(seeds: Sequence[int], jobs: int, path: Path | None) -> int:
+    halves: list[Half] = list(_spread(run_half, seeds, jobs))
+    _say(summary(halves))
+    if path:
+        _write(path, [half._asdict() for half in halves])
+    return 1 if any(half.lost for half in halves) else 0
+
+
+def _hold(name: str, data: Path) -> bool:
+    scenario = SCENARIOS[name]
+    if scenario.takes and (data / scenario.file).exists():
+        print(f"{name}: {scenario.takes}", file=sys.stderr, flush=True)  # noqa: T201
+    found = scenario.run(data)
+    _say(f"{name:20} {found}")
+    return found.held
+
+
+def _peers(one: Compared, seeds: int) -> None:
+    schedule = SCHEDULES[one.name]
+    runs = range(1, (schedule.seeds or seeds) + 1)
+    others = [measure(schedule, one.layout, who, runs) for who in PLAIN if who not in ("sdk", "oracle")]
+    where = "one tier" if one.layout == "tier" else "a tier each"
+    figures = [one.mine, one.sdk, one.oracle, *others]
+    _say(f"\n### {one.name}: {schedule.what}; {where}\n\n{table(figures)}\n")
+    if schedule.reference:
+        _say(f"Reference: {schedule.reference}.\n")
+
+
+def _speed() -> None:
+    for layout in LAYOUTS:
+        providers = [Provider(name) for name in "abc"]
+        tiers = [providers] if layout == "tier" else [[provider] for provider in providers]
+        world = World([Production(tiers, seed=1)], Load(rate=5.0), 1)
+        before = time.process_time()
+        world.run(10_000.0)
+        _say(f"{layout}: {len(world.ended) / (time.process_time() - before):,.0f} calls a second")
+
+
+def _plot(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    found = herd(1000)
+    lines = {"attempts at the failing provider": [float(count) for count in found.per_second]}
+    title = "1000 processes, one of three providers down from 120 to 420 s"
+    (folder / "herd.svg").write_text(svg(title, lines, "attempts a second"))
+    storms = {name: storm(name, trigger=120.0, seconds=700.0) for name in ("production", "hasty sdk")}
+    loads = {name: [float(count) for count in one.load[:700]] for name, one in storms.items()}
+    title = "load on a provider that has a quarter of its capacity (25/s) from 120 to 240 s"
+    (folder / "storm.svg").write_text(svg(title, loads, "attempts a second"))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

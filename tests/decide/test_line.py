@@ -1,0 +1,488 @@
+"""Who waits for a provider: first come, first served, and nobody is forgotten."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from resilient_llm.decide.attempt import Attempt
+from resilient_llm.decide.call import Call, Wait
+from resilient_llm.decide.line import OFFER, Line, Place
+from resilient_llm.errors import ClientClosed, FaultKind, NoProviderAvailable
+from resilient_llm.policy import Limits
+from tests.decide.driver import Act, Driver, Fault, Run, acts, well
+from tests.decide.world import MACHINE, PROPERTY, Target, World
+
+
+def place(number: int, last: float = 1e9, needs: float = 0.0) -> Place:
+    made = Place(number, 0, last)
+    made.needs = needs
+    return made
+
+
+def queue(*places: Place) -> Line:
+    line = Line("a")
+    for one in places:
+        line.join(one)
+        one.lines = (line,)
+    return line
+
+
+def offer(line: Line, to: Place, now: float) -> None:
+    to.offer, to.woken, to.woken_at = line, True, now
+    line.offers += 1
+
+
+# --- one line ---
+
+
+def test_the_order_is_that_of_arrival_and_not_of_joining() -> None:
+    """Who comes back from a failed attempt loses nothing."""
+    late, early = place(7), place(3)
+    line = queue(late, early)
+    assert line.waiting == [early, late]
+    assert line.first(0.0) is early
+
+
+def test_who_leaves_twice_leaves_once_and_frees_what_was_offered() -> None:
+    one, two = place(1), place(2)
+    line = queue(one, two)
+    offer(line, one, 0.0)
+    for _ in range(2):
+        line.remove(one)
+        assert (line.offers, len(line.waiting)) == (0, 1)
+
+
+def test_who_has_an_offer_or_did_not_come_when_woken_is_not_the_first() -> None:
+    one, two, three = place(1), place(2), place(3)
+    line = queue(one, two, three)
+    offer(line, one, 0.0)
+    assert line.first(0.0) is two
+    two.woken, two.woken_at = True, 0.0
+    assert line.first(OFFER) is two
+    assert line.first(OFFER + 0.001) is three, "its loop is blocked"
+
+
+def test_who_can_no_longer_be_answered_in_time_goes_last() -> None:
+    late, other = place(1, last=10.0, needs=5.0), place(2)
+    line = queue(late, other)
+    assert line.first(5.0) is late
+    assert line.first(5.1) is other
+    line.remove(other)
+    assert line.first(5.1) is late, "but rather late than never"
+
+
+def test_an_empty_line_has_no_first() -> None:
+    assert queue().first(0.0) is None
+
+
+def test_who_may_take_room_without_stepping_before_somebody() -> None:
+    one, two = place(5), place(8)
+    line = queue(one, two)
+    assert queue().may_pass(99, None, 0.0)
+    assert line.may_pass(4, None, 0.0), "it came earlier"
+    assert not line.may_pass(6, None, 0.0)
+    assert line.may_pass(5, one, 0.0)
+    assert not line.may_pass(8, two, 0.0)
+    offer(line, two, 0.0)
+    assert line.may_pass(8, two, 0.0), "it was offered a place"
+    offer(line, one, 0.0)
+    assert line.may_pass(9, None, 0.0), "everybody else has an offer"
+
+
+def test_an_offer_not_taken_in_time_is_taken_back() -> None:
+    one, two = place(1), place(2)
+    line = queue(one, two)
+    offer(line, one, 0.0)
+    line.lapse(OFFER)
+    assert one.offer is line
+    line.lapse(OFFER + 0.001)
+    assert one.offer is None
+    assert line.offers == 0
+    line.lapse(1.0)
+
+
+def test_only_an_event_loop_needs_somebody_to_stand_by_and_of_another_loop() -> None:
+    one, two, three = place(1), place(2), place(3)
+    line = queue(one, two, three)
+    assert line.standby(one) is None, "a thread that was woken runs"
+    one.owner = two.owner = "loop"
+    assert line.standby(one) is three
+    three.owner = "loop"
+    assert line.standby(one) is None
+
+
+@PROPERTY
+@given(
+    numbers=st.lists(st.integers(0, 1000), unique=True, max_size=30),
+    leave=st.sets(st.integers(0, 1000)),
+    taken=st.sets(st.integers(0, 1000)),
+    now=st.floats(0.0, 0.2),
+)
+def test_first_is_the_earliest_who_can_come_and_offers_are_counted(
+    numbers: list[int], leave: set[int], taken: set[int], now: float
+) -> None:
+    line = queue(*(place(number) for number in numbers))
+    for one in list(line.waiting):
+        if one.number in taken:
+            offer(line, one, 0.0)
+    for one in list(line.waiting):
+        if one.number in leave:
+            line.remove(one)
+    left = sorted(set(numbers) - leave)
+    assert [one.number for one in line.waiting] == left
+    assert line.offers == len(taken & set(left))
+    first = line.first(now)
+    free = [number for number in left if number not in taken]
+    assert (first.number if first else None) == (free[0] if free else None)
+    line.lapse(now)
+    assert line.offers == (0 if now > OFFER else len(taken & set(left)))
+
+
+# --- calls in line ---
+
+
+def full(*tiers: str) -> tuple[World, Attempt[Target]]:
+    """One place at the only provider, and that is taken."""
+    world = World(Target("a", max_concurrency=1), *tiers)
+    return world, world.start()
+
+
+def waiting(world: World, woken: list[str], name: str, owner: object = None, **options: object) -> Call[Target]:
+    call = world.call(**options)
+    step = world.told_to_wait(call)
+    assert step.place is not None
+    step.place.wake = lambda: woken.append(name)
+    step.place.owner = owner
+    return call
+
+
+def test_room_is_offered_to_the_first_and_only_to_it() -> None:
+    world, busy = full()
+    woken: list[str] = []
+    first, second = waiting(world, woken, "first"), waiting(world, woken, "second")
+    assert world.health("a").waiting == 2
+    world.succeed(busy)
+    assert woken == ["first"]
+    assert world.told_to_wait(second).reason == "line"
+    assert world.start(first).target.id == "a"
+    assert world.health("a").waiting == 1
+
+
+def test_nobody_steps_before_those_who_wait() -> None:
+    world, busy = full()
+    woken: list[str] = []
+    first = waiting(world, woken, "first")
+    world.succeed(busy)
+    newcomer = world.call()
+    assert world.told_to_wait(newcomer).reason == "line"
+    world.succeed(world.start(first))
+    assert world.start(newcomer).target.id == "a"
+
+
+@pytest.mark.parametrize("when", ["waiting", "offered"])
+def test_who_goes_away_gives_its_place_to_the_next(when: str) -> None:
+    world, busy = full()
+    woken: list[str] = []
+    first, second = waiting(world, woken, "first"), waiting(world, woken, "second")
+    if when == "waiting":
+        first.stopped_waiting(world.now)
+        world.succeed(busy)
+        assert woken == ["second"]
+    else:
+        world.succeed(busy)
+        first.stopped_waiting(world.now)
+        assert woken == ["first", "second"]
+    first.stopped_waiting(world.now)
+    assert world.start(second).target.id == "a"
+    assert world.health("a").waiting == 0
+
+
+def test_a_call_stands_in_several_lines_and_leaves_all_at_once() -> None:
+    world = World(Target("a", max_concurrency=1), Target("b", max_concurrency=1))
+    busy = [world.start(), world.start()]
+    woken: list[str] = []
+    call = waiting(world, woken, "it")
+    assert [world.health(name).waiting for name in "ab"] == [1, 1]
+    world.succeed(busy[1])
+    assert world.start(call).target.id == "b"
+    assert [world.health(name).waiting for name in "ab"] == [0, 0]
+
+
+def test_an_offer_not_taken_within_fifty_milliseconds_passes_on() -> None:
+    """The event loop of the one who was offered it is blocked; who stands by looks after it in time."""
+    world, busy = full()
+    woken: list[str] = []
+    waiting(world, woken, "blocked", owner="loop 1")
+    second = waiting(world, woken, "second", owner="loop 2")
+    world.succeed(busy)
+    assert woken == ["blocked", "second"]
+    waited = 0.0
+    while isinstance(step := second.next_attempt(world.now), Wait):
+        waited += step.seconds
+        world.now += step.seconds
+        assert waited <= 2 * OFFER
+    assert step.target.id == "a"
+
+
+def test_who_was_blocked_still_stands_in_its_place_when_it_comes_back() -> None:
+    world, busy = full()
+    woken: list[str] = []
+    blocked = waiting(world, woken, "blocked", owner="loop 1")
+    second = waiting(world, woken, "second", owner="loop 2")
+    third = waiting(world, woken, "third", owner="loop 2")
+    world.succeed(busy)
+    world.now += 0.06
+    world.succeed(world.start(second))
+    world.now += 1.0
+    world.told_to_wait(blocked) if world.health("a").in_flight else world.start(blocked)
+    assert third.records == []
+
+
+def test_the_next_one_is_told_at_once_when_the_line_is_too_long() -> None:
+    world = World(Target("a", max_concurrency=1), limits=Limits(max_queue=2))
+    world.start()
+    woken: list[str] = []
+    for name in ("first", "second"):
+        waiting(world, woken, name)
+    with pytest.raises(NoProviderAvailable) as failure:
+        world.call().next_attempt(world.now)
+    assert failure.value.reasons == {"a": "at its concurrency limit"}
+    assert failure.value.retry_after is None
+
+
+def test_who_stands_in_a_full_line_already_may_stay() -> None:
+    world = World(Target("a", max_concurrency=1), limits=Limits(max_queue=1))
+    world.start()
+    call = world.call()
+    for _ in range(3):
+        assert world.told_to_wait(call).reason == "line"
+
+
+def test_closing_the_client_wakes_everybody_who_waits() -> None:
+    world, _ = full()
+    woken: list[str] = []
+    calls = [waiting(world, woken, name) for name in ("first", "second")]
+    world.pool.close(world.now)
+    assert woken == ["first", "second"]
+    for call in calls:
+        with pytest.raises(ClientClosed):
+            call.next_attempt(world.now)
+    assert world.health("a").waiting == 0
+
+
+def test_who_may_wait_for_a_gate_only_until_it_is_first_is_woken_for_nothing_else() -> None:
+    """Only the first in line has a timer for what time alone brings."""
+    world = World("a")
+    world.gate("a", 5.0)
+    first, second = world.call(), world.call()
+    assert world.told_to_wait(first).seconds == pytest.approx(5.625)
+    assert world.told_to_wait(second).seconds == float("inf")
+
+
+def test_when_the_first_goes_away_the_next_one_gets_the_timer() -> None:
+    world = World("a")
+    world.gate("a", 5.0)
+    woken: list[str] = []
+    first, second = waiting(world, woken, "first"), waiting(world, woken, "second")
+    first.stopped_waiting(world.now)
+    assert woken == ["second"]
+    assert world.told_to_wait(second).seconds == pytest.approx(5.625)
+
+
+def test_new_providers_wake_everybody_to_look_again() -> None:
+    world, _ = full()
+    woken: list[str] = []
+    call = waiting(world, woken, "it")
+    world.pool.replace({"main": [[Target("b")]]}, world.now)
+    assert woken == ["it"]
+    assert world.start(call).target.id == "b"
+
+
+def test_restoring_wakes_who_waits_for_a_gate() -> None:
+    world = World("a")
+    world.gate("a", 100.0)
+    woken: list[str] = []
+    call = waiting(world, woken, "it")
+    world.pool.operate("a", "restore", world.now)
+    assert woken == ["it"]
+    assert world.start(call).target.id == "a"
+
+
+# --- many calls ---
+
+
+class Watch:
+    """Notices when somebody waits although it could be served and nobody was woken to do so."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self.since: dict[str, float] = {}
+        self.longest = 0.0
+        self.served: list[tuple[float, int]] = []
+
+    def look(self) -> None:
+        now = self.driver.now
+        for name, member in self.driver.pool._table.members.items():
+            first = member.line.first(now)
+            idle = first is not None and not any(one.woken and not one.missed(now) for one in member.line.waiting)
+            lost = idle and first is not None and member.refusal(first.tokens, first.last, now) is None
+            if not lost or member.breaker.down:
+                self.since.pop(name, None)
+                continue
+            self.longest = max(self.longest, now - self.since.setdefault(name, now))
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> tuple[int, int, float, float, float]:
+    """Seed, places, seconds between arrivals, longest delay of a woken call, share of calls that give up."""
+    return (
+        draw(st.integers(0, 10**6)),
+        draw(st.integers(1, 4)),
+        draw(st.sampled_from([0.0, 0.01, 0.1])),
+        draw(st.sampled_from([0.0, 0.001, 0.04])),
+        draw(st.sampled_from([0.0, 0.2, 0.6])),
+    )
+
+
+@PROPERTY
+@given(crowds())
+def test_nobody_waits_while_somebody_could_be_served(crowd: tuple[int, int, float, float, float]) -> None:
+    seed, places, pause, delay, leaving = crowd
+    luck = random.Random(seed)
+    driver = Driver(
+        {"a": lambda now, attempt: Act(luck.uniform(0.01, 0.3)), "b": lambda now, attempt: Act(luck.uniform(0.01, 0.3))},
+        Target("a", max_concurrency=places),
+        Target("b", max_concurrency=1),
+        delay=lambda: luck.uniform(0.0, delay),
+    )
+    watch, when = Watch(driver), 0.0
+    for _ in range(40):
+        when += luck.uniform(0.0, 2 * pause)
+        run = driver.begin(when, None)
+        if luck.random() < leaving:
+            driver.at(when + luck.uniform(0.0, 1.0), run.give_up)
+    for moment in range(600):
+        driver.at(moment / 100.0, watch.look)
+    driver.run()
+    assert watch.longest <= 0.02
+    assert {run.end for run in driver.runs} <= {"answered", "cancelled"}
+    assert all(member.in_flight == 0 and not len(member.line.waiting) for member in driver.pool._table.members.values())
+
+
+@PROPERTY
+@given(seed=st.integers(0, 10**6), places=st.integers(1, 3), pause=st.sampled_from([0.0, 0.02, 0.2]))
+def test_first_come_first_served(seed: int, places: int, pause: float) -> None:
+    luck = random.Random(seed)
+    driver = Driver({"a": lambda now, attempt: Act(luck.uniform(0.01, 0.3))}, Target("a", max_concurrency=places))
+    when, runs = 0.0, []
+    for _ in range(30):
+        when += luck.uniform(0.0, 2 * pause)
+        runs.append(driver.begin(when, None))
+    begun: list[Run] = []
+    for run in runs:
+        launch = run.launch
+
+        def noted(attempt: Attempt[Target], run: Run = run, launch: object = launch) -> None:
+            begun.append(run)
+            launch(attempt)  # type: ignore[operator]
+
+        run.launch = noted  # type: ignore[method-assign]
+    driver.run()
+    assert begun == runs
+
+
+@PROPERTY
+@given(seed=st.integers(0, 10**6), hint=st.sampled_from([0.3, 1.0, 5.0]), calls=st.integers(1, 30))
+def test_waiting_for_a_rate_limit_is_not_failing(seed: int, hint: float, calls: int) -> None:
+    """A bucket of ten a second: whoever has time is answered, in order, and nobody is called sick."""
+    bucket = {"tokens": 3.0, "at": 0.0}
+
+    def limited(now: float, attempt: Attempt[Target]) -> Act:
+        bucket["tokens"] = min(3.0, bucket["tokens"] + (now - bucket["at"]) * 10.0)
+        bucket["at"] = now
+        if bucket["tokens"] < 1.0:
+            return Act(0.01, Fault(FaultKind.RATE_LIMITED, status=429, retry_after=hint))
+        bucket["tokens"] -= 1.0
+        return Act(0.05)
+
+    driver = Driver({"a": limited}, seed=seed)
+    runs = [driver.begin(0.01 * index, 120.0) for index in range(calls)]
+    driver.run()
+    assert all(run.answered for run in runs)
+    assert driver.pool.snapshot(driver.now)[0].success_rate >= 0.95
+
+
+class Crowd(RuleBasedStateMachine):
+    """Calls that come, are served, give up at any step, and never disturb each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(Target("a", max_concurrency=2))
+        self.busy: list[Attempt[Target]] = []
+        self.waiting: list[Call[Target]] = []
+        self.woken: set[Call[Target]] = set()
+
+    def ask(self, call: Call[Target]) -> None:
+        step = call.next_attempt(self.world.now)
+        if isinstance(step, Attempt):
+            self.world.call_of[step] = call
+            self.busy.append(step)
+            return
+        self.waiting.append(call)
+        assert step.place is not None
+        step.place.wake = lambda: self.woken.add(call)
+
+    @rule()
+    def arrive(self) -> None:
+        self.ask(self.world.call())
+
+    @precondition(lambda self: self.busy)
+    @rule(data=st.data(), how=st.sampled_from(["succeed", "abandon", "fail"]))
+    def end(self, data: st.DataObject, how: str) -> None:
+        attempt = self.busy.pop(data.draw(st.integers(0, len(self.busy) - 1)))
+        if how == "fail":
+            self.world.fail(attempt, FaultKind.BAD_REQUEST)
+        else:
+            getattr(self.world, how)(attempt)
+
+    @precondition(lambda self: self.woken)
+    @rule(data=st.data())
+    def come(self, data: st.DataObject) -> None:
+        call = data.draw(st.sampled_from(sorted(self.woken, key=lambda one: one.number)))
+        self.woken.remove(call)
+        if call in self.waiting:
+            self.waiting.remove(call)
+            self.ask(call)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def give_up(self, data: st.DataObject) -> None:
+        call = self.waiting.pop(data.draw(st.integers(0, len(self.waiting) - 1)))
+        call.stopped_waiting(self.world.now)
+
+    @invariant()
+    def the_books_balance(self) -> None:
+        member = self.world.member("a")
+        assert member.in_flight == len(self.busy) <= 2
+        assert len(member.line.waiting) == len(self.waiting)
+        assert member.in_flight + member.line.offers <= 2
+        room = 2 - member.in_flight
+        due = [call for call in self.waiting if call in self.woken]
+        assert len(due) >= min(room, len(self.waiting)), "there is room and nobody was woken"
+
+
+Crowd.TestCase.settings = MACHINE
+test_any_crowd_is_served = Crowd.TestCase
+
+
+def test_the_driver_itself_serves_a_simple_queue() -> None:
+    driver = Driver({"a": well(0.1)}, Target("a", max_concurrency=1))
+    runs = [driver.begin(0.0) for _ in range(5)]
+    driver.run()
+    assert [round(run.took, 6) for run in runs] == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert acts()(0.0, driver.requests[0][2]) == Act()

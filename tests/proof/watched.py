@@ -1,0 +1,465 @@
+"""A call of the production core whose every step is checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Final, final
+
+from resilient_llm.decide.attempt import Attempt
+from resilient_llm.decide.breaker import State
+from resilient_llm.decide.call import Call, Wait
+from resilient_llm.decide.leases import SUCCESS_EARNS
+from resilient_llm.decide.line import Place
+from resilient_llm.decide.member import Member, Refusal
+from resilient_llm.decide.outcome import Outcome
+from resilient_llm.errors import AllAttemptsFailed, CallFailed, NoProviderAvailable
+from resilient_llm.faults import Fault, FaultKind, FaultScope
+from resilient_llm.simulate.client import Production, Question, Real
+from resilient_llm.simulate.providers import Provider
+from tests.proof.invariants import Checker, Lease, picture, waiting_before
+
+_BLAMELESS: Final = frozenset(
+    {
+        FaultKind.RATE_LIMITED,
+        FaultKind.QUOTA_EXHAUSTED,
+        FaultKind.AUTH,
+        FaultKind.PERMISSION,
+        FaultKind.NOT_FOUND_MODEL,
+        FaultKind.BAD_REQUEST,
+        FaultKind.CONTEXT_LENGTH,
+        FaultKind.PAYLOAD_TOO_LARGE,
+        FaultKind.CONTENT_FILTER,
+        FaultKind.CONFLICT,
+        FaultKind.CLIENT_CLOSED,
+        FaultKind.UNSUPPORTED,
+        FaultKind.MISCONFIGURED,
+        FaultKind.SEALED_REASONING,
+    }
+)
+_REJECTED: Final = frozenset({FaultKind.BAD_REQUEST, FaultKind.CONTENT_FILTER, FaultKind.CLIENT_CLOSED})
+_OVERLOAD: Final = frozenset({FaultKind.RATE_LIMITED, FaultKind.OVERLOADED, FaultKind.TIMEOUT})
+_MOST_PER_PROVIDER: Final = 3
+_MOST: Final = 6
+
+
+def verdict(fault: Fault) -> Outcome:
+    """What a fault proves about its provider, by these books."""
+    if fault.kind in _BLAMELESS or fault.scope is FaultScope.LOCAL:
+        return Outcome.NEUTRAL
+    if fault.kind is FaultKind.OVERLOADED or (fault.status == 503 and fault.retry_after is not None):
+        return Outcome.SOFT
+    if fault.kind is FaultKind.INVALID_RESPONSE and fault.scope is FaultScope.REQUEST:
+        return Outcome.SOFT
+    return Outcome.HARD
+
+
+def cost(fault: Fault) -> float:
+    """What a second try after this fault takes from the budget."""
+    return 1.0 if fault.kind in _OVERLOAD or fault.status in (429, 503, 529) else 0.25
+
+
+def free(fault: Fault) -> bool:
+    """Whether a failure uses up none of a call's attempts: a refusal that says when to come back."""
+    return fault.kind is FaultKind.RATE_LIMITED or (
+        fault.kind is FaultKind.OVERLOADED and fault.retry_after is not None
+    )
+
+
+def ran(fault: Fault) -> bool:
+    """Whether the request may have taken effect."""
+    if fault.status is None:
+        return fault.code != "not_sent"
+    return fault.status >= 500 and fault.status not in (503, 529)
+
+
+@final
+class Watched:
+    """Wraps a :class:`Call`."""
+
+    def __init__(self, checker: Checker, call: Call[Provider]) -> None:
+        self.call = call
+        self.tried: dict[str, int] = {}
+        """Failures that count, by provider."""
+        self._checker = checker
+        self._begun = False
+        self._rejected = False
+        self._spoke = False
+        self._over = False
+        self._ran = False
+        self._counted = 0
+        self._due = False
+        self._cost = 0.0
+        self._down_since = math.inf
+        self._mine: list[Real] = []
+        checker.calls += 1
+
+    def __repr__(self) -> str:
+        return f"call {self.call.number}"
+
+    def route(self) -> list[Member[Provider]]:
+        """The providers of its route."""
+        return self._checker.client.pool._table.order(self.call.ask.route)  # pyright: ignore[reportPrivateUsage]
+
+    def _could(self, member: Member[Provider], now: float) -> bool:
+        """Whether it could be asked now, as far as this call, its gates and limits go."""
+        ask = self.call.ask
+        open_to = member.id not in ask.unsuitable and member.breaker.state is not State.ISOLATED
+        return open_to and member.refusal(ask.tokens, ask.deadline, now) is None
+
+    def _fresh_and_well(self, now: float) -> list[Member[Provider]]:
+        closed = [m for m in self.route() if m.id not in self.tried and m.breaker.state is State.CLOSED]
+        return [m for m in closed if self._could(m, now) and m.line.may_pass(self.call.number, None, now)]
+
+    # --- deciding ---
+
+    def next_attempt(self, now: float) -> Real | Wait:
+        """See :meth:`Call.next_attempt`."""
+        check, call = self._checker, self.call
+        check.before(now)
+        self._begin(now)
+        check.demand(not self._mine, "S11", f"{self._mine} still run: a failure was taken for the answer")
+        well, ahead = self._fresh_and_well(now), self._ahead(now)
+        try:
+            step = call.next_attempt(now)
+        except CallFailed as error:
+            self._over = True
+            self._gave_up(error, now)
+            check.after(now, None)
+            raise
+        if isinstance(step, Wait):
+            self._waits(step, well, now)
+            check.after(now, None)
+            return step
+        self._leased(step, well, ahead, now)
+        check.after(now, step.member)
+        return step
+
+    def _begin(self, now: float) -> None:
+        """A call earns trials and rescues."""
+        check = self._checker
+        if not self._begun:
+            self._begun = True
+            ratio, last = check.client.policies.hedge.ratio, check.last_call_at
+            check.tests.earn(ratio if last is None else max(ratio, ratio * 4.0 * (now - last)))
+            check.rescues.earn(ratio)
+            check.last_call_at = now
+
+    def _ahead(self, now: float) -> Mapping[Member[Provider], Place]:
+        """Who stands before this call in the lines of its providers."""
+        found = {member: waiting_before(member.line.waiting, self.call.number, now) for member in self.route()}
+        return {member: place for member, place in found.items() if place is not None}
+
+    def _leased(
+        self, step: Real, well: list[Member[Provider]], ahead: Mapping[Member[Provider], Place], now: float
+    ) -> None:
+        """An attempt was allowed."""
+        check, member, ask = self._checker, step.member, self.call.ask
+        check.demand(not self._spoke, "S10", "a new attempt after the first sign of life")
+        check.demand(not self._rejected, "X5", f"{step!r} after a rejection")
+        check.demand(not (self._ran and not ask.repeatable), "R2", f"{step!r} although it may have run")
+        again = member.id in self.tried
+        check.demand(step.kind != "retry" or again, "X3", f"{step!r} is the first there")
+        check.demand(not again or step.kind in ("retry", "trial", "initial"), "X3", f"{step!r} was tried before")
+        self._due, was = False, check.pictures[member]
+        if step.kind == "trial":
+            self._trial(step, well, now)
+        elif step.number > 1 and not was.down and (again or was.state is not State.CLOSED):
+            self._pays(check, self._cost, now)
+        first = ahead.get(member)
+        if first is not None and not check.pictures[member].down:
+            served = member.refusal(first.tokens, first.last, now) is None
+            check.demand(not served, "W1", f"{self!r} was served at {member.id} before call {first.number}")
+        self._lease(step, now)
+
+    def _trial(self, step: Real, well: list[Member[Provider]], now: float) -> None:
+        """A call is spent on finding out how a provider is."""
+        check, member, was = self._checker, step.member, self._checker.pictures[step.member]
+        check.demand(self.call.ask.repeatable, "R2", f"{step!r} of a call that must not be repeated")
+        check.demand(was.state is not State.ISOLATED, "S6", f"{member.id} is isolated and was asked")
+        if not any(other is not member for other in well):
+            return  # the last resort
+        self._due = True
+        others = [a for a, lease in check.leases.items() if a.member is member and lease.due and not lease.spoke]
+        live = [a for a in others if now - a.started < a.timeout - 1e-9]
+        check.demand(not live, "S2", f"{live} test {member.id} already")
+        if was.state is State.CLOSED:
+            check.demand(check.tests.look(now) >= 1.0 - 1e-5, "S1", f"{step!r} with {check.tests.tokens} tokens")
+            check.tests.spend(1.0)
+            return
+        check.demand(now >= was.trial_at - 1e-9, "S2", f"{step!r} is due in {was.trial_at - now} s")
+        if was.passed != 1:
+            check.demand(check.tests.look(now) >= 1.0 - 1e-5, "S1", f"{step!r} with {check.tests.tokens} tokens")
+            check.tests.spend(1.0)
+
+    @staticmethod
+    def _pays(check: Checker, price: float, now: float) -> None:
+        tokens = check.extra.look(now)
+        check.demand(tokens >= price - 1e-4, "S1", f"a second try for {price} with {tokens} tokens")
+        check.extra.spend(price)
+
+    def _lease(self, step: Real, now: float) -> None:
+        check, member, ask = self._checker, step.member, self.call.ask
+        books = check.members[member]
+        check.demand(check.now_members.get(member.id) is member, "S17", f"{member.id} was removed and got a lease")
+        check.demand(step not in check.leases, "S3", "the same lease was given out twice")
+        check.demand(member.id not in ask.unsuitable, "R1", f"{step!r} although {member.id} is ruled out")
+        check.demand(not member.drained, "S17", f"{step!r} although {member.id} is drained")
+        check.demand(now >= books.gate_until, "S7", f"{member.id} asked for {books.gate_until - now} s more")
+        left = self.call.deadline - now
+        check.demand(step.timeout <= left + 1e-6, "S12", f"timeout {step.timeout}, {left} s left")
+        limit = member.target.max_concurrency
+        check.demand(limit is None or member.in_flight <= limit, "X6", f"{member.id} is beyond its limit")
+        counted = self.tried.get(member.id, 0)
+        check.demand(counted < _MOST_PER_PROVIDER, "S1", f"{step!r} after {counted} at {member.id}")
+        check.demand(self._counted < _MOST, "S1", f"{step!r} after {self._counted} attempts")
+        check.leases[step] = Lease(member.breaker.generation, step.kind, due=self._due)
+        self._mine.append(step)
+        self.tried.setdefault(member.id, 0)
+        if step.kind != "trial":
+            self._down_since = math.inf
+        check.note((now, self, step))
+
+    def rescue(self, beside: Real, now: float) -> Real | None:
+        """See :meth:`Call.rescue`."""
+        check = self._checker
+        check.before(now)
+        well = [m for m in self._fresh_and_well(now) if m is not beside.member]
+        found = self.call.rescue(beside, now)
+        if found is not None:
+            check.demand(not self._spoke, "S10", "a rescue after the first sign of life")
+            check.demand(not self._rejected, "X5", f"{found!r} after a rejection")
+            check.demand(self.call.ask.repeatable, "R2", f"{found!r} of a call that must not be repeated")
+            if found.member is beside.member:
+                check.demand(found.fresh and not well, "S11", f"{found!r} at the same provider beside {well}")
+            lost = beside.kind == "trial" or beside.member.breaker.down
+            self._due = False
+            self._pays_for_rescue(beside, found, lost and found.member is not beside.member, now)
+            self._lease(found, now)
+        # An attempt that is late opens the breaker of its provider, whoever comes to the rescue.
+        check.pictures[beside.member] = picture(beside.member)
+        check.after(now, None if found is None else found.member)
+        return found
+
+    def _pays_for_rescue(self, beside: Real, found: Real, lost: bool, now: float) -> None:
+        check = self._checker
+        if lost:
+            return
+        if check.rescues.look(now) >= 1.0 - 1e-5:
+            check.rescues.spend(1.0)
+            return
+        half = now - beside.started >= 0.998 * (self.call.deadline - beside.started) / 2.0
+        check.demand(half, "S1", f"{found!r} with {check.rescues.tokens} tokens")
+        self._pays(check, 1.0, now)
+
+    # --- what happened ---
+
+    def first_content(self, attempt: Real, now: float) -> None:
+        """See :meth:`Call.first_content`."""
+        check = self._checker
+        check.before(now, attempt.member)
+        self.call.first_content(attempt, now)
+        lease = check.leases.get(attempt)
+        if lease is not None:
+            lease.spoke = True
+            self._spoke |= not self._over
+            was = check.pictures[attempt.member]
+            if lease.generation == was.generation and picture(attempt.member).passed > was.passed:
+                check.members[attempt.member].bad = 0  # a trial passes at its first content
+            lease.generation = attempt.generation
+        check.after(now, attempt.member)
+
+    def succeeded(self, attempt: Real, now: float, output_tokens: int = 0) -> None:
+        """See :meth:`Call.succeeded`."""
+        check = self._checker
+        check.before(now, attempt.member)
+        self.call.succeeded(attempt, now, output_tokens)
+        lease = self._released(attempt, now)
+        if lease is not None:
+            check.extra.look(now)
+            check.extra.earn(SUCCESS_EARNS)
+            books = check.members[attempt.member]
+            if attempt.started > books.gate_closed_at:
+                books.gate_until = -math.inf
+            self._spoke = self._over = True
+            check.judged(attempt, lease, Outcome.OK, now)
+        check.after(now, attempt.member)
+
+    def failed(self, attempt: Real, fault: Fault, now: float) -> None:
+        """See :meth:`Call.failed`."""
+        check = self._checker
+        check.before(now, attempt.member)
+        silent = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
+        slept = silent and now - attempt.started > attempt.timeout + 0.25
+        self.call.failed(attempt, fault, now)
+        lease = self._released(attempt, now)
+        if lease is not None:
+            lost = self._all_lost(now)
+            local = lost and fault.kind is FaultKind.CONNECTION and attempt.content_at is None
+            self._gate(attempt.member, fault, now)
+            outcome = Outcome.NEUTRAL if slept or local else self._outcome(attempt, fault, now)
+            check.judged(attempt, lease, outcome, now)
+            if not self._over:
+                self._rejected |= fault.kind in _REJECTED
+                self._ran |= ran(fault)
+                self._cost = cost(fault)
+                counts = not (attempt.kind == "trial" or free(fault) or lost)
+                self._counted += counts
+                self.tried[attempt.member.id] = self.tried.get(attempt.member.id, 0) + counts
+        check.after(now, attempt.member)
+
+    def _all_lost(self, now: float) -> bool:
+        """Whether every provider failed to connect within five seconds: it is our own network."""
+        members = self._checker.now_members.values()
+        return len(members) > 1 and all(now - m.connect_failed_at <= 5.0 for m in members)
+
+    @staticmethod
+    def _outcome(attempt: Real, fault: Fault, now: float) -> Outcome:
+        """As it is judged: a timeout of a provider that is not known well enough proves less."""
+        found = verdict(fault)
+        unknown = not attempt.known and attempt.content_at is None
+        if found is not Outcome.HARD or fault.kind is not FaultKind.TIMEOUT or not unknown:
+            return found
+        if attempt.kind == "hedge":
+            return Outcome.NEUTRAL
+        return found if now - attempt.started >= 10.0 else Outcome.SOFT
+
+    def _gate(self, member: Member[Provider], fault: Fault, now: float) -> None:
+        soft = verdict(fault) is Outcome.SOFT and fault.retry_after is not None
+        if fault.kind is not FaultKind.RATE_LIMITED and not soft:
+            return
+        check, books = self._checker, self._checker.members[member]
+        cap = member.policies.limits.gate_cap
+        hint = fault.retry_after or 0.0
+        books.gate_until = max(books.gate_until, now + (hint if hint <= cap * 0.8 else cap * 0.8) - 1e-9)
+        books.gate_closed_at = now
+        early = books.gate_until - member.gate.until
+        check.demand(early <= 0.0, "S7", f"{member.id}'s gate opens {early} s early")
+
+    def abandoned(self, attempt: Real, now: float) -> None:
+        """See :meth:`Call.abandoned`."""
+        self._leave(attempt, now, self.call.abandoned, Outcome.NEUTRAL)
+
+    def overtaken(self, attempt: Real, now: float) -> bool:
+        """See :meth:`Call.overtaken`."""
+        check = self._checker
+        check.before(now, attempt.member)
+        late = attempt.late(now)
+        runs_on = self.call.overtaken(attempt, now)
+        check.demand(not runs_on or attempt.kind == "trial", "S11", f"{attempt!r} runs on")
+        if not runs_on:
+            lease = self._released(attempt, now)
+            if lease is not None:
+                proof = self._outcome(attempt, Fault(FaultKind.TIMEOUT), now) if late else Outcome.NEUTRAL
+                check.judged(attempt, lease, proof, now)
+        elif attempt in self._mine:
+            self._mine.remove(attempt)
+        check.after(now, attempt.member)
+        return runs_on
+
+    def expired(self, attempt: Real, fault: Fault, now: float, silence: float = 0.0) -> None:
+        """See :meth:`Call.expired`."""
+        seen = attempt.member.statistics.pauses
+        stopped = attempt.content_at is not None and silence >= max(1.0, 3.0 * seen.p95)
+        guilty = (stopped or attempt.late(now)) and now <= self.call.deadline + 0.25
+        outcome = self._outcome(attempt, fault, now) if guilty else Outcome.NEUTRAL
+        self._leave(attempt, now, lambda a, t: self.call.expired(a, fault, t, silence), outcome)
+
+    def paused(self, attempt: Real, seconds: float) -> None:
+        """See :meth:`Call.paused`."""
+        self.call.paused(attempt, seconds)
+
+    def stopped_waiting(self, now: float) -> None:
+        """See :meth:`Call.stopped_waiting`."""
+        check = self._checker
+        check.before(now)
+        self.call.stopped_waiting(now)
+        self._over = True
+        for member in self.route():
+            here = any(place.number == self.call.number for place in member.line.waiting)
+            check.demand(not here, "L5", f"{self!r} left and stands in line for {member.id}")
+        check.after(now, None)
+
+    def _leave(self, attempt: Real, now: float, how: Callable[[Real, float], None], outcome: Outcome) -> None:
+        check = self._checker
+        check.before(now, attempt.member)
+        how(attempt, now)
+        lease = self._released(attempt, now)
+        if lease is not None:
+            check.judged(attempt, lease, outcome, now)
+        check.after(now, attempt.member)
+
+    def _released(self, attempt: Real, now: float) -> Lease | None:
+        """The lease that has just ended; ``None``, and nothing may have changed, if it had ended before."""
+        check = self._checker
+        if attempt in self._mine:
+            self._mine.remove(attempt)
+        lease = check.leases.pop(attempt, None)
+        if lease is None:
+            was, found = check.pictures[attempt.member], picture(attempt.member)
+            check.demand(was == found, "S3", f"a second release changed {attempt.member.id}: {was} to {found}")
+        return lease
+
+    # --- waiting and giving up ---
+
+    def _waits(self, step: Wait, well: list[Member[Provider]], now: float) -> None:
+        check, call = self._checker, self.call
+        fine = math.isfinite(step.seconds) and step.seconds > 0.0 and now + step.seconds > now
+        check.demand(fine, "S12", f"a wait of {step.seconds} s ({step.reason})")
+        check.demand(now + step.seconds <= call.deadline + 1e-6, "S12", f"a wait of {step.seconds} s, too long")
+        check.demand(self._counted < _MOST, "X2", "a wait after the last attempt")
+        check.demand(not well, "X2", f"waits {step.seconds} s ({step.reason}) while {well} are free")
+        if step.reason == "down":
+            self._down_since = min(self._down_since, now)
+        for member in self.route():
+            if member.refusal(call.ask.tokens, call.deadline, now) is Refusal.FULL:
+                load, limit = member.in_flight + member.line.offers, member.target.max_concurrency
+                check.demand(limit is not None and load >= limit, "X6", f"{member.id} has {load} of {limit}")
+
+    def _gave_up(self, error: CallFailed, now: float) -> None:
+        """A call that could go on, or wait, does."""
+        check, call = self._checker, self.call
+        if not isinstance(error, AllAttemptsFailed | NoProviderAvailable):
+            return
+        least = min(0.2, (call.deadline - call.started) / 4)
+        if self._counted >= _MOST or call.deadline - now <= least + 0.002 or (self._ran and not call.ask.repeatable):
+            return
+        retry = check.client.policies.retry
+        for member in self.route():
+            if member.id in call.ask.unsuitable or self.tried.get(member.id, 0) >= _MOST_PER_PROVIDER or self._rejected:
+                continue
+            refusal = member.refusal(call.ask.tokens, call.deadline, now)
+            if member.drained or member.breaker.state is State.ISOLATED or self._barred(member):
+                continue
+            tried_at, last = member.next_trial(), call.deadline - least - 0.01
+            if member.own_gate.strikes or member.account_gate.strikes:
+                check.demand(error.retry_after is not None, "S9", f"{member.id}: {refusal}, but no retry_after")
+            elif refusal in (Refusal.GATED, Refusal.HEADROOM):
+                told = max(now, member.gate.told) if refusal is Refusal.GATED else math.inf
+                told = max(told, tried_at) if member.breaker.down else told
+                soon = told <= min(call.deadline, now + retry.max_wait) - 1.0
+                check.demand(not soon, "S9", f"{self!r} did not wait {told - now} s for {member.id}")
+                check.demand(error.retry_after is not None, "S9", f"{member.id}: {refusal}, but no retry_after")
+            elif member.breaker.down:
+                waited = now - self._down_since
+                patient = waited >= retry.max_down_wait - 1e-6 or tried_at >= last
+                told = f"{error!r} after {waited} s behind {member.id}, down until {tried_at}"
+                check.demand(patient, "S9", f"{self!r} gave up at {now} of {call.deadline}: {told}")
+            else:
+                check.demand(refusal is Refusal.FULL, "S9", f"{self!r} gave up although {member.id} could be asked")
+
+    def _barred(self, member: Member[Provider]) -> bool:
+        """Whether an earlier answer says that asking there again is in vain."""
+        elsewhere = (FaultKind.QUOTA_EXHAUSTED, FaultKind.AUTH, FaultKind.PERMISSION)
+        records = [record for record in self.call.records if record.provider == member.id and record.fault is not None]
+        return any(record.fault is not None and record.fault.kind in elsewhere for record in records)
+
+
+def watch(checker: Checker) -> Callable[[Production, Call[Provider], Question], Watched]:
+    """For :class:`Production`: wraps each call."""
+    return lambda client, call, question: Watched(checker, call)
+
+
+def is_attempt(step: object) -> bool:
+    """Whether a step is one to be made."""
+    return isinstance(step, Attempt)
