@@ -171,7 +171,9 @@ def circles(graph: dict[str, set[str]]) -> set[tuple[str, ...]]:
 
     reach = {name: reachable(name) for name in graph}
     in_one = [name for name in graph if name in reach[name]]
-    return {tuple(sorted(other for other in in_one if other in reach[name] and name in reach[other])) for name in in_one}
+    return {
+        tuple(sorted(other for other in in_one if other in reach[name] and name in reach[other])) for name in in_one
+    }
 
 
 def test_no_module_leads_back_to_itself() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -136,7 +137,7 @@ def test_the_last_try_waits_longer_where_nobody_was_answered_meanwhile() -> None
         waits.append(world.wait(call).seconds)
     assert waits == [0.4375, 2.5]
     world = World("a")
-    call = world.call(timeout=4.0)
+    call, last = world.call(timeout=4.0), 0.0
     for _ in range(2):
         world.fail(world.start(call), FaultKind.SERVER_ERROR)
         last = world.wait(call).seconds
@@ -299,7 +300,7 @@ def test_a_429_of_the_only_provider_is_waited_for_and_never_too_early() -> None:
     assert call.counted == 0, "waiting as asked costs no attempt"
 
 
-def gated(**policies: object) -> World:
+def gated(**policies: Any) -> World:
     world = World("a", "b", **policies)
     world.gate("a", 20.0)
     world.gate("b", 10.0)
@@ -388,7 +389,7 @@ def test_what_only_a_person_can_end_has_no_time() -> None:
 # --- outages of everybody ---
 
 
-def outage(*tiers: str, **policies: object) -> World:
+def outage(*tiers: str, **policies: Any) -> World:
     """Everybody is down and was tried just now."""
     world = World(*(tiers or ("a", "b")), **policies)
     for name in tiers or ("a", "b"):
@@ -628,7 +629,7 @@ def test_a_hanging_attempt_behind_one_that_waits_for_its_key_is_noticed() -> Non
 # --- rescues ---
 
 
-def rescuable(*tiers: str, **policies: object) -> World:
+def rescuable(*tiers: str, **policies: Any) -> World:
     world = World(*(tiers or ("a", "b")), **policies)
     world.answer("a", times=31, first=0.8)
     world.pool._leases.hedges.tokens = 10.0

@@ -338,7 +338,7 @@ def test_an_open_slow_gate_admits_everybody() -> None:
     open_gate = slow()
     open_gate.admitted(100.0, 60.0)
     assert open_gate.admits(100.0)
-    
+
 
 def test_the_same_fact_twice_doubles_the_wait_up_to_the_cap() -> None:
     closed, now, waits = slow(), 0.0, []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,10 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.line import OFFER, Line, Place
-from resilient_llm.errors import ClientClosed, FaultKind, NoProviderAvailable
+from resilient_llm.errors import ClientClosed, Fault, FaultKind, NoProviderAvailable
 from resilient_llm.policy import Limits
-from tests.decide.driver import Act, Driver, Fault, Run, acts, well
-from tests.decide.world import MACHINE, PROPERTY, Target, World
+from tests.decide.driver import Act, Driver, Run, acts, well
+from tests.decide.world import HEAVY, MACHINE, PROPERTY, Target, World
 
 
 def place(number: int, last: float = 1e9, needs: float = 0.0) -> Place:
@@ -152,7 +154,7 @@ def full(*tiers: str) -> tuple[World, Attempt[Target]]:
     return world, world.start()
 
 
-def waiting(world: World, woken: list[str], name: str, owner: object = None, **options: object) -> Call[Target]:
+def waiting(world: World, woken: list[str], name: str, owner: object = None, **options: Any) -> Call[Target]:
     call = world.call(**options)
     step = world.told_to_wait(call)
     assert step.place is not None
@@ -349,13 +351,16 @@ def crowds(draw: st.DrawFn) -> tuple[int, int, float, float, float]:
     )
 
 
-@PROPERTY
+@HEAVY
 @given(crowds())
 def test_nobody_waits_while_somebody_could_be_served(crowd: tuple[int, int, float, float, float]) -> None:
     seed, places, pause, delay, leaving = crowd
     luck = random.Random(seed)
     driver = Driver(
-        {"a": lambda now, attempt: Act(luck.uniform(0.01, 0.3)), "b": lambda now, attempt: Act(luck.uniform(0.01, 0.3))},
+        {
+            "a": lambda now, attempt: Act(luck.uniform(0.01, 0.3)),
+            "b": lambda now, attempt: Act(luck.uniform(0.01, 0.3)),
+        },
         Target("a", max_concurrency=places),
         Target("b", max_concurrency=1),
         delay=lambda: luck.uniform(0.0, delay),
@@ -374,7 +379,77 @@ def test_nobody_waits_while_somebody_could_be_served(crowd: tuple[int, int, floa
     assert all(member.in_flight == 0 and not len(member.line.waiting) for member in driver.pool._table.members.values())
 
 
-@PROPERTY
+@HEAVY
+@given(seed=st.integers(0, 10**6), loops=st.integers(1, 3), blocked=st.sampled_from([0.0, 0.2, 1.0]))
+def test_a_loop_that_is_blocked_costs_the_others_no_more_than_an_offer(seed: int, loops: int, blocked: float) -> None:
+    """One of several event loops runs what was woken only after up to ``blocked`` seconds."""
+    luck = random.Random(seed)
+    driver = Driver(
+        {"a": lambda now, attempt: Act(luck.uniform(0.01, 0.1))},
+        Target("a", max_concurrency=2),
+    )
+    slow: set[object] = {"loop 0"}
+    when = 0.0
+    for index in range(30):
+        when += luck.uniform(0.0, 0.05)
+        run = driver.begin(when, None)
+        run.owner = f"loop {index % (loops + 1)}"
+        if run.owner in slow:
+            go_on = run.go_on
+
+            def late(turn: int, run: Run = run, go_on: Callable[[int], None] = go_on) -> None:
+                if run.place is not None and run.place.woken:
+                    driver.at(driver.now + luck.uniform(0.0, blocked), go_on, turn)
+                else:
+                    go_on(turn)
+
+            run.go_on = late  # type: ignore[method-assign]
+    watch = Watch(driver)
+    for moment in range(1000):
+        driver.at(moment / 100.0, watch.look)
+    driver.run()
+    assert all(run.answered for run in driver.runs)
+    assert watch.longest <= 2 * OFFER + 0.02
+    member = driver.pool._table.members["a"]
+    assert (member.in_flight, len(member.line.waiting), member.line.offers) == (0, 0, 0)
+
+
+@HEAVY
+@given(seed=st.integers(0, 10**6), leaving=st.sampled_from([0.0, 0.3]))
+def test_in_bad_weather_too_nobody_is_forgotten(seed: int, leaving: float) -> None:
+    """Rate limits, failures, few places, callers that go away: every call ends in time, and the books are empty."""
+    luck = random.Random(seed)
+
+    def weather(now: float, attempt: Attempt[Target]) -> Act:
+        fate = luck.random()
+        if fate < 0.15:
+            return Act(0.01, Fault(FaultKind.RATE_LIMITED, status=429, retry_after=luck.choice([None, 0.2, 2.0])))
+        if fate < 0.3:
+            return Act(0.05, Fault(FaultKind.SERVER_ERROR, status=luck.choice([500, 503])))
+        return Act(luck.uniform(0.05, 0.5))
+
+    driver = Driver(
+        {"a": weather, "b": weather},
+        Target("a", max_concurrency=luck.choice([1, 2, None])),
+        Target("b", max_concurrency=1),
+        seed=seed,
+    )
+    watch, when = Watch(driver), 0.0
+    for _ in range(40):
+        when += luck.uniform(0.0, 0.2)
+        run = driver.begin(when, 20.0)
+        if luck.random() < leaving:
+            driver.at(when + luck.uniform(0.0, 2.0), run.give_up)
+    for moment in range(1500):
+        driver.at(moment / 50.0, watch.look)
+    driver.run()
+    assert all(run.end is not None and run.took <= 20.0 + 1e-6 for run in driver.runs)
+    assert watch.longest <= 0.1
+    assert driver.spins == 0
+    assert all(member.in_flight == 0 and not member.line.waiting for member in driver.pool._table.members.values())
+
+
+@HEAVY
 @given(seed=st.integers(0, 10**6), places=st.integers(1, 3), pause=st.sampled_from([0.0, 0.02, 0.2]))
 def test_first_come_first_served(seed: int, places: int, pause: float) -> None:
     luck = random.Random(seed)
@@ -396,7 +471,7 @@ def test_first_come_first_served(seed: int, places: int, pause: float) -> None:
     assert begun == runs
 
 
-@PROPERTY
+@HEAVY
 @given(seed=st.integers(0, 10**6), hint=st.sampled_from([0.3, 1.0, 5.0]), calls=st.integers(1, 30))
 def test_waiting_for_a_rate_limit_is_not_failing(seed: int, hint: float, calls: int) -> None:
     """A bucket of ten a second: whoever has time is answered, in order, and nobody is called sick."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -207,7 +207,7 @@ def test_a_refusal_that_says_when_to_come_back_uses_up_no_attempt() -> None:
         ({"status": 429}, False),
     ],
 )
-def test_whether_a_request_may_have_taken_effect(detail: dict[str, object], ran: bool) -> None:
+def test_whether_a_request_may_have_taken_effect(detail: dict[str, Any], ran: bool) -> None:
     assert may_have_run(fault(**detail)) == ran
 
 

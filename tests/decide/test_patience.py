@@ -97,9 +97,7 @@ def test_a_rescue_that_would_come_after_the_timeout_is_none() -> None:
     assert patience(fixed, known(), wanted(20.0)) == Patience(10.0, False, None, 3.0)
 
 
-@pytest.mark.parametrize(
-    ("policies", "repeatable"), [(Policies(hedge=Hedge(enabled=False)), True), (DEFAULT, False)]
-)
+@pytest.mark.parametrize(("policies", "repeatable"), [(Policies(hedge=Hedge(enabled=False)), True), (DEFAULT, False)])
 def test_lateness_is_known_also_where_nobody_is_to_be_rescued(policies: Policies, repeatable: bool) -> None:
     assert patience(policies, known(2.0), wanted(20.0, repeatable=repeatable)) == Patience(4.0, True, None, 10.0)
 
@@ -154,7 +152,9 @@ def test_a_trial_is_rescued_once_a_well_one_would_have_spoken() -> None:
 def test_a_lone_trial_has_its_usual_time() -> None:
     alone = wanted(20.0, alone=True)
     assert trial_patience(DEFAULT, known(), alone, together=True, rival=0.0) == Patience(math.inf, False, 10.0, 20.0)
-    assert trial_patience(DEFAULT, known(), wanted(alone=True), together=True, rival=0.0) == Patience(math.inf, False, None, 30.0)
+    assert trial_patience(DEFAULT, known(), wanted(alone=True), together=True, rival=0.0) == Patience(
+        math.inf, False, None, 30.0
+    )
     without = Policies(hedge=Hedge(enabled=False))
     assert trial_patience(without, known(), alone, together=False, rival=0.0).rescue is None
 
@@ -179,25 +179,28 @@ def test_a_stream_may_pause_for_three_times_its_usual_longest_pause_and_always_f
 @PROPERTY
 @given(
     samples=st.lists(st.floats(0.0, 1e4), min_size=20, max_size=80),
-    prompt=st.integers(0, 10**6),
-    streaming=st.booleans(),
-    together=st.booleans(),
-    left=st.one_of(st.just(math.inf), st.floats(0.001, 1e4)),
-    alone=st.booleans(),
     rival=st.floats(0.0, 1e4),
+    together=st.booleans(),
+    want=st.builds(
+        wanted,
+        st.one_of(st.just(math.inf), st.floats(0.001, 1e4)),
+        streaming=st.booleans(),
+        tokens=st.integers(0, 10**6),
+        alone=st.booleans(),
+    ),
 )
 def test_every_time_is_positive_and_no_rescue_comes_after_the_end(
-    samples: list[float], prompt: int, streaming: bool, together: bool, left: float, alone: bool, rival: float
+    samples: list[float], rival: float, together: bool, want: Wanted
 ) -> None:
     seen = Statistics(Advanced())
     for sample in samples:
         seen.first_token(0.0, sample, 0)
         seen.whole_answer(0.0, sample, 0, 100)
-    want = wanted(left, streaming=streaming, tokens=prompt, alone=alone)
-    for found in (patience(DEFAULT, seen, want), trial_patience(DEFAULT, seen, want, together=together, rival=rival)):
-        assert found.late >= min(1.0, left)
-        assert 0.0 < found.timeout <= left
-        assert found.rescue is None or 0.0 <= found.rescue <= found.timeout
+    found = patience(DEFAULT, seen, want), trial_patience(DEFAULT, seen, want, together=together, rival=rival)
+    for one in found:
+        assert one.late >= min(1.0, want.left)
+        assert 0.0 < one.timeout <= want.left
+        assert one.rescue is None or 0.0 <= one.rescue < one.timeout
 
 
 # --- several things at once ---

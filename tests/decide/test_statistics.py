@@ -284,7 +284,6 @@ def test_a_few_milliseconds_more_are_no_shift_however_many_times_as_long() -> No
     assert shift.raised
 
 
-
 def test_a_latency_is_slow_only_against_a_known_usual_one() -> None:
     shift = Shift()
     assert not shift.slow(100.0), "nothing is usual yet"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from resilient_llm.errors import AllAttemptsFailed, CallFailed, FaultKind
-from resilient_llm.testing import EndlessHeaders, Malformed, Raw, Reply, Status, gzip_bomb
+from resilient_llm.testing import EndlessHeaders, Malformed, Raw, Reply, Status
+from resilient_llm.testing.script import gzip_bomb
 from tests.drive.clients import World, openai
 
 JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"

@@ -77,7 +77,7 @@ class Attempt(Generic[T]):
     def __init__(self, ask: Ask, member: Member[T], kind: AttemptKind, number: int, now: float) -> None:
         self.ask = ask
         self.member = member
-        self.kind = kind
+        self.kind: AttemptKind = kind
         self.number = number
         self.generation = member.breaker.generation
         self.started = now

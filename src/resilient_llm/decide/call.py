@@ -37,6 +37,7 @@ from resilient_llm.faults import AttemptOutcome, AttemptRecord, Fault, FaultKind
 _MIN_REMAINING = 0.2  # seconds: no later attempt starts with less left than this, or than a quarter of a short deadline
 _RESCUE_PAUSE = 0.5  # seconds between a rescue that failed and the next one
 _SHORTEST_PAUSE = 0.001  # seconds
+_BUDGET_PAUSE = 1.0  # seconds until an empty budget is looked at again: answers fill it sooner than time does
 _LAST_HOPE = 0.5  # share of its wait behind an outage after which a call is sent somewhere in any case
 _LAST_TRY = 2.5  # seconds the last try waits at most for an outage to end
 _OVERTAKEN: Final = Fault(FaultKind.TIMEOUT, message="gave no sign of life; another provider answered first")
@@ -281,7 +282,7 @@ class Call(Generic[T]):
             return (
                 self._pause(self._backoff(found, now), "backoff", now)
                 if budget is None
-                else self._pause(budget, "budget", now)
+                else self._pause(min(budget, _BUDGET_PAUSE), "budget", now)
             )
         if found.place is None:
             self._place = None

@@ -197,6 +197,7 @@ class AsyncDriver:
         here.emptied = here.from_any_thread(emptied)
         for other in list(self._loops.values()):
             other.wake()
+        await self.tidy(here)
         if here.calls and drain > 0:
             with anyio.move_on_after(drain):
                 await emptied.wait()

@@ -167,6 +167,12 @@ class Exchange(Generic[P]):
         """The provider's time began anew: the key is there."""
         self.limit.until = self.attempt.started + self.attempt.timeout
 
+    def due_at(self) -> float:
+        """Monotonic time at which its own timer is due: for the first sign of life, and later for the next content."""
+        if self.reading is not None and self.reading.committed:
+            return self.reading.silent_at()
+        return self.attempt.started + self.attempt.timeout
+
     def _reading(self, decoder: Any, interpreter: Any) -> Reading:
         policies, request = self.subject.policies, self.subject.request
         allow_empty = not self.subject.streaming or not isinstance(request, ChatRequest) or request.allow_empty

@@ -36,10 +36,13 @@ class Race:
         """The rescue of the first attempt is due: the second one, if there is to be one now."""
         if self.over or self.rescued or self.first.attempt.released:
             return None
+        before = self.first.attempt.rescue_after
         found = self.task.rescue(self.first)
         if found is not None:
             self.rescued = True
             self.running.append(found)
+        elif self.first.attempt.rescue_after == before:
+            self.alone = True  # it is not said when to ask again
         return found
 
     def next_due(self) -> float | None:

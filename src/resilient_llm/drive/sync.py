@@ -115,7 +115,7 @@ class Driver:
         except Exception:
             raise
         except BaseException:
-            exchange.limit.sever()
+            exchange.limit.discard()
             raise
 
     def source(self, here: Here, task: Task[Any], exchange: AnyExchange) -> Source:
@@ -167,6 +167,7 @@ class Driver:
         emptied = threading.Event()
         here.emptied = emptied.set
         here.wake()
+        self.tidy(here)
         if here.calls and drain > 0:
             emptied.wait(min(drain, threading.TIMEOUT_MAX))
         here.end()
