@@ -393,14 +393,15 @@ def test_a_prompt_that_did_not_fit_goes_to_larger_windows_only(server: LoopbackL
     first = openai(server, id="first", context_window=8192)
     smaller, unknown = openai(server, id="smaller", context_window=4096), openai(server, id="unknown")
     larger = openai(server, id="larger", context_window=100_000)
-    with ResilientClient([first, smaller, unknown, larger]) as client:
+    with ResilientClient([first, smaller, larger, unknown]) as client:
         reply = client.chat("x")
         assert [record.provider for record in reply.attempts] == ["first", "larger"]
 
 
 def test_a_prompt_that_fits_nowhere_is_rejected(server: LoopbackLLM) -> None:
     server.script(Status(400, body=TOO_LONG))
-    client = ResilientClient([openai(server, id="first"), openai(server, id="unknown")])
+    smaller = openai(server, id="smaller", context_window=4096)
+    client = ResilientClient([openai(server, id="first", context_window=8192), smaller])
     with client, pytest.raises(RequestRejected, match="too long"):
         client.chat("x")
     assert len(server.requests) == 1

@@ -16,7 +16,7 @@ from resilient_llm import (
     NoProviderAvailable,
     ResilientClient,
 )
-from tests.users.server import SILENT, WELL, Answer, Network, Received, echo, failed
+from tests.users.server import SILENT, WELL, Answer, Network, echo, failed
 from tests.users.using import openai
 
 
