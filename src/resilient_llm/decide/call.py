@@ -191,7 +191,8 @@ class Call(Generic[T]):
         """The attempt failed.  Ask :meth:`next_attempt` (once nothing is under way) how to go on."""
         if attempt.released:
             return
-        counted = self.pool.failed(attempt, fault, now) and not costs_nothing(fault)
+        told = costs_nothing(fault)
+        counted = self.pool.failed(attempt, fault, now) and not told
         if self._phase is not Phase.RUNNING:
             return
         self._record(attempt, now, "error", fault, fault.status)
@@ -199,7 +200,7 @@ class Call(Generic[T]):
         if self._onward is Onward.NOWHERE:
             return  # the request was rejected; how an attempt beside that one fails does not bring it back
         self.last_fault = fault
-        self._again, self._cost = False, price(fault)
+        self._again, self._cost = False, 0.0 if told else price(fault)
         self.counted += counted
         onward, provider = disposition(fault).onward, attempt.member.id
         if onward is Onward.ANYWHERE:

@@ -11,10 +11,11 @@ from resilient_llm import events
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import CLOSED, RELAPSE, Cause, State
 from resilient_llm.decide.member import Member, T
-from resilient_llm.decide.outcome import OK, Outcome, disposition, price
+from resilient_llm.decide.outcome import OK, Outcome, disposition
 from resilient_llm.decide.patience import LATE_TIMER, Standstill, longest_pause
 from resilient_llm.faults import Fault, FaultKind
 
+_CROWDED = frozenset({FaultKind.OVERLOADED, FaultKind.TIMEOUT})
 _SURELY_LATE = 10.0  # seconds of silence that are a failure of anybody
 LOCAL_WINDOW = 5.0
 """Seconds within which connection failures at *all* providers mean: it is us."""
@@ -166,7 +167,7 @@ class Verdicts(Generic[T]):
         found = disposition(fault).outcome
         breaker = attempt.member.breaker
         breaker.timed_out = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
-        breaker.crowded = price(fault) >= 1.0
+        breaker.crowded = fault.kind in _CROWDED
         if fault.kind is FaultKind.CONNECTION and fault.code == "not_sent":
             attempt.member.connect_failed_at = now
             if self.local(now):
