@@ -10,6 +10,7 @@ import pytest
 from resilient_llm.errors import InvalidRequest
 from resilient_llm.model import Extra
 from resilient_llm.options import chat_request
+from resilient_llm.wire.kit.fields import dump_request
 
 USER: list[Any] = [
     [{"type": "text"}],
