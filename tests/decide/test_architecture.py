@@ -58,7 +58,20 @@ LONG_FUNCTIONS: set[str] = set()
 MOST_PARAMETERS, MOST_IN_FUNCTION, MOST_IN_CLASS = 7, 40, 300
 
 PURE = ("faults", "keywords", "typed", "model", "errors", "events", "health", "policy", "decide", "wire", "capability")
-PUBLIC = ("", "providers", "policy", "options", "model", "errors", "events", "health", "testing", "mount")
+PUBLIC = (
+    "",
+    "providers",
+    "policy",
+    "options",
+    "model",
+    "errors",
+    "events",
+    "health",
+    "testing",
+    "mount",
+    "capability",
+    "wire",
+)
 UNDECIDED = {"time", "random", "logging", "asyncio", "datetime", "os", "socket", "secrets", "contextvars"}
 """What a decision must not look at: it is given the time and the luck."""
 

@@ -61,12 +61,13 @@ def _wrapping(owner: Any, name: str) -> Callable[[Callable[..., Any]], Mutant]:
 
     def register(replacement: Callable[..., Any]) -> Mutant:
         def mutant() -> AbstractContextManager[None]:
-            original = owner.__dict__[name]
+            home = next(kind for kind in owner.__mro__ if name in kind.__dict__)
+            original = home.__dict__[name]
 
             def patched(*args: Any, **kwargs: Any) -> Any:
                 return replacement(original, *args, **kwargs)
 
-            return _patched(owner, name, patched)
+            return _patched(home, name, patched)
 
         mutant.__doc__ = replacement.__doc__
         MUTANTS[replacement.__name__] = mutant

@@ -34,6 +34,7 @@ _BLAMELESS: Final = frozenset(
         FaultKind.CLIENT_CLOSED,
         FaultKind.UNSUPPORTED,
         FaultKind.MISCONFIGURED,
+        FaultKind.SEALED_REASONING,
     }
 )
 _REJECTED: Final = frozenset({FaultKind.BAD_REQUEST, FaultKind.CONTENT_FILTER, FaultKind.CLIENT_CLOSED})
