@@ -101,6 +101,8 @@ class Score:
     requests: int = 0
     ends: Counter[str] = field(default_factory=Counter[str])
     """How the others ended."""
+    trails: list[str] = field(default_factory=list[str])
+    """The attempts of those, in words."""
 
 
 Ask = Callable[[str, bool], Awaitable[str | None]]
@@ -115,6 +117,7 @@ async def _ours(client: AsyncResilientClient, score: Score, prompt: str, streami
             return "".join([text async for text in stream.text_deltas()])
     except CallFailed as failure:
         score.ends[f"{type(failure).__name__} {failure.kind}"] += 1
+        score.trails.append(f"{prompt}: {failure}")
         return None
 
 
@@ -156,8 +159,8 @@ async def _drive(score: Score, ask: Ask, share: float, seed: int) -> None:
 
 
 async def _close_doors(pairs: Sequence[tuple[Provider, Bad]]) -> None:
-    """Refuse connections while the timetable says so.  Streams that run are not cut: what has been handed over cannot be
-    taken back, so who chose that provider has lost, whatever it does."""
+    """Refuse connections while the timetable says so.  Streams that run are not cut: what has been handed over cannot
+    be taken back, so who chose that provider has lost, whatever it does."""
     while True:
         for provider, script in pairs:
             phase = script.phase()
@@ -202,7 +205,7 @@ async def _with_sdk(score: Score, provider: Provider, share: float, seed: int) -
         await _drive(score, lambda p, s: _sdk(client, p, s), share, seed)
 
 
-async def run(count: int, first: int, at_once: int) -> int:
+async def run(count: int, first: int, at_once: int, trails: bool) -> int:
     """Live through them; prints each and the sums.  Returns in how many the SDK had more."""
     calls = int(SECONDS * RATE)
     sums = Score("ours")
@@ -224,7 +227,8 @@ async def run(count: int, first: int, at_once: int) -> int:
             told = ", ".join(f"{score.name} {score.answered} ({score.requests})" for score in (mine, *others))
             print(f"seed {seed}: {told}{'  FEWER' if mine.answered < best.answered else ''}", flush=True)
             if mine.ends:
-                print(f"    ours that failed: {dict(mine.ends)}", flush=True)
+                told = "".join(f"\n      {trail}" for trail in mine.trails if trails)
+                print(f"    ours that failed: {dict(mine.ends)}{told}", flush=True)
 
         async with asyncio.TaskGroup() as group:
             for seed in range(first, first + count):
@@ -244,5 +248,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--count", type=int, default=18, help="how many half minutes (default: 18)")
     parser.add_argument("--first", type=int, default=1, help="the seed of the first one (default: 1)")
     parser.add_argument("--at-once", type=int, default=_AT_ONCE, help=f"how many at a time (default: {_AT_ONCE})")
+    parser.add_argument("--trails", action="store_true", help="show the attempts of our calls that failed")
     given = parser.parse_args(arguments)
-    return 1 if asyncio.run(run(given.count, given.first, given.at_once)) else 0
+    return 1 if asyncio.run(run(given.count, given.first, given.at_once, given.trails)) else 0

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         Text,
         Tool,
     )
+    from resilient_llm.mount import mount
     from resilient_llm.version import __version__
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "StreamInterrupted",
     "Text",
     "Tool",
+    "mount",
 ]
 
 _HOMES = {
@@ -119,6 +121,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "mount":  # the module itself, which can be called
+        return import_module(f"{__name__}.mount")
     for module, names in _HOMES.items():
         if name in names:
             value: object = getattr(import_module(f"{__name__}.{module}"), name)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypedDict, TypeVar, c
 
 from typing_extensions import Unpack
 
+from resilient_llm.capability import OnUnsupported
 from resilient_llm.drive.aio import AsyncDriver, AsyncOpenStream
 from resilient_llm.drive.core import Listener, ProviderPool, Routes
 from resilient_llm.drive.engines import AsyncEngine, Engine, Seam, async_engines, sync_engine
@@ -49,7 +50,6 @@ from resilient_llm.options import (
 from resilient_llm.policy import Advanced, Breaker, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
 from resilient_llm.providers.secrecy import Secrets, secrets_in_headers
 from resilient_llm.typed import Typed
-from resilient_llm.wire.capability import OnUnsupported
 
 if TYPE_CHECKING:
     import httpx
@@ -169,6 +169,11 @@ class _Client:
     def pool(self) -> ProviderPool:
         """The providers and what is known about them; give it to another client to share both."""
         return self._pool
+
+    @property
+    def defaults(self) -> CallOptions:
+        """What calls are given that do not say otherwise: a copy of what :meth:`with_options` was given."""
+        return self._defaults.copy()
 
     def health(self) -> dict[str, ProviderHealth]:
         """Every provider as it stands now, by id: breaker, gates, score, latency, load.  Sends nothing."""
@@ -581,6 +586,15 @@ class _Streamed(Generic[O, D]):
         else:
             where = f"under way, from {self.provider!r}"
         return f"<{type(self).__name__} {where}>"
+
+    def at_hand(self) -> list[StreamEvent]:
+        """The events that have arrived already and would come next; empty before the first was asked for."""
+        return [] if self._opened is None else self._opened.at_hand()
+
+    def extend(self, deadline: float) -> None:
+        """From now on, the stream may take ``deadline`` seconds since its call began; infinite: no limit."""
+        call = self._started().task.call
+        call.deadline = max(call.deadline, call.started + deadline)
 
     def _started(self) -> O:
         if self._opened is None:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from resilient_llm import events
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.budget import Budget
+from resilient_llm.decide.call import Call, Wait
 from resilient_llm.errors import FaultKind
 from resilient_llm.policy import Hedge, Retry
 from tests.decide.driver import DOWN, FAILS, Act, Driver, down, well
-from tests.decide.world import PROPERTY, World
+from tests.decide.world import PROPERTY, Target, World
 
 
 def test_an_empty_budget_spends_nothing() -> None:
@@ -114,19 +115,36 @@ def test_a_second_try_after_an_overload_costs_one_and_after_a_plain_failure_a_qu
     assert second_tries(FaultKind.CONFLICT, status=429) == 10
 
 
-def test_who_cannot_pay_waits_for_the_floor() -> None:
+def short_of_budget() -> tuple[World, Call[Target]]:
+    """A call whose second try cannot be paid for, after its pause."""
     world = World("a", retry=Retry(budget=1.0))
-    call = world.call(timeout=60.0)
+    call = world.call(timeout=120.0)
     world.fail(world.start(call), FaultKind.OVERLOADED)
     assert world.wait(call).reason == "backoff"
     extra = world.pool._leases.extra
     extra.tokens = 0.0
     extra.advance(world.now)
-    wait = world.wait(call)
-    assert wait.reason == "budget"
-    assert wait.seconds == 1.0, "answers fill it sooner than time does: it is looked at every second"
-    extra.earn(1.0)
-    assert world.start(call).kind == "retry"
+    return world, call
+
+
+def test_who_cannot_pay_waits_for_the_floor() -> None:
+    world, call = short_of_budget()
+    began = world.now
+    while isinstance(step := call.next_attempt(world.now), Wait):
+        assert step.reason == "budget"
+        world.now += step.seconds
+    assert step.kind == "retry"
+    assert world.now - began == pytest.approx(1.0 / world.pool._leases.extra.per_second, abs=1.1)
+
+
+def test_who_cannot_pay_goes_on_soon_after_others_were_answered() -> None:
+    world, call = short_of_budget()
+    world.answer("a")
+    waited = 0.0
+    while isinstance(step := call.next_attempt(world.now), Wait):
+        waited += step.seconds
+        world.now += step.seconds
+    assert waited <= 1.0
 
 
 def test_moving_to_a_provider_that_is_well_is_free() -> None:

@@ -52,6 +52,7 @@ EFFECTS = {
     FaultKind.CLIENT_CLOSED: NEUTRAL,
     FaultKind.UNSUPPORTED: NEUTRAL._replace(onward=Onward.ELSEWHERE),
     FaultKind.INVALID_RESPONSE: HARD,
+    FaultKind.SEALED_REASONING: NEUTRAL._replace(onward=Onward.ELSEWHERE),
 }
 
 every_kind = pytest.mark.parametrize(("kind", "effect"), EFFECTS.items(), ids=str)

@@ -61,12 +61,13 @@ def _wrapping(owner: Any, name: str) -> Callable[[Callable[..., Any]], Mutant]:
 
     def register(replacement: Callable[..., Any]) -> Mutant:
         def mutant() -> AbstractContextManager[None]:
-            original = owner.__dict__[name]
+            home = next(kind for kind in owner.__mro__ if name in kind.__dict__)
+            original = home.__dict__[name]
 
             def patched(*args: Any, **kwargs: Any) -> Any:
                 return replacement(original, *args, **kwargs)
 
-            return _patched(owner, name, patched)
+            return _patched(home, name, patched)
 
         mutant.__doc__ = replacement.__doc__
         MUTANTS[replacement.__name__] = mutant
@@ -150,10 +151,10 @@ def finaliser_takes_the_lock(original, self, attempt):
 @_wrapping(Pool, "reset_after_fork")
 def fork_keeps_counts(original, self):
     """A forked worker believes that its parent's calls are its own: otel-python #4626."""
-    held = {member: dict(member.held) for member in self._table.members.values()}
+    held = {member: len(member.held) for member in self._table.members.values()}
     original(self)
-    for member, attempts in held.items():
-        member.held.update(attempts)
+    for member, count in held.items():
+        member.held.update((object(), 0) for _ in range(count))
 
 
 # --- what counts ---

@@ -34,6 +34,7 @@ _BLAMELESS: Final = frozenset(
         FaultKind.CLIENT_CLOSED,
         FaultKind.UNSUPPORTED,
         FaultKind.MISCONFIGURED,
+        FaultKind.SEALED_REASONING,
     }
 )
 _REJECTED: Final = frozenset({FaultKind.BAD_REQUEST, FaultKind.CONTENT_FILTER, FaultKind.CLIENT_CLOSED})
@@ -301,7 +302,7 @@ class Watched:
             if not self._over:
                 self._rejected |= fault.kind in _REJECTED
                 self._ran |= ran(fault)
-                self._cost = cost(fault)
+                self._cost = 0.0 if free(fault) else cost(fault)
                 counts = not (attempt.kind == "trial" or free(fault) or lost)
                 self._counted += counts
                 self.tried[attempt.member.id] = self.tried.get(attempt.member.id, 0) + counts
@@ -436,7 +437,8 @@ class Watched:
             elif refusal in (Refusal.GATED, Refusal.HEADROOM):
                 told = max(now, member.gate.told) if refusal is Refusal.GATED else math.inf
                 told = max(told, tried_at) if member.breaker.down else told
-                soon = told <= min(call.deadline, now + retry.max_wait) - 1.0
+                tired = member.breaker.down and now - self._down_since >= retry.max_down_wait - 1e-6
+                soon = not tired and told <= min(call.deadline, now + retry.max_wait) - 1.0
                 check.demand(not soon, "S9", f"{self!r} did not wait {told - now} s for {member.id}")
                 check.demand(error.retry_after is not None, "S9", f"{member.id}: {refusal}, but no retry_after")
             elif member.breaker.down:

@@ -66,8 +66,8 @@ async def _answer(
 
 
 def grey(share: float, seed: int) -> Callable[[Received], Answer]:
-    """Fails so many of its calls, by turns with a reset and a 500.  The luck of a request follows from its prompt and from
-    how often that prompt came before, so that :func:`sdk_answers` knows it as well."""
+    """Fails so many of its calls, by turns with a reset and a 500.  The luck of a request follows from its prompt and
+    from how often that prompt came before, so that :func:`sdk_answers` knows it as well."""
     seen: dict[str, int] = {}
 
     def script(request: Received) -> Answer:

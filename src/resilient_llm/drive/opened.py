@@ -39,6 +39,15 @@ class Opened:
             raise self.ended_by
         return self.reading.ready.popleft() if self.reading.ready and not self.over else None
 
+    def at_hand(self) -> list[StreamEvent]:
+        """All events that may be handed over without reading more."""
+        ready = self.reading.ready
+        if not ready or self.over or self.ended_by is not None:
+            return []
+        found = list(ready)
+        ready.clear()
+        return found
+
     def hungry(self) -> bool:
         """Whether more must be read before there is an event to hand over."""
         return not self.over and not self.reading.ready and not self.reading.ended

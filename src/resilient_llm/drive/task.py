@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Generic, Literal, TypeVar
 
+from resilient_llm.capability import NO_NEEDS, Needs
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.patience import first_due
@@ -25,8 +26,7 @@ from resilient_llm.errors import (
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, Usage
 from resilient_llm.options import Validator
 from resilient_llm.providers.base import HttpProvider
-from resilient_llm.wire.capability import NO_NEEDS, Needs
-from resilient_llm.wire.scrub import masked, without
+from resilient_llm.wire.faults.scrub import masked, without_secret
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
 _TOO_LATE = Fault(FaultKind.TIMEOUT, message="the deadline passed")
@@ -198,7 +198,7 @@ class Task(Generic[Request]):
 
     def _understood(self, exchange: AnyExchange, error: Exception) -> Fault:
         """What an attempt's exception means, without what must not be shown."""
-        fault = without(fault_of(error), *self._secrets(exchange))
+        fault = without_secret(fault_of(error), *self._secrets(exchange))
         if fault.kind is FaultKind.TIMEOUT and exchange.asking:
             return no_key_in_time(exchange.credential.name)
         if fault.kind is FaultKind.UNSUPPORTED and fault.status is not None:

@@ -1,0 +1,97 @@
+"""What an SDK is told: answers, failures and what is known about them, on its own wire.  Nothing here waits."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+
+from resilient_llm.errors import AttemptRecord, CallFailed, DeadlineExceeded, Fault, FaultKind, RequestRejected
+from resilient_llm.model import ChatResponse, Degradation
+from resilient_llm.wire import Codec
+
+_THROTTLED = frozenset({FaultKind.RATE_LIMITED, FaultKind.QUOTA_EXHAUSTED})
+_PRINTABLE = 256
+"""Characters of a header of ours."""
+
+
+def whole(codec: Codec, wire: str | None, response: ChatResponse) -> bytes:
+    """The body of a whole answer.  Of a provider of the same wire (``wire``) it is what that one sent, unknown fields
+    included."""
+    if wire == codec.name and response.raw is not None:
+        return json.dumps(response.raw, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return codec.encode_response(response)
+
+
+def headers(content_type: str, provider: str, model: str, attempts: int) -> dict[str, str]:
+    """The headers of every answer."""
+    request_id = f"req_{os.urandom(12).hex()}"
+    return {
+        "content-type": content_type,
+        "x-request-id": request_id,
+        "request-id": request_id,
+        "x-resilient-llm-provider": _printable(provider),
+        "x-resilient-llm-model": _printable(model),
+        "x-resilient-llm-attempts": str(attempts),
+    }
+
+
+def degraded(lost: Iterable[Degradation]) -> dict[str, str]:
+    """The header that names what the provider could not express; none if nothing was lost."""
+    named = sorted({one.feature for one in lost})
+    return {"x-resilient-llm-degraded": _printable(", ".join(named))} if named else {}
+
+
+def failed(codec: Codec, failure: CallFailed) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body for a call that nobody answered.  An SDK makes its own exception of it, at once."""
+    status = status_of(failure)
+    model = failure.attempts[-1].model if failure.attempts else ""
+    found = headers("application/json", failure.provider or "", model, len(failure.attempts))
+    found["x-should-retry"] = "false"
+    wait = failure.retry_after
+    if wait is not None and math.isfinite(wait) and wait >= 0:
+        found["retry-after"] = str(math.ceil(wait))
+        found["retry-after-ms"] = str(math.ceil(wait * 1000))
+    return status, found, codec.encode_error(_fault(failure, status), str(failure))
+
+
+def broken(codec: Codec, failure: CallFailed) -> bytes:
+    """The frame that ends a stream which broke."""
+    return codec.encode_stream_error(_fault(failure, status_of(failure)), str(failure))
+
+
+def refused(codec: Codec, status: int, kind: FaultKind, message: str) -> tuple[int, dict[str, str], bytes]:
+    """The same for a request that was sent to nobody."""
+    found = {"content-type": "application/json", "x-should-retry": "false"}
+    return status, found, codec.encode_error(Fault(kind, status=status, message=message), message)
+
+
+def status_of(failure: CallFailed) -> int:
+    """The status that makes an SDK raise the exception its user expects: that of the providers where they agree."""
+    given = failure.status_code
+    if isinstance(failure, RequestRejected):
+        return given if given is not None and 400 <= given < 500 else 400
+    faults = [record.fault for record in failure.attempts if record.fault is not None]
+    if faults and all(fault.kind in _THROTTLED for fault in faults):
+        return 429
+    statuses = {_error_status(record) for record in failure.attempts if record.fault is not None}
+    if len(statuses) == 1 and None not in statuses:
+        return next(status for status in statuses if status is not None)
+    late = isinstance(failure, DeadlineExceeded) and all(fault.kind is FaultKind.TIMEOUT for fault in faults)
+    return 504 if late else 503
+
+
+def _error_status(record: AttemptRecord) -> int | None:
+    return record.status if record.status is not None and record.status >= 400 else None
+
+
+def _fault(failure: CallFailed, status: int) -> Fault:
+    known = failure.fault or Fault(FaultKind.OVERLOADED)
+    return replace(known, status=status, message=str(failure))
+
+
+def _printable(text: str) -> str:
+    """Fit for a header."""
+    return "".join(one if " " <= one <= "~" else "?" for one in text)[:_PRINTABLE]

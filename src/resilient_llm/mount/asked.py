@@ -1,0 +1,84 @@
+"""A request of an SDK as a call of ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from resilient_llm.client import AsyncResilientClient, ResilientClient
+from resilient_llm.model import ChatRequest
+from resilient_llm.mount.paths import MISTRAL, Sdk
+from resilient_llm.options import ChatOptions
+from resilient_llm.providers import Mistral
+from resilient_llm.wire import Codec, codec
+from resilient_llm.wire.openai_chat import codec_for
+
+_OWN_HEADERS: Mapping[str, tuple[str, ...]] = {
+    "anthropic_messages": ("anthropic-beta",),
+    "openai_chat": ("openai-beta",),
+    "openai_responses": ("openai-beta",),
+}
+"""Headers of the caller that belong to a wire, and go to providers of that wire and to nobody else."""
+_MISTRAL: Codec = codec_for(Mistral.dialect)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One model call as the SDK means it; ``codec`` is what the SDK speaks."""
+
+    codec: Codec
+    request: ChatRequest
+    options: ChatOptions
+    deadline: float
+    """Seconds the client allows, whatever the SDK's timeout; infinite for no limit."""
+
+    @property
+    def mistral(self) -> bool:
+        """Whether it comes from Mistral's SDK, whose streams differ from OpenAI's."""
+        return self.codec is _MISTRAL
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether token counts belong into its stream: on OpenAI's Chat Completions they come in a chunk without
+        choices, for which a program must have asked."""
+        source = self.request.source
+        if self.mistral or self.codec.name != "openai_chat" or source is None:
+            return True
+        options = source.fields.get("stream_options")
+        return isinstance(options, Mapping) and cast("Mapping[str, object]", options).get("include_usage") is True
+
+
+def spoken_by(sdk: Sdk, wire: str) -> Codec:
+    """What an SDK speaks on a wire."""
+    return _MISTRAL if sdk is MISTRAL else codec(wire)
+
+
+def asked(client: ResilientClient | AsyncResilientClient, spoken: Codec, http_request: Any, body: bytes) -> Asked:
+    """The call that an HTTP request of an SDK stands for.  Raises ``InvalidRequest`` for one that is none.
+
+    The model's name chooses a route; a name that is none goes to the default route.
+    """
+    given: Mapping[str, str] = http_request.headers
+    request = spoken.decode_request(body, http_request.url.path)
+    own = tuple((name, given[name]) for name in _OWN_HEADERS.get(spoken.name, ()) if name in given)
+    key = given.get("idempotency-key")
+    if own or key or spoken is _MISTRAL:
+        source = None if spoken is _MISTRAL else request.source  # nobody else takes it as it is
+        request = replace(request, headers=own, idempotency_key=key, source=source)
+    defaults = client.defaults
+    allowed = defaults.get("deadline", client.pool.allowance)
+    allowance = math.inf if allowed is None else allowed
+    deadline = min(allowance, _timeout(http_request.extensions))
+    options: ChatOptions = {"deadline": deadline if deadline < math.inf else None}
+    if request.model in client.pool.pool.route_names:
+        options["route"] = request.model
+    return Asked(spoken, request, options, allowance)
+
+
+def _timeout(extensions: Mapping[str, object]) -> float:
+    """The SDK's timeout: how long it waits for the next bytes.  Infinite if it has none."""
+    timeouts = extensions.get("timeout")
+    read = cast("Mapping[str, object]", timeouts).get("read") if isinstance(timeouts, Mapping) else None
+    return float(read) if isinstance(read, int | float) and read > 0 else math.inf

@@ -1,0 +1,81 @@
+"""Streamed answers as bytes of the SDK's wire.  Classes, not generators: what is left early leaves nothing
+suspended."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from resilient_llm.errors import CallFailed
+from resilient_llm.mount.answers import broken
+from resilient_llm.mount.asked import Asked
+from resilient_llm.mount.frames import frames_for
+
+if TYPE_CHECKING:
+    from resilient_llm.client import AsyncChatStream, ChatStream
+
+
+class StreamedBody:
+    """The frames of one stream.  One that breaks ends with an error frame, which SDKs raise as their own exception."""
+
+    def __init__(self, stream: ChatStream, asked: Asked, now: float) -> None:
+        self._stream = stream
+        self._frames = frames_for(asked, now)
+        self._over = False
+
+    def __next__(self) -> bytes:
+        while not self._over:
+            try:
+                event = next(self._stream)
+            except StopIteration:
+                break
+            except CallFailed as failure:
+                self._over = True
+                return broken(self._frames.codec, failure)
+            data = self._frames.of(event)
+            for further in self._stream.at_hand():
+                data += self._frames.of(further)
+            if data:
+                return data
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the generation upstream.  After the end of the answer its connection is kept for later."""
+        if self._frames.complete and not self._over:
+            with suppress(StopIteration, CallFailed):
+                next(self._stream)
+        self._over = True
+        self._stream.close()
+
+
+class AsyncStreamedBody:
+    """The same for async clients."""
+
+    def __init__(self, stream: AsyncChatStream, asked: Asked, now: float) -> None:
+        self._stream = stream
+        self._frames = frames_for(asked, now)
+        self._over = False
+
+    async def __anext__(self) -> bytes:
+        while not self._over:
+            try:
+                event = await self._stream.__anext__()
+            except StopAsyncIteration:
+                break
+            except CallFailed as failure:
+                self._over = True
+                return broken(self._frames.codec, failure)
+            data = self._frames.of(event)
+            for further in self._stream.at_hand():
+                data += self._frames.of(further)
+            if data:
+                return data
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """End the generation upstream.  After the end of the answer its connection is kept for later."""
+        if self._frames.complete and not self._over:
+            with suppress(StopAsyncIteration, CallFailed):
+                await self._stream.__anext__()
+        self._over = True
+        await self._stream.aclose()

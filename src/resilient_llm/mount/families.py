@@ -1,0 +1,91 @@
+"""Objects of httpx or httpx2, whichever a request came from.
+
+The two have the same names and no common base class, and each refuses what the other made.  A family is found in the
+module of the request in hand, so neither is imported here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import cache
+from typing import Any, Protocol
+
+
+class Pieces(Protocol):
+    """The body of a streamed answer."""
+
+    def __next__(self) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+class AsyncPieces(Protocol):
+    """The same for async clients."""
+
+    async def __anext__(self) -> bytes: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Family:
+    """One of the two libraries, as far as answers are made of it."""
+
+    def __init__(self, module: Any) -> None:
+        self.module: Any = module
+        self._body: Any = type("Body", (_Body, module.SyncByteStream), {})
+        self._async_body: Any = type("AsyncBody", (_AsyncBody, module.AsyncByteStream), {})
+
+    def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> Any:
+        """A response that is there as a whole."""
+        return self.module.Response(status, headers=headers, content=body)
+
+    def streamed(self, headers: Mapping[str, str], pieces: Pieces) -> Any:
+        """A response that arrives piece by piece."""
+        return self.module.Response(200, headers=headers, stream=self._body(pieces))
+
+    def async_streamed(self, headers: Mapping[str, str], pieces: AsyncPieces) -> Any:
+        """The same for async clients."""
+        return self.module.Response(200, headers=headers, stream=self._async_body(pieces))
+
+
+def family_of(request: object) -> Family:
+    """The library this request belongs to."""
+    return _family(type(request).__module__.partition(".")[0])
+
+
+@cache
+def _family(name: str) -> Family:
+    return Family(sys.modules[name])
+
+
+class _Body:
+    """Becomes a byte stream of a family."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return self._pieces.__next__()
+
+    def close(self) -> None:
+        self._pieces.close()
+
+
+class _AsyncBody:
+    """The same for async clients."""
+
+    def __init__(self, pieces: AsyncPieces) -> None:
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await self._pieces.__anext__()
+
+    async def aclose(self) -> None:
+        await self._pieces.aclose()

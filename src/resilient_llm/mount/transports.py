@@ -1,0 +1,190 @@
+"""The transport: an HTTP client's way to the network that is a call of a :class:`ResilientClient` instead.
+
+One class serves ``httpx`` and ``httpx2``, sync and async.  What an HTTP request means, and what an answer looks like
+on its wire, is decided in functions that both ways of calling share; only the waiting is written twice.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from anyio import to_thread
+
+from resilient_llm.client import AsyncChatStream, AsyncResilientClient, ChatStream, ResilientClient
+from resilient_llm.errors import CallFailed, ConfigurationError, FaultKind, InvalidRequest
+from resilient_llm.model import ChatResponse
+from resilient_llm.mount import answers
+from resilient_llm.mount.asked import Asked, asked, spoken_by
+from resilient_llm.mount.bodies import AsyncStreamedBody, StreamedBody
+from resilient_llm.mount.families import Family, family_of
+from resilient_llm.mount.passing import addressed, nobody, provider_for, returned
+from resilient_llm.mount.paths import Sdk, sdk_of, wire_of
+from resilient_llm.providers.base import HttpProvider
+
+if TYPE_CHECKING:
+    import httpx
+    import httpx2
+
+    class _Base(httpx.BaseTransport, httpx.AsyncBaseTransport, httpx2.BaseTransport, httpx2.AsyncBaseTransport):  # type: ignore[misc]
+        """What type checkers see: one transport for both libraries."""
+else:
+    _Base = object
+
+
+class Transport(_Base):
+    """Answers the requests of an SDK's HTTP client with calls of a client.  Made by :func:`transport`."""
+
+    def __init__(self, client: ResilientClient | AsyncResilientClient, sdk: Sdk | None = None) -> None:
+        if not isinstance(client, ResilientClient | AsyncResilientClient):
+            raise ConfigurationError(f"client must be a ResilientClient, not a {type(client).__name__}")
+        self._client = client
+        self._sdk = sdk
+        self._twin: ResilientClient | AsyncResilientClient | None = None
+        self._passing: Any = None
+        self._async_passing: Any = None
+
+    # --- what the HTTP client calls ---
+
+    def handle_request(self, request: Any) -> Any:
+        """Answer one request.  Raises what the HTTP library raises only for requests that are passed on."""
+        wire = wire_of(request.method, request.url.path)
+        sdk = self._sdk or sdk_of(request.headers, request.url.path)
+        if wire is None:
+            return self._pass_on(request, sdk)
+        family, spoken, client = family_of(request), spoken_by(sdk, wire), self._sync_client()
+        try:
+            call = asked(client, spoken, request, request.read())
+            if call.request.stream:
+                stream = client.stream(call.request, **call.options).__enter__()
+                stream.extend(call.deadline)
+                return family.streamed(_stream_headers(stream), StreamedBody(stream, call, client.pool.wall()))
+            return self._answer(family, call, client.chat(call.request, **call.options))
+        except CallFailed as failure:
+            return family.whole(*answers.failed(spoken, failure))
+        except InvalidRequest as error:
+            return family.whole(*answers.refused(spoken, 400, FaultKind.BAD_REQUEST, str(error)))
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """The same for async clients."""
+        wire = wire_of(request.method, request.url.path)
+        sdk = self._sdk or sdk_of(request.headers, request.url.path)
+        if wire is None:
+            return await self._apass_on(request, sdk)
+        family, spoken, client = family_of(request), spoken_by(sdk, wire), self._async_client()
+        try:
+            call = asked(client, spoken, request, await request.aread())
+            if call.request.stream:
+                stream = await client.stream(call.request, **call.options).__aenter__()
+                stream.extend(call.deadline)
+                return family.async_streamed(
+                    _stream_headers(stream), AsyncStreamedBody(stream, call, client.pool.wall())
+                )
+            return self._answer(family, call, await client.chat(call.request, **call.options))
+        except CallFailed as failure:
+            return family.whole(*answers.failed(spoken, failure))
+        except InvalidRequest as error:
+            return family.whole(*answers.refused(spoken, 400, FaultKind.BAD_REQUEST, str(error)))
+
+    # --- life: the client that was mounted is its owner's, and stays open ---
+
+    def close(self) -> None:
+        """Let go of what this transport opened itself.  The mounted client stays open, as others may use it."""
+        passing, self._passing = self._passing, None
+        if passing is not None:
+            passing.close()
+        if isinstance(self._twin, ResilientClient):
+            self._twin.close()
+            self._twin = None
+
+    async def aclose(self) -> None:
+        """The same for async clients."""
+        passing, self._async_passing = self._async_passing, None
+        if passing is not None:
+            await passing.aclose()
+        if isinstance(self._twin, AsyncResilientClient):
+            await self._twin.aclose()
+            self._twin = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Transport to {self._client!r}>"
+
+    # --- internals ---
+
+    def _sync_client(self) -> ResilientClient:
+        """The mounted client, or one that shares its providers and health."""
+        if isinstance(self._client, ResilientClient):
+            return self._client
+        if not isinstance(self._twin, ResilientClient):
+            self._twin = ResilientClient(pool=self._client.pool).with_options(**self._client.defaults)
+        return self._twin
+
+    def _async_client(self) -> AsyncResilientClient:
+        """The same for async calls."""
+        if isinstance(self._client, AsyncResilientClient):
+            return self._client
+        if not isinstance(self._twin, AsyncResilientClient):
+            self._twin = AsyncResilientClient(pool=self._client.pool).with_options(**self._client.defaults)
+        return self._twin
+
+    def _answer(self, family: Family, call: Asked, response: ChatResponse) -> Any:
+        found = answers.headers("application/json", response.provider, response.model, len(response.attempts))
+        found |= answers.degraded(response.degradations)
+        if response.created is None:
+            response.created = int(self._client.pool.wall())
+        body = answers.whole(call.codec, _wire_of_provider(self._client, response.provider), response)
+        return family.whole(200, found, body)
+
+    def _pass_on(self, request: Any, sdk: Sdk) -> Any:
+        provider = provider_for(self._client.pool, sdk)
+        if provider is None:
+            return nobody(request, sdk)
+        if self._passing is None:
+            self._passing = family_of(request).module.Client(timeout=None)
+        there = addressed(request, sdk, provider, provider.credential.get())
+        return returned(request, self._passing.send(there, stream=True))
+
+    async def _apass_on(self, request: Any, sdk: Sdk) -> Any:
+        provider = provider_for(self._client.pool, sdk)
+        if provider is None:
+            return nobody(request, sdk)
+        if self._async_passing is None:
+            self._async_passing = family_of(request).module.AsyncClient(timeout=None)
+        there = addressed(request, sdk, provider, await provider.credential.aget(to_thread.run_sync))
+        return returned(request, await self._async_passing.send(there, stream=True))
+
+
+def _wire_of_provider(client: ResilientClient | AsyncResilientClient, provider: str) -> str | None:
+    """The wire of the provider that answered; ``None`` for one that speaks none."""
+    targets = client.pool.pool.targets()
+    return next((one.wire for one in targets if one.id == provider and isinstance(one, HttpProvider)), None)
+
+
+def _stream_headers(stream: ChatStream | AsyncChatStream) -> dict[str, str]:
+    """The headers of a stream that has begun."""
+    begun = stream.response
+    attempts = len(stream.attempts) + 1
+    found = answers.headers("text/event-stream; charset=utf-8", begun.provider, begun.model, attempts)
+    return found | answers.degraded(begun.degradations)

@@ -1,0 +1,166 @@
+"""The vendors' own SDKs over a mounted client: programs see what they see with a healthy vendor, whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from resilient_llm import AsyncResilientClient, ResilientClient, mount
+from resilient_llm.model import ToolCall
+from resilient_llm.providers import Anthropic, OpenAI
+from resilient_llm.testing import Behaviour, Cut, LoopbackLLM, Reply, Status
+from tests.mount.apps import APPS, App, Seen
+
+every_app = pytest.mark.parametrize("app", APPS, ids=repr)
+ways = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+whole_or_streamed = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+
+TEXT = Reply("The sky scatters blue light more than red: héllo wörld.")
+CALLS = Reply("", tool_calls=(ToolCall("call_a1b2c3d4", "get_weather", '{"city": "Nîmes"}'),))
+DEADLINE = 5.0
+SHORT = 0.5
+"""The same where nobody answers and the call waits for its end."""
+
+# A bare google-genai uses aiohttp for its async calls.
+pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[LoopbackLLM, LoopbackLLM]]:
+    with LoopbackLLM() as first, LoopbackLLM() as second:
+        yield first, second
+
+
+def found(app: App) -> App:
+    """The program, if its SDK is installed."""
+    try:
+        app.sdk()
+    except ImportError:
+        pytest.skip(f"the SDK of {app.name} is not installed")
+    return app
+
+
+def mounted(
+    app: App, first: LoopbackLLM, second: LoopbackLLM, *, is_async: bool = False, deadline: float = DEADLINE
+) -> Any:
+    """What makes the program's SDK over its own vendor and, behind it, another one."""
+    other: type[Any] = OpenAI if app.name == "anthropic" else Anthropic
+    providers = [
+        app.provider(first.url, id="own", api_key="sk-canary-of-the-first-000000"),
+        other(
+            "other-1", id="other", base_url=second.url + ("/v1" if other is OpenAI else ""), api_key="sk-second-0000"
+        ),
+    ]
+
+    def made() -> tuple[Any, Any]:
+        client = (AsyncResilientClient if is_async else ResilientClient)(providers, deadline=deadline)
+        return mount(app.async_sdk() if is_async else app.sdk(), client), client
+
+    return made
+
+
+def same_as_bare(seen: Seen, app: App, reply: Reply, *, stream: bool, is_async: bool) -> None:
+    """The program saw what it sees with the bare SDK."""
+    assert seen.error is None
+    if app.name == "mistralai" and stream and reply is CALLS:
+        # The loopback server streams tool calls piece by piece, as OpenAI does, which Mistral's SDK does not take.
+        assert (seen.calls, seen.finish) == ([("get_weather", {"city": "Nîmes"})], ["tool_calls"])
+        return
+    assert seen.told == healthy(app, reply, stream=stream, tools=reply is CALLS, is_async=is_async).told
+
+
+def healthy(app: App, reply: Behaviour, *, stream: bool, tools: bool, is_async: bool) -> Seen:
+    """What the program sees with the bare SDK and a healthy server."""
+    with LoopbackLLM(default=reply) as server:
+        sdk = app.async_sdk() if is_async else app.sdk()
+        seen = app.run(lambda: (app.bare(sdk, server.url), None), stream=stream, tools=tools, is_async=is_async)
+    assert seen.error is None, f"the bare SDK fails: {seen.error!r}"
+    return seen
+
+
+@every_app
+@ways
+@whole_or_streamed
+@pytest.mark.parametrize("reply", [TEXT, CALLS], ids=["text", "tools"])
+def test_all_well(app: App, is_async: bool, stream: bool, reply: Reply, servers: Any) -> None:
+    first, second = servers
+    found(app)
+    first.default = reply
+    tools = reply is CALLS
+    seen = app.run(mounted(app, first, second, is_async=is_async), stream=stream, tools=tools, is_async=is_async)
+    same_as_bare(seen, app, reply, stream=stream, is_async=is_async)
+    assert (first.request_count, second.request_count) == (1, 0)
+
+
+@every_app
+@ways
+@whole_or_streamed
+@pytest.mark.parametrize("reply", [TEXT, CALLS], ids=["text", "tools"])
+def test_another_vendor_answers(app: App, is_async: bool, stream: bool, reply: Reply, servers: Any) -> None:
+    first, second = servers
+    found(app)
+    first.default, second.default = Status(503), reply
+    tools = reply is CALLS
+    seen = app.run(mounted(app, first, second, is_async=is_async), stream=stream, tools=tools, is_async=is_async)
+    same_as_bare(seen, app, reply, stream=stream, is_async=is_async)
+    assert (first.request_count, second.request_count) == (1, 1)
+
+
+@every_app
+@ways
+@whole_or_streamed
+def test_a_rate_limit_is_not_waited_for(app: App, is_async: bool, stream: bool, servers: Any) -> None:
+    first, second = servers
+    found(app)
+    first.default, second.default = Status(429, retry_after=30), TEXT
+    seen = app.run(mounted(app, first, second, is_async=is_async), stream=stream, is_async=is_async)
+    same_as_bare(seen, app, TEXT, stream=stream, is_async=is_async)
+    assert (first.request_count, second.request_count) == (1, 1)
+
+
+@every_app
+@ways
+@pytest.mark.parametrize("how", ["end", "reset"])
+def test_a_break_before_content_is_not_seen(app: App, is_async: bool, how: Any, servers: Any) -> None:
+    first, second = servers
+    found(app)
+    first.default, second.default = replace(TEXT, fault=Cut(0, how)), TEXT
+    seen = app.run(mounted(app, first, second, is_async=is_async), stream=True, is_async=is_async)
+    same_as_bare(seen, app, TEXT, stream=True, is_async=is_async)
+    assert second.request_count == 1
+
+
+@every_app
+@ways
+@pytest.mark.parametrize("how", ["end", "reset"])
+def test_a_break_after_content_is_the_sdks_own_exception(app: App, is_async: bool, how: Any, servers: Any) -> None:
+    first, second = servers
+    found(app)
+    first.default, second.default = replace(TEXT, fault=Cut(3, how)), TEXT
+    seen = app.run(mounted(app, first, second, is_async=is_async), stream=True, is_async=is_async)
+    if app.name == "cohere":  # its SDK has no exception for this; the vendor says it so, too
+        assert seen.finish == ["ERROR"]
+    else:
+        assert isinstance(seen.error, app.break_error())
+    assert seen.text == "The sky scatters "
+    assert (first.request_count, second.request_count) == (1, 0)
+
+
+@every_app
+@ways
+@whole_or_streamed
+def test_everything_down_is_the_sdks_own_exception_after_one_pass(
+    app: App, is_async: bool, stream: bool, servers: Any
+) -> None:
+    first, second = servers
+    found(app)
+    first.default = second.default = Status(503)
+    made = mounted(app, first, second, is_async=is_async, deadline=SHORT)
+    seen = app.run(made, stream=stream, is_async=is_async)
+    assert isinstance(seen.error, app.status_error())
+    assert "503" in str(seen.error)
+    # One pass: the call's own attempts within its deadline, not three of them.
+    assert first.request_count + second.request_count <= 6

@@ -1,0 +1,242 @@
+"""``mount``: the SDKs' own objects, with their types, helpers, exceptions and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import anyio
+import pytest
+from typing_extensions import TypedDict
+
+from resilient_llm import ResilientClient, mount
+from resilient_llm.errors import ConfigurationError
+from resilient_llm.model import ToolCall
+from resilient_llm.providers import Anthropic, OpenAI
+from resilient_llm.testing import LoopbackLLM, Reply, Status
+from tests.mount.apps import MESSAGES, OPENAI_TOOL, mistral_class
+
+openai: Any = pytest.importorskip("openai")
+
+
+class Weather(TypedDict):
+    city: str
+    degrees: int
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[LoopbackLLM, LoopbackLLM]]:
+    with LoopbackLLM() as first, LoopbackLLM() as second:
+        yield first, second
+
+
+@pytest.fixture
+def client(servers: tuple[LoopbackLLM, LoopbackLLM]) -> Iterator[ResilientClient]:
+    """The first provider is down; the other one is another vendor's."""
+    first, second = servers
+    first.default = Status(503)
+    providers = [
+        OpenAI("own", base_url=first.url + "/v1", api_key="sk-first-000000"),
+        Anthropic("other", base_url=second.url, api_key="sk-second-00000"),
+    ]
+    with ResilientClient(providers, deadline=5.0) as made:
+        yield made
+
+
+@pytest.fixture
+def llm(client: ResilientClient) -> Iterator[Any]:
+    mounted = mount(openai.OpenAI, client)
+    yield mounted
+    mounted.close()
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in the environment is needed."""
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY", "AZURE_OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_it_is_the_sdks_own_object_with_its_own_defaults(llm: Any) -> None:
+    bare = openai.OpenAI(api_key="k")
+    assert type(llm) is openai.OpenAI
+    assert llm.timeout == bare.timeout
+    assert llm._client.timeout == bare._client.timeout
+    assert llm._client.follow_redirects == bare._client.follow_redirects
+    assert llm.max_retries == 0
+    bare.close()
+
+
+def test_arguments_are_the_sdks(client: ResilientClient) -> None:
+    with mount(openai.OpenAI, client, timeout=7, max_retries=1, default_headers={"x-a": "b"}) as llm:
+        assert (llm.timeout, llm.max_retries, llm.default_headers["x-a"]) == (7, 1, "b")
+
+
+def test_a_subclass_of_an_sdks_class_can_be_mounted(client: ResilientClient) -> None:
+    class Ours(openai.OpenAI):  # type: ignore[misc]
+        pass
+
+    with mount(Ours, client) as llm:
+        assert type(llm) is Ours
+        assert llm.chat.completions.create(model="m", messages=MESSAGES).choices
+
+
+def test_azure_needs_no_endpoint(client: ResilientClient) -> None:
+    with mount(openai.AzureOpenAI, client) as llm:
+        assert llm.chat.completions.create(model="m", messages=MESSAGES).choices[0].finish_reason == "stop"
+
+
+def test_raw_responses_show_who_answered(llm: Any) -> None:
+    raw = llm.chat.completions.with_raw_response.create(model="m", messages=MESSAGES)
+    assert raw.headers["x-resilient-llm-provider"] == "anthropic/other"
+    assert raw.parse()._request_id == raw.headers["x-request-id"]
+
+
+def test_parsed_answers(llm: Any, servers: Any) -> None:
+    pydantic = pytest.importorskip("pydantic")
+    city = pydantic.create_model("City", name=(str, ...), people=(int, ...))
+    servers[1].default = Reply('{"name": "Nîmes", "people": 148104}')
+    answer = llm.chat.completions.parse(model="m", messages=MESSAGES, response_format=city)
+    assert answer.choices[0].message.parsed == city(name="Nîmes", people=148104)
+    # What Anthropic was asked for is the schema of the class.
+    assert servers[1].requests[0].json["output_config"]["format"]["schema"]["required"] == ["name", "people"]
+
+
+def test_the_stream_helper_collects_text_and_tool_calls(llm: Any, servers: Any) -> None:
+    calls = (
+        ToolCall("call_1", "get_weather", '{"city": "Nîmes"}'),
+        ToolCall("call_2", "get_weather", '{"city": "Arles"}'),
+    )
+    servers[1].default = Reply("Let me look.", tool_calls=calls)
+    tool = {"type": "function", "function": {**OPENAI_TOOL["function"], "strict": True}}  # type: ignore[dict-item]
+    with llm.chat.completions.stream(model="m", messages=MESSAGES, tools=[tool]) as stream:
+        kinds = {event.type for event in stream}
+        message = stream.get_final_completion().choices[0].message
+    assert "tool_calls.function.arguments.done" in kinds
+    assert message.content == "Let me look."
+    assert [call.function.arguments for call in message.tool_calls] == [call.arguments for call in calls]
+
+
+def test_a_conversation_with_tools_goes_on_at_another_vendor(llm: Any, servers: Any) -> None:
+    servers[1].script(Reply("", tool_calls=(ToolCall("call_1", "get_weather", '{"city": "Nîmes"}'),)))
+    first = llm.chat.completions.create(model="m", messages=MESSAGES, tools=[OPENAI_TOOL]).choices[0].message
+    result = {"role": "tool", "tool_call_id": first.tool_calls[0].id, "content": "31 degrees"}
+    servers[0].default = Reply("Hot.")
+    again = [*MESSAGES, first, result]
+    assert llm.chat.completions.create(model="m", messages=again, tools=[OPENAI_TOOL]).choices[0].message.content
+    sent = (servers[1].requests + servers[0].requests)[-1].json["messages"]
+    assert "31 degrees" in str(sent)
+
+
+def test_everybody_throttled_is_the_sdks_rate_limit_error(llm: Any, servers: Any) -> None:
+    servers[0].default = servers[1].default = Status(429, retry_after=60)
+    with pytest.raises(openai.RateLimitError) as raised:
+        llm.with_options(timeout=1).chat.completions.create(model="m", messages=MESSAGES)
+    assert 50 <= float(raised.value.response.headers["retry-after"]) <= 70
+    assert (servers[0].request_count, servers[1].request_count) == (1, 1)
+
+
+def test_sdks_with_retries_of_their_own_make_one_pass(client: ResilientClient, servers: Any) -> None:
+    servers[0].default = servers[1].default = Status(401)
+    httpx2 = pytest.importorskip("httpx2")
+    http = httpx2.Client(transport=mount.transport(client))
+    with openai.OpenAI(api_key="k", http_client=http) as llm, pytest.raises(openai.AuthenticationError):
+        llm.chat.completions.create(model="m", messages=MESSAGES)
+    assert (servers[0].request_count, servers[1].request_count) == (1, 1)
+
+
+def test_several_sdks_share_one_clients_health(client: ResilientClient, servers: Any) -> None:
+    anthropic = pytest.importorskip("anthropic")
+    servers[0].default = Status(429, retry_after=60)
+    with mount(openai.OpenAI, client) as one, mount(anthropic.Anthropic, client) as two:
+        one.chat.completions.create(model="m", messages=MESSAGES)
+        two.messages.create(model="m", max_tokens=9, messages=MESSAGES)
+    assert (servers[0].request_count, servers[1].request_count) == (1, 2)
+
+
+def test_anthropics_stream_helper(servers: Any) -> None:
+    anthropic = pytest.importorskip("anthropic")
+    servers[0].default = Reply("one two", tool_calls=(ToolCall("toolu_1", "get_weather", '{"city": "Nîmes"}'),))
+    with ResilientClient([OpenAI("m", base_url=servers[0].url + "/v1", api_key="k" * 9)]) as client:
+        llm = mount(anthropic.Anthropic, client)
+        with llm.messages.stream(model="m", max_tokens=9, messages=MESSAGES) as stream:
+            assert "".join(stream.text_stream) == "one two"
+            final = stream.get_final_message()
+        llm.close()
+    assert (final.stop_reason, final.content[1].input) == ("tool_use", {"city": "Nîmes"})
+    assert final.usage.output_tokens > 0
+
+
+def test_geminis_structured_output(client: ResilientClient, servers: Any) -> None:
+    genai = pytest.importorskip("google.genai")
+    servers[1].default = Reply('{"city": "Nîmes", "degrees": 31}')
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    config = {"response_mime_type": "application/json", "response_json_schema": schema}
+    llm = mount(genai.Client, client, http_options={"timeout": 4000})
+    assert llm.models.generate_content(model="m", contents="hi", config=config).parsed == {
+        "city": "Nîmes",
+        "degrees": 31,
+    }
+    llm.close()
+
+
+def test_mistrals_streams_count_tokens_where_they_finish(client: ResilientClient) -> None:
+    try:
+        sdk = mistral_class()
+    except ImportError:
+        pytest.skip("mistralai is not installed")
+    llm = mount(sdk, client)
+    chunks = [event.data for event in llm.chat.stream(model="m", messages=MESSAGES)]
+    assert all(chunk.choices for chunk in chunks)
+    assert chunks[-1].usage.completion_tokens > 0
+    assert chunks[-1].choices[0].finish_reason == "stop"
+
+
+def test_cohere_makes_one_pass_too(client: ResilientClient, servers: Any) -> None:
+    cohere = pytest.importorskip("cohere")
+    servers[0].default = servers[1].default = Status(401)
+    with pytest.raises(import_module("cohere.errors").UnauthorizedError):
+        mount(cohere.ClientV2, client).chat(model="m", messages=MESSAGES)
+    assert (servers[0].request_count, servers[1].request_count) == (1, 1)
+
+
+def test_async_objects_take_a_sync_client(client: ResilientClient) -> None:
+    async def main() -> None:
+        async with mount(openai.AsyncOpenAI, client) as llm:
+            assert type(llm) is openai.AsyncOpenAI
+            assert (await llm.chat.completions.create(model="m", messages=MESSAGES)).choices
+
+    anyio.run(main)
+
+
+# --- what cannot be mounted --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("thing", [str, "openai.OpenAI", None, openai.OpenAI.__init__, openai.OpenAI(api_key="k")])
+def test_only_classes_of_sdks_can_be_mounted(thing: Any, client: ResilientClient) -> None:
+    with pytest.raises(ConfigurationError, match="mount takes the class of an SDK"):
+        mount(thing, client)
+
+
+def test_an_http_client_of_your_own_is_for_the_transport(client: ResilientClient) -> None:
+    with pytest.raises(ConfigurationError, match=r"leave out http_client=, or build one with mount.transport\(\)"):
+        mount(openai.OpenAI, client, http_client=object())
+
+
+def test_http_clients_of_geminis_options_are_refused(client: ResilientClient) -> None:
+    genai: ModuleType = pytest.importorskip("google.genai")
+    import httpx
+
+    with httpx.Client() as http, pytest.raises(ConfigurationError, match="leave out httpx_client of http_options"):
+        mount(genai.Client, client, http_options={"httpx_client": http})
+
+
+def test_the_module_is_the_function() -> None:
+    import resilient_llm
+    import resilient_llm.mount as module
+
+    assert resilient_llm.mount is module
+    assert callable(module)
+    assert "mount" in dir(resilient_llm)

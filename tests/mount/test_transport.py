@@ -1,0 +1,431 @@
+"""The transport under HTTP clients: what goes where, what comes back, and what does not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from resilient_llm import AsyncResilientClient, ResilientClient, mount
+from resilient_llm.errors import ConfigurationError
+from resilient_llm.providers import Anthropic, Cohere, Gemini, Mistral, OpenAI
+from resilient_llm.testing import Cut, LoopbackLLM, Reply, Stall, Status
+
+httpx2 = pytest.importorskip("httpx2")
+
+families = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+CHAT = "https://api.openai.com/v1/chat/completions"
+QUESTION = {"model": "gpt-5.2", "messages": [{"role": "user", "content": "hi"}]}
+CALLER = {
+    "authorization": "Bearer sk-canary-caller-00000000",
+    "x-api-key": "sk-canary-caller-11111111",
+    "openai-organization": "org-canary-caller",
+    "openai-project": "proj-canary-caller",
+    "cookie": "session=canary-caller-cookie",
+    "anthropic-beta": "canary-beta-1",
+    "x-stainless-lang": "python",
+    "x-own": "canary-caller-own",
+}
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[LoopbackLLM, LoopbackLLM]]:
+    with LoopbackLLM() as first, LoopbackLLM() as second:
+        yield first, second
+
+
+def clients(first: LoopbackLLM, second: LoopbackLLM, **settings: Any) -> ResilientClient:
+    return ResilientClient(
+        [
+            OpenAI("own", base_url=first.url + "/v1", api_key="sk-canary-first-000000"),
+            Anthropic("other", base_url=second.url, api_key="sk-canary-second-00000"),
+        ],
+        **{"deadline": 5.0, **settings},
+    )
+
+
+@families
+def test_one_transport_serves_both_libraries(library: ModuleType, servers: Any) -> None:
+    with clients(*servers) as client, library.Client(transport=mount.transport(client)) as http:
+        answer = http.post(CHAT, json=QUESTION)
+        assert isinstance(answer, library.Response)
+        assert answer.json()["choices"][0]["message"]["content"] == "Hello from the loopback server."
+        with http.stream("POST", CHAT, json={**QUESTION, "stream": True}) as streamed:
+            assert [line for line in streamed.iter_lines() if line][-1] == "data: [DONE]"
+
+
+@families
+def test_one_transport_serves_async_clients_of_both(library: ModuleType, servers: Any) -> None:
+    async def main() -> None:
+        client = AsyncResilientClient(pool=clients(*servers).pool)
+        async with client, library.AsyncClient(transport=mount.transport(client)) as http:
+            answer = await http.post(CHAT, json=QUESTION)
+            assert isinstance(answer, library.Response)
+            assert answer.status_code == 200
+            async with http.stream("POST", CHAT, json={**QUESTION, "stream": True}) as streamed:
+                lines = [line async for line in streamed.aiter_lines() if line]
+            assert lines[-1] == "data: [DONE]"
+
+    anyio.run(main)
+
+
+def test_a_sync_client_serves_async_sdks_over_connections_of_their_own(servers: Any) -> None:
+    async def main() -> None:
+        transport = mount.transport(clients(*servers))
+        async with httpx.AsyncClient(transport=transport) as http:
+            assert (await http.post(CHAT, json=QUESTION)).status_code == 200
+
+    anyio.run(main)
+
+
+def test_an_async_client_serves_sync_sdks(servers: Any) -> None:
+    client = AsyncResilientClient(pool=clients(*servers).pool)
+    with httpx.Client(transport=mount.transport(client)) as http:
+        assert http.post(CHAT, json=QUESTION).status_code == 200
+
+
+def test_what_we_do_not_know_reaches_the_same_wire(servers: Any) -> None:
+    first, _ = servers
+    with clients(*servers) as client, httpx.Client(transport=mount.transport(client)) as http:
+        http.post(CHAT, json={**QUESTION, "of_next_year": {"a": [1]}})
+    sent = first.requests[0].json
+    assert sent["of_next_year"] == {"a": [1]}
+    assert sent["model"] == "own"
+
+
+def test_what_we_do_not_know_comes_back_from_the_same_wire(servers: Any) -> None:
+    first, _ = servers
+    with clients(*servers) as client, httpx.Client(transport=mount.transport(client)) as http:
+        answer = http.post(CHAT, json=QUESTION).json()
+        bare = httpx.post(first.url + "/v1/chat/completions", json={**QUESTION, "model": "own"}).json()
+    assert answer == bare
+
+
+def test_answers_say_who_gave_them(servers: Any) -> None:
+    first, _ = servers
+    first.default = Status(503)
+    with clients(*servers) as client, httpx.Client(transport=mount.transport(client)) as http:
+        answer = http.post(CHAT, json={**QUESTION, "seed": 7})
+    told = {name: value for name, value in answer.headers.items() if name.startswith("x-resilient-llm-")}
+    assert told == {
+        "x-resilient-llm-provider": "anthropic/other",
+        "x-resilient-llm-model": "other",
+        "x-resilient-llm-attempts": "2",
+        "x-resilient-llm-degraded": "seed",
+    }
+    assert answer.headers["x-request-id"]
+
+
+def test_streams_say_who_gives_them(servers: Any) -> None:
+    first, _ = servers
+    first.default = Status(503)
+    with (
+        clients(*servers) as client,
+        httpx.Client(transport=mount.transport(client)) as http,
+        http.stream("POST", CHAT, json={**QUESTION, "stream": True, "seed": 7}) as answer,
+    ):
+        assert answer.headers["x-resilient-llm-provider"] == "anthropic/other"
+        assert answer.headers["x-resilient-llm-attempts"] == "2"
+        assert answer.headers["x-resilient-llm-degraded"] == "seed"
+
+
+@pytest.mark.parametrize("asked", [None, {"include_usage": False}, {"include_usage": True}])
+def test_token_counts_come_in_a_stream_only_if_asked_for(asked: Any, servers: Any) -> None:
+    with (
+        clients(*servers) as client,
+        httpx.Client(transport=mount.transport(client)) as http,
+        http.stream("POST", CHAT, json={**QUESTION, "stream": True, "stream_options": asked}) as answer,
+    ):
+        lines = [line for line in answer.iter_lines() if '"usage":{' in line]
+    assert bool(lines) is bool(asked and asked["include_usage"])
+
+
+def test_the_model_chooses_a_route(servers: Any) -> None:
+    first, second = servers
+    routes = {
+        "smart": [OpenAI("big", base_url=first.url + "/v1", api_key="k" * 9)],
+        "fast": [OpenAI("small", base_url=second.url + "/v1", api_key="k" * 9)],
+    }
+    with ResilientClient(routes) as client, httpx.Client(transport=mount.transport(client)) as http:
+        for model in ("fast", "smart", "unheard-of"):
+            http.post(CHAT, json={**QUESTION, "model": model})
+    assert [request.json["model"] for request in second.requests] == ["small"]
+    assert [request.json["model"] for request in first.requests] == ["big", "big"]
+
+
+# --- time --------------------------------------------------------------------------------------------------
+
+
+def test_the_sdks_timeout_shortens_the_deadline(servers: Any) -> None:
+    first, second = servers
+    first.default = second.default = Reply(delay=30.0)
+    with clients(*servers, deadline=60.0) as client, httpx.Client(transport=mount.transport(client)) as http:
+        answer = http.post(CHAT, json=QUESTION, timeout=0.4)
+    assert answer.status_code == 504
+    assert "no answer within 0.4 s" in answer.json()["error"]["message"]
+
+
+def test_the_sdks_timeout_does_not_end_a_stream_that_goes_on(servers: Any) -> None:
+    first, _ = servers
+    first.default = Reply("one two three four", interval=0.15)
+    with (
+        clients(*servers) as client,
+        httpx.Client(transport=mount.transport(client)) as http,
+        http.stream("POST", CHAT, json={**QUESTION, "stream": True}, timeout=0.4) as answer,
+    ):
+        assert [line for line in answer.iter_lines() if line][-1] == "data: [DONE]"
+
+
+def test_the_clients_deadline_ends_a_stream_all_the_same(servers: Any) -> None:
+    first, _ = servers
+    first.default = Reply("one two", fault=Stall(1))
+    with (
+        clients(*servers, deadline=0.5) as client,
+        httpx.Client(transport=mount.transport(client)) as http,
+        http.stream("POST", CHAT, json={**QUESTION, "stream": True}) as answer,
+    ):
+        assert "the deadline passed" in list(answer.iter_lines())[-2]
+
+
+def test_options_of_the_client_hold_for_mounted_calls(servers: Any) -> None:
+    _, second = servers
+    with clients(*servers) as client:
+        view = client.with_options(providers=["anthropic/other"])
+        with httpx.Client(transport=mount.transport(view)) as http:
+            http.post(CHAT, json=QUESTION)
+    assert second.request_count == 1
+
+
+# --- failures ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("trouble", "status"),
+    [
+        ((Status(503), Status(503)), 503),
+        ((Status(401), Status(401)), 401),
+        ((Status(429, retry_after=9), Status(429, retry_after=5)), 429),
+        ((Status(500), Status(429, retry_after=9)), 503),
+        ((Status(400, message="messages is too odd"), Reply()), 400),
+    ],
+)
+def test_failures_have_the_status_that_fits(trouble: Any, status: int, servers: Any) -> None:
+    servers[0].default, servers[1].default = trouble
+    with clients(*servers, deadline=0.5) as client, httpx.Client(transport=mount.transport(client)) as http:
+        answer = http.post(CHAT, json=QUESTION)
+    assert answer.status_code == status
+    assert answer.headers["x-should-retry"] == "false"
+    assert answer.json()["error"]["message"]
+    if status == 429:
+        assert 4 <= int(answer.headers["retry-after"]) <= 10
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"model":"m","messages":7}'])
+def test_what_is_no_request_is_refused_here(body: bytes, servers: Any) -> None:
+    with clients(*servers) as client, httpx.Client(transport=mount.transport(client)) as http:
+        answer = http.post(CHAT, content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"]
+    assert servers[0].request_count == 0
+
+
+def test_a_stream_that_breaks_ends_with_an_error_and_without_a_terminator(servers: Any) -> None:
+    first, _ = servers
+    first.default = Reply("one two three", fault=Cut(2, "end"))
+    with (
+        clients(*servers) as client,
+        httpx.Client(transport=mount.transport(client)) as http,
+        http.stream("POST", CHAT, json={**QUESTION, "stream": True}) as answer,
+    ):
+        lines = [line for line in answer.iter_lines() if line]
+    assert "error" in json.loads(lines[-1].removeprefix("data: "))
+
+
+def test_leaving_a_stream_ends_the_generation(servers: Any) -> None:
+    first, _ = servers
+    first.default = Reply("one two three four", interval=5.0)
+    with (
+        clients(*servers) as client,
+        httpx.Client(transport=mount.transport(client)) as http,
+        http.stream("POST", CHAT, json={**QUESTION, "stream": True}) as answer,
+    ):
+        next(answer.iter_bytes())
+    first.wait_for(lambda server: server.requests[0].hung_up_at is not None)
+    assert client.health()["openai/own"].in_flight == 0
+
+
+def test_a_connection_is_kept_after_a_stream(servers: Any) -> None:
+    first, _ = servers
+    with clients(*servers) as client, httpx.Client(transport=mount.transport(client)) as http:
+        for _ in range(3):
+            with http.stream("POST", CHAT, json={**QUESTION, "stream": True}) as answer:
+                answer.read()
+    assert first.connection_count == 1
+
+
+# --- requests that are no model calls ----------------------------------------------------------------------
+
+
+@families
+def test_other_requests_go_to_the_first_provider_of_the_wire(library: ModuleType, servers: Any) -> None:
+    first, second = servers
+    with clients(*servers) as client, library.Client(transport=mount.transport(client)) as http:
+        listed = http.get("https://api.openai.com/v1/models", headers=CALLER, params={"after": "m1", "key": "canary-x"})
+        odd = http.put("https://api.openai.com/v1/files/f1", content=b"\x00\xffbytes", headers=CALLER)
+    assert listed.json()["object"] == "list"
+    assert odd.status_code == 404
+    seen = [(one.method, one.path, one.body) for one in first.requests]
+    # The caller's beta header is Anthropic's, and it is OpenAI's request.
+    assert seen == [("GET", "/v1/models?after=m1", b""), ("PUT", "/v1/files/f1", b"\x00\xffbytes")]
+    assert second.request_count == 0
+    for one in first.requests:
+        assert one.headers["authorization"] == "Bearer sk-canary-first-000000"
+        assert "caller" not in str(one.headers)
+
+
+def test_other_requests_go_on_in_async_clients_too(servers: Any) -> None:
+    first, _ = servers
+
+    async def main() -> None:
+        async with httpx.AsyncClient(transport=mount.transport(clients(*servers))) as http:
+            assert (await http.get("https://api.openai.com/v1/models")).status_code == 200
+
+    anyio.run(main)
+    assert first.requests[0].path == "/v1/models"
+
+
+def test_other_requests_are_not_repeated(servers: Any) -> None:
+    first, second = servers
+    first.default = Status(503)
+    with clients(*servers) as client, httpx.Client(transport=mount.transport(client)) as http:
+        assert http.get("https://api.openai.com/v1/models").status_code == 503
+    assert (first.request_count, second.request_count) == (1, 0)
+
+
+def test_where_nobody_can_take_it_the_answer_is_501_in_the_sdks_shape(servers: Any) -> None:
+    first, _ = servers
+    providers = [Gemini("g", base_url=first.url + "/v1beta", api_key="k" * 9)]
+    with ResilientClient(providers) as client, httpx.Client(transport=mount.transport(client)) as http:
+        answer = http.post("https://api.anthropic.com/v1/messages/batches", headers={"anthropic-version": "2023-06-01"})
+    assert answer.status_code == 501
+    assert answer.headers["x-should-retry"] == "false"
+    assert answer.json()["type"] == "error"
+    assert first.request_count == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "headers", "expected"),
+    [
+        ("https://api.openai.com/v1/models", {}, "/openai/v1/models"),
+        ("https://api.anthropic.com/v1/models", {"anthropic-version": "2023-06-01"}, "/anthropic/v1/models"),
+        ("https://generativelanguage.googleapis.com/v1beta/models", {"x-goog-api-key": "k"}, "/gemini/v1beta/models"),
+        ("https://api.mistral.ai/v1/models", {"user-agent": "mistral-client-python/3"}, "/mistral/v1/models"),
+        ("https://api.cohere.com/v1/models", {"x-fern-language": "Python"}, "/cohere/v1/models"),
+        (
+            "https://x.openai.azure.com/openai/models?api-version=2024-10-21",
+            {},
+            "/openai/v1/models?api-version=2024-10-21",
+        ),
+    ],
+)
+def test_each_sdks_other_requests_go_to_its_own_vendor(url: str, headers: Any, expected: str) -> None:
+    with LoopbackLLM() as server:
+        key = "k" * 9
+        providers = [
+            Mistral("m", base_url=f"{server.url}/mistral/v1", api_key=key),
+            OpenAI("o", base_url=f"{server.url}/openai/v1", api_key=key),
+            Anthropic("a", base_url=f"{server.url}/anthropic", api_key=key),
+            Gemini("g", base_url=f"{server.url}/gemini/v1beta", api_key=key),
+            Cohere("c", base_url=f"{server.url}/cohere", api_key=key),
+        ]
+        with ResilientClient(providers) as client, httpx.Client(transport=mount.transport(client)) as http:
+            assert http.get(url, headers=headers).status_code == 200
+        assert server.requests[0].path == expected
+
+
+# --- secrets -----------------------------------------------------------------------------------------------
+
+
+def test_nobody_sees_what_belongs_to_somebody_else(servers: Any, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = servers
+    caplog.set_level(logging.DEBUG, "resilient_llm")
+    first.default = Status(503, message="you sent sk-canary-first-000000")
+    told: list[str] = []
+    exporter = InMemorySpanExporter()
+    spans = TracerProvider()
+    spans.add_span_processor(SimpleSpanProcessor(exporter))
+    with (
+        clients(*servers, deadline=0.5, tracer_provider=spans) as client,
+        httpx.Client(transport=mount.transport(client)) as http,
+    ):
+        told.append(http.post(CHAT, json=QUESTION, headers=CALLER).text)
+        with http.stream("POST", CHAT, json={**QUESTION, "stream": True}, headers=CALLER) as streamed:
+            told.append(streamed.read().decode())
+        second.default = Status(401, message="wrong key sk-canary-second-00000")
+        failed = http.post(CHAT, json=QUESTION, headers=CALLER)
+        told += [failed.text, str(failed.headers), repr(client), repr(mount.transport(client))]
+    for one in first.requests:
+        assert "caller" not in str(one.headers)
+        assert "canary-beta" not in str(one.headers)
+        assert "second" not in str(one.headers)
+    for one in second.requests:
+        assert "caller" not in str(one.headers)
+        assert "first" not in str(one.headers)
+    assert second.requests[0].headers["x-api-key"] == "sk-canary-second-00000"
+    told += [span.to_json() for span in exporter.get_finished_spans()]
+    assert len(told) > 5
+    assert "canary" not in "".join(told) + caplog.text
+
+
+def test_headers_of_the_callers_vendor_go_there_and_to_nobody_else(servers: Any) -> None:
+    first, second = servers
+    providers = [
+        Anthropic("own", base_url=first.url, api_key="sk-canary-first-000000"),
+        OpenAI("other", base_url=second.url + "/v1", api_key="sk-canary-second-00000"),
+    ]
+    question = {"model": "m", "max_tokens": 9, "messages": QUESTION["messages"]}
+    headers = {**CALLER, "anthropic-version": "2023-06-01"}
+    with ResilientClient(providers) as client, httpx.Client(transport=mount.transport(client)) as http:
+        http.post("https://api.anthropic.com/v1/messages?beta=true", json=question, headers=headers)
+        first.default = Status(503)
+        http.post("https://api.anthropic.com/v1/messages?beta=true", json=question, headers=headers)
+    assert first.requests[0].headers["anthropic-beta"] == "canary-beta-1"
+    assert first.requests[0].headers["x-api-key"] == "sk-canary-first-000000"
+    assert "caller" not in str(first.requests[0].headers)
+    assert "beta" not in str(second.requests[0].headers)
+
+
+def test_tracebacks_of_an_sdk_show_no_key(servers: Any) -> None:
+    openai = pytest.importorskip("openai")
+    servers[0].default = servers[1].default = Status(401, message="wrong key sk-canary-first-000000")
+    with clients(*servers, deadline=0.5) as client:
+        llm = mount(openai.OpenAI, client, api_key="sk-caller-0000000")
+        with pytest.raises(openai.AuthenticationError) as raised:
+            llm.chat.completions.create(**QUESTION)
+        llm.close()
+    shown = "".join(traceback.format_exception(raised.value)) + str(raised.value.body)
+    assert "canary" not in shown
+
+
+# --- what cannot be mounted --------------------------------------------------------------------------------
+
+
+def test_only_a_client_can_be_mounted() -> None:
+    with pytest.raises(ConfigurationError, match="must be a ResilientClient, not a str"):
+        mount.transport("client")  # type: ignore[arg-type]
+
+
+def test_closing_the_sdk_leaves_the_client_open(servers: Any) -> None:
+    with clients(*servers) as client:
+        httpx.Client(transport=mount.transport(client)).close()
+        assert client.chat("hi").text
