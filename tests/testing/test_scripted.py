@@ -403,3 +403,11 @@ def test_a_script_that_is_used_up_fails_the_test_and_no_failover_hides_it() -> N
         assert client.chat("?").text == "one"
         with pytest.raises(ConfigurationError, match="request 2 to 'a' finds the script used up"):
             client.chat("?")
+
+
+def test_a_silent_provider_is_left_when_a_rescue_would_start_as_with_sockets() -> None:
+    providers = [ScriptedProvider(default=Hang(), id="a"), ScriptedProvider(default="I am B", id="b")]
+    with ResilientClient(providers) as client, instant(client) as clock:
+        began = clock()
+        reply = client.chat("?", deadline=20)
+        assert (reply.text, reply.provider, clock() - began) == ("I am B", "b", 10.0)
