@@ -1,5 +1,5 @@
-"""A program written for ``openai.OpenAI`` survives the death of its vendor: Claude answers, and the program sees OpenAI's
-own types.
+"""A program written for ``openai.OpenAI`` survives the death of its vendor: Claude answers, and the program sees
+OpenAI's own types.
 
 The providers are servers on this machine, so that the example runs anywhere; in your program they are
 ``OpenAI("gpt-5.2")`` and ``Anthropic("claude-sonnet-5")``, without ``base_url`` and ``api_key``.
@@ -22,7 +22,7 @@ def program(llm):  # as it was before
 
 
 def main():
-    import openai
+    import openai  # noqa: PLC0415 - the example says so where it is not installed
 
     with LoopbackLLM(default=Status(503)) as dead, LoopbackLLM(default=Reply("It scatters blue light.")) as alive:
         providers = [
