@@ -20,7 +20,7 @@ import httpx
 from benchmarks.harness import Row
 from resilient_llm.model import StreamStart, TextDelta
 from resilient_llm.wire import codec
-from resilient_llm.wire.codec import Codec
+from resilient_llm.wire.protocol import Codec
 
 NAMES = ("openai_chat", "openai_responses", "anthropic_messages", "gemini", "bedrock_converse", "cohere_v2", "ollama")
 CHUNKS = 200

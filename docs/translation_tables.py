@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from resilient_llm import providers  # noqa: E402 - the path comes first
+from resilient_llm.capability import DROPPABLE, LEFT_OUT_IF_REFUSED, MODELS, VENDORS, WRITTEN  # noqa: E402
 from resilient_llm.model import ChatRequest  # noqa: E402
 from resilient_llm.providers.openai import AzureOpenAI, OpenAICompatible  # noqa: E402
-from resilient_llm.wire.capability import DROPPABLE, LEFT_OUT_IF_REFUSED, MODELS, VENDORS, WRITTEN  # noqa: E402
 from resilient_llm.wire.openai_chat import Dialect  # noqa: E402
 from tests.travel.probes import HISTORY, PROBES, WIRES, Verdict, probe  # noqa: E402
 

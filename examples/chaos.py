@@ -5,8 +5,9 @@ report is also available as JSON and as an HTML page with a timeline: ``report.w
 """
 
 from resilient_llm import AsyncResilientClient
+from resilient_llm.chaos import Experiment, Traffic
 from resilient_llm.providers import OpenAICompatible
-from resilient_llm.testing import Experiment, Hang, LoopbackLLM, Reply, Status, Traffic
+from resilient_llm.testing import Hang, LoopbackLLM, Reply, Status
 
 ANSWER = Reply("Because of Rayleigh scattering.", first_token=0.02)
 

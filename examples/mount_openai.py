@@ -22,7 +22,7 @@ def program(llm):  # as it was before
 
 
 def main():
-    import openai  # noqa: PLC0415 - the example says so where it is not installed
+    import openai  # noqa: PLC0415 - installed or not
 
     with LoopbackLLM(default=Status(503)) as dead, LoopbackLLM(default=Reply("It scatters blue light.")) as alive:
         providers = [

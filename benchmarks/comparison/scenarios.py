@@ -11,7 +11,6 @@ from itertools import chain, repeat
 from typing import Final, Literal
 
 from resilient_llm.testing import (
-    Behaviour,
     Cut,
     Hang,
     InBandError,
@@ -23,6 +22,7 @@ from resilient_llm.testing import (
     Stall,
     Status,
 )
+from resilient_llm.testing.script import Behaviour
 
 ANSWER: Final = "Sunlight meets air, and the air scatters blue far more than red, so blue is what reaches us."
 """What both providers say, so that a word too few shows."""

@@ -18,10 +18,8 @@ class Command(NamedTuple):
 
 
 COMMANDS: Final[dict[str, Command]] = {
-    "demo": Command("resilient_llm.operate.demo.command", "a scripted bad day for three providers on this machine"),
-    "chaos": Command(
-        "resilient_llm.testing.chaos_command", "whether a hypothesis about a client survives injected faults"
-    ),
+    "demo": Command("resilient_llm.demo.command", "a scripted bad day for three providers on this machine"),
+    "chaos": Command("resilient_llm.chaos.command", "whether a hypothesis about a client survives injected faults"),
 }
 """Every subcommand in the order of the overview."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypedDict, TypeVar, c
 
 from typing_extensions import Unpack
 
+from resilient_llm.capability import OnUnsupported
 from resilient_llm.drive.aio import AsyncDriver, AsyncOpenStream
 from resilient_llm.drive.core import Listener, ProviderPool, Routes
 from resilient_llm.drive.engines import AsyncEngine, Engine, Seam, async_engines, sync_engine
@@ -49,7 +50,6 @@ from resilient_llm.options import (
 from resilient_llm.policy import Advanced, Breaker, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
 from resilient_llm.providers.secrecy import Secrets, secrets_in_headers
 from resilient_llm.typed import Typed
-from resilient_llm.wire.capability import OnUnsupported
 
 if TYPE_CHECKING:
     import httpx

@@ -32,6 +32,7 @@ class FaultKind(StrEnum):
     UNSUPPORTED = "unsupported"  # this provider or model lacks a feature the request needs
     INVALID_RESPONSE = "invalid_response"  # undecodable, or refused by the caller's validate=
     MISCONFIGURED = "misconfigured"  # the endpoint does not speak the expected API: a wrong base_url, a redirect
+    SEALED_REASONING = "sealed_reasoning"  # reasoning of earlier turns is sealed, and this provider does not accept it
 
 
 class FaultScope(StrEnum):

@@ -143,12 +143,16 @@ Part: TypeAlias = Text | Media | ToolCall | ToolResult | Thought | Refusal | Opa
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn.  System messages stay where they stand; codecs move them where a vendor wants them."""
+    """One turn.  System messages stay where they stand; codecs move them where a vendor wants them.
+
+    ``cache``: the prompt up to the end of this message is worth caching, for vendors that want to be told.
+    """
 
     role: Role
     parts: tuple[Part, ...]
     name: str | None = None
     extra: Extra | None = None
+    cache: bool = False
 
     @property
     def text(self) -> str:
@@ -328,13 +332,17 @@ def _openai_fields(extra: Extra | None) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function the model may call.  ``parameters`` is a JSON schema; ``None`` means it takes no arguments."""
+    """A function the model may call.  ``parameters`` is a JSON schema; ``None`` means it takes no arguments.
+
+    ``cache``: the tools up to this one are worth caching, for vendors that want to be told.
+    """
 
     name: str
     description: str | None = None
     parameters: JsonObject | None = None
     strict: bool | None = None
     extra: Extra | None = None
+    cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,6 +409,9 @@ class ChatRequest:
     model and stream switch replaced, so that fields we do not know survive."""
     headers: tuple[tuple[str, str], ...] = ()
     """Headers that came with it and belong to its wire (``anthropic-beta``): sent to providers of that wire alone."""
+    cache_key: str | None = None
+    """What requests that begin alike have in common: vendors who take one send them to the server that has cached the
+    beginning.  Others are not told, and nothing is lost by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -641,9 +652,11 @@ class StreamError:
 
 @dataclass(slots=True)
 class StreamBroken:
-    """The stream cannot go on: it ended without terminal evidence or could not be decoded.  Nothing follows."""
+    """The stream cannot go on: it ended without terminal evidence or (``malformed``) could not be decoded, or was no
+    stream of its wire at all, but a page, say.  Nothing follows."""
 
     reason: str
+    malformed: bool = False
 
 
 @dataclass(slots=True)

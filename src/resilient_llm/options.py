@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, TypedDict, cast, get_args
 
+from resilient_llm.capability import OnUnsupported
 from resilient_llm.errors import CallFailed, InvalidRequest
 from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
@@ -27,7 +28,6 @@ from resilient_llm.model import (
 )
 from resilient_llm.typed import Typed, schema_fault, typed
 from resilient_llm.wire import WIRES
-from resilient_llm.wire.capability import OnUnsupported
 from resilient_llm.wire.openai_chat import decode_message, decode_tool
 
 Messages: TypeAlias = str | Sequence[Message | Mapping[str, object] | tuple[str, str]]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from resilient_llm.errors import ConfigurationError
@@ -33,6 +32,8 @@ class _Checked(type):
             known = [field.name for field in fields(cls)]
             for name in values:
                 if name not in known:
+                    from difflib import get_close_matches  # noqa: PLC0415 - costs as much as the rest of this module
+
                     close = get_close_matches(str(name), known, 1)
                     guess = f" (did you mean {close[0]!r}?)" if close else ""
                     raise ConfigurationError(
@@ -106,7 +107,7 @@ class Retry(Policy):
     web worker hangs for the whole of a long deadline.
 
     ``budget`` (10) bounds second tries for the whole process: a token bucket from which a try after a sign of overload
-    (429, 503, 529, a timeout) takes 1 and one after any other failure 0.25.  Each success earns 1 and every half minute
+    (429, 503, 529, a timeout) takes 1 and one after any other failure 0.25.  Each success earns 3 and every half minute
     1, so that a small client may always try again.  Moving to a provider that is well is free.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable
 from itertools import count
@@ -50,6 +51,7 @@ class Run:
         self.running: list[Attempt[Target]] = []
         self.place: Place | None = None
         self.turn = 0
+        self.owner: object = None
         self.spoke: dict[Attempt[Target], float] = {}
 
     @property
@@ -83,7 +85,7 @@ class Run:
         if place is None:
             return
         turn = self.turn
-        place.owner = None
+        place.owner = self.owner
         place.wake = lambda: self.driver.at(self.driver.now + self.driver.delay(), self.go_on, turn)
         if place.woken:
             place.wake()
@@ -124,6 +126,9 @@ class Run:
         found = self.call.rescue(attempt, self.driver.now)
         if found is not None:
             self.launch(found)
+        elif attempt.rescue_after is not None and attempt.rescue_after <= self.driver.now - attempt.started + 1e-9:
+            self.driver.spins += 1  # asked again for the same moment: a real driver would never stop
+            return
         self.arm(attempt)
 
     def content(self, attempt: Attempt[Target]) -> None:
@@ -203,6 +208,7 @@ class Driver:
         self.runs: list[Run] = []
         self.requests: list[tuple[float, str, Attempt[Target]]] = []
         self.waits: list[tuple[float, Wait]] = []
+        self.spins = 0
         self._due: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
 
@@ -211,8 +217,7 @@ class Driver:
 
     def begin(self, when: float, timeout: float | None = 10.0, **options: Any) -> Run:
         """A call that begins at a time (not before now)."""
-        deadline = {} if timeout is None else {"deadline": when + timeout}
-        ask = Ask("main", **deadline, **options)
+        ask = Ask("main", math.inf if timeout is None else when + timeout, **options)
         before, self.now = self.now, when
         run = Run(self, ask)
         self.now = before

@@ -1,8 +1,10 @@
-"""The breaker: one place where a provider loses its traffic, one way back, and nobody who comes too late is believed."""
+"""The breaker: one place where a provider loses its traffic, and one way back."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -41,7 +43,7 @@ def soft(now: float = 0.0) -> Breaker:
 def down(now: float = 0.0) -> Breaker:
     subject = breaker()
     fail(subject, 5, now)
-    assert subject.hard
+    assert subject.state.value == "open"
     return subject
 
 
@@ -106,7 +108,7 @@ def test_five_failures_in_a_row_open_it_also_at_one_call_an_hour() -> None:
     subject = breaker()
     for hour in range(5):
         subject.record(3600.0 * hour, Outcome.HARD, 0.0)
-    assert subject.hard
+    assert subject.state.value == "open"
 
 
 def test_a_provider_that_often_failed_before_is_not_down_for_five_in_a_row() -> None:
@@ -115,9 +117,9 @@ def test_a_provider_that_often_failed_before_is_not_down_for_five_in_a_row() -> 
     for _ in range(40):
         record(subject, Outcome.HARD, Outcome.HARD, Outcome.HARD, Outcome.OK, Outcome.OK)
     fail(subject, 5)
-    assert not subject.hard
+    assert subject.state.value != "open"
     fail(subject, 15)
-    assert subject.hard
+    assert subject.state.value == "open"
 
 
 def test_of_attempts_that_ran_at_the_same_time_one_counts_towards_the_row() -> None:
@@ -172,15 +174,25 @@ def test_the_first_trial_is_due_a_second_after_it_opened_and_jitter_shortens_tha
     assert subject.trial_at == pytest.approx(100.75, abs=0.001)
 
 
-def test_while_trials_fail_the_time_to_the_next_doubles_up_to_the_cap() -> None:
+def test_while_trials_fail_the_time_to_the_next_grows_up_to_the_cap() -> None:
+    """Counted from where the last one began: a trial that hangs for long costs no further wait."""
     subject, now, waits = down(), 0.0, []
-    for _ in range(8):
+    for _ in range(12):
         waits.append(subject.trial_at - now)
         now = subject.trial_at
-        subject.trial_began(now)
-        assert subject.tried_at == now
+        subject.tried_at = now
         fail(subject, 1, now)
-    assert waits == [1.0, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
+    assert waits[0] == 1.0
+    assert waits[-1] == 15.0
+    assert waits == sorted(waits)
+    assert all(later <= 2.0 * sooner for sooner, later in itertools.pairwise(waits))
+
+
+def test_a_trial_that_took_longer_than_the_wait_is_followed_by_the_next_at_once() -> None:
+    subject = down()
+    subject.tried_at = 1.0
+    fail(subject, 1, now=40.0)
+    assert subject.trial_at == 40.0
 
 
 @pytest.mark.parametrize("started", [soft, down])
@@ -190,7 +202,7 @@ def test_a_success_makes_the_next_call_a_trial_and_two_close_it(started: object)
     assert subject.state is State.SOFTLY_OPEN
     assert subject.trial_at == 5.0
     assert subject.record(6.0, Outcome.OK, 0.0)
-    assert subject.state is State.CLOSED
+    assert subject.state.value == "closed"
     assert subject.reason == "enough trials were answered"
 
 
@@ -211,6 +223,7 @@ def test_the_settings_govern_the_way_back() -> None:
     subject = breaker(open_base=3.0, open_cap=7.0, successes=4)
     fail(subject, 5)
     assert subject.trial_at == 3.0
+    subject.tried_at = 100.0
     fail(subject, 1, now=100.0)
     assert subject.trial_at == 107.0
     assert close(subject, 107.0) == 4
@@ -220,9 +233,9 @@ def test_the_setting_for_failures_in_a_row_counts_also_where_nothing_is_known_ye
     for consecutive in (1, 2, 3, 7, 20):
         subject = breaker(consecutive=consecutive)
         fail(subject, consecutive - 1)
-        assert not subject.hard
+        assert subject.state.value != "open"
         fail(subject, 1)
-        assert subject.hard, consecutive
+        assert subject.state.value == "open", consecutive
 
 
 @pytest.mark.parametrize("length", [0.5, 1.0, 5.0, 20.0, 40.0, 600.0, 3600.0])
@@ -233,7 +246,9 @@ def test_after_an_outage_the_first_trial_comes_soon(length: float, draw: float) 
     for _ in range(5):
         subject.record(0.0, Outcome.HARD, draw)
     while now < length:
+        subject.tried_at = now
         subject.record(now, Outcome.HARD, draw)
+        assert subject.trial_at > now
         now = subject.trial_at
     assert now - length <= max(2.0, min(length, 15.0))
 
@@ -335,7 +350,8 @@ def test_restoring_a_closed_breaker_starts_no_new_generation() -> None:
 
 
 def in_state(state: State) -> Breaker:
-    made = {State.CLOSED: breaker, State.SOFTLY_OPEN: soft, State.OPEN: down, State.ISOLATED: breaker}[state]()
+    makers: dict[State, Callable[[], Breaker]] = {State.SOFTLY_OPEN: soft, State.OPEN: down}
+    made = makers.get(state, breaker)()
     if state is State.ISOLATED:
         made.isolate(0.0)
     return made
@@ -353,7 +369,7 @@ def bring_about(cause: Cause, before: State) -> Breaker:
     if (before, cause) == (State.CLOSED, Cause.DOWN):
         subject = breaker(ratio=0.45, consecutive=1)
         record(subject, *[Outcome.OK] * 100)
-    moves = {
+    moves: dict[Cause, Callable[[], object]] = {
         Cause.FAILING: lambda: fail(subject, 3),
         Cause.SLOW: lambda: subject.slowed(0.0, 0.0),
         Cause.SILENT: lambda: subject.silent(0.0, 0.0),
@@ -435,8 +451,8 @@ class BreakerMachine(RuleBasedStateMachine):
     @invariant()
     def down_is_more_than_half_broken(self) -> None:
         subject = self.subject
-        assert not (subject.hard and subject.soft)
-        assert subject.down == (subject.hard or (subject.soft and subject.cause is Cause.SILENT))
+        assert not (subject.state.value == "open" and subject.soft)
+        assert subject.down == (subject.state.value == "open" or (subject.soft and subject.cause is Cause.SILENT))
         assert 0.2 <= subject.last_resort_wait(self.now) <= 1.0
 
 

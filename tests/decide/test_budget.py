@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resilient_llm import events
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.budget import Budget
+from resilient_llm.decide.call import Call, Wait
 from resilient_llm.errors import FaultKind
 from resilient_llm.policy import Hedge, Retry
 from tests.decide.driver import DOWN, FAILS, Act, Driver, down, well
-from tests.decide.world import PROPERTY, World
+from tests.decide.world import PROPERTY, Target, World
 
 
 def test_an_empty_budget_spends_nothing() -> None:
@@ -111,17 +115,36 @@ def test_a_second_try_after_an_overload_costs_one_and_after_a_plain_failure_a_qu
     assert second_tries(FaultKind.CONFLICT, status=429) == 10
 
 
-def test_who_cannot_pay_waits_for_the_floor_of_one_a_second() -> None:
+def short_of_budget() -> tuple[World, Call[Target]]:
+    """A call whose second try cannot be paid for, after its pause."""
     world = World("a", retry=Retry(budget=1.0))
-    world.pool._leases.extra.tokens = 0.0
-    call = world.call(timeout=10.0)
+    call = world.call(timeout=120.0)
     world.fail(world.start(call), FaultKind.OVERLOADED)
     assert world.wait(call).reason == "backoff"
-    world.pool._leases.extra.tokens = 0.0
-    world.pool._leases.extra.advance(world.now)
-    wait = world.wait(call)
-    assert (wait.reason, wait.seconds) == ("budget", pytest.approx(1.0))
-    assert world.start(call).kind == "retry"
+    extra = world.pool._leases.extra
+    extra.tokens = 0.0
+    extra.advance(world.now)
+    return world, call
+
+
+def test_who_cannot_pay_waits_for_the_floor() -> None:
+    world, call = short_of_budget()
+    began = world.now
+    while isinstance(step := call.next_attempt(world.now), Wait):
+        assert step.reason == "budget"
+        world.now += step.seconds
+    assert step.kind == "retry"
+    assert world.now - began == pytest.approx(1.0 / world.pool._leases.extra.per_second, abs=1.1)
+
+
+def test_who_cannot_pay_goes_on_soon_after_others_were_answered() -> None:
+    world, call = short_of_budget()
+    world.answer("a")
+    waited = 0.0
+    while isinstance(step := call.next_attempt(world.now), Wait):
+        waited += step.seconds
+        world.now += step.seconds
+    assert waited <= 1.0
 
 
 def test_moving_to_a_provider_that_is_well_is_free() -> None:
@@ -136,11 +159,14 @@ def test_moving_to_a_provider_that_is_well_is_free() -> None:
     assert world.pool._leases.extra.tokens == before
 
 
-def test_a_success_earns_a_second_try() -> None:
+def test_a_success_earns_second_tries_up_to_the_cap() -> None:
     world = World("a")
-    world.pool._leases.extra.tokens = 3.0
+    extra = world.pool._leases.extra
+    extra.tokens = 3.0
     world.answer("a")
-    assert world.pool._leases.extra.tokens == 4.0
+    assert 4.0 <= extra.tokens <= 6.0
+    world.answer("a", times=10)
+    assert extra.tokens == extra.cap == 10.0
 
 
 def test_from_ten_calls_a_second_on_trials_cost_at_most_a_twentieth() -> None:
@@ -166,32 +192,39 @@ def test_at_a_low_rate_every_interval_has_its_trial() -> None:
     driver.calls(rate=0.2, seconds=300.0)
     trials = [when for when, who, attempt in driver.requests if who == "a" and attempt.kind == "trial"]
     assert len([when for when in trials if when < 200.0]) >= 8
-    assert max(later - sooner for sooner, later in zip(trials, trials[1:], strict=False)) <= 25.0
+    assert max(later - sooner for sooner, later in pairwise(trials)) <= 25.0
 
 
-def test_rescues_are_a_share_of_calls_and_leave_two_tokens_for_trials() -> None:
+def test_rescues_are_a_share_of_calls_and_trials_have_their_own() -> None:
     world = World("a", "b")
     world.answer("a", times=31, first=0.8)
-    trials = world.pool._leases.trials
-    trials.tokens = 2.0
+    leases = world.pool._leases
     firsts = [world.start(streaming=True) for _ in range(100)]
     world.now += 0.8
     world.speak(world.start(only="a", streaming=True))  # the provider is slow, not silent
-    trials.tokens = 7.0  # a twentieth of a hundred calls, and two
+    leases.hedges.tokens, before = 5.0, leases.trials.tokens
     world.now += 0.8
     rescued = [world.rescue(first) for first in firsts]
     assert len([one for one in rescued if one is not None]) == 5
-    assert trials.tokens == pytest.approx(2.0)
-    assert trials.spend(), "what is left is for trials"
+    assert leases.trials.tokens == before
+    told = world.events(events.NotTaken)
+    assert not told, "nobody listens"
+    world.pool.listening = True
+    world.rescue(world.start(streaming=True, timeout=60.0), after=1.6)
+    assert [(event.what, event.reason) for event in world.events(events.NotTaken)] == [("hedge", "budget")]
 
 
 def test_a_hundred_calls_earn_five_rescues() -> None:
     world = World("a", "b", hedge=Hedge(ratio=0.05))
-    trials = world.pool._leases.trials
-    trials.tokens = 0.0
+    leases = world.pool._leases
+    leases.hedges.tokens = leases.trials.tokens = 0.0
     for _ in range(100):
         world.start()
-    assert trials.tokens == pytest.approx(5.0)
-    world.now += 2.0
+    assert leases.hedges.tokens == leases.trials.tokens == pytest.approx(5.0)
+    world.now += 5.0
     world.start()
-    assert trials.tokens == pytest.approx(6.0), "two seconds of ten calls each"
+    assert leases.hedges.tokens == pytest.approx(5.05)
+    assert leases.trials.tokens == pytest.approx(6.0), "time earns trials, as if four calls a second had come"
+    leases.hedges.tokens = leases.trials.tokens = 10.0
+    world.start()
+    assert leases.hedges.tokens == leases.trials.tokens == 10.0

@@ -114,9 +114,9 @@ def test_what_the_provider_said_is_kept_apart_from_the_jitter() -> None:
     closed.close(100.0, 55.0, 0.999, "429")
     assert closed.told == 155.0
     assert closed.until > 168.0
-    assert closed.opens(last=200.0) == closed.until, "who has time is spread"
-    assert closed.opens(last=160.0) == 155.0, "who has not comes as soon as he was told"
-    assert closed.opens(last=120.0) == 155.0, "and never sooner"
+    assert closed.opens(last=200.0, waits=False) == closed.until, "who has time is spread"
+    assert closed.opens(last=160.0, waits=False) == 155.0, "who has not comes as soon as he was told"
+    assert closed.opens(last=120.0, waits=False) == 155.0, "and never sooner"
 
 
 def test_what_was_said_is_kept_although_it_was_capped() -> None:
@@ -132,31 +132,69 @@ def test_opening_by_hand_forgets_everything() -> None:
         closed.close(now, 30.0, 0.0, "429")
     closed.learn(250.0, None, Limit(limit=100, remaining=0, reset_in=10.0))
     closed.open()
-    assert closed.until == closed.told == -math.inf
-    assert (closed.strikes, closed.reported, closed.window) == (0, False, math.inf)
+    assert closed.until == closed.told == closed.soonest == -math.inf
+    assert (closed.strikes, closed.reported, closed.width) == (0, False, math.inf)
+
+
+def test_who_waits_because_nobody_else_is_there_goes_by_what_the_provider_said() -> None:
+    """What we add where a hint proved too short keeps traffic that has somewhere else to go, and nobody else."""
+    closed, now = gate(), 100.0
+    for _ in range(6):
+        closed.close(now, 1.0, 0.0, "429")
+        assert closed.opens(1e9, waits=True) == now + 1.0
+        now = closed.until
+    assert closed.until - closed.opens(1e9, waits=True) > 5.0
+
+
+@pytest.mark.parametrize("hint", [None, math.nan])
+def test_a_limit_without_a_hint_is_asked_about_once_a_second_where_nobody_else_is_there(hint: float | None) -> None:
+    closed, now = gate(), 100.0
+    for _ in range(6):
+        closed.close(now, hint, 0.9, "429")
+        assert 0.9 <= closed.opens(1e9, waits=True) - now <= 1.0
+        now += 1.0
+
+
+def test_a_refusal_without_a_hint_while_it_is_closed_moves_what_was_said() -> None:
+    closed = gate()
+    closed.close(100.0, 30.0, 0.0, "429")
+    closed.close(129.5, None, 0.0, "429")
+    assert closed.until == 130.0
+    assert closed.opens(1e9, waits=True) == 130.0
 
 
 # --- after it opened: not everybody at once ---
 
 
-def test_after_it_opened_half_as_many_as_were_answered_before_may_be_without_an_answer() -> None:
+def test_after_it_opened_the_calls_without_an_answer_double() -> None:
     closed = gate()
-    for _ in range(10):
-        closed.succeeded(started=50.0)
+    assert closed.room_at(10**6) == -math.inf, "before anything was refused there is room for any number"
     closed.close(100.0, 1.0, 0.0, "429")
-    assert closed.window == 5.0
-    closed.close(102.0, 1.0, 0.0, "429")
-    assert closed.window == 1.0, "nobody was answered in between"
+    assert closed.room_at(0) == -math.inf
+    first, third, seventh = closed.room_at(1), closed.room_at(3), closed.room_at(7)
+    assert first - 101.0 == pytest.approx(third - first) == pytest.approx(seventh - third)
+    assert 101.0 < first <= 102.0
 
 
-def test_each_answer_lets_one_more_through_until_everybody_may() -> None:
+def test_after_a_calm_minute_there_is_room_for_any_number() -> None:
     closed = gate()
     closed.close(100.0, 1.0, 0.0, "429")
-    for _ in range(63):
-        closed.succeeded(started=101.5)
-        assert closed.window < math.inf
-    closed.succeeded(started=101.5)
-    assert closed.window == math.inf
+    closed.succeeded(started=160.0)
+    assert closed.room_at(100) > 0.0
+    closed.succeeded(started=162.0)
+    assert closed.room_at(10**6) == -math.inf
+
+
+def test_a_provider_without_room_is_given_less_and_slowly_more_again() -> None:
+    closed = gate()
+    closed.crowd(100.0, 10)
+    assert closed.crowded
+    assert closed.until == -math.inf, "it is not closed"
+    assert closed.room_at(6) == -math.inf
+    assert closed.room_at(7) > 100.0
+    assert closed.room_at(13) == pytest.approx(130.0)
+    closed.crowd(100.0, 0)
+    assert closed.room_at(0) == -math.inf, "one is always allowed"
 
 
 # --- headroom that was reported ---
@@ -300,7 +338,7 @@ def test_an_open_slow_gate_admits_everybody() -> None:
     open_gate = slow()
     open_gate.admitted(100.0, 60.0)
     assert open_gate.admits(100.0)
-    
+
 
 def test_the_same_fact_twice_doubles_the_wait_up_to_the_cap() -> None:
     closed, now, waits = slow(), 0.0, []

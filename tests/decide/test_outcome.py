@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -52,6 +52,7 @@ EFFECTS = {
     FaultKind.CLIENT_CLOSED: NEUTRAL,
     FaultKind.UNSUPPORTED: NEUTRAL._replace(onward=Onward.ELSEWHERE),
     FaultKind.INVALID_RESPONSE: HARD,
+    FaultKind.SEALED_REASONING: NEUTRAL._replace(onward=Onward.ELSEWHERE),
 }
 
 every_kind = pytest.mark.parametrize(("kind", "effect"), EFFECTS.items(), ids=str)
@@ -149,12 +150,12 @@ def test_what_went_wrong_on_this_machine_judges_nobody() -> None:
     assert disposition(fault(FaultKind.CONNECTION)).outcome is Outcome.HARD
 
 
-@pytest.mark.parametrize(("share", "errors"), [(0.5, 0.5), (1.0, 1.0)])
-def test_a_silence_cut_short_at_an_unknown_provider_counts_half(share: float, errors: float) -> None:
+@pytest.mark.parametrize(("timeout", "errors"), [(2.0, 0.5), (20.0, 1.0)])
+def test_a_short_silence_of_an_unknown_provider_counts_half(timeout: float, errors: float) -> None:
     world = World("a")
-    attempt = world.start()
-    world.now += share * attempt.timeout
-    world.fail(attempt, FaultKind.TIMEOUT)
+    attempt = world.start(timeout=timeout)
+    world.now += timeout
+    world.expire(attempt)
     assert world.health("a").error_rate == pytest.approx(errors)
 
 
@@ -206,7 +207,7 @@ def test_a_refusal_that_says_when_to_come_back_uses_up_no_attempt() -> None:
         ({"status": 429}, False),
     ],
 )
-def test_whether_a_request_may_have_taken_effect(detail: dict[str, object], ran: bool) -> None:
+def test_whether_a_request_may_have_taken_effect(detail: dict[str, Any], ran: bool) -> None:
     assert may_have_run(fault(**detail)) == ran
 
 

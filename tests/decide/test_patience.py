@@ -42,9 +42,9 @@ def wanted(
     tokens: int = 0,
     max_tokens: int = 1000,
     repeatable: bool = True,
-    rivals: tuple[float, ...] = (0.0,),
+    alone: bool = False,
 ) -> Wanted:
-    return Wanted(streaming, tokens, max_tokens, left, repeatable, rivals)
+    return Wanted(streaming, tokens, max_tokens, left, repeatable, alone)
 
 
 # --- late, and rescued ---
@@ -88,8 +88,8 @@ def test_a_rescue_comes_no_sooner_than_this_provider_usually_needs() -> None:
 
 
 def test_a_lone_provider_is_asked_again_at_half_time_only() -> None:
-    assert patience(DEFAULT, known(0.8), wanted(10.0, rivals=())).rescue == 5.0
-    assert patience(DEFAULT, known(0.8), wanted(rivals=())).rescue is None
+    assert patience(DEFAULT, known(0.8), wanted(10.0, alone=True)).rescue == 5.0
+    assert patience(DEFAULT, known(0.8), wanted(alone=True)).rescue is None
 
 
 def test_a_rescue_that_would_come_after_the_timeout_is_none() -> None:
@@ -97,9 +97,7 @@ def test_a_rescue_that_would_come_after_the_timeout_is_none() -> None:
     assert patience(fixed, known(), wanted(20.0)) == Patience(10.0, False, None, 3.0)
 
 
-@pytest.mark.parametrize(
-    ("policies", "repeatable"), [(Policies(hedge=Hedge(enabled=False)), True), (DEFAULT, False)]
-)
+@pytest.mark.parametrize(("policies", "repeatable"), [(Policies(hedge=Hedge(enabled=False)), True), (DEFAULT, False)])
 def test_lateness_is_known_also_where_nobody_is_to_be_rescued(policies: Policies, repeatable: bool) -> None:
     assert patience(policies, known(2.0), wanted(20.0, repeatable=repeatable)) == Patience(4.0, True, None, 10.0)
 
@@ -123,42 +121,42 @@ def test_a_timeout_is_cut_to_the_deadline() -> None:
 def test_a_whole_answer_may_take_twice_what_its_length_needs() -> None:
     assert patience(DEFAULT, known(), wanted(streaming=False)).timeout == pytest.approx(30.0 + 60.0)
     seen = known()
-    seen.tokens_arrived(9.9, 100)
+    seen.stream_ended(10.0, 9.9, 100)
     assert patience(DEFAULT, seen, wanted(streaming=False)).timeout == pytest.approx(30.0 + 200.0)
 
 
 # --- trials ---
 
 
-@pytest.mark.parametrize(("usually", "limit"), [(None, 5.0), (0.1, 5.0), (4.0, 12.0), (100.0, 30.0)])
-def test_a_streamed_trial_may_be_silent_for_three_times_the_usual_within_bounds(
-    usually: float | None, limit: float
-) -> None:
-    found = trial_patience(DEFAULT, known(usually), wanted(60.0), together=False)
-    assert found == Patience(limit, True, 1.0, limit)
+@pytest.mark.parametrize(("usually", "limit"), [(None, 1.0), (0.1, 1.0), (4.0, 8.0), (20.0, 20.0), (100.0, 60.0)])
+def test_a_streamed_trial_has_failed_when_it_is_late(usually: float | None, limit: float) -> None:
+    found = trial_patience(DEFAULT, known(usually), wanted(200.0), together=False, rival=0.0)
+    assert found == Patience(limit, True, 1.0 if limit > 1.0 else None, limit)
 
 
 @pytest.mark.parametrize(("usually", "limit"), [(None, 30.0), (4.0, 30.0), (100.0, 90.0)])
 def test_a_whole_trial_has_at_least_half_a_minute(usually: float | None, limit: float) -> None:
-    found = trial_patience(DEFAULT, known(whole=usually), wanted(300.0, streaming=False), together=False)
+    found = trial_patience(DEFAULT, known(whole=usually), wanted(300.0, streaming=False), together=False, rival=0.0)
     assert found.timeout == pytest.approx(limit), "and no more than an ordinary attempt"
 
 
 def test_a_trial_against_silence_starts_beside_another_attempt() -> None:
-    assert trial_patience(DEFAULT, known(), wanted(20.0), together=True).rescue == 0.0
+    assert trial_patience(DEFAULT, known(), wanted(20.0), together=True, rival=0.0).rescue == 0.0
 
 
 def test_a_trial_is_rescued_once_a_well_one_would_have_spoken() -> None:
-    assert trial_patience(DEFAULT, known(), wanted(20.0, rivals=(0.0, 3.0)), together=False).rescue == 3.0
-    assert trial_patience(DEFAULT, known(), wanted(4.0, rivals=(0.0, 3.0)), together=False).rescue == 2.0
+    assert trial_patience(DEFAULT, known(4.0), wanted(20.0), together=False, rival=3.0).rescue == 3.0
+    assert trial_patience(DEFAULT, known(4.0), wanted(4.0), together=False, rival=3.0).rescue == 2.0
 
 
 def test_a_lone_trial_has_its_usual_time() -> None:
-    alone = wanted(20.0, rivals=())
-    assert trial_patience(DEFAULT, known(), alone, together=True) == Patience(math.inf, False, 10.0, 20.0)
-    assert trial_patience(DEFAULT, known(), wanted(rivals=()), together=True) == Patience(math.inf, False, None, 30.0)
+    alone = wanted(20.0, alone=True)
+    assert trial_patience(DEFAULT, known(), alone, together=True, rival=0.0) == Patience(math.inf, False, 10.0, 20.0)
+    assert trial_patience(DEFAULT, known(), wanted(alone=True), together=True, rival=0.0) == Patience(
+        math.inf, False, None, 30.0
+    )
     without = Policies(hedge=Hedge(enabled=False))
-    assert trial_patience(without, known(), alone, together=False).rescue is None
+    assert trial_patience(without, known(), alone, together=False, rival=0.0).rescue is None
 
 
 # --- the rest ---
@@ -181,24 +179,28 @@ def test_a_stream_may_pause_for_three_times_its_usual_longest_pause_and_always_f
 @PROPERTY
 @given(
     samples=st.lists(st.floats(0.0, 1e4), min_size=20, max_size=80),
-    prompt=st.integers(0, 10**6),
-    streaming=st.booleans(),
+    rival=st.floats(0.0, 1e4),
     together=st.booleans(),
-    left=st.one_of(st.just(math.inf), st.floats(0.001, 1e4)),
-    rivals=st.lists(st.floats(0.0, 1e4), max_size=3),
+    want=st.builds(
+        wanted,
+        st.one_of(st.just(math.inf), st.floats(0.001, 1e4)),
+        streaming=st.booleans(),
+        tokens=st.integers(0, 10**6),
+        alone=st.booleans(),
+    ),
 )
 def test_every_time_is_positive_and_no_rescue_comes_after_the_end(
-    samples: list[float], prompt: int, streaming: bool, together: bool, left: float, rivals: list[float]
+    samples: list[float], rival: float, together: bool, want: Wanted
 ) -> None:
     seen = Statistics(Advanced())
     for sample in samples:
         seen.first_token(0.0, sample, 0)
         seen.whole_answer(0.0, sample, 0, 100)
-    want = wanted(left, streaming=streaming, tokens=prompt, rivals=tuple(rivals))
-    for found in (patience(DEFAULT, seen, want), trial_patience(DEFAULT, seen, want, together=together)):
-        assert found.late >= min(1.0, left)
-        assert 0.0 < found.timeout <= left
-        assert found.rescue is None or 0.0 <= found.rescue <= found.timeout
+    found = patience(DEFAULT, seen, want), trial_patience(DEFAULT, seen, want, together=together, rival=rival)
+    for one in found:
+        assert one.late >= min(1.0, want.left)
+        assert 0.0 < one.timeout <= want.left
+        assert one.rescue is None or 0.0 <= one.rescue < one.timeout
 
 
 # --- several things at once ---

@@ -25,7 +25,7 @@ named = pytest.mark.parametrize(
 
 
 def make(kind: type[Policy], **settings: object) -> Policy:
-    return cast(Any, kind)(**settings)
+    return cast(Policy, cast(Any, kind)(**settings))
 
 
 def default(field: dataclasses.Field[Any]) -> object:
@@ -61,7 +61,8 @@ def test_every_field_refuses_nonsense_and_says_where_and_what(
     kind: type[Policy], field: dataclasses.Field[Any]
 ) -> None:
     whole = isinstance(default(field), int) and not isinstance(default(field), bool)
-    for nonsense in ("soon", [], object, math.nan, math.inf, -math.inf, -1.0, -1, 10**400):
+    values: tuple[object, ...] = ("soon", [], object, math.nan, math.inf, -math.inf, -1.0, -1, 10**400)
+    for nonsense in values:
         if whole and nonsense == 10**400:
             continue  # a whole number has no upper bound
         with pytest.raises(ConfigurationError) as failure:
@@ -155,7 +156,9 @@ def test_an_unknown_setting_is_named_with_those_there_are(kind: type[Policy], wa
 
 
 def test_a_slip_of_the_pen_is_guessed() -> None:
-    with pytest.raises(ConfigurationError, match=r"Retry has no setting 'max_atempts' \(did you mean 'max_attempts'\?\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"Retry has no setting 'max_atempts' \(did you mean 'max_attempts'\?\)"
+    ):
         make(Retry, max_atempts=2)
 
 

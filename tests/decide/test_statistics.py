@@ -141,7 +141,7 @@ def test_a_whole_answer_is_slow_only_if_its_length_does_not_explain_it() -> None
     quick, slow = statistics(), statistics()
     for subject in (quick, slow):
         subject.first_token(0.0, 1.0, 0)
-        subject.tokens_arrived(9.9, 100)  # 0.1 s per token
+        subject.stream_ended(10.0, 9.9, 100)  # 0.1 s per token
     quick.whole_answer(1.0, 101.0, 0, 1000)
     assert quick.latency == pytest.approx(1.0)
     slow.whole_answer(1.0, 202.0, 0, 1000)
@@ -191,15 +191,15 @@ def test_an_overtaken_attempt_would_have_taken_at_least_as_long() -> None:
 @pytest.mark.parametrize(("span", "tokens"), [(1.0, 7), (0.0, 100), (-1.0, 100), (1.0, 0)])
 def test_too_few_tokens_say_nothing_about_the_pace(span: float, tokens: int) -> None:
     subject = statistics()
-    subject.tokens_arrived(span, tokens)
+    subject.stream_ended(span, span, tokens)
     assert subject.pace is None
 
 
 def test_the_pace_follows_gradually() -> None:
     subject = statistics()
-    subject.tokens_arrived(9.9, 100)
+    subject.stream_ended(10.0, 9.9, 100)
     assert subject.pace == pytest.approx(0.1)
-    subject.tokens_arrived(19.8, 100)
+    subject.stream_ended(20.0, 19.8, 100)
     assert subject.pace == pytest.approx(0.12)
 
 
@@ -227,7 +227,7 @@ def test_whatever_is_measured_the_latency_stays_finite(
         elif what == "overtaken":
             subject.overtaken(now, span, prompt)
         else:
-            subject.tokens_arrived(span, output)
+            subject.stream_ended(span, span, output)
         longest = max(longest, span)
         if subject.latency is not None:
             assert 0.0 <= subject.latency <= longest + 1e-9
@@ -284,13 +284,12 @@ def test_a_few_milliseconds_more_are_no_shift_however_many_times_as_long() -> No
     assert shift.raised
 
 
-
 def test_a_latency_is_slow_only_against_a_known_usual_one() -> None:
     shift = Shift()
     assert not shift.slow(100.0), "nothing is usual yet"
     for index in range(30):
         shift.add(spread(1.0, index))
-    assert shift.slow(4.0)
+    assert shift.slow(6.0)
     assert not shift.slow(1.5)
     assert not shift.slow(0.0)
 
@@ -321,10 +320,9 @@ def test_the_error_rate_counts_an_overload_half() -> None:
     assert judged(Outcome.OK, Outcome.SOFT).error_rate() == pytest.approx(0.25)
 
 
-def test_the_median_is_of_the_kind_asked_for_and_grows_with_the_prompt() -> None:
+def test_the_median_is_of_the_kind_asked_for_and_of_whole_answers() -> None:
     subject = statistics()
-    assert subject.median(0, streaming=True) == 0.0
-    subject.first_token(0.0, 1.0, 0)
+    assert subject.median(streaming=True) == subject.median(streaming=False) == 0.0
+    subject.stream_ended(7.0, 6.0, 100)
     subject.whole_answer(0.0, 5.0, 0, 0)
-    assert subject.median(0, streaming=True) == 1.0
-    assert subject.median(4000, streaming=False) == 10.0
+    assert (subject.median(streaming=True), subject.median(streaming=False)) == (7.0, 5.0)

@@ -17,8 +17,10 @@ from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.health import ProviderHealth
 from resilient_llm.policy import Policies
 
-PROPERTY = settings(deadline=None, database=None, max_examples=100)
-MACHINE = settings(deadline=None, database=None, max_examples=60, stateful_step_count=60)
+PROPERTY = settings(deadline=None, database=None, derandomize=True, max_examples=100)
+HEAVY = settings(deadline=None, database=None, derandomize=True, max_examples=30)
+"""For properties whose every example is a whole simulation."""
+MACHINE = settings(deadline=None, database=None, derandomize=True, max_examples=60, stateful_step_count=60)
 
 
 @dataclass(eq=False)

@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 
 from resilient_llm.errors import AllAttemptsFailed, CallFailed, FaultKind
-from resilient_llm.testing import EndlessHeaders, Malformed, Raw, Reply, Status, gzip_bomb
+from resilient_llm.testing import EndlessHeaders, Malformed, Raw, Reply, Status
+from resilient_llm.testing.script import gzip_bomb
 from tests.drive.clients import World, openai
 
 JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 CHUNKED = JSON + b"transfer-encoding: chunked\r\n\r\n"
 INVALID = {FaultKind.INVALID_RESPONSE}
-BROKEN = {FaultKind.INVALID_RESPONSE, FaultKind.CONNECTION, FaultKind.SERVER_ERROR, FaultKind.TIMEOUT}
+BROKEN = {
+    *(FaultKind.INVALID_RESPONSE, FaultKind.CONNECTION, FaultKind.SERVER_ERROR, FaultKind.TIMEOUT),
+    FaultKind.MISCONFIGURED,
+}
 
 BAD: dict[str, tuple[Any, set[FaultKind]]] = {
     "garbage bytes": (Status(200, b"\xff\xfe\x00\x80garbage"), INVALID),

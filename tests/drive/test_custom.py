@@ -169,7 +169,18 @@ class Completion:
         yield "choices", self.choices
 
 
-@pytest.mark.parametrize("value", [None, 5, b"bytes", {"text": "x"}, Completion(), [Completion()], [5]], ids=str)
+SHAPES = {
+    "None": None,
+    "number": 5,
+    "bytes": b"bytes",
+    "dict": {"text": "x"},
+    "object": Completion(),
+    "list of objects": [Completion()],
+    "list of numbers": [5],
+}
+
+
+@pytest.mark.parametrize("value", SHAPES.values(), ids=SHAPES)
 def test_what_is_no_answer_is_a_mistake_of_the_program(world: World, value: Any) -> None:
     asked: list[ChatRequest] = []
 

@@ -236,7 +236,7 @@ def test_there_is_no_wait_after_the_last_attempt(world: World) -> None:
     with pytest.raises(AllAttemptsFailed) as caught:
         client.chat()
     waits = [record.delay for record in caught.value.attempts]
-    assert waits[0] == 0
+    assert waits[0] < 0.01
     assert len(waits) == 3
     assert sum(waits) <= 3.0
     assert server.request_count == 3

@@ -10,7 +10,7 @@ import pytest
 from resilient_llm.errors import InvalidRequest
 from resilient_llm.model import Extra
 from resilient_llm.options import chat_request
-from resilient_llm.wire.fields import dump
+from resilient_llm.wire.kit.fields import dump_request
 
 USER: list[Any] = [
     [{"type": "text"}],
@@ -90,4 +90,4 @@ def test_fields_for_a_wire_that_is_none_are_refused_with_the_names_there_are() -
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_nothing_is_written_that_is_no_json(value: float) -> None:
     with pytest.raises(InvalidRequest, match="JSON"):
-        dump({"temperature": value})
+        dump_request({"temperature": value})

@@ -54,8 +54,12 @@ PAIRS = [
     ("client.py", "AsyncChatStream", "client.py", "ChatStream", CHAT_STREAM),
     ("client.py", "AsyncResilientClient", "client.py", "ResilientClient", CLIENT),
 ]
-MODULES = [("drive/aio.py", "drive/sync.py"), ("drive/engines/loops.py", "drive/engines/network.py")]
-WITHIN = ["client.py", "drive/engines/seam.py", "drive/engines/pooled.py", "drive/engines/given.py"]
+MODULES = [
+    ("drive/aio.py", "drive/sync.py"),
+    ("drive/engines/loops.py", "drive/engines/network.py"),
+    ("drive/engines/pooled_async.py", "drive/engines/pooled.py"),
+]
+WITHIN = ["client.py", "drive/engines/seam.py", "drive/engines/given.py"]
 
 
 class Sync(ast.NodeTransformer):

@@ -25,7 +25,7 @@ from resilient_llm.model import (
     Usage,
 )
 from resilient_llm.wire import codec
-from resilient_llm.wire.accumulate import replay
+from resilient_llm.wire.kit.accumulate import replay
 from tests.material import SHARED, corpus
 
 WIRES = ("openai_chat", "openai_responses", "anthropic_messages", "gemini", "bedrock_converse", "cohere_v2", "ollama")

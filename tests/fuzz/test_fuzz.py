@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from resilient_llm.errors import Fault, InvalidAnswer, InvalidRequest, UnsupportedFeature
 from resilient_llm.model import StreamBroken, StreamEnd, StreamError, StreamEvent
-from resilient_llm.wire import classify, classify_stream_error, codec, eventstream, ndjson, parse_rate_limit, sse
-from resilient_llm.wire.accumulate import Accumulator
+from resilient_llm.wire import classify, classify_stream_error, codec, parse_rate_limit
+from resilient_llm.wire.framing import eventstream, ndjson, sse
+from resilient_llm.wire.kit.accumulate import Accumulator
 from tests.fuzz.mutate import ODD, WIRES, damaged, requests, responses, streams
 
 EXAMPLES = int(os.environ.get("RESILIENT_LLM_FUZZ", "60"))

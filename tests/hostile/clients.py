@@ -17,7 +17,7 @@ KINDS = ("sync", "asyncio", "trio")
 
 
 def provider(url: str, name: str = "a", **options: Any) -> OpenAICompatible:
-    return OpenAICompatible("m", id=name, base_url=url + "/v1", api_key="k", **options)
+    return OpenAICompatible("m", id=name, base_url=url + "/v1", api_key="k", allow_http=True, **options)
 
 
 class Caller:

@@ -12,7 +12,7 @@ from tests.hostile.servers import RawServer, Serve, Unaccepted, answer, read_req
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-LONG = "x" * 30_000_000
+LONG = "x" * 12_000_000
 
 
 def chunk(data: bytes) -> bytes:

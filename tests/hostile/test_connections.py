@@ -173,6 +173,7 @@ def test_an_engine_that_was_interrupted_is_not_used_again() -> None:
         engine.close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may hit a finaliser, anybody's
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there is no timer here")
 def test_interrupts_lose_no_lease_and_wedge_nobody() -> None:
     """A short version; the long one is ``python -m tests.hostile``."""
@@ -193,20 +194,19 @@ def test_a_provider_at_full_speed_leaves_the_loop_to_others(backend: str) -> Non
             yield "x"
 
     async def main() -> None:
-        longest = 0.0
+        turns = 0
 
         async def watch() -> None:
-            nonlocal longest
+            nonlocal turns
             while True:
-                began = time.perf_counter()
                 await anyio.lowlevel.checkpoint()
-                longest = max(longest, time.perf_counter() - began)
+                turns += 1
 
         async with AsyncResilientClient([Function(torrent, id="f")]) as client, anyio.create_task_group() as group:
             group.start_soon(watch)
             assert len((await client.chat("x", deadline=30)).text) == 20_000
             group.cancel_scope.cancel()
-        assert longest < 0.25
+        assert turns >= 20_000 / 64  # counted, not timed: the machine may be busy
 
     anyio.run(main, backend=backend)
 

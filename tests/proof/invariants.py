@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, final
 
 from resilient_llm import events
 from resilient_llm.decide.breaker import State
+from resilient_llm.decide.leases import _FLOOR  # pyright: ignore[reportPrivateUsage]
 from resilient_llm.decide.line import OFFER, Place
 from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Outcome
@@ -214,7 +215,11 @@ class Checker:
 
     def _fill_budgets(self) -> None:
         budget = self.client.policies.retry.budget
-        self.extra, self.tests, self.rescues = Bucket(budget, budget, 1.0), Bucket(10.0, 3.0, 0.0), Bucket(10.0, 0.0, 0.0)
+        self.extra, self.tests, self.rescues = (
+            Bucket(budget, budget, _FLOOR),
+            Bucket(10.0, 3.0, 0.0),
+            Bucket(10.0, 0.0, 0.0),
+        )
 
     @property
     def client(self) -> Production:
@@ -368,9 +373,9 @@ class Checker:
             free = member.refusal(place.tokens, place.last, now) is None
             if member.breaker.down:
                 free = free and now >= member.next_trial()
-            asleep = free and place.alarm > now + OFFER
-            told = f"at {now} call {place.number} (of {len(line.waiting)}) sleeps until {place.alarm} beside {member.id}, free"
-            self.demand(not asleep, "W2", told)
+            asleep = free and place.alarm > now + 1.0 + OFFER  # the last resort goes once a second
+            told = f"at {now} call {place.number} (of {len(line.waiting)}) sleeps until {place.alarm}"
+            self.demand(not asleep, "W2", f"{told} beside {member.id}, free")
 
     # --- outcomes ---
 
@@ -417,20 +422,27 @@ class Checker:
 
     # --- the end ---
 
-    def at_rest(self, now: float, wanted: Collection[str], asked: Mapping[str, Sequence[float]]) -> None:
+    def at_rest(
+        self, now: float, wanted: Collection[str], asked: Mapping[str, Sequence[float]], *, patient: bool = True
+    ) -> None:
         """Everything is over: nothing is in flight, nobody waits, nothing is remembered of it, and those who are
         ``wanted`` (a lower tier is asked by nobody while the first one is well) are back, as the times they were
-        ``asked`` show."""
+        ``asked`` show.  Where callers are not ``patient`` (they leave less time than an answer takes), nobody can say
+        whether a provider is well."""
         self.before(now)
         for member in self.members:
             self.demand(member.in_flight == 0, "S3", f"{member.id} at rest has attempts in flight")
             self.demand(not member.pending, "L5", f"{member.id} at rest remembers silent attempts")
-            self.demand(not len(member.line.waiting), "L5", f"{member.id} at rest has {len(member.line.waiting)} waiting")
+            self.demand(
+                not len(member.line.waiting), "L5", f"{member.id} at rest has {len(member.line.waiting)} waiting"
+            )
         for member in self.now_members.values():
             if member.id not in wanted:
                 continue
             closed = member.breaker.state is State.CLOSED
-            self.demand(closed, "L1", f"{member.id} is still {member.breaker.state}: {member.breaker.reason}")
+            self.demand(
+                closed or not patient, "L1", f"{member.id} is still {member.breaker.state}: {member.breaker.reason}"
+            )
             gated = member.own_gate.strikes or member.account_gate.strikes
             self.demand(not gated, "L4", f"{member.id}'s gate is still closed: {member.slow_gate.reason}")
             silence = now - asked.get(member.id, [-math.inf])[-1]

@@ -30,6 +30,7 @@ from resilient_llm.decide.outcome import Onward, Outcome
 from resilient_llm.decide.pool import Pool
 from resilient_llm.decide.statistics import Statistics
 from resilient_llm.decide.verdict import Verdicts
+from resilient_llm.decide.waiting import Waiting
 from resilient_llm.errors import NoProviderAvailable
 from resilient_llm.faults import FaultKind
 from resilient_llm.simulate.driver import Driver
@@ -60,12 +61,13 @@ def _wrapping(owner: Any, name: str) -> Callable[[Callable[..., Any]], Mutant]:
 
     def register(replacement: Callable[..., Any]) -> Mutant:
         def mutant() -> AbstractContextManager[None]:
-            original = owner.__dict__[name]
+            home = next(kind for kind in owner.__mro__ if name in kind.__dict__)
+            original = home.__dict__[name]
 
             def patched(*args: Any, **kwargs: Any) -> Any:
                 return replacement(original, *args, **kwargs)
 
-            return _patched(owner, name, patched)
+            return _patched(home, name, patched)
 
         mutant.__doc__ = replacement.__doc__
         MUTANTS[replacement.__name__] = mutant
@@ -119,11 +121,11 @@ def failed_trial_ignored(original, self, now, outcome, draw, after_content):
     return False if self.state is not State.CLOSED else original(self, now, outcome, draw, after_content)
 
 
-@_wrapping(Pool, "_release")
-def released_twice(original, self, attempt, outcome, now):
-    """Release is not idempotent: a stream closed twice gives back two permits."""
+@_wrapping(Call, "failed")
+def reported_twice(original, self, attempt, fault, now):
+    """A result that is reported a second time counts a second time."""
     attempt.released = False
-    return original(self, attempt, outcome, now)
+    return original(self, attempt, fault, now)
 
 
 @_wrapping(Pool, "_release")
@@ -131,7 +133,8 @@ def in_flight_not_decremented(original, self, attempt, outcome, now):
     """Cancelled calls stay in the count of calls in flight: failsafe-go 0.9.2, httpcore's pool slots."""
     fresh = not attempt.released
     original(self, attempt, outcome, now)
-    attempt.member.in_flight += fresh and outcome is Outcome.NEUTRAL
+    if fresh and outcome is Outcome.NEUTRAL:
+        attempt.member.held[attempt] = 0
 
 
 @_wrapping(Pool, "abandon_later")
@@ -148,10 +151,10 @@ def finaliser_takes_the_lock(original, self, attempt):
 @_wrapping(Pool, "reset_after_fork")
 def fork_keeps_counts(original, self):
     """A forked worker believes that its parent's calls are its own: otel-python #4626."""
-    counts = {member: member.in_flight for member in self._table.members.values()}
+    held = {member: len(member.held) for member in self._table.members.values()}
     original(self)
-    for member, count in counts.items():
-        member.in_flight = count
+    for member, count in held.items():
+        member.held.update((object(), 0) for _ in range(count))
 
 
 # --- what counts ---
@@ -337,12 +340,6 @@ def rescues_cost_nothing(original, self, beside, rescuer, elapsed, now):
     return True
 
 
-@_wrapping(Leases, "_may_try")
-def trials_cost_nothing(original, self, member):
-    """Trials without a budget."""
-    return True
-
-
 @_wrapping(Budget, "earn")
 def budget_overflows(original, self, amount):
     """A quiet week saves up a storm: the bucket has no brim."""
@@ -514,9 +511,9 @@ def listener_under_lock(original, self):
 
 
 @_wrapping(Line, "first")
-def last_come_first_served(original, self, now):
+def last_come_first_served(original, self, now, but=None):
     """Who came last is woken first."""
-    waiting = [place for place in self.waiting if place.offer is None]
+    waiting = [place for place in self.waiting if place.offer is None and place is not but]
     return waiting[-1] if waiting else None
 
 
@@ -526,20 +523,20 @@ def queue_jumped(original, self, *more):
     return True
 
 
-@_wrapping(Leases, "_wake")
+@_wrapping(Waiting, "_wake")
 def nobody_woken(original, self, place, now):
     """Room is given back, and who waits for it sleeps on: asyncio.Semaphore, bpo-45997."""
     place.woken_at = now
 
 
-@_wrapping(Leases, "_wake")
+@_wrapping(Waiting, "_wake")
 def woken_under_the_lock(original, self, place, now):
     """Who waits is woken while the lock is held."""
     original(self, place, now)
     place.wake()
 
 
-@_wrapping(Leases, "leave")
+@_wrapping(Waiting, "leave")
 def left_behind_in_line(original, self, place, now):
     """Who gave up or was served keeps its place in line."""
 

@@ -9,6 +9,7 @@ from typing import Final, final
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import State
 from resilient_llm.decide.call import Call, Wait
+from resilient_llm.decide.leases import SUCCESS_EARNS
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member, Refusal
 from resilient_llm.decide.outcome import Outcome
@@ -33,6 +34,7 @@ _BLAMELESS: Final = frozenset(
         FaultKind.CLIENT_CLOSED,
         FaultKind.UNSUPPORTED,
         FaultKind.MISCONFIGURED,
+        FaultKind.SEALED_REASONING,
     }
 )
 _REJECTED: Final = frozenset({FaultKind.BAD_REQUEST, FaultKind.CONTENT_FILTER, FaultKind.CLIENT_CLOSED})
@@ -186,7 +188,7 @@ class Watched:
             check.tests.spend(1.0)
             return
         check.demand(now >= was.trial_at - 1e-9, "S2", f"{step!r} is due in {was.trial_at - now} s")
-        if was.passed == 0:
+        if was.passed != 1:
             check.demand(check.tests.look(now) >= 1.0 - 1e-5, "S1", f"{step!r} with {check.tests.tokens} tokens")
             check.tests.spend(1.0)
 
@@ -275,7 +277,7 @@ class Watched:
         lease = self._released(attempt, now)
         if lease is not None:
             check.extra.look(now)
-            check.extra.earn(1.0)
+            check.extra.earn(SUCCESS_EARNS)
             books = check.members[attempt.member]
             if attempt.started > books.gate_closed_at:
                 books.gate_until = -math.inf
@@ -300,7 +302,7 @@ class Watched:
             if not self._over:
                 self._rejected |= fault.kind in _REJECTED
                 self._ran |= ran(fault)
-                self._cost = cost(fault)
+                self._cost = 0.0 if free(fault) else cost(fault)
                 counts = not (attempt.kind == "trial" or free(fault) or lost)
                 self._counted += counts
                 self.tried[attempt.member.id] = self.tried.get(attempt.member.id, 0) + counts
@@ -429,14 +431,19 @@ class Watched:
             refusal = member.refusal(call.ask.tokens, call.deadline, now)
             if member.drained or member.breaker.state is State.ISOLATED or self._barred(member):
                 continue
-            if refusal in (Refusal.GATED, Refusal.HEADROOM, Refusal.QUOTA):
+            tried_at, last = member.next_trial(), call.deadline - least - 0.01
+            if member.own_gate.strikes or member.account_gate.strikes:
+                check.demand(error.retry_after is not None, "S9", f"{member.id}: {refusal}, but no retry_after")
+            elif refusal in (Refusal.GATED, Refusal.HEADROOM):
                 told = max(now, member.gate.told) if refusal is Refusal.GATED else math.inf
-                soon = told <= min(call.deadline, now + retry.max_wait) - 1.0
+                told = max(told, tried_at) if member.breaker.down else told
+                tired = member.breaker.down and now - self._down_since >= retry.max_down_wait - 1e-6
+                soon = not tired and told <= min(call.deadline, now + retry.max_wait) - 1.0
                 check.demand(not soon, "S9", f"{self!r} did not wait {told - now} s for {member.id}")
                 check.demand(error.retry_after is not None, "S9", f"{member.id}: {refusal}, but no retry_after")
             elif member.breaker.down:
-                waited, tried_at = now - self._down_since, member.next_trial()
-                patient = waited >= retry.max_down_wait - 1e-6 or tried_at >= call.deadline - least - 0.01
+                waited = now - self._down_since
+                patient = waited >= retry.max_down_wait - 1e-6 or tried_at >= last
                 told = f"{error!r} after {waited} s behind {member.id}, down until {tried_at}"
                 check.demand(patient, "S9", f"{self!r} gave up at {now} of {call.deadline}: {told}")
             else:

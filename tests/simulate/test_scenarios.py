@@ -44,7 +44,6 @@ def test_what_must_hold_holds(name: str) -> None:
     ("name", "mutant"),
     [
         ("overhang", "no_generation_check"),
-        ("cancel-trial", "cancel_is_failure"),
         ("cancel-trial", "cancel_is_success"),
         ("suspend", "suspend_is_latency"),
         ("429-dialects", "hint_ignored"),

@@ -25,7 +25,7 @@ from resilient_llm.health import ProviderHealth
 from resilient_llm.model import ChatResponse, EmbedRequest, EmbedResponse, Usage
 from resilient_llm.policy import Policies
 from resilient_llm.telemetry import Telemetry, names
-from resilient_llm.wire.ratelimit import Limit, RateLimits
+from resilient_llm.wire.faults.ratelimit import Limit, RateLimits
 from tests.telemetry.rig import DOWN, FIRST, RATE_LIMITED, REPLY, REQUEST, SECOND, USAGE, Provider, Rig, record, series
 
 

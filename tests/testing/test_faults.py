@@ -184,7 +184,10 @@ OTHERWISE = {"the other", "one two "}
 
 @pytest.mark.parametrize("mishap", FAULTY, ids=repr)
 def test_the_sync_client_sees_a_sick_http_provider(servers: tuple[LoopbackLLM, LoopbackLLM], mishap: object) -> None:
-    with ResilientClient(http_pair(servers), timeouts=QUICK, advanced=PACE) as client, inject(client, {"first": mishap}) as faults:
+    with (
+        ResilientClient(http_pair(servers), timeouts=QUICK, advanced=PACE) as client,
+        inject(client, {"first": mishap}) as faults,
+    ):
         whole, streamed = whole_and_streamed(client)
     assert whole == "the other"
     assert streamed in OTHERWISE

@@ -15,7 +15,6 @@ import pytest
 
 from resilient_llm.model import ToolCall, Usage
 from resilient_llm.testing import (
-    Answer,
     Close,
     Cut,
     Drip,
@@ -30,8 +29,8 @@ from resilient_llm.testing import (
     Reset,
     Stall,
     Status,
-    gzip_bomb,
 )
+from resilient_llm.testing.script import Answer, gzip_bomb
 
 CHAT = "/v1/chat/completions"
 ASK = {"model": "gpt-5.2", "messages": [{"role": "user", "content": "hi"}]}

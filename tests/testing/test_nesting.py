@@ -18,12 +18,12 @@ from resilient_llm.testing import (
     Latency,
     LoopbackLLM,
     ManualClock,
-    Schedule,
     ScriptedProvider,
     Status,
     inject,
     instant,
 )
+from resilient_llm.testing.faults import Schedule
 
 
 def scripted() -> list[ScriptedProvider]:

@@ -9,7 +9,6 @@ import pytest
 from resilient_llm import CallFailed, ResilientClient
 from resilient_llm.providers import Function, OpenAICompatible
 from resilient_llm.testing import (
-    Behaviour,
     Close,
     Cut,
     InBandError,
@@ -20,9 +19,9 @@ from resilient_llm.testing import (
     Reset,
     ScriptedProvider,
     Status,
-    StreamFault,
     inject,
 )
+from resilient_llm.testing.script import Behaviour, StreamFault
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 TEXT = "a b c d e f"

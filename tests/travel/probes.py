@@ -71,6 +71,8 @@ PROBES: dict[str, ChatRequest] = {
     "tools": _asked(tools=(_TOOL, _OTHER)),
     "tool_choice.required": _asked(tools=(_TOOL,), tool_choice=ToolChoice("required")),
     "tool_choice.name": _asked(tools=(_TOOL, _OTHER), tool_choice=ToolChoice("required", ("weather",))),
+    "tool_choice.allowed": _asked(tools=(_TOOL, _OTHER), tool_choice=ToolChoice("auto", ("weather",))),
+    "tool_choice.none": _asked(tools=(_TOOL, _OTHER), tool_choice=ToolChoice("none")),
     "parallel_tool_calls": _asked(tools=(_TOOL,), parallel_tool_calls=False),
     "tool.strict": _asked(tools=(replace(_TOOL, strict=True), _OTHER)),
     "image": _asked(Media("image", "image/png", PNG)),

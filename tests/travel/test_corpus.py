@@ -10,10 +10,10 @@ from functools import cache
 
 import pytest
 
+from resilient_llm.capability import Capabilities, needs
 from resilient_llm.errors import InvalidRequest, UnsupportedFeature
 from resilient_llm.model import ChatRequest, Message, Text, ToolCall, ToolResult
 from resilient_llm.wire import codec
-from resilient_llm.wire.capability import Capabilities, needs
 from tests.material import corpus
 from tests.travel.probes import MODELS, WIRES
 

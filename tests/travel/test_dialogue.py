@@ -156,7 +156,7 @@ def test_a_conversation_stays_where_it_is_and_moves_only_when_it_must(server: Lo
     with LoopbackLLM(default=Reply("fine")) as other:
         providers = [provider(wire, server.url if wire != "gemini" else other.url) for wire in wires]
         sticky = {"stickiness": 0.01}  # on a busy machine one of them may look slow for a moment
-        with ResilientClient([providers], health=sticky) as client:
+        with ResilientClient([providers], advanced=sticky) as client:
             at = [client.chat("Hello", conversation="c-1").provider for _ in range(12)]
             assert len(set(at)) == 1, "one tier, one conversation, several vendors"
             client.drain(at[0])

@@ -20,7 +20,7 @@ import pytest
 
 from resilient_llm.providers import Groq, Mistral, Vertex
 from resilient_llm.wire import codec
-from resilient_llm.wire.codec import Codec
+from resilient_llm.wire.protocol import Codec
 from tests.material import corpus, material
 
 Fields = dict[str, object]

@@ -13,7 +13,7 @@ import pytest
 
 from resilient_llm.model import ChatResponse, StreamEnd, StreamEvent, ToolCall, Usage
 from resilient_llm.wire import codec
-from resilient_llm.wire.accumulate import Accumulator
+from resilient_llm.wire.kit.accumulate import Accumulator
 from tests.material import corpus
 from tests.travel.probes import WIRES
 

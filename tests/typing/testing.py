@@ -9,9 +9,7 @@ from resilient_llm.model import ChatRequest
 from resilient_llm.providers import AsyncProvider, Function, HttpProvider, OpenAI, Provider
 from resilient_llm.testing import (
     AsyncScriptedProvider,
-    Behaviour,
     Faults,
-    FaultsLike,
     FaultyProvider,
     FaultyTransport,
     Hang,
@@ -19,12 +17,13 @@ from resilient_llm.testing import (
     LoopbackLLM,
     ReceivedRequest,
     Reply,
-    Schedule,
     ScriptedProvider,
-    ScriptStep,
     Status,
     inject,
 )
+from resilient_llm.testing.faults import FaultsLike, Schedule
+from resilient_llm.testing.script import Behaviour
+from resilient_llm.testing.scripted import ScriptStep
 
 
 def answer(request: ReceivedRequest) -> Behaviour:

@@ -10,7 +10,7 @@ import pytest
 
 from resilient_llm.errors import UnsupportedFeature
 from resilient_llm.model import ChatRequest, Message, Text, Tool
-from resilient_llm.wire.codec import Codec
+from resilient_llm.wire.protocol import Codec
 
 PNG = b"\x89PNG\r\n\x1a\n123"
 USER = Message("user", (Text("Hello"),))

@@ -259,7 +259,7 @@ MODEL: list[Case] = [
     ("openai_compatible_gateway", 503, newapi("model_not_found", "No available channel for model gpt-9 under group default"), "not_found_model"),
     ("azure_openai", 404, {"error": {"code": "DeploymentNotFound", "message": "The API deployment for this resource does not exist."}},
      "not_found_model"),
-    ("nvidia_nim", 404, "404 page not found", "not_found_model"),
+    ("nvidia_nim", 404, "404 page not found", "misconfigured"),
     ("anthropic", 404, anthropic("not_found_error", "model: claude-9"), "not_found_model"),
     ("together", 404, {"error": {"message": "Unable to access model x. Please visit ...", "code": "model_not_available"}}, "not_found_model"),
     ("cohere", 404, {"message": "model 'x' was removed"}, "not_found_model"),
@@ -288,7 +288,7 @@ BROKEN: list[Case] = [
     ("unheard_of", 200, {"status": 500, "title": "Internal Server Error"}, "server_error"),
     ("llama_cpp", 200, 'error: {"code":500,"message":"Compute error.","type":"server_error"}\n\n', "server_error"),
     ("ollama", 200, '{"response":"a","done":false}\n{"error":"an error was encountered while running the model"}\n', "server_error"),
-    ("openai", 307, "", "server_error"),
+    ("openai", 307, "", "misconfigured"),
     ("openai", 425, "", "server_error"),
     ("bedrock", 408, {"__type": "ModelTimeoutException", "message": "The model took too long."}, "timeout"),
     ("anthropic", 504, anthropic("timeout_error", "Request timed out"), "timeout"),
@@ -356,19 +356,7 @@ TRAPS: list[Case] = [
     (
         "gemini",
         400,
-        google(400, "INVALID_ARGUMENT", "Function call is missing a thought_signature in functionCall parts."),
-        "bad_request",
-    ),
-    (
-        "gemini",
-        400,
         google(400, "INVALID_ARGUMENT", "Developer instruction is not enabled for models/gemma-3"),
-        "bad_request",
-    ),
-    (
-        "anthropic",
-        400,
-        anthropic("invalid_request_error", "messages.1.content.0: Invalid `signature` in `thinking` block"),
         "bad_request",
     ),
     (
@@ -428,4 +416,72 @@ TRAPS: list[Case] = [
     ("openrouter", 200, {"error": {"message": "no", "code": "timeout"}}, "timeout"),
 ]
 
-CASES = [*TRAPS, *QUOTA, *RATE, *OVERLOADED, *ACCESS, *REQUEST, *MODEL, *BROKEN, *WRAPPED]
+SEALED: list[Case] = [
+    (
+        "azure_openai",
+        400,
+        openai("The encrypted content gAAA...DQ== could not be verified.", code="invalid_encrypted_content"),
+        "sealed_reasoning",
+    ),
+    (
+        "openai",
+        400,
+        openai(
+            "The encrypted content for item rs_0a18 could not be verified. Reason: Encrypted content could not be "
+            "decrypted or parsed."
+        ),
+        "sealed_reasoning",
+    ),
+    ("gemini", 400, google(400, "INVALID_ARGUMENT", "Corrupted thought signature."), "sealed_reasoning"),
+    (
+        "gemini",
+        400,
+        google(400, "INVALID_ARGUMENT", "Function call is missing a thought_signature in functionCall parts."),
+        "sealed_reasoning",
+    ),
+    (
+        "openrouter",
+        400,
+        {
+            "error": {
+                "message": "Provider returned error",
+                "code": 400,
+                "metadata": {
+                    "raw": '{"error": {"code": 400, "message": "Corrupted thought signature.", "status": "INVALID_ARGUMENT"}}'
+                },
+            }
+        },
+        "sealed_reasoning",
+    ),
+    (
+        "anthropic",
+        400,
+        anthropic("invalid_request_error", "messages.1.content.0: Invalid `signature` in `thinking` block"),
+        "sealed_reasoning",
+    ),
+    (
+        "anthropic",
+        400,
+        anthropic(
+            "invalid_request_error",
+            "messages.3.content.8: `thinking` or `redacted_thinking` blocks in the latest "
+            "assistant message cannot be modified. These blocks must remain as they were in the original response.",
+        ),
+        "sealed_reasoning",
+    ),
+    (
+        "bedrock",
+        400,
+        {"message": "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `text`."},
+        "sealed_reasoning",
+    ),
+    ("anthropic", 500, anthropic("api_error", "Invalid signature in thinking block"), "server_error"),
+    (
+        "openai",
+        400,
+        openai("thinking is not supported with this tool, and blocks of it cannot be modified"),
+        "bad_request",
+    ),
+]
+
+CASES = [*TRAPS, *SEALED, *QUOTA, *RATE, *OVERLOADED, *ACCESS, *REQUEST, *MODEL, *BROKEN, *WRAPPED]

@@ -23,8 +23,8 @@ from typing import Any
 
 from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.model import ChatResponse, StreamBroken, StreamEnd, StreamError, StreamEvent, Thought
-from resilient_llm.wire.accumulate import Accumulator, replay
-from resilient_llm.wire.codec import Codec
+from resilient_llm.wire.kit.accumulate import Accumulator, replay
+from resilient_llm.wire.protocol import Codec
 from tests.material import corpus
 
 CHUNK_SIZES = (1, 2, 3, 7, 4093)
@@ -281,13 +281,17 @@ def _first_difference(left: Sequence[object], right: Sequence[object]) -> str:
 
 
 def cut_differences(subject: Subject, raw: bytes, seed: int = 0) -> list[str]:
-    """A stream cut at any frame boundary, or at 50 random bytes, is complete only if its evidence had arrived."""
+    """A stream cut at any frame boundary, at 50 random bytes, or anywhere inside the frames that end it, is complete
+    only if its evidence had arrived."""
     ends = _frame_ends(subject, raw)
     cuts = {0, *ends} | set(random.Random(seed).choices(range(len(raw) + 1), k=50))
+    for begin, end in zip([0, *ends][-4:-1], ends[-3:], strict=True) if len(ends) > 2 else ():
+        cuts |= {*range(max(begin, end - 12), end), *range(begin, end, max(1, (end - begin) // 25))}
     lines = []
     for cut in sorted(cuts):
         events = events_of(subject.codec, [raw[:cut]])
-        whole = subject.frames(raw[: max((end for end in ends if end <= cut), default=0)])
+        arrived = cut + 1 if raw[cut - 1 : cut + 1] == b"\r\n" else cut  # a lone CR ends a line as well
+        whole = subject.frames(raw[: max((end for end in ends if end <= arrived), default=0)])
         complete, entitled = any(isinstance(event, StreamEnd) for event in events), subject.terminal(whole)
         failed = [event for event in events if isinstance(event, StreamBroken | StreamError)]
         if complete and not entitled:

@@ -36,7 +36,7 @@ from resilient_llm.model import (
     Usage,
     UsageUpdate,
 )
-from resilient_llm.wire.accumulate import Accumulator, replay
+from resilient_llm.wire.kit.accumulate import Accumulator, replay
 
 
 def put_together(*events: StreamEvent) -> ChatResponse:

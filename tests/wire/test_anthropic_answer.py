@@ -37,7 +37,7 @@ from resilient_llm.model import (
     Usage,
     UsageUpdate,
 )
-from resilient_llm.wire.anthropic import CODEC, NAME
+from resilient_llm.wire.anthropic import CODEC, WIRE
 from tests.wire.roundtrip import events_of
 
 START = {
@@ -241,17 +241,17 @@ def test_a_stream_in_all_its_parts() -> None:
         StreamStart("msg_1", "claude"),
         UsageUpdate(Usage(3, 1)),
         KeepAlive(),
-        ThoughtDelta("Hm.", 0, origin=NAME),
-        ThoughtDelta("", 0, 0, "c2ln", NAME),
+        ThoughtDelta("Hm.", 0, origin=WIRE),
+        ThoughtDelta("", 0, 0, "c2ln", WIRE),
         BlockEnd(0),
-        PartAdded(Thought("", "ZGF0YQ==", redacted=True, origin=NAME), 1),
+        PartAdded(Thought("", "ZGF0YQ==", redacted=True, origin=WIRE), 1),
         BlockEnd(1),
         TextDelta("Hi", 2),
         TextDelta("", 2, 0, (CITATION,)),
         BlockEnd(2),
-        PartAdded(Opaque(NAME, {**search, "input": {"q": 1}}), 3),
+        PartAdded(Opaque(WIRE, {**search, "input": {"q": 1}}), 3),
         BlockEnd(3),
-        ToolCallStart("toolu_1", "look", 4, 0, Extra(NAME, {"caller": {"type": "direct"}})),
+        ToolCallStart("toolu_1", "look", 4, 0, Extra(WIRE, {"caller": {"type": "direct"}})),
         ToolCallDelta('{"a": 1}', 4),
         BlockEnd(4),
         UsageUpdate(Usage(3, 9)),
@@ -259,7 +259,7 @@ def test_a_stream_in_all_its_parts() -> None:
             "tool_calls",
             "tool_use",
             0,
-            Extra(NAME, {"container": {"id": "c"}, "context_management": {"applied_edits": []}}),
+            Extra(WIRE, {"container": {"id": "c"}, "context_management": {"applied_edits": []}}),
         ),
         StreamEnd(),
     ]
@@ -283,12 +283,12 @@ def test_blocks_may_begin_with_content_and_end_with_the_message() -> None:
     )
     assert found == [
         TextDelta("Hi", 0, 0, (CITATION,)),
-        ThoughtDelta("Hm.", 1, 0, "c2ln", NAME),
+        ThoughtDelta("Hm.", 1, 0, "c2ln", WIRE),
         BlockEnd(1),
         BlockEnd(0),
-        PartAdded(Opaque(NAME, {"type": "compaction", "content": "ab", "list": [1, 2], "other": 2}), 2),
+        PartAdded(Opaque(WIRE, {"type": "compaction", "content": "ab", "list": [1, 2], "other": 2}), 2),
         BlockEnd(2),
-        PartAdded(Opaque(NAME, {"type": "mcp_tool_use", "input": "cut"}), 3),
+        PartAdded(Opaque(WIRE, {"type": "mcp_tool_use", "input": "cut"}), 3),
         BlockEnd(3),
         StreamEnd(),
     ]

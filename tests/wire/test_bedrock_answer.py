@@ -38,9 +38,9 @@ from resilient_llm.model import (
     Usage,
     UsageUpdate,
 )
-from resilient_llm.wire import eventstream
-from resilient_llm.wire.accumulate import replay
-from resilient_llm.wire.bedrock import CODEC, NAME
+from resilient_llm.wire.bedrock import CODEC, WIRE
+from resilient_llm.wire.framing import eventstream
+from resilient_llm.wire.kit.accumulate import replay
 from tests.wire.roundtrip import assembled, events_of
 
 COUNTS = {"usage": {"inputTokens": 3, "outputTokens": 2, "totalTokens": 5}}
@@ -119,7 +119,7 @@ def test_counts_include_what_was_cached() -> None:
         "cacheDetails": [],
     }
     response = answer(usage=usage)
-    assert response.usage == Usage(15, 2, 5, 7, 0, 17, Extra(NAME, {"cacheDetails": []}))
+    assert response.usage == Usage(15, 2, 5, 7, 0, 17, Extra(WIRE, {"cacheDetails": []}))
     assert json.loads(CODEC.encode_response(response))["usage"] == usage
     assert answer().usage is None
 
@@ -203,15 +203,15 @@ def test_a_stream_in_all_its_parts() -> None:
         META,
     ) == [
         StreamStart(),
-        ThoughtDelta("Hm.", 0, origin=NAME),
-        ThoughtDelta("", 0, 0, "s", NAME),
+        ThoughtDelta("Hm.", 0, origin=WIRE),
+        ThoughtDelta("", 0, 0, "s", WIRE),
         BlockEnd(0),
-        PartAdded(Thought("", "cmVk", redacted=True, origin=NAME), 1),
+        PartAdded(Thought("", "cmVk", redacted=True, origin=WIRE), 1),
         BlockEnd(1),
         TextDelta("Hi", 2),
         TextDelta("", 2, 0, (CITATION,)),
         BlockEnd(2),
-        ToolCallStart("t", "look", 3, 0, Extra(NAME, {"type": "tool_use"})),
+        ToolCallStart("t", "look", 3, 0, Extra(WIRE, {"type": "tool_use"})),
         ToolCallDelta('{"a": 1}', 3),
         BlockEnd(3),
         *END,
@@ -237,15 +237,15 @@ def test_the_vendors_own_calls_results_and_images_arrive_whole() -> None:
         META,
     ) == [
         StreamStart(),
-        PartAdded(Opaque(NAME, {"toolUse": {**call, "input": {"snippet": "1"}}}), 0),
+        PartAdded(Opaque(WIRE, {"toolUse": {**call, "input": {"snippet": "1"}}}), 0),
         BlockEnd(0),
-        PartAdded(Opaque(NAME, {"toolResult": {**result, "content": [{"json": {"a": 1}}, {"text": "b"}]}}), 1),
+        PartAdded(Opaque(WIRE, {"toolResult": {**result, "content": [{"json": {"a": 1}}, {"text": "b"}]}}), 1),
         BlockEnd(1),
         PartAdded(Media("image", "image/png", b"png"), 2),
         BlockEnd(2),
-        PartAdded(Opaque(NAME, {"toolUse": {**call, "input": {}}}), 3),
+        PartAdded(Opaque(WIRE, {"toolUse": {**call, "input": {}}}), 3),
         BlockEnd(3),
-        PartAdded(Opaque(NAME, {"toolUse": {**call, "input": "cut"}}), 4),
+        PartAdded(Opaque(WIRE, {"toolUse": {**call, "input": "cut"}}), 4),
         BlockEnd(4),
         *END,
     ]
@@ -271,7 +271,7 @@ def test_a_block_of_another_kind_ends_the_one_before_it() -> None:
     assert found[1:-1] == [
         TextDelta("Hi", 0),
         BlockEnd(0),
-        ThoughtDelta("Hm.", 1, origin=NAME),
+        ThoughtDelta("Hm.", 1, origin=WIRE),
         BlockEnd(1),
         ToolCallStart("", "", 2),
         ToolCallDelta('{"a":1}', 2),
@@ -292,7 +292,7 @@ def test_redacted_reasoning_in_pieces_is_one() -> None:
         delta(0, reasoningContent={"redactedContent": "ZWQ="}),
         stop(0),
     )
-    assert found[1] == PartAdded(Thought("", "cmVk", redacted=True, origin=NAME), 0)
+    assert found[1] == PartAdded(Thought("", "cmVk", redacted=True, origin=WIRE), 0)
 
 
 def test_exceptions_and_errors_carry_what_the_vendor_said() -> None:
@@ -355,14 +355,14 @@ def test_a_body_that_is_no_stream_is_not_kept_without_bound() -> None:
 def test_what_a_stream_cannot_hold_is_left_out_of_it() -> None:
     parts = (
         Text("Hi", (CITATION, {"type": "url_citation"})),
-        Opaque(NAME, {"cachePoint": {"type": "default"}}),
-        Opaque(NAME, {}),
+        Opaque(WIRE, {"cachePoint": {"type": "default"}}),
+        Opaque(WIRE, {}),
         Opaque("gemini", {}),
         Media("audio", "audio/mpeg", b"mp3"),
         Media("image", "image/png", b"png"),
         Thought("Hm.", "s", origin="gemini"),
-        Thought("", "cmVk", redacted=True, origin=NAME),
-        Thought("Ah.", "s", origin=NAME, extra=Extra(NAME, {"x": "y"})),
+        Thought("", "cmVk", redacted=True, origin=WIRE),
+        Thought("Ah.", "s", origin=WIRE, extra=Extra(WIRE, {"x": "y"})),
         ToolCall("t", "look", ""),
         ToolResult("t"),
     )
@@ -373,9 +373,9 @@ def test_what_a_stream_cannot_hold_is_left_out_of_it() -> None:
     assert response.parts == (
         Text("Hi", (CITATION,)),
         Media("image", "image/png", b"png"),
-        Thought("Hm.", origin=NAME),
-        Thought("", "cmVk", redacted=True, origin=NAME),
-        Thought("Ah.", "s", origin=NAME),
+        Thought("Hm.", origin=WIRE),
+        Thought("", "cmVk", redacted=True, origin=WIRE),
+        Thought("Ah.", "s", origin=WIRE),
         ToolCall("t", "look", "{}"),
     )
     assert response.usage == Usage(3, 2, total_tokens=5)

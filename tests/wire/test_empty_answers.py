@@ -123,5 +123,11 @@ def test_a_stream_of_nothing_that_says_why_it_ends_is_an_answer() -> None:
     assert isinstance(streamed({"delta": {"content": ""}}, {"delta": {}, "finish_reason": "stop"})[-1], StreamEnd)
 
 
-def test_a_stream_without_a_reason_to_end_is_an_answer_once_it_has_said_something() -> None:
-    assert isinstance(streamed({"delta": {"content": "hi"}}, {"delta": {}})[-1], StreamEnd)
+def test_a_stream_without_a_reason_to_end_is_an_answer_only_with_its_token_counts() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 1}
+    said = {"choices": [{"delta": {"content": "hi"}}]}
+    for last, end in (({"choices": [], "usage": usage}, StreamEnd), ({"choices": []}, StreamBroken)):
+        decoder = codec("openai_chat").stream_decoder()
+        chunks = [json.dumps(chunk) for chunk in (said, last)]
+        events = decoder.feed("".join(f"data: {chunk}\n\n" for chunk in [*chunks, "[DONE]"]).encode())
+        assert isinstance(events[-1], end)

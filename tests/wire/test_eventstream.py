@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_llm.errors import InvalidAnswer
-from resilient_llm.wire.eventstream import (
+from resilient_llm.wire.framing.eventstream import (
     MAX_HEADERS,
     MAX_PAYLOAD,
     Decoder,

@@ -23,7 +23,7 @@ from resilient_llm.errors import (
     ProviderError,
     UnsupportedFeature,
 )
-from resilient_llm.wire.exception_faults import classify_exception
+from resilient_llm.wire.faults.exceptions import classify_exception
 
 
 def judged(exc: BaseException) -> tuple[str, str]:

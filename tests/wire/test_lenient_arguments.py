@@ -8,8 +8,8 @@ import pytest
 
 from resilient_llm.errors import FaultKind, InvalidRequest
 from resilient_llm.wire import Fault, Limit, RateLimits, classify, classify_exception, parse_rate_limit
-from resilient_llm.wire.fields import dump
-from resilient_llm.wire.scrub import tells, without
+from resilient_llm.wire.faults.scrub import contains_secret, without_secret
+from resilient_llm.wire.kit.fields import dump_request
 
 
 def kind(status: Any, headers: Any = None, body: Any = b"", vendor: str = "openai") -> FaultKind | None:
@@ -41,7 +41,7 @@ def test_a_limit_may_be_a_number_or_have_its_thousands_apart(value: Any) -> None
 @pytest.mark.parametrize("status", [400, 405, 418])
 @pytest.mark.parametrize("body", [b"", b"<html><head><title>400 Bad Request</title></head></html>"])
 def test_what_a_gateway_refuses_without_saying_why_is_not_blamed_on_the_request(status: int, body: bytes) -> None:
-    assert kind(status, {}, body) is FaultKind.SERVER_ERROR
+    assert kind(status, {}, body) is FaultKind.MISCONFIGURED
 
 
 def test_what_the_vendor_refuses_in_its_own_words_is_the_requests_fault() -> None:
@@ -55,26 +55,26 @@ SECRET = "team canary/5f2a"
 @pytest.mark.parametrize("shown", [SECRET, "team%20canary/5f2a", "team%20canary%2F5f2a", "team+canary%2F5f2a"])
 def test_a_known_secret_is_taken_out_of_everything_a_fault_shows(shown: str) -> None:
     said = f"no {shown}!"
-    fault = without(Fault(FaultKind.AUTH, message=said, code=said, request_id=said), SECRET)
+    fault = without_secret(Fault(FaultKind.AUTH, message=said, code=said, request_id=said), SECRET)
     assert (fault.message, fault.code, fault.request_id) == ("no ***!",) * 3
-    assert tells(said, SECRET)
+    assert contains_secret(said, SECRET)
 
 
 def test_a_secret_that_was_cut_off_is_taken_out_as_well() -> None:
-    fault = without(Fault(FaultKind.AUTH, message="no team canary…"), SECRET)
+    fault = without_secret(Fault(FaultKind.AUTH, message="no team canary…"), SECRET)
     assert fault.message == "no ***…"
 
 
 @pytest.mark.parametrize("secret", [None, "", "short", "another-secret"])
 def test_a_fault_without_the_secret_stays_as_it_is(secret: str | None) -> None:
     fault = Fault(FaultKind.AUTH, message="a short text", code=None)
-    assert without(fault, secret) is fault
-    assert not tells(fault.message, secret)
+    assert without_secret(fault, secret) is fault
+    assert not contains_secret(fault.message, secret)
 
 
 def test_what_json_has_no_word_for_is_refused_rather_than_written() -> None:
     with pytest.raises(InvalidRequest, match="written as JSON"):
-        dump({"temperature": float("nan")})
+        dump_request({"temperature": float("nan")})
 
 
 def test_an_error_in_botocores_shape_is_read_from_its_response() -> None:

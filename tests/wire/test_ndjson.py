@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_llm.errors import InvalidAnswer
-from resilient_llm.wire import ndjson
+from resilient_llm.wire.framing import ndjson
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

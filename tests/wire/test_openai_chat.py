@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resilient_llm.model import StreamEnd
-from resilient_llm.wire.openai_chat import Dialect, OpenAIChat
+from resilient_llm.wire.openai_chat import Dialect, codec_for
 from tests.wire import roundtrip
 from tests.wire.recorded import Recorded
 from tests.wire.roundtrip import Rule, Subject, absent_if, absent_if_empty, absent_if_null, as_json
@@ -86,15 +86,18 @@ RESPONSE_RULES = (
 
 
 def ended(frames: Sequence[bytes]) -> bool:
-    """Terminal evidence, read naively: [DONE], or a finish_reason for every choice that was seen."""
+    """Terminal evidence, read naively: a finish_reason for every choice that was seen, or token counts and [DONE]."""
     seen: dict[int, bool] = {}
+    counted = False
     for frame in frames:
         for line in frame.splitlines():
             data = line.removeprefix(b"data:").strip()
             if data == b"[DONE]":
-                return True
+                return bool(seen) and (counted or all(seen.values()))
             if line.startswith(b"data:"):
-                for choice in json.loads(data).get("choices") or []:
+                chunk = json.loads(data)
+                counted = counted or bool(chunk.get("usage") and not chunk.get("choices"))
+                for choice in chunk.get("choices") or []:
                     index = choice.get("index", 0)
                     seen[index] = seen.get(index, False) or bool(choice.get("finish_reason"))
     return bool(seen) and all(seen.values())
@@ -102,7 +105,7 @@ def ended(frames: Sequence[bytes]) -> bool:
 
 @functools.cache
 def subject(provider: str) -> Subject:
-    codec = OpenAIChat(DIALECTS.get(provider))
+    codec = codec_for(DIALECTS.get(provider))
     return Subject(codec, roundtrip.sse_frames, ended, REQUEST_RULES, RESPONSE_RULES)
 
 

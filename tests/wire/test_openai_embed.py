@@ -10,13 +10,16 @@ import pytest
 
 from resilient_llm.errors import InvalidAnswer, InvalidRequest
 from resilient_llm.model import EmbedRequest, EmbedResponse, Extra, Usage
-from resilient_llm.wire import openai_embed
+from resilient_llm.wire import EMBED_WIRES, embed_codec
+from resilient_llm.wire.embeddings.openai import CODEC
 from tests.material import corpus
 
 RECORDS: list[Any] = [
     r for r in corpus("embeddings") if r["provider"] in {"openai", "azure", "mistral"} and r["status"] == 200
 ]
 
+
+AS_TEXT = EmbedRequest(("a",), extra=(Extra("openai_embed", {"encoding_format": "base64"}),))
 
 TOKEN_IDS = {"envoy-d2289fa1e5d7"}
 """Requests whose inputs are token ids, which mean something to one vendor's tokenizer only."""
@@ -27,18 +30,18 @@ def test_recorded_requests_survive_the_round_trip(record: Any) -> None:
     body = dict(record["request"])
     if record["id"] in TOKEN_IDS:
         with pytest.raises(InvalidRequest):
-            openai_embed.decode_request(json.dumps(body).encode())
+            CODEC.decode_request(json.dumps(body).encode())
         return
-    again = json.loads(openai_embed.encode_request(openai_embed.decode_request(json.dumps(body).encode())))
+    again = json.loads(CODEC.encode_request(CODEC.decode_request(json.dumps(body).encode())).body)
     body["input"] = [body["input"]] if isinstance(body["input"], str) else body["input"]
     assert again == body
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda r: r["id"])
 def test_recorded_vectors_survive_the_round_trip(record: Any) -> None:
-    response = openai_embed.decode_response(json.dumps(record["body"]).encode())
+    response = CODEC.decode_response(json.dumps(record["body"]).encode())
     texts = isinstance(record["body"]["data"][0]["embedding"], str)
-    again = json.loads(openai_embed.encode_response(response, "base64" if texts else "float"))
+    again = json.loads(CODEC.encode_response(response, AS_TEXT if texts else None))
     assert [item["embedding"] for item in again["data"]] == [item["embedding"] for item in record["body"]["data"]]
     assert again["usage"]["prompt_tokens"] == record["body"]["usage"]["prompt_tokens"]
     assert again["model"] == record["body"]["model"]
@@ -46,33 +49,32 @@ def test_recorded_vectors_survive_the_round_trip(record: Any) -> None:
 
 def test_vectors_come_in_the_order_of_the_inputs() -> None:
     data = [{"index": 1, "embedding": [1.0]}, {"index": 0, "embedding": [0.5, 0]}]
-    assert openai_embed.decode_response(json.dumps({"data": data}).encode()) == EmbedResponse(
+    assert CODEC.decode_response(json.dumps({"data": data}).encode()) == EmbedResponse(
         ((0.5, 0), (1.0,)), raw={"data": data}
     )
 
 
 def test_an_answer_without_usage_still_has_counts() -> None:
-    assert json.loads(openai_embed.encode_response(EmbedResponse(((1.0,),), "m")))["usage"] == {
+    assert json.loads(CODEC.encode_response(EmbedResponse(((1.0,),), "m")))["usage"] == {
         "prompt_tokens": 0,
         "total_tokens": 0,
     }
 
 
 def test_both_byte_orders_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    body = openai_embed.encode_response(EmbedResponse(((1.5, -2.0),), "m", Usage(3)), "base64")
+    body = CODEC.encode_response(EmbedResponse(((1.5, -2.0),), "m", Usage(3)), AS_TEXT)
     assert json.loads(body)["data"][0]["embedding"] == "AADAPwAAAMA="
     swapped = json.dumps({"data": [{"embedding": "P8AAAMAAAAA="}]}).encode()
     monkeypatch.setattr(sys, "byteorder", "big" if sys.byteorder == "little" else "little")
-    assert openai_embed.decode_response(swapped).vectors == ((1.5, -2.0),)
+    assert CODEC.decode_response(swapped).vectors == ((1.5, -2.0),)
 
 
 def test_the_encoding_is_what_the_caller_asked_for() -> None:
-    asked = openai_embed.decode_request(
-        b'{"input": ["a", "b"], "model": "m", "dimensions": 3, "encoding_format": "base64"}'
-    )
+    asked = CODEC.decode_request(b'{"input": ["a", "b"], "model": "m", "dimensions": 3, "encoding_format": "base64"}')
     assert asked == EmbedRequest(("a", "b"), "m", 3, (Extra("openai_embed", {"encoding_format": "base64"}),))
-    assert openai_embed.encoding_of(asked) == "base64"
-    assert openai_embed.encoding_of(EmbedRequest(("a",))) == "float"
+    answer = EmbedResponse(((1.5, -2.0),), "m")
+    assert json.loads(CODEC.encode_response(answer, asked))["data"][0]["embedding"] == "AADAPwAAAMA="
+    assert json.loads(CODEC.encode_response(answer, EmbedRequest(("a",))))["data"][0]["embedding"] == [1.5, -2.0]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_the_encoding_is_what_the_caller_asked_for() -> None:
 )
 def test_requests_that_are_none_are_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        openai_embed.decode_request(body)
+        CODEC.decode_request(body)
 
 
 @pytest.mark.parametrize(
@@ -90,4 +92,13 @@ def test_requests_that_are_none_are_refused(body: bytes) -> None:
 )
 def test_answers_that_are_none_are_refused(body: bytes) -> None:
     with pytest.raises(InvalidAnswer):
-        openai_embed.decode_response(body)
+        CODEC.decode_response(body)
+
+
+@pytest.mark.parametrize("wire", sorted(EMBED_WIRES))
+def test_every_wire_carries_a_text_and_its_vector(wire: str) -> None:
+    there = embed_codec(wire).encode_request(EmbedRequest(("a text",), "a-model", 3))
+    asked = embed_codec(wire).decode_request(there.body, there.path)
+    assert (asked.inputs, asked.dimensions) == (("a text",), 3)
+    back = embed_codec(wire).encode_response(EmbedResponse(((0.5, 1.0, 0.25),), "a-model", Usage(4)), asked)
+    assert embed_codec(wire).decode_response(back).vectors == ((0.5, 1.0, 0.25),)

@@ -375,9 +375,9 @@ def test_what_cannot_be_said_about_messages_is_noted() -> None:
         "message.name",
         "annotations",
         "gemini.t",
-        "thought",
+        "reasoning",
         "tool_result.is_error",
-        "media",
+        "media_of_assistant",
     }
 
 
@@ -543,6 +543,15 @@ def read(*frames: bytes) -> list[StreamEvent]:
     events = events_of(CODEC, [created(), *frames])
     assert events[:1] == [StreamStart("r", "m", 7)]
     return events[1:]
+
+
+@pytest.mark.parametrize("index", [{}, [], "0", None])
+def test_a_place_that_is_no_number_is_a_place_all_the_same(index: object) -> None:
+    pieces = [frame("response.output_text.delta", output_index=index, delta=each) for each in ("Once", " more")]
+    assert [each for each in read(*pieces, completed()) if isinstance(each, TextDelta)] == [
+        TextDelta("Once", 0),
+        TextDelta(" more", 0),
+    ]
 
 
 def test_a_stream_is_its_pieces() -> None:

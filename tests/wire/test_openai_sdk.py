@@ -10,6 +10,7 @@ import pytest
 
 from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.model import (
+    ChatRequest,
     ChatResponse,
     Finish,
     Refusal,
@@ -26,7 +27,7 @@ from resilient_llm.model import (
     UsageUpdate,
 )
 from resilient_llm.wire import openai_chat, openai_responses
-from resilient_llm.wire.accumulate import replay
+from resilient_llm.wire.kit.accumulate import replay
 
 openai = pytest.importorskip("openai", reason="the peers extra is not installed")
 H: Any = pytest.importorskip("httpx2", reason="the peers extra is not installed")
@@ -117,7 +118,7 @@ def test_whole_chat_answers_are_accepted() -> None:
 
 
 def test_usage_is_left_out_for_who_did_not_ask() -> None:
-    raw = encoded(openai_chat.CODEC.stream_encoder(include_usage=False), INTERLEAVED)
+    raw = encoded(openai_chat.CODEC.stream_encoder(ChatRequest((), stream=True)), INTERLEAVED)
     chunks = list(client(raw, True).chat.completions.create(**QUESTION, stream=True))
     assert all(chunk.choices for chunk in chunks)
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilient_llm.wire import times
-from resilient_llm.wire.ratelimit import EMPTY, UNKNOWN, Limit, parse_rate_limit
+from resilient_llm.wire.faults import times
+from resilient_llm.wire.faults.ratelimit import EMPTY, UNKNOWN, Limit, parse_rate_limit
 from tests.material import material
 
 NOON = 1_759_320_000.0
@@ -224,7 +224,7 @@ def test_any_headers_give_numbers_one_can_compute_with(headers: dict[str, str], 
 @settings(deadline=None)
 @given(st.text())
 def test_no_text_makes_the_readers_of_time_raise(text: str) -> None:
-    for read in (times.seconds, times.milliseconds, times.duration, times.spoken):
+    for read in (times.seconds, times.milliseconds, times.duration, times.wait_in_words):
         wait = read(text)
         assert wait is None or 0 <= wait <= times.LONGEST
     times.instant(text)

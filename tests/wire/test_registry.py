@@ -30,7 +30,7 @@ def test_codecs_are_imported_when_they_are_asked_for() -> None:
         "loaded = {name for name in sys.modules if name.startswith('resilient_llm.wire.')}\n"
         "assert 'resilient_llm.wire.gemini' not in loaded, loaded\n"
         "wire.codec('ollama')\n"
-        "import resilient_llm.wire.codec\n"
+        "import resilient_llm.wire.protocol\n"
         "assert wire.codec('ollama').name == 'ollama'\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -7,15 +7,13 @@ import gzip
 import hashlib
 import itertools
 import json
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_llm.errors import InvalidAnswer
-from resilient_llm.model import StreamBroken, StreamEnd, StreamError, StreamEvent, TextDelta
-from resilient_llm.wire import sse
+from resilient_llm.wire.framing import sse
 from tests.material import material
 
 CHUNK_SIZES = (1, 2, 3, 7, 4093)
@@ -169,81 +167,3 @@ def test_a_line_in_very_many_pieces_costs_no_more_than_its_length() -> None:
 def test_frames_are_written_as_strict_readers_want_them() -> None:
     assert sse.encode(b"{}") == b"data: {}\n\n"
     assert sse.encode(b"{}", "error") == b"event: error\ndata: {}\n\n"
-
-
-# --- streams of JSON objects ---------------------------------------------------------------------------------
-
-
-class Echo(sse.JsonStream):
-    """A wire that says ``{"say": ...}`` and ends with ``bye``."""
-
-    def on_object(self, event: str, data: dict[str, object]) -> None:
-        self._out.append(TextDelta(f"{event}:{data.get('say')}"))
-
-    def on_text(self, data: str) -> bool:
-        if data == "bye":
-            self.fail(StreamEnd())
-        return data in {"bye", ""}
-
-    def at_end(self) -> str | None:
-        return "no bye"
-
-    def whole_answer(self, body: bytes) -> list[StreamEvent]:
-        return [TextDelta("all"), StreamEnd()] if b"whole" in body else super().whole_answer(body)
-
-
-def run(*chunks: bytes, **settings: Any) -> list[StreamEvent]:
-    stream = Echo(**settings)
-    return [event for chunk in chunks for event in stream.feed(chunk)] + stream.close() + stream.close()
-
-
-def test_objects_become_events_until_the_end() -> None:
-    assert run(
-        b'data: {"say": 1}\n\ndata:\n\ndata:  {"say": 2} \n\n', b"data: bye\n\ndata: {}\n\n", b"data: {}\n\n"
-    ) == [
-        TextDelta("message:1"),
-        TextDelta("message:2"),
-        StreamEnd(),
-    ]
-
-
-def test_an_end_without_evidence_is_a_break() -> None:
-    assert run(b'event: x\ndata: {"say": 1}\n\n') == [TextDelta("x:1"), StreamBroken("no bye")]
-    assert run() == [StreamBroken("no bye")]
-
-
-@pytest.mark.parametrize("data", [b'{"say": ', b"[1]", b"nonsense", b"[" * 100_000])
-def test_an_undecodable_frame_breaks_the_stream(data: bytes) -> None:
-    *_, last = run(b"data: " + data + b"\n\ndata: bye\n\n")
-    assert isinstance(last, StreamBroken)
-
-
-def test_an_endless_event_breaks_the_stream() -> None:
-    assert run(b"data: " + b"x" * 30, max_event=20) == [StreamBroken("an event of the stream is longer than 20 bytes")]
-
-
-def test_an_error_object_in_place_of_a_stream_is_an_error() -> None:
-    assert run(b' \n{"error":', b' {"code": 1}}') == [StreamError({"error": {"code": 1}})]
-
-
-def test_a_whole_answer_in_place_of_a_stream_is_taken() -> None:
-    assert run(b"\r\n", b'{"whole": 1}') == [TextDelta("all"), StreamEnd()]
-
-
-@pytest.mark.parametrize("body", [b"<html>busy</html>", b'{"error": ', b"[1]"])
-def test_a_page_in_place_of_a_stream_is_a_break(body: bytes) -> None:
-    assert run(body) == [StreamBroken(f"no event stream: {body.decode()!r}")]
-
-
-def test_an_endless_page_is_not_kept() -> None:
-    assert run(b"<html>" + b"x" * 10, b"y" * 10, b"z", max_event=20) == [
-        StreamBroken("no event stream, and longer than 20 bytes")
-    ]
-
-
-def test_a_wire_must_say_what_its_events_mean() -> None:
-    with pytest.raises(NotImplementedError):
-        sse.JsonStream().feed(b"data: {}\n\n")
-    with pytest.raises(NotImplementedError):
-        sse.JsonStream().close()
-    assert sse.JsonStream().feed(b"data: [DONE]\n\n") == [StreamBroken("undecodable frame: '[DONE]'")]

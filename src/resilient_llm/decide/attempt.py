@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, Generic, Literal, NamedTuple
 
@@ -36,6 +36,17 @@ class Ask(NamedTuple):
     when_down: Literal["wait", "fail"] = "wait"
 
 
+def larger_only(ask: Ask, targets: Iterable[Target], size: int) -> Ask:
+    """The same after a prompt did not fit a window of ``size`` tokens (0: unknown): only a provider whose window is
+    larger or unknown may be asked."""
+    small = {
+        target.id: f"its context window of {target.context_window} is no larger"
+        for target in targets
+        if target.context_window is not None and target.context_window <= size
+    }
+    return ask._replace(unsuitable={**ask.unsuitable, **small})
+
+
 class Attempt(Generic[T]):
     """One try of a call at one provider, and the lease that permits it: released exactly once, whatever happens.
 
@@ -66,7 +77,7 @@ class Attempt(Generic[T]):
     def __init__(self, ask: Ask, member: Member[T], kind: AttemptKind, number: int, now: float) -> None:
         self.ask = ask
         self.member = member
-        self.kind = kind
+        self.kind: AttemptKind = kind
         self.number = number
         self.generation = member.breaker.generation
         self.started = now

@@ -161,7 +161,7 @@ class Breaker:
 
     def last_resort_wait(self, now: float) -> float:
         """Seconds to the next trial where nobody else can be asked: short while it is down for not long, for it may be
-        merely half broken, and a second later; three where it fails for want of room, which more requests make worse."""
+        merely half broken, and a second later; six where it fails for want of room, which more requests make worse."""
         most = LAST_RESORT * (_CROWDED if self.crowded else 1.0)
         return min(max((now - self._down_at) / 4.0, _SOONEST_LAST_RESORT), most)
 

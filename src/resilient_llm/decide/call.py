@@ -16,11 +16,13 @@ from types import MappingProxyType
 from typing import Final, Generic
 
 from resilient_llm import events
-from resilient_llm.decide.attempt import Ask, Attempt
+from resilient_llm.decide.attempt import Ask, Attempt, larger_only
+from resilient_llm.decide.failure import Story, nobody, times, waits_for
 from resilient_llm.decide.leases import BARRED, Past
 from resilient_llm.decide.line import Place
-from resilient_llm.decide.member import Refusal, T
+from resilient_llm.decide.member import T
 from resilient_llm.decide.outcome import Onward, costs_nothing, disposition, may_have_run, price
+from resilient_llm.decide.patience import backoff
 from resilient_llm.decide.pool import Pool
 from resilient_llm.decide.waiting import Refused
 from resilient_llm.errors import (
@@ -28,7 +30,6 @@ from resilient_llm.errors import (
     CallFailed,
     ClientClosed,
     DeadlineExceeded,
-    NoProviderAvailable,
     RequestRejected,
 )
 from resilient_llm.faults import AttemptOutcome, AttemptRecord, Fault, FaultKind
@@ -36,6 +37,7 @@ from resilient_llm.faults import AttemptOutcome, AttemptRecord, Fault, FaultKind
 _MIN_REMAINING = 0.2  # seconds: no later attempt starts with less left than this, or than a quarter of a short deadline
 _RESCUE_PAUSE = 0.5  # seconds between a rescue that failed and the next one
 _SHORTEST_PAUSE = 0.001  # seconds
+_BUDGET_PAUSE = 1.0  # seconds until an empty budget is looked at again: answers fill it sooner than time does
 _LAST_HOPE = 0.5  # share of its wait behind an outage after which a call is sent somewhere in any case
 _LAST_TRY = 2.5  # seconds the last try waits at most for an outage to end
 _OVERTAKEN: Final = Fault(FaultKind.TIMEOUT, message="gave no sign of life; another provider answered first")
@@ -89,12 +91,10 @@ class Wait:
 
 
 class Call(Generic[T]):
-    """One logical request; ``ask`` says what it wants."""
+    """One logical request; ``ask`` says what it wants, ``number`` is its place in the order of arrival."""
 
-    counted: int = 0
-    """Attempts that ``max_attempts`` limits."""
-    total: int = 0
-    """Attempts begun, which numbers them."""
+    counted: int = 0  # attempts that max_attempts limits
+    total: int = 0  # attempts begun, which numbers them
     last_fault: Fault | None = None
     _phase: Phase = Phase.DECIDING
     _onward: Onward = Onward.ANYWHERE
@@ -114,7 +114,6 @@ class Call(Generic[T]):
         self.started = self._idle_since = now
         self.deadline = ask.deadline
         self.number = pool.number()
-        """Its number within the pool."""
         self.records: list[AttemptRecord] = []
         self._tried: dict[str, int] = {}
 
@@ -147,8 +146,10 @@ class Call(Generic[T]):
 
         ``None`` if there is to be none now; ``beside.rescue_after`` then says when to ask again (``None``: never).
         """
-        over = self._phase is not Phase.RUNNING or self._onward is Onward.NOWHERE
-        over = over or self.deadline - now <= self._least() or self.counted >= self.pool.policies.retry.max_attempts
+        over = (
+            self._phase is not Phase.RUNNING or self._onward is Onward.NOWHERE or self.deadline - now <= self._least()
+        )
+        over = over or self.counted >= self.pool.policies.retry.max_attempts
         found = self.pool.rescue(beside, None if over else self._past(now), now)
         return None if found is None else self._begun(found)
 
@@ -157,14 +158,12 @@ class Call(Generic[T]):
         if self._phase is Phase.WAITING:
             self._stop(now)
 
-    # --- what happened ---
-
     def asking(self, attempt: Attempt[T], now: float) -> None:
         """A callable is asked for the key."""
         self.pool.wait_for_key(attempt)
 
     def asked(self, attempt: Attempt[T], now: float) -> None:
-        """The key is there, and the provider's time begins.  Raises ``TimeoutError`` if it came too late."""
+        """The key is there, and the provider's time begins.  Raises ``TimeoutError`` if it is too late."""
         if not self.pool.key_came(attempt, now):
             raise TimeoutError
 
@@ -173,7 +172,7 @@ class Call(Generic[T]):
         self.pool.first_content(attempt, now)
 
     def paused(self, attempt: Attempt[T], seconds: float) -> None:
-        """The longest pause between two pieces of content of its stream, told once, before its end."""
+        """The longest pause between two pieces of content of its stream."""
         self.pool.paused(attempt, seconds)
 
     def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0, status: int | None = None) -> None:
@@ -192,7 +191,8 @@ class Call(Generic[T]):
         """The attempt failed.  Ask :meth:`next_attempt` (once nothing is under way) how to go on."""
         if attempt.released:
             return
-        counted = self.pool.failed(attempt, fault, now) and not costs_nothing(fault)
+        told = costs_nothing(fault)
+        counted = self.pool.failed(attempt, fault, now) and not told
         if self._phase is not Phase.RUNNING:
             return
         self._record(attempt, now, "error", fault, fault.status)
@@ -200,7 +200,7 @@ class Call(Generic[T]):
         if self._onward is Onward.NOWHERE:
             return  # the request was rejected; how an attempt beside that one fails does not bring it back
         self.last_fault = fault
-        self._again, self._cost = False, price(fault)
+        self._again, self._cost = False, 0.0 if told else price(fault)
         self.counted += counted
         onward, provider = disposition(fault).onward, attempt.member.id
         if onward is Onward.ANYWHERE:
@@ -208,7 +208,7 @@ class Call(Generic[T]):
         else:
             self._tried[provider] = BARRED
         if onward is Onward.LARGER:
-            self._need_larger(attempt)
+            self.ask = larger_only(self.ask, self.pool.targets(self.ask.route), attempt.target.context_window or 0)
         self._onward = onward
         for other in self._running:  # its rescue failed: another one may follow
             self.pool.rescue_again(other, _RESCUE_PAUSE, now)
@@ -283,7 +283,7 @@ class Call(Generic[T]):
             return (
                 self._pause(self._backoff(found, now), "backoff", now)
                 if budget is None
-                else self._pause(budget, "budget", now)
+                else self._pause(min(budget, _BUDGET_PAUSE), "budget", now)
             )
         if found.place is None:
             self._place = None
@@ -296,7 +296,7 @@ class Call(Generic[T]):
             self._down_since = None
         seconds = min(seconds, self.deadline - now)
         self._phase = TRANSITIONS[self._phase, Step.TOLD_TO_WAIT]
-        return Wait(seconds, "down" if found.down else _reason(found), found.place)
+        return Wait(seconds, "down" if found.down else waits_for(found), found.place)
 
     def _down_left(self, found: Refused, now: float) -> float:
         """Seconds to go on waiting behind an outage of everybody."""
@@ -312,8 +312,7 @@ class Call(Generic[T]):
         """As the vendors' SDKs pause; the last try waits longer where nobody was answered meanwhile, for an outage that
         lasts longer than two tries needs one after it."""
         retry = self.pool.policies.retry
-        pause = min(retry.backoff_cap, retry.backoff_base * 2.0 ** min(self._retries, 64))
-        pause *= 1.0 - 0.25 * self.pool.draw()
+        pause = backoff(retry, self._retries, self.pool.draw())
         last = min(self._tried.values(), default=0) >= retry.max_attempts_per_provider - 1
         if last and found.run > 1:
             pause = max(pause, min(_LAST_TRY, (self.deadline - now) / 4.0))
@@ -348,32 +347,15 @@ class Call(Generic[T]):
         self, attempt: Attempt[T], now: float, outcome: AttemptOutcome, fault: Fault | None, status: int | None
     ) -> None:
         self._running = tuple(other for other in self._running if other is not attempt)
-        record = AttemptRecord(  # positional: this runs for every attempt
-            attempt.number,
-            attempt.member.id,
-            getattr(attempt.member.target, "model", ""),
-            attempt.kind,
-            outcome,
-            fault,
-            status,
-            now - attempt.started,
-            attempt.delay,
-        )
+        provider, took = attempt.member, now - attempt.started
+        model, delay, kind = getattr(provider.target, "model", ""), attempt.delay, attempt.kind
+        # Positional: this runs for every attempt.
+        record = AttemptRecord(attempt.number, provider.id, model, kind, outcome, fault, status, took, delay)
         self.records.append(record)
         if len(self.records) > 1 and self.records[-2].number > record.number:
             self.records.sort(key=lambda one: one.number)  # by number: a rescue ended before what it was to rescue
         if self.pool.listening:
             self.pool.note(events.AttemptEnded(now, attempt.member.id, self.number, record))
-
-    def _need_larger(self, attempt: Attempt[T]) -> None:
-        """The prompt did not fit: only a provider whose window is larger or unknown may be asked."""
-        size = attempt.target.context_window or 0
-        small = {
-            target.id: f"its context window of {target.context_window} is no larger"
-            for target in self.pool.targets(self.ask.route)
-            if target.context_window is not None and target.context_window <= size
-        }
-        self.ask = self.ask._replace(unsuitable={**self.ask.unsuitable, **small})
 
     def _least(self) -> float:
         """Seconds that must be left for another attempt to make sense."""
@@ -389,7 +371,7 @@ class Call(Generic[T]):
             raise self._error(DeadlineExceeded, f"no answer within {self.deadline - self.started:.3g} s")
         if self.counted >= self.pool.policies.retry.max_attempts:
             self._leave(now)
-            raise self._error(AllAttemptsFailed, f"{_times(self.total)} failed")
+            raise self._error(AllAttemptsFailed, f"{times(self.total)} failed")
         if self.total and not self.ask.repeatable and self._may_have_run():
             self._leave(now)
             raise self._error(AllAttemptsFailed, "the request may have taken effect and must not be repeated")
@@ -398,41 +380,15 @@ class Call(Generic[T]):
         return any(may_have_run(record.fault) for record in self.records if record.fault is not None)
 
     def _nobody(self, found: Refused, now: float) -> CallFailed:
-        """The error for a call nobody can take: the attempts that failed, or why nobody is to be asked."""
-        retry_after = None if found.retry_at is None else max(0.0, found.retry_at - now)
+        """The error for a call nobody can take."""
         self._phase = Phase.OVER
-        unsuitable = self.ask.unsuitable
-        excluded = {*unsuitable, *(provider for provider, count in self._tried.items() if count >= BARRED)}
-        if self._onward is Onward.LARGER and all(t.id in excluded for t in self.pool.targets(self.ask.route)):
-            return self._error(RequestRejected, "the request is too long for every provider")
-        reasons = {
-            provider: unsuitable[provider] if refusal is Refusal.UNSUITABLE else refusal.value
-            for provider, refusal in found.reasons.items()
-        }
-        if self.counted and not any(one in _LIMITED or one.needs_room for one in found.reasons.values()):
-            return self._error(
-                AllAttemptsFailed, f"{_times(self.total)} failed and nobody else can be asked", retry_after
-            )
-        told = "; ".join(f"{provider}: {reason}" for provider, reason in reasons.items())
-        return NoProviderAvailable(
-            f"no provider can be asked now ({told})", tuple(self.records), retry_after, self.last_fault, reasons
-        )
+        route = [target.id for target in self.pool.targets(self.ask.route)]
+        excluded = {*self.ask.unsuitable, *(provider for provider, count in self._tried.items() if count >= BARRED)}
+        too_long = self._onward is Onward.LARGER and all(provider in excluded for provider in route)
+        story = Story(tuple(self.records), self.last_fault, self.total, self.counted)
+        return nobody(self.ask, found, story, now, too_long=too_long)
 
     def _error(self, kind: type[CallFailed], message: str, retry_after: float | None = None) -> CallFailed:
-        self._phase = Phase.OVER
-        if retry_after is None and self.last_fault is not None:
-            retry_after = self.last_fault.retry_after
-        return kind(message, tuple(self.records), retry_after, self.last_fault)
-
-
-_LIMITED: Final = frozenset({Refusal.GATED, Refusal.HEADROOM})
-
-
-def _reason(found: Refused) -> str:
-    """What a call in line waits for."""
-    gated = any(refusal in _LIMITED for refusal in found.reasons.values())
-    return "gate" if gated else "line"
-
-
-def _times(count: int) -> str:
-    return "the attempt" if count == 1 else f"all {count} attempts"
+        self._phase, fault = Phase.OVER, self.last_fault
+        retry_after = fault.retry_after if retry_after is None and fault is not None else retry_after
+        return kind(message, tuple(self.records), retry_after, fault)

@@ -52,8 +52,11 @@ def cheapest(members: Sequence[Member[T]], now: float) -> Member[T]:
 
 
 def least_bad(members: Sequence[Member[T]], now: float) -> Member[T]:
-    """Of several that are half broken the one that answers clearly more often than those before it."""
-    return max(members, key=lambda member: round(member.statistics.success_rate(now), 1))
+    """Of several that are half broken or slow the first that costs hardly more than the cheapest."""
+    usual = usual_latency(members) or 0.0
+    costs = [m.price(m.queued_latency(), m.statistics.success_rate(now), usual) for m in members]
+    limit = 1.3 * min(costs) + 0.5
+    return next(member for member, cost in zip(members, costs, strict=True) if cost <= limit)
 
 
 def roomiest(members: Sequence[Member[T]]) -> Member[T]:

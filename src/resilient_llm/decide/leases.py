@@ -27,6 +27,8 @@ BARRED: Final = 1_000_000
 _SLOW_LEASE = 60.0
 _HEDGE_CAP, _TRIAL_CAP, _TRIAL_START = 10.0, 10.0, 3.0
 _CROWD = 3  # attempts none of which is answered that make a provider suspect before one of them is late
+SUCCESS_EARNS: Final = 3.0
+"""Tokens that an answer earns: enough for all tries of an SDK at a provider that fails four fifths of its calls."""
 _FLOOR = 0.03  # tokens a second: a thousand small clients must not storm a provider that has no room
 _PACE = 4.0  # calls a second from which on trials may cost no more than their share of traffic
 _NOBODY: Final[Mapping[str, int]] = {}
@@ -56,13 +58,11 @@ class Leases(Generic[T]):
         verdicts: Verdicts[T],
         policies: Policies,
         draw: Callable[[], float],
-        conversations: Mapping[str, str],
     ) -> None:
         self._table = table
         self._verdicts = verdicts
         self._policies = policies
         self._draw = draw
-        self._conversations = conversations
         self._most = policies.retry.max_attempts_per_provider
         self._last_call_at: float | None = None
         self.fill_budgets()
@@ -127,9 +127,9 @@ class Leases(Generic[T]):
         return member.refusal(ask.tokens, ask.deadline, now, waits=True, held=int(place.offer is line)) is None
 
     def _may_try(self, member: Member[T]) -> bool:
-        """Whether a call may be spent on a trial.  The confirming ones are free: a budget that had to be earned twice
+        """Whether a call may be spent on a trial.  The confirming one is free: a budget that had to be earned twice
         would double the time to recovery."""
-        return member.breaker.passed > 0 or self.trials.spend()
+        return member.breaker.passed == 1 or self.trials.spend()
 
     def _pick(self, ask: Ask, past: Past, ready: list[Member[T]], now: float) -> Attempt[T]:
         """One of some equals: where the conversation is, who has not been heard of for long, or the better of two
@@ -138,7 +138,7 @@ class Leases(Generic[T]):
         if len(ready) == 1:
             return self._lease(ask, past, ready[0], kind, now)
         if ask.conversation is not None:
-            home = self._conversations.get(ask.conversation)
+            home = self._table.conversations.get(ask.conversation)
             found = at_home(ready, home, self._policies.advanced.stickiness, now)
             if found is not None:
                 return self._lease(ask, past, found, kind, now)
@@ -200,7 +200,7 @@ class Leases(Generic[T]):
         return self.extra.spend(cost)
 
     def _last_resort(self, ask: Ask, past: Past, down: list[Member[T]], now: float) -> Attempt[T] | None:
-        """One that is down, or refused our key without saying for how long: about one attempt a second each, and one for
+        """One that is down, or refused our key without saying for how long: about one attempt a second, and one for
         each call that would else be given up without any."""
         kind: AttemptKind = "trial" if ask.repeatable else "initial"
         for member in down:
@@ -229,6 +229,7 @@ class Leases(Generic[T]):
                 wanted = wanted._replace(alone=True)
             found = trial_patience(self._policies, seen, wanted, together=breaker.together, rival=rival or 0.0)
             member.trial = attempt
+            member.resort_at = max(member.resort_at, now + breaker.last_resort_wait(now))
             member.trial_ends = now + min(found.timeout, self._policies.breaker.open_cap)
         else:
             found = patience(self._policies, seen, wanted)
@@ -240,7 +241,7 @@ class Leases(Generic[T]):
             breaker.tried_at = now
             member.own_gate.admitted(now, _SLOW_LEASE)
             member.account_gate.admitted(now, _SLOW_LEASE)
-        member.held[attempt] = ask
+        member.held[attempt] = past.order
         member.pending[attempt] = now
         if self._verdicts.listening:
             self._verdicts.events.append(events.AttemptStarted(now, member.id, past.order, past.number, kind))
@@ -311,8 +312,8 @@ class Leases(Generic[T]):
         return next((member for member in others if now >= member.next_trial()), None)
 
     def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:
-        """Beside a trial, and beside a provider that is down or silent, somebody else is free: it is a failover that comes
-        early.  Beside a slow one more requests would make it worse.  Half-way to the deadline it may be paid like any
+        """Beside a trial, and beside a provider that is down or silent, somebody else is free: it is an early failover.
+        Beside a slow one more requests would make it worse.  Half-way to the deadline it may be paid like any
         second try."""
         if chosen is not None and (beside.trial or beside.member.breaker.down):
             return True

@@ -65,6 +65,7 @@ class Line:
         self.waiting: list[Place] = []
         self.offers = 0
         """Places offered and not taken yet."""
+        self._blocked: set[object] = set()  # event loops that did not take an offer, until they are heard of again
 
     def join(self, place: Place) -> None:
         """Stand in line by order of arrival, not of joining: who comes back from a failed attempt loses nothing."""
@@ -80,17 +81,19 @@ class Line:
 
     def first(self, now: float, but: Place | None = None) -> Place | None:
         """The first in line, ``but`` excepted, that has not been offered a place and comes when it is woken; whoever is
-        too late only when nobody else waits."""
+        too late, or belongs to a loop that is blocked, only when nobody else waits."""
         late: Place | None = None
         for place in self.waiting:
             if place is not but and place.offer is None and not place.missed(now):
-                if not place.too_late(now):
+                if not place.too_late(now) and place.owner not in self._blocked:
                     return place
                 late = late or place
         return late
 
     def may_pass(self, order: int, place: Place | None, now: float) -> bool:
         """Whether the call of this number may take room now without stepping before somebody who came earlier."""
+        if place is not None:
+            self._blocked.discard(place.owner)
         if not self.waiting or (place is not None and place.offer is self):
             return True
         self.lapse(now)
@@ -104,9 +107,11 @@ class Line:
                 if place.offer is self and now - place.woken_at > OFFER:
                     place.offer = None
                     self.offers -= 1
+                    if place.owner is not None:
+                        self._blocked.add(place.owner)
 
     def gives_way_at(self, place: Place, now: float) -> float:
-        """When this place may become the first: an offer before it is not taken, or whoever is first becomes too late."""
+        """When this place may become the first: an offer is not taken, or whoever is first becomes too late."""
         first = self.first(now)
         times = [one.woken_at + OFFER for one in self.waiting if one.offer is self]
         if first is not None and first is not place and self.first(now, first) is place:

@@ -10,6 +10,7 @@ from resilient_llm.decide.breaker import CLOSED, Breaker, State
 from resilient_llm.decide.gate import RateGate, SlowGate
 from resilient_llm.decide.line import Line
 from resilient_llm.decide.statistics import Statistics
+from resilient_llm.errors import ConfigurationError
 from resilient_llm.policy import Policies
 
 
@@ -97,8 +98,8 @@ class Member(Generic[T]):
         self.account_gate = account_gate or self.own_gate
         self.statistics = Statistics(policies.advanced)
         self.line = Line(target.id)
-        self.held: dict[object, object] = {}
-        """Attempts that hold a lease, and what their calls ask for."""
+        self.held: dict[object, int] = {}
+        """Attempts that hold a lease, and the numbers of their calls."""
         self.pending: dict[object, float] = {}
         """Attempts without a sign of life yet and when they began, oldest first."""
 
@@ -159,12 +160,14 @@ class Member(Generic[T]):
 
     def next_trial(self) -> float:
         """When the next trial may begin if nobody else can be asked."""
-        soonest = min(self.breaker.trial_at, self.resort_at)
-        if (
-            self.trial in self.pending and not self.breaker.crowded
-        ):  # one that does not fail at once is half a good sign
-            return min(soonest, max(self.pending[self.trial] + 2.0 * _LEAST_PACE, self.breaker.tried_at + _LEAST_PACE))
-        return soonest
+        breaker, trial = self.breaker, self.trial
+        began = None if trial is None else self.pending.get(trial)
+        if began is None:
+            return min(breaker.trial_at, self.resort_at) if trial is None else self.resort_at
+        if breaker.crowded:
+            return self.resort_at
+        # One that does not fail at once is half a good sign.
+        return min(self.resort_at, max(began + 2.0 * _LEAST_PACE, breaker.tried_at + _LEAST_PACE))
 
     def trial_due(self, now: float) -> bool:
         """Whether a call is to find out how it is, although others are well."""
@@ -212,8 +215,18 @@ class Member(Generic[T]):
         speed = best / latency if best is not None and latency and best < latency else 1.0
         return rate * speed
 
-    def restore(self, now: float) -> None:
-        """Open everything: a person says that it is well."""
+    def operate(self, action: str, now: float) -> None:
+        """What a person decided; ``restore`` opens everything.  Raises ``ConfigurationError`` for an unknown action."""
+        if action == "drain":
+            self.drained = True
+        elif action == "isolate":
+            self.breaker.isolate(now)
+        elif action == "restore":
+            self._restore(now)
+        else:
+            raise ConfigurationError(f"a provider can be drained, isolated or restored, not {action!r}")
+
+    def _restore(self, now: float) -> None:
         self.drained = False
         self.breaker.restore(now)
         self.statistics.forgive()

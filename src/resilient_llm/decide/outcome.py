@@ -56,6 +56,7 @@ _TABLE: Final[dict[FaultKind, Disposition]] = {
     FaultKind.CLIENT_CLOSED: Disposition(Outcome.NEUTRAL, Onward.NOWHERE),
     FaultKind.UNSUPPORTED: Disposition(Outcome.NEUTRAL, Onward.ELSEWHERE),
     FaultKind.INVALID_RESPONSE: Disposition(Outcome.HARD, Onward.ANYWHERE),
+    FaultKind.SEALED_REASONING: Disposition(Outcome.NEUTRAL, Onward.ELSEWHERE),
 }
 
 

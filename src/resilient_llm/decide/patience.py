@@ -6,13 +6,14 @@ import math
 from typing import Final, NamedTuple
 
 from resilient_llm.decide.statistics import Statistics
-from resilient_llm.policy import Policies
+from resilient_llm.policy import Policies, Retry
 
 ENOUGH: Final = 20
 """Samples from which on late can be told from usual."""
 LATE_TIMER: Final = 0.25
 """Seconds a timer may be reported late; beyond, this process stood still, and silence proves nothing."""
 _SHORTEST_PAUSE = 1.0  # seconds a stream may always pause without speaking against its provider
+_STANDSTILL = 0.5  # seconds
 _FIRST_TOKEN_UNKNOWN = 30.0
 _TIMEOUT_FACTOR = 4.0
 _TRIAL_WHOLE = 30.0  # seconds a whole answer has at least before a trial counts as failed
@@ -41,6 +42,25 @@ class Wanted(NamedTuple):
     left: float
     repeatable: bool
     alone: bool
+
+
+class Standstill:
+    """Notices that this process stood still: nothing at all happened for much longer than usual."""
+
+    _noticed_at: float = -math.inf
+    _resumed_at: float = -math.inf
+    _usual_gap: float = 60.0
+
+    def notice(self, now: float) -> None:
+        """Something happened."""
+        gap, self._noticed_at = now - self._noticed_at, now
+        if gap > _STANDSTILL and gap > 20.0 * self._usual_gap:
+            self._resumed_at = now
+        self._usual_gap += 0.05 * (min(gap, 60.0) - self._usual_gap)
+
+    def since(self, started: float, now: float) -> bool:
+        """Whether it did, until just now, while something begun at ``started`` was under way."""
+        return started < self._resumed_at and now - self._resumed_at < LATE_TIMER
 
 
 def patience(policies: Policies, seen: Statistics, wanted: Wanted) -> Patience:
@@ -98,6 +118,11 @@ def longest_pause(seen: Statistics) -> float:
     return max(_SHORTEST_PAUSE, 3.0 * seen.pauses.p95)
 
 
+def backoff(retry: Retry, retries: int, draw: float) -> float:
+    """Seconds before a provider is asked again, as the vendors' SDKs pause: doubling, and up to a quarter less."""
+    return min(retry.backoff_cap, retry.backoff_base * 2.0 ** min(retries, 64)) * (1.0 - 0.25 * draw)
+
+
 def first_due(
     *, deadline: float = math.inf, cancelled: float = math.inf, timer: float = math.inf, answered: float = math.inf
 ) -> str:
@@ -108,8 +133,8 @@ def first_due(
 
 
 def _late(policies: Policies, slow: float, wanted: Wanted) -> float:
-    """``slow`` is the 95th percentile.  For streams at most ``rescue_max``: a whole answer may rightly take minutes.  No
-    rescue comes before its provider usually speaks: a model that thinks for half a minute is not late after ten
+    """``slow`` is the 95th percentile.  For streams at most ``rescue_max``: a whole answer may take minutes.  No rescue
+    comes before its provider usually speaks: a model that thinks for half a minute is not late after ten
     seconds."""
     advanced = policies.advanced
     late = policies.hedge.factor * slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeAlias
 
@@ -13,6 +14,7 @@ from resilient_llm.policy import Policies
 Routes: TypeAlias = Mapping[str, Sequence[Sequence[T]]]
 """Route name -> tiers in order of preference -> providers of equal preference.  The first route is the default."""
 
+_MAX_CONVERSATIONS = 4096
 Tiers: TypeAlias = tuple[tuple[Member[T], ...], ...]
 
 
@@ -20,12 +22,12 @@ class Table(Generic[T]):
     """Routes, and the state of every provider in them, each once.  Not locked: the pool's lock is held by whoever
     calls."""
 
-    __slots__ = ("_accounts", "members", "policies", "routes")
-
     def __init__(self, policies: Policies) -> None:
         self.policies = policies
         self.members: dict[str, Member[T]] = {}
         self.routes: dict[str, Tiers[T]] = {}
+        self.conversations: OrderedDict[str, str] = OrderedDict()
+        """Where each conversation was answered last."""
         self._accounts: dict[str, SlowGate] = {}
 
     def install(self, routes: Routes[T]) -> list[Member[T]]:
@@ -48,6 +50,13 @@ class Table(Generic[T]):
         """The providers of a route in order of preference.  A route may be gone by the time a call wants to go on: then
         nobody is left to ask."""
         return [member for tier in self.routes.get(route, ()) for member in tier]
+
+    def remember(self, conversation: str, provider: str) -> None:
+        """Keep a conversation where it was answered."""
+        self.conversations[conversation] = provider
+        self.conversations.move_to_end(conversation)
+        if len(self.conversations) > _MAX_CONVERSATIONS:
+            self.conversations.popitem(last=False)
 
     def _tiers(
         self, route: str, tiers: Sequence[Sequence[T]], members: dict[str, Member[T]], chosen: dict[str, T]

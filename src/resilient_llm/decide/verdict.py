@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Generic
@@ -10,9 +11,11 @@ from resilient_llm import events
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import CLOSED, RELAPSE, Cause, State
 from resilient_llm.decide.member import Member, T
-from resilient_llm.decide.outcome import OK, Outcome, disposition, price
+from resilient_llm.decide.outcome import OK, Outcome, disposition
+from resilient_llm.decide.patience import LATE_TIMER, Standstill, longest_pause
 from resilient_llm.faults import Fault, FaultKind
 
+_CROWDED = frozenset({FaultKind.OVERLOADED, FaultKind.TIMEOUT})
 _SURELY_LATE = 10.0  # seconds of silence that are a failure of anybody
 LOCAL_WINDOW = 5.0
 """Seconds within which connection failures at *all* providers mean: it is us."""
@@ -28,8 +31,41 @@ class Verdicts(Generic[T]):
         self.members = members
         self._draw = draw
         self.events: deque[events.Event] = deque()
+        self.standstill = Standstill()
 
     # --- signs of life ---
+
+    def first_content(self, attempt: Attempt[T], now: float) -> None:
+        """A stream began."""
+        self.spoke(attempt, now)
+        if not self._stood_still(attempt, now):
+            elapsed = now - attempt.started
+            self.latency(attempt, attempt.member.statistics.first_token(now, elapsed, attempt.ask.tokens), now)
+
+    def answered(self, attempt: Attempt[T], output_tokens: int, now: float) -> None:
+        """An answer is complete, which is proof of more than its provider's health."""
+        member, spoke_at, elapsed = attempt.member, attempt.content_at, now - attempt.started
+        if spoke_at is not None:
+            member.statistics.stream_ended(elapsed, now - spoke_at, output_tokens)
+            if attempt.pause:
+                member.statistics.pauses.add(attempt.pause)
+        else:
+            self.spoke(attempt, now)
+            if not self._stood_still(attempt, now):
+                sample = member.statistics.whole_answer(now, elapsed, attempt.ask.tokens, output_tokens)
+                self.latency(attempt, sample, now)
+        gate = member.gate
+        if gate.strikes or gate.width < math.inf:
+            gate.succeeded(attempt.started)
+        if attempt.slow_lease:
+            member.own_gate.open()
+            member.account_gate.open()
+
+    def _stood_still(self, attempt: Attempt[T], now: float) -> bool:
+        """Whether this process stood still while the attempt was under way: then how long it took proves nothing."""
+        self.standstill.notice(now)
+        due = attempt.rescue_after or attempt.timeout
+        return now - attempt.started > due + LATE_TIMER or self.standstill.since(attempt.started, now)
 
     def spoke(self, attempt: Attempt[T], now: float) -> None:
         """The first sign of life, or the success that contains it."""
@@ -65,6 +101,8 @@ class Verdicts(Generic[T]):
         member = attempt.member
         breaker = member.breaker
         if attempt.judged and outcome is OK:
+            if attempt.generation == breaker.generation:
+                breaker.run = 0
             return
         if attempt.generation != breaker.generation:
             if outcome is not Outcome.NEUTRAL:
@@ -98,13 +136,38 @@ class Verdicts(Generic[T]):
             self.judge(attempt, outcome, now)
             member.statistics.judge(now, outcome)
 
+    def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> Outcome:
+        """What a failure says of its provider; nothing if it is a timer that this process, standing still, reports
+        late."""
+        outcome = self.outcome(attempt, fault, now)
+        if attempt.member.breaker.timed_out and now - attempt.started > attempt.timeout + LATE_TIMER:
+            self.not_taken(attempt.member, "verdict", "late", now)
+            return Outcome.NEUTRAL
+        return outcome
+
+    def expired(self, attempt: Attempt[T], fault: Fault, silence: float, now: float) -> Outcome:
+        """What it says of a provider that the call's own deadline ended an attempt: nothing, unless it was late by its
+        own measure, or its stream was silent for longer than it usually pauses."""
+        stopped = attempt.content_at is not None and silence >= longest_pause(attempt.member.statistics)
+        guilty = (stopped or attempt.late(now)) and now <= attempt.ask.deadline + LATE_TIMER
+        return self.outcome(attempt, fault, now) if guilty else Outcome.NEUTRAL
+
+    def overtaken(self, attempt: Attempt[T], fault: Fault, now: float) -> Outcome:
+        """What it says of a provider that another one answered first: that it was late, or at least that it would have
+        taken so long."""
+        if attempt.late(now):
+            return self.outcome(attempt, fault, now)
+        if attempt.ask.streaming and attempt.content_at is None and not attempt.waits_for_key:
+            attempt.member.statistics.overtaken(now, now - attempt.started, attempt.ask.tokens)
+        return Outcome.NEUTRAL
+
     def outcome(self, attempt: Attempt[T], fault: Fault, now: float) -> Outcome:
         """What a failure says of its provider.  Nothing, if every provider refuses connections at the same time, for
         then it is our own network."""
         found = disposition(fault).outcome
         breaker = attempt.member.breaker
         breaker.timed_out = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
-        breaker.crowded = price(fault) >= 1.0
+        breaker.crowded = fault.kind in _CROWDED
         if fault.kind is FaultKind.CONNECTION and fault.code == "not_sent":
             attempt.member.connect_failed_at = now
             if self.local(now):

@@ -123,8 +123,8 @@ class Waiting(Generic[T]):
             self.serve(member, now, place)
 
     def serve(self, member: Member[T], now: float, but: Place | None = None) -> None:
-        """Something changed at a provider: offer what is free to the first in its line, ``but`` excepted, or see that it
-        has a timer."""
+        """Something changed at a provider: offer what is free to the first in its line (but not to ``but``), or see
+        that it has a timer."""
         line = member.line
         if not line.waiting:
             return

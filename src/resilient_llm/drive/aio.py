@@ -197,6 +197,7 @@ class AsyncDriver:
         here.emptied = here.from_any_thread(emptied)
         for other in list(self._loops.values()):
             other.wake()
+        await self.tidy(here)
         if here.calls and drain > 0:
             with anyio.move_on_after(drain):
                 await emptied.wait()
@@ -297,6 +298,7 @@ class AsyncContest(Race):
                     await self._alone(first, error)
                 else:
                     self.ended(first, error)
+                    self._arm()
             while not self.over:
                 self._woken = anyio.Event()
                 await self._woken.wait()
@@ -313,17 +315,19 @@ class AsyncContest(Race):
 
     def _arm(self) -> None:
         """Come to the rescue when it is due."""
+        if self._call_off is not None:
+            self._call_off()
         seconds = self.next_due()
         self._call_off = None if seconds is None else self._here.later(seconds, self._due)
 
     def _due(self) -> None:
-        """The timer.  A second attempt, or another look later."""
+        """The timer.  Another attempt, or another look later."""
         try:
-            second = self.due()
-            if second is None:
-                self._arm()
-            else:
-                self._spawn(second)
+            self._call_off = None
+            found = self.due()
+            if found is not None:
+                self._spawn(found)
+            self._arm()
         except BaseException as error:  # a listener raised; a bare timer has nobody to tell
             self.error = error
             self.leave()
@@ -345,6 +349,7 @@ class AsyncContest(Race):
             finally:  # also when the event loop ends all tasks
                 if not exchange.lost:
                     self.ended(exchange, error)
+                    self._arm()
                     self._changed()
             if exchange.lost:
                 await self._alone(exchange, error)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias, cast
 
+from resilient_llm.capability import NO_NEEDS, Needs, OnUnsupported, checked_policy, needs
 from resilient_llm.decide.attempt import Ask
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.pool import Pool
@@ -27,7 +28,6 @@ from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider
 from resilient_llm.providers.secrecy import Secrets
-from resilient_llm.wire.capability import NO_NEEDS, Needs, OnUnsupported, checked_policy, needs
 
 AnyProvider: TypeAlias = HttpProvider | Provider | AsyncProvider | Function
 """Anything that can be asked."""

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 from weakref import ref
 
+from resilient_llm.capability import Needs
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.body import Body, Inflater, inflater
@@ -36,8 +37,7 @@ from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.providers.credentials import Credential
 from resilient_llm.providers.custom import Custom
-from resilient_llm.wire.accumulate import replay
-from resilient_llm.wire.capability import Needs
+from resilient_llm.wire.kit.accumulate import replay
 
 _NO_CREDENTIAL = Credential(None)
 Target: TypeAlias = HttpProvider | Custom
@@ -167,6 +167,12 @@ class Exchange(Generic[P]):
         """The provider's time began anew: the key is there."""
         self.limit.until = self.attempt.started + self.attempt.timeout
 
+    def due_at(self) -> float:
+        """Monotonic time at which its own timer is due: for the first sign of life, and later for the next content."""
+        if self.reading is not None and self.reading.committed:
+            return self.reading.silent_at()
+        return self.attempt.started + self.attempt.timeout
+
     def _reading(self, decoder: Any, interpreter: Any) -> Reading:
         policies, request = self.subject.policies, self.subject.request
         allow_empty = not self.subject.streaming or not isinstance(request, ChatRequest) or request.allow_empty
@@ -202,7 +208,7 @@ class HttpExchange(Exchange[HttpProvider]):
 
     def told(self, fault: Fault) -> None:
         """An answer said that a feature is unsupported: learn it for this process."""
-        self.provider.capabilities.told(fault, self.subject.needs)
+        self.provider.capabilities.remember_refusal(fault, self.subject.needs)
 
     def outgoing(self) -> Outgoing:
         """The HTTP request.  Raises ``InvalidRequest`` for one that cannot be written, ``AttemptFailed`` for one that

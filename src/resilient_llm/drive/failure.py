@@ -7,7 +7,7 @@ from dataclasses import replace
 from resilient_llm.errors import Fault, FaultKind, FaultScope, InvalidAnswer
 from resilient_llm.providers.credentials import KeyUnavailable
 from resilient_llm.wire import classify_exception
-from resilient_llm.wire.scrub import tells
+from resilient_llm.wire.faults.scrub import contains_secret
 
 _CHAIN = 16  # exceptions behind an exception: more than any HTTP library has, and a chain may be a circle
 _NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"})
@@ -65,7 +65,7 @@ def shows(error: BaseException, *secrets: str | None) -> bool:
     for _ in range(_CHAIN):
         if found is None:
             break
-        if tells(f"{found!s} {found!r}", *secrets):
+        if contains_secret(f"{found!s} {found!r}", *secrets):
             return True
         found = found.__cause__ or found.__context__
     return False

@@ -12,7 +12,7 @@ from resilient_llm.errors import AttemptRecord
 from resilient_llm.events import Event
 from resilient_llm.health import ProviderHealth
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse, Usage
-from resilient_llm.wire.ratelimit import RateLimits
+from resilient_llm.wire.faults.ratelimit import RateLimits
 
 Operation: TypeAlias = Literal["chat", "embeddings"]
 

@@ -11,9 +11,9 @@ GRACE = 0.02  # seconds an attempt may take to notice by itself that its time is
 
 
 class Race:
-    """One attempt and, if it stays silent, another one beside it; the first success wins."""
+    """One attempt and, while the last one begun stays silent, another one beside it; the first success wins."""
 
-    __slots__ = ("alone", "error", "first", "rescued", "running", "task", "won")
+    __slots__ = ("alone", "error", "first", "running", "task", "won")
 
     def __init__(self, task: Task[Any], first: AnyExchange) -> None:
         self.task = task
@@ -22,7 +22,6 @@ class Race:
         after = first.attempt.rescue_after
         self.alone: bool = after is None or after >= first.attempt.timeout or task.owner.wait is not None
         """Whether nothing will run beside the first attempt."""
-        self.rescued: bool = False
         self.won: AnyExchange | None = None
         self.error: BaseException | None = None
         """What ends the call: a mistake in the use of the library, an interruption."""
@@ -33,20 +32,25 @@ class Race:
         return self.won is not None or self.error is not None or not self.running
 
     def due(self) -> AnyExchange | None:
-        """The rescue of the first attempt is due: the second one, if there is to be one now."""
-        if self.over or self.rescued or self.first.attempt.released:
+        """A rescue is due: the next attempt, if there is to be one now."""
+        if self.over or self.running[-1].attempt.released:
             return None
-        found = self.task.rescue(self.first)
+        silent = self.running[-1]
+        before = silent.attempt.rescue_after
+        found = self.task.rescue(silent)
         if found is not None:
-            self.rescued = True
             self.running.append(found)
+        elif silent.attempt.rescue_after == before:
+            self.alone = True  # it is not said when to ask again
         return found
 
     def next_due(self) -> float | None:
         """Seconds until the rescue is to be asked for; ``None``: never."""
-        attempt = self.first.attempt
+        if self.alone or self.over:
+            return None
+        attempt = self.running[-1].attempt
         after = attempt.rescue_after
-        if self.alone or self.over or self.rescued or after is None or attempt.released:
+        if after is None or attempt.released:
             return None
         return max(0.0, attempt.started + after - self.task.owner.clock())
 

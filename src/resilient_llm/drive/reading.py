@@ -28,8 +28,8 @@ from resilient_llm.model import (
     ToolCallStart,
 )
 from resilient_llm.policy import Stream, Timeouts
-from resilient_llm.wire.accumulate import Accumulator
-from resilient_llm.wire.scrub import scrub
+from resilient_llm.wire.faults.scrub import scrub
+from resilient_llm.wire.kit.accumulate import Accumulator
 
 _CONTENT = frozenset({TextDelta, ThoughtDelta, RefusalDelta, PartAdded})
 _TOOL = frozenset({ToolCallStart, ToolCallDelta})

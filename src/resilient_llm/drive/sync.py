@@ -27,6 +27,8 @@ from resilient_llm.model import ChatRequest, StreamEvent
 from resilient_llm.providers.custom import as_answer
 
 _DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
+_LOOK = 0.5  # seconds between two looks at a rescue that runs in another thread
+_EARLY = 0.005  # seconds a timer may come too early
 
 
 class Driver:
@@ -115,7 +117,7 @@ class Driver:
         except Exception:
             raise
         except BaseException:
-            exchange.limit.sever()
+            exchange.limit.discard()
             raise
 
     def source(self, here: Here, task: Task[Any], exchange: AnyExchange) -> Source:
@@ -167,6 +169,7 @@ class Driver:
         emptied = threading.Event()
         here.emptied = emptied.set
         here.wake()
+        self.tidy(here)
         if here.calls and drain > 0:
             emptied.wait(min(drain, threading.TIMEOUT_MAX))
         here.end()
@@ -288,19 +291,20 @@ class Contest(Race):
         if self.first.limit.on_due is None:  # it has a thread of its own, and the caller sees to the timer
             return
         due = self.next_due()
-        self.first.limit.due_at = math.inf if due is None else self.task.owner.clock() + due
+        look = _LOOK if len(self.running) > 1 else math.inf  # how the others do is learnt by looking
+        self.first.limit.due_at = self.task.owner.clock() + (look if due is None else min(due, look))
         if due == 0.0:
             self.first.limit.due()
 
     def _due(self) -> None:
-        """The rescue is due: a second attempt, or another look later."""
+        """The rescue is due: another attempt, or another look later."""
         with self._lock:
-            second = self.due()
-        if second is None:
-            self._arm()
-        elif not self._start(second):
+            due = self.next_due()
+            found = self.due() if due is not None and due < _EARLY else None
+        if found is not None and not self._start(found):
             with self._lock:
-                self.ended(second, RuntimeError("no thread could be started for a rescue"))
+                self.ended(found, RuntimeError("no thread could be started for a rescue"))
+        self._arm()
 
     def _start(self, exchange: AnyExchange) -> bool:
         """Begin in a thread; false if there can be no more of them."""

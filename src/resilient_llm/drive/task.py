@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 from typing import Generic, Literal, TypeVar
 
+from resilient_llm.capability import NO_NEEDS, Needs
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.call import Call, Wait
+from resilient_llm.decide.patience import first_due
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.exchange import AnyExchange, Response, Subject, Target, begin
 from resilient_llm.drive.failure import AttemptFailed, cause_of, fault_of, no_key_in_time, rejection, shows
@@ -24,10 +26,10 @@ from resilient_llm.errors import (
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, Usage
 from resilient_llm.options import Validator
 from resilient_llm.providers.base import HttpProvider
-from resilient_llm.wire.capability import NO_NEEDS, Needs
-from resilient_llm.wire.scrub import masked, without
+from resilient_llm.wire.faults.scrub import masked, without_secret
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
+_TOO_LATE = Fault(FaultKind.TIMEOUT, message="the deadline passed")
 _SLACK = 0.001  # seconds before a deadline that count as past it: timers are not exact
 
 
@@ -183,8 +185,8 @@ class Task(Generic[Request]):
         """Find out what an attempt's exception means, and tell the call.  ``usage``: what its answer cost."""
         now, attempt = self.owner.clock(), exchange.attempt
         fault = self._understood(exchange, error)
-        local = fault.scope is FaultScope.LOCAL
-        if fault.kind is FaultKind.TIMEOUT and now >= self.call.deadline - _SLACK and not local:
+        ended_by = first_due(deadline=self.call.deadline - _SLACK, timer=exchange.due_at(), answered=now)
+        if fault.kind is FaultKind.TIMEOUT and ended_by == "deadline" and fault.scope is not FaultScope.LOCAL:
             silence = 0.0 if exchange.reading is None else exchange.reading.silence(now)
             self.call.expired(attempt, fault, now, silence)
         else:
@@ -196,7 +198,7 @@ class Task(Generic[Request]):
 
     def _understood(self, exchange: AnyExchange, error: Exception) -> Fault:
         """What an attempt's exception means, without what must not be shown."""
-        fault = without(fault_of(error), *self._secrets(exchange))
+        fault = without_secret(fault_of(error), *self._secrets(exchange))
         if fault.kind is FaultKind.TIMEOUT and exchange.asking:
             return no_key_in_time(exchange.credential.name)
         if fault.kind is FaultKind.UNSUPPORTED and fault.status is not None:
@@ -209,8 +211,12 @@ class Task(Generic[Request]):
 
     def abandoned(self, exchange: AnyExchange) -> None:
         """An attempt was cancelled or interrupted, and the call with it."""
-        now = self.owner.clock()
-        self.call.abandoned(exchange.attempt, now)
+        now, attempt = self.owner.clock(), exchange.attempt
+        waits = exchange.answer is None and (exchange.reading is None or not exchange.reading.committed)
+        if waits and first_due(deadline=self.call.deadline, cancelled=now) == "deadline":
+            self.call.expired(attempt, _TOO_LATE, now)
+        else:
+            self.call.abandoned(attempt, now)
         self._ended(exchange, selected=False)
         self.observer.closed_early(None, exchange.attempt.target, now - self.call.started)
         self.owner.deliver()
@@ -244,7 +250,7 @@ class Task(Generic[Request]):
 
     def disowned(self) -> None:
         """The call was interrupted, perhaps between two steps of anything: it holds nothing any more."""
-        self.owner.pool.disown(self.call.ask, self.owner.clock())
+        self.owner.pool.disown(self.call.number, self.owner.clock())
 
     def interrupted(self) -> None:
         """The call was cancelled while no attempt was under way."""

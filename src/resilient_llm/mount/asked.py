@@ -13,7 +13,7 @@ from resilient_llm.mount.paths import MISTRAL, Sdk
 from resilient_llm.options import ChatOptions
 from resilient_llm.providers import Mistral
 from resilient_llm.wire import Codec, codec
-from resilient_llm.wire.openai_chat import OpenAIChat
+from resilient_llm.wire.openai_chat import codec_for
 
 _OWN_HEADERS: Mapping[str, tuple[str, ...]] = {
     "anthropic_messages": ("anthropic-beta",),
@@ -21,7 +21,7 @@ _OWN_HEADERS: Mapping[str, tuple[str, ...]] = {
     "openai_responses": ("openai-beta",),
 }
 """Headers of the caller that belong to a wire, and go to providers of that wire and to nobody else."""
-_MISTRAL: Codec = OpenAIChat(Mistral.dialect)
+_MISTRAL: Codec = codec_for(Mistral.dialect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Asked:
         return isinstance(options, Mapping) and cast("Mapping[str, object]", options).get("include_usage") is True
 
 
-def codec_for(sdk: Sdk, wire: str) -> Codec:
+def spoken_by(sdk: Sdk, wire: str) -> Codec:
     """What an SDK speaks on a wire."""
     return _MISTRAL if sdk is MISTRAL else codec(wire)
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.errors import FaultKind
 from resilient_llm.mount.answers import refused
-from resilient_llm.mount.asked import codec_for
+from resilient_llm.mount.asked import spoken_by
 from resilient_llm.mount.families import family_of
 from resilient_llm.mount.paths import Sdk, below_version
 from resilient_llm.providers.base import USER_AGENT, HttpProvider
@@ -40,7 +40,7 @@ def nobody(request: Any, sdk: Sdk) -> Any:
         f"{request.method} {request.url.path} is no model call, so it is passed on to a provider that speaks as "
         f"{sdk.name} does; the client has none"
     )
-    return family_of(request).whole(*refused(codec_for(sdk, sdk.wires[0]), 501, FaultKind.UNSUPPORTED, message))
+    return family_of(request).whole(*refused(spoken_by(sdk, sdk.wires[0]), 501, FaultKind.UNSUPPORTED, message))
 
 
 def addressed(request: Any, sdk: Sdk, provider: HttpProvider, key: str | None) -> Any:

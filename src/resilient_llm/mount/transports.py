@@ -15,7 +15,7 @@ from resilient_llm.client import AsyncChatStream, AsyncResilientClient, ChatStre
 from resilient_llm.errors import CallFailed, ConfigurationError, FaultKind, InvalidRequest
 from resilient_llm.model import ChatResponse
 from resilient_llm.mount import answers
-from resilient_llm.mount.asked import Asked, asked, codec_for
+from resilient_llm.mount.asked import Asked, asked, spoken_by
 from resilient_llm.mount.bodies import AsyncStreamedBody, StreamedBody
 from resilient_llm.mount.families import Family, family_of
 from resilient_llm.mount.passing import addressed, nobody, provider_for, returned
@@ -52,7 +52,7 @@ class Transport(_Base):
         sdk = self._sdk or sdk_of(request.headers, request.url.path)
         if wire is None:
             return self._pass_on(request, sdk)
-        family, spoken, client = family_of(request), codec_for(sdk, wire), self._sync_client()
+        family, spoken, client = family_of(request), spoken_by(sdk, wire), self._sync_client()
         try:
             call = asked(client, spoken, request, request.read())
             if call.request.stream:
@@ -71,7 +71,7 @@ class Transport(_Base):
         sdk = self._sdk or sdk_of(request.headers, request.url.path)
         if wire is None:
             return await self._apass_on(request, sdk)
-        family, spoken, client = family_of(request), codec_for(sdk, wire), self._async_client()
+        family, spoken, client = family_of(request), spoken_by(sdk, wire), self._async_client()
         try:
             call = asked(client, spoken, request, await request.aread())
             if call.request.stream:

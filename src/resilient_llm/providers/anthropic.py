@@ -11,7 +11,7 @@ from resilient_llm.errors import ConfigurationError
 from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords
 from resilient_llm.providers.credentials import ApiKey
 from resilient_llm.wire import anthropic
-from resilient_llm.wire.codec import Codec
+from resilient_llm.wire.protocol import Codec
 
 AnthropicVersion = Literal["2023-06-01", "2026-10-21"]
 """The API versions there are.  The first is understood by every platform that serves Claude."""
@@ -51,7 +51,7 @@ class Anthropic(HttpProvider):
         super().__init__(model, **options)
 
     def make_codec(self) -> Codec:
-        return anthropic.Anthropic(self._version) if self._version != anthropic.VERSION else anthropic.CODEC
+        return anthropic.codec_for(self._version) if self._version != anthropic.VERSION else anthropic.CODEC
 
     def auth_headers(self, key: str) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {key}"),) if self._bearer else (("x-api-key", key),)

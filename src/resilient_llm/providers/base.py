@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import Unpack
 
+from resilient_llm.capability import Capabilities, Support, reclassified
 from resilient_llm.errors import ConfigurationError, Fault, FaultKind, InvalidAnswer, UnsupportedFeature
 from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
@@ -42,11 +43,11 @@ from resilient_llm.providers.secrecy import (
     secrets_in_headers,
 )
 from resilient_llm.version import __version__
-from resilient_llm.wire import classify, classify_stream_error, codec
-from resilient_llm.wire.capability import Capabilities, Support, reclassified
-from resilient_llm.wire.codec import Codec, HttpRequest, StreamDecoder
-from resilient_llm.wire.ratelimit import RateLimits, parse_rate_limit
-from resilient_llm.wire.scrub import scrub
+from resilient_llm.wire import classify, classify_stream_error, codec, embed_codec
+from resilient_llm.wire.faults.ratelimit import RateLimits, parse_rate_limit
+from resilient_llm.wire.faults.scrub import scrub
+from resilient_llm.wire.kit.caching import sent_key
+from resilient_llm.wire.protocol import Codec, HttpRequest, StreamDecoder
 
 USER_AGENT = f"resilient-llm/{__version__}"
 
@@ -133,6 +134,7 @@ class HttpProvider:
     vendor: str = "openai_compatible_gateway"
     """Whose error and rate-limit dialect the answers speak."""
     wire: str = "openai_chat"
+    embed_wire: ClassVar[str] = "openai_embed"
     url: ClassVar[str | None] = None
     """The vendor's base URL; ``None``: the user must give one."""
     url_variables: ClassVar[tuple[str, ...]] = ()
@@ -149,6 +151,8 @@ class HttpProvider:
     """Whether ``model`` is the name of a model, and not of a deployment."""
     idempotency_header: ClassVar[str | None] = None
     """The header for ``idempotency_key=``, where the vendor documents one."""
+    cache_key_header: ClassVar[str | None] = None
+    """The header by which its servers find the one that has the beginning of a prompt cached."""
 
     @provider_keywords
     def __init__(self, model: str, **options: Unpack[ProviderOptions]) -> None:
@@ -210,15 +214,11 @@ class HttpProvider:
         """The same for embeddings; raises ``UnsupportedFeature`` where the wire has none."""
         if not self.embeds:
             raise UnsupportedFeature("embeddings", self.id)
-        from resilient_llm.wire import openai_embed  # noqa: PLC0415 - few programs embed, and importing costs
-
-        return HttpRequest("/embeddings", openai_embed.encode_request(request))
+        return embed_codec(self.embed_wire).encode_request(request)
 
     def decode_embed(self, body: bytes) -> EmbedResponse:
         """The vectors in an answer.  Raises ``InvalidAnswer``."""
-        from resilient_llm.wire import openai_embed  # noqa: PLC0415
-
-        return openai_embed.decode_response(body)
+        return embed_codec(self.embed_wire).decode_response(body)
 
     def sign(self, prepared: Prepared) -> Prepared:
         """For signatures over the whole request: called last, with the final URL, headers and body."""
@@ -264,6 +264,8 @@ class HttpProvider:
         parts = self.encode(replace(request, model=self.model))
         if request.headers and request.source is not None and request.source.wire == self.wire:
             parts = replace(parts, headers=(*parts.headers, *request.headers))
+        if request.cache_key and self.cache_key_header:
+            parts = replace(parts, headers=(*parts.headers, (self.cache_key_header, sent_key(request.cache_key))))
         return self._posted(parts, key, request.idempotency_key)
 
     def read(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> ChatResponse | Fault:
@@ -286,6 +288,10 @@ class HttpProvider:
         fault = classify(self.vendor, status, headers, body, now=now)
         if fault is None:
             return Fault(FaultKind.INVALID_RESPONSE, status=status, message=f"unexpected status {status}")
+        if fault.kind is FaultKind.MISCONFIGURED:
+            address = urlsplit(self.base_url)
+            where = scrub(f"{address.scheme}://{address.netloc}{address.path}", 100)
+            fault = replace(fault, message=f"{fault.message} (is base_url={where} right for {self.wire}?)")
         return reclassified(fault)
 
     def stream_decoder(self) -> StreamDecoder:

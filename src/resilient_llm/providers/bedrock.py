@@ -9,10 +9,8 @@ from typing import ClassVar, Protocol
 
 from typing_extensions import Unpack
 
-from resilient_llm.errors import ConfigurationError, UnsupportedFeature
-from resilient_llm.model import EmbedRequest, EmbedResponse
+from resilient_llm.errors import ConfigurationError
 from resilient_llm.providers.base import HttpProvider, Prepared, ProviderOptions, provider_keywords
-from resilient_llm.wire.codec import HttpRequest
 
 _SIGNED = frozenset({"content-type"})
 """Headers the signature covers besides the host and Amazon's own; a proxy may change any other."""
@@ -28,6 +26,7 @@ class Bedrock(HttpProvider):
 
     vendor = "bedrock"
     wire = "bedrock_converse"
+    embed_wire = "bedrock_converse"
     url_variables: ClassVar[tuple[str, ...]] = ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME",)
     key_variables: ClassVar[tuple[str, ...]] = ("AWS_BEARER_TOKEN_BEDROCK",)
     key_required = False
@@ -59,18 +58,6 @@ class Bedrock(HttpProvider):
 
     def sign(self, prepared: Prepared) -> Prepared:
         return prepared if self._signer is None else self._signer.sign(prepared)
-
-    def encode_embed(self, request: EmbedRequest) -> HttpRequest:
-        if not self.embeds:
-            raise UnsupportedFeature("embeddings", self.id)
-        from resilient_llm.wire.bedrock import encode_titan_embeddings  # noqa: PLC0415 - not everybody embeds
-
-        return encode_titan_embeddings(request)
-
-    def decode_embed(self, body: bytes) -> EmbedResponse:
-        from resilient_llm.wire.bedrock import decode_titan_embeddings  # noqa: PLC0415
-
-        return decode_titan_embeddings(body)
 
 
 class _Credentials(Protocol):

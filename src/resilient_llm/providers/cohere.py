@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from resilient_llm.model import EmbedRequest, EmbedResponse
 from resilient_llm.providers.base import HttpProvider
-from resilient_llm.wire.codec import HttpRequest
 
 
 class Cohere(HttpProvider):
@@ -19,19 +17,10 @@ class Cohere(HttpProvider):
 
     vendor = "cohere"
     wire = "cohere_v2"
+    embed_wire = "cohere_v2"
     url: ClassVar[str | None] = "https://api.cohere.com"
     url_variables: ClassVar[tuple[str, ...]] = ("CO_API_URL",)
     key_variables: ClassVar[tuple[str, ...]] = ("CO_API_KEY", "COHERE_API_KEY")
 
     def address(self, path: str) -> str:
         return self.base_url.removesuffix("/v2").removesuffix("/v1") + path
-
-    def encode_embed(self, request: EmbedRequest) -> HttpRequest:
-        from resilient_llm.wire import cohere  # noqa: PLC0415 - importing costs, and not everybody embeds
-
-        return cohere.encode_embed_request(request)
-
-    def decode_embed(self, body: bytes) -> EmbedResponse:
-        from resilient_llm.wire import cohere  # noqa: PLC0415
-
-        return cohere.decode_embed_response(body)

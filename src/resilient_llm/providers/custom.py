@@ -25,7 +25,7 @@ from typing import Protocol, TypeAlias, cast, get_args, runtime_checkable
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent, Text
 from resilient_llm.providers.base import name_of, positive, tags_of, whole
-from resilient_llm.wire.scrub import scrub
+from resilient_llm.wire.faults.scrub import scrub
 
 
 @runtime_checkable

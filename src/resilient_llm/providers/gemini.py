@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from resilient_llm.model import EmbedRequest, EmbedResponse
 from resilient_llm.providers.base import HttpProvider
-from resilient_llm.wire.codec import HttpRequest
 
 
 class Gemini(HttpProvider):
@@ -18,6 +16,7 @@ class Gemini(HttpProvider):
 
     vendor = "gemini"
     wire = "gemini"
+    embed_wire = "gemini"
     url: ClassVar[str | None] = "https://generativelanguage.googleapis.com/v1beta"
     url_variables: ClassVar[tuple[str, ...]] = ("GOOGLE_GEMINI_BASE_URL",)
     key_variables: ClassVar[tuple[str, ...]] = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
@@ -29,13 +28,3 @@ class Gemini(HttpProvider):
     def address(self, path: str) -> str:
         version = "" if urlsplit(self.base_url).path else "/v1beta"
         return f"{self.base_url}{version}{path}"
-
-    def encode_embed(self, request: EmbedRequest) -> HttpRequest:
-        from resilient_llm.wire import gemini  # noqa: PLC0415 - importing costs, and not everybody embeds
-
-        return gemini.encode_embed_request(request)
-
-    def decode_embed(self, body: bytes) -> EmbedResponse:
-        from resilient_llm.wire import gemini  # noqa: PLC0415
-
-        return gemini.decode_embed_response(body)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from resilient_llm.model import EmbedRequest, EmbedResponse
 from resilient_llm.providers.base import HttpProvider
-from resilient_llm.wire.codec import HttpRequest
 
 
 class Ollama(HttpProvider):
@@ -19,6 +17,7 @@ class Ollama(HttpProvider):
 
     vendor = "ollama"
     wire = "ollama"
+    embed_wire = "ollama"
     url: ClassVar[str | None] = "http://localhost:11434"
     url_variables: ClassVar[tuple[str, ...]] = ("OLLAMA_HOST",)
     key_variables: ClassVar[tuple[str, ...]] = ("OLLAMA_API_KEY",)
@@ -28,16 +27,6 @@ class Ollama(HttpProvider):
         from os import environ  # noqa: PLC0415
 
         return super()._base_url(given or as_url(environ.get(self.url_variables[0], "")) or self.url)
-
-    def encode_embed(self, request: EmbedRequest) -> HttpRequest:
-        from resilient_llm.wire import ollama  # noqa: PLC0415 - importing costs, and not everybody embeds
-
-        return ollama.encode_embed_request(request)
-
-    def decode_embed(self, body: bytes) -> EmbedResponse:
-        from resilient_llm.wire import ollama  # noqa: PLC0415
-
-        return ollama.decode_embed_response(body)
 
 
 def as_url(host: str) -> str:

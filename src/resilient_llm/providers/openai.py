@@ -17,8 +17,8 @@ from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest
 from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords
 from resilient_llm.providers.credentials import ApiKey
-from resilient_llm.wire.codec import Codec, HttpRequest
-from resilient_llm.wire.openai_chat import CODEC, Dialect, OpenAIChat
+from resilient_llm.wire.openai_chat import CODEC, Dialect, codec_for
+from resilient_llm.wire.protocol import Codec, HttpRequest
 
 _OLD_FIELD = "max_tokens"
 
@@ -32,7 +32,7 @@ class OpenAICompatible(HttpProvider):
     """``None``: OpenAI's own."""
 
     def make_codec(self) -> Codec:
-        return CODEC if self.dialect is None else OpenAIChat(self.dialect)
+        return CODEC if self.dialect is None else codec_for(self.dialect)
 
     def encode(self, request: ChatRequest) -> HttpRequest:
         """A body that came in on this wire was written for OpenAI: for others it is written anew, in their dialect."""
@@ -50,7 +50,7 @@ class OpenAI(OpenAICompatible):
     key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
     key_required = True
     idempotency_header: ClassVar[str | None] = "idempotency-key"
-    dialect: ClassVar[Dialect | None] = None
+    dialect: ClassVar[Dialect | None] = Dialect(cache_key=True)
 
 
 class AzureOpenAI(OpenAICompatible):
@@ -68,7 +68,7 @@ class AzureOpenAI(OpenAICompatible):
     model_in_path: ClassVar[bool] = True
     model_has_slashes: ClassVar[bool] = False
     names_model: ClassVar[bool] = False
-    dialect: ClassVar[Dialect | None] = None
+    dialect: ClassVar[Dialect | None] = Dialect(cache_key=True)
 
     @provider_keywords
     def __init__(
@@ -149,6 +149,7 @@ class Fireworks(OpenAICompatible):
     dialect: ClassVar[Dialect | None] = Dialect(
         allowed_tools=False, vendor="fireworks", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True
     )
+    cache_key_header = "x-session-affinity"
 
 
 class DeepSeek(OpenAICompatible):
@@ -171,6 +172,7 @@ class XAI(OpenAICompatible):
     key_variables: ClassVar[tuple[str, ...]] = ("XAI_API_KEY",)
     key_required = True
     dialect: ClassVar[Dialect | None] = Dialect(allowed_tools=False, vendor="xai", developer_role=False)
+    cache_key_header = "x-grok-conv-id"
 
 
 class Perplexity(OpenAICompatible):
@@ -199,6 +201,8 @@ class OpenRouter(OpenAICompatible):
         reasoning_field="reasoning",
         reasoning_object=True,
         top_k=True,
+        cache_marks=True,
+        media=frozenset({"video_url"}),
     )
 
 
@@ -236,6 +240,7 @@ class CloudflareWorkersAI(OpenAICompatible):
     dialect: ClassVar[Dialect | None] = Dialect(
         allowed_tools=False, vendor="cloudflare_workers_ai", max_tokens_field=_OLD_FIELD, developer_role=False
     )
+    cache_key_header = "x-session-affinity"
 
     @provider_keywords
     def __init__(self, model: str, *, account_id: str | None = None, **options: Unpack[ProviderOptions]) -> None:
@@ -278,7 +283,12 @@ class VLLM(OpenAICompatible):
     url: ClassVar[str | None] = "http://localhost:8000/v1"
     key_variables: ClassVar[tuple[str, ...]] = ("VLLM_API_KEY",)
     dialect: ClassVar[Dialect | None] = Dialect(
-        allowed_tools=False, vendor="vllm", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True
+        allowed_tools=False,
+        vendor="vllm",
+        max_tokens_field=_OLD_FIELD,
+        developer_role=False,
+        top_k=True,
+        media=frozenset({"audio_url", "video_url"}),
     )
 
 

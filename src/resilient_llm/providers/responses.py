@@ -11,7 +11,7 @@ from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider
 from resilient_llm.providers.credentials import ApiKey
 from resilient_llm.providers.openai import AzureOpenAI
 from resilient_llm.wire import codec
-from resilient_llm.wire.codec import Codec
+from resilient_llm.wire.protocol import Codec
 
 
 class OpenAIResponses(HttpProvider):

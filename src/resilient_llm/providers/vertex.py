@@ -14,8 +14,7 @@ from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest
 from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords
 from resilient_llm.providers.credentials import ApiKey
-from resilient_llm.wire import codec
-from resilient_llm.wire.codec import Codec, HttpRequest
+from resilient_llm.wire.protocol import HttpRequest
 
 _CLAUDE_VERSION: Final = "vertex-2023-10-16"
 """What stands in the body instead of the ``anthropic-version`` header and the model."""
@@ -57,13 +56,6 @@ class Vertex(HttpProvider):
         base_url = options.get("base_url") or f"https://{host_of(self.location)}/v1"
         options["base_url"] = base_url if base_url.partition("://")[2].rstrip("/").count("/") else f"{base_url}/v1"
         super().__init__(model, **options)
-
-    def make_codec(self) -> Codec:
-        if self._claude:
-            return codec(self.wire)
-        from resilient_llm.wire.gemini import VERTEX_CODEC  # noqa: PLC0415 - only what is used is imported
-
-        return VERTEX_CODEC
 
     def encode(self, request: ChatRequest) -> HttpRequest:
         parts = self.codec.encode_request(request)

@@ -65,6 +65,10 @@ def _greys() -> Iterator[Schedule]:
     yield _schedule(
         "grey-last-55", "`a` is down, `b` fails 55 %", hurt=during("error", 0.0, 300.0), rest=last, base=run
     )
+
+
+def _mixtures() -> Iterator[Schedule]:
+    """Both providers fail in several ways."""
     yield _schedule(
         "grey-day",
         "both fail a share of their calls for three hours, 10 to 40 %, drawn anew every five minutes",
@@ -201,10 +205,13 @@ def _stalls() -> Iterator[Schedule]:
         )
 
 
+_BUCKET: Final = replace(
+    _TWO, even=True, prompt=1000, output=30, rate=0.55, count=1, seconds=600.0, fault=(0.0, 600.0), deadline=30.0
+)
+
+
 def _buckets() -> Iterator[Schedule]:
     """A true token bucket: 30,000 tokens a minute, prompts of 1,000 tokens offered at 1.1 times that."""
-    run = replace(_TWO, even=True, prompt=1000, output=30, rate=0.55, count=1, seconds=600.0, fault=(0.0, 600.0))
-    run = replace(run, deadline=30.0)
     for dialect in DIALECTS:
         for burst in (60.0, 4.0):
             if dialect == "window" and burst < 60.0:
@@ -214,10 +221,14 @@ def _buckets() -> Iterator[Schedule]:
             yield _schedule(
                 f"bucket-{dialect}" + ("" if burst == 60.0 else "-small"),
                 f"30,000 tokens a minute ({what}), 1,000-token prompts at 1.1 times that",
-                base=run,
+                base=_BUCKET,
                 nature=Nature(allowance=limit),
             )
-    small = Allowance(tokens=30_000, burst=4.0)
+
+
+def _narrow_buckets() -> Iterator[Schedule]:
+    """Buckets that hold little, count requests, tell nothing, or have somebody behind them."""
+    run, small = _BUCKET, Allowance(tokens=30_000, burst=4.0)
     yield _schedule(
         "bucket-row",
         "22 prompts of 1,000 tokens at 1.1 times a bucket that holds 2,000 tokens",
@@ -238,6 +249,11 @@ def _buckets() -> Iterator[Schedule]:
         deadline=20.0,
         nature=Nature(allowance=requests),
     )
+
+
+def _spill() -> Iterator[Schedule]:
+    """Somebody stands behind a bucket, and one that tells nothing."""
+    run = _BUCKET
     yield _schedule(
         "bucket-spill",
         "`a` allows 30,000 tokens a minute, twice that is asked for, `b` takes any number",
@@ -259,8 +275,8 @@ def _buckets() -> Iterator[Schedule]:
     )
 
 
-def _once() -> Iterator[Schedule]:
-    """Courses of events that come to every user one day, each repeated a few times."""
+def _hints() -> Iterator[Schedule]:
+    """Rate limits that are over in time, each met again and again."""
     gaps = [20.0 * turn for turn in range(1, 30)]
     yield _schedule(
         "hints-twice",
@@ -269,6 +285,8 @@ def _once() -> Iterator[Schedule]:
         rate=0.05,
         even=True,
         deadline=10.0,
+        nature=_QUICK,
+        output=30,
         fault=(0.0, 601.0),
         all=tuple(Trouble(at - 0.1, at + 1.2, "429", retry_after=1.0) for at in gaps),
         want=Want(answered=1.0),
@@ -284,6 +302,11 @@ def _once() -> Iterator[Schedule]:
         all=tuple(Trouble(at - 0.1, at + 54.5, "429", retry_after=55.0) for at in range(150, 3001, 150)),
         want=Want(answered=1.0),
     )
+
+
+def _hangs() -> Iterator[Schedule]:
+    """Providers that hang, or are down together, for a moment."""
+    gaps = [20.0 * turn for turn in range(1, 30)]
     yield _schedule(
         "lone-hang",
         "the only provider hangs at every third call; deadline 10",
@@ -311,6 +334,10 @@ def _once() -> Iterator[Schedule]:
         all=during("stuck", 40.0, 60.0),
         want=Want(answered=0.97),
     )
+
+
+def _both_down() -> Iterator[Schedule]:
+    """Everybody is down for less time than callers have."""
     for length in (3.0, 8.0):
         yield _schedule(
             f"both-down-{length:.0f}",
@@ -329,8 +356,8 @@ def _once() -> Iterator[Schedule]:
         )
 
 
-def _machine() -> Iterator[Schedule]:
-    """Nothing is wrong with any provider."""
+def _network() -> Iterator[Schedule]:
+    """Our own network is gone."""
     for length in (5.0, 60.0):
         yield _schedule(
             f"network-{length:.0f}",
@@ -346,6 +373,10 @@ def _machine() -> Iterator[Schedule]:
             want=Want(back=2.3),
             waived=(("oracle", "waiting behind a total outage ends after 10 s"),) if length > 5.0 else (),
         )
+
+
+def _machine() -> Iterator[Schedule]:
+    """Nothing is wrong with any provider: the client's machine stands still, its callers are in a hurry."""
     yield _schedule(
         "loop-still",
         "the event loop stands still for 2 s three times, 20 calls a second",
@@ -366,17 +397,6 @@ def _machine() -> Iterator[Schedule]:
         stops=(Stop(30.0, 60.0, True), Stop(160.0, 60.0, True)),
         want=Want(regret=2.0),
     )
-    for deadline in (5.0, 10.0):
-        yield _schedule(
-            f"tight-{deadline:.0f}",
-            f"whole answers that take 3 s or more, each with {deadline:.0f} s; two calls a second",
-            seconds=300.0,
-            rate=2.0,
-            deadline=deadline,
-            streaming=0.0,
-            fault=(0.0, 300.0),
-            want=Want(regret=5.0, attempts=1.1),
-        )
     yield _schedule(
         "stale-connections",
         "for a minute half of the connections that were kept are closed by the other side; ten calls a second",
@@ -389,12 +409,35 @@ def _machine() -> Iterator[Schedule]:
     )
 
 
+def _tight() -> Iterator[Schedule]:
+    """Callers who leave less time than two answers take."""
+    for deadline in (5.0, 10.0):
+        yield _schedule(
+            f"tight-{deadline:.0f}",
+            f"whole answers that take 3 s or more, each with {deadline:.0f} s; two calls a second",
+            seconds=300.0,
+            rate=2.0,
+            deadline=deadline,
+            streaming=0.0,
+            fault=(0.0, 300.0),
+            want=Want(regret=5.0, attempts=1.1),
+        )
+
+
 EVERYDAY: Final = (
     *_greys(),
+    *_mixtures(),
     *_outages(),
     *_half_broken(),
     *_stalls(),
     *_buckets(),
-    *_once(),
+    *_narrow_buckets(),
+    *_spill(),
+    *_hints(),
+    *_hangs(),
+    *_both_down(),
+    *_network(),
     *_machine(),
+    *_tight(),
 )
+"""In the order in which they are run."""

@@ -32,7 +32,7 @@ from resilient_llm.simulate.providers import Nature, Provider, Trouble
 from resilient_llm.simulate.replay import arrivals, burst, incidents, year
 from resilient_llm.simulate.strategies import PLAIN, PlainTry
 from resilient_llm.simulate.world import Flight, Load, Session, World
-from resilient_llm.wire.faults import classify
+from resilient_llm.wire.faults.answers import classify
 
 DATA: Final = Path(__file__).resolve().parents[4] / "shared" / "data"
 """Where recorded weather lies beside a checkout; scenarios that replay it are skipped where it is absent."""

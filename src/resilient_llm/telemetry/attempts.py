@@ -16,7 +16,7 @@ from resilient_llm.telemetry import logs, names
 from resilient_llm.telemetry.metrics import ReportedLimits
 from resilient_llm.telemetry.scope import Face, Scope, SpanValues
 from resilient_llm.telemetry.values import attempt_error, count_waste
-from resilient_llm.wire.scrub import scrub
+from resilient_llm.wire.faults.scrub import scrub
 
 # The key HTTP instrumentations look for.  Its name is private but it has been in every release of the API; without it
 # there is nothing to suppress them with.

@@ -16,7 +16,7 @@ from opentelemetry.trace import Span, format_span_id, format_trace_id
 
 from resilient_llm.errors import AttemptRecord
 from resilient_llm.telemetry import names
-from resilient_llm.wire.scrub import scrub
+from resilient_llm.wire.faults.scrub import scrub
 
 ROOT: Final = logging.getLogger("resilient_llm")
 ROOT.addHandler(logging.NullHandler())

@@ -420,6 +420,7 @@ ERROR_TYPES: Final[Mapping[FaultKind, str]] = MappingProxyType(
         FaultKind.UNSUPPORTED: "unsupported",
         FaultKind.INVALID_RESPONSE: "invalid_response",
         FaultKind.MISCONFIGURED: "misconfigured",
+        FaultKind.SEALED_REASONING: "sealed_reasoning",
     }
 )
 """``error.type`` of an attempt, and of a call that its last attempt decided."""

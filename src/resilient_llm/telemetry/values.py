@@ -24,7 +24,7 @@ from resilient_llm.model import ChatRequest, ChatResponse, EmbedResponse, Usage
 from resilient_llm.telemetry import content, names
 from resilient_llm.telemetry.metrics import Labels
 from resilient_llm.telemetry.scope import Face, Scope, SpanValues
-from resilient_llm.wire.scrub import scrub
+from resilient_llm.wire.faults.scrub import scrub
 
 
 def call_error(error: BaseException) -> str:

@@ -1,8 +1,10 @@
-"""For your tests and ours: servers, providers and transports that misbehave on purpose, time that obeys, and chaos
-experiments.
+"""For your tests and ours: servers, providers and transports that misbehave on purpose, and time that obeys.
 
-See ``docs/testing.md`` and ``docs/chaos.md``.  The fixtures are in :mod:`resilient_llm.testing.pytest_plugin`.  Each
-name is imported when it is first asked for, so that the pytest plugin costs nothing where it is not used.
+See ``docs/testing.md``; chaos experiments are in :mod:`resilient_llm.chaos`.  The fixtures are in
+:mod:`resilient_llm.testing.pytest_plugin`.  Each name is imported when it is first asked for, so that the pytest plugin
+costs nothing where it is not used.  Types for annotations stand beside what they describe: ``Behaviour``, ``Answer``
+and ``StreamFault`` in ``testing.script``, ``FaultsLike``, ``Schedule`` and ``Injected`` in ``testing.faults``,
+``Responder`` in ``testing.loopback``, ``ScriptStep`` in ``testing.scripted``.
 """
 
 from __future__ import annotations
@@ -11,25 +13,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from resilient_llm.testing.chaos import Experiment, Hypothesis, Traffic
-    from resilient_llm.testing.chaos_report import ChaosReport, Verdict
     from resilient_llm.testing.clock import EventRecorder, ManualClock
     from resilient_llm.testing.control import inject, instant
     from resilient_llm.testing.faults import (
         Faults,
-        FaultsLike,
-        Injected,
         Injection,
         Latency,
-        Line,
         Mishap,
-        Schedule,
         SlowTokens,
     )
-    from resilient_llm.testing.loopback import LoopbackLLM, ReceivedRequest, Responder
+    from resilient_llm.testing.loopback import LoopbackLLM, ReceivedRequest
     from resilient_llm.testing.script import (
-        Answer,
-        Behaviour,
         Close,
         Cut,
         Drip,
@@ -43,42 +37,30 @@ if TYPE_CHECKING:
         Reset,
         Stall,
         Status,
-        StreamFault,
-        gzip_bomb,
     )
     from resilient_llm.testing.scripted import (
         AsyncFaultyProvider,
         AsyncScriptedProvider,
         FaultyProvider,
         ScriptedProvider,
-        ScriptStep,
     )
-    from resilient_llm.testing.timeline.figures import Totals
     from resilient_llm.testing.transport import FaultyTransport
 
 __all__ = [
-    "Answer",
     "AsyncFaultyProvider",
     "AsyncScriptedProvider",
-    "Behaviour",
-    "ChaosReport",
     "Close",
     "Cut",
     "Drip",
     "EndlessHeaders",
     "EventRecorder",
-    "Experiment",
     "Faults",
-    "FaultsLike",
     "FaultyProvider",
     "FaultyTransport",
     "Hang",
-    "Hypothesis",
     "InBandError",
-    "Injected",
     "Injection",
     "Latency",
-    "Line",
     "LoopbackLLM",
     "Malformed",
     "ManualClock",
@@ -88,37 +70,24 @@ __all__ = [
     "ReceivedRequest",
     "Reply",
     "Reset",
-    "Responder",
-    "Schedule",
-    "ScriptStep",
     "ScriptedProvider",
     "SlowTokens",
     "Stall",
     "Status",
-    "StreamFault",
-    "Totals",
-    "Traffic",
-    "Verdict",
-    "gzip_bomb",
     "inject",
     "instant",
 ]
 
 _HOMES = {
-    "chaos": ("Experiment", "Hypothesis", "Traffic"),
-    "chaos_report": ("ChaosReport", "Verdict"),
     "clock": ("EventRecorder", "ManualClock"),
     "control": ("inject", "instant"),
-    "faults": ("Faults", "FaultsLike", "Injected", "Injection", "Latency", "Line", "Mishap", "Schedule", "SlowTokens"),
-    "loopback": ("LoopbackLLM", "ReceivedRequest", "Responder"),
+    "faults": ("Faults", "Injection", "Latency", "Mishap", "SlowTokens"),
+    "loopback": ("LoopbackLLM", "ReceivedRequest"),
     "script": (
-        *("Answer", "Behaviour", "Close", "Cut", "Drip", "EndlessHeaders", "Hang", "InBandError", "Malformed"),
-        *("RateLimit", "Raw", "Reply", "Reset", "Stall", "Status", "StreamFault", "gzip_bomb"),
+        *("Close", "Cut", "Drip", "EndlessHeaders", "Hang", "InBandError", "Malformed"),
+        *("RateLimit", "Raw", "Reply", "Reset", "Stall", "Status"),
     ),
-    "scripted": (
-        *("AsyncFaultyProvider", "AsyncScriptedProvider", "FaultyProvider", "ScriptStep", "ScriptedProvider"),
-    ),
-    "timeline.figures": ("Totals",),
+    "scripted": ("AsyncFaultyProvider", "AsyncScriptedProvider", "FaultyProvider", "ScriptedProvider"),
     "transport": ("FaultyTransport",),
 }
 """Module -> the names it is the home of."""

@@ -29,7 +29,7 @@ from resilient_llm.model import (
 from resilient_llm.testing._answers import CREATED, Ask, Frames, Writer, pieces_of, usage_of
 from resilient_llm.testing.script import Reply
 from resilient_llm.wire import codec
-from resilient_llm.wire.codec import StreamEncoder
+from resilient_llm.wire.protocol import StreamEncoder
 
 _SSE = "text/event-stream; charset=utf-8"
 _COMMENT = b": keep-alive\n\n"

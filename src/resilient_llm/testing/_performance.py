@@ -50,7 +50,7 @@ from resilient_llm.testing.script import (
     StreamFault,
 )
 from resilient_llm.wire import classify, classify_stream_error, codec
-from resilient_llm.wire.accumulate import replay
+from resilient_llm.wire.kit.accumulate import replay
 
 Step: TypeAlias = float | StreamEvent
 _LOOK = 0.1  # seconds between two looks at whether the fault was withdrawn

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
         AsyncScriptedProvider,
         EventRecorder,
         Faults,
-        FaultsLike,
         LoopbackLLM,
         ManualClock,
         ScriptedProvider,
     )
+    from resilient_llm.testing.faults import FaultsLike
 
 __all__ = [
     "async_scripted_provider",

@@ -23,7 +23,7 @@ from resilient_llm.testing._performance import Alteration, Pace, Step, latency_o
 from resilient_llm.testing.clock import ManualClock
 from resilient_llm.testing.faults import Faults, FaultsLike, Mishap, SlowTokens, as_faults
 from resilient_llm.testing.script import Behaviour, Close, EndlessHeaders, Hang, Raw, Reply, Reset, Status, StreamFault
-from resilient_llm.wire.accumulate import Accumulator, replay
+from resilient_llm.wire.kit.accumulate import Accumulator, replay
 
 __all__ = ["AsyncFaultyProvider", "AsyncScriptedProvider", "FaultyProvider", "ScriptedProvider", "ScriptStep"]
 

@@ -28,7 +28,7 @@ from resilient_llm.testing._request import NOT_CHAT, ReceivedRequest, ask_of
 from resilient_llm.testing.faults import Faults, FaultsLike, Latency, Mishap, Schedule, SlowTokens, as_faults
 from resilient_llm.testing.script import Behaviour, Cut, InBandError, Malformed, Stall, StreamFault
 from resilient_llm.wire import codec
-from resilient_llm.wire.codec import StreamDecoder
+from resilient_llm.wire.protocol import StreamDecoder
 
 __all__ = ["FaultyTransport"]
 

@@ -1,32 +1,48 @@
-"""Pure codecs: bytes <-> the neutral model, and what an answer means.  No I/O."""
+"""Pure codecs: bytes <-> the neutral model, and what an answer means.  No I/O.
+
+For third parties: :func:`codec` and :func:`embed_codec` give both directions of a wire (``protocol`` says what they
+offer), :func:`replay` and :class:`Accumulator` turn answers into stream events and back, :func:`classify`,
+:func:`classify_stream_error` and :func:`classify_exception` say what a failure means, :func:`parse_retry_after` and
+:func:`parse_rate_limit` read the hints of servers.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 
-from resilient_llm.errors import ConfigurationError, Fault, FaultKind
-
-# Imported here and now, because a module's first import binds its name in the package and would hide codec().
-from resilient_llm.wire.codec import Codec
-from resilient_llm.wire.exception_faults import classify_exception
-from resilient_llm.wire.faults import classify, classify_stream_error
-from resilient_llm.wire.ratelimit import Limit, RateLimits, parse_rate_limit
+from resilient_llm import errors
+from resilient_llm.errors import Fault, FaultKind
+from resilient_llm.wire.faults.answers import classify, classify_stream_error
+from resilient_llm.wire.faults.exceptions import classify_exception
+from resilient_llm.wire.faults.ratelimit import Limit, RateLimits, parse_rate_limit
+from resilient_llm.wire.faults.retry_after import parse_retry_after
+from resilient_llm.wire.kit.accumulate import Accumulator, replay
+from resilient_llm.wire.protocol import Codec, EmbedCodec, HttpRequest, StreamDecoder, StreamEncoder
 
 __all__ = [
+    "EMBED_WIRES",
     "WIRES",
+    "Accumulator",
     "Codec",
+    "EmbedCodec",
     "Fault",
     "FaultKind",
+    "HttpRequest",
     "Limit",
     "RateLimits",
+    "StreamDecoder",
+    "StreamEncoder",
     "classify",
     "classify_exception",
     "classify_stream_error",
     "codec",
+    "embed_codec",
     "parse_rate_limit",
+    "parse_retry_after",
+    "replay",
 ]
 
-_MODULES = {
+_PACKAGES = {
     "openai_chat": "openai_chat",
     "openai_responses": "openai_responses",
     "anthropic_messages": "anthropic",
@@ -35,10 +51,21 @@ _MODULES = {
     "cohere_v2": "cohere",
     "ollama": "ollama",
 }
-"""Codec name -> module of this package.  Each has a ``CODEC`` and is imported when it is first asked for."""
+"""Codec name -> package.  Each has a ``CODEC`` and is imported when it is first asked for."""
 
-WIRES = frozenset(_MODULES)
+_EMBEDDINGS = {
+    "openai_embed": "openai",
+    "gemini": "gemini",
+    "bedrock_converse": "bedrock",
+    "cohere_v2": "cohere",
+    "ollama": "ollama",
+}
+
+WIRES = frozenset(_PACKAGES)
 """The names of all wire formats."""
+
+EMBED_WIRES = frozenset(_EMBEDDINGS)
+"""The names of those that have embeddings."""
 
 
 def codec(name: str) -> Codec:
@@ -46,8 +73,21 @@ def codec(name: str) -> Codec:
 
     Raises :class:`~resilient_llm.errors.ConfigurationError` for an unknown name.
     """
-    module = _MODULES.get(name)
-    if module is None:
-        raise ConfigurationError(f"there is no wire format {name!r}; the names are {', '.join(sorted(_MODULES))}")
-    found: Codec = import_module(f"{__name__}.{module}").CODEC
+    found: Codec = import_module(f"{__name__}.{_known(name, _PACKAGES)}").CODEC
     return found
+
+
+def embed_codec(name: str) -> EmbedCodec:
+    """The codec of a wire's embeddings.
+
+    Raises :class:`~resilient_llm.errors.ConfigurationError` for an unknown name.
+    """
+    found: EmbedCodec = import_module(f"{__name__}.embeddings.{_known(name, _EMBEDDINGS)}").CODEC
+    return found
+
+
+def _known(name: str, places: dict[str, str]) -> str:
+    place = places.get(name)
+    if place is None:
+        raise errors.ConfigurationError(f"there is no wire format {name!r}; the names are {', '.join(sorted(places))}")
+    return place

@@ -71,7 +71,7 @@ def async_engines(engine: object, http_client: object) -> Callable[[], AsyncEngi
     if _checked(engine) == "aiohttp":
         made = _imported("resilient_llm.drive.engines.with_aiohttp", engine)
         return partial(_on_asyncio, made)
-    pooled = _imported("resilient_llm.drive.engines.pooled", engine)
+    pooled = _imported("resilient_llm.drive.engines.pooled_async", engine)
     return cast("Callable[[], AsyncEngine]", partial(pooled.AsyncPooled, pooled.Family(engine)))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from resilient_llm.drive.engines.network import Connection, Generations, connecting, shut
+from resilient_llm.drive.engines.network import SMALL, Connection, Generations, connecting, shut
 from resilient_llm.drive.engines.resolver import RESOLVER, Address, at_port, literal
 from resilient_llm.drive.engines.seam import Limit
 
@@ -199,7 +199,11 @@ class AsyncioStream(Connection, asyncio.Protocol):
         if self._over or self._transport.is_closing():
             raise self._core.WriteError("the connection is closed") from self._error
         if self._head:
-            buffer, self._head = self._head + buffer, b""
+            head, self._head = self._head, b""
+            if len(buffer) <= SMALL:
+                buffer = head + buffer
+            else:
+                self._transport.write(head)
         if buffer:
             self._transport.write(buffer)
         while self._paused and not self._over:

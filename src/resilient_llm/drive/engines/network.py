@@ -26,6 +26,7 @@ LOCAL_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUF
 """Errors of this machine, for which no provider is to blame."""
 
 
+SMALL = 65536  # bytes of a body that may be copied to go out with the head
 _UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY})
 
 
@@ -178,6 +179,9 @@ class _Opening:
     def sever(self) -> None:
         shut(self._sock)
 
+    def close(self) -> None:
+        self._sock.close()
+
 
 def shut(sock: socket.socket) -> None:
     """Shut a connection down for both sides, which ends an operation that waits on it in another thread.  Not by the
@@ -266,7 +270,11 @@ class Stream(Connection):
             self._head = buffer
             return
         if self._head:
-            buffer, self._head = self._head + buffer, b""
+            head, self._head = self._head, b""
+            if len(buffer) <= SMALL:
+                buffer = head + buffer
+            else:
+                self._send(head, timeout)
         self._send(buffer, timeout)
 
     def _send(self, buffer: bytes, limit: Limit) -> None:

@@ -1,4 +1,5 @@
-"""The engines ``httpx`` and ``httpx2``: their connection pools, with connections of our own underneath.
+"""The engines ``httpx`` and ``httpx2``: their connection pools, with connections of our own underneath; for the sync
+client, and what both clients share.
 
 Requests go straight to the pool (of httpcore, or httpcore2): no redirects, cookies, authentication or event hooks, none
 of which an API call wants.  Exceptions are those of httpx, or httpx2.  Bodies come as they are on the wire.
@@ -8,18 +9,15 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import Any, NoReturn, TypeAlias
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import anyio
-
-from resilient_llm.drive.engines.loops import AsyncBackend
 from resilient_llm.drive.engines.network import Backend
 from resilient_llm.drive.engines.seam import Limit, Outgoing
 from resilient_llm.drive.fork import tell_after_fork
@@ -93,8 +91,8 @@ class Family:
             raise error
         raise kind(str(error)) from error
 
-    def pool(self, where: Where, backend: object, *, is_async: bool) -> Any:
-        """A pool for this way."""
+    def pool(self, where: Where, backend: object, made: Any) -> Any:
+        """A pool of this class for this way."""
         scheme, proxy = where
         settings = {
             **_SETTINGS,
@@ -103,54 +101,13 @@ class Family:
         }
         if proxy is not None:
             settings["proxy"] = self._proxy(proxy)
-        if is_async:
-            return _async_pool_class(self.core)(**settings)
-        pool = self.core.ConnectionPool(**settings)
-        if hasattr(pool, "_optional_thread_lock"):
-            # Theirs is a class in Python: interrupted between taking it and saying so, the very same call would wait
-            # for it for ever while it cleans up.  A lock in C cannot be interrupted there.
-            pool._optional_thread_lock = threading.Lock()
-        return pool
+        return made(**settings)
 
     def _proxy(self, url: str) -> Any:
         parts = urlsplit(url)
         auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
         port = parts.port or {"http": 80}.get(parts.scheme, 1080)
         return self.core.Proxy(f"{parts.scheme}://{parts.hostname}:{port}", auth=auth)
-
-
-@cache
-def _async_pool_class(core: ModuleType) -> Any:
-    """The pool, whose connections are closed whenever a request on them fails or is cancelled.
-
-    Cancelled between connecting and sending, a connection would stay open and in the pool for ever.
-    """
-
-    class Pool(core.AsyncConnectionPool):  # type: ignore[misc, name-defined]
-        def create_connection(self, origin: Any) -> Any:
-            base: Any = super()
-            connection = base.create_connection(origin)
-            connection.__class__ = _closing(cast(Any, type(connection)), core.ConnectionNotAvailable)
-            return connection
-
-    return Pool
-
-
-@cache
-def _closing(kind: Any, not_now: type[Exception]) -> Any:
-    class Connection(kind):  # type: ignore[misc]
-        async def handle_async_request(self, request: Any) -> Any:
-            try:
-                base: Any = super()
-                return await base.handle_async_request(request)
-            except not_now:
-                raise
-            except BaseException:
-                with anyio.CancelScope(shield=True):  # closing does not wait
-                    await self.aclose()
-                raise
-
-    return Connection
 
 
 def proxy_for(scheme: str, host: str, port: int | None) -> str | None:
@@ -233,7 +190,7 @@ def surplus(response: Any) -> bool:
     return bool(data) or closed
 
 
-class _Head:
+class Head:
     """An answer of a pool, as far as its head tells."""
 
     __slots__ = ("_limit", "_response", "_stream", "headers", "spent", "status")
@@ -252,7 +209,7 @@ class _Head:
         self._limit.sever()
 
 
-class PooledAnswer(_Head):
+class PooledAnswer(Head):
     """An answer of a pool whose body is still to be read."""
 
     __slots__ = ("_chunks", "_engine", "_pools")
@@ -290,6 +247,7 @@ class PooledAnswer(_Head):
             pass
         except BaseException:
             self._engine.drop(self._pools)
+            self._stream.close()
             raise
 
 
@@ -348,9 +306,17 @@ class Pooled:
     ) -> PooledAnswer:
         pool = pools.by_way.get(where)
         if pool is None:  # two threads may make one each; the first counts, and the other holds nothing
-            pool = pools.by_way.setdefault(where, self.family.pool(where, self._backend, is_async=False))
+            pool = pools.by_way.setdefault(where, self._pool(where))
         request = self.family.request(outgoing, *address, limit)
         return PooledAnswer(self, pools, pool.handle_request(request), limit)
+
+    def _pool(self, where: Where) -> Any:
+        pool = self.family.pool(where, self._backend, self.family.core.ConnectionPool)
+        if hasattr(pool, "_optional_thread_lock"):
+            # Theirs is a class in Python: interrupted between taking it and saying so, the very same call would wait
+            # for it for ever while it cleans up.  A lock in C cannot be interrupted there.
+            pool._optional_thread_lock = threading.Lock()
+        return pool
 
     def drop(self, pools: Pools) -> None:
         """Use these pools no more: an exception from outside interrupted one, whose locks may be held for ever."""
@@ -379,79 +345,3 @@ class Pooled:
 
 FORGOTTEN: list[object] = []
 """Connections of a parent process, kept from being collected: closing a TLS one could send bytes."""
-
-
-class AsyncPooledAnswer(_Head):
-    """An answer of a pool whose body is still to be read."""
-
-    __slots__ = ("_chunks", "_family")
-
-    def __init__(self, family: Family, response: Any, limit: Limit) -> None:
-        super().__init__(response, limit)
-        self._family = family
-        self._chunks: AsyncIterator[bytes] = response.stream.__aiter__()
-
-    async def read(self) -> bytes | None:
-        """The next piece of the body; ``None`` at its end."""
-        try:
-            return await self._chunks.__anext__()
-        except StopAsyncIteration:
-            self.spent = True
-            return None
-        except self._family.errors as error:
-            self._family.raised(error)
-
-    async def aclose(self) -> None:
-        """Give the connection back, or close it if the answer was not read to its end.
-
-        The pool reads in async generators.  Left in the middle, trio complains about them and asyncio ends them in
-        tasks of their own; a read that fails lets them end here.
-        """
-        self._limit.release()
-        if not self.spent:
-            self._stream.spoil()
-            self._stream.refuse()
-            with suppress(Exception):
-                async for _ in self._chunks:
-                    pass
-        elif surplus(self._response):
-            self._stream.spoil()
-        with suppress(*self._family.errors):
-            await self._response.aclose()
-
-
-class AsyncPooled:
-    """The engine of the async client on one event loop."""
-
-    def __init__(self, family: Family) -> None:
-        self._family = family
-        self._backend = AsyncBackend(family.core)
-        self._pools: dict[Where, Any] = {}
-
-    async def send(self, outgoing: Outgoing, limit: Limit) -> AsyncPooledAnswer:
-        """Send a request.  Over a kept-alive connection that turns out to be closed it is sent once more."""
-        family = self._family
-        target, host, where, name = family.address(outgoing.url)
-        if outgoing.fresh:
-            self._backend.generations.expire(name)
-        pool = self._pools.get(where)
-        if pool is None:
-            pool = self._pools[where] = family.pool(where, self._backend, is_async=True)
-        try:
-            response = await pool.handle_async_request(family.request(outgoing, target, host, limit))
-        except family.errors as error:
-            if not family.lost(error, outgoing, limit):
-                family.raised(error)
-        else:
-            return AsyncPooledAnswer(family, response, limit)
-        self._backend.generations.expire(name)
-        try:
-            response = await pool.handle_async_request(family.request(outgoing, target, host, limit))
-        except family.errors as error:
-            family.raised(error)
-        return AsyncPooledAnswer(family, response, limit)
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        while self._pools:
-            await self._pools.popitem()[1].aclose()

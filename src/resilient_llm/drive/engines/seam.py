@@ -99,7 +99,12 @@ class Limit:
         Raises ``TimeoutError`` as :meth:`left` does."""
         self._connection = connection
         left = self.left()
-        return left if self.due_at == math.inf else min(left, max(0.001, self.due_at - self._clock()))
+        if self.due_at == math.inf:
+            return left
+        until = self.due_at - self._clock()
+        if until <= 0.0:  # operations that never wait, because there is always something to read, come to it too
+            return self.use(connection) if self.due() else left
+        return min(left, until)
 
     def due(self) -> bool:
         """Whether an operation that has waited as long as it was told waits on: what was due has been done."""
@@ -108,6 +113,15 @@ class Limit:
         self.due_at = math.inf
         self.on_due()
         return True
+
+    def discard(self) -> None:
+        """The same by the one who waits, and close the connection: something interrupted it in the middle."""
+        connection = self._connection
+        self.sever()
+        close = getattr(connection, "close", None)
+        if close is not None:
+            with suppress(Exception):
+                close()
 
     def release(self) -> None:
         """The connection may serve others from now on."""

@@ -1,0 +1,381 @@
+"""Bedrock Converse: requests, in both directions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+from urllib.parse import quote, unquote
+
+from resilient_llm import model as m
+from resilient_llm.wire.bedrock import parts as p
+from resilient_llm.wire.blocks import rules
+from resilient_llm.wire.blocks.claude import generation, leave_out, thinking, thinks
+from resilient_llm.wire.blocks.turns import Turn, TurnEncoder, decode_messages
+from resilient_llm.wire.features import Feature
+from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.caching import lose_marks
+from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
+from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools, tool_names
+from resilient_llm.wire.protocol import HttpRequest
+from resilient_llm.wire.settings import TABLES, read_settings, write_settings
+
+TOOL_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
+TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+_PATH = re.compile(r"/model/([^/?]+)/converse(-stream)?")
+_FILE_NAME = re.compile(r"[^\w\s\-()\[\]]|_", re.ASCII)
+
+
+def path_of(request: m.ChatRequest) -> str:
+    """Model and stream switch are in the path on this wire."""
+    return f"/model/{quote(request.model, safe='', errors='replace')}/converse{'-stream' if request.stream else ''}"
+
+
+# --- the caller's body -> request ---------------------------------------------------------------------------------
+
+
+def decode_request(body: f.Fields, path: str) -> m.ChatRequest:
+    """Raises :class:`~resilient_llm.wire.kit.fields.Malformed` for a field of the wrong type."""
+    found = _PATH.search(path)
+    fields = dict(body)
+    messages = [
+        *_decode_system(f.take_list(fields, "system")),
+        *decode_messages(f.take_list(fields, "messages"), p.WIRE, _decode_content),
+    ]
+    if not messages:
+        raise f.Malformed("messages are missing")
+    tools, choice = _decode_tools(fields)
+    output, reasoning = _decode_output(fields)
+    values = read_settings(TABLES[p.WIRE], fields)
+    return m.ChatRequest(
+        tuple(messages),
+        unquote(found[1]) if found else "",
+        tools,
+        choice,
+        output=output,
+        reasoning=reasoning,
+        stream=bool(found and found[2]),
+        extra=f.request_extras(p.WIRE, fields),
+        source=m.Extra(p.WIRE, body),
+        **values,
+    )
+
+
+def _decode_system(items: list[object]) -> list[m.Message]:
+    return [m.Message("system", tuple(p.decode_block(item) for item in items))] if items else []
+
+
+def _decode_content(content: object) -> tuple[m.Part, ...]:
+    return tuple(p.decode_block(block) for block in f.list_of(content, "content"))
+
+
+def _decode_tools(fields: f.Fields) -> tuple[tuple[m.Tool, ...], m.ToolChoice | None]:
+    """The functions; the vendor's own tools stay behind as ``tools``, cache points as what they are."""
+    config = f.take_object(fields, "toolConfig") or {}
+    tools: list[m.Tool] = []
+    own_tools: list[f.Fields] = []
+    points: list[f.Fields] = []
+    for item in f.take_list(config, "tools"):
+        tool = f.object_of(item, "a tool")
+        spec = f.take_object(tool, "toolSpec")
+        if spec is not None:
+            tools.append(_decode_tool(spec))
+        else:
+            (points if "cachePoint" in tool else own_tools).append(tool)
+    choice = _decode_choice(f.take_object(config, "toolChoice"))
+    f.put(config, tools=points or None)
+    f.put(fields, tools=own_tools or None, toolConfig=config or None)
+    return tuple(tools), choice
+
+
+def _decode_tool(spec: f.Fields) -> m.Tool:
+    name = f.take_text(spec, "name")
+    if not name:
+        raise f.Malformed("a tool has no name")
+    schema = f.take_object(spec, "inputSchema") or {}
+    description, strict = f.take_text(spec, "description"), f.take_bool(spec, "strict")
+    return m.Tool(name, description, f.take_object(schema, "json"), strict, f.unread(p.WIRE, spec))
+
+
+def _decode_choice(choice: f.Fields | None) -> m.ToolChoice | None:
+    if not choice:
+        return None
+    if "auto" in choice:
+        return m.ToolChoice("auto")
+    if "any" in choice:
+        return m.ToolChoice("required")
+    tool = f.take_object(choice, "tool")
+    if tool is None:
+        raise f.Malformed(f"no such toolChoice: {sorted(choice)}")
+    return m.ToolChoice("required", (f.take_text(tool, "name") or "",))
+
+
+def _decode_output(fields: f.Fields) -> tuple[m.OutputFormat | None, m.Reasoning | None]:
+    config = f.take_object(fields, "outputConfig") or {}
+    effort, shape = f.take_text(config, "effort"), f.take_object(config, "textFormat")
+    output = None
+    if shape is not None:
+        if shape.get("type") != "json_schema":
+            raise f.Malformed(f"no such text format: {shape.get('type')!r}")
+        spec = f.take_object(f.take_object(shape, "structure") or {}, "jsonSchema") or {}
+        schema = f.parse_object(f.take_text(spec, "schema") or "{}", "the schema")
+        output = m.OutputFormat("json_schema", schema, f.take_text(spec, "name"), f.take_text(spec, "description"))
+    f.put(fields, outputConfig=config or None)
+    return output, None if effort is None else m.Reasoning(effort, extra=m.Extra(p.WIRE, {"effort": effort}))
+
+
+# --- request -> the vendor's body ---------------------------------------------------------------------------------
+
+
+def encode_request(request: m.ChatRequest) -> HttpRequest:
+    """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
+    source = f.own_fields(request.source, p.WIRE)
+    notes = Notes(p.WIRE) if source else notes_on(request, p.WIRE)
+    body = source or _Encoding(request, notes).body()
+    return HttpRequest(path_of(request), f.dump_request(body), degradations=notes.all())
+
+
+# --- messages -------------------------------------------------------------------------------------------------------
+
+
+class _Turns(TurnEncoder):
+    wire = p.WIRE
+    ids = TOOL_ID
+
+    def __init__(self, model: str, notes: Notes) -> None:
+        super().__init__(model, notes)
+        self._names: set[str] = set()  # of documents: this wire wants them different
+
+    def is_result(self, block: f.Fields) -> bool:
+        return _is_result(block)
+
+    def text(self, part: m.Text) -> f.Fields | None:
+        if len(p.own_citations(part.annotations)) != len(part.annotations):
+            self.notes.add(Feature.ANNOTATIONS, "left out")
+        fields_for(p.WIRE, part.extra, self.notes)
+        return p.text_block(part) if part.text else None  # this wire rejects empty texts
+
+    def thought(self, part: m.Thought) -> f.Fields | None:
+        """Only what this wire signed may come back to it; a Claude must have signed."""
+        if part.origin == p.WIRE and (part.signature or "claude" not in self.model):
+            return p.thought_block(part)
+        self.notes.add(Feature.REASONING, "left out: it was not signed by this vendor")
+        return None
+
+    def mark(self, blocks: list[f.Fields]) -> bool:
+        if not blocks or not _caches(self.model):
+            return False
+        blocks.append(_CACHE_POINT)
+        return True
+
+    def call(self, part: m.ToolCall) -> f.Fields:
+        given, name = arguments_object(part, self.notes), rules.valid_tool_name(part.name, 64, self.notes)
+        fields = p.call_fields(self.call_id(part.id), name, given)
+        return {"toolUse": fields | fields_for(p.WIRE, part.extra, self.notes)}
+
+    def result(self, part: m.ToolResult) -> f.Fields:
+        extra = fields_for(p.WIRE, part.extra, self.notes)
+        content = [block for each in part.parts if (block := self._result_part(each)) is not None]
+        body: f.Fields = {"toolUseId": self.call_id(part.tool_call_id), "content": content}
+        if part.is_error:
+            body["status"] = "error"
+        return {"toolResult": body | extra}
+
+    def _result_part(self, part: m.Text | m.Media | m.Json) -> f.Fields | None:
+        if not isinstance(part, m.Json):
+            return self.part(part)
+        value = part.value
+        return {"json": cast("object", value)} if isinstance(value, dict) else {"text": f.dump_text(value)}
+
+    def media(self, part: m.Media) -> f.Fields:
+        extra = fields_for(p.WIRE, part.extra, self.notes)
+        if part.file_id is not None:
+            raise self.notes.unsupported(Feature.FILE_ID)
+        if part.data is None and not (part.url or "").startswith("s3://"):
+            raise self.notes.unsupported(f"{part.kind}_url")
+        if part.kind == "image" and part.mime_type is None and part.data is not None:
+            part = replace(part, mime_type=rules.image_type(part.data))
+        if p.media_format(part) is None and "format" not in extra:
+            raise self.notes.unsupported(Feature.MEDIA_TYPE, str(part.mime_type))
+        if part.kind == "document":
+            part = replace(part, name=self._file_name(part.name))
+        return p.media_block(part, extra)
+
+    def _file_name(self, name: str | None) -> str:
+        """A document's name in the letters this wire allows, different from those before it."""
+        tidy = " ".join(_FILE_NAME.sub(" ", name or "").split()) or "document"
+        if name and tidy != name:
+            self.notes.add(Feature.DOCUMENT_NAME, "characters replaced that this wire rejects")
+        number, free = 1, tidy
+        while free in self._names:
+            number += 1
+            free = f"{tidy} {number}"
+        self._names.add(free)
+        return free
+
+
+# --- the rest -------------------------------------------------------------------------------------------------------
+
+
+_CACHE_POINT: f.Fields = {"cachePoint": {"type": "default"}}
+
+
+def _caches(model: str) -> bool:
+    """Whether a model takes marks; the others answer them with a 400."""
+    return "claude" in model or "nova" in model
+
+
+@dataclass(slots=True)
+class _Encoding:
+    """One request on its way out."""
+
+    request: m.ChatRequest
+    notes: Notes
+
+    def body(self) -> f.Fields:
+        request, notes = self.request, self.notes
+        extra = extras_for(p.WIRE, request.extra, notes)
+        remaining = f.list_of(extra.pop("tools", []), "tools")
+        system, turns = _Turns(request.model, notes).turns(request.messages)
+        starts = not turns or turns[0].role == "user" or "claude" in request.model  # Claude answers the others, too
+        if not starts:  # "A conversation must start with a user message."
+            raise notes.unsupported(Feature.ASSISTANT_FIRST)
+        body: f.Fields = {"messages": [{"role": turn.role, "content": turn.blocks} | turn.fields for turn in turns]}
+        f.put(body, system=system or None)
+        self._settings(body)
+        f.put(body, toolConfig=self._tools(turns, remaining) or None)
+        self._output(body)
+        self._reasoning(body, turns)
+        f.merge(body, extra)
+        return body
+
+    # --- settings -----------------------------------------------------------------------------------------------------
+
+    def _settings(self, body: f.Fields) -> None:
+        write_settings(TABLES[p.WIRE], self.request, body, self.notes)
+        settings = f.as_object(body.get("inferenceConfig"))
+        if generation(self.request.model) >= (4, 7):
+            leave_out(settings, ("temperature", "topP"), "removed from this model", self.notes)
+        if "temperature" in settings:
+            settings["temperature"] = rules.lowered_temperature(self.request.temperature, self.notes)
+        f.put(body, inferenceConfig=body.pop("inferenceConfig", None) or None)
+
+    def _tools(self, turns: list[Turn], remaining: list[object]) -> f.Fields:
+        request, choice = self.request, self.request.tool_choice
+        tools = offered_tools(request, self.notes, single=True)
+        used = list(tool_names(request.messages).values()) if _any_calls(turns) else []
+        if choice is not None and choice.mode == "none" and (tools or remaining):
+            if not used:
+                self.notes.add(Feature.TOOL_CHOICE_NONE, "none: no tools were offered")
+                return {}
+            self.notes.add(Feature.TOOL_CHOICE_NONE, "none: tools stay offered, because the conversation uses them")
+            choice = None
+        encoded: list[object] = []
+        for tool in tools:
+            encoded += [self._tool(tool), *([_CACHE_POINT] if tool.cache and _caches(request.model) else [])]
+        if not _caches(request.model):
+            lose_marks(request, self.notes, of_messages=False)
+        if used and not encoded and not remaining:  # "The toolConfig field must be defined when using toolUse..."
+            self.notes.add(Feature.TOOLS, "offered again, because the conversation uses them")
+            encoded = [self._tool(m.Tool(name)) for name in dict.fromkeys(used) if TOOL_NAME.fullmatch(name)]
+        if not encoded and not remaining:
+            return {}
+        return f.put({"tools": encoded + remaining}, toolChoice=_encode_choice(choice))
+
+    def _tool(self, tool: m.Tool) -> f.Fields:
+        if not TOOL_NAME.fullmatch(tool.name):
+            raise self.notes.unsupported(Feature.TOOL_NAME, tool.name)
+        spec = f.put({"name": tool.name}, description=tool.description or None, strict=tool.strict)
+        spec["inputSchema"] = {"json": rules.parameters_of(tool)}
+        return {"toolSpec": spec | fields_for(p.WIRE, tool.extra, self.notes)}
+
+    def _output(self, body: f.Fields) -> None:
+        output = self.request.output
+        if output is None or output.kind == "text":
+            return
+        if output.kind == "json_object":
+            self.notes.add(Feature.JSON_OBJECT, "asked for in the system prompt, not enforced")
+            body["system"] = [*f.list_of(body.get("system", []), "system"), {"text": rules.JSON_ONLY}]
+            return
+        spec = f.put({"schema": f.dump_text(rules.enforceable_schema(output, self.notes))}, name=output.name)
+        f.put(spec, description=output.description)
+        body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": spec}}}
+
+    # --- what differs by model ----------------------------------------------------------------------------------------
+
+    def _reasoning(self, body: f.Fields, turns: list[Turn]) -> None:
+        request, reasoning = self.request, self.request.reasoning
+        more: f.Fields = {}
+        if reasoning is not None and f.own_fields(reasoning.extra, p.WIRE):
+            f.merge(body, {"outputConfig": f.own_fields(reasoning.extra, p.WIRE)})
+        elif reasoning is not None:
+            fields_for(p.WIRE, reasoning.extra, self.notes)
+            more = self._reasoning_fields(request, reasoning, body, turns)
+        if request.top_k is not None:
+            if thinks(more):
+                self.notes.add(Feature.TOP_K, "left out: not together with reasoning")
+            else:
+                f.merge(more, self._top_k(request.top_k))
+        if more:
+            body["additionalModelRequestFields"] = more
+
+    def _reasoning_fields(
+        self, request: m.ChatRequest, reasoning: m.Reasoning, body: f.Fields, turns: list[Turn]
+    ) -> f.Fields:
+        if "claude" in request.model:
+            fields, limit = thinking(request, reasoning, _unthought_calls(turns), self.notes)
+            settings = f.object_of(body.pop("inferenceConfig", {}), "settings")
+            f.put(settings, maxTokens=limit)
+            if thinks(fields):
+                leave_out(settings, ("temperature",), "not together with reasoning", self.notes)
+            f.put(body, inferenceConfig=settings or None)
+            return fields
+        effort = reasoning.effort
+        family = next((name for name in _EFFORTS if name in request.model), None)
+        if family is not None and effort in {"low", "medium", "high"}:
+            return _EFFORTS[family](effort)
+        if effort is not None or reasoning.budget is not None:
+            self.notes.add(Feature.REASONING, "left to the model")
+        return {}
+
+    def _top_k(self, top_k: int) -> f.Fields:
+        if "claude" in self.request.model and generation(self.request.model) < (4, 7):
+            return {"top_k": top_k}
+        if "nova" in self.request.model:
+            return {"inferenceConfig": {"topK": top_k}}
+        self.notes.add(Feature.TOP_K, "left out: no word for it is known for this model")
+        return {}
+
+
+_EFFORTS: Mapping[str, Callable[[str], f.Fields]] = {
+    "gpt-oss": lambda effort: {"reasoning_effort": effort},
+    "qwen": lambda effort: {"reasoning_config": effort},
+    "nova-2": lambda effort: {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}},
+}
+"""Part of a model's name -> the fields that say how hard to think."""
+
+
+def _is_result(block: f.Fields) -> bool:
+    return "toolResult" in block
+
+
+def _any_calls(turns: list[Turn]) -> bool:
+    return any("toolUse" in block or "toolResult" in block for turn in turns for block in turn.blocks)
+
+
+def _unthought_calls(turns: list[Turn]) -> bool:
+    """Whether the last turns are calls and their results without the thought that led there."""
+    if len(turns) < 2 or not any(map(_is_result, turns[-1].blocks)):
+        return False
+    return not any("reasoningContent" in block for block in turns[-2].blocks)
+
+
+def _encode_choice(choice: m.ToolChoice | None) -> f.Fields | None:
+    if choice is None or choice.mode == "none":
+        return None
+    forced = forced_tool(choice)
+    if forced is not None:
+        return {"tool": {"name": forced}}
+    return {"any" if choice.mode == "required" else "auto": {}}

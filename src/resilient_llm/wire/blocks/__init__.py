@@ -1,0 +1,1 @@
+"""What the two wires whose turns are made of typed blocks share: Anthropic Messages and Bedrock Converse."""

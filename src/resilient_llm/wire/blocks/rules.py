@@ -1,0 +1,128 @@
+"""What the two block-structured wires, Anthropic Messages and Bedrock Converse, have in common.
+
+Both speak of messages made of typed blocks and take tool arguments as objects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
+from resilient_llm.wire.kit.fields import Fields
+from resilient_llm.wire.kit.notes import Notes
+
+_IMAGES = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"))
+
+
+def image_type(data: bytes) -> str | None:
+    """The MIME type of an image by its first bytes, for callers who do not say; both wires take these four."""
+    return next((f"image/{name}" for head, name in _IMAGES if data.startswith(head)), None)
+
+
+JSON_ONLY = "Answer with a single JSON object and nothing else."
+"""Both wires enforce schemas only, and a closed schema cannot say "any object"."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopReasons:
+    """A wire's words for why an answer ended: what each means, and which one to write."""
+
+    meanings: Mapping[str, m.FinishReason]
+    words: Mapping[m.FinishReason, str]
+
+    def neutral(self, raw: str | None) -> m.FinishReason:
+        """The neutral word; ``other`` for one we do not know."""
+        return self.meanings.get(raw or "", "other")
+
+    def word(self, reason: m.FinishReason, raw: str | None) -> str:
+        """The wire's word: the vendor's own where it means the same here, as an unknown one does for ``other``."""
+        if raw is not None and self.neutral(raw) == reason:
+            return raw
+        return self.words.get(reason, "end_turn")
+
+
+# --- tools ------------------------------------------------------------------------------------------------------
+
+
+def tool_id(original: str, allowed: re.Pattern[str]) -> str:
+    """An id ``allowed`` matches: the original, or a hash of it, so that a call and its result stay a pair in every
+    later request although nothing is remembered."""
+    if allowed.fullmatch(original):
+        return original
+    return "tool_" + hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def parameters_of(tool: m.Tool) -> m.JsonObject:
+    """The schema of a tool's arguments; both wires want one, and that it says ``object``."""
+    schema: m.JsonObject = tool.parameters if tool.parameters is not None else {"type": "object", "properties": {}}
+    return schema if "type" in schema else {"type": "object", **schema}
+
+
+def valid_tool_name(name: str, longest: int, notes: Notes) -> str:
+    """The name of a tool called in the past, in the letters both wires allow.
+
+    It may have been made up by the model, or offered to it by a vendor who allows more.
+    """
+    tidy = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:longest] or "_"
+    if tidy != name:
+        notes.add(Feature.TOOL_CALL_NAME, "characters replaced that this wire rejects")
+    return tidy
+
+
+# --- what neither wire can say ------------------------------------------------------------------------------------
+
+
+def lowered_temperature(temperature: float | None, notes: Notes) -> float | None:
+    """Both wires end at 1, others at 2."""
+    if temperature is None or temperature <= 1:
+        return temperature
+    notes.add(Feature.TEMPERATURE, "lowered to 1, the most this wire takes")
+    return 1
+
+
+# --- schemas ------------------------------------------------------------------------------------------------------
+
+_UNSUPPORTED_KEYWORDS = frozenset(
+    {
+        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+        *("minLength", "maxLength", "pattern", "maxItems", "uniqueItems"),
+        *("minProperties", "maxProperties", "contains", "minContains", "maxContains"),
+    }
+)
+_SCHEMA_MAPS = frozenset({"properties", "$defs", "definitions"})
+_SUBSCHEMAS = frozenset({"items", "prefixItems", "anyOf", "oneOf", "allOf", "not"})
+
+
+def enforceable_schema(output: m.OutputFormat, notes: Notes) -> m.JsonObject:
+    """The schema in the subset that can be enforced: every object closed, numeric and length limits taken out."""
+    return _enforceable(output.schema or {"type": "object"}, notes)
+
+
+def _enforceable(schema: m.JsonObject, notes: Notes) -> Fields:
+    result: Fields = {}
+    for key, value in schema.items():
+        if key in _UNSUPPORTED_KEYWORDS:
+            notes.add(Feature.OUTPUT_SCHEMA, f"{key} left out: it cannot be enforced")
+        elif key in _SCHEMA_MAPS and isinstance(value, dict):
+            children = cast("Fields", value).items()
+            result[key] = {name: _child(child, notes) for name, child in children}
+        elif key in _SUBSCHEMAS:
+            result[key] = _child(value, notes)
+        else:
+            result[key] = value
+    if result.get("type") == "object":
+        if result.get("additionalProperties", False) is not False:
+            notes.add(Feature.OUTPUT_SCHEMA, "closed: further properties cannot be allowed")
+        result["additionalProperties"] = False
+    return result
+
+
+def _child(value: object, notes: Notes) -> object:
+    if isinstance(value, list):
+        return [_child(item, notes) for item in cast("list[object]", value)]
+    return _enforceable(cast("Fields", value), notes) if isinstance(value, dict) else value

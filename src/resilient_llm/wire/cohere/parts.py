@@ -1,0 +1,194 @@
+"""Cohere: the parts of a message, reasons and token counts, as requests, answers and streams share them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, cast
+
+from resilient_llm import model as m
+from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.accumulate import implied_finish
+from resilient_llm.wire.kit.tools import arguments_text
+
+WIRE: Final = "cohere_v2"
+PLAN: Final = f"{WIRE}/tool_plan"
+"""Origin of a thought that is a ``tool_plan``."""
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def decode_parts(fields: f.Fields) -> tuple[m.Part, ...]:
+    """Content, plan and calls, in the order the model makes them."""
+    parts = _decode_content(fields.pop("content", None))
+    if plan := f.take_text(fields, "tool_plan"):
+        parts.append(m.Thought(plan, origin=PLAN))
+    parts += [_decode_call(item) for item in f.take_list(fields, "tool_calls")]
+    return tuple(_with_citations(parts, fields))
+
+
+def _decode_content(value: object) -> list[m.Part]:
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [m.Text(value)]
+    return [decode_block(f.object_of(item, "a content block")) for item in f.list_of(value, "content")]
+
+
+def decode_block(fields: f.Fields) -> m.Part:
+    """A content block as a part; one the neutral model has no word for stays whole."""
+    block = dict(fields)
+    kind = fields.pop("type", None)
+    if kind == "text":
+        text = f.take_text(fields, "text") or ""
+        return m.Text(text, extra=f.unread(WIRE, fields))
+    if kind == "thinking":
+        thinking = f.take_text(fields, "thinking") or ""
+        return m.Thought(thinking, origin=WIRE, extra=f.unread(WIRE, fields))
+    if kind == "image_url":
+        return _decode_image(f.take_object(fields, "image_url") or {})
+    return m.Opaque(WIRE, block)
+
+
+def _decode_image(fields: f.Fields) -> m.Media:
+    url = f.take_text(fields, "url")
+    extra = f.unread(WIRE, fields)
+    if url is None:
+        raise f.Malformed("an image has no url")
+    if not url.startswith("data:"):
+        return m.Media("image", url=url, extra=extra)
+    head, _, data = url.partition(",")
+    if not head.endswith(";base64"):
+        raise f.Malformed("an image's data is not in base64")
+    mime = head.removeprefix("data:").removesuffix(";base64").partition(";")[0]
+    return m.Media("image", mime or None, f.decode_base64(data), extra=extra)
+
+
+def _decode_call(value: object) -> m.ToolCall:
+    fields = f.object_of(value, "a tool call")
+    fields.pop("type", None)
+    id_ = f.take_text(fields, "id") or ""
+    function = f.take_object(fields, "function") or {}
+    name, arguments = f.take_text(function, "name") or "", arguments_text(function.pop("arguments", None))
+    return m.ToolCall(id_, name, arguments, f.unread(WIRE, f.put(fields, function=function or None)))
+
+
+def _with_citations(parts: list[m.Part], fields: f.Fields) -> list[m.Part]:
+    """Each citation goes to the text it cites for, by the number of the content block, else to the first text."""
+    texts = [at for at, part in enumerate(parts) if isinstance(part, m.Text)]
+    if not texts:
+        return parts
+    for item in f.take_list(fields, "citations"):
+        citation = f.object_of(item, "a citation")
+        at = citation.get("content_index")
+        at = at if isinstance(at, int) and at in texts else texts[0]
+        text = cast("m.Text", parts[at])
+        parts[at] = m.Text(text.text, (*text.annotations, citation), text.extra)
+    return parts
+
+
+# --- writing -----------------------------------------------------------------------------------------------
+
+
+def encode_parts(parts: Sequence[m.Part]) -> f.Fields:
+    """The fields of a message made of these parts."""
+    content = [block for part in parts if (block := encode_block(part)) is not None]
+    alone = len(content) == 1 and content[0].keys() == {"type", "text"}
+    plans = [part.text for part in parts if isinstance(part, m.Thought) and part.origin == PLAN]
+    calls = [_encode_call(part) for part in parts if isinstance(part, m.ToolCall)]
+    fields: f.Fields = {"content": content[0]["text"] if alone else content} if content else {}
+    return f.put(fields, tool_plan="".join(plans) or None, tool_calls=calls or None, citations=citations(parts) or None)
+
+
+def encode_block(part: m.Part) -> f.Fields | None:
+    """A part as a content block; ``None`` for those that are no content."""
+    match part:
+        case m.Text():
+            return {"type": "text", "text": part.text, **f.own_fields(part.extra, WIRE)}
+        case m.Refusal():
+            return {"type": "text", "text": part.text}
+        case m.Thought() if part.origin != PLAN:
+            return {"type": "thinking", "thinking": part.text, **f.own_fields(part.extra, WIRE)}
+        case m.Media():
+            return {"type": "image_url", "image_url": {"url": _image_url(part), **f.own_fields(part.extra, WIRE)}}
+        case m.Opaque():
+            return dict(part.data)
+        case _:
+            return None
+
+
+def _image_url(media: m.Media) -> str:
+    if media.data is None:
+        return media.url or ""
+    return f"data:{media.mime_type or 'image/png'};base64,{f.encode_base64(media.data)}"
+
+
+def _encode_call(call: m.ToolCall) -> f.Fields:
+    extra = f.own_fields(call.extra, WIRE)
+    function: f.Fields = {"name": call.name, "arguments": call.arguments or "{}"}
+    f.merge(function, f.object_of(extra.pop("function", {}), "function"))
+    return {"id": call.id, "type": "function", "function": function, **extra}
+
+
+def citations(parts: Iterable[m.Part]) -> list[m.JsonObject]:
+    """The annotations that are Cohere's: a span with its sources."""
+    texts = (part for part in parts if isinstance(part, m.Text))
+    return [each for text in texts for each in text.annotations if is_citation(each)]
+
+
+def is_citation(annotation: m.JsonObject) -> bool:
+    """Whether an annotation is Cohere's."""
+    return "sources" in annotation and "start" in annotation and "end" in annotation
+
+
+def showable(parts: Iterable[m.Part]) -> list[m.Part]:
+    """The parts of anybody's answer that can be shown here: thoughts as thoughts of ours, no blocks of others."""
+    shown: list[m.Part] = []
+    for part in parts:
+        if isinstance(part, m.Thought) and part.origin not in {WIRE, PLAN}:
+            shown += [m.Thought(part.text, origin=WIRE)] if part.text else []
+        elif not isinstance(part, m.Media | m.Opaque) or (isinstance(part, m.Opaque) and part.wire == WIRE):
+            shown.append(part)
+    return shown
+
+
+# --- reasons and token counts ------------------------------------------------------------------------------
+
+_FINISH: dict[str, m.FinishReason] = {
+    "COMPLETE": "stop",
+    "STOP_SEQUENCE": "stop",
+    "MAX_TOKENS": "length",
+    "TOOL_CALL": "tool_calls",
+    "ERROR": "error",
+    "TIMEOUT": "error",
+}
+_WORDS: dict[m.FinishReason, str] = {"stop": "COMPLETE", "length": "MAX_TOKENS", "tool_calls": "TOOL_CALL"}
+
+
+def finish_reason(reason: str | None, parts: Sequence[m.Part]) -> m.FinishReason:
+    """The neutral word; an answer without a reason has one by what is in it."""
+    return implied_finish(parts) if reason is None else _FINISH.get(reason, "other")
+
+
+def finish_word(reason: m.FinishReason, raw: str | None) -> str:
+    """Cohere's own word where it means the same.  It has none for a filter, and anything else is no success."""
+    return raw if raw is not None and _FINISH.get(raw) == reason else _WORDS.get(reason, "ERROR")
+
+
+def take_usage(fields: f.Fields) -> m.Usage | None:
+    """Processed tokens; billed ones stay beside them, and stand in where nothing else is said."""
+    usage = f.take_object(fields, "usage")
+    if usage is None:
+        return None
+    cached = f.take_count(usage, "cached_tokens")
+    tokens = f.take_object(usage, "tokens") or f.object_of(usage.get("billed_units") or {}, "billed_units")
+    counts = f.take_count(tokens, "input_tokens"), f.take_count(tokens, "output_tokens")
+    return m.Usage(*counts, cached, extra=f.unread(WIRE, usage))
+
+
+def encode_usage(usage: m.Usage | None) -> f.Fields | None:
+    """Token counts as Cohere's clients expect them."""
+    if usage is None:
+        return None
+    tokens = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+    return {"tokens": tokens, "cached_tokens": usage.cache_read_tokens, **f.own_fields(usage.extra, WIRE)}

@@ -1,0 +1,1 @@
+"""Embeddings, one module a wire: each has a ``CODEC`` (:class:`~resilient_llm.wire.protocol.EmbedCodec`)."""

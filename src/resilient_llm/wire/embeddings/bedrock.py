@@ -1,0 +1,49 @@
+"""Embeddings of Amazon Titan, at Bedrock (API reference of 2026-10)."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from resilient_llm.errors import UnsupportedFeature
+from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
+from resilient_llm.wire.bedrock.parts import WIRE
+from resilient_llm.wire.features import Feature
+from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.json_codec import JsonEmbedCodec
+from resilient_llm.wire.protocol import HttpRequest
+
+
+def _decode_request(whole: f.Fields, _path: str) -> EmbedRequest:
+    fields = dict(whole)
+    text, dimensions = f.take_text(fields, "inputText") or "", f.take_int(fields, "dimensions")
+    return EmbedRequest((text,), "", dimensions, f.request_extras(WIRE, fields))
+
+
+def _encode_request(request: EmbedRequest) -> HttpRequest:
+    """Titan takes one text at a time."""
+    if len(request.inputs) != 1:
+        raise UnsupportedFeature(Feature.SEVERAL_INPUTS, request.model)
+    body: f.Fields = f.put({"inputText": request.inputs[0]}, dimensions=request.dimensions)
+    f.merge_own(body, request.extra, WIRE)
+    return HttpRequest(f"/model/{quote(request.model, safe='', errors='replace')}/invoke", f.dump_request(body))
+
+
+def _decode_response(raw: f.Fields) -> EmbedResponse:
+    numbers = f.vector(raw.get("embedding"))
+    if not numbers:
+        raise f.Malformed("the embedding is empty")
+    return EmbedResponse((numbers,), usage=Usage(f.count_of(raw.get("inputTextTokenCount"))), raw=raw)
+
+
+def _encode_response(response: EmbedResponse, _request: EmbedRequest | None) -> f.Fields:
+    count = response.usage.input_tokens if response.usage else 0
+    return {"embedding": list(response.vectors[0]) if response.vectors else [], "inputTextTokenCount": count}
+
+
+CODEC = JsonEmbedCodec(
+    name=WIRE,
+    read_request=_decode_request,
+    write_request=_encode_request,
+    read_answer=_decode_response,
+    write_answer=_encode_response,
+)

@@ -1,0 +1,1 @@
+"""What an answer means: errors, limits, times."""

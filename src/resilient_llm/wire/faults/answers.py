@@ -1,0 +1,109 @@
+"""What an answer means: any status, headers and body -> a :class:`~resilient_llm.errors.Fault`, or success.
+
+Three steps, each a module: ``error_body`` reads whatever came into a small record, ``fault_rules`` decides its kind by
+one ordered table, ``retry_after`` finds the server's hint.  ``in_band`` knows where vendors hide failures inside a 200.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from resilient_llm.errors import Fault, FaultKind, FaultScope
+from resilient_llm.wire.faults import in_band
+from resilient_llm.wire.faults.body import Facts, decode, lowered, read
+from resilient_llm.wire.faults.retry_after import hint_of
+from resilient_llm.wire.faults.rules import Verdict, decide, scope_of
+from resilient_llm.wire.faults.scrub import scrub
+from resilient_llm.wire.faults.times import clock_of
+
+_SSE = "text/event-stream"
+_HINTS_NEVER_HELP = frozenset({FaultKind.PAYLOAD_TOO_LARGE, FaultKind.CONTEXT_LENGTH, FaultKind.BAD_REQUEST})
+
+
+def classify(
+    vendor: str, status: int | str | None, headers: Mapping[str, str] | None, body: object, *, now: float | None = None
+) -> Fault | None:
+    """What a whole answer means; ``None`` is success.
+
+    ``body`` is bytes, text, or parsed JSON; ``status`` 0 or ``None`` means there was no response, and digits are read
+    as a number.  ``headers`` may be ``None``.  ``now`` is the wall clock in
+    epoch seconds, for hints given as a date; the response's ``Date`` header wins over it, and without either such a
+    hint is unknown.  An unknown ``vendor`` is judged by the general rules.  Never raises.
+
+    With a success status, ``None`` or empty as the body means that nothing came, which is a failure: do not ask before
+    a stream has been read.  A ``Retry-After`` on a success is not a hint (Anthropic and Hugging Face send one).
+    """
+    fields = lowered(headers)
+    status = _number(status)
+    if status <= 0:
+        return Fault(FaultKind.CONNECTION, scope=FaultScope.ENDPOINT, message="no response")
+    decoded = decode(body)
+    if 200 <= status < 300:
+        return _inside_a_success(vendor, status, fields, decoded, now)
+    clock = clock_of(fields, now)
+    facts = read(vendor, fields, decoded, clock)
+    verdict = decide(vendor, status, facts)
+    fault = _fault(verdict, facts, status, hint_of(fields, facts, clock, limits=status == 429))
+    if fault.kind is FaultKind.MISCONFIGURED:
+        return replace(fault, message=_looks_wrong(status, fields.get("location"), fault.message))
+    return fault
+
+
+def _looks_wrong(status: int, location: str | None, said: str) -> str:
+    """What about an answer shows that the endpoint is not the API we expect."""
+    if location is not None and 300 <= status < 400:
+        said = f"to {scrub(location.partition('?')[0], 100)}"
+    what = "a redirect" if 300 <= status < 400 else f"status {status}"
+    return scrub(f"{what} where an API was expected{': ' if said else ''}{said}")
+
+
+def _number(status: object) -> int:
+    """The status as a number; 0 for what is none."""
+    if isinstance(status, str):
+        return int(status) if status.isascii() and status.isdigit() and len(status) < 4 else 0
+    return int(status) if isinstance(status, int) else 0
+
+
+def classify_stream_error(vendor: str, payload: object, *, now: float | None = None) -> Fault:
+    """What an error inside a running stream means: ``payload`` is its decoded JSON, or text.
+
+    The envelope's status was a success and tells nothing, so the payload's own codes decide, then its text; one that
+    tells nothing either is a server error.  ``now`` as for :func:`classify`.  Never raises.
+    """
+    decoded = decode(payload)
+    found = None if isinstance(decoded, str) or decoded is None else in_band.find({"content-type": _SSE}, decoded)
+    return _from_evidence(vendor, 200, {}, found or in_band.InBand(decoded), clock_of({}, now))
+
+
+def _inside_a_success(
+    vendor: str, status: int, headers: Mapping[str, str], body: object, now: float | None
+) -> Fault | None:
+    if status in {204, 205} or (status == 202 and not body):
+        return None
+    failure = in_band.find(headers, body)
+    return None if failure is None else _from_evidence(vendor, status, headers, failure, clock_of(headers, now))
+
+
+def _from_evidence(
+    vendor: str, status: int, headers: Mapping[str, str], failure: in_band.InBand, clock: float | None
+) -> Fault:
+    evidence = failure.evidence
+    readable = evidence if failure.kind is None else None  # an answer cut off by a filter is not an error text
+    facts = read(vendor, headers, readable, clock)
+    verdict = Verdict(failure.kind) if failure.kind is not None else decide(vendor, 0, facts)
+    return _fault(verdict, facts, status, hint_of({}, facts, clock, limits=False))
+
+
+def _fault(verdict: Verdict, facts: Facts, status: int, hint: float | None) -> Fault:
+    trusted = verdict.trust_hint and verdict.kind not in _HINTS_NEVER_HELP
+    return Fault(
+        kind=verdict.kind,
+        retry_after=hint,
+        scope=verdict.scope or scope_of(verdict.kind),
+        status=status,
+        code=scrub(facts.code, 100) if facts.code else None,
+        message=scrub(facts.message),
+        trust_hint=trusted or hint is None,
+        request_id=facts.request_id[:200] if facts.request_id else None,
+    )

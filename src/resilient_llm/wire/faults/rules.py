@@ -1,0 +1,334 @@
+"""The decision table: which failure an error answer means.
+
+Rules are tried from top to bottom and the first whose every condition holds decides.  The order is the point:
+
+1. what a vendor means by words it shares with others, and what no wait can fix (billing, a request above its limit);
+2. throttling, which hides billing, long quotas and overload behind one status;
+3. codes; 4. text, guarded by the status; 5. the status alone; 6. text where there is no status.
+
+So a structured code beats the status and the status beats loose text, except where text is all that tells two opposite
+meanings of one code apart ("too many tokens per day").  The cases behind the rules are the vendors' documented
+errors and bodies seen in the wild; a rule that names a vendor is wrong for the others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+
+from resilient_llm.errors import FaultKind, FaultScope
+from resilient_llm.wire.faults import words as v
+from resilient_llm.wire.faults.body import Facts
+from resilient_llm.wire.faults.ratelimit import RateLimits
+
+K = FaultKind
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A kind, whom it concerns (``None``: as usual for the kind), and whether obeying a hint would help."""
+
+    kind: FaultKind
+    scope: FaultScope | None = None
+    trust_hint: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Conditions, all of which must hold; an absent one always does.  Statuses: 0 is an error without one."""
+
+    verdict: Verdict
+    vendors: frozenset[str] = frozenset()
+    status: frozenset[int] = frozenset()
+    words: str = ""
+    text: str = ""
+    unless: str = ""
+    flag: str = ""
+
+    def holds(self, vendor: str, status: int, facts: Facts) -> bool:
+        return (
+            (not self.vendors or vendor in self.vendors)
+            and (not self.status or status in self.status)
+            and (not self.flag or self.flag in facts.flags)
+            and (not self.words or _found(self.words, facts.words))
+            and (not self.text or _found(self.text, facts.text))
+            and not (self.unless and _found(self.unless, facts.text + facts.words))
+        )
+
+
+def _found(pattern: str, text: str) -> bool:
+    return _compiled(pattern).search(text) is not None
+
+
+@cache  # compiled when a failure first needs it: importing the library must stay cheap
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
+def _rule(
+    kind: FaultKind,
+    *,
+    at: str = "",
+    status: tuple[int, ...] | range = (),
+    words: str = "",
+    text: str = "",
+    unless: str = "",
+    flag: str = "",
+    scope: FaultScope | None = None,
+    trust: bool = True,
+) -> Rule:
+    """``words`` lists canonical codes, ``*`` being any letters; ``text`` and ``unless`` are regular expressions."""
+    alternatives = "|".join(re.escape(word).replace(r"\*", r"\w*") for word in words.split())
+    return Rule(
+        Verdict(kind, scope, trust),
+        frozenset(at.split()),
+        frozenset(status),
+        f"(?<= )(?:{alternatives})(?= )" if alternatives else "",
+        text,
+        unless,
+        flag,
+    )
+
+
+_GOOGLE = "gemini vertex_ai google vertex"
+_WORKERS = "cloudflare_workers_ai"
+_CLIENT_ERRORS = tuple(code for code in range(400, 500) if code not in {401, 402, 429})
+_BILLING_STATUSES = (0, 400, 401, 403, 404, 405, 406, 409, 412, 422, 429)  # not 5xx: their text is about the server
+
+
+# --- the table ---------------------------------------------------------------------------------------------
+
+RULES: tuple[Rule, ...] = (
+    # 1. A vendor's own meaning.
+    _rule(K.QUOTA_EXHAUSTED, at=_GOOGLE, status=(402, 429), text=r"\blimit: ?0\b", trust=False),  # not in this tier
+    _rule(K.QUOTA_EXHAUSTED, at=_GOOGLE, status=(0, 429), text=v.LONG_WINDOW, trust=False),  # yet RetryInfo says 17 s
+    _rule(K.RATE_LIMITED, at=_GOOGLE, words="resourceexhausted", text=r"exceeded your current quota"),
+    _rule(K.PERMISSION, at=_GOOGLE, words="failedprecondition", text=r"location|country|region|billing|terms"),
+    _rule(K.PERMISSION, at="azure_openai azure", status=(403,), text=r"resource has been|virtual network|firewall"),
+    _rule(K.NOT_FOUND_MODEL, at="bedrock", status=(0, 400), text=r"model identifier is invalid|on-demand throughput"),
+    _rule(K.CONTENT_FILTER, at="cohere", status=(498,)),  # 498 at Groq is its flex tier at capacity
+    _rule(K.AUTH, at="nvidia_nim fireworks", status=(403,), text=r"authorization failed|unauthori[sz]ed|authenticat"),
+    _rule(K.QUOTA_EXHAUSTED, at="fireworks", status=(412,), text=r"suspend|billing|payment|spend|credit|invoice"),
+    _rule(K.BAD_REQUEST, at=_WORKERS, words="3003 3010 5004 5005 5006"),
+    _rule(K.PAYLOAD_TOO_LARGE, at=_WORKERS, words="3006"),
+    _rule(K.TIMEOUT, at=_WORKERS, words="3007 3046"),
+    _rule(K.CLIENT_CLOSED, at=_WORKERS, words="3008"),
+    _rule(K.QUOTA_EXHAUSTED, at=_WORKERS, words="3036"),
+    _rule(K.OVERLOADED, at=_WORKERS, words="3040"),
+    _rule(K.NOT_FOUND_MODEL, at=_WORKERS, words="5007"),
+    _rule(K.PERMISSION, at=_WORKERS, words="5016 5018 3041"),
+    _rule(K.AUTH, at=_WORKERS, words="10000 10001 9109 9103 9106 6003 6111"),
+    _rule(K.OVERLOADED, at="mistral", words="3505"),
+    _rule(K.CONTEXT_LENGTH, at="mistral", words="3051"),
+    _rule(K.NOT_FOUND_MODEL, at="mistral", words="1500"),
+    _rule(K.CONTENT_FILTER, status=(0, 403), flag="moderated"),
+    _rule(K.SEALED_REASONING, status=(0, 400, 422), words="invalidencryptedcontent"),
+    _rule(K.SEALED_REASONING, status=(0, 400, 422), text=v.SEALED),
+    _rule(K.PERMISSION, flag="challenge"),  # Cloudflare doubts our user agent or address, not our key
+    _rule(K.OVERLOADED, words="*capacityexhausted", scope=FaultScope.MODEL),  # Google says RESOURCE_EXHAUSTED as well
+    _rule(
+        K.OVERLOADED,
+        status=(400, 422),
+        text=r"\b(?:model|server|service|backend) is (?:currently )?(?:overloaded|busy)",
+    ),
+    # What a relay says about its own channels never concerns our credential.
+    _rule(K.OVERLOADED, words=v.SHARED_POOL_CODES, scope=FaultScope.MODEL),
+    _rule(K.TIMEOUT, words="channelresponsetimeexceeded"),
+    _rule(K.SERVER_ERROR, words="channel*"),
+    # Money, and requests above their limit.  In-flight budgets settle: theirs is the one 402 worth waiting for.
+    _rule(K.RATE_LIMITED, words="inflightbudgetexhausted openrouterinflightbudget"),
+    _rule(K.RATE_LIMITED, words="entitlement*", text=r"per minute|\brpm\b|\btpm\b|concurren"),
+    _rule(K.QUOTA_EXHAUSTED, words="entitlement*exceeded entitlement*exhausted"),
+    _rule(K.QUOTA_EXHAUSTED, words=v.BILLING_CODES, trust=False),
+    _rule(K.QUOTA_EXHAUSTED, status=(402,), trust=False),
+    _rule(K.PAYLOAD_TOO_LARGE, status=(0, 400, 413, 429), flag="never_fits", trust=False),
+    _rule(K.PAYLOAD_TOO_LARGE, status=(0, 413, 429), text=v.NEVER_FITS, trust=False),
+    _rule(K.QUOTA_EXHAUSTED, status=_BILLING_STATUSES, text=v.BILLING, trust=False),
+    _rule(K.QUOTA_EXHAUSTED, text=r"exceeded your current quota", unless="resourceexhausted", trust=False),
+    # 2. Throttling.  The long windows first: seconds do not cure them.
+    _rule(K.QUOTA_EXHAUSTED, status=(0, 413, 429, 503), words=v.RATE_CODES, text=v.LONG_WINDOW),
+    _rule(K.QUOTA_EXHAUSTED, status=(429,), text=v.LONG_WINDOW),
+    _rule(K.QUOTA_EXHAUSTED, status=(429,), flag="long_window_spent"),
+    _rule(K.OVERLOADED, status=(429,), words=v.OVERLOAD_CODES, scope=FaultScope.MODEL),
+    _rule(
+        K.OVERLOADED,
+        status=(0, 429),
+        text=r"high demand|peak load|rate-limited upstream|shared pool",
+        scope=FaultScope.MODEL,
+    ),
+    _rule(K.OVERLOADED, status=(429,), text=v.OVERLOAD, unless=v.OUR_LIMIT, scope=FaultScope.MODEL),
+    _rule(  # no quota is named: the capacity all customers share
+        K.OVERLOADED,
+        status=(0, 429),
+        text=r"resource (?:has been )?exhausted\W+(?:please )?(?:try|retry)",
+        unless=r"quota|limit(?!exceeded)|perminute",
+        scope=FaultScope.MODEL,
+    ),
+    _rule(K.RATE_LIMITED, status=(429,), text=r"error code: 1015|\b1015\b", scope=FaultScope.ENDPOINT),  # by address
+    _rule(
+        K.RATE_LIMITED,
+        words=v.RATE_CODES,
+        text=r"(?:for|this|per)[ _](?:base[ _])?model|permodel|base_model",
+        scope=FaultScope.MODEL,
+    ),
+    _rule(K.RATE_LIMITED, words=v.RATE_CODES),
+    _rule(K.RATE_LIMITED, status=(429,)),
+    # 3. Codes that decide whatever the status.
+    _rule(K.PERMISSION, status=(403,), words="modelnotfound modelnotavailable *modelaccess*"),
+    _rule(K.PERMISSION, status=(0, 400, 403, 404), text=r"use case details|not agreed to"),
+    _rule(K.CONTENT_FILTER, words=v.CONTENT_CODES),
+    _rule(K.CONTENT_FILTER, words="invalidprompt", text=r"polic|violat|flagged|safety"),
+    _rule(K.AUTH, words=v.AUTH_CODES),
+    _rule(K.PERMISSION, words=v.ACCOUNT_CODES),
+    _rule(K.NOT_FOUND_MODEL, status=(0, 400, 404, 410, 422, 500, 503), words=v.MODEL_CODES),
+    _rule(K.CONTEXT_LENGTH, words=v.CONTEXT_CODES, unless=v.NOT_CONTEXT),
+    _rule(K.PAYLOAD_TOO_LARGE, words=v.PAYLOAD_CODES),
+    _rule(K.SERVER_ERROR, words="tooluse*failed jsonvalidatefailed *generationfailed*", scope=FaultScope.MODEL),
+    _rule(K.SERVER_ERROR, flag="failed_generation", scope=FaultScope.MODEL),
+    _rule(K.CONFLICT, status=(0, 409), words="conflict* aborted"),
+    _rule(K.BAD_REQUEST, status=(0, 400, 404, 422), words="image* invalidimage* emptyimage*"),  # ours, not a model
+    # 4. Text, where the status leaves room for it.
+    _rule(K.CONTEXT_LENGTH, status=(0, 500, *_CLIENT_ERRORS), text=v.CONTEXT, unless=v.NOT_CONTEXT),
+    _rule(K.PERMISSION, status=(400, 403), text=v.ACCOUNT_BLOCKED, unless=r"api[ _-]?key"),
+    _rule(K.CONTENT_FILTER, status=(0, 400, 403, 422, 451, 498), text=v.CONTENT),
+    _rule(K.SERVER_ERROR, status=(0, 400, 422), text=v.MODEL_FAILED, scope=FaultScope.MODEL),
+    _rule(K.PAYLOAD_TOO_LARGE, status=(0, 400, 403, 413, 422), text=v.PAYLOAD, unless=r"per[ _-]minute"),
+    _rule(
+        K.NOT_FOUND_MODEL,
+        status=(0, 400, 404, 410, 422),
+        text=v.MODEL,
+        unless=r"unsupported (?:parameter|value)|with this model|modified",
+    ),
+    _rule(K.PERMISSION, status=(401,), text=r"ip allowlist|ip address|insufficient permission|missing scopes|country"),
+    _rule(K.AUTH, status=(0, 400, 403), text=v.AUTH, unless=r"does not have|don't have|unexpected token|json"),
+    _rule(K.PERMISSION, status=(0, 400), text=v.PERMISSION, unless=r"is not permitted|extra inputs"),
+    # 5. General codes.
+    _rule(K.OVERLOADED, status=(0, *range(400, 404), *range(405, 600)), words=v.OVERLOAD_CODES),
+    _rule(K.TIMEOUT, words="*timeout *timedout *deadlineexceeded"),
+    _rule(K.CLIENT_CLOSED, words="cancelled canceled requestcancel* clientclosed* clientdisconnect*"),
+    _rule(K.PERMISSION, status=(0, 401, *_CLIENT_ERRORS), words=v.PERMISSION_CODES),
+    _rule(K.MISCONFIGURED, status=(404,), text=v.WRONG_ADDRESS),
+    _rule(K.NOT_FOUND_MODEL, status=(0, 404), words="notfound"),
+    _rule(
+        K.SERVER_ERROR,
+        status=(0, 400, 424, *range(500, 503)),
+        words="internalserver* internal internalfailure serverinternal dataloss",
+    ),
+    _rule(K.BAD_REQUEST, words="notimplemented unimplemented notsupported"),
+    # 6. Errors without a status: inside a stream or a 200.  What no code says, the text may.
+    _rule(K.BAD_REQUEST, status=(0,), words=v.VAGUE_REQUEST_CODES),
+    _rule(K.SERVER_ERROR, status=(0,), words=v.VAGUE_SERVER_CODES),
+    _rule(K.OVERLOADED, status=(0,), text=v.OVERLOAD),
+    _rule(K.RATE_LIMITED, status=(0,), text=r"rate[ _-]?limit|too many requests|throttl|slow down"),
+    _rule(K.TIMEOUT, status=(0,), text=r"timed out|time-?out\b|deadline (?:expired|exceeded)"),
+    _rule(K.CLIENT_CLOSED, status=(0,), text=r"cancell?ed"),
+    _rule(K.CLIENT_CLOSED, status=(408,), text=r"abort|cancell?ed"),
+    _rule(K.BAD_REQUEST, status=(0,), text=r"^(?:input )?validation error|^bad request|unprocessable"),
+)
+
+
+_STATUSES: Mapping[FaultKind, tuple[int, ...]] = {
+    K.AUTH: (401,),
+    K.QUOTA_EXHAUSTED: (402,),
+    K.PERMISSION: (403, 451),
+    K.CONNECTION: (407, 444, 511, 521, 523, 525, 526, 527, 530),  # our own proxy; Cloudflare could not reach the origin
+    K.TIMEOUT: (408, 504, 522, 524, 598, 599),
+    K.CONFLICT: (409, 423),
+    K.PAYLOAD_TOO_LARGE: (413,),
+    K.BAD_REQUEST: (414, 431, 501, 505),
+    K.SERVER_ERROR: (424, 425),  # the model failed below the API
+    K.RATE_LIMITED: (429,),
+    K.CLIENT_CLOSED: (460, 499),  # the first is a load balancer's
+    K.OVERLOADED: (498, 503, 529),
+}
+_BY_STATUS = {status: kind for kind, statuses in _STATUSES.items() for status in statuses}
+
+_SCOPES: Mapping[FaultKind, FaultScope] = {
+    K.RATE_LIMITED: FaultScope.CREDENTIAL,
+    K.QUOTA_EXHAUSTED: FaultScope.CREDENTIAL,
+    K.AUTH: FaultScope.CREDENTIAL,
+    K.PERMISSION: FaultScope.CREDENTIAL,
+    K.NOT_FOUND_MODEL: FaultScope.MODEL,
+    K.BAD_REQUEST: FaultScope.REQUEST,
+    K.CONTEXT_LENGTH: FaultScope.REQUEST,
+    K.PAYLOAD_TOO_LARGE: FaultScope.REQUEST,
+    K.CONTENT_FILTER: FaultScope.REQUEST,
+    K.CONFLICT: FaultScope.REQUEST,
+    K.CLIENT_CLOSED: FaultScope.REQUEST,
+    K.UNSUPPORTED: FaultScope.REQUEST,
+    K.SEALED_REASONING: FaultScope.REQUEST,
+}
+
+_LIMIT = re.compile(r"\blimit:? ([0-9][0-9,]{0,14})\b")
+_REQUESTED = re.compile(r"\brequested:? ([0-9][0-9,]{0,14})\b")
+
+
+def scope_of(kind: FaultKind) -> FaultScope:
+    """Whom a failure of this kind concerns when nothing more is known."""
+    return _SCOPES.get(kind, FaultScope.ENDPOINT)
+
+
+_WRONG_ADDRESS = frozenset({404, 405, 410, 418})
+"""What a server answers that does not know the path or the method."""
+
+
+def by_status(status: int, facts: Facts) -> FaultKind:
+    """What a status means where no rule speaks; 0 and numbers nobody assigned count as a server error.
+
+    A vendor says in JSON what is wrong with a request.  A redirect, a path or method that is not known, and a client
+    error that says nothing of the kind come from something else than the API we expect.
+    """
+    known = _BY_STATUS.get(status)
+    if known is not None:
+        return known
+    if 300 <= status < 400:
+        return K.MISCONFIGURED
+    if not 400 <= status < 500:
+        return K.SERVER_ERROR
+    if status in _WRONG_ADDRESS:
+        return K.NOT_FOUND_MODEL if status == 404 and facts.structured else K.MISCONFIGURED
+    said = facts.structured or ("html" not in facts.flags and _found(v.ABOUT_THE_REQUEST, facts.text))
+    return K.BAD_REQUEST if said else K.MISCONFIGURED
+
+
+def decide(vendor: str, status: int, facts: Facts) -> Verdict:
+    """The verdict on an error answer.  ``status`` is that of the response, 0 for an error inside a 200.
+
+    A status in the body stands above the envelope's: relays and gateways wrap one in another.
+    """
+    effective = facts.statuses[0] if facts.statuses else status
+    facts = replace(facts, flags=facts.flags | _derived_flags(facts))
+    for rule in RULES:
+        if rule.holds(vendor, effective, facts):
+            verdict = rule.verdict
+            break
+    else:
+        verdict = Verdict(by_status(effective, facts))
+    return _of_the_relay(verdict) if "relayed" in facts.flags else verdict
+
+
+def _derived_flags(facts: Facts) -> frozenset[str]:
+    flags: set[str] = set()
+    limit, requested = _LIMIT.search(facts.text), _REQUESTED.search(facts.text)
+    if limit and requested and 0 < int(limit[1].replace(",", "")) < int(requested[1].replace(",", "")):
+        flags.add("never_fits")  # "Limit 6000, Requested 12089": an empty bucket would not do either
+    if _long_window_spent(facts.limits):
+        flags.add("long_window_spent")
+    return frozenset(flags)
+
+
+def _long_window_spent(limits: RateLimits) -> bool:
+    return any(
+        bucket.remaining == 0 and bucket.window in {"day", "week", "month"} for bucket in limits.known().values()
+    )
+
+
+def _of_the_relay(verdict: Verdict) -> Verdict:
+    """The relay's own account with its upstream was refused: nothing is wrong with ours."""
+    if verdict.kind in {K.AUTH, K.PERMISSION}:
+        return Verdict(K.SERVER_ERROR, FaultScope.MODEL)
+    if verdict.kind is K.RATE_LIMITED:
+        return Verdict(K.OVERLOADED, FaultScope.MODEL)
+    return verdict

@@ -1,0 +1,117 @@
+"""Gemini: whole answers and errors, in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from resilient_llm.errors import Fault, FaultKind, InvalidAnswer
+from resilient_llm.model import ChatResponse, Choice, ToolCall
+from resilient_llm.wire.gemini import parts as p
+from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.tools import Namer, Pairing
+
+# --- answers -----------------------------------------------------------------------------------------------
+
+
+def decode_response(raw: f.Fields) -> ChatResponse:
+    fields = p.camel(dict(raw))
+    id_, model = f.take_text(fields, "responseId") or "", f.take_text(fields, "modelVersion") or ""
+    counted = f.take_object(fields, "usageMetadata")
+    usage = p.decode_usage(counted) if counted is not None else None
+    namer = Namer(p.MADE_UP, id_)
+    choices = [_decode_candidate(f.object_of(item, "a candidate"), namer) for item in f.take_list(fields, "candidates")]
+    if not choices:
+        return ChatResponse(
+            (), "content_filter", _blocked(fields, raw), usage, id_, model, extra=f.unread(p.WIRE, fields)
+        )
+    first, *remaining = choices
+    if not first.parts and first.raw_finish_reason is None:
+        raise InvalidAnswer("the answer says nothing and does not say why", raw)
+    return ChatResponse(
+        first.parts,
+        first.finish_reason,
+        first.raw_finish_reason,
+        usage,
+        id_,
+        model,
+        alternatives=tuple(remaining),
+        extra=f.unread(p.WIRE, {**fields, **f.own_fields(first.extra, p.WIRE)}),
+        raw=raw,
+    )
+
+
+def _blocked(fields: f.Fields, raw: f.Fields) -> str:
+    """Why there are no candidates.  Raises ``InvalidAnswer`` if not because the prompt was blocked."""
+    feedback = fields.get("promptFeedback")
+    reason = (
+        f.take_text(p.camel(f.object_of(feedback, "promptFeedback")), "blockReason") if feedback is not None else None
+    )
+    if reason is None:
+        raise InvalidAnswer("the answer has no candidates", raw)
+    return reason
+
+
+def _decode_candidate(value: f.Fields, namer: Namer) -> Choice:
+    fields = p.camel(value)
+    content = f.take_object(fields, "content") or {}
+    parts = p.decode_parts(f.take_list(content, "parts"), p.Ids(namer, Pairing(p.MADE_UP).result))
+    raw = p.take_finish(fields)
+    reason = p.finish_reason(raw, any(isinstance(part, ToolCall) for part in parts))
+    return Choice(parts, reason, raw, f.unread(p.WIRE, {"candidate": fields} if fields else {}))
+
+
+def encode_response(response: ChatResponse) -> f.Fields:
+    rest = f.own_fields(response.extra, p.WIRE)
+    first = Choice(response.parts, response.finish_reason, response.raw_finish_reason, response.extra)
+    body: f.Fields = {}
+    if not is_blocked(rest):
+        choices = [first, *response.alternatives]
+        body["candidates"] = [_encode_candidate(choice, index) for index, choice in enumerate(choices)]
+    rest.pop("candidate", None)
+    f.put(body, usageMetadata=p.encode_usage(response.usage))
+    f.put(body, modelVersion=response.model or None, responseId=response.id or None)
+    return {**body, **rest}
+
+
+def _encode_candidate(choice: Choice, index: int) -> f.Fields:
+    content = f.put({"role": "model"}, parts=p.encode_shown(choice.parts) or None)
+    more = f.object_of(f.own_fields(choice.extra, p.WIRE).get("candidate") or {}, "candidate")
+    unsaid_reason = choice.finish_reason == "other" and choice.raw_finish_reason is None
+    word = None if unsaid_reason else p.finish_word(choice.finish_reason, choice.raw_finish_reason)
+    return {**f.put({"content": content}, finishReason=word), "index": index, **more}
+
+
+_ERRORS: Mapping[FaultKind, tuple[int, str]] = {
+    FaultKind.RATE_LIMITED: (429, "RESOURCE_EXHAUSTED"),
+    FaultKind.QUOTA_EXHAUSTED: (429, "RESOURCE_EXHAUSTED"),
+    FaultKind.OVERLOADED: (503, "UNAVAILABLE"),
+    FaultKind.CONNECTION: (503, "UNAVAILABLE"),
+    FaultKind.TIMEOUT: (504, "DEADLINE_EXCEEDED"),
+    FaultKind.AUTH: (401, "UNAUTHENTICATED"),
+    FaultKind.PERMISSION: (403, "PERMISSION_DENIED"),
+    FaultKind.NOT_FOUND_MODEL: (404, "NOT_FOUND"),
+    FaultKind.BAD_REQUEST: (400, "INVALID_ARGUMENT"),
+    FaultKind.CONTEXT_LENGTH: (400, "INVALID_ARGUMENT"),
+    FaultKind.PAYLOAD_TOO_LARGE: (413, "INVALID_ARGUMENT"),
+    FaultKind.CONTENT_FILTER: (400, "INVALID_ARGUMENT"),
+    FaultKind.CONFLICT: (409, "ABORTED"),
+    FaultKind.CLIENT_CLOSED: (499, "CANCELLED"),
+    FaultKind.UNSUPPORTED: (400, "FAILED_PRECONDITION"),
+    FaultKind.SEALED_REASONING: (400, "INVALID_ARGUMENT"),
+}
+
+
+def encode_error(fault: Fault, message: str) -> f.Fields:
+    """An error object; this wire's hint when to come back is in the body."""
+    code, status = _ERRORS.get(fault.kind, (500, "INTERNAL"))
+    error: f.Fields = {"code": code, "message": message, "status": status}
+    if fault.retry_after is not None:
+        kind = "type.googleapis.com/google.rpc.RetryInfo"
+        error["details"] = [{"@type": kind, "retryDelay": f"{fault.retry_after:.3f}s"}]
+    return {"error": error}
+
+
+def is_blocked(rest: f.Fields) -> bool:
+    """Whether the prompt was blocked, so that there are no candidates."""
+    feedback = rest.get("promptFeedback")
+    return isinstance(feedback, dict) and "blockReason" in feedback

@@ -1,0 +1,317 @@
+"""Gemini: requests, in both directions."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import quote, unquote
+
+from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
+from resilient_llm.wire.gemini import parts as p
+from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.caching import lose_marks
+from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
+from resilient_llm.wire.kit.tools import Pairing, offered_tools, tool_names
+from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
+from resilient_llm.wire.settings import TABLES, read_settings, write_settings
+
+_PATH = re.compile(r"(?:^|/)(?:(models|tunedModels|endpoints)/)?([^/:?]+):(\w+)")
+"""Where a path names its model, whatever stands before it: a version, or a project, a location and a publisher."""
+
+NO_SIGNATURE: Final = "skip_thought_signature_validator"
+"""What Gemini 3 accepts for the signature that a call made by another model cannot have."""
+
+
+# --- requests: reading -------------------------------------------------------------------------------------
+
+
+def decode_request(whole: f.Fields, path: str) -> m.ChatRequest:
+    fields = p.camel(dict(whole))
+    model, stream = read_path(path)
+    model = model or (f.take_text(fields, "model") or "").removeprefix("models/")
+    config = p.camel(f.take_object(fields, "generationConfig") or {})
+    tools, remaining = _decode_tools(f.take_list(fields, "tools"))
+    choice, tool_config = _decode_choice(p.camel(f.take_object(fields, "toolConfig") or {}))
+    output, reasoning = _decode_output(config), _decode_thinking(f.take_object(config, "thinkingConfig"))
+    values = read_settings(TABLES[p.WIRE], f.put(fields, generationConfig=config))
+    return m.ChatRequest(
+        (*_decode_system(fields.pop("systemInstruction", None)), *_decode_contents(f.take_list(fields, "contents"))),
+        model,
+        tools,
+        choice,
+        output=output,
+        reasoning=reasoning,
+        stream=stream,
+        extra=extras_of(fields, tools=remaining, toolConfig=tool_config),
+        source=m.Extra(p.WIRE, whole),
+        **values,
+    )
+
+
+def extras_of(fields: f.Fields, **more: object) -> tuple[m.Extra, ...]:
+    return f.request_extras(p.WIRE, {**fields, **{key: value for key, value in more.items() if value}})
+
+
+def read_path(path: str) -> tuple[str, bool]:
+    """The model and whether a stream is wanted."""
+    found = _PATH.search(path)
+    if found is None:
+        return "", False
+    kind, model, method = found.groups()
+    name = unquote(model)
+    return (name if kind in {None, "models"} else f"{kind}/{name}"), method.startswith("stream")
+
+
+def _decode_system(value: object) -> tuple[m.Message, ...]:
+    if value is None:
+        return ()
+    fields: f.Fields = {"parts": {"text": value}} if isinstance(value, str) else f.object_of(value, "systemInstruction")
+    parts = p.decode_parts(f.take_list(fields, "parts"), _ids(Pairing(p.MADE_UP)))
+    return (m.Message("system", parts),) if parts else ()
+
+
+def _ids(pairing: Pairing) -> p.Ids:
+    return p.Ids(pairing.call, pairing.result)
+
+
+def _decode_contents(items: list[object]) -> list[m.Message]:
+    ids = _ids(Pairing(p.MADE_UP))
+    return [_decode_content(f.object_of(item, "a content"), ids) for item in items]
+
+
+def _decode_content(fields: f.Fields, ids: p.Ids) -> m.Message:
+    said = f.take_text(fields, "role") or "user"
+    parts = p.decode_parts(f.take_list(fields, "parts"), ids)
+    if said == "function":
+        fields["role"] = said  # what "user" was called for results; goes back as it came
+    elif said not in {"user", "model"}:
+        raise f.Malformed("a content has no role Gemini knows")
+    role: m.Role = "assistant" if said == "model" else "user"
+    if role == "user" and parts and all(isinstance(part, m.ToolResult) for part in parts):
+        role = "tool"
+    return m.Message(role, parts, extra=f.unread(p.WIRE, fields))
+
+
+def _decode_tools(items: list[object]) -> tuple[tuple[m.Tool, ...], list[object]]:
+    """The functions, and whatever else is among the tools."""
+    tools: list[m.Tool] = []
+    remaining: list[object] = []
+    for item in items:
+        fields = p.camel(f.object_of(item, "a tool"))
+        tools += [
+            _decode_tool(p.camel(f.object_of(each, "a function")))
+            for each in f.take_list(fields, "functionDeclarations")
+        ]
+        remaining += [fields] if fields else []
+    return tuple(tools), remaining
+
+
+def _decode_tool(fields: f.Fields) -> m.Tool:
+    name = f.take_text(fields, "name")
+    if not name:
+        raise f.Malformed("a function has no name")
+    description = f.take_text(fields, "description")
+    schema, older = f.take_object(fields, "parametersJsonSchema"), f.take_object(fields, "parameters")
+    if schema is None and older is not None:
+        schema = f.object_of(p.json_schema(older), "parameters")
+        f.put(fields, parameters=older if schema != older else None)
+    return m.Tool(name, description, schema, extra=f.unread(p.WIRE, fields))
+
+
+def _decode_choice(config: f.Fields) -> tuple[m.ToolChoice | None, f.Fields]:
+    """The choice, and what it does not say: ``VALIDATED`` is ``auto`` with arguments that fit."""
+    calling = p.camel(f.take_object(config, "functionCallingConfig") or {})
+    kept = dict(calling)
+    mode, names = (f.take_text(calling, "mode") or "").upper(), f.take_texts(calling, "allowedFunctionNames")
+    choice = None
+    if mode == "ANY":
+        choice, kept = m.ToolChoice("required", names), calling
+    elif mode == "NONE":
+        choice, kept = m.ToolChoice("none"), calling
+    elif mode in {"AUTO", "VALIDATED"}:
+        choice, kept = m.ToolChoice("auto"), (calling if mode == "AUTO" and not names else kept)
+    return choice, f.put(config, functionCallingConfig=kept or None)
+
+
+def _decode_output(config: f.Fields) -> m.OutputFormat | None:
+    """The shape of the answer; what the neutral model cannot say stays in ``config``."""
+    match config.get("responseMimeType"):
+        case "text/plain":
+            config.pop("responseMimeType")
+            return m.OutputFormat("text")
+        case "application/json":
+            config.pop("responseMimeType")
+        case _:
+            return None
+    schema, older = f.take_object(config, "responseJsonSchema"), f.take_object(config, "responseSchema")
+    if schema is None and older is not None:
+        schema = f.object_of(p.json_schema(older), "responseSchema")
+        f.put(config, responseSchema=older if schema != older else None)
+    return m.OutputFormat("json_object") if schema is None else m.OutputFormat("json_schema", schema)
+
+
+def _decode_thinking(fields: f.Fields | None) -> m.Reasoning | None:
+    if fields is None:
+        return None
+    fields = p.camel(fields)
+    level, budget = f.take_text(fields, "thinkingLevel"), f.take_int(fields, "thinkingBudget")
+    if budget == -1:  # the model decides, which is no number of tokens
+        fields["thinkingBudget"], budget = -1, None
+    effort = level.lower() if level else "none" if budget == 0 else None
+    return m.Reasoning(effort, budget, f.unread(p.WIRE, fields))
+
+
+# --- requests: writing -------------------------------------------------------------------------------------
+
+
+def encode_request(request: m.ChatRequest) -> HttpRequest:
+    path = path_of(request.model, "streamGenerateContent?alt=sse" if request.stream else "generateContent")
+    if request.source is not None and request.source.wire == p.WIRE:
+        return HttpRequest(path, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
+    notes = notes_on(request, p.WIRE)
+    lose_marks(request, notes)
+    if request.output is not None and request.output.description:
+        notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
+    writing = p.Writing(request.model, tool_names(request.messages), notes)
+    body = _encode_turns(request.messages, writing)
+    f.put(body, tools=_encode_tools(_offered(request, notes), notes), toolConfig=_encode_choice(request.tool_choice))
+    config = _encode_output(request.output)
+    f.put(config, thinkingConfig=_encode_thinking(request.reasoning, request.model, notes))
+    f.put(body, generationConfig=config or None)
+    write_settings(TABLES[p.WIRE], request, body, notes)
+    f.merge_own(body, request.extra, p.WIRE)
+    config = f.as_object(body.get("generationConfig"))
+    if "responseSchema" in config:
+        config.pop("responseJsonSchema", None)  # one or the other
+    return HttpRequest(path, f.dump_request(body), JSON_HEADERS, notes.all())
+
+
+def path_of(model: str, method: str) -> str:
+    name = model if "/" in model else f"models/{model}"
+    return f"/{quote(name, errors='replace')}:{method}"
+
+
+def _forwarded(request: m.ChatRequest, source: m.JsonObject) -> f.Fields:
+    """The caller's own body; only calls of another model's making get what Gemini 3 cannot do without."""
+    body = dict(source)
+    if "model" in body:
+        body["model"] = f"models/{request.model}"
+    if p.generation(request.model) >= 3:
+        contents = [f.object_of(item, "a content") for item in f.take_list(dict(body), "contents")]
+        for content in contents:
+            parts = [f.object_of(part, "a part") for part in f.take_list(content, "parts")]
+            content["parts"] = parts
+            sign_calls(parts)
+        body["contents"] = contents
+    return body
+
+
+def sign_calls(parts: list[f.Fields]) -> bool:
+    """Put :data:`NO_SIGNATURE` on the first call of a turn that has calls but no signature; whether it was needed."""
+    calls = [part for part in parts if "functionCall" in part or "function_call" in part]
+    if not calls or any("thoughtSignature" in call or "thought_signature" in call for call in calls):
+        return False
+    calls[0]["thoughtSignature"] = NO_SIGNATURE
+    return True
+
+
+def _encode_turns(messages: tuple[m.Message, ...], writing: p.Writing) -> f.Fields:
+    """Contents, and the system messages, which go before them all.
+
+    Results of parallel calls belong into one turn, however many messages hold them.
+    """
+    system: list[f.Fields] = []
+    contents: list[f.Fields] = []
+    results: list[f.Fields] | None = None  # parts of the last turn, if it holds results only
+    for message in messages:
+        parts = p.encode_parts(message.parts, writing)
+        fields_for(p.WIRE, message.extra, writing.notes)
+        if message.role in {"system", "developer"}:
+            if contents:
+                writing.notes.add(Feature.SYSTEM_POSITION, "moved before the conversation")
+            system += parts
+        elif message.role == "tool" and results is not None:
+            results += parts
+        elif parts:
+            contents.append(_encode_turn(message, parts, writing))
+            results = parts if message.role == "tool" else None
+    if system and not contents:
+        writing.notes.add(Feature.SYSTEM, "sent as the user's turn: this wire wants one")
+        return {"contents": [{"role": "user", "parts": system}]}
+    return f.put({"contents": contents}, systemInstruction={"parts": system} if system else None)
+
+
+def _encode_turn(message: m.Message, parts: list[f.Fields], writing: p.Writing) -> f.Fields:
+    role = "model" if message.role == "assistant" else "user"
+    if role == "model" and p.generation(writing.model) >= 3 and sign_calls(parts):
+        writing.notes.add(Feature.REASONING, "the check was skipped: another model made the call")
+    return {"role": role, "parts": parts, **f.own_fields(message.extra, p.WIRE)}
+
+
+def _offered(request: m.ChatRequest, notes: Notes) -> tuple[m.Tool, ...]:
+    """Names can be listed here if one of them must be called."""
+    choice = request.tool_choice
+    listed = choice is not None and choice.mode == "required"
+    return request.tools if listed else offered_tools(request, notes)
+
+
+def _encode_tools(tools: tuple[m.Tool, ...], notes: Notes) -> list[f.Fields] | None:
+    if any(tool.strict for tool in tools):
+        notes.add(Feature.TOOL_STRICT, "left out")
+    extras_for(p.WIRE, (tool.extra for tool in tools), notes)
+    return [{"functionDeclarations": [_encode_tool(tool) for tool in tools]}] if tools else None
+
+
+def _encode_tool(tool: m.Tool) -> f.Fields:
+    extra = f.own_fields(tool.extra, p.WIRE)
+    schema = None if "parameters" in extra else tool.parameters
+    return f.put({"name": tool.name}, description=tool.description, parametersJsonSchema=schema, **extra)
+
+
+def _encode_choice(choice: m.ToolChoice | None) -> f.Fields | None:
+    if choice is None:
+        return None
+    mode = {"auto": "AUTO", "none": "NONE", "required": "ANY"}[choice.mode]
+    names = list(choice.names) if mode == "ANY" else None
+    return {"functionCallingConfig": f.put({"mode": mode}, allowedFunctionNames=names or None)}
+
+
+def _encode_output(output: m.OutputFormat | None) -> f.Fields:
+    if output is None:
+        return {}
+    if output.kind == "text":
+        return {"responseMimeType": "text/plain"}
+    return f.put({"responseMimeType": "application/json"}, responseJsonSchema=output.schema)
+
+
+_BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 24576, "max": 24576}
+"""Thinking tokens for models that have no levels, as Google's own endpoint for OpenAI's clients translates them."""
+
+_LEVELS = {"minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH", "xhigh": "XHIGH", "max": "XHIGH"}
+
+
+def _encode_thinking(reasoning: m.Reasoning | None, model: str, notes: Notes) -> f.Fields | None:
+    if reasoning is None:
+        return None
+    fields = fields_for(p.WIRE, reasoning.extra, notes)
+    effort, budget = reasoning.effort, reasoning.budget
+    if budget is not None and effort in {None, "none"}:
+        return {"thinkingBudget": budget, **fields}
+    if effort is None:
+        return fields
+    if p.generation(model) >= 3 or not model:
+        return {"thinkingLevel": _level(effort, model, notes), **fields}
+    if effort == "none" or budget is not None:
+        return {"thinkingBudget": budget or 0, **fields}
+    notes.add(Feature.REASONING_EFFORT, f"{effort} sent as a budget of {_BUDGETS.get(effort, 8192)} tokens")
+    return {"thinkingBudget": _BUDGETS.get(effort, 8192), **fields}
+
+
+def _level(effort: str, model: str, notes: Notes) -> str:
+    """Levels replaced budgets; none of them is "none", and the Pro models have no "minimal" either."""
+    lowest = "LOW" if "-pro" in model else "MINIMAL"
+    level = lowest if effort in {"none", "minimal"} else _LEVELS.get(effort, "MEDIUM")
+    if level != effort.upper():
+        notes.add(Feature.REASONING_EFFORT, f"{effort} sent as {level.lower()}")
+    return level

@@ -1,0 +1,204 @@
+"""Stream events -> one answer, and one answer -> stream events.
+
+The answer of a stream is put together here, whole or as far as it came, whichever wire it arrived on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import ClassVar, Protocol
+
+from resilient_llm import model as m
+
+
+class Accumulator:
+    """Collects the events of one stream.
+
+    ``response()`` may be called at any time.  An answer that ended without saying why counts as ``stop`` (or
+    ``tool_calls``) if the stream was complete, and as ``error`` if it was not.  ``Restarted`` voids what came before.
+    """
+
+    __slots__ = ("_blocks", "_complete", "_finishes", "_order", "_start", "_usage")
+
+    _usage: m.Usage | None
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def add(self, event: m.StreamEvent) -> None:
+        """Take one event; those that carry no part of the answer are ignored."""
+        handler = self._HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, event)
+
+    def response(self) -> m.ChatResponse:
+        """The answer so far."""
+        first, *others = [self._choice(index) for index in sorted({0, *self._order, *self._finishes})]
+        return m.ChatResponse(
+            first.parts,
+            first.finish_reason,
+            first.raw_finish_reason,
+            self._usage,
+            self._start.id,
+            self._start.model,
+            self._start.created,
+            tuple(others),
+            first.extra,
+        )
+
+    def _choice(self, index: int) -> m.Choice:
+        parts = tuple(block.part() for block in self._order.get(index, ()))
+        finish = self._finishes.get(index)
+        if finish is not None:
+            return m.Choice(parts, finish.reason, finish.raw, finish.extra)
+        return m.Choice(parts, implied_finish(parts) if self._complete else "error")
+
+    # --- one method an event -------------------------------------------------------------------------------
+
+    def _text(self, event: m.TextDelta) -> None:
+        block = self._blocks.get((event.choice, event.block))
+        if block is None or block.kind is not m.Text:
+            block = self._begin(event, _Block(m.Text))
+        block.pieces.append(event.text)
+        if event.annotations:
+            block.annotations += event.annotations
+
+    def _thought(self, event: m.ThoughtDelta) -> None:
+        block = self._blocks.get((event.choice, event.block))
+        if block is None or block.kind is not m.Thought:
+            block = self._begin(event, _Block(m.Thought, event))
+        block.pieces.append(event.text)
+        if event.signature is not None:
+            block.signature = event.signature
+
+    def _refusal(self, event: m.RefusalDelta) -> None:
+        block = self._blocks.get((event.choice, event.block))
+        if block is None or block.kind is not m.Refusal:
+            block = self._begin(event, _Block(m.Refusal))
+        block.pieces.append(event.text)
+
+    def _tool(self, event: m.ToolCallStart) -> None:
+        self._begin(event, _Block(m.ToolCall, event))
+
+    def _arguments(self, event: m.ToolCallDelta) -> None:
+        block = self._blocks.get((event.choice, event.block))
+        if block is not None and block.kind is m.ToolCall:  # arguments of a call that never began belong to nothing
+            block.pieces.append(event.arguments)
+
+    def _part(self, event: m.PartAdded) -> None:
+        self._begin(event, _Block(m.Opaque, event.part))
+
+    def _begin(self, event: _Placed, block: _Block) -> _Block:
+        self._blocks[event.choice, event.block] = block
+        self._order.setdefault(event.choice, []).append(block)
+        return block
+
+    def _started(self, event: m.StreamStart) -> None:
+        self._start = event
+
+    def _counted(self, event: m.UsageUpdate) -> None:
+        self._usage = event.usage
+
+    def _finished(self, event: m.Finish) -> None:
+        self._finishes[event.choice] = event
+
+    def _ended(self, _event: m.StreamEnd) -> None:
+        self._complete = True
+
+    def _clear(self, _event: m.Restarted | None = None) -> None:
+        self._start = m.StreamStart()
+        self._blocks: dict[tuple[int, int], _Block] = {}
+        self._order: dict[int, list[_Block]] = {}
+        self._finishes: dict[int, m.Finish] = {}
+        self._usage = None
+        self._complete = False
+
+    _HANDLERS: ClassVar[Mapping[type, Callable[..., None]]] = {
+        m.TextDelta: _text,
+        m.ToolCallDelta: _arguments,
+        m.ThoughtDelta: _thought,
+        m.RefusalDelta: _refusal,
+        m.ToolCallStart: _tool,
+        m.PartAdded: _part,
+        m.StreamStart: _started,
+        m.UsageUpdate: _counted,
+        m.Finish: _finished,
+        m.StreamEnd: _ended,
+        m.Restarted: _clear,
+    }
+
+
+def implied_finish(parts: Sequence[m.Part]) -> m.FinishReason:
+    """Why an answer ended that is complete but does not say."""
+    return "tool_calls" if any(isinstance(part, m.ToolCall) for part in parts) else "stop"
+
+
+class _Placed(Protocol):
+    """An event with a place in the answer."""
+
+    choice: int
+    block: int
+
+
+class _Block:
+    """A part of the answer while it is growing; ``kind`` is the class of the part."""
+
+    __slots__ = ("annotations", "begun", "kind", "pieces", "signature")
+
+    def __init__(self, kind: type[m.Part], begun: m.ToolCallStart | m.ThoughtDelta | m.Part | None = None) -> None:
+        self.kind = kind
+        self.begun = begun
+        self.pieces: list[str] = []
+        self.annotations: tuple[m.JsonObject, ...] = ()
+        self.signature: str | None = None
+
+    def part(self) -> m.Part:
+        """The part as far as it came."""
+        text, begun = "".join(self.pieces), self.begun
+        match begun:
+            case m.ToolCallStart():
+                return m.ToolCall(begun.id, begun.name, text, begun.extra)
+            case m.ThoughtDelta():
+                return m.Thought(text, self.signature, origin=begun.origin)
+            case None:
+                return m.Refusal(text) if self.kind is m.Refusal else m.Text(text, self.annotations)
+            case _:
+                return begun
+
+
+# --- the other way -----------------------------------------------------------------------------------------
+
+
+def replay(response: m.ChatResponse) -> list[m.StreamEvent]:
+    """The events a stream of this answer would have had: one delta a part.
+
+    For a caller who wants a stream and an answer that came whole.
+    """
+    first = m.Choice(response.parts, response.finish_reason, response.raw_finish_reason, response.extra)
+    events: list[m.StreamEvent] = [m.StreamStart(response.id, response.model, response.created)]
+    for index, choice in enumerate((first, *response.alternatives)):
+        for block, part in enumerate(choice.parts):
+            events += _events_of(part, block, index)
+            events.append(m.BlockEnd(block, index))
+        events.append(m.Finish(choice.finish_reason, choice.raw_finish_reason, index, choice.extra))
+    if response.usage is not None:
+        events.append(m.UsageUpdate(response.usage))
+    events.append(m.StreamEnd())
+    return events
+
+
+def _events_of(part: m.Part, block: int, choice: int) -> Iterator[m.StreamEvent]:
+    match part:
+        case m.Text():
+            yield m.TextDelta(part.text, block, choice, part.annotations)
+        case m.Refusal():
+            yield m.RefusalDelta(part.text, block, choice)
+        case m.ToolCall():
+            yield m.ToolCallStart(part.id, part.name, block, choice, part.extra)
+            yield m.ToolCallDelta(part.arguments, block, choice)
+        case m.Thought(redacted=False, extra=None):
+            yield m.ThoughtDelta(part.text, block, choice, origin=part.origin)
+            if part.signature is not None:
+                yield m.ThoughtDelta("", block, choice, part.signature, part.origin)
+        case _:  # has no pieces, or more to it than pieces can carry
+            yield m.PartAdded(part, block, choice)

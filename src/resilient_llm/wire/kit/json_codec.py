@@ -1,0 +1,91 @@
+"""A codec made of functions: every wire's body is a JSON object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from resilient_llm.errors import Fault
+from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse
+from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.protocol import HttpRequest, StreamDecoder, StreamEncoder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonCodec:
+    """See :class:`~resilient_llm.wire.protocol.Codec`.
+
+    The functions that read raise :class:`~resilient_llm.wire.kit.fields.Malformed` for a field of the wrong type.
+    ``read_request`` is given the path too, ``write_stream_error`` writes a whole frame, and ``make_encoder`` is given
+    the caller's request, if there is one.
+    """
+
+    name: str
+    read_request: Callable[[f.Fields, str], ChatRequest]
+    write_request: Callable[[ChatRequest], HttpRequest]
+    read_answer: Callable[[f.Fields], ChatResponse]
+    write_answer: Callable[[ChatResponse], f.Fields]
+    write_error: Callable[[Fault, str], f.Fields]
+    write_stream_error: Callable[[Fault, str], bytes]
+    make_decoder: Callable[[], StreamDecoder]
+    make_encoder: Callable[[ChatRequest | None], StreamEncoder]
+
+    def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
+        """A caller's request.  Raises ``InvalidRequest``."""
+        return f.reading_request(self.name, body, lambda fields: self.read_request(fields, path))
+
+    def encode_request(self, request: ChatRequest) -> HttpRequest:
+        """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
+        return self.write_request(request)
+
+    def decode_response(self, body: bytes) -> ChatResponse:
+        """A whole answer.  Raises ``InvalidAnswer``, also for a success status around an error."""
+        return f.reading_answer(self.name, body, self.read_answer)
+
+    def encode_response(self, response: ChatResponse) -> bytes:
+        """The answer as a client of this wire expects it."""
+        return f.dump(self.write_answer(response))
+
+    def stream_decoder(self) -> StreamDecoder:
+        """A decoder for one streamed answer."""
+        return self.make_decoder()
+
+    def stream_encoder(self, request: ChatRequest | None = None) -> StreamEncoder:
+        """An encoder for one streamed answer."""
+        return self.make_encoder(request)
+
+    def encode_error(self, fault: Fault, message: str) -> bytes:
+        """The body of an error answer."""
+        return f.dump(self.write_error(fault, message))
+
+    def encode_stream_error(self, fault: Fault, message: str) -> bytes:
+        """The frame that reports an error inside a running stream."""
+        return self.write_stream_error(fault, message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonEmbedCodec:
+    """See :class:`~resilient_llm.wire.protocol.EmbedCodec`.  The functions are as those of :class:`JsonCodec`;
+    ``write_answer`` is given the caller's request, if there is one."""
+
+    name: str
+    read_request: Callable[[f.Fields, str], EmbedRequest]
+    write_request: Callable[[EmbedRequest], HttpRequest]
+    read_answer: Callable[[f.Fields], EmbedResponse]
+    write_answer: Callable[[EmbedResponse, EmbedRequest | None], f.Fields]
+
+    def decode_request(self, body: bytes, path: str = "") -> EmbedRequest:
+        """A caller's request.  Raises ``InvalidRequest``."""
+        return f.reading_request(self.name, body, lambda fields: self.read_request(fields, path))
+
+    def encode_request(self, request: EmbedRequest) -> HttpRequest:
+        """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
+        return self.write_request(request)
+
+    def decode_response(self, body: bytes) -> EmbedResponse:
+        """The vectors, in the order of the inputs.  Raises ``InvalidAnswer``."""
+        return f.reading_answer(self.name, body, self.read_answer)
+
+    def encode_response(self, response: EmbedResponse, request: EmbedRequest | None = None) -> bytes:
+        """The answer as a client of this wire expects it."""
+        return f.dump(self.write_answer(response, request))

@@ -1,0 +1,137 @@
+"""What OpenAI's two wires write alike: choices among tools, output formats, media, errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from resilient_llm import model as m
+from resilient_llm.errors import Fault, FaultKind
+from resilient_llm.wire.features import Feature
+from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.fields import Fields
+from resilient_llm.wire.kit.notes import Notes
+
+MODES: Mapping[str, Literal["auto", "none", "required"]] = {
+    "auto": "auto",
+    "none": "none",
+    "required": "required",
+    "any": "required",
+}
+"""Words for how freely the model may choose among tools; the last is Mistral's."""
+
+
+def decode_tool_choice(
+    choice: object, extra: Fields, named: Callable[[Fields], m.ToolChoice | None]
+) -> m.ToolChoice | None:
+    """A choice among tools: a word, or an object that ``named`` reads.  One only the vendor knows goes to ``extra``."""
+    found: m.ToolChoice | None = None
+    if choice is None:
+        return None
+    if isinstance(choice, str):
+        mode = MODES.get(choice)
+        found = m.ToolChoice(mode) if mode is not None else None
+    else:
+        found = named(f.object_of(choice, "tool_choice"))
+    if found is None:  # a custom or built-in tool, say
+        extra["tool_choice"] = choice
+    return found
+
+
+def decode_format(wanted: Fields, schema: Fields) -> m.OutputFormat | None:
+    """The shape an answer shall have; ``schema`` is the object that says more about a ``json_schema``."""
+    match wanted.get("type"):
+        case "json_schema":
+            more = dict(schema)
+            name, description = f.take_text(more, "name"), f.take_text(more, "description")
+            given, strict = f.take_object(more, "schema"), f.take_bool(more, "strict")
+            return m.OutputFormat("json_schema", given, name, description, strict)
+        case "json_object":
+            return m.OutputFormat("json_object")
+        case "text":
+            return m.OutputFormat("text")
+        case _:
+            return None
+
+
+_DATA_URL = re.compile(r"data:([^;,]*);base64,(.*)", re.DOTALL)
+
+
+def inline(url: str) -> tuple[str | None, bytes | None]:
+    """Type and content of a base64 data URL."""
+    match = _DATA_URL.fullmatch(url)
+    try:
+        return (None, None) if match is None else (match[1] or None, f.decode_base64(match[2]))
+    except f.Malformed:
+        return None, None
+
+
+_EFFORTS = ((0, "none"), (2048, "low"), (8192, "medium"))
+"""Highest thinking budget in tokens that still counts as this effort; above them all it is "high"."""
+
+
+def effort_of(reasoning: m.Reasoning, notes: Notes) -> str | None:
+    """The effort asked for, guessed from the budget if need be."""
+    effort, budget = reasoning.effort, reasoning.budget
+    if budget is None:
+        return effort
+    if effort is None:
+        effort = next((word for limit, word in _EFFORTS if budget <= limit), "high")
+    notes.add(Feature.REASONING_BUDGET, f"sent as effort {effort}")
+    return effort
+
+
+def data_url(part: m.Media, notes: Notes) -> str:
+    """Inline content as a URL."""
+    if part.data is None:
+        raise notes.unsupported(Feature.FILE_ID)
+    return f"data:{part.mime_type or _FALLBACK_TYPES[part.kind]};base64,{f.encode_base64(part.data)}"
+
+
+_FALLBACK_TYPES = {"audio": "audio/wav", "image": "image/png", "video": "video/mp4", "document": "application/pdf"}
+"""For media whose type nobody named."""
+
+_AUDIO_FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav"}
+
+
+def audio_format(mime_type: str | None) -> str:
+    """The vendor's word for a type of sound."""
+    name = (mime_type or "audio/wav").partition("/")[2]
+    return _AUDIO_FORMATS.get(name, name)
+
+
+def left_out(part: m.Part, notes: Notes) -> None:
+    """Note a part that has no place on a wire."""
+    match part:
+        case m.Opaque():
+            notes.add(f"{part.wire}.{part.data.get('type')}", "left out")
+        case m.Thought():
+            notes.add(Feature.REASONING, "left out")
+        case m.Media():
+            notes.add(Feature.MEDIA_OF_ASSISTANT, "left out")
+        case _:
+            notes.add(Feature.TOOLS, f"a {type(part).__name__} left out where none belongs")
+
+
+_ERRORS: Mapping[FaultKind, tuple[str, str | None]] = {
+    FaultKind.RATE_LIMITED: ("rate_limit_error", "rate_limit_exceeded"),
+    FaultKind.QUOTA_EXHAUSTED: ("insufficient_quota", "insufficient_quota"),
+    FaultKind.AUTH: ("invalid_request_error", "invalid_api_key"),
+    FaultKind.PERMISSION: ("permission_error", None),
+    FaultKind.NOT_FOUND_MODEL: ("invalid_request_error", "model_not_found"),
+    FaultKind.BAD_REQUEST: ("invalid_request_error", None),
+    FaultKind.CONTEXT_LENGTH: ("invalid_request_error", "context_length_exceeded"),
+    FaultKind.PAYLOAD_TOO_LARGE: ("invalid_request_error", None),
+    FaultKind.CONTENT_FILTER: ("invalid_request_error", "content_filter"),
+    FaultKind.CONFLICT: ("invalid_request_error", None),
+    FaultKind.UNSUPPORTED: ("invalid_request_error", "unsupported_parameter"),
+    FaultKind.SEALED_REASONING: ("invalid_request_error", "invalid_encrypted_content"),
+}
+"""Type and code by which clients of this vendor tell errors apart; anything else is the server's fault."""
+
+
+def encode_error(fault: Fault, message: str) -> Fields:
+    """The body of an error answer, as Chat Completions, Responses and Embeddings share it."""
+    kind, code = _ERRORS.get(fault.kind, ("server_error", None))
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}

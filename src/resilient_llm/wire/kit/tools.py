@@ -1,0 +1,156 @@
+"""Tools and their calls, where several wires write them alike.
+
+OpenAI's shape of a tool is also Cohere's and Ollama's.  Arguments are an object for Gemini and Ollama.  And these two
+pair a tool's result with its call by name and order, where everyone else has an identifier.  One made up here depends
+on the answer alone, so that decoding the same bytes twice, whole or streamed, gives the same; its prefix says that it
+is made up, so that it is not written back to a wire that never had it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
+from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.notes import Notes
+
+
+def decode_tool(value: object, wire: str) -> m.Tool:
+    """A tool in OpenAI's shape."""
+    fields = f.object_of(value, "a tool")
+    if fields.pop("type", "function") != "function":
+        raise f.Malformed("a tool is not a function")
+    function = f.take_object(fields, "function") or {}
+    name = f.take_text(function, "name")
+    if not name:
+        raise f.Malformed("a tool has no name")
+    description, strict = f.take_text(function, "description"), f.take_bool(function, "strict")
+    parameters = f.take_object(function, "parameters")
+    return m.Tool(name, description, parameters, strict, f.unread(wire, f.put(fields, function=function or None)))
+
+
+def encode_tool(tool: m.Tool, wire: str) -> f.Fields:
+    """A tool in OpenAI's shape.  A tool without arguments says so, because not every server takes their absence."""
+    extra = f.own_fields(tool.extra, wire)
+    more = f.object_of(extra.pop("function", {}), "function")
+    function = f.put({"name": tool.name}, description=tool.description)
+    function["parameters"] = tool.parameters if tool.parameters is not None else {"type": "object", "properties": {}}
+    return {"type": "function", "function": {**function, **more}, **extra}
+
+
+def offered_tools(request: m.ChatRequest, notes: Notes, *, single: bool = False) -> tuple[m.Tool, ...]:
+    """The tools to choose from, for a wire that cannot list names: those named are then the only ones offered.
+
+    ``single``: one name that must be called can be said, so nothing has to be left out for it.
+    """
+    choice = request.tool_choice
+    if choice is None or choice.mode == "none" or not choice.names:
+        return request.tools
+    if single and choice.mode == "required" and len(choice.names) == 1:
+        return request.tools
+    notes.add(Feature.TOOL_CHOICE_ALLOWED, "only the named tools were offered")
+    return tuple(tool for tool in request.tools if tool.name in choice.names)
+
+
+def forced_tool(choice: m.ToolChoice) -> str | None:
+    """The one tool that must be called; ``None`` if the model may choose."""
+    return choice.names[0] if choice.mode == "required" and len(choice.names) == 1 else None
+
+
+# --- arguments ---------------------------------------------------------------------------------------------
+
+
+def arguments_text(value: object, absent: str = "{}") -> str:
+    """Arguments that came as an object, as the text the neutral model holds; text is taken as it is."""
+    if value is None:
+        return absent
+    return value if isinstance(value, str) else f.dump_text(value)
+
+
+def arguments_object(call: m.ToolCall, notes: Notes | None = None) -> f.Fields:
+    """The arguments of a call as the object some wires want.
+
+    ``null`` and nothing are an object without fields; what is no object goes into one as ``{"arguments": ...}``, so
+    that the conversation can go on, and that is noted.
+    """
+    value: object = call.arguments
+    try:
+        value = f.parse(call.arguments) if call.arguments.strip() else None
+        return {} if value is None else f.object_of(value, call.name)
+    except f.Malformed:
+        if notes is not None:
+            notes.add(Feature.TOOL_CALL_ARGUMENTS, "not a JSON object: wrapped in one")
+        return {"arguments": value}
+
+
+# --- identifiers -------------------------------------------------------------------------------------------
+
+
+class Namer:
+    """Identifiers for the calls of one answer: the server's own, else one made up from the answer alone.
+
+    ``answer`` is what tells the answer from others of the same conversation, because vendors reject an identifier
+    that comes twice.
+    """
+
+    __slots__ = ("_answer", "_count", "_prefix")
+
+    def __init__(self, prefix: str, answer: str) -> None:
+        self._prefix = prefix
+        self._answer = answer
+        self._count = 0
+
+    def __call__(self, id_: str | None, name: str) -> str:
+        """The identifier of the next call."""
+        self._count += 1
+        if id_:
+            return id_
+        digest = hashlib.sha256(f"{self._answer}\n{self._count}\n{name}".encode(errors="surrogatepass")).hexdigest()
+        return f"{self._prefix}{digest[:16]}"
+
+
+class Pairing:
+    """Calls and results of one conversation, in the order they stand in it.
+
+    Give it every call and every result as they come; it numbers calls without identifier and finds the call that a
+    result belongs to: the one it names, else the oldest open one of its tool, else the oldest open one.
+    """
+
+    __slots__ = ("_count", "_open", "_prefix")
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._count = 0
+        self._open: list[tuple[str, str]] = []
+
+    def call(self, id_: str | None, name: str) -> str:
+        """A call: its identifier, made up if it has none."""
+        id_ = id_ or self._next()
+        self._open.append((id_, name))
+        return id_
+
+    def result(self, id_: str | None, name: str | None) -> tuple[str, str | None]:
+        """A result: the identifier of its call, and the name of the tool if either of them says it."""
+        found = self._find(id_, name)
+        if found is None:
+            return id_ or self._next(), name
+        self._open.remove(found)
+        return found[0], name or found[1]
+
+    def _find(self, id_: str | None, name: str | None) -> tuple[str, str] | None:
+        if id_:
+            return next((each for each in self._open if each[0] == id_), None)
+        if name:
+            return next((each for each in self._open if each[1] == name), None)
+        return next(iter(self._open), None)
+
+    def _next(self) -> str:
+        self._count += 1
+        return f"{self._prefix}{self._count - 1}"
+
+
+def tool_names(messages: Iterable[m.Message]) -> dict[str, str]:
+    """The tool that each call of a conversation asks for, by the call's identifier."""
+    return {part.id: part.name for message in messages for part in message.parts if isinstance(part, m.ToolCall)}

@@ -1,0 +1,168 @@
+"""Ollama: requests, in both directions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
+from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.caching import lose_marks
+from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
+from resilient_llm.wire.kit.roles import encode_message, result_extra, take_role
+from resilient_llm.wire.kit.tools import Pairing, decode_tool, encode_tool, offered_tools, tool_names
+from resilient_llm.wire.ollama.parts import MADE_UP, WIRE, decode_call, encode_parts, sent_id
+from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
+from resilient_llm.wire.settings import TABLES, read_settings, write_settings
+
+PATH: Final = "/api/chat"
+
+_EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
+
+
+# --- requests: reading -------------------------------------------------------------------------------------
+
+
+def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
+    fields = dict(whole)
+    pairing = Pairing(MADE_UP)
+    messages = tuple(_decode_message(item, pairing) for item in f.take_list(fields, "messages"))
+    tools = tuple(decode_tool(item, WIRE) for item in f.take_list(fields, "tools"))
+    model, stream = f.take_text(fields, "model") or "", f.take_bool(fields, "stream")
+    output, reasoning = _decode_format(fields.pop("format", None)), _decode_think(fields.pop("think", None))
+    values = read_settings(TABLES[WIRE], fields)
+    return m.ChatRequest(
+        messages,
+        model,
+        tools,
+        output=output,
+        reasoning=reasoning,
+        stream=stream is not False,
+        extra=f.request_extras(WIRE, fields),
+        source=m.Extra(WIRE, whole),
+        **values,
+    )
+
+
+def _decode_format(value: object) -> m.OutputFormat | None:
+    if value in (None, ""):
+        return None
+    if value == "json":
+        return m.OutputFormat("json_object")
+    return m.OutputFormat("json_schema", f.object_of(value, "format"))
+
+
+def _decode_think(value: object) -> m.Reasoning | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return m.Reasoning() if value else m.Reasoning(effort="none")
+    if not isinstance(value, str):
+        raise f.Malformed("think is neither a boolean nor a word")
+    return m.Reasoning(effort=value)
+
+
+def _decode_message(value: object, pairing: Pairing) -> m.Message:
+    fields = f.object_of(value, "a message")
+    role = take_role(fields)
+    text = f.take_text(fields, "content") or ""
+    if role == "tool":
+        id_, name = pairing.result(f.take_text(fields, "tool_call_id"), f.take_text(fields, "tool_name"))
+        parts: tuple[m.Part, ...] = (m.ToolResult(id_, (m.Text(text),), name),)
+    else:
+        parts = _message_parts(fields, text, pairing)
+    return m.Message(role, parts, extra=f.unread(WIRE, fields))
+
+
+def _message_parts(fields: f.Fields, text: str, pairing: Pairing) -> tuple[m.Part, ...]:
+    thinking = f.take_text(fields, "thinking")
+    thoughts = (m.Thought(thinking, origin=WIRE),) if thinking else ()
+    texts = (m.Text(text),) if text else ()
+    images = tuple(m.Media("image", data=f.decode_base64(image)) for image in f.take_texts(fields, "images"))
+    calls = tuple(decode_call(item, pairing.call) for item in f.take_list(fields, "tool_calls"))
+    return (*thoughts, *texts, *images, *calls)
+
+
+# --- requests: writing -------------------------------------------------------------------------------------
+
+
+def encode_request(request: m.ChatRequest) -> HttpRequest:
+    if request.source is not None and request.source.wire == WIRE:
+        return HttpRequest(PATH, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
+    notes = notes_on(request, WIRE)
+    lose_marks(request, notes)
+    if request.output is not None and request.output.description:
+        notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
+    if request.tool_choice is not None and request.tool_choice.mode == "required":
+        names = request.tool_choice.names
+        raise notes.unsupported(Feature.TOOL_CHOICE_NAME if names else Feature.TOOL_CHOICE_REQUIRED)
+    body: f.Fields = {"model": request.model, "messages": _encode_messages(request, notes), "stream": request.stream}
+    if tools := _encode_tools(request, notes):
+        body["tools"] = tools
+    f.put(body, format=_encode_format(request.output), think=_encode_think(request.reasoning, notes))
+    write_settings(TABLES[WIRE], request, body, notes)
+    f.merge_own(body, request.extra, WIRE)
+    return HttpRequest(PATH, f.dump_request(body), JSON_HEADERS, notes.all())
+
+
+def _forwarded(request: m.ChatRequest, source: m.JsonObject) -> f.Fields:
+    """The caller's own body; a stream is the default, so its switch is only written where it says otherwise."""
+    body: f.Fields = {**source, "model": request.model}
+    if request.stream is not (body.get("stream") is not False):
+        body["stream"] = request.stream
+    return body
+
+
+def _encode_tools(request: m.ChatRequest, notes: Notes) -> list[f.Fields]:
+    if request.tools and request.tool_choice is not None and request.tool_choice.mode == "none":
+        notes.add(Feature.TOOL_CHOICE_NONE, "none: the tools were left out")
+        return []
+    tools = offered_tools(request, notes)
+    extras_for(WIRE, (tool.extra for tool in tools), notes)
+    if any(tool.strict for tool in tools):
+        notes.add(Feature.TOOL_STRICT, "left out")
+    return [encode_tool(tool, WIRE) for tool in tools]
+
+
+def _encode_format(output: m.OutputFormat | None) -> object:
+    if output is None or output.kind == "text":
+        return None
+    return output.schema if output.kind == "json_schema" and output.schema is not None else "json"
+
+
+def _encode_think(reasoning: m.Reasoning | None, notes: Notes) -> bool | str | None:
+    if reasoning is None:
+        return None
+    fields_for(WIRE, reasoning.extra, notes)
+    effort = reasoning.effort
+    if effort == "none" or reasoning.budget == 0:
+        return False
+    if reasoning.budget is not None:
+        notes.add(Feature.REASONING_BUDGET, "left out: the model decides")
+    if effort is None:
+        return True
+    word = _EFFORTS.get(effort, "medium")
+    if word != effort:
+        notes.add(Feature.REASONING_EFFORT, f"{effort} sent as {word}")
+    return word
+
+
+def _encode_messages(request: m.ChatRequest, notes: Notes) -> list[f.Fields]:
+    names = tool_names(request.messages)
+    return [each for message in request.messages for each in _encode_message(message, names, notes)]
+
+
+def _encode_message(message: m.Message, names: dict[str, str], notes: Notes) -> list[f.Fields]:
+    return encode_message(
+        message,
+        fields_for(WIRE, message.extra, notes),
+        lambda result: _encode_result(result, names, notes),
+        lambda parts, role: encode_parts(parts, role, notes),
+    )
+
+
+def _encode_result(result: m.ToolResult, names: dict[str, str], notes: Notes) -> f.Fields:
+    result_extra(result, WIRE, notes)  # nothing of it is written back here
+    fields: f.Fields = {"role": "tool", "content": result.text}
+    name = result.name or names.get(result.tool_call_id)
+    return f.put(fields, tool_name=name, tool_call_id=sent_id(result.tool_call_id))

@@ -1,0 +1,120 @@
+"""Ollama: streamed answers, in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from resilient_llm import model as m
+from resilient_llm.errors import Fault, InvalidAnswer
+from resilient_llm.wire.framing import ndjson
+from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.notes import Notes
+from resilient_llm.wire.kit.streams import BlockCounter, StreamDecoder, WholeCalls
+from resilient_llm.wire.kit.tools import Namer
+from resilient_llm.wire.ollama import parts as p
+from resilient_llm.wire.ollama.answer import encode_error
+
+
+class Decoder(StreamDecoder):
+    """Lines -> events."""
+
+    plain = b"<"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines = ndjson.Decoder()
+        self._identify: Namer | None = None  # of the first line's answer
+        self._blocks = BlockCounter()
+        self._called = False
+
+    def on_bytes(self, data: bytes) -> None:
+        self._take(self._lines.feed(data))
+
+    def at_end(self) -> str | None:
+        self._take(self._lines.close())
+        return "the stream ended without done"
+
+    def _take(self, lines: Iterable[bytes]) -> None:
+        for line in lines:
+            try:
+                fields = f.parse_object(line, "a line")
+            except f.Malformed:
+                raise InvalidAnswer(f"undecodable line: {line[:80]!r}") from None
+            self._line(fields)
+            if self._over:
+                break
+
+    def _line(self, fields: f.Fields) -> None:
+        if "error" in fields:
+            self.end(m.StreamError(fields))
+            return
+        if self._identify is None:
+            created_at = fields.get("created_at")
+            self._identify = Namer(p.MADE_UP, str(created_at))
+            self._out.append(m.StreamStart("", str(fields.get("model") or ""), p.seconds_of(created_at)))
+        self._content(f.take_object(fields, "message") or {}, self._identify)
+        if f.take_bool(fields, "done"):
+            self._ended(fields)
+
+    def _content(self, message: f.Fields, identify: Namer) -> None:
+        out, at = self._out, self._blocks.at
+        if thinking := f.take_text(message, "thinking"):
+            out.append(m.ThoughtDelta(thinking, at(m.ThoughtDelta), origin=p.WIRE))
+        if text := f.take_text(message, "content"):
+            out.append(m.TextDelta(text, at(m.TextDelta)))
+        for image in f.take_texts(message, "images"):
+            out.append(m.PartAdded(m.Media("image", data=f.decode_base64(image)), at(None)))
+        for item in f.take_list(message, "tool_calls"):
+            call, block = p.decode_call(item, identify), at(None)
+            self._called = True
+            out.append(m.ToolCallStart(call.id, call.name, block, extra=call.extra))
+            out += [m.ToolCallDelta(call.arguments, block), m.BlockEnd(block)]
+
+    def _ended(self, fields: f.Fields) -> None:
+        reason, usage = f.take_text(fields, "done_reason"), p.take_usage(fields)
+        fields.pop("model", None)
+        finish = p.finish_reason(reason, [m.ToolCall("", "")] if self._called else [])
+        self._out.append(m.Finish(finish, reason, extra=f.unread(p.WIRE, fields)))
+        if usage is not None:
+            self._out.append(m.UsageUpdate(usage))
+        self.end(m.StreamEnd())
+
+
+class Encoder(WholeCalls):
+    """Events -> lines.  Calls go out whole, as this wire wants them; the last line waits for the token counts."""
+
+    choices = False
+
+    def on_text(self, event: m.TextDelta) -> bytes:
+        return self.flush() + self._line({"content": event.text}) if event.text else b""
+
+    def on_thought(self, event: m.ThoughtDelta) -> bytes:
+        return self.flush() + self._line({"content": "", "thinking": event.text}) if event.text else b""
+
+    def on_whole(self, part: m.Part, block: int, choice: int) -> bytes:
+        return self.flush() + self._parts(p.showable([part]))
+
+    def call(self, call: m.ToolCall, choice: int) -> bytes:
+        return self._parts([call])
+
+    def on_end(self, event: m.StreamEnd) -> bytes:
+        finish = self.finish
+        ending = p.tail(finish.reason, finish.raw, f.own_fields(finish.extra, p.WIRE), self.usage)
+        return self.flush() + self._line({"content": ""}, ending)
+
+    def failure(self, message: str) -> bytes:
+        return ndjson.encode(f.dump({"error": message}))
+
+    def _parts(self, parts: list[m.Part]) -> bytes:
+        return self._line(p.encode_parts(parts, "assistant", Notes(p.WIRE))) if parts else b""
+
+    def _line(self, message: f.Fields, ending: f.Fields | None = None) -> bytes:
+        whole = p.head(self.start.model, self.start.created, None)
+        return ndjson.encode(
+            f.dump(whole | {"message": {"role": "assistant", **message}} | (ending or {"done": False}))
+        )
+
+
+def error_frame(fault: Fault, message: str) -> bytes:
+    """The line that reports an error inside a running stream."""
+    return ndjson.encode(f.dump(encode_error(fault, message)))

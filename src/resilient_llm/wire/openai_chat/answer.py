@@ -1,0 +1,303 @@
+"""Chat Completions answers and errors <-> the neutral model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from resilient_llm import model as m
+from resilient_llm.errors import InvalidAnswer
+from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.accumulate import implied_finish
+from resilient_llm.wire.openai_chat import parts as p
+
+_FINISHES: Mapping[str, m.FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+    "function_call": "tool_calls",
+    # compatible vendors
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+    "sensitive": "content_filter",
+    "error": "error",
+    "abort": "error",
+    "network_error": "error",
+    "insufficient_system_resource": "error",
+}
+_OFFICIAL = frozenset({"stop", "length", "tool_calls", "content_filter"})
+_WORDS: Mapping[m.FinishReason, str] = {"other": "stop"}
+"""Neutral reasons the wire has no word for; ``error`` goes out as it is (OpenRouter's precedent)."""
+
+_BODY = frozenset({"id", "object", "model", "created", "choices", "usage"})
+_CHOICE = frozenset({"index", "message", "delta", "finish_reason"})
+_MESSAGE = frozenset(
+    {"role", "content", "refusal", "tool_calls", "annotations", "reasoning_details", *p.REASONING_FIELDS}
+)
+_SAID = frozenset({"role", "content"})
+_SPEAKING = (*p.REASONING_FIELDS, "refusal", "function_call", "reasoning_details", "audio")
+_BARE_CALL = frozenset({"index", "id", "type", "function"})
+"""A tool call of these fields alone, and without a function, calls nothing."""
+_CACHED = frozenset({"cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens", "cache_read_input_tokens"})
+
+_LEGACY = {"function_call": True}
+"""Marks a call that came, and goes back, in the field that ``tool_calls`` replaced."""
+
+CHOICE, MESSAGE = "@choice", "@message"
+"""Keys in an answer's Extra for what stood in its (first) choice and in that choice's message."""
+
+
+# --- decoding ----------------------------------------------------------------------------------------------
+
+
+def decode_response(fields: f.Fields, dialect: p.Dialect) -> m.ChatResponse:
+    """A whole answer.  Raises ``InvalidAnswer`` for one that reports an error, has no choices, or has one that says
+    nothing and does not say why either."""
+    choices = f.as_objects(fields.get("choices"))
+    if fields.get("error") or any(choice.get("error") for choice in choices):
+        raise InvalidAnswer("the answer reports an error", fields)
+    if not choices:
+        raise InvalidAnswer("the answer has no choices", fields)
+    for choice in choices:
+        wrong = _wrong_with(choice)
+        if wrong:
+            raise InvalidAnswer(f"a choice of the answer {wrong}", fields)
+    first, *remaining = [_decode_choice(choice, dialect) for choice in choices]
+    return m.ChatResponse(
+        first.parts,
+        first.finish_reason,
+        first.raw_finish_reason,
+        decode_usage(usage_of(fields)),
+        f.as_text(fields.get("id")),
+        f.as_text(fields.get("model")),
+        f.time_of(fields.get("created")),
+        tuple(remaining),
+        f.extra_of(p.WIRE, f.others(fields, _BODY) | (dict(first.extra.fields) if first.extra else {})),
+        fields,
+    )
+
+
+def _wrong_with(choice: f.Fields) -> str:
+    """Why a choice is no answer; "" if it is one.  An empty text with a reason to end there is an answer."""
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return "" if choice.get("finish_reason") == "content_filter" else "has no message"
+    said = cast(f.Fields, message)
+    content, calls = said.get("content"), said.get("tool_calls")
+    if not is_content(content):
+        return "has a content that is neither text nor parts"
+    if calls and not all(
+        isinstance(call, dict) and is_call(cast(f.Fields, call)) for call in f.as_list(calls) or (None,)
+    ):
+        return "has a tool call without a function"
+    spoke = content or calls or any(said.get(name) for name in _SPEAKING)
+    return "" if spoke or choice.get("finish_reason") else "says nothing"
+
+
+def is_error(frame: Mapping[str, object]) -> bool:
+    """Whether a frame is one of an error: marked as one, or no chunk and with something to say (vLLM, FastAPI)."""
+    if frame.get("error"):
+        return True
+    if isinstance(frame.get("choices"), list):
+        return False
+    return "error" in (frame.get("object"), frame.get("type")) or "message" in frame or "detail" in frame
+
+
+def is_content(content: object) -> bool:
+    """Whether a message's content is of a kind that can be one: text, parts, or nothing."""
+    return content is None or isinstance(content, str | list)
+
+
+def is_call(call: f.Fields) -> bool:
+    """Whether anything is called: a function that has a name or arguments, or a tool of the vendor's own kind."""
+    function = call.get("function")
+    return bool(function and isinstance(function, dict)) or bool(f.others(call, _BARE_CALL))
+
+
+def _decode_choice(choice: f.Fields, dialect: p.Dialect) -> m.Choice:
+    message = f.as_object(choice.get("message"))
+    raw = choice.get("finish_reason")
+    word = raw if isinstance(raw, str) else None
+    extra: f.Fields = {}
+    unknown = choice_extra(choice, word)
+    if unknown:
+        extra[CHOICE] = unknown
+    if _says_only_text(message):
+        plain = (m.Text(f.as_text(message["content"])),)
+        return m.Choice(plain, finish_reason(word, plain), word, f.extra_of(p.WIRE, extra))
+    annotations = f.as_objects(message.get("annotations"))
+    parts = _with_annotations(p.assistant_parts(message, dialect.origin), annotations)
+    parts = [part for part in parts if not (isinstance(part, m.Text) and not part.text and not part.annotations)]
+    called = f.as_object(message.get("function_call"))
+    if called.get("name"):  # the form before tools
+        parts.append(_legacy_call(called))
+    more = f.others(message, _MESSAGE | {"function_call"} if called.get("name") else _MESSAGE)
+    if annotations and not any(isinstance(part, m.Text) for part in parts):
+        more["annotations"] = annotations
+    if more:
+        extra[MESSAGE] = more
+    return m.Choice(tuple(parts), finish_reason(word, parts), word, f.extra_of(p.WIRE, extra))
+
+
+def _says_only_text(message: f.Fields) -> bool:
+    """Whether a message is a text and nothing else, as nearly all are: told apart for its speed alone."""
+    content = message.get("content")
+    if type(content) is not str or not content:
+        return False
+    for key, value in message.items():
+        if value is not None and key not in _SAID and (value or key not in _MESSAGE):
+            return False
+    return True
+
+
+def _legacy_call(called: f.Fields) -> m.ToolCall:
+    return m.ToolCall("call_0", f.as_text(called["name"]), f.as_text(called.get("arguments")), m.Extra(p.WIRE, _LEGACY))
+
+
+def choice_extra(choice: f.Fields, word: str | None) -> f.Fields:
+    """What a choice says beyond the answer, a finish word of the vendor's own included."""
+    unknown = f.others(choice, _CHOICE)
+    if word not in _OFFICIAL and word is not None:
+        unknown["finish_reason"] = word
+    return unknown
+
+
+def _with_annotations(parts: list[m.Part], annotations: Sequence[m.JsonObject]) -> list[m.Part]:
+    for i, part in enumerate(parts):
+        if annotations and isinstance(part, m.Text):
+            parts[i] = m.Text(part.text, tuple(annotations), part.extra)
+            break
+    return parts
+
+
+def finish_reason(word: str | None, parts: Sequence[m.Part] = ()) -> m.FinishReason:
+    """The neutral reason.  Some vendors say nothing, or the empty string."""
+    return _FINISHES.get(word, "other") if word else implied_finish(parts)
+
+
+def usage_of(fields: Mapping[str, object]) -> f.Fields:
+    """Usage, where a vendor puts it (Groq's streams: in ``x_groq``)."""
+    return f.as_object(fields.get("usage")) or f.as_object(f.as_object(fields.get("x_groq")).get("usage"))
+
+
+def decode_usage(usage: f.Fields) -> m.Usage | None:
+    """Token counts; ``None`` for an empty object.
+
+    Cached tokens are in the details; DeepSeek, Z.ai, Mistral and LiteLLM also or only put them beside the others.
+    """
+    if not usage:
+        return None
+    prompt = f.as_object(usage.get("prompt_tokens_details"))
+    completion = f.as_object(usage.get("completion_tokens_details"))
+    cached = f.count_of(prompt.get("cached_tokens"))
+    if not cached and not _CACHED.isdisjoint(usage):
+        cached = max(f.count_of(usage.get(key)) for key in _CACHED)
+    return m.Usage(
+        f.count_of(usage.get("prompt_tokens")),
+        f.count_of(usage.get("completion_tokens")),
+        cached,
+        f.count_of(prompt.get("cache_write_tokens")) or f.count_of(usage.get("cache_creation_input_tokens")),
+        f.count_of(completion.get("reasoning_tokens")),
+        f.count_of(usage.get("total_tokens")),
+        m.Extra(p.WIRE, usage) if len(usage) > 3 else None,
+    )
+
+
+# --- encoding ----------------------------------------------------------------------------------------------
+
+
+def encode_response(response: m.ChatResponse, dialect: p.Dialect) -> f.Fields:
+    """The answer as a client of this wire expects it."""
+    first = m.Choice(response.parts, response.finish_reason, response.raw_finish_reason, response.extra)
+    choices = [_encode_choice(choice, i, dialect) for i, choice in enumerate((first, *response.alternatives))]
+    body: f.Fields = {
+        "id": response.id or "chatcmpl-0",
+        "object": "chat.completion",
+        "created": response.created or 0,
+        "model": response.model,
+        "choices": choices,
+    }
+    if response.usage is not None:
+        body["usage"] = encode_usage(response.usage)
+    extra = f.own_fields(response.extra, p.WIRE)
+    body |= {key: value for key, value in extra.items() if key not in {CHOICE, MESSAGE}}
+    return body
+
+
+def _encode_choice(choice: m.Choice, index: int, dialect: p.Dialect) -> f.Fields:
+    extra = f.own_fields(choice.extra, p.WIRE)
+    body: f.Fields = {"index": index, "message": _encode_message(choice.parts, dialect), "logprobs": None}
+    f.as_object(body["message"]).update(f.as_object(extra.get(MESSAGE)))
+    body["finish_reason"] = finish_word(choice.finish_reason)
+    return body | f.as_object(extra.get(CHOICE))
+
+
+def _encode_message(parts: Sequence[m.Part], dialect: p.Dialect) -> f.Fields:
+    texts = [part for part in parts if isinstance(part, m.Text)]
+    plain: list[f.Fields] = [{"type": "text", "text": "".join(part.text for part in texts)}] if texts else []
+    plain += [dict(part.data) for part in parts if isinstance(part, m.Opaque) and _is_content(part)]
+    message: f.Fields = {"role": "assistant", "refusal": None}
+    message |= p.assistant_body(plain, [part for part in parts if isinstance(part, m.Thought)], dialect)
+    refusal = "".join(part.text for part in parts if isinstance(part, m.Refusal))
+    if refusal:
+        message["refusal"] = refusal
+    annotations = [dict(item) for part in texts for item in part.annotations if _is_annotation(item)]
+    if annotations:
+        message["annotations"] = annotations
+    calls = [call for part in parts if (call := _encode_called(part)) is not None]
+    if calls and "function_call" in calls[0]:
+        message["function_call"] = calls[0]["function"]
+    elif calls:
+        message["tool_calls"] = calls
+    return message
+
+
+def _encode_called(part: m.Part) -> f.Fields | None:
+    if isinstance(part, m.ToolCall):
+        return p.encode_call(part) | f.own_fields(part.extra, p.WIRE)
+    if isinstance(part, m.Opaque) and part.wire == p.WIRE and not _is_content(part):
+        return dict(part.data)
+    return None
+
+
+def _is_content(part: m.Opaque) -> bool:
+    return part.wire == p.WIRE and part.data.get("type") != "custom"
+
+
+def _is_annotation(item: m.JsonObject) -> bool:
+    """Whether a citation has this wire's shape; an answer may carry another's."""
+    return isinstance(item.get("type"), str) and isinstance(item.get(cast(str, item["type"])), dict)
+
+
+def finish_word(reason: m.FinishReason) -> str:
+    """The wire's word for a neutral reason."""
+    return _WORDS.get(reason, reason)
+
+
+def encode_usage(usage: m.Usage) -> f.Fields:
+    """Token counts, over what this wire once said beside them."""
+    body = f.own_fields(usage.extra, p.WIRE)
+    if decode_usage(body) == usage:
+        return body
+    counts: f.Fields = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens or usage.input_tokens + usage.output_tokens,
+    }
+    body |= counts
+    if usage.cache_read_tokens or usage.cache_write_tokens:
+        details = f.as_object(body.get("prompt_tokens_details")) | {"cached_tokens": usage.cache_read_tokens}
+        if usage.cache_write_tokens:
+            details["cache_write_tokens"] = usage.cache_write_tokens
+        body["prompt_tokens_details"] = details
+    if usage.reasoning_tokens:
+        details = f.as_object(body.get("completion_tokens_details")) | {"reasoning_tokens": usage.reasoning_tokens}
+        body["completion_tokens_details"] = details
+    return body

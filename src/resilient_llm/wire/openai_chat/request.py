@@ -1,0 +1,435 @@
+"""Chat Completions requests <-> the neutral model.
+
+Field list and content parts: the vendor's API reference as of SDK 3.54.  Compatible vendors differ in small ways,
+which a :class:`Dialect` names.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
+from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.caching import MARK, lose_marks, sent_key
+from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
+from resilient_llm.wire.kit.openai import (
+    MODES,
+    audio_format,
+    data_url,
+    decode_format,
+    decode_tool_choice,
+    effort_of,
+    left_out,
+)
+from resilient_llm.wire.kit.tools import decode_tool
+from resilient_llm.wire.openai_chat.parts import (
+    WIRE,
+    Dialect,
+    assistant_body,
+    content_of,
+    decode_message,
+    encode_call,
+    is_call,
+    tool_id,
+)
+from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
+from resilient_llm.wire.settings import TABLES, read_settings, write_settings
+
+_HARD = frozenset({"n", "logprobs", "top_logprobs", "tools", "response_format"})
+"""Fields whose absence gives another answer than the one asked for."""
+_FEATURES = {"response_format": Feature.JSON_SCHEMA, "reasoning_effort": Feature.REASONING}
+
+
+# --- decoding ----------------------------------------------------------------------------------------------
+
+
+def decode_request(whole: f.Fields, dialect: Dialect) -> m.ChatRequest:
+    """A caller's request.  Raises ``Malformed``."""
+    fields = dict(whole)
+    messages = f.take_list(fields, "messages", lone=False)
+    if not messages:
+        raise f.Malformed("messages must be a list with at least one message")
+    settings = {name: fields.pop(name, None) for name in _NEEDS_MORE}
+    tools = _decode_tools(f.take_list(fields, "tools", lone=False), fields)
+    values = read_settings(TABLES[WIRE], fields)
+    return m.ChatRequest(
+        messages=tuple(decode_message(f.object_of(message, "a message"), dialect) for message in messages),
+        model=f.take_text(fields, "model") or "",
+        tools=tools,
+        tool_choice=decode_tool_choice(settings["tool_choice"], fields, _decode_named),
+        output=_decode_format(settings["response_format"], fields),
+        reasoning=_decode_reasoning(fields),
+        stream=_decode_stream(settings["stream_options"], fields),
+        extra=f.request_extras(WIRE, fields),
+        source=m.Extra(WIRE, whole),
+        **values,
+    )
+
+
+_NEEDS_MORE = ("tool_choice", "response_format", "stream_options")
+
+
+def _decode_stream(given: object, fields: f.Fields) -> bool:
+    options = f.object_of(given or {}, "stream_options")
+    if options.get("include_usage") is not False:  # usage is asked for in any case
+        options.pop("include_usage", None)
+    f.put(fields, stream_options=options or None)
+    return f.take_bool(fields, "stream") or False
+
+
+def _decode_tools(items: list[object], fields: f.Fields) -> tuple[m.Tool, ...]:
+    """The functions; other tools stay behind in ``fields``."""
+    tools = [f.object_of(item, "a tool") for item in items]
+    f.put(fields, tools=[tool for tool in tools if not isinstance(tool.get("function"), dict)] or None)
+    return tuple(decode_tool(tool, WIRE) for tool in tools if isinstance(tool.get("function"), dict))
+
+
+def _decode_named(choice: f.Fields) -> m.ToolChoice | None:
+    """A choice that names functions."""
+    if choice.get("type") == "function":
+        name = f.as_text(f.as_object(choice.get("function")).get("name"))
+        return m.ToolChoice("required", (name,)) if name else None
+    allowed = f.as_object(choice.get("allowed_tools"))
+    mode = MODES.get(f.as_text(allowed.get("mode")))
+    names = tuple(
+        f.as_text(f.as_object(tool.get("function")).get("name")) for tool in f.as_objects(allowed.get("tools"))
+    )
+    return m.ToolChoice(mode, names) if mode is not None and names and all(names) else None
+
+
+def _decode_format(given: object, fields: f.Fields) -> m.OutputFormat | None:
+    wanted = f.object_of(given or {}, "response_format")
+    known = decode_format(wanted, f.object_of(wanted.get("json_schema") or {}, "json_schema"))
+    if known is None:
+        f.put(fields, response_format=wanted or None)
+    return known
+
+
+def _decode_reasoning(fields: f.Fields) -> m.Reasoning | None:
+    settings = f.take_object(fields, "reasoning") or {}
+    effort = f.take_text(settings, "effort")
+    effort, budget = f.take_text(fields, "reasoning_effort") or effort, f.take_int(settings, "max_tokens")
+    f.put(fields, reasoning=settings or None)
+    return None if effort is None and budget is None else m.Reasoning(effort, budget)
+
+
+# --- encoding ----------------------------------------------------------------------------------------------
+
+
+def encode_request(request: m.ChatRequest, dialect: Dialect) -> HttpRequest:
+    """The request for a vendor of this dialect.  Raises ``UnsupportedFeature``.
+
+    A body that came in on this wire is forwarded: what we do not know may still mean something to the vendor.
+    """
+    notes = Notes(dialect.origin)
+    source = request.source
+    if source is not None and source.wire == WIRE:
+        body = _forwarded(request, source.fields, dialect)
+    else:
+        body = _fresh(request, dialect, notes)
+    return HttpRequest(dialect.path, f.dump_request(body), JSON_HEADERS, notes.all())
+
+
+def _forwarded(request: m.ChatRequest, fields: m.JsonObject, dialect: Dialect) -> f.Fields:
+    body = f.forwarded(request, fields)
+    _ask_for_usage(body, request.stream, dialect)
+    if dialect.tool_id_length:
+        body["messages"] = [_with_short_ids(message, dialect) for message in f.as_objects(body.get("messages"))]
+    return body
+
+
+def _ask_for_usage(body: f.Fields, stream: bool, dialect: Dialect) -> None:
+    """Usage comes with a stream only if asked for, and asking without a stream is an error.  A caller who said that it
+    is not wanted is obeyed."""
+    if not stream or not dialect.stream_usage:
+        body.pop("stream_options", None)
+    else:
+        body["stream_options"] = {"include_usage": True} | f.others(f.as_object(body.get("stream_options")), ())
+
+
+def wants_usage(request: m.ChatRequest) -> bool:
+    """Whether the caller of a decoded request asked for a chunk with the token counts: it has no choices, and clients
+    that did not ask for it need not expect it."""
+    source = f.own_fields(request.source, WIRE)
+    return f.as_object(source.get("stream_options")).get("include_usage") is True
+
+
+def _with_short_ids(message: f.Fields, dialect: Dialect) -> f.Fields:
+    message = dict(message)
+    if isinstance(message.get("tool_call_id"), str):
+        message["tool_call_id"] = tool_id(f.as_text(message["tool_call_id"]), dialect)
+    if isinstance(message.get("tool_calls"), list):
+        calls = f.as_objects(message["tool_calls"])
+        message["tool_calls"] = [{**call, "id": tool_id(f.as_text(call.get("id")), dialect)} for call in calls]
+    return message
+
+
+def _fresh(request: m.ChatRequest, dialect: Dialect, notes: Notes) -> f.Fields:
+    body: f.Fields = {"model": request.model} if request.model else {}
+    body["messages"] = encode_messages(request.messages, dialect, notes)
+    write_settings(dialect.settings, request, body, notes)
+    lose_marks(request, notes, of_messages=not dialect.cache_marks)
+    if request.cache_key and dialect.cache_key:
+        body["prompt_cache_key"] = sent_key(request.cache_key)
+    if request.tools or request.tool_choice is not None:
+        _encode_tools(request, body, dialect, notes)
+    if request.output is not None:
+        body["response_format"] = _encode_format(request.output)
+    if request.reasoning is not None:
+        _encode_reasoning(request.reasoning, body, dialect, notes)
+    if request.stream:
+        body["stream"] = True
+    if request.extra:
+        f.merge(body, extras_for(WIRE, request.extra, notes))
+    _ask_for_usage(body, request.stream, dialect)
+    for name in sorted(dialect.rejects & body.keys()) if dialect.rejects else ():
+        del body[name]
+        notes.lose(_FEATURES.get(name, name), hard=name in _HARD)
+    return body
+
+
+def _encode_tools(request: m.ChatRequest, body: f.Fields, dialect: Dialect, notes: Notes) -> None:
+    tools, choice = request.tools, request.tool_choice
+    if choice is not None and choice.mode != "none" and choice.names and not _can_name(choice, dialect):
+        tools = tuple(tool for tool in tools if tool.name in choice.names)
+        choice = m.ToolChoice(choice.mode)
+        notes.add(Feature.TOOL_CHOICE_ALLOWED, "the other tools are left out instead")
+    if tools:
+        body["tools"] = [_encode_tool(tool, notes) for tool in tools]
+    if choice is not None:
+        body["tool_choice"] = _encode_tool_choice(choice)
+
+
+def _can_name(choice: m.ToolChoice, dialect: Dialect) -> bool:
+    single = choice.mode == "required" and len(choice.names) == 1
+    return dialect.named_tool if single else dialect.allowed_tools
+
+
+def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:
+    function = f.put({"name": tool.name}, description=tool.description, parameters=tool.parameters, strict=tool.strict)
+    body: f.Fields = {"type": "function", "function": function}
+    f.merge(body, fields_for(WIRE, tool.extra, notes))
+    return body
+
+
+def _encode_tool_choice(choice: m.ToolChoice) -> object:
+    if not choice.names or choice.mode == "none":
+        return choice.mode
+    named = [{"type": "function", "function": {"name": name}} for name in choice.names]
+    if choice.mode == "required" and len(named) == 1:
+        return named[0]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": named}}
+
+
+def _encode_format(output: m.OutputFormat) -> f.Fields:
+    if output.kind != "json_schema":
+        return {"type": output.kind}
+    schema: f.Fields = {"name": output.name or "answer"}  # the vendor wants a name
+    f.put(schema, description=output.description, schema=output.schema, strict=output.strict)
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _encode_reasoning(reasoning: m.Reasoning, body: f.Fields, dialect: Dialect, notes: Notes) -> None:
+    if dialect.reasoning_object:
+        settings: f.Fields = {"effort": reasoning.effort} if reasoning.effort is not None else {}
+        if reasoning.budget is not None:
+            settings["max_tokens"] = reasoning.budget
+        body["reasoning"] = settings
+    else:
+        effort = effort_of(reasoning, notes)
+        if effort is not None:
+            body["reasoning_effort"] = effort
+    f.merge(body, fields_for(WIRE, reasoning.extra, notes))
+
+
+_PLAIN_ROLES = frozenset({"system", "user"})
+
+# --- messages ----------------------------------------------------------------------------------------------
+
+
+def encode_messages(messages: Iterable[m.Message], dialect: Dialect, notes: Notes) -> list[f.Fields]:
+    """Messages in the order they stand, except that media out of tool results follow the last result of the turn:
+    nothing may stand between an assistant's calls and their results."""
+    out: list[f.Fields] = []
+    late: list[f.Fields] = []
+    for message in messages:
+        if _holds_only_text(message):  # nearly every message
+            out += _pop_all(late) if late else ()
+            out.append({"role": message.role, "content": cast(m.Text, message.parts[0]).text})
+            continue
+        encoder = _MessageEncoder(dialect, notes)
+        results = [encoder.result(part, late) for part in message.parts if isinstance(part, m.ToolResult)]
+        if results and message.role == "tool":  # what only this wire knows about the message belongs to its result
+            results[0] |= fields_for(WIRE, message.extra, notes)
+        out += results
+        remaining = [part for part in message.parts if not isinstance(part, m.ToolResult)]
+        if remaining or not results:
+            out += _pop_all(late)
+            out.append(encoder.message(message, remaining))
+        if message.cache and dialect.cache_marks:
+            _mark(out[-1], notes)
+    return out + _pop_all(late)
+
+
+def _holds_only_text(message: m.Message) -> bool:
+    """Whether a message is a text and nothing else, said by somebody every dialect knows."""
+    if len(message.parts) != 1 or message.extra is not None or message.name is not None or message.cache:
+        return False
+    part = message.parts[0]
+    return isinstance(part, m.Text) and not part.annotations and part.extra is None and message.role in _PLAIN_ROLES
+
+
+def _mark(message: f.Fields, notes: Notes) -> None:
+    """Marks a message as worth caching up to its end."""
+    content = message.get("content")
+    items = [{"type": "text", "text": content}] if content and isinstance(content, str) else f.as_objects(content)
+    if items:
+        message["content"] = [*items[:-1], MARK | items[-1]]
+    else:
+        notes.add(Feature.CACHE, "left out")
+
+
+def _pop_all(late: list[f.Fields]) -> list[f.Fields]:
+    waiting: list[f.Fields] = [{"role": "user", "content": list(late)}] if late else []
+    late.clear()
+    return waiting
+
+
+class _MessageEncoder:
+    """Writes the parts of one message."""
+
+    def __init__(self, dialect: Dialect, notes: Notes) -> None:
+        self._dialect = dialect
+        self._notes = notes
+
+    def message(self, message: m.Message, parts: Sequence[m.Part]) -> f.Fields:
+        """A message without its tool results."""
+        if len(parts) == 1 and isinstance(parts[0], m.Opaque) and parts[0].wire == WIRE and "role" in parts[0].data:
+            return dict(parts[0].data)
+        role = "user" if message.role == "tool" else message.role
+        if role == "developer" and not self._dialect.developer_role:
+            role = "system"
+            self._notes.add(Feature.DEVELOPER, "sent as system")
+        body: f.Fields = {"role": role}
+        if role == "assistant":
+            body |= self._assistant(parts)
+        else:
+            body["content"] = content_of([item for part in parts if (item := self._part(part)) is not None]) or ""
+        if message.name is not None:
+            body["name"] = message.name
+        return body | fields_for(WIRE, message.extra, self._notes)
+
+    def _assistant(self, parts: Sequence[m.Part]) -> f.Fields:
+        thoughts = [part for part in parts if isinstance(part, m.Thought)]
+        calls = [call for part in parts if (call := self._call(part)) is not None]
+        said = [
+            part for part in parts if not isinstance(part, m.Thought | m.ToolCall | m.Refusal) and not is_call(part)
+        ]
+        items = [item for part in said if (item := self._content_item(part)) is not None]
+        refusal = "".join(part.text for part in parts if isinstance(part, m.Refusal))
+        body = assistant_body(items, self._sendable(thoughts), self._dialect)
+        if refusal:
+            body["refusal"] = refusal
+        if calls:
+            body["tool_calls"] = calls
+        if not calls and not refusal and body["content"] is None:
+            body["content"] = ""
+        return body
+
+    def _content_item(self, part: m.Part) -> f.Fields | None:
+        if isinstance(part, m.Media):  # the wire has no place for it
+            self._notes.add(Feature.MEDIA_OF_ASSISTANT, "left out")
+            return None
+        return self._part(part)
+
+    def _sendable(self, thoughts: Sequence[m.Thought]) -> list[m.Thought]:
+        returned = [
+            part for part in thoughts if part.origin == self._dialect.origin and self._dialect.returns_reasoning
+        ]
+        if len(returned) != len(thoughts):
+            self._notes.add(Feature.REASONING, "left out")
+        return returned
+
+    def _call(self, part: m.Part) -> f.Fields | None:
+        if isinstance(part, m.ToolCall):
+            call = encode_call(part) | fields_for(WIRE, part.extra, self._notes)
+            call["id"] = tool_id(part.id, self._dialect)
+            return call
+        return dict(part.data) if isinstance(part, m.Opaque) and is_call(part) else None
+
+    def result(self, result: m.ToolResult, late: list[f.Fields]) -> f.Fields:
+        """A tool message; media it may not hold go to ``late``."""
+        items = [self._result_item(part) for part in result.parts]
+        media = [item for item in items if item["type"] != "text"]
+        if media and not self._dialect.tool_media:
+            items = [item for item in items if item["type"] == "text"]
+            late.append({"type": "text", "text": f"Content returned by tool call {result.tool_call_id}:"})
+            late += media
+            self._notes.add(Feature.MEDIA_IN_TOOL_RESULT, "sent in a user message after it")
+        if result.is_error:
+            self._notes.add(Feature.TOOL_RESULT_IS_ERROR, "left out")
+        body: f.Fields = {"role": "tool", "tool_call_id": tool_id(result.tool_call_id, self._dialect)}
+        body["content"] = content_of(items) or ("(content follows)" if media else "")
+        if result.name is not None:
+            body["name"] = result.name
+        return body | fields_for(WIRE, result.extra, self._notes)
+
+    def _result_item(self, part: m.Text | m.Media | m.Json) -> f.Fields:
+        match part:
+            case m.Text():
+                return self._text(part)
+            case m.Media():
+                return self._media(part)
+            case _:
+                return {"type": "text", "text": f.dump_text(part.value)}
+
+    def _part(self, part: m.Part) -> f.Fields | None:
+        match part:
+            case m.Text():
+                return self._text(part)
+            case m.Media():
+                return self._media(part)
+            case m.Opaque(wire="openai_chat"):
+                return dict(part.data)
+            case m.Refusal():
+                return {"type": "text", "text": part.text}
+            case _:
+                left_out(part, self._notes)
+                return None
+
+    def _text(self, part: m.Text) -> f.Fields:
+        if part.annotations:
+            self._notes.add(Feature.ANNOTATIONS, "left out")
+        return {"type": "text", "text": part.text} | fields_for(WIRE, part.extra, self._notes)
+
+    def _media(self, part: m.Media) -> f.Fields:
+        extra = fields_for(WIRE, part.extra, self._notes)
+        if part.kind == "audio" and part.data is not None:
+            audio = {"data": base64.b64encode(part.data).decode(), "format": audio_format(part.mime_type)}
+            return {"type": "input_audio", "input_audio": audio} | extra
+        kind = f"{part.kind}_url"
+        if part.kind == "document" and part.url is None and kind not in self._dialect.media:
+            return {"type": "file", "file": self._file(part)} | extra
+        url = part.url if part.url is not None else data_url(part, self._notes)
+        if kind != "image_url" and kind not in self._dialect.media:
+            raise self._notes.unsupported(kind if part.data is None else part.kind)
+        if kind == "document_url":  # Mistral's, and a bare string
+            return {"type": kind, kind: url} | extra
+        link: f.Fields = {"url": url}
+        for name in _LINK_FIELDS & extra.keys():
+            link[name] = extra.pop(name)
+        return {"type": kind, kind: link} | extra
+
+    def _file(self, part: m.Media) -> f.Fields:
+        file: f.Fields = (
+            {"file_id": part.file_id} if part.file_id is not None else {"file_data": data_url(part, self._notes)}
+        )
+        if part.name is not None:
+            file["filename"] = part.name
+        return file
+
+
+_LINK_FIELDS = frozenset({"detail"})

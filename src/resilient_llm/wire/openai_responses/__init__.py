@@ -1,0 +1,34 @@
+"""OpenAI Responses (API reference of 2026-10).
+
+State that lives at the vendor (``previous_response_id``, ``conversation``, ``store``...) and built-in tools are kept in
+an Extra of this wire; no other can express them.
+
+A request and its answer::
+
+    {"model": "gpt-5.2", "input": "Why is the sky blue?", "max_output_tokens": 99}
+
+    {"id": "r1", "object": "response", "status": "completed", "model": "gpt-5.2",
+     "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Scattering."}]}],
+     "usage": {"input_tokens": 13, "output_tokens": 3, "total_tokens": 16}}
+"""
+
+from __future__ import annotations
+
+from resilient_llm.wire.kit import openai
+from resilient_llm.wire.kit.json_codec import JsonCodec
+from resilient_llm.wire.openai_responses import answer, request, stream
+from resilient_llm.wire.openai_responses.parts import WIRE
+
+__all__ = ["CODEC", "WIRE"]
+
+CODEC = JsonCodec(
+    name=WIRE,
+    read_request=request.decode_request,
+    write_request=request.encode_request,
+    read_answer=answer.decode_response,
+    write_answer=answer.encode_response,
+    write_error=openai.encode_error,
+    write_stream_error=stream.error_frame,
+    make_decoder=stream.Decoder,
+    make_encoder=lambda _asked: stream.Encoder(),
+)

@@ -1,0 +1,278 @@
+"""The items of OpenAI Responses <-> parts of messages.
+
+A message item holds one or more texts; in the neutral model the first of them carries what the item itself said (its
+``id``, its ``phase``).  Reasoning that was streamed arrives as its text, followed by an empty :class:`Thought` that
+carries the item's identity; both are written back as one item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, cast
+
+from resilient_llm import model as m
+from resilient_llm.wire.features import Feature
+from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.notes import Notes, fields_for
+from resilient_llm.wire.kit.openai import audio_format, data_url, inline, left_out
+from resilient_llm.wire.kit.tools import arguments_text
+
+WIRE = "openai_responses"
+
+FOREIGN = "rs_foreign_"
+"""How the id of reasoning begins that another vendor's model did, and that this one must not get back."""
+
+_ITEM = ("id", "phase", "status")
+"""What a message item says beside its content."""
+
+
+# --- items -> parts ----------------------------------------------------------------------------------------
+
+
+def is_item(item: Mapping[str, object]) -> bool:
+    """Whether this is an output item, of a kind known or not."""
+    kind = item.get("type")
+    return isinstance(kind, str) and (kind != "message" or isinstance(item.get("content"), list))
+
+
+def decode_item(item: f.Fields) -> list[m.Part]:
+    """The parts of one item of the model's side."""
+    match item.get("type", "message"):
+        case "message":
+            return _decode_message(item)
+        case "function_call":
+            return [decode_call(item)]
+        case "reasoning":
+            return [decode_thought(item)]
+        case _:
+            return [m.Opaque(WIRE, item)]
+
+
+def about_item(item: f.Fields, *known: str) -> f.Fields:
+    """What an item says beyond ``known``; that it is complete goes without saying."""
+    about = f.others(item, ("type", *known))
+    if about.get("status") == "completed":
+        del about["status"]
+    return about
+
+
+def _decode_message(item: f.Fields) -> list[m.Part]:
+    parts = decode_content(item.get("content"))
+    about = about_item(item, "role", "content")
+    if about and parts and isinstance(first := parts[0], m.Text):  # a refusal has no place for it
+        parts[0] = m.Text(first.text, first.annotations, m.Extra(WIRE, about | f.own_fields(first.extra, WIRE)))
+    return parts
+
+
+def decode_call(item: f.Fields) -> m.ToolCall:
+    """A function call."""
+    call_id = f.as_text(item.get("call_id")) or f.as_text(item.get("id"))
+    extra = f.extra_of(WIRE, about_item(item, "call_id", "name", "arguments"))
+    return m.ToolCall(call_id, f.as_text(item.get("name")), arguments_text(item.get("arguments"), absent=""), extra)
+
+
+def decode_thought(item: f.Fields, streamed: bool = False) -> m.Thought:
+    """A reasoning item; ``streamed`` if its text has come in pieces already."""
+    about = about_item(item, "encrypted_content")
+    origin = "" if f.as_text(item.get("id")).startswith(FOREIGN) else WIRE
+    text = "" if streamed else thought_text(item)
+    return m.Thought(text, f.as_text(item.get("encrypted_content")) or None, False, origin, f.extra_of(WIRE, about))
+
+
+def thought_text(item: Mapping[str, object]) -> str:
+    """What reasoning can be read: the raw text where a vendor shows it, else its summary."""
+    pieces = f.as_objects(item.get("content")) or f.as_objects(item.get("summary"))
+    return "\n\n".join(f.as_text(piece.get("text")) for piece in pieces)
+
+
+def decode_content(content: object) -> list[m.Part]:
+    """The content of a message or of a function's output."""
+    if isinstance(content, str):
+        return [m.Text(content)]
+    return [_decode_part(part) for part in f.as_objects(content)]
+
+
+def _decode_part(part: f.Fields) -> m.Part:
+    kind = f.as_text(part.get("type"))
+    found: m.Part | None = None
+    match kind:
+        case "input_text" | "output_text" | "text":
+            extra = f.others(part, ("type", "text", "annotations"))
+            if not extra.get("logprobs", True):
+                del extra["logprobs"]
+            annotations = tuple(f.as_objects(part.get("annotations")))
+            found = m.Text(f.as_text(part.get("text")), annotations, f.extra_of(WIRE, extra))
+        case "refusal":
+            found = m.Refusal(f.as_text(part.get("refusal")))
+        case "input_image":
+            found = _decode_media("image", part, ("image_url",))
+        case "input_file":
+            found = _decode_media("document", part, ("file_url", "file_data"))
+        case "input_audio":
+            found = _decode_audio(part)
+        case _:
+            pass
+    return m.Opaque(WIRE, part) if found is None else found
+
+
+def _decode_media(kind: Literal["image", "document"], part: f.Fields, sources: Sequence[str]) -> m.Media | None:
+    kept = f.extra_of(WIRE, f.others(part, ("type", "file_id", "filename", *sources)))
+    name = f.as_text(part.get("filename")) or None
+    file_id = f.as_text(part.get("file_id"))
+    if file_id:
+        return m.Media(kind, file_id=file_id, name=name, extra=kept)
+    link = next((link for source in sources if (link := f.as_text(part.get(source)))), "")
+    mime, data = inline(link)
+    if data is not None:
+        return m.Media(kind, mime, data, name=name, extra=kept)
+    if not link or part.get("file_data"):
+        return None
+    return m.Media(kind, url=link, name=name, extra=kept)
+
+
+def _decode_audio(part: f.Fields) -> m.Media | None:
+    audio = f.as_object(part.get("input_audio"))
+    try:
+        data = f.decode_base64(f.as_text(audio.get("data")))
+    except ValueError:
+        return None
+    extra = f.extra_of(WIRE, f.others(part, ("type", "input_audio")))
+    return m.Media("audio", f"audio/{f.as_text(audio.get('format'))}", data, extra=extra)
+
+
+# --- parts -> items ----------------------------------------------------------------------------------------
+
+
+def encode_items(parts: Iterable[m.Part], notes: Notes, answer: bool) -> list[f.Fields]:
+    """The model's side: what it said, thought and called.
+
+    In an ``answer`` every item is finished and has an id, and another vendor's reasoning is shown; in a request it
+    is left out.
+    """
+    items: list[f.Fields] = []
+    message: f.Fields | None = None  # the open message item
+    thoughts: list[m.Thought] = []
+    for part in parts:
+        if isinstance(part, m.Thought):
+            message = None
+            thoughts.append(part)
+            continue
+        items += _encode_thoughts(thoughts, notes, answer, len(items))
+        item = _encode_content(part, notes)
+        if item is None:
+            message = None
+            items += _encode_other(part, notes, answer, len(items))
+            continue
+        about = {key: item.pop(key) for key in _ITEM if key in item}
+        if message is None or about:
+            message = {"id": f"msg_{len(items)}", "status": "completed"} if answer else {}
+            message |= {"type": "message", "role": "assistant", "content": list[object]()} | about
+            items.append(message)
+        contents(message).append(item)
+    return items + _encode_thoughts(thoughts, notes, answer, len(items))
+
+
+def contents(item: f.Fields) -> list[object]:
+    """The content list of a message item under construction."""
+    content = item["content"]
+    assert isinstance(content, list)
+    return cast("list[object]", content)
+
+
+def _encode_content(part: m.Part, notes: Notes) -> f.Fields | None:
+    """Content of a message item; ``None`` if the part is an item of its own."""
+    if isinstance(part, m.Text):
+        annotations = [dict(item) for item in part.annotations if isinstance(item.get("type"), str)]
+        text: f.Fields = {"type": "output_text", "text": part.text, "annotations": annotations}
+        return text | fields_for(WIRE, part.extra, notes)
+    return {"type": "refusal", "refusal": part.text} if isinstance(part, m.Refusal) else None
+
+
+def _encode_other(part: m.Part, notes: Notes, answer: bool, index: int) -> list[f.Fields]:
+    if isinstance(part, m.ToolCall):
+        item: f.Fields = {"type": "function_call", "call_id": part.id, "name": part.name}
+        item["arguments"] = part.arguments or "{}"
+        if answer:
+            item |= {"id": f"fc_{index}", "status": "completed"}
+        return [item | fields_for(WIRE, part.extra, notes)]
+    if isinstance(part, m.Opaque) and part.wire == WIRE and (is_item(part.data) or not answer):
+        return [dict(part.data)]  # what is no item was content of a message, and would make the answer unreadable
+    left_out(part, notes)
+    return []
+
+
+def _encode_thoughts(thoughts: list[m.Thought], notes: Notes, answer: bool, index: int) -> list[f.Fields]:
+    """Reasoning items of consecutive thoughts, which are taken off the list."""
+    items: list[f.Fields] = []
+    earlier = ""
+    for thought in thoughts:
+        about = f.own_fields(thought.extra, WIRE) if thought.origin == WIRE else {}
+        if "id" in about:
+            items.append(reasoning_item(thought, earlier))
+            earlier = ""
+        elif thought.text:
+            earlier += thought.text
+    if earlier and answer:
+        items.append(reasoning_item(m.Thought(), earlier) | {"id": f"{FOREIGN}{index}"})
+    elif earlier or (thoughts and not items):
+        notes.add(Feature.REASONING, "left out")
+    thoughts.clear()
+    return items
+
+
+def reasoning_item(thought: m.Thought, earlier: str = "") -> f.Fields:
+    """The item of a thought that carries its identity; ``earlier`` is text that was streamed before it."""
+    text = thought.text or earlier
+    item: f.Fields = {"type": "reasoning", "summary": [{"type": "summary_text", "text": text}] if text else []}
+    item |= f.own_fields(thought.extra, WIRE)
+    if thought.signature is not None:
+        item["encrypted_content"] = thought.signature
+    return item
+
+
+def encode_input(parts: Iterable[m.Part | m.Json], notes: Notes) -> list[f.Fields]:
+    """Content of a message from the caller's side, or of a function's output."""
+    return [item for part in parts if (item := _encode_input_part(part, notes)) is not None]
+
+
+def _encode_input_part(part: m.Part | m.Json, notes: Notes) -> f.Fields | None:
+    """One piece of content from the caller's side."""
+    match part:
+        case m.Text():
+            if part.annotations:
+                notes.add(Feature.ANNOTATIONS, "left out")
+            return {"type": "input_text", "text": part.text} | fields_for(WIRE, part.extra, notes)
+        case m.Json():
+            return {"type": "input_text", "text": f.dump_text(part.value)}
+        case m.Refusal():
+            return {"type": "input_text", "text": part.text}
+        case m.Media():
+            return _encode_media(part, notes) | fields_for(WIRE, part.extra, notes)
+        case m.Opaque(wire="openai_responses"):
+            return dict(part.data)
+        case _:
+            left_out(part, notes)
+            return None
+
+
+def _encode_media(part: m.Media, notes: Notes) -> f.Fields:
+    if part.kind == "video":
+        raise notes.unsupported(Feature.VIDEO)
+    if part.kind == "audio":
+        if part.data is None:
+            raise notes.unsupported(Feature.AUDIO_URL)
+        audio = {"data": f.encode_base64(part.data), "format": audio_format(part.mime_type)}
+        return {"type": "input_audio", "input_audio": audio}
+    image = part.kind == "image"
+    item: f.Fields = {"type": "input_image" if image else "input_file"}
+    if part.file_id is not None:
+        item["file_id"] = part.file_id
+    elif part.url is not None:
+        item["image_url" if image else "file_url"] = part.url
+    else:
+        item["image_url" if image else "file_data"] = data_url(part, notes)
+    if part.name is not None:
+        item["filename"] = part.name
+    elif not image and "file_data" in item:
+        item["filename"] = "file"  # inline files must have a name
+    return item

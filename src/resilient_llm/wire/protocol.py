@@ -1,0 +1,123 @@
+"""What every wire format offers: one object with both directions.
+
+Providers encode requests and decode answers; mounts and the loopback server decode requests and encode answers.
+A codec is stateless and shared; the two stream objects hold the state of one stream.
+
+Rules all codecs keep:
+
+* bytes in, neutral model out, and back; no I/O, no clock, no randomness;
+* a field of the wire that the neutral model has no word for is kept in an :class:`~resilient_llm.model.Extra`
+  of this wire and written back by the encoder of the same wire;
+* what the target cannot express is either a :class:`~resilient_llm.model.Degradation` on the parts returned by
+  ``encode_request`` (soft) or :class:`~resilient_llm.errors.UnsupportedFeature` (hard); nothing vanishes silently;
+* undecodable input raises :class:`~resilient_llm.errors.InvalidAnswer` (answers) or
+  :class:`~resilient_llm.errors.InvalidRequest` (requests), and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from resilient_llm.errors import Fault
+from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse, StreamEvent
+
+JSON_HEADERS: Final = (("content-type", "application/json"),)
+"""What a wire demands that has no header of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """The parts of an HTTP request that depend on the wire alone; URL base and credentials come from the provider.
+
+    ``path`` starts with a slash and is relative to the provider's base URL; ``headers`` are those the wire itself
+    demands.  The method is always POST.
+    """
+
+    path: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    degradations: tuple[Degradation, ...] = ()
+
+
+class StreamDecoder(Protocol):
+    """Bytes of one streamed answer -> events.  Any way of cutting the bytes gives the same events."""
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """Events completed by these bytes.  After ``StreamError`` or ``StreamBroken`` it returns nothing more."""
+        ...
+
+    def close(self) -> list[StreamEvent]:
+        """The connection ended: the last events, closing with ``StreamEnd`` if the wire's terminal evidence was
+        seen and ``StreamBroken`` if not.  Nothing if the stream already failed."""
+        ...
+
+
+class StreamEncoder(Protocol):
+    """Events -> bytes of one streamed answer, such that the vendor's own SDK accepts them."""
+
+    def feed(self, event: StreamEvent) -> bytes:
+        """The frames this event completes; may be empty.  ``StreamEnd`` writes the terminator."""
+        ...
+
+
+class Codec(Protocol):
+    """Both directions of one wire format."""
+
+    @property
+    def name(self) -> str: ...
+
+    def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
+        """A caller's request.  ``path`` matters where it carries the model or the stream switch."""
+        ...
+
+    def encode_request(self, request: ChatRequest) -> HttpRequest:
+        """The request for a provider of this wire."""
+        ...
+
+    def decode_response(self, body: bytes) -> ChatResponse:
+        """A whole answer.  Raises ``InvalidAnswer`` if it is none, with the parsed payload if it was JSON."""
+        ...
+
+    def encode_response(self, response: ChatResponse) -> bytes:
+        """The answer as a client of this wire expects it."""
+        ...
+
+    def stream_decoder(self) -> StreamDecoder: ...
+
+    def stream_encoder(self, request: ChatRequest | None = None) -> StreamEncoder:
+        """An encoder for one streamed answer.  ``request`` is the caller's, as far as it says how the stream shall
+        look (``stream_options`` of OpenAI Chat); without it everything is written."""
+        ...
+
+    def encode_error(self, fault: Fault, message: str) -> bytes:
+        """The body of an error answer in this wire's shape."""
+        ...
+
+    def encode_stream_error(self, fault: Fault, message: str) -> bytes:
+        """The frame that reports an error inside a running stream of this wire."""
+        ...
+
+
+class EmbedCodec(Protocol):
+    """Both directions of one wire's embeddings; the rules of :class:`Codec` hold."""
+
+    @property
+    def name(self) -> str: ...
+
+    def decode_request(self, body: bytes, path: str = "") -> EmbedRequest:
+        """A caller's request.  ``path`` matters where it carries the model."""
+        ...
+
+    def encode_request(self, request: EmbedRequest) -> HttpRequest:
+        """The request for a provider of this wire."""
+        ...
+
+    def decode_response(self, body: bytes) -> EmbedResponse:
+        """The vectors, in the order of the inputs.  Raises ``InvalidAnswer``."""
+        ...
+
+    def encode_response(self, response: EmbedResponse, request: EmbedRequest | None = None) -> bytes:
+        """The answer as a client of this wire expects it.  ``request`` is the caller's, as far as it says how the
+        vectors shall look (``encoding_format`` of OpenAI, one text or a batch at Gemini)."""
+        ...

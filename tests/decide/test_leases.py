@@ -1,0 +1,354 @@
+"""Who gets which lease: well before half broken before down, and never whom the call excludes."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resilient_llm import events
+from resilient_llm.decide.call import Wait
+from resilient_llm.decide.pool import Pool
+from resilient_llm.errors import CallFailed, Fault, FaultKind
+from resilient_llm.policy import Policies
+from tests.decide.driver import DOWN, HANG, Act, Driver, acts, well
+from tests.decide.world import PROPERTY, Limit, World, build, fault
+
+# --- order ---
+
+
+def test_the_first_tier_with_somebody_eligible_is_asked() -> None:
+    world = World("a", ["b", "c"], "d")
+    assert world.start().target.id == "a"
+    world.pool.operate("a", "drain", world.now)
+    assert world.start().target.id in "bc"
+    assert world.start(unsuitable={"b": "no", "c": "no"}).target.id == "d"
+
+
+def test_equals_share_the_traffic_of_their_tier() -> None:
+    world, luck = World("x"), random.Random(1)
+    world.pool = Pool({"main": build(["a", "b", "c"])}, Policies(), luck.random)
+    asked: Counter[str] = Counter()
+    for _ in range(300):
+        attempt = world.start(streaming=True)
+        asked[attempt.target.id] += 1
+        world.speak(attempt, after=luck.uniform(0.5, 1.5))
+        world.succeed(attempt)
+    assert min(asked.values()) > 50
+
+
+def test_a_half_broken_provider_is_asked_only_when_nobody_better_is_there() -> None:
+    world = World("a", "b")
+    world.half_break("a")
+    assert world.start().target.id == "b"
+    assert world.start(unsuitable={"b": "no"}).target.id == "a"
+    call = world.call()
+    world.fail(world.start(call))
+    assert world.start(call).target.id == "a", "rather than the same again after a pause"
+
+
+def test_of_two_half_broken_the_clearly_better_one_is_asked() -> None:
+    world = World("a", "b")
+    for name, share in (("a", 4), ("b", 2)):
+        for index in range(24):
+            attempt = world.start(only=name)
+            world.fail(attempt) if index % 5 < share else world.succeed(attempt)
+    world.now += 0.5
+    if world.breaker("a") == world.breaker("b") == "softly_open":
+        assert world.start(repeatable=False).target.id == "b"
+
+
+def test_an_equal_not_heard_of_for_long_gets_a_trial_with_somebody_beside_it() -> None:
+    world = World(["a", "b"])
+    world.answer("a", first=0.2)
+    world.answer("b", first=20.0)
+    world.now += 31.0
+    world.answer("a", first=0.2)
+    world.pool._leases.trials.tokens = 10.0
+    tried = world.start(streaming=True)
+    assert (tried.target.id, tried.kind) == ("b", "trial")
+    assert tried.rescue_after is not None
+    assert world.start(streaming=True).target.id == "a", "one at a time"
+    world.abandon(tried)
+    assert world.start(streaming=True, repeatable=False).kind == "initial"
+    world.pool._leases.trials.tokens = 0.0
+    assert world.start(streaming=True).kind == "initial", "nor without savings"
+
+
+def test_a_conversation_stays_where_it_was_answered() -> None:
+    world = World(["a", "b"])
+    world.answer("a", first=1.0)
+    world.answer("b", first=0.9)
+    world.succeed(world.start(only="a", conversation="chat"))
+    for draw in (0.0, 0.99):
+        world.luck.usual = draw
+        assert world.start(conversation="chat").target.id == "a"
+    world.luck.usual = 0.99
+    assert world.start(conversation="another").target.id == "b"
+
+
+def test_a_conversation_moves_when_its_provider_is_clearly_worse_or_out() -> None:
+    world = World(["a", "b"])
+    world.answer("b", first=0.2)
+    world.succeed(world.start(only="a", conversation="chat"))
+    world.answer("a", first=5.0)
+    world.luck.next = [0.0, 0.99]
+    assert world.start(conversation="chat").target.id == "b"
+    world.pool.operate("b", "drain", world.now)
+    assert world.start(conversation="chat").target.id == "a"
+
+
+def test_only_so_many_conversations_are_remembered() -> None:
+    world = World(["a", "b"])
+    world.pool.remember("first", "b")
+    for number in range(4096):
+        world.pool.remember(str(number), "a")
+    world.luck.usual = 0.0
+    assert world.start(conversation="first").target.id == "a"
+    world.luck.usual = 0.99
+    assert world.start(conversation="0").target.id == "a"
+
+
+def test_of_two_equals_the_one_with_less_work_under_way_is_asked() -> None:
+    world = World(["a", "b"])
+    for name in "ab":
+        world.answer(name, first=0.5)
+    for _ in range(4):
+        world.start(only="a", streaming=True)
+    for draws in ([0.0, 0.999], [0.999, 0.0]):
+        world.luck.next = list(draws)
+        attempt = world.start(streaming=True)
+        assert attempt.target.id == "b"
+        world.speak(attempt)
+        world.succeed(attempt)
+
+
+# --- the last resort ---
+
+
+def test_of_those_that_are_down_the_one_not_tried_for_longest_goes_first() -> None:
+    world = World("a", "b")
+    world.trip("a")
+    world.now += 1.0
+    world.trip("b")
+    world.now += 60.0
+    first, second = world.call(timeout=60.0), world.call(timeout=60.0)
+    one = world.start(first)
+    world.fail(one)
+    while isinstance(step := second.next_attempt(world.now), Wait):
+        world.now += step.seconds
+    assert {one.target.id, step.target.id} == {"a", "b"}
+    assert one.kind == step.kind == "trial"
+
+
+def test_who_refused_our_key_without_a_time_is_asked_once_a_second_when_nobody_else_is_left() -> None:
+    world = World("a")
+    world.fail(world.start(), FaultKind.AUTH)
+    began, asked = world.now, []
+    while world.now < began + 10.0:
+        call = world.call(timeout=5.0)
+        try:
+            step = call.next_attempt(world.now)
+        except CallFailed:
+            step = None
+        if isinstance(step, Wait):
+            call.stopped_waiting(world.now)
+        elif step is not None:
+            asked.append(step.kind)
+            call.failed(step, fault(FaultKind.AUTH), world.now)
+        world.now += 0.1
+    assert 5 <= len(asked) <= 11
+    assert set(asked) == {"trial"}
+    world.now += 1.0
+    world.succeed(world.start(timeout=5.0))
+    assert world.explain() == {"a": None}
+
+
+def test_who_stated_until_when_is_not_asked_sooner() -> None:
+    world = World("a")
+    world.fail(world.start(), FaultKind.QUOTA_EXHAUSTED, retry_after=600.0)
+    world.now += 100.0
+    with pytest.raises(CallFailed) as failure:
+        world.call(timeout=5.0).next_attempt(world.now)
+    assert failure.value.retry_after == pytest.approx(500.0, rel=0.15)
+
+
+# --- rescues ---
+
+
+def rescuable(*tiers: Any, **policies: Any) -> World:
+    world = World(*(tiers or ("a", "b")), **policies)
+    world.answer("a", times=31, first=0.8)
+    world.pool._leases.hedges.tokens = 10.0
+    return world
+
+
+def test_a_rescue_goes_where_least_is_under_way() -> None:
+    world = World("a", ["b", "c"])
+    for name in "abc":
+        world.answer(name, times=25, first=0.5)
+    world.pool._leases.hedges.tokens = 10.0
+    world.start(only="b", streaming=True)
+    first = world.start(streaming=True, timeout=60.0)
+    assert world.rescued(first, after=first.rescue_after or 0.0).target.id == "c"
+
+
+def test_a_half_broken_one_comes_to_the_rescue_where_nobody_is_well() -> None:
+    world = rescuable()
+    world.half_break("b")
+    first = world.start(only=None, streaming=True, timeout=60.0, repeatable=True)
+    if first.target.id == "a":
+        assert world.rescued(first, after=first.rescue_after or 0.0).target.id == "b"
+
+
+def test_a_rescuer_that_is_gated_is_waited_for() -> None:
+    world = rescuable()
+    world.gate("b", 3.0)
+    first = world.start(streaming=True, timeout=20.0)
+    began, found = world.now, None
+    while found is None and first.rescue_after is not None:
+        world.now = began + first.rescue_after
+        found = world.rescue(first)
+        assert first.rescue_after is None or first.rescue_after > world.now - began
+    assert found is not None
+    assert (found.target.id, found.kind) == ("b", "hedge")
+
+
+def test_at_half_time_a_lone_provider_is_asked_again_but_only_once() -> None:
+    world = rescuable("a")
+    first = world.start(streaming=True, timeout=8.0)
+    assert first.rescue_after == 4.0
+    second = world.rescued(first, after=4.0)
+    assert (second.target.id, second.fresh, second.rescue_after) == ("a", True, None)
+    assert world.rescue(first, after=1.0) is None
+
+
+def test_a_rescue_at_half_time_may_be_paid_like_a_second_try() -> None:
+    world = World("a", "b")
+    leases = world.pool._leases
+    leases.hedges.tokens = 0.0
+    first = world.start(timeout=20.0)
+    before = leases.extra.tokens
+    second = world.rescued(first, after=10.0)
+    assert second.target.id == "b"
+    assert leases.extra.tokens == before - 1.0
+    world.abandon(first)
+    world.abandon(second)
+    leases.extra.tokens = leases.hedges.tokens = 0.0
+    other = world.start(timeout=4.0)
+    leases.extra.tokens = leases.hedges.tokens = 0.0
+    assert world.rescue(other, after=2.0) is None, "nobody pays"
+    assert other.rescue_after is None or other.rescue_after > 2.0
+
+
+def test_no_call_hangs_because_its_rescuers_cannot_be_asked() -> None:
+    for behaviour in (Act(0.05, DOWN), Act(0.05, Fault(FaultKind.RATE_LIMITED, status=429, retry_after=2.0)), HANG):
+        driver = Driver({"a": lambda now, attempt: HANG, "b": acts(then=behaviour)})
+        runs = driver.calls(rate=2.0, seconds=10.0, timeout=10.0)
+        assert all(run.took <= 10.0 + 1e-6 for run in runs)
+        assert driver.spins == 0, "a timer that is set again for the same moment would never end"
+    driver = Driver({"a": lambda now, attempt: HANG, "b": well()})
+    assert all(run.answered for run in driver.calls(rate=2.0, seconds=10.0, timeout=10.0))
+    assert driver.spins == 0
+
+
+# --- what nothing overrides ---
+
+ANYTHING = st.sampled_from(["fail", "gate", "hang", "down", "trial", "drain", "restore", "slow"])
+
+
+@PROPERTY
+@given(
+    history=st.lists(st.tuples(ANYTHING, st.sampled_from("abc")), max_size=20),
+    excluded=st.sets(st.sampled_from("abc"), min_size=1),
+    repeatable=st.booleans(),
+    timeout=st.sampled_from([1.0, 10.0, 100.0]),
+    seed=st.integers(0, 1000),
+)
+def test_an_unsuitable_provider_is_never_asked_whatever_happened_and_whatever_is_left(
+    history: list[tuple[str, str]], excluded: set[str], repeatable: bool, timeout: float, seed: int
+) -> None:
+    world, luck = World("a", ["b", "c"]), random.Random(seed)
+    for what, name in history:
+        happen(world, what, name)
+    call = world.call(timeout=timeout, unsuitable=dict.fromkeys(excluded, "no"), repeatable=repeatable)
+    asked = []
+    for _ in range(60):
+        try:
+            step = call.next_attempt(world.now)
+        except CallFailed:
+            break
+        if isinstance(step, Wait):
+            world.now += step.seconds
+            continue
+        asked.append(step)
+        world.call_of[step] = call
+        if step.rescue_after is not None and luck.random() < 0.5:
+            world.now += step.rescue_after
+            second = world.rescue(step)
+            if second is not None:
+                asked.append(second)
+                world.fail(second)
+        world.fail(step, luck.choice([FaultKind.SERVER_ERROR, FaultKind.OVERLOADED, FaultKind.RATE_LIMITED]))
+    assert not excluded & {attempt.target.id for attempt in asked}
+    assert repeatable or not [attempt for attempt in asked if attempt.kind in ("trial", "hedge")]
+    assert all(member.in_flight == 0 for member in world.pool._table.members.values())
+
+
+def happen(world: World, what: str, name: str) -> None:
+    if what in ("drain", "restore"):
+        world.pool.operate(name, what, world.now)
+        return
+    for _ in range({"down": 8, "trial": 1}.get(what, 3)):
+        call = world.call(only=name, timeout=30.0)
+        try:
+            step = call.next_attempt(world.now)
+        except CallFailed:
+            return
+        if isinstance(step, Wait):
+            call.stopped_waiting(world.now)
+            world.now += 1.0
+            continue
+        if what == "gate":
+            call.failed(step, fault(FaultKind.RATE_LIMITED, retry_after=20.0), world.now)
+            return
+        if what in ("hang", "slow"):
+            world.now += min(step.timeout, 12.0)
+        if what in ("slow", "trial"):
+            call.succeeded(step, world.now)
+        else:
+            call.failed(step, fault(FaultKind.TIMEOUT if what == "hang" else FaultKind.SERVER_ERROR), world.now)
+
+
+# --- after a rate limit opened ---
+
+
+def test_when_a_rate_limit_opens_not_everybody_goes_at_once() -> None:
+    world = World("a", "b")
+    world.gate("a", 5.0)
+    world.now += 6.5
+    begun = [world.start().target.id for _ in range(20)]
+    assert begun[0] == "a"
+    assert 1 <= begun.count("a") <= 10
+    assert "b" in begun
+
+
+def test_a_call_that_does_not_fit_into_the_headroom_goes_to_the_next() -> None:
+    world = World("a", "b")
+    attempt = world.start()
+    world.pool.learn(attempt, world.now, None, Limit(30_000, 500, 59.0))
+    assert world.start(tokens=1000).target.id == "b"
+    assert world.start(tokens=400).target.id == "a"
+
+
+def test_what_was_not_done_for_want_of_savings_is_told() -> None:
+    world = rescuable()
+    world.pool.listening = True
+    world.pool._leases.hedges.tokens = 0.0
+    first = world.start(streaming=True, timeout=60.0)
+    assert world.rescue(first, after=1.6) is None
+    assert [(event.what, event.reason) for event in world.events(events.NotTaken)] == [("hedge", "budget")]

@@ -1,0 +1,361 @@
+"""What the end of an attempt means: for the breaker once, and nothing if it came too late."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from resilient_llm import events
+from resilient_llm.decide.verdict import LOCAL_WINDOW
+from resilient_llm.errors import FaultKind
+from tests.decide.world import Target, World
+
+# --- generations ---
+
+
+def test_fifty_calls_in_flight_that_fail_together_open_the_breaker_once() -> None:
+    world = World("a", "b")
+    for attempt in [world.start(only="a") for _ in range(50)]:
+        world.fail(attempt)
+    assert world.changes() == [("a", "closed", "softly_open")]
+    assert world.breaker("b") == "closed"
+
+
+def test_a_late_failure_from_before_the_outage_does_not_open_it_again() -> None:
+    world = World("a", "b")
+    overhang = [world.start(only="a") for _ in range(20)]
+    world.half_break("a")
+    world.until_trial("a")
+    for _ in range(2):
+        world.succeed(world.start(only="a"), after=0.1)
+    assert world.breaker("a") == "closed"
+    for attempt in overhang:
+        world.fail(attempt)
+    assert world.breaker("a") == "closed"
+    assert world.health("a").success_rate < 0.5, "but its record knows"
+
+
+def test_a_late_success_from_before_the_outage_does_not_close_it() -> None:
+    world = World("a", "b")
+    overhang = [world.start(only="a", streaming=index < 5) for index in range(10)]
+    world.trip("a")
+    world.events()
+    for attempt in overhang:
+        world.speak(attempt)
+        world.succeed(attempt)
+    assert world.breaker("a") == "open"
+    assert world.changes() == []
+
+
+def test_a_verdict_that_came_too_late_is_told_to_listeners() -> None:
+    for listening in (True, False):
+        world = World("a", "b")
+        world.pool.listening = listening
+        late = world.start(only="a")
+        world.half_break("a")
+        world.events()
+        world.fail(late)
+        told = [(event.what, event.reason) for event in world.events(events.NotTaken)]
+        assert told == [("verdict", "stale")] * listening
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("ends", list(itertools.product(["succeed", "fail", "abandon"], repeat=3)), ids="-".join)
+def test_in_whatever_order_attempts_end_the_books_balance(order: tuple[int, ...], ends: tuple[str, ...]) -> None:
+    world = World("a")
+    attempts = [world.start() for _ in range(3)]
+    for index in order:
+        getattr(world, ends[index])(attempts[index])
+        for again in ("succeed", "fail", "abandon"):
+            getattr(world, again)(attempts[index])
+    health = world.health("a")
+    assert health.in_flight == 0
+    assert health.samples == 3 - ends.count("abandon")
+
+
+# --- trials ---
+
+
+def on_trial(*tiers: str, streaming: bool = False) -> tuple[World, object]:
+    world = World(*(tiers or ("a", "b")))
+    world.half_break("a")
+    world.until_trial("a")
+    trial = world.start(streaming=streaming)
+    assert (trial.target.id, trial.kind) == ("a", "trial")
+    return world, trial
+
+
+def test_fifty_callers_at_the_end_of_the_wait_send_one_trial() -> None:
+    world = World("a", "b")
+    world.half_break("a")
+    world.until_trial("a")
+    begun = [world.start() for _ in range(50)]
+    assert [attempt.kind for attempt in begun] == ["trial"] + ["initial"] * 49
+    assert {attempt.target.id for attempt in begun[1:]} == {"b"}
+
+
+@pytest.mark.parametrize("end", ["abandoned", "later", "gated"])
+def test_a_trial_without_a_verdict_gives_its_place_to_the_next_caller(end: str) -> None:
+    world = World("a", "b")
+    world.half_break("a")
+    world.until_trial("a")
+    trial = world.start()
+    if end == "later":
+        world.pool.abandon_later(trial)
+    elif end == "gated":
+        world.fail(trial, FaultKind.RATE_LIMITED, retry_after=5.0)
+        world.now += 6.25
+    else:
+        world.abandon(trial)
+    assert world.health("a").in_flight == 0
+    assert world.start().kind == "trial"
+
+
+def test_a_trial_that_never_ends_loses_its_place() -> None:
+    world = World("a", "b")
+    world.half_break("a")
+    world.until_trial("a")
+    hanging = world.start(streaming=True)
+    assert world.start(streaming=True).kind == "initial"
+    world.now += 31.0
+    assert world.start(streaming=True).kind == "trial"
+    assert not hanging.released
+
+
+def test_a_trial_is_judged_by_its_first_token_and_fails_over_if_it_fails() -> None:
+    world = World("a", "b")
+    world.half_break("a")
+    world.until_trial("a")
+    first = world.start(streaming=True)
+    world.speak(first, after=0.1)
+    second = world.start(streaming=True)
+    assert second.kind == "trial", "a success makes the next call a trial"
+    world.fail(second)
+    assert world.start(world.call_of[second]).target.id == "b"
+    assert world.breaker("a") == "softly_open"
+
+
+def test_two_trials_give_the_traffic_back() -> None:
+    world = World("a", "b")
+    world.half_break("a")
+    world.until_trial("a")
+    world.events()
+    for _ in range(2):
+        world.succeed(world.start(), after=0.1)
+    assert world.changes() == [("a", "softly_open", "closed")]
+    assert world.start().target.id == "a"
+
+
+def test_a_trial_of_who_breaks_streams_is_judged_at_its_end() -> None:
+    world = World("a", "b")
+    for _ in range(3):
+        attempt = world.start(only="a", streaming=True)
+        world.speak(attempt, after=0.1)
+        world.now += 0.5
+        world.fail(attempt, FaultKind.CONNECTION)
+    assert world.breaker("a") == "softly_open"
+    world.until_trial("a")
+    trial = world.start(streaming=True)
+    world.speak(trial, after=0.1)
+    assert world.member("a").breaker.passed == 0
+    world.succeed(trial, after=1.0)
+    assert world.member("a").breaker.passed == 1
+
+
+def test_one_answer_counts_once_though_it_spoke_and_ended() -> None:
+    world = World("a", "b")
+    world.half_break("a")
+    world.until_trial("a")
+    trial = world.start(streaming=True)
+    world.speak(trial, after=0.1)
+    world.succeed(trial, after=0.5)
+    assert world.member("a").breaker.passed == 1
+
+
+def test_a_trial_that_lost_its_race_runs_on_until_it_is_judged() -> None:
+    world = World("a", "b")
+    world.half_break("a")
+    world.until_trial("a")
+    trial = world.start(streaming=True, timeout=60.0)
+    second = world.rescued(trial, after=trial.rescue_after or 0.0) if trial.rescue_after is not None else None
+    if second is not None:
+        world.succeed(second)
+        assert world.overtake(trial)
+    world.speak(trial)
+    world.abandon(trial)
+    assert world.member("a").breaker.passed == 1
+    assert world.health("a").in_flight == 0
+
+
+# --- slow and silent ---
+
+
+def slowed() -> World:
+    """A preferred provider that became ten times as slow."""
+    world = World("a", "b")
+    world.answer("a", times=40, first=0.2)
+    world.answer("a", times=8, first=2.0)
+    return world
+
+
+def test_a_preferred_provider_that_became_slow_gives_way_until_it_is_fast_again() -> None:
+    world = slowed()
+    assert world.breaker("a") == "softly_open"
+    assert world.health("a").breaker_reason == "it became much slower"
+    assert world.start(streaming=True, unsuitable={"b": "no"}).target.id == "a", "rather a slow one than nobody"
+    world.until_trial("a")
+    trial = world.start(streaming=True)
+    assert (trial.kind, trial.rescue_after) == ("trial", 0.0), "against slowness both start together"
+    world.speak(trial, after=2.5)
+    assert world.breaker("a") == "softly_open", "as slow as before: it has not passed"
+    world.abandon(trial)
+    for _ in range(100):
+        if world.breaker("a") == "closed":
+            break
+        world.now += 1.0
+        attempt = world.start(streaming=True)
+        world.speak(attempt, after=0.2)
+        world.succeed(attempt)
+    assert world.breaker("a") == "closed"
+    assert world.start(streaming=True).target.id == "a"
+
+
+def silent() -> World:
+    world = World("a", "b")
+    world.answer("a", times=30, first=0.5)
+    world.pool._leases.hedges.tokens = 10.0
+    world.now += 0.01
+    waiting = [world.start(streaming=True, timeout=60.0) for _ in range(3)]
+    world.now += 1.0
+    for attempt in waiting:
+        world.rescue(attempt)
+    return world
+
+
+def test_a_silent_provider_loses_new_calls_before_anything_has_failed() -> None:
+    world = silent()
+    assert world.breaker("a") == "softly_open"
+    assert world.health("a").breaker_reason == "it gives no sign of life"
+    assert world.start(streaming=True).target.id == "b"
+
+
+def test_one_straggler_is_no_silence() -> None:
+    world = World("a", "b")
+    world.answer("a", times=30, first=0.5)
+    world.rescue(world.start(streaming=True, timeout=60.0), after=1.0)
+    assert world.breaker("a") == "closed"
+
+
+def test_a_provider_that_was_not_silent_after_all_is_well_again_at_once() -> None:
+    world = silent()
+    waiting = [attempt for attempt in world.call_of if attempt.target.id == "a" and not attempt.released]
+    world.events()
+    for attempt in waiting[:-1]:
+        world.speak(attempt)
+        assert world.breaker("a") == "softly_open", "another one waits for too long"
+    world.speak(waiting[-1])
+    assert world.changes() == [("a", "softly_open", "closed")]
+    assert world.health("a").breaker_reason == "it was not silent after all"
+
+
+def test_an_answer_judged_at_its_first_content_proves_nothing_after_the_breaker_moved_on() -> None:
+    world = World("a", "b")
+    world.half_break("a")
+    world.until_trial("a")
+    trial = world.start(streaming=True)
+    world.speak(trial, after=0.1)
+    world.pool.operate("a", "isolate", world.now)
+    world.pool.operate("a", "restore", world.now)
+    for _ in range(2):
+        world.now += 0.1
+        world.fail(world.start(only="a"))
+    world.succeed(trial, after=0.1)
+    assert world.member("a").breaker.run == 2, "it began before the person restored it"
+
+
+# --- our own network ---
+
+
+def refuse(world: World, provider: str) -> None:
+    world.fail(world.start(only=provider), FaultKind.CONNECTION, code="not_sent")
+
+
+def test_when_every_provider_refuses_connections_it_is_us() -> None:
+    world = World("a", "b")
+    refuse(world, "a")
+    for _ in range(10):
+        refuse(world, "b")
+        refuse(world, "a")
+    assert world.health("a").samples == 1, "the first one could not know"
+    assert world.health("b").samples == 0
+    assert world.breaker("a") == world.breaker("b") == "closed"
+
+
+def test_two_that_refuse_at_different_times_have_failed_themselves() -> None:
+    world = World("a", "b")
+    refuse(world, "a")
+    world.now += LOCAL_WINDOW + 0.1
+    refuse(world, "b")
+    assert world.health("b").samples == 1
+
+
+def test_a_lone_provider_that_refuses_has_failed() -> None:
+    world = World("a")
+    refuse(world, "a")
+    assert world.health("a").samples == 1
+
+
+# --- gates ---
+
+
+def test_a_wrong_key_bars_every_provider_of_the_account_and_a_missing_model_only_its_own() -> None:
+    world = World(Target("a", account="x"), Target("b", account="x"), Target("c", account="y"))
+    world.fail(world.start(only="a"), FaultKind.NOT_FOUND_MODEL)
+    assert world.explain() == {"a": "quota or credentials (not_found_model) for 57 s more", "b": None, "c": None}
+    world.fail(world.start(only="b"), FaultKind.AUTH)
+    assert world.explain()["a"] is not None
+    assert world.explain()["b"] is not None
+    assert world.explain()["c"] is None
+    closed = world.events(events.GateClosed)
+    assert [(event.provider, event.reason, event.slow) for event in closed] == [
+        ("a", "not_found_model", True),
+        ("b", "auth", True),
+    ]
+
+
+def test_a_key_that_is_asked_for_each_time_closes_no_gate() -> None:
+    world = World(Target("a", account="x", key_is_fixed=False))
+    world.fail(world.start(), FaultKind.AUTH)
+    assert world.explain() == {"a": None}
+    world.fail(world.start(), FaultKind.QUOTA_EXHAUSTED)
+    assert world.explain()["a"] is not None, "quota is another matter"
+
+
+def test_exhausted_quota_is_tried_again_by_one_call_at_a_time() -> None:
+    world = World(Target("a", account="x"), "b")
+    world.fail(world.start(only="a"), FaultKind.QUOTA_EXHAUSTED)
+    world.now += 61.0
+    first = world.start()
+    assert first.target.id == "a"
+    assert world.start().target.id == "b"
+    world.abandon(first)
+    again = world.start()
+    assert again.target.id == "a"
+    world.succeed(again)
+    assert world.start().target.id == "a"
+    assert world.health("a").gate_open_in is None
+
+
+def test_a_hint_that_is_not_to_be_trusted_is_not() -> None:
+    world = World("a")
+    world.fail(world.start(), FaultKind.QUOTA_EXHAUSTED, retry_after=600.0, trust_hint=False)
+    assert (world.health("a").gate_open_in or 0.0) <= 60.0
+
+
+def test_fifty_calls_refused_together_close_the_gate_once_and_for_a_moment() -> None:
+    world = World("a", "b")
+    for attempt in [world.start(only="a") for _ in range(50)]:
+        world.fail(attempt, FaultKind.RATE_LIMITED)
+    assert world.health("a").gate_open_in == pytest.approx(0.75)
+    assert world.health("a").success_rate == pytest.approx(0.95), "a rate limit is not illness"
