@@ -7,7 +7,7 @@ the suite sees its own requests arrive and its own answers return, once through 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 import pytest
@@ -37,13 +37,13 @@ class PassThrough:
     async def aclose(self) -> None:
         """Nothing is kept that needs it."""
 
-    def __enter__(self) -> PassThrough:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *args: object) -> None:
         self.close()
 
-    async def __aenter__(self) -> PassThrough:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *args: object) -> None:

@@ -1,9 +1,9 @@
 """Runs the test suite of OpenAI's SDK, bare and mounted, and prints the tests that differ.
 
 ``python -m tests.mount.openai_suite [--version 3.57.0] [--sources DIR] [TEST...]`` downloads the SDK's sources with pip
-(they are kept in a temporary folder and are no part of this project).  It needs inline-snapshot, pytest-asyncio, pytest-xdist and rich,
-and a package index, so it is run when asked for and never by the test suite.  Ends with the number of tests that pass
-bare and fail mounted and are not in :data:`EXPECTED`.
+and runs its tests in a virtual environment, both in a temporary folder; neither is part of this project.  It needs a
+package index, so it is run when asked for and never by the test suite.  Ends with the number of tests that pass bare,
+fail mounted and are not in :data:`EXPECTED`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.mount.versions import environment
+
+TOOLS = ("pytest", "pytest-asyncio", "pytest-xdist", "inline-snapshot", "rich", "trio", "httpx2")
 HERE = Path(__file__).parent
 TESTS = (
     *("tests/test_client.py", "tests/test_response.py", "tests/test_streaming.py", "tests/test_sse_framing.py"),
@@ -43,7 +46,8 @@ def main() -> int:
     parser.add_argument("--sources", type=Path, default=Path(tempfile.gettempdir()) / "resilient-llm-sdk-sources")
     given = parser.parse_args()
     suite = sources(given.version, given.sources)
-    bare, mounted = run(suite, given.tests, plugin=None), run(suite, given.tests, plugin="mounted_openai")
+    python = environment(given.sources / f"venv-{given.version}", *TOOLS, f"openai=={given.version}")
+    bare, mounted = (run(python, suite, given.tests, plugin) for plugin in (None, "mounted_openai"))
     for name, found in (("bare", bare), ("mounted", mounted)):
         passed = sum(outcome == "PASSED" for outcome in found.values())
         failed = sum(outcome in ("FAILED", "ERROR") for outcome in found.values())
@@ -69,10 +73,10 @@ def sources(wanted: str, home: Path) -> Path:
     return suite
 
 
-def run(suite: Path, tests: tuple[str, ...], plugin: str | None) -> dict[str, str]:
+def run(python: Path, suite: Path, tests: tuple[str, ...], plugin: str | None) -> dict[str, str]:
     """Every test's outcome."""
     there = [test for test in tests if (suite / test).exists()]
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-rA", "--tb=line", "-p", "no:cacheprovider", *there]
+    command = [python, "-m", "pytest", "-q", "-n", "0", "-rA", "--tb=line", "-p", "no:cacheprovider", *there]
     paths = os.pathsep.join([str(suite), str(HERE)])
     if plugin is not None:
         command += ["-p", plugin]

@@ -11,7 +11,7 @@ import pytest
 from resilient_llm import AsyncResilientClient, ResilientClient, mount
 from resilient_llm.model import ToolCall
 from resilient_llm.providers import Anthropic, OpenAI
-from resilient_llm.testing import Behaviour, Cut, LoopbackLLM, Reply, Status
+from resilient_llm.testing import Cut, LoopbackLLM, Reply, Status
 from tests.mount.apps import APPS, App, Seen
 
 every_app = pytest.mark.parametrize("app", APPS, ids=repr)
@@ -72,7 +72,7 @@ def same_as_bare(seen: Seen, app: App, reply: Reply, *, stream: bool, is_async: 
     assert seen.told == healthy(app, reply, stream=stream, tools=reply is CALLS, is_async=is_async).told
 
 
-def healthy(app: App, reply: Behaviour, *, stream: bool, tools: bool, is_async: bool) -> Seen:
+def healthy(app: App, reply: Reply, *, stream: bool, tools: bool, is_async: bool) -> Seen:
     """What the program sees with the bare SDK and a healthy server."""
     with LoopbackLLM(default=reply) as server:
         sdk = app.async_sdk() if is_async else app.sdk()

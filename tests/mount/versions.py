@@ -42,11 +42,7 @@ def main() -> int:
 def run(row: str, venvs: Path) -> tuple[str, str, bool]:
     """The version that was installed, pytest's last line, and whether anything failed."""
     name = re.split(r"[<>=]", row)[0]
-    home = venvs / re.sub(r"[^\w.]+", "-", row)
-    python = home / "bin" / "python"
-    if not python.exists():
-        venv.create(home, with_pip=True)
-    subprocess.run([python, "-m", "pip", "install", "-q", "-e", ROOT, *TOOLS, row], check=True)
+    python = environment(venvs / re.sub(r"[^\w.]+", "-", row), *TOOLS, row)
     version = subprocess.run(
         [python, "-c", f"from importlib.metadata import version; print(version({name!r}))"],
         check=True,
@@ -61,6 +57,15 @@ def run(row: str, venvs: Path) -> tuple[str, str, bool]:
         if line.startswith(("FAILED", "ERROR", "E  ")):
             print(f"{row}: {line}")
     return version, lines[-1] if lines else done.stderr[-200:], done.returncode != 0
+
+
+def environment(home: Path, *requirements: str) -> Path:
+    """The Python of a virtual environment with this project and these requirements in it."""
+    python = home / "bin" / "python"
+    if not python.exists():
+        venv.create(home, with_pip=True)
+    subprocess.run([python, "-m", "pip", "install", "-q", "-e", ROOT, *requirements], check=True)
+    return python
 
 
 if __name__ == "__main__":
