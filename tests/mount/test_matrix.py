@@ -164,3 +164,20 @@ def test_everything_down_is_the_sdks_own_exception_after_one_pass(
     assert "503" in str(seen.error)
     # One pass: the call's own attempts within its deadline, not three of them.
     assert first.request_count + second.request_count <= 6
+
+
+@every_app
+@pytest.mark.parametrize("how", ["end", "close", "reset"])
+def test_wherever_a_stream_is_cut_no_token_comes_twice_and_none_is_missing(app: App, how: Any, servers: Any) -> None:
+    first, second = servers
+    found(app)
+    second.default = replace(TEXT, text="Another answer.")
+    words = TEXT.words
+    for after in range(len(words) + 1):
+        first.default = replace(TEXT, fault=Cut(after, how))
+        seen = app.run(mounted(app, first, second), stream=True)
+        if after == 0:
+            assert (seen.text, seen.error) == ("Another answer.", None)
+        else:
+            assert seen.text == "".join(words[:after])
+            assert seen.error is not None or seen.finish == ["ERROR"]
