@@ -110,7 +110,7 @@ class Pool(Shared[T]):
         with self._lock:
             if attempt.content_at is None and not attempt.released:
                 self._verdicts.first_content(attempt, now)
-                self._waiting.serve(attempt.member, now)
+                self._serve(attempt.member, now)
         self._wake()
 
     def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0) -> None:

@@ -100,6 +100,10 @@ class Waiting(Generic[T]):
         opens = [m.opens_at(r, ask.tokens, ask.deadline, now) for m, r in room if m.line.first(now) is place]
         gives_way = [line.gives_way_at(place, now) for line in lines]
         place.alarm = max(now + _LEAST_WAIT, min(*opens, *gives_way, math.inf))
+        if past.place is not None:  # woken for nothing: whoever is first now may have no timer
+            for member, _ in room:
+                if member.line.first(now) is not place:
+                    self.serve(member, now, place)
         found.place, found.seconds = place, place.alarm - now
         found.down = all(refusal is Refusal.DOWN for _, refusal in room)
 
@@ -144,9 +148,13 @@ class Waiting(Generic[T]):
                 self._wake(standby, now)
             return
         following = line.first(now, place)
-        if following is not None and line.gives_way_at(following, now) < following.alarm - _EARLIER:
-            self._wake(following, now)
-        if member.opens_at(refusal, place.tokens, place.last, now) < place.alarm - _EARLIER:
+        if following is not None:
+            self._set_alarm(following, line.gives_way_at(following, now), now)
+        self._set_alarm(place, member.opens_at(refusal, place.tokens, place.last, now), now)
+
+    def _set_alarm(self, place: Place, at: float, now: float) -> None:
+        """Wake a place whose timer is too late, so that it sets another one."""
+        if max(at, now + _LEAST_WAIT) < place.alarm - _EARLIER:
             self._wake(place, now)
 
     def wake_all(self, now: float, *members: Member[T]) -> None:
