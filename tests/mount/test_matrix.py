@@ -11,7 +11,7 @@ import pytest
 from resilient_llm import AsyncResilientClient, ResilientClient, mount
 from resilient_llm.model import ToolCall
 from resilient_llm.providers import Anthropic, OpenAI
-from resilient_llm.testing import Behaviour, Cut, LoopbackLLM, Reply, Status
+from resilient_llm.testing import Cut, LoopbackLLM, Reply, Status
 from tests.mount.apps import APPS, App, Seen
 
 every_app = pytest.mark.parametrize("app", APPS, ids=repr)
@@ -72,7 +72,7 @@ def same_as_bare(seen: Seen, app: App, reply: Reply, *, stream: bool, is_async: 
     assert seen.told == healthy(app, reply, stream=stream, tools=reply is CALLS, is_async=is_async).told
 
 
-def healthy(app: App, reply: Behaviour, *, stream: bool, tools: bool, is_async: bool) -> Seen:
+def healthy(app: App, reply: Reply, *, stream: bool, tools: bool, is_async: bool) -> Seen:
     """What the program sees with the bare SDK and a healthy server."""
     with LoopbackLLM(default=reply) as server:
         sdk = app.async_sdk() if is_async else app.sdk()
@@ -164,3 +164,20 @@ def test_everything_down_is_the_sdks_own_exception_after_one_pass(
     assert "503" in str(seen.error)
     # One pass: the call's own attempts within its deadline, not three of them.
     assert first.request_count + second.request_count <= 6
+
+
+@every_app
+@pytest.mark.parametrize("how", ["end", "close", "reset"])
+def test_wherever_a_stream_is_cut_no_token_comes_twice_and_none_is_missing(app: App, how: Any, servers: Any) -> None:
+    first, second = servers
+    found(app)
+    second.default = replace(TEXT, text="Another answer.")
+    words = TEXT.words
+    for after in range(len(words) + 1):
+        first.default = replace(TEXT, fault=Cut(after, how))
+        seen = app.run(mounted(app, first, second), stream=True)
+        if after == 0:
+            assert (seen.text, seen.error) == ("Another answer.", None)
+        else:
+            assert seen.text == "".join(words[:after])
+            assert seen.error is not None or seen.finish == ["ERROR"]

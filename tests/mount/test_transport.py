@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from resilient_llm import AsyncResilientClient, ResilientClient, mount
 from resilient_llm.errors import ConfigurationError
+from resilient_llm.mount.paths import wire_of
 from resilient_llm.providers import Anthropic, Cohere, Gemini, Mistral, OpenAI
 from resilient_llm.testing import Cut, LoopbackLLM, Reply, Stall, Status
 
@@ -291,6 +292,42 @@ def test_other_requests_go_to_the_first_provider_of_the_wire(library: ModuleType
     for one in first.requests:
         assert one.headers["authorization"] == "Bearer sk-canary-first-000000"
         assert "caller" not in str(one.headers)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/threads/t1/messages",
+        "/v1/messages/batches",
+        "/v1/messages/count_tokens",
+        "/v1/chat/completions/c1",
+        "/v1/responses/r1/cancel",
+        "/v1/embeddings",
+        "/v1/completions",
+        "/v1beta/models/m:countTokens",
+        "/v1/fim/completions",
+    ],
+)
+def test_only_model_calls_are_taken_for_such(path: str) -> None:
+    assert wire_of("POST", path) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "wire"),
+    [
+        ("/v1/chat/completions", "openai_chat"),
+        ("/openai/deployments/d/chat/completions", "openai_chat"),
+        ("/v1/responses", "openai_responses"),
+        ("/openai/responses", "openai_responses"),
+        ("/v1/messages", "anthropic_messages"),
+        ("/v1beta/models/m:generateContent", "gemini"),
+        ("/v1beta1/projects/p/locations/l/publishers/google/models/m:streamGenerateContent", "gemini"),
+        ("/v2/chat", "cohere_v2"),
+    ],
+)
+def test_model_calls_are_known_by_their_path(path: str, wire: str) -> None:
+    assert wire_of("POST", path) == wire
+    assert wire_of("GET", path) is None
 
 
 def test_other_requests_go_on_in_async_clients_too(servers: Any) -> None:

@@ -322,7 +322,7 @@ class Call(Generic[T]):
         """A pause, if an attempt can still follow it; a shorter one where the deadline is near."""
         longest = self.deadline - now - self._least() - _SHORTEST_PAUSE
         if longest <= _SHORTEST_PAUSE:
-            raise self._error(DeadlineExceeded, f"no answer within {self.deadline - self.started:.3g} s")
+            raise self._too_late(now)
         seconds = min(seconds, longest)
         self._phase = TRANSITIONS[self._phase, Step.TOLD_TO_WAIT]
         self._again, self._place = True, None
@@ -365,16 +365,13 @@ class Call(Generic[T]):
 
     def _give_up_if_over(self, now: float) -> None:
         if self._onward is Onward.NOWHERE:
-            raise self._error(RequestRejected, "the provider rejected the request")
+            raise self._error(RequestRejected, "the provider rejected the request", now)
         if self.deadline - now <= (self._least() if self.total else 0.0):
-            self._leave(now)
-            raise self._error(DeadlineExceeded, f"no answer within {self.deadline - self.started:.3g} s")
+            raise self._too_late(now)
         if self.counted >= self.pool.policies.retry.max_attempts:
-            self._leave(now)
-            raise self._error(AllAttemptsFailed, f"{times(self.total)} failed")
+            raise self._error(AllAttemptsFailed, f"{times(self.total)} failed", now)
         if self.total and not self.ask.repeatable and self._may_have_run():
-            self._leave(now)
-            raise self._error(AllAttemptsFailed, "the request may have taken effect and must not be repeated")
+            raise self._error(AllAttemptsFailed, "the request may have taken effect and must not be repeated", now)
 
     def _may_have_run(self) -> bool:
         return any(may_have_run(record.fault) for record in self.records if record.fault is not None)
@@ -388,7 +385,12 @@ class Call(Generic[T]):
         story = Story(tuple(self.records), self.last_fault, self.total, self.counted)
         return nobody(self.ask, found, story, now, too_long=too_long)
 
-    def _error(self, kind: type[CallFailed], message: str, retry_after: float | None = None) -> CallFailed:
-        self._phase, fault = Phase.OVER, self.last_fault
-        retry_after = fault.retry_after if retry_after is None and fault is not None else retry_after
+    def _too_late(self, now: float) -> CallFailed:
+        return self._error(DeadlineExceeded, f"no answer within {self.deadline - self.started:.3g} s", now)
+
+    def _error(self, kind: type[CallFailed], message: str, now: float) -> CallFailed:
+        self._stop(now)
+        fault = self.last_fault
+        told = None if fault is None else fault.retry_after
+        retry_after = self.pool.opens_in(self.ask, now) if told is None and kind is not RequestRejected else told
         return kind(message, tuple(self.records), retry_after, fault)

@@ -6,7 +6,7 @@ import math
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
-from resilient_llm.decide.breaker import CLOSED, Breaker, State
+from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Breaker, State
 from resilient_llm.decide.gate import RateGate, SlowGate
 from resilient_llm.decide.line import Line
 from resilient_llm.decide.statistics import Statistics
@@ -152,6 +152,17 @@ class Member(Generic[T]):
         if refusal is Refusal.OPENING:
             return self.gate.room_at(self._unanswered)
         return math.inf
+
+    def well_at(self, tokens: int, last: float, now: float) -> float:
+        """When a call that fails now may be tried again here: ``now`` while it seems well, ``inf`` if a person must act
+        first."""
+        refusal = self.refusal(tokens, last, now)
+        if refusal is not None:
+            return self.gate.told if refusal is Refusal.GATED else self.opens_at(refusal, tokens, last, now)
+        state = self.breaker.state
+        if state is CLOSED:
+            return now
+        return math.inf if state is State.ISOLATED else max(self.breaker.trial_at, now + LAST_RESORT)
 
     @property
     def _unanswered(self) -> int:

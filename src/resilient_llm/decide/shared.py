@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Generic
 from resilient_llm import events
 from resilient_llm.decide.attempt import Ask, Attempt
 from resilient_llm.decide.leases import Leases
-from resilient_llm.decide.member import T
+from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.decide.report import health_of, why_not
 from resilient_llm.decide.routes import Routes, Table
@@ -94,7 +95,7 @@ class Shared(Generic[T]):
             member.operate(action, now)
             self._verdicts.changed(member, before, now)
             self._verdicts.events.append(events.OperatorChanged(now, provider, action))
-            self._waiting.wake_all(now, member)
+            self._waiting.wake_all(now, *self._table.members.values())  # its account's gate may be theirs too
         self._wake()
 
     def in_flight(self, provider: str) -> int:
@@ -108,6 +109,15 @@ class Shared(Generic[T]):
         with self._lock:
             self._settle(now)
             return [(member.target, why_not(ask, member, now)) for member in self._table.order(ask.route)]
+
+    def opens_in(self, ask: Ask, now: float) -> float | None:
+        """Seconds until the first provider of the call's route is to be tried again; ``None``: one of them seems well,
+        or there is none."""
+        with self._lock:
+            members = [one for one in self._table.order(ask.route) if one.id not in ask.unsuitable]
+            times = [member.well_at(ask.tokens, ask.deadline, now) for member in members]
+            opens = min(times, default=now)
+            return opens - now if now < opens < math.inf else None
 
     def snapshot(self, now: float) -> tuple[ProviderHealth, ...]:
         """Every provider as it stands."""
@@ -125,7 +135,16 @@ class Shared(Generic[T]):
         attempt.released = True
         if attempt.generation >= attempt.member.born:
             self._verdicts.ended(attempt, outcome, now)
-            self._waiting.serve(attempt.member, now)
+            self._serve(attempt.member, now)
+
+    def _serve(self, member: Member[T], now: float) -> None:
+        """Something changed at a provider, and for those who share its account."""
+        self._waiting.serve(member, now)
+        account = member.account_gate
+        if account is not member.own_gate:
+            for other in self._table.members.values():
+                if other is not member and other.account_gate is account:
+                    self._waiting.serve(other, now)
 
     def _settle(self, now: float) -> None:
         """Release what finalisers left behind."""

@@ -39,16 +39,6 @@ class Asked:
         """Whether it comes from Mistral's SDK, whose streams differ from OpenAI's."""
         return self.codec is _MISTRAL
 
-    @property
-    def wants_usage(self) -> bool:
-        """Whether token counts belong into its stream: on OpenAI's Chat Completions they come in a chunk without
-        choices, for which a program must have asked."""
-        source = self.request.source
-        if self.mistral or self.codec.name != "openai_chat" or source is None:
-            return True
-        options = source.fields.get("stream_options")
-        return isinstance(options, Mapping) and cast("Mapping[str, object]", options).get("include_usage") is True
-
 
 def spoken_by(sdk: Sdk, wire: str) -> Codec:
     """What an SDK speaks on a wire."""

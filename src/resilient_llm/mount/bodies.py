@@ -4,7 +4,7 @@ suspended."""
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from resilient_llm.errors import CallFailed
 from resilient_llm.mount.answers import broken
@@ -22,6 +22,9 @@ class StreamedBody:
         self._stream = stream
         self._frames = frames_for(asked, now)
         self._over = False
+
+    def __iter__(self) -> Self:
+        return self
 
     def __next__(self) -> bytes:
         while not self._over:
@@ -55,6 +58,9 @@ class AsyncStreamedBody:
         self._stream = stream
         self._frames = frames_for(asked, now)
         self._over = False
+
+    def __aiter__(self) -> Self:
+        return self
 
     async def __anext__(self) -> bytes:
         while not self._over:

@@ -7,13 +7,15 @@ module of the request in hand, so neither is imported here.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 
 class Pieces(Protocol):
     """The body of a streamed answer."""
+
+    def __iter__(self) -> Self: ...
 
     def __next__(self) -> bytes: ...
 
@@ -22,6 +24,8 @@ class Pieces(Protocol):
 
 class AsyncPieces(Protocol):
     """The same for async clients."""
+
+    def __aiter__(self) -> Self: ...
 
     async def __anext__(self) -> bytes: ...
 
@@ -65,11 +69,8 @@ class _Body:
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        return self._pieces.__next__()
+    def __iter__(self) -> Pieces:
+        return self._pieces
 
     def close(self) -> None:
         self._pieces.close()
@@ -81,11 +82,8 @@ class _AsyncBody:
     def __init__(self, pieces: AsyncPieces) -> None:
         self._pieces = pieces
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        return await self._pieces.__anext__()
+    def __aiter__(self) -> AsyncPieces:
+        return self._pieces
 
     async def aclose(self) -> None:
         await self._pieces.aclose()

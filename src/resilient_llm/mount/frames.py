@@ -14,7 +14,6 @@ from resilient_llm.model import (
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
-    UsageUpdate,
 )
 from resilient_llm.mount.asked import Asked
 from resilient_llm.wire import Codec
@@ -30,16 +29,13 @@ class Frames:
         self.codec: Codec = asked.codec
         self.complete: bool = False
         """The end of the answer was written."""
-        self._encoder = asked.codec.stream_encoder()
-        self._counts = asked.wants_usage
+        self._encoder = asked.codec.stream_encoder(None if asked.mistral else asked.request)
         self._now = int(now)
 
     def of(self, event: StreamEvent) -> bytes:
         """The frames this event completes; may be empty."""
         kind = type(event)
         if kind is not TextDelta:  # nearly every event is one
-            if kind is UsageUpdate and not self._counts:
-                return b""
             if isinstance(event, StreamStart) and event.created is None:
                 event.created = self._now
             self.complete = kind is StreamEnd

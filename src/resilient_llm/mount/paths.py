@@ -25,7 +25,7 @@ COHERE = Sdk("cohere", ("cohere_v2",), ("cohere",))
 _CALLS = (
     ("/chat/completions", "openai_chat"),
     ("/responses", "openai_responses"),
-    ("/messages", "anthropic_messages"),
+    ("/v1/messages", "anthropic_messages"),  # "/messages" alone would be OpenAI's threads as well
     (":generateContent", "gemini"),
     (":streamGenerateContent", "gemini"),
     ("/v2/chat", "cohere_v2"),
