@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -169,7 +169,7 @@ class Oversleep:
 
     worst = 0.0
 
-    def __enter__(self) -> "Oversleep":
+    def __enter__(self) -> Self:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sleep)
         self._thread.start()
