@@ -56,6 +56,8 @@ class GateClosed:
     wait: float
     reason: str
     slow: bool
+    message: str = ""
+    """The provider's own words, or what looks wrong with its address."""
 
 
 @dataclass(frozen=True, slots=True)
