@@ -57,7 +57,7 @@ class GateClosed:
     reason: str
     slow: bool
     message: str = ""
-    """The provider's own words, or what looks wrong with its address."""
+    """What looks wrong, of a ``misconfigured`` provider."""
 
 
 @dataclass(frozen=True, slots=True)

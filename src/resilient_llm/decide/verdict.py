@@ -195,7 +195,8 @@ class Verdicts(Generic[T]):
             hint = fault.retry_after if fault.trust_hint else None
             until = gate.close(now, hint, self._draw(), str(fault.kind))
             wait, kind = until - now, str(fault.kind)
-            self.events.append(events.GateClosed(now, member.id, wait, kind, slow=True, message=fault.message))
+            wrong = fault.message if fault.kind is FaultKind.MISCONFIGURED else ""
+            self.events.append(events.GateClosed(now, member.id, wait, kind, slow=True, message=wrong))
             return
         if fault.kind is FaultKind.OVERLOADED:
             member.gate.crowd(now, len(member.pending))
