@@ -36,3 +36,5 @@ class ProviderHealth:
     requests_left: int | None
     tokens_left: int | None
     drained: bool
+    model_mismatch: bool = False
+    """Whether its last answer named another model than the one it was asked for."""

@@ -250,7 +250,9 @@ def test_an_answer_of_another_model_is_noted_and_refused_where_asked(server: Loo
         server.script(answer("gpt-5.2-mini"), answer("gpt-5.2-2025-12-11"))
         noted = client.chat("hi")
         assert (noted.model, noted.model_mismatch) == ("gpt-5.2-mini", True)
+        assert [health.model_mismatch for health in client.health().values()] == [True]
         assert not client.chat("hi").model_mismatch
+        assert [health.model_mismatch for health in client.health().values()] == [False]
     with ResilientClient([strict, asked]) as client:
         server.script(answer("gpt-5.2-mini"), answer("gpt-5.2"))
         reply = client.chat("hi")

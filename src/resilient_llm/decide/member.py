@@ -85,6 +85,8 @@ class Member(Generic[T]):
     resort_at: float = -math.inf
     """When it may be tried as the last resort: one trial a second is enough for all that are down."""
     drained: bool = False
+    model_mismatch: bool = False
+    """Whether its last answer named another model than the one it was asked for."""
     born: int = 0
     """The generation this process began with: an attempt of an earlier one was the parent's before a fork."""
 

@@ -207,6 +207,12 @@ class Pool(Shared[T]):
         with self._lock:
             attempt.member.gate.learn(now, requests, tokens)
 
+    def named_model(self, attempt: Attempt[T], *, other: bool) -> None:
+        """Whether an answer named another model than the one that was asked for."""
+        if attempt.member.model_mismatch is not other:
+            with self._lock:
+                attempt.member.model_mismatch = other
+
     def remember(self, conversation: str, provider: str) -> None:
         """Keep a conversation where it was answered."""
         with self._lock:

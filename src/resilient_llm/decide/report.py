@@ -46,6 +46,7 @@ def _health(member: Member[T], best: float | None, now: float) -> ProviderHealth
         requests_left=rate.requests_left,
         tokens_left=None if tokens is None else int(tokens),
         drained=member.drained,
+        model_mismatch=member.model_mismatch,
     )
 
 

@@ -161,6 +161,7 @@ class Task(Generic[Request]):
         response.provider = target.id
         if isinstance(response, ChatResponse) and isinstance(target, HttpProvider):
             response.model_mismatch = target.other_model(response.model)
+            self.owner.pool.named_model(exchange.attempt, other=response.model_mismatch)
             secrets = self._secrets(exchange)
             response.id, response.model = masked(response.id, *secrets), masked(response.model, *secrets)
             if response.raw_finish_reason is not None:
