@@ -169,6 +169,30 @@ def test_anthropics_stream_helper(servers: Any) -> None:
     assert final.usage.output_tokens > 0
 
 
+def test_thoughts_of_another_vendor_do_not_come_back_to_anthropic(servers: Any) -> None:
+    anthropic = pytest.importorskip("anthropic")
+    first, second = servers
+    first.script(Status(429, retry_after=0.05))
+    second.default = Reply("Blue.", thought="Let me think.")
+    providers = [
+        Anthropic("own", base_url=first.url, api_key="k" * 9),
+        OpenAI("other", base_url=second.url + "/v1", api_key="k" * 9),
+    ]
+    with ResilientClient(providers) as client, mount(anthropic.Anthropic, client) as llm:
+        answer = llm.messages.create(model="m", max_tokens=9, messages=MESSAGES)
+        signed = {"type": "thinking", "thinking": "Hm.", "signature": "EqoBCkgIARAB"}
+        own = {"role": "assistant", "content": [signed, {"type": "text", "text": "Green."}]}
+        history = [*MESSAGES, {"role": "assistant", "content": answer.content}, *MESSAGES, own, *MESSAGES]
+        first.wait_for(lambda _: client.explain()[0].eligible)
+        llm.messages.create(model="m", max_tokens=9, messages=history)
+    assert [block.type for block in answer.content] == ["thinking", "text"]
+    sent = first.requests[-1].json["messages"]
+    assert [[block["type"] for block in one["content"]] for one in sent if one["role"] == "assistant"] == [
+        ["text"],
+        ["thinking", "text"],
+    ]
+
+
 def test_geminis_structured_output(client: ResilientClient, servers: Any) -> None:
     genai = pytest.importorskip("google.genai")
     servers[1].default = Reply('{"city": "Nîmes", "degrees": 31}')

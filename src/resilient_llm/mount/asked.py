@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from resilient_llm.client import AsyncResilientClient, ResilientClient
 from resilient_llm.model import ChatRequest
+from resilient_llm.mount.history import without_foreign_thoughts
 from resilient_llm.mount.paths import MISTRAL, Sdk
 from resilient_llm.options import ChatOptions
 from resilient_llm.providers import Mistral
@@ -51,7 +52,7 @@ def asked(client: ResilientClient | AsyncResilientClient, spoken: Codec, http_re
     The model's name chooses a route; a name that is none goes to the default route.
     """
     given: Mapping[str, str] = http_request.headers
-    request = spoken.decode_request(body, http_request.url.path)
+    request = without_foreign_thoughts(spoken.decode_request(body, http_request.url.path))
     own = tuple((name, given[name]) for name in _OWN_HEADERS.get(spoken.name, ()) if name in given)
     key = given.get("idempotency-key")
     if own or key or spoken is _MISTRAL:
