@@ -1,7 +1,7 @@
 """Reasoning of earlier turns in a conversation that an SDK sends back.
 
 A program shows every turn again to whoever answers next.  What another vendor thought came to it in the shape of its
-own SDK, unsigned or with a signature of that other vendor, and its own vendor refuses a request with such a block in it.
+own SDK, unsigned or with that other vendor's signature, and its own vendor refuses a request with such a block in it.
 """
 
 from __future__ import annotations
