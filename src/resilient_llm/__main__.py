@@ -20,6 +20,9 @@ class Command(NamedTuple):
 COMMANDS: Final[dict[str, Command]] = {
     "demo": Command("resilient_llm.demo.command", "a scripted bad day for three providers on this machine"),
     "chaos": Command("resilient_llm.chaos.command", "whether a hypothesis about a client survives injected faults"),
+    "simulate": Command(
+        "resilient_llm.simulate.__main__", "what becomes of calls on modelled bad days, in virtual time"
+    ),
 }
 """Every subcommand in the order of the overview."""
 
@@ -35,6 +38,10 @@ class CommandModule(Protocol):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; without one, say which there are."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["simulate"]:  # it has options of its own, and is also run as ``python -m resilient_llm.simulate``
+        from resilient_llm.simulate.__main__ import main as simulate  # noqa: PLC0415 - only when it is chosen
+
+        return simulate(given[1:])
     parser = argparse.ArgumentParser(
         prog="python -m resilient_llm", description="Keeps your LLM calls answered while providers fail."
     )

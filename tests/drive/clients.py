@@ -19,7 +19,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from resilient_llm import AsyncResilientClient, ResilientClient
 from resilient_llm.model import ChatResponse, StreamEvent
 from resilient_llm.providers import OpenAI
-from resilient_llm.testing import LoopbackLLM
+from resilient_llm.testing import LoopbackLLM, Reply
 
 KINDS = ("sync", "asyncio", "trio")
 T = TypeVar("T")
@@ -142,8 +142,8 @@ class World:
         return client
 
     def server(self, *behaviours: Any, **options: Any) -> LoopbackLLM:
-        """A running server; closed at the end."""
-        server = self._stack.enter_context(LoopbackLLM(*behaviours, **options))
+        """A running server, which answers beyond its script; closed at the end."""
+        server = self._stack.enter_context(LoopbackLLM(*behaviours, **{"default": Reply(), **options}))
         self._servers.append(server)
         return server
 

@@ -188,9 +188,32 @@ def test_a_failing_responder_answers_500_and_fails_the_test() -> None:
 
 def test_what_is_no_behaviour_is_refused_when_given(server: LoopbackLLM) -> None:
     with pytest.raises(TypeError, match="behaviour"):
-        server.script("hello")  # type: ignore[arg-type]
+        server.script(b"hello")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="behaviour"):
         server.default = 429  # type: ignore[assignment]
+
+
+def test_text_is_short_for_a_reply(server: LoopbackLLM, client: httpx.Client) -> None:
+    server.script("one")
+    server.default = "another"
+    answers = [client.post(CHAT, json=ASK).json()["choices"][0]["message"]["content"] for _ in range(3)]
+    assert answers == ["one", "another", "another"]
+
+
+def test_a_request_that_finds_the_script_used_up_fails_the_test(client: httpx.Client) -> None:
+    def use(server: LoopbackLLM) -> None:
+        with server:
+            for status in (200, 500):
+                assert httpx.post(server.url + CHAT, json=ASK).status_code == status
+
+    with pytest.raises(AssertionError, match=r"request 2, POST .* finds the script used up"):
+        use(LoopbackLLM("one"))
+
+
+def test_a_script_that_is_cleared_is_none(server: LoopbackLLM, client: httpx.Client) -> None:
+    server.script("one")
+    server.clear()
+    assert client.post(CHAT, json=ASK).status_code == 200
 
 
 def test_a_responder_may_steer_the_server_itself(server: LoopbackLLM, client: httpx.Client) -> None:
@@ -252,7 +275,7 @@ def test_a_too_large_content_length_breaks_the_body(server: LoopbackLLM, client:
 
 
 def test_a_too_small_content_length_cuts_the_body(server: LoopbackLLM, client: httpx.Client) -> None:
-    server.script(Reply(wrong_length=-10))
+    server.script(Reply(wrong_length=-10), "hello")
     with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
         client.post(CHAT, json=ASK).json()
     # The surplus bytes spoil the connection; the client recovers by itself at the latest with a new one.
@@ -451,7 +474,7 @@ def test_no_answer(server: LoopbackLLM, behaviour: Hang, error: type[Exception])
 
 
 def test_raw_bytes_may_be_a_valid_answer(server: LoopbackLLM, client: httpx.Client) -> None:
-    server.script(Raw((b"HTTP/1.1 204 No Content\r\n\r\n",), then="keep"))
+    server.script(Raw((b"HTTP/1.1 204 No Content\r\n\r\n",), then="keep"), "hello")
     assert client.post(CHAT, json=ASK).status_code == 204
     assert client.post(CHAT, json=ASK).status_code == 200
     assert server.connection_count == 1
@@ -511,7 +534,7 @@ def test_refuse_finishes_or_drops_what_is_under_way(server: LoopbackLLM, client:
 
 
 def test_drop_connections_resets_what_is_under_way(server: LoopbackLLM, client: httpx.Client) -> None:
-    server.script(Reply(fault=Stall(1)))
+    server.script(Reply(fault=Stall(1)), "hello")
     with client.stream("POST", CHAT, json=STREAM) as answer:
         server.drop_connections()
         with pytest.raises(httpx.ReadError):

@@ -395,3 +395,19 @@ def test_where_a_rescue_is_due_a_silent_provider_times_out_instead(kind: type[Sc
     with client, instant(client):
         replies = [client.chat("hi") for _ in range(26)]
     assert [record.kind for record in replies[-1].attempts] == ["initial", "failover"]
+
+
+def test_a_script_that_is_used_up_fails_the_test_and_no_failover_hides_it() -> None:
+    providers = [ScriptedProvider("one", id="a"), ScriptedProvider(default="two", id="b")]
+    with ResilientClient(providers) as client:
+        assert client.chat("?").text == "one"
+        with pytest.raises(ConfigurationError, match="request 2 to 'a' finds the script used up"):
+            client.chat("?")
+
+
+def test_a_silent_provider_is_left_when_a_rescue_would_start_as_with_sockets() -> None:
+    providers = [ScriptedProvider(default=Hang(), id="a"), ScriptedProvider(default="I am B", id="b")]
+    with ResilientClient(providers) as client, instant(client) as clock:
+        began = clock()
+        reply = client.chat("?", deadline=20)
+        assert (reply.text, reply.provider, clock() - began) == ("I am B", "b", 10.0)

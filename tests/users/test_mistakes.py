@@ -16,19 +16,25 @@ HTML = b"<!doctype html><html><body>Welcome to our portal</body></html>"
 
 
 @pytest.mark.parametrize("body", [b"method not allowed", b'{"detail": "short and stout"}'], ids=["text", "json"])
-@pytest.mark.parametrize("status", [405, 418, 404, 410])
-def test_a_wrong_address_is_passed_over_and_told(
-    network: Network, status: int, body: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("status", [404, 405, 410, 418])
+def test_a_wrong_address_is_passed_over(network: Network, status: int, body: bytes) -> None:
     kind = "application/json" if body.startswith(b"{") else "text/plain"
     a = network.provider(Answer(status=status, body=body, headers=(("content-type", kind),)))
     b = network.provider()
-    with ResilientClient([openai(a, "a"), openai(b, "b")]) as client, caplog.at_level("WARNING"):
+    with ResilientClient([openai(a, "a"), openai(b, "b")]) as client:
         for _ in range(3):
             reply = client.chat("hi", deadline=5)
             assert (reply.text, reply.provider) == (echo("hi"), "b")
-    assert len(a.requests) <= 3
-    assert any(record.levelname == "WARNING" and "a" in record.getMessage() for record in caplog.records)
+    assert len(a.requests) == 1
+
+
+@pytest.mark.xfail(reason="the log says that it is misconfigured, but not what looks wrong", strict=False)
+def test_a_warning_says_what_looks_wrong_with_an_address(network: Network, caplog: pytest.LogCaptureFixture) -> None:
+    a = network.provider(Answer(status=405, body=b"method not allowed", headers=(("content-type", "text/plain"),)))
+    with ResilientClient([openai(a, "a"), openai(network.provider(), "b")]) as client, caplog.at_level("WARNING"):
+        client.chat("hi", deadline=5)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert any("base_url" in warning for warning in warnings)
 
 
 def test_a_redirect_moves_on_without_retries(network: Network) -> None:

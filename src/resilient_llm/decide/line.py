@@ -38,12 +38,14 @@ class Place:
     needs: float = 0.0
     """Seconds an answer usually takes."""
 
-    def __init__(self, number: int, tokens: int, last: float) -> None:
+    def __init__(self, number: int, tokens: int, last: float, least: float = 0.0) -> None:
         self.number = number
         """Its call's number: the order of arrival."""
         self.tokens = tokens
         self.last = last
         """When its call must begin at the latest."""
+        self.least = least
+        """Seconds that are to be left for a trial of a provider that is down."""
 
     def __lt__(self, other: Place) -> bool:
         return self.number < other.number

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 from resilient_llm import events
 from resilient_llm.decide.attempt import Ask, Attempt
+from resilient_llm.decide.breaker import LAST_RESORT
 from resilient_llm.decide.gate import Limit
 from resilient_llm.decide.leases import SUCCESS_EARNS, Past
 from resilient_llm.decide.line import Place
@@ -156,6 +157,9 @@ class Pool(Shared[T]):
             if attempt.released:
                 return False
             outcome = self._verdicts.expired(attempt, fault, silence, now)
+            if attempt.trial and outcome is Outcome.NEUTRAL:  # the next one in line finds out
+                member = attempt.member
+                member.resort_at = min(member.resort_at, max(now, attempt.started + LAST_RESORT))
             self._release(attempt, outcome, now)
         self._wake()
         return outcome is not Outcome.NEUTRAL

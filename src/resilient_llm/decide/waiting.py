@@ -17,6 +17,7 @@ from resilient_llm.policy import Policies
 
 _EARLIER: Final = 0.001  # seconds a timer must be set forward by to be worth a wake
 _LEAST_WAIT: Final = 0.01
+_TRIAL_LEAST: Final = 1.0  # seconds that a call has left for a trial of a provider that is down, if there is a choice
 
 
 @dataclass(slots=True)
@@ -81,7 +82,8 @@ class Waiting(Generic[T]):
 
     def _stand(self, ask: Ask, past: Past, found: Refused, waited: list[tuple[Member[T], Refusal]], now: float) -> None:
         """Stand in the line of everybody worth waiting for."""
-        place = past.place or Place(past.order, ask.tokens, ask.deadline)
+        least = min(_TRIAL_LEAST, (ask.deadline - now) / 4.0)
+        place = past.place or Place(past.order, ask.tokens, ask.deadline, least)
         most = self._policies.limits.max_queue
         room = [(m, r) for m, r in waited if len(m.line.waiting) < most or m.line in place.lines]
         if not room:
@@ -96,7 +98,10 @@ class Waiting(Generic[T]):
             if line not in place.lines:
                 line.join(place)
         place.lines = lines
+        found.down = all(refusal is Refusal.DOWN for _, refusal in room)
         place.needs = min(m.statistics.median(streaming=ask.streaming) for m, _ in room)
+        if found.down:
+            place.needs = max(place.needs, place.least)
         opens = [m.opens_at(r, ask.tokens, ask.deadline, now) for m, r in room if m.line.first(now) is place]
         gives_way = [line.gives_way_at(place, now) for line in lines]
         place.alarm = max(now + _LEAST_WAIT, min(*opens, *gives_way, math.inf))
@@ -105,7 +110,6 @@ class Waiting(Generic[T]):
                 if member.line.first(now) is not place:
                     self.serve(member, now, place)
         found.place, found.seconds = place, place.alarm - now
-        found.down = all(refusal is Refusal.DOWN for _, refusal in room)
 
     def leave(self, place: Place, now: float) -> None:
         """A call leaves all lines it stands in."""

@@ -12,7 +12,12 @@ from functools import partial
 from typing import TypeAlias
 
 from resilient_llm.client import AsyncResilientClient, ResilientClient
+from resilient_llm.decide.attempt import Ask, Attempt
+from resilient_llm.decide.leases import Past
+from resilient_llm.decide.pool import Pool
+from resilient_llm.decide.waiting import Refused
 from resilient_llm.drive.engines import Time
+from resilient_llm.drive.exchange import Target
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.providers.custom import Custom
 from resilient_llm.testing.clock import ManualClock
@@ -97,7 +102,8 @@ def instant(client: Client, clock: ManualClock | None = None) -> Generator[Manua
 
     Backoff, Retry-After, breakers, gates and deadlines follow that clock, and so do the waits and schedules of scripted
     and faulty providers among its providers and what :func:`inject` put into it; ``clock.advance(60)`` lets a minute
-    pass.  Attempts are made one after the other: a rescue needs real silence, so there is none here.  Do not use the
+    pass.  Attempts are made one after the other: where a rescue would start beside a silent one, that one times out and
+    the next one follows.  Do not use the
     client from elsewhere meanwhile, and make a new one for the next test: what it learnt in a future that did not come
     stays learnt.
     """
@@ -106,6 +112,7 @@ def instant(client: Client, clock: ManualClock | None = None) -> Generator[Manua
     offset = time.time() - now()
     with ExitStack() as undo:
         undo.enter_context(pool.timed_by(Time(now, lambda: now() + offset, now.sleep)))
+        undo.enter_context(_one_after_the_other(pool.pool))
         for schedules in _running.get(id(client), ()):
             for schedule in schedules.values():
                 undo.callback(schedule.follow(now))
@@ -113,6 +120,26 @@ def instant(client: Client, clock: ManualClock | None = None) -> Generator[Manua
             if isinstance(target, Custom):
                 _set_clock(target.inner, now, undo)
         yield now
+
+
+@contextmanager
+def _one_after_the_other(pool: Pool[Target]) -> Generator[None]:
+    """Inside, an attempt lasts until its rescue is due, as nothing can run beside it: the rescue is what follows."""
+    acquire, before = pool.acquire, vars(pool).get("acquire")
+
+    def shortened(ask: Ask, past: Past, now: float) -> Attempt[Target] | Refused:
+        found = acquire(ask, past, now)
+        if isinstance(found, Attempt) and found.rescue_after:
+            found.timeout = min(found.timeout, found.rescue_after)
+        return found
+
+    setattr(pool, "acquire", shortened)  # noqa: B010 - of this pool alone
+    try:
+        yield
+    finally:
+        vars(pool).pop("acquire")
+        if before is not None:  # inside another such block
+            setattr(pool, "acquire", before)  # noqa: B010
 
 
 def _set_clock(provider: object, clock: ManualClock, undo: ExitStack) -> None:

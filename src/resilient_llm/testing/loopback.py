@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Self, TypeAlias, final
+from typing import Final, Self, TypeAlias, final
 
 from typing_extensions import override
 
@@ -45,19 +45,22 @@ Responder: TypeAlias = Callable[[ReceivedRequest], Behaviour]
 class LoopbackLLM:
     """The server.  Use it as a context manager, plain or async, or call :meth:`start` and :meth:`close`.
 
-    ``behaviours`` are the script; ``default`` is what happens to requests beyond it (``None``: a short reply).
+    ``behaviours`` are the script: one for each request, text being short for ``Reply(text)``; ``default`` is what
+    happens to requests beyond it.  Without a default, a server without a script answers with a short reply, and a
+    request that finds the script used up fails the test: it gets a 500, and leaving the context raises
+    ``AssertionError``.
     ``limit`` is enforced before the script is consulted.  ``record=False`` keeps no requests, for benchmarks; they are
     still counted.
     """
 
     def __init__(
         self,
-        *behaviours: Behaviour | Responder,
-        default: Behaviour | Responder | None = None,
+        *behaviours: str | Behaviour | Responder,
+        default: str | Behaviour | Responder | None = None,
         limit: RateLimit | None = None,
         record: bool = True,
     ) -> None:
-        self._desk = _Desk(Reply() if default is None else _checked(default), record)
+        self._desk = _Desk(None if default is None else _checked(default), record)
         self._host: Host | None = None
         self._port = 0
         self.limit = limit
@@ -117,9 +120,10 @@ class LoopbackLLM:
 
     # -- what it does --
 
-    def script(self, *behaviours: Behaviour | Responder) -> None:
-        """Append to what the next requests get, one each and in this order."""
+    def script(self, *behaviours: str | Behaviour | Responder) -> None:
+        """Append to what the next requests get, one each and in this order; text is short for ``Reply(text)``."""
         self._desk.script.extend(map(_checked, behaviours))
+        self._desk.scripted = self._desk.scripted or bool(behaviours)
 
     @property
     def script_left(self) -> int:
@@ -128,11 +132,15 @@ class LoopbackLLM:
 
     @property
     def default(self) -> Behaviour | Responder:
-        """What happens to requests beyond the script: a behaviour or a function of the request."""
-        return self._desk.default
+        """What happens to requests beyond the script: a behaviour, text, or a function of the request.
+
+        As long as it is not set, a server without a script answers with a short reply, and one whose script is used up
+        fails the test.
+        """
+        return Reply() if self._desk.default is None else self._desk.default
 
     @default.setter
-    def default(self, behaviour: Behaviour | Responder) -> None:
+    def default(self, behaviour: str | Behaviour | Responder) -> None:
         self._desk.default = _checked(behaviour)
 
     @property
@@ -197,8 +205,9 @@ class LoopbackLLM:
         return list(self._desk.errors)
 
     def clear(self) -> None:
-        """Forget the recorded requests and what is left of the script."""
+        """Forget the recorded requests and the script."""
         self._desk.script.clear()
+        self._desk.scripted = False
         self._desk.requests.clear()
 
     def wait_for(self, predicate: Callable[[LoopbackLLM], object], timeout: float = 5.0) -> None:
@@ -229,12 +238,17 @@ class LoopbackLLM:
         return self._host
 
 
+_USUAL: Final = Reply()
+"""What a server says that was told nothing; one object, so that its plan is made once."""
+
+
 @final
 class _Desk:
     """Decides what each request gets and keeps the records.  The server's thread writes, others read."""
 
-    def __init__(self, default: Behaviour | Responder, record: bool) -> None:
+    def __init__(self, default: Behaviour | Responder | None, record: bool) -> None:
         self.script: deque[Behaviour | Responder] = deque()
+        self.scripted = False
         self.default = default
         self.limiter: Limiter | None = None
         self.requests: list[ReceivedRequest] = []
@@ -301,9 +315,12 @@ class _Desk:
 
     def _next(self, request: ReceivedRequest) -> Behaviour:
         try:
-            chosen = self.script.popleft()
+            chosen: Behaviour | Responder = self.script.popleft()
         except IndexError:
-            chosen = self.default
+            if self.default is None and self.scripted:
+                told = f"request {self.request_count}, {request.method} {request.path}, finds the script used up"
+                raise AssertionError(f"{told}; add a step to it, or give default=") from None
+            chosen = _USUAL if self.default is None else self.default
         return chosen if isinstance(chosen, Behaviour) else _behaviour(chosen(request))
 
     def _plan(self, behaviour: Behaviour, request: ReceivedRequest) -> Plan:
@@ -320,13 +337,15 @@ class _Desk:
 
 
 def _behaviour(value: object) -> Behaviour:
+    if isinstance(value, str):
+        return Reply(value)
     if not isinstance(value, Behaviour):
         hint = f"; say {value.__name__}(...)" if isinstance(value, type) else ""
         raise TypeError(f"expected a behaviour such as Reply(...), or a function that returns one, not {value!r}{hint}")
     return value
 
 
-def _checked(value: Behaviour | Responder) -> Behaviour | Responder:
+def _checked(value: str | Behaviour | Responder) -> Behaviour | Responder:
     return value if callable(value) and not isinstance(value, type) else _behaviour(value)
 
 

@@ -51,18 +51,23 @@ class _Scripted:
     ) -> None:
         self._id = id
         self.model: str = model or id
-        self._default: ScriptStep = Reply() if default is None else _step(default)
+        self._default: ScriptStep | None = None if default is None else _step(default)
         self.requests: list[ChatRequest] = []
         """Every request so far, oldest first."""
         self.clock: ManualClock | None = None
         """Where the script's waits are spent; ``None``: in real time."""
         self._script = deque(map(_step, script))
+        self._scripted = bool(script)
         self._lock = threading.Lock()
 
     @property
     def default(self) -> ScriptStep:
-        """What happens to requests beyond the script."""
-        return self._default
+        """What happens to requests beyond the script.
+
+        As long as it is not set, a provider without a script answers with a short reply, and one whose script is used
+        up fails the test.
+        """
+        return Reply() if self._default is None else self._default
 
     @default.setter
     def default(self, step: ScriptStep) -> None:
@@ -86,12 +91,20 @@ class _Scripted:
     def script(self, *steps: ScriptStep) -> None:
         """Append to what the next requests get, one each and in this order."""
         self._script.extend(map(_step, steps))
+        self._scripted = self._scripted or bool(steps)
 
     def _steps(self, request: ChatRequest, *, stream: bool) -> Iterator[Step]:
         with self._lock:
             self.requests.append(request)
-            step = self._script.popleft() if self._script else self.default
+            step = self._script.popleft() if self._script else self._beyond()
         return _played(_asked(step, request), stream)
+
+    def _beyond(self) -> ScriptStep:
+        """Raises ``ConfigurationError``, which reaches the test, where a script is used up."""
+        if self._default is None and self._scripted:
+            told = f"request {self.request_count} to {self._id!r} finds the script used up"
+            raise ConfigurationError(f"{told}; add a step to it, or give default=")
+        return self.default
 
     @override
     def __repr__(self) -> str:
@@ -102,7 +115,9 @@ class _Scripted:
 class ScriptedProvider(_Scripted):
     """Answers from a script; for both clients (in the async one, from a worker thread).
 
-    Every request takes the next step, see ``ScriptStep``; beyond the script, ``default`` applies (a short reply).
+    Every request takes the next step, see ``ScriptStep``.  Beyond the script, ``default`` applies; without one, a
+    request too many is a ``ConfigurationError``, which no failover hides.  Without any script it answers with a short
+    reply.
     Waits of the script take no time inside :func:`~resilient_llm.testing.instant`.  Safe for threads.
     """
 
