@@ -94,6 +94,16 @@ def test_raw_responses_show_who_answered(llm: Any) -> None:
     assert raw.parse()._request_id == raw.headers["x-request-id"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_openai_was_to_store_may_come_from_elsewhere(llm: Any, servers: Any, stream: bool) -> None:
+    ask = llm.chat.completions.with_raw_response.create
+    raw = ask(model="m", messages=MESSAGES, store=True, stream=stream)
+    assert raw.headers["x-resilient-llm-provider"] == "anthropic/other"
+    assert raw.headers["x-resilient-llm-degraded"] == "store"
+    assert servers[0].requests[0].json["store"] is True
+    raw.http_response.close()
+
+
 def test_parsed_answers(llm: Any, servers: Any) -> None:
     pydantic = pytest.importorskip("pydantic")
     city = pydantic.create_model("City", name=(str, ...), people=(int, ...))
@@ -172,6 +182,7 @@ def test_anthropics_stream_helper(servers: Any) -> None:
 def test_thoughts_of_another_vendor_do_not_come_back_to_anthropic(servers: Any) -> None:
     anthropic = pytest.importorskip("anthropic")
     first, second = servers
+    first.default = Reply()
     first.script(Status(429, retry_after=0.05))
     second.default = Reply("Blue.", thought="Let me think.")
     providers = [
