@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--sources", type=Path, default=Path(tempfile.gettempdir()) / "resilient-llm-sdk-sources")
     given = parser.parse_args()
     suite = sources(given.version, given.sources)
-    python = environment(given.sources / f"venv-{given.version}", *TOOLS, f"openai=={given.version}")
+    python = environment(given.sources / f"venv-{given.version}", *TOOLS, f"openai[aiohttp,realtime]=={given.version}")
     bare, mounted = (run(python, suite, given.tests, plugin) for plugin in (None, "mounted_openai"))
     for name, found in (("bare", bare), ("mounted", mounted)):
         passed = sum(outcome == "PASSED" for outcome in found.values())
@@ -76,7 +76,8 @@ def sources(wanted: str, home: Path) -> Path:
 def run(python: Path, suite: Path, tests: tuple[str, ...], plugin: str | None) -> dict[str, str]:
     """Every test's outcome."""
     there = [test for test in tests if (suite / test).exists()]
-    command = [python, "-m", "pytest", "-q", "-n", "0", "-rA", "--tb=line", "-p", "no:cacheprovider", *there]
+    options = ("-q", "-n", "0", "-rA", "--tb=line", "-p", "no:cacheprovider", "--continue-on-collection-errors")
+    command = [python, "-m", "pytest", *options, *there]
     paths = os.pathsep.join([str(suite), str(HERE)])
     if plugin is not None:
         command += ["-p", plugin]
