@@ -56,6 +56,8 @@ class GateClosed:
     wait: float
     reason: str
     slow: bool
+    message: str = ""
+    """What looks wrong, of a ``misconfigured`` provider."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -163,12 +164,35 @@ def test_the_deadline_holds_where_nobody_accepts(world: World, streamed: bool) -
         ends_in_time(world.client([openai(one.url, "p0"), openai(two.url, "p1")]), streamed)
 
 
+class Oversleep:
+    """How much longer than asked a thread of this process slept, at worst: the machine's share in being late."""
+
+    worst = 0.0
+
+    def __enter__(self) -> Self:
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sleep)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _sleep(self) -> None:
+        while not self._over.is_set():
+            began = time.perf_counter()
+            time.sleep(0.005)
+            self.worst = max(self.worst, time.perf_counter() - began - 0.005)
+
+
 def ends_in_time(client: Client, streamed: bool, deadline: float = 1.0) -> None:
-    began = time.perf_counter()
-    with pytest.raises(DeadlineExceeded) as caught:
-        _ = client.stream(deadline=deadline).text() if streamed else client.chat(deadline=deadline)
-    took = time.perf_counter() - began
-    assert deadline <= took < deadline + 0.1, took
+    with Oversleep() as machine:
+        began = time.perf_counter()
+        with pytest.raises(DeadlineExceeded) as caught:
+            _ = client.stream(deadline=deadline).text() if streamed else client.chat(deadline=deadline)
+        took = time.perf_counter() - began
+    assert deadline <= took < deadline + 0.1 + machine.worst, (took, machine.worst)
     assert isinstance(caught.value, TimeoutError)
     numbers = [record.number for record in caught.value.attempts]
     assert numbers == list(range(1, len(numbers) + 1))

@@ -173,7 +173,6 @@ def test_who_cannot_be_served_in_time_is_told_at_once_with_the_earliest_wait(net
     assert (len(a.requests), len(b.requests)) == (1, 1)
 
 
-@pytest.mark.xfail(reason="not where the deadline ends the call", strict=False)
 def test_a_total_outage_tells_when_to_come_back(network: Network) -> None:
     a, b = network.provider(failed(503)), network.provider(failed(503))
     with ResilientClient([openai(a, "a"), openai(b, "b")]) as client:

@@ -309,7 +309,7 @@ class Leases(Generic[T]):
         some = [member for member in others if not member.breaker.down]
         if some:
             return least_bad(some, now)
-        return next((member for member in others if now >= member.next_trial()), None)
+        return next((one for one in others if one.trial is None and now >= one.next_trial()), None)
 
     def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:
         """Beside a trial, and beside a provider that is down or silent, somebody else is free: it is an early failover.

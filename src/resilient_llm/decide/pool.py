@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from typing import TypeGuard
 
 from resilient_llm import events
 from resilient_llm.decide.attempt import Ask, Attempt
@@ -194,10 +195,12 @@ class Pool(Shared[T]):
         """A call was interrupted, perhaps between two steps of this module: give back every lease that it holds."""
         with self._lock:
             for member in self._table.members.values():
-                for attempt in [one for one, its in member.held.items() if its == call]:
-                    if isinstance(attempt, Attempt):
-                        self._release(attempt, Outcome.NEUTRAL, now)
+                for attempt in [one for one, its in member.held.items() if its == call and self._is_ours(one)]:
+                    self._release(attempt, Outcome.NEUTRAL, now)
         self._wake()
+
+    def _is_ours(self, held: object) -> TypeGuard[Attempt[T]]:
+        return isinstance(held, Attempt)
 
     def learn(self, attempt: Attempt[T], now: float, requests: Limit | None, tokens: Limit | None) -> None:
         """Take note of the rate-limit headroom a provider reported."""

@@ -194,7 +194,9 @@ class Verdicts(Generic[T]):
             gate = member.account_gate if shared else member.own_gate
             hint = fault.retry_after if fault.trust_hint else None
             until = gate.close(now, hint, self._draw(), str(fault.kind))
-            self.events.append(events.GateClosed(now, member.id, until - now, str(fault.kind), slow=True))
+            wait, kind = until - now, str(fault.kind)
+            wrong = fault.message if fault.kind is FaultKind.MISCONFIGURED else ""
+            self.events.append(events.GateClosed(now, member.id, wait, kind, slow=True, message=wrong))
             return
         if fault.kind is FaultKind.OVERLOADED:
             member.gate.crowd(now, len(member.pending))

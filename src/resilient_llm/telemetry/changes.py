@@ -9,6 +9,7 @@ from resilient_llm.errors import FaultKind
 from resilient_llm.telemetry import logs, names
 from resilient_llm.telemetry.metrics import Labels
 from resilient_llm.telemetry.scope import Scope
+from resilient_llm.wire.faults.scrub import scrub
 
 
 def note(scope: Scope, event: events.Event) -> None:
@@ -71,10 +72,11 @@ def _gate_closed(scope: Scope, event: events.GateClosed) -> None:
         logs.GATE,
         logging.WARNING if event.slow else logging.INFO,  # the slow ones want a person's attention
         "resilient_llm.provider.ejection" if event.slow else "resilient_llm.rate_limit.closed",
-        "%s is left alone for %.3g s (%s)",
+        "%s is left alone for %.3g s (%s)%s",
         event.provider,
         event.wait,
         reason,
+        f": {scrub(event.message)}" if event.message else "",
         facts={**labels, names.ERROR_TYPE: reason, names.RATE_LIMIT_WAIT: event.wait},
     )
 
