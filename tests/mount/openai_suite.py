@@ -27,12 +27,17 @@ TESTS = (
     *("tests/test_legacy_response.py", "tests/test_status_error_messages.py", "tests/test_module_client.py"),
     *("tests/lib/chat", "tests/lib/responses", "tests/lib/streaming", "tests/lib/test_responses_tool_runner.py"),
 )
-_EMPTY = "the test sends an empty list of messages, which is refused here before anything is sent"
+_FINAL = "a failure is final when the SDK sees it (x-should-retry: false): the client has retried already"
+_WRITTEN_ANEW = "a stream is written anew, so its chunks are cut elsewhere and begin with the role and an empty content"
 EXPECTED = {
     "test_proxy_environment_variables": "the transport is not the network; proxies belong to the mounted client",
-    "test_api_key_refresh_on_retry": _EMPTY,
-    "test_bearer_token_refresh_async": _EMPTY,
-    "WorkloadIdentity401Retry": _EMPTY,
+    "test_retr": _FINAL,
+    "retry_count_header": _FINAL,
+    "refresh": _FINAL,
+    "401_retry": _FINAL,
+    "tool_call_deltas": _WRITTEN_ANEW,
+    "test_stream_content_filter": _WRITTEN_ANEW,
+    "test_stream_moderation": "fields of single chunks that the neutral model has no word for are lost in streams",
 }
 """Part of a test's name -> why it must differ."""
 _OUTCOME = re.compile(r"^(PASSED|FAILED|ERROR|SKIPPED)\s+(?:\[\d+\]\s+)?(\S+::\S+|\S+)")
@@ -46,7 +51,7 @@ def main() -> int:
     parser.add_argument("--sources", type=Path, default=Path(tempfile.gettempdir()) / "resilient-llm-sdk-sources")
     given = parser.parse_args()
     suite = sources(given.version, given.sources)
-    python = environment(given.sources / f"venv-{given.version}", *TOOLS, f"openai=={given.version}")
+    python = environment(given.sources / f"venv-{given.version}", *TOOLS, f"openai[aiohttp,realtime]=={given.version}")
     bare, mounted = (run(python, suite, given.tests, plugin) for plugin in (None, "mounted_openai"))
     for name, found in (("bare", bare), ("mounted", mounted)):
         passed = sum(outcome == "PASSED" for outcome in found.values())
@@ -76,13 +81,16 @@ def sources(wanted: str, home: Path) -> Path:
 def run(python: Path, suite: Path, tests: tuple[str, ...], plugin: str | None) -> dict[str, str]:
     """Every test's outcome."""
     there = [test for test in tests if (suite / test).exists()]
-    command = [python, "-m", "pytest", "-q", "-n", "0", "-rA", "--tb=line", "-p", "no:cacheprovider", *there]
-    paths = os.pathsep.join([str(suite), str(HERE)])
+    options = ("-q", "-n", "0", "-rA", "--tb=line", "-p", "no:cacheprovider", "--continue-on-collection-errors")
+    command = [python, "-m", "pytest", *options, *there]
+    # The suite's own clients shall be those that the SDK makes, which are the ones that get mounted.
+    given = {"PYTHONPATH": os.pathsep.join([str(suite), str(HERE)]), "OPENAI_TEST_HTTP_CLIENT": "sdk"}
     if plugin is not None:
         command += ["-p", plugin]
-    done = subprocess.run(
-        command, cwd=suite, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=suite, env={**os.environ, **given}, capture_output=True, text=True, check=False)
+    for line in done.stdout.splitlines():
+        if line.startswith("requests over"):
+            print(line)
     found = [_OUTCOME.match(line) for line in done.stdout.splitlines()]
     outcomes = {match.group(2): match.group(1) for match in found if match is not None}
     if not outcomes:

@@ -94,6 +94,16 @@ def test_raw_responses_show_who_answered(llm: Any) -> None:
     assert raw.parse()._request_id == raw.headers["x-request-id"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_openai_was_to_store_may_come_from_elsewhere(llm: Any, servers: Any, stream: bool) -> None:
+    ask = llm.chat.completions.with_raw_response.create
+    raw = ask(model="m", messages=MESSAGES, store=True, stream=stream)
+    assert raw.headers["x-resilient-llm-provider"] == "anthropic/other"
+    assert raw.headers["x-resilient-llm-degraded"] == "store"
+    assert servers[0].requests[0].json["store"] is True
+    raw.http_response.close()
+
+
 def test_parsed_answers(llm: Any, servers: Any) -> None:
     pydantic = pytest.importorskip("pydantic")
     city = pydantic.create_model("City", name=(str, ...), people=(int, ...))
@@ -167,6 +177,31 @@ def test_anthropics_stream_helper(servers: Any) -> None:
         llm.close()
     assert (final.stop_reason, final.content[1].input) == ("tool_use", {"city": "Nîmes"})
     assert final.usage.output_tokens > 0
+
+
+def test_thoughts_of_another_vendor_do_not_come_back_to_anthropic(servers: Any) -> None:
+    anthropic = pytest.importorskip("anthropic")
+    first, second = servers
+    first.default = Reply()
+    first.script(Status(429, retry_after=0.05))
+    second.default = Reply("Blue.", thought="Let me think.")
+    providers = [
+        Anthropic("own", base_url=first.url, api_key="k" * 9),
+        OpenAI("other", base_url=second.url + "/v1", api_key="k" * 9),
+    ]
+    with ResilientClient(providers) as client, mount(anthropic.Anthropic, client) as llm:
+        answer = llm.messages.create(model="m", max_tokens=9, messages=MESSAGES)
+        signed = {"type": "thinking", "thinking": "Hm.", "signature": "EqoBCkgIARAB"}
+        own = {"role": "assistant", "content": [signed, {"type": "text", "text": "Green."}]}
+        history = [*MESSAGES, {"role": "assistant", "content": answer.content}, *MESSAGES, own, *MESSAGES]
+        first.wait_for(lambda _: client.explain()[0].eligible)
+        llm.messages.create(model="m", max_tokens=9, messages=history)
+    assert [block.type for block in answer.content] == ["thinking", "text"]
+    sent = first.requests[-1].json["messages"]
+    assert [[block["type"] for block in one["content"]] for one in sent if one["role"] == "assistant"] == [
+        ["text"],
+        ["thinking", "text"],
+    ]
 
 
 def test_geminis_structured_output(client: ResilientClient, servers: Any) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from resilient_llm.client import AsyncResilientClient, ResilientClient
-from resilient_llm.model import ChatRequest
+from resilient_llm.model import ChatRequest, Degradation, Extra
+from resilient_llm.mount.history import without_foreign_thoughts
 from resilient_llm.mount.paths import MISTRAL, Sdk
 from resilient_llm.options import ChatOptions
 from resilient_llm.providers import Mistral
@@ -21,6 +22,9 @@ _OWN_HEADERS: Mapping[str, tuple[str, ...]] = {
     "openai_responses": ("openai-beta",),
 }
 """Headers of the caller that belong to a wire, and go to providers of that wire and to nobody else."""
+_STORE = "store"
+"""Asks OpenAI to keep the answer, which is the same without; agents send it with every request.  It goes on in the
+caller's own body, and keeps nobody else from answering."""
 _MISTRAL: Codec = codec_for(Mistral.dialect)
 
 
@@ -33,6 +37,12 @@ class Asked:
     options: ChatOptions
     deadline: float
     """Seconds the client allows, whatever the SDK's timeout; infinite for no limit."""
+
+    def lost(self, wire: str | None) -> tuple[Degradation, ...]:
+        """What a provider of this wire was not told, besides what the answer says itself."""
+        source = self.request.source
+        stored = source is not None and wire != source.wire and source.fields.get(_STORE)
+        return (Degradation(_STORE, "left out"),) if stored else ()
 
     @property
     def mistral(self) -> bool:
@@ -51,7 +61,9 @@ def asked(client: ResilientClient | AsyncResilientClient, spoken: Codec, http_re
     The model's name chooses a route; a name that is none goes to the default route.
     """
     given: Mapping[str, str] = http_request.headers
-    request = spoken.decode_request(body, http_request.url.path)
+    request = without_foreign_thoughts(spoken.decode_request(body, http_request.url.path))
+    if any(_STORE in extra.fields for extra in request.extra):
+        request = replace(request, extra=tuple(map(_without_store, request.extra)))
     own = tuple((name, given[name]) for name in _OWN_HEADERS.get(spoken.name, ()) if name in given)
     key = given.get("idempotency-key")
     if own or key or spoken is _MISTRAL:
@@ -65,6 +77,10 @@ def asked(client: ResilientClient | AsyncResilientClient, spoken: Codec, http_re
     if request.model in client.pool.pool.route_names:
         options["route"] = request.model
     return Asked(spoken, request, options, allowance)
+
+
+def _without_store(extra: Extra) -> Extra:
+    return Extra(extra.wire, {name: value for name, value in extra.fields.items() if name != _STORE})
 
 
 def _timeout(extensions: Mapping[str, object]) -> float:

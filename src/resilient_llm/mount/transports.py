@@ -58,7 +58,9 @@ class Transport(_Base):
             if call.request.stream:
                 stream = client.stream(call.request, **call.options).__enter__()
                 stream.extend(call.deadline)
-                return family.streamed(_stream_headers(stream), StreamedBody(stream, call, client.pool.wall()))
+                return family.streamed(
+                    _stream_headers(client, call, stream), StreamedBody(stream, call, client.pool.wall())
+                )
             return self._answer(family, call, client.chat(call.request, **call.options))
         except CallFailed as failure:
             return family.whole(*answers.failed(spoken, failure))
@@ -78,7 +80,7 @@ class Transport(_Base):
                 stream = await client.stream(call.request, **call.options).__aenter__()
                 stream.extend(call.deadline)
                 return family.async_streamed(
-                    _stream_headers(stream), AsyncStreamedBody(stream, call, client.pool.wall())
+                    _stream_headers(client, call, stream), AsyncStreamedBody(stream, call, client.pool.wall())
                 )
             return self._answer(family, call, await client.chat(call.request, **call.options))
         except CallFailed as failure:
@@ -151,10 +153,11 @@ class Transport(_Base):
 
     def _answer(self, family: Family, call: Asked, response: ChatResponse) -> Any:
         found = answers.headers("application/json", response.provider, response.model, len(response.attempts))
-        found |= answers.degraded(response.degradations)
+        wire = _wire_of_provider(self._client, response.provider)
+        found |= answers.degraded(response.degradations + call.lost(wire))
         if response.created is None:
             response.created = int(self._client.pool.wall())
-        body = answers.whole(call.codec, _wire_of_provider(self._client, response.provider), response)
+        body = answers.whole(call.codec, wire, response)
         return family.whole(200, found, body)
 
     def _pass_on(self, request: Any, sdk: Sdk) -> Any:
@@ -182,9 +185,12 @@ def _wire_of_provider(client: ResilientClient | AsyncResilientClient, provider: 
     return next((one.wire for one in targets if one.id == provider and isinstance(one, HttpProvider)), None)
 
 
-def _stream_headers(stream: ChatStream | AsyncChatStream) -> dict[str, str]:
+def _stream_headers(
+    client: ResilientClient | AsyncResilientClient, call: Asked, stream: ChatStream | AsyncChatStream
+) -> dict[str, str]:
     """The headers of a stream that has begun."""
     begun = stream.response
     attempts = len(stream.attempts) + 1
     found = answers.headers("text/event-stream; charset=utf-8", begun.provider, begun.model, attempts)
-    return found | answers.degraded(begun.degradations)
+    lost = begun.degradations + call.lost(_wire_of_provider(client, begun.provider))
+    return found | answers.degraded(lost)

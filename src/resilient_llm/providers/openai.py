@@ -21,6 +21,8 @@ from resilient_llm.wire.openai_chat import CODEC, Dialect, codec_for
 from resilient_llm.wire.protocol import Codec, HttpRequest
 
 _OLD_FIELD = "max_tokens"
+_OPENAIS = Dialect(cache_key=True)
+"""OpenAI's own dialect."""
 
 
 class OpenAICompatible(HttpProvider):
@@ -36,7 +38,7 @@ class OpenAICompatible(HttpProvider):
 
     def encode(self, request: ChatRequest) -> HttpRequest:
         """A body that came in on this wire was written for OpenAI: for others it is written anew, in their dialect."""
-        if self.dialect is not None and request.source is not None:
+        if self.dialect not in (None, _OPENAIS) and request.source is not None:
             request = replace(request, source=None)
         return super().encode(request)
 
@@ -50,7 +52,7 @@ class OpenAI(OpenAICompatible):
     key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
     key_required = True
     idempotency_header: ClassVar[str | None] = "idempotency-key"
-    dialect: ClassVar[Dialect | None] = Dialect(cache_key=True)
+    dialect: ClassVar[Dialect | None] = _OPENAIS
 
 
 class AzureOpenAI(OpenAICompatible):
@@ -68,7 +70,7 @@ class AzureOpenAI(OpenAICompatible):
     model_in_path: ClassVar[bool] = True
     model_has_slashes: ClassVar[bool] = False
     names_model: ClassVar[bool] = False
-    dialect: ClassVar[Dialect | None] = Dialect(cache_key=True)
+    dialect: ClassVar[Dialect | None] = _OPENAIS
 
     @provider_keywords
     def __init__(

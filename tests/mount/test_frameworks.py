@@ -1,0 +1,91 @@
+"""Frameworks that take a client or an HTTP client of an SDK take a mounted one.  Each test runs where its framework is
+installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from resilient_llm import AsyncResilientClient, ResilientClient, mount
+from resilient_llm.model import ToolCall
+from resilient_llm.providers import Anthropic, OpenAI
+from resilient_llm.testing import LoopbackLLM, Reply, Status
+
+openai: Any = pytest.importorskip("openai")
+pytestmark = pytest.mark.filterwarnings("ignore")  # those of the frameworks
+
+CITY = '{"name": "Nîmes", "people": 148104}'
+TEXT = "It scatters blue light."
+
+
+@pytest.fixture
+def alive() -> Iterator[LoopbackLLM]:
+    with LoopbackLLM(default=Reply(TEXT)) as server:
+        yield server
+
+
+@pytest.fixture
+def client(alive: LoopbackLLM) -> Iterator[ResilientClient]:
+    """OpenAI is down, and Claude answers."""
+    with LoopbackLLM(default=Status(503)) as dead:
+        providers = [
+            OpenAI("gpt-5.2", base_url=dead.url + "/v1", api_key="k" * 9),
+            Anthropic("claude-sonnet-5", base_url=alive.url, api_key="k" * 9),
+        ]
+        with ResilientClient(providers, deadline=5.0) as made:
+            yield made
+
+
+def city() -> Any:
+    return pytest.importorskip("pydantic").create_model("City", name=(str, ...), people=(int, ...))
+
+
+def test_langchain(client: ResilientClient) -> None:
+    chat: Any = pytest.importorskip("langchain_openai")
+    library = httpx if issubclass(openai.DefaultHttpxClient, httpx.Client) else import_module("httpx2")
+    http = library.Client(transport=mount.transport(client))
+    llm = chat.ChatOpenAI(model="gpt-5.2", api_key="not-used", http_client=http, max_retries=0)
+    assert llm.invoke("Why is the sky blue?").content == TEXT
+    assert "".join(chunk.content for chunk in llm.stream("Why is the sky blue?")) == TEXT
+
+
+def test_pydantic_ai(client: ResilientClient, alive: LoopbackLLM) -> None:
+    ai: Any = pytest.importorskip("pydantic_ai")
+    models, providers = import_module("pydantic_ai.models.openai"), import_module("pydantic_ai.providers.openai")
+    alive.script(Reply(TEXT), Reply("", tool_calls=(ToolCall("t1", "final_result", CITY),)))
+
+    async def main() -> tuple[Any, Any]:
+        async with AsyncResilientClient(pool=client.pool) as there, mount(openai.AsyncOpenAI, there) as llm:
+            model = models.OpenAIChatModel("gpt-5.2", provider=providers.OpenAIProvider(openai_client=llm))
+            text = await ai.Agent(model).run("Why is the sky blue?")
+            parsed = await ai.Agent(model, output_type=city()).run("Which city?")
+            return text.output, parsed.output
+
+    text, parsed = anyio.run(main)
+    assert (text, parsed.people) == (TEXT, 148104)
+
+
+def test_instructor(client: ResilientClient, alive: LoopbackLLM) -> None:
+    instructor: Any = pytest.importorskip("instructor")
+    alive.script(Reply("", tool_calls=(ToolCall("t1", "City", CITY),)))
+    with mount(openai.OpenAI, client) as llm:
+        question = [{"role": "user", "content": "Which city?"}]
+        completions = instructor.from_openai(llm).chat.completions
+        assert completions.create(model="gpt-5.2", messages=question, response_model=city()).people == 148104
+
+
+def test_openais_agents(client: ResilientClient) -> None:
+    agents: Any = pytest.importorskip("agents")
+    agents.set_tracing_disabled(True)
+
+    async def main() -> Any:
+        async with AsyncResilientClient(pool=client.pool) as there, mount(openai.AsyncOpenAI, there) as llm:
+            model = agents.OpenAIChatCompletionsModel("gpt-5.2", openai_client=llm)
+            return (await agents.Runner.run(agents.Agent(name="sky", model=model), "Why is it blue?")).final_output
+
+    assert anyio.run(main) == TEXT
