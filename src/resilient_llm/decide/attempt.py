@@ -75,12 +75,12 @@ class Attempt(Generic[T]):
     released: bool = False
 
     def __init__(self, ask: Ask, member: Member[T], kind: AttemptKind, number: int, now: float) -> None:
-        self.ask = ask
-        self.member = member
+        self.ask: Ask = ask
+        self.member: Member[T] = member
         self.kind: AttemptKind = kind
-        self.number = number
-        self.generation = member.breaker.generation
-        self.started = now
+        self.number: int = number
+        self.generation: int = member.breaker.generation
+        self.started: float = now
 
     def __repr__(self) -> str:
         return f"<Attempt {self.number} ({self.kind}) at {self.member.id}>"

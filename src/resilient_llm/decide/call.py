@@ -109,11 +109,12 @@ class Call(Generic[T]):
     _hoped: bool = False
 
     def __init__(self, pool: Pool[T], ask: Ask, now: float) -> None:
-        self.pool = pool
-        self.ask = ask
-        self.started = self._idle_since = now
-        self.deadline = ask.deadline
-        self.number = pool.number()
+        self.pool: Pool[T] = pool
+        self.ask: Ask = ask
+        self.started: float = now
+        self._idle_since = now
+        self.deadline: float = ask.deadline
+        self.number: int = pool.number()
         self.records: list[AttemptRecord] = []
         self._tried: dict[str, int] = {}
 

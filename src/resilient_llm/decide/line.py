@@ -65,7 +65,7 @@ class Line:
     def __init__(self, provider: str) -> None:
         self.provider = provider
         self.waiting: list[Place] = []
-        self.offers = 0
+        self.offers: int = 0
         """Places offered and not taken yet."""
         self._blocked: set[object] = set()  # event loops that did not take an offer, until they are heard of again
 

@@ -93,13 +93,13 @@ class Member(Generic[T]):
     def __init__(self, target: T, policies: Policies, account_gate: SlowGate | None) -> None:
         self.id: str = target.id
         self.target: T = target
-        self.policies = policies
-        self.breaker = Breaker(policies.breaker)
-        self.gate = RateGate(policies.limits)
-        self.own_gate = SlowGate(policies.advanced.slow_gate_cap)
-        self.account_gate = account_gate or self.own_gate
-        self.statistics = Statistics(policies.advanced)
-        self.line = Line(target.id)
+        self.policies: Policies = policies
+        self.breaker: Breaker = Breaker(policies.breaker)
+        self.gate: RateGate = RateGate(policies.limits)
+        self.own_gate: SlowGate = SlowGate(policies.advanced.slow_gate_cap)
+        self.account_gate: SlowGate = account_gate or self.own_gate
+        self.statistics: Statistics = Statistics(policies.advanced)
+        self.line: Line = Line(target.id)
         self.held: dict[object, int] = {}
         """Attempts that hold a lease, and the numbers of their calls."""
         self.pending: dict[object, float] = {}

@@ -118,15 +118,15 @@ class Statistics:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self.first = Quantiles()
+        self.first: Quantiles = Quantiles()
         """Normalised times to the first token of streamed answers."""
-        self.whole = Quantiles()
+        self.whole: Quantiles = Quantiles()
         """Normalised times of answers that arrive as a whole."""
-        self.streams = Quantiles()
+        self.streams: Quantiles = Quantiles()
         """How long streamed answers take from start to end."""
-        self.pauses = Quantiles()
+        self.pauses: Quantiles = Quantiles()
         """The longest pause between two pieces of content of each stream."""
-        self.shift = Shift()
+        self.shift: Shift = Shift()
 
     # --- questions ---
 

@@ -31,7 +31,7 @@ class Verdicts(Generic[T]):
         self.members = members
         self._draw = draw
         self.events: deque[events.Event] = deque()
-        self.standstill = Standstill()
+        self.standstill: Standstill = Standstill()
 
     # --- signs of life ---
 

@@ -277,6 +277,8 @@ class AsyncContest(Race):
 
     __slots__ = ("_call_off", "_driver", "_here", "_woken")
 
+    error: BaseException | None
+
     def __init__(self, driver: AsyncDriver, here: LoopHere, task: Task[Any], first: AnyExchange) -> None:
         super().__init__(task, first)
         self._driver = driver
@@ -402,6 +404,8 @@ class Within:
 
 class AsyncOpenStream(Opened):
     """A stream from its first content on."""
+
+    pieces: int
 
     async def next(self) -> StreamEvent | None:
         """The next event; ``None`` at the end of the answer.  Raises ``StreamInterrupted`` if it breaks."""

@@ -199,6 +199,13 @@ class HttpExchange(Exchange[HttpProvider]):
 
     __slots__ = ("_body", "_headers", "_inflater")
 
+    # Told again for checkers that do not look at a generic base.
+    status: int | None
+    degradations: tuple[Degradation, ...]
+    answer: Response | None
+    reading: Reading | None
+    enough: bool
+
     by_code: ClassVar[bool] = False
 
     @property
@@ -310,6 +317,10 @@ class CodeExchange(Exchange[Custom]):
     """With a provider the user wrote: its pieces are text, events, or one whole response."""
 
     __slots__ = ()
+
+    answer: Response | None
+    reading: Reading | None
+    enough: bool
 
     by_code: ClassVar[bool] = True
 

@@ -16,8 +16,8 @@ class Race:
     __slots__ = ("alone", "error", "first", "running", "task", "won")
 
     def __init__(self, task: Task[Any], first: AnyExchange) -> None:
-        self.task = task
-        self.first = first
+        self.task: Task[Any] = task
+        self.first: AnyExchange = first
         self.running: list[AnyExchange] = [first]
         after = first.attempt.rescue_after
         self.alone: bool = after is None or after >= first.attempt.timeout or task.owner.wait is not None

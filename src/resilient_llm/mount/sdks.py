@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from inspect import signature
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from resilient_llm.client import AsyncResilientClient, ResilientClient
 from resilient_llm.errors import ConfigurationError
@@ -16,7 +16,7 @@ from resilient_llm.mount.transports import Transport
 P = ParamSpec("P")
 S = TypeVar("S")
 
-_PLACEHOLDER = "not-used-the-providers-have-keys-of-their-own"
+_PLACEHOLDER: Final = "not-used-the-providers-have-keys-of-their-own"
 """SDKs insist on a key.  It is sent to nobody."""
 _COHERE_TIMEOUT = 300.0  # seconds; the SDK's own, which it forgets when it is given an HTTP client
 
@@ -53,7 +53,7 @@ class Mount:
         return Transport(client)
 
 
-mount = Mount()
+mount: Mount = Mount()
 
 
 class _Way:

@@ -151,7 +151,7 @@ class Fireworks(OpenAICompatible):
     dialect: ClassVar[Dialect | None] = Dialect(
         allowed_tools=False, vendor="fireworks", max_tokens_field=_OLD_FIELD, developer_role=False, top_k=True
     )
-    cache_key_header = "x-session-affinity"
+    cache_key_header: ClassVar[str | None] = "x-session-affinity"
 
 
 class DeepSeek(OpenAICompatible):
@@ -174,7 +174,7 @@ class XAI(OpenAICompatible):
     key_variables: ClassVar[tuple[str, ...]] = ("XAI_API_KEY",)
     key_required = True
     dialect: ClassVar[Dialect | None] = Dialect(allowed_tools=False, vendor="xai", developer_role=False)
-    cache_key_header = "x-grok-conv-id"
+    cache_key_header: ClassVar[str | None] = "x-grok-conv-id"
 
 
 class Perplexity(OpenAICompatible):
@@ -242,7 +242,7 @@ class CloudflareWorkersAI(OpenAICompatible):
     dialect: ClassVar[Dialect | None] = Dialect(
         allowed_tools=False, vendor="cloudflare_workers_ai", max_tokens_field=_OLD_FIELD, developer_role=False
     )
-    cache_key_header = "x-session-affinity"
+    cache_key_header: ClassVar[str | None] = "x-session-affinity"
 
     @provider_keywords
     def __init__(self, model: str, *, account_id: str | None = None, **options: Unpack[ProviderOptions]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final, Literal, cast
 
 from resilient_llm import model as m
@@ -33,7 +34,8 @@ _WORDS: dict[m.FinishReason, str] = {
 
 
 _REASONS = StopReasons(_MEANINGS, _WORDS)
-finish_reason, stop_reason = _REASONS.neutral, _REASONS.word
+finish_reason: Callable[[str | None], m.FinishReason] = _REASONS.neutral
+stop_reason: Callable[[m.FinishReason, str | None], str] = _REASONS.word
 
 
 # --- token counts -------------------------------------------------------------------------------------------------

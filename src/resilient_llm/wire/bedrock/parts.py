@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
 from resilient_llm import model as m
@@ -35,7 +36,8 @@ _WORDS: dict[m.FinishReason, str] = {
 
 
 _REASONS = StopReasons(_MEANINGS, _WORDS)
-finish_reason, stop_reason = _REASONS.neutral, _REASONS.word
+finish_reason: Callable[[str | None], m.FinishReason] = _REASONS.neutral
+stop_reason: Callable[[m.FinishReason, str | None], str] = _REASONS.word
 
 
 # --- token counts -------------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ class BlockCounter:
     of the same comes; everything else is whole and a block of its own."""
 
     def __init__(self) -> None:
-        self.block = -1
+        self.block: int = -1
         self.growing: type[m.TextDelta | m.ThoughtDelta] | None = None
 
     def at(self, kind: type[m.TextDelta | m.ThoughtDelta] | None) -> int:
@@ -173,7 +173,7 @@ class StreamEncoder:
     """Whether this wire has more than one choice; else only the first has a place."""
 
     def __init__(self) -> None:
-        self.start = m.StreamStart()
+        self.start: m.StreamStart = m.StreamStart()
         self.usage: m.Usage | None = None
         self.finishes: dict[int, m.Finish] = {}
 
