@@ -18,7 +18,7 @@ WORDS = {"faults", "model", "errors", "events", "health", "policy"}
 FACE = {"keywords", "options", "typed"}
 DRIVEN = WORDS | FACE | {"decide", "wire", "capability", "providers", "drive"}
 CLIENT = DRIVEN | {"telemetry", "client"}
-ABOVE = CLIENT | {"mount", "operate", "simulate", "chaos", "demo", "testing"}
+ABOVE = CLIENT | {"mount", "simulate", "chaos", "demo", "testing"}
 
 MAY_IMPORT = {
     "faults": set(),
@@ -39,7 +39,6 @@ MAY_IMPORT = {
     "telemetry": DRIVEN,
     "client": CLIENT,
     "mount": CLIENT,
-    "operate": ABOVE,
     "simulate": ABOVE,
     "chaos": ABOVE,
     "demo": ABOVE,
