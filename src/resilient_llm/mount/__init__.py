@@ -13,19 +13,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resilient_llm.mount.sdks import Mount, mount
 from resilient_llm.mount.transports import Transport
 
-if TYPE_CHECKING:
-    from resilient_llm.client import AsyncResilientClient, ResilientClient
-
 __all__ = ["Mount", "Transport", "mount", "transport"]
 
-transport: Callable[[ResilientClient | AsyncResilientClient], Transport] = mount.transport
+transport: type[Transport] = Transport
+"""What :meth:`Mount.transport` makes."""
 
 
 class _Callable(ModuleType):
