@@ -13,8 +13,15 @@ import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient
 from resilient_llm.drive.engines import pooled as engine
-from resilient_llm.errors import CallFailed, ConfigurationError, FaultKind, NoProviderAvailable, RequestRejected
-from resilient_llm.model import ChatResponse, Text
+from resilient_llm.errors import (
+    CallFailed,
+    ConfigurationError,
+    FaultKind,
+    InvalidRequest,
+    NoProviderAvailable,
+    RequestRejected,
+)
+from resilient_llm.model import ChatResponse, Text, Tool, ToolCall
 from resilient_llm.testing import Hang, LoopbackLLM, RateLimit, Reply, Reset, Status
 from tests.drive.clients import World, openai
 
@@ -41,6 +48,38 @@ def test_an_answer_the_caller_rejects_is_asked_for_elsewhere(world: World, how: 
     assert fault is not None
     assert fault.kind is FaultKind.INVALID_RESPONSE
     assert client.health()["first"].breaker == "closed"
+
+
+LOOK = Tool("look", "", {"type": "object", "properties": {"where": {"type": "string"}}, "required": ["where"]})
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (ToolCall("a", "look", '{"where": 1}'), "do not fit its schema"),
+        (ToolCall("a", "look", '{"where": "he'), "no JSON object"),
+        (ToolCall("a", "jump", "{}"), "no tool that was offered"),
+    ],
+)
+def test_a_tool_call_that_could_not_be_run_is_asked_for_elsewhere(world: World, call: ToolCall, told: str) -> None:
+    client, first, second = world.pair(Reply("", tool_calls=(call,)))
+    good = ToolCall("b", "look", '{"where": "here"}')
+    second.default = Reply("", tool_calls=(good,))
+    response = client.chat(tools=[LOOK], validate="tools")
+    assert (response.provider, response.tool_calls[0].arguments) == ("second", good.arguments)
+    fault = response.attempts[0].fault
+    assert fault is not None
+    assert (fault.kind, told in fault.message) == (FaultKind.INVALID_RESPONSE, True)
+    assert client.health()["first"].breaker == "closed"
+    first.default = Reply("", tool_calls=(call,))
+    assert client.chat(tools=[LOOK]).provider == "first"  # unless it is asked for, nobody looks
+
+
+def test_a_check_of_a_name_that_is_none_is_refused(world: World) -> None:
+    client, first, _ = world.pair()
+    with pytest.raises(InvalidRequest, match="'tools'"):
+        client.chat(validate="tool")
+    assert first.request_count == 0
 
 
 def test_a_validator_that_breaks_is_the_callers_problem_and_leaves_nothing_behind(world: World) -> None:
