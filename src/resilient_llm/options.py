@@ -28,6 +28,7 @@ from resilient_llm.model import (
 )
 from resilient_llm.typed import Typed, schema_fault, typed
 from resilient_llm.wire import WIRES
+from resilient_llm.wire.kit.caching import derived_key
 from resilient_llm.wire.openai_chat import decode_message, decode_tool
 
 Messages: TypeAlias = str | Sequence[Message | Mapping[str, object] | tuple[str, str]]
@@ -109,7 +110,7 @@ LINES: Mapping[str, str] = {
     "route": "the name of a provider list; None: the first",
     "providers": "only providers with these ids; None: all of the route",
     "require": "only providers that have all these tags",
-    "conversation": "calls with the same key stay at one provider while it is healthy; None: no preference",
+    "conversation": "calls with the same key stay at one provider, and near its prompt cache; None: no preference",
     "idempotent": "False: the call has effects, so nothing runs beside it and it is not repeated once it may have run",
     "idempotency_key": "sent as Idempotency-Key to vendors that document the header (OpenAI); None: not sent",
     "when_down": "when every provider is down: 'wait' behind the outage, or 'fail' at once",
@@ -186,7 +187,18 @@ def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stre
     """The request these arguments mean.  Raises ``InvalidRequest`` naming what is wrong with them."""
     check_call(options, _CHAT_OPTIONS)
     if isinstance(messages, ChatRequest):
-        return _whole_request(messages, options, stream=stream)
+        request = _whole_request(messages, options, stream=stream)
+    else:
+        request = _built_request(messages, options, stream=stream)
+    if options.get("conversation") is None or request.cache_key is not None:
+        return request
+    try:
+        return replace(request, cache_key=derived_key(request))
+    except TypeError as error:
+        raise InvalidRequest(f"tools cannot be written as JSON: {error}") from error
+
+
+def _built_request(messages: Messages, options: ChatOptions, *, stream: bool) -> ChatRequest:
     turns = _messages(messages, options.get("system"))
     if not options:
         return ChatRequest(turns, stream=stream)

@@ -21,8 +21,9 @@ from resilient_llm.errors import (
     NoProviderAvailable,
     RequestRejected,
 )
-from resilient_llm.model import ChatResponse, Text, Tool, ToolCall
+from resilient_llm.model import ChatRequest, ChatResponse, Message, Text, Tool, ToolCall
 from resilient_llm.testing import Hang, LoopbackLLM, RateLimit, Reply, Reset, Status
+from resilient_llm.wire.kit.caching import derived_key
 from tests.drive.clients import World, openai
 
 httpx2 = pytest.importorskip("httpx2", reason="the peers extra is not installed")
@@ -120,6 +121,37 @@ def test_a_fallback_is_the_last_answer(world: World, kind: str) -> None:
     assert len(seen) == (kind == "function")
     healthy = world.client([openai(world.server())])
     assert healthy.chat(fallback=fallback).text == ANSWER
+
+
+# --- conversations ---
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["chat", "stream"])
+def test_a_conversation_has_a_key_of_the_prompt_cache(world: World, streamed: bool) -> None:
+    client, first, _ = world.pair()
+
+    def sent(messages: object, **options: Any) -> object:
+        if streamed:
+            client.stream(messages, **options).text()
+        else:
+            client.chat(messages, **options)
+        return first.requests[-1].json.get("prompt_cache_key")
+
+    turns = (Message("system", (Text("Be short."),)), Message("user", (Text("Hello"),)))
+    derived = derived_key(ChatRequest(turns))
+    assert sent("Hello", system="Be short.", conversation="c-1") == derived
+    assert sent([*turns, ("assistant", "Yes?"), ("user", "And?")], conversation="c-1") == derived
+    assert sent("Hello", system="Be short.", tools=[LOOK], conversation="c-1") not in (None, derived)
+    assert sent(ChatRequest(turns), conversation="c-1") == derived
+    assert sent(ChatRequest(turns, cache_key="mine"), conversation="c-1") == "mine"
+    assert sent("Hello", system="Be short.") is None
+
+
+def test_a_tool_that_is_no_json_is_the_callers_mistake_in_a_conversation_too(world: World) -> None:
+    tools = [Tool("look", "", {"enum": {1}})]
+    for options in ({}, {"conversation": "c-1"}):
+        with pytest.raises(InvalidRequest, match="not JSON serializable"):
+            world.client([openai(world.server())]).chat(tools=tools, **options)
 
 
 # --- whom to ask ---
