@@ -250,8 +250,8 @@ class _Client:
         """The sync client refuses what only the async one can use."""
 
     def _check_validate(self, validate: object) -> None:
-        if validate is not None and not callable(validate):
-            raise InvalidRequest(f"validate must be callable, not {validate!r}")
+        if validate is not None and validate != "tools" and not callable(validate):
+            raise InvalidRequest(f"validate must be callable or 'tools', not {validate!r}")
 
     def _check_fallback(self, fallback: object) -> None:
         if not isinstance(fallback, str | ChatResponse | None) and not callable(fallback):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, TypedDict, cast, get_args
 
-from resilient_llm.capability import OnUnsupported
+from resilient_llm.capability import OnUnsupported, wrong_arguments
 from resilient_llm.errors import CallFailed, InvalidRequest
 from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
@@ -28,6 +28,7 @@ from resilient_llm.model import (
 )
 from resilient_llm.typed import Typed, schema_fault, typed
 from resilient_llm.wire import WIRES
+from resilient_llm.wire.kit.caching import derived_key
 from resilient_llm.wire.openai_chat import decode_message, decode_tool
 
 Messages: TypeAlias = str | Sequence[Message | Mapping[str, object] | tuple[str, str]]
@@ -43,6 +44,10 @@ Fallback: TypeAlias = (
 
 Validator: TypeAlias = Callable[[ChatResponse], object]
 """Checks an answer: returning ``False`` or raising ``ValueError`` rejects it."""
+
+Validate: TypeAlias = Validator | Literal["tools"]
+"""A check of the caller's, or ``"tools"``: every tool call must name a tool that was offered, with arguments that fit
+its schema."""
 
 
 WhenDown: TypeAlias = Literal["wait", "fail"]
@@ -90,7 +95,7 @@ class UntypedChatOptions(ChatSettings, CallOptions, total=False):
     """Everything ``chat`` takes by keyword besides ``output``, whose class is a type of its own there."""
 
     allow_empty: bool
-    validate: Validator | None
+    validate: Validate | None
     fallback: Fallback | None
 
 
@@ -105,7 +110,7 @@ LINES: Mapping[str, str] = {
     "route": "the name of a provider list; None: the first",
     "providers": "only providers with these ids; None: all of the route",
     "require": "only providers that have all these tags",
-    "conversation": "calls with the same key stay at one provider while it is healthy; None: no preference",
+    "conversation": "calls with the same key stay at one provider, and near its prompt cache; None: no preference",
     "idempotent": "False: the call has effects, so nothing runs beside it and it is not repeated once it may have run",
     "idempotency_key": "sent as Idempotency-Key to vendors that document the header (OpenAI); None: not sent",
     "when_down": "when every provider is down: 'wait' behind the outage, or 'fail' at once",
@@ -130,7 +135,7 @@ LINES: Mapping[str, str] = {
     "user": "an id of your end user, for the vendor",
     "extra": "further fields of one wire's body, as {'anthropic_messages': {...}}",
     "allow_empty": "True: accept an answer without text, refusal or tool call; False: it is rejected",
-    "validate": "called with the answer; False or a ValueError rejects it, and the next provider is asked (chat only)",
+    "validate": "a check: False or a ValueError asks the next provider; 'tools': tool calls must fit (chat only)",
     "fallback": "a text, a ChatResponse, or a function of the error, as the last answer (chat only)",
 }
 """What each keyword means, in one line; ``help(client.chat)`` shows them.  ``None`` is the vendor's default where the
@@ -182,7 +187,18 @@ def chat_request(messages: Messages | ChatRequest, options: ChatOptions, *, stre
     """The request these arguments mean.  Raises ``InvalidRequest`` naming what is wrong with them."""
     check_call(options, _CHAT_OPTIONS)
     if isinstance(messages, ChatRequest):
-        return _whole_request(messages, options, stream=stream)
+        request = _whole_request(messages, options, stream=stream)
+    else:
+        request = _built_request(messages, options, stream=stream)
+    if options.get("conversation") is None or request.cache_key is not None:
+        return request
+    try:
+        return replace(request, cache_key=derived_key(request))
+    except TypeError as error:
+        raise InvalidRequest(f"tools cannot be written as JSON: {error}") from error
+
+
+def _built_request(messages: Messages, options: ChatOptions, *, stream: bool) -> ChatRequest:
     turns = _messages(messages, options.get("system"))
     if not options:
         return ChatRequest(turns, stream=stream)
@@ -254,7 +270,7 @@ def answer_check(request: ChatRequest, options: ChatOptions) -> Validator | None
 
     Sets ``parsed`` on the answer.  ``None`` if there is nothing to check.
     """
-    check = options.get("validate")
+    check = _validator(request, options.get("validate"))
     kind = output_class(options)
     allow_empty = request.allow_empty
     if kind is None and check is None:
@@ -268,6 +284,19 @@ def answer_check(request: ChatRequest, options: ChatOptions) -> Validator | None
         return check(response) if check is not None else None
 
     return checked
+
+
+def _validator(request: ChatRequest, validate: Validate | None) -> Validator | None:
+    """The check that ``validate=`` names, or is."""
+    if not isinstance(validate, str):
+        return validate
+
+    def fitting(response: ChatResponse) -> None:
+        wrong = wrong_arguments(response, request.tools)
+        if wrong is not None:
+            raise ValueError(wrong)
+
+    return fitting
 
 
 def _not_empty(response: ChatResponse) -> None:

@@ -13,9 +13,17 @@ import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient
 from resilient_llm.drive.engines import pooled as engine
-from resilient_llm.errors import CallFailed, ConfigurationError, FaultKind, NoProviderAvailable, RequestRejected
-from resilient_llm.model import ChatResponse, Text
+from resilient_llm.errors import (
+    CallFailed,
+    ConfigurationError,
+    FaultKind,
+    InvalidRequest,
+    NoProviderAvailable,
+    RequestRejected,
+)
+from resilient_llm.model import ChatRequest, ChatResponse, Message, Text, Tool, ToolCall
 from resilient_llm.testing import Hang, LoopbackLLM, RateLimit, Reply, Reset, Status
+from resilient_llm.wire.kit.caching import derived_key
 from tests.drive.clients import World, openai
 
 httpx2 = pytest.importorskip("httpx2", reason="the peers extra is not installed")
@@ -41,6 +49,38 @@ def test_an_answer_the_caller_rejects_is_asked_for_elsewhere(world: World, how: 
     assert fault is not None
     assert fault.kind is FaultKind.INVALID_RESPONSE
     assert client.health()["first"].breaker == "closed"
+
+
+LOOK = Tool("look", "", {"type": "object", "properties": {"where": {"type": "string"}}, "required": ["where"]})
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (ToolCall("a", "look", '{"where": 1}'), "do not fit its schema"),
+        (ToolCall("a", "look", '{"where": "he'), "no JSON object"),
+        (ToolCall("a", "jump", "{}"), "no tool that was offered"),
+    ],
+)
+def test_a_tool_call_that_could_not_be_run_is_asked_for_elsewhere(world: World, call: ToolCall, told: str) -> None:
+    client, first, second = world.pair(Reply("", tool_calls=(call,)))
+    good = ToolCall("b", "look", '{"where": "here"}')
+    second.default = Reply("", tool_calls=(good,))
+    response = client.chat(tools=[LOOK], validate="tools")
+    assert (response.provider, response.tool_calls[0].arguments) == ("second", good.arguments)
+    fault = response.attempts[0].fault
+    assert fault is not None
+    assert (fault.kind, told in fault.message) == (FaultKind.INVALID_RESPONSE, True)
+    assert client.health()["first"].breaker == "closed"
+    first.default = Reply("", tool_calls=(call,))
+    assert client.chat(tools=[LOOK]).provider == "first"  # unless it is asked for, nobody looks
+
+
+def test_a_check_of_a_name_that_is_none_is_refused(world: World) -> None:
+    client, first, _ = world.pair()
+    with pytest.raises(InvalidRequest, match="'tools'"):
+        client.chat(validate="tool")
+    assert first.request_count == 0
 
 
 def test_a_validator_that_breaks_is_the_callers_problem_and_leaves_nothing_behind(world: World) -> None:
@@ -81,6 +121,37 @@ def test_a_fallback_is_the_last_answer(world: World, kind: str) -> None:
     assert len(seen) == (kind == "function")
     healthy = world.client([openai(world.server())])
     assert healthy.chat(fallback=fallback).text == ANSWER
+
+
+# --- conversations ---
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["chat", "stream"])
+def test_a_conversation_has_a_key_of_the_prompt_cache(world: World, streamed: bool) -> None:
+    client, first, _ = world.pair()
+
+    def sent(messages: object, **options: Any) -> object:
+        if streamed:
+            client.stream(messages, **options).text()
+        else:
+            client.chat(messages, **options)
+        return first.requests[-1].json.get("prompt_cache_key")
+
+    turns = (Message("system", (Text("Be short."),)), Message("user", (Text("Hello"),)))
+    derived = derived_key(ChatRequest(turns))
+    assert sent("Hello", system="Be short.", conversation="c-1") == derived
+    assert sent([*turns, ("assistant", "Yes?"), ("user", "And?")], conversation="c-1") == derived
+    assert sent("Hello", system="Be short.", tools=[LOOK], conversation="c-1") not in (None, derived)
+    assert sent(ChatRequest(turns), conversation="c-1") == derived
+    assert sent(ChatRequest(turns, cache_key="mine"), conversation="c-1") == "mine"
+    assert sent("Hello", system="Be short.") is None
+
+
+def test_a_tool_that_is_no_json_is_the_callers_mistake_in_a_conversation_too(world: World) -> None:
+    tools = [Tool("look", "", {"enum": {1}})]
+    for options in ({}, {"conversation": "c-1"}):
+        with pytest.raises(InvalidRequest, match="not JSON serializable"):
+            world.client([openai(world.server())]).chat(tools=tools, **options)
 
 
 # --- whom to ask ---

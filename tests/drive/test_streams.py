@@ -45,6 +45,25 @@ def test_what_breaks_before_content_moves_on_unseen(world: World, case: str) -> 
     assert first.request_count == 1
 
 
+NO_STREAM: dict[str, Any] = {
+    "a frame that cannot be decoded": Reply(fault=Malformed(0)),
+    "a page under the name of a stream": Status(
+        200, "<html>hello</html>", headers={"content-type": "text/event-stream"}
+    ),
+    "a page": Status(200, "<html>hello</html>", headers={"content-type": "text/html"}),
+}
+
+
+@pytest.mark.parametrize("case", NO_STREAM)
+def test_what_is_no_stream_is_an_invalid_response(world: World, case: str) -> None:
+    client, _, _ = world.pair(NO_STREAM[case])
+    stream = client.stream()
+    assert stream.text() == "Hello from the loopback server."
+    fault = stream.response.attempts[0].fault
+    assert fault is not None
+    assert (fault.kind, fault.status) == (FaultKind.INVALID_RESPONSE, 200)
+
+
 AFTER_CONTENT: dict[str, Any] = {
     "closed": (Cut(2), FaultKind.CONNECTION),
     "reset": (Cut(2, how="reset"), FaultKind.CONNECTION),

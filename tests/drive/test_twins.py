@@ -44,7 +44,7 @@ NAMES = {
     "__aexit__": "__exit__",
     "StopAsyncIteration": "StopIteration",
 }
-DRIVER = ("run", "accepted", "open", "carry", "exchanged", "tidy")
+DRIVER = ("run", "accepted", "open", "carry", "answered", "exchanged", "tidy")
 STREAM = ("next", "wait", "end", "drain", "close")
 CHAT_STREAM = ("__next__", "_open", "start", "__enter__", "__exit__", "close")
 CLIENT = ("embed", "close", "stream", "__enter__", "__exit__")

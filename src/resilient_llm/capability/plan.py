@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias, cast, get_args
 
 from resilient_llm.capability.needs import FEATURES, Need, features
 from resilient_llm.capability.refusals import refusal
+from resilient_llm.capability.seals import sealed_start
 from resilient_llm.capability.tables import LEFT_OUT_IF_REFUSED, MODELS, VENDORS, WIRES, Support
 from resilient_llm.errors import ConfigurationError, Fault, UnsupportedFeature
 from resilient_llm.model import ChatRequest, Degradation, Message, Opaque, ToolChoice
@@ -87,6 +88,20 @@ class Capabilities:
         if feature and feature in needs.features:
             self.learn(feature)
 
+    def remember_seals(self, request: ChatRequest) -> None:
+        """The sealed reasoning in this conversation was refused."""
+        start = sealed_start(request)
+        if start is not None:
+            refused = _SEALED.setdefault(self._key, set())
+            if len(refused) >= _MOST_SEALED:
+                refused.clear()
+            refused.add(start)
+
+    def refused_seals(self, request: ChatRequest) -> bool:
+        """Whether sealed reasoning in this conversation was refused before."""
+        refused = _SEALED.get(self._key)
+        return refused is not None and sealed_start(request) in refused
+
     def learn(self, feature: Need) -> None:
         """The provider refused this feature: believe it until the process ends, for this endpoint and model."""
         support: Support = "left_out" if feature in LEFT_OUT_IF_REFUSED else "none"
@@ -96,10 +111,16 @@ class Capabilities:
 _LEARNT: dict[tuple[str, str], dict[Need, Support]] = {}
 """Base URL and model -> what it said it cannot do.  Entries are only ever added, each by one assignment."""
 
+_SEALED: dict[tuple[str, str], set[str]] = {}
+"""Base URL and model -> digests of the conversations whose sealed reasoning was refused there."""
+
+_MOST_SEALED: Final = 1000  # conversations remembered at one provider, after which it begins anew
+
 
 def forget() -> None:
     """Forget what providers said about themselves."""
     _LEARNT.clear()
+    _SEALED.clear()
 
 
 def _checked_support(name: object, value: object) -> Support:

@@ -7,6 +7,7 @@ goes on without the reasoning, which every vendor allows.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Final
 
@@ -42,6 +43,13 @@ def without_seals(request: ChatRequest) -> ChatRequest | None:
     if messages == request.messages:
         return None
     return replace(request, messages=messages, source=None)
+
+
+def sealed_start(request: ChatRequest) -> str | None:
+    """Tells one conversation from others, however it goes on: a digest of its first message with a seal; ``None`` if it
+    has none."""
+    sealed = next((message for message in request.messages if _message(message) != message), None)
+    return None if sealed is None else hashlib.sha256(repr(sealed).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _message(message: Message) -> Message | None:

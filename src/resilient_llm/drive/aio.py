@@ -23,6 +23,7 @@ from resilient_llm.decide.call import Wait
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.engines import AsyncEngine, AsyncSource, Seam
 from resilient_llm.drive.exchange import AnyExchange, FromCode
+from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.drive.fork import tell_after_fork
 from resilient_llm.drive.here import Here, Running, closed
 from resilient_llm.drive.opened import Opened
@@ -90,6 +91,14 @@ class AsyncDriver:
             exchange.observer.detach(token)
         return None
 
+    async def answered(self, here: LoopHere, task: Task[Any], exchange: AnyExchange) -> None:
+        """Send and read; once more, without sealed reasoning, if that was refused."""
+        try:
+            return await self.exchanged(task, exchange, await self.source(here, task, exchange))
+        except AttemptFailed as failure:
+            exchange.unseal(failure)
+        return await self.exchanged(task, exchange, await self.source(here, task, exchange))
+
     async def exchanged(self, task: Task[Any], exchange: AnyExchange, source: AsyncSource) -> None:
         """Read until there is enough: a whole answer, or the first content of a stream."""
         try:
@@ -137,7 +146,7 @@ class AsyncDriver:
         else:
             exchange.key = exchange.credential.get()
         with Within(exchange):
-            await self.exchanged(task, exchange, await self.source(here, task, exchange))
+            await self.answered(here, task, exchange)
 
     async def source(self, here: LoopHere, task: Task[Any], exchange: AnyExchange) -> AsyncSource:
         """Send the request, or call the user's code."""

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 from weakref import ref
 
-from resilient_llm.capability import Needs
+from resilient_llm.capability import UNSEALED, Needs, without_seals
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.body import Body, Inflater, inflater
@@ -153,6 +153,11 @@ class Exchange(Generic[P]):
     def told(self, fault: Fault) -> None:
         """An answer said that a feature is unsupported."""
 
+    def unseal(self, failure: AttemptFailed) -> None:
+        """Prepare to send the request once more, without sealed reasoning.  Raises the failure if it is about something
+        else, or nothing can be left out."""
+        raise failure
+
     def head(self, status: int | None, headers: Mapping[str, str]) -> None:
         """The head of the answer arrived."""
         raise NotImplementedError
@@ -197,7 +202,7 @@ class Exchange(Generic[P]):
 class HttpExchange(Exchange[HttpProvider]):
     """With a provider that is reached over HTTP."""
 
-    __slots__ = ("_body", "_headers", "_inflater")
+    __slots__ = ("_body", "_headers", "_inflater", "_unsealed")
 
     # Told again for checkers that do not look at a generic base.
     status: int | None
@@ -208,6 +213,11 @@ class HttpExchange(Exchange[HttpProvider]):
 
     by_code: ClassVar[bool] = False
 
+    def __init__(self, attempt: Attempt[Target], subject: Subject) -> None:
+        super().__init__(attempt, subject)
+        self._unsealed: ChatRequest | None = None
+        """The request without the sealed reasoning that is not accepted there."""
+
     @property
     def credential(self) -> Credential:
         """Where its key comes from."""
@@ -216,6 +226,18 @@ class HttpExchange(Exchange[HttpProvider]):
     def told(self, fault: Fault) -> None:
         """An answer said that a feature is unsupported: learn it for this process."""
         self.provider.capabilities.remember_refusal(fault, self.subject.needs)
+
+    def unseal(self, failure: AttemptFailed) -> None:
+        """Leave sealed reasoning out that was refused, from now on in this conversation."""
+        request = self.subject.request
+        again = failure.fault.kind is FaultKind.SEALED_REASONING and self._unsealed is None and not self.lost
+        if not again or not isinstance(request, ChatRequest):
+            raise failure
+        self._unsealed = without_seals(request)
+        if self._unsealed is None:
+            raise failure
+        self.provider.capabilities.remember_seals(request)
+        self.status, self.reading, self.enough = None, None, False
 
     def outgoing(self) -> Outgoing:
         """The HTTP request.  Raises ``InvalidRequest`` for one that cannot be written, ``AttemptFailed`` for one that
@@ -239,9 +261,7 @@ class HttpExchange(Exchange[HttpProvider]):
         try:
             if isinstance(request, EmbedRequest):
                 return provider.prepare_embed(request, self.key)
-            if not self.subject.needs.features:
-                return provider.prepare(request, self.key)
-            request, lost = provider.capabilities.fit(request, self.subject.needs)
+            request, lost = self._fitted(request)
             prepared = provider.prepare(request, self.key)
             return replace(prepared, degradations=lost + prepared.degradations) if lost else prepared
         except UnsupportedFeature as unsupported:
@@ -251,6 +271,19 @@ class HttpExchange(Exchange[HttpProvider]):
             raise
         except Exception as error:  # nothing was sent, so no provider is to blame
             raise InvalidRequest(f"the request cannot be written for {provider.id}: {error!r}"[:300]) from error
+
+    def _fitted(self, request: ChatRequest) -> tuple[ChatRequest, tuple[Degradation, ...]]:
+        """The request as this provider takes it, and what it is asked without."""
+        capabilities, needs = self.provider.capabilities, self.subject.needs
+        if self._unsealed is None and capabilities.refused_seals(request):
+            self._unsealed = without_seals(request)
+        unsealed: tuple[Degradation, ...] = ()
+        if self._unsealed is not None:
+            request, unsealed = self._unsealed, (UNSEALED,)
+        if not needs.features:
+            return request, unsealed
+        request, lost = capabilities.fit(request, needs)
+        return request, unsealed + lost
 
     def head(self, status: int | None, headers: Mapping[str, str]) -> None:
         """The head of the answer arrived: the rate limits in it count whatever follows."""

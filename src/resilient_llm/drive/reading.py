@@ -151,7 +151,9 @@ class Reading:
             self.fault = told or Fault(FaultKind.SERVER_ERROR, message=scrub(str(event.payload)))
             return
         if isinstance(event, StreamBroken):
-            self.fault = Fault(FaultKind.CONNECTION, message=event.reason)
+            no_answer = event.malformed and not self.committed
+            kind = FaultKind.INVALID_RESPONSE if no_answer else FaultKind.CONNECTION
+            self.fault = Fault(kind, message=event.reason)
             return
         self._accumulator.add(event)
         if isinstance(event, Finish) and event.reason == "error":

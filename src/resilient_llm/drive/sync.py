@@ -17,6 +17,7 @@ from resilient_llm.decide.call import Wait
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.engines import Engine, Limit, Seam, Source
 from resilient_llm.drive.exchange import AnyExchange, FromCode
+from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.drive.here import Here, Running, closed
 from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
@@ -83,6 +84,14 @@ class Driver:
             exchange.observer.detach(token)
         return None
 
+    def answered(self, here: Here, task: Task[Any], exchange: AnyExchange) -> None:
+        """Send and read; once more, without sealed reasoning, if that was refused."""
+        try:
+            return self.exchanged(task, exchange, self.source(here, task, exchange))
+        except AttemptFailed as failure:
+            exchange.unseal(failure)
+        return self.exchanged(task, exchange, self.source(here, task, exchange))
+
     def exchanged(self, task: Task[Any], exchange: AnyExchange, source: Source) -> None:
         """Read until there is enough: a whole answer, or the first content of a stream."""
         try:
@@ -113,7 +122,8 @@ class Driver:
     def perform(self, here: Here, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough.  Every operation is bounded by the exchange's limit."""
         try:
-            self.exchanged(task, exchange, self.source(here, task, exchange))
+            task.take_key(exchange)
+            self.answered(here, task, exchange)
         except Exception:
             raise
         except BaseException:
@@ -124,11 +134,6 @@ class Driver:
         """Send the request, or call the user's code."""
         if exchange.by_code:
             return CodeSource(exchange)
-        if exchange.asks_for_key:
-            task.asking(exchange)
-            task.asked(exchange, exchange.credential.get())
-        else:
-            exchange.key = exchange.credential.get()
         engine: Engine = here.engine
         if self.seam.altered:
             engine = self.seam.engine(engine)

@@ -107,6 +107,14 @@ class Task(Generic[Request]):
         exchange.asking, exchange.key = False, key
         exchange.renew()
 
+    def take_key(self, exchange: AnyExchange) -> None:
+        """Get the key without awaiting anything."""
+        if not exchange.asks_for_key:
+            exchange.key = exchange.credential.get()
+            return
+        self.asking(exchange)
+        self.asked(exchange, exchange.credential.get())
+
     def first_content(self, exchange: AnyExchange) -> None:
         """A stream's first content is about to be handed over."""
         now = self.owner.clock()
