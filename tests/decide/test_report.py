@@ -28,6 +28,15 @@ def test_a_snapshot_shows_every_provider_as_it_stands() -> None:
     assert (unknown.requests_left, unknown.tokens_left, unknown.drained) == (None, None, False)
 
 
+def test_an_answer_of_another_model_shows_until_the_next_one() -> None:
+    world = World("a")
+    for other in (True, True, False):
+        attempt = world.start()
+        world.pool.named_model(attempt, other=other)
+        world.succeed(attempt)
+        assert [health.model_mismatch for health in world.pool.snapshot(world.now)] == [other]
+
+
 def test_states_have_the_names_people_know() -> None:
     world = World("a", "b", "c", "d")
     world.half_break("a")

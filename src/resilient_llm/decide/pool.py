@@ -60,7 +60,7 @@ class Pool(Shared[T]):
                 budget = self._leases.extra.wait(past.cost) if leased else None
                 found = self._waiting.refuse(ask, past, budget, now)
                 if place is not None and place.offer is not None:
-                    self._waiting.pass_on(place, now)
+                    self._waiting.pass_on(place, place.offer, now)
         self._wake()
         return found
 

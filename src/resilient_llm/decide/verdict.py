@@ -105,8 +105,7 @@ class Verdicts(Generic[T]):
                 breaker.run = 0
             return
         if attempt.generation != breaker.generation:
-            if outcome is not Outcome.NEUTRAL:
-                self.not_taken(member, "verdict", "stale", now)
+            self.not_taken(member, "verdict", "stale", now)
             return
         before = breaker.state
         attempt.judged = True

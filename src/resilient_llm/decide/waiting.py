@@ -10,7 +10,7 @@ from typing import Final, Generic
 from resilient_llm.decide.attempt import Ask
 from resilient_llm.decide.breaker import State
 from resilient_llm.decide.leases import Past
-from resilient_llm.decide.line import Place
+from resilient_llm.decide.line import Line, Place
 from resilient_llm.decide.member import Member, Refusal, T
 from resilient_llm.decide.routes import Table
 from resilient_llm.policy import Policies
@@ -120,15 +120,11 @@ class Waiting(Generic[T]):
             if member is not None and member.line is line:
                 self.serve(member, now)
 
-    def pass_on(self, place: Place, now: float) -> None:
-        """A call could not take what it was offered: offer it to another one."""
-        line, place.offer = place.offer, None
-        if line is None:
-            return
+    def pass_on(self, place: Place, line: Line, now: float) -> None:
+        """A call could not take what it was offered in this line, where it still stands: offer it to another one."""
+        place.offer = None
         line.offers -= 1
-        member = self._table.members.get(line.provider)
-        if member is not None and member.line is line:
-            self.serve(member, now, place)
+        self.serve(self._table.members[line.provider], now, place)
 
     def serve(self, member: Member[T], now: float, but: Place | None = None) -> None:
         """Something changed at a provider: offer what is free to the first in its line (but not to ``but``), or see
