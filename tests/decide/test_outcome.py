@@ -205,6 +205,9 @@ def test_a_refusal_that_says_when_to_come_back_uses_up_no_attempt() -> None:
         ({"status": 503}, False),
         ({"status": 529}, False),
         ({"status": 429}, False),
+        ({"kind": FaultKind.INVALID_RESPONSE, "status": 200}, True),
+        ({"kind": FaultKind.INVALID_RESPONSE, "status": 302}, False),
+        ({"kind": FaultKind.RATE_LIMITED, "status": 200}, False),
     ],
 )
 def test_whether_a_request_may_have_taken_effect(detail: dict[str, Any], ran: bool) -> None:

@@ -70,7 +70,8 @@ def ran(fault: Fault) -> bool:
     """Whether the request may have taken effect."""
     if fault.status is None:
         return fault.code != "not_sent"
-    return fault.status >= 500 and fault.status not in (503, 529)
+    no_answer = fault.kind is FaultKind.INVALID_RESPONSE and fault.status < 300
+    return no_answer or (fault.status >= 500 and fault.status not in (503, 529))
 
 
 @final

@@ -90,8 +90,10 @@ def costs_nothing(fault: Fault) -> bool:
 
 
 def may_have_run(fault: Fault) -> bool:
-    """Whether the request may have taken effect: it was cut off or silent, or the server failed, other than for want of
-    room, which may be after the work was done."""
+    """Whether the request may have taken effect: it was cut off or silent, it was answered with something that is no
+    answer, or the server failed, other than for want of room, which may be after the work was done."""
     if fault.status is None:
         return fault.code != "not_sent"
+    if fault.kind is FaultKind.INVALID_RESPONSE and fault.status < 300:
+        return True
     return fault.status >= 500 and fault.status not in (503, 529)
