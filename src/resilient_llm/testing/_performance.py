@@ -216,20 +216,20 @@ class Alteration:
             yield math.inf
         elif isinstance(fault, Cut):
             if fault.how == "end":
-                yield from self._undecodable(_UNFINISHED)
+                yield from self._undecodable(_UNFINISHED, malformed=False)
             raise _gone()
         elif isinstance(fault, Malformed):
-            yield from self._undecodable("a frame cannot be decoded")
+            yield from self._undecodable("a frame cannot be decoded", malformed=True)
             raise _gone()  # for who reads on after the break
         else:
             assert isinstance(fault, InBandError)
             raise ProviderError(fault.message, kind=fault.kind)
 
-    def _undecodable(self, reason: str) -> Iterator[Step]:
+    def _undecodable(self, reason: str, *, malformed: bool) -> Iterator[Step]:
         """Bytes that are no answer: an invalid one as a whole, and inside a stream its break."""
         if not self._stream:
             raise InvalidAnswer(reason)
-        yield StreamBroken(reason)
+        yield StreamBroken(reason, malformed)
 
 
 def latency_of(mishap: Mishap) -> float:
