@@ -218,6 +218,16 @@ def test_urls_and_documents_in_anthropics_shape() -> None:
     assert found == (Media("document", "application/pdf", b"x", name="a.pdf"),)
 
 
+def test_what_stands_beside_an_image_in_anthropics_shape_is_for_that_wire_alone() -> None:
+    source = {"type": "url", "url": "https://h/a"}
+    part = {"type": "image", "source": source, "cache_control": {"type": "ephemeral"}}
+    request = chat_request([{"role": "user", "content": [part]}], {}, stream=False)
+    assert "cache_control" in codec("anthropic_messages").encode_request(request).body.decode()
+    sent = codec("openai_chat").encode_request(request)
+    assert "cache_control" not in sent.body.decode()
+    assert "cache_control" in str(sent.degradations), "left out, and said so"
+
+
 LOCAL = ["/home/me/a.png", "./a.png", "a.png", "C:\\a.png", "file:///a.png", "FILE:a.png", "~/a.png", "iVBORw0KGgo="]
 
 

@@ -326,16 +326,7 @@ def _messages(messages: Messages, system: str | None) -> tuple[Message, ...]:
 
 def _message(message: Message | Mapping[str, object] | tuple[str, str], index: int) -> Message:
     if isinstance(message, Message):
-        if message.role not in _ROLES:
-            raise InvalidRequest(
-                f"messages[{index}] has the role {message.role!r}; it must be one of {', '.join(sorted(_ROLES))}"
-            )
-        if not isinstance(message.parts, tuple) or not all(isinstance(part, Part) for part in message.parts):
-            raise InvalidRequest(f"messages[{index}] must have a tuple of parts, not {_short(message.parts)}")
-        for part in message.parts:
-            if isinstance(part, Media):
-                _check_url(part.url, f"messages[{index}]")
-        return message
+        return _checked(message, index)
     if isinstance(message, tuple) and len(message) == 2:
         message = {"role": message[0], "content": message[1]}
     if not isinstance(message, Mapping):
@@ -345,7 +336,7 @@ def _message(message: Message | Mapping[str, object] | tuple[str, str], index: i
     role = message.get("role")
     if role not in _ROLES:
         raise InvalidRequest(f"messages[{index}] has the role {role!r}; it must be one of {', '.join(sorted(_ROLES))}")
-    content = message.get("content")
+    content = given = message.get("content")
     if not isinstance(content, str | list | tuple) and not (content is None and role == "assistant"):
         raise InvalidRequest(f"messages[{index}] must have text or a list of parts as content, not {_short(content)}")
     if content and not isinstance(content, str):
@@ -356,9 +347,37 @@ def _message(message: Message | Mapping[str, object] | tuple[str, str], index: i
     if role == "tool" and not isinstance(message.get("tool_call_id"), str):
         raise InvalidRequest(f"messages[{index}] has the role 'tool' and needs a tool_call_id")
     try:
-        return decode_message(message)
+        return _owned(decode_message(message), given)
     except (TypeError, KeyError, AttributeError) as error:
         raise InvalidRequest(f"messages[{index}] is malformed: {error}") from error
+
+
+def _checked(message: Message, index: int) -> Message:
+    if message.role not in _ROLES:
+        raise InvalidRequest(
+            f"messages[{index}] has the role {message.role!r}; it must be one of {', '.join(sorted(_ROLES))}"
+        )
+    if not isinstance(message.parts, tuple) or not all(isinstance(part, Part) for part in message.parts):
+        raise InvalidRequest(f"messages[{index}] must have a tuple of parts, not {_short(message.parts)}")
+    for part in message.parts:
+        if isinstance(part, Media):
+            _check_url(part.url, f"messages[{index}]")
+    return message
+
+
+def _owned(message: Message, given: object) -> Message:
+    """The message, with what stands beside media in Anthropic's shape kept for that wire alone: ``cache_control``."""
+    written_parts = cast("Sequence[object]", given) if isinstance(given, list | tuple) else ()
+    if len(written_parts) != len(message.parts):
+        return message
+    pairs = zip(message.parts, written_parts, strict=True)
+    parts = tuple(
+        replace(part, extra=Extra("anthropic_messages", part.extra.fields))
+        if isinstance(part, Media) and part.extra is not None and "source" in _fields_of(written)
+        else part
+        for part, written in pairs
+    )
+    return message if parts == message.parts else replace(message, parts=parts)
 
 
 def _openai_part(part: object, where: str) -> Mapping[str, object]:
