@@ -97,7 +97,7 @@ def test_a_failure_adds_less_than_twenty_milliseconds(world: World, failure: str
 
     answer(direct, streamed), answer(through(), streamed)
     added = 1.0
-    for _ in range(4):  # the machine may be busy with something else
+    for _ in range(8):  # the machine may be busy with something else
         added = min(added, median(through) - median(lambda: world.client([openai(idle, "second")])))
         if added < 0.02:
             break
@@ -165,9 +165,9 @@ def test_the_deadline_holds_where_nobody_accepts(world: World, streamed: bool) -
 
 
 class Oversleep:
-    """How much longer than asked a thread of this process slept, at worst: the machine's share in being late."""
+    """How much longer than asked a thread of this process slept, in all: the machine's share in being late."""
 
-    worst = 0.0
+    total = 0.0
 
     def __enter__(self) -> Self:
         self._over = threading.Event()
@@ -183,7 +183,8 @@ class Oversleep:
         while not self._over.is_set():
             began = time.perf_counter()
             time.sleep(0.005)
-            self.worst = max(self.worst, time.perf_counter() - began - 0.005)
+            over = time.perf_counter() - began - 0.005
+            self.total += over if over > 0.005 else 0.0
 
 
 def ends_in_time(client: Client, streamed: bool, deadline: float = 1.0) -> None:
@@ -192,7 +193,7 @@ def ends_in_time(client: Client, streamed: bool, deadline: float = 1.0) -> None:
         with pytest.raises(DeadlineExceeded) as caught:
             _ = client.stream(deadline=deadline).text() if streamed else client.chat(deadline=deadline)
         took = time.perf_counter() - began
-    assert deadline <= took < deadline + 0.1 + machine.worst, (took, machine.worst)
+    assert deadline <= took < deadline + 0.1 + machine.total, (took, machine.total)
     assert isinstance(caught.value, TimeoutError)
     numbers = [record.number for record in caught.value.attempts]
     assert numbers == list(range(1, len(numbers) + 1))
