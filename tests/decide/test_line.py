@@ -562,3 +562,48 @@ def test_the_driver_itself_serves_a_simple_queue() -> None:
     driver.run()
     assert [round(run.took, 6) for run in runs] == [0.1, 0.2, 0.3, 0.4, 0.5]
     assert acts()(0.0, driver.requests[0][2]) == Act()
+
+
+@pytest.mark.parametrize("opens", ["restored", "answered"])
+def test_who_waits_for_a_provider_is_woken_when_another_one_opens_their_account(opens: str) -> None:
+    world = World(Target("a", account="x"), Target("b", account="x"))
+    world.fail(world.start(only="a"), FaultKind.QUOTA_EXHAUSTED, retry_after=5.0)
+    if opens == "restored":
+        waits = world.told_to_wait(world.call(only="b"))
+        world.pool.operate("a", "restore", world.now)
+    else:
+        world.now = world.member("a").slow_gate.until + 1.0
+        lease = world.start(only="a")
+        waits = world.told_to_wait(world.call(only="b"))
+        world.succeed(lease, after=0.1)
+    assert waits.place is not None
+    assert waits.place.woken
+    assert waits.place.offer is None or waits.place.offer.provider == "b"
+
+
+def test_a_trial_that_the_callers_deadline_cuts_short_gives_way_to_the_next() -> None:
+    world = World("a")
+    world.trip("a")
+    world.now += 60.0
+    world.fail(world.start(), FaultKind.OVERLOADED, status=503)
+    world.now += 60.0
+    short = world.start(timeout=0.5)
+    assert short.trial
+    assert world.member("a").resort_at == pytest.approx(short.started + 6.0), "it had no room"
+    world.now += 0.5
+    world.expire(short)
+    assert world.member("a").resort_at == pytest.approx(short.started + 1.0), "nothing was found out"
+
+
+def test_a_trial_goes_to_a_call_with_time_for_an_answer() -> None:
+    world = World("a")
+    world.trip("a")
+    assert world.start().trial  # the others wait behind it
+    old, new = world.call(timeout=8.0), world.call(timeout=60.0)
+    first = world.told_to_wait(old)
+    second = world.told_to_wait(new)
+    assert first.place is not None
+    assert second.place is not None
+    line = world.member("a").line
+    assert line.first(world.now) is first.place
+    assert line.first(world.now + 7.5) is second.place, "half a second is left to the one that came first"
