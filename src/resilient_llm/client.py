@@ -608,7 +608,7 @@ class _Streamed(Generic[O, D]):
         if opened is not None and not opened.over:
             opened.source.sever()
             self._task.owner.pool.abandon_later(opened.exchange.attempt)
-            opened.here.orphans.append(opened)
+            opened.under_way.orphans.append(opened)
 
 
 class ChatStream(_Streamed[OpenStream, Driver]):

@@ -108,7 +108,7 @@ def test_one_async_client_serves_loop_after_loop_and_several_at_once() -> None:
             try:
                 return [(await client.chat("hi")).text, await drain(client.stream("hi"))]
             finally:
-                await client._driver.here().engine.aclose()
+                await client._driver.under_way().engine.aclose()
 
         for _ in range(3):
             assert asyncio.run(work()) == ["one two", "one two"]

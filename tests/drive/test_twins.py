@@ -32,7 +32,7 @@ NAMES = {
     "AsyncClient": "Client",
     "AsyncBaseTransport": "BaseTransport",
     "AsyncByteStream": "SyncByteStream",
-    "LoopHere": "Here",
+    "LoopUnderWay": "UnderWay",
     "async_engines": "sync_engine",
     "handle_async_request": "handle_request",
     "aclose": "close",

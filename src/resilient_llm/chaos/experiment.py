@@ -223,7 +223,7 @@ class Experiment:
             return await self.run_async()
         finally:
             if isinstance(self.client, AsyncResilientClient):  # its connections belong to the loop that ends here
-                await self.client._driver.here().engine.aclose()  # pyright: ignore[reportPrivateUsage]
+                await self.client._driver.under_way().engine.aclose()  # pyright: ignore[reportPrivateUsage]
 
     async def run_async(self) -> ChaosReport:
         """The same inside an event loop, of asyncio or trio."""

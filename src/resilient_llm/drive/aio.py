@@ -25,10 +25,10 @@ from resilient_llm.drive.engines import AsyncEngine, AsyncSource, Seam
 from resilient_llm.drive.exchange import AnyExchange, FromCode
 from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.drive.fork import tell_after_fork
-from resilient_llm.drive.here import Here, Running, closed
 from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
 from resilient_llm.drive.task import Task
+from resilient_llm.drive.under_way import Running, UnderWay, closed
 from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent
 from resilient_llm.providers.custom import as_answer
 
@@ -45,7 +45,7 @@ class AsyncDriver:
         self.seam: Seam[AsyncEngine] = Seam()
         self._engines = engines
         self._lock = threading.Lock()
-        self._loops: WeakKeyDictionary[object, LoopHere] = WeakKeyDictionary()
+        self._loops: WeakKeyDictionary[object, LoopUnderWay] = WeakKeyDictionary()
         self._pieces = 0
         tell_after_fork(self)
 
@@ -53,15 +53,15 @@ class AsyncDriver:
         """Attempts and waits until one attempt is answered to the caller's liking, or streams its first content.
 
         Raises the call's final error."""
-        here = self.here()
-        await self.tidy(here)
-        with Running(here, task):
+        under_way = self.under_way()
+        await self.tidy(under_way)
+        with Running(under_way, task):
             while True:
                 step = task.next()
                 if isinstance(step, Wait):
-                    await self.pause(here, task, step)
+                    await self.pause(under_way, task, step)
                     continue
-                won = await AsyncContest(self, here, task, step).run()
+                won = await AsyncContest(self, under_way, task, step).run()
                 if won is not None and await self.accepted(task, won):
                     return won
 
@@ -75,29 +75,29 @@ class AsyncDriver:
 
     async def open(self, task: Task[ChatRequest]) -> AsyncOpenStream:
         """A stream, from its first content on."""
-        return AsyncOpenStream(task, await self.run(task), self.here())
+        return AsyncOpenStream(task, await self.run(task), self.under_way())
 
-    async def carry(self, here: LoopHere, task: Task[Any], exchange: AnyExchange) -> Exception | None:
+    async def carry(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> Exception | None:
         """Carry out an attempt; returns what it raised."""
         assert exchange.observer is not None
         token = exchange.observer.attach()
-        here.exchanges.add(exchange)
+        under_way.exchanges.add(exchange)
         try:
-            await self.perform(here, task, exchange)
+            await self.perform(under_way, task, exchange)
         except Exception as error:
-            return here.error_of(error)
+            return under_way.error_of(error)
         finally:
-            here.exchanges.discard(exchange)
+            under_way.exchanges.discard(exchange)
             exchange.observer.detach(token)
         return None
 
-    async def answered(self, here: LoopHere, task: Task[Any], exchange: AnyExchange) -> None:
+    async def answered(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send and read; once more, without sealed reasoning, if that was refused."""
         try:
-            return await self.exchanged(task, exchange, await self.source(here, task, exchange))
+            return await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
         except AttemptFailed as failure:
             exchange.unseal(failure)
-        return await self.exchanged(task, exchange, await self.source(here, task, exchange))
+        return await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
 
     async def exchanged(self, task: Task[Any], exchange: AnyExchange, source: AsyncSource) -> None:
         """Read until there is enough: a whole answer, or the first content of a stream."""
@@ -114,29 +114,29 @@ class AsyncDriver:
             exchange.source = source
             task.first_content(exchange)
 
-    async def tidy(self, here: Here) -> None:
+    async def tidy(self, under_way: UnderWay) -> None:
         """Close what finalisers left behind."""
-        while here.orphans:
+        while under_way.orphans:
             with suppress(Exception):  # another thread may have taken the last one
-                await here.orphans.popleft().aclose()
+                await under_way.orphans.popleft().aclose()
 
     # --- by nature different from the twin ---
 
-    def here(self) -> LoopHere:
+    def under_way(self) -> LoopUnderWay:
         """What is under way on the running event loop."""
         token = anyio.lowlevel.current_token()
         loop = getattr(token, "native_token", token)
-        here = self._loops.get(loop)
-        if here is None:
+        under_way = self._loops.get(loop)
+        if under_way is None:
             engine = self._engines()
             with self._lock:
                 for other in list(self._loops):  # connections left open would keep their loop alive, and it them
                     if cast(Callable[[], bool], getattr(other, "is_closed", bool))():
                         del self._loops[other]
-                here = self._loops[loop] = LoopHere(engine, loop)
-        return here
+                under_way = self._loops[loop] = LoopUnderWay(engine, loop)
+        return under_way
 
-    async def perform(self, here: LoopHere, task: Task[Any], exchange: AnyExchange) -> None:
+    async def perform(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough, all in one cancel scope."""
         if exchange.asks_for_key:
             task.asking(exchange)
@@ -146,13 +146,13 @@ class AsyncDriver:
         else:
             exchange.key = exchange.credential.get()
         with Within(exchange):
-            await self.answered(here, task, exchange)
+            await self.answered(under_way, task, exchange)
 
-    async def source(self, here: LoopHere, task: Task[Any], exchange: AnyExchange) -> AsyncSource:
+    async def source(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> AsyncSource:
         """Send the request, or call the user's code."""
         if exchange.by_code:
             return await called(exchange)
-        engine: AsyncEngine = here.engine
+        engine: AsyncEngine = under_way.engine
         if self.seam.altered:
             engine = self.seam.engine(engine)
         return await engine.send(exchange.outgoing(), exchange.limit)
@@ -175,45 +175,45 @@ class AsyncDriver:
         except ValueError as error:
             return error
 
-    async def pause(self, here: LoopHere, task: Task[Any], wait: Wait) -> None:
+    async def pause(self, under_way: LoopUnderWay, task: Task[Any], wait: Wait) -> None:
         """Wait before the next attempt: so long, or until it is this call's turn."""
         if self.owner.wait is not None:
             self.owner.wait(wait.seconds)
             return
         woken = anyio.Event()
-        wake = here.from_any_thread(woken)
-        here.waiting.add(wake)
+        wake = under_way.from_any_thread(woken)
+        under_way.waiting.add(wake)
         try:
             place = wait.place
             if place is not None:
-                place.owner, place.wake = here, wake
-            if not (place is not None and place.woken) and not here.closing:
+                place.owner, place.wake = under_way, wake
+            if not (place is not None and place.woken) and not under_way.closing:
                 with anyio.move_on_after(wait.seconds):
                     await woken.wait()
-            if here.closing:
+            if under_way.closing:
                 raise closed()
         except BaseException:
             task.interrupted()
             raise
         finally:
-            here.waiting.discard(wake)
+            under_way.waiting.discard(wake)
 
     async def aclose(self, drain: float) -> None:
         """Close what belongs to this event loop: who waits is told so at once, on every loop; what runs here may finish
         within ``drain`` seconds and is ended then."""
-        here = self.here()
+        under_way = self.under_way()
         emptied = anyio.Event()
-        here.emptied = here.from_any_thread(emptied)
+        under_way.emptied = under_way.from_any_thread(emptied)
         for other in list(self._loops.values()):
             other.wake()
-        await self.tidy(here)
-        if here.calls and drain > 0:
+        await self.tidy(under_way)
+        if under_way.calls and drain > 0:
             with anyio.move_on_after(drain):
                 await emptied.wait()
-        here.emptied = None  # it holds the loop
-        here.end()
-        await self.tidy(here)
-        await here.engine.aclose()
+        under_way.emptied = None  # it holds the loop
+        under_way.end()
+        await self.tidy(under_way)
+        await under_way.engine.aclose()
 
     def reset_after_fork(self) -> None:
         """In the child: forget the parent's event loops without touching them, or even collecting them: they share the
@@ -226,7 +226,7 @@ class AsyncDriver:
 _FORGOTTEN: list[object] = []
 
 
-class LoopHere(Here):
+class LoopUnderWay(UnderWay):
     """What is under way on one event loop, and how to start something on it."""
 
     def __init__(self, engine: AsyncEngine, loop: object) -> None:
@@ -284,14 +284,14 @@ class AsyncContest(Race):
     """The first attempt runs in the caller's task, and a second one in a task of its own, which is made when it really
     starts.  A trial, which may have to run on, and one that waits for a key have one of their own from the start."""
 
-    __slots__ = ("_call_off", "_driver", "_here", "_woken")
+    __slots__ = ("_call_off", "_driver", "_under_way", "_woken")
 
     error: BaseException | None
 
-    def __init__(self, driver: AsyncDriver, here: LoopHere, task: Task[Any], first: AnyExchange) -> None:
+    def __init__(self, driver: AsyncDriver, under_way: LoopUnderWay, task: Task[Any], first: AnyExchange) -> None:
         super().__init__(task, first)
         self._driver = driver
-        self._here = here
+        self._under_way = under_way
         self._woken: anyio.Event | None = None
         self._call_off: Callable[[], object] | None = None
 
@@ -304,7 +304,7 @@ class AsyncContest(Race):
                 self._arm()
             else:
                 self._arm()
-                error = await self._driver.carry(self._here, self.task, first)
+                error = await self._driver.carry(self._under_way, self.task, first)
                 if first.lost:
                     await self._alone(first, error)
                 else:
@@ -329,7 +329,7 @@ class AsyncContest(Race):
         if self._call_off is not None:
             self._call_off()
         seconds = self.next_due()
-        self._call_off = None if seconds is None else self._here.later(seconds, self._due)
+        self._call_off = None if seconds is None else self._under_way.later(seconds, self._due)
 
     def _due(self) -> None:
         """The timer.  Another attempt, or another look later."""
@@ -345,7 +345,7 @@ class AsyncContest(Race):
         self._changed()
 
     def _spawn(self, exchange: AnyExchange) -> None:
-        self._here.spawn(partial(self._beside, exchange))
+        self._under_way.spawn(partial(self._beside, exchange))
 
     async def _beside(self, exchange: AnyExchange) -> None:
         """An attempt in a task of its own."""
@@ -356,7 +356,7 @@ class AsyncContest(Race):
             exchange.stop = scope.cancel
             error: Exception | None = closed()
             try:
-                error = await self._driver.carry(self._here, self.task, exchange)
+                error = await self._driver.carry(self._under_way, self.task, exchange)
             finally:  # also when the event loop ends all tasks
                 if not exchange.lost:
                     self.ended(exchange, error)

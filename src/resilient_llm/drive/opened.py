@@ -6,9 +6,9 @@ from typing import Any
 
 from resilient_llm.drive.exchange import AnyExchange
 from resilient_llm.drive.failure import AttemptFailed, fault_of
-from resilient_llm.drive.here import Here
 from resilient_llm.drive.reading import Reading
 from resilient_llm.drive.task import Task
+from resilient_llm.drive.under_way import UnderWay
 from resilient_llm.errors import Fault, FaultKind, StreamInterrupted
 from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent
 
@@ -16,13 +16,13 @@ from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent
 class Opened:
     """A stream between its first content and its end: the lease belongs to it."""
 
-    __slots__ = ("ended_by", "exchange", "here", "over", "pieces", "reading", "source", "task")
+    __slots__ = ("ended_by", "exchange", "over", "pieces", "reading", "source", "task", "under_way")
 
-    def __init__(self, task: Task[ChatRequest], exchange: AnyExchange, here: Here) -> None:
+    def __init__(self, task: Task[ChatRequest], exchange: AnyExchange, under_way: UnderWay) -> None:
         assert exchange.reading is not None
         self.task: Task[ChatRequest] = task
         self.exchange: AnyExchange = exchange
-        self.here: Here = here
+        self.under_way: UnderWay = under_way
         self.reading: Reading = exchange.reading
         self.source: Any = exchange.source
         self.pieces: int = 0
@@ -31,7 +31,7 @@ class Opened:
         """It has been reported: nothing below does anything any more."""
         self.ended_by: Exception | None = None
         """The error to raise where something other than the caller or the provider ended it."""
-        here.calls.add(self)
+        under_way.calls.add(self)
 
     def ready(self) -> StreamEvent | None:
         """An event that may be handed over.  Raises what ended the stream, if anything did."""
@@ -106,7 +106,7 @@ class Opened:
 
     def _over(self) -> None:
         self.over = True
-        self.here.done(self)
+        self.under_way.done(self)
 
     def _paused(self) -> None:
         """A stream that did not break says how long its provider may pause."""

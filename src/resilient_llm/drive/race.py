@@ -63,7 +63,7 @@ class Race:
             self.won = exchange
         elif isinstance(error, Exception):
             try:
-                self.task.fell(exchange, error)
+                self.task.raised(exchange, error)
             except Exception as misused:
                 self.error = misused
         else:

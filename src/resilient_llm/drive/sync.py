@@ -18,10 +18,10 @@ from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.engines import Engine, Limit, Seam, Source
 from resilient_llm.drive.exchange import AnyExchange, FromCode
 from resilient_llm.drive.failure import AttemptFailed
-from resilient_llm.drive.here import Here, Running, closed
 from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
 from resilient_llm.drive.task import Task
+from resilient_llm.drive.under_way import Running, UnderWay, closed
 from resilient_llm.drive.workers import Workers
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, StreamEvent
@@ -39,22 +39,22 @@ class Driver:
         self.owner = owner
         self.seam: Seam[Engine] = Seam()
         self.workers: Workers = Workers()
-        self._here = Here()
-        self._here.engine = engine
+        self._under_way = UnderWay()
+        self._under_way.engine = engine
 
     def run(self, task: Task[Any]) -> AnyExchange:
         """Attempts and waits until one attempt is answered to the caller's liking, or streams its first content.
 
         Raises the call's final error."""
-        here = self.here()
-        self.tidy(here)
-        with Running(here, task):
+        under_way = self.under_way()
+        self.tidy(under_way)
+        with Running(under_way, task):
             while True:
                 step = task.next()
                 if isinstance(step, Wait):
-                    self.pause(here, task, step)
+                    self.pause(under_way, task, step)
                     continue
-                won = Contest(self, here, task, step).run()
+                won = Contest(self, under_way, task, step).run()
                 if won is not None and self.accepted(task, won):
                     return won
 
@@ -68,29 +68,29 @@ class Driver:
 
     def open(self, task: Task[ChatRequest]) -> OpenStream:
         """A stream, from its first content on."""
-        return OpenStream(task, self.run(task), self.here())
+        return OpenStream(task, self.run(task), self.under_way())
 
-    def carry(self, here: Here, task: Task[Any], exchange: AnyExchange) -> Exception | None:
+    def carry(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> Exception | None:
         """Carry out an attempt; returns what it raised."""
         assert exchange.observer is not None
         token = exchange.observer.attach()
-        here.exchanges.add(exchange)
+        under_way.exchanges.add(exchange)
         try:
-            self.perform(here, task, exchange)
+            self.perform(under_way, task, exchange)
         except Exception as error:
-            return here.error_of(error)
+            return under_way.error_of(error)
         finally:
-            here.exchanges.discard(exchange)
+            under_way.exchanges.discard(exchange)
             exchange.observer.detach(token)
         return None
 
-    def answered(self, here: Here, task: Task[Any], exchange: AnyExchange) -> None:
+    def answered(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send and read; once more, without sealed reasoning, if that was refused."""
         try:
-            return self.exchanged(task, exchange, self.source(here, task, exchange))
+            return self.exchanged(task, exchange, self.source(under_way, task, exchange))
         except AttemptFailed as failure:
             exchange.unseal(failure)
-        return self.exchanged(task, exchange, self.source(here, task, exchange))
+        return self.exchanged(task, exchange, self.source(under_way, task, exchange))
 
     def exchanged(self, task: Task[Any], exchange: AnyExchange, source: Source) -> None:
         """Read until there is enough: a whole answer, or the first content of a stream."""
@@ -107,34 +107,34 @@ class Driver:
             exchange.source = source
             task.first_content(exchange)
 
-    def tidy(self, here: Here) -> None:
+    def tidy(self, under_way: UnderWay) -> None:
         """Close what finalisers left behind."""
-        while here.orphans:
+        while under_way.orphans:
             with suppress(Exception):  # another thread may have taken the last one
-                here.orphans.popleft().close()
+                under_way.orphans.popleft().close()
 
     # --- by nature different from the twin ---
 
-    def here(self) -> Here:
+    def under_way(self) -> UnderWay:
         """What is under way."""
-        return self._here
+        return self._under_way
 
-    def perform(self, here: Here, task: Task[Any], exchange: AnyExchange) -> None:
+    def perform(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough.  Every operation is bounded by the exchange's limit."""
         try:
             task.take_key(exchange)
-            self.answered(here, task, exchange)
+            self.answered(under_way, task, exchange)
         except Exception:
             raise
         except BaseException:
             exchange.limit.discard()
             raise
 
-    def source(self, here: Here, task: Task[Any], exchange: AnyExchange) -> Source:
+    def source(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> Source:
         """Send the request, or call the user's code."""
         if exchange.by_code:
             return CodeSource(exchange)
-        engine: Engine = here.engine
+        engine: Engine = under_way.engine
         if self.seam.altered:
             engine = self.seam.engine(engine)
         return engine.send(exchange.outgoing(), exchange.limit)
@@ -147,39 +147,39 @@ class Driver:
         """What the caller's check says."""
         return task.verdict(exchange)
 
-    def pause(self, here: Here, task: Task[Any], wait: Wait) -> None:
+    def pause(self, under_way: UnderWay, task: Task[Any], wait: Wait) -> None:
         """Wait before the next attempt: so long, or until it is this call's turn."""
         if self.owner.wait is not None:
             self.owner.wait(wait.seconds)
             return
         woken = threading.Event()
-        here.waiting.add(woken.set)
+        under_way.waiting.add(woken.set)
         try:
             place = wait.place
             if place is not None:
                 place.wake = woken.set
-            if not (place is not None and place.woken) and not here.closing:
+            if not (place is not None and place.woken) and not under_way.closing:
                 woken.wait(min(wait.seconds, threading.TIMEOUT_MAX))
-            if here.closing:
+            if under_way.closing:
                 raise closed()
         except BaseException:
             task.interrupted()
             raise
         finally:
-            here.waiting.discard(woken.set)
+            under_way.waiting.discard(woken.set)
 
     def close(self, drain: float) -> None:
         """Close: who waits is told so at once, what runs may finish within ``drain`` seconds and is ended then."""
-        here = self.here()
+        under_way = self.under_way()
         emptied = threading.Event()
-        here.emptied = emptied.set
-        here.wake()
-        self.tidy(here)
-        if here.calls and drain > 0:
+        under_way.emptied = emptied.set
+        under_way.wake()
+        self.tidy(under_way)
+        if under_way.calls and drain > 0:
             emptied.wait(min(drain, threading.TIMEOUT_MAX))
-        here.end()
-        self.tidy(here)
-        here.engine.close()
+        under_way.end()
+        self.tidy(under_way)
+        under_way.engine.close()
 
 
 class OpenStream(Opened):
@@ -247,19 +247,19 @@ class Contest(Race):
     its own.  What the engine cannot bound (code of the user's, a client of theirs, a callable asked for a key), and a
     trial, which may have to run on, have a thread of their own from the start."""
 
-    __slots__ = ("_changed", "_driver", "_here", "_lock")
+    __slots__ = ("_changed", "_driver", "_lock", "_under_way")
 
-    def __init__(self, driver: Driver, here: Here, task: Task[Any], first: AnyExchange) -> None:
+    def __init__(self, driver: Driver, under_way: UnderWay, task: Task[Any], first: AnyExchange) -> None:
         super().__init__(task, first)
         self._driver = driver
-        self._here = here
+        self._under_way = under_way
         self._lock = threading.Lock()
         self._changed: threading.Event | None = None
 
     def run(self) -> AnyExchange | None:
         """The winner, or ``None``.  Raises what ends the call."""
         first = self.first
-        bounded = self._here.engine.bounded and not self._driver.seam.altered
+        bounded = self._under_way.engine.bounded and not self._driver.seam.altered
         unbounded = not first.by_code and not bounded and self.task.owner.wait is None
         try:
             if not ((self.apart() or unbounded or (first.by_code and not self.alone)) and self._start(first)):
@@ -327,7 +327,7 @@ class Contest(Race):
             self._changed.set()
 
     def _carried(self, exchange: AnyExchange) -> None:
-        error = self._driver.carry(self._here, self.task, exchange)
+        error = self._driver.carry(self._under_way, self.task, exchange)
         with self._lock:
             lost = exchange.lost
             if not lost:

@@ -181,7 +181,7 @@ class Task(Generic[Request]):
 
     # --- failures ---
 
-    def fell(self, exchange: AnyExchange, error: Exception) -> None:
+    def raised(self, exchange: AnyExchange, error: Exception) -> None:
         """An attempt raised.  What is about the use of the library, and not about the provider, is raised again."""
         misused = isinstance(error, ConfigurationError | InvalidRequest)
         if misused or (isinstance(error, ClientClosed) and not exchange.by_code):

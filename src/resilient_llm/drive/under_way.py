@@ -12,7 +12,7 @@ from resilient_llm.drive.task import Task
 from resilient_llm.errors import ClientClosed
 
 
-class Here:
+class UnderWay:
     """Calls, attempts and streams under way."""
 
     def __init__(self) -> None:
@@ -64,21 +64,21 @@ class Here:
 class Running:
     """A call that is under way, from beginning to end.  One that is interrupted holds nothing any more."""
 
-    __slots__ = ("_here", "_task")
+    __slots__ = ("_task", "_under_way")
 
-    def __init__(self, here: Here, task: Task[Any]) -> None:
-        self._here = here
+    def __init__(self, under_way: UnderWay, task: Task[Any]) -> None:
+        self._under_way = under_way
         self._task = task
 
     def __enter__(self) -> None:
-        self._here.calls.add(self._task)
+        self._under_way.calls.add(self._task)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and not issubclass(kind, Exception):
             self._task.disowned()
-        self._here.done(self._task)
+        self._under_way.done(self._task)
 
 
 def closed() -> ClientClosed:
