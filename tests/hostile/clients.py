@@ -60,10 +60,10 @@ def caller(kind: str, providers: list[Any], **settings: Any) -> Iterator[Caller]
         portal.call(client.aclose, 0.0)
 
 
-def workers() -> list[str]:
-    """Threads of ours that run now; those that resolve names cannot be ended."""
-    names = [thread.name for thread in threading.enumerate()]
-    return [name for name in names if name.startswith("resilient_llm") and "resolver" not in name]
+def workers() -> set[threading.Thread]:
+    """Threads of ours that run now, those of other clients included; the ones that resolve names cannot be ended."""
+    ours = (thread for thread in threading.enumerate() if thread.name.startswith("resilient_llm"))
+    return {thread for thread in ours if "resolver" not in thread.name}
 
 
 def within(seconds: float, true: Callable[[], object]) -> bool:
