@@ -158,13 +158,13 @@ class Connection(asyncio.Protocol):
         steps = self._handler.received(request)
         self._handler.changed()
         if isinstance(steps, tuple) and len(steps) == 1 and isinstance(steps[0], bytes):
-            # Most answers are one write and need no task.
+            # Most answers are one write and need no task.  It is recorded first: the client may look as soon as it is done.
+            request.bytes_sent, request.answered_at = len(steps[0]), time.monotonic()
             self.transport.write(steps[0])
-            request.bytes_sent = len(steps[0])
             if self._writable is None:
                 self._finish(request, Ending.CLOSE if close else None)
                 return
-            steps = ()
+            steps, request.answered_at = (), None  # more than the system takes at once
         self._task = self._loop.create_task(self._play(request, steps, close))
 
     async def _play(self, request: ReceivedRequest, steps: Plan, close: bool) -> None:
@@ -172,8 +172,8 @@ class Connection(asyncio.Protocol):
         await self._flushed()
         for step in steps:
             if isinstance(step, bytes):
-                self.transport.write(step)
                 request.bytes_sent += len(step)
+                self.transport.write(step)
                 await self._flushed()
             elif isinstance(step, Ending):
                 ending = step
