@@ -158,7 +158,7 @@ class Connection(asyncio.Protocol):
         steps = self._handler.received(request)
         self._handler.changed()
         if isinstance(steps, tuple) and len(steps) == 1 and isinstance(steps[0], bytes):
-            # Most answers are one write and need no task.  It is recorded first: the client may look as soon as it is done.
+            # Most answers are one write and need no task.  It is recorded first: who has got it may look at once.
             request.bytes_sent, request.answered_at = len(steps[0]), time.monotonic()
             self.transport.write(steps[0])
             if self._writable is None:
