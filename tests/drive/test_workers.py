@@ -60,5 +60,7 @@ def test_a_forked_child_starts_without_the_parents_threads() -> None:
     pool = Workers()
     done_in(pool)
     wait_until_idle(pool)
+    (jobs,) = pool._idle
     pool.reset_after_fork()
     assert pool._idle == []
+    jobs.put(lambda: None)  # in a child its thread is not there; here it is, and shall end
