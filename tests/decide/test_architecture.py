@@ -43,8 +43,9 @@ MAY_IMPORT = {
     "chaos": ABOVE,
     "demo": ABOVE,
     "testing": ABOVE,
-    "__init__": ABOVE | {"version"},
-    "__main__": ABOVE,
+    "operate": ABOVE,
+    "__init__": ABOVE | {"version", "operate"},
+    "__main__": ABOVE | {"operate"},
 }
 """Layer -> the layers it may know, itself apart."""
 
@@ -68,6 +69,7 @@ PUBLIC = (
     "health",
     "testing",
     "mount",
+    "operate",
     "capability",
     "wire",
 )

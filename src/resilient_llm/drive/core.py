@@ -43,6 +43,13 @@ Listener: TypeAlias = Callable[[Event], None]
 _log = logging.getLogger("resilient_llm")
 
 
+def _check_listener(listener: object) -> None:
+    if not callable(listener):
+        raise ConfigurationError(f"a listener must be callable, not {listener!r}")
+    if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
+        raise ConfigurationError(f"a listener cannot be async, as {listener!r} is: nobody would await it")
+
+
 class ProviderPool:
     """Providers, their state, and everything else about a client that does not wait.
 
@@ -67,10 +74,7 @@ class ProviderPool:
         except InvalidRequest as error:
             raise ConfigurationError(str(error)) from None
         for listener in listeners:
-            if not callable(listener):
-                raise ConfigurationError(f"a listener must be callable, not {listener!r}")
-            if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
-                raise ConfigurationError(f"a listener cannot be async, as {listener!r} is: nobody would await it")
+            _check_listener(listener)
         self.name = name
         self.token: str = os.urandom(4).hex()
         """Tells this client's calls from those of other clients and processes."""
@@ -91,6 +95,17 @@ class ProviderPool:
 
     def __repr__(self) -> str:
         return f"<ProviderPool {self.name!r}: {', '.join(target.id for target in self.pool.targets())}>"
+
+    def listen(self, listener: Listener) -> None:
+        """Call this function with every event from now on, as if it had been given as ``listeners=``."""
+        _check_listener(listener)
+        self.listeners = (*self.listeners, listener)
+        self.pool.listening = True
+
+    def unlisten(self, listener: Listener) -> None:
+        """Call this function no more; nothing happens if it was not called."""
+        self.listeners = tuple(one for one in self.listeners if one != listener)
+        self.pool.listening = bool(self.listeners)
 
     def _set_time(self, time: Time) -> None:
         self.time: Time = time
