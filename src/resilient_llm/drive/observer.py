@@ -114,3 +114,47 @@ class Observer(Protocol):
     def watch(self, pool: SupportsSnapshot, clock: Callable[[], float]) -> None:
         """Observe this pool's state for as long as both live."""
         ...
+
+
+class Later:
+    """An observer that is made when there is something to observe: making one may import much."""
+
+    def __init__(self, make: Callable[[], Observer]) -> None:
+        self._make = make
+        self._made: Observer | None = None
+        self._watched: list[tuple[SupportsSnapshot, Callable[[], float]]] = []
+
+    @property
+    def real(self) -> Observer:
+        """The one that observes.  Two threads may make one each; the first counts."""
+        made = self._made
+        if made is None:
+            made = self._make()
+            for pool, clock in self._watched:
+                made.watch(pool, clock)
+            self._made = made
+        return made
+
+    def call(
+        self,
+        operation: Operation,
+        request: ChatRequest | EmbedRequest,
+        route: str,
+        target: Described | None,
+        *,
+        streaming: bool,
+        call_id: str,
+    ) -> CallObserver:
+        """A call begins."""
+        return self.real.call(operation, request, route, target, streaming=streaming, call_id=call_id)
+
+    def event(self, event: Event) -> None:
+        """Something changed."""
+        self.real.event(event)
+
+    def watch(self, pool: SupportsSnapshot, clock: Callable[[], float]) -> None:
+        """Observe this pool's state."""
+        if self._made is None:
+            self._watched.append((pool, clock))
+        else:
+            self._made.watch(pool, clock)

@@ -7,6 +7,7 @@ of which an API call wants.  Exceptions are those of httpx, or httpx2.  Bodies c
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -28,17 +29,33 @@ _SETTINGS: dict[str, Any] = {"max_connections": None, "max_keepalive_connections
 """Open streams hold connections for minutes: a limit here would look like providers failing."""
 _PROXIES = frozenset({"http", "socks5", "socks5h"})
 _KNOWN = 256  # URLs whose parts are kept
+_PORTS, _LAST_PORT = {"http": 80, "https": 443}, 65535
+_PLAIN = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+)(?::(?P<port>[0-9]{1,5}))?(?P<target>(?!.*/\.)/(?:[\w.~:/?=&+,@!$*;-]|%[0-9A-F]{2})*)?",
+    re.ASCII,
+)
 
 Header: TypeAlias = tuple[bytes, bytes]
 Where: TypeAlias = tuple[str, str | None]
 """A scheme, and the URL of the proxy on the way (``None``: there is none)."""
 
 
+class Parts(NamedTuple):
+    """Of a URL: ``port`` is ``None`` where it is the scheme's own, ``target`` the path with the query, ``netloc`` what
+    the ``host`` header says."""
+
+    scheme: str
+    host: bytes
+    port: int | None
+    target: bytes
+    netloc: bytes
+
+
 class Family:
     """One of the two families, and what is prepared once per URL."""
 
     def __init__(self, name: str) -> None:
-        self.face: ModuleType = import_module(name)
+        self._name = name
         self.core: ModuleType = import_module(_CORES[name])
         core = self.core
         self.errors: tuple[type[Exception], ...] = (
@@ -53,20 +70,39 @@ class Family:
         self._lost = (core.ReadError, core.WriteError, core.RemoteProtocolError)
         self._addresses: dict[str, tuple[Any, Header, Where, str]] = {}
 
+    @property
+    def face(self) -> ModuleType:
+        """The package users know.  Only its errors, TLS settings and rules for unusual URLs are needed, so it is imported
+        when one of them is: that takes longer than to import all that a call needs."""
+        return import_module(self._name)
+
     def address(self, url: str) -> tuple[Any, Header, Where, str]:
         """The URL as the pool wants it, its ``host`` header, the way there, and the bare host."""
         known = self._addresses.get(url)
         if known is None:
             if len(self._addresses) >= _KNOWN:
                 self._addresses.clear()
-            parsed = self.face.URL(url)
-            raw = parsed.raw_host.decode("ascii")
-            target = self.core.URL(
-                scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path
-            )
-            where = (parsed.scheme, proxy_for(parsed.scheme, raw, parsed.port))
-            known = self._addresses[url] = (target, (b"host", parsed.netloc), where, raw)
+            parts = self._plain(url) or self._unusual(url)
+            host = parts.host.decode("ascii")
+            target = self.core.URL(scheme=parts.scheme.encode(), host=parts.host, port=parts.port, target=parts.target)
+            where = (parts.scheme, proxy_for(parts.scheme, host, parts.port))
+            known = self._addresses[url] = (target, (b"host", parts.netloc), where, host)
         return known
+
+    def _plain(self, url: str) -> Parts | None:
+        """The parts of a URL in its usual form; ``None``: it needs the rules for names in other scripts, for characters
+        to be escaped, for addresses in brackets."""
+        found = _PLAIN.fullmatch(url)
+        if found is None or int(found["port"] or 0) > _LAST_PORT:
+            return None
+        scheme, host, port, target = found.group("scheme", "host", "port", "target")
+        number = None if port is None or int(port) == _PORTS[scheme] else int(port)
+        netloc = host if number is None else f"{host}:{number}"
+        return Parts(scheme, host.encode(), number, (target or "/").encode(), netloc.encode())
+
+    def _unusual(self, url: str) -> Parts:
+        parsed = self.face.URL(url)
+        return Parts(parsed.scheme, parsed.raw_host, parsed.port, parsed.raw_path, parsed.netloc)
 
     def request(self, outgoing: Outgoing, target: Any, host: Header, limit: Limit) -> Any:
         """The request for a pool."""
