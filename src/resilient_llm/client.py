@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -315,13 +316,14 @@ def _make_pool(providers: Routes, settings: ClientSettings) -> ProviderPool:
     )
     name = settings.get("name", "default")
     tracers, meters = settings.get("tracer_provider"), settings.get("meter_provider")
+    observed = "opentelemetry.metrics" in sys.modules  # then its gauges show the client before its first call
     return ProviderPool(
         providers,
         policies,
         name=name,
         deadline=settings.get("deadline", 600.0),
         listeners=settings.get("listeners") or (),
-        observer=Later(lambda: _telemetry(name, tracers, meters)),
+        observer=_telemetry(name, tracers, meters) if observed else Later(lambda: _telemetry(name, tracers, meters)),
         on_unsupported=settings.get("on_unsupported", "skip"),
     )
 

@@ -19,7 +19,7 @@ from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.engines import Time
 from resilient_llm.drive.exchange import AnyExchange, Lease, Target
 from resilient_llm.drive.fork import tell_after_fork
-from resilient_llm.drive.observer import Observer
+from resilient_llm.drive.observer import Observer, Observers
 from resilient_llm.errors import ConfigurationError, InvalidRequest
 from resilient_llm.events import Event
 from resilient_llm.model import ChatRequest
@@ -48,6 +48,10 @@ def _check_listener(listener: object) -> None:
         raise ConfigurationError(f"a listener must be callable, not {listener!r}")
     if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
         raise ConfigurationError(f"a listener cannot be async, as {listener!r} is: nobody would await it")
+
+
+def _several(observer: Observer) -> tuple[Observer, ...]:
+    return observer.all if isinstance(observer, Observers) else (observer,)
 
 
 class ProviderPool:
@@ -106,6 +110,16 @@ class ProviderPool:
         """Call this function no more; nothing happens if it was not called."""
         self.listeners = tuple(one for one in self.listeners if one != listener)
         self.pool.listening = bool(self.listeners)
+
+    def observe(self, observer: Observer) -> None:
+        """Report to this observer too: calls that begin from now on, and every change of state."""
+        self.observer = Observers((*_several(self.observer), observer))
+        observer.watch(self.pool, self.clock)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Report to this observer no more; nothing happens if nothing was reported to it."""
+        left = [one for one in _several(self.observer) if one is not observer]
+        self.observer = left[0] if len(left) == 1 else Observers(left)
 
     def _set_time(self, time: Time) -> None:
         self.time: Time = time
