@@ -325,7 +325,7 @@ def _complain(observer: object) -> None:
 class Later:
     """An observer that is made when there is something to observe: to make one may import much."""
 
-    __slots__ = ("_make", "_made", "_watched")
+    __slots__ = ("_made", "_make", "_watched")
 
     def __init__(self, make: Callable[[], Observer]) -> None:
         self._make = make

@@ -12,12 +12,11 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from resilient_llm.drive.engines.network import Backend
 from resilient_llm.drive.engines.seam import Limit, Outgoing
@@ -56,24 +55,24 @@ class Family:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.core: ModuleType = import_module(_CORES[name])
-        core = self.core
-        self.errors: tuple[type[Exception], ...] = (
-            core.TimeoutException,
-            core.NetworkError,
-            core.ProtocolError,
-            core.ProxyError,
-            core.UnsupportedProtocol,
-            OSError,
-        )
-        """What a pool raises when a request fails.  Anything else interrupted it, and may have left its locks held."""
-        self._lost = (core.ReadError, core.WriteError, core.RemoteProtocolError)
         self._addresses: dict[str, tuple[Any, Header, Where, str]] = {}
+
+    @cached_property
+    def core(self) -> ModuleType:
+        """httpcore or httpcore2, imported with the first request."""
+        return import_module(_CORES[self._name])
+
+    @cached_property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What a pool raises when a request fails.  Anything else interrupted it, and may have left its locks held."""
+        core = self.core
+        known = (core.TimeoutException, core.NetworkError, core.ProtocolError, core.ProxyError)
+        return (*known, core.UnsupportedProtocol, OSError)
 
     @property
     def face(self) -> ModuleType:
-        """The package users know.  Only its errors, TLS settings and rules for unusual URLs are needed, so it is imported
-        when one of them is: that takes longer than to import all that a call needs."""
+        """The package users know, imported when its errors, its TLS settings or its rules for unusual URLs are needed:
+        that takes longer than to import all else that a call needs."""
         return import_module(self._name)
 
     def address(self, url: str) -> tuple[Any, Header, Where, str]:
@@ -118,7 +117,9 @@ class Family:
     def lost(self, error: Exception, outgoing: Outgoing, limit: Limit) -> bool:
         """Whether a kept-alive connection was closed before any byte of the answer: nobody failed."""
         stale = limit.reused and not limit.heard and not limit.ended
-        return stale and outgoing.repeatable and isinstance(error, self._lost)
+        core = self.core
+        closed = (core.ReadError, core.WriteError, core.RemoteProtocolError)
+        return stale and outgoing.repeatable and isinstance(error, closed)
 
     def raised(self, error: Exception) -> NoReturn:
         """Raise an error of the pool as the one of httpx it stands for."""
@@ -151,6 +152,8 @@ def proxy_for(scheme: str, host: str, port: int | None) -> str | None:
 
     Raises ``ConfigurationError`` for one that cannot be used; nothing is sent, so no provider is to blame.
     """
+    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 - as long to import as a quarter of us
+
     proxies = getproxies()
     url = proxies.get(scheme) or proxies.get("all")
     if not url or proxy_bypass(host if port is None else f"{host}:{port}"):
@@ -310,7 +313,7 @@ class Pooled:
 
     def __init__(self, name: str) -> None:
         self.family: Family = Family(name)
-        self._backend = Backend(self.family.core)
+        self._backend = Backend(self.family)
         self._pools = Pools()
         tell_after_fork(self)
 
@@ -376,7 +379,7 @@ class Pooled:
         """In the child: forget the parent's connections without touching them."""
         FORGOTTEN.append(self._pools)
         self._pools = Pools()
-        self._backend = Backend(self.family.core)
+        self._backend = Backend(self.family)
 
 
 FORGOTTEN: list[object] = []
