@@ -91,6 +91,7 @@ class ProviderPool:
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
         self.pool.listening = bool(listeners)
         self._firsts: dict[str, Target | None] = {}
+        self._renewable: list[HttpProvider] | None = None
         self._leases: set[Lease] = set()
         self._dropped: deque[Lease] = deque()
         self.observer: Observer = observer
@@ -168,7 +169,7 @@ class ProviderPool:
 
     def forget_unused(self) -> None:
         """Let go of providers of the user's that were replaced."""
-        self._firsts = {}
+        self._firsts, self._renewable = {}, None
         used = set(self.pool.targets())
         self._wrapped = {key: known for key, known in self._wrapped.items() if known in used}
 
@@ -269,7 +270,19 @@ class ProviderPool:
                 lacking = target.capabilities.lacks(needs)
                 if lacking is not None:
                     reasons[target.id] = lacking
-        return reasons
+        if self._renewable is None:
+            self._renewable = [one for one in self.pool.targets() if isinstance(one, HttpProvider) and one.renewable]
+        return self._keyless(targets, reasons) if self._renewable else reasons
+
+    def _keyless(self, targets: Sequence[Target], reasons: dict[str, str]) -> dict[str, str]:
+        """Beyond those reasons, whose key is not there yet; where it would be everybody's, a call waits for one."""
+        missing: dict[str, str] = {}
+        for target in self._renewable or ():
+            if target in targets and target.id not in reasons:
+                why = target.key_missing()
+                if why is not None:
+                    missing[target.id] = why
+        return reasons | missing if len(missing) < len(targets) - len(reasons) else reasons
 
     # --- leases ---
 
