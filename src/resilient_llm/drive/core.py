@@ -94,6 +94,8 @@ class ProviderPool:
         self._renewable: list[HttpProvider] | None = None
         self._leases: set[Lease] = set()
         self._dropped: deque[Lease] = deque()
+        self.beside: dict[str, object] = {}
+        """What was set up beside the client and lives as long as it."""
         self.observer: Observer = observer
         observer.watch(self.pool, self.clock)
         tell_after_fork(self)

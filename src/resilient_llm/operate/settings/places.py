@@ -46,7 +46,8 @@ class _Walk:
                 index = self._elements[table] = self._elements.get(table, -1) + 1
                 self.lines.setdefault(table, line)
                 table = (*table, index)
-            self.lines.setdefault(table, line)
+            for length in range(1, len(table) + 1):
+                self.lines.setdefault(table[:length], line)
 
     def _resolved(self, key: tuple[str, ...]) -> Path:
         """Where ``[a.b]`` is if ``a`` is an array of tables: in its last element."""
@@ -206,4 +207,3 @@ def yaml_lines(root: Node | None) -> dict[Path, int]:
             else:
                 todo.append(((*path, index), one))
     return lines
-

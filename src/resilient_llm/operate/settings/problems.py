@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
 from resilient_llm.errors import ConfigurationError
+from resilient_llm.operate.secrets.held import Secret
+from resilient_llm.operate.secrets.reference import Reference
 from resilient_llm.operate.settings.places import Path
 
 
@@ -52,11 +54,18 @@ class SettingsError(ConfigurationError):
 
 
 class Problems:
-    """Collects what is wrong while settings are read."""
+    """Collects what is wrong while settings are read.  ``secret`` makes the secret that a reference names."""
 
-    def __init__(self, origins: Mapping[Path, Origin] | None = None) -> None:
+    def __init__(
+        self, origins: Mapping[Path, Origin] | None = None, secret: Callable[[Reference], Secret] = Secret
+    ) -> None:
         self._origins = origins or {}
+        self.secret: Callable[[Reference], Secret] = secret
         self.found: list[Problem] = []
+
+    def aside(self) -> Problems:
+        """For a try whose problems are nobody's concern."""
+        return Problems(None, self.secret)
 
     def tell(self, path: Path, message: str, suggestion: str = "") -> None:
         """Something at this path makes the settings unusable."""
