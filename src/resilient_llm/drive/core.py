@@ -177,6 +177,11 @@ class ProviderPool:
             return known
         raise ConfigurationError(f"{provider!r} is no provider: it has no id and chat(); wrap a callable in Function()")
 
+    def govern(self, policies: Policies) -> None:
+        """Go by these policies from now on; what is known about the providers is kept."""
+        self.policies = policies
+        self.pool.govern(policies)
+
     def forget_unused(self) -> None:
         """Let go of providers of the user's that were replaced."""
         self._firsts, self._renewable = {}, None

@@ -8,19 +8,24 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import fields
 from pathlib import Path as FilePath
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar, cast, overload
 
 from typing_extensions import Unpack
 
+from resilient_llm.capability import checked_policy
 from resilient_llm.client import AsyncResilientClient, ClientSettings, ResilientClient
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.operate.background import background_of
 from resilient_llm.operate.settings.layers import ENVIRONMENT, environment_file
 from resilient_llm.operate.settings.reading import Settings, Source, read
 from resilient_llm.operate.settings.sections import AnyClient, Undo, section
-from resilient_llm.operate.settings.shape import whole
+from resilient_llm.operate.settings.shape import client_fields, whole
+from resilient_llm.options import seconds
+from resilient_llm.policy import Policies, as_policy
 
 if TYPE_CHECKING:
     import httpx
@@ -221,8 +226,8 @@ class Loaded:
             removed = client.replace_providers(fresh.routes)
             changed += ["providers", *(f"{one} removed" for one in removed)]
         options = {name for name in {*before.options, *fresh.options} if _differ(name, before.options, fresh.options)}
-        for name in sorted(options):
-            changed.append(name if _use_option(client, name, fresh.options) else f"{name} (with the next start)")
+        _use_options(client, options, fresh.options)
+        changed += [name if name in _AT_ONCE else f"{name} (with the next start)" for name in sorted(options)]
         sections = {*before.sections, *fresh.sections}
         for name in sorted(one for one in sections if _differ(one, before.sections, fresh.sections)):
             self._detach(name)
@@ -288,6 +293,21 @@ def _differ(name: str, before: Mapping[str, object], fresh: Mapping[str, object]
 _ABSENT: Final = object()
 
 
-def _use_option(client: AnyClient, name: str, options: Mapping[str, object]) -> bool:
-    """Use another value of a client's setting; false if that needs a new client."""
-    return False
+_POLICIES: Final = frozenset(one.name for one in fields(Policies))
+_AT_ONCE: Final = _POLICIES | {"deadline", "on_unsupported"}
+"""Settings of a client that can change while it is at work."""
+
+
+def _use_options(client: AnyClient, changed: AbstractSet[str], options: Mapping[str, object]) -> None:
+    """Use other values of a client's settings from now on."""
+    pool = client.pool
+    if changed & _POLICIES:
+        kept = {name: getattr(pool.policies, name) for name in _POLICIES - changed}
+        pool.govern(
+            as_policy(Policies, {name: options[name] for name in changed & _POLICIES if name in options} | kept)
+        )
+    if "deadline" in changed:
+        default = client_fields()["deadline"].default
+        pool.allowance = seconds(cast("float | None", options.get("deadline", default)))
+    if "on_unsupported" in changed:
+        pool.on_unsupported = checked_policy(options.get("on_unsupported", "skip"))
