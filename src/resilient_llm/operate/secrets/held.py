@@ -97,6 +97,17 @@ class Secret:
         with self._changed:
             return None if self._usable() is not None else f"its key {self.reference}: {self._reason()}"
 
+    def reason(self) -> str:
+        """Why there is no value now; empty: there is one.  Fetches nothing."""
+        with self._changed:
+            return "" if self._usable() is not None else self._reason()
+
+    def wait(self, seconds: float = PATIENCE) -> None:
+        """Until what is due is fetched, or has failed, but so many seconds at most."""
+        self._look()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._fetching(), seconds)
+
     def rejected(self, value: str) -> bool:
         """A provider refused this value: fetch it again at once.  Whether another one may come of that; not of values
         refused before."""

@@ -125,10 +125,11 @@ class _Declared:
 class ProviderReader:
     """Reads providers and routes; ``known`` has what may be used again."""
 
-    def __init__(self, problems: Problems, known: Known, ttl: float = TTL) -> None:
+    def __init__(self, problems: Problems, known: Known, ttl: float = TTL, *, needs_keys: bool = True) -> None:
         self._problems = problems
         self._known = known
         self._ttl = ttl
+        self._needs_keys = needs_keys
         self._made: dict[str, AnyProvider] = {}
         self._declared: list[_Declared] = []
         self._broken: set[str] = set()  # ids of those that were told to be wrong
@@ -244,6 +245,8 @@ class ProviderReader:
         else:
             given = read | dict.fromkeys(_CREDENTIALS & (table.keys() - read.keys()), no_key)  # told already
             stand_ins = None if given.keys() & _CREDENTIALS else {"api_key": no_key}
+            if not self._needs_keys:
+                given, stand_ins = given | (stand_ins or {}), None
             made = built(functools.partial(kind, model), given, path, self._problems, stand_ins=stand_ins)
         if made is BAD or not whole:
             return None

@@ -64,12 +64,14 @@ def read(
     environment: str | None = None,
     arguments: Mapping[str, object] | None = None,
     known: Known | None = None,
+    needs_keys: bool = True,
 ) -> Settings:
     """Read settings: defaults < file < the environment's file < environment variables < arguments.
 
     ``environment`` names the second file, ``resilient.production.toml`` beside ``resilient.toml``; ``None``:
     ``APP_ENV`` does, if it is set and there is such a file.  Raises ``SettingsError`` with everything that is wrong.
-    Nothing is sent and no secret is fetched, but for those of headers.
+    Nothing is sent and no secret is fetched, but for those of headers.  ``needs_keys=False``: providers whose key is
+    neither named nor in the environment are made without one; for who wants to look at them and not to ask them.
     """
     tree, environment = collected(source, environment, arguments or {})
     secret: Callable[[Reference], Secret]
@@ -80,7 +82,7 @@ def read(
     secret = partial(fresh.secret, ttl=ttl)
     reading.secret = _noting(secret, used := set[int]())
     values, _ = table.values({name: one for name, one in tree.values.items() if name not in _READ_APART}, (), reading)
-    reader = ProviderReader(reading, fresh, ttl)
+    reader = ProviderReader(reading, fresh, ttl, needs_keys=needs_keys)
     routes = reader.routes(tree.values.get("providers"), tree.values.get("routes"))
     reading.raise_errors()
     assert routes is not None
