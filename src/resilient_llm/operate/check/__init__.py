@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from resilient_llm.operate.check.probe import LEVELS, Probe, Step, probe
+from resilient_llm.operate.check.probing import LEVELS, Probe, Step, probe
 
 __all__ = ["LEVELS", "Probe", "Step", "probe"]

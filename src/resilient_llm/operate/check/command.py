@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from resilient_llm.operate.check.probe import ANSWER_TIME, FAST_TIME, Probe, probe
+from resilient_llm.operate.check.probing import ANSWER_TIME, FAST_TIME, Probe, probe
 from resilient_llm.operate.check.report import Checked, as_json, looked_for, sheets
 from resilient_llm.operate.look import Row, Sheet, row, write
 from resilient_llm.operate.settings.problems import SettingsError

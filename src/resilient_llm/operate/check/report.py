@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Final, cast
 
-from resilient_llm.operate.check.probe import Probe
+from resilient_llm.operate.check.probing import Probe
 from resilient_llm.operate.look import Mood, Row, Sheet, row
 from resilient_llm.operate.secrets.stores import AT_ONCE
 from resilient_llm.operate.settings.places import Path

@@ -136,7 +136,7 @@ class _Work:
             [self._provider],
             engine=self._engine,
             name="check",
-            retry={"max_attempts": 1, "max_down_wait": 0.0},
+            retry={"max_attempts": 1, "max_wait": 0.0, "max_down_wait": 0.0},
             hedge={"enabled": False},
         )
         with client:
