@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "testing": ABOVE,
     "operate": ABOVE,
     "__init__": ABOVE | {"version", "operate"},
-    "__main__": ABOVE | {"operate"},
+    "__main__": ABOVE | {"operate", "version"},
 }
 """Layer -> the layers it may know, itself apart."""
 

@@ -92,11 +92,11 @@ class AsyncDriver:
         return None
 
     async def answered(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> None:
-        """Send and read; once more, without sealed reasoning, if that was refused."""
+        """Send and read; once more, without sealed reasoning or with another key, if that was refused."""
         try:
             return await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
         except AttemptFailed as failure:
-            exchange.unseal(failure)
+            exchange.again(failure)
         return await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
 
     async def exchanged(self, task: Task[Any], exchange: AnyExchange, source: AsyncSource) -> None:
@@ -139,19 +139,25 @@ class AsyncDriver:
     async def perform(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough, all in one cancel scope."""
         if exchange.asks_for_key:
-            task.asking(exchange)
-            with anyio.fail_after(exchange.attempt.timeout):
-                key = await exchange.credential.aget(in_thread)
-            task.asked(exchange, key)
-        else:
+            await self.take_key(task, exchange)
+        elif exchange.key is None:
             exchange.key = exchange.credential.get()
         with Within(exchange):
             await self.answered(under_way, task, exchange)
+
+    async def take_key(self, task: Task[Any], exchange: AnyExchange) -> None:
+        """Ask a callable for the key."""
+        task.asking(exchange)
+        with anyio.fail_after(exchange.attempt.timeout):
+            key = await exchange.credential.aget(in_thread)
+        task.asked(exchange, key)
 
     async def source(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> AsyncSource:
         """Send the request, or call the user's code."""
         if exchange.by_code:
             return await called(exchange)
+        if exchange.refused is not None:
+            await self.take_key(task, exchange)
         engine: AsyncEngine = under_way.engine
         if self.seam.altered:
             engine = self.seam.engine(engine)

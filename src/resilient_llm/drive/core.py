@@ -99,8 +99,11 @@ class ProviderPool:
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
         self.pool.listening = bool(listeners)
         self._firsts: dict[str, Target | None] = {}
+        self._renewable: list[HttpProvider] | None = None
         self._leases: set[Lease] = set()
         self._dropped: deque[Lease] = deque()
+        self.beside: dict[str, object] = {}
+        """What was set up beside the client and lives as long as it."""
         self.observer: Observer = observer
         observer.watch(self.pool, self.clock)
         tell_after_fork(self)
@@ -174,9 +177,14 @@ class ProviderPool:
             return known
         raise ConfigurationError(f"{provider!r} is no provider: it has no id and chat(); wrap a callable in Function()")
 
+    def govern(self, policies: Policies) -> None:
+        """Go by these policies from now on; what is known about the providers is kept."""
+        self.policies = policies
+        self.pool.govern(policies)
+
     def forget_unused(self) -> None:
         """Let go of providers of the user's that were replaced."""
-        self._firsts = {}
+        self._firsts, self._renewable = {}, None
         used = set(self.pool.targets())
         self._wrapped = {key: known for key, known in self._wrapped.items() if known in used}
 
@@ -291,7 +299,19 @@ class ProviderPool:
                 lacking = target.capabilities.lacks(needs)
                 if lacking is not None:
                     reasons[target.id] = lacking
-        return reasons
+        if self._renewable is None:
+            self._renewable = [one for one in self.pool.targets() if isinstance(one, HttpProvider) and one.renewable]
+        return self._keyless(targets, reasons) if self._renewable else reasons
+
+    def _keyless(self, targets: Sequence[Target], reasons: dict[str, str]) -> dict[str, str]:
+        """Beyond those reasons, whose key is not there yet; where it would be everybody's, a call waits for one."""
+        missing: dict[str, str] = {}
+        for target in self._renewable or ():
+            if target in targets and target.id not in reasons:
+                why = target.key_missing()
+                if why is not None:
+                    missing[target.id] = why
+        return reasons | missing if len(missing) < len(targets) - len(reasons) else reasons
 
     # --- leases ---
 

@@ -37,6 +37,7 @@ from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.providers.credentials import Credential
 from resilient_llm.providers.custom import Custom
+from resilient_llm.wire.faults.scrub import without_secret
 from resilient_llm.wire.kit.accumulate import replay
 
 _NO_CREDENTIAL = Credential(None)
@@ -89,6 +90,7 @@ class Exchange(Generic[P]):
         "observer",
         "provider",
         "reading",
+        "refused",
         "runs_on",
         "source",
         "status",
@@ -107,6 +109,8 @@ class Exchange(Generic[P]):
         """The key it was sent with: its failure must not show it."""
         self.asking: bool = False
         """A callable is being asked for the key."""
+        self.refused: Fault | None = None
+        """What it said when it refused the first key: another one is asked for."""
         self.status: int | None = None
         self.answer: Response | None = None
         """The whole answer, when it has arrived."""
@@ -139,8 +143,11 @@ class Exchange(Generic[P]):
 
     @property
     def asks_for_key(self) -> bool:
-        """Whether a callable must be asked for the key first."""
-        return not self.credential.fixed
+        """Whether a callable must be asked for the key first; one that is at hand is taken."""
+        if not self.credential.fixed and self.key is None:
+            self.key = self.credential.at_hand()
+            return self.key is None
+        return False
 
     def outgoing(self) -> Outgoing:
         """The HTTP request, once ``key`` is known."""
@@ -153,9 +160,9 @@ class Exchange(Generic[P]):
     def told(self, fault: Fault) -> None:
         """An answer said that a feature is unsupported."""
 
-    def unseal(self, failure: AttemptFailed) -> None:
-        """Prepare to send the request once more, without sealed reasoning.  Raises the failure if it is about something
-        else, or nothing can be left out."""
+    def again(self, failure: AttemptFailed) -> None:
+        """Prepare to send the request once more: without sealed reasoning that was refused, or with another key than
+        the one that was.  Raises the failure if it is about something else, or nothing would be different."""
         raise failure
 
     def head(self, status: int | None, headers: Mapping[str, str]) -> None:
@@ -227,9 +234,15 @@ class HttpExchange(Exchange[HttpProvider]):
         """An answer said that a feature is unsupported: learn it for this process."""
         self.provider.capabilities.remember_refusal(fault, self.subject.needs)
 
-    def unseal(self, failure: AttemptFailed) -> None:
-        """Leave sealed reasoning out that was refused, from now on in this conversation."""
-        request = self.subject.request
+    def again(self, failure: AttemptFailed) -> None:
+        """Leave sealed reasoning out that was refused, from now on in this conversation; or replace a refused key."""
+        request, renewable = self.subject.request, self.credential.renewable
+        if failure.fault.kind is FaultKind.AUTH and renewable is not None and self.key is not None and not self.lost:
+            if not renewable.rejected(self.key) or self.refused is not None:
+                raise failure
+            self.refused, self.key = without_secret(failure.fault, self.key), None
+            self.status, self.reading, self.enough = None, None, False
+            return
         again = failure.fault.kind is FaultKind.SEALED_REASONING and self._unsealed is None and not self.lost
         if not again or not isinstance(request, ChatRequest):
             raise failure

@@ -85,11 +85,11 @@ class Driver:
         return None
 
     def answered(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> None:
-        """Send and read; once more, without sealed reasoning, if that was refused."""
+        """Send and read; once more, without sealed reasoning or with another key, if that was refused."""
         try:
             return self.exchanged(task, exchange, self.source(under_way, task, exchange))
         except AttemptFailed as failure:
-            exchange.unseal(failure)
+            exchange.again(failure)
         return self.exchanged(task, exchange, self.source(under_way, task, exchange))
 
     def exchanged(self, task: Task[Any], exchange: AnyExchange, source: Source) -> None:
@@ -134,6 +134,8 @@ class Driver:
         """Send the request, or call the user's code."""
         if exchange.by_code:
             return CodeSource(exchange)
+        if exchange.refused is not None:
+            task.take_key(exchange)
         engine: Engine = under_way.engine
         if self.seam.altered:
             engine = self.seam.engine(engine)

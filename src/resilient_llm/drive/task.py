@@ -26,6 +26,7 @@ from resilient_llm.errors import (
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, Usage
 from resilient_llm.options import Validator
 from resilient_llm.providers.base import HttpProvider
+from resilient_llm.providers.credentials import KeyUnavailable
 from resilient_llm.wire.faults.scrub import masked, without_secret
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
@@ -109,11 +110,11 @@ class Task(Generic[Request]):
 
     def take_key(self, exchange: AnyExchange) -> None:
         """Get the key without awaiting anything."""
-        if not exchange.asks_for_key:
+        if exchange.asks_for_key:
+            self.asking(exchange)
+            self.asked(exchange, exchange.credential.get())
+        elif exchange.key is None:
             exchange.key = exchange.credential.get()
-            return
-        self.asking(exchange)
-        self.asked(exchange, exchange.credential.get())
 
     def first_content(self, exchange: AnyExchange) -> None:
         """A stream's first content is about to be handed over."""
@@ -207,7 +208,8 @@ class Task(Generic[Request]):
 
     def _understood(self, exchange: AnyExchange, error: Exception) -> Fault:
         """What an attempt's exception means, without what must not be shown."""
-        fault = without_secret(fault_of(error), *self._secrets(exchange))
+        found = exchange.refused if isinstance(error, KeyUnavailable) and exchange.refused else fault_of(error)
+        fault = without_secret(found, *self._secrets(exchange))
         if fault.kind is FaultKind.TIMEOUT and exchange.asking:
             return no_key_in_time(exchange.credential.name)
         if fault.kind is FaultKind.UNSUPPORTED and fault.status is not None:

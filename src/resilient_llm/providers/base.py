@@ -237,6 +237,16 @@ class HttpProvider:
         return self.credential.is_async
 
     @property
+    def renewable(self) -> bool:
+        """Whether its key may be missing for a while, and be renewed when it is refused."""
+        return self.credential.renewable is not None
+
+    def key_missing(self) -> str | None:
+        """Why there is no key now; ``None``: there is one, or it is found out when it is asked for."""
+        renewable = self.credential.renewable
+        return None if renewable is None else renewable.missing()
+
+    @property
     def key_id(self) -> str | None:
         """Tells the key in use from others without telling it; ``None`` before a callable was asked for one."""
         return self.credential.key_id

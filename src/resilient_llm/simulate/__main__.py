@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from resilient_llm.errors import ConfigurationError
 from resilient_llm.simulate.client import Production
 from resilient_llm.simulate.fleet import herd, storm, svg
 from resilient_llm.simulate.judge import GOALS, HEAD, Compared, compare, line, row
@@ -31,9 +32,37 @@ _LONG = 20_000.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what was asked for."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    """``python -m resilient_llm.simulate``."""
+    parser = argparse.ArgumentParser(prog="python -m resilient_llm simulate", description=__doc__)
+    configure(parser)
+    return run(parser.parse_args(arguments))
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = __doc__
+    parser.epilog = "goals:\n" + "\n".join(f"  {name}: {what}" for name, what in GOALS.items())
+    parser.add_argument("--seeds", type=_positive, default=3, help="runs of each schedule (default 3)")
+    parser.add_argument("--jobs", type=_positive, default=1, help="processes (default 1)")
+    parser.add_argument("--quick", action="store_true", help="one seed, no run of over 20,000 calls, no scenarios")
+    parser.add_argument("--markdown", action="store_true", help="the table of the documentation (schedules only)")
+    parser.add_argument("--peers", action="store_true", help="a table for each schedule with other strategies as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--random", type=_positive, metavar="N", help="N random bad half minutes instead")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed of --random (default 0)")
+    parser.add_argument("--list", action="store_true", help="the names of schedules and scenarios")
+    parser.add_argument("--speed", action="store_true", help="simulated calls per second of CPU time")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw a fleet and a retry storm as SVG")
+    parser.add_argument("--data", type=Path, metavar="DIR", default=DATA, help="where recorded weather lies")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="schedules and scenarios, or patterns (default: all)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run what was asked for.
+
+    Returns 0; 1 if a goal is missed or a scenario does not hold; 2 for names that make no sense.
+    """
     if options.list:
         told = {name: one.what for name, one in SCHEDULES.items()} | {name: one.what for name, one in SCENARIOS.items()}
         for name, what in told.items():
@@ -48,31 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _plot(options.plots)
         return 0
     everything = [*SCHEDULES] if options.markdown or options.quick else [*SCHEDULES, *SCENARIOS]
-    names = _named(parser, options.names, everything)
+    try:
+        names = _named(options.names, everything)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 2
     return _run(names, options)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m resilient_llm.simulate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="goals:\n" + "\n".join(f"  {name}: {what}" for name, what in GOALS.items()),
-    )
-    parser.add_argument("--seeds", type=_positive, default=3, help="runs of each schedule (default 3)")
-    parser.add_argument("--jobs", type=_positive, default=1, help="processes (default 1)")
-    parser.add_argument("--quick", action="store_true", help="one seed, no run of over 20,000 calls, no scenarios")
-    parser.add_argument("--markdown", action="store_true", help="the table of the documentation (schedules only)")
-    parser.add_argument("--peers", action="store_true", help="a table for each schedule with other strategies as well")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument("--random", type=_positive, metavar="N", help="N random bad half minutes instead")
-    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed of --random (default 0)")
-    parser.add_argument("--list", action="store_true", help="the names of schedules and scenarios")
-    parser.add_argument("--speed", action="store_true", help="simulated calls per second of CPU time")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw a fleet and a retry storm as SVG")
-    parser.add_argument("--data", type=Path, metavar="DIR", default=DATA, help="where recorded weather lies")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="schedules and scenarios, or patterns (default: all)")
-    return parser
 
 
 def _positive(text: str) -> int:
@@ -83,13 +93,13 @@ def _positive(text: str) -> int:
     return number
 
 
-def _named(parser: argparse.ArgumentParser, patterns: Sequence[str], everything: list[str]) -> list[str]:
-    """What the names and patterns stand for, in their order."""
+def _named(patterns: Sequence[str], everything: list[str]) -> list[str]:
+    """What the names and patterns stand for, in their order.  Raises ``ConfigurationError`` for one that is unknown."""
     found: dict[str, None] = {}
     for pattern in patterns or everything:
         matching = [name for name in (*SCHEDULES, *SCENARIOS) if fnmatchcase(name, pattern)]
         if not matching:
-            parser.error(f"there is no {pattern}; --list tells what there is")
+            raise ConfigurationError(f"there is no {pattern}; --list tells what there is")
         found |= dict.fromkeys(matching)
     return list(found)
 
