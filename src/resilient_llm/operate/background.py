@@ -20,7 +20,7 @@ from typing import Final
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.fork import tell_after_fork
 
-Job = Callable[[], None]
+Job = Callable[[], object]
 
 MOST_WAITING: Final = 1000
 """Jobs that may wait; one more is refused."""
