@@ -15,7 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from types import MethodType
-from typing import Final
+from typing import Final, Protocol
 
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.fork import tell_after_fork
@@ -26,6 +26,13 @@ MOST_WAITING: Final = 1000
 """Jobs that may wait; one more is refused."""
 
 _log = logging.getLogger("resilient_llm.operate")
+
+
+class HasPool(Protocol):
+    """A client, sync or async."""
+
+    @property
+    def pool(self) -> ProviderPool: ...
 
 
 class Background:

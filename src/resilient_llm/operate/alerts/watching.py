@@ -6,11 +6,10 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self, cast, final
+from typing import Self, cast, final
 
 from typing_extensions import override
 
-from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.fork import tell_after_fork
 from resilient_llm.drive.observer import (
     AttemptObserver,
@@ -29,16 +28,9 @@ from resilient_llm.operate.alerts.conditions import ProviderConditions, Seen
 from resilient_llm.operate.alerts.delivery import Delivery, Outlet, described
 from resilient_llm.operate.alerts.sinks import AnySink, Log, as_sink
 from resilient_llm.operate.alerts.words import RUNBOOKS, TITLES, Alert, Condition, Notification, Source
-from resilient_llm.operate.background import background_of
+from resilient_llm.operate.background import HasPool, background_of
 
 _log = logging.getLogger("resilient_llm.alerts")
-
-
-class HasPool(Protocol):
-    """A client, sync or async."""
-
-    @property
-    def pool(self) -> ProviderPool: ...
 
 
 @final
