@@ -85,7 +85,7 @@ class Objectives(Watcher):
     stand; given to ``Alerts(client, ..., watch=[objectives])``, one that burns its error budget is an alert.
     ``meter_provider``: where the gauges go (``None``: OpenTelemetry's global one).
 
-    Each process counts for itself, in about 70 kB per route and objective, for as long as it lives.  Raises
+    Each process counts for itself, in about 40 kB per route and objective, for as long as it lives.  Raises
     ``ConfigurationError`` for what makes no sense.
     """
 
