@@ -111,7 +111,7 @@ class Alert:
         """One line with everything but the runbook."""
         detail = f": {self.detail}" if self.detail and self.ended_at is None else ""
         if self.ended_at is not None:
-            return f"{self.title} after {_length(self.ended_at - self.began_at)}"
+            return f"{self.title} after {length_of_time(self.ended_at - self.began_at)}"
         return f"{self.title}{detail} (since {clock_time(self.began_at)})"
 
     def as_dict(self) -> dict[str, str | float | None]:
@@ -200,7 +200,8 @@ def clock_time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def _length(seconds: float) -> str:
+def length_of_time(seconds: float) -> str:
+    """A duration as people read it."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
