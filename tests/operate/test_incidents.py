@@ -18,7 +18,7 @@ from resilient_llm import ConfigurationError, ResilientClient
 from resilient_llm.errors import ResilientError
 from resilient_llm.operate.alerts import Alert, Alerts, Notification, Rules
 from resilient_llm.operate.background import background_of
-from resilient_llm.operate.incidents import Bucket, Incident, Incidents, Moment, read_all
+from resilient_llm.operate.incidents import Bucket, Incident, Incidents, Moment, page, read_all
 from resilient_llm.operate.incidents.record import MOST_MOMENTS
 from resilient_llm.testing import ManualClock, ScriptedProvider, Status, instant
 from tests.operate.servers import until
@@ -102,23 +102,23 @@ class Page(HTMLParser):
 
 
 def test_the_page_is_whole_escaped_and_loads_nothing() -> None:
-    html = an_incident().html()
-    page = Page()
-    page.feed(html)
-    page.close()
-    assert page.open == []
+    html = page(an_incident())
+    parsed = Page()
+    parsed.feed(html)
+    parsed.close()
+    assert parsed.open == []
     assert "<b>5</b> failures" not in html
     assert "&lt;b&gt;5&lt;/b&gt;" in html
-    assert not [tag for tag, _ in page.seen if tag in ("script", "link", "img", "iframe")]
-    kinds = {one.get("class") for tag, one in page.seen if tag == "rect"}
+    assert not [tag for tag, _ in parsed.seen if tag in ("script", "link", "img", "iframe")]
+    kinds = {one.get("class") for tag, one in parsed.seen if tag == "rect"}
     assert {"state softly_open", "state open", "state gated", "answered", "failed", "alert", "lane"} <= kinds
 
 
 def test_a_page_of_an_incident_of_days_has_a_readable_axis_and_one_of_nothing_is_a_page() -> None:
     long = an_incident()
     long.ended_at = WALL + 5 * 86400
-    assert long.html().count("tick-label middle") <= 12
-    assert "<svg" in Incident("x", "app", WALL).html()
+    assert page(long).count("tick-label middle") <= 12
+    assert "<svg" in page(Incident("x", "app", WALL))
 
 
 def test_long_incidents_are_bounded() -> None:

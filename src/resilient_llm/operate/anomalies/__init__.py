@@ -7,7 +7,7 @@
     anomalies = Anomalies(client)
     alerts = Alerts(client, [...], watch=[anomalies])
 
-They tell people and change nothing: traffic is the breaker's business.  ``docs/objectives.md`` has figures.
+They tell people and change nothing: traffic is the breaker's business.  ``docs/anomalies.md`` has figures.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ See ``docs/incidents.md``.
 
 from __future__ import annotations
 
+from resilient_llm.operate.incidents.page import page
 from resilient_llm.operate.incidents.record import Bucket, Incident, Moment
 from resilient_llm.operate.incidents.recorder import Incidents, read_all
 from resilient_llm.operate.incidents.remedies import Audit, FileClaims, MemoryClaims, Remedies, Remedy
@@ -27,5 +28,6 @@ __all__ = [
     "Moment",
     "Remedies",
     "Remedy",
+    "page",
     "read_all",
 ]

@@ -41,7 +41,7 @@ svg .alert { fill: var(--error); opacity: 0.25; } svg .mark { stroke: var(--ink)
 
 
 def page(incident: Incident) -> str:
-    """The page."""
+    """The page, as HTML; it needs nothing from elsewhere."""
     tiles = (
         ("duration", incident.duration),
         ("severity", incident.severity),

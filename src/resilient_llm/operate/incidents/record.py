@@ -159,12 +159,6 @@ class Incident:
         """The timeline in order of time."""
         return sorted(self.timeline, key=lambda one: one.at)
 
-    def html(self) -> str:
-        """The same as a page of its own with a picture; needs nothing from elsewhere."""
-        from resilient_llm.operate.incidents.page import page  # noqa: PLC0415 - drawing is for those who look
-
-        return page(self)
-
     # --- JSON ---
 
     def json(self) -> str:

@@ -30,6 +30,7 @@ from resilient_llm.events import BreakerChanged, Event, GateClosed, OperatorChan
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse
 from resilient_llm.operate.alerts.words import SEVERITIES, Notification, Severity, checked_severity
 from resilient_llm.operate.background import HasPool, background_of
+from resilient_llm.operate.incidents.page import page
 from resilient_llm.operate.incidents.record import Bucket, Incident, Moment
 from resilient_llm.operate.objectives.watching import caused_by_caller
 
@@ -232,7 +233,7 @@ class Incidents(Watcher):
             waiting = [*self._unwritten, *([self._open] if due and self._open is not None else [])]
             if waiting and not at_once and now - self._written_at < _REWRITE:
                 return
-            pages = [(one, one.json(), one.html()) for one in waiting]
+            pages = [(one, one.json(), page(one)) for one in waiting]
             self._unwritten = []
             if pages:
                 self._written_at = now
