@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from resilient_llm.capability import OnUnsupported
 from resilient_llm.drive.aio import AsyncDriver, AsyncOpenStream
 from resilient_llm.drive.core import Listener, ProviderPool, Routes
 from resilient_llm.drive.engines import AsyncEngine, Engine, Seam, async_engines, sync_engine
+from resilient_llm.drive.observer import Later, Observer
 from resilient_llm.drive.sync import Driver, OpenStream
 from resilient_llm.drive.task import Task
 from resilient_llm.errors import AttemptRecord, CallFailed, ClientClosed, ConfigurationError, InvalidRequest
@@ -312,18 +314,24 @@ def _make_pool(providers: Routes, settings: ClientSettings) -> ProviderPool:
         limits=as_policy(Limits, settings.get("limits")),
         advanced=as_policy(Advanced, settings.get("advanced")),
     )
-    from resilient_llm.telemetry import Telemetry  # noqa: PLC0415 - with its API a tenth of the time of importing us
-
     name = settings.get("name", "default")
+    tracers, meters = settings.get("tracer_provider"), settings.get("meter_provider")
+    observed = "opentelemetry.metrics" in sys.modules  # then its gauges show the client before its first call
     return ProviderPool(
         providers,
         policies,
         name=name,
         deadline=settings.get("deadline", 600.0),
         listeners=settings.get("listeners") or (),
-        observer=Telemetry(name, settings.get("tracer_provider"), settings.get("meter_provider")),
+        observer=_telemetry(name, tracers, meters) if observed else Later(lambda: _telemetry(name, tracers, meters)),
         on_unsupported=settings.get("on_unsupported", "skip"),
     )
+
+
+def _telemetry(name: str, tracers: TracerProvider | None, meters: MeterProvider | None) -> Observer:
+    from resilient_llm.telemetry import Telemetry  # noqa: PLC0415 - with its API a third of the time of a first client
+
+    return Telemetry(name, tracers, meters)
 
 
 class ResilientClient(_Client):
