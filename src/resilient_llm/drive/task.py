@@ -52,8 +52,9 @@ class Task(Generic[Request]):
         """The last failed attempt's own exception."""
         self._validate = validate
         ask = call.ask
+        call_id = f"{owner.token}-{call.number:x}"
         self.subject: Subject = Subject(
-            request, needs, ask.streaming, ask.repeatable, owner.policies, owner.pool, owner.clock, owner.wall
+            request, needs, ask.streaming, ask.repeatable, owner.policies, owner.pool, owner.clock, owner.wall, call_id
         )
         operation: Literal["chat", "embeddings"] = "chat" if isinstance(request, ChatRequest) else "embeddings"
         self.observer: CallObserver = owner.observer.call(
@@ -62,8 +63,10 @@ class Task(Generic[Request]):
             ask.route,
             owner.first(ask.route),
             streaming=ask.streaming,
-            call_id=f"{owner.token}-{call.number:x}",
+            call_id=call_id,
         )
+        if ask.conversation is not None:
+            self.observer.conversation(ask.conversation)
 
     # --- the next step ---
 
