@@ -73,7 +73,7 @@ def test_every_metric_that_is_emitted_is_in_the_table() -> None:
 
 
 def expressions() -> list[str]:
-    dashboard = json.loads((DOCS / "dashboards" / "resilient_llm.json").read_text())
+    dashboard = json.loads((DOCS.parent / "examples" / "observability" / "grafana_dashboard.json").read_text())
     return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
 
 
