@@ -36,6 +36,7 @@ from resilient_llm.telemetry.values import (
     count_waste,
     counts,
 )
+from resilient_llm.wire.faults.scrub import scrub
 
 _ERROR: Final = Status(StatusCode.ERROR)
 _NO_TOKENS: Final = Usage()
@@ -248,6 +249,9 @@ class CallTrace:
         if not logs.CALL.isEnabledFor(logging.WARNING):
             return
         records = error.attempts if isinstance(error, CallFailed) else ()
+        facts = self.facts(face, None, None)
+        if isinstance(error, CallFailed) and error.request_id:
+            facts[names.PROVIDER_REQUEST_ID] = scrub(error.request_id)
         trail = ", ".join(f"{record.provider} {attempt_error(record) or record.outcome}" for record in records)
         logs.call_failed(
             names.EXCEPTION_EVENTS[self.scope.semconv, self._operation],
@@ -257,7 +261,7 @@ class CallTrace:
             exception=type(error).__qualname__,
             attempts=self._attempts,
             trail=trail,
-            facts=self.facts(face, None, None),
+            facts=facts,
         )
 
     def _end(self, ending: Ending) -> None:

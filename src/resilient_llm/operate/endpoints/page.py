@@ -13,8 +13,9 @@ from html import escape
 from typing import Final
 
 from resilient_llm.client import Candidate, ProviderHealth
-from resilient_llm.operate.endpoints.snapshot import Plain, Snapshot
+from resilient_llm.operate.endpoints.snapshot import Snapshot
 from resilient_llm.operate.endpoints.style import STYLE
+from resilient_llm.operate.plain import Plain
 
 _SCRIPT: Final = """
 const main = document.querySelector("main"), stale = document.querySelector("#stale");

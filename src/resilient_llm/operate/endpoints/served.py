@@ -12,8 +12,9 @@ from urllib.parse import parse_qs
 from resilient_llm.client import AsyncResilientClient, ResilientClient
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.operate.endpoints import page
-from resilient_llm.operate.endpoints.snapshot import Plain, Snapshot, SupportsStatus, take
+from resilient_llm.operate.endpoints.snapshot import Snapshot, SupportsStatus, take
 from resilient_llm.operate.endpoints.statuses import HttpStatus
+from resilient_llm.operate.plain import Plain
 
 Scope: TypeAlias = MutableMapping[str, object]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, object]]]

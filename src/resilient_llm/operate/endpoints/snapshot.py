@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from enum import Enum
-from typing import Final, Protocol, TypeAlias, cast
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 from resilient_llm.client import AsyncResilientClient, Candidate, ProviderHealth, ResilientClient
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.errors import ClientClosed
+from resilient_llm.operate.plain import Plain, plain
 
 AnyClient: TypeAlias = ResilientClient | AsyncResilientClient
-Plain: TypeAlias = "str | int | float | bool | list[Plain] | dict[str, Plain] | None"
 
 _log = logging.getLogger("resilient_llm.operate")
-_DEEPEST: Final = 8
 
 
 class SupportsStatus(Protocol):
@@ -53,7 +50,8 @@ class Snapshot:
         """Seconds until the first provider that is closed off may be asked again; ``None``: unknown."""
         chosen = self.routes.values() if route is None else (self.routes[route],)
         ids = {candidate.provider for candidates in chosen for candidate in candidates}
-        waits = [max(self.providers[name].gate_open_in or 0.0, self.providers[name].retry_in or 0.0) for name in ids]
+        closed_off = [self.providers[name] for name in ids if not self.providers[name].drained]
+        waits = [max(health.gate_open_in or 0.0, health.retry_in or 0.0) for health in closed_off]
         return min((wait for wait in waits if wait > 0.0), default=None)
 
     def plain(self) -> dict[str, Plain]:
@@ -88,25 +86,6 @@ def _explained(pool: ProviderPool, route: str) -> list[Candidate]:
     """As ``client.explain(route=route)``, whatever the options of that client."""
     ask = pool.ask({"route": route}, streaming=False, tokens=1, max_tokens=None)
     return [Candidate(target.id, target.model, why) for target, why in pool.pool.explain(ask, pool.clock())]
-
-
-def plain(value: object, depth: int = 0) -> Plain:
-    """Any value as JSON has it: dataclasses and mappings become objects, sequences arrays, the rest text."""
-    if isinstance(value, Enum):
-        value = value.value
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if depth < _DEEPEST:
-        if is_dataclass(value) and not isinstance(value, type):
-            return {one.name: plain(getattr(value, one.name), depth + 1) for one in fields(value)}
-        if isinstance(value, Mapping):
-            items = cast(Mapping[object, object], value).items()
-            return {str(key): plain(one, depth + 1) for key, one in items}
-        if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-            return [plain(one, depth + 1) for one in cast(Sequence[object], value)]
-    return str(value)
 
 
 def _admissible(health: ProviderHealth) -> bool:
