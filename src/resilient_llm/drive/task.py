@@ -52,7 +52,7 @@ class Task(Generic[Request]):
         """The last failed attempt's own exception."""
         self._validate = validate
         ask = call.ask
-        call_id = f"{owner.token}-{call.number:x}"
+        call_id = owner.call_id(call.number)
         self.subject: Subject = Subject(
             request, needs, ask.streaming, ask.repeatable, owner.policies, owner.pool, owner.clock, owner.wall, call_id
         )
