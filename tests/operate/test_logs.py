@@ -44,9 +44,12 @@ def test_a_failed_call_leaves_lines_that_lead_to_each_other() -> None:
         LoopbackLLM(default=Status(401, headers={"x-request-id": "req_7"})) as server,
         written("resilient_llm") as lines,
     ):
-        with ResilientClient(
-            [OpenAI("m", id="one", base_url=f"{server.url}/v1", api_key="sk-canary-12345678")]
-        ) as client, pytest.raises(CallFailed):
+        with (
+            ResilientClient(
+                [OpenAI("m", id="one", base_url=f"{server.url}/v1", api_key="sk-canary-12345678")]
+            ) as client,
+            pytest.raises(CallFailed),
+        ):
             client.chat("?", deadline=1)
         sent = server.requests[0].headers["x-client-request-id"]
     attempt, gate, failed = lines

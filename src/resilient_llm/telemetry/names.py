@@ -454,6 +454,7 @@ REFUSAL_TYPES: Final[Mapping[str, str]] = MappingProxyType(
         Refusal.FULL: "concurrency_limit",
         Refusal.LINE: "concurrency_limit",
         Refusal.DOWN: "circuit_open",
+        Refusal.HEARD: "rate_limit",
     }
 )
 """``error.type`` of a call nobody could be asked for, if all providers refused for the same reason."""
