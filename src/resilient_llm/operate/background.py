@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from resilient_llm.drive.core import ProviderPool
+from resilient_llm.drive.fork import tell_after_fork
 
 Job = Callable[[], None]
 
@@ -40,6 +41,7 @@ class Background:
         self._closed = False
         self.refused: int = 0
         """Jobs that found the queue full."""
+        tell_after_fork(self)
 
     def submit(self, job: Job) -> bool:
         """Run this soon; false, and it is not run, if too many wait already or this is closed."""
@@ -69,6 +71,16 @@ class Background:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
+
+    def reset_after_fork(self) -> None:
+        """In the child: what the parent was about to do is the parent's, what is done again and again is done here
+        too."""
+        self._changed = threading.Condition()  # the parent's thread may have held it
+        self._jobs.clear()
+        self._thread = None
+        if self._regular:
+            with self._changed:
+                self._start()
 
     def _start(self) -> None:
         if self._thread is None or not self._thread.is_alive():  # in a forked child it is dead
