@@ -240,6 +240,8 @@ class Leases(Generic[T]):
             member.trial_ends = now + min(found.timeout, self._policies.breaker.open_cap)
         else:
             found = patience(self._policies, seen, wanted)
+        if now < member.heard.until:
+            member.heard.asked(now, self.draw())
         attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
         if breaker.state is not CLOSED or kind == "trial":
             breaker.tried_at = now

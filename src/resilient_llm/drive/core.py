@@ -88,7 +88,7 @@ class ProviderPool:
         for listener in listeners:
             _check_listener(listener)
         self.name = name
-        self.token: str = os.urandom(4).hex()
+        self.token: str = os.urandom(8).hex()
         """Tells this client's calls from those of other clients and processes."""
         self._set_time(Time())
         self.listeners: tuple[Listener, ...] = tuple(listeners)
@@ -353,5 +353,5 @@ class ProviderPool:
 
     def reset_after_fork(self) -> None:
         """In the child process."""
-        self.token = os.urandom(4).hex()
+        self.token = os.urandom(8).hex()
         self.pool.reset_after_fork()

@@ -53,8 +53,9 @@ class Task(Generic[Request]):
         """The last failed attempt's own exception."""
         self._validate = validate
         ask = call.ask
+        call_id = owner.call_id(call.number)
         self.subject: Subject = Subject(
-            request, needs, ask.streaming, ask.repeatable, owner.policies, owner.pool, owner.clock, owner.wall
+            request, needs, ask.streaming, ask.repeatable, owner.policies, owner.pool, owner.clock, owner.wall, call_id
         )
         operation: Literal["chat", "embeddings"] = "chat" if isinstance(request, ChatRequest) else "embeddings"
         self.observer: CallObserver = owner.observer.call(
@@ -63,8 +64,10 @@ class Task(Generic[Request]):
             ask.route,
             owner.first(ask.route),
             streaming=ask.streaming,
-            call_id=owner.call_id(call.number),
+            call_id=call_id,
         )
+        if ask.conversation is not None:
+            self.observer.conversation(ask.conversation)
 
     # --- the next step ---
 
