@@ -10,7 +10,8 @@ import random
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias, cast
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from resilient_llm.capability import NO_NEEDS, Needs, OnUnsupported, checked_policy, needs
 from resilient_llm.decide.attempt import Ask
@@ -28,6 +29,10 @@ from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider
 from resilient_llm.providers.secrecy import Secrets
+
+if TYPE_CHECKING:
+    from resilient_llm.record import DecisionRecord
+    from resilient_llm.record.recorder import RecordedCall
 
 AnyProvider: TypeAlias = HttpProvider | Provider | AsyncProvider | Function
 """Anything that can be asked."""
@@ -52,6 +57,9 @@ def _check_listener(listener: object) -> None:
 
 def _several(observer: Observer) -> tuple[Observer, ...]:
     return observer.all if isinstance(observer, Observers) else (observer,)
+
+
+_recorded: ContextVar[tuple[ProviderPool, RecordedCall[Target]] | None] = ContextVar("recorded", default=None)
 
 
 class ProviderPool:
@@ -243,9 +251,24 @@ class ProviderPool:
             when_down,
         )
 
-    def begin(self, ask: Ask) -> Call[Target]:
+    def begin(self, ask: Ask, options: CallOptions) -> Call[Target]:
         """The state machine of a new call."""
-        return Call(self.pool, ask, self.clock())
+        if not options.get("record"):
+            return Call(self.pool, ask, self.clock())
+        from resilient_llm.record.recorder import RecordedCall  # noqa: PLC0415 - only where it is asked for
+
+        call = RecordedCall(self.pool, ask, self.clock(), self.call_id)
+        _recorded.set((self, call))
+        return call
+
+    def call_id(self, number: int) -> str:
+        """What a call is called in logs, spans and records."""
+        return f"{self.token}-{number:x}"
+
+    def last_record(self) -> DecisionRecord | None:
+        """Of the latest call of this thread or task that was recorded, if it was a call of this pool."""
+        owner, call = _recorded.get() or (None, None)
+        return call.record if call is not None and owner is self else None
 
     def _unsuitable(self, route: str, options: CallOptions, tokens: int, needs: Needs) -> dict[str, str]:
         """Who cannot serve this call whatever their health, and why."""

@@ -320,3 +320,49 @@ def _tell(every: tuple[One, ...], what: Callable[[One], None]) -> None:
 
 def _complain(observer: object) -> None:
     _log.exception("an observer failed: %s", type(observer).__name__)
+
+
+class Later:
+    """An observer that is made when there is something to observe: to make one may import much."""
+
+    __slots__ = ("_made", "_make", "_watched")
+
+    def __init__(self, make: Callable[[], Observer]) -> None:
+        self._make = make
+        self._made: Observer | None = None
+        self._watched: list[tuple[SupportsSnapshot, Callable[[], float]]] = []
+
+    def _real(self) -> Observer:
+        made = self._made
+        if made is None:
+            made = self._make()
+            if self._made is not None:  # another thread made one meanwhile
+                return self._made
+            self._made = made
+            while self._watched:
+                made.watch(*self._watched.pop())
+        return made
+
+    def call(
+        self,
+        operation: Operation,
+        request: ChatRequest | EmbedRequest,
+        route: str,
+        target: Described | None,
+        *,
+        streaming: bool,
+        call_id: str,
+    ) -> CallObserver:
+        """A call begins."""
+        return self._real().call(operation, request, route, target, streaming=streaming, call_id=call_id)
+
+    def event(self, event: Event) -> None:
+        """Something changed."""
+        self._real().event(event)
+
+    def watch(self, pool: SupportsSnapshot, clock: Callable[[], float]) -> None:
+        """Observe this pool's state."""
+        if self._made is None:
+            self._watched.append((pool, clock))
+        else:
+            self._made.watch(pool, clock)
