@@ -17,6 +17,7 @@ from resilient_llm.capability import OnUnsupported
 from resilient_llm.drive.aio import AsyncDriver, AsyncOpenStream
 from resilient_llm.drive.core import Listener, ProviderPool, Routes
 from resilient_llm.drive.engines import AsyncEngine, Engine, Seam, async_engines, sync_engine
+from resilient_llm.drive.fork import imported
 from resilient_llm.drive.observer import Later, Observer
 from resilient_llm.drive.sync import Driver, OpenStream
 from resilient_llm.drive.task import Task
@@ -354,9 +355,8 @@ def _make_pool(providers: Routes, settings: ClientSettings) -> ProviderPool:
 
 
 def _telemetry(name: str, tracers: TracerProvider | None, meters: MeterProvider | None) -> Observer:
-    from resilient_llm.telemetry import Telemetry  # noqa: PLC0415 - with its API a third of the time of a first client
-
-    return Telemetry(name, tracers, meters)
+    made: Observer = imported("resilient_llm.telemetry").Telemetry(name, tracers, meters)
+    return made
 
 
 class ResilientClient(_Client):

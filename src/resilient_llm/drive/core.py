@@ -19,7 +19,7 @@ from resilient_llm.decide.call import Call
 from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.engines import Time
 from resilient_llm.drive.exchange import AnyExchange, Lease, Target
-from resilient_llm.drive.fork import tell_after_fork
+from resilient_llm.drive.fork import imported, tell_after_fork
 from resilient_llm.drive.observer import Observer, Observers
 from resilient_llm.drive.spending import Purse, Spending
 from resilient_llm.errors import ConfigurationError, InvalidRequest
@@ -267,9 +267,8 @@ class ProviderPool:
         """The state machine of a new call."""
         if not options.get("record"):
             return Call(self.pool, ask, self.clock())
-        from resilient_llm.record.recorder import RecordedCall  # noqa: PLC0415 - only where it is asked for
-
-        call = RecordedCall(self.pool, ask, self.clock(), self.call_id)
+        made: type[RecordedCall[Target]] = imported("resilient_llm.record.recorder").RecordedCall
+        call = made(self.pool, ask, self.clock(), self.call_id)
         _recorded.set((self, call))
         return call
 
