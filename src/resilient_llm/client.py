@@ -269,7 +269,8 @@ class _Client:
         self.check_open()
         if self._defaults:
             options = {**self._defaults, **options}
-        request = chat_request(messages, options, stream=stream)
+        gathers = not stream and self._pool.policies.stream.under_chat == "stream"
+        request = chat_request(messages, options, stream=stream or gathers)
         validate = options.get("validate")
         fallback = options.get("fallback")
         if stream and (validate is not None or fallback is not None):
@@ -278,10 +279,12 @@ class _Client:
         self._check_fallback(fallback)
         tokens = prompt_tokens(request)
         needs = self._pool.needs(request, options)
-        ask = self._pool.ask(options, streaming=stream, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        return Task(
-            self._pool, request, self._pool.begin(ask), None if stream else answer_check(request, options), needs
-        )
+        streaming = request.stream
+        ask = self._pool.ask(options, streaming=streaming, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
+        check = None if stream else answer_check(request, options)
+        task = Task(self._pool, request, self._pool.begin(ask), check, needs, gathers=gathers)
+        task.on_break = options.get("on_break") or task.on_break
+        return task
 
     def _embed_task(
         self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions

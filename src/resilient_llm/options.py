@@ -26,6 +26,7 @@ from resilient_llm.model import (
     Tool,
     ToolChoice,
 )
+from resilient_llm.policy import OnBreak
 from resilient_llm.typed import Typed, schema_fault, typed
 from resilient_llm.wire import WIRES
 from resilient_llm.wire.kit.caching import derived_key
@@ -66,6 +67,7 @@ class CallOptions(TypedDict, total=False):
     idempotency_key: str | None
     when_down: WhenDown
     on_unsupported: OnUnsupported
+    on_break: OnBreak | None
 
 
 class ChatSettings(TypedDict, total=False):
@@ -115,6 +117,7 @@ LINES: Mapping[str, str] = {
     "idempotency_key": "sent as Idempotency-Key to vendors that document the header (OpenAI); None: not sent",
     "when_down": "when every provider is down: 'wait' behind the outage, or 'fail' at once",
     "on_unsupported": "a provider lacks what the call needs: 'skip' it, 'degrade' the request, 'error', or a mapping",
+    "on_break": "a stream breaks after content: 'fail', 'restart', 'verify', 'continue', 'instruct'; see policy.Stream",
     "system": "a system message put before the others",
     "tools": "Tool objects, or dicts in OpenAI's shape",
     "tool_choice": "'auto', 'none', 'required', a tool's name, or a ToolChoice",
@@ -145,6 +148,7 @@ _THE_CLIENTS = Shown("the client's")
 _DEFAULTS: Mapping[str, object] = {
     "deadline": _THE_CLIENTS,
     "on_unsupported": _THE_CLIENTS,
+    "on_break": _THE_CLIENTS,
     "idempotent": True,
     "require": (),
     "when_down": "wait",
@@ -250,6 +254,10 @@ def check_call(options: CallOptions, known: frozenset[str] = _CALL_OPTIONS) -> N
     when_down: object = options.get("when_down", "wait")
     if when_down not in ("wait", "fail"):
         raise InvalidRequest(f"when_down must be 'wait' or 'fail', not {_short(when_down)}")
+    breaking: object = options.get("on_break")
+    if breaking is not None and breaking not in get_args(OnBreak):
+        words = ", ".join(map(repr, get_args(OnBreak)))
+        raise InvalidRequest(f"on_break must be one of {words} or None, not {_short(breaking)}")
     key: object = options.get("idempotency_key")
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= 255 and key.isascii() and key.isprintable()):
         raise InvalidRequest("idempotency_key must be printable ASCII text of at most 255 characters, or None")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import Generic, Literal, TypeVar
 
-from resilient_llm.capability import NO_NEEDS, Needs
+from resilient_llm.capability import NO_NEEDS, Broken, Needs, Resumption, ends_well, tokens_of, why_not
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.patience import first_due
@@ -13,6 +14,7 @@ from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.exchange import AnyExchange, Response, Subject, Target, begin
 from resilient_llm.drive.failure import AttemptFailed, cause_of, fault_of, no_key_in_time, rejection, shows
 from resilient_llm.drive.observer import CallObserver
+from resilient_llm.drive.reading import NOT_REPEATED
 from resilient_llm.errors import (
     AttemptRecord,
     CallFailed,
@@ -22,11 +24,15 @@ from resilient_llm.errors import (
     FaultKind,
     FaultScope,
     InvalidRequest,
+    StreamInterrupted,
 )
-from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, Usage
+from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, Usage
 from resilient_llm.options import Validator
+from resilient_llm.policy import OnBreak
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.wire.faults.scrub import masked, without_secret
+from resilient_llm.wire.features import Feature
+from resilient_llm.wire.kit.splice import added
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
 _TOO_LATE = Fault(FaultKind.TIMEOUT, message="the deadline passed")
@@ -36,7 +42,7 @@ _SLACK = 0.001  # seconds before a deadline that count as past it: timers are no
 class Task(Generic[Request]):
     """What one call needs besides its state machine.  Used by one caller; its races may report from other tasks."""
 
-    __slots__ = ("_validate", "call", "cause", "observer", "owner", "subject")
+    __slots__ = ("_validate", "call", "cause", "interruption", "observer", "on_break", "owner", "spent", "subject")
 
     def __init__(
         self,
@@ -45,15 +51,23 @@ class Task(Generic[Request]):
         call: Call[Target],
         validate: Validator | None = None,
         needs: Needs = NO_NEEDS,
+        *,
+        gathers: bool = False,
     ) -> None:
         self.owner: ProviderPool = owner
         self.call: Call[Target] = call
         self.cause: BaseException | None = None
         """The last failed attempt's own exception."""
         self._validate = validate
-        ask = call.ask
+        self.on_break: OnBreak = owner.policies.stream.on_break
+        self.interruption: StreamInterrupted | None = None
+        """What is raised if nobody goes on with a stream that broke."""
+        self.spent: Usage | None = None
+        """The tokens of attempts that are part of the answer, the one under way apart."""
+        ask, pool = call.ask, owner.pool
+        streaming = ask.streaming and not gathers
         self.subject: Subject = Subject(
-            request, needs, ask.streaming, ask.repeatable, owner.policies, owner.pool, owner.clock, owner.wall
+            request, needs, streaming, ask.repeatable, owner.policies, pool, owner.clock, owner.wall, gathers
         )
         operation: Literal["chat", "embeddings"] = "chat" if isinstance(request, ChatRequest) else "embeddings"
         self.observer: CallObserver = owner.observer.call(
@@ -61,7 +75,7 @@ class Task(Generic[Request]):
             request,
             ask.route,
             owner.first(ask.route),
-            streaming=ask.streaming,
+            streaming=streaming,
             call_id=f"{owner.token}-{call.number:x}",
         )
 
@@ -71,13 +85,23 @@ class Task(Generic[Request]):
         """The next attempt or wait.  Raises the call's final error, from the last attempt's own."""
         try:
             step = self.call.next_attempt(self.owner.clock())
-        except (CallFailed, ClientClosed) as failure:
+        except (CallFailed, ClientClosed) as error:
+            failure = self._final(error)
             self.owner.deliver()
             self.observer.failed(failure, self.owner.clock() - self.call.started, None)
             failure.__cause__, self.cause = self.cause, None
             failure.__suppress_context__ = True
-            raise
+            raise failure  # noqa: B904 - its cause is set
         return self._begin(step) if isinstance(step, Attempt) else step
+
+    def _final(self, failure: CallFailed | ClientClosed) -> CallFailed | ClientClosed:
+        """The same, or that a stream broke and nobody goes on with it."""
+        broke = self.interruption
+        if broke is None or isinstance(failure, ClientClosed):
+            return failure
+        message = f"{broke.message}; nobody can go on: {failure.message}"
+        fault = failure.fault or broke.fault
+        return StreamInterrupted(message, tuple(self.call.records), failure.retry_after, fault, broke.partial)
 
     def rescue(self, beside: AnyExchange) -> AnyExchange | None:
         """A second attempt beside a silent one, or ``None``."""
@@ -119,7 +143,7 @@ class Task(Generic[Request]):
         """A stream's first content is about to be handed over."""
         now = self.owner.clock()
         self.call.first_content(exchange.attempt, now)
-        if not exchange.lost:
+        if not exchange.lost and self.interruption is None:
             self.observer.first_chunk(now - self.call.started)
 
     # --- answers ---
@@ -155,8 +179,9 @@ class Task(Generic[Request]):
     def finish(self, exchange: AnyExchange, response: Response) -> None:
         """The answer is complete: report it and label it."""
         now, usage = self.owner.clock(), response.usage
-        attempt = exchange.attempt
-        self.call.succeeded(attempt, now, usage.output_tokens if usage is not None else 0, exchange.status)
+        attempt, before = exchange.attempt, 0 if self.spent is None else self.spent.output_tokens
+        tokens = usage.output_tokens - before if usage is not None else 0
+        self.call.succeeded(attempt, now, max(tokens, 0), exchange.status)
         self.label(exchange, response)
         self._ended(exchange, selected=True)
         self.observer.succeeded(response, attempt.target, now - self.call.started)
@@ -203,7 +228,66 @@ class Task(Generic[Request]):
         self.cause = None if shows(error, *self._secrets(exchange)) else cause_of(error, keep_frames=exchange.by_code)
         self._ended(exchange, selected=False, usage=usage)
         self.owner.deliver()
+        reading = exchange.reading
+        if self.subject.gathers and reading is not None and reading.committed and not reading.ended:
+            self.interruption = self.broke(exchange, fault, reading.response())
         return fault
+
+    # --- streams that broke ---
+
+    def broke(self, exchange: AnyExchange, fault: Fault, partial: ChatResponse, why: str = "") -> StreamInterrupted:
+        """The error for a stream that broke after content."""
+        self.label(exchange, partial)
+        reason = fault.message or str(fault.kind)
+        return StreamInterrupted(
+            f"the stream of {exchange.attempt.target.id} broke after content: {reason}{why}",
+            tuple(self.call.records),
+            fault.retry_after,
+            fault,
+            partial,
+        )
+
+    def goes_on(self, exchange: AnyExchange, fault: Fault) -> bool:
+        """A stream broke: whether its answer is whole all the same, or others are asked to go on with it."""
+        reading, request = exchange.reading, self.subject.request
+        assert reading is not None
+        assert isinstance(request, ChatRequest)
+        spent = added(self.spent, self.cost(exchange))
+        so_far = reading.so_far()
+        broken = Broken(exchange.attempt.target, fault.kind, fault.message or str(fault.kind), so_far, spent)
+        if ends_well(self.on_break, broken):
+            reading.end_early(spent)
+            exchange.degradations += (Degradation("stream", "its end was lost in a break"),)
+            return True
+        why = why_not(self.on_break, request, broken) if fault.code != NOT_REPEATED else "it was not repeated"
+        told = "" if why is None or self.on_break == "fail" else f" ({why})"
+        self.interruption = self.broke(exchange, fault, reading.response(), told)
+        if why is not None:
+            return False
+        self.spent = spent
+        self.subject.resumption = resumption = Resumption(self.on_break, request, broken)
+        self.subject.needs = replace(self.subject.needs, features=self.subject.needs.features | {Feature.PREFILL})
+        ask, lacking = self.call.ask, dict(self.call.ask.unsuitable)
+        for target in self.owner.pool.targets(ask.route):
+            reason = resumption.lacking(target, target.capabilities if isinstance(target, HttpProvider) else None)
+            if reason is not None:
+                lacking.setdefault(target.id, reason)
+        self.call.ask = ask._replace(unsuitable=lacking)
+        return True
+
+    def cost(self, exchange: AnyExchange) -> Usage:
+        """The tokens of an attempt whose stream broke, as far as they are known, or about so many."""
+        reading, resumption = exchange.reading, self.subject.resumption
+        assert reading is not None
+        estimate = tokens_of(reading.response(), self.call.ask.tokens)
+        if resumption is not None and resumption.on_break in ("continue", "instruct"):
+            before = tokens_of(resumption.broken.so_far.response(), 0).output_tokens
+            estimate = replace(estimate, output_tokens=max(0, estimate.output_tokens - before))
+        told = reading.own_usage
+        if told is None:
+            return estimate
+        short = told.output_tokens < estimate.output_tokens
+        return replace(told, output_tokens=estimate.output_tokens, estimated=True) if short else told
 
     def _understood(self, exchange: AnyExchange, error: Exception) -> Fault:
         """What an attempt's exception means, without what must not be shown."""

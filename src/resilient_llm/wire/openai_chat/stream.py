@@ -432,6 +432,10 @@ class Encoder(StreamEncoder):
         marker = {"restarted": {"provider": event.provider, "reason": event.reason}}
         return self._chunk(None, {"resilient_llm": marker})
 
+    def on_continued(self, event: m.Continued) -> bytes:
+        """A comment: no SDK shows it, and a recording of the stream does."""
+        return b": resilient_llm continued %b\n\n" % f.dump({"provider": event.provider, "reason": event.reason})
+
     def on_keep_alive(self, event: m.KeepAlive) -> bytes:
         return b": keep-alive\n\n"
 
