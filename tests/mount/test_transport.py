@@ -252,6 +252,28 @@ def test_a_stream_that_breaks_ends_with_an_error_and_without_a_terminator(server
     assert "error" in json.loads(lines[-1].removeprefix("data: "))
 
 
+@pytest.mark.parametrize("temperature", [0, 1], ids=["repeatable", "not"])
+def test_under_an_sdk_a_restart_must_repeat_what_was_shown(temperature: float, servers: Any) -> None:
+    first, second = servers
+    first.script(Reply("one two three", fault=Cut(2)))
+    second.script(Reply("one two three"))
+    same = [
+        OpenAI("own", id=name, base_url=server.url + "/v1", api_key="k")
+        for name, server in (("first", first), ("second", second))
+    ]
+    with (
+        ResilientClient(same, stream={"on_break": "restart"}) as client,
+        httpx.Client(transport=mount.transport(client)) as http,
+    ):
+        body = http.post(CHAT, json={**QUESTION, "stream": True, "temperature": temperature}).text
+    pieces = [json.loads(line[6:]) for line in body.splitlines() if line.startswith("data: {")]
+    text = "".join(one["choices"][0]["delta"].get("content", "") for one in pieces if one.get("choices"))
+    assert text == ("one two " if temperature else "one two three")
+    assert ("error" in pieces[-1]) == bool(temperature)
+    assert len({one["id"] for one in pieces if "id" in one}) == 1
+    assert second.request_count == (0 if temperature else 1)
+
+
 def test_leaving_a_stream_ends_the_generation(servers: Any) -> None:
     first, _ = servers
     first.default = Reply("one two three four", interval=5.0)

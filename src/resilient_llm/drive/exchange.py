@@ -9,59 +9,36 @@ providers all look the same from outside.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 from weakref import ref
 
-from resilient_llm.capability import UNSEALED, Capabilities, Needs, Resumption, without_seals
+from resilient_llm.capability import UNSEALED, Capabilities, without_seals
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.body import Body, Inflater, inflater
 from resilient_llm.drive.engines import Limit, Outgoing
 from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.drive.observer import AttemptObserver
 from resilient_llm.drive.reading import Reading
+from resilient_llm.drive.subject import Response, Subject, Target
 from resilient_llm.errors import Fault, FaultKind, FaultScope, InvalidRequest, ResilientError, UnsupportedFeature
 from resilient_llm.model import (
     ChatRequest,
     ChatResponse,
     Degradation,
     EmbedRequest,
-    EmbedResponse,
     StreamEnd,
     StreamEvent,
     TextDelta,
 )
-from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.providers.credentials import Credential
 from resilient_llm.providers.custom import Custom
 from resilient_llm.wire.kit.accumulate import replay
 
 _NO_CREDENTIAL = Credential(None)
-Target: TypeAlias = HttpProvider | Custom
-Response: TypeAlias = ChatResponse | EmbedResponse
-Question: TypeAlias = ChatRequest | EmbedRequest
 P = TypeVar("P", HttpProvider, Custom)
-
-
-@dataclass(slots=True)
-class Subject:
-    """What every attempt of one call has in common."""
-
-    request: Question
-    needs: Needs
-    streaming: bool
-    repeatable: bool
-    policies: Policies
-    pool: Pool[Target]
-    clock: Callable[[], float]
-    wall: Callable[[], float]
-    gathers: bool = False
-    """The caller wants a whole answer, and the provider is asked for a stream."""
-    resumption: Resumption | None = None
-    """Its stream broke: how the attempts that follow are made."""
 
 
 class Lease(ref["Exchange[Any]"]):

@@ -7,19 +7,34 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from resilient_llm.capability import Broken, Resumption, ends_well, tokens_of, why_not
 from resilient_llm.drive.exchange import AnyExchange
 from resilient_llm.drive.failure import AttemptFailed, fault_of
-from resilient_llm.drive.reading import Reading
+from resilient_llm.drive.reading import NOT_REPEATED, Reading
 from resilient_llm.drive.task import Task
 from resilient_llm.drive.under_way import UnderWay
 from resilient_llm.errors import Fault, FaultKind
-from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent
+from resilient_llm.model import ChatRequest, ChatResponse, Degradation, StreamEvent, Usage
+from resilient_llm.providers.base import HttpProvider
+from resilient_llm.wire.features import Feature
+from resilient_llm.wire.kit.splice import added
 
 
 class Opened:
     """A stream between its first content and its end: the lease belongs to it."""
 
-    __slots__ = ("driver", "ended_by", "exchange", "over", "pieces", "reading", "source", "task", "under_way")
+    __slots__ = (
+        "driver",
+        "ended_by",
+        "exchange",
+        "over",
+        "pieces",
+        "reading",
+        "seeking",
+        "source",
+        "task",
+        "under_way",
+    )
 
     def __init__(self, task: Task[ChatRequest], exchange: AnyExchange, under_way: UnderWay, driver: Any) -> None:
         assert exchange.reading is not None
@@ -34,6 +49,8 @@ class Opened:
         """Pieces read so far."""
         self.over: bool = False
         """It has been reported: nothing below does anything any more."""
+        self.seeking: bool = False
+        """It broke, and another attempt is sought that goes on."""
         self.ended_by: Exception | None = None
         """The error to raise where something other than the caller or the provider ended it."""
         under_way.calls.add(self)
@@ -89,10 +106,10 @@ class Opened:
             stalled = AttemptFailed(Fault(FaultKind.TIMEOUT, message="the stream went silent"))
             stalled.__cause__ = error
             error = stalled
-        usage = task.cost(self.exchange) if task.on_break != "fail" else None
+        usage = self._cost() if task.on_break != "fail" else None
         fault = task.failed(self.exchange, error, usage)
         late = late and fault.kind is FaultKind.TIMEOUT
-        if not late and task.goes_on(self.exchange, fault):
+        if not late and self._goes_on(fault):
             return None
         self._over()
         if late or task.interruption is None:
@@ -104,18 +121,61 @@ class Opened:
         task.observer.failed(failure, now - task.call.started, self.exchange.attempt.target)
         return failure
 
+    def _goes_on(self, fault: Fault) -> bool:
+        """A stream broke: whether its answer is whole all the same, or others are asked to go on with it."""
+        task, reading, exchange = self.task, self.reading, self.exchange
+        request, subject, on_break = task.subject.request, task.subject, task.on_break
+        assert isinstance(request, ChatRequest)
+        spent = added(task.spent, self._cost())
+        so_far = reading.so_far()
+        broken = Broken(exchange.attempt.target, fault.kind, fault.message or str(fault.kind), so_far, spent)
+        if ends_well(on_break, broken):
+            reading.end_early(spent)
+            exchange.degradations += (Degradation("stream", "its end was lost in a break"),)
+            return True
+        why = why_not(on_break, request, broken) if fault.code != NOT_REPEATED else "it was not repeated"
+        told = "" if why is None or on_break == "fail" else f" ({why})"
+        task.interruption = task.broke(exchange, fault, reading.response(), told)
+        if why is not None:
+            return False
+        task.spent = spent
+        subject.resumption = resumption = Resumption(on_break, request, broken)
+        subject.needs = replace(subject.needs, features=subject.needs.features | {Feature.PREFILL})
+        ask, lacking = task.call.ask, dict(task.call.ask.unsuitable)
+        for target in task.owner.pool.targets(ask.route):
+            reason = resumption.lacking(target, target.capabilities if isinstance(target, HttpProvider) else None)
+            if reason is not None:
+                lacking.setdefault(target.id, reason)
+        task.call.ask = ask._replace(unsuitable=lacking)
+        return True
+
+    def _cost(self) -> Usage:
+        """The tokens of an attempt whose stream broke, as far as they are known, or about so many."""
+        reading, resumption = self.reading, self.task.subject.resumption
+        estimate = tokens_of(reading.response(), self.task.call.ask.tokens)
+        if resumption is not None and resumption.on_break in ("continue", "instruct"):
+            before = tokens_of(resumption.broken.so_far.response(), 0).output_tokens
+            estimate = replace(estimate, output_tokens=max(0, estimate.output_tokens - before))
+        told = reading.own_usage
+        if told is None:
+            return estimate
+        short = told.output_tokens < estimate.output_tokens
+        return replace(told, output_tokens=estimate.output_tokens, estimated=True) if short else told
+
     @contextmanager
     def between(self, failure: Exception | None) -> Generator[None]:
         """Raise the failure, if there is one.  Inside, another attempt is sought that goes on; if there is none, the
         stream is over."""
         if failure is not None:
             raise failure from failure.__cause__
+        self.seeking = True
         try:
             yield
         except BaseException:
             if not self.over:
                 self._over()
             raise
+        self.seeking = False
 
     def taken_over(self, won: AnyExchange) -> None:
         """Another attempt goes on."""
@@ -133,7 +193,7 @@ class Opened:
             self.completed()
         elif not self.over:
             self._over()
-            if not self.exchange.attempt.released:  # else it broke, and another one is sought
+            if not self.seeking:
                 self._paused()
                 self.task.abandoned(self.exchange)
         self.source.sever()

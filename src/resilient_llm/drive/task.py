@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
 from typing import Generic, Literal, TypeVar
 
-from resilient_llm.capability import NO_NEEDS, Broken, Needs, Resumption, ends_well, tokens_of, why_not
+from resilient_llm.capability import NO_NEEDS, Needs
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.patience import first_due
 from resilient_llm.drive.core import ProviderPool
-from resilient_llm.drive.exchange import AnyExchange, Response, Subject, Target, begin
+from resilient_llm.drive.exchange import AnyExchange, begin
 from resilient_llm.drive.failure import AttemptFailed, cause_of, fault_of, no_key_in_time, rejection, shows
 from resilient_llm.drive.observer import CallObserver
-from resilient_llm.drive.reading import NOT_REPEATED
+from resilient_llm.drive.subject import Response, Subject, Target
 from resilient_llm.errors import (
     AttemptRecord,
     CallFailed,
@@ -26,13 +25,11 @@ from resilient_llm.errors import (
     InvalidRequest,
     StreamInterrupted,
 )
-from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, Usage
+from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, Usage
 from resilient_llm.options import Validator
 from resilient_llm.policy import OnBreak
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.wire.faults.scrub import masked, without_secret
-from resilient_llm.wire.features import Feature
-from resilient_llm.wire.kit.splice import added
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
 _TOO_LATE = Fault(FaultKind.TIMEOUT, message="the deadline passed")
@@ -246,48 +243,6 @@ class Task(Generic[Request]):
             fault,
             partial,
         )
-
-    def goes_on(self, exchange: AnyExchange, fault: Fault) -> bool:
-        """A stream broke: whether its answer is whole all the same, or others are asked to go on with it."""
-        reading, request = exchange.reading, self.subject.request
-        assert reading is not None
-        assert isinstance(request, ChatRequest)
-        spent = added(self.spent, self.cost(exchange))
-        so_far = reading.so_far()
-        broken = Broken(exchange.attempt.target, fault.kind, fault.message or str(fault.kind), so_far, spent)
-        if ends_well(self.on_break, broken):
-            reading.end_early(spent)
-            exchange.degradations += (Degradation("stream", "its end was lost in a break"),)
-            return True
-        why = why_not(self.on_break, request, broken) if fault.code != NOT_REPEATED else "it was not repeated"
-        told = "" if why is None or self.on_break == "fail" else f" ({why})"
-        self.interruption = self.broke(exchange, fault, reading.response(), told)
-        if why is not None:
-            return False
-        self.spent = spent
-        self.subject.resumption = resumption = Resumption(self.on_break, request, broken)
-        self.subject.needs = replace(self.subject.needs, features=self.subject.needs.features | {Feature.PREFILL})
-        ask, lacking = self.call.ask, dict(self.call.ask.unsuitable)
-        for target in self.owner.pool.targets(ask.route):
-            reason = resumption.lacking(target, target.capabilities if isinstance(target, HttpProvider) else None)
-            if reason is not None:
-                lacking.setdefault(target.id, reason)
-        self.call.ask = ask._replace(unsuitable=lacking)
-        return True
-
-    def cost(self, exchange: AnyExchange) -> Usage:
-        """The tokens of an attempt whose stream broke, as far as they are known, or about so many."""
-        reading, resumption = exchange.reading, self.subject.resumption
-        assert reading is not None
-        estimate = tokens_of(reading.response(), self.call.ask.tokens)
-        if resumption is not None and resumption.on_break in ("continue", "instruct"):
-            before = tokens_of(resumption.broken.so_far.response(), 0).output_tokens
-            estimate = replace(estimate, output_tokens=max(0, estimate.output_tokens - before))
-        told = reading.own_usage
-        if told is None:
-            return estimate
-        short = told.output_tokens < estimate.output_tokens
-        return replace(told, output_tokens=estimate.output_tokens, estimated=True) if short else told
 
     def _understood(self, exchange: AnyExchange, error: Exception) -> Fault:
         """What an attempt's exception means, without what must not be shown."""

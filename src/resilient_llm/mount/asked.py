@@ -74,6 +74,8 @@ def asked(client: ResilientClient | AsyncResilientClient, spoken: Codec, http_re
     allowance = math.inf if allowed is None else allowed
     deadline = min(allowance, _timeout(http_request.extensions))
     options: ChatOptions = {"deadline": deadline if deadline < math.inf else None}
+    if (defaults.get("on_break") or client.pool.policies.stream.on_break) == "restart":
+        options["on_break"] = "verify"  # no SDK can be told to forget what it has shown
     if request.model in client.pool.pool.route_names:
         options["route"] = request.model
     return Asked(spoken, request, options, allowance)
