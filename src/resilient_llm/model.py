@@ -486,6 +486,8 @@ class ChatResponse:
     degradations: tuple[Degradation, ...] = ()
     parsed: object = None
     model_mismatch: bool = False
+    body: bytes | None = field(default=None, repr=False, compare=False)
+    """The bytes ``raw`` was parsed from, where a mount passes them on."""
 
     @property
     def text(self) -> str:

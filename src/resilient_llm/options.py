@@ -66,6 +66,7 @@ class CallOptions(TypedDict, total=False):
     idempotent: bool
     idempotency_key: str | None
     when_down: WhenDown
+    record: bool
     on_unsupported: OnUnsupported
     on_break: OnBreak | None
 
@@ -116,6 +117,7 @@ LINES: Mapping[str, str] = {
     "idempotent": "False: the call has effects, so nothing runs beside it and it is not repeated once it may have run",
     "idempotency_key": "sent as Idempotency-Key to vendors that document the header (OpenAI); None: not sent",
     "when_down": "when every provider is down: 'wait' behind the outage, or 'fail' at once",
+    "record": "True: write down how the call is decided; see client.last_record()",
     "on_unsupported": "a provider lacks what the call needs: 'skip' it, 'degrade' the request, 'error', or a mapping",
     "on_break": "a stream breaks after content: 'fail', 'restart', 'verify', 'continue', 'instruct'; see policy.Stream",
     "system": "a system message put before the others",
@@ -152,6 +154,7 @@ _DEFAULTS: Mapping[str, object] = {
     "idempotent": True,
     "require": (),
     "when_down": "wait",
+    "record": False,
     "allow_empty": False,
 }
 _STREAM_LINES = {name: line for name, line in LINES.items() if name not in ("validate", "fallback")}
@@ -258,6 +261,9 @@ def check_call(options: CallOptions, known: frozenset[str] = _CALL_OPTIONS) -> N
     if breaking is not None and breaking not in get_args(OnBreak):
         words = ", ".join(map(repr, get_args(OnBreak)))
         raise InvalidRequest(f"on_break must be one of {words} or None, not {_short(breaking)}")
+    record: object = options.get("record", False)
+    if not isinstance(record, bool):
+        raise InvalidRequest(f"record must be True or False, not {_short(record)}")
     key: object = options.get("idempotency_key")
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= 255 and key.isascii() and key.isprintable()):
         raise InvalidRequest("idempotency_key must be printable ASCII text of at most 255 characters, or None")

@@ -168,8 +168,20 @@ class Exchange(Generic[P]):
         now, resumption = self.subject.clock(), self.subject.resumption
         splice = None if resumption is None else resumption.splice(self.provider, self._capabilities)
         return Reading(
-            decoder, interpreter, policies.stream, policies.timeouts, now, allow_empty=allow_empty, splice=splice
+            decoder,
+            interpreter,
+            policies.stream,
+            policies.timeouts,
+            now,
+            allow_empty=allow_empty,
+            splice=splice,
+            forwards=self._forwards,
         )
+
+    @property
+    def _forwards(self) -> bool:
+        """Whether its answer is kept as it came."""
+        return False
 
     @property
     def _capabilities(self) -> Capabilities | None:
@@ -242,6 +254,10 @@ class HttpExchange(Exchange[HttpProvider]):
     @property
     def _capabilities(self) -> Capabilities | None:
         return self.provider.capabilities
+
+    @property
+    def _forwards(self) -> bool:
+        return self.subject.forwards and self.provider.forwards(self.subject.request)
 
     def told(self, fault: Fault) -> None:
         """An answer said that a feature is unsupported: learn it for this process."""
@@ -364,6 +380,8 @@ class HttpExchange(Exchange[HttpProvider]):
             result = provider.read(status, self._headers, body, wall)
         if isinstance(result, Fault):
             raise AttemptFailed(result)
+        if isinstance(result, ChatResponse) and self._forwards:
+            result.body = body
         if self.subject.streaming:
             message = "a whole answer came where a stream was asked for"
             raise AttemptFailed(Fault(FaultKind.INVALID_RESPONSE, status=status, message=message))

@@ -70,6 +70,15 @@ class Opened:
         ready.clear()
         return found
 
+    def forwarded(self) -> bytes | None:
+        """The same as the bytes they came in; ``None`` if those are not kept."""
+        reading = self.reading
+        found = reading.forwarded
+        if found is not None:
+            reading.ready.clear()
+            reading.forwarded = b""
+        return found
+
     def hungry(self) -> bool:
         """Whether more must be read before there is an event to hand over."""
         return not self.over and not self.reading.ready and not self.reading.ended
@@ -81,8 +90,9 @@ class Opened:
 
     def take(self, piece: object | None) -> None:
         """A piece was read.  Raises what is wrong with it, or that it came too late."""
-        self.exchange.feed(piece, self.task.owner.clock())
-        if self.hungry() and self.task.owner.clock() > self.exchange.limit.until:
+        now = self.task.owner.clock()
+        self.exchange.feed(piece, now)
+        if now > self.exchange.limit.until and self.hungry():
             raise TimeoutError("no content in time")  # of a source that cannot bound a read
 
     def bound(self) -> None:

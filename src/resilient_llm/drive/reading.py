@@ -41,6 +41,8 @@ NOT_REPEATED: Final = "not_repeated"
 _CONTENT = frozenset({TextDelta, ThoughtDelta, RefusalDelta, PartAdded})
 _TOOL = frozenset({ToolCallStart, ToolCallDelta})
 _SIGNS_OF_LIFE = _CONTENT | _TOOL
+_NO_STREAM = frozenset({b"{", b"[", b"<"})
+"""What a body begins with that is no stream."""
 
 
 class Decoder(Protocol):
@@ -71,9 +73,11 @@ class Reading:
         "_splice",
         "_stream",
         "_timeouts",
+        "_unreleased",
         "committed",
         "ended",
         "fault",
+        "forwarded",
         "longest",
         "ready",
         "since",
@@ -90,6 +94,7 @@ class Reading:
         *,
         allow_empty: bool = True,
         splice: Splice | None = None,
+        forwards: bool = False,
     ) -> None:
         self._allow_empty = allow_empty
         self._decoder = decoder
@@ -101,6 +106,9 @@ class Reading:
         self._closed: set[tuple[int, int]] = set()
         self._held: list[StreamEvent] = []
         self._bytes = 0
+        self._unreleased = b""
+        self.forwarded: bytes | None = b"" if forwards else None
+        """Whole frames as they came, of events that may be handed over; ``None``: they are not kept."""
         self.ready: deque[StreamEvent] = deque()
         self.committed: bool = False
         self.ended: bool = False
@@ -128,6 +136,23 @@ class Reading:
         events = self._decoder.feed(data)
         for event in events if self._splice is None else self._joined(self._splice, events, now):
             self.take(event, now)
+        if self.forwarded is not None:
+            self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep the frames in these bytes until what they mean may be handed over.  Only their line ends are changed."""
+        if self._unreleased or data[-2:] != b"\n\n" or b"\r" in data:
+            data = self._unreleased + data
+        if not self.forwarded and data.lstrip()[:1] in _NO_STREAM:
+            self.forwarded = None
+            return
+        end = len(data) if data[-2:] == b"\n\n" else data.replace(b"\r", b"\n").rfind(b"\n\n") + 2
+        if self._held or self.fault is not None or end == 1 or b"\r" in data[-1:]:
+            self._unreleased = data
+            return
+        whole, self._unreleased = data[:end], data[end:]
+        assert self.forwarded is not None
+        self.forwarded += whole if b"\r" not in whole else whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def eof(self, now: float) -> None:
         """The connection ended."""

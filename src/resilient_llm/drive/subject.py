@@ -32,5 +32,7 @@ class Subject:
     wall: Callable[[], float]
     gathers: bool = False
     """The caller wants a whole answer, and the provider is asked for a stream."""
+    forwards: bool = False
+    """Answers of the caller's own wire are kept as they came, to be passed on so."""
     resumption: Resumption | None = None
     """Its stream broke: how the attempts that follow are made."""

@@ -20,6 +20,8 @@ _PRINTABLE = 256
 def whole(codec: Codec, wire: str | None, response: ChatResponse) -> bytes:
     """The body of a whole answer.  Of a provider of the same wire (``wire``) it is what that one sent, unknown fields
     included."""
+    if response.body is not None:
+        return response.body
     if wire == codec.name and response.raw is not None:
         return json.dumps(response.raw, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
     return codec.encode_response(response)

@@ -35,16 +35,18 @@ class StreamedBody:
             except CallFailed as failure:
                 self._over = True
                 return broken(self._frames.codec, failure)
-            data = self._frames.of(event)
-            for further in self._stream.at_hand():
-                data += self._frames.of(further)
+            data = self._frames.forwarded(self._stream.forwarded())
+            if data is None:
+                data = self._frames.of(event)
+                for further in self._stream.at_hand():
+                    data += self._frames.of(further)
             if data:
                 return data
         raise StopIteration
 
     def close(self) -> None:
         """End the generation upstream.  After the end of the answer its connection is kept for later."""
-        if self._frames.complete and not self._over:
+        if self._stream.ended and not self._over:
             with suppress(StopIteration, CallFailed):
                 next(self._stream)
         self._over = True
@@ -71,16 +73,18 @@ class AsyncStreamedBody:
             except CallFailed as failure:
                 self._over = True
                 return broken(self._frames.codec, failure)
-            data = self._frames.of(event)
-            for further in self._stream.at_hand():
-                data += self._frames.of(further)
+            data = self._frames.forwarded(self._stream.forwarded())
+            if data is None:
+                data = self._frames.of(event)
+                for further in self._stream.at_hand():
+                    data += self._frames.of(further)
             if data:
                 return data
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """End the generation upstream.  After the end of the answer its connection is kept for later."""
-        if self._frames.complete and not self._over:
+        if self._stream.ended and not self._over:
             with suppress(StopAsyncIteration, CallFailed):
                 await self._stream.__anext__()
         self._over = True

@@ -56,7 +56,9 @@ class Transport(_Base):
         try:
             call = asked(client, spoken, request, request.read())
             if call.request.stream:
-                stream = client.stream(call.request, **call.options).__enter__()
+                stream = client.stream(call.request, **call.options)
+                stream.forward()
+                stream.start()
                 stream.extend(call.deadline)
                 return family.streamed(
                     _stream_headers(client, call, stream), StreamedBody(stream, call, client.pool.wall())
@@ -77,7 +79,9 @@ class Transport(_Base):
         try:
             call = asked(client, spoken, request, await request.aread())
             if call.request.stream:
-                stream = await client.stream(call.request, **call.options).__aenter__()
+                stream = client.stream(call.request, **call.options)
+                stream.forward()
+                await stream.start()
                 stream.extend(call.deadline)
                 return family.async_streamed(
                     _stream_headers(client, call, stream), AsyncStreamedBody(stream, call, client.pool.wall())
