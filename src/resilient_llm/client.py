@@ -622,14 +622,14 @@ class _Streamed(Generic[O, D]):
         return self._opened is not None and self._opened.reading.ended
 
     def forward(self) -> None:
-        """Before it begins: keep the bytes that come from a provider of the caller's own wire, for
-        :meth:`forwarded`."""
+        """Before it begins: keep the bytes that come from a provider of the caller's own wire."""
         self._task.subject.forwards = self._task.on_break == "fail"
 
-    def forwarded(self) -> bytes | None:
-        """The bytes that have arrived and may be handed over, in place of their events; ``None``: there are only
-        events, as whoever answers speaks another wire."""
-        return self._started().forwarded()
+    @property
+    def forwards(self) -> O | None:
+        """Where those bytes are read; ``None``: there are only events, as whoever answers speaks another wire."""
+        opened = self._opened
+        return opened if opened is not None and opened.reading.forwarded is not None else None
 
     def at_hand(self) -> list[StreamEvent]:
         """The events that have arrived already and would come next; empty before the first was asked for."""

@@ -426,20 +426,19 @@ class AsyncOpenStream(Opened):
 
     async def next(self) -> StreamEvent | None:
         """The next event; ``None`` at the end of the answer.  Raises ``StreamInterrupted`` if it breaks."""
+        self.waiting()
         while self.hungry():
-            await self.wait()
+            await self.step()
         event = self.ready()
         if event is None:
             await self.end()
         return event
 
-    async def wait(self) -> None:
-        """Read until there is something to hand over, or the end."""
+    async def step(self) -> None:
+        """Read one piece.  Raises ``StreamInterrupted`` if it breaks."""
         try:
-            self.waiting()
-            while self.hungry():
-                self.bound()
-                self.take(await self.pull())
+            self.bound()
+            self.take(await self.pull())
         except Exception as error:
             if not self.over:  # else closed meanwhile by somebody else, which is why the read failed
                 await self.go_on(error)

@@ -84,9 +84,10 @@ class Opened:
         return not self.over and not self.reading.ready and not self.reading.ended
 
     def waiting(self) -> None:
-        """The caller begins to wait.  Raises what was found wrong already."""
-        self.reading.waiting(self.task.owner.clock())
-        self.exchange.check()
+        """The caller begins to wait, if it has to.  Time it spent on its own is no silence of the provider."""
+        reading = self.reading
+        if not reading.ready:
+            reading.since = max(reading.since, self.task.owner.clock())
 
     def take(self, piece: object | None) -> None:
         """A piece was read.  Raises what is wrong with it, or that it came too late."""
@@ -96,8 +97,12 @@ class Opened:
             raise TimeoutError("no content in time")  # of a source that cannot bound a read
 
     def bound(self) -> None:
-        """Bound the next read: content must arrive before the silence becomes a stall, and before the deadline."""
-        self.exchange.limit.until = min(self.reading.silent_at(), self.task.call.deadline)
+        """Bound the next read: content must arrive before the silence becomes a stall, and before the deadline.  Raises
+        what was found wrong already."""
+        silent_at, deadline = self.reading.silent_at(), self.task.call.deadline
+        self.exchange.limit.until = silent_at if silent_at < deadline else deadline
+        if self.reading.fault is not None:
+            self.exchange.check()
 
     def completed(self) -> None:
         """The answer is complete."""

@@ -238,10 +238,6 @@ class Reading:
 
     # --- what that means ---
 
-    def waiting(self, now: float) -> None:
-        """The caller begins to wait.  Time it spent on its own is no silence of the provider."""
-        self.since = max(self.since, now)
-
     def silent_at(self) -> float:
         """When the silence becomes a stall: the next content must have arrived by then."""
         return self.since + (self._timeouts.idle_tool_arguments if self._held else self._timeouts.idle)

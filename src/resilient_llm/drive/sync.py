@@ -187,20 +187,19 @@ class OpenStream(Opened):
 
     def next(self) -> StreamEvent | None:
         """The next event; ``None`` at the end of the answer.  Raises ``StreamInterrupted`` if it breaks."""
+        self.waiting()
         while self.hungry():
-            self.wait()
+            self.step()
         event = self.ready()
         if event is None:
             self.end()
         return event
 
-    def wait(self) -> None:
-        """Read until there is something to hand over, or the end."""
+    def step(self) -> None:
+        """Read one piece.  Raises ``StreamInterrupted`` if it breaks."""
         try:
-            self.waiting()
-            while self.hungry():
-                self.bound()
-                self.take(self.pull())
+            self.bound()
+            self.take(self.pull())
         except Exception as error:
             if not self.over:  # else closed meanwhile by somebody else, which is why the read failed
                 self.go_on(error)

@@ -29,20 +29,32 @@ class StreamedBody:
     def __next__(self) -> bytes:
         while not self._over:
             try:
+                data = self._forwarded()
+                if data:
+                    return data
                 event = next(self._stream)
             except StopIteration:
                 break
             except CallFailed as failure:
                 self._over = True
                 return broken(self._frames.codec, failure)
-            data = self._frames.forwarded(self._stream.forwarded())
-            if data is None:
-                data = self._frames.of(event)
-                for further in self._stream.at_hand():
-                    data += self._frames.of(further)
+            data = self._frames.of(event)
+            for further in self._stream.at_hand():
+                data += self._frames.of(further)
             if data:
                 return data
         raise StopIteration
+
+    def _forwarded(self) -> bytes | None:
+        """The next frames as they came; ``None`` if they are to be written, or there are no more."""
+        opened = self._stream.forwards
+        while opened is not None:
+            data = self._frames.forwarded(opened.forwarded())
+            if data or not opened.hungry():
+                return data
+            opened.waiting()
+            opened.step()
+        return None
 
     def close(self) -> None:
         """End the generation upstream.  After the end of the answer its connection is kept for later."""
@@ -67,20 +79,32 @@ class AsyncStreamedBody:
     async def __anext__(self) -> bytes:
         while not self._over:
             try:
+                data = await self._forwarded()
+                if data:
+                    return data
                 event = await self._stream.__anext__()
             except StopAsyncIteration:
                 break
             except CallFailed as failure:
                 self._over = True
                 return broken(self._frames.codec, failure)
-            data = self._frames.forwarded(self._stream.forwarded())
-            if data is None:
-                data = self._frames.of(event)
-                for further in self._stream.at_hand():
-                    data += self._frames.of(further)
+            data = self._frames.of(event)
+            for further in self._stream.at_hand():
+                data += self._frames.of(further)
             if data:
                 return data
         raise StopAsyncIteration
+
+    async def _forwarded(self) -> bytes | None:
+        """The next frames as they came; ``None`` if they are to be written, or there are no more."""
+        opened = self._stream.forwards
+        while opened is not None:
+            data = self._frames.forwarded(opened.forwarded())
+            if data or not opened.hungry():
+                return data
+            opened.waiting()
+            await opened.step()
+        return None
 
     async def aclose(self) -> None:
         """End the generation upstream.  After the end of the answer its connection is kept for later."""
