@@ -37,6 +37,7 @@ from resilient_llm.model import (
 from resilient_llm.options import (
     CallOptions,
     ChatOptions,
+    EmbedInputs,
     Messages,
     UntypedChatOptions,
     answer_check,
@@ -307,9 +308,7 @@ class _Client:
         task.subject.forwards = not stream and request.source is not None
         return task
 
-    def _embed_task(
-        self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions
-    ) -> Task[EmbedRequest]:
+    def _embed_task(self, inputs: EmbedInputs, dimensions: int | None, options: CallOptions) -> Task[EmbedRequest]:
         self.check_open()
         if self._defaults:
             options = {**self._defaults, **options}
@@ -419,7 +418,11 @@ class ResilientClient(_Client):
 
     @call_keywords
     def embed(
-        self, inputs: str | Sequence[str], *, dimensions: int | None = None, **options: Unpack[CallOptions]
+        self,
+        inputs: EmbedInputs,
+        *,
+        dimensions: int | None = None,
+        **options: Unpack[CallOptions],
     ) -> EmbedResponse:
         """Vectors for texts, one each, in order.
 
@@ -519,7 +522,11 @@ class AsyncResilientClient(_Client):
 
     @call_keywords
     async def embed(
-        self, inputs: str | Sequence[str], *, dimensions: int | None = None, **options: Unpack[CallOptions]
+        self,
+        inputs: EmbedInputs,
+        *,
+        dimensions: int | None = None,
+        **options: Unpack[CallOptions],
     ) -> EmbedResponse:
         """Vectors for texts, one each, in order; see :meth:`ResilientClient.embed`."""
         task = self._embed_task(inputs, dimensions, options)

@@ -35,6 +35,9 @@ from resilient_llm.wire.openai_chat import decode_message, decode_tool
 Messages: TypeAlias = str | Sequence[Message | Mapping[str, object] | tuple[str, str]]
 """A prompt, or a conversation of ``Message`` objects, dicts in OpenAI's shape, and pairs of a role and a text."""
 
+EmbedInputs: TypeAlias = str | Sequence[str] | EmbedRequest
+"""A text, several, or a whole request."""
+
 Fallback: TypeAlias = (
     str
     | ChatResponse
@@ -238,9 +241,13 @@ def _whole_request(request: ChatRequest, options: ChatOptions, *, stream: bool) 
     return replace(request, stream=stream, idempotency_key=key, allow_empty=allow_empty)
 
 
-def embed_request(inputs: str | Sequence[str], dimensions: int | None, options: CallOptions) -> EmbedRequest:
+def embed_request(inputs: EmbedInputs, dimensions: int | None, options: CallOptions) -> EmbedRequest:
     """The request these arguments mean.  Raises ``InvalidRequest`` naming what is wrong with them."""
     check_call(options)
+    if isinstance(inputs, EmbedRequest):
+        if dimensions is not None:
+            raise InvalidRequest("dimensions= must be set in the EmbedRequest itself, not beside it")
+        return inputs
     texts = (inputs,) if isinstance(inputs, str) else tuple(inputs) if isinstance(inputs, Iterable) else ()
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise InvalidRequest(f"embed needs a non-empty text or a sequence of them, not {_short(inputs)}")
