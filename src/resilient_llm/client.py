@@ -37,6 +37,7 @@ from resilient_llm.model import (
 from resilient_llm.options import (
     CallOptions,
     ChatOptions,
+    EmbedInputs,
     Messages,
     UntypedChatOptions,
     answer_check,
@@ -290,7 +291,8 @@ class _Client:
         self.check_open()
         if self._defaults:
             options = {**self._defaults, **options}
-        request = chat_request(messages, options, stream=stream)
+        gathers = not stream and self._pool.policies.stream.under_chat == "stream"
+        request = chat_request(messages, options, stream=stream or gathers)
         validate = options.get("validate")
         fallback = options.get("fallback")
         if stream and (validate is not None or fallback is not None):
@@ -299,20 +301,17 @@ class _Client:
         self._check_fallback(fallback)
         tokens = prompt_tokens(request)
         needs = self._pool.needs(request, options)
-        ask = self._pool.ask(options, streaming=stream, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
+        streaming = request.stream
+        ask = self._pool.ask(options, streaming=streaming, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
         ask, purse = self._pool.priced(ask, request, options)
-        return Task(
-            self._pool,
-            request,
-            self._pool.begin(ask, options),
-            None if stream else answer_check(request, options),
-            needs,
-            purse=purse,
-        )
+        check = None if stream else answer_check(request, options)
+        call = self._pool.begin(ask, options)
+        task = Task(self._pool, request, call, check, needs, purse=purse, gathers=gathers)
+        task.on_break = options.get("on_break") or task.on_break
+        task.subject.forwards = not stream and request.source is not None
+        return task
 
-    def _embed_task(
-        self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions
-    ) -> Task[EmbedRequest]:
+    def _embed_task(self, inputs: EmbedInputs, dimensions: int | None, options: CallOptions) -> Task[EmbedRequest]:
         self.check_open()
         if self._defaults:
             options = {**self._defaults, **options}
@@ -423,7 +422,11 @@ class ResilientClient(_Client):
 
     @call_keywords
     def embed(
-        self, inputs: str | Sequence[str], *, dimensions: int | None = None, **options: Unpack[CallOptions]
+        self,
+        inputs: EmbedInputs,
+        *,
+        dimensions: int | None = None,
+        **options: Unpack[CallOptions],
     ) -> EmbedResponse:
         """Vectors for texts, one each, in order.
 
@@ -523,7 +526,11 @@ class AsyncResilientClient(_Client):
 
     @call_keywords
     async def embed(
-        self, inputs: str | Sequence[str], *, dimensions: int | None = None, **options: Unpack[CallOptions]
+        self,
+        inputs: EmbedInputs,
+        *,
+        dimensions: int | None = None,
+        **options: Unpack[CallOptions],
     ) -> EmbedResponse:
         """Vectors for texts, one each, in order; see :meth:`ResilientClient.embed`."""
         task = self._embed_task(inputs, dimensions, options)
@@ -619,6 +626,21 @@ class _Streamed(Generic[O, D]):
         else:
             where = f"under way, from {self.provider!r}"
         return f"<{type(self).__name__} {where}>"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer has arrived to its end."""
+        return self._opened is not None and self._opened.reading.ended
+
+    def forward(self) -> None:
+        """Before it begins: keep the bytes that come from a provider of the caller's own wire."""
+        self._task.subject.forwards = self._task.on_break == "fail"
+
+    @property
+    def forwards(self) -> O | None:
+        """Where those bytes are read; ``None``: there are only events, as whoever answers speaks another wire."""
+        opened = self._opened
+        return opened if opened is not None and opened.reading.forwarded is not None else None
 
     def at_hand(self) -> list[StreamEvent]:
         """The events that have arrived already and would come next; empty before the first was asked for."""

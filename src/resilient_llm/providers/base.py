@@ -271,6 +271,11 @@ class HttpProvider:
             self._codec = self.make_codec()
         return self._codec
 
+    def forwards(self, request: ChatRequest | EmbedRequest) -> bool:
+        """Whether a request goes there in its caller's own words, so that the answer needs no translation either."""
+        source = request.source if isinstance(request, ChatRequest) else None
+        return source is not None and source.wire == self.wire
+
     def prepare(self, request: ChatRequest, key: str | None) -> Prepared:
         """The HTTP request for a call.  Raises ``UnsupportedFeature`` if this wire cannot express it."""
         parts = self.encode(replace(request, model=self.model))
