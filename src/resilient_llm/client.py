@@ -5,14 +5,22 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypedDict, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypedDict, TypeVar, cast, overload
 
 from typing_extensions import Unpack
 
+from resilient_llm.batch.settings import (
+    MOST_TASKS,
+    MOST_THREADS,
+    MapOptions,
+    UntypedMapOptions,
+    map_keywords,
+    split,
+)
 from resilient_llm.capability import OnUnsupported
 from resilient_llm.drive.aio import AsyncDriver, AsyncOpenStream
 from resilient_llm.drive.core import Listener, ProviderPool, Routes
@@ -54,9 +62,16 @@ from resilient_llm.providers.secrecy import Secrets, secrets_in_headers
 from resilient_llm.typed import Typed
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Iterable
+
     import httpx
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
+
+    from resilient_llm.batch.prompts import Prompt
+    from resilient_llm.batch.tasks import AsyncMap
+    from resilient_llm.batch.threads import Map
+    from resilient_llm.batch.work import Work
 
 __all__ = ["AsyncChatStream", "AsyncResilientClient", "Candidate", "ChatStream", "ProviderHealth", "ResilientClient"]
 
@@ -296,6 +311,18 @@ class _Client:
         ask = self._pool.ask(options, streaming=False, tokens=tokens, max_tokens=1)
         return Task(self._pool, request, self._pool.begin(self._pool.other_spaces(ask)))
 
+    def _work(self, prompts: object, options: MapOptions, most: int) -> Work[ChatResponse]:
+        """What a run of these prompts needs.  Raises what is wrong with them, or with a file of results."""
+        from resilient_llm.batch.work import Work  # noqa: PLC0415 - for who maps
+
+        self.check_open()
+        settings, calls = split(options)
+        self.explain(**calls)  # what makes no sense is told before anything is sent
+        self._check_validate(calls.get("validate"))
+        self._check_fallback(calls.get("fallback"))
+        total = len(prompts) if isinstance(prompts, Sized) else None
+        return Work(settings, {**self._defaults, **calls}, self._pool.clock, most=most, total=total)
+
     def __repr__(self) -> str:
         ids = ", ".join(target.id for target in self._pool.pool.targets())
         return f"<{type(self).__name__} {self._pool.name!r}: {ids}>"
@@ -396,6 +423,36 @@ class ResilientClient(_Client):
         iterated."""
         return ChatStream(self, self._driver, self._chat_task(messages, options, stream=True), output_class(options))
 
+    @overload
+    def map(
+        self, prompts: Iterable[Prompt], *, output: type[T], **options: Unpack[UntypedMapOptions]
+    ) -> Map[ParsedResponse[T]]: ...
+
+    @overload
+    def map(self, prompts: Iterable[Prompt], **options: Unpack[MapOptions]) -> Map[ChatResponse]: ...
+
+    @map_keywords
+    def map(self, prompts: Iterable[Prompt], **options: Unpack[MapOptions]) -> Map[Any]:
+        """Ask many prompts, several at once: an iterator over a ``MapResult`` for each, which has ``response`` or
+        ``error``.
+
+        A prompt is a text, a list of messages, ``(key, messages)`` or ``(key, messages, options)``; the iterable is
+        read as room comes up.  A prompt that nobody can answer now is asked again until its deadline.  With
+        ``save_to=`` each result is in the file before you get it, and a run over the same prompts takes up where the
+        last one ended; errors that may pass are not kept, and asked again then.
+
+        Raises ``InvalidRequest`` for options that make no sense, ``ConfigurationError`` for a file that holds anything
+        but results of these prompts, ``OSError`` where it cannot be written, and what the iterable raises.
+        """
+        from resilient_llm.batch.prompts import check_source  # noqa: PLC0415 - for who maps
+        from resilient_llm.batch.threads import Map  # noqa: PLC0415
+
+        check_source(prompts)
+        work = self._work(prompts, options, MOST_THREADS)
+        mine = self.with_options()
+        mine._driver = self._driver.part()
+        return Map(prompts, work, mine._driver, lambda messages, given: mine.chat(messages, **given))
+
     @call_keywords
     def embed(
         self, inputs: str | Sequence[str], *, dimensions: int | None = None, **options: Unpack[CallOptions]
@@ -495,6 +552,41 @@ class AsyncResilientClient(_Client):
         return AsyncChatStream(
             self, self._driver, self._chat_task(messages, options, stream=True), output_class(options)
         )
+
+    @overload
+    def map(
+        self,
+        prompts: Iterable[Prompt] | AsyncIterable[Prompt],
+        *,
+        output: type[T],
+        **options: Unpack[UntypedMapOptions],
+    ) -> AsyncMap[ParsedResponse[T]]: ...
+
+    @overload
+    def map(
+        self, prompts: Iterable[Prompt] | AsyncIterable[Prompt], **options: Unpack[MapOptions]
+    ) -> AsyncMap[ChatResponse]: ...
+
+    @map_keywords
+    def map(self, prompts: Iterable[Prompt] | AsyncIterable[Prompt], **options: Unpack[MapOptions]) -> AsyncMap[Any]:
+        """Ask many prompts, several at once: an async iterator over a ``MapResult`` for each; see
+        :meth:`ResilientClient.map`.
+
+        The iterable may be an async one, and ``on_result`` a coroutine function.  Cancelling cancels the calls under
+        way.
+        """
+        from resilient_llm.batch.prompts import check_source  # noqa: PLC0415 - for who maps
+        from resilient_llm.batch.tasks import AsyncCall, AsyncMap  # noqa: PLC0415
+
+        check_source(prompts, asynchronous=True)
+        work = self._work(prompts, options, MOST_TASKS)
+
+        def begin() -> tuple[AsyncDriver, AsyncCall[ChatResponse]]:
+            mine = self.with_options()
+            mine._driver = self._driver.part()
+            return mine._driver, lambda messages, given: mine.chat(messages, **given)
+
+        return AsyncMap(prompts, work, begin)
 
     @call_keywords
     async def embed(

@@ -47,6 +47,7 @@ class AsyncDriver:
         self._lock = threading.Lock()
         self._loops: WeakKeyDictionary[object, LoopUnderWay] = WeakKeyDictionary()
         self._pieces = 0
+        self._whole: LoopUnderWay | None = None
         tell_after_fork(self)
 
     async def run(self, task: Task[Any]) -> AnyExchange:
@@ -135,6 +136,21 @@ class AsyncDriver:
                         del self._loops[other]
                 under_way = self._loops[loop] = LoopUnderWay(engine, loop)
         return under_way
+
+    def part(self) -> AsyncDriver:
+        """A driver over the same connections, on the running event loop, whose calls end with :meth:`leave`, or with
+        this one's."""
+        whole = self.under_way()
+        part = AsyncDriver(self.owner, lambda: whole.engine)
+        part.seam, part._whole = self.seam, whole
+        part.under_way().join(whole)
+        return part
+
+    def leave(self) -> None:
+        """Of a part: end what still runs here."""
+        if self._whole is not None:
+            for under_way in list(self._loops.values()):
+                under_way.leave(self._whole)
 
     async def perform(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough, all in one cancel scope."""
@@ -246,6 +262,12 @@ class LoopUnderWay(UnderWay):
                 call(event.set)
 
         return wake
+
+    def soon(self, work: Callable[[], object]) -> None:
+        """Call a function on the event loop; from any thread, also when the loop is gone."""
+        loop: Any = self._loop()
+        with suppress(Exception):  # the loop is closed: nothing runs there any more
+            (loop.call_soon_threadsafe if self._asyncio else loop.run_sync_soon)(work)
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start a task that belongs to nobody.  It must not raise."""

@@ -41,6 +41,7 @@ class Driver:
         self.workers: Workers = Workers()
         self._under_way = UnderWay()
         self._under_way.engine = engine
+        self._whole: UnderWay | None = None
 
     def run(self, task: Task[Any]) -> AnyExchange:
         """Attempts and waits until one attempt is answered to the caller's liking, or streams its first content.
@@ -118,6 +119,18 @@ class Driver:
     def under_way(self) -> UnderWay:
         """What is under way."""
         return self._under_way
+
+    def part(self) -> Driver:
+        """A driver over the same connections whose calls end with :meth:`leave`, or with this one's."""
+        part = Driver(self.owner, self._under_way.engine)
+        part.seam, part.workers, part._whole = self.seam, self.workers, self._under_way
+        part._under_way.join(self._under_way)
+        return part
+
+    def leave(self) -> None:
+        """Of a part: end what still runs here."""
+        if self._whole is not None:
+            self._under_way.leave(self._whole)
 
     def perform(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough.  Every operation is bounded by the exchange's limit."""

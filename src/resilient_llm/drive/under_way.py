@@ -56,6 +56,24 @@ class UnderWay:
             if hasattr(one, "end_with"):
                 one.end_with(closed())
 
+    # --- a part that can be ended for itself ---
+
+    def join(self, whole: UnderWay) -> None:
+        """Be closed and ended with another one."""
+        whole.calls.add(self)
+        whole.waiting.add(self.wake)
+
+    def leave(self, whole: UnderWay) -> None:
+        """End what still runs here, and belong to the other one no more."""
+        self.wake()
+        self.end()
+        whole.waiting.discard(self.wake)
+        whole.done(self)
+
+    def end_with(self, error: Exception) -> None:
+        """The whole ends."""
+        self.end()
+
     def error_of(self, error: Exception) -> Exception:
         """The error of an attempt, or that the client was closed, which is why it failed."""
         return closed() if self.ended else error
