@@ -313,9 +313,11 @@ class _Client:
 
     def _work(self, prompts: object, options: MapOptions, most: int) -> Work[ChatResponse]:
         """What a run of these prompts needs.  Raises what is wrong with them, or with a file of results."""
-        from resilient_llm.batch.work import Work  # noqa: PLC0415 - for who maps
+        from resilient_llm.batch.prompts import check_source  # noqa: PLC0415 - for who maps
+        from resilient_llm.batch.work import Work  # noqa: PLC0415
 
         self.check_open()
+        check_source(prompts, asynchronous=isinstance(self, AsyncResilientClient))
         settings, calls = split(options)
         self.explain(**calls)  # what makes no sense is told before anything is sent
         self._check_validate(calls.get("validate"))
@@ -444,12 +446,9 @@ class ResilientClient(_Client):
         Raises ``InvalidRequest`` for options that make no sense, ``ConfigurationError`` for a file that holds anything
         but results of these prompts, ``OSError`` where it cannot be written, and what the iterable raises.
         """
-        from resilient_llm.batch.prompts import check_source  # noqa: PLC0415 - for who maps
-        from resilient_llm.batch.threads import Map  # noqa: PLC0415
+        from resilient_llm.batch.threads import Map  # noqa: PLC0415 - for who maps
 
-        check_source(prompts)
-        work = self._work(prompts, options, MOST_THREADS)
-        mine = self.with_options()
+        work, mine = self._work(prompts, options, MOST_THREADS), self.with_options()
         mine._driver = self._driver.part()
         return Map(prompts, work, mine._driver, lambda messages, given: mine.chat(messages, **given))
 
@@ -575,10 +574,8 @@ class AsyncResilientClient(_Client):
         The iterable may be an async one, and ``on_result`` a coroutine function.  Cancelling cancels the calls under
         way.
         """
-        from resilient_llm.batch.prompts import check_source  # noqa: PLC0415 - for who maps
-        from resilient_llm.batch.tasks import AsyncCall, AsyncMap  # noqa: PLC0415
+        from resilient_llm.batch.tasks import AsyncCall, AsyncMap  # noqa: PLC0415 - for who maps
 
-        check_source(prompts, asynchronous=True)
         work = self._work(prompts, options, MOST_TASKS)
 
         def begin() -> tuple[AsyncDriver, AsyncCall[ChatResponse]]:

@@ -1,7 +1,8 @@
 """Whether a prompt that nobody answered is asked again: a batch has time, as long as the prompt's deadline says.
 
 Pure.  A call of its own ends early, so that whoever waits for it learns it (``retry.max_down_wait`` behind an outage);
-a prompt of a batch waits for the outage to end.  A prompt whose calls fail while others are answered gets three.
+a prompt of a batch waits for the outage to end.  Calls that nobody could take are made again until the deadline, those
+that providers took and failed eight times, or three times where other prompts are answered meanwhile.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from resilient_llm.errors import DeadlineExceeded, NoProviderAvailable, Resilien
 from resilient_llm.options import ChatOptions, seconds
 
 MOST_FAILED: Final = 3
-"""Calls for one prompt that failed while others were answered."""
+"""Failed calls for one prompt while others are answered."""
+MOST_ALONE: Final = 8
+"""The same while nobody else is answered either."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 """Seconds between two calls: doubling, up to the second."""
 
@@ -33,16 +36,18 @@ class Tries:
         self._began = began
         self._answered = answered
         self._calls = 0
-        self._failed = 0
+        self._failed = self._beside = 0
 
     def wait_after(self, error: Exception, now: float, answered: int) -> float | None:
         """Seconds after which the prompt is asked again; ``None``: the error is its result."""
         self._calls += 1
-        self._failed += answered > self._answered
+        self._beside += answered > self._answered
         self._answered = answered
-        if not _may_pass(error) or self._failed >= MOST_FAILED:
+        if not isinstance(error, ResilientError) or not _may_pass(error):
             return None
-        assert isinstance(error, ResilientError)
+        self._failed += error.kind is not None
+        if self._beside >= MOST_FAILED or self._failed >= MOST_ALONE:
+            return None
         allowance = seconds(self.options["deadline"]) if "deadline" in self.options else self._usual
         wait = max(min(FIRST_WAIT * 2.0 ** min(self._calls - 1, 10), LONGEST_WAIT), error.retry_after or 0.0)
         left = self._began + allowance - now - wait
@@ -53,9 +58,9 @@ class Tries:
         return wait
 
 
-def _may_pass(error: Exception) -> bool:
+def _may_pass(error: ResilientError) -> bool:
     """Whether it is no fault of the prompt, and no verdict on the account."""
-    if not isinstance(error, ResilientError) or not error.retryable or isinstance(error, DeadlineExceeded):
+    if not error.retryable or isinstance(error, DeadlineExceeded):
         return False
     if isinstance(error, NoProviderAvailable) and error.kind is None:
         return not _PASSING.isdisjoint(error.reasons.values())

@@ -41,7 +41,8 @@ MAP_LINES: Mapping[str, str] = {
     "save_to": "a file to append each result to, and to resume from; None: none",
     "on_result": "called with each result as it comes, whatever the order",
     "progress": "True: show rate, waiting, failures, tokens and time left on stderr",
-    **{name: f"{line}; of one prompt" if name == "deadline" else line for name, line in LINES.items()},
+    **{name: line for name, line in LINES.items() if name != "idempotency_key"},
+    "deadline": "seconds for one prompt, queueing, failover and asking again included; None: no limit",
 }
 """What each keyword means, in one line; ``help(client.map)`` shows them."""
 
@@ -69,6 +70,8 @@ def split(options: MapOptions) -> tuple[MapSettings, ChatOptions]:
         raise InvalidRequest(f"save_to must be the path of a file or None, not {given['save_to']!r:.80}")
     if given.get("on_result") is not None and not callable(given["on_result"]):
         raise InvalidRequest(f"on_result must be a function of a result, not {given['on_result']!r:.80}")
+    if given.get("idempotency_key") is not None:
+        raise InvalidRequest("idempotency_key belongs to one prompt: give it with (key, messages, options)")
     settings = {name: value for name, value in given.items() if name in SETTINGS}
     calls = {name: value for name, value in given.items() if name not in SETTINGS}
     return cast(MapSettings, settings), cast(ChatOptions, calls)

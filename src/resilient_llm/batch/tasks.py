@@ -135,7 +135,6 @@ class AsyncRunning(Generic[R]):
 
     def __init__(self, work: Work[R], driver: AsyncDriver, call: AsyncCall[R]) -> None:
         self._work = work
-        self._driver = driver
         self._owner = driver.owner
         self._call = call
         self._under_way: LoopUnderWay = driver.under_way()
@@ -199,7 +198,7 @@ class AsyncRunning(Generic[R]):
         self._stopped = True
         for scope in list(self._scopes):
             scope.cancel()
-        self._driver.leave()
+        self._under_way.leave()
 
     def end_soon(self) -> None:
         """The same, from any thread."""

@@ -150,7 +150,7 @@ class Running(Generic[R]):
     def end(self) -> None:
         """End them all."""
         self._stopped.set()
-        self._driver.leave()
+        self._driver.under_way().leave()
 
     def wait(self, patience: float) -> None:
         """Wait until they have ended, so long at most."""

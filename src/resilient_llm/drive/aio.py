@@ -47,7 +47,6 @@ class AsyncDriver:
         self._lock = threading.Lock()
         self._loops: WeakKeyDictionary[object, LoopUnderWay] = WeakKeyDictionary()
         self._pieces = 0
-        self._whole: LoopUnderWay | None = None
         tell_after_fork(self)
 
     async def run(self, task: Task[Any]) -> AnyExchange:
@@ -82,7 +81,7 @@ class AsyncDriver:
         """Carry out an attempt; returns what it raised."""
         assert exchange.observer is not None
         token = exchange.observer.attach()
-        under_way.exchanges.add(exchange)
+        under_way.began(exchange)
         try:
             await self.perform(under_way, task, exchange)
         except Exception as error:
@@ -138,19 +137,13 @@ class AsyncDriver:
         return under_way
 
     def part(self) -> AsyncDriver:
-        """A driver over the same connections, on the running event loop, whose calls end with :meth:`leave`, or with
-        this one's."""
+        """A driver over the connections of this event loop whose calls can be ended for themselves, and end with this
+        one's."""
         whole = self.under_way()
         part = AsyncDriver(self.owner, lambda: whole.engine)
-        part.seam, part._whole = self.seam, whole
+        part.seam = self.seam
         part.under_way().join(whole)
         return part
-
-    def leave(self) -> None:
-        """Of a part: end what still runs here."""
-        if self._whole is not None:
-            for under_way in list(self._loops.values()):
-                under_way.leave(self._whole)
 
     async def perform(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough, all in one cancel scope."""

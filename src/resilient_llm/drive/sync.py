@@ -41,7 +41,6 @@ class Driver:
         self.workers: Workers = Workers()
         self._under_way = UnderWay()
         self._under_way.engine = engine
-        self._whole: UnderWay | None = None
 
     def run(self, task: Task[Any]) -> AnyExchange:
         """Attempts and waits until one attempt is answered to the caller's liking, or streams its first content.
@@ -75,7 +74,7 @@ class Driver:
         """Carry out an attempt; returns what it raised."""
         assert exchange.observer is not None
         token = exchange.observer.attach()
-        under_way.exchanges.add(exchange)
+        under_way.began(exchange)
         try:
             self.perform(under_way, task, exchange)
         except Exception as error:
@@ -121,16 +120,11 @@ class Driver:
         return self._under_way
 
     def part(self) -> Driver:
-        """A driver over the same connections whose calls end with :meth:`leave`, or with this one's."""
+        """A driver over the same connections whose calls can be ended for themselves, and end with this one's."""
         part = Driver(self.owner, self._under_way.engine)
-        part.seam, part.workers, part._whole = self.seam, self.workers, self._under_way
+        part.seam, part.workers = self.seam, self.workers
         part._under_way.join(self._under_way)
         return part
-
-    def leave(self) -> None:
-        """Of a part: end what still runs here."""
-        if self._whole is not None:
-            self._under_way.leave(self._whole)
 
     def perform(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough.  Every operation is bounded by the exchange's limit."""

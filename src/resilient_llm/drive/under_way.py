@@ -29,8 +29,16 @@ class UnderWay:
         """The client is being closed: who waits is told so, what runs may finish."""
         self.ended: bool = False
         """It is closed: what runs is ended."""
+        self.whole: UnderWay | None = None
+        """What this is a part of."""
         self.emptied: Callable[[], None] | None = None
         """Called when nothing runs any more, while the client is closing."""
+
+    def began(self, exchange: AnyExchange) -> None:
+        """An attempt is under way; in the instant in which everything is ended, it is ended too."""
+        self.exchanges.add(exchange)
+        if self.ended:
+            exchange.limit.ended = True
 
     def done(self, what: object) -> None:
         """A call or a stream is over."""
@@ -59,16 +67,18 @@ class UnderWay:
     # --- a part that can be ended for itself ---
 
     def join(self, whole: UnderWay) -> None:
-        """Be closed and ended with another one."""
+        """Be a part of another one: closed and ended with it."""
+        self.whole = whole
         whole.calls.add(self)
         whole.waiting.add(self.wake)
 
-    def leave(self, whole: UnderWay) -> None:
-        """End what still runs here, and belong to the other one no more."""
+    def leave(self) -> None:
+        """End what still runs here, and be a part no more."""
         self.wake()
         self.end()
-        whole.waiting.discard(self.wake)
-        whole.done(self)
+        if self.whole is not None:
+            self.whole.waiting.discard(self.wake)
+            self.whole.done(self)
 
     def end_with(self, error: Exception) -> None:
         """The whole ends."""
