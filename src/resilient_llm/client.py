@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence, Sized
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypedDict, TypeVar, cast, overload
 
@@ -21,7 +22,9 @@ from resilient_llm.batch.settings import (
     map_keywords,
     split,
 )
+from resilient_llm.batch.together import answers, answers_async
 from resilient_llm.capability import OnUnsupported
+from resilient_llm.decide.attempt import Ask
 from resilient_llm.drive.aio import AsyncDriver, AsyncOpenStream
 from resilient_llm.drive.core import Listener, ProviderPool, Routes
 from resilient_llm.drive.engines import AsyncEngine, Engine, Seam, async_engines, sync_engine
@@ -58,6 +61,7 @@ from resilient_llm.options import (
     stream_keywords,
 )
 from resilient_llm.policy import Advanced, Breaker, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
+from resilient_llm.providers.embedding import joined, parts_of, smallest, text_tokens
 from resilient_llm.providers.secrecy import Secrets, secrets_in_headers
 from resilient_llm.typed import Typed
 
@@ -300,16 +304,41 @@ class _Client:
             self._pool, request, self._pool.begin(ask), None if stream else answer_check(request, options), needs
         )
 
-    def _embed_task(
+    @call_keywords
+    def explain_embed(
+        self, inputs: str | Sequence[str] = "?", *, dimensions: int | None = None, **options: Unpack[CallOptions]
+    ) -> list[Candidate]:
+        """Whom a request for embeddings would ask, in which order, and why each other provider would not be asked: it
+        offers none, or its vectors do not mix with those of the first.  Sends nothing."""
+        ask, _ = self._embedding(inputs, dimensions, options)
+        found = self._pool.pool.explain(ask, self._pool.clock())
+        self._pool.deliver()
+        return [Candidate(target.id, target.model, reason) for target, reason in found]
+
+    def _embed_parts(
         self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions
-    ) -> Task[EmbedRequest]:
+    ) -> list[Callable[[], Task[EmbedRequest]]]:
+        """What makes the calls for these texts, in parts that everybody who may be asked can take."""
         self.check_open()
+        pool, (ask, request) = self._pool, self._embedding(inputs, dimensions, options)
+
+        def begin(part: EmbedRequest) -> Task[EmbedRequest]:
+            tokens = sum(map(text_tokens, part.inputs))
+            return Task(pool, part, pool.begin(ask._replace(tokens=tokens)))
+
+        able = (target for target in pool.pool.targets(ask.route) if target.id not in ask.unsuitable)
+        return [partial(begin, part) for part in parts_of(request, smallest(one.embed_limits for one in able))]
+
+    def _embedding(
+        self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions
+    ) -> tuple[Ask, EmbedRequest]:
+        """What a request for embeddings asks of the pool, and what it asks."""
         if self._defaults:
             options = {**self._defaults, **options}
         request = embed_request(inputs, dimensions, options)
-        tokens = sum(len(text) for text in request.inputs) // 4
-        ask = self._pool.ask(options, streaming=False, tokens=tokens, max_tokens=1)
-        return Task(self._pool, request, self._pool.begin(self._pool.other_spaces(ask)))
+        longest = max(map(text_tokens, request.inputs))
+        ask = self._pool.ask(options, streaming=False, tokens=longest, max_tokens=1)
+        return self._pool.other_spaces(ask), request
 
     def _work(self, prompts: object, options: MapOptions, most: int) -> Work[ChatResponse]:
         """What a run of these prompts needs.  Raises what is wrong with them, or with a file of results."""
@@ -458,11 +487,11 @@ class ResilientClient(_Client):
     ) -> EmbedResponse:
         """Vectors for texts, one each, in order.
 
+        More texts than the providers take in one request are sent in parts, several at once, and the usage is summed.
         Fails over only between providers that declare the same ``embedding_space``: vectors of different models do
-        not mix.
+        not mix.  Raises the error of the first part that fails, which ends the others.
         """
-        task = self._embed_task(inputs, dimensions, options)
-        return cast(EmbedResponse, self._driver.run(task).response())
+        return joined(answers(self._driver, self._embed_parts(inputs, dimensions, options)))
 
     def close(self, drain: float = 0.0) -> None:
         """Close the connections.  Calls made later raise ``ClientClosed``, and so do those that wait for their turn.
@@ -590,8 +619,7 @@ class AsyncResilientClient(_Client):
         self, inputs: str | Sequence[str], *, dimensions: int | None = None, **options: Unpack[CallOptions]
     ) -> EmbedResponse:
         """Vectors for texts, one each, in order; see :meth:`ResilientClient.embed`."""
-        task = self._embed_task(inputs, dimensions, options)
-        return cast(EmbedResponse, (await self._driver.run(task)).response())
+        return joined(await answers_async(self._driver, self._embed_parts(inputs, dimensions, options)))
 
     async def aclose(self, drain: float = 0.0) -> None:
         """Close the connections of this event loop.  Calls made later raise ``ClientClosed``, and so do those that wait

@@ -1,6 +1,6 @@
 """A run that is killed takes up where it was: every prompt once, nothing lost that was returned, memory flat.
 
-The long version: ``python -m pytest tests/batch/test_resume.py -m slow`` (100,000 prompts, ten kills, about four minutes).
+The long version: ``python -m pytest tests/batch/test_resume.py -m slow`` (100,000 prompts, ten kills).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def test_100_000_prompts_killed_ten_times(tmp_path: Path, kind: str) -> None:
     small = killed_again_and_again(2000, 0, tmp_path / "small.jsonl", kind, random.Random(1))
     large = killed_again_and_again(100_000, 10, tmp_path / "results.jsonl", kind, random.Random(2))
     print(f"{kind}: greatest memory {small[0] / 1024:.1f} MiB with 2,000 prompts, {large[0] / 1024:.1f} with 100,000")
-    assert large[0] < small[0] + 10 * 1024
+    assert large[0] < small[0] + 4 * 1024
 
 
 # --- in one process ---

@@ -89,11 +89,8 @@ class Width:
         elif self._hold:
             self._hold -= 1
             return
-        if self._smaller:
-            more = -(self.width // 5)
-        else:
-            more = self.width if self._doubling else max(self.width // 4, 1)
-        width = min(self.width + more, self._most)
+        more = self.width if self._doubling else max(self.width // 4, 1)
+        width = min(self.width + more, self._most) if not self._smaller else self.width - self.width // 5
         if width != self.width:
             self._before, self.width = (self.width, rate), width
 

@@ -29,7 +29,7 @@ from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
 from resilient_llm.drive.task import Task
 from resilient_llm.drive.under_way import Running, UnderWay, closed
-from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent
+from resilient_llm.model import ChatRequest, ChatResponse, EmbedResponse, StreamEvent
 from resilient_llm.providers.custom import as_answer
 
 _DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
@@ -506,7 +506,7 @@ async def called(exchange: AnyExchange) -> AsyncCodeSource:
     """Call the user's code: async code here, blocking code in a worker thread."""
     value = exchange.started() if exchange.provider.needs_loop else await in_thread(exchange.started)
     answer = as_answer(await cast(Awaitable[object], value) if isawaitable(value) else value)
-    return AsyncCodeSource(iter((answer,)) if isinstance(answer, ChatResponse) else answer, exchange)
+    return AsyncCodeSource(iter((answer,)) if isinstance(answer, ChatResponse | EmbedResponse) else answer, exchange)
 
 
 class AsyncCodeSource(FromCode):

@@ -11,7 +11,15 @@ from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.patience import first_due
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.exchange import AnyExchange, Response, Subject, Target, begin
-from resilient_llm.drive.failure import AttemptFailed, cause_of, fault_of, no_key_in_time, rejection, shows
+from resilient_llm.drive.failure import (
+    AttemptFailed,
+    cause_of,
+    fault_of,
+    no_key_in_time,
+    rejection,
+    shows,
+    tell_skipped,
+)
 from resilient_llm.drive.observer import CallObserver
 from resilient_llm.errors import (
     AttemptRecord,
@@ -73,6 +81,8 @@ class Task(Generic[Request]):
             step = self.call.next_attempt(self.owner.clock())
         except (CallFailed, ClientClosed) as failure:
             self.owner.deliver()
+            if isinstance(failure, CallFailed) and isinstance(self.subject.request, EmbedRequest):
+                tell_skipped(failure, self.call.ask.unsuitable)
             self.observer.failed(failure, self.owner.clock() - self.call.started, None)
             failure.__cause__, self.cause = self.cause, None
             failure.__suppress_context__ = True
