@@ -159,7 +159,7 @@ LINES: Mapping[str, str] = {
 line does not say otherwise."""
 
 _THE_CLIENTS = Shown("the client's")
-_DEFAULTS: Mapping[str, object] = {
+DEFAULTS: Mapping[str, object] = {
     "deadline": _THE_CLIENTS,
     "on_unsupported": _THE_CLIENTS,
     "on_break": _THE_CLIENTS,
@@ -171,11 +171,11 @@ _DEFAULTS: Mapping[str, object] = {
 }
 _STREAM_LINES = {name: line for name, line in LINES.items() if name not in ("validate", "fallback")}
 
-chat_keywords: Explicit = explicit(ChatOptions, LINES, _DEFAULTS)
+chat_keywords: Explicit = explicit(ChatOptions, LINES, DEFAULTS)
 """For methods that take ``**options: Unpack[ChatOptions]``: see :func:`resilient_llm.keywords.explicit`."""
-stream_keywords: Explicit = explicit(ChatOptions, _STREAM_LINES, _DEFAULTS)
+stream_keywords: Explicit = explicit(ChatOptions, _STREAM_LINES, DEFAULTS)
 """The same without what needs a whole answer."""
-call_keywords: Explicit = explicit(CallOptions, LINES, _DEFAULTS)
+call_keywords: Explicit = explicit(CallOptions, LINES, DEFAULTS)
 
 
 _PLAIN = (

@@ -29,7 +29,7 @@ from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
 from resilient_llm.drive.task import Task
 from resilient_llm.drive.under_way import Running, UnderWay, closed
-from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent
+from resilient_llm.model import ChatRequest, ChatResponse, EmbedResponse, StreamEvent
 from resilient_llm.providers.custom import as_answer
 
 _DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
@@ -81,7 +81,7 @@ class AsyncDriver:
         """Carry out an attempt; returns what it raised."""
         assert exchange.observer is not None
         token = exchange.observer.attach()
-        under_way.exchanges.add(exchange)
+        under_way.began(exchange)
         try:
             await self.perform(under_way, task, exchange)
         except Exception as error:
@@ -135,6 +135,15 @@ class AsyncDriver:
                         del self._loops[other]
                 under_way = self._loops[loop] = LoopUnderWay(engine, loop)
         return under_way
+
+    def part(self) -> AsyncDriver:
+        """A driver over the connections of this event loop whose calls can be ended for themselves, and end with this
+        one's."""
+        whole = self.under_way()
+        part = AsyncDriver(self.owner, lambda: whole.engine)
+        part.seam = self.seam
+        part.under_way().join(whole)
+        return part
 
     async def perform(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough, all in one cancel scope."""
@@ -252,6 +261,12 @@ class LoopUnderWay(UnderWay):
                 call(event.set)
 
         return wake
+
+    def soon(self, work: Callable[[], object]) -> None:
+        """Call a function on the event loop; from any thread, also when the loop is gone."""
+        loop: Any = self._loop()
+        with suppress(Exception):  # the loop is closed: nothing runs there any more
+            (loop.call_soon_threadsafe if self._asyncio else loop.run_sync_soon)(work)
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start a task that belongs to nobody.  It must not raise."""
@@ -505,7 +520,7 @@ async def called(exchange: AnyExchange) -> AsyncCodeSource:
     """Call the user's code: async code here, blocking code in a worker thread."""
     value = exchange.started() if exchange.provider.needs_loop else await in_thread(exchange.started)
     answer = as_answer(await cast(Awaitable[object], value) if isawaitable(value) else value)
-    return AsyncCodeSource(iter((answer,)) if isinstance(answer, ChatResponse) else answer, exchange)
+    return AsyncCodeSource(iter((answer,)) if isinstance(answer, ChatResponse | EmbedResponse) else answer, exchange)
 
 
 class AsyncCodeSource(FromCode):

@@ -213,7 +213,7 @@ class ProviderPool:
         for target in self.pool.targets(ask.route):
             if target.id in reasons:
                 continue
-            if not isinstance(target, HttpProvider) or not target.embeds:
+            if not target.embeds:
                 reasons[target.id] = "offers no embeddings"
             elif first is None:
                 first = target

@@ -22,12 +22,21 @@ from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.drive.observer import AttemptObserver, attempt_id
 from resilient_llm.drive.reading import Reading
 from resilient_llm.drive.subject import Response, Subject, Target
-from resilient_llm.errors import Fault, FaultKind, FaultScope, InvalidRequest, ResilientError, UnsupportedFeature
+from resilient_llm.errors import (
+    ConfigurationError,
+    Fault,
+    FaultKind,
+    FaultScope,
+    InvalidRequest,
+    ResilientError,
+    UnsupportedFeature,
+)
 from resilient_llm.model import (
     ChatRequest,
     ChatResponse,
     Degradation,
     EmbedRequest,
+    EmbedResponse,
     StreamEnd,
     StreamEvent,
     TextDelta,
@@ -403,6 +412,8 @@ class HttpExchange(Exchange[HttpProvider]):
             raise AttemptFailed(result)
         if isinstance(result, ChatResponse) and self._forwards:
             result.body = body
+        if isinstance(result, EmbedResponse) and isinstance(self.subject.request, EmbedRequest):
+            return one_each(result, self.subject.request, status)
         if self.subject.streaming:
             message = "a whole answer came where a stream was asked for"
             raise AttemptFailed(Fault(FaultKind.INVALID_RESPONSE, status=status, message=message))
@@ -422,6 +433,9 @@ class CodeExchange(Exchange[Custom]):
 
     def started(self) -> object:
         """Call the user's code.  What it returns may have to be awaited."""
+        request = self.subject.request
+        if isinstance(request, EmbedRequest):
+            return self.provider.start_embed(request, self.attempt.timeout)
         request = self._request()
         return self.provider.start(request, self.attempt.timeout, stream=self.subject.streaming)
 
@@ -434,7 +448,9 @@ class CodeExchange(Exchange[Custom]):
         answer."""
         reading = self.reading
         assert reading is not None
-        if isinstance(piece, ChatResponse):
+        if isinstance(piece, EmbedResponse) or isinstance(self.subject.request, EmbedRequest):
+            self.answer, self.enough = self._vectors(piece), True
+        elif isinstance(piece, ChatResponse):
             if self.subject.streaming:
                 reading.given(replay(piece), now)
             else:
@@ -451,6 +467,23 @@ class CodeExchange(Exchange[Custom]):
         self.check()
         if piece is None or (self.subject.streaming and reading.committed):
             self.enough = True
+
+    def _vectors(self, piece: object) -> EmbedResponse:
+        """The answer to a request for embeddings.  Raises ``ConfigurationError`` for anything else."""
+        request = self.subject.request
+        if isinstance(piece, EmbedResponse) and isinstance(request, EmbedRequest):
+            return one_each(piece, request, None)
+        wanted = "an EmbedResponse" if isinstance(request, EmbedRequest) else "text or a ChatResponse"
+        raise ConfigurationError(f"provider {self.provider.id!r} must return {wanted}, not {type(piece).__name__}")
+
+
+def one_each(response: EmbedResponse, request: EmbedRequest, status: int | None) -> EmbedResponse:
+    """The response, which has a vector for each text.  Raises ``AttemptFailed`` if it has not: nobody could tell which
+    belongs to which."""
+    if len(response.vectors) == len(request.inputs):
+        return response
+    message = f"{len(response.vectors)} vectors came for {len(request.inputs)} texts"
+    raise AttemptFailed(Fault(FaultKind.INVALID_RESPONSE, status=status, message=message))
 
 
 class FromCode:

@@ -74,7 +74,7 @@ class Driver:
         """Carry out an attempt; returns what it raised."""
         assert exchange.observer is not None
         token = exchange.observer.attach()
-        under_way.exchanges.add(exchange)
+        under_way.began(exchange)
         try:
             self.perform(under_way, task, exchange)
         except Exception as error:
@@ -118,6 +118,13 @@ class Driver:
     def under_way(self) -> UnderWay:
         """What is under way."""
         return self._under_way
+
+    def part(self) -> Driver:
+        """A driver over the same connections whose calls can be ended for themselves, and end with this one's."""
+        part = Driver(self.owner, self._under_way.engine)
+        part.seam, part.workers = self.seam, self.workers
+        part._under_way.join(self._under_way)
+        return part
 
     def perform(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough.  Every operation is bounded by the exchange's limit."""

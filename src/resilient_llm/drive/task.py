@@ -11,7 +11,15 @@ from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.patience import first_due
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.exchange import AnyExchange, begin
-from resilient_llm.drive.failure import AttemptFailed, cause_of, fault_of, no_key_in_time, rejection, shows
+from resilient_llm.drive.failure import (
+    AttemptFailed,
+    cause_of,
+    fault_of,
+    no_key_in_time,
+    rejection,
+    shows,
+    tell_skipped,
+)
 from resilient_llm.drive.observer import CallObserver
 from resilient_llm.drive.spending import Purse
 from resilient_llm.drive.subject import Response, Subject, Target
@@ -106,6 +114,8 @@ class Task(Generic[Request]):
         except (CallFailed, ClientClosed) as error:
             failure = self._final(error)
             self.owner.deliver()
+            if isinstance(failure, CallFailed) and isinstance(self.subject.request, EmbedRequest):
+                tell_skipped(failure, self.call.ask.unsuitable)
             self.observer.failed(failure, self.owner.clock() - self.call.started, None)
             failure.__cause__, self.cause = self.cause, None
             failure.__suppress_context__ = True
