@@ -52,7 +52,7 @@ def main() -> int:
     stale = [(path, text) for path, text in current() if path.read_text(encoding="utf-8") != text]
     for path, text in stale:
         if "--check" in sys.argv:
-            print(f"{path.relative_to(DOCS.parent)} is out of date: python docs/generate.py", file=sys.stderr)
+            sys.stderr.write(f"{path.relative_to(DOCS.parent)} is out of date: python docs/generate.py\n")
         else:
             path.write_text(text, encoding="utf-8")
     if "--check" not in sys.argv:

@@ -89,9 +89,7 @@ def vendors() -> str:
         made: object = getattr(providers, name)
         if not isinstance(made, type) or not issubclass(made, base.HttpProvider) or name == "HttpProvider":
             continue
-        own = [
-            code(f"{key}=") for key in _signature(made.__init__) if key not in base.LINES and key not in ("self", "model")
-        ]
+        own = [code(f"{key}=") for key in _signature(made.__init__) if key not in {*base.LINES, "self", "model"}]
         keys = ", ".join(code(key) for key in made.key_variables) or "none needed"
         rows.append([code(name), keys, ", ".join(own) or "–"])
     return table(["provider", "key, from the environment", "keywords of its own"], rows)

@@ -58,7 +58,7 @@ class Bar:
     begin: float
     end: float
     look: str
-    title: str
+    title: str = ""
 
 
 def played(scene: Scene) -> tuple[list[events.Event], list[Bar]]:
@@ -97,18 +97,15 @@ class Canvas:
         share = (at - self.scene.begin) / (self.scene.end - self.scene.begin)
         return LEFT + min(max(share, 0.0), 1.0) * (WIDTH - LEFT - RIGHT)
 
-    def box(self, begin: float, end: float, top: float, height: float, look: str, title: str = "") -> None:
+    def box(self, bar: Bar, top: float, height: float) -> None:
         """A stretch of time; nothing outside the picture is drawn."""
-        if end < self.scene.begin or begin > self.scene.end:
+        if bar.end < self.scene.begin or bar.begin > self.scene.end:
             return
-        left = self.x(begin)
-        width = max(self.x(end) - left, 1.6)
-        hover = f"<title>{escape(title)}</title>" if title else ""
-        self.parts.append(
-            f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:g}" class="{look}">{hover}</rect>'
-            if hover
-            else f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:g}" class="{look}"/>'
-        )
+        left = self.x(bar.begin)
+        width = max(self.x(bar.end) - left, 1.6)
+        place = f'x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:g}" class="{bar.look}"'
+        hover = f"><title>{escape(bar.title)}</title></rect>" if bar.title else "/>"
+        self.parts.append(f"<rect {place}{hover}")
 
     def text(self, x: float, y: float, look: str, said: str) -> None:
         self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" class="{look}">{escape(said)}</text>')
@@ -120,7 +117,7 @@ class Canvas:
         for bar in bars:
             row = next((index for index, until in enumerate(free) if until <= bar.begin), free.index(min(free)))
             free[row] = max(bar.end, bar.begin + (self.scene.end - self.scene.begin) / 400)
-            self.box(bar.begin, bar.end, top + row * ROW, ROW - 1.4, bar.look, bar.title)
+            self.box(bar, top + row * ROW, ROW - 1.4)
 
 
 def svg(scene: Scene) -> str:
@@ -129,39 +126,41 @@ def svg(scene: Scene) -> str:
     canvas = Canvas(scene)
     top = 4.0
     for provider in (one for tier in scene.tiers for one in tier):
-        own = [event for event in happened if event.provider == provider.id]
-        canvas.text(LEFT - 8, top + LANE / 2 + 10, "name", provider.id)
-        canvas.box(scene.begin, scene.end, top + 26, LANE - 14, "lane")
-        for trouble in provider.timetable[1:]:
-            canvas.box(trouble.start, trouble.end, top, 12, "fault")
-            if trouble.start < scene.end:
-                canvas.text(canvas.x(max(trouble.start, scene.begin)) + 4, top + 9.5, "fault-name", LABELS[trouble.kind])
-        for span in states(own, scene.end):
-            canvas.box(span.begin, span.end, top + 14, STRIP, span.kind, f"{span.kind.replace('_', ' ')}: {span.title}")
-        canvas.rows(attempts(own), top + 28, LANE - 16)
+        _lane(canvas, provider, [event for event in happened if event.provider == provider.id], top)
         top += LANE + GAP + 2
     canvas.text(LEFT - 8, top + LANE / 2, "name", "calls")
-    canvas.box(scene.begin, scene.end, top, LANE, "lane")
+    canvas.box(Bar(scene.begin, scene.end, "lane"), top, LANE)
     canvas.rows(calls, top + 3, LANE - 4)
     top += LANE
     step = next(one for one in (1, 2, 5, 10, 20) if (scene.end - scene.begin) / one <= 12)
     for second in range(int(scene.begin), int(scene.end) + 1, step):
         canvas.text(canvas.x(second), top + 15, "tick", f"{second - int(scene.begin)} s")
-    top += 22
-    _key(canvas, top)
+    _key(canvas, top + 22)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {top + 30:g}" role="img">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {top + 52:g}" role="img">'
         f"<title>{escape(scene.title)}</title><style>{STYLE}</style>\n" + "\n".join(canvas.parts) + "\n</svg>\n"
     )
+
+
+def _lane(canvas: Canvas, provider: Provider, own: Sequence[events.Event], top: float) -> None:
+    """One provider: what was wrong with it, the states of its breaker and gate, and its attempts."""
+    scene = canvas.scene
+    canvas.text(LEFT - 8, top + LANE / 2 + 10, "name", provider.id)
+    canvas.box(Bar(scene.begin, scene.end, "lane"), top + 26, LANE - 14)
+    for trouble in (one for one in provider.timetable if isinstance(one, Trouble)):
+        canvas.box(Bar(trouble.start, trouble.end, "fault"), top, 12)
+        canvas.text(canvas.x(trouble.start) + 4, top + 9.5, "fault-name", LABELS[trouble.kind])
+    for span in states(own, scene.end):
+        title = f"{span.kind.replace('_', ' ')}: {span.title}"
+        canvas.box(Bar(span.begin, span.end, span.kind, title), top + 14, STRIP)
+    canvas.rows(attempts(own), top + 28, LANE - 16)
 
 
 def _key(canvas: Canvas, top: float) -> None:
     place = LEFT
     for look, said in (*STATES, *KEY):
-        bar = look in dict(STATES)
-        canvas.parts.append(
-            f'<rect x="{place:g}" y="{top + (4 if bar else 6):g}" width="12" height="{8 if bar else 4}" class="{look}"/>'
-        )
+        y, height = (top + 4, 8) if look in dict(STATES) else (top + 6, 4)
+        canvas.parts.append(f'<rect x="{place:g}" y="{y:g}" width="12" height="{height}" class="{look}"/>')
         canvas.text(place + 16, top + 12, "", said)
         place += 28 + 6.4 * len(said)
 

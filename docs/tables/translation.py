@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from resilient_llm import providers
 from resilient_llm.capability import DROPPABLE, LEFT_OUT_IF_REFUSED, MODELS, VENDORS, WRITTEN
@@ -55,9 +55,7 @@ def _support(support: Mapping[str, str]) -> str:
 
 
 def _vendors() -> str:
-    return table(
-        ["vendor", "differs from its wire"], ([f"`{name}`", _support(each)] for name, each in VENDORS.items())
-    )
+    return table(["vendor", "differs from its wire"], ([f"`{name}`", _support(each)] for name, each in VENDORS.items()))
 
 
 def _models() -> str:
