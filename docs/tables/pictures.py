@@ -137,7 +137,7 @@ def svg(scene: Scene) -> str:
         canvas.text(canvas.x(second), top + 15, "tick", f"{second - int(scene.begin)} s")
     _key(canvas, top + 22)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {top + 52:g}" role="img">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {top + 70:g}" role="img">'
         f"<title>{escape(scene.title)}</title><style>{STYLE}</style>\n" + "\n".join(canvas.parts) + "\n</svg>\n"
     )
 
@@ -157,12 +157,14 @@ def _lane(canvas: Canvas, provider: Provider, own: Sequence[events.Event], top: 
 
 
 def _key(canvas: Canvas, top: float) -> None:
-    place = LEFT
-    for look, said in (*STATES, *KEY):
-        y, height = (top + 4, 8) if look in dict(STATES) else (top + 6, 4)
-        canvas.parts.append(f'<rect x="{place:g}" y="{y:g}" width="12" height="{height}" class="{look}"/>')
-        canvas.text(place + 16, top + 12, "", said)
-        place += 28 + 6.4 * len(said)
+    for row, (named, height) in enumerate(((STATES, 8), (KEY, 4))):
+        place, y = LEFT, top + 20 * row
+        for look, said in named:
+            canvas.parts.append(
+                f'<rect x="{place:g}" y="{y + 8 - height / 2:g}" width="12" height="{height}" class="{look}"/>'
+            )
+            canvas.text(place + 17, y + 12, "", said)
+            place += 34 + 6.6 * len(said)
 
 
 LABELS = {
