@@ -20,6 +20,7 @@ class Command(NamedTuple):
 COMMANDS: Final[dict[str, Command]] = {
     "demo": Command("resilient_llm.demo.command", "a scripted bad day for three providers on this machine"),
     "chaos": Command("resilient_llm.chaos.command", "whether a hypothesis about a client survives injected faults"),
+    "explain": Command("resilient_llm.record.command", "how a recorded call was decided"),
     "simulate": Command(
         "resilient_llm.simulate.__main__", "what becomes of calls on modelled bad days, in virtual time"
     ),

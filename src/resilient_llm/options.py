@@ -65,6 +65,7 @@ class CallOptions(TypedDict, total=False):
     idempotent: bool
     idempotency_key: str | None
     when_down: WhenDown
+    record: bool
     on_unsupported: OnUnsupported
 
 
@@ -114,6 +115,7 @@ LINES: Mapping[str, str] = {
     "idempotent": "False: the call has effects, so nothing runs beside it and it is not repeated once it may have run",
     "idempotency_key": "sent as Idempotency-Key to vendors that document the header (OpenAI); None: not sent",
     "when_down": "when every provider is down: 'wait' behind the outage, or 'fail' at once",
+    "record": "True: write down how the call is decided; see client.last_record()",
     "on_unsupported": "a provider lacks what the call needs: 'skip' it, 'degrade' the request, 'error', or a mapping",
     "system": "a system message put before the others",
     "tools": "Tool objects, or dicts in OpenAI's shape",
@@ -148,6 +150,7 @@ _DEFAULTS: Mapping[str, object] = {
     "idempotent": True,
     "require": (),
     "when_down": "wait",
+    "record": False,
     "allow_empty": False,
 }
 _STREAM_LINES = {name: line for name, line in LINES.items() if name not in ("validate", "fallback")}
@@ -250,6 +253,9 @@ def check_call(options: CallOptions, known: frozenset[str] = _CALL_OPTIONS) -> N
     when_down: object = options.get("when_down", "wait")
     if when_down not in ("wait", "fail"):
         raise InvalidRequest(f"when_down must be 'wait' or 'fail', not {_short(when_down)}")
+    record: object = options.get("record", False)
+    if not isinstance(record, bool):
+        raise InvalidRequest(f"record must be True or False, not {_short(record)}")
     key: object = options.get("idempotency_key")
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= 255 and key.isascii() and key.isprintable()):
         raise InvalidRequest("idempotency_key must be printable ASCII text of at most 255 characters, or None")

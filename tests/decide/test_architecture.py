@@ -16,7 +16,7 @@ import resilient_llm
 ROOT = Path(resilient_llm.__file__).parent
 WORDS = {"faults", "model", "errors", "events", "health", "policy"}
 FACE = {"keywords", "options", "typed"}
-DRIVEN = WORDS | FACE | {"decide", "wire", "capability", "providers", "drive"}
+DRIVEN = WORDS | FACE | {"decide", "record", "wire", "capability", "providers", "drive"}
 CLIENT = DRIVEN | {"telemetry", "client"}
 ABOVE = CLIENT | {"mount", "simulate", "chaos", "demo", "testing"}
 
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "version": set(),
     "options": WORDS | FACE | {"wire", "capability"},
     "decide": {"errors", "faults", "events", "health", "policy"},
+    "record": {"errors", "faults", "policy", "decide"},
     "wire": {"faults", "model", "errors"},
     "capability": {"faults", "model", "errors", "wire"},
     "providers": WORDS | {"wire", "capability", "keywords", "version"},
@@ -70,6 +71,7 @@ PUBLIC = (
     "testing",
     "mount",
     "operate",
+    "record",
     "capability",
     "wire",
 )

@@ -62,7 +62,7 @@ class Leases(Generic[T]):
         self._table = table
         self._verdicts = verdicts
         self._policies = policies
-        self._draw = draw
+        self.draw = draw
         self._most = policies.retry.max_attempts_per_provider
         self._last_call_at: float | None = None
         self.fill_budgets()
@@ -146,7 +146,7 @@ class Leases(Generic[T]):
             stale = stalest(ready, now)
             if stale is not None and self.trials.spend(1.0, _TRIAL_START):
                 return self._lease(ask, past, stale, "trial", now)
-        return self._lease(ask, past, choose(ready, now, self._draw), kind, now)
+        return self._lease(ask, past, choose(ready, now, self.draw), kind, now)
 
     def _second_choice(self, ask: Ask, past: Past, now: float) -> Attempt[T] | bool:
         """Nobody is well: somebody half broken, somebody again, or somebody that is down."""

@@ -10,7 +10,8 @@ import random
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias, cast
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from resilient_llm.capability import NO_NEEDS, Needs, OnUnsupported, checked_policy, needs
 from resilient_llm.decide.attempt import Ask
@@ -18,8 +19,8 @@ from resilient_llm.decide.call import Call
 from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.engines import Time
 from resilient_llm.drive.exchange import AnyExchange, Lease, Target
-from resilient_llm.drive.fork import tell_after_fork
-from resilient_llm.drive.observer import Observer
+from resilient_llm.drive.fork import imported, tell_after_fork
+from resilient_llm.drive.observer import Observer, Observers
 from resilient_llm.errors import ConfigurationError, InvalidRequest
 from resilient_llm.events import Event
 from resilient_llm.model import ChatRequest
@@ -28,6 +29,10 @@ from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider
 from resilient_llm.providers.secrecy import Secrets
+
+if TYPE_CHECKING:
+    from resilient_llm.record import DecisionRecord
+    from resilient_llm.record.recorder import RecordedCall
 
 AnyProvider: TypeAlias = HttpProvider | Provider | AsyncProvider | Function
 """Anything that can be asked."""
@@ -48,6 +53,13 @@ def _check_listener(listener: object) -> None:
         raise ConfigurationError(f"a listener must be callable, not {listener!r}")
     if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
         raise ConfigurationError(f"a listener cannot be async, as {listener!r} is: nobody would await it")
+
+
+def _several(observer: Observer) -> tuple[Observer, ...]:
+    return observer.all if isinstance(observer, Observers) else (observer,)
+
+
+_recorded: ContextVar[tuple[ProviderPool, RecordedCall[Target]] | None] = ContextVar("recorded", default=None)
 
 
 class ProviderPool:
@@ -106,6 +118,16 @@ class ProviderPool:
         """Call this function no more; nothing happens if it was not called."""
         self.listeners = tuple(one for one in self.listeners if one != listener)
         self.pool.listening = bool(self.listeners)
+
+    def observe(self, observer: Observer) -> None:
+        """Report to this observer too: calls that begin from now on, and every change of state."""
+        self.observer = Observers((*_several(self.observer), observer))
+        observer.watch(self.pool, self.clock)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Report to this observer no more; nothing happens if nothing was reported to it."""
+        left = [one for one in _several(self.observer) if one is not observer]
+        self.observer = left[0] if len(left) == 1 else Observers(left)
 
     def _set_time(self, time: Time) -> None:
         self.time: Time = time
@@ -229,9 +251,23 @@ class ProviderPool:
             when_down,
         )
 
-    def begin(self, ask: Ask) -> Call[Target]:
+    def begin(self, ask: Ask, options: CallOptions) -> Call[Target]:
         """The state machine of a new call."""
-        return Call(self.pool, ask, self.clock())
+        if not options.get("record"):
+            return Call(self.pool, ask, self.clock())
+        made: type[RecordedCall[Target]] = imported("resilient_llm.record.recorder").RecordedCall
+        call = made(self.pool, ask, self.clock(), self.call_id)
+        _recorded.set((self, call))
+        return call
+
+    def call_id(self, number: int) -> str:
+        """What a call is called in logs, spans and records."""
+        return f"{self.token}-{number:x}"
+
+    def last_record(self) -> DecisionRecord | None:
+        """Of the latest call of this thread or task that was recorded, if it was a call of this pool."""
+        owner, call = _recorded.get() or (None, None)
+        return call.record if call is not None and owner is self else None
 
     def _unsuitable(self, route: str, options: CallOptions, tokens: int, needs: Needs) -> dict[str, str]:
         """Who cannot serve this call whatever their health, and why."""

@@ -62,7 +62,7 @@ class Task(Generic[Request]):
             ask.route,
             owner.first(ask.route),
             streaming=ask.streaming,
-            call_id=f"{owner.token}-{call.number:x}",
+            call_id=owner.call_id(call.number),
         )
 
     # --- the next step ---
