@@ -15,7 +15,8 @@ from urllib.parse import urldefrag, urlsplit
 
 import pytest
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.skipif(BROWSER is None or DRIVER is None, reason="needs Debian's chromium and chromium-driver"),
     pytest.mark.skipif(find_spec("selenium") is None, reason="needs selenium (the docs extra)"),
