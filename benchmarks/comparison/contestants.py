@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple, Protocol
 MODEL: Final = "gpt-4o-mini"
 KEY: Final = "sk-loopback"
 PROMPT: Final = "Why is the sky blue?"
+ANSWER: Final = "Sunlight meets air, and the air scatters blue far more than red, so blue is what reaches us."
+"""What both providers say, so that a word too few shows."""
 
 
 class Ask(Protocol):
@@ -22,12 +24,18 @@ class Ask(Protocol):
 
 class Contestant(NamedTuple):
     """``make(preferred URL, other URL, patience)`` gives a context manager around an :class:`Ask`; ``package`` names
-    the distribution whose version is reported."""
+    the distribution whose version is reported, ``install`` what to install (empty: the same)."""
 
     title: str
     package: str
     configured: str
     make: Callable[[str, str, float], Any]
+    install: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """What ``pip install`` is given."""
+        return self.install or self.package
 
 
 def _messages() -> list[dict[str, str]]:
@@ -143,6 +151,35 @@ async def langchain(preferred: str, other: str, patience: float) -> AsyncIterato
     yield ask
 
 
+@asynccontextmanager
+async def pydantic_ai(preferred: str, other: str, patience: float) -> AsyncIterator[Ask]:
+    from openai import AsyncOpenAI
+    from pydantic_ai import Agent
+    from pydantic_ai.models.fallback import FallbackModel
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    # Its documentation recommends to switch the SDK's own retries off, so that the fallback is not delayed.
+    clients = [
+        AsyncOpenAI(base_url=f"{url}/v1", api_key=KEY, timeout=patience, max_retries=0) for url in (preferred, other)
+    ]
+    models = [OpenAIChatModel(MODEL, provider=OpenAIProvider(openai_client=one)) for one in clients]
+    agent = Agent(FallbackModel(*models))
+
+    async def ask(stream: bool) -> str:
+        if not stream:
+            return (await agent.run(PROMPT)).output
+        text = ""
+        async with agent.run_stream(PROMPT) as answer:
+            async for piece in answer.stream_text(delta=True):
+                text += piece
+        return text
+
+    yield ask
+    for one in clients:
+        await one.close()
+
+
 CONTESTANTS: Final[dict[str, Contestant]] = {
     "ours": Contestant(
         "resilient_llm",
@@ -167,5 +204,12 @@ CONTESTANTS: Final[dict[str, Contestant]] = {
         "langchain-openai",
         "`ChatOpenAI` with its defaults (2 retries); `timeout=1.5`",
         langchain,
+    ),
+    "pydantic-ai": Contestant(
+        "Pydantic AI FallbackModel",
+        "pydantic-ai-slim",
+        "`OpenAIChatModel` over `AsyncOpenAI(max_retries=0, timeout=1.5)`, as its documentation recommends",
+        pydantic_ai,
+        "pydantic-ai-slim[openai]",
     ),
 }
