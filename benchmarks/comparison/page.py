@@ -153,6 +153,7 @@ then a word every 2 ms). Requests are counted by the servers. The scenarios' ide
   idle provider stood by.
 - {PATIENCE:g} s is short, so that the benchmark is. With everybody's own defaults a silent provider costs half the deadline here, and without
   a deadline 30 s, while nothing is known about it (later the rescue delay, 1 to 10 s), and 600 s per attempt with the OpenAI SDK's.
+- liter-llm 2.4.0 is not here: its Python binding has no fallback that could be set up.
 - What is *not* measured here: speed of the calls that go well (see the benchmarks), breadth of providers, and anything that
   a gateway with a database can do for a fleet.
 """
