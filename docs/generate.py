@@ -13,7 +13,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 
-from tables import facts, keywords, pictures, policies, translation  # noqa: E402 - the path comes first
+from tables import classes, facts, keywords, pictures, policies, translation  # noqa: E402 - the path comes first
 
 from tests.telemetry import reference  # noqa: E402
 
@@ -23,6 +23,7 @@ PAGES: Mapping[str, Tables] = {
     **keywords.SECTIONS,
     **policies.SECTIONS,
     **facts.SECTIONS,
+    **classes.SECTIONS,
 }
 
 
