@@ -1,26 +1,16 @@
-"""Writes the tables about vendors and wires, asked of the providers and codecs themselves.
-
-``python docs/translation_tables.py`` rewrites the pages; with ``--check`` it only fails if one is out of date.
-"""
+"""The tables about vendors and wires, asked of the providers and codecs themselves."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from resilient_llm import providers  # noqa: E402 - the path comes first
-from resilient_llm.capability import DROPPABLE, LEFT_OUT_IF_REFUSED, MODELS, VENDORS, WRITTEN  # noqa: E402
-from resilient_llm.model import ChatRequest  # noqa: E402
-from resilient_llm.providers.openai import AzureOpenAI, OpenAICompatible  # noqa: E402
-from resilient_llm.wire.openai_chat import Dialect  # noqa: E402
-from tests.travel.probes import HISTORY, PROBES, WIRES, Verdict, probe  # noqa: E402
-
-DOCS = Path(__file__).parent
-BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
+from resilient_llm import providers
+from resilient_llm.capability import DROPPABLE, LEFT_OUT_IF_REFUSED, MODELS, VENDORS, WRITTEN
+from resilient_llm.model import ChatRequest
+from resilient_llm.providers.openai import AzureOpenAI, OpenAICompatible
+from resilient_llm.wire.openai_chat import Dialect
+from tables.markdown import table
+from tests.travel.probes import HISTORY, PROBES, WIRES, Verdict, probe
 
 NAMES = {
     "openai_chat": "OpenAI Chat",
@@ -34,15 +24,9 @@ NAMES = {
 WORDS = {"full": "✓", "changed": "≈", "none": "–"}
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(head)
-    lines = [head, ["---"] * len(head), *map(list, rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _matrix(requests: Mapping[str, ChatRequest]) -> str:
     rows = ([f"`{name}`", *(WORDS[probe(wire, each).support] for wire in WIRES)] for name, each in requests.items())
-    return _table(["", *(NAMES[wire] for wire in WIRES)], rows)
+    return table(["", *(NAMES[wire] for wire in WIRES)], rows)
 
 
 def _told(verdict: Verdict) -> str:
@@ -57,7 +41,7 @@ def _changes() -> str:
         for name, verdict in ((name, probe(wire, each)) for name, each in {**PROBES, **HISTORY}.items())
         if verdict.support == "changed"
     ]
-    return _table(["to", "feature", "what becomes of it"], rows)
+    return table(["to", "feature", "what becomes of it"], rows)
 
 
 def _support(support: Mapping[str, str]) -> str:
@@ -71,14 +55,12 @@ def _support(support: Mapping[str, str]) -> str:
 
 
 def _vendors() -> str:
-    return _table(
-        ["vendor", "differs from its wire"], ([f"`{name}`", _support(each)] for name, each in VENDORS.items())
-    )
+    return table(["vendor", "differs from its wire"], ([f"`{name}`", _support(each)] for name, each in VENDORS.items()))
 
 
 def _models() -> str:
     rows = ([", ".join(row.vendors) or "any", row.why, _support(row.support)] for row in MODELS)
-    return f"Written on {WRITTEN}.\n\n" + _table(["vendor", "what is known", "so that it"], rows)
+    return f"Written on {WRITTEN}.\n\n" + table(["vendor", "what is known", "so that it"], rows)
 
 
 def _droppable() -> str:
@@ -107,7 +89,7 @@ def _compatible() -> str:
         rows.append(
             [f"`{name}`", f"`{kind.url or getattr(kind, 'account_url', 'base_url=')}`", keys, _accent(kind.dialect)]
         )
-    return _table(["provider", "base URL", "key", "accent"], rows)
+    return table(["provider", "base URL", "key", "accent"], rows)
 
 
 def _accent(dialect: Dialect) -> str:
@@ -121,7 +103,7 @@ def _accent(dialect: Dialect) -> str:
     return ", ".join([*said, *(f"`{kind}`" for kind in sorted(dialect.media))])
 
 
-PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
+SECTIONS = {
     "translation.md": {
         "features": lambda: _matrix(PROBES),
         "history": lambda: _matrix(HISTORY),
@@ -132,28 +114,3 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     },
     "providers/compatible.md": {"compatible": _compatible},
 }
-
-
-def page(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
-    """The page with the current tables."""
-    for name, table in tables.items():
-        begin, end = BEGIN.format(name), END.format(name)
-        head, _, rest = text.partition(begin)
-        _, _, tail = rest.partition(end)
-        text = f"{head}{begin}\n\n{table()}\n\n{end}{tail}"
-    return text
-
-
-def main() -> int:
-    stale = 0
-    for name, tables in PAGES.items():
-        text = (DOCS / name).read_text()
-        new = page(text, tables)
-        stale += new != text
-        if "--check" not in sys.argv:
-            (DOCS / name).write_text(new)
-    return int(stale > 0 and "--check" in sys.argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
