@@ -84,10 +84,16 @@ def test_snippets_run(
     monkeypatch.chdir(tmp_path)
     with vendors(monkeypatch) as server:
         names: dict[str, Any] = {"__name__": f"page_{page.stem.replace('-', '_')}", "server": server}
-        for block in blocks(page):
-            if block.language == "python" and block.skipped is None:
-                run(page, block, names, request)
-        close(names)
+        try:
+            for block in blocks(page):
+                if block.language == "python" and block.skipped is None:
+                    run(page, block, names, request)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in ("resilient_llm", "tests", ""):
+                raise
+            pytest.skip(f"needs {error.name} (the extras peers and docs)")
+        finally:
+            close(names)
     assert not SECRET.search(capsys.readouterr().out)
 
 
