@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 
 from resilient_llm import providers
+from resilient_llm.batch.settings import MAP_LINES, MapSettings
 from resilient_llm.client import SETTINGS, ClientSettings, ResilientClient
 from resilient_llm.options import LINES, CallOptions, ChatOptions, ChatSettings
 from resilient_llm.providers import base
@@ -67,6 +68,11 @@ def answers() -> str:
     return _keywords(ResilientClient.chat, LINES, [name for name in LINES if name in rest])
 
 
+def many() -> str:
+    """Keywords of ``map`` besides those of a call."""
+    return _keywords(ResilientClient.map, MAP_LINES, [name for name in MAP_LINES if name in _known(MapSettings)])
+
+
 def provider_options() -> str:
     return _keywords(base.HttpProvider.__init__, base.LINES, base.LINES)
 
@@ -97,6 +103,6 @@ def vendors() -> str:
 
 SECTIONS = {
     "reference/client.md": {"parameters": client_parameters, "settings": client_settings, "methods": methods},
-    "reference/calls.md": {"call": _of(CallOptions), "chat": _of(ChatSettings), "answers": answers},
+    "reference/calls.md": {"call": _of(CallOptions), "chat": _of(ChatSettings), "answers": answers, "map": many},
     "reference/providers.md": {"options": provider_options, "vendors": vendors},
 }
