@@ -33,11 +33,11 @@ def _rows(function: object, lines: Mapping[str, str], names: Iterable[str]) -> I
     parameters = _signature(function)
     for name in names:
         one = parameters[name]
-        yield [code(f"{name}="), code(kind(one.annotation)), default(one.default), told(lines[name])]
+        yield [code(f"{name}="), told(lines[name]), code(kind(one.annotation)), default(one.default)]
 
 
 def _keywords(function: object, lines: Mapping[str, str], names: Iterable[str]) -> str:
-    return table(["keyword", "type", "default", "what it does"], _rows(function, lines, names))
+    return table(["keyword", "what it does", "type", "default"], _rows(function, lines, names))
 
 
 def client_parameters() -> str:

@@ -25,3 +25,9 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
             found = (page.parent / target).resolve()
             assert found.exists(), f"{page.name} links to {target}"
             assert found.is_relative_to(DOCS) or DOCS not in page.parents, f"{page.name}: the site has no {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_no_bar_is_masked_inside_code(page: Path) -> None:
+    """Some readers of Markdown show the backslash."""
+    assert not re.findall(r"^\|.*`[^`\n]*\\\|[^`\n]*`", page.read_text(encoding="utf-8"), re.MULTILINE)
