@@ -203,6 +203,7 @@ class _Client:
         needs = self._pool.needs(request, options)
         tokens = prompt_tokens(request)
         ask = self._pool.ask(options, streaming=False, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
+        ask, _ = self._pool.priced(ask, request, options)
         found = self._pool.pool.explain(ask, self._pool.clock())
         self._pool.deliver()
         return [Candidate(target.id, target.model, reason) for target, reason in found]
@@ -299,12 +300,14 @@ class _Client:
         tokens = prompt_tokens(request)
         needs = self._pool.needs(request, options)
         ask = self._pool.ask(options, streaming=stream, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
+        ask, purse = self._pool.priced(ask, request, options)
         return Task(
             self._pool,
             request,
             self._pool.begin(ask, options),
             None if stream else answer_check(request, options),
             needs,
+            purse=purse,
         )
 
     def _embed_task(
@@ -315,8 +318,9 @@ class _Client:
             options = {**self._defaults, **options}
         request = embed_request(inputs, dimensions, options)
         tokens = sum(len(text) for text in request.inputs) // 4
-        ask = self._pool.ask(options, streaming=False, tokens=tokens, max_tokens=1)
-        return Task(self._pool, request, self._pool.begin(self._pool.other_spaces(ask), options))
+        ask = self._pool.other_spaces(self._pool.ask(options, streaming=False, tokens=tokens, max_tokens=1))
+        ask, purse = self._pool.priced(ask, request, options)
+        return Task(self._pool, request, self._pool.begin(ask, options), purse=purse)
 
     def __repr__(self) -> str:
         ids = ", ".join(target.id for target in self._pool.pool.targets())

@@ -54,6 +54,11 @@ WhenDown: TypeAlias = Literal["wait", "fail"]
 """What a call does when every provider is down: wait behind the outage for a trial to succeed, or fail at once."""
 
 
+Prefer: TypeAlias = Literal["cheap", "fast", "balanced"]
+"""Which of several equals is asked: the one that costs least, the one expected to answer soonest, or a mean of both:
+twice the price is worth a second."""
+
+
 class CallOptions(TypedDict, total=False):
     """How a call is carried out, whatever it asks; :data:`LINES` says what each keyword means."""
 
@@ -66,6 +71,8 @@ class CallOptions(TypedDict, total=False):
     idempotency_key: str | None
     when_down: WhenDown
     record: bool
+    max_cost: float | None
+    prefer: Prefer | None
     on_unsupported: OnUnsupported
 
 
@@ -117,6 +124,8 @@ LINES: Mapping[str, str] = {
     "when_down": "when every provider is down: 'wait' behind the outage, or 'fail' at once",
     "record": "True: write down how the call is decided; see client.last_record()",
     "on_unsupported": "a provider lacks what the call needs: 'skip' it, 'degrade' the request, 'error', or a mapping",
+    "max_cost": "the most it may cost, failovers included, in the currency of the prices; None: no limit",
+    "prefer": "inside a tier: 'cheap', 'fast', or 'balanced'; None: drawn, better ones more often",
     "system": "a system message put before the others",
     "tools": "Tool objects, or dicts in OpenAI's shape",
     "tool_choice": "'auto', 'none', 'required', a tool's name, or a ToolChoice",
@@ -256,6 +265,12 @@ def check_call(options: CallOptions, known: frozenset[str] = _CALL_OPTIONS) -> N
     record: object = options.get("record", False)
     if not isinstance(record, bool):
         raise InvalidRequest(f"record must be True or False, not {_short(record)}")
+    prefer: object = options.get("prefer")
+    if prefer is not None and prefer not in get_args(Prefer):
+        raise InvalidRequest(f"prefer must be 'cheap', 'fast', 'balanced' or None, not {_short(prefer)}")
+    most: object = options.get("max_cost")
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int | float) or not 0 < most < math.inf):
+        raise InvalidRequest(f"max_cost must be a number above 0 or None, not {_short(most)}")
     key: object = options.get("idempotency_key")
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= 255 and key.isascii() and key.isprintable()):
         raise InvalidRequest("idempotency_key must be printable ASCII text of at most 255 characters, or None")

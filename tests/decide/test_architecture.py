@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "telemetry": DRIVEN,
     "client": CLIENT,
     "mount": CLIENT,
-    "simulate": ABOVE,
+    "simulate": ABOVE | {"operate"},
     "chaos": ABOVE,
     "demo": ABOVE,
     "testing": ABOVE,

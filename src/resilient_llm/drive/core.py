@@ -21,9 +21,10 @@ from resilient_llm.drive.engines import Time
 from resilient_llm.drive.exchange import AnyExchange, Lease, Target
 from resilient_llm.drive.fork import imported, tell_after_fork
 from resilient_llm.drive.observer import Observer, Observers
+from resilient_llm.drive.spending import Purse, Spending
 from resilient_llm.errors import ConfigurationError, InvalidRequest
 from resilient_llm.events import Event
-from resilient_llm.model import ChatRequest
+from resilient_llm.model import ChatRequest, EmbedRequest
 from resilient_llm.options import CallOptions, ids, seconds
 from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
@@ -88,7 +89,7 @@ class ProviderPool:
         for listener in listeners:
             _check_listener(listener)
         self.name = name
-        self.token: str = os.urandom(4).hex()
+        self.token: str = os.urandom(8).hex()
         """Tells this client's calls from those of other clients and processes."""
         self._set_time(Time())
         self.listeners: tuple[Listener, ...] = tuple(listeners)
@@ -98,6 +99,8 @@ class ProviderPool:
         self.policies = policies
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
         self.pool.listening = bool(listeners)
+        self.spending: Spending | None = None
+        """Who counts what calls cost, and keeps them from costing more; ``None``: nobody does."""
         self._firsts: dict[str, Target | None] = {}
         self._renewable: list[HttpProvider] | None = None
         self._leases: set[Lease] = set()
@@ -259,6 +262,15 @@ class ProviderPool:
             when_down,
         )
 
+    def priced(self, ask: Ask, request: ChatRequest | EmbedRequest, options: CallOptions) -> tuple[Ask, Purse | None]:
+        """The ask as whoever counts money wants it, and what the call may spend."""
+        if self.spending is not None:
+            return self.spending.admit(ask, request, options)
+        for name in ("max_cost", "prefer"):
+            if cast(Mapping[str, object], options).get(name) is not None:
+                raise InvalidRequest(f"{name}= needs prices: resilient_llm.operate.cost.track(client)")
+        return ask, None
+
     def begin(self, ask: Ask, options: CallOptions) -> Call[Target]:
         """The state machine of a new call."""
         if not options.get("record"):
@@ -353,5 +365,5 @@ class ProviderPool:
 
     def reset_after_fork(self) -> None:
         """In the child process."""
-        self.token = os.urandom(4).hex()
+        self.token = os.urandom(8).hex()
         self.pool.reset_after_fork()

@@ -20,7 +20,7 @@ from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.body import Body, Inflater, inflater
 from resilient_llm.drive.engines import Limit, Outgoing
 from resilient_llm.drive.failure import AttemptFailed
-from resilient_llm.drive.observer import AttemptObserver
+from resilient_llm.drive.observer import AttemptObserver, attempt_id
 from resilient_llm.drive.reading import Reading
 from resilient_llm.errors import Fault, FaultKind, FaultScope, InvalidRequest, ResilientError, UnsupportedFeature
 from resilient_llm.model import (
@@ -59,6 +59,7 @@ class Subject:
     pool: Pool[Target]
     clock: Callable[[], float]
     wall: Callable[[], float]
+    call_id: str
 
 
 class Lease(ref["Exchange[Any]"]):
@@ -255,19 +256,27 @@ class HttpExchange(Exchange[HttpProvider]):
     def outgoing(self) -> Outgoing:
         """The HTTP request.  Raises ``InvalidRequest`` for one that cannot be written, ``AttemptFailed`` for one that
         this provider cannot take."""
-        prepared = self._prepared()
+        provider, prepared = self.provider, self._prepared()
         self.degradations = prepared.degradations
         headers = prepared.headers
-        if self.provider.propagate_trace_context and self.observer is not None:
+        if provider.propagate_trace_context and self.observer is not None:
             headers = (*headers, *self.observer.headers().items())
+        if provider.request_id_header is not None:
+            headers = self._with_id(provider.request_id_header, headers)
         return Outgoing(
-            self.provider.id,
+            provider.id,
             prepared.url,
             headers,
             prepared.body,
             self.attempt.fresh,
             self.subject.repeatable,
         )
+
+    def _with_id(self, header: str, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """With the id of this attempt, unless the user gave one of their own."""
+        if any(name.lower() == header for name, _ in headers):
+            return headers
+        return (*headers, (header, attempt_id(self.subject.call_id, self.attempt.number)))
 
     def _prepared(self) -> Prepared:
         provider, request = self.provider, self.subject.request

@@ -13,6 +13,7 @@ from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.exchange import AnyExchange, Response, Subject, Target, begin
 from resilient_llm.drive.failure import AttemptFailed, cause_of, fault_of, no_key_in_time, rejection, shows
 from resilient_llm.drive.observer import CallObserver
+from resilient_llm.drive.spending import Purse
 from resilient_llm.errors import (
     AttemptRecord,
     CallFailed,
@@ -37,7 +38,7 @@ _SLACK = 0.001  # seconds before a deadline that count as past it: timers are no
 class Task(Generic[Request]):
     """What one call needs besides its state machine.  Used by one caller; its races may report from other tasks."""
 
-    __slots__ = ("_validate", "call", "cause", "observer", "owner", "subject")
+    __slots__ = ("_validate", "call", "cause", "observer", "owner", "purse", "subject")
 
     def __init__(
         self,
@@ -46,15 +47,20 @@ class Task(Generic[Request]):
         call: Call[Target],
         validate: Validator | None = None,
         needs: Needs = NO_NEEDS,
+        *,
+        purse: Purse | None = None,
     ) -> None:
+        self.purse: Purse | None = purse
+        """What it may spend; ``None``: nobody counts."""
         self.owner: ProviderPool = owner
         self.call: Call[Target] = call
         self.cause: BaseException | None = None
         """The last failed attempt's own exception."""
         self._validate = validate
         ask = call.ask
+        call_id = owner.call_id(call.number)
         self.subject: Subject = Subject(
-            request, needs, ask.streaming, ask.repeatable, owner.policies, owner.pool, owner.clock, owner.wall
+            request, needs, ask.streaming, ask.repeatable, owner.policies, owner.pool, owner.clock, owner.wall, call_id
         )
         operation: Literal["chat", "embeddings"] = "chat" if isinstance(request, ChatRequest) else "embeddings"
         self.observer: CallObserver = owner.observer.call(
@@ -63,14 +69,18 @@ class Task(Generic[Request]):
             ask.route,
             owner.first(ask.route),
             streaming=ask.streaming,
-            call_id=owner.call_id(call.number),
+            call_id=call_id,
         )
+        if ask.conversation is not None:
+            self.observer.conversation(ask.conversation)
 
     # --- the next step ---
 
     def next(self) -> AnyExchange | Wait:
         """The next attempt or wait.  Raises the call's final error, from the last attempt's own."""
         try:
+            if self.purse is not None:
+                self.call.ask = self.purse.screen(self.call.ask)
             step = self.call.next_attempt(self.owner.clock())
         except (CallFailed, ClientClosed) as failure:
             self.owner.deliver()
@@ -89,6 +99,8 @@ class Task(Generic[Request]):
         exchange = begin(attempt, self.subject)
         try:
             self.owner.hold(exchange)
+            if self.purse is not None:
+                self.purse.reserve(attempt.number, attempt.target)
             exchange.observer = self.observer.attempt(attempt.target, attempt.number, attempt.kind, attempt.delay)
             self.owner.deliver()
         except BaseException:  # Ctrl-C in a listener or a span processor
@@ -159,7 +171,7 @@ class Task(Generic[Request]):
         attempt = exchange.attempt
         self.call.succeeded(attempt, now, usage.output_tokens if usage is not None else 0, exchange.status)
         self.label(exchange, response)
-        self._ended(exchange, selected=True)
+        self._ended(exchange, selected=True, usage=usage)
         self.observer.succeeded(response, attempt.target, now - self.call.started)
         self.cause = None
         self.owner.deliver()
@@ -248,6 +260,9 @@ class Task(Generic[Request]):
         """An attempt that lost is over.  One that ran on has shown what it is good for."""
         pool, attempt, now = self.owner.pool, exchange.attempt, self.owner.clock()
         self.owner.let_go(exchange)
+        if self.purse is not None and exchange.runs_on:
+            whole = exchange.answer is not None and error is None
+            self.purse.settle(attempt.number, None, exchange.response().usage if whole else None, None)
         if not exchange.runs_on or (error is not None and not isinstance(error, Exception)):
             pool.abandoned(attempt, now)
         elif error is not None:
@@ -282,4 +297,8 @@ class Task(Generic[Request]):
             took = self.owner.clock() - attempt.started
             target = attempt.target
             record = AttemptRecord(attempt.number, target.id, target.model, attempt.kind, "cancelled", None, None, took)
-        observer.ended(record, selected=selected, usage=usage)
+        if self.purse is not None and not exchange.runs_on:
+            reading = exchange.reading if usage is None else None
+            partial = None if reading is None or not reading.committed else reading.response()
+            self.purse.settle(attempt.number, record, usage, partial)
+        observer.ended(record, selected=selected, usage=None if selected else usage)

@@ -151,6 +151,8 @@ class HttpProvider:
     """Whether ``model`` is the name of a model, and not of a deployment."""
     idempotency_header: ClassVar[str | None] = None
     """The header for ``idempotency_key=``, where the vendor documents one."""
+    request_id_header: ClassVar[str | None] = None
+    """The header for our own id of each attempt, in lower case, where the vendor documents one."""
     cache_key_header: ClassVar[str | None] = None
     """The header by which its servers find the one that has the beginning of a prompt cached."""
 
