@@ -75,6 +75,20 @@ def test_one_file_sets_up_everything(text: str, file: Path) -> None:
         background_of(client.pool).close()
 
 
+def test_what_is_known_outlives_the_process(text: str, file: Path, tmp_path: Path) -> None:
+    text = f'{text.partition("[objectives")[0]}[state]\npath = "{tmp_path / "known.json"}"\n'
+    file.write_text(text)
+    with resilient_llm.load(file) as client:
+        client.chat("hi")
+        file.write_text(text.partition("[state]")[0])
+        assert reload(client) == ("state",), "taken away: it is saved"
+        background_of(client.pool).close()
+    file.write_text(text)
+    with resilient_llm.load(file) as client:
+        assert client.health()["a"].samples == 1
+        background_of(client.pool).close()
+
+
 def test_a_section_that_changes_is_taken_away_and_made_anew(text: str, file: Path) -> None:
     file.write_text(text)
     with resilient_llm.load(file) as client:

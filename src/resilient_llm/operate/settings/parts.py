@@ -16,6 +16,8 @@ from resilient_llm.operate.alerts.words import Condition, Source
 from resilient_llm.operate.anomalies import Anomalies
 from resilient_llm.operate.cost import Budget, load_prices, track
 from resilient_llm.operate.incidents import Incidents
+from resilient_llm.operate.known import EVERY
+from resilient_llm.operate.known import keep as keep_known
 from resilient_llm.operate.news import share_news
 from resilient_llm.operate.objectives import Objective, Objectives
 from resilient_llm.operate.settings.sections import AnyClient, Section, Undo, keep, kept
@@ -82,6 +84,24 @@ def _cost(client: AnyClient, wanted: CostSettings) -> Undo:
 
 
 COST: Final = Section(CostSettings, _cost)
+
+
+# --- state ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSettings:
+    """A file in which what is known about providers outlives the process, and the seconds between two saves."""
+
+    path: str
+    every: float = EVERY
+
+
+def _state(client: AnyClient, wanted: StateSettings) -> Undo:
+    return keep_known(client, wanted.path, every=wanted.every)
+
+
+STATE: Final = Section(StateSettings, _state)
 
 
 # --- news ---

@@ -104,6 +104,7 @@ SECTIONS: Final[dict[str, str]] = {
     "objectives": "resilient_llm.operate.settings.parts:OBJECTIVES",
     "anomalies": "resilient_llm.operate.settings.parts:ANOMALIES",
     "cost": "resilient_llm.operate.settings.parts:COST",
+    "state": "resilient_llm.operate.settings.parts:STATE",
     "news": "resilient_llm.operate.settings.parts:NEWS",
     "alerts": "resilient_llm.operate.settings.parts:ALERTS",
 }
