@@ -257,7 +257,6 @@ def test_a_forked_child_works_on_by_itself_and_repeats_nothing_of_the_parent() -
         code = 1
         try:
             clock.advance(5.0)
-            work.keep_running()
             work.submit(lambda: done.append("the child's"))
             work.flush(5.0)
             work.flush(5.0)

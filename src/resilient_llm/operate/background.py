@@ -38,8 +38,7 @@ class HasPool(Protocol):
 class Background:
     """A daemon thread that starts with the first job, and ends when it is closed or nobody holds this object.
 
-    In a forked child it begins anew: what waited is left to the parent, regular jobs go on with the next :meth:`submit`
-    or :meth:`keep_running`.
+    In a forked child it begins anew: what waited is left to the parent, what is done again and again is done here too.
     """
 
     def __init__(self, name: str = "default", *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -80,12 +79,6 @@ class Background:
                 self._changed.notify_all()
         return regular.stop
 
-    def keep_running(self) -> None:
-        """Start the thread again if there are regular jobs and it is not there: after a fork.  Cheap otherwise."""
-        if self._thread is None and self._regular:
-            with self._changed:
-                self._start()
-
     def flush(self, timeout: float = 2.0) -> bool:
         """Wait until what waits now has been run, ``timeout`` seconds at most; whether it has."""
         done = threading.Event()
@@ -124,10 +117,14 @@ class Background:
         return self._closed and not self._jobs
 
     def reset_after_fork(self) -> None:
-        """In the child process: no thread, no lock that somebody holds, and nothing that the parent does already."""
+        """In the child process: no lock that somebody holds, nothing that the parent does already, a thread of our own
+        if there is anything to do again."""
         self._changed = threading.Condition()
         self._jobs.clear()
         self._thread = None
+        if self._regular:
+            with self._changed:
+                self._start()
 
     def _start(self) -> None:
         if self._thread is not None and self._thread.is_alive():
