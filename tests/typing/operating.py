@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-
-from typing_extensions import assert_type
+from typing import assert_type
 
 from resilient_llm import AsyncResilientClient, ResilientClient
 from resilient_llm.operate.alerts import (
