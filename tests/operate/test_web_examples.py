@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from resilient_llm.testing import Cut, Hang, LoopbackLLM, Reply, Status
-from tests.operate.servers import ROOT, serving
+from tests.operate.processes import ROOT, serving
 
 WEB = ROOT / "examples" / "web"
 ANSWER = "The sky scatters blue light."

@@ -108,6 +108,14 @@ class Member(Generic[T]):
         self.pending: dict[object, float] = {}
         """Attempts without a sign of life yet and when they began, oldest first."""
 
+    def govern(self, policies: Policies) -> None:
+        """Go by these policies from now on; what is known stays."""
+        self.policies = policies
+        self.breaker.govern(policies.breaker)
+        self.gate.policy = policies.limits
+        self.own_gate.cap = self.account_gate.cap = policies.advanced.slow_gate_cap
+        self.statistics.policy = policies.advanced
+
     def retarget(self, target: T, account_gate: SlowGate | None) -> None:
         """Keep what is known about the provider under new settings.  A gate shared by an account stays with it: another
         key is not barred for what the one before it met."""

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from resilient_llm.client import AsyncResilientClient, ResilientClient
@@ -211,7 +212,7 @@ def share_news(
         raise ConfigurationError(f"store must be a URL or a client of redis or valkey, not {type(store).__name__}")
     pool = client.pool
     news = SharedNews(pool, Store(connect(store) if isinstance(store, str) else store, group))
-    background_of(pool).every(every, news.exchange)
+    background_of(pool).every(every, partial(SharedNews.exchange, news))  # also if nobody keeps what is returned
     return news
 
 
