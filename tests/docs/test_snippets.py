@@ -25,6 +25,11 @@ from tests.docs.vendors import SECRET, vendors
 
 WITH_PYTHON = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
 NOT_RUN = {
+    "docs/dashboards.md": 1,
+    "docs/dashboards/datadog.md": 1,
+    "docs/dashboards/langfuse.md": 1,
+    "docs/dashboards/logfire.md": 1,
+    "docs/dashboards/phoenix.md": 1,
     "docs/providers/azure.md": 1,
     "docs/providers/bedrock.md": 1,
     "docs/providers/vertex.md": 1,
