@@ -68,6 +68,13 @@ class Leases(Generic[T]):
         self._last_call_at: float | None = None
         self.fill_budgets()
 
+    def govern(self, policies: Policies) -> None:
+        """Go by these policies from now on; what is left of the budget is kept, as far as it fits."""
+        self._policies = policies
+        self._most = policies.retry.max_attempts_per_provider
+        self.extra.cap = policies.retry.budget
+        self.extra.earn(0.0)
+
     def fill_budgets(self) -> None:
         """The allowance of a process that has earned nothing yet."""
         budget = self._policies.retry.budget
@@ -235,6 +242,8 @@ class Leases(Generic[T]):
             member.trial_ends = now + min(found.timeout, self._policies.breaker.open_cap)
         else:
             found = patience(self._policies, seen, wanted)
+        if now < member.heard.until:
+            member.heard.asked(now, self.draw())
         attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
         if breaker.state is not CLOSED or kind == "trial":
             breaker.tried_at = now
