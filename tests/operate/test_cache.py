@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -32,6 +27,7 @@ from resilient_llm.operate.cache.entry import packed, unpacked
 from resilient_llm.operate.cache.shelf import Shelf
 from resilient_llm.testing import AsyncScriptedProvider, LoopbackLLM, Reply, ScriptedProvider, Status
 from tests.drive.clients import Client, World, eventually, openai, world
+from tests.operate.redis_server import RedisServer, needs_redis
 
 __all__ = ["world"]
 
@@ -610,38 +606,17 @@ def test_an_async_store_needs_the_async_client() -> None:
 
 
 @pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    pytest.importorskip("redis")
-    program = shutil.which("redis-server") or shutil.which("valkey-server")
-    if program is None:
-        pytest.skip("there is no redis-server on this machine")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-    try:
-        eventually(lambda: _listening(port))
-        yield port, server
-    finally:
-        server.send_signal(signal.SIGCONT)
-        server.kill()
-        server.wait()
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
 
 
-def _listening(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
+@needs_redis
+def test_redis_keeps_answers_for_several_processes_and_fails_no_call(redis_server: RedisServer) -> None:
+    from redis import Redis
 
-
-def test_redis_keeps_answers_for_several_processes_and_fails_no_call(
-    redis_server: tuple[int, subprocess.Popen[bytes]],
-) -> None:
-    import redis
-
-    port, server = redis_server
-    store = redis.Redis(port=port)
     one, other = ScriptedProvider(default=Reply("Hello.")), ScriptedProvider(default=Reply("Hello."))
+    store = Redis.from_url(redis_server.url)
     with ResilientClient([one]) as first, ResilientClient([other]) as second, store:
         cached(first, store).chat("hi", **KEPT)
         eventually(lambda: store.dbsize() == 1)
@@ -650,25 +625,26 @@ def test_redis_keeps_answers_for_several_processes_and_fails_no_call(
         client = cached(second, store)
         assert client.chat("hi", **KEPT).text == "Hello."
         assert not other.requests
-        os.kill(server.pid, signal.SIGSTOP)  # it accepts connections and says nothing
+        redis_server.pause()  # it takes connections and says nothing
         assert client.chat("hi", **KEPT).text == "Hello."
         assert client.stats().store_failures == 1
-        server.kill()
+        redis_server.stop()
         assert client.chat("ho", **KEPT).text == "Hello."
         assert len(other.requests) == 2
 
 
-def test_redis_serves_the_async_client(redis_server: tuple[int, subprocess.Popen[bytes]]) -> None:
+@needs_redis
+def test_redis_serves_the_async_client(redis_server: RedisServer) -> None:
     from redis.asyncio import Redis
 
     async def work() -> None:
         provider = AsyncScriptedProvider(default=Reply("Hello."))
-        async with AsyncResilientClient([provider]) as raw, Redis(port=redis_server[0]) as store:
+        async with AsyncResilientClient([provider]) as raw, Redis.from_url(redis_server.url) as store:
             client = cached(raw, store, Caching(store_timeout=2.0))
             for _ in range(2):
                 assert (await client.chat("hi", **KEPT)).text == "Hello."
             assert len(provider.requests) == 1
-            os.kill(redis_server[1].pid, signal.SIGSTOP)
+            redis_server.pause()
             hasty = cached(raw, store, Caching(store_timeout=0.05))
             assert (await hasty.chat("hi", **KEPT)).text == "Hello."
             assert hasty.stats().store_failures == 1
