@@ -85,7 +85,7 @@ SUITES = (
     Suite(
         "mistralai",
         "mistralai",
-        (*_TOOLS, "opentelemetry-sdk", "opentelemetry-instrumentation-httpx"),
+        (*_TOOLS, "opentelemetry-sdk", "opentelemetry-instrumentation-httpx", "griffe", "mcp", "authlib"),
         (
             *("src/mistralai/extra/tests/test_otel_tracing.py", "src/mistralai/extra/tests/test_stream_error_hook.py"),
             *("src/mistralai/extra/tests/test_streaming.py", "src/mistralai/extra/tests/test_traceparent_hook.py"),
