@@ -58,6 +58,11 @@ WhenDown: TypeAlias = Literal["wait", "fail"]
 """What a call does when every provider is down: wait behind the outage for a trial to succeed, or fail at once."""
 
 
+Prefer: TypeAlias = Literal["cheap", "fast", "balanced"]
+"""Which of several equals is asked: the one that costs least, the one expected to answer soonest, or a mean of both:
+twice the price is worth a second."""
+
+
 class CallOptions(TypedDict, total=False):
     """How a call is carried out, whatever it asks; :data:`LINES` says what each keyword means."""
 
@@ -70,6 +75,8 @@ class CallOptions(TypedDict, total=False):
     idempotency_key: str | None
     when_down: WhenDown
     record: bool
+    max_cost: float | None
+    prefer: Prefer | None
     on_unsupported: OnUnsupported
     on_break: OnBreak | None
 
@@ -122,6 +129,8 @@ LINES: Mapping[str, str] = {
     "when_down": "when every provider is down: 'wait' behind the outage, or 'fail' at once",
     "record": "True: write down how the call is decided; see client.last_record()",
     "on_unsupported": "a provider lacks what the call needs: 'skip' it, 'degrade' the request, 'error', or a mapping",
+    "max_cost": "the most it may cost, failovers included, in the currency of the prices; None: no limit",
+    "prefer": "inside a tier: 'cheap', 'fast', or 'balanced'; None: drawn, better ones more often",
     "on_break": "a stream breaks after content: 'fail', 'restart', 'verify', 'continue', 'instruct'; see policy.Stream",
     "system": "a system message put before the others",
     "tools": "Tool objects, or dicts in OpenAI's shape",
@@ -150,7 +159,7 @@ LINES: Mapping[str, str] = {
 line does not say otherwise."""
 
 _THE_CLIENTS = Shown("the client's")
-_DEFAULTS: Mapping[str, object] = {
+DEFAULTS: Mapping[str, object] = {
     "deadline": _THE_CLIENTS,
     "on_unsupported": _THE_CLIENTS,
     "on_break": _THE_CLIENTS,
@@ -162,11 +171,11 @@ _DEFAULTS: Mapping[str, object] = {
 }
 _STREAM_LINES = {name: line for name, line in LINES.items() if name not in ("validate", "fallback")}
 
-chat_keywords: Explicit = explicit(ChatOptions, LINES, _DEFAULTS)
+chat_keywords: Explicit = explicit(ChatOptions, LINES, DEFAULTS)
 """For methods that take ``**options: Unpack[ChatOptions]``: see :func:`resilient_llm.keywords.explicit`."""
-stream_keywords: Explicit = explicit(ChatOptions, _STREAM_LINES, _DEFAULTS)
+stream_keywords: Explicit = explicit(ChatOptions, _STREAM_LINES, DEFAULTS)
 """The same without what needs a whole answer."""
-call_keywords: Explicit = explicit(CallOptions, LINES, _DEFAULTS)
+call_keywords: Explicit = explicit(CallOptions, LINES, DEFAULTS)
 
 
 _PLAIN = (
@@ -271,6 +280,12 @@ def check_call(options: CallOptions, known: frozenset[str] = _CALL_OPTIONS) -> N
     record: object = options.get("record", False)
     if not isinstance(record, bool):
         raise InvalidRequest(f"record must be True or False, not {_short(record)}")
+    prefer: object = options.get("prefer")
+    if prefer is not None and prefer not in get_args(Prefer):
+        raise InvalidRequest(f"prefer must be 'cheap', 'fast', 'balanced' or None, not {_short(prefer)}")
+    most: object = options.get("max_cost")
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int | float) or not 0 < most < math.inf):
+        raise InvalidRequest(f"max_cost must be a number above 0 or None, not {_short(most)}")
     key: object = options.get("idempotency_key")
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= 255 and key.isascii() and key.isprintable()):
         raise InvalidRequest("idempotency_key must be printable ASCII text of at most 255 characters, or None")

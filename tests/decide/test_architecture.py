@@ -17,7 +17,7 @@ ROOT = Path(resilient_llm.__file__).parent
 WORDS = {"faults", "model", "errors", "events", "health", "policy"}
 FACE = {"keywords", "options", "typed"}
 DRIVEN = WORDS | FACE | {"decide", "record", "wire", "capability", "providers", "drive"}
-CLIENT = DRIVEN | {"telemetry", "client"}
+CLIENT = DRIVEN | {"telemetry", "batch", "client"}
 ABOVE = CLIENT | {"mount", "simulate", "chaos", "demo", "testing"}
 
 MAY_IMPORT = {
@@ -38,15 +38,16 @@ MAY_IMPORT = {
     "providers": WORDS | {"wire", "capability", "keywords", "version"},
     "drive": DRIVEN | {"telemetry"},
     "telemetry": DRIVEN,
+    "batch": DRIVEN,
     "client": CLIENT,
     "mount": CLIENT,
-    "simulate": ABOVE,
+    "simulate": ABOVE | {"operate"},
     "chaos": ABOVE,
     "demo": ABOVE,
     "testing": ABOVE,
     "operate": ABOVE,
     "__init__": ABOVE | {"version", "operate"},
-    "__main__": ABOVE | {"operate"},
+    "__main__": ABOVE | {"operate", "version"},
 }
 """Layer -> the layers it may know, itself apart."""
 

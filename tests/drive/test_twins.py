@@ -35,6 +35,7 @@ NAMES = {
     "LoopUnderWay": "UnderWay",
     "async_engines": "sync_engine",
     "handle_async_request": "handle_request",
+    "answers_async": "answers",
     "aclose": "close",
     "aget": "get",
     "anext": "next",

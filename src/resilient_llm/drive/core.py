@@ -21,10 +21,11 @@ from resilient_llm.drive.engines import Time
 from resilient_llm.drive.exchange import AnyExchange, Lease
 from resilient_llm.drive.fork import imported, tell_after_fork
 from resilient_llm.drive.observer import Observer, Observers
+from resilient_llm.drive.spending import Purse, Spending
 from resilient_llm.drive.subject import Target
 from resilient_llm.errors import ConfigurationError, InvalidRequest
 from resilient_llm.events import Event
-from resilient_llm.model import ChatRequest
+from resilient_llm.model import ChatRequest, EmbedRequest
 from resilient_llm.options import CallOptions, ids, seconds
 from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
@@ -89,7 +90,7 @@ class ProviderPool:
         for listener in listeners:
             _check_listener(listener)
         self.name = name
-        self.token: str = os.urandom(4).hex()
+        self.token: str = os.urandom(8).hex()
         """Tells this client's calls from those of other clients and processes."""
         self._set_time(Time())
         self.listeners: tuple[Listener, ...] = tuple(listeners)
@@ -99,9 +100,14 @@ class ProviderPool:
         self.policies = policies
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
         self.pool.listening = bool(listeners)
+        self.spending: Spending | None = None
+        """Who counts what calls cost, and keeps them from costing more; ``None``: nobody does."""
         self._firsts: dict[str, Target | None] = {}
+        self._renewable: list[HttpProvider] | None = None
         self._leases: set[Lease] = set()
         self._dropped: deque[Lease] = deque()
+        self.beside: dict[str, object] = {}
+        """What was set up beside the client and lives as long as it."""
         self.observer: Observer = observer
         observer.watch(self.pool, self.clock)
         tell_after_fork(self)
@@ -175,9 +181,14 @@ class ProviderPool:
             return known
         raise ConfigurationError(f"{provider!r} is no provider: it has no id and chat(); wrap a callable in Function()")
 
+    def govern(self, policies: Policies) -> None:
+        """Go by these policies from now on; what is known about the providers is kept."""
+        self.policies = policies
+        self.pool.govern(policies)
+
     def forget_unused(self) -> None:
         """Let go of providers of the user's that were replaced."""
-        self._firsts = {}
+        self._firsts, self._renewable = {}, None
         used = set(self.pool.targets())
         self._wrapped = {key: known for key, known in self._wrapped.items() if known in used}
 
@@ -202,7 +213,7 @@ class ProviderPool:
         for target in self.pool.targets(ask.route):
             if target.id in reasons:
                 continue
-            if not isinstance(target, HttpProvider) or not target.embeds:
+            if not target.embeds:
                 reasons[target.id] = "offers no embeddings"
             elif first is None:
                 first = target
@@ -252,6 +263,15 @@ class ProviderPool:
             when_down,
         )
 
+    def priced(self, ask: Ask, request: ChatRequest | EmbedRequest, options: CallOptions) -> tuple[Ask, Purse | None]:
+        """The ask as whoever counts money wants it, and what the call may spend."""
+        if self.spending is not None:
+            return self.spending.admit(ask, request, options)
+        for name in ("max_cost", "prefer"):
+            if cast(Mapping[str, object], options).get(name) is not None:
+                raise InvalidRequest(f"{name}= needs prices: resilient_llm.operate.cost.track(client)")
+        return ask, None
+
     def begin(self, ask: Ask, options: CallOptions) -> Call[Target]:
         """The state machine of a new call."""
         if not options.get("record"):
@@ -292,7 +312,19 @@ class ProviderPool:
                 lacking = target.capabilities.lacks(needs)
                 if lacking is not None:
                     reasons[target.id] = lacking
-        return reasons
+        if self._renewable is None:
+            self._renewable = [one for one in self.pool.targets() if isinstance(one, HttpProvider) and one.renewable]
+        return self._keyless(targets, reasons) if self._renewable else reasons
+
+    def _keyless(self, targets: Sequence[Target], reasons: dict[str, str]) -> dict[str, str]:
+        """Beyond those reasons, whose key is not there yet; where it would be everybody's, a call waits for one."""
+        missing: dict[str, str] = {}
+        for target in self._renewable or ():
+            if target in targets and target.id not in reasons:
+                why = target.key_missing()
+                if why is not None:
+                    missing[target.id] = why
+        return reasons | missing if len(missing) < len(targets) - len(reasons) else reasons
 
     # --- leases ---
 
@@ -334,5 +366,5 @@ class ProviderPool:
 
     def reset_after_fork(self) -> None:
         """In the child process."""
-        self.token = os.urandom(4).hex()
+        self.token = os.urandom(8).hex()
         self.pool.reset_after_fork()

@@ -19,15 +19,24 @@ from resilient_llm.decide.attempt import Attempt
 from resilient_llm.drive.body import Body, Inflater, inflater
 from resilient_llm.drive.engines import Limit, Outgoing
 from resilient_llm.drive.failure import AttemptFailed
-from resilient_llm.drive.observer import AttemptObserver
+from resilient_llm.drive.observer import AttemptObserver, attempt_id
 from resilient_llm.drive.reading import Reading
 from resilient_llm.drive.subject import Response, Subject, Target
-from resilient_llm.errors import Fault, FaultKind, FaultScope, InvalidRequest, ResilientError, UnsupportedFeature
+from resilient_llm.errors import (
+    ConfigurationError,
+    Fault,
+    FaultKind,
+    FaultScope,
+    InvalidRequest,
+    ResilientError,
+    UnsupportedFeature,
+)
 from resilient_llm.model import (
     ChatRequest,
     ChatResponse,
     Degradation,
     EmbedRequest,
+    EmbedResponse,
     StreamEnd,
     StreamEvent,
     TextDelta,
@@ -35,6 +44,7 @@ from resilient_llm.model import (
 from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.providers.credentials import Credential
 from resilient_llm.providers.custom import Custom
+from resilient_llm.wire.faults.scrub import without_secret
 from resilient_llm.wire.kit.accumulate import replay
 
 _NO_CREDENTIAL = Credential(None)
@@ -71,6 +81,7 @@ class Exchange(Generic[P]):
         "observer",
         "provider",
         "reading",
+        "refused",
         "runs_on",
         "source",
         "status",
@@ -89,6 +100,8 @@ class Exchange(Generic[P]):
         """The key it was sent with: its failure must not show it."""
         self.asking: bool = False
         """A callable is being asked for the key."""
+        self.refused: Fault | None = None
+        """What it said when it refused the first key: another one is asked for."""
         self.status: int | None = None
         self.answer: Response | None = None
         """The whole answer, when it has arrived."""
@@ -123,8 +136,11 @@ class Exchange(Generic[P]):
 
     @property
     def asks_for_key(self) -> bool:
-        """Whether a callable must be asked for the key first."""
-        return not self.credential.fixed
+        """Whether a callable must be asked for the key first; one that is at hand is taken."""
+        if not self.credential.fixed and self.key is None:
+            self.key = self.credential.at_hand()
+            return self.key is None
+        return False
 
     def outgoing(self) -> Outgoing:
         """The HTTP request, once ``key`` is known."""
@@ -137,9 +153,9 @@ class Exchange(Generic[P]):
     def told(self, fault: Fault) -> None:
         """An answer said that a feature is unsupported."""
 
-    def unseal(self, failure: AttemptFailed) -> None:
-        """Prepare to send the request once more, without sealed reasoning.  Raises the failure if it is about something
-        else, or nothing can be left out."""
+    def again(self, failure: AttemptFailed) -> None:
+        """Prepare to send the request once more: without sealed reasoning that was refused, or with another key than
+        the one that was.  Raises the failure if it is about something else, or nothing would be different."""
         raise failure
 
     def head(self, status: int | None, headers: Mapping[str, str]) -> None:
@@ -263,9 +279,15 @@ class HttpExchange(Exchange[HttpProvider]):
         """An answer said that a feature is unsupported: learn it for this process."""
         self.provider.capabilities.remember_refusal(fault, self.subject.needs)
 
-    def unseal(self, failure: AttemptFailed) -> None:
-        """Leave sealed reasoning out that was refused, from now on in this conversation."""
-        request = self.subject.request
+    def again(self, failure: AttemptFailed) -> None:
+        """Leave sealed reasoning out that was refused, from now on in this conversation; or replace a refused key."""
+        request, renewable = self.subject.request, self.credential.renewable
+        if failure.fault.kind is FaultKind.AUTH and renewable is not None and self.key is not None and not self.lost:
+            if not renewable.rejected(self.key) or self.refused is not None:
+                raise failure
+            self.refused, self.key = without_secret(failure.fault, self.key), None
+            self.status, self.reading, self.enough = None, None, False
+            return
         again = failure.fault.kind is FaultKind.SEALED_REASONING and self._unsealed is None and not self.lost
         if not again or not isinstance(request, ChatRequest):
             raise failure
@@ -278,13 +300,15 @@ class HttpExchange(Exchange[HttpProvider]):
     def outgoing(self) -> Outgoing:
         """The HTTP request.  Raises ``InvalidRequest`` for one that cannot be written, ``AttemptFailed`` for one that
         this provider cannot take."""
-        prepared = self._prepared()
+        provider, prepared = self.provider, self._prepared()
         self.degradations = prepared.degradations
         headers = prepared.headers
-        if self.provider.propagate_trace_context and self.observer is not None:
+        if provider.propagate_trace_context and self.observer is not None:
             headers = (*headers, *self.observer.headers().items())
+        if provider.request_id_header is not None:
+            headers = self._with_id(provider.request_id_header, headers)
         return Outgoing(
-            self.provider.id,
+            provider.id,
             prepared.url,
             headers,
             prepared.body,
@@ -292,6 +316,12 @@ class HttpExchange(Exchange[HttpProvider]):
             self.subject.repeatable,
             prepared.method,
         )
+
+    def _with_id(self, header: str, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """With the id of this attempt, unless the user gave one of their own."""
+        if any(name.lower() == header for name, _ in headers):
+            return headers
+        return (*headers, (header, attempt_id(self.subject.call_id, self.attempt.number)))
 
     def _prepared(self) -> Prepared:
         provider, request = self.provider, self.subject.request
@@ -390,6 +420,8 @@ class HttpExchange(Exchange[HttpProvider]):
             raise AttemptFailed(result)
         if isinstance(result, ChatResponse) and self._forwards:
             result.body = body
+        if isinstance(result, EmbedResponse) and isinstance(self.subject.request, EmbedRequest):
+            return one_each(result, self.subject.request, status)
         if self.subject.streaming:
             message = "a whole answer came where a stream was asked for"
             raise AttemptFailed(Fault(FaultKind.INVALID_RESPONSE, status=status, message=message))
@@ -409,6 +441,9 @@ class CodeExchange(Exchange[Custom]):
 
     def started(self) -> object:
         """Call the user's code.  What it returns may have to be awaited."""
+        request = self.subject.request
+        if isinstance(request, EmbedRequest):
+            return self.provider.start_embed(request, self.attempt.timeout)
         request = self._request()
         return self.provider.start(request, self.attempt.timeout, stream=self.subject.streaming)
 
@@ -421,7 +456,9 @@ class CodeExchange(Exchange[Custom]):
         answer."""
         reading = self.reading
         assert reading is not None
-        if isinstance(piece, ChatResponse):
+        if isinstance(piece, EmbedResponse) or isinstance(self.subject.request, EmbedRequest):
+            self.answer, self.enough = self._vectors(piece), True
+        elif isinstance(piece, ChatResponse):
             if self.subject.streaming:
                 reading.given(replay(piece), now)
             else:
@@ -438,6 +475,23 @@ class CodeExchange(Exchange[Custom]):
         self.check()
         if piece is None or (self.subject.streaming and reading.committed):
             self.enough = True
+
+    def _vectors(self, piece: object) -> EmbedResponse:
+        """The answer to a request for embeddings.  Raises ``ConfigurationError`` for anything else."""
+        request = self.subject.request
+        if isinstance(piece, EmbedResponse) and isinstance(request, EmbedRequest):
+            return one_each(piece, request, None)
+        wanted = "an EmbedResponse" if isinstance(request, EmbedRequest) else "text or a ChatResponse"
+        raise ConfigurationError(f"provider {self.provider.id!r} must return {wanted}, not {type(piece).__name__}")
+
+
+def one_each(response: EmbedResponse, request: EmbedRequest, status: int | None) -> EmbedResponse:
+    """The response, which has a vector for each text.  Raises ``AttemptFailed`` if it has not: nobody could tell which
+    belongs to which."""
+    if len(response.vectors) == len(request.inputs):
+        return response
+    message = f"{len(response.vectors)} vectors came for {len(request.inputs)} texts"
+    raise AttemptFailed(Fault(FaultKind.INVALID_RESPONSE, status=status, message=message))
 
 
 class FromCode:

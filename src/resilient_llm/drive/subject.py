@@ -31,6 +31,7 @@ class Subject:
     pool: Pool[Target]
     clock: Callable[[], float]
     wall: Callable[[], float]
+    call_id: str
     gathers: bool = False
     """The caller wants a whole answer, and the provider is asked for a stream."""
     forwards: bool = False

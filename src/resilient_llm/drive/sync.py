@@ -74,7 +74,7 @@ class Driver:
         """Carry out an attempt; returns what it raised."""
         assert exchange.observer is not None
         token = exchange.observer.attach()
-        under_way.exchanges.add(exchange)
+        under_way.began(exchange)
         try:
             self.perform(under_way, task, exchange)
         except Exception as error:
@@ -85,11 +85,11 @@ class Driver:
         return None
 
     def answered(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> None:
-        """Send and read; once more, without sealed reasoning, if that was refused."""
+        """Send and read; once more, without sealed reasoning or with another key, if that was refused."""
         try:
             return self.exchanged(task, exchange, self.source(under_way, task, exchange))
         except AttemptFailed as failure:
-            exchange.unseal(failure)
+            exchange.again(failure)
         return self.exchanged(task, exchange, self.source(under_way, task, exchange))
 
     def exchanged(self, task: Task[Any], exchange: AnyExchange, source: Source) -> None:
@@ -119,6 +119,13 @@ class Driver:
         """What is under way."""
         return self._under_way
 
+    def part(self) -> Driver:
+        """A driver over the same connections whose calls can be ended for themselves, and end with this one's."""
+        part = Driver(self.owner, self._under_way.engine)
+        part.seam, part.workers = self.seam, self.workers
+        part._under_way.join(self._under_way)
+        return part
+
     def perform(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough.  Every operation is bounded by the exchange's limit."""
         try:
@@ -134,6 +141,8 @@ class Driver:
         """Send the request, or call the user's code."""
         if exchange.by_code:
             return CodeSource(exchange)
+        if exchange.refused is not None:
+            task.take_key(exchange)
         engine: Engine = under_way.engine
         if self.seam.altered:
             engine = self.seam.engine(engine)

@@ -11,8 +11,17 @@ from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.patience import first_due
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.exchange import AnyExchange, begin
-from resilient_llm.drive.failure import AttemptFailed, cause_of, fault_of, no_key_in_time, rejection, shows
+from resilient_llm.drive.failure import (
+    AttemptFailed,
+    cause_of,
+    fault_of,
+    no_key_in_time,
+    rejection,
+    shows,
+    tell_skipped,
+)
 from resilient_llm.drive.observer import CallObserver
+from resilient_llm.drive.spending import Purse
 from resilient_llm.drive.subject import Response, Subject, Target
 from resilient_llm.errors import (
     AttemptRecord,
@@ -29,6 +38,7 @@ from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, Usage
 from resilient_llm.options import Validator
 from resilient_llm.policy import OnBreak
 from resilient_llm.providers.base import HttpProvider
+from resilient_llm.providers.credentials import KeyUnavailable
 from resilient_llm.wire.faults.scrub import masked, without_secret
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
@@ -39,7 +49,18 @@ _SLACK = 0.001  # seconds before a deadline that count as past it: timers are no
 class Task(Generic[Request]):
     """What one call needs besides its state machine.  Used by one caller; its races may report from other tasks."""
 
-    __slots__ = ("_validate", "call", "cause", "interruption", "observer", "on_break", "owner", "spent", "subject")
+    __slots__ = (
+        "_validate",
+        "call",
+        "cause",
+        "interruption",
+        "observer",
+        "on_break",
+        "owner",
+        "purse",
+        "spent",
+        "subject",
+    )
 
     def __init__(
         self,
@@ -49,8 +70,11 @@ class Task(Generic[Request]):
         validate: Validator | None = None,
         needs: Needs = NO_NEEDS,
         *,
+        purse: Purse | None = None,
         gathers: bool = False,
     ) -> None:
+        self.purse: Purse | None = purse
+        """What it may spend; ``None``: nobody counts."""
         self.owner: ProviderPool = owner
         self.call: Call[Target] = call
         self.cause: BaseException | None = None
@@ -61,10 +85,11 @@ class Task(Generic[Request]):
         """What is raised if nobody goes on with a stream that broke."""
         self.spent: Usage | None = None
         """The tokens of attempts that are part of the answer, the one under way apart."""
-        ask, pool = call.ask, owner.pool
+        ask, pool, call_id = call.ask, owner.pool, owner.call_id(call.number)
         streaming = ask.streaming and not gathers
+        policies = owner.policies
         self.subject: Subject = Subject(
-            request, needs, streaming, ask.repeatable, owner.policies, pool, owner.clock, owner.wall, gathers
+            request, needs, streaming, ask.repeatable, policies, pool, owner.clock, owner.wall, call_id, gathers
         )
         operation: Literal["chat", "embeddings"] = "chat" if isinstance(request, ChatRequest) else "embeddings"
         self.observer: CallObserver = owner.observer.call(
@@ -73,18 +98,24 @@ class Task(Generic[Request]):
             ask.route,
             owner.first(ask.route),
             streaming=streaming,
-            call_id=owner.call_id(call.number),
+            call_id=call_id,
         )
+        if ask.conversation is not None:
+            self.observer.conversation(ask.conversation)
 
     # --- the next step ---
 
     def next(self) -> AnyExchange | Wait:
         """The next attempt or wait.  Raises the call's final error, from the last attempt's own."""
         try:
+            if self.purse is not None:
+                self.call.ask = self.purse.screen(self.call.ask)
             step = self.call.next_attempt(self.owner.clock())
         except (CallFailed, ClientClosed) as error:
             failure = self._final(error)
             self.owner.deliver()
+            if isinstance(failure, CallFailed) and isinstance(self.subject.request, EmbedRequest):
+                tell_skipped(failure, self.call.ask.unsuitable)
             self.observer.failed(failure, self.owner.clock() - self.call.started, None)
             failure.__cause__, self.cause = self.cause, None
             failure.__suppress_context__ = True
@@ -109,6 +140,8 @@ class Task(Generic[Request]):
         exchange = begin(attempt, self.subject)
         try:
             self.owner.hold(exchange)
+            if self.purse is not None:
+                self.purse.reserve(attempt.number, attempt.target)
             exchange.observer = self.observer.attempt(attempt.target, attempt.number, attempt.kind, attempt.delay)
             self.owner.deliver()
         except BaseException:  # Ctrl-C in a listener or a span processor
@@ -130,11 +163,11 @@ class Task(Generic[Request]):
 
     def take_key(self, exchange: AnyExchange) -> None:
         """Get the key without awaiting anything."""
-        if not exchange.asks_for_key:
+        if exchange.asks_for_key:
+            self.asking(exchange)
+            self.asked(exchange, exchange.credential.get())
+        elif exchange.key is None:
             exchange.key = exchange.credential.get()
-            return
-        self.asking(exchange)
-        self.asked(exchange, exchange.credential.get())
 
     def first_content(self, exchange: AnyExchange) -> None:
         """A stream's first content is about to be handed over."""
@@ -180,7 +213,7 @@ class Task(Generic[Request]):
         tokens = usage.output_tokens - before if usage is not None else 0
         self.call.succeeded(attempt, now, max(tokens, 0), exchange.status)
         self.label(exchange, response)
-        self._ended(exchange, selected=True)
+        self._ended(exchange, selected=True, usage=usage)
         self.observer.succeeded(response, attempt.target, now - self.call.started)
         self.cause = None
         self.owner.deliver()
@@ -246,7 +279,8 @@ class Task(Generic[Request]):
 
     def _understood(self, exchange: AnyExchange, error: Exception) -> Fault:
         """What an attempt's exception means, without what must not be shown."""
-        fault = without_secret(fault_of(error), *self._secrets(exchange))
+        found = exchange.refused if isinstance(error, KeyUnavailable) and exchange.refused else fault_of(error)
+        fault = without_secret(found, *self._secrets(exchange))
         if fault.kind is FaultKind.TIMEOUT and exchange.asking:
             return no_key_in_time(exchange.credential.name)
         if fault.kind is FaultKind.UNSUPPORTED and fault.status is not None:
@@ -285,6 +319,9 @@ class Task(Generic[Request]):
         """An attempt that lost is over.  One that ran on has shown what it is good for."""
         pool, attempt, now = self.owner.pool, exchange.attempt, self.owner.clock()
         self.owner.let_go(exchange)
+        if self.purse is not None and exchange.runs_on:
+            whole = exchange.answer is not None and error is None
+            self.purse.settle(attempt.number, None, exchange.response().usage if whole else None, None)
         if not exchange.runs_on or (error is not None and not isinstance(error, Exception)):
             pool.abandoned(attempt, now)
         elif error is not None:
@@ -319,4 +356,8 @@ class Task(Generic[Request]):
             took = self.owner.clock() - attempt.started
             target = attempt.target
             record = AttemptRecord(attempt.number, target.id, target.model, attempt.kind, "cancelled", None, None, took)
-        observer.ended(record, selected=selected, usage=usage)
+        if self.purse is not None and not exchange.runs_on:
+            reading = exchange.reading if usage is None else None
+            partial = None if reading is None or not reading.committed else reading.response()
+            self.purse.settle(attempt.number, record, usage, partial)
+        observer.ended(record, selected=selected, usage=None if selected else usage)

@@ -55,6 +55,7 @@ class OpenAI(OpenAICompatible):
     key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
     key_required = True
     idempotency_header: ClassVar[str | None] = "idempotency-key"
+    request_id_header: ClassVar[str | None] = "x-client-request-id"
     dialect: ClassVar[Dialect | None] = _OPENAIS
 
 

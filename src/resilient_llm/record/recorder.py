@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Final
 
@@ -223,7 +223,7 @@ class RecordedCall(Call[T]):
 def _ask(ask: Ask) -> dict[str, Plain]:
     fields: dict[str, object] = ask._asdict()
     fields["conversation"] = None if ask.conversation is None else "-"  # its name may tell something
-    return {name: dict(ask.unsuitable) if name == "unsuitable" else plain(value) for name, value in fields.items()}
+    return {name: dict(value) if isinstance(value, Mapping) else plain(value) for name, value in fields.items()}
 
 
 def _target(target: object) -> dict[str, Plain]:

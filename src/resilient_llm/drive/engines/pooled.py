@@ -12,7 +12,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import cache, cached_property
+from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -55,16 +55,19 @@ class Family:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._core: ModuleType | None = None
         self._addresses: dict[str, tuple[Any, Header, Where, str]] = {}
 
-    @cached_property
+    @property
     def core(self) -> ModuleType:
         """httpcore or httpcore2, imported with the first request, and with it what else a request may need."""
-        for name in _NEEDED:
-            imported(name)
-        return imported(_CORES[self._name])
+        if self._core is None:  # no cached property: in Python 3.11 it holds a lock, which a fork may leave behind
+            for name in _NEEDED:
+                imported(name)
+            self._core = imported(_CORES[self._name])
+        return self._core
 
-    @cached_property
+    @property
     def errors(self) -> tuple[type[Exception], ...]:
         """What a pool raises when a request fails.  Anything else interrupted it, and may have left its locks held."""
         core = self.core
