@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from resilient_llm.model import ChatRequest, ChatResponse, Degradation, StreamEv
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit.splice import added
+
+_DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
 
 
 class Opened:
@@ -110,6 +112,20 @@ class Opened:
             self._over()
             self._paused()
             self.task.finish(self.exchange, self.reading.response())
+
+    @contextmanager
+    def ending(self) -> Generator[None]:
+        """Inside, what little may follow the end is taken, so that the connection can be used again; the answer is
+        complete whatever comes."""
+        self.exchange.limit.until = self.task.owner.clock() + _DRAIN
+        try:
+            with suppress(Exception):
+                yield
+        except BaseException:
+            self.source.sever()
+            raise
+        finally:
+            self.completed()
 
     def broken(self, error: Exception) -> Exception | None:
         """It broke: tell everybody, and return what to raise; ``None``: the answer goes on."""
