@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypedDict, TypeV
 
 from typing_extensions import Unpack
 
+from resilient_llm.batch.part import part_of, part_of_async
 from resilient_llm.batch.settings import (
     MOST_TASKS,
     MOST_THREADS,
@@ -478,7 +479,7 @@ class ResilientClient(_Client):
         from resilient_llm.batch.threads import Map  # noqa: PLC0415 - for who maps
 
         work, mine = self._work(prompts, options, MOST_THREADS), self.with_options()
-        mine._driver = self._driver.part()
+        mine._driver = part_of(self._driver)
         return Map(prompts, work, mine._driver, lambda messages, given: mine.chat(messages, **given))
 
     @call_keywords
@@ -609,7 +610,7 @@ class AsyncResilientClient(_Client):
 
         def begin() -> tuple[AsyncDriver, AsyncCall[ChatResponse]]:
             mine = self.with_options()
-            mine._driver = self._driver.part()
+            mine._driver = part_of_async(self._driver)
             return mine._driver, lambda messages, given: mine.chat(messages, **given)
 
         return AsyncMap(prompts, work, begin)

@@ -71,6 +71,7 @@ PUBLIC = (
     "testing",
     "mount",
     "operate",
+    "batch",
     "capability",
     "wire",
 )
