@@ -29,6 +29,7 @@ from resilient_llm.decide.attempt import Ask
 from resilient_llm.drive.aio import AsyncDriver, AsyncOpenStream
 from resilient_llm.drive.core import Listener, ProviderPool, Routes
 from resilient_llm.drive.engines import AsyncEngine, Engine, Seam, async_engines, sync_engine
+from resilient_llm.drive.fork import imported
 from resilient_llm.drive.observer import Later, Observer
 from resilient_llm.drive.sync import Driver, OpenStream
 from resilient_llm.drive.task import Task
@@ -48,6 +49,7 @@ from resilient_llm.model import (
 from resilient_llm.options import (
     CallOptions,
     ChatOptions,
+    EmbedInputs,
     Messages,
     UntypedChatOptions,
     answer_check,
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from resilient_llm.batch.tasks import AsyncMap
     from resilient_llm.batch.threads import Map
     from resilient_llm.batch.work import Work
+    from resilient_llm.record import DecisionRecord
 
 __all__ = ["AsyncChatStream", "AsyncResilientClient", "Candidate", "ChatStream", "ProviderHealth", "ResilientClient"]
 
@@ -100,6 +103,7 @@ class ClientSettings(TypedDict, total=False):
     tracer_provider: TracerProvider | None
     meter_provider: MeterProvider | None
     on_unsupported: OnUnsupported
+    record: bool
 
 
 SETTINGS: Mapping[str, str] = {
@@ -116,6 +120,7 @@ SETTINGS: Mapping[str, str] = {
     "tracer_provider": "replaces OpenTelemetry's global one",
     "meter_provider": "replaces OpenTelemetry's global one",
     "on_unsupported": "a provider lacks what a call needs: 'skip' it, 'degrade' the request, 'error', or a mapping",
+    "record": "True: write down how each call is decided; see last_record()",
 }
 """What each setting of a client means, in one line; ``help(ResilientClient)`` shows them."""
 
@@ -125,6 +130,7 @@ _SETTING_DEFAULTS: Mapping[str, object] = {
     "deadline": 600.0,
     "name": "default",
     "on_unsupported": "skip",
+    "record": False,
     **dict.fromkeys(_POLICIES, Shown("its defaults")),
 }
 
@@ -162,6 +168,9 @@ class _Client:
     ) -> None:
         if (providers is None) == (pool is None):
             raise ConfigurationError("a client needs providers, or pool= of another client, and not both")
+        record: object = settings.pop("record", False)
+        if not isinstance(record, bool):
+            raise ConfigurationError(f"record must be True or False, not {record!r}")
         if pool is not None and settings:
             raise ConfigurationError(f"{next(iter(settings))}= belongs to the pool and is set where that is made")
         for name in settings:
@@ -170,7 +179,7 @@ class _Client:
         self._pool = pool if pool is not None else _make_pool(cast(Routes, providers), settings)
         self._keep_secret(http_client)
         self._life = _Life()
-        self._defaults: CallOptions = {}
+        self._defaults: CallOptions = {"record": True} if record else {}
 
     @call_keywords
     def with_options(self, **options: Unpack[CallOptions]) -> Self:
@@ -214,9 +223,19 @@ class _Client:
         needs = self._pool.needs(request, options)
         tokens = prompt_tokens(request)
         ask = self._pool.ask(options, streaming=False, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
+        ask, _ = self._pool.priced(ask, request, options)
         found = self._pool.pool.explain(ask, self._pool.clock())
         self._pool.deliver()
         return [Candidate(target.id, target.model, reason) for target, reason in found]
+
+    def last_record(self) -> DecisionRecord | None:
+        """How the latest recorded call of this thread or task was decided, as far as it got; ``None`` if its latest one
+        was another client's, or there was none.
+
+        Calls are recorded where ``record=True`` is given to them, to :meth:`with_options` or to the client.  A recorded
+        call costs about half a millisecond more for each decision.
+        """
+        return self._pool.last_record()
 
     def drain(self, provider: str) -> int:
         """Send no new attempts to a provider; returns how many are still under way there.  :meth:`restore` undoes it.
@@ -291,7 +310,8 @@ class _Client:
         self.check_open()
         if self._defaults:
             options = {**self._defaults, **options}
-        request = chat_request(messages, options, stream=stream)
+        gathers = not stream and self._pool.policies.stream.under_chat == "stream"
+        request = chat_request(messages, options, stream=stream or gathers)
         validate = options.get("validate")
         fallback = options.get("fallback")
         if stream and (validate is not None or fallback is not None):
@@ -300,42 +320,48 @@ class _Client:
         self._check_fallback(fallback)
         tokens = prompt_tokens(request)
         needs = self._pool.needs(request, options)
-        ask = self._pool.ask(options, streaming=stream, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        return Task(
-            self._pool, request, self._pool.begin(ask), None if stream else answer_check(request, options), needs
-        )
+        streaming = request.stream
+        ask = self._pool.ask(options, streaming=streaming, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
+        ask, purse = self._pool.priced(ask, request, options)
+        check = None if stream else answer_check(request, options)
+        call = self._pool.begin(ask, options)
+        task = Task(self._pool, request, call, check, needs, purse=purse, gathers=gathers)
+        task.on_break = options.get("on_break") or task.on_break
+        task.subject.forwards = not stream and request.source is not None
+        return task
 
     @call_keywords
     def explain_embed(
-        self, inputs: str | Sequence[str] = "?", *, dimensions: int | None = None, **options: Unpack[CallOptions]
+        self, inputs: EmbedInputs = "?", *, dimensions: int | None = None, **options: Unpack[CallOptions]
     ) -> list[Candidate]:
         """Whom a request for embeddings would ask, in which order, and why each other provider would not be asked: it
         offers none, or its vectors do not mix with those of the first.  Sends nothing."""
-        ask, _ = self._embedding(inputs, dimensions, options)
+        ask, _ = self._embedding(inputs, dimensions, {**self._defaults, **options})
         found = self._pool.pool.explain(ask, self._pool.clock())
         self._pool.deliver()
         return [Candidate(target.id, target.model, reason) for target, reason in found]
 
     def _embed_parts(
-        self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions
+        self, inputs: EmbedInputs, dimensions: int | None, options: CallOptions
     ) -> list[Callable[[], Task[EmbedRequest]]]:
         """What makes the calls for these texts, in parts that everybody who may be asked can take."""
         self.check_open()
+        if self._defaults:
+            options = {**self._defaults, **options}
         pool, (ask, request) = self._pool, self._embedding(inputs, dimensions, options)
+        tokens, limit = sum(map(text_tokens, request.inputs)), options.get("max_cost")
 
         def begin(part: EmbedRequest) -> Task[EmbedRequest]:
-            tokens = sum(map(text_tokens, part.inputs))
-            return Task(pool, part, pool.begin(ask._replace(tokens=tokens)))
+            mine = sum(map(text_tokens, part.inputs))
+            share: CallOptions = options if limit is None else {**options, "max_cost": limit * mine / tokens}
+            asked, purse = pool.priced(ask._replace(tokens=mine), part, share)
+            return Task(pool, part, pool.begin(asked, share), purse=purse)
 
         able = (target for target in pool.pool.targets(ask.route) if target.id not in ask.unsuitable)
         return [partial(begin, part) for part in parts_of(request, smallest(one.embed_limits for one in able))]
 
-    def _embedding(
-        self, inputs: str | Sequence[str], dimensions: int | None, options: CallOptions
-    ) -> tuple[Ask, EmbedRequest]:
+    def _embedding(self, inputs: EmbedInputs, dimensions: int | None, options: CallOptions) -> tuple[Ask, EmbedRequest]:
         """What a request for embeddings asks of the pool, and what it asks."""
-        if self._defaults:
-            options = {**self._defaults, **options}
         request = embed_request(inputs, dimensions, options)
         longest = max(map(text_tokens, request.inputs))
         ask = self._pool.ask(options, streaming=False, tokens=longest, max_tokens=1)
@@ -388,9 +414,8 @@ def _make_pool(providers: Routes, settings: ClientSettings) -> ProviderPool:
 
 
 def _telemetry(name: str, tracers: TracerProvider | None, meters: MeterProvider | None) -> Observer:
-    from resilient_llm.telemetry import Telemetry  # noqa: PLC0415 - with its API a third of the time of a first client
-
-    return Telemetry(name, tracers, meters)
+    made: Observer = imported("resilient_llm.telemetry").Telemetry(name, tracers, meters)
+    return made
 
 
 class ResilientClient(_Client):
@@ -484,7 +509,11 @@ class ResilientClient(_Client):
 
     @call_keywords
     def embed(
-        self, inputs: str | Sequence[str], *, dimensions: int | None = None, **options: Unpack[CallOptions]
+        self,
+        inputs: EmbedInputs,
+        *,
+        dimensions: int | None = None,
+        **options: Unpack[CallOptions],
     ) -> EmbedResponse:
         """Vectors for texts, one each, in order.
 
@@ -617,7 +646,11 @@ class AsyncResilientClient(_Client):
 
     @call_keywords
     async def embed(
-        self, inputs: str | Sequence[str], *, dimensions: int | None = None, **options: Unpack[CallOptions]
+        self,
+        inputs: EmbedInputs,
+        *,
+        dimensions: int | None = None,
+        **options: Unpack[CallOptions],
     ) -> EmbedResponse:
         """Vectors for texts, one each, in order; see :meth:`ResilientClient.embed`."""
         return joined(await answers_async(self._driver, self._embed_parts(inputs, dimensions, options)))
@@ -712,6 +745,21 @@ class _Streamed(Generic[O, D]):
         else:
             where = f"under way, from {self.provider!r}"
         return f"<{type(self).__name__} {where}>"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer has arrived to its end."""
+        return self._opened is not None and self._opened.reading.ended
+
+    def forward(self) -> None:
+        """Before it begins: keep the bytes that come from a provider of the caller's own wire."""
+        self._task.subject.forwards = self._task.on_break == "fail"
+
+    @property
+    def forwards(self) -> O | None:
+        """Where those bytes are read; ``None``: there are only events, as whoever answers speaks another wire."""
+        opened = self._opened
+        return opened if opened is not None and opened.reading.forwarded is not None else None
 
     def at_hand(self) -> list[StreamEvent]:
         """The events that have arrived already and would come next; empty before the first was asked for."""

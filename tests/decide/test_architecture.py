@@ -16,7 +16,7 @@ import resilient_llm
 ROOT = Path(resilient_llm.__file__).parent
 WORDS = {"faults", "model", "errors", "events", "health", "policy"}
 FACE = {"keywords", "options", "typed"}
-DRIVEN = WORDS | FACE | {"decide", "wire", "capability", "providers", "drive"}
+DRIVEN = WORDS | FACE | {"decide", "record", "wire", "capability", "providers", "drive"}
 CLIENT = DRIVEN | {"telemetry", "batch", "client"}
 ABOVE = CLIENT | {"mount", "simulate", "chaos", "demo", "testing"}
 
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "version": set(),
     "options": WORDS | FACE | {"wire", "capability"},
     "decide": {"errors", "faults", "events", "health", "policy"},
+    "record": {"errors", "faults", "policy", "decide"},
     "wire": {"faults", "model", "errors"},
     "capability": {"faults", "model", "errors", "wire"},
     "providers": WORDS | {"wire", "capability", "keywords", "version"},
@@ -40,13 +41,13 @@ MAY_IMPORT = {
     "batch": DRIVEN,
     "client": CLIENT,
     "mount": CLIENT,
-    "simulate": ABOVE,
+    "simulate": ABOVE | {"operate"},
     "chaos": ABOVE,
     "demo": ABOVE,
     "testing": ABOVE,
     "operate": ABOVE,
     "__init__": ABOVE | {"version", "operate"},
-    "__main__": ABOVE | {"operate"},
+    "__main__": ABOVE | {"operate", "version"},
 }
 """Layer -> the layers it may know, itself apart."""
 
@@ -72,6 +73,7 @@ PUBLIC = (
     "mount",
     "operate",
     "batch",
+    "record",
     "capability",
     "wire",
 )

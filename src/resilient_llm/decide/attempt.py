@@ -13,6 +13,7 @@ from resilient_llm.faults import AttemptKind
 __all__ = ["Ask", "Attempt", "T", "Target"]
 
 _NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
+_NO_TOLLS: Final[Mapping[str, float]] = MappingProxyType({})
 
 
 class Ask(NamedTuple):
@@ -22,7 +23,8 @@ class Ask(NamedTuple):
     ``max_tokens`` the longest answer; ``unsuitable`` names the providers that must not serve this call and why, which
     nothing overrides.  ``repeatable=False``: it may have effects, so nothing runs beside it, it is no trial, and it is
     not repeated once it may have reached a provider.  ``when_down="fail"``: it does not wait while every provider is
-    down.
+    down.  ``tolls``: the seconds by which an answer of each provider counts as later; among equals that are well the
+    one whose answer then comes soonest is taken, instead of being drawn (empty: drawn).
     """
 
     route: str
@@ -34,6 +36,7 @@ class Ask(NamedTuple):
     conversation: str | None = None
     repeatable: bool = True
     when_down: Literal["wait", "fail"] = "wait"
+    tolls: Mapping[str, float] = _NO_TOLLS
 
 
 def larger_only(ask: Ask, targets: Iterable[Target], size: int) -> Ask:

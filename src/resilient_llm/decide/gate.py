@@ -71,7 +71,7 @@ class RateGate:
     _per_second: float = 0.0
 
     def __init__(self, policy: Limits) -> None:
-        self._policy = policy
+        self.policy = policy
 
     def close(self, now: float, hint: float | None, draw: float, reason: str) -> float:
         """Close it for ``hint`` seconds and up to a quarter more, so that a fleet told the same does not return at
@@ -98,8 +98,8 @@ class RateGate:
             wait = soonest
             if self.strikes and not again:
                 wait = max(wait, doubling(0.5, _BACKOFF_CAP, self.strikes, draw))
-        if wait > self._policy.gate_cap:  # spread downwards, or a fleet would return at the cap together
-            wait = self._policy.gate_cap * (0.8 + 0.2 * draw)
+        if wait > self.policy.gate_cap:  # spread downwards, or a fleet would return at the cap together
+            wait = self.policy.gate_cap * (0.8 + 0.2 * draw)
         self.strikes += not again
         self.told = max(self.told, now + max(told, MIN_WAIT))
         self.soonest = max(self.soonest, now + min(max(soonest, MIN_WAIT), wait))
@@ -142,7 +142,7 @@ class RateGate:
         """When a call of about this many tokens fits into the headroom last reported; ``now`` or before: it does."""
         if self._left is None or tokens <= self._left or self._per_second == math.inf:
             return now
-        return min(self._left_at + (tokens - self._left) / self._per_second, self._left_at + self._policy.gate_cap)
+        return min(self._left_at + (tokens - self._left) / self._per_second, self._left_at + self.policy.gate_cap)
 
     @property
     def reported(self) -> bool:
@@ -176,7 +176,7 @@ class RateGate:
         self.strikes, self._left, self.width = 0, None, math.inf
 
     def _until(self, now: float, wait: float, reason: str) -> float:
-        until = now + min(wait, self._policy.gate_cap)
+        until = now + min(wait, self.policy.gate_cap)
         if until > self.until:
             self.until = until
             self.reason = reason
@@ -196,7 +196,7 @@ class SlowGate:
     """Until when the one attempt that went through may take; in the past: none is under way."""
 
     def __init__(self, cap: float) -> None:
-        self._cap = cap
+        self.cap = cap
 
     def admits(self, now: float) -> bool:
         """Open, or due for the one attempt that finds out whether the fact still holds."""
@@ -210,8 +210,8 @@ class SlowGate:
         self.lease_ends = -math.inf
         if now < self.until:
             return self.until
-        whole = min(self._cap, _SLOW_BASE * 2.0 ** min(self.strikes, 64))
-        wait = min(max(whole, hint or 0.0), self._cap) * (0.9 + 0.1 * draw)
+        whole = min(self.cap, _SLOW_BASE * 2.0 ** min(self.strikes, 64))
+        wait = min(max(whole, hint or 0.0), self.cap) * (0.9 + 0.1 * draw)
         self.strikes += 1
         self.stated = hint is not None
         self.until = now + wait

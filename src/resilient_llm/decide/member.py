@@ -8,6 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Breaker, State
 from resilient_llm.decide.gate import RateGate, SlowGate
+from resilient_llm.decide.heard import Heard
 from resilient_llm.decide.line import Line
 from resilient_llm.decide.statistics import Statistics
 from resilient_llm.errors import ConfigurationError
@@ -63,6 +64,7 @@ class Refusal(StrEnum):
     OPENING = "its rate limit has opened just now, or it has no room for more"
     LINE = "others wait in line for it"
     DOWN = "breaker open"
+    HEARD = "other processes report that it fails or asks to wait"
 
     @property
     def needs_room(self) -> bool:
@@ -99,11 +101,20 @@ class Member(Generic[T]):
         self.own_gate: SlowGate = SlowGate(policies.advanced.slow_gate_cap)
         self.account_gate: SlowGate = account_gate or self.own_gate
         self.statistics: Statistics = Statistics(policies.advanced)
+        self.heard: Heard = Heard()
         self.line: Line = Line(target.id)
         self.held: dict[object, int] = {}
         """Attempts that hold a lease, and the numbers of their calls."""
         self.pending: dict[object, float] = {}
         """Attempts without a sign of life yet and when they began, oldest first."""
+
+    def govern(self, policies: Policies) -> None:
+        """Go by these policies from now on; what is known stays."""
+        self.policies = policies
+        self.breaker.govern(policies.breaker)
+        self.gate.policy = policies.limits
+        self.own_gate.cap = self.account_gate.cap = policies.advanced.slow_gate_cap
+        self.statistics.policy = policies.advanced
 
     def retarget(self, target: T, account_gate: SlowGate | None) -> None:
         """Keep what is known about the provider under new settings.  A gate shared by an account stays with it: another
@@ -139,6 +150,9 @@ class Member(Generic[T]):
             return Refusal.FULL
         if (own.strikes or account.strikes) and not (own.admits(now) and account.admits(now)):
             return Refusal.QUOTA
+        heard = self.heard
+        if now < heard.until and heard.stops(last, now, waits=waits):
+            return Refusal.HEARD
         return None
 
     def opens_at(self, refusal: Refusal, tokens: int, last: float, now: float) -> float:
@@ -153,6 +167,8 @@ class Member(Generic[T]):
             return max(now, self.next_trial())
         if refusal is Refusal.OPENING:
             return self.gate.room_at(self._unanswered)
+        if refusal is Refusal.HEARD:
+            return self.heard.opens_at(now)
         return math.inf
 
     def well_at(self, tokens: int, last: float, now: float) -> float:
@@ -186,6 +202,8 @@ class Member(Generic[T]):
         """Whether a call is to find out how it is, although others are well."""
         state = self.breaker.state
         if state is CLOSED or state is State.ISOLATED:
+            return False
+        if now < self.heard.until and now < self.heard.check_at:  # another process is about to find out
             return False
         return now >= self.breaker.trial_at and (self.trial is None or now >= self.trial_ends)
 
@@ -246,6 +264,7 @@ class Member(Generic[T]):
         self.gate.open()
         self.own_gate.open()
         self.account_gate.open()
+        self.heard.over()
 
     def reset_after_fork(self) -> None:
         """In the child: nothing is in flight, nobody waits."""

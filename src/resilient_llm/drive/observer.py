@@ -22,6 +22,11 @@ Operation: TypeAlias = Literal["chat", "embeddings"]
 _log = logging.getLogger("resilient_llm")
 
 
+def attempt_id(call_id: str, number: int) -> str:
+    """The id of one attempt: in logs, on its span, and where a provider documents a header for it, with its request."""
+    return f"{call_id}-{number}"
+
+
 class Described(Protocol):
     """A provider, as observers need it.  ``host`` ``None``: it is not reached over a network; ``port`` ``None``:
     unknown.  It may also have ``propagate_trace_context``; without it that is false."""
@@ -71,6 +76,10 @@ class CallObserver(Protocol):
 
     def attempt(self, target: Described, number: int, kind: str, delay: float) -> AttemptObserver:
         """An attempt begins.  ``delay`` is the wait before it in seconds."""
+        ...
+
+    def conversation(self, conversation: str) -> None:
+        """It is part of this conversation, by the caller's own name for it.  Told at the beginning, if at all."""
         ...
 
     def first_chunk(self, seconds: float) -> None:
@@ -155,6 +164,9 @@ class CallWatcher:
     def attempt(self, target: Described, number: int, kind: str, delay: float) -> AttemptObserver:
         """Ignored."""
         return IGNORED_ATTEMPT
+
+    def conversation(self, conversation: str) -> None:
+        """Ignored."""
 
     def first_chunk(self, seconds: float) -> None:
         """Ignored."""
@@ -267,6 +279,9 @@ class _Calls:
                 if seen is not IGNORED_ATTEMPT:
                     begun.append(seen)
         return begun[0] if len(begun) == 1 else _Attempts(begun)
+
+    def conversation(self, conversation: str) -> None:
+        _tell(self._all, lambda one: one.conversation(conversation))
 
     def first_chunk(self, seconds: float) -> None:
         _tell(self._all, lambda one: one.first_chunk(seconds))

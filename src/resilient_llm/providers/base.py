@@ -154,6 +154,8 @@ class HttpProvider:
     """Whether ``model`` is the name of a model, and not of a deployment."""
     idempotency_header: ClassVar[str | None] = None
     """The header for ``idempotency_key=``, where the vendor documents one."""
+    request_id_header: ClassVar[str | None] = None
+    """The header for our own id of each attempt, in lower case, where the vendor documents one."""
     cache_key_header: ClassVar[str | None] = None
     """The header by which its servers find the one that has the beginning of a prompt cached."""
 
@@ -241,6 +243,16 @@ class HttpProvider:
         return self.credential.is_async
 
     @property
+    def renewable(self) -> bool:
+        """Whether its key may be missing for a while, and be renewed when it is refused."""
+        return self.credential.renewable is not None
+
+    def key_missing(self) -> str | None:
+        """Why there is no key now; ``None``: there is one, or it is found out when it is asked for."""
+        renewable = self.credential.renewable
+        return None if renewable is None else renewable.missing()
+
+    @property
     def key_id(self) -> str | None:
         """Tells the key in use from others without telling it; ``None`` before a callable was asked for one."""
         return self.credential.key_id
@@ -262,6 +274,11 @@ class HttpProvider:
         if self._codec is None:
             self._codec = self.make_codec()
         return self._codec
+
+    def forwards(self, request: ChatRequest | EmbedRequest) -> bool:
+        """Whether a request goes there in its caller's own words, so that the answer needs no translation either."""
+        source = request.source if isinstance(request, ChatRequest) else None
+        return source is not None and source.wire == self.wire
 
     def prepare(self, request: ChatRequest, key: str | None) -> Prepared:
         """The HTTP request for a call.  Raises ``UnsupportedFeature`` if this wire cannot express it."""

@@ -12,21 +12,21 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import cache, cached_property
-from importlib import import_module
+from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from resilient_llm.drive.engines.network import Backend
 from resilient_llm.drive.engines.seam import Limit, Outgoing
-from resilient_llm.drive.fork import tell_after_fork
+from resilient_llm.drive.fork import imported, tell_after_fork
 from resilient_llm.errors import ConfigurationError
 
 _CORES = {"httpx": "httpcore", "httpx2": "httpcore2"}
 _SETTINGS: dict[str, Any] = {"max_connections": None, "max_keepalive_connections": 100, "keepalive_expiry": 30.0}
 """Open streams hold connections for minutes: a limit here would look like providers failing."""
 _PROXIES = frozenset({"http", "socks5", "socks5h"})
+_NEEDED = ("urllib.request", "email.utils")
 _KNOWN = 256  # URLs whose parts are kept
 _PORTS, _LAST_PORT = {"http": 80, "https": 443}, 65535
 _PLAIN = re.compile(
@@ -55,14 +55,19 @@ class Family:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._core: ModuleType | None = None
         self._addresses: dict[str, tuple[Any, Header, Where, str]] = {}
 
-    @cached_property
+    @property
     def core(self) -> ModuleType:
-        """httpcore or httpcore2, imported with the first request."""
-        return import_module(_CORES[self._name])
+        """httpcore or httpcore2, imported with the first request, and with it what else a request may need."""
+        if self._core is None:  # no cached property: in Python 3.11 it holds a lock, which a fork may leave behind
+            for name in _NEEDED:
+                imported(name)
+            self._core = imported(_CORES[self._name])
+        return self._core
 
-    @cached_property
+    @property
     def errors(self) -> tuple[type[Exception], ...]:
         """What a pool raises when a request fails.  Anything else interrupted it, and may have left its locks held."""
         core = self.core
@@ -73,7 +78,7 @@ class Family:
     def face(self) -> ModuleType:
         """The package users know, imported when its errors, its TLS settings or its rules for unusual URLs are needed:
         that takes longer than to import all else that a call needs."""
-        return import_module(self._name)
+        return imported(self._name)
 
     def address(self, url: str) -> tuple[Any, Header, Where, str]:
         """The URL as the pool wants it, its ``host`` header, the way there, and the bare host."""
@@ -152,11 +157,10 @@ def proxy_for(scheme: str, host: str, port: int | None) -> str | None:
 
     Raises ``ConfigurationError`` for one that cannot be used; nothing is sent, so no provider is to blame.
     """
-    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 - as long to import as a quarter of us
-
-    proxies = getproxies()
+    request = imported("urllib.request")
+    proxies: dict[str, str] = request.getproxies()
     url = proxies.get(scheme) or proxies.get("all")
-    if not url or proxy_bypass(host if port is None else f"{host}:{port}"):
+    if not url or request.proxy_bypass(host if port is None else f"{host}:{port}"):
         return None
     if "://" not in url:
         url = f"http://{url}"
