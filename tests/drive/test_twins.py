@@ -128,14 +128,7 @@ def overload(node: ast.stmt) -> bool:
 
 
 def lines(tree: ast.AST) -> list[str]:
-    """The code lines of sync code that say something; signatures for type checkers alone do nothing."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef):
-            node.body = [
-                one
-                for one in node.body
-                if not (isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and overload(one))
-            ]
+    """The code lines of sync code that say something; signatures for type checkers alone are left out."""
     text = ast.unparse(ast.fix_missing_locations(Sync().visit(tree)))
     skipped = ("import ", "from ", "@", ")", "try:", "else:", "finally:", "return", "pass", "def __", '"', "'")
     return [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(skipped)]
