@@ -221,8 +221,8 @@ class Task(Generic[Request]):
     def label(self, exchange: AnyExchange, response: Response) -> None:
         """Say on a response who answered and how it came to that."""
         target = exchange.attempt.target
-        response.provider = target.id
-        if isinstance(response, ChatResponse) and isinstance(target, HttpProvider):
+        known, response.provider = response.provider == target.id, target.id
+        if not known and isinstance(response, ChatResponse) and isinstance(target, HttpProvider):
             response.model_mismatch = target.other_model(response.model)
             self.owner.pool.named_model(exchange.attempt, other=response.model_mismatch)
             secrets = self._secrets(exchange)
