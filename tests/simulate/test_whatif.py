@@ -230,6 +230,35 @@ def test_machines_get_json(file: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert told["strategies"][0]["during"]["availability"] == 1.0
 
 
+def test_the_settings_in_the_folder_are_asked_about_by_default(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(file.parent)
+    (file.parent / "arrivals.csv").write_text("seconds\n0\n9\n")
+    assert main(["--incident", SHORT.name, "--traffic", "arrivals.csv"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("2026-04-15 Claude API errors")
+    assert "a trace of 2 calls, repeated as needed" in told
+
+
+def test_several_incidents_are_told_at_a_glance(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {name: INCIDENTS[name] for name in ("2024-08-16", "2026-04-15", "2026-04-28")}
+    monkeypatch.setattr("resilient_llm.simulate.whatif.command.INCIDENTS", few)
+    assert main([str(file), "--rate", "0.05"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["resilient.toml", "anthropic/claude-sonnet-5", "alone", "calls", "saved"]
+    assert [line[:10] for line in lines[:2]] == ["2026-04-15", "2026-04-28"]  # the other touches none of these vendors
+    assert any(line.startswith("Lost in all: ") for line in lines)
+
+
+def test_what_there_is_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in (*INCIDENTS, *SCHEDULES))
+
+
 class Outside(HTMLParser):
     """Whatever a page would load from elsewhere."""
 
