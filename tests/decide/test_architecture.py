@@ -17,7 +17,7 @@ ROOT = Path(resilient_llm.__file__).parent
 WORDS = {"faults", "model", "errors", "events", "health", "policy"}
 FACE = {"keywords", "options", "typed"}
 DRIVEN = WORDS | FACE | {"decide", "record", "wire", "capability", "providers", "drive"}
-CLIENT = DRIVEN | {"telemetry", "client"}
+CLIENT = DRIVEN | {"telemetry", "batch", "client"}
 ABOVE = CLIENT | {"mount", "simulate", "chaos", "demo", "testing"}
 
 MAY_IMPORT = {
@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "providers": WORDS | {"wire", "capability", "keywords", "version"},
     "drive": DRIVEN | {"telemetry"},
     "telemetry": DRIVEN,
+    "batch": DRIVEN,
     "client": CLIENT,
     "mount": CLIENT,
     "simulate": ABOVE | {"operate"},

@@ -18,10 +18,11 @@ from resilient_llm.decide.attempt import Ask
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.engines import Time
-from resilient_llm.drive.exchange import AnyExchange, Lease, Target
+from resilient_llm.drive.exchange import AnyExchange, Lease
 from resilient_llm.drive.fork import imported, tell_after_fork
 from resilient_llm.drive.observer import Observer, Observers
 from resilient_llm.drive.spending import Purse, Spending
+from resilient_llm.drive.subject import Target
 from resilient_llm.errors import ConfigurationError, InvalidRequest
 from resilient_llm.events import Event
 from resilient_llm.model import ChatRequest, EmbedRequest
@@ -212,7 +213,7 @@ class ProviderPool:
         for target in self.pool.targets(ask.route):
             if target.id in reasons:
                 continue
-            if not isinstance(target, HttpProvider) or not target.embeds:
+            if not target.embeds:
                 reasons[target.id] = "offers no embeddings"
             elif first is None:
                 first = target

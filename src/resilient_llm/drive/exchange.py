@@ -9,20 +9,28 @@ providers all look the same from outside.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 from weakref import ref
 
-from resilient_llm.capability import UNSEALED, Needs, without_seals
+from resilient_llm.capability import UNSEALED, Capabilities, without_seals
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.body import Body, Inflater, inflater
 from resilient_llm.drive.engines import Limit, Outgoing
 from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.drive.observer import AttemptObserver, attempt_id
 from resilient_llm.drive.reading import Reading
-from resilient_llm.errors import Fault, FaultKind, FaultScope, InvalidRequest, ResilientError, UnsupportedFeature
+from resilient_llm.drive.subject import Response, Subject, Target
+from resilient_llm.errors import (
+    ConfigurationError,
+    Fault,
+    FaultKind,
+    FaultScope,
+    InvalidRequest,
+    ResilientError,
+    UnsupportedFeature,
+)
 from resilient_llm.model import (
     ChatRequest,
     ChatResponse,
@@ -33,7 +41,6 @@ from resilient_llm.model import (
     StreamEvent,
     TextDelta,
 )
-from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.providers.credentials import Credential
 from resilient_llm.providers.custom import Custom
@@ -41,25 +48,7 @@ from resilient_llm.wire.faults.scrub import without_secret
 from resilient_llm.wire.kit.accumulate import replay
 
 _NO_CREDENTIAL = Credential(None)
-Target: TypeAlias = HttpProvider | Custom
-Response: TypeAlias = ChatResponse | EmbedResponse
-Question: TypeAlias = ChatRequest | EmbedRequest
 P = TypeVar("P", HttpProvider, Custom)
-
-
-@dataclass(slots=True)
-class Subject:
-    """What every attempt of one call has in common."""
-
-    request: Question
-    needs: Needs
-    streaming: bool
-    repeatable: bool
-    policies: Policies
-    pool: Pool[Target]
-    clock: Callable[[], float]
-    wall: Callable[[], float]
-    call_id: str
 
 
 class Lease(ref["Exchange[Any]"]):
@@ -84,6 +73,7 @@ class Exchange(Generic[P]):
         "attempt",
         "degradations",
         "enough",
+        "extend",
         "key",
         "lease",
         "limit",
@@ -128,6 +118,8 @@ class Exchange(Generic[P]):
         """Another attempt of the call won, or the call is over: what it brings is thrown away."""
         self.runs_on: bool = False
         """It lost, and runs on to be judged."""
+        self.extend: Callable[[float], None] | None = None
+        """Async only: moves the end of the cancel scope it runs in, by monotonic time."""
 
     def __repr__(self) -> str:
         return f"<Exchange {self.attempt!r}>"
@@ -189,8 +181,52 @@ class Exchange(Generic[P]):
     def _reading(self, decoder: Any, interpreter: Any) -> Reading:
         policies, request = self.subject.policies, self.subject.request
         allow_empty = not self.subject.streaming or not isinstance(request, ChatRequest) or request.allow_empty
-        now = self.subject.clock()
-        return Reading(decoder, interpreter, policies.stream, policies.timeouts, now, allow_empty=allow_empty)
+        now, resumption = self.subject.clock(), self.subject.resumption
+        splice = None if resumption is None else resumption.splice(self.provider, self._capabilities)
+        return Reading(
+            decoder,
+            interpreter,
+            policies.stream,
+            policies.timeouts,
+            now,
+            allow_empty=allow_empty,
+            splice=splice,
+            forwards=self._forwards,
+        )
+
+    @property
+    def _forwards(self) -> bool:
+        """Whether its answer is kept as it came."""
+        return False
+
+    @property
+    def _capabilities(self) -> Capabilities | None:
+        """What its provider can do; ``None``: code of the user's."""
+        return None
+
+    def _request(self) -> ChatRequest:
+        """The request as it is to be made here: the caller's, or one that goes on with an answer."""
+        request, resumption = self.subject.request, self.subject.resumption
+        assert isinstance(request, ChatRequest)
+        if resumption is None:
+            self.degradations = ()
+            return request
+        request, self.degradations = resumption.asked(self.provider, self._capabilities)
+        return request
+
+    def _gathered(self, reading: Reading, now: float) -> None:
+        """More of a stream that is put together to a whole answer.  From its first content on it may take as long as
+        it goes on; its parts are silent for no longer than those of a stream may be."""
+        reading.ready.clear()
+        if reading.ended:
+            self.answer, self.enough = reading.response(), True
+        elif reading.committed:
+            deadline = self.attempt.ask.deadline
+            if self.attempt.content_at is None and not self.lost:
+                self.subject.pool.first_content(self.attempt, now)
+                if self.extend is not None:
+                    self.extend(deadline)
+            self.limit.until = min(reading.silent_at(), deadline)
 
     def check(self) -> None:
         """Raise what the stream found wrong, if anything."""
@@ -231,6 +267,14 @@ class HttpExchange(Exchange[HttpProvider]):
         """Where its key comes from."""
         return self.provider.credential
 
+    @property
+    def _capabilities(self) -> Capabilities | None:
+        return self.provider.capabilities
+
+    @property
+    def _forwards(self) -> bool:
+        return self.subject.forwards and self.provider.forwards(self.subject.request)
+
     def told(self, fault: Fault) -> None:
         """An answer said that a feature is unsupported: learn it for this process."""
         self.provider.capabilities.remember_refusal(fault, self.subject.needs)
@@ -247,7 +291,7 @@ class HttpExchange(Exchange[HttpProvider]):
         again = failure.fault.kind is FaultKind.SEALED_REASONING and self._unsealed is None and not self.lost
         if not again or not isinstance(request, ChatRequest):
             raise failure
-        self._unsealed = without_seals(request)
+        self._unsealed = without_seals(self._request())
         if self._unsealed is None:
             raise failure
         self.provider.capabilities.remember_seals(request)
@@ -283,8 +327,9 @@ class HttpExchange(Exchange[HttpProvider]):
         try:
             if isinstance(request, EmbedRequest):
                 return provider.prepare_embed(request, self.key)
-            request, lost = self._fitted(request)
+            request, lost = self._fitted(self._request())
             prepared = provider.prepare(request, self.key)
+            lost = self.degradations + lost
             return replace(prepared, degradations=lost + prepared.degradations) if lost else prepared
         except UnsupportedFeature as unsupported:
             fault = Fault(FaultKind.UNSUPPORTED, scope=FaultScope.REQUEST, message=str(unsupported))
@@ -316,7 +361,8 @@ class HttpExchange(Exchange[HttpProvider]):
         self._inflater: Inflater | None = inflater(headers, limit)
         self._body: Body | None = None
         self._learn(headers)
-        if self.subject.streaming and 200 <= status < 300 and "text/html" not in headers.get("content-type", ""):
+        streamed = self.subject.streaming or self.subject.gathers
+        if streamed and 200 <= status < 300 and "text/html" not in headers.get("content-type", ""):
             self.reading = self._reading(self.provider.stream_decoder(), self.provider)
         else:
             self._body = Body(limit)
@@ -346,7 +392,9 @@ class HttpExchange(Exchange[HttpProvider]):
             assert self.reading is not None
             self.reading.eof(now)
             self.enough = True
-        if self.reading.committed:
+        if self.subject.gathers:
+            self._gathered(self.reading, now)
+        elif self.reading.committed:
             self.enough = True
         self.check()
 
@@ -362,6 +410,10 @@ class HttpExchange(Exchange[HttpProvider]):
             result = provider.read(status, self._headers, body, wall)
         if isinstance(result, Fault):
             raise AttemptFailed(result)
+        if isinstance(result, ChatResponse) and self._forwards:
+            result.body = body
+        if isinstance(result, EmbedResponse) and isinstance(self.subject.request, EmbedRequest):
+            return one_each(result, self.subject.request, status)
         if self.subject.streaming:
             message = "a whole answer came where a stream was asked for"
             raise AttemptFailed(Fault(FaultKind.INVALID_RESPONSE, status=status, message=message))
@@ -382,7 +434,9 @@ class CodeExchange(Exchange[Custom]):
     def started(self) -> object:
         """Call the user's code.  What it returns may have to be awaited."""
         request = self.subject.request
-        assert isinstance(request, ChatRequest)
+        if isinstance(request, EmbedRequest):
+            return self.provider.start_embed(request, self.attempt.timeout)
+        request = self._request()
         return self.provider.start(request, self.attempt.timeout, stream=self.subject.streaming)
 
     def head(self, status: int | None, headers: Mapping[str, str]) -> None:
@@ -394,24 +448,42 @@ class CodeExchange(Exchange[Custom]):
         answer."""
         reading = self.reading
         assert reading is not None
-        if isinstance(piece, ChatResponse):
+        if isinstance(piece, EmbedResponse) or isinstance(self.subject.request, EmbedRequest):
+            self.answer, self.enough = self._vectors(piece), True
+        elif isinstance(piece, ChatResponse):
             if self.subject.streaming:
-                for event in replay(piece):
-                    reading.take(event, now)
+                reading.given(replay(piece), now)
             else:
                 self.answer, self.enough = piece, True
         elif isinstance(piece, str):
             if piece:
-                reading.take(TextDelta(piece), now)
+                reading.given((TextDelta(piece),), now)
         elif isinstance(piece, StreamEvent):
-            reading.take(piece, now)
+            reading.given((piece,), now)
         elif piece is not None:
             raise TypeError(f"a provider's stream must yield text or stream events, not {type(piece).__name__}")
         elif not reading.ended and reading.fault is None:
-            reading.take(StreamEnd(), now)
+            reading.given((StreamEnd(),), now)
         self.check()
         if piece is None or (self.subject.streaming and reading.committed):
             self.enough = True
+
+    def _vectors(self, piece: object) -> EmbedResponse:
+        """The answer to a request for embeddings.  Raises ``ConfigurationError`` for anything else."""
+        request = self.subject.request
+        if isinstance(piece, EmbedResponse) and isinstance(request, EmbedRequest):
+            return one_each(piece, request, None)
+        wanted = "an EmbedResponse" if isinstance(request, EmbedRequest) else "text or a ChatResponse"
+        raise ConfigurationError(f"provider {self.provider.id!r} must return {wanted}, not {type(piece).__name__}")
+
+
+def one_each(response: EmbedResponse, request: EmbedRequest, status: int | None) -> EmbedResponse:
+    """The response, which has a vector for each text.  Raises ``AttemptFailed`` if it has not: nobody could tell which
+    belongs to which."""
+    if len(response.vectors) == len(request.inputs):
+        return response
+    message = f"{len(response.vectors)} vectors came for {len(request.inputs)} texts"
+    raise AttemptFailed(Fault(FaultKind.INVALID_RESPONSE, status=status, message=message))
 
 
 class FromCode:

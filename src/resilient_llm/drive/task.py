@@ -10,10 +10,19 @@ from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.patience import first_due
 from resilient_llm.drive.core import ProviderPool
-from resilient_llm.drive.exchange import AnyExchange, Response, Subject, Target, begin
-from resilient_llm.drive.failure import AttemptFailed, cause_of, fault_of, no_key_in_time, rejection, shows
+from resilient_llm.drive.exchange import AnyExchange, begin
+from resilient_llm.drive.failure import (
+    AttemptFailed,
+    cause_of,
+    fault_of,
+    no_key_in_time,
+    rejection,
+    shows,
+    tell_skipped,
+)
 from resilient_llm.drive.observer import CallObserver
 from resilient_llm.drive.spending import Purse
+from resilient_llm.drive.subject import Response, Subject, Target
 from resilient_llm.errors import (
     AttemptRecord,
     CallFailed,
@@ -23,9 +32,11 @@ from resilient_llm.errors import (
     FaultKind,
     FaultScope,
     InvalidRequest,
+    StreamInterrupted,
 )
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, Usage
 from resilient_llm.options import Validator
+from resilient_llm.policy import OnBreak
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.credentials import KeyUnavailable
 from resilient_llm.wire.faults.scrub import masked, without_secret
@@ -38,7 +49,18 @@ _SLACK = 0.001  # seconds before a deadline that count as past it: timers are no
 class Task(Generic[Request]):
     """What one call needs besides its state machine.  Used by one caller; its races may report from other tasks."""
 
-    __slots__ = ("_validate", "call", "cause", "observer", "owner", "purse", "subject")
+    __slots__ = (
+        "_validate",
+        "call",
+        "cause",
+        "interruption",
+        "observer",
+        "on_break",
+        "owner",
+        "purse",
+        "spent",
+        "subject",
+    )
 
     def __init__(
         self,
@@ -49,6 +71,7 @@ class Task(Generic[Request]):
         needs: Needs = NO_NEEDS,
         *,
         purse: Purse | None = None,
+        gathers: bool = False,
     ) -> None:
         self.purse: Purse | None = purse
         """What it may spend; ``None``: nobody counts."""
@@ -57,10 +80,16 @@ class Task(Generic[Request]):
         self.cause: BaseException | None = None
         """The last failed attempt's own exception."""
         self._validate = validate
-        ask = call.ask
-        call_id = owner.call_id(call.number)
+        self.on_break: OnBreak = owner.policies.stream.on_break
+        self.interruption: StreamInterrupted | None = None
+        """What is raised if nobody goes on with a stream that broke."""
+        self.spent: Usage | None = None
+        """The tokens of attempts that are part of the answer, the one under way apart."""
+        ask, pool, call_id = call.ask, owner.pool, owner.call_id(call.number)
+        streaming = ask.streaming and not gathers
+        policies = owner.policies
         self.subject: Subject = Subject(
-            request, needs, ask.streaming, ask.repeatable, owner.policies, owner.pool, owner.clock, owner.wall, call_id
+            request, needs, streaming, ask.repeatable, policies, pool, owner.clock, owner.wall, call_id, gathers
         )
         operation: Literal["chat", "embeddings"] = "chat" if isinstance(request, ChatRequest) else "embeddings"
         self.observer: CallObserver = owner.observer.call(
@@ -68,7 +97,7 @@ class Task(Generic[Request]):
             request,
             ask.route,
             owner.first(ask.route),
-            streaming=ask.streaming,
+            streaming=streaming,
             call_id=call_id,
         )
         if ask.conversation is not None:
@@ -82,13 +111,25 @@ class Task(Generic[Request]):
             if self.purse is not None:
                 self.call.ask = self.purse.screen(self.call.ask)
             step = self.call.next_attempt(self.owner.clock())
-        except (CallFailed, ClientClosed) as failure:
+        except (CallFailed, ClientClosed) as error:
+            failure = self._final(error)
             self.owner.deliver()
+            if isinstance(failure, CallFailed) and isinstance(self.subject.request, EmbedRequest):
+                tell_skipped(failure, self.call.ask.unsuitable)
             self.observer.failed(failure, self.owner.clock() - self.call.started, None)
             failure.__cause__, self.cause = self.cause, None
             failure.__suppress_context__ = True
-            raise
+            raise failure  # noqa: B904 - its cause is set
         return self._begin(step) if isinstance(step, Attempt) else step
+
+    def _final(self, failure: CallFailed | ClientClosed) -> CallFailed | ClientClosed:
+        """The same, or that a stream broke and nobody goes on with it."""
+        broke = self.interruption
+        if broke is None or isinstance(failure, ClientClosed):
+            return failure
+        message = f"{broke.message}; nobody can go on: {failure.message}"
+        fault = failure.fault or broke.fault
+        return StreamInterrupted(message, tuple(self.call.records), failure.retry_after, fault, broke.partial)
 
     def rescue(self, beside: AnyExchange) -> AnyExchange | None:
         """A second attempt beside a silent one, or ``None``."""
@@ -132,7 +173,7 @@ class Task(Generic[Request]):
         """A stream's first content is about to be handed over."""
         now = self.owner.clock()
         self.call.first_content(exchange.attempt, now)
-        if not exchange.lost:
+        if not exchange.lost and self.interruption is None:
             self.observer.first_chunk(now - self.call.started)
 
     # --- answers ---
@@ -168,8 +209,9 @@ class Task(Generic[Request]):
     def finish(self, exchange: AnyExchange, response: Response) -> None:
         """The answer is complete: report it and label it."""
         now, usage = self.owner.clock(), response.usage
-        attempt = exchange.attempt
-        self.call.succeeded(attempt, now, usage.output_tokens if usage is not None else 0, exchange.status)
+        attempt, before = exchange.attempt, 0 if self.spent is None else self.spent.output_tokens
+        tokens = usage.output_tokens - before if usage is not None else 0
+        self.call.succeeded(attempt, now, max(tokens, 0), exchange.status)
         self.label(exchange, response)
         self._ended(exchange, selected=True, usage=usage)
         self.observer.succeeded(response, attempt.target, now - self.call.started)
@@ -216,7 +258,24 @@ class Task(Generic[Request]):
         self.cause = None if shows(error, *self._secrets(exchange)) else cause_of(error, keep_frames=exchange.by_code)
         self._ended(exchange, selected=False, usage=usage)
         self.owner.deliver()
+        reading = exchange.reading
+        if self.subject.gathers and reading is not None and reading.committed and not reading.ended:
+            self.interruption = self.broke(exchange, fault, reading.response())
         return fault
+
+    # --- streams that broke ---
+
+    def broke(self, exchange: AnyExchange, fault: Fault, partial: ChatResponse, why: str = "") -> StreamInterrupted:
+        """The error for a stream that broke after content."""
+        self.label(exchange, partial)
+        reason = fault.message or str(fault.kind)
+        return StreamInterrupted(
+            f"the stream of {exchange.attempt.target.id} broke after content: {reason}{why}",
+            tuple(self.call.records),
+            fault.retry_after,
+            fault,
+            partial,
+        )
 
     def _understood(self, exchange: AnyExchange, error: Exception) -> Fault:
         """What an attempt's exception means, without what must not be shown."""
