@@ -267,6 +267,11 @@ def test_a_store_that_fails_is_asked_again_ever_more_slowly() -> None:
         held()
 
 
+def test_a_secret_may_be_missing_for_ever(tmp_path: Path) -> None:
+    held = secret(f"file:{tmp_path / 'nowhere'}")
+    assert all(held.missing() for _ in range(1100))
+
+
 def test_a_refused_value_is_fetched_again_at_once_and_rests_if_there_is_no_other() -> None:
     clock = ManualClock()
     store = Store(KEY, KEY, OTHER)

@@ -118,7 +118,7 @@ class Secret:
                 return False
             self._refusals = self._refusals + 1 if value == self._refused else 1
             self._refused = value
-            self._usable_at = self._clock() + min(REFUSED * 2.0 ** (self._refusals - 1), _REFUSED_CAP)
+            self._usable_at = self._clock() + _doubling(REFUSED, self._refusals, _REFUSED_CAP)
             self._stale_at = self._again_at = self._clock()
             self._errors = 0
         self._look()
@@ -164,7 +164,7 @@ class Secret:
                     _log.warning("the secret %s could not be fetched: %s", self.reference, error)
                 self._error = error
                 self._errors += 1
-                pause = min(_BACKOFF_BASE * 2.0 ** (self._errors - 1), _BACKOFF_CAP)
+                pause = _doubling(_BACKOFF_BASE, self._errors, _BACKOFF_CAP)
                 self._again_at = now + (0.0 if self._at_once else pause)
             self._thread = None
             self._changed.notify_all()
@@ -190,6 +190,10 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self!r} is not pickled; make one in each process")
+
+
+def _doubling(base: float, times: int, cap: float) -> float:
+    return min(base * 2.0 ** min(times - 1, 30), cap)
 
 
 def secret(reference: str, *, ttl: float = TTL) -> Secret:
