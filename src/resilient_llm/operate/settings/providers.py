@@ -244,7 +244,8 @@ class ProviderReader:
         if whole and fingerprint in self._known.providers:
             made: object = self._known.providers[fingerprint]
         else:
-            given = read | dict.fromkeys(_CREDENTIALS & (table.keys() - read.keys()), no_key)  # told already
+            told = _CREDENTIALS & (table.keys() - read.keys())  # to be wrong, already
+            given = read | {one: [no_key] if one == "api_keys" else no_key for one in told}
             stand_ins = None if given.keys() & _CREDENTIALS else {"api_key": no_key}
             if not self._needs_keys:
                 given, stand_ins = given | (stand_ins or {}), None
