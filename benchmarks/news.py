@@ -52,10 +52,10 @@ class Scenario:
 def scenarios(quick: bool) -> list[Scenario]:
     """What is measured."""
     long = 12.0 if quick else 40.0
-    end = long - 6.0
+    after = 10.0 if quick else 20.0
     return [
-        Scenario("outage, 0.5 calls a second each", 0.5, long, outage=(2.0, end)),
-        Scenario("outage, 2 calls a second each", 2.0, long, outage=(2.0, end)),
+        Scenario("outage, 0.5 calls a second each", 0.5, long - 6.0 + after, outage=(2.0, long - 6.0)),
+        Scenario("outage, 2 calls a second each", 2.0, long - 6.0 + after, outage=(2.0, long - 6.0)),
         Scenario("shared limit, told by headers", 2.0, long, limit=RateLimit(requests=60, per=10.0)),
         Scenario("shared limit, told by 429 alone", 2.0, long, limit=RateLimit(requests=60, per=10.0, dialect="plain")),
         Scenario(
