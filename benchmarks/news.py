@@ -172,12 +172,9 @@ def run(scenario: Scenario, store: str) -> dict[str, float]:
     total: Counter[str] = Counter()
     for one in told:
         total.update({name: count for name, count in one.items() if name != "back"})
-    back = [float(one["back"]) for one in told if one["back"] is not None]
-    return {
-        **total,
-        "calls": WORKERS * round(scenario.rate * scenario.seconds),
-        "back": max(back, default=float("nan")),
-    }
+    never = scenario.seconds - ends
+    back = sum(never if one["back"] is None else float(one["back"]) for one in told) / WORKERS
+    return {**total, "calls": WORKERS * round(scenario.rate * scenario.seconds), "back": back}
 
 
 def begun(workers: list[subprocess.Popen[str]]) -> float:
