@@ -241,8 +241,10 @@ def test_what_is_no_client_is_refused(wrong: object) -> None:
 
 
 def test_objectives_without_a_status_are_refused(client: ResilientClient) -> None:
-    with pytest.raises(ConfigurationError, match="status"):
+    with pytest.raises(ConfigurationError, match="objectives must have a status"):
         Endpoints(client, objectives=3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="anomalies must have a status"):
+        Endpoints(client, anomalies=3)  # type: ignore[arg-type]
 
 
 LIMITED = Fault(FaultKind.RATE_LIMITED, status=429, retry_after=2.2)
