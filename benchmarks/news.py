@@ -262,15 +262,14 @@ def main() -> None:
     if given.worker:
         work(json.loads(given.worker))
         return
-    print("| scenario | calls | asked in vain | with news | answered | with news | back after | with news |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| scenario | calls | asked in vain | with news | answered | with news |")
+    print("|---|---|---|---|---|---|")
     with redis() as (store, _):
         for scenario in scenarios(given.quick):
             without, shared = run(scenario, ""), run(scenario, store)
             cells = [f"{one['calls']:.0f}" for one in (without,)]
             cells += [f"{one.get('error', 0):.0f}" for one in (without, shared)]
             cells += [f"{100 * one.get('answered', 0) / one['calls']:.1f} %" for one in (without, shared)]
-            cells += [f"{one['back']:.1f} s" if scenario.outage else "" for one in (without, shared)]
             print(f"| {scenario.name} | {' | '.join(cells)} |", flush=True)
 
 
