@@ -31,6 +31,7 @@ from resilient_llm.drive.core import Listener, ProviderPool, Routes
 from resilient_llm.drive.engines import AsyncEngine, Engine, Seam, async_engines, sync_engine
 from resilient_llm.drive.fork import imported
 from resilient_llm.drive.observer import Later, Observer
+from resilient_llm.drive.spending import priced
 from resilient_llm.drive.sync import Driver, OpenStream
 from resilient_llm.drive.task import Task
 from resilient_llm.errors import AttemptRecord, CallFailed, ClientClosed, ConfigurationError, InvalidRequest
@@ -223,7 +224,7 @@ class _Client:
         needs = self._pool.needs(request, options)
         tokens = prompt_tokens(request)
         ask = self._pool.ask(options, streaming=False, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        ask, _ = self._pool.priced(ask, request, options)
+        ask, _ = priced(self._pool.spending, ask, request, options)
         found = self._pool.pool.explain(ask, self._pool.clock())
         self._pool.deliver()
         return [Candidate(target.id, target.model, reason) for target, reason in found]
@@ -322,7 +323,7 @@ class _Client:
         needs = self._pool.needs(request, options)
         streaming = request.stream
         ask = self._pool.ask(options, streaming=streaming, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        ask, purse = self._pool.priced(ask, request, options)
+        ask, purse = priced(self._pool.spending, ask, request, options)
         check = None if stream else answer_check(request, options)
         call = self._pool.begin(ask, options)
         task = Task(self._pool, request, call, check, needs, purse=purse, gathers=gathers)
@@ -349,16 +350,18 @@ class _Client:
         if self._defaults:
             options = {**self._defaults, **options}
         pool, (ask, request) = self._pool, self._embedding(inputs, dimensions, options)
-        tokens, limit = sum(map(text_tokens, request.inputs)), options.get("max_cost")
+        able = (target for target in pool.pool.targets(ask.route) if target.id not in ask.unsuitable)
+        parts = parts_of(request, smallest(one.embed_limits for one in able))
+        bound = options.get("max_cost")
+        if bound is not None:
+            options = {**options, "max_cost": bound / len(parts)}
 
         def begin(part: EmbedRequest) -> Task[EmbedRequest]:
-            mine = sum(map(text_tokens, part.inputs))
-            share: CallOptions = options if limit is None else {**options, "max_cost": limit * mine / tokens}
-            asked, purse = pool.priced(ask._replace(tokens=mine), part, share)
-            return Task(pool, part, pool.begin(asked, share), purse=purse)
+            tokens = sum(map(text_tokens, part.inputs))
+            asked, purse = priced(pool.spending, ask._replace(tokens=tokens), part, options)
+            return Task(pool, part, pool.begin(asked, options), purse=purse)
 
-        able = (target for target in pool.pool.targets(ask.route) if target.id not in ask.unsuitable)
-        return [partial(begin, part) for part in parts_of(request, smallest(one.embed_limits for one in able))]
+        return [partial(begin, part) for part in parts]
 
     def _embedding(self, inputs: EmbedInputs, dimensions: int | None, options: CallOptions) -> tuple[Ask, EmbedRequest]:
         """What a request for embeddings asks of the pool, and what it asks."""

@@ -314,6 +314,7 @@ class HttpExchange(Exchange[HttpProvider]):
             prepared.body,
             self.attempt.fresh,
             self.subject.repeatable,
+            prepared.method,
         )
 
     def _with_id(self, header: str, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
@@ -327,6 +328,9 @@ class HttpExchange(Exchange[HttpProvider]):
         try:
             if isinstance(request, EmbedRequest):
                 return provider.prepare_embed(request, self.key)
+            kept = self.subject.kept
+            if kept is not None and kept.rest is not None:
+                return provider.prepare_resume(kept.rest, self.key)
             request, lost = self._fitted(self._request())
             prepared = provider.prepare(request, self.key)
             lost = self.degradations + lost
@@ -363,7 +367,11 @@ class HttpExchange(Exchange[HttpProvider]):
         self._learn(headers)
         streamed = self.subject.streaming or self.subject.gathers
         if streamed and 200 <= status < 300 and "text/html" not in headers.get("content-type", ""):
-            self.reading = self._reading(self.provider.stream_decoder(), self.provider)
+            self.reading = self.subject.kept
+            if self.reading is not None:
+                self.reading.reopen(self.subject.clock())
+            else:
+                self.reading = self._reading(self.provider.stream_decoder(), self.provider)
         else:
             self._body = Body(limit)
 
@@ -410,10 +418,10 @@ class HttpExchange(Exchange[HttpProvider]):
             result = provider.read(status, self._headers, body, wall)
         if isinstance(result, Fault):
             raise AttemptFailed(result)
-        if isinstance(result, EmbedResponse) and isinstance(self.subject.request, EmbedRequest):
-            return one_each(result, self.subject.request, status)
         if isinstance(result, ChatResponse) and self._forwards:
             result.body = body
+        if isinstance(result, EmbedResponse) and isinstance(self.subject.request, EmbedRequest):
+            return one_each(result, self.subject.request, status)
         if self.subject.streaming:
             message = "a whole answer came where a stream was asked for"
             raise AttemptFailed(Fault(FaultKind.INVALID_RESPONSE, status=status, message=message))
