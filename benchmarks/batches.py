@@ -2,7 +2,7 @@
 limits, against a loopback server in a process of its own.  Prints the time beside the ideal, 429s, and what was lost.
 
 The ideal is the time that the limit alone takes: the first window at once, the rest at its rate, and one answer's
-delay.  It takes about a minute and a half; ``--sync`` does the same with the sync client's threads.  On a machine that
+delay.  It takes about a minute; ``--sync`` does the same with the sync client's threads.  On a machine that
 has other work the times say nothing: compare with ``--concurrency 50``, and with the CPU time.
 """
 
@@ -49,7 +49,6 @@ class Situation:
 SITUATIONS = {
     "known": Situation(1500, (100,), 0.1, True, 1.10, 0.03),
     "unknown": Situation(800, (80,), 0.1, False, 1.30, 0.10),
-    "slow": Situation(1500, (100,), 1.0, True, 1.25, 0.03),
     "two": Situation(1500, (80, 40), 0.1, True, 1.15, 0.03),
 }
 
