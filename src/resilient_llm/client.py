@@ -352,14 +352,13 @@ class _Client:
         pool, (ask, request) = self._pool, self._embedding(inputs, dimensions, options)
         able = (target for target in pool.pool.targets(ask.route) if target.id not in ask.unsuitable)
         parts = parts_of(request, smallest(one.embed_limits for one in able))
-        bound = options.get("max_cost")
-        if bound is not None:
-            options = {**options, "max_cost": bound / len(parts)}
+        tokens, limit = sum(map(text_tokens, request.inputs)), options.get("max_cost")
 
         def begin(part: EmbedRequest) -> Task[EmbedRequest]:
-            tokens = sum(map(text_tokens, part.inputs))
-            asked, purse = priced(pool.spending, ask._replace(tokens=tokens), part, options)
-            return Task(pool, part, pool.begin(asked, options), purse=purse)
+            mine = sum(map(text_tokens, part.inputs))
+            share: CallOptions = options if limit is None else {**options, "max_cost": limit * mine / tokens}
+            asked, purse = priced(pool.spending, ask._replace(tokens=mine), part, share)
+            return Task(pool, part, pool.begin(asked, share), purse=purse)
 
         return [partial(begin, part) for part in parts]
 

@@ -28,7 +28,7 @@ from typing import Final, cast
 
 from resilient_llm.decide.member import Member
 from resilient_llm.drive.core import ProviderPool
-from resilient_llm.drive.exchange import Target
+from resilient_llm.drive.subject import Target
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.operate.background import background_of
 from resilient_llm.operate.settings.sections import AnyClient
