@@ -111,11 +111,11 @@ class Progress:
         self._out.flush()
 
     def _show_bar(self, tally: Tally, told: str, *, last: bool) -> None:
-        """A bar, and the line beneath it."""
+        """The line, and a bar beneath it."""
         bar = import_module("rich.progress_bar").ProgressBar(tally.total, tally.done, pulse=tally.total is None)
         self._live.start()  # does nothing the second time
         words = import_module("rich.text").Text(told)
-        self._live.update(import_module("rich.console").Group(bar, words), refresh=True)
+        self._live.update(import_module("rich.console").Group(words, bar), refresh=True)
         if last:
             self._live.stop()
 
