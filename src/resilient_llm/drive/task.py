@@ -156,7 +156,8 @@ class Task(Generic[Request]):
         """The answer is complete: report it and label it."""
         now, usage = self.owner.clock(), response.usage
         attempt = exchange.attempt
-        self.call.succeeded(attempt, now, usage.output_tokens if usage is not None else 0, exchange.status)
+        output, tokens = exchange.used(usage)
+        self.call.succeeded(attempt, now, output, exchange.status, tokens)
         self.label(exchange, response)
         self._ended(exchange, selected=True)
         self.observer.succeeded(response, attempt.target, now - self.call.started)
@@ -253,8 +254,7 @@ class Task(Generic[Request]):
         elif self.subject.streaming:  # its first content has been reported
             pool.abandoned(attempt, now)
         else:
-            usage = exchange.response().usage
-            pool.succeeded(attempt, now, usage.output_tokens if usage is not None else 0)
+            pool.succeeded(attempt, now, *exchange.used(exchange.response().usage))
         self.owner.deliver()
 
     def disowned(self) -> None:
