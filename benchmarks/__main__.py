@@ -8,7 +8,7 @@ from importlib import import_module
 
 from benchmarks.harness import Row, table
 
-NAMES = ("core", "telemetry", "chat", "engines", "stream", "decode", "mounted", "imports", "memory", "compare")
+NAMES = ("core", "telemetry", "chat", "engines", "stream", "decode", "mounted", "imports", "memory", "calls", "compare")
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple, Protocol
 MODEL: Final = "gpt-4o-mini"
 KEY: Final = "sk-loopback"
 PROMPT: Final = "Why is the sky blue?"
+ANSWER: Final = "Sunlight meets air, and the air scatters blue far more than red, so blue is what reaches us."
+"""What both providers say, so that a word too few shows."""
 
 
 class Ask(Protocol):
@@ -22,12 +24,18 @@ class Ask(Protocol):
 
 class Contestant(NamedTuple):
     """``make(preferred URL, other URL, patience)`` gives a context manager around an :class:`Ask`; ``package`` names
-    the distribution whose version is reported."""
+    the distribution whose version is reported, ``install`` what to install (empty: the same)."""
 
     title: str
     package: str
     configured: str
     make: Callable[[str, str, float], Any]
+    install: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """What ``pip install`` is given."""
+        return self.install or self.package
 
 
 def _messages() -> list[dict[str, str]]:
@@ -143,6 +151,80 @@ async def langchain(preferred: str, other: str, patience: float) -> AsyncIterato
     yield ask
 
 
+@asynccontextmanager
+async def pydantic_ai(preferred: str, other: str, patience: float) -> AsyncIterator[Ask]:
+    from openai import AsyncOpenAI
+    from pydantic_ai import Agent
+    from pydantic_ai.models.fallback import FallbackModel
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    # Its documentation recommends to switch the SDK's own retries off, so that the fallback is not delayed.
+    clients = [
+        AsyncOpenAI(base_url=f"{url}/v1", api_key=KEY, timeout=patience, max_retries=0) for url in (preferred, other)
+    ]
+    models = [OpenAIChatModel(MODEL, provider=OpenAIProvider(openai_client=one)) for one in clients]
+    agent = Agent(FallbackModel(*models))
+
+    async def ask(stream: bool) -> str:
+        if not stream:
+            return (await agent.run(PROMPT)).output
+        text = ""
+        async with agent.run_stream(PROMPT) as answer:
+            async for piece in answer.stream_text(delta=True):
+                text += piece
+        return text
+
+    yield ask
+    for one in clients:
+        await one.close()
+
+
+@asynccontextmanager
+async def avadhika(preferred: str, other: str, patience: float) -> AsyncIterator[Ask]:
+    import httpx
+    from avadhika.adapters.base import LLMRequest, Message
+    from avadhika.adapters.openai_compat import DIMENSIONS, MAPPING_VERSION, OpenAICompatAdapter
+    from avadhika.core.catalog import CandidateSpec, Catalog
+    from avadhika.core.contract import AttemptPolicy, Contract, Limits
+    from avadhika.core.outcomes import BillingCoverage, BudgetMode, InputBoundStrategy
+    from avadhika.core.policy import RuntimePolicy
+    from avadhika.shell.driver import Runtime
+
+    os.environ["OPENAI_API_KEY"] = KEY
+    nanoseconds, names = int(patience * 1e9), ("preferred", "other")
+    facts: dict[str, Any] = {
+        "adapter_mapping_version": MAPPING_VERSION, "model": MODEL, "model_aliases": frozenset(),
+        "context_tokens": 128_000, "tools": True, "structured_output": True, "streaming": True, "tags": frozenset(),
+        "known_dimensions": DIMENSIONS, "pools": None, "billing_coverage": BillingCoverage.PARTIAL,
+        "input_bound_strategy": InputBoundStrategy.CALLER_ONLY,
+    }
+    candidates = [
+        CandidateSpec(candidate_id=one, endpoint_id=one, credential_id=one, adapter=one, **facts) for one in names
+    ]
+    adapters = {
+        name: OpenAICompatAdapter(f"{url}/v1", name=name) for name, url in zip(names, (preferred, other), strict=True)
+    }
+
+    def contract(stream: bool) -> Contract:
+        policy = AttemptPolicy(tuple((one, 50_000_000) for one in names), per_attempt_timeout_ns=nanoseconds)
+        limits = Limits(max_response_bytes=1 << 20, max_stream_idle_ns=nanoseconds)
+        return Contract(60 * 10**9, None, names, 100, policy, limits, 1, BudgetMode.OBSERVE, stream=stream)
+
+    async with httpx.AsyncClient(timeout=None) as client:
+        runtime = Runtime(Catalog("1", "1", tuple(candidates)), RuntimePolicy(), adapters, client)
+
+        async def ask(stream: bool) -> str:
+            pieces: list[str] = []
+            request = LLMRequest((Message("user", PROMPT),))
+            found = await runtime.run(f"{id(pieces)}", contract(stream), request, on_delta=pieces.append)
+            if found.status is None or found.status.value != "DONE":
+                raise RuntimeError(found.stop_reason)
+            return "".join(pieces) if stream else found.text or ""
+
+        yield ask
+
+
 CONTESTANTS: Final[dict[str, Contestant]] = {
     "ours": Contestant(
         "resilient_llm",
@@ -167,5 +249,18 @@ CONTESTANTS: Final[dict[str, Contestant]] = {
         "langchain-openai",
         "`ChatOpenAI` with its defaults (2 retries); `timeout=1.5`",
         langchain,
+    ),
+    "pydantic-ai": Contestant(
+        "Pydantic AI FallbackModel",
+        "pydantic-ai-slim",
+        "`OpenAIChatModel` over `AsyncOpenAI(max_retries=0, timeout=1.5)`, as its documentation recommends",
+        pydantic_ai,
+        "pydantic-ai-slim[openai]",
+    ),
+    "avadhika": Contestant(
+        "avadhika",
+        "avadhika",
+        "`RuntimePolicy()`, `AttemptPolicy(per_attempt_timeout_ns=1.5 s)`, `max_stream_idle_ns` likewise, `budget_mode=OBSERVE`, 60 s a request",
+        avadhika,
     ),
 }

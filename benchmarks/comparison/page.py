@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date
 from html import escape
 from typing import Any, Final, Self
 
@@ -113,8 +114,9 @@ def page(results: Sequence[Result], scenarios: Sequence[Scenario]) -> str:
 # Comparison
 
 What happens to a caller while the preferred provider has a bad day and a second one is perfectly well? The same
-{len(scenarios)} scenarios, on this machine over real sockets, for this library and for what people use instead. Written by
-`python -m benchmarks.comparison --write`, which takes under ten minutes and needs `pip install -e ".[bench]"`.
+{len(scenarios)} scenarios, on one machine over real sockets, for this library and for what people use instead. Written on {date.today()} by
+`python -m benchmarks.comparison --write`, which makes an environment for each contestant, with the versions people get that day, and takes about fifteen minutes.
+The raw figures are in [comparison.json](comparison.json).
 
 {_summary(results, scenarios)}
 
@@ -149,8 +151,9 @@ then a word every 2 ms). Requests are counted by the servers. The scenarios' ide
 - The OpenAI SDK knows one provider. Its column shows what its retries are worth alone.
 - Waiting times near a multiple of {PATIENCE:g} s are timeouts; near a multiple of 2 s, somebody waited for a Retry-After while an
   idle provider stood by.
-- {PATIENCE:g} s is short, so that the benchmark is. With everybody's own defaults a silent provider costs 10 s here (the rescue delay
-  before anything is known about it) and 600 s per attempt with the OpenAI SDK's.
+- {PATIENCE:g} s is short, so that the benchmark is. With everybody's own defaults a silent provider costs half the deadline here, and without
+  a deadline 30 s, while nothing is known about it (later the rescue delay, 1 to 10 s), and 600 s per attempt with the OpenAI SDK's.
+- liter-llm 2.4.0 is not here: its Python binding has no fallback that could be set up.
 - What is *not* measured here: speed of the calls that go well (see the benchmarks), breadth of providers, and anything that
   a gateway with a database can do for a fleet.
 """
@@ -190,8 +193,8 @@ def _configured(results: Sequence[Result]) -> str:
 
 # --- the picture -------------------------------------------------------------------------------------------
 
-_COLOURS: Final = ("#2f6fdf", "#8a8f98", "#d0342c", "#e08a1e", "#7b4fc9")
-_LEFT, _RIGHT, _TOP, _ROW, _BAR = 300.0, 24.0, 64.0, 46.0, 7.0
+_COLOURS: Final = ("#2f6fdf", "#8a8f98", "#d0342c", "#e08a1e", "#7b4fc9", "#12a08a", "#b0567c")
+_LEFT, _RIGHT, _TOP, _ROW, _BAR = 300.0, 24.0, 64.0, 62.0, 7.0
 _WIDTH = 1100.0
 _FASTEST, _SLOWEST = 0.01, 20.0
 

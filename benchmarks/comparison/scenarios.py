@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Final, Literal
 
+from benchmarks.comparison.contestants import ANSWER
 from resilient_llm.testing import (
     Cut,
     Hang,
@@ -23,9 +24,6 @@ from resilient_llm.testing import (
     Status,
 )
 from resilient_llm.testing.script import Behaviour
-
-ANSWER: Final = "Sunlight meets air, and the air scatters blue far more than red, so blue is what reaches us."
-"""What both providers say, so that a word too few shows."""
 
 GOOD: Final = Reply(ANSWER, first_token=0.01, interval=0.002)
 PATIENCE: Final = 1.5

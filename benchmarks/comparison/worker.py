@@ -11,8 +11,7 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from benchmarks.comparison.contestants import CONTESTANTS, Ask
-from benchmarks.comparison.scenarios import ANSWER
+from benchmarks.comparison.contestants import ANSWER, CONTESTANTS, Ask
 
 
 async def measure(ask: Ask, stream: bool, calls: int, cap: float) -> list[dict[str, object]]:

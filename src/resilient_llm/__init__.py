@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Tool,
     )
     from resilient_llm.mount import mount
+    from resilient_llm.operate.settings.loading import load
     from resilient_llm.version import __version__
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "StreamInterrupted",
     "Text",
     "Tool",
+    "load",
     "mount",
 ]
 
@@ -115,6 +117,7 @@ _HOMES = {
         "Text",
         "Tool",
     ),
+    "operate.settings.loading": ("load",),
     "version": ("__version__",),
 }
 """Module -> the names it is the home of."""

@@ -430,6 +430,7 @@ class Usage:
     """Tokens, by one convention: ``input_tokens`` includes cached ones, ``output_tokens`` includes reasoning.
 
     ``total_tokens`` is the vendor's own total (it may count more than input plus output); 0 where not given.
+    ``estimated``: a stream that broke gave no counts, so that a part of these is estimated from its length.
     """
 
     input_tokens: int = 0
@@ -439,6 +440,7 @@ class Usage:
     reasoning_tokens: int = 0
     total_tokens: int = 0
     extra: Extra | None = None
+    estimated: bool = False
 
 
 @dataclass(slots=True)
@@ -484,6 +486,8 @@ class ChatResponse:
     degradations: tuple[Degradation, ...] = ()
     parsed: object = None
     model_mismatch: bool = False
+    body: bytes | None = field(default=None, repr=False, compare=False)
+    """The bytes ``raw`` was parsed from, where a mount passes them on."""
 
     @property
     def text(self) -> str:
@@ -667,6 +671,14 @@ class Restarted:
     reason: str
 
 
+@dataclass(slots=True)
+class Continued:
+    """The stream broke, and ``provider`` goes on with the answer; nothing before is void."""
+
+    provider: str
+    reason: str
+
+
 StreamEvent: TypeAlias = (
     StreamStart
     | TextDelta
@@ -683,6 +695,7 @@ StreamEvent: TypeAlias = (
     | StreamError
     | StreamBroken
     | Restarted
+    | Continued
 )
 
 

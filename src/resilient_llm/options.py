@@ -26,6 +26,7 @@ from resilient_llm.model import (
     Tool,
     ToolChoice,
 )
+from resilient_llm.policy import OnBreak
 from resilient_llm.typed import Typed, schema_fault, typed
 from resilient_llm.wire import WIRES
 from resilient_llm.wire.kit.caching import derived_key
@@ -33,6 +34,9 @@ from resilient_llm.wire.openai_chat import decode_message, decode_tool
 
 Messages: TypeAlias = str | Sequence[Message | Mapping[str, object] | tuple[str, str]]
 """A prompt, or a conversation of ``Message`` objects, dicts in OpenAI's shape, and pairs of a role and a text."""
+
+EmbedInputs: TypeAlias = str | Sequence[str] | EmbedRequest
+"""A text, several, or a whole request."""
 
 Fallback: TypeAlias = (
     str
@@ -54,6 +58,11 @@ WhenDown: TypeAlias = Literal["wait", "fail"]
 """What a call does when every provider is down: wait behind the outage for a trial to succeed, or fail at once."""
 
 
+Prefer: TypeAlias = Literal["cheap", "fast", "balanced"]
+"""Which of several equals is asked: the one that costs least, the one expected to answer soonest, or a mean of both:
+twice the price is worth a second."""
+
+
 class CallOptions(TypedDict, total=False):
     """How a call is carried out, whatever it asks; :data:`LINES` says what each keyword means."""
 
@@ -65,7 +74,11 @@ class CallOptions(TypedDict, total=False):
     idempotent: bool
     idempotency_key: str | None
     when_down: WhenDown
+    record: bool
+    max_cost: float | None
+    prefer: Prefer | None
     on_unsupported: OnUnsupported
+    on_break: OnBreak | None
 
 
 class ChatSettings(TypedDict, total=False):
@@ -114,7 +127,11 @@ LINES: Mapping[str, str] = {
     "idempotent": "False: the call has effects, so nothing runs beside it and it is not repeated once it may have run",
     "idempotency_key": "sent as Idempotency-Key to vendors that document the header (OpenAI); None: not sent",
     "when_down": "when every provider is down: 'wait' behind the outage, or 'fail' at once",
+    "record": "True: write down how the call is decided; see client.last_record()",
     "on_unsupported": "a provider lacks what the call needs: 'skip' it, 'degrade' the request, 'error', or a mapping",
+    "max_cost": "the most it may cost, failovers included, in the currency of the prices; None: no limit",
+    "prefer": "inside a tier: 'cheap', 'fast', or 'balanced'; None: drawn, better ones more often",
+    "on_break": "a stream breaks after content: 'fail', 'restart', 'verify', 'continue', 'instruct'; see policy.Stream",
     "system": "a system message put before the others",
     "tools": "Tool objects, or dicts in OpenAI's shape",
     "tool_choice": "'auto', 'none', 'required', a tool's name, or a ToolChoice",
@@ -142,21 +159,23 @@ LINES: Mapping[str, str] = {
 line does not say otherwise."""
 
 _THE_CLIENTS = Shown("the client's")
-_DEFAULTS: Mapping[str, object] = {
+DEFAULTS: Mapping[str, object] = {
     "deadline": _THE_CLIENTS,
     "on_unsupported": _THE_CLIENTS,
+    "on_break": _THE_CLIENTS,
     "idempotent": True,
     "require": (),
     "when_down": "wait",
+    "record": False,
     "allow_empty": False,
 }
 _STREAM_LINES = {name: line for name, line in LINES.items() if name not in ("validate", "fallback")}
 
-chat_keywords: Explicit = explicit(ChatOptions, LINES, _DEFAULTS)
+chat_keywords: Explicit = explicit(ChatOptions, LINES, DEFAULTS)
 """For methods that take ``**options: Unpack[ChatOptions]``: see :func:`resilient_llm.keywords.explicit`."""
-stream_keywords: Explicit = explicit(ChatOptions, _STREAM_LINES, _DEFAULTS)
+stream_keywords: Explicit = explicit(ChatOptions, _STREAM_LINES, DEFAULTS)
 """The same without what needs a whole answer."""
-call_keywords: Explicit = explicit(CallOptions, LINES, _DEFAULTS)
+call_keywords: Explicit = explicit(CallOptions, LINES, DEFAULTS)
 
 
 _PLAIN = (
@@ -231,9 +250,13 @@ def _whole_request(request: ChatRequest, options: ChatOptions, *, stream: bool) 
     return replace(request, stream=stream, idempotency_key=key, allow_empty=allow_empty)
 
 
-def embed_request(inputs: str | Sequence[str], dimensions: int | None, options: CallOptions) -> EmbedRequest:
+def embed_request(inputs: EmbedInputs, dimensions: int | None, options: CallOptions) -> EmbedRequest:
     """The request these arguments mean.  Raises ``InvalidRequest`` naming what is wrong with them."""
     check_call(options)
+    if isinstance(inputs, EmbedRequest):
+        if dimensions is not None:
+            raise InvalidRequest("dimensions= must be set in the EmbedRequest itself, not beside it")
+        return inputs
     texts = (inputs,) if isinstance(inputs, str) else tuple(inputs) if isinstance(inputs, Iterable) else ()
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise InvalidRequest(f"embed needs a non-empty text or a sequence of them, not {_short(inputs)}")
@@ -250,6 +273,19 @@ def check_call(options: CallOptions, known: frozenset[str] = _CALL_OPTIONS) -> N
     when_down: object = options.get("when_down", "wait")
     if when_down not in ("wait", "fail"):
         raise InvalidRequest(f"when_down must be 'wait' or 'fail', not {_short(when_down)}")
+    breaking: object = options.get("on_break")
+    if breaking is not None and breaking not in get_args(OnBreak):
+        words = ", ".join(map(repr, get_args(OnBreak)))
+        raise InvalidRequest(f"on_break must be one of {words} or None, not {_short(breaking)}")
+    record: object = options.get("record", False)
+    if not isinstance(record, bool):
+        raise InvalidRequest(f"record must be True or False, not {_short(record)}")
+    prefer: object = options.get("prefer")
+    if prefer is not None and prefer not in get_args(Prefer):
+        raise InvalidRequest(f"prefer must be 'cheap', 'fast', 'balanced' or None, not {_short(prefer)}")
+    most: object = options.get("max_cost")
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int | float) or not 0 < most < math.inf):
+        raise InvalidRequest(f"max_cost must be a number above 0 or None, not {_short(most)}")
     key: object = options.get("idempotency_key")
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= 255 and key.isascii() and key.isprintable()):
         raise InvalidRequest("idempotency_key must be printable ASCII text of at most 255 characters, or None")

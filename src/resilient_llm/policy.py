@@ -11,9 +11,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar, get_args
 
 from resilient_llm.errors import ConfigurationError
+
+OnBreak: TypeAlias = Literal["fail", "restart", "verify", "continue", "instruct"]
+"""What follows when a stream breaks after content was handed over; :class:`Stream` says what each means."""
 
 P = TypeVar("P", bound="Policy")
 
@@ -71,6 +74,12 @@ class Policy(metaclass=_Checked):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise ConfigurationError(f"{type(self).__name__}.{name} must be True or False, not {value!r}")
+
+    def _check_word(self, name: str, words: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in words:
+            known = ", ".join(map(repr, words))
+            raise ConfigurationError(f"{type(self).__name__}.{name} must be one of {known}, not {value!r}")
 
     def _check_order(self, low: str, high: str) -> None:
         if getattr(self, low) > getattr(self, high):
@@ -200,18 +209,31 @@ class Stream(Policy):
     """What may happen inside a streamed answer.
 
     ``hold_tool_arguments`` (True) hands a tool call over when it is complete: no application can use half of its
-    arguments, and until then a break can be repaired unseen.  ``on_break="fail"`` raises ``StreamInterrupted`` with the
-    partial answer when a stream breaks after content was handed over.  ``max_bytes`` (64 MiB) bounds one answer.
+    arguments, and until then a break can be repaired unseen.  ``max_bytes`` (64 MiB) bounds one answer.
+
+    ``on_break`` says what follows when a stream breaks after content was handed over:
+
+    * ``"fail"``: ``StreamInterrupted`` with the partial answer;
+    * ``"restart"``: another answer, after a ``Restarted`` event that makes everything before it void;
+    * ``"verify"``: the same model is asked again, and what follows is handed over once it has repeated what was; for
+      requests with ``temperature=0`` or a ``seed``;
+    * ``"continue"``: a provider that can go on with a text it is given the beginning of;
+    * ``"instruct"``: the same, or where there is none, any model that is told to write on.
+
+    A break that none of these can mend fails.  ``under_chat="stream"`` asks for a stream where the caller wants a whole
+    answer and puts it together, so that a silent provider is noticed at its first token; ``"whole"`` does not, which
+    costs less CPU.
     """
 
     hold_tool_arguments: bool = True
-    on_break: Literal["fail"] = "fail"
+    on_break: OnBreak = "fail"
+    under_chat: Literal["whole", "stream"] = "whole"
     max_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
         self._check_bool("hold_tool_arguments")
-        if self.on_break != "fail":
-            raise ConfigurationError(f"Stream.on_break must be 'fail', not {self.on_break!r}")
+        self._check_word("on_break", get_args(OnBreak))
+        self._check_word("under_chat", ("whole", "stream"))
         self._check_whole("max_bytes", low=1024)
 
 

@@ -16,8 +16,8 @@ import resilient_llm
 ROOT = Path(resilient_llm.__file__).parent
 WORDS = {"faults", "model", "errors", "events", "health", "policy"}
 FACE = {"keywords", "options", "typed"}
-DRIVEN = WORDS | FACE | {"decide", "wire", "capability", "providers", "drive"}
-CLIENT = DRIVEN | {"telemetry", "client"}
+DRIVEN = WORDS | FACE | {"decide", "record", "wire", "capability", "providers", "drive"}
+CLIENT = DRIVEN | {"telemetry", "batch", "client"}
 ABOVE = CLIENT | {"mount", "simulate", "chaos", "demo", "testing"}
 
 MAY_IMPORT = {
@@ -32,20 +32,22 @@ MAY_IMPORT = {
     "version": set(),
     "options": WORDS | FACE | {"wire", "capability"},
     "decide": {"errors", "faults", "events", "health", "policy"},
+    "record": {"errors", "faults", "policy", "decide"},
     "wire": {"faults", "model", "errors"},
     "capability": {"faults", "model", "errors", "wire"},
     "providers": WORDS | {"wire", "capability", "keywords", "version"},
     "drive": DRIVEN | {"telemetry"},
     "telemetry": DRIVEN,
+    "batch": DRIVEN,
     "client": CLIENT,
     "mount": CLIENT,
-    "simulate": ABOVE,
+    "simulate": ABOVE | {"operate"},
     "chaos": ABOVE,
     "demo": ABOVE,
     "testing": ABOVE,
     "operate": ABOVE,
     "__init__": ABOVE | {"version", "operate"},
-    "__main__": ABOVE | {"operate"},
+    "__main__": ABOVE | {"operate", "version"},
 }
 """Layer -> the layers it may know, itself apart."""
 
@@ -70,6 +72,7 @@ PUBLIC = (
     "testing",
     "mount",
     "operate",
+    "record",
     "capability",
     "wire",
 )

@@ -9,9 +9,12 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from resilient_llm import AsyncResilientClient, ResilientClient
 from resilient_llm.drive.engines import AsyncSource, Limit, Outgoing, Source, Time
+from resilient_llm.drive.engines.pooled import Family
 from resilient_llm.errors import CallFailed, ConfigurationError
 from resilient_llm.testing import LoopbackLLM, ManualClock, Reply, Status
 from tests.drive.clients import openai
@@ -207,12 +210,35 @@ def test_importing_the_clients_imports_no_http_library() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
 
 
-def test_what_a_call_needs_is_imported_when_the_client_is_made() -> None:
+def test_what_a_call_needs_is_imported_with_the_first_one_and_no_later() -> None:
     code = (
-        "import sys; from resilient_llm import ResilientClient; from resilient_llm.testing import LoopbackLLM; "
-        "from resilient_llm.providers import OpenAI; server = LoopbackLLM().start(); "
-        "client = ResilientClient([OpenAI('m', api_key='k', base_url=server.url + '/v1')]); before = set(sys.modules); "
+        "import sys; from resilient_llm import ResilientClient; from resilient_llm.providers import OpenAI; "
+        "client = ResilientClient([OpenAI('m', api_key='k', base_url='http://127.0.0.1/v1')]); "
+        "made = {'httpx', 'httpcore', 'opentelemetry', 'email.utils', 'urllib.request'} & set(sys.modules); "
+        "assert not made, made; "
+        "from resilient_llm.testing import LoopbackLLM; server = LoopbackLLM().start(); "
+        "client = ResilientClient([OpenAI('m', api_key='k', base_url=server.url + '/v1')]); "
+        "client.chat('x'); before = set(sys.modules); assert 'httpx' not in before; "
         "client.chat('x'); new = set(sys.modules) - before; server.close(); assert not new, new"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, timeout=30, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@given(
+    st.sampled_from(("http", "https")),
+    st.from_regex(r"[a-z0-9][a-z0-9.-]{0,9}[a-z0-9]|127\.0\.0\.1|BÜCHER\.example|\[::1\]", fullmatch=True),
+    st.one_of(st.none(), st.sampled_from((80, 443, 8080, 65535))),
+    st.text(st.sampled_from("/.ab:?=&%20 é~_-@"), max_size=12),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_usual_url_is_read_as_httpx_reads_it(scheme: str, host: str, port: int | None, path: str) -> None:
+    family = Family("httpx")
+    url = f"{scheme}://{host}{'' if port is None else f':{port}'}/{path}"
+    try:
+        expected = httpx.URL(url)
+    except httpx.InvalidURL:
+        return
+    target, (_, netloc), (way, _), name = family.address(url)
+    assert (target.host, target.port, target.target) == (expected.raw_host, expected.port, expected.raw_path)
+    assert (way, netloc, name) == (expected.scheme, expected.netloc, expected.raw_host.decode("ascii"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -89,16 +88,14 @@ def test_a_failure_adds_less_than_twenty_milliseconds(world: World, failure: str
     def through() -> Client:  # a client of its own each time: breakers and gates would keep the failure away
         return world.client([openai(broken, "first"), openai(idle, "second")])
 
-    def median(make: Callable[[], Client]) -> float:
-        clients = [make() for _ in range(5)]
-        for client in clients:
-            client.raw._driver  # noqa: B018
-        return statistics.median(seconds_of(lambda c=client: answer(c, streamed)) for client in clients)  # type: ignore[misc]
+    def best(make: Callable[[], Client]) -> float:
+        clients = [make() for _ in range(4)]
+        return min(seconds_of(lambda c=client: answer(c, streamed)) for client in clients)  # type: ignore[misc]
 
     answer(direct, streamed), answer(through(), streamed)
     added = 1.0
-    for _ in range(8):  # the machine may be busy with something else
-        added = min(added, median(through) - median(lambda: world.client([openai(idle, "second")])))
+    for _ in range(10):  # the machine may be busy with something else
+        added = min(added, best(through) - best(lambda: world.client([openai(idle, "second")])))
         if added < 0.02:
             break
     assert added < 0.02

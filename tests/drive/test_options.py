@@ -6,13 +6,13 @@ import io
 import logging
 import pickle
 import traceback
+import urllib.request
 from typing import Any
 
 import httpx
 import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient
-from resilient_llm.drive.engines import pooled as engine
 from resilient_llm.errors import (
     CallFailed,
     ConfigurationError,
@@ -428,15 +428,15 @@ def test_a_proxy_of_the_environment_is_used(world: World, monkeypatch: pytest.Mo
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", proxy.url)
-    monkeypatch.setattr(engine, "getproxies", lambda: {"http": proxy.url})
+    monkeypatch.setattr(urllib.request, "getproxies", lambda: {"http": proxy.url})
     client = world.client([openai("http://llm.example", "far", allow_http=True)])
     assert client.chat().text == ANSWER
     assert proxy.requests[0].path == "http://llm.example/v1/chat/completions"
 
 
 def test_a_proxy_that_cannot_be_used_is_no_providers_fault(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "getproxies", lambda: {"http": "ftp://user:canary-word@127.0.0.1:9"})
-    monkeypatch.setattr(engine, "proxy_bypass", lambda host: False)
+    monkeypatch.setattr(urllib.request, "getproxies", lambda: {"http": "ftp://user:canary-word@127.0.0.1:9"})
+    monkeypatch.setattr(urllib.request, "proxy_bypass", lambda host: False)
     client = world.client([openai(world.server())])
     with pytest.raises(ConfigurationError, match=r"proxy.*'ftp'") as refused:
         client.chat()

@@ -368,14 +368,16 @@ def test_a_second_task_that_reads_a_stream_is_told_and_disturbs_nobody(async_wor
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_second_thread_that_reads_a_stream_is_told_and_disturbs_nobody(begun: bool) -> None:
     with (
-        LoopbackLLM(default=Reply("a b c d e f", interval=0.02)) as server,
+        LoopbackLLM(default=Reply("a b c d e f", interval=0.3)) as server,
         ResilientClient([openai(server)]) as client,
     ):
         stream = client.stream("x")
         seen = [next(stream)] if begun else []
         reader = threading.Thread(target=lambda: seen.extend(stream))
         reader.start()
-        time.sleep(0.05)
+        server.wait_for(lambda s: s.request_count == 1)
+        while not stream._reader._lock.locked():
+            time.sleep(0.001)
         with pytest.raises(RuntimeError, match="being read elsewhere"):
             next(stream)
         reader.join()

@@ -35,6 +35,7 @@ NAMES = {
     "LoopUnderWay": "UnderWay",
     "async_engines": "sync_engine",
     "handle_async_request": "handle_request",
+    "answers_async": "answers",
     "aclose": "close",
     "aget": "get",
     "anext": "next",
@@ -45,7 +46,7 @@ NAMES = {
     "StopAsyncIteration": "StopIteration",
 }
 DRIVER = ("run", "accepted", "open", "carry", "answered", "exchanged", "tidy")
-STREAM = ("next", "wait", "end", "drain", "close")
+STREAM = ("next", "step", "go_on", "end", "drain", "close")
 CHAT_STREAM = ("__next__", "_open", "start", "__enter__", "__exit__", "close")
 CLIENT = ("embed", "close", "stream", "__enter__", "__exit__")
 PAIRS = [

@@ -10,6 +10,7 @@ import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient, mount
 from resilient_llm.model import ToolCall
+from resilient_llm.policy import OnBreak
 from resilient_llm.providers import Anthropic, OpenAI
 from resilient_llm.testing import Cut, LoopbackLLM, Reply, Status
 from tests.mount.apps import APPS, App, Seen
@@ -44,7 +45,13 @@ def found(app: App) -> App:
 
 
 def mounted(
-    app: App, first: LoopbackLLM, second: LoopbackLLM, *, is_async: bool = False, deadline: float = DEADLINE
+    app: App,
+    first: LoopbackLLM,
+    second: LoopbackLLM,
+    *,
+    is_async: bool = False,
+    deadline: float = DEADLINE,
+    on_break: OnBreak = "fail",
 ) -> Any:
     """What makes the program's SDK over its own vendor and, behind it, another one."""
     other: type[Any] = OpenAI if app.name == "anthropic" else Anthropic
@@ -56,7 +63,9 @@ def mounted(
     ]
 
     def made() -> tuple[Any, Any]:
-        client = (AsyncResilientClient if is_async else ResilientClient)(providers, deadline=deadline)
+        client = (AsyncResilientClient if is_async else ResilientClient)(
+            providers, deadline=deadline, stream={"on_break": on_break}
+        )
         return mount(app.async_sdk() if is_async else app.sdk(), client), client
 
     return made
@@ -147,6 +156,36 @@ def test_a_break_after_content_is_the_sdks_own_exception(app: App, is_async: boo
         assert isinstance(seen.error, app.break_error())
     assert seen.text == "The sky scatters "
     assert (first.request_count, second.request_count) == (1, 0)
+
+
+@every_app
+@ways
+@pytest.mark.parametrize("how", ["end", "reset"])
+def test_a_break_after_content_goes_on_at_another_vendor(app: App, is_async: bool, how: Any, servers: Any) -> None:
+    first, second = servers
+    found(app)
+    first.default, second.default = replace(TEXT, fault=Cut(3, how)), Reply("".join(TEXT.words[3:]))
+    made = mounted(app, first, second, is_async=is_async, on_break="instruct")
+    seen = app.run(made, stream=True, is_async=is_async)
+    same_as_bare(seen, app, TEXT, stream=True, is_async=is_async)
+    assert (first.request_count, second.request_count) == (1, 1)
+    assert "The sky scatters" in second.requests[0].body.decode()
+
+
+@every_app
+@pytest.mark.parametrize("on_break", ["restart", "verify", "continue"])
+def test_what_cannot_be_mended_is_the_exception_it_was(app: App, on_break: Any, servers: Any) -> None:
+    first, second = servers
+    found(app)
+    broken = replace(CALLS, text="Let me see.", fault=Cut(1)) if on_break == "continue" else replace(TEXT, fault=Cut(3))
+    first.default, second.default = broken, TEXT
+    seen = app.run(mounted(app, first, second, on_break=on_break), stream=True, tools=on_break == "continue")
+    if on_break == "continue" and app.name != "anthropic":  # who takes the beginning goes on with it
+        assert seen.error is None
+        assert second.request_count == 1
+        return
+    assert isinstance(seen.error, app.break_error()) or seen.finish == ["ERROR"]
+    assert second.request_count == 0
 
 
 @every_app

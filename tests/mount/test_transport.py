@@ -252,6 +252,28 @@ def test_a_stream_that_breaks_ends_with_an_error_and_without_a_terminator(server
     assert "error" in json.loads(lines[-1].removeprefix("data: "))
 
 
+@pytest.mark.parametrize("temperature", [0, 1], ids=["repeatable", "not"])
+def test_under_an_sdk_a_restart_must_repeat_what_was_shown(temperature: float, servers: Any) -> None:
+    first, second = servers
+    first.script(Reply("one two three", fault=Cut(2)))
+    second.script(Reply("one two three"))
+    same = [
+        OpenAI("own", id=name, base_url=server.url + "/v1", api_key="k")
+        for name, server in (("first", first), ("second", second))
+    ]
+    with (
+        ResilientClient(same, stream={"on_break": "restart"}) as client,
+        httpx.Client(transport=mount.transport(client)) as http,
+    ):
+        body = http.post(CHAT, json={**QUESTION, "stream": True, "temperature": temperature}).text
+    pieces = [json.loads(line[6:]) for line in body.splitlines() if line.startswith("data: {")]
+    text = "".join(one["choices"][0]["delta"].get("content", "") for one in pieces if one.get("choices"))
+    assert text == ("one two " if temperature else "one two three")
+    assert ("error" in pieces[-1]) == bool(temperature)
+    assert len({one["id"] for one in pieces if "id" in one}) == 1
+    assert second.request_count == (0 if temperature else 1)
+
+
 def test_leaving_a_stream_ends_the_generation(servers: Any) -> None:
     first, _ = servers
     first.default = Reply("one two three four", interval=5.0)
@@ -466,3 +488,65 @@ def test_closing_the_sdk_leaves_the_client_open(servers: Any) -> None:
     with clients(*servers) as client:
         httpx.Client(transport=mount.transport(client)).close()
         assert client.chat("hi").text
+
+
+# --- embeddings --------------------------------------------------------------------------------------------
+
+EMBED = "https://api.openai.com/v1/embeddings"
+TEXTS = {"model": "embed-1", "input": ["one", "two"]}
+
+
+def embedders(first: LoopbackLLM, second: LoopbackLLM, **spaces: str) -> list[Any]:
+    """A provider that is no embedder, the model that is asked for, and another one; each in the space given."""
+    made = (("chat", first, "gpt-5.2"), ("own", first, "embed-1"), ("other", second, "embed-2"))
+    return [
+        OpenAI(model, id=name, base_url=server.url + "/v1", api_key=f"sk-{name}", embedding_space=spaces.get(name))
+        for name, server, model in made
+    ]
+
+
+def embedded(providers: list[Any], asked: dict[str, Any], **settings: Any) -> httpx.Response:
+    """What the SDK's HTTP client gets."""
+    with ResilientClient(providers, **settings) as client, httpx.Client(transport=mount.transport(client)) as http:
+        return http.post(EMBED, json=asked)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_vectors_come_from_a_provider_of_the_same_space_if_theirs_fails(is_async: bool, servers: Any) -> None:
+    first, second = servers
+    first.default = Status(503)
+    providers = embedders(first, second, own="s", other="s")
+
+    async def ask() -> httpx.Response:
+        async with (
+            AsyncResilientClient(providers) as client,
+            httpx.AsyncClient(transport=mount.transport(client)) as http,
+        ):
+            return await http.post(EMBED, json=TEXTS)
+
+    answer = anyio.run(ask) if is_async else embedded(providers, TEXTS)
+    assert answer.status_code == 200
+    assert len(answer.json()["data"]) == 2
+    assert answer.headers["x-resilient-llm-provider"] == "other"
+    assert [json.loads(request.body)["model"] for request in (*first.requests, *second.requests)] == [
+        "embed-1",
+        "embed-2",
+    ]
+
+
+@pytest.mark.parametrize("spaces", [{}, {"own": "s"}, {"own": "s", "other": "t"}, {"other": "t"}], ids=str)
+def test_vectors_of_another_space_are_never_given_for_them(spaces: dict[str, str], servers: Any) -> None:
+    first, second = servers
+    first.default = Status(503)
+    answer = embedded(embedders(first, second, **spaces), TEXTS, deadline=0.5)
+    assert (answer.status_code, second.request_count) == (503, 0)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"model": "embed-9", "input": "x"}, {"model": "embed-1", "input": [[1, 2]]}], ids=["model", "tokens"]
+)
+def test_what_nobody_is_known_to_have_is_passed_on_as_it_is(asked: dict[str, Any], servers: Any) -> None:
+    first, second = servers
+    embedded(embedders(first, second, own="s", other="s"), asked)
+    assert [json.loads(request.body) for request in first.requests] == [asked]
+    assert second.request_count == 0

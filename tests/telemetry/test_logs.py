@@ -29,7 +29,7 @@ def test_a_failed_call_is_one_warning_with_its_trail(caplog: pytest.LogCaptureFi
     rig = Rig()
     fail(rig)
     assert lines(caplog) == [
-        ("INFO", "resilient_llm.call", "resilient_llm.client.failover"),
+        ("WARNING", "resilient_llm.call", "resilient_llm.client.failover"),
         ("WARNING", "resilient_llm.call", "gen_ai.client.operation.exception"),
     ]
     warning = caplog.records[1]
@@ -48,13 +48,39 @@ def test_a_failed_call_is_one_warning_with_its_trail(caplog: pytest.LogCaptureFi
     assert warning.exc_info is None
 
 
-def test_a_call_that_was_answered_in_the_end_warns_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_of_a_call_that_was_answered_in_the_end_only_its_failover_is_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "resilient_llm")
     call = Rig().call()
     call.attempt(FIRST, 1, "initial", 0.0).ended(record(FIRST, fault=DOWN), selected=False)
     call.attempt(SECOND, 2, "failover", 0.0).ended(record(SECOND, 2, "failover"), selected=True)
     call.succeeded(REPLY, SECOND, 1.0)
-    assert not caplog.records
+    assert lines(caplog) == [("WARNING", "resilient_llm.call", "resilient_llm.client.failover")]
+
+
+def test_ids_lead_from_a_call_to_its_attempts(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "resilient_llm")
+    rig = Rig()
+    fail(rig)
+    told = [r.__dict__.get(names.ATTEMPT_ID) for r in caplog.records]
+    assert told == ["c1-1", "c1-2", "c1-2", None], "the attempt, the failover to the next, that one, the call"
+    spans = [span.attributes[names.ATTEMPT_ID] for span in rig.spans if span.parent and span.attributes]
+    assert spans == ["c1-1", "c1-2"]
+
+
+@pytest.mark.parametrize(
+    ("semconv", "event"),
+    [
+        ("1.41", "gen_ai.client.operation.exception"),
+        ("0.1.0", "gen_ai.client.inference.exception"),
+        ("dup", "gen_ai.client.operation.exception"),
+    ],
+)
+def test_the_event_of_a_failed_call_is_named_as_its_dialect_names_it(
+    semconv: names.Semconv, event: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "resilient_llm")
+    fail(Rig(semconv=semconv))
+    assert lines(caplog)[-1] == ("WARNING", "resilient_llm.call", event)
 
 
 def test_without_an_sdk_lines_have_no_ids_and_the_same_facts(caplog: pytest.LogCaptureFixture) -> None:

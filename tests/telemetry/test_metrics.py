@@ -134,14 +134,14 @@ def test_the_new_dialect_replaces_the_old_metrics_and_dup_records_both() -> None
         "gen_ai.client.inference.usage.input_tokens",
         "gen_ai.client.inference.usage.output_tokens",
     }
-    for semconv, expected in (("1.41", old), ("latest", new), ("dup", old | new)):
+    for semconv, expected in (("1.41", old), ("0.1.0", new), ("dup", old | new)):
         rig = Rig(semconv=semconv)  # type: ignore[arg-type]
         failing_over(rig)
         assert {name for name in rig.metric_names() if name.startswith("gen_ai")} == expected
 
 
 def test_the_new_dialect_counts_the_rarer_tokens_where_there_are_any_and_nothing_for_a_failure() -> None:
-    rig = Rig(semconv="latest")
+    rig = Rig(semconv="0.1.0")
     usage = Usage(10, 5, cache_read_tokens=4, cache_write_tokens=3, reasoning_tokens=2)
     rig.call().succeeded(ChatResponse((), usage=usage), FIRST, 1.0)
     rig.call().failed(AllAttemptsFailed("x"), 1.0)
@@ -162,7 +162,7 @@ def usage_names() -> set[str]:
 
 
 def test_embeddings_keep_the_old_duration_in_the_new_dialect() -> None:
-    rig = Rig(semconv="latest")
+    rig = Rig(semconv="0.1.0")
     request = EmbedRequest(("a",))
     call = rig.telemetry.call("embeddings", request, "default", FIRST, streaming=False, call_id="c")
     call.succeeded(EmbedResponse((), "e", Usage(3)), FIRST, 0.3)

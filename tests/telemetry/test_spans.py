@@ -350,7 +350,7 @@ def test_request_parameters_are_on_the_span_in_the_types_of_the_old_dialect() ->
 
 
 def test_the_new_dialect_renames_cache_writes_and_adds_the_reasoning_level() -> None:
-    found = full_span(Rig(semconv="latest"))
+    found = full_span(Rig(semconv="0.1.0"))
     assert found["gen_ai.usage.cache_write.input_tokens"] == 3
     assert "gen_ai.usage.cache_creation.input_tokens" not in found
     assert found["gen_ai.request.reasoning.level"] == "high"
@@ -360,7 +360,7 @@ def test_the_new_dialect_renames_cache_writes_and_adds_the_reasoning_level() -> 
 
 
 def test_the_new_dialect_gives_an_unfinished_generation_the_finish_reason_error() -> None:
-    rig = Rig(semconv="latest")
+    rig = Rig(semconv="0.1.0")
     stream(rig).closed_early(None, None, 1.0)
     assert (rig.spans[-1].attributes or {})[names.FINISH_REASONS] == ("error",)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import Any
 
 import pytest
@@ -36,7 +37,7 @@ from resilient_llm.model import (
     Usage,
     UsageUpdate,
 )
-from resilient_llm.wire import Codec
+from resilient_llm.wire import Codec, codec
 from resilient_llm.wire.openai_chat import CODEC, Dialect, codec_for
 from tests.wire.roundtrip import assembled, events_of
 
@@ -507,3 +508,25 @@ def test_any_body_is_an_answer_or_none(body: Any) -> None:
     except InvalidAnswer:
         return
     CODEC.decode_response(CODEC.encode_response(response))
+
+
+TEXTS = ("a", "", "é", "\\n", '\\"', "\\u00e9", "\\ud83d\\ude00", "\\/", "\x7f", "\t", '"', "\\x", "}", "]}]}", "\\\\")
+TAILS = ("", ',"logprobs":null', ',"finish_reason":null', ',"finish_reason":"stop"', ',"logprobs":{"content":[]}')
+ENDS = ("", ',"usage":null', ',"obfuscation":"xyz"', ',"usage":{"prompt_tokens":1}', ',"error":{"message":"no"}')
+HEADS = ("", '"id":"i","created":1,"model":"m",', '"id":"i","choices":[],', '"error":"e",')
+DELTAS = ('{"content":"%s"}', '{"content":"%s","refusal":null}', '{"content":"%s","tool_calls":[{"index":0}]}')
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("head", HEADS)
+def test_a_frame_known_at_sight_means_what_parsing_it_says(text: str, head: str) -> None:
+    for tail, end, delta, index in product(TAILS, ENDS, DELTAS, (0, 1)):
+        choice = f'{{"index":{index},"delta":{delta % text}{tail}}}'
+        frame = f'data: {{{head}"choices":[{choice}]{end}}}\n\n'.encode()
+        first = b'data: {"id":"i","choices":[{"index":0,"delta":{"content":"before"}}]}\n\n'
+        at_sight, parsed = codec("openai_chat").stream_decoder(), codec("openai_chat").stream_decoder()
+        at_sight.feed(first)
+        parsed.feed(first)
+        whole = at_sight.feed(frame)
+        assert whole == [*parsed.feed(frame[:9]), *parsed.feed(frame[9:])], frame
+        assert at_sight.close() == parsed.close()

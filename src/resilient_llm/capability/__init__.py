@@ -23,6 +23,7 @@ from resilient_llm.capability.plan import (
     needs,
 )
 from resilient_llm.capability.refusals import reclassified, refusal
+from resilient_llm.capability.resume import Broken, Resumption, ends_well, tokens_of, why_not
 from resilient_llm.capability.seals import UNSEALED, without_seals
 from resilient_llm.capability.tables import (
     CACHE_SECONDS,
@@ -48,21 +49,26 @@ __all__ = [
     "WIRES",
     "WRITTEN",
     "Action",
+    "Broken",
     "Capabilities",
     "Feature",
     "Need",
     "Needs",
     "OnUnsupported",
+    "Resumption",
     "Row",
     "Support",
     "checked_policy",
     "droppable",
+    "ends_well",
     "features",
     "forget",
     "leave_out",
     "needs",
     "reclassified",
     "refusal",
+    "tokens_of",
+    "why_not",
     "without_seals",
     "wrong_arguments",
 ]

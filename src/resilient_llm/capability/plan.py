@@ -53,6 +53,10 @@ class Capabilities:
             return learnt[feature]
         return self._table.get(feature, "full")
 
+    def declares(self, feature: Need) -> bool:
+        """Whether the user said something about a feature."""
+        return feature in self._declared
+
     def lacks(self, needs: Needs) -> str | None:
         """Why a request with these needs must not be sent there; ``None``: it may.
 

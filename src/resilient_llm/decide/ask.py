@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 _NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
+_NO_TOLLS: Final[Mapping[str, float]] = MappingProxyType({})
 
 
 class Ask(NamedTuple):
@@ -17,7 +18,8 @@ class Ask(NamedTuple):
     ``max_tokens`` the longest answer; ``unsuitable`` names the providers that must not serve this call and why, which
     nothing overrides.  ``repeatable=False``: it may have effects, so nothing runs beside it, it is no trial, and it is
     not repeated once it may have reached a provider.  ``when_down="fail"``: it does not wait while every provider is
-    down.  ``batch``: it yields to calls that are none.  Calls of one ``tenant`` are served in turn with those of
+    down.  ``tolls``: the seconds by which an answer of each provider counts as later; among equals that are well the
+    one whose answer then comes soonest is taken, instead of being drawn (empty: drawn).  ``batch``: it yields to calls that are none.  Calls of one ``tenant`` are served in turn with those of
     others (``None``: of nobody's).
     """
 
@@ -30,5 +32,6 @@ class Ask(NamedTuple):
     conversation: str | None = None
     repeatable: bool = True
     when_down: Literal["wait", "fail"] = "wait"
+    tolls: Mapping[str, float] = _NO_TOLLS
     batch: bool = False
     tenant: str | None = None

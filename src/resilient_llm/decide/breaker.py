@@ -138,6 +138,10 @@ class Breaker:
     _run_at: float = -math.inf
 
     def __init__(self, policy: Policy) -> None:
+        self.govern(policy)
+
+    def govern(self, policy: Policy) -> None:
+        """Go by this policy from now on."""
         self.policy = policy
         well, broken = policy.ratio / 3.0, 2.0 * policy.ratio
         self._bad, self._good = math.log(broken / well), math.log((1.0 - well) / (1.0 - broken))

@@ -7,7 +7,7 @@ seen again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from resilient_llm.decide.member import Member, T
 
@@ -49,6 +49,17 @@ def cheapest(members: Sequence[Member[T]], now: float) -> Member[T]:
     """The provider expected to answer soonest."""
     usual = usual_latency(members) or 0.0
     return min(members, key=lambda m: m.price(m.queued_latency(), m.statistics.success_rate(now), usual))
+
+
+def soonest(members: Sequence[Member[T]], tolls: Mapping[str, float], now: float) -> Member[T]:
+    """The provider expected to answer soonest, with the seconds in ``tolls`` added; a draw goes to the first."""
+    usual = usual_latency(members) or 0.0
+
+    def due(member: Member[T]) -> float:
+        expected = member.price(member.queued_latency(), member.statistics.success_rate(now), usual)
+        return expected + tolls.get(member.id, 0.0)
+
+    return min(members, key=due)
 
 
 def least_bad(members: Sequence[Member[T]], now: float) -> Member[T]:

@@ -44,7 +44,7 @@ class RateGate:
     reason: str = ""
 
     def __init__(self, policy: Limits) -> None:
-        self._policy = policy
+        self.policy = policy
 
     def close(self, now: float, hint: float | None, draw: float, reason: str) -> float:
         """Close it for ``hint`` seconds and up to a quarter more, so that a fleet told the same does not return at
@@ -69,12 +69,12 @@ class RateGate:
             soonest = hint + min(0.05 * hint, _SPREAD) * draw
             if self.strikes and not again:
                 wait = max(wait, doubling(0.5, _BACKOFF_CAP, self.strikes, draw))
-        if wait > self._policy.gate_cap:  # spread downwards, or a fleet would return at the cap together
-            wait = self._policy.gate_cap * (0.8 + 0.2 * draw)
+        if wait > self.policy.gate_cap:  # spread downwards, or a fleet would return at the cap together
+            wait = self.policy.gate_cap * (0.8 + 0.2 * draw)
         self.strikes += not again
         self.told = max(self.told, now + max(told, MIN_WAIT))
         self.soonest = max(self.soonest, now + min(max(soonest, MIN_WAIT), wait))
-        until = now + min(max(wait, MIN_WAIT), self._policy.gate_cap)
+        until = now + min(max(wait, MIN_WAIT), self.policy.gate_cap)
         if until > self.until:
             self.until, self.reason = until, reason
         self.closed_at = now
@@ -135,7 +135,7 @@ class SlowGate:
     """Until when the one attempt that went through may take; in the past: none is under way."""
 
     def __init__(self, cap: float) -> None:
-        self._cap = cap
+        self.cap = cap
 
     def admits(self, now: float) -> bool:
         """Open, or due for the one attempt that finds out whether the fact still holds."""
@@ -149,8 +149,8 @@ class SlowGate:
         self.lease_ends = -math.inf
         if now < self.until:
             return self.until
-        whole = min(self._cap, _SLOW_BASE * 2.0 ** min(self.strikes, 64))
-        wait = min(max(whole, hint or 0.0), self._cap) * (0.9 + 0.1 * draw)
+        whole = min(self.cap, _SLOW_BASE * 2.0 ** min(self.strikes, 64))
+        wait = min(max(whole, hint or 0.0), self.cap) * (0.9 + 0.1 * draw)
         self.strikes += 1
         self.stated = hint is not None
         self.until = now + wait

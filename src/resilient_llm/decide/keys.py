@@ -11,7 +11,7 @@ from enum import StrEnum
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.gate import RateGate, SlowGate
 from resilient_llm.decide.pace import Pace
-from resilient_llm.policy import KeyTerms, Limits
+from resilient_llm.policy import KeyTerms, Limits, Policies
 
 
 class Refusal(StrEnum):
@@ -27,6 +27,7 @@ class Refusal(StrEnum):
     OPENING = "it has no room for more"
     LINE = "others wait in line for it"
     DOWN = "breaker open"
+    HEARD = "other processes report that it fails or asks to wait"
 
     @property
     def needs_room(self) -> bool:
@@ -45,7 +46,13 @@ class Key:
         """Closed while it is refused or its quota is exhausted; shared by its account."""
         self.gate: RateGate = RateGate(limits)
         self.pace: Pace = Pace(terms.rates, limits.gate_cap)
-        self._reserve = limits.reserve
+        self._reserve: float = limits.reserve
+
+    def govern(self, policies: Policies) -> None:
+        """Go by these policies from now on."""
+        limits = policies.limits
+        self.gate.policy, self.pace.cap, self._reserve = limits, limits.gate_cap, limits.reserve
+        self.slow.cap = policies.advanced.slow_gate_cap
 
     def retarget(self, terms: KeyTerms, slow: SlowGate) -> None:
         """Keep what is known of it under new settings."""

@@ -6,7 +6,7 @@ one that is softly open; one it has tried before; and, as the last resort, one t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Generic, NamedTuple
 
 from resilient_llm import events
@@ -14,7 +14,7 @@ from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Cause, State
 from resilient_llm.decide.budget import Budget
-from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, roomiest, stalest
+from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, roomiest, soonest, stalest
 from resilient_llm.decide.keys import Refusal
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member, T
@@ -32,6 +32,7 @@ _CROWD = 3  # attempts none of which is answered that make a provider suspect be
 SUCCESS_EARNS: Final = 3.0
 """Tokens that an answer earns: enough for all tries of an SDK at a provider that fails four fifths of its calls."""
 _FLOOR = 0.03  # tokens a second: a thousand small clients must not storm a provider that has no room
+_NEAR = 5.0  # seconds of toll more than the least that a provider may have to be tried for news
 _PACE = 4.0  # calls a second from which on trials may cost no more than their share of traffic
 _NOBODY: Final[Mapping[str, int]] = {}
 
@@ -64,10 +65,17 @@ class Leases(Generic[T]):
         self._table = table
         self._verdicts = verdicts
         self._policies = policies
-        self._draw = draw
+        self.draw = draw
         self._most = policies.retry.max_attempts_per_provider
         self._last_call_at: float | None = None
         self.fill_budgets()
+
+    def govern(self, policies: Policies) -> None:
+        """Go by these policies from now on; what is left of the budget is kept, as far as it fits."""
+        self._policies = policies
+        self._most = policies.retry.max_attempts_per_provider
+        self.extra.cap = policies.retry.budget
+        self.extra.earn(0.0)
 
     def fill_budgets(self) -> None:
         """The allowance of a process that has earned nothing yet."""
@@ -146,9 +154,10 @@ class Leases(Generic[T]):
                 return self._lease(ask, past, found, kind, now)
         if past.number == 1 and ask.repeatable:
             stale = stalest(ready, now)
-            if stale is not None and self.trials.spend(1.0, _TRIAL_START):
+            if stale is not None and _worth(stale, ready, ask) and self.trials.spend(1.0, _TRIAL_START):
                 return self._lease(ask, past, stale, "trial", now)
-        return self._lease(ask, past, choose(ready, now, self._draw), kind, now)
+        chosen = soonest(ready, ask.tolls, now) if ask.tolls else choose(ready, now, self.draw)
+        return self._lease(ask, past, chosen, kind, now)
 
     def _second_choice(self, ask: Ask, past: Past, now: float) -> Attempt[T] | bool:
         """Nobody is well: somebody half broken, somebody again, or somebody that is down."""
@@ -235,6 +244,8 @@ class Leases(Generic[T]):
             member.trial_ends = now + min(found.timeout, self._policies.breaker.open_cap)
         else:
             found = patience(self._policies, seen, wanted)
+        if now < member.heard.until:
+            member.heard.asked(now, self.draw())
         attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
         if breaker.state is not CLOSED or kind == "trial":
             breaker.tried_at = now
@@ -323,6 +334,12 @@ class Leases(Generic[T]):
         quiet = beside.member.heard_at < beside.started
         pressed = pressed and (quiet or not beside.known or beside.late(now) or chosen is None)
         return self.hedges.spend() or (pressed and self._pay(1.0, now))
+
+
+def _worth(stale: Member[T], ready: Sequence[Member[T]], ask: Ask) -> bool:
+    """Whether news of a provider are of use to a call: not where it would hardly be taken for its toll."""
+    tolls = ask.tolls
+    return not tolls or tolls.get(stale.id, 0.0) <= min(tolls.get(one.id, 0.0) for one in ready) + _NEAR
 
 
 def _opens(member: Member[T], ask: Ask, now: float) -> float:

@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Breaker, State
 from resilient_llm.decide.gate import RateGate, Room, SlowGate
+from resilient_llm.decide.heard import Heard
 from resilient_llm.decide.keys import Key, Refusal
 from resilient_llm.decide.line import Line
 from resilient_llm.decide.statistics import Statistics
@@ -75,12 +76,22 @@ class Member(Generic[T]):
         self.room: Room = Room()
         self.keys: list[Key] = []
         self.statistics: Statistics = Statistics(policies.advanced)
+        self.heard: Heard = Heard()
         self.line: Line = Line(target.id)
         self.held: dict[object, int] = {}
         """Attempts that hold a lease, and the numbers of their calls."""
         self.pending: dict[object, float] = {}
         """Attempts without a sign of life yet and when they began, oldest first."""
         self._install(accounts)
+
+    def govern(self, policies: Policies) -> None:
+        """Go by these policies from now on; what is known stays."""
+        self.policies = policies
+        self.breaker.govern(policies.breaker)
+        for key in self.keys:
+            key.govern(policies)
+        self.own_gate.cap = policies.advanced.slow_gate_cap
+        self.statistics.policy = policies.advanced
 
     def retarget(self, target: T, accounts: Sequence[SlowGate]) -> None:
         """Keep what is known about the provider under new settings.  What was met with a key stays with it: another
@@ -133,6 +144,9 @@ class Member(Generic[T]):
                 return Refusal.FULL
         if self.own_gate.strikes and not self.own_gate.admits(now):
             return Refusal.QUOTA
+        heard = self.heard
+        if now < heard.until and heard.stops(ask.deadline, now, waits=waits):
+            return Refusal.HEARD
         return None
 
     def _any_key(self, ask: Ask, now: float, waits: bool, ahead: int) -> Refusal | None:
@@ -166,6 +180,8 @@ class Member(Generic[T]):
         if refusal is Refusal.QUOTA:
             own = self.own_gate
             return max(own.until, own.lease_ends, min(key.opens_at(ask, now) for key in self.keys))
+        if refusal is Refusal.HEARD:
+            return self.heard.opens_at(now)
         return math.inf
 
     def well_at(self, ask: Ask, now: float) -> float:
@@ -199,6 +215,8 @@ class Member(Generic[T]):
         """Whether a call is to find out how it is, although others are well."""
         state = self.breaker.state
         if state is CLOSED or state is State.ISOLATED:
+            return False
+        if now < self.heard.until and now < self.heard.check_at:  # another process is about to find out
             return False
         return now >= self.breaker.trial_at and (self.trial is None or now >= self.trial_ends)
 
@@ -283,6 +301,7 @@ class Member(Generic[T]):
             key.gate.open()
             key.pace.open()
             key.slow.open()
+        self.heard.over()
 
     def reset_after_fork(self) -> None:
         """In the child: nothing is in flight, nobody waits."""

@@ -177,7 +177,7 @@ class Pace:
         self.unheard: float = 0.0
         self.unheard_tokens: float = 0.0
         """Of those sent, those to which no answer has begun."""
-        self._cap = cap
+        self.cap = cap
         self._output: float | None = None  # tokens of an answer
         self._prompt = 1.0
         self._refused = 0
@@ -186,9 +186,9 @@ class Pace:
         self._first_at = -math.inf  # when the first of them came
         self._probes = 0  # of those, how many found out that the pause was too short
         self._refused_at = -math.inf  # when the last call that was refused had begun
-        self._reported: list[Reported | None] = [None, None]  # requests, tokens
-        self._learnt: Learnt | None = None
-        self._ramp: Ramp | None = None
+        self.reported: list[Reported | None] = [None, None]  # requests, tokens
+        self.learnt: Learnt | None = None
+        self.ramp: Ramp | None = None
         self._closed_at: float | None = None  # since when a refusal is to be measured
         self._saved = 0.0  # requests that may follow the first one after it at once
         self._marks: deque[tuple[float, float]] = deque(maxlen=64)  # when, and how many had passed
@@ -197,13 +197,16 @@ class Pace:
 
     def declare(self, rates: Iterable[Rate]) -> None:
         """Obey these limits, whatever the provider says beside them."""
-        self._declared = [(Meter(rate.amount, rate.amount / rate.per), rate.unit == "tokens") for rate in rates]
-        self._arrange()
+        self.declared: list[tuple[Meter, bool]] = [
+            (Meter(rate.amount, rate.amount / rate.per), rate.unit == "tokens") for rate in rates
+        ]
+        self.arrange()
 
-    def _arrange(self) -> None:
-        reported = [(meter, bool(kind)) for kind, meter in enumerate(self._reported) if meter is not None]
-        guessed = [(meter, False) for meter in (self._learnt, self._ramp) if meter is not None]
-        self._stated: list[tuple[Meter, bool]] = [*self._declared, *reported]
+    def arrange(self) -> None:
+        """A limit came or went."""
+        reported = [(meter, bool(kind)) for kind, meter in enumerate(self.reported) if meter is not None]
+        guessed = [(meter, False) for meter in (self.learnt, self.ramp) if meter is not None]
+        self._stated: list[tuple[Meter, bool]] = [*self.declared, *reported]
         self._meters: list[tuple[Meter, bool]] = [*self._stated, *guessed]
         self.limited = bool(self._meters)
 
@@ -220,7 +223,7 @@ class Pace:
         for meter, tokens in self._stated if stated else self._meters:
             fits = meter.fits_at(count * need if tokens else count, now, keep)
             at = max(at, fits)
-        return at if at <= now + self._cap else now + self._cap
+        return at if at <= now + self.cap else now + self.cap
 
     def take(self, need: float, now: float) -> Sent:
         """One is sent."""
@@ -235,9 +238,9 @@ class Pace:
         if self.limited:
             for meter, tokens in self._meters:
                 meter.take(need if tokens else 1, now)
-            if self._learnt is not None and self._learnt.over:
-                self._learnt = None
-                self._arrange()
+            if self.learnt is not None and self.learnt.over:
+                self.learnt = None
+                self.arrange()
         return Sent(now, self.sent, self.sent_tokens)
 
     def heard(self, need: float) -> None:
@@ -269,13 +272,13 @@ class Pace:
         unheard = self.unheard_tokens if tokens else self.unheard
         if told is None or told.remaining is None:
             return
-        meter, left = self._reported[kind], told.remaining
+        meter, left = self.reported[kind], told.remaining
         limit = float(told.limit or max(left, 1.0 if meter is None else meter.limit))
         if meter is None or meter.limit != limit:
             if not told.reset_in or left >= limit:
                 return  # nothing is missing, or nobody knows when it comes back
-            meter = self._reported[kind] = Reported(limit, left - unheard)
-            self._arrange()
+            meter = self.reported[kind] = Reported(limit, left - unheard)
+            self.arrange()
         meter.advance(now)
         meter.told(left, told.reset_in or 0.0, ample=left - unheard > _AMPLE * limit)
         meter.at_most(left - after, now - sent.at, now)
@@ -290,24 +293,24 @@ class Pace:
         self._refused_at = max(started, self._refused_at)
         self.give_back(need)
         explained = False
-        for kind, meter in enumerate(self._reported):
+        for kind, meter in enumerate(self.reported):
             if meter is not None:
                 explained = explained or meter.explains(need if kind else 1.0, now)
                 meter.hold(need if kind else 1.0, opens)
-        learnt = self._learnt
+        learnt = self.learnt
         if learnt is not None:
             self._probes += learnt.at <= now
             learnt.narrow(now, opens)
         if explained:
             return
-        self._ramp = Ramp(opens)
-        self._arrange()
+        self.ramp = Ramp(opens)
+        self.arrange()
         if self.row >= _ROW and self._closed_at is None:
             self._closed_at = self._first_at
 
     def pause(self, now: float) -> float | None:
         """Seconds to pause after a refusal that says nothing; ``None``: unknown."""
-        learnt = self._learnt
+        learnt = self.learnt
         if learnt is None:
             return _WINDOW if self.row >= _ROW - 1 else None
         pause = _PAUSE / learnt.rate * 2.0 ** min(self._probes, 16)
@@ -317,10 +320,10 @@ class Pace:
         """A call that began at ``started`` was let through."""
         if started > self._refused_at:
             self.row = self._probes = 0
-            if self._learnt is not None:  # the limit has recovered during the pause
-                self._learnt.level += self._saved
-            self._saved, self._ramp = 0.0, None
-            self._arrange()
+            if self.learnt is not None:  # the limit has recovered during the pause
+                self.learnt.level += self._saved
+            self._saved, self.ramp = 0.0, None
+            self.arrange()
 
     def _measure(self, closed_at: float, now: float) -> None:
         """The first call after a refusal that nothing explained: go by the highest rate at which calls got through
@@ -333,12 +336,12 @@ class Pace:
             marks.append((closed_at, passed))
         rates = [(passed - count) / (now - at) for at, count in marks if now - at > pause]
         rate = max(rates, default=0.0)
-        if self._learnt is not None:
-            rate = min(max(rate, 0.8 * self._learnt.rate / _MORE), self._learnt.rate)
+        if self.learnt is not None:
+            rate = min(max(rate, 0.8 * self.learnt.rate / _MORE), self.learnt.rate)
         self._closed_at, self._measured = None, (closed_at, passed)
         self._saved = 0.5 * rate * pause
-        self._learnt = Learnt(max(_MORE * rate, 1.0 / _WINDOW), now)
-        self._arrange()
+        self.learnt = Learnt(max(_MORE * rate, 1.0 / _WINDOW), now)
+        self.arrange()
 
     def left(self, now: float) -> tuple[float | None, float | None]:
         """Requests and tokens that fit now, as far as it is known."""
@@ -357,9 +360,9 @@ class Pace:
 
     def open(self) -> None:
         """Forget what was reported and learnt."""
-        self._reported, self._learnt, self._ramp, self._closed_at = [None, None], None, None, None
+        self.reported, self.learnt, self.ramp, self._closed_at = [None, None], None, None, None
         self.row = self._probes = 0
         self._marks.clear()
-        for meter, _ in self._declared:
+        for meter, _ in self.declared:
             meter.level = meter.limit
-        self._arrange()
+        self.arrange()

@@ -51,18 +51,21 @@ class Pool(Shared[T]):
             if place is not None:
                 place.woken = False
             self._verdicts.standstill.notice(now)
-            found: Attempt[T] | Refused
-            leased = self._leases.acquire(ask, past, now)
-            if isinstance(leased, Attempt):
-                found = leased
-                if place is not None:
-                    self._waiting.leave(place, now)
-            else:
-                budget = self._leases.extra.wait(past.cost) if leased else None
-                found = self._waiting.refuse(ask, past, budget, now)
-                if place is not None and place.offer is not None:
-                    self._waiting.pass_on(place, place.offer, now)
+            found = self._acquired(ask, past, now)
         self._wake()
+        return found
+
+    def _acquired(self, ask: Ask, past: Past, now: float) -> Attempt[T] | Refused:
+        place = past.place
+        leased = self._leases.acquire(ask, past, now)
+        if isinstance(leased, Attempt):
+            if place is not None:
+                self._waiting.leave(place, now)
+            return leased
+        budget = self._leases.extra.wait(past.cost) if leased else None
+        found = self._waiting.refuse(ask, past, budget, now)
+        if place is not None and place.offer is not None:
+            self._waiting.pass_on(place, place.offer, now)
         return found
 
     def leave(self, place: Place, now: float) -> None:
@@ -78,9 +81,12 @@ class Pool(Shared[T]):
             if past is None:
                 beside.rescue_after = None
                 return None
-            found = self._leases.rescue(beside, past, now)
+            found = self._rescued(beside, past, now)
         self._wake()
         return found
+
+    def _rescued(self, beside: Attempt[T], past: Past, now: float) -> Attempt[T] | None:
+        return self._leases.rescue(beside, past, now)
 
     def rescue_again(self, attempt: Attempt[T], pause: float, now: float) -> None:
         """The rescue beside this attempt failed: after a pause there may be another one."""
@@ -228,6 +234,25 @@ class Pool(Shared[T]):
         """Keep a conversation where it was answered."""
         with self._lock:
             self._table.remember(conversation, provider)
+
+    # --- what other processes report ---
+
+    def hint(self, provider: str, now: float, *, seconds: float, limited: bool = False) -> None:
+        """Another process leaves this provider alone for so many seconds, because it fails or, ``limited``, because it
+        asked to.  See :mod:`resilient_llm.decide.heard`; nothing happens for an unknown provider."""
+        with self._lock:
+            member = self._table.members.get(provider)
+            if member is not None:
+                member.heard.report(now, seconds, limited=limited, draw=self.draw())
+
+    def hint_over(self, provider: str, now: float) -> None:
+        """Other processes ask it again."""
+        with self._lock:
+            member = self._table.members.get(provider)
+            if member is not None:
+                member.heard.over()
+                self._serve(member, now)
+        self._wake()
 
     # --- the outside ---
 

@@ -46,6 +46,12 @@ class Table(Generic[T]):
         self.routes, self.members = table, members
         return gone
 
+    def govern(self, policies: Policies) -> None:
+        """Go by these policies from now on."""
+        self.policies = policies
+        for member in self.members.values():
+            member.govern(policies)
+
     def order(self, route: str) -> list[Member[T]]:
         """The providers of a route in order of preference.  A route may be gone by the time a call wants to go on: then
         nobody is left to ask."""

@@ -67,6 +67,14 @@ class Shared(Generic[T]):
         self._wake()
         return removed
 
+    def govern(self, policies: Policies) -> None:
+        """Go by these policies from now on.  What is known about the providers is kept; a call under way may meet
+        both."""
+        with self._lock:
+            self.policies = self._waiting.policies = policies
+            self._table.govern(policies)
+            self._leases.govern(policies)
+
     @property
     def route_names(self) -> tuple[str, ...]:
         """The routes, the default one first."""

@@ -117,7 +117,7 @@ class Statistics:
     _fastest: float = math.inf
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+        self.policy = policy
         self.first: Quantiles = Quantiles()
         """Normalised times to the first token of streamed answers."""
         self.whole: Quantiles = Quantiles()
@@ -133,7 +133,7 @@ class Statistics:
     def success_rate(self, now: float) -> float:
         """Estimated probability that the next call is answered."""
         at = self._at
-        fade = 1.0 if at is None or now <= at else math.exp((at - now) / self._policy.memory)
+        fade = 1.0 if at is None or now <= at else math.exp((at - now) / self.policy.memory)
         return (self._good * fade + _PRIOR * _PRIOR_WEIGHT) / (self._total * fade + _PRIOR_WEIGHT)
 
     def error_rate(self) -> float | None:
@@ -142,7 +142,7 @@ class Statistics:
 
     def scale(self, prompt_tokens: int) -> float:
         """How much longer the first token takes for a prompt of this length (prefill is linear in it)."""
-        return 1.0 + prompt_tokens / self._policy.prompt_scale
+        return 1.0 + prompt_tokens / self.policy.prompt_scale
 
     def median(self, *, streaming: bool) -> float:
         """Seconds within which half of the answers are complete; 0 while unknown."""
@@ -158,7 +158,7 @@ class Statistics:
         if self._at is None:
             self._at = now
         elif now - self._at > _FRESH:
-            fade = math.exp((self._at - now) / self._policy.memory)
+            fade = math.exp((self._at - now) / self.policy.memory)
             self._good *= fade
             self._total *= fade
             self._at = now
@@ -169,7 +169,7 @@ class Statistics:
 
     def first_token(self, now: float, seconds: float, prompt_tokens: int) -> float:
         """A streamed answer began after this long; returns the latency that compares with others."""
-        sample = seconds / (1.0 + prompt_tokens / self._policy.prompt_scale)
+        sample = seconds / (1.0 + prompt_tokens / self.policy.prompt_scale)
         self.first.add(sample)
         self._follow(now, sample, self.shift)
         return sample
@@ -182,8 +182,8 @@ class Statistics:
         tenths of the fastest one seen bound it, or a model faster than assumed would seem to get faster with every
         call until no latency is left to compare.
         """
-        pace = self._policy.seconds_per_token
-        scale = 1.0 + prompt_tokens / self._policy.prompt_scale
+        pace = self.policy.seconds_per_token
+        scale = 1.0 + prompt_tokens / self.policy.prompt_scale
         self.whole.add(seconds / scale)
         if output_tokens >= _MIN_TOKENS and seconds < self._fastest * output_tokens:
             self._fastest = seconds / output_tokens
@@ -233,7 +233,7 @@ class Statistics:
             self.latency = latency + 0.5 * (sample - latency)
         else:
             down = 0.05
-            faded = (now - self._latency_at) / self._policy.memory
+            faded = (now - self._latency_at) / self.policy.memory
             if faded > down:  # below, the exponential is no more than that
                 down = max(down, 1.0 - math.exp(-faded))
             self.latency = latency + down * (sample - latency)

@@ -64,6 +64,8 @@ class Verdicts(Generic[T]):
         if attempt.slow_lease:
             member.own_gate.open()
             attempt.key.slow.open()
+        if now < member.heard.until:
+            member.heard.answered(attempt.started, now)
 
     def _stood_still(self, attempt: Attempt[T], now: float) -> bool:
         """Whether this process stood still while the attempt was under way: then how long it took proves nothing."""

@@ -47,13 +47,13 @@ class Waiting(Generic[T]):
 
     def __init__(self, table: Table[T], policies: Policies) -> None:
         self._table = table
-        self._policies = policies
+        self.policies = policies
         self.woken: deque[Place] = deque()
         """Whom to wake once the lock is free."""
 
     def refuse(self, ask: Ask, past: Past, budget: float | None, now: float) -> Refused:
         """Why nobody can be asked, and a place in line where waiting helps.  ``budget``: see :class:`Refused`."""
-        retry = self._policies.retry
+        retry = self.policies.retry
         found = Refused(budget=budget)
         waited: list[tuple[Member[T], Refusal]] = []
         runs: list[int] = []
@@ -81,7 +81,7 @@ class Waiting(Generic[T]):
         """Stand in the line of everybody worth waiting for."""
         least = min(_TRIAL_LEAST, (ask.deadline - now) / 4.0)
         place = past.place or Place(past.order, ask, least)
-        most = self._policies.limits.max_queue
+        most = self.policies.limits.max_queue
         room = [(m, r) for m, r in waited if len(m.line.waiting) < most or m.line in place.lines]
         if not room:
             if past.place is not None:

@@ -29,7 +29,7 @@ from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
 from resilient_llm.drive.task import Task
 from resilient_llm.drive.under_way import Running, UnderWay, closed
-from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent
+from resilient_llm.model import ChatRequest, ChatResponse, EmbedResponse, StreamEvent
 from resilient_llm.providers.custom import as_answer
 
 _DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
@@ -75,13 +75,13 @@ class AsyncDriver:
 
     async def open(self, task: Task[ChatRequest]) -> AsyncOpenStream:
         """A stream, from its first content on."""
-        return AsyncOpenStream(task, await self.run(task), self.under_way())
+        return AsyncOpenStream(task, await self.run(task), self.under_way(), self)
 
     async def carry(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> Exception | None:
         """Carry out an attempt; returns what it raised."""
         assert exchange.observer is not None
         token = exchange.observer.attach()
-        under_way.exchanges.add(exchange)
+        under_way.began(exchange)
         try:
             await self.perform(under_way, task, exchange)
         except Exception as error:
@@ -92,11 +92,11 @@ class AsyncDriver:
         return None
 
     async def answered(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> None:
-        """Send and read; once more, without sealed reasoning, if that was refused."""
+        """Send and read; once more, without sealed reasoning or with another key, if that was refused."""
         try:
             return await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
         except AttemptFailed as failure:
-            exchange.unseal(failure)
+            exchange.again(failure)
         return await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
 
     async def exchanged(self, task: Task[Any], exchange: AnyExchange, source: AsyncSource) -> None:
@@ -136,22 +136,37 @@ class AsyncDriver:
                 under_way = self._loops[loop] = LoopUnderWay(engine, loop)
         return under_way
 
+    def part(self) -> AsyncDriver:
+        """A driver over the connections of this event loop whose calls can be ended for themselves, and end with this
+        one's."""
+        whole = self.under_way()
+        part = AsyncDriver(self.owner, lambda: whole.engine)
+        part.seam = self.seam
+        part.under_way().join(whole)
+        return part
+
     async def perform(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough, all in one cancel scope."""
         if exchange.asks_for_key:
-            task.asking(exchange)
-            with anyio.fail_after(exchange.attempt.timeout):
-                key = await exchange.credential.aget(in_thread)
-            task.asked(exchange, key)
-        else:
+            await self.take_key(task, exchange)
+        elif exchange.key is None:
             exchange.key = exchange.credential.get()
         with Within(exchange):
             await self.answered(under_way, task, exchange)
+
+    async def take_key(self, task: Task[Any], exchange: AnyExchange) -> None:
+        """Ask a callable for the key."""
+        task.asking(exchange)
+        with anyio.fail_after(exchange.attempt.timeout):
+            key = await exchange.credential.aget(in_thread)
+        task.asked(exchange, key)
 
     async def source(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> AsyncSource:
         """Send the request, or call the user's code."""
         if exchange.by_code:
             return await called(exchange)
+        if exchange.refused is not None:
+            await self.take_key(task, exchange)
         engine: AsyncEngine = under_way.engine
         if self.seam.altered:
             engine = self.seam.engine(engine)
@@ -246,6 +261,12 @@ class LoopUnderWay(UnderWay):
                 call(event.set)
 
         return wake
+
+    def soon(self, work: Callable[[], object]) -> None:
+        """Call a function on the event loop; from any thread, also when the loop is gone."""
+        loop: Any = self._loop()
+        with suppress(Exception):  # the loop is closed: nothing runs there any more
+            (loop.call_soon_threadsafe if self._asyncio else loop.run_sync_soon)(work)
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start a task that belongs to nobody.  It must not raise."""
@@ -399,6 +420,7 @@ class Within:
 
     def __enter__(self) -> None:
         self._exchange.stop = self._scope.cancel
+        self._exchange.extend = self._extend
         self._exchange.limit.scoped = True
         self._scope.__enter__()
 
@@ -406,9 +428,16 @@ class Within:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._exchange.limit.scoped = False
+        self._exchange.extend = None
         self._scope.__exit__(kind, error, trace)
         if self._scope.cancelled_caught:
             raise TimeoutError
+
+    def _extend(self, until: float) -> None:
+        """From now on every read is bounded by the attempt's limit, and the scope only by this monotonic time."""
+        exchange = self._exchange
+        exchange.limit.scoped = False
+        self._scope.deadline = anyio.current_time() + until - exchange.subject.clock()
 
 
 class AsyncOpenStream(Opened):
@@ -418,33 +447,33 @@ class AsyncOpenStream(Opened):
 
     async def next(self) -> StreamEvent | None:
         """The next event; ``None`` at the end of the answer.  Raises ``StreamInterrupted`` if it breaks."""
-        if self.hungry():
-            await self.wait()
+        self.waiting()
+        while self.hungry():
+            await self.step()
         event = self.ready()
         if event is None:
             await self.end()
         return event
 
-    async def wait(self) -> None:
-        """Read until there is something to hand over, or the end."""
-        clock = self.task.owner.clock
-        self.reading.waiting(clock())
+    async def step(self) -> None:
+        """Read one piece.  Raises ``StreamInterrupted`` if it breaks."""
         try:
-            self.exchange.check()
-            while self.hungry():
-                self.bound()
-                self.exchange.feed(await self.pull(), clock())
-                if self.hungry():
-                    self.punctual()
+            self.bound()
+            self.take(await self.pull())
         except Exception as error:
-            if self.over:  # closed meanwhile by somebody else, which is why the read failed
-                return
-            failure = self.broken(error)
-            await close(self.source)
-            raise failure from failure.__cause__
+            if not self.over:  # else closed meanwhile by somebody else, which is why the read failed
+                await self.go_on(error)
         except BaseException:
             await self.aclose()
             raise
+
+    async def go_on(self, error: Exception) -> None:
+        """It broke: let another attempt go on with the answer, or raise what ends it."""
+        failure = self.broken(error)
+        await close(self.source)
+        with self.between(failure):
+            if not self.reading.ended:
+                self.taken_over(await self.driver.run(self.task))
 
     async def end(self) -> None:
         """The answer is complete and handed over."""
@@ -491,7 +520,7 @@ async def called(exchange: AnyExchange) -> AsyncCodeSource:
     """Call the user's code: async code here, blocking code in a worker thread."""
     value = exchange.started() if exchange.provider.needs_loop else await in_thread(exchange.started)
     answer = as_answer(await cast(Awaitable[object], value) if isawaitable(value) else value)
-    return AsyncCodeSource(iter((answer,)) if isinstance(answer, ChatResponse) else answer, exchange)
+    return AsyncCodeSource(iter((answer,)) if isinstance(answer, ChatResponse | EmbedResponse) else answer, exchange)
 
 
 class AsyncCodeSource(FromCode):

@@ -10,24 +10,31 @@ import random
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias, cast
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from resilient_llm.capability import NO_NEEDS, Needs, OnUnsupported, checked_policy, needs
 from resilient_llm.decide.attempt import Ask
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.engines import Time
-from resilient_llm.drive.exchange import AnyExchange, Lease, Target
-from resilient_llm.drive.fork import tell_after_fork
-from resilient_llm.drive.observer import Observer
+from resilient_llm.drive.exchange import AnyExchange, Lease
+from resilient_llm.drive.fork import imported, tell_after_fork
+from resilient_llm.drive.observer import Observer, Observers
+from resilient_llm.drive.spending import Purse, Spending
+from resilient_llm.drive.subject import Target
 from resilient_llm.errors import ConfigurationError, InvalidRequest
 from resilient_llm.events import Event
-from resilient_llm.model import ChatRequest
+from resilient_llm.model import ChatRequest, EmbedRequest
 from resilient_llm.options import CallOptions, ids, seconds
 from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider
 from resilient_llm.providers.secrecy import Secrets
+
+if TYPE_CHECKING:
+    from resilient_llm.record import DecisionRecord
+    from resilient_llm.record.recorder import RecordedCall
 
 AnyProvider: TypeAlias = HttpProvider | Provider | AsyncProvider | Function
 """Anything that can be asked."""
@@ -48,6 +55,13 @@ def _check_listener(listener: object) -> None:
         raise ConfigurationError(f"a listener must be callable, not {listener!r}")
     if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
         raise ConfigurationError(f"a listener cannot be async, as {listener!r} is: nobody would await it")
+
+
+def _several(observer: Observer) -> tuple[Observer, ...]:
+    return observer.all if isinstance(observer, Observers) else (observer,)
+
+
+_recorded: ContextVar[tuple[ProviderPool, RecordedCall[Target]] | None] = ContextVar("recorded", default=None)
 
 
 class ProviderPool:
@@ -76,7 +90,7 @@ class ProviderPool:
         for listener in listeners:
             _check_listener(listener)
         self.name = name
-        self.token: str = os.urandom(4).hex()
+        self.token: str = os.urandom(8).hex()
         """Tells this client's calls from those of other clients and processes."""
         self._set_time(Time())
         self.listeners: tuple[Listener, ...] = tuple(listeners)
@@ -86,9 +100,14 @@ class ProviderPool:
         self.policies = policies
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
         self.pool.listening = bool(listeners)
+        self.spending: Spending | None = None
+        """Who counts what calls cost, and keeps them from costing more; ``None``: nobody does."""
         self._firsts: dict[str, Target | None] = {}
+        self._renewable: list[HttpProvider] | None = None
         self._leases: set[Lease] = set()
         self._dropped: deque[Lease] = deque()
+        self.beside: dict[str, object] = {}
+        """What was set up beside the client and lives as long as it."""
         self.observer: Observer = observer
         observer.watch(self.pool, self.clock)
         tell_after_fork(self)
@@ -106,6 +125,16 @@ class ProviderPool:
         """Call this function no more; nothing happens if it was not called."""
         self.listeners = tuple(one for one in self.listeners if one != listener)
         self.pool.listening = bool(self.listeners)
+
+    def observe(self, observer: Observer) -> None:
+        """Report to this observer too: calls that begin from now on, and every change of state."""
+        self.observer = Observers((*_several(self.observer), observer))
+        observer.watch(self.pool, self.clock)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Report to this observer no more; nothing happens if nothing was reported to it."""
+        left = [one for one in _several(self.observer) if one is not observer]
+        self.observer = left[0] if len(left) == 1 else Observers(left)
 
     def _set_time(self, time: Time) -> None:
         self.time: Time = time
@@ -152,9 +181,14 @@ class ProviderPool:
             return known
         raise ConfigurationError(f"{provider!r} is no provider: it has no id and chat(); wrap a callable in Function()")
 
+    def govern(self, policies: Policies) -> None:
+        """Go by these policies from now on; what is known about the providers is kept."""
+        self.policies = policies
+        self.pool.govern(policies)
+
     def forget_unused(self) -> None:
         """Let go of providers of the user's that were replaced."""
-        self._firsts = {}
+        self._firsts, self._renewable = {}, None
         used = set(self.pool.targets())
         self._wrapped = {key: known for key, known in self._wrapped.items() if known in used}
 
@@ -179,7 +213,7 @@ class ProviderPool:
         for target in self.pool.targets(ask.route):
             if target.id in reasons:
                 continue
-            if not isinstance(target, HttpProvider) or not target.embeds:
+            if not target.embeds:
                 reasons[target.id] = "offers no embeddings"
             elif first is None:
                 first = target
@@ -229,9 +263,32 @@ class ProviderPool:
             when_down,
         )
 
-    def begin(self, ask: Ask) -> Call[Target]:
+    def priced(self, ask: Ask, request: ChatRequest | EmbedRequest, options: CallOptions) -> tuple[Ask, Purse | None]:
+        """The ask as whoever counts money wants it, and what the call may spend."""
+        if self.spending is not None:
+            return self.spending.admit(ask, request, options)
+        for name in ("max_cost", "prefer"):
+            if cast(Mapping[str, object], options).get(name) is not None:
+                raise InvalidRequest(f"{name}= needs prices: resilient_llm.operate.cost.track(client)")
+        return ask, None
+
+    def begin(self, ask: Ask, options: CallOptions) -> Call[Target]:
         """The state machine of a new call."""
-        return Call(self.pool, ask, self.clock())
+        if not options.get("record"):
+            return Call(self.pool, ask, self.clock())
+        made: type[RecordedCall[Target]] = imported("resilient_llm.record.recorder").RecordedCall
+        call = made(self.pool, ask, self.clock(), self.call_id)
+        _recorded.set((self, call))
+        return call
+
+    def call_id(self, number: int) -> str:
+        """What a call is called in logs, spans and records."""
+        return f"{self.token}-{number:x}"
+
+    def last_record(self) -> DecisionRecord | None:
+        """Of the latest call of this thread or task that was recorded, if it was a call of this pool."""
+        owner, call = _recorded.get() or (None, None)
+        return call.record if call is not None and owner is self else None
 
     def _unsuitable(self, route: str, options: CallOptions, tokens: int, needs: Needs) -> dict[str, str]:
         """Who cannot serve this call whatever their health, and why."""
@@ -255,7 +312,19 @@ class ProviderPool:
                 lacking = target.capabilities.lacks(needs)
                 if lacking is not None:
                     reasons[target.id] = lacking
-        return reasons
+        if self._renewable is None:
+            self._renewable = [one for one in self.pool.targets() if isinstance(one, HttpProvider) and one.renewable]
+        return self._keyless(targets, reasons) if self._renewable else reasons
+
+    def _keyless(self, targets: Sequence[Target], reasons: dict[str, str]) -> dict[str, str]:
+        """Beyond those reasons, whose key is not there yet; where it would be everybody's, a call waits for one."""
+        missing: dict[str, str] = {}
+        for target in self._renewable or ():
+            if target in targets and target.id not in reasons:
+                why = target.key_missing()
+                if why is not None:
+                    missing[target.id] = why
+        return reasons | missing if len(missing) < len(targets) - len(reasons) else reasons
 
     # --- leases ---
 
@@ -297,5 +366,5 @@ class ProviderPool:
 
     def reset_after_fork(self) -> None:
         """In the child process."""
-        self.token = os.urandom(4).hex()
+        self.token = os.urandom(8).hex()
         self.pool.reset_after_fork()

@@ -9,20 +9,28 @@ providers all look the same from outside.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 from weakref import ref
 
-from resilient_llm.capability import UNSEALED, Needs, without_seals
+from resilient_llm.capability import UNSEALED, Capabilities, without_seals
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.body import Body, Inflater, inflater
 from resilient_llm.drive.engines import Limit, Outgoing
 from resilient_llm.drive.failure import AttemptFailed
-from resilient_llm.drive.observer import AttemptObserver
+from resilient_llm.drive.observer import AttemptObserver, attempt_id
 from resilient_llm.drive.reading import Reading
-from resilient_llm.errors import Fault, FaultKind, FaultScope, InvalidRequest, ResilientError, UnsupportedFeature
+from resilient_llm.drive.subject import Response, Subject, Target
+from resilient_llm.errors import (
+    ConfigurationError,
+    Fault,
+    FaultKind,
+    FaultScope,
+    InvalidRequest,
+    ResilientError,
+    UnsupportedFeature,
+)
 from resilient_llm.model import (
     ChatRequest,
     ChatResponse,
@@ -34,31 +42,14 @@ from resilient_llm.model import (
     TextDelta,
     Usage,
 )
-from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.providers.credentials import Credential
 from resilient_llm.providers.custom import Custom
+from resilient_llm.wire.faults.scrub import without_secret
 from resilient_llm.wire.kit.accumulate import replay
 
 _NO_CREDENTIAL = Credential(None)
-Target: TypeAlias = HttpProvider | Custom
-Response: TypeAlias = ChatResponse | EmbedResponse
-Question: TypeAlias = ChatRequest | EmbedRequest
 P = TypeVar("P", HttpProvider, Custom)
-
-
-@dataclass(slots=True)
-class Subject:
-    """What every attempt of one call has in common."""
-
-    request: Question
-    needs: Needs
-    streaming: bool
-    repeatable: bool
-    policies: Policies
-    pool: Pool[Target]
-    clock: Callable[[], float]
-    wall: Callable[[], float]
 
 
 class Lease(ref["Exchange[Any]"]):
@@ -83,6 +74,7 @@ class Exchange(Generic[P]):
         "attempt",
         "degradations",
         "enough",
+        "extend",
         "key",
         "lease",
         "limit",
@@ -90,6 +82,7 @@ class Exchange(Generic[P]):
         "observer",
         "provider",
         "reading",
+        "refused",
         "runs_on",
         "source",
         "status",
@@ -108,6 +101,8 @@ class Exchange(Generic[P]):
         """The key it was sent with: its failure must not show it."""
         self.asking: bool = False
         """A callable is being asked for the key."""
+        self.refused: Fault | None = None
+        """What it said when it refused the first key: another one is asked for."""
         self.status: int | None = None
         self.answer: Response | None = None
         """The whole answer, when it has arrived."""
@@ -124,6 +119,8 @@ class Exchange(Generic[P]):
         """Another attempt of the call won, or the call is over: what it brings is thrown away."""
         self.runs_on: bool = False
         """It lost, and runs on to be judged."""
+        self.extend: Callable[[float], None] | None = None
+        """Async only: moves the end of the cancel scope it runs in, by monotonic time."""
 
     def __repr__(self) -> str:
         return f"<Exchange {self.attempt!r}>"
@@ -140,8 +137,11 @@ class Exchange(Generic[P]):
 
     @property
     def asks_for_key(self) -> bool:
-        """Whether a callable must be asked for the key first."""
-        return not self.credential.fixed
+        """Whether a callable must be asked for the key first; one that is at hand is taken."""
+        if not self.credential.fixed and self.key is None:
+            self.key = self.credential.at_hand()
+            return self.key is None
+        return False
 
     def outgoing(self) -> Outgoing:
         """The HTTP request, once ``key`` is known."""
@@ -154,9 +154,9 @@ class Exchange(Generic[P]):
     def told(self, fault: Fault) -> None:
         """An answer said that a feature is unsupported."""
 
-    def unseal(self, failure: AttemptFailed) -> None:
-        """Prepare to send the request once more, without sealed reasoning.  Raises the failure if it is about something
-        else, or nothing can be left out."""
+    def again(self, failure: AttemptFailed) -> None:
+        """Prepare to send the request once more: without sealed reasoning that was refused, or with another key than
+        the one that was.  Raises the failure if it is about something else, or nothing would be different."""
         raise failure
 
     def head(self, status: int | None, headers: Mapping[str, str]) -> None:
@@ -182,8 +182,52 @@ class Exchange(Generic[P]):
     def _reading(self, decoder: Any, interpreter: Any) -> Reading:
         policies, request = self.subject.policies, self.subject.request
         allow_empty = not self.subject.streaming or not isinstance(request, ChatRequest) or request.allow_empty
-        now = self.subject.clock()
-        return Reading(decoder, interpreter, policies.stream, policies.timeouts, now, allow_empty=allow_empty)
+        now, resumption = self.subject.clock(), self.subject.resumption
+        splice = None if resumption is None else resumption.splice(self.provider, self._capabilities)
+        return Reading(
+            decoder,
+            interpreter,
+            policies.stream,
+            policies.timeouts,
+            now,
+            allow_empty=allow_empty,
+            splice=splice,
+            forwards=self._forwards,
+        )
+
+    @property
+    def _forwards(self) -> bool:
+        """Whether its answer is kept as it came."""
+        return False
+
+    @property
+    def _capabilities(self) -> Capabilities | None:
+        """What its provider can do; ``None``: code of the user's."""
+        return None
+
+    def _request(self) -> ChatRequest:
+        """The request as it is to be made here: the caller's, or one that goes on with an answer."""
+        request, resumption = self.subject.request, self.subject.resumption
+        assert isinstance(request, ChatRequest)
+        if resumption is None:
+            self.degradations = ()
+            return request
+        request, self.degradations = resumption.asked(self.provider, self._capabilities)
+        return request
+
+    def _gathered(self, reading: Reading, now: float) -> None:
+        """More of a stream that is put together to a whole answer.  From its first content on it may take as long as
+        it goes on; its parts are silent for no longer than those of a stream may be."""
+        reading.ready.clear()
+        if reading.ended:
+            self.answer, self.enough = reading.response(), True
+        elif reading.committed:
+            deadline = self.attempt.ask.deadline
+            if self.attempt.content_at is None and not self.lost:
+                self.subject.pool.first_content(self.attempt, now)
+                if self.extend is not None:
+                    self.extend(deadline)
+            self.limit.until = min(reading.silent_at(), deadline)
 
     def check(self) -> None:
         """Raise what the stream found wrong, if anything."""
@@ -232,17 +276,31 @@ class HttpExchange(Exchange[HttpProvider]):
         """Where its key comes from."""
         return self.provider.credential
 
+    @property
+    def _capabilities(self) -> Capabilities | None:
+        return self.provider.capabilities
+
+    @property
+    def _forwards(self) -> bool:
+        return self.subject.forwards and self.provider.forwards(self.subject.request)
+
     def told(self, fault: Fault) -> None:
         """An answer said that a feature is unsupported: learn it for this process."""
         self.provider.capabilities.remember_refusal(fault, self.subject.needs)
 
-    def unseal(self, failure: AttemptFailed) -> None:
-        """Leave sealed reasoning out that was refused, from now on in this conversation."""
-        request = self.subject.request
+    def again(self, failure: AttemptFailed) -> None:
+        """Leave sealed reasoning out that was refused, from now on in this conversation; or replace a refused key."""
+        request, renewable = self.subject.request, self.credential.renewable
+        if failure.fault.kind is FaultKind.AUTH and renewable is not None and self.key is not None and not self.lost:
+            if not renewable.rejected(self.key) or self.refused is not None:
+                raise failure
+            self.refused, self.key = without_secret(failure.fault, self.key), None
+            self.status, self.reading, self.enough = None, None, False
+            return
         again = failure.fault.kind is FaultKind.SEALED_REASONING and self._unsealed is None and not self.lost
         if not again or not isinstance(request, ChatRequest):
             raise failure
-        self._unsealed = without_seals(request)
+        self._unsealed = without_seals(self._request())
         if self._unsealed is None:
             raise failure
         self.provider.capabilities.remember_seals(request)
@@ -251,13 +309,15 @@ class HttpExchange(Exchange[HttpProvider]):
     def outgoing(self) -> Outgoing:
         """The HTTP request.  Raises ``InvalidRequest`` for one that cannot be written, ``AttemptFailed`` for one that
         this provider cannot take."""
-        prepared = self._prepared()
+        provider, prepared = self.provider, self._prepared()
         self.degradations = prepared.degradations
         headers = prepared.headers
-        if self.provider.propagate_trace_context and self.observer is not None:
+        if provider.propagate_trace_context and self.observer is not None:
             headers = (*headers, *self.observer.headers().items())
+        if provider.request_id_header is not None:
+            headers = self._with_id(provider.request_id_header, headers)
         return Outgoing(
-            self.provider.id,
+            provider.id,
             prepared.url,
             headers,
             prepared.body,
@@ -265,13 +325,20 @@ class HttpExchange(Exchange[HttpProvider]):
             self.subject.repeatable,
         )
 
+    def _with_id(self, header: str, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """With the id of this attempt, unless the user gave one of their own."""
+        if any(name.lower() == header for name, _ in headers):
+            return headers
+        return (*headers, (header, attempt_id(self.subject.call_id, self.attempt.number)))
+
     def _prepared(self) -> Prepared:
         provider, request = self.provider, self.subject.request
         try:
             if isinstance(request, EmbedRequest):
                 return provider.prepare_embed(request, self.key)
-            request, lost = self._fitted(request)
+            request, lost = self._fitted(self._request())
             prepared = provider.prepare(request, self.key)
+            lost = self.degradations + lost
             return replace(prepared, degradations=lost + prepared.degradations) if lost else prepared
         except UnsupportedFeature as unsupported:
             fault = Fault(FaultKind.UNSUPPORTED, scope=FaultScope.REQUEST, message=str(unsupported))
@@ -303,7 +370,8 @@ class HttpExchange(Exchange[HttpProvider]):
         self._inflater: Inflater | None = inflater(headers, limit)
         self._body: Body | None = None
         self._learn(headers)
-        if self.subject.streaming and 200 <= status < 300 and "text/html" not in headers.get("content-type", ""):
+        streamed = self.subject.streaming or self.subject.gathers
+        if streamed and 200 <= status < 300 and "text/html" not in headers.get("content-type", ""):
             self.reading = self._reading(self.provider.stream_decoder(), self.provider)
         else:
             self._body = Body(limit)
@@ -333,7 +401,9 @@ class HttpExchange(Exchange[HttpProvider]):
             assert self.reading is not None
             self.reading.eof(now)
             self.enough = True
-        if self.reading.committed:
+        if self.subject.gathers:
+            self._gathered(self.reading, now)
+        elif self.reading.committed:
             self.enough = True
         self.check()
 
@@ -349,6 +419,10 @@ class HttpExchange(Exchange[HttpProvider]):
             result = provider.read(status, self._headers, body, wall)
         if isinstance(result, Fault):
             raise AttemptFailed(result)
+        if isinstance(result, ChatResponse) and self._forwards:
+            result.body = body
+        if isinstance(result, EmbedResponse) and isinstance(self.subject.request, EmbedRequest):
+            return one_each(result, self.subject.request, status)
         if self.subject.streaming:
             message = "a whole answer came where a stream was asked for"
             raise AttemptFailed(Fault(FaultKind.INVALID_RESPONSE, status=status, message=message))
@@ -369,7 +443,9 @@ class CodeExchange(Exchange[Custom]):
     def started(self) -> object:
         """Call the user's code.  What it returns may have to be awaited."""
         request = self.subject.request
-        assert isinstance(request, ChatRequest)
+        if isinstance(request, EmbedRequest):
+            return self.provider.start_embed(request, self.attempt.timeout)
+        request = self._request()
         return self.provider.start(request, self.attempt.timeout, stream=self.subject.streaming)
 
     def head(self, status: int | None, headers: Mapping[str, str]) -> None:
@@ -381,24 +457,42 @@ class CodeExchange(Exchange[Custom]):
         answer."""
         reading = self.reading
         assert reading is not None
-        if isinstance(piece, ChatResponse):
+        if isinstance(piece, EmbedResponse) or isinstance(self.subject.request, EmbedRequest):
+            self.answer, self.enough = self._vectors(piece), True
+        elif isinstance(piece, ChatResponse):
             if self.subject.streaming:
-                for event in replay(piece):
-                    reading.take(event, now)
+                reading.given(replay(piece), now)
             else:
                 self.answer, self.enough = piece, True
         elif isinstance(piece, str):
             if piece:
-                reading.take(TextDelta(piece), now)
+                reading.given((TextDelta(piece),), now)
         elif isinstance(piece, StreamEvent):
-            reading.take(piece, now)
+            reading.given((piece,), now)
         elif piece is not None:
             raise TypeError(f"a provider's stream must yield text or stream events, not {type(piece).__name__}")
         elif not reading.ended and reading.fault is None:
-            reading.take(StreamEnd(), now)
+            reading.given((StreamEnd(),), now)
         self.check()
         if piece is None or (self.subject.streaming and reading.committed):
             self.enough = True
+
+    def _vectors(self, piece: object) -> EmbedResponse:
+        """The answer to a request for embeddings.  Raises ``ConfigurationError`` for anything else."""
+        request = self.subject.request
+        if isinstance(piece, EmbedResponse) and isinstance(request, EmbedRequest):
+            return one_each(piece, request, None)
+        wanted = "an EmbedResponse" if isinstance(request, EmbedRequest) else "text or a ChatResponse"
+        raise ConfigurationError(f"provider {self.provider.id!r} must return {wanted}, not {type(piece).__name__}")
+
+
+def one_each(response: EmbedResponse, request: EmbedRequest, status: int | None) -> EmbedResponse:
+    """The response, which has a vector for each text.  Raises ``AttemptFailed`` if it has not: nobody could tell which
+    belongs to which."""
+    if len(response.vectors) == len(request.inputs):
+        return response
+    message = f"{len(response.vectors)} vectors came for {len(request.inputs)} texts"
+    raise AttemptFailed(Fault(FaultKind.INVALID_RESPONSE, status=status, message=message))
 
 
 class FromCode:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from resilient_llm.errors import Fault, FaultKind, FaultScope, InvalidAnswer
+from resilient_llm.errors import CallFailed, Fault, FaultKind, FaultScope, InvalidAnswer, NoProviderAvailable
 from resilient_llm.providers.credentials import KeyUnavailable
 from resilient_llm.wire import classify_exception
 from resilient_llm.wire.faults.scrub import contains_secret
@@ -69,6 +70,14 @@ def shows(error: BaseException, *secrets: str | None) -> bool:
             return True
         found = found.__cause__ or found.__context__
     return False
+
+
+def tell_skipped(failure: CallFailed, unsuitable: Mapping[str, str]) -> None:
+    """Say in an error whom the call could not ask, and why; one about everybody says so already."""
+    if unsuitable and not isinstance(failure, NoProviderAvailable):
+        told = "; ".join(f"{provider}: {reason}" for provider, reason in unsuitable.items())
+        failure.message = f"{failure.message}; not asked: {told}"
+        failure.args = (failure.message,)
 
 
 def rejection(verdict: object) -> Fault | None:

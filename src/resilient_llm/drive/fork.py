@@ -4,8 +4,11 @@ either must start anew there."""
 from __future__ import annotations
 
 import os
+import threading
 import weakref
-from typing import Protocol
+from importlib import import_module
+from types import ModuleType
+from typing import Final, Protocol
 
 
 class Forkable(Protocol):
@@ -27,5 +30,31 @@ def _in_child() -> None:
         thing.reset_after_fork()
 
 
+_importing: Final = threading.RLock()
+_LONGEST: Final = 5.0  # seconds a fork waits for an import to end, should that wait for the very thread that forks
+
+
+def imported(name: str) -> ModuleType:
+    """Import a module with the first call rather than with the client.
+
+    A fork waits until that has ended: an import of a thread that is not there any more would never end in the child.
+    """
+    with _importing:
+        return import_module(name)
+
+
+_held = threading.local()
+
+
+def _before() -> None:
+    _held.lock = _importing.acquire(timeout=_LONGEST)
+
+
+def _after() -> None:
+    if getattr(_held, "lock", False):
+        _importing.release()
+
+
 if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after)
     os.register_at_fork(after_in_child=_in_child)

@@ -98,7 +98,7 @@ class Race:
         """Time out what should have timed out by itself: code of the user's cannot be interrupted."""
         now = self.task.owner.clock()
         for exchange in [*self.running]:
-            if now >= exchange.attempt.started + exchange.attempt.timeout + GRACE:
+            if now >= exchange.limit.until + GRACE:
                 exchange.lost = True
                 self.ended(exchange, TimeoutError("gave no answer in time"))
                 exchange.stop()
@@ -106,7 +106,7 @@ class Race:
     def patience(self) -> float:
         """Seconds until one of them should have timed out by itself, or a rescue is to be asked for."""
         now = self.task.owner.clock()
-        ends = [one.attempt.started + one.attempt.timeout + GRACE - now for one in self.running]
+        ends = [one.limit.until + GRACE - now for one in self.running]
         due = self.next_due()
         if due is not None:
             ends.append(due)

@@ -8,7 +8,8 @@ writes.
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Final, Protocol
 
 from resilient_llm.errors import Fault, FaultKind, FaultScope
 from resilient_llm.model import (
@@ -26,13 +27,22 @@ from resilient_llm.model import (
     ThoughtDelta,
     ToolCallDelta,
     ToolCallStart,
+    Usage,
+    UsageUpdate,
 )
 from resilient_llm.policy import Stream, Timeouts
 from resilient_llm.wire.faults.scrub import scrub
 from resilient_llm.wire.kit.accumulate import Accumulator
+from resilient_llm.wire.kit.splice import Mismatch, SoFar, Splice
+
+NOT_REPEATED: Final = "not_repeated"
+"""Code of the fault of an attempt that should have repeated what was handed over, and did not."""
 
 _CONTENT = frozenset({TextDelta, ThoughtDelta, RefusalDelta, PartAdded})
 _TOOL = frozenset({ToolCallStart, ToolCallDelta})
+_SIGNS_OF_LIFE = _CONTENT | _TOOL
+_NO_STREAM = frozenset({b"{", b"[", b"<"})
+"""What a body begins with that is no stream."""
 
 
 class Decoder(Protocol):
@@ -56,14 +66,18 @@ class Reading:
         "_accumulator",
         "_allow_empty",
         "_bytes",
+        "_closed",
         "_decoder",
         "_held",
         "_interpreter",
+        "_splice",
         "_stream",
         "_timeouts",
+        "_unreleased",
         "committed",
         "ended",
         "fault",
+        "forwarded",
         "longest",
         "ready",
         "since",
@@ -79,15 +93,22 @@ class Reading:
         now: float,
         *,
         allow_empty: bool = True,
+        splice: Splice | None = None,
+        forwards: bool = False,
     ) -> None:
         self._allow_empty = allow_empty
         self._decoder = decoder
         self._interpreter = interpreter
         self._stream = stream
         self._timeouts = timeouts
-        self._accumulator = Accumulator()
+        self._splice = splice
+        self._accumulator = Accumulator() if splice is None else splice.accumulator
+        self._closed: set[tuple[int, int]] = set()
         self._held: list[StreamEvent] = []
         self._bytes = 0
+        self._unreleased = b""
+        self.forwarded: bytes | None = b"" if forwards else None
+        """Whole frames as they came, of events that may be handed over; ``None``: they are not kept."""
         self.ready: deque[StreamEvent] = deque()
         self.committed: bool = False
         self.ended: bool = False
@@ -112,19 +133,56 @@ class Reading:
                 FaultKind.INVALID_RESPONSE, message=f"the answer is longer than {self._stream.max_bytes} bytes"
             )
             return
-        for event in self._decoder.feed(data):
+        events = self._decoder.feed(data)
+        for event in events if self._splice is None else self._joined(self._splice, events, now):
             self.take(event, now)
+        if self.forwarded is not None:
+            self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep the frames in these bytes until what they mean may be handed over.  Only their line ends are changed."""
+        if self._unreleased or data[-2:] != b"\n\n" or b"\r" in data:
+            data = self._unreleased + data
+        if not self.forwarded and data.lstrip()[:1] in _NO_STREAM:
+            self.forwarded = None
+            return
+        end = len(data) if data[-2:] == b"\n\n" else data.replace(b"\r", b"\n").rfind(b"\n\n") + 2
+        if self._held or self.fault is not None or end == 1 or b"\r" in data[-1:]:
+            self._unreleased = data
+            return
+        whole, self._unreleased = data[:end], data[end:]
+        assert self.forwarded is not None
+        self.forwarded += whole if b"\r" not in whole else whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def eof(self, now: float) -> None:
         """The connection ended."""
         assert self._decoder is not None
-        for event in self._decoder.close():
-            self.take(event, now)
+        self.given(self._decoder.close(), now)
         if not self.ended and self.fault is None:
             self.fault = Fault(FaultKind.CONNECTION, message="the stream ended without saying that it was complete")
 
+    def given(self, events: Iterable[StreamEvent], now: float) -> None:
+        """Events arrived."""
+        for event in events if self._splice is None else self._joined(self._splice, events, now):
+            self.take(event, now)
+
+    def _joined(self, splice: Splice, events: Iterable[StreamEvent], now: float) -> list[StreamEvent]:
+        """Of events that follow a break, those that are handed over.  The others are signs of life all the same."""
+        events = list(events)
+        if any(type(event) in _SIGNS_OF_LIFE for event in events):
+            self.spoke_at = self.since = now
+            self.committed = True
+        found: list[StreamEvent] = []
+        try:
+            found.extend(splice.joined(events))
+        except Mismatch as mismatch:
+            self.fault = Fault(
+                FaultKind.INVALID_RESPONSE, scope=FaultScope.REQUEST, code=NOT_REPEATED, message=str(mismatch)
+            )
+        return found
+
     def take(self, event: StreamEvent, now: float) -> None:
-        """One event."""
+        """One event that may be handed over."""
         kind = type(event)
         if kind is KeepAlive or self.ended or self.fault is not None:
             return
@@ -161,6 +219,8 @@ class Reading:
             return
         if isinstance(event, BlockEnd | Finish | StreamEnd):
             self._release()
+            if isinstance(event, BlockEnd):
+                self._closed.add((event.choice, event.block))
         if isinstance(event, StreamEnd):
             if not self.committed and not self._allow_empty and self._accumulator.response().is_empty:
                 message = "the answer is empty, without refusal or tool call (allow_empty=True accepts it)"
@@ -178,10 +238,6 @@ class Reading:
 
     # --- what that means ---
 
-    def waiting(self, now: float) -> None:
-        """The caller begins to wait.  Time it spent on its own is no silence of the provider."""
-        self.since = max(self.since, now)
-
     def silent_at(self) -> float:
         """When the silence becomes a stall: the next content must have arrived by then."""
         return self.since + (self._timeouts.idle_tool_arguments if self._held else self._timeouts.idle)
@@ -194,3 +250,26 @@ class Reading:
     def response(self) -> ChatResponse:
         """The answer so far, or the whole one."""
         return self._accumulator.response()
+
+    def so_far(self) -> SoFar:
+        """What may be handed over of a stream that broke: a tool call that is held is not part of it."""
+        held = frozenset((event.choice, event.block) for event in self._held if isinstance(event, ToolCallStart))
+        return SoFar(self._accumulator.fork(held), frozenset(self._closed))
+
+    @property
+    def own_usage(self) -> Usage | None:
+        """What this attempt says it cost, attempts before it apart."""
+        return self._accumulator.usage if self._splice is None else self._splice.own_usage
+
+    def end_early(self, usage: Usage) -> None:
+        """The answer is whole although its stream broke: write the end of it."""
+        if not self._accumulator.finished:
+            self._accumulator = self.so_far().accumulator
+            self._held.clear()
+            finish = Finish("tool_calls")
+            self._accumulator.add(finish)
+            self.ready.append(finish)
+        self.fault, self.ended = None, True
+        for event in (UsageUpdate(usage), StreamEnd()):
+            self._accumulator.add(event)
+            self.ready.append(event)

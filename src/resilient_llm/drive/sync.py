@@ -68,13 +68,13 @@ class Driver:
 
     def open(self, task: Task[ChatRequest]) -> OpenStream:
         """A stream, from its first content on."""
-        return OpenStream(task, self.run(task), self.under_way())
+        return OpenStream(task, self.run(task), self.under_way(), self)
 
     def carry(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> Exception | None:
         """Carry out an attempt; returns what it raised."""
         assert exchange.observer is not None
         token = exchange.observer.attach()
-        under_way.exchanges.add(exchange)
+        under_way.began(exchange)
         try:
             self.perform(under_way, task, exchange)
         except Exception as error:
@@ -85,11 +85,11 @@ class Driver:
         return None
 
     def answered(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> None:
-        """Send and read; once more, without sealed reasoning, if that was refused."""
+        """Send and read; once more, without sealed reasoning or with another key, if that was refused."""
         try:
             return self.exchanged(task, exchange, self.source(under_way, task, exchange))
         except AttemptFailed as failure:
-            exchange.unseal(failure)
+            exchange.again(failure)
         return self.exchanged(task, exchange, self.source(under_way, task, exchange))
 
     def exchanged(self, task: Task[Any], exchange: AnyExchange, source: Source) -> None:
@@ -119,6 +119,13 @@ class Driver:
         """What is under way."""
         return self._under_way
 
+    def part(self) -> Driver:
+        """A driver over the same connections whose calls can be ended for themselves, and end with this one's."""
+        part = Driver(self.owner, self._under_way.engine)
+        part.seam, part.workers = self.seam, self.workers
+        part._under_way.join(self._under_way)
+        return part
+
     def perform(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough.  Every operation is bounded by the exchange's limit."""
         try:
@@ -134,6 +141,8 @@ class Driver:
         """Send the request, or call the user's code."""
         if exchange.by_code:
             return CodeSource(exchange)
+        if exchange.refused is not None:
+            task.take_key(exchange)
         engine: Engine = under_way.engine
         if self.seam.altered:
             engine = self.seam.engine(engine)
@@ -187,33 +196,33 @@ class OpenStream(Opened):
 
     def next(self) -> StreamEvent | None:
         """The next event; ``None`` at the end of the answer.  Raises ``StreamInterrupted`` if it breaks."""
-        if self.hungry():
-            self.wait()
+        self.waiting()
+        while self.hungry():
+            self.step()
         event = self.ready()
         if event is None:
             self.end()
         return event
 
-    def wait(self) -> None:
-        """Read until there is something to hand over, or the end."""
-        clock = self.task.owner.clock
-        self.reading.waiting(clock())
+    def step(self) -> None:
+        """Read one piece.  Raises ``StreamInterrupted`` if it breaks."""
         try:
-            self.exchange.check()
-            while self.hungry():
-                self.bound()
-                self.exchange.feed(self.pull(), clock())
-                if self.hungry():
-                    self.punctual()
+            self.bound()
+            self.take(self.pull())
         except Exception as error:
-            if self.over:  # closed meanwhile by somebody else, which is why the read failed
-                return
-            failure = self.broken(error)
-            close(self.source)
-            raise failure from failure.__cause__
+            if not self.over:  # else closed meanwhile by somebody else, which is why the read failed
+                self.go_on(error)
         except BaseException:
             self.close()
             raise
+
+    def go_on(self, error: Exception) -> None:
+        """It broke: let another attempt go on with the answer, or raise what ends it."""
+        failure = self.broken(error)
+        close(self.source)
+        with self.between(failure):
+            if not self.reading.ended:
+                self.taken_over(self.driver.run(self.task))
 
     def end(self) -> None:
         """The answer is complete and handed over."""

@@ -10,9 +10,19 @@ from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.patience import first_due
 from resilient_llm.drive.core import ProviderPool
-from resilient_llm.drive.exchange import AnyExchange, Response, Subject, Target, begin
-from resilient_llm.drive.failure import AttemptFailed, cause_of, fault_of, no_key_in_time, rejection, shows
+from resilient_llm.drive.exchange import AnyExchange, begin
+from resilient_llm.drive.failure import (
+    AttemptFailed,
+    cause_of,
+    fault_of,
+    no_key_in_time,
+    rejection,
+    shows,
+    tell_skipped,
+)
 from resilient_llm.drive.observer import CallObserver
+from resilient_llm.drive.spending import Purse
+from resilient_llm.drive.subject import Response, Subject, Target
 from resilient_llm.errors import (
     AttemptRecord,
     CallFailed,
@@ -22,10 +32,13 @@ from resilient_llm.errors import (
     FaultKind,
     FaultScope,
     InvalidRequest,
+    StreamInterrupted,
 )
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, Usage
 from resilient_llm.options import Validator
+from resilient_llm.policy import OnBreak
 from resilient_llm.providers.base import HttpProvider
+from resilient_llm.providers.credentials import KeyUnavailable
 from resilient_llm.wire.faults.scrub import masked, without_secret
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
@@ -36,7 +49,18 @@ _SLACK = 0.001  # seconds before a deadline that count as past it: timers are no
 class Task(Generic[Request]):
     """What one call needs besides its state machine.  Used by one caller; its races may report from other tasks."""
 
-    __slots__ = ("_validate", "call", "cause", "observer", "owner", "subject")
+    __slots__ = (
+        "_validate",
+        "call",
+        "cause",
+        "interruption",
+        "observer",
+        "on_break",
+        "owner",
+        "purse",
+        "spent",
+        "subject",
+    )
 
     def __init__(
         self,
@@ -45,15 +69,27 @@ class Task(Generic[Request]):
         call: Call[Target],
         validate: Validator | None = None,
         needs: Needs = NO_NEEDS,
+        *,
+        purse: Purse | None = None,
+        gathers: bool = False,
     ) -> None:
+        self.purse: Purse | None = purse
+        """What it may spend; ``None``: nobody counts."""
         self.owner: ProviderPool = owner
         self.call: Call[Target] = call
         self.cause: BaseException | None = None
         """The last failed attempt's own exception."""
         self._validate = validate
-        ask = call.ask
+        self.on_break: OnBreak = owner.policies.stream.on_break
+        self.interruption: StreamInterrupted | None = None
+        """What is raised if nobody goes on with a stream that broke."""
+        self.spent: Usage | None = None
+        """The tokens of attempts that are part of the answer, the one under way apart."""
+        ask, pool, call_id = call.ask, owner.pool, owner.call_id(call.number)
+        streaming = ask.streaming and not gathers
+        policies = owner.policies
         self.subject: Subject = Subject(
-            request, needs, ask.streaming, ask.repeatable, owner.policies, owner.pool, owner.clock, owner.wall
+            request, needs, streaming, ask.repeatable, policies, pool, owner.clock, owner.wall, call_id, gathers
         )
         operation: Literal["chat", "embeddings"] = "chat" if isinstance(request, ChatRequest) else "embeddings"
         self.observer: CallObserver = owner.observer.call(
@@ -61,23 +97,39 @@ class Task(Generic[Request]):
             request,
             ask.route,
             owner.first(ask.route),
-            streaming=ask.streaming,
-            call_id=f"{owner.token}-{call.number:x}",
+            streaming=streaming,
+            call_id=call_id,
         )
+        if ask.conversation is not None:
+            self.observer.conversation(ask.conversation)
 
     # --- the next step ---
 
     def next(self) -> AnyExchange | Wait:
         """The next attempt or wait.  Raises the call's final error, from the last attempt's own."""
         try:
+            if self.purse is not None:
+                self.call.ask = self.purse.screen(self.call.ask)
             step = self.call.next_attempt(self.owner.clock())
-        except (CallFailed, ClientClosed) as failure:
+        except (CallFailed, ClientClosed) as error:
+            failure = self._final(error)
             self.owner.deliver()
+            if isinstance(failure, CallFailed) and isinstance(self.subject.request, EmbedRequest):
+                tell_skipped(failure, self.call.ask.unsuitable)
             self.observer.failed(failure, self.owner.clock() - self.call.started, None)
             failure.__cause__, self.cause = self.cause, None
             failure.__suppress_context__ = True
-            raise
+            raise failure  # noqa: B904 - its cause is set
         return self._begin(step) if isinstance(step, Attempt) else step
+
+    def _final(self, failure: CallFailed | ClientClosed) -> CallFailed | ClientClosed:
+        """The same, or that a stream broke and nobody goes on with it."""
+        broke = self.interruption
+        if broke is None or isinstance(failure, ClientClosed):
+            return failure
+        message = f"{broke.message}; nobody can go on: {failure.message}"
+        fault = failure.fault or broke.fault
+        return StreamInterrupted(message, tuple(self.call.records), failure.retry_after, fault, broke.partial)
 
     def rescue(self, beside: AnyExchange) -> AnyExchange | None:
         """A second attempt beside a silent one, or ``None``."""
@@ -88,6 +140,8 @@ class Task(Generic[Request]):
         exchange = begin(attempt, self.subject)
         try:
             self.owner.hold(exchange)
+            if self.purse is not None:
+                self.purse.reserve(attempt.number, attempt.target)
             exchange.observer = self.observer.attempt(attempt.target, attempt.number, attempt.kind, attempt.delay)
             self.owner.deliver()
         except BaseException:  # Ctrl-C in a listener or a span processor
@@ -109,17 +163,17 @@ class Task(Generic[Request]):
 
     def take_key(self, exchange: AnyExchange) -> None:
         """Get the key without awaiting anything."""
-        if not exchange.asks_for_key:
+        if exchange.asks_for_key:
+            self.asking(exchange)
+            self.asked(exchange, exchange.credential.get())
+        elif exchange.key is None:
             exchange.key = exchange.credential.get()
-            return
-        self.asking(exchange)
-        self.asked(exchange, exchange.credential.get())
 
     def first_content(self, exchange: AnyExchange) -> None:
         """A stream's first content is about to be handed over."""
         now = self.owner.clock()
         self.call.first_content(exchange.attempt, now)
-        if not exchange.lost:
+        if not exchange.lost and self.interruption is None:
             self.observer.first_chunk(now - self.call.started)
 
     # --- answers ---
@@ -155,11 +209,11 @@ class Task(Generic[Request]):
     def finish(self, exchange: AnyExchange, response: Response) -> None:
         """The answer is complete: report it and label it."""
         now, usage = self.owner.clock(), response.usage
-        attempt = exchange.attempt
+        attempt, before = exchange.attempt, 0 if self.spent is None else self.spent.output_tokens
         output, tokens = exchange.used(usage)
-        self.call.succeeded(attempt, now, output, exchange.status, tokens)
+        self.call.succeeded(attempt, now, max(output - before, 0), exchange.status, tokens)
         self.label(exchange, response)
-        self._ended(exchange, selected=True)
+        self._ended(exchange, selected=True, usage=usage)
         self.observer.succeeded(response, attempt.target, now - self.call.started)
         self.cause = None
         self.owner.deliver()
@@ -204,11 +258,29 @@ class Task(Generic[Request]):
         self.cause = None if shows(error, *self._secrets(exchange)) else cause_of(error, keep_frames=exchange.by_code)
         self._ended(exchange, selected=False, usage=usage)
         self.owner.deliver()
+        reading = exchange.reading
+        if self.subject.gathers and reading is not None and reading.committed and not reading.ended:
+            self.interruption = self.broke(exchange, fault, reading.response())
         return fault
+
+    # --- streams that broke ---
+
+    def broke(self, exchange: AnyExchange, fault: Fault, partial: ChatResponse, why: str = "") -> StreamInterrupted:
+        """The error for a stream that broke after content."""
+        self.label(exchange, partial)
+        reason = fault.message or str(fault.kind)
+        return StreamInterrupted(
+            f"the stream of {exchange.attempt.target.id} broke after content: {reason}{why}",
+            tuple(self.call.records),
+            fault.retry_after,
+            fault,
+            partial,
+        )
 
     def _understood(self, exchange: AnyExchange, error: Exception) -> Fault:
         """What an attempt's exception means, without what must not be shown."""
-        fault = without_secret(fault_of(error), *self._secrets(exchange))
+        found = exchange.refused if isinstance(error, KeyUnavailable) and exchange.refused else fault_of(error)
+        fault = without_secret(found, *self._secrets(exchange))
         if fault.kind is FaultKind.TIMEOUT and exchange.asking:
             return no_key_in_time(exchange.credential.name)
         if fault.kind is FaultKind.UNSUPPORTED and fault.status is not None:
@@ -247,6 +319,9 @@ class Task(Generic[Request]):
         """An attempt that lost is over.  One that ran on has shown what it is good for."""
         pool, attempt, now = self.owner.pool, exchange.attempt, self.owner.clock()
         self.owner.let_go(exchange)
+        if self.purse is not None and exchange.runs_on:
+            whole = exchange.answer is not None and error is None
+            self.purse.settle(attempt.number, None, exchange.response().usage if whole else None, None)
         if not exchange.runs_on or (error is not None and not isinstance(error, Exception)):
             pool.abandoned(attempt, now)
         elif error is not None:
@@ -280,4 +355,8 @@ class Task(Generic[Request]):
             took = self.owner.clock() - attempt.started
             target = attempt.target
             record = AttemptRecord(attempt.number, target.id, target.model, attempt.kind, "cancelled", None, None, took)
-        observer.ended(record, selected=selected, usage=usage)
+        if self.purse is not None and not exchange.runs_on:
+            reading = exchange.reading if usage is None else None
+            partial = None if reading is None or not reading.committed else reading.response()
+            self.purse.settle(attempt.number, record, usage, partial)
+        observer.ended(record, selected=selected, usage=None if selected else usage)

@@ -29,8 +29,16 @@ class UnderWay:
         """The client is being closed: who waits is told so, what runs may finish."""
         self.ended: bool = False
         """It is closed: what runs is ended."""
+        self.whole: UnderWay | None = None
+        """What this is a part of."""
         self.emptied: Callable[[], None] | None = None
         """Called when nothing runs any more, while the client is closing."""
+
+    def began(self, exchange: AnyExchange) -> None:
+        """An attempt is under way; in the instant in which everything is ended, it is ended too."""
+        self.exchanges.add(exchange)
+        if self.ended:
+            exchange.limit.ended = True
 
     def done(self, what: object) -> None:
         """A call or a stream is over."""
@@ -55,6 +63,26 @@ class UnderWay:
         for one in list(self.calls):
             if hasattr(one, "end_with"):
                 one.end_with(closed())
+
+    # --- a part that can be ended for itself ---
+
+    def join(self, whole: UnderWay) -> None:
+        """Be a part of another one: closed and ended with it."""
+        self.whole = whole
+        whole.calls.add(self)
+        whole.waiting.add(self.wake)
+
+    def leave(self) -> None:
+        """End what still runs here, and be a part no more."""
+        self.wake()
+        self.end()
+        if self.whole is not None:
+            self.whole.waiting.discard(self.wake)
+            self.whole.done(self)
+
+    def end_with(self, error: Exception) -> None:
+        """The whole ends."""
+        self.end()
 
     def error_of(self, error: Exception) -> Exception:
         """The error of an attempt, or that the client was closed, which is why it failed."""

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from resilient_llm.errors import AttemptRecord, CallFailed, DeadlineExceeded, Fault, FaultKind, RequestRejected
-from resilient_llm.model import ChatResponse, Degradation
-from resilient_llm.wire import Codec
+from resilient_llm.model import ChatResponse, Degradation, EmbedRequest, EmbedResponse
+from resilient_llm.wire import Codec, EmbedCodec
 
 _THROTTLED = frozenset({FaultKind.RATE_LIMITED, FaultKind.QUOTA_EXHAUSTED})
 _PRINTABLE = 256
@@ -20,9 +20,17 @@ _PRINTABLE = 256
 def whole(codec: Codec, wire: str | None, response: ChatResponse) -> bytes:
     """The body of a whole answer.  Of a provider of the same wire (``wire``) it is what that one sent, unknown fields
     included."""
+    if response.body is not None:
+        return response.body
     if wire == codec.name and response.raw is not None:
         return json.dumps(response.raw, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
     return codec.encode_response(response)
+
+
+def embedded(codec: EmbedCodec, response: EmbedResponse, request: EmbedRequest) -> tuple[dict[str, str], bytes]:
+    """Headers and body of vectors."""
+    found = headers("application/json", response.provider, response.model, len(response.attempts))
+    return found, codec.encode_response(response, request)
 
 
 def headers(content_type: str, provider: str, model: str, attempts: int) -> dict[str, str]:

@@ -69,14 +69,22 @@ def asked(client: ResilientClient | AsyncResilientClient, spoken: Codec, http_re
     if own or key or spoken is _MISTRAL:
         source = None if spoken is _MISTRAL else request.source  # nobody else takes it as it is
         request = replace(request, headers=own, idempotency_key=key, source=source)
-    defaults = client.defaults
-    allowed = defaults.get("deadline", client.pool.allowance)
-    allowance = math.inf if allowed is None else allowed
-    deadline = min(allowance, _timeout(http_request.extensions))
-    options: ChatOptions = {"deadline": deadline if deadline < math.inf else None}
+    allowance, deadline = allowance_of(client, http_request)
+    options: ChatOptions = {"deadline": deadline}
+    if (client.defaults.get("on_break") or client.pool.policies.stream.on_break) == "restart":
+        options["on_break"] = "verify"  # no SDK can be told to forget what it has shown
     if request.model in client.pool.pool.route_names:
         options["route"] = request.model
     return Asked(spoken, request, options, allowance)
+
+
+def allowance_of(client: ResilientClient | AsyncResilientClient, http_request: Any) -> tuple[float, float | None]:
+    """The seconds the client allows (infinite for no limit), and the call's deadline, which is no later than the SDK's
+    timeout (``None`` for no limit)."""
+    allowed = client.defaults.get("deadline", client.pool.allowance)
+    allowance = math.inf if allowed is None else allowed
+    deadline = min(allowance, _timeout(http_request.extensions))
+    return allowance, deadline if deadline < math.inf else None
 
 
 def _without_store(extra: Extra) -> Extra:

@@ -29,6 +29,9 @@ class StreamedBody:
     def __next__(self) -> bytes:
         while not self._over:
             try:
+                data = self._forwarded()
+                if data:
+                    return data
                 event = next(self._stream)
             except StopIteration:
                 break
@@ -42,9 +45,20 @@ class StreamedBody:
                 return data
         raise StopIteration
 
+    def _forwarded(self) -> bytes | None:
+        """The next frames as they came; ``None`` if they are to be written, or there are no more."""
+        opened = self._stream.forwards
+        while opened is not None:
+            data = self._frames.forwarded(opened.forwarded())
+            if data or not opened.hungry():
+                return data
+            opened.waiting()
+            opened.step()
+        return None
+
     def close(self) -> None:
         """End the generation upstream.  After the end of the answer its connection is kept for later."""
-        if self._frames.complete and not self._over:
+        if self._stream.ended and not self._over:
             with suppress(StopIteration, CallFailed):
                 next(self._stream)
         self._over = True
@@ -65,6 +79,9 @@ class AsyncStreamedBody:
     async def __anext__(self) -> bytes:
         while not self._over:
             try:
+                data = await self._forwarded()
+                if data:
+                    return data
                 event = await self._stream.__anext__()
             except StopAsyncIteration:
                 break
@@ -78,9 +95,20 @@ class AsyncStreamedBody:
                 return data
         raise StopAsyncIteration
 
+    async def _forwarded(self) -> bytes | None:
+        """The next frames as they came; ``None`` if they are to be written, or there are no more."""
+        opened = self._stream.forwards
+        while opened is not None:
+            data = self._frames.forwarded(opened.forwarded())
+            if data or not opened.hungry():
+                return data
+            opened.waiting()
+            await opened.step()
+        return None
+
     async def aclose(self) -> None:
         """End the generation upstream.  After the end of the answer its connection is kept for later."""
-        if self._frames.complete and not self._over:
+        if self._stream.ended and not self._over:
             with suppress(StopAsyncIteration, CallFailed):
                 await self._stream.__anext__()
         self._over = True

@@ -17,9 +17,11 @@ from resilient_llm.model import (
 )
 from resilient_llm.mount.asked import Asked
 from resilient_llm.wire import Codec
+from resilient_llm.wire.openai_chat import wants_usage
 
 _DATA = b"data: "
 _FRAME_END = b"\n\n"
+_COUNTS = b'"usage"'
 
 
 class Frames:
@@ -31,6 +33,15 @@ class Frames:
         """The end of the answer was written."""
         self._encoder = asked.codec.stream_encoder(None if asked.mistral else asked.request)
         self._now = int(now)
+        self._uncounted = asked.codec.name == "openai_chat" and not (asked.mistral or wants_usage(asked.request))
+        """Whether token counts, which are always asked for, are to be kept from the caller."""
+
+    def forwarded(self, data: bytes | None) -> bytes | None:
+        """Frames that came on the caller's own wire, as the caller shall see them; ``None``: there are none."""
+        if data and self._uncounted and _COUNTS in data:
+            frames = [frame for frame in data.split(_FRAME_END) if frame and not _only_counts(frame)]
+            return b"".join(frame + _FRAME_END for frame in frames)
+        return data
 
     def of(self, event: StreamEvent) -> bytes:
         """The frames this event completes; may be empty."""
@@ -72,6 +83,17 @@ class MistralFrames(Frames):
 def frames_for(asked: Asked, now: float) -> Frames:
     """What writes the stream of this call."""
     return (MistralFrames if asked.mistral else Frames)(asked, now)
+
+
+def _only_counts(frame: bytes) -> bool:
+    """Whether a frame has token counts in it and no choice."""
+    if not frame.startswith(_DATA) or _COUNTS not in frame:
+        return False
+    try:
+        chunk = json.loads(frame.removeprefix(_DATA))
+    except ValueError:
+        return False
+    return bool(chunk.get("usage")) and not chunk.get("choices")
 
 
 def _whole(call: ToolCallStart, arguments: str) -> ToolCallStart:

@@ -17,6 +17,7 @@ from resilient_llm.model import ChatResponse
 from resilient_llm.mount import answers
 from resilient_llm.mount.asked import Asked, asked, spoken_by
 from resilient_llm.mount.bodies import AsyncStreamedBody, StreamedBody
+from resilient_llm.mount.embeddings import AskedToEmbed, asked_to_embed, asks_to_embed
 from resilient_llm.mount.families import Family, family_of
 from resilient_llm.mount.passing import addressed, nobody, provider_for, returned
 from resilient_llm.mount.paths import Sdk, sdk_of, wire_of
@@ -51,12 +52,18 @@ class Transport(_Base):
         wire = wire_of(request.method, request.url.path)
         sdk = self._sdk or sdk_of(request.headers, request.url.path)
         if wire is None:
+            if asks_to_embed(request.method, request.url.path):
+                embeds = asked_to_embed(self._client, request, request.read())
+                if embeds is not None:
+                    return self._embed(request, sdk, embeds)
             return self._pass_on(request, sdk)
         family, spoken, client = family_of(request), spoken_by(sdk, wire), self._sync_client()
         try:
             call = asked(client, spoken, request, request.read())
             if call.request.stream:
-                stream = client.stream(call.request, **call.options).__enter__()
+                stream = client.stream(call.request, **call.options)
+                stream.forward()
+                stream.start()
                 stream.extend(call.deadline)
                 return family.streamed(
                     _stream_headers(client, call, stream), StreamedBody(stream, call, client.pool.wall())
@@ -72,12 +79,18 @@ class Transport(_Base):
         wire = wire_of(request.method, request.url.path)
         sdk = self._sdk or sdk_of(request.headers, request.url.path)
         if wire is None:
+            if asks_to_embed(request.method, request.url.path):
+                embeds = asked_to_embed(self._client, request, await request.aread())
+                if embeds is not None:
+                    return await self._aembed(request, sdk, embeds)
             return await self._apass_on(request, sdk)
         family, spoken, client = family_of(request), spoken_by(sdk, wire), self._async_client()
         try:
             call = asked(client, spoken, request, await request.aread())
             if call.request.stream:
-                stream = await client.stream(call.request, **call.options).__aenter__()
+                stream = client.stream(call.request, **call.options)
+                stream.forward()
+                await stream.start()
                 stream.extend(call.deadline)
                 return family.async_streamed(
                     _stream_headers(client, call, stream), AsyncStreamedBody(stream, call, client.pool.wall())
@@ -159,6 +172,22 @@ class Transport(_Base):
             response.created = int(self._client.pool.wall())
         body = answers.whole(call.codec, wire, response)
         return family.whole(200, found, body)
+
+    def _embed(self, request: Any, sdk: Sdk, asked: AskedToEmbed) -> Any:
+        family = family_of(request)
+        try:
+            response = self._sync_client().embed(asked.request, **asked.options)
+        except CallFailed as failure:
+            return family.whole(*answers.failed(spoken_by(sdk, sdk.wires[0]), failure))
+        return family.whole(200, *answers.embedded(asked.codec, response, asked.request))
+
+    async def _aembed(self, request: Any, sdk: Sdk, asked: AskedToEmbed) -> Any:
+        family = family_of(request)
+        try:
+            response = await self._async_client().embed(asked.request, **asked.options)
+        except CallFailed as failure:
+            return family.whole(*answers.failed(spoken_by(sdk, sdk.wires[0]), failure))
+        return family.whole(200, *answers.embedded(asked.codec, response, asked.request))
 
     def _pass_on(self, request: Any, sdk: Sdk) -> Any:
         provider = provider_for(self._client.pool, sdk)

@@ -35,6 +35,7 @@ from resilient_llm.model import (
 from resilient_llm.policy import KeyTerms, Rate
 from resilient_llm.providers import endpoint, model_names
 from resilient_llm.providers.credentials import ApiKey, Credential, from_environment
+from resilient_llm.providers.embedding import EmbedLimits, limits_of
 from resilient_llm.providers.model_names import same_model
 from resilient_llm.providers.rates import RateOptions, rates_of
 from resilient_llm.providers.secrecy import (
@@ -71,6 +72,7 @@ class ProviderOptions(RateOptions, total=False):
     context_window: int | None
     tags: Iterable[str]
     embedding_space: str | None
+    embed_batch: int | None
     account: str | None
     propagate_trace_context: bool
     params: Mapping[str, object]
@@ -96,6 +98,7 @@ LINES: Mapping[str, str] = {
     "context_window": "in tokens; requests that cannot fit skip it; None: unknown",
     "tags": "what require= of a call can ask for: data residency and the like",
     "embedding_space": "its vectors mix with those of providers that declare the same; None: with nobody's",
+    "embed_batch": "texts in one request for embeddings at most; None: the vendor's documented limit",
     "account": "providers that share one quota; None: those with the same host and key",
     "capabilities": "corrects what is known of the model: feature -> True, False, or a word of Support",
     "require_model": "True: refuse answers that name another model; False: note them, as model_mismatch of the answer",
@@ -162,6 +165,8 @@ class HttpProvider:
     """The header for ``idempotency_key=``, where the vendor documents one."""
     counts_cached: ClassVar[bool] = True
     """Whether prompt tokens read from its cache count against its rate limits."""
+    request_id_header: ClassVar[str | None] = None
+    """The header for our own id of each attempt, in lower case, where the vendor documents one."""
     cache_key_header: ClassVar[str | None] = None
     """The header by which its servers find the one that has the beginning of a prompt cached."""
 
@@ -187,6 +192,7 @@ class HttpProvider:
         self.rates: tuple[Rate, ...] = rates_of(options.get)
         self.tags: frozenset[str] = tags_of(self, options.get("tags") or ())
         self.embedding_space: str | None = options.get("embedding_space")
+        self.embed_limits: EmbedLimits = limits_of(self.vendor, model, whole("embed_batch", options.get("embed_batch")))
         self.propagate_trace_context: bool = bool(options.get("propagate_trace_context", False))
         self.params: Mapping[str, object] = _fields("params", options.get("params") or {})
         self.require_model: bool = _require_model(self, options.get("require_model", False))
@@ -249,6 +255,16 @@ class HttpProvider:
         return self.credential.is_async
 
     @property
+    def renewable(self) -> bool:
+        """Whether its key may be missing for a while, and be renewed when it is refused."""
+        return self.credential.renewable is not None
+
+    def key_missing(self) -> str | None:
+        """Why there is no key now; ``None``: there is one, or it is found out when it is asked for."""
+        renewable = self.credential.renewable
+        return None if renewable is None else renewable.missing()
+
+    @property
     def key_id(self) -> str | None:
         """Tells the key in use from others without telling it; ``None`` before a callable was asked for one."""
         return self.credential.key_id
@@ -270,6 +286,11 @@ class HttpProvider:
         if self._codec is None:
             self._codec = self.make_codec()
         return self._codec
+
+    def forwards(self, request: ChatRequest | EmbedRequest) -> bool:
+        """Whether a request goes there in its caller's own words, so that the answer needs no translation either."""
+        source = request.source if isinstance(request, ChatRequest) else None
+        return source is not None and source.wire == self.wire
 
     def prepare(self, request: ChatRequest, key: str | None) -> Prepared:
         """The HTTP request for a call.  Raises ``UnsupportedFeature`` if this wire cannot express it."""

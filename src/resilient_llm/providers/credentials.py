@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import NoReturn, TypeAlias
+from typing import NoReturn, Protocol, TypeAlias, runtime_checkable
 
 from resilient_llm.errors import ConfigurationError
 
@@ -24,14 +24,36 @@ Work: TypeAlias = Callable[[], object]
 
 
 class KeyUnavailable(Exception):
-    """An :data:`ApiKey` callable raised, or returned what cannot be sent.  Never shows what."""
+    """An :data:`ApiKey` callable raised, or returned what cannot be sent.  Never shows what: a callable that raises it
+    itself answers for its text."""
+
+
+@runtime_checkable
+class Renewable(Protocol):
+    """A callable :data:`ApiKey` that knows more than its value.  Each method is quick and thread-safe."""
+
+    def __call__(self) -> str: ...
+
+    def at_hand(self) -> str | None:
+        """The key, if there is one; never waits."""
+        ...
+
+    def missing(self) -> str | None:
+        """Why there is no key now; ``None``: there is one.  While others can be asked, its provider is passed over and
+        this is the reason."""
+        ...
+
+    def rejected(self, value: str) -> bool:
+        """The provider refused this key.  Whether asking for the key again may bring another one: then the request is
+        sent once more with that."""
+        ...
 
 
 class Credential:
     """Holds an :data:`ApiKey` such that no repr, pickle or traceback of ours shows it.  ``None``: the endpoint needs
     none."""
 
-    __slots__ = ("_account", "_source", "fixed", "is_async", "key_id")
+    __slots__ = ("_account", "_source", "fixed", "is_async", "key_id", "renewable")
 
     def __init__(self, source: ApiKey | None) -> None:
         if source is not None and not isinstance(source, str) and not callable(source):
@@ -41,6 +63,8 @@ class Credential:
         self._source = source
         self.fixed: bool = source is None or isinstance(source, str)
         """Whether it is always the same, and there at once."""
+        self.renewable: Renewable | None = source if isinstance(source, Renewable) else None
+        """What can be told that a key was refused; ``None`` if there is nothing of the kind."""
         self.is_async: bool = callable(source) and inspect.iscoroutinefunction(_underlying(source))
         """Whether getting the key needs an event loop."""
         self.key_id: str | None = _hash(source) if isinstance(source, str) else None
@@ -56,6 +80,11 @@ class Credential:
     def name(self) -> str:
         """What to call it in a message: the callable's name.  Never shows a key."""
         return "the api_key" if self.fixed else _named(self._source)
+
+    def at_hand(self) -> str | None:
+        """A key for which nobody has to be asked; ``None``: there is none of the kind."""
+        key = None if self.renewable is None else self.renewable.at_hand()
+        return None if key is None else self._noted(_returned(key))
 
     def get(self) -> str | None:
         """The key now.  Raises ``KeyUnavailable`` if the callable has none, and ``ConfigurationError`` if it is an
@@ -126,6 +155,8 @@ def _usable(key: object) -> str:
 def _asked(source: Work) -> object:
     try:
         return source()
+    except KeyUnavailable:
+        raise
     except Exception as error:
         raise _raised(source, error) from error
 

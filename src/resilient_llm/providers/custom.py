@@ -23,9 +23,10 @@ from collections.abc import (
 from typing import Protocol, TypeAlias, cast, get_args, runtime_checkable
 
 from resilient_llm.errors import ConfigurationError
-from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent, Text
+from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse, StreamEvent, Text
 from resilient_llm.policy import KeyTerms
 from resilient_llm.providers.base import name_of, positive, tags_of, whole
+from resilient_llm.providers.embedding import EmbedLimits
 from resilient_llm.providers.rates import rates_of
 from resilient_llm.wire.faults.scrub import scrub
 
@@ -37,8 +38,8 @@ class Provider(Protocol):
     ``timeout`` is how many seconds the attempt may take.  The sync client cannot interrupt your code and looks at the
     clock only between the pieces of a stream: respect it, or the call takes as long as you do.  A whole answer that
     ``chat`` returns too late is still an answer.  A provider may also have ``stream(request, *, timeout)`` returning
-    an iterator of events, and the attributes of ``ProviderOptions`` (``model``, ``weight``, ``tags``...), which
-    default as documented there.
+    an iterator of events, ``embed(request: EmbedRequest, *, timeout)`` returning an ``EmbedResponse``, and the
+    attributes of ``ProviderOptions`` (``model``, ``weight``, ``tags``...), which default as documented there.
     """
 
     @property
@@ -126,6 +127,8 @@ class Custom:
         self.keys: tuple[KeyTerms, ...] = (KeyTerms(rates=rates_of(lambda name: getattr(inner, name, None))),)
         self.tags: frozenset[str] = tags_of(inner, getattr(inner, "tags", ()))
         self.embedding_space: str | None = getattr(inner, "embedding_space", None)
+        self.embeds: bool = callable(getattr(inner, "embed", None))
+        self.embed_limits: EmbedLimits = EmbedLimits(whole("embed_batch", getattr(inner, "embed_batch", None)))
         if isinstance(inner, Function):
             self.is_async: bool = inner.is_async
         else:
@@ -151,16 +154,21 @@ class Custom:
         method = getattr(self.inner, "stream" if stream and self.streams else "chat")
         return _watched(lambda: method(request, timeout=timeout), self.id)
 
+    def start_embed(self, request: EmbedRequest, timeout: float) -> object:
+        """The same for embeddings."""
+        method = cast("Callable[..., object]", getattr(self.inner, "embed"))  # noqa: B009 - not part of the protocol
+        return _watched(lambda: method(request, timeout=timeout), self.id)
+
     def __repr__(self) -> str:
         return repr(self.inner)
 
 
 def as_answer(
     value: object | Iterable[object] | AsyncIterable[object],
-) -> ChatResponse | Iterator[object] | AsyncIterator[object]:
+) -> ChatResponse | EmbedResponse | Iterator[object] | AsyncIterator[object]:
     """What a custom provider returned, as a response or an iterator.  Raises ``ConfigurationError`` naming what came
     instead."""
-    if isinstance(value, ChatResponse):
+    if isinstance(value, ChatResponse | EmbedResponse):
         return value
     if isinstance(value, str):
         return ChatResponse((Text(value),))
@@ -202,7 +210,7 @@ def _watched(call: Callable[[], object], name: str) -> object:
         return _Awaited(cast("Awaitable[object]", value), name)
     if isinstance(value, AsyncIterable):
         return _AsyncPieces(cast("AsyncIterable[object]", value).__aiter__(), name)
-    if isinstance(value, str | ChatResponse) or _is_whole(value) or not isinstance(value, Iterable):
+    if isinstance(value, str | ChatResponse | EmbedResponse) or _is_whole(value) or not isinstance(value, Iterable):
         return value  # pyright: ignore[reportUnknownVariableType]
     return _Pieces(iter(cast("Iterable[object]", value)), name)
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from typing_extensions import Unpack
 
 from resilient_llm.errors import ConfigurationError
-from resilient_llm.model import ChatRequest
+from resilient_llm.model import ChatRequest, EmbedRequest
 from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords
 from resilient_llm.providers.credentials import ApiKey
 from resilient_llm.wire.openai_chat import CODEC, Dialect, codec_for
@@ -36,6 +36,9 @@ class OpenAICompatible(HttpProvider):
     def make_codec(self) -> Codec:
         return CODEC if self.dialect is None else codec_for(self.dialect)
 
+    def forwards(self, request: ChatRequest | EmbedRequest) -> bool:
+        return self.dialect in (None, _OPENAIS) and super().forwards(request)
+
     def encode(self, request: ChatRequest) -> HttpRequest:
         """A body that came in on this wire was written for OpenAI: for others it is written anew, in their dialect."""
         if self.dialect not in (None, _OPENAIS) and request.source is not None:
@@ -52,6 +55,7 @@ class OpenAI(OpenAICompatible):
     key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
     key_required = True
     idempotency_header: ClassVar[str | None] = "idempotency-key"
+    request_id_header: ClassVar[str | None] = "x-client-request-id"
     dialect: ClassVar[Dialect | None] = _OPENAIS
 
 

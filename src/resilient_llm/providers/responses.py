@@ -27,6 +27,7 @@ class OpenAIResponses(HttpProvider):
     url_variables: ClassVar[tuple[str, ...]] = ("OPENAI_BASE_URL",)
     key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
     idempotency_header: ClassVar[str | None] = "idempotency-key"
+    request_id_header: ClassVar[str | None] = "x-client-request-id"
 
     @provider_keywords
     def __init__(self, model: str, **options: Unpack[ProviderOptions]) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from typing_extensions import Unpack
 
 from resilient_llm.errors import ConfigurationError
-from resilient_llm.model import ChatRequest
+from resilient_llm.model import ChatRequest, EmbedRequest
 from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords
 from resilient_llm.providers.credentials import ApiKey
 from resilient_llm.wire.protocol import HttpRequest
@@ -23,7 +23,8 @@ _MULTI_REGIONS = frozenset({"us", "eu"})
 
 
 class Vertex(HttpProvider):
-    """A model on Vertex AI: Gemini (``gemini-...``) or Claude (``claude-...``), each on its own wire.
+    """A model on Vertex AI: Gemini (``gemini-...``) or Claude (``claude-...``), each on its own wire; and embeddings
+    (``gemini-embedding-001``, ``text-embedding-005``).
 
     ``token`` is an OAuth access token or, because those live an hour, a callable that returns the current one.
     ``project`` defaults to ``GOOGLE_CLOUD_PROJECT``, ``location`` (a region, ``us``, ``eu`` or ``global``) to
@@ -32,7 +33,7 @@ class Vertex(HttpProvider):
     """
 
     vendor = "vertex_ai"
-    embeds = False
+    embed_wire = "vertex_predict"
     model_in_path: ClassVar[bool] = True
 
     @provider_keywords
@@ -56,6 +57,11 @@ class Vertex(HttpProvider):
         base_url = options.get("base_url") or f"https://{host_of(self.location)}/v1"
         options["base_url"] = base_url if base_url.partition("://")[2].rstrip("/").count("/") else f"{base_url}/v1"
         super().__init__(model, **options)
+        self.embeds: bool = not self._claude
+
+    def encode_embed(self, request: EmbedRequest) -> HttpRequest:
+        parts = super().encode_embed(request)
+        return replace(parts, path=f"/publishers/google{parts.path}") if parts.path.startswith("/models/") else parts
 
     def encode(self, request: ChatRequest) -> HttpRequest:
         parts = self.codec.encode_request(request)

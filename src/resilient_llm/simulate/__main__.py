@@ -1,5 +1,8 @@
-"""``python -m resilient_llm.simulate [NAME...]``: fault schedules, beside an SDK and an oracle, and scenarios with what
-must hold in them.  Exits with status 1 if a goal is missed or a scenario does not hold, and lists what was."""
+"""``python -m resilient_llm simulate``: what would settings have done, and does the core keep its promises?
+
+With a settings file, incidents that happened are lived through with its providers and policies.  Without, fault
+schedules beside an SDK and an oracle, and scenarios with what must hold in them; the exit status is 1 if a goal is
+missed or a scenario does not hold, and what was is listed."""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from resilient_llm.errors import ConfigurationError
 from resilient_llm.simulate.client import Production
 from resilient_llm.simulate.fleet import herd, storm, svg
 from resilient_llm.simulate.judge import GOALS, HEAD, Compared, compare, line, row
@@ -22,6 +26,8 @@ from resilient_llm.simulate.report import LAYOUTS, measure, table
 from resilient_llm.simulate.scenarios import DATA, SCENARIOS
 from resilient_llm.simulate.schedules import SCHEDULES
 from resilient_llm.simulate.strategies import PLAIN
+from resilient_llm.simulate.whatif import INCIDENTS
+from resilient_llm.simulate.whatif import command as whatif
 from resilient_llm.simulate.world import Load, World
 
 Given = TypeVar("Given")
@@ -31,48 +37,67 @@ _LONG = 20_000.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what was asked for."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.list:
-        told = {name: one.what for name, one in SCHEDULES.items()} | {name: one.what for name, one in SCENARIOS.items()}
-        for name, what in told.items():
-            _say(f"{name:22} {what}")
+    """``python -m resilient_llm.simulate``."""
+    parser = argparse.ArgumentParser(prog="python -m resilient_llm simulate", description=__doc__)
+    configure(parser)
+    return run(parser.parse_args(arguments))
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = __doc__
+    parser.epilog = "goals:\n" + "\n".join(f"  {name}: {what}" for name, what in GOALS.items())
+    parser.add_argument("names", nargs="*", metavar="FILE|NAME", help="settings, or schedules, scenarios and patterns")
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
+    parser.add_argument("--list", action="store_true", help="the names of incidents, schedules and scenarios")
+    whatif.add_options(parser)
+    group = parser.add_argument_group("does the core keep its promises?", "without a settings file")
+    group.add_argument("--seeds", type=_positive, default=3, help="runs of each schedule (default 3)")
+    group.add_argument("--jobs", type=_positive, default=1, help="processes (default 1)")
+    group.add_argument("--quick", action="store_true", help="one seed, no run of over 20,000 calls, no scenarios")
+    group.add_argument("--markdown", action="store_true", help="the table of the documentation (schedules only)")
+    group.add_argument("--peers", action="store_true", help="a table for each schedule with other strategies as well")
+    group.add_argument("--random", type=_positive, metavar="N", help="N random bad half minutes instead")
+    group.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed of --random (default 0)")
+    group.add_argument("--speed", action="store_true", help="simulated calls per second of CPU time")
+    group.add_argument("--plots", type=Path, metavar="DIR", help="draw a fleet and a retry storm as SVG")
+    group.add_argument("--data", type=Path, metavar="DIR", default=DATA, help="where recorded weather lies")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run what was asked for.
+
+    Returns 0; 1 if a goal is missed or a scenario does not hold; 2 for names, settings or files that make no sense.
+    """
+    if arguments.list:
+        _list()
         return 0
-    if options.random is not None:
-        return _random(range(options.first, options.first + options.random), options.jobs, options.json)
-    if options.speed or options.plots:
-        if options.speed:
+    if whatif.wanted(arguments):
+        return whatif.run(arguments)
+    if arguments.random is not None:
+        return _random(range(arguments.first, arguments.first + arguments.random), arguments.jobs, arguments.json)
+    if arguments.speed or arguments.plots:
+        if arguments.speed:
             _speed()
-        if options.plots:
-            _plot(options.plots)
+        if arguments.plots:
+            _plot(arguments.plots)
         return 0
-    everything = [*SCHEDULES] if options.markdown or options.quick else [*SCHEDULES, *SCENARIOS]
-    names = _named(parser, options.names, everything)
-    return _run(names, options)
+    everything = [*SCHEDULES] if arguments.markdown or arguments.quick else [*SCHEDULES, *SCENARIOS]
+    try:
+        names = _named(arguments.names, everything)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 2
+    return _run(names, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m resilient_llm.simulate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="goals:\n" + "\n".join(f"  {name}: {what}" for name, what in GOALS.items()),
-    )
-    parser.add_argument("--seeds", type=_positive, default=3, help="runs of each schedule (default 3)")
-    parser.add_argument("--jobs", type=_positive, default=1, help="processes (default 1)")
-    parser.add_argument("--quick", action="store_true", help="one seed, no run of over 20,000 calls, no scenarios")
-    parser.add_argument("--markdown", action="store_true", help="the table of the documentation (schedules only)")
-    parser.add_argument("--peers", action="store_true", help="a table for each schedule with other strategies as well")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument("--random", type=_positive, metavar="N", help="N random bad half minutes instead")
-    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed of --random (default 0)")
-    parser.add_argument("--list", action="store_true", help="the names of schedules and scenarios")
-    parser.add_argument("--speed", action="store_true", help="simulated calls per second of CPU time")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw a fleet and a retry storm as SVG")
-    parser.add_argument("--data", type=Path, metavar="DIR", default=DATA, help="where recorded weather lies")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="schedules and scenarios, or patterns (default: all)")
-    return parser
+def _list() -> None:
+    for name, incident in INCIDENTS.items():
+        _say(f"{name:22} {incident.title}: {incident.what}")
+    told = {name: one.what for name, one in SCHEDULES.items()} | {name: one.what for name, one in SCENARIOS.items()}
+    for name, what in told.items():
+        _say(f"{name:22} {what}")
 
 
 def _positive(text: str) -> int:
@@ -83,13 +108,13 @@ def _positive(text: str) -> int:
     return number
 
 
-def _named(parser: argparse.ArgumentParser, patterns: Sequence[str], everything: list[str]) -> list[str]:
-    """What the names and patterns stand for, in their order."""
+def _named(patterns: Sequence[str], everything: list[str]) -> list[str]:
+    """What the names and patterns stand for, in their order.  Raises ``ConfigurationError`` for one that is unknown."""
     found: dict[str, None] = {}
     for pattern in patterns or everything:
         matching = [name for name in (*SCHEDULES, *SCENARIOS) if fnmatchcase(name, pattern)]
         if not matching:
-            parser.error(f"there is no {pattern}; --list tells what there is")
+            raise ConfigurationError(f"there is no {pattern}; --list tells what there is")
         found |= dict.fromkeys(matching)
     return list(found)
 
@@ -101,18 +126,19 @@ def _run(names: Sequence[str], options: argparse.Namespace) -> int:
     if options.quick:
         schedules = [one for one in schedules if one.seconds * one.rate <= _LONG]
     todo = [_Task(one.name, layout, seeds) for one in schedules for layout in one.layouts]
-    if options.markdown:
+    if options.markdown and not options.json:
         _say(f"{HEAD}\n|{'---|' * HEAD.count(' |')}")
     done: list[Compared] = []
     for one in _spread(_Task.run, todo, options.jobs):
         done.append(one)
-        _say(row(one) if options.markdown else line(one))
+        if not options.json:
+            _say(row(one) if options.markdown else line(one))
         if options.peers:
             _peers(one, seeds)
     held = [] if options.markdown else [name for name in names if name in SCENARIOS]
-    broken = [name for name in held if not _hold(name, options.data)]
+    broken = [name for name in held if not _hold(name, options)]
     if options.json:
-        _write(options.json, [_figures(one) for one in done])
+        _tell([_figures(one) for one in done])
     missed = [one for one in done if one.missed]
     for one in missed:
         print(f"missed: {one.name} ({one.layout}): {', '.join(one.missed)}", file=sys.stderr)  # noqa: T201
@@ -145,24 +171,26 @@ def _figures(one: Compared) -> dict[str, object]:
     return {"schedule": one.name, "layout": one.layout, "missed": one.missed, **figures}
 
 
-def _write(path: Path, what: object) -> None:
-    path.write_text(json.dumps(what, indent=1).replace("NaN", "null").replace("Infinity", '"never"'))
+def _tell(what: object) -> None:
+    _say(json.dumps(what, indent=1).replace("NaN", "null").replace("Infinity", '"never"'))
 
 
-def _random(seeds: Sequence[int], jobs: int, path: Path | None) -> int:
+def _random(seeds: Sequence[int], jobs: int, as_json: bool) -> int:
     halves: list[Half] = list(_spread(run_half, seeds, jobs))
-    _say(summary(halves))
-    if path:
-        _write(path, [half._asdict() for half in halves])
+    if as_json:
+        _tell([half._asdict() for half in halves])
+    else:
+        _say(summary(halves))
     return 1 if any(half.lost for half in halves) else 0
 
 
-def _hold(name: str, data: Path) -> bool:
-    scenario = SCENARIOS[name]
+def _hold(name: str, options: argparse.Namespace) -> bool:
+    scenario, data = SCENARIOS[name], options.data
     if scenario.takes and (data / scenario.file).exists():
         print(f"{name}: {scenario.takes}", file=sys.stderr, flush=True)  # noqa: T201
     found = scenario.run(data)
-    _say(f"{name:20} {found}")
+    if not options.json:
+        _say(f"{name:20} {found}")
     return found.held
 
 

@@ -90,6 +90,7 @@ _FAULTS: Final[dict[str, Fault]] = {
     "stale": Fault(FaultKind.CONNECTION),
     "429": Fault(FaultKind.RATE_LIMITED, status=429),
     "overloaded": Fault(FaultKind.OVERLOADED, status=529),
+    "auth": Fault(FaultKind.AUTH, status=401),
     "quota": Fault(FaultKind.QUOTA_EXHAUSTED, status=429, code="insufficient_quota"),
     "break": Fault(FaultKind.CONNECTION, status=200),
     "reject": Fault(FaultKind.BAD_REQUEST, status=400),
@@ -101,10 +102,10 @@ _DRIP: Final = 29.0
 
 KINDS: Final = frozenset({*_FAULTS, "hang", "stuck", "slow", "stall", "drip", "shrink"})
 """``error`` 500, ``refuse`` connection refused, ``reset`` before an answer, ``429``, ``overloaded`` 529, ``quota``,
-``break`` in mid-stream, ``reject`` 400, ``conflict`` 409, ``hang`` without a sign of life, ``stuck``: hangs on a
-connection that was kept, answers over a new one, ``stale``: likewise, but the kept connection is reset at once,
-``slow``, ``stall`` after three tokens, ``drip``: a token in 29 s (never silent for long, and never done), ``shrink`` of
-the capacity."""
+``auth`` 401 for a valid key, ``break`` in mid-stream, ``reject`` 400, ``conflict`` 409, ``hang`` without a sign of
+life, ``stuck``: hangs on a connection that was kept, answers over a new one, ``stale``: likewise, but the kept
+connection is reset at once, ``slow``, ``stall`` after three tokens, ``drip``: a token in 29 s (never silent for long,
+and never done), ``shrink`` of the capacity."""
 
 _STALLS_AFTER: Final = 3
 """Tokens before a stall."""

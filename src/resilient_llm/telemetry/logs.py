@@ -1,9 +1,9 @@
 """Log lines: the standard library's logging, constant messages, facts in ``extra``.
 
 Dotted keys in ``extra`` become attributes of an OpenTelemetry log record where its handler is installed, and
-``otel.event.name`` its event name.  Nothing here configures handlers or levels.  Exactly one WARNING is written per
-failed call; a failed attempt that another one made good is no warning.  What a provider said is text from
-outside: DEBUG only, shortened and scrubbed.
+``otel.event.name`` its event name.  Nothing here configures handlers or levels.  Exactly one line is written per failed
+call, a WARNING; a failed attempt is told at DEBUG, and the failover that made it good is a WARNING of its own.  What a
+provider said is text from outside: DEBUG only, shortened and scrubbed.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def attempt_ended(record: AttemptRecord, error_type: str | None, facts: Facts) -
 
 
 def call_failed(
-    operation: str, route: str, error_type: str, *, exception: str, attempts: int, trail: str, facts: Facts
+    event: str, operation: str, route: str, error_type: str, *, exception: str, attempts: int, trail: str, facts: Facts
 ) -> None:
     """The one WARNING of a failed call: what and who, never the exception's message or traceback, which may quote
     a provider."""
@@ -95,7 +95,7 @@ def call_failed(
     write(
         CALL,
         logging.WARNING,
-        "gen_ai.client.operation.exception",
+        event,
         "%s on route %s failed: %s (attempts: %s)",
         operation,
         route,

@@ -79,7 +79,7 @@ class Instruments:
 
     def __init__(self, meter: Meter, semconv: Semconv) -> None:
         self.observed: WeakSet[Observed] = WeakSet()
-        old, new = semconv != "latest", semconv != "1.41"
+        old, new = semconv != "0.1.0", semconv != "1.41"
         histogram, counter = partial(_histogram, meter), partial(_counter, meter)
         self.attempt_duration: Histogram = histogram(names.ATTEMPT_DURATION)
         self.call_attempts: Histogram = histogram(names.CALL_ATTEMPTS)
@@ -117,7 +117,7 @@ class Instruments:
 
 
 class InferenceUsage:
-    """Token counts of the ``latest`` dialect: per call as histograms, in total as counters."""
+    """Token counts of the ``0.1.0`` dialect: per call as histograms, in total as counters."""
 
     def __init__(self, histogram: Callable[[Metric], Histogram], counter: Callable[[Metric], Counter]) -> None:
         self.input: Histogram = histogram(names.INFERENCE_INPUT)

@@ -2,8 +2,8 @@
 
 ``docs/telemetry.md`` is checked against these tables, so what is not here is not emitted.  ``gen_ai.*`` follows the
 OpenTelemetry GenAI conventions in one of two dialects: ``1.41`` (the last version within the core conventions, which
-released instrumentations and dashboards use) or ``latest`` (their own repository since).  Everything else is ours,
-under ``resilient_llm.``, because the conventions have nothing for failover, breakers, hedges and budgets.
+released instrumentations and dashboards use) or ``0.1.0`` (the first release of their own repository).  Everything else
+is ours, under ``resilient_llm.``, because the conventions have nothing for failover, breakers, hedges and budgets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from resilient_llm.errors import FaultKind
 SCOPE: Final = "resilient_llm"
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.41.0"
 
-Semconv: TypeAlias = Literal["1.41", "latest", "dup"]
+Semconv: TypeAlias = Literal["1.41", "0.1.0", "dup"]
 """Which GenAI dialect to speak.  ``dup`` records the metrics of both; spans carry both names of a renamed token
 count."""
 
@@ -30,6 +30,7 @@ Operation: TypeAlias = Literal["chat", "embeddings"]
 OPERATION: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
+CONVERSATION_ID: Final = "gen_ai.conversation.id"
 OUTPUT_TYPE: Final = "gen_ai.output.type"
 CHOICE_COUNT: Final = "gen_ai.request.choice.count"
 SEED: Final = "gen_ai.request.seed"
@@ -69,6 +70,7 @@ ROUTE_NAME: Final = "resilient_llm.route.name"
 CALL_ID: Final = "resilient_llm.call.id"
 PROVIDER_ID: Final = "resilient_llm.provider.id"
 PROVIDER_REQUEST_ID: Final = "resilient_llm.provider.request_id"
+ATTEMPT_ID: Final = "resilient_llm.attempt.id"
 ATTEMPT_NUMBER: Final = "resilient_llm.attempt.number"
 ATTEMPT_TYPE: Final = "resilient_llm.attempt.type"
 ATTEMPT_OUTCOME: Final = "resilient_llm.attempt.outcome"
@@ -108,6 +110,18 @@ class Attribute:
     note: str = ""
 
 
+EXCEPTION_EVENTS: Final[Mapping[tuple[Semconv, Operation], str]] = MappingProxyType(
+    {
+        ("1.41", "chat"): "gen_ai.client.operation.exception",
+        ("1.41", "embeddings"): "gen_ai.client.operation.exception",
+        ("0.1.0", "chat"): "gen_ai.client.inference.exception",
+        ("0.1.0", "embeddings"): "gen_ai.client.operation.exception",
+        ("dup", "chat"): "gen_ai.client.operation.exception",
+        ("dup", "embeddings"): "gen_ai.client.operation.exception",
+    }
+)
+"""The event of a failed call.  There is one line for it, so ``dup`` keeps the old name."""
+
 ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(OPERATION, "string", ("call", "metrics"), "`chat` or `embeddings`"),
     Attribute(PROVIDER_NAME, "string", ("call", "attempt", "metrics", "log"), "vendor in the conventions' spelling"),
@@ -116,17 +130,18 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(SERVER_PORT, "int", ("call", "attempt", "metrics"), "with `server.address`"),
     Attribute(ERROR_TYPE, "string", ("call", "attempt", "metrics", "log"), "closed list below; absent on success"),
     Attribute(STREAM, "boolean", ("call",), "only if streaming"),
+    Attribute(CONVERSATION_ID, "string", ("call",), "if the call was given `conversation=`"),
     Attribute(OUTPUT_TYPE, "string", ("call",), "`text` or `json`, if asked for"),
     Attribute(CHOICE_COUNT, "int", ("call",), "if not 1"),
     Attribute(SEED, "int", ("call",)),
-    Attribute(TOP_K, "double (latest: int)", ("call",)),
+    Attribute(TOP_K, "double (0.1.0: int)", ("call",)),
     Attribute(TOP_P, "double", ("call",)),
     Attribute(MAX_TOKENS, "int", ("call",)),
     Attribute(TEMPERATURE, "double", ("call",)),
     Attribute(FREQUENCY_PENALTY, "double", ("call",)),
     Attribute(PRESENCE_PENALTY, "double", ("call",)),
     Attribute(STOP_SEQUENCES, "string[]", ("call",), "only with content capture: stop words are the caller's text"),
-    Attribute(REASONING_LEVEL, "string", ("call",), "`latest` and `dup` only"),
+    Attribute(REASONING_LEVEL, "string", ("call",), "`0.1.0` and `dup` only"),
     Attribute(DIMENSIONS, "int", ("call",), "embeddings"),
     Attribute(RESPONSE_ID, "string", ("call",)),
     Attribute(RESPONSE_MODEL, "string", ("call",), "not on metrics: vendors return dated snapshots"),
@@ -136,20 +151,23 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(OUTPUT_TOKENS, "int", ("call",), "reasoning included"),
     Attribute(CACHE_READ_TOKENS, "int", ("call",), "if any"),
     Attribute(CACHE_CREATION_TOKENS, "int", ("call",), "if any; `1.41` and `dup`"),
-    Attribute(CACHE_WRITE_TOKENS, "int", ("call",), "if any; `latest` and `dup`"),
+    Attribute(CACHE_WRITE_TOKENS, "int", ("call",), "if any; `0.1.0` and `dup`"),
     Attribute(REASONING_TOKENS, "int", ("call",), "if any"),
     Attribute(INPUT_MESSAGES, "string (JSON)", ("call",), "only with content capture"),
     Attribute(OUTPUT_MESSAGES, "string (JSON)", ("call",), "only with content capture"),
     Attribute(TOKEN_TYPE, "string", ("metrics",), "`input` or `output`"),
-    Attribute(TOKEN_MODALITY, "string", ("metrics",), "`unknown`; `latest` and `dup` only"),
+    Attribute(TOKEN_MODALITY, "string", ("metrics",), "`unknown`; `0.1.0` and `dup` only"),
     Attribute(HTTP_METHOD, "string", ("attempt",), "`POST`, where the provider is reached over HTTP"),
     Attribute(HTTP_STATUS, "int", ("attempt",), "if an answer arrived"),
     Attribute(HTTP_RESEND_COUNT, "int", ("attempt",), "from 1, on a later attempt at the same provider"),
     Attribute(CLIENT_NAME, "string", ("call", "attempt", "metrics", "log"), "the client's `name`"),
     Attribute(ROUTE_NAME, "string", ("call", "metrics", "log"), "a configured route"),
-    Attribute(CALL_ID, "string", ("call", "log"), "one per call"),
+    Attribute(CALL_ID, "string", ("call", "log"), "one per call, unique among processes"),
     Attribute(PROVIDER_ID, "string", ("attempt", "metrics", "log"), "a configured provider"),
     Attribute(PROVIDER_REQUEST_ID, "string", ("attempt", "log"), "the vendor's request id, if it sent one"),
+    Attribute(
+        ATTEMPT_ID, "string", ("attempt", "log"), "call id and number; sent as `X-Client-Request-Id` where known"
+    ),
     Attribute(ATTEMPT_NUMBER, "int", ("attempt", "log"), "from 1"),
     Attribute(ATTEMPT_TYPE, "string", ("attempt", "metrics", "log"), "`initial` `retry` `failover` `hedge` `trial`"),
     Attribute(ATTEMPT_OUTCOME, "string", ("attempt", "metrics", "log"), "`success` `error` `cancelled`"),
@@ -205,7 +223,7 @@ class Metric:
     attributes: tuple[str, ...]
     brief: str
     buckets: tuple[float, ...] | None = None
-    dialect: Literal["1.41", "latest"] | None = None
+    dialect: Literal["1.41", "0.1.0"] | None = None
 
 
 def _histogram(
@@ -215,14 +233,14 @@ def _histogram(
     brief: str,
     *,
     buckets: tuple[float, ...] = DURATION_BUCKETS,
-    dialect: Literal["1.41", "latest"] | None = None,
+    dialect: Literal["1.41", "0.1.0"] | None = None,
 ) -> Metric:
     return Metric(name, "histogram", unit, attributes, brief, buckets, dialect)
 
 
 def _usage(what: str, brief: str) -> Metric:
     name = f"gen_ai.client.inference.usage.{what}"
-    return Metric(name, "counter", "{token}", _MODAL, brief, dialect="latest")
+    return Metric(name, "counter", "{token}", _MODAL, brief, dialect="0.1.0")
 
 
 OPERATION_DURATION = _histogram(
@@ -239,10 +257,10 @@ INFERENCE_DURATION = _histogram(
     "s",
     (*_CALL, ERROR_TYPE),
     "A chat call, all attempts included",
-    dialect="latest",
+    dialect="0.1.0",
 )
 INFERENCE_FIRST_CHUNK = _histogram(
-    "gen_ai.client.inference.time_to_first_chunk", "s", _CALL, "Until a stream's first content", dialect="latest"
+    "gen_ai.client.inference.time_to_first_chunk", "s", _CALL, "Until a stream's first content", dialect="0.1.0"
 )
 INFERENCE_INPUT = _histogram(
     "gen_ai.client.inference.operation.input_tokens",
@@ -250,7 +268,7 @@ INFERENCE_INPUT = _histogram(
     _CALL,
     "Prompt tokens per call",
     buckets=TOKEN_BUCKETS,
-    dialect="latest",
+    dialect="0.1.0",
 )
 INFERENCE_OUTPUT = _histogram(
     "gen_ai.client.inference.operation.output_tokens",
@@ -258,7 +276,7 @@ INFERENCE_OUTPUT = _histogram(
     _CALL,
     "Answer tokens per call",
     buckets=TOKEN_BUCKETS,
-    dialect="latest",
+    dialect="0.1.0",
 )
 USAGE_INPUT = _usage("input_tokens", "Prompt tokens")
 USAGE_OUTPUT = _usage("output_tokens", "Answer tokens")
@@ -436,6 +454,7 @@ REFUSAL_TYPES: Final[Mapping[str, str]] = MappingProxyType(
         Refusal.FULL: "concurrency_limit",
         Refusal.LINE: "concurrency_limit",
         Refusal.DOWN: "circuit_open",
+        Refusal.HEARD: "rate_limit",
     }
 )
 """``error.type`` of a call nobody could be asked for, if all providers refused for the same reason."""

@@ -149,8 +149,8 @@ class Scope:
     ) -> None:
         self.name = name
         self.semconv: Semconv = semconv_from_environment() if semconv is None else semconv
-        if self.semconv not in ("1.41", "latest", "dup"):
-            raise ConfigurationError(f'semconv must be "1.41", "latest" or "dup", not {semconv!r}')
+        if self.semconv not in ("1.41", "0.1.0", "dup"):
+            raise ConfigurationError(f'semconv must be "1.41", "0.1.0" or "dup", not {semconv!r}')
         self.capture: bool = capture_from_environment()
         self.tracer: Tracer = _tracer(tracer_provider, self.semconv)
         self.instruments: Instruments = instruments(meter_provider, self.semconv)
@@ -248,7 +248,7 @@ class Scope:
 def semconv_from_environment() -> Semconv:
     """The dialect ``OTEL_SEMCONV_STABILITY_OPT_IN`` asks for; ``1.41`` if it says nothing about GenAI."""
     chosen = {word.strip() for word in os.environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", "").split(",")}
-    return "latest" if "gen_ai_latest_experimental" in chosen else "1.41"
+    return "0.1.0" if "gen_ai_latest_experimental" in chosen else "1.41"
 
 
 def capture_from_environment() -> bool:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, set_span_in_context
 
-from resilient_llm.drive.observer import Described
+from resilient_llm.drive.observer import Described, attempt_id
 from resilient_llm.errors import (
     CallFailed,
     DeadlineExceeded,
@@ -36,9 +36,11 @@ from resilient_llm.telemetry.values import (
     count_waste,
     counts,
 )
+from resilient_llm.wire.faults.scrub import scrub
 
 _ERROR: Final = Status(StatusCode.ERROR)
 _NO_TOKENS: Final = Usage()
+_LONGEST_CONVERSATION: Final = 256
 
 
 class Ending(NamedTuple):
@@ -110,6 +112,14 @@ class CallTrace:
         if self._first_chunk is None:
             self._first_chunk = seconds
 
+    def conversation(self, conversation: str) -> None:
+        """It is part of this conversation, by the caller's own name for it."""
+        try:
+            if self.recording:
+                self._span.set_attribute(names.CONVERSATION_ID, conversation[:_LONGEST_CONVERSATION])
+        except Exception as error:
+            logs.complain("conversation", error)
+
     # --- its end ---
 
     def succeeded(self, response: ChatResponse | EmbedResponse, target: Described, seconds: float) -> None:
@@ -155,7 +165,12 @@ class CallTrace:
         return (self._last or self._face) if target is None else self.scope.face(target)
 
     def _begin(self, face: Face, number: int, kind: str, delay: float) -> Span:
-        values: SpanValues = {**face.attempt_start, names.ATTEMPT_NUMBER: number, names.ATTEMPT_TYPE: kind}
+        values: SpanValues = {
+            **face.attempt_start,
+            names.ATTEMPT_ID: attempt_id(self._call_id, number),
+            names.ATTEMPT_NUMBER: number,
+            names.ATTEMPT_TYPE: kind,
+        }
         if delay > 0:
             values[names.ATTEMPT_DELAY] = delay
         visits = self._visits = self._visits if self._visits is not None else {}
@@ -189,7 +204,7 @@ class CallTrace:
             kind_name = "failover"
         else:
             return
-        level = logging.INFO if kind_name == "failover" else logging.DEBUG
+        level = logging.WARNING if kind_name == "failover" else logging.DEBUG
         if logs.CALL.isEnabledFor(level):
             self._say_on(level, face, number, kind_name)
 
@@ -234,15 +249,19 @@ class CallTrace:
         if not logs.CALL.isEnabledFor(logging.WARNING):
             return
         records = error.attempts if isinstance(error, CallFailed) else ()
+        facts = self.facts(face, None, None)
+        if isinstance(error, CallFailed) and error.request_id:
+            facts[names.PROVIDER_REQUEST_ID] = scrub(error.request_id)
         trail = ", ".join(f"{record.provider} {attempt_error(record) or record.outcome}" for record in records)
         logs.call_failed(
+            names.EXCEPTION_EVENTS[self.scope.semconv, self._operation],
             self._operation,
             self.route,
             error_type,
             exception=type(error).__qualname__,
             attempts=self._attempts,
             trail=trail,
-            facts=self.facts(face, None, None),
+            facts=facts,
         )
 
     def _end(self, ending: Ending) -> None:
@@ -286,7 +305,7 @@ class CallTrace:
             add_usage(values, ending.usage, scope.semconv)
         if ending.response is not None:
             add_response(values, ending.response, scope, complete=ending.outcome == "completed")
-        if scope.semconv == "latest" and ending.outcome != "completed" and self._operation == "chat":
+        if scope.semconv == "0.1.0" and ending.outcome != "completed" and self._operation == "chat":
             values.setdefault(names.FINISH_REASONS, ("error",))
         if ending.error_type is not None:
             values[names.ERROR_TYPE] = ending.error_type
@@ -317,6 +336,7 @@ class CallTrace:
         if face.id:
             facts[names.PROVIDER_ID] = face.id
         if number is not None:
+            facts[names.ATTEMPT_ID] = attempt_id(self._call_id, number)
             facts[names.ATTEMPT_NUMBER] = number
             facts[names.ATTEMPT_TYPE] = kind
         facts.update(logs.ids(self._span))

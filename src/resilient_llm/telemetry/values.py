@@ -84,7 +84,7 @@ def add_usage(values: SpanValues, usage: Usage, semconv: names.Semconv) -> None:
     if usage.cache_read_tokens:
         values[names.CACHE_READ_TOKENS] = usage.cache_read_tokens
     if usage.cache_write_tokens:
-        if semconv != "latest":
+        if semconv != "0.1.0":
             values[names.CACHE_CREATION_TOKENS] = usage.cache_write_tokens
         if semconv != "1.41":
             values[names.CACHE_WRITE_TOKENS] = usage.cache_write_tokens

@@ -202,7 +202,7 @@ def embeddings(body: Mapping[str, object], model: str) -> bytes:
     inputs: list[object] = list(given) if isinstance(given, list) else [given]  # pyright: ignore[reportUnknownArgumentType]
     wanted = body.get("dimensions")
     size = wanted if isinstance(wanted, int) and wanted > 0 else 8
-    vectors = [_vector(str(text), size) for text in inputs]
+    vectors = [vector_of(str(text), size) for text in inputs]
     packed = body.get("encoding_format") == "base64"
     data = [
         {"object": "embedding", "index": index, "embedding": _base64(vector) if packed else vector}
@@ -212,7 +212,8 @@ def embeddings(body: Mapping[str, object], model: str) -> bytes:
     return as_json({"object": "list", "data": data, "model": model, "usage": usage})
 
 
-def _vector(text: str, size: int) -> list[float]:
+def vector_of(text: str, size: int) -> list[float]:
+    """A vector that depends on nothing but the text."""
     digest = hashlib.shake_128(text.encode()).digest(size)
     return [byte / 128 - 1 for byte in digest]
 

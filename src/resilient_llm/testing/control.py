@@ -17,7 +17,7 @@ from resilient_llm.decide.leases import Past
 from resilient_llm.decide.pool import Pool
 from resilient_llm.decide.waiting import Refused
 from resilient_llm.drive.engines import Time
-from resilient_llm.drive.exchange import Target
+from resilient_llm.drive.subject import Target
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.providers.custom import Custom
 from resilient_llm.testing.clock import ManualClock

@@ -16,9 +16,20 @@ from typing import TypeAlias, TypeVar, cast, final
 from typing_extensions import override
 
 from resilient_llm.errors import ConfigurationError, ProviderError
-from resilient_llm.model import ChatRequest, ChatResponse, StreamBroken, StreamEnd, StreamEvent, TextDelta
+from resilient_llm.model import (
+    ChatRequest,
+    ChatResponse,
+    EmbedRequest,
+    EmbedResponse,
+    StreamBroken,
+    StreamEnd,
+    StreamEvent,
+    TextDelta,
+    Usage,
+)
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider, as_answer
+from resilient_llm.testing._answers import vector_of
 from resilient_llm.testing._performance import Alteration, Pace, Step, latency_of, performed, words_of
 from resilient_llm.testing.clock import ManualClock
 from resilient_llm.testing.faults import Faults, FaultsLike, Mishap, SlowTokens, as_faults
@@ -28,9 +39,10 @@ from resilient_llm.wire.kit.accumulate import Accumulator, replay
 __all__ = ["AsyncFaultyProvider", "AsyncScriptedProvider", "FaultyProvider", "ScriptedProvider", "ScriptStep"]
 
 T = TypeVar("T")
-Played: TypeAlias = str | Behaviour | ChatResponse | Exception | tuple[str | StreamEvent, ...]
+Played: TypeAlias = str | Behaviour | ChatResponse | EmbedResponse | Exception | tuple[str | StreamEvent, ...]
 """One answer of a script: text; ``Reply``, ``Status``, ``Hang``, ``Close`` or ``Reset``; a response; an exception to
-raise; the pieces of a stream."""
+raise; the pieces of a stream.  To a request for embeddings, an ``EmbedResponse``; any other answer stands for vectors
+made of the texts, equal texts getting equal ones."""
 ScriptStep: TypeAlias = Played | Callable[[ChatRequest], Played]
 """Or a function of the request that returns one.  An exception it raises itself, other than a ``ProviderError`` or an
 ``OSError``, is a mistake in the test and reaches the caller as ``ConfigurationError``."""
@@ -54,6 +66,10 @@ class _Scripted:
         self._default: ScriptStep | None = None if default is None else _step(default)
         self.requests: list[ChatRequest] = []
         """Every request so far, oldest first."""
+        self.embed_requests: list[EmbedRequest] = []
+        """Every request for embeddings so far."""
+        self.embedding_space: str | None = None
+        """See ``ProviderOptions``."""
         self.clock: ManualClock | None = None
         """Where the script's waits are spent; ``None``: in real time."""
         self._script = deque(map(_step, script))
@@ -81,7 +97,7 @@ class _Scripted:
     @property
     def request_count(self) -> int:
         """How often it was asked."""
-        return len(self.requests)
+        return len(self.requests) + len(self.embed_requests)
 
     @property
     def script_left(self) -> int:
@@ -98,6 +114,23 @@ class _Scripted:
             self.requests.append(request)
             step = self._script.popleft() if self._script else self._beyond()
         return _played(_asked(step, request), stream)
+
+    def _embed_steps(self, request: EmbedRequest) -> Iterator[float | EmbedResponse]:
+        """Waits, and then the answer."""
+        with self._lock:
+            self.embed_requests.append(request)
+            step = self._script.popleft() if self._script else self._beyond()
+        played = _asked(step, request)
+        if isinstance(played, EmbedResponse):
+            yield played
+            return
+        for part in _played(played, stream=False):
+            if isinstance(part, StreamBroken):
+                raise ConnectionError(part.reason)
+            if isinstance(part, int | float):
+                yield part
+        vectors = tuple(tuple(vector_of(text, request.dimensions or 8)) for text in request.inputs)
+        yield EmbedResponse(vectors, usage=Usage(sum(len(text) // 4 + 1 for text in request.inputs)))
 
     def _beyond(self) -> ScriptStep:
         """Raises ``ConfigurationError``, which reaches the test, where a script is used up."""
@@ -130,6 +163,15 @@ class ScriptedProvider(_Scripted):
         """The next step as a stream."""
         return _waited(self._steps(request, stream=True), Pace(timeout, self.clock))
 
+    def embed(self, request: EmbedRequest, *, timeout: float) -> EmbedResponse:
+        """The next step as an answer to a request for embeddings."""
+        pace = Pace(timeout, self.clock)
+        for step in self._embed_steps(request):
+            if isinstance(step, EmbedResponse):
+                return step
+            pace.sleep(step)
+        raise AssertionError("there is always an answer")
+
 
 @final
 class AsyncScriptedProvider(_Scripted):
@@ -143,12 +185,23 @@ class AsyncScriptedProvider(_Scripted):
         """The next step as a stream."""
         return _Waited(self._steps(request, stream=True), Pace(timeout, self.clock))
 
+    async def embed(self, request: EmbedRequest, *, timeout: float) -> EmbedResponse:  # noqa: ASYNC109
+        """The next step as an answer to a request for embeddings."""
+        pace = Pace(timeout, self.clock)
+        for step in self._embed_steps(request):
+            if isinstance(step, EmbedResponse):
+                return step
+            await pace.sleep_async(step)
+        raise AssertionError("there is always an answer")
+
 
 def _played(step: Played, stream: bool) -> Iterator[Step]:
     if isinstance(step, str):
         step = Reply(step)
     if isinstance(step, Exception):
         raise step
+    if isinstance(step, EmbedResponse):
+        raise ConfigurationError("the script has an EmbedResponse for a request that is none for embeddings")
     if isinstance(step, ChatResponse):
         yield from replay(step)
     elif isinstance(step, tuple):
@@ -171,7 +224,7 @@ def _step(step: object) -> ScriptStep:
 
 
 def _answer(step: object, cannot: str) -> Played:
-    if isinstance(step, str | ChatResponse | Exception):
+    if isinstance(step, str | ChatResponse | EmbedResponse | Exception):
         return step
     if isinstance(step, Raw | EndlessHeaders):
         raise ConfigurationError(f"{cannot} {step!r}, which needs a wire; use LoopbackLLM or FaultyTransport")
@@ -197,13 +250,13 @@ def _pieces(pieces: tuple[object, ...], cannot: str) -> tuple[str | StreamEvent,
     return cast("tuple[str | StreamEvent, ...]", pieces)
 
 
-def _asked(step: ScriptStep, request: ChatRequest) -> Played:
+def _asked(step: ScriptStep, request: ChatRequest | EmbedRequest) -> Played:
     """What a function of a script says.  One that breaks is a mistake in the test, and no provider's failure."""
     if not callable(step):
         return step
     name = getattr(step, "__qualname__", repr(step))
     try:
-        answer: object = step(request)
+        answer: object = step(cast(ChatRequest, request))
     except (ProviderError, OSError, ConfigurationError):
         raise
     except Exception as error:
@@ -397,7 +450,7 @@ class AsyncFaultyProvider(_Faulty):
         if isinstance(value, Awaitable):
             value = await cast("Awaitable[object]", value)
         answer = as_answer(value)
-        return answer if isinstance(answer, ChatResponse | AsyncIterator) else _Slowly(answer)
+        return answer if isinstance(answer, ChatResponse | AsyncIterator) else _Slowly(_items(answer))
 
 
 class _Altered(_Waited):

@@ -56,6 +56,7 @@ _PACKAGES = {
 _EMBEDDINGS = {
     "openai_embed": "openai",
     "gemini": "gemini",
+    "vertex_predict": "vertex",
     "bedrock_converse": "bedrock",
     "cohere_v2": "cohere",
     "ollama": "ollama",

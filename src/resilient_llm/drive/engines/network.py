@@ -17,7 +17,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from itertools import count
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from resilient_llm.drive.engines.resolver import RESOLVER, Address, at_port, literal
 from resilient_llm.drive.engines.seam import Limit
@@ -103,11 +103,18 @@ class Connection:
         return True
 
 
-class Backend:
-    """Opens connections for a pool.  ``core`` is httpcore or httpcore2, whose exceptions the pool expects."""
+class HasCore(Protocol):
+    """Knows the package whose connection pool is used."""
 
-    def __init__(self, core: ModuleType) -> None:
-        self._core = core
+    @property
+    def core(self) -> ModuleType: ...
+
+
+class Backend:
+    """Opens connections for a pool.  ``family`` knows httpcore or httpcore2, whose exceptions the pool expects."""
+
+    def __init__(self, family: HasCore) -> None:
+        self._family = family
         self.generations: Generations = Generations()
 
     def connect_tcp(
@@ -121,7 +128,7 @@ class Backend:
         """A connection to the first address that accepts one.  Raises the pool's ``ConnectError`` or
         ``ConnectTimeout``."""
         assert isinstance(timeout, Limit)
-        with connecting(self._core):
+        with connecting(self._family.core):
             return self._connect(host, port, timeout)
 
     def _connect(self, host: str, port: int, limit: Limit) -> Stream:
@@ -137,7 +144,7 @@ class Backend:
             except OSError as error:
                 failed = error
                 continue
-            return Stream(self._core, sock, self.generations, host)
+            return Stream(self._family.core, sock, self.generations, host)
         raise failed
 
     def _resolve(self, host: str, limit: Limit, seconds: float) -> tuple[Address, ...]:

@@ -7,51 +7,78 @@ of which an API call wants.  Exceptions are those of httpx, or httpx2.  Bodies c
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
-from importlib import import_module
 from types import ModuleType
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from resilient_llm.drive.engines.network import Backend
 from resilient_llm.drive.engines.seam import Limit, Outgoing
-from resilient_llm.drive.fork import tell_after_fork
+from resilient_llm.drive.fork import imported, tell_after_fork
 from resilient_llm.errors import ConfigurationError
 
 _CORES = {"httpx": "httpcore", "httpx2": "httpcore2"}
 _SETTINGS: dict[str, Any] = {"max_connections": None, "max_keepalive_connections": 100, "keepalive_expiry": 30.0}
 """Open streams hold connections for minutes: a limit here would look like providers failing."""
 _PROXIES = frozenset({"http", "socks5", "socks5h"})
+_NEEDED = ("urllib.request", "email.utils")
 _KNOWN = 256  # URLs whose parts are kept
+_PORTS, _LAST_PORT = {"http": 80, "https": 443}, 65535
+_PLAIN = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+)(?::(?P<port>[0-9]{1,5}))?(?P<target>(?!.*/\.)/(?:[\w.~:/?=&+,@!$*;-]|%[0-9A-F]{2})*)?",
+    re.ASCII,
+)
 
 Header: TypeAlias = tuple[bytes, bytes]
 Where: TypeAlias = tuple[str, str | None]
 """A scheme, and the URL of the proxy on the way (``None``: there is none)."""
 
 
+class Parts(NamedTuple):
+    """Of a URL: ``port`` is ``None`` where it is the scheme's own, ``target`` the path with the query, ``netloc`` what
+    the ``host`` header says."""
+
+    scheme: str
+    host: bytes
+    port: int | None
+    target: bytes
+    netloc: bytes
+
+
 class Family:
     """One of the two families, and what is prepared once per URL."""
 
     def __init__(self, name: str) -> None:
-        self.face: ModuleType = import_module(name)
-        self.core: ModuleType = import_module(_CORES[name])
-        core = self.core
-        self.errors: tuple[type[Exception], ...] = (
-            core.TimeoutException,
-            core.NetworkError,
-            core.ProtocolError,
-            core.ProxyError,
-            core.UnsupportedProtocol,
-            OSError,
-        )
-        """What a pool raises when a request fails.  Anything else interrupted it, and may have left its locks held."""
-        self._lost = (core.ReadError, core.WriteError, core.RemoteProtocolError)
+        self._name = name
+        self._core: ModuleType | None = None
         self._addresses: dict[str, tuple[Any, Header, Where, str]] = {}
+
+    @property
+    def core(self) -> ModuleType:
+        """httpcore or httpcore2, imported with the first request, and with it what else a request may need."""
+        if self._core is None:  # no cached property: in Python 3.11 it holds a lock, which a fork may leave behind
+            for name in _NEEDED:
+                imported(name)
+            self._core = imported(_CORES[self._name])
+        return self._core
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What a pool raises when a request fails.  Anything else interrupted it, and may have left its locks held."""
+        core = self.core
+        known = (core.TimeoutException, core.NetworkError, core.ProtocolError, core.ProxyError)
+        return (*known, core.UnsupportedProtocol, OSError)
+
+    @property
+    def face(self) -> ModuleType:
+        """The package users know, imported when its errors, its TLS settings or its rules for unusual URLs are needed:
+        that takes longer than to import all else that a call needs."""
+        return imported(self._name)
 
     def address(self, url: str) -> tuple[Any, Header, Where, str]:
         """The URL as the pool wants it, its ``host`` header, the way there, and the bare host."""
@@ -59,14 +86,27 @@ class Family:
         if known is None:
             if len(self._addresses) >= _KNOWN:
                 self._addresses.clear()
-            parsed = self.face.URL(url)
-            raw = parsed.raw_host.decode("ascii")
-            target = self.core.URL(
-                scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path
-            )
-            where = (parsed.scheme, proxy_for(parsed.scheme, raw, parsed.port))
-            known = self._addresses[url] = (target, (b"host", parsed.netloc), where, raw)
+            parts = self._plain(url) or self._unusual(url)
+            host = parts.host.decode("ascii")
+            target = self.core.URL(scheme=parts.scheme.encode(), host=parts.host, port=parts.port, target=parts.target)
+            where = (parts.scheme, proxy_for(parts.scheme, host, parts.port))
+            known = self._addresses[url] = (target, (b"host", parts.netloc), where, host)
         return known
+
+    def _plain(self, url: str) -> Parts | None:
+        """The parts of a URL in its usual form; ``None``: it needs the rules for names in other scripts, for characters
+        to be escaped, for addresses in brackets."""
+        found = _PLAIN.fullmatch(url)
+        if found is None or int(found["port"] or 0) > _LAST_PORT:
+            return None
+        scheme, host, port, target = found.group("scheme", "host", "port", "target")
+        number = None if port is None or int(port) == _PORTS[scheme] else int(port)
+        netloc = host if number is None else f"{host}:{number}"
+        return Parts(scheme, host.encode(), number, (target or "/").encode(), netloc.encode())
+
+    def _unusual(self, url: str) -> Parts:
+        parsed = self.face.URL(url)
+        return Parts(parsed.scheme, parsed.raw_host, parsed.port, parsed.raw_path, parsed.netloc)
 
     def request(self, outgoing: Outgoing, target: Any, host: Header, limit: Limit) -> Any:
         """The request for a pool."""
@@ -82,7 +122,9 @@ class Family:
     def lost(self, error: Exception, outgoing: Outgoing, limit: Limit) -> bool:
         """Whether a kept-alive connection was closed before any byte of the answer: nobody failed."""
         stale = limit.reused and not limit.heard and not limit.ended
-        return stale and outgoing.repeatable and isinstance(error, self._lost)
+        core = self.core
+        closed = (core.ReadError, core.WriteError, core.RemoteProtocolError)
+        return stale and outgoing.repeatable and isinstance(error, closed)
 
     def raised(self, error: Exception) -> NoReturn:
         """Raise an error of the pool as the one of httpx it stands for."""
@@ -115,9 +157,10 @@ def proxy_for(scheme: str, host: str, port: int | None) -> str | None:
 
     Raises ``ConfigurationError`` for one that cannot be used; nothing is sent, so no provider is to blame.
     """
-    proxies = getproxies()
+    request = imported("urllib.request")
+    proxies: dict[str, str] = request.getproxies()
     url = proxies.get(scheme) or proxies.get("all")
-    if not url or proxy_bypass(host if port is None else f"{host}:{port}"):
+    if not url or request.proxy_bypass(host if port is None else f"{host}:{port}"):
         return None
     if "://" not in url:
         url = f"http://{url}"
@@ -274,7 +317,7 @@ class Pooled:
 
     def __init__(self, name: str) -> None:
         self.family: Family = Family(name)
-        self._backend = Backend(self.family.core)
+        self._backend = Backend(self.family)
         self._pools = Pools()
         tell_after_fork(self)
 
@@ -340,7 +383,7 @@ class Pooled:
         """In the child: forget the parent's connections without touching them."""
         FORGOTTEN.append(self._pools)
         self._pools = Pools()
-        self._backend = Backend(self.family.core)
+        self._backend = Backend(self.family)
 
 
 FORGOTTEN: list[object] = []

@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache
 
 LONGEST = 10 * 365 * 86_400.0
@@ -77,6 +76,8 @@ def instant(text: str) -> float | None:
     text = text.strip()
     try:
         if _HTTP_DATE.fullmatch(text):
+            from email.utils import parsedate_to_datetime  # noqa: PLC0415 - longer to import than the rest of this room
+
             return _epoch(parsedate_to_datetime(text))
         if _ISO.fullmatch(text):
             return _epoch(datetime.fromisoformat(text))

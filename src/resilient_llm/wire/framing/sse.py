@@ -56,6 +56,11 @@ class Decoder:
         self._id = ""  # of the unfinished event
         self.last_event_id: str = ""
 
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the next byte begins an event."""
+        return self._at_boundary and not self._cr and not self._first
+
     def feed(self, data: bytes) -> list[Event]:
         """The events these bytes complete."""
         if self._cr or b"\r" in data:

@@ -20,6 +20,7 @@ class Accumulator:
 
     __slots__ = ("_blocks", "_complete", "_finishes", "_order", "_start", "_usage")
 
+    _start: m.StreamStart
     _usage: m.Usage | None
 
     def __init__(self) -> None:
@@ -45,6 +46,49 @@ class Accumulator:
             tuple(others),
             first.extra,
         )
+
+    # --- after a break -------------------------------------------------------------------------------------
+
+    def fork(self, without: frozenset[tuple[int, int]] = frozenset()) -> Accumulator:
+        """The same to go on with, less some blocks (choice and number).  What is added to one is not in the other."""
+        found = Accumulator()
+        found._start, found._usage, found._finishes = self._start, self._usage, dict(self._finishes)
+        copies = {key: block.copy() for key, block in self._blocks.items() if key not in without}
+        left_out = {id(block) for key, block in self._blocks.items() if key in without}
+        found._blocks = copies
+        by_old = {id(self._blocks[key]): copy for key, copy in copies.items()}
+        for choice, order in self._order.items():
+            # A block whose number was used again is in no way to be found any more, and complete.
+            found._order[choice] = [by_old.get(id(one)) or one.copy() for one in order if id(one) not in left_out]
+        return found
+
+    def calls(self) -> list[tuple[int, int]]:
+        """Choice and block of every tool call."""
+        return [key for key, block in self._blocks.items() if block.kind is m.ToolCall]
+
+    def last_text(self, closed: frozenset[tuple[int, int]]) -> int | None:
+        """The number of the first choice's last block, if it is text and not complete."""
+        order = self._order.get(0)
+        last = next((key for key, block in self._blocks.items() if order and block is order[-1]), None)
+        return last[1] if last is not None and last not in closed and self._blocks[last].kind is m.Text else None
+
+    def next_block(self) -> int:
+        """A number that no block of the first choice has."""
+        return max((block for choice, block in self._blocks if choice == 0), default=-1) + 1
+
+    @property
+    def finished(self) -> bool:
+        """Whether the first choice said why it ended."""
+        return 0 in self._finishes
+
+    @property
+    def usage(self) -> m.Usage | None:
+        """Token counts, if any came."""
+        return self._usage
+
+    def renamed(self, model: str) -> None:
+        """Another model goes on with it."""
+        self._start = m.StreamStart(self._start.id, model, self._start.created)
 
     def _choice(self, index: int) -> m.Choice:
         parts = tuple(block.part() for block in self._order.get(index, ()))
@@ -151,6 +195,12 @@ class _Block:
         self.pieces: list[str] = []
         self.annotations: tuple[m.JsonObject, ...] = ()
         self.signature: str | None = None
+
+    def copy(self) -> _Block:
+        """The same to go on with."""
+        found = _Block(self.kind, self.begun)
+        found.pieces, found.annotations, found.signature = [*self.pieces], self.annotations, self.signature
+        return found
 
     def part(self) -> m.Part:
         """The part as far as it came."""

@@ -269,6 +269,10 @@ class StreamEncoder:
         """What came before is void; a marker that clients of the wire pass over."""
         return b""
 
+    def on_continued(self, event: m.Continued) -> bytes:
+        """Somebody else goes on; nothing, as some SDKs would show a marker to their user."""
+        return b""
+
 
 _METHODS: Mapping[type, str] = {
     m.TextDelta: "on_text",
@@ -286,6 +290,7 @@ _METHODS: Mapping[type, str] = {
     m.StreamBroken: "on_error",
     m.KeepAlive: "on_keep_alive",
     m.Restarted: "on_restart",
+    m.Continued: "on_continued",
 }
 
 

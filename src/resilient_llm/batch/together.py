@@ -1,0 +1,92 @@
+"""Several calls that make one: parts of a request for embeddings, sent at once and put together.
+
+The first part that fails ends the others, and its error is the whole's.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from typing import Final, TypeAlias, TypeVar, cast
+
+import anyio
+
+from resilient_llm.drive.aio import AsyncDriver
+from resilient_llm.drive.sync import Driver
+from resilient_llm.drive.task import Task
+from resilient_llm.model import EmbedRequest, EmbedResponse
+
+MOST: Final = 8
+"""Parts that are under way at once."""
+
+Begin: TypeAlias = Callable[[], Task[EmbedRequest]]
+"""Makes the call of a part, when its turn has come."""
+T = TypeVar("T")
+
+
+def answers(driver: Driver, parts: Sequence[Begin]) -> list[EmbedResponse]:
+    """The answers to the parts, in order."""
+    if len(parts) == 1:
+        return [_answer(driver, parts[0])]
+    mine, ended = driver.part(), _new_queue()
+    found: dict[int, EmbedResponse] = {}
+
+    def carry_out(number: int, begin: Begin) -> None:
+        try:
+            ended.put((number, _answer(mine, begin)))
+        except BaseException as error:
+            ended.put((number, error))
+
+    def start(number: int) -> None:
+        context = copy_context()
+        if not mine.workers.start(lambda: context.run(carry_out, number, parts[number])):
+            carry_out(number, parts[number])
+
+    begun = min(MOST, len(parts))
+    try:
+        for number in range(begun):
+            start(number)
+        while len(found) < len(parts):
+            number, end = ended.get()
+            if isinstance(end, BaseException):
+                raise end
+            found[number] = end
+            if begun < len(parts):
+                start(begun)
+                begun += 1
+    finally:
+        mine.under_way().leave()
+    return [found[number] for number in range(len(parts))]
+
+
+def _new_queue() -> queue.SimpleQueue[tuple[int, EmbedResponse | BaseException]]:
+    return queue.SimpleQueue()
+
+
+def _answer(driver: Driver, begin: Begin) -> EmbedResponse:
+    return cast(EmbedResponse, driver.run(begin()).response())
+
+
+async def answers_async(driver: AsyncDriver, parts: Sequence[Begin]) -> list[EmbedResponse]:
+    """The same, in tasks of the running event loop.  Cancelling it cancels them all."""
+    found: dict[int, EmbedResponse] = {}
+    errors: list[Exception] = []
+    waiting = iter(range(len(parts)))
+
+    async def work() -> None:
+        for number in waiting:
+            try:
+                found[number] = cast(EmbedResponse, (await driver.run(parts[number]())).response())
+            except Exception as error:
+                errors.append(error)
+                group.cancel_scope.cancel()
+
+    if len(parts) == 1:
+        return [cast(EmbedResponse, (await driver.run(parts[0]())).response())]
+    async with anyio.create_task_group() as group:
+        for _ in range(min(MOST, len(parts))):
+            group.start_soon(work)
+    if errors:
+        raise errors[0]
+    return [found[number] for number in range(len(parts))]

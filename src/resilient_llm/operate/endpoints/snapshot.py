@@ -1,0 +1,110 @@
+"""What is known about a client's providers, as plain values for JSON and for the page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from resilient_llm.client import AsyncResilientClient, Candidate, ProviderHealth, ResilientClient
+from resilient_llm.drive.core import ProviderPool
+from resilient_llm.errors import ClientClosed
+from resilient_llm.operate.plain import Plain, plain
+
+AnyClient: TypeAlias = ResilientClient | AsyncResilientClient
+
+_log = logging.getLogger("resilient_llm.operate")
+
+
+class SupportsStatus(Protocol):
+    """Service objectives: ``status()`` returns one dataclass or mapping for each, or one mapping of them."""
+
+    def status(self) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A client at one moment.  ``routes``: who would be asked, in order; ``budgets``: what is left of the allowances
+    for extra attempts and trials; ``objectives``: as their owner tells them, ``None`` without one."""
+
+    client: str
+    closed: bool
+    routes: Mapping[str, Sequence[Candidate]]
+    providers: Mapping[str, ProviderHealth]
+    budgets: Mapping[str, float]
+    objectives: Plain = None
+
+    def admissible(self, route: str | None = None) -> tuple[str, ...]:
+        """The providers of a route (``None``: of any) that could be asked now: no open breaker, no closed gate, not
+        drained.  One that is merely busy counts, for its line moves; so does one that is softly open."""
+        chosen = self.routes.values() if route is None else (self.routes[route],)
+        ids = dict.fromkeys(candidate.provider for candidates in chosen for candidate in candidates)
+        return tuple(name for name in ids if _admissible(self.providers[name]))
+
+    def ready(self, route: str | None = None) -> bool:
+        """Whether the client is open and one of them is there."""
+        return not self.closed and bool(self.admissible(route))
+
+    def opens_in(self, route: str | None = None) -> float | None:
+        """Seconds until the first provider that is closed off may be asked again; ``None``: unknown."""
+        chosen = self.routes.values() if route is None else (self.routes[route],)
+        ids = {candidate.provider for candidates in chosen for candidate in candidates}
+        closed_off = [self.providers[name] for name in ids if not self.providers[name].drained]
+        waits = [max(health.gate_open_in or 0.0, health.retry_in or 0.0) for health in closed_off]
+        return min((wait for wait in waits if wait > 0.0), default=None)
+
+    def plain(self) -> dict[str, Plain]:
+        """The same as JSON has it; what is unknown or endless is ``null``."""
+        return {
+            "client": self.client,
+            "ready": self.ready(),
+            "closed": self.closed,
+            "admissible": list(self.admissible()),
+            "routes": {
+                name: [{"provider": one.provider, "model": one.model, "reason": one.reason} for one in candidates]
+                for name, candidates in self.routes.items()
+            },
+            "providers": {name: plain(health) for name, health in self.providers.items()},
+            "budgets": plain(self.budgets),
+            "objectives": self.objectives,
+        }
+
+
+def take(client: AnyClient, objectives: SupportsStatus | None = None) -> Snapshot:
+    """Look at a client.  Sends nothing; takes microseconds per provider."""
+    pool = client.pool
+    routes = {route: _explained(pool, route) for route in pool.pool.route_names}
+    providers = client.health()
+    known = {  # replaced between the two looks: left out
+        route: [one for one in candidates if one.provider in providers] for route, candidates in routes.items()
+    }
+    return Snapshot(pool.name, _closed(client), known, providers, dict(pool.pool.budgets), _status(objectives))
+
+
+def _explained(pool: ProviderPool, route: str) -> list[Candidate]:
+    """As ``client.explain(route=route)``, whatever the options of that client."""
+    ask = pool.ask({"route": route}, streaming=False, tokens=1, max_tokens=None)
+    return [Candidate(target.id, target.model, why) for target, why in pool.pool.explain(ask, pool.clock())]
+
+
+def _admissible(health: ProviderHealth) -> bool:
+    return not health.drained and health.breaker in ("closed", "softly_open") and health.gate_open_in is None
+
+
+def _closed(client: AnyClient) -> bool:
+    try:
+        client.check_open()
+    except ClientClosed:
+        return True
+    return False
+
+
+def _status(objectives: SupportsStatus | None) -> Plain:
+    if objectives is None:
+        return None
+    try:
+        return plain(objectives.status())
+    except Exception:  # foreign code; a health endpoint answers whatever it does
+        _log.exception("the objectives could not tell their status")
+        return None

@@ -1,0 +1,310 @@
+"""A stream that breaks after content goes on in the way that was chosen, or ends as it would have."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from resilient_llm.errors import ConfigurationError, FaultKind, InvalidRequest, StreamInterrupted
+from resilient_llm.model import Continued, Degradation, Restarted, StreamEnd, StreamStart, TextDelta, ToolCall
+from resilient_llm.policy import Stream
+from resilient_llm.providers import Anthropic, Mistral, OpenAI
+from resilient_llm.testing import Cut, Hang, LoopbackLLM, Raw, Reply, Stall, Status
+from tests.drive.clients import Client, World, openai
+
+BREAKS = Reply("one two three four", fault=Cut(2))
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+CALL = b'{"index":0,"id":"c1","type":"function","function":{"name":"look","arguments":%s}}'
+OTHER = b'{"index":1,"id":"c2","type":"function","function":{"name":"look","arguments":"{"}}'
+KINDS: dict[str, Any] = {"openai": (OpenAI, "/v1"), "mistral": (Mistral, "/v1"), "anthropic": (Anthropic, "")}
+
+
+def chunk(delta: bytes) -> bytes:
+    return b'data: {"choices":[{"index":0,"delta":%b}]}\n\n' % delta
+
+
+def pair(world: World, first: Any, second: Any, kind: str = "openai", **settings: Any) -> tuple[Client, LoopbackLLM]:
+    """A client whose first provider breaks, and the server of its second one, of this kind."""
+    one, two = world.server(first), world.server(second)
+    made, path = KINDS[kind]
+    model = settings.pop("model", "second")
+    other = made(model, id="second", base_url=two.url + path, api_key="k")
+    return world.client([openai(one, "first"), other], **settings), two
+
+
+def body_of(server: LoopbackLLM, index: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(server.requests[index].body)
+    return found
+
+
+def test_a_restart_makes_what_came_before_void(world: World) -> None:
+    client, _ = pair(world, BREAKS, Reply("five six"))
+    stream = client.stream(on_break="restart")
+    events = list(stream)
+    kinds = [type(event) for event in events]
+    at = kinds.index(Restarted)
+    assert [event.text for event in events[:at] if isinstance(event, TextDelta)] == ["one ", "two "]
+    assert "".join(event.text for event in events[at:] if isinstance(event, TextDelta)) == "five six"
+    assert (kinds.count(Restarted), kinds.count(StreamEnd), events[at + 1]) == (
+        1,
+        1,
+        StreamStart("chatcmpl-loopback", "second", 1700000000),
+    )
+    response = stream.response
+    assert (response.text, response.provider, response.finish_reason) == ("five six", "second", "stop")
+    assert [record.outcome for record in response.attempts] == ["error", "success"]
+
+
+def test_the_tokens_of_all_attempts_are_summed_and_said_to_be_estimated(world: World) -> None:
+    client, _ = pair(world, BREAKS, Reply("five six"))
+    stream = client.stream("x" * 40, on_break="restart")
+    list(stream)
+    usage = stream.response.usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (10 + 10, 2 + 2, True)
+
+
+def test_an_answer_goes_on_at_a_provider_that_takes_its_beginning(world: World) -> None:
+    client, second = pair(world, BREAKS, Reply("three four"), "mistral")
+    stream = client.stream(on_break="continue", max_tokens=100)
+    events = list(stream)
+    assert "".join(getattr(event, "text", "") for event in events) == "one two three four"
+    assert [type(event) for event in events].count(StreamStart) == 1
+    assert [event.provider for event in events if isinstance(event, Continued)] == ["second"]
+    assert {event.block for event in events if isinstance(event, TextDelta)} == {0}
+    asked = body_of(second)
+    assert asked["messages"][-1] == {"role": "assistant", "content": "one two", "prefix": True}
+    assert asked["max_tokens"] == 98
+    assert stream.response.text == "one two three four"
+    assert Degradation("stream", "continued after a break, by prefill") in stream.response.degradations
+
+
+def test_an_echo_is_left_out(world: World) -> None:
+    client, _ = pair(world, BREAKS, Reply("one two three four"), "mistral")
+    assert client.stream(on_break="continue").text() == "one two three four"
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_who_cannot_take_a_beginning_is_not_asked(world: World, kind: str) -> None:
+    client, second = pair(world, BREAKS, Reply("three four"), kind, model="claude-sonnet-5")
+    with pytest.raises(StreamInterrupted, match="nobody can go on") as caught:
+        client.stream(on_break="continue").text()
+    assert second.request_count == 0
+    assert caught.value.partial.text == "one two "
+    assert caught.value.fault is not None
+    assert caught.value.fault.kind is FaultKind.CONNECTION
+
+
+def test_an_older_claude_takes_it(world: World) -> None:
+    client, second = pair(world, BREAKS, Reply("three four"), "anthropic", model="claude-sonnet-4-5")
+    assert client.stream(on_break="continue").text() == "one two three four"
+    assert body_of(second)["messages"][-1] == {"role": "assistant", "content": "one two"}
+
+
+def test_others_are_told_to_write_on_only_if_asked_to(world: World) -> None:
+    client, second = pair(world, BREAKS, Reply("three four"))
+    assert client.stream(on_break="instruct").text() == "one two three four"
+    answer, told = body_of(second)["messages"][-2:]
+    assert (answer["role"], answer["content"], told["role"]) == ("assistant", "one two ", "user")
+    assert json.dumps("one two ") in told["content"]
+
+
+def test_what_is_repeated_after_an_instruction_is_left_out(world: World) -> None:
+    begun = "It was the best of times, it was "
+    client, _ = pair(world, Reply(begun + "x", pieces=(begun, "x"), fault=Cut(1)), Reply("times, it was the worst"))
+    assert client.stream(on_break="instruct").text() == begun + "the worst"
+
+
+def test_the_same_model_may_repeat_itself_unseen(world: World) -> None:
+    client, second = pair(world, BREAKS, Reply("one two three four"), model="first")
+    events = list(client.stream(on_break="verify", temperature=0))
+    assert "".join(getattr(event, "text", "") for event in events) == "one two three four"
+    assert body_of(second)["messages"] == [{"role": "user", "content": "hi"}]
+
+
+@pytest.mark.parametrize(
+    ("again", "options"),
+    [("one three four", {"temperature": 0}), ("one", {"seed": 1}), ("one two three four", {})],
+    ids=["another answer", "a shorter one", "no reason to repeat itself"],
+)
+def test_what_it_does_not_repeat_ends_the_stream(world: World, again: str, options: dict[str, Any]) -> None:
+    client, second = pair(world, BREAKS, Reply(again), model="first")
+    stream = client.stream(on_break="verify", **options)
+    seen: list[str] = []
+    with pytest.raises(StreamInterrupted) as caught:
+        seen.extend(getattr(event, "text", "") for event in stream)
+    assert "".join(seen) == caught.value.partial.text == "one two "
+    assert second.request_count == bool(options)
+    assert client.health()["second"].breaker == "closed"
+
+
+def test_another_model_is_not_asked_to_repeat_it(world: World) -> None:
+    retry = {"max_attempts_per_provider": 1}
+    client, second = pair(world, BREAKS, Reply("one two three four"), retry=retry)
+    with pytest.raises(StreamInterrupted):
+        client.stream(on_break="verify", temperature=0).text()
+    assert second.request_count == 0
+
+
+@pytest.mark.parametrize("on_break", ["continue", "instruct", "verify"])
+def test_complete_tool_calls_are_kept_and_half_ones_dropped(world: World, on_break: str) -> None:
+    whole = chunk(b'{"tool_calls":[' + CALL % b'"{\\"a\\":1}"' + b"]}")
+    half = chunk(b'{"tool_calls":[' + OTHER + b"]}")
+    client, second = pair(world, Raw((HEAD, chunk(b'{"content":"Let me see."}'), whole, half)), Reply("three"))
+    stream = client.stream(on_break=on_break, tools=[{"name": "look", "parameters": {"type": "object"}}])
+    list(stream)
+    response = stream.response
+    assert response.tool_calls == (ToolCall("c1", "look", '{"a":1}'),)
+    assert (response.finish_reason, response.text, second.request_count) == ("tool_calls", "Let me see.", 0)
+    assert response.usage is not None
+    assert response.usage.estimated
+
+
+def test_half_a_tool_call_was_never_seen_so_that_the_text_goes_on(world: World) -> None:
+    half = chunk(b'{"tool_calls":[' + CALL % b'"{"' + b"]}")
+    client, second = pair(world, Raw((HEAD, chunk(b'{"content":"Let me see."}'), half)), Reply(" There."), "mistral")
+    stream = client.stream(on_break="continue", tools=[{"name": "look", "parameters": {"type": "object"}}])
+    assert stream.text() == "Let me see. There."
+    assert stream.response.tool_calls == ()
+    assert body_of(second)["messages"][-1]["content"] == "Let me see."
+
+
+NOT_WRITTEN_ON: dict[str, dict[str, Any]] = {
+    "structured output": {"output": "json_object"},
+    "a forced tool": {"tools": [{"name": "f"}], "tool_choice": "required"},
+    "several answers": {"n": 2},
+    "hardly any tokens left": {"max_tokens": 10},
+    "a prefilled answer": {"messages": [("user", "hi"), ("assistant", "Well,")]},
+}
+
+
+@pytest.mark.parametrize("case", NOT_WRITTEN_ON)
+def test_what_another_model_cannot_write_on_breaks_as_ever(world: World, case: str) -> None:
+    client, second = pair(world, BREAKS, Reply("three four"), "mistral")
+    options = dict(NOT_WRITTEN_ON[case])
+    with pytest.raises(StreamInterrupted, match=r"broke after content: .* \(.*\)"):
+        client.stream(options.pop("messages", "hi"), on_break="continue", **options).text()
+    assert second.request_count == 0
+
+
+def test_a_stream_may_break_again_and_again(world: World) -> None:
+    first, second = world.server(BREAKS), world.server(Reply("three four", fault=Cut(1)), Reply("four five"))
+    other = Mistral("second", base_url=second.url + "/v1", api_key="k")
+    client = world.client([openai(first, "first"), other], retry={"backoff_base": 0.01})
+    stream = client.stream(on_break="continue")
+    assert stream.text() == "one two three four five"
+    assert len(stream.response.attempts) == 3
+
+
+def test_a_restart_that_nobody_takes_on_ends_with_what_there_was(world: World) -> None:
+    one = world.server(BREAKS, default=Status(500))
+    client = world.client([openai(one, "first")], retry={"max_attempts": 2, "backoff_base": 0.01})
+    with pytest.raises(StreamInterrupted, match="nobody can go on") as caught:
+        client.stream(on_break="restart").text()
+    assert caught.value.partial.text == "one two "
+    assert [record.outcome for record in caught.value.attempts] == ["error", "error"]
+    assert client.in_flight() == 0
+
+
+def test_a_filtered_answer_is_not_asked_for_again(world: World) -> None:
+    error = b'data: {"error":{"code":"content_filter","message":"blocked","type":"invalid_request_error"}}\n\n'
+    client, second = pair(world, Raw((HEAD, chunk(b'{"content":"one two"}'), error), interval=0.02), Reply("x"))
+    with pytest.raises(StreamInterrupted):
+        client.stream(on_break="restart").text()
+    assert second.request_count == 0
+
+
+def test_a_stall_is_a_break_like_any_other(world: World) -> None:
+    client, _ = pair(
+        world, Reply("one two", fault=Stall(1)), Reply("three"), stream={"on_break": "restart"}, timeouts={"idle": 0.1}
+    )
+    stream = client.stream()
+    list(stream)
+    assert stream.response.text == "three"
+
+
+def test_a_conversation_stays_where_it_went_on(world: World) -> None:
+    first, second = world.server(Reply("hello"), BREAKS), world.server()
+    client = world.client([[openai(first, "first"), openai(second, "second")]])
+    client.chat("first of all", conversation="c", providers=["first"])
+    stream = client.stream("then", conversation="c", on_break="restart")
+    list(stream)
+    assert [record.provider for record in stream.response.attempts] == ["first", "second"]
+    assert client.chat("and now?", conversation="c").provider == "second"
+
+
+def test_leaving_while_another_answers_is_blamed_on_nobody(world: World) -> None:
+    client, second = pair(world, BREAKS, Reply("five six seven", interval=0.01))
+    with client.stream(on_break="restart") as stream:
+        for event in stream:
+            if isinstance(event, Restarted):
+                break
+    second.wait_for(lambda server: server.open_connections == 0)
+    assert client.in_flight() == 0
+    assert client.health()["second"].breaker == "closed"
+
+
+def test_a_break_is_raised_unless_something_else_was_chosen(world: World) -> None:
+    client, second = pair(world, BREAKS, Reply("x"))
+    with pytest.raises(StreamInterrupted):
+        client.stream().text()
+    with pytest.raises(InvalidRequest, match="on_break must be one of 'fail', 'restart'"):
+        client.stream(on_break="retry")
+    with pytest.raises(ConfigurationError, match=r"Stream\.on_break must be one of"):
+        Stream(on_break="retry")  # type: ignore[arg-type]
+    assert second.request_count == 0
+
+
+# --- whole answers put together from streams ---------------------------------------------------------------
+
+GATHER = {"under_chat": "stream"}
+
+
+def test_a_whole_answer_can_be_put_together_from_a_stream(world: World) -> None:
+    server = world.server(Reply("one two three"))
+    client = world.client([openai(server)], stream=GATHER)
+    answer = client.chat()
+    assert (answer.text, answer.finish_reason, answer.provider) == ("one two three", "stop", "first")
+    assert answer.usage is not None
+    assert answer.usage.output_tokens == 3
+    assert body_of(server)["stream"] is True
+
+
+def test_its_break_is_an_attempt_that_failed(world: World) -> None:
+    client, _ = pair(world, BREAKS, Reply("five six"), stream=GATHER)
+    answer = client.chat()
+    assert (answer.text, [record.outcome for record in answer.attempts]) == ("five six", ["error", "success"])
+
+
+def test_silence_in_the_middle_of_it_does_not_take_as_long_as_a_whole_answer_may(world: World) -> None:
+    client, _ = pair(world, Reply("one two", fault=Stall(1)), Reply("three"), stream=GATHER, timeouts={"idle": 0.1})
+    began = time.monotonic()
+    assert client.chat().text == "three"
+    assert time.monotonic() - began < 5
+
+
+def test_it_may_take_longer_than_its_first_token_may(world: World) -> None:
+    server = world.server(Reply("one two three four five", interval=0.08))
+    client = world.client([openai(server)], stream=GATHER, timeouts={"first_token": 0.25}, retry={"max_attempts": 1})
+    assert client.chat().text == "one two three four five"
+
+
+def test_one_silent_from_the_start_is_rescued(world: World) -> None:
+    client, _ = pair(world, Hang(), Reply("three"), stream=GATHER)
+    assert client.chat(deadline=0.8).text == "three"
+
+
+def test_what_a_check_rejects_moves_on(world: World) -> None:
+    client, _ = pair(world, Reply("one two"), Reply("three"), stream=GATHER)
+    assert client.chat(validate=lambda response: response.text == "three").text == "three"
+
+
+def test_what_came_of_it_is_on_the_error(world: World) -> None:
+    one = world.server(BREAKS, default=Status(500))
+    client = world.client([openai(one)], stream=GATHER, retry={"max_attempts": 2, "backoff_base": 0.01})
+    with pytest.raises(StreamInterrupted) as caught:
+        client.chat()
+    assert caught.value.partial.text == "one two "

@@ -1,0 +1,3 @@
+from tests.drive.clients import world
+
+__all__ = ["world"]
