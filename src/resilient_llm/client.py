@@ -30,6 +30,7 @@ from resilient_llm.drive.core import Listener, ProviderPool, Routes
 from resilient_llm.drive.engines import AsyncEngine, Engine, Seam, async_engines, sync_engine
 from resilient_llm.drive.fork import imported
 from resilient_llm.drive.observer import Later, Observer
+from resilient_llm.drive.spending import priced
 from resilient_llm.drive.sync import Driver, OpenStream
 from resilient_llm.drive.task import Task
 from resilient_llm.errors import AttemptRecord, CallFailed, ClientClosed, ConfigurationError, InvalidRequest
@@ -222,7 +223,7 @@ class _Client:
         needs = self._pool.needs(request, options)
         tokens = prompt_tokens(request)
         ask = self._pool.ask(options, streaming=False, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        ask, _ = self._pool.priced(ask, request, options)
+        ask, _ = priced(self._pool.spending, ask, request, options)
         found = self._pool.pool.explain(ask, self._pool.clock())
         self._pool.deliver()
         return [Candidate(target.id, target.model, reason) for target, reason in found]
@@ -321,7 +322,7 @@ class _Client:
         needs = self._pool.needs(request, options)
         streaming = request.stream
         ask = self._pool.ask(options, streaming=streaming, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        ask, purse = self._pool.priced(ask, request, options)
+        ask, purse = priced(self._pool.spending, ask, request, options)
         check = None if stream else answer_check(request, options)
         call = self._pool.begin(ask, options)
         task = Task(self._pool, request, call, check, needs, purse=purse, gathers=gathers)
@@ -356,7 +357,7 @@ class _Client:
 
         def begin(part: EmbedRequest) -> Task[EmbedRequest]:
             tokens = sum(map(text_tokens, part.inputs))
-            asked, purse = pool.priced(ask._replace(tokens=tokens), part, options)
+            asked, purse = priced(pool.spending, ask._replace(tokens=tokens), part, options)
             return Task(pool, part, pool.begin(asked, options), purse=purse)
 
         return [partial(begin, part) for part in parts]

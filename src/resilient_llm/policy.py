@@ -217,7 +217,8 @@ class Stream(Policy):
     * ``"restart"``: another answer, after a ``Restarted`` event that makes everything before it void;
     * ``"verify"``: the same model is asked again, and what follows is handed over once it has repeated what was; for
       requests with ``temperature=0`` or a ``seed``;
-    * ``"continue"``: a provider that can go on with a text it is given the beginning of;
+    * ``"continue"``: the rest, where the provider keeps it (background responses of OpenAI), or a provider that goes on
+      with a text it is given the beginning of;
     * ``"instruct"``: the same, or where there is none, any model that is told to write on.
 
     A break that none of these can mend fails.  ``under_chat="stream"`` asks for a stream where the caller wants a whole

@@ -46,7 +46,7 @@ NAMES = {
     "StopAsyncIteration": "StopIteration",
 }
 DRIVER = ("run", "accepted", "open", "carry", "answered", "exchanged", "tidy")
-STREAM = ("next", "step", "go_on", "end", "drain", "close")
+STREAM = ("next", "step", "go_on", "end", "close")
 CHAT_STREAM = ("__next__", "_open", "start", "__enter__", "__exit__", "close")
 CLIENT = ("embed", "close", "stream", "__enter__", "__exit__")
 PAIRS = [
@@ -119,12 +119,19 @@ def methods(module: str, name: str) -> dict[str, str]:
     return {node.name: re.sub(r"\s+", " ", ast.unparse(ast.fix_missing_locations(node))) for node in plain}
 
 
-def overload(node: ast.FunctionDef) -> bool:
+def overload(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return any(isinstance(one, ast.Name) and one.id == "overload" for one in node.decorator_list)
 
 
 def lines(tree: ast.AST) -> list[str]:
-    """The code lines of sync code that say something."""
+    """The code lines of sync code that say something; signatures for type checkers alone do nothing."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            node.body = [
+                one
+                for one in node.body
+                if not (isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and overload(one))
+            ]
     text = ast.unparse(ast.fix_missing_locations(Sync().visit(tree)))
     skipped = ("import ", "from ", "@", ")", "try:", "else:", "finally:", "return", "pass", "def __", '"', "'")
     return [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(skipped)]

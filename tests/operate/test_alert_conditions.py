@@ -119,5 +119,5 @@ def test_a_provider_that_was_removed_needs_nobody() -> None:
 
 
 def test_an_empty_budget_for_second_tries() -> None:
-    assert set(held(ProviderConditions(), seen(WELL, extra=0.4))) == {"budget_empty/retry"}
+    assert set(held(ProviderConditions(), seen(WELL, extra=0.4))) == {"budget_empty/for second tries"}
     assert held(ProviderConditions(), seen(WELL, extra=1.0)) == {}

@@ -311,7 +311,7 @@ def test_when_a_budget_is_spent_calls_fail_and_say_until_when(
     client.chat()
     with caplog.at_level(logging.WARNING), pytest.raises(NoProviderAvailable) as caught:
         client.chat()
-    assert "the budget of 0.003 per day is spent (0.004); it starts anew in" in caught.value.reasons["first"]
+    assert "the budget 0.003 per day is spent (0.004); it starts anew in" in caught.value.reasons["first"]
     assert [record.message for record in caplog.records if record.name == "resilient_llm.operate"] == [
         caught.value.reasons["first"]
     ]
@@ -320,6 +320,20 @@ def test_when_a_budget_is_spent_calls_fail_and_say_until_when(
     assert 0 < state.ends_in <= 86400
     assert client.chat(fallback="Sorry.").text == "Sorry."
     assert len(first.requests) == 2
+
+
+def test_a_spent_budget_is_a_condition_for_alerts() -> None:
+    with ScriptedWorld() as (client, _):
+        costs = track(
+            client, PRICES, budgets=[Budget(0.001, route="default"), Budget(0.001, "hour", "warn"), Budget(9)]
+        )
+        assert not list(costs.conditions(0.0))
+        client.chat("hi")
+        told = [(one.kind, one.subject, one.severity) for one in costs.conditions(0.0)]
+        assert told == [
+            ("budget_empty", "cost 0.001 per day of 'default'", "critical"),
+            ("budget_empty", "cost 0.001 per hour", "warning"),
+        ]
 
 
 def test_a_budget_may_only_warn(sync_world: World, caplog: pytest.LogCaptureFixture) -> None:

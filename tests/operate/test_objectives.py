@@ -329,9 +329,9 @@ def test_counting_costs_a_call_little() -> None:
                 Objectives(client, PROMISE)
             took: list[float] = []
             for _ in range(300):
-                started = time.perf_counter()
+                started = time.thread_time()
                 client.chat("hi")
-                took.append(time.perf_counter() - started)
+                took.append(time.thread_time() - started)
             return statistics.median(took)
 
     assert median(True) - median(False) < 0.0005

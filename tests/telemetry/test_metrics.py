@@ -226,6 +226,7 @@ def test_gauges_show_the_pool_as_it_is_when_they_are_read() -> None:
     assert rig.points("resilient_llm.provider.health.score") == series({base: pytest.approx(1.0, abs=0.5)})
     assert rig.points("resilient_llm.provider.ejected") == series({base: 0})
     assert rig.points("resilient_llm.client.attempt.active") == series({base: 1})
+    assert rig.points("resilient_llm.client.call.waiting") == series({base: 0})
     budgets = rig.points("resilient_llm.retry_budget.balance")
     assert set(budgets) == {frozenset({f"type={kind}"}) for kind in ("extra", "trial")}
     pool.operate("openai", "isolate", 100.0)

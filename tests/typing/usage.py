@@ -24,6 +24,8 @@ from resilient_llm import (
 )
 from resilient_llm.events import BreakerChanged, Event
 from resilient_llm.model import ChatRequest, EmbedResponse, ParsedResponse, StreamEvent, TextDelta
+from resilient_llm.operate.cache import AsyncCachedClient, CachedClient, Caching, Memory, cached
+from resilient_llm.operate.cost import Budget, Price, Prices, Spent, track
 from resilient_llm.policy import Retry
 from resilient_llm.providers import AsyncProvider, AzureOpenAI, Function, Mistral, OpenAI, Provider
 from resilient_llm.wire import classify, parse_rate_limit
@@ -137,6 +139,22 @@ async def async_usage() -> None:
                 assert_type(attempt.provider, str)
         sharing = AsyncResilientClient(pool=client.pool)
         await sharing.aclose()
+
+
+def cost_and_cache(client: ResilientClient, other: AsyncResilientClient) -> None:
+    costs = track(client, Prices({"gpt-5.2": Price(input=1.75, output=14.0)}), budgets=[Budget(20.0, "day")])
+    assert_type(costs.total().cost, float)
+    assert_type(costs.by("provider"), dict[str, Spent])
+    client.chat("hi", max_tokens=100, max_cost=0.01, prefer="cheap")
+    kept = cached(client, Memory(100), Caching(ttl=60.0))
+    assert_type(kept, CachedClient)
+    assert_type(kept.chat("hi"), ChatResponse)
+    assert_type(kept.chat("hi", output=Weather).parsed, Weather)
+    assert_type(cached(other), AsyncCachedClient)
+
+
+async def async_cache(kept: AsyncCachedClient) -> None:
+    assert_type(await kept.chat("hi"), ChatResponse)
 
 
 fault = classify("openai", 429, {"retry-after": "3"}, b"{}", now=0.0)

@@ -19,8 +19,8 @@ class Ask(NamedTuple):
     nothing overrides.  ``repeatable=False``: it may have effects, so nothing runs beside it, it is no trial, and it is
     not repeated once it may have reached a provider.  ``when_down="fail"``: it does not wait while every provider is
     down.  ``tolls``: the seconds by which an answer of each provider counts as later; among equals that are well the
-    one whose answer then comes soonest is taken, instead of being drawn (empty: drawn).  ``batch``: it yields to calls that are none.  Calls of one ``tenant`` are served in turn with those of
-    others (``None``: of nobody's).
+    one whose answer then comes soonest is taken, instead of being drawn (empty: drawn).  ``batch``: it yields to calls
+    that are not.  Calls of one ``tenant`` are served in turn with those of others (``None`` is one of them).
     """
 
     route: str

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
-from typing import Generic
+from typing import Generic, TypeVar
 
 from resilient_llm import events
 from resilient_llm.decide.ask import Ask
@@ -22,6 +22,8 @@ from resilient_llm.decide.waiting import Waiting
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.health import ProviderHealth
 from resilient_llm.policy import Policies
+
+R = TypeVar("R")
 
 
 class Shared(Generic[T]):
@@ -106,6 +108,11 @@ class Shared(Generic[T]):
             self._verdicts.events.append(events.OperatorChanged(now, provider, action))
             self._waiting.wake_all(now, *self._table.members.values())  # its account's gate may be theirs too
         self._wake()
+
+    def look(self, into: Callable[[Mapping[str, Member[T]]], R]) -> R:
+        """What a quick function finds in the state of all providers by id, or changes there, under the lock."""
+        with self._lock:
+            return into(self._table.members)
 
     def in_flight(self, provider: str) -> int:
         """Attempts under way at a provider, open streams included; 0 for an unknown one."""

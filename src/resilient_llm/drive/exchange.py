@@ -323,6 +323,7 @@ class HttpExchange(Exchange[HttpProvider]):
             prepared.body,
             self.attempt.fresh,
             self.subject.repeatable,
+            prepared.method,
         )
 
     def _with_id(self, header: str, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
@@ -336,6 +337,9 @@ class HttpExchange(Exchange[HttpProvider]):
         try:
             if isinstance(request, EmbedRequest):
                 return provider.prepare_embed(request, self.key)
+            kept = self.subject.kept
+            if kept is not None and kept.rest is not None:
+                return provider.prepare_resume(kept.rest, self.key)
             request, lost = self._fitted(self._request())
             prepared = provider.prepare(request, self.key)
             lost = self.degradations + lost
@@ -372,7 +376,11 @@ class HttpExchange(Exchange[HttpProvider]):
         self._learn(headers)
         streamed = self.subject.streaming or self.subject.gathers
         if streamed and 200 <= status < 300 and "text/html" not in headers.get("content-type", ""):
-            self.reading = self._reading(self.provider.stream_decoder(), self.provider)
+            self.reading = self.subject.kept
+            if self.reading is not None:
+                self.reading.reopen(self.subject.clock())
+            else:
+                self.reading = self._reading(self.provider.stream_decoder(), self.provider)
         else:
             self._body = Body(limit)
 

@@ -257,6 +257,17 @@ class Reading:
         return SoFar(self._accumulator.fork(held), frozenset(self._closed))
 
     @property
+    def rest(self) -> str | None:
+        """The path at which its provider keeps the rest of this stream; ``None``: nowhere."""
+        rest: str | None = getattr(self._decoder, "rest", None)
+        return rest
+
+    def reopen(self, now: float) -> None:
+        """The rest of it follows, over another connection."""
+        self._decoder.reopen()  # type: ignore[union-attr] # has a rest, so it can
+        self.fault, self.since = None, now
+
+    @property
     def own_usage(self) -> Usage | None:
         """What this attempt says it cost, attempts before it apart."""
         return self._accumulator.usage if self._splice is None else self._splice.own_usage

@@ -21,7 +21,7 @@ from resilient_llm.drive.failure import (
     tell_skipped,
 )
 from resilient_llm.drive.observer import CallObserver
-from resilient_llm.drive.spending import Purse
+from resilient_llm.drive.spending import Purse, settle, settle_loser
 from resilient_llm.drive.subject import Response, Subject, Target
 from resilient_llm.errors import (
     AttemptRecord,
@@ -221,8 +221,8 @@ class Task(Generic[Request]):
     def label(self, exchange: AnyExchange, response: Response) -> None:
         """Say on a response who answered and how it came to that."""
         target = exchange.attempt.target
-        response.provider = target.id
-        if isinstance(response, ChatResponse) and isinstance(target, HttpProvider):
+        known, response.provider = response.provider == target.id, target.id
+        if not known and isinstance(response, ChatResponse) and isinstance(target, HttpProvider):
             response.model_mismatch = target.other_model(response.model)
             self.owner.pool.named_model(exchange.attempt, other=response.model_mismatch)
             secrets = self._secrets(exchange)
@@ -320,8 +320,7 @@ class Task(Generic[Request]):
         pool, attempt, now = self.owner.pool, exchange.attempt, self.owner.clock()
         self.owner.let_go(exchange)
         if self.purse is not None and exchange.runs_on:
-            whole = exchange.answer is not None and error is None
-            self.purse.settle(attempt.number, None, exchange.response().usage if whole else None, None)
+            settle_loser(self.purse, exchange, error)
         if not exchange.runs_on or (error is not None and not isinstance(error, Exception)):
             pool.abandoned(attempt, now)
         elif error is not None:
@@ -356,7 +355,5 @@ class Task(Generic[Request]):
             target = attempt.target
             record = AttemptRecord(attempt.number, target.id, target.model, attempt.kind, "cancelled", None, None, took)
         if self.purse is not None and not exchange.runs_on:
-            reading = exchange.reading if usage is None else None
-            partial = None if reading is None or not reading.committed else reading.response()
-            self.purse.settle(attempt.number, record, usage, partial)
+            settle(self.purse, exchange, record, usage)
         observer.ended(record, selected=selected, usage=None if selected else usage)

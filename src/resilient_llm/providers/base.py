@@ -129,15 +129,16 @@ provider_keywords: Explicit = explicit(
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An HTTP POST, ready to be sent; ``headers`` include the credential and are never shown."""
+    """An HTTP request, ready to be sent; ``headers`` include the credential and are never shown."""
 
     url: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
     degradations: tuple[Degradation, ...] = ()
+    method: str = "POST"
 
     def __repr__(self) -> str:
-        return f"<Prepared POST {endpoint.shown(self.url)}, {len(self.body)} bytes>"
+        return f"<Prepared {self.method} {endpoint.shown(self.url)}, {len(self.body)} bytes>"
 
 
 class HttpProvider:
@@ -300,6 +301,12 @@ class HttpProvider:
         if request.cache_key and self.cache_key_header:
             parts = replace(parts, headers=(*parts.headers, (self.cache_key_header, sent_key(request.cache_key))))
         return self._posted(parts, key, request.idempotency_key)
+
+    def prepare_resume(self, path: str, key: str | None) -> Prepared:
+        """The HTTP request for the rest of a stream that the vendor keeps at this path."""
+        headers = _headers_of(()) + (self.auth_headers(key) if key is not None else ())
+        headers = tuple({**dict(headers), **dict(self.headers)}.items())
+        return self.sign(Prepared(self.address(path), headers, b"", method="GET"))
 
     def read(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> ChatResponse | Fault:
         """What a whole answer means.  ``now`` is wall-clock time, for hints given as dates."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Final
 
@@ -226,7 +226,8 @@ class RecordedCall(Call[T]):
 def _ask(ask: Ask) -> dict[str, Plain]:
     fields: dict[str, object] = ask._asdict()
     fields["conversation"] = None if ask.conversation is None else "-"  # its name may tell something
-    return {name: dict(value) if isinstance(value, Mapping) else plain(value) for name, value in fields.items()}
+    mappings: dict[str, Plain] = {"unsuitable": dict(ask.unsuitable), "tolls": dict(ask.tolls)}
+    return {**{name: plain(value) for name, value in fields.items() if name not in mappings}, **mappings}
 
 
 def _target(target: object) -> dict[str, Plain]:

@@ -309,6 +309,7 @@ HEDGES = Metric(
 ACTIVE = Metric(
     "resilient_llm.client.attempt.active", "updowncounter", "{attempt}", _BASE, "Attempts under way, streams included"
 )
+WAITING = Metric("resilient_llm.client.call.waiting", "updowncounter", "{call}", _BASE, "Calls in line for a provider")
 REJECTIONS = Metric(
     "resilient_llm.client.rejections",
     "counter",
@@ -398,6 +399,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     FAILOVERS,
     HEDGES,
     ACTIVE,
+    WAITING,
     REJECTIONS,
     WASTED_TOKENS,
     TRANSITIONS,

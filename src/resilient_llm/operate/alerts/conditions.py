@@ -74,7 +74,7 @@ class ProviderConditions:
                 self._waits.pop(provider, None)
         if seen.extra_attempts < 1.0:
             detail = "second tries are held back, so that providers in trouble are not hammered"
-            yield Condition("budget_empty", "retry", "warning", detail, _BUDGET_HOLD)
+            yield Condition("budget_empty", "for second tries", "warning", detail, _BUDGET_HOLD)
         for route, ids in seen.routes.items():
             reasons = [(one, _out(known[one])) for one in ids if one in known]
             if reasons and all(reason for _, reason in reasons):

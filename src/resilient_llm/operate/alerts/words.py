@@ -35,7 +35,7 @@ TITLES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "quota_exhausted": ("the quota of {} is exhausted", "{} has quota again"),
         "credentials_rejected": ("{} rejects the credentials", "{} accepts the credentials again"),
         "misconfigured": ("{} is misconfigured", "{} is configured right again"),
-        "budget_empty": ("the {} budget is empty", "the {} budget has recovered"),
+        "budget_empty": ("the budget {} is empty", "the budget {} is no longer empty"),
         "error_budget_burning": ("{} burns its error budget", "{} no longer burns its error budget"),
         "latency_anomaly": ("{} is slower than usual", "{} is as fast as usual again"),
         "error_anomaly": ("{} fails more than usual", "{} fails no more than usual"),

@@ -86,7 +86,8 @@ class Incidents(Watcher):
         self._unwritten: list[Incident] = []
         self._complained = False
         tell_after_fork(self)
-        self._stop = background_of(self._pool).every(_EVERY, self.digest)
+        self._background = background_of(self._pool)
+        self._stop = self._background.every(_EVERY, self.digest)
         self._pool.observe(self)
 
     @property
