@@ -327,9 +327,10 @@ class HttpExchange(Exchange[HttpProvider]):
         )
 
     def _with_id(self, header: str, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-        """With the id of this attempt, unless the user gave one of their own."""
-        if any(name.lower() == header for name, _ in headers):
-            return headers
+        """With the id of this attempt, unless the user gave one of their own; an empty one of theirs means none."""
+        for name, value in headers:
+            if name.lower() == header:
+                return headers if value else tuple(pair for pair in headers if pair[0].lower() != header)
         return (*headers, (header, attempt_id(self.subject.call_id, self.attempt.number)))
 
     def _prepared(self) -> Prepared:
