@@ -118,8 +118,8 @@ def health() -> str:
     named = {one.name: one for one in fields(ProviderHealth)}
     if set(named) != set(HEALTH):
         raise SystemExit(f"docs/tables/facts.py differs from ProviderHealth in {sorted(set(named) ^ set(HEALTH))}")
-    rows = [[code(name), code(kind(one.type)), HEALTH[name]] for name, one in named.items()]
-    return table(["field", "type", "what it tells"], rows)
+    rows = [[code(name), HEALTH[name], code(kind(one.type))] for name, one in named.items()]
+    return table(["field", "what it tells", "type"], rows)
 
 
 SECTIONS = {

@@ -15,8 +15,8 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def code(text: object) -> str:
-    """In a cell, where a bar would end the cell."""
-    return f"`{text}`".replace("|", r"\|")
+    """In a cell, where a bar would end the cell: some readers of Markdown show the backslash that would mask it."""
+    return f"`{text}`".replace("|", "or")
 
 
 def plain(docstring: str | None) -> str:
@@ -35,7 +35,7 @@ def first(docstring: str | None) -> str:
 def told(line: str) -> str:
     """A line written for a terminal, with values set as code."""
     line = re.sub(r"(?<![`\w])(None|True|False|\{'.*?\}\}|'[\w-]+')(?![`\w])", r"`\1`", line)
-    return line.replace("|", r"\|")
+    return line.replace("|", "or")
 
 
 def kind(annotation: object) -> str:
@@ -43,7 +43,7 @@ def kind(annotation: object) -> str:
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", None) or str(annotation)
     text = getattr(annotation, "__forward_arg__", text)
     text = re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Za-z])", "", str(text))
-    return text.replace("Optional", "").replace("NoneType", "None")
+    return text.replace("NoneType", "None").replace(" | ", " or ")
 
 
 def default(value: object) -> str:

@@ -33,7 +33,10 @@ SENTENCES = {
     "timeouts.idle": "the longest gap between two pieces of content",
     "timeouts.idle_tool_arguments": "the same inside a tool call",
     "stream.hold_tool_arguments": "hand a tool call over when it is complete",
-    "stream.on_break": "raise `StreamInterrupted` when a stream breaks after content was handed over",
+    "stream.on_break": "what follows when a stream breaks after content was handed over: `'fail'` raises "
+    "`StreamInterrupted`; `'restart'`, `'verify'`, `'continue'` and `'instruct'` go on",
+    "stream.under_chat": "`'stream'`: `chat()` asks for a stream and puts it together, so that silence is noticed at "
+    "the first token",
     "stream.max_bytes": "bound of one answer",
     "limits.gate_cap": "the longest a rate limit closes a gate",
     "limits.max_queue": "calls that may wait for one provider; the next one is told at once",

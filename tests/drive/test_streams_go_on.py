@@ -11,7 +11,7 @@ import pytest
 from resilient_llm.errors import ConfigurationError, FaultKind, InvalidRequest, StreamInterrupted
 from resilient_llm.model import Continued, Degradation, Restarted, StreamEnd, StreamStart, TextDelta, ToolCall
 from resilient_llm.policy import Stream
-from resilient_llm.providers import Anthropic, Mistral, OpenAI
+from resilient_llm.providers import Anthropic, Mistral, OpenAI, OpenAIResponses
 from resilient_llm.testing import Cut, Hang, LoopbackLLM, Raw, Reply, Stall, Status
 from tests.drive.clients import Client, World, openai
 
@@ -308,3 +308,60 @@ def test_what_came_of_it_is_on_the_error(world: World) -> None:
     with pytest.raises(StreamInterrupted) as caught:
         client.chat()
     assert caught.value.partial.text == "one two "
+
+
+# --- the provider keeps the rest ---------------------------------------------------------------------------
+
+
+def responses_stream() -> list[bytes]:
+    """A background response: each event with its number."""
+    about = {"id": "resp_1", "model": "m", "created_at": 1, "status": "in_progress", "output": [], "background": True}
+    item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "in_progress", "content": []}
+    said = {"type": "output_text", "text": "one two three", "annotations": []}
+    done = {**item, "status": "completed", "content": [said]}
+    usage = {"input_tokens": 3, "output_tokens": 3, "total_tokens": 6}
+    whole = {**about, "status": "completed", "output": [done], "usage": usage}
+    place = {"output_index": 0, "content_index": 0, "item_id": "msg_1"}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": about},
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        *({"type": "response.output_text.delta", "delta": word, **place} for word in ("one ", "two ", "three")),
+        {"type": "response.output_item.done", "output_index": 0, "item": done},
+        {"type": "response.completed", "response": whole},
+    ]
+    return [
+        f"event: {event['type']}\ndata: {json.dumps({**event, 'sequence_number': number})}\n\n".encode()
+        for number, event in enumerate(events)
+    ]
+
+
+@pytest.mark.parametrize("cut", [3, 4, 5, 6])
+@pytest.mark.parametrize("engine", ["httpx", "aiohttp"])
+def test_the_rest_of_a_background_response_is_fetched_and_nothing_asked_anew(
+    world: World, cut: int, engine: str
+) -> None:
+    if engine == "aiohttp" and world.kind != "asyncio":
+        pytest.skip("aiohttp runs on asyncio")
+    pytest.importorskip(engine)
+    events = responses_stream()
+    server = world.server(Raw((HEAD, *events[:cut])), Raw((HEAD, *events[cut:])))
+    provider = OpenAIResponses("m", base_url=server.url + "/v1", api_key="k")
+    client = world.client([provider], engine=engine, retry={"backoff_base": 0.01})
+    stream = client.stream(on_break="continue", extra={"openai_responses": {"background": True, "store": True}})
+    assert stream.text() == "one two three"
+    assert stream.response.finish_reason == "stop"
+    assert stream.response.usage is not None
+    assert (stream.response.usage.output_tokens, stream.response.usage.estimated) == (3, False)
+    second = server.requests[1]
+    assert (second.method, second.body) == ("GET", b"")
+    assert second.path.endswith(f"/responses/resp_1?stream=true&starting_after={cut - 1}")
+
+
+def test_a_response_that_nobody_keeps_is_not_fetched(world: World) -> None:
+    events = [event.replace(b'"background": true', b'"background": false') for event in responses_stream()]
+    server = world.server(Raw((HEAD, *events[:4])), default=Status(500))
+    provider = OpenAIResponses("m", base_url=server.url + "/v1", api_key="k")
+    client = world.client([provider], retry={"max_attempts_per_provider": 1})
+    with pytest.raises(StreamInterrupted):
+        client.stream(on_break="continue").text()
+    assert server.request_count == 1

@@ -23,7 +23,7 @@ from resilient_llm.capability.plan import (
     needs,
 )
 from resilient_llm.capability.refusals import reclassified, refusal
-from resilient_llm.capability.resume import Broken, Resumption, ends_well, tokens_of, why_not
+from resilient_llm.capability.resume import Broken, Resumption, ends_well, resumable, tokens_of, why_not
 from resilient_llm.capability.seals import UNSEALED, without_seals
 from resilient_llm.capability.tables import (
     CACHE_SECONDS,
@@ -67,6 +67,7 @@ __all__ = [
     "needs",
     "reclassified",
     "refusal",
+    "resumable",
     "tokens_of",
     "why_not",
     "without_seals",

@@ -104,6 +104,11 @@ def _parses(call: ToolCall) -> bool:
     return True
 
 
+def resumable(on_break: str, broken: Broken) -> bool:
+    """Whether the rest of an answer that its provider keeps may be fetched: nothing is asked anew, so any answer's."""
+    return on_break in ("continue", "instruct", "verify") and broken.kind in _REPEATED
+
+
 def why_not(on_break: str, request: ChatRequest, broken: Broken) -> str | None:
     """Why this break is the end of the call; ``None``: others may be asked to go on."""
     if on_break == "fail":

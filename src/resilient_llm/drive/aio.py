@@ -32,7 +32,6 @@ from resilient_llm.drive.under_way import Running, UnderWay, closed
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedResponse, StreamEvent
 from resilient_llm.providers.custom import as_answer
 
-_DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
 _CLOSE = 2.0  # seconds letting go of a connection may take, cancelled or not
 _TURN = 31  # pieces after which others have their turn: a power of two less one
 
@@ -135,15 +134,6 @@ class AsyncDriver:
                         del self._loops[other]
                 under_way = self._loops[loop] = LoopUnderWay(engine, loop)
         return under_way
-
-    def part(self) -> AsyncDriver:
-        """A driver over the connections of this event loop whose calls can be ended for themselves, and end with this
-        one's."""
-        whole = self.under_way()
-        part = AsyncDriver(self.owner, lambda: whole.engine)
-        part.seam = self.seam
-        part.under_way().join(whole)
-        return part
 
     async def perform(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough, all in one cancel scope."""
@@ -478,18 +468,10 @@ class AsyncOpenStream(Opened):
     async def end(self) -> None:
         """The answer is complete and handed over."""
         if not self.over:
-            try:
-                await self.drain()
-            finally:
-                self.completed()
-                await close(self.source)
-
-    async def drain(self) -> None:
-        """Take what little may follow the end, so that the connection can be used again."""
-        self.exchange.limit.until = self.task.owner.clock() + _DRAIN
-        with suppress(Exception):
-            while not self.exchange.by_code and await self.pull() is not None:
-                pass
+            with self.ending():
+                while not self.exchange.by_code and await self.pull() is not None:
+                    pass
+            await close(self.source)
 
     async def aclose(self) -> None:
         """Let go of the connection at once, whatever is left, also while another task reads from it."""

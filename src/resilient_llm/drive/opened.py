@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from resilient_llm.capability import Broken, Resumption, ends_well, tokens_of, why_not
+from resilient_llm.capability import Broken, Resumption, ends_well, resumable, tokens_of, why_not
 from resilient_llm.drive.exchange import AnyExchange
 from resilient_llm.drive.failure import AttemptFailed, fault_of
 from resilient_llm.drive.reading import NOT_REPEATED, Reading
@@ -18,6 +18,8 @@ from resilient_llm.model import ChatRequest, ChatResponse, Degradation, StreamEv
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit.splice import added
+
+_DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
 
 
 class Opened:
@@ -111,6 +113,20 @@ class Opened:
             self._paused()
             self.task.finish(self.exchange, self.reading.response())
 
+    @contextmanager
+    def ending(self) -> Generator[None]:
+        """Inside, what little may follow the end is taken, so that the connection can be used again; the answer is
+        complete whatever comes."""
+        self.exchange.limit.until = self.task.owner.clock() + _DRAIN
+        try:
+            with suppress(Exception):
+                yield
+        except BaseException:
+            self.source.sever()
+            raise
+        finally:
+            self.completed()
+
     def broken(self, error: Exception) -> Exception | None:
         """It broke: tell everybody, and return what to raise; ``None``: the answer goes on."""
         if self.ended_by is not None:
@@ -148,6 +164,9 @@ class Opened:
             reading.end_early(spent)
             exchange.degradations += (Degradation("stream", "its end was lost in a break"),)
             return True
+        if reading.rest is not None and resumable(on_break, broken):
+            self._keep(exchange.attempt.target.id, fault)
+            return True
         why = why_not(on_break, request, broken) if fault.code != NOT_REPEATED else "it was not repeated"
         told = "" if why is None or on_break == "fail" else f" ({why})"
         task.interruption = task.broke(exchange, fault, reading.response(), told)
@@ -163,6 +182,15 @@ class Opened:
                 lacking.setdefault(target.id, reason)
         task.call.ask = ask._replace(unsuitable=lacking)
         return True
+
+    def _keep(self, provider: str, fault: Fault) -> None:
+        """Its provider keeps the rest of the answer: that one alone is asked, and for no more than the rest."""
+        task, ask = self.task, self.task.call.ask
+        task.subject.kept = self.reading
+        task.interruption = task.broke(self.exchange, fault, self.reading.response())
+        others = [target.id for target in task.owner.pool.targets(ask.route) if target.id != provider]
+        lacking = {**dict.fromkeys(others, f"{provider} alone has the rest of this answer"), **ask.unsuitable}
+        task.call.ask = ask._replace(unsuitable=lacking)
 
     def _cost(self) -> Usage:
         """The tokens of an attempt whose stream broke, as far as they are known, or about so many."""
@@ -195,8 +223,8 @@ class Opened:
     def taken_over(self, won: AnyExchange) -> None:
         """Another attempt goes on."""
         assert won.reading is not None
-        unread = self.reading.ready if self.task.on_break != "restart" else ()
-        won.reading.ready.extendleft(reversed(unread))
+        if won.reading is not self.reading and self.task.on_break != "restart":
+            won.reading.ready.extendleft(reversed(self.reading.ready))
         self.exchange, self.reading, self.source = won, won.reading, won.source
         if self.over:  # closed by somebody else meanwhile
             self.task.abandoned(won)

@@ -141,18 +141,18 @@ class Reading:
 
     def _keep(self, data: bytes) -> None:
         """Keep the frames in these bytes until what they mean may be handed over.  Only their line ends are changed."""
-        if self._unreleased or data[-2:] != b"\n\n" or b"\r" in data:
-            data = self._unreleased + data
+        data, carriage = self._unreleased + data if self._unreleased else data, b""
         if not self.forwarded and data.lstrip()[:1] in _NO_STREAM:
             self.forwarded = None
             return
-        end = len(data) if data[-2:] == b"\n\n" else data.replace(b"\r", b"\n").rfind(b"\n\n") + 2
-        if self._held or self.fault is not None or end == 1 or b"\r" in data[-1:]:
-            self._unreleased = data
-            return
-        whole, self._unreleased = data[:end], data[end:]
-        assert self.forwarded is not None
-        self.forwarded += whole if b"\r" not in whole else whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if b"\r" in data:
+            carriage = data[-1:] if data[-1:] == b"\r" else b""  # the other half of this line end may follow
+            data = data[: len(data) - len(carriage)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        end = 0 if self._held or self.fault is not None else data.rfind(b"\n\n") + 2
+        if end > 1:
+            assert self.forwarded is not None
+            self.forwarded += data[:end]
+        self._unreleased = (data[end:] if end > 1 else data) + carriage
 
     def eof(self, now: float) -> None:
         """The connection ended."""
@@ -255,6 +255,17 @@ class Reading:
         """What may be handed over of a stream that broke: a tool call that is held is not part of it."""
         held = frozenset((event.choice, event.block) for event in self._held if isinstance(event, ToolCallStart))
         return SoFar(self._accumulator.fork(held), frozenset(self._closed))
+
+    @property
+    def rest(self) -> str | None:
+        """The path at which its provider keeps the rest of this stream; ``None``: nowhere."""
+        rest: str | None = getattr(self._decoder, "rest", None)
+        return rest
+
+    def reopen(self, now: float) -> None:
+        """The rest of it follows, over another connection."""
+        self._decoder.reopen()  # type: ignore[union-attr] # has a rest, so it can
+        self.fault, self.since = None, now
 
     @property
     def own_usage(self) -> Usage | None:

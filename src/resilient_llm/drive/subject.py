@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from resilient_llm.capability import Needs, Resumption
 from resilient_llm.decide.pool import Pool
+from resilient_llm.drive.reading import Reading
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse
 from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
@@ -35,5 +36,7 @@ class Subject:
     """The caller wants a whole answer, and the provider is asked for a stream."""
     forwards: bool = False
     """Answers of the caller's own wire are kept as they came, to be passed on so."""
+    kept: Reading | None = None
+    """Its stream broke, and the provider keeps the rest of it: what is read on."""
     resumption: Resumption | None = None
     """Its stream broke: how the attempts that follow are made."""

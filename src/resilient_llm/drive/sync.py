@@ -27,7 +27,6 @@ from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, StreamEvent
 from resilient_llm.providers.custom import as_answer
 
-_DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
 _LOOK = 0.5  # seconds between two looks at a rescue that runs in another thread
 _EARLY = 0.005  # seconds a timer may come too early
 
@@ -118,13 +117,6 @@ class Driver:
     def under_way(self) -> UnderWay:
         """What is under way."""
         return self._under_way
-
-    def part(self) -> Driver:
-        """A driver over the same connections whose calls can be ended for themselves, and end with this one's."""
-        part = Driver(self.owner, self._under_way.engine)
-        part.seam, part.workers = self.seam, self.workers
-        part._under_way.join(self._under_way)
-        return part
 
     def perform(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough.  Every operation is bounded by the exchange's limit."""
@@ -227,18 +219,10 @@ class OpenStream(Opened):
     def end(self) -> None:
         """The answer is complete and handed over."""
         if not self.over:
-            try:
-                self.drain()
-            finally:
-                self.completed()
-                close(self.source)
-
-    def drain(self) -> None:
-        """Take what little may follow the end, so that the connection can be used again."""
-        self.exchange.limit.until = self.task.owner.clock() + _DRAIN
-        with suppress(Exception):
-            while not self.exchange.by_code and self.pull() is not None:
-                pass
+            with self.ending():
+                while not self.exchange.by_code and self.pull() is not None:
+                    pass
+            close(self.source)
 
     def close(self) -> None:
         """Let go of the connection at once, whatever is left, also while another thread reads from it."""

@@ -78,7 +78,7 @@ class _Requests:
         headers = [("host", url.netloc.decode("ascii")), *outgoing.headers, length, *extra]
         extensions = {"timeout": timeouts, "provider": outgoing.provider}
         return self._package.Request(
-            "POST", url, headers=headers, stream=self._body(outgoing.body), extensions=extensions
+            outgoing.method, url, headers=headers, stream=self._body(outgoing.body), extensions=extensions
         )
 
 

@@ -116,7 +116,11 @@ class Family:
         headers.append((b"content-length", b"%d" % len(body)))
         timeouts = {"connect": limit, "read": limit, "write": limit, "pool": None}
         return self.core.Request(
-            b"POST", target, headers=headers, content=OnePiece(body), extensions={"timeout": timeouts}
+            outgoing.method.encode("ascii"),
+            target,
+            headers=headers,
+            content=OnePiece(body),
+            extensions={"timeout": timeouts},
         )
 
     def lost(self, error: Exception, outgoing: Outgoing, limit: Limit) -> bool:

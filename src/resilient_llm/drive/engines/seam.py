@@ -17,7 +17,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One HTTP POST.  ``headers`` have their names in lower case and hold the credential; they are never shown.
+    """One HTTP request.  ``headers`` have their names in lower case and hold the credential; they are never shown.
 
     ``provider`` is the id of the provider it is for.  ``fresh``: send it over a new connection.  ``repeatable``: it may
     be sent a second time if a kept-alive connection turns out to be closed before any byte of the answer.
@@ -29,9 +29,10 @@ class Outgoing:
     body: bytes
     fresh: bool = False
     repeatable: bool = True
+    method: str = "POST"
 
     def __repr__(self) -> str:
-        return f"<Outgoing POST to {self.provider!r}, {len(self.body)} bytes>"
+        return f"<Outgoing {self.method} to {self.provider!r}, {len(self.body)} bytes>"
 
 
 class Severable(Protocol):

@@ -152,7 +152,8 @@ class Aiohttp:
         if fresh:  # a session has no way to send one request over a new connection
             await self.aclose()
         try:
-            response = await self._opened().post(
+            response = await self._opened().request(
+                outgoing.method,
                 url,
                 data=outgoing.body,
                 headers=outgoing.headers,

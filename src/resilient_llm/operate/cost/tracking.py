@@ -63,12 +63,13 @@ class Costs:
         return tuple(one.state(now) for one in self._budgets)
 
     def conditions(self, now: float) -> Iterator[Condition]:
-        """For alerts (``Alerts(client, ..., watch=[costs])``): the budgets that are spent."""
+        """Budgets that are spent, for ``Alerts(client, sinks, watch=[costs])``."""
         for state in self.budgets():
+            budget = state.budget
             if state.is_spent:
-                detail = f"{state.spent:.4g} {self.prices.currency} spent; it starts anew in {state.ends_in:.0f} s"
-                severity: Severity = "warning" if state.budget.when_spent == "warn" else "critical"
-                yield Condition("budget_empty", str(state.budget).removeprefix("the budget "), severity, detail)
+                detail = f"{state.spent:.4g} spent; it starts anew in {state.ends_in:.0f} s"
+                severity: Severity = "critical" if budget.when_spent == "fail" else "warning"
+                yield Condition("budget_empty", budget.name, severity, detail)
 
     def __repr__(self) -> str:
         spent = self.total()

@@ -118,6 +118,12 @@ class JsonEvents(StreamDecoder):
         super().__init__(max_frame)
         self._frames = sse.Decoder(max_frame)
 
+    def begin_anew(self) -> None:
+        """The bytes that follow come over another connection; what is known of the answer stays."""
+        self._frames = sse.Decoder(self._max)
+        self._over = self._sniffed = False
+        self._out.clear()
+
     def on_object(self, event: str, data: f.Fields) -> None:
         """One event of the stream; append to ``self._out``."""
         raise NotImplementedError

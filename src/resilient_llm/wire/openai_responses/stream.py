@@ -7,6 +7,7 @@ therefore collects it.  Errors come as an ``error`` event, flat or nested, or as
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from urllib.parse import quote
 
 from resilient_llm import model as m
 from resilient_llm.errors import Fault, InvalidAnswer
@@ -28,6 +29,8 @@ class Decoder(JsonEvents):
     def __init__(self) -> None:
         super().__init__()
         self._begun = False
+        self._kept = ""  # the id of a response that the vendor keeps while it is written
+        self._seen_number: int | None = None
         self._last = -1
         self._blocks: dict[tuple[object, object], int] = {}  # (output index, what of the item) -> open block
         self._in_pieces: set[tuple[object, object]] = set()  # texts and arguments that came in pieces
@@ -58,6 +61,9 @@ class Decoder(JsonEvents):
         for name in ("output_index", "content_index"):
             if type(data.get(name)) in _NO_INDEX:
                 data[name] = None
+        number = data.get("sequence_number")
+        if type(number) is int:
+            self._seen_number = number
         handler = self._handlers.get(str(data.get("type", event)))
         if handler is not None:
             handler(data)
@@ -66,6 +72,18 @@ class Decoder(JsonEvents):
 
     def at_end(self) -> str | None:
         return "the stream ended before the response was completed"
+
+    @property
+    def rest(self) -> str | None:
+        """The path at which the vendor keeps the rest of this stream; ``None``: nowhere.  Responses asked for with
+        ``background`` and ``stream`` go on although nobody listens."""
+        if not self._kept or self._seen_number is None:
+            return None
+        return f"/responses/{quote(self._kept, safe='')}?stream=true&starting_after={self._seen_number}"
+
+    def reopen(self) -> None:
+        """The rest of the stream follows, over another connection."""
+        self.begin_anew()
 
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return a.decode_response(body)
@@ -167,6 +185,8 @@ class Decoder(JsonEvents):
         self._begun = True
         response = f.as_object(data.get("response"))
         created = f.time_of(response.get("created_at"))
+        if response.get("background") is True:
+            self._kept = f.as_text(response.get("id"))
         self._out.append(m.StreamStart(f.as_text(response.get("id")), f.as_text(response.get("model")), created))
 
     def _end(self, data: f.Fields) -> None:
