@@ -72,6 +72,7 @@ PUBLIC = (
     "testing",
     "mount",
     "operate",
+    "batch",
     "record",
     "capability",
     "wire",

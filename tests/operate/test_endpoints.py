@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from resilient_llm import ConfigurationError, ResilientClient
-from resilient_llm.decide.member import Refusal
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.errors import (
     AllAttemptsFailed,
     ClientClosed,

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_llm import ConfigurationError, ResilientClient
-from resilient_llm.decide.member import Refusal
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.errors import FaultKind, ProviderError
 from resilient_llm.operate.background import background_of
 from resilient_llm.operate.news import SharedNews, share_news

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import TypedDict, assert_type
 
@@ -22,6 +22,7 @@ from resilient_llm import (
     Text,
     Tool,
 )
+from resilient_llm.batch import AsyncMap, Map, MapResult
 from resilient_llm.events import BreakerChanged, Event
 from resilient_llm.model import ChatRequest, EmbedResponse, ParsedResponse, StreamEvent, TextDelta
 from resilient_llm.operate.cache import AsyncCachedClient, CachedClient, Caching, Memory, cached
@@ -68,6 +69,18 @@ def pieces(request: ChatRequest) -> Iterator[str]:
     yield "a"
 
 
+def seen(result: MapResult[ChatResponse]) -> None:
+    assert_type(result.index, int)
+
+
+async def seen_async(result: MapResult[ChatResponse]) -> None:
+    assert_type(result.saved, bool)
+
+
+async def some_prompts() -> AsyncIterator[str]:
+    yield "a"
+
+
 def on_event(event: Event) -> None:
     if isinstance(event, BreakerChanged):
         assert_type(event.open_for, float)
@@ -105,6 +118,16 @@ def sync_usage() -> None:
                     assert_type(event.text, str)
         assert_type(stream.response, ChatResponse)
         assert_type(client.embed(["a", "b"], dimensions=8), EmbedResponse)
+        assert_type(client.explain_embed(["a", "b"]), list[Candidate])
+        for result in client.map(["a", [("user", "b")], ("key", "c"), (7, "d", {"max_tokens": 5})], save_to="r.jsonl"):
+            assert_type(result, MapResult[ChatResponse])
+            assert_type(result.key, str | int)
+            assert_type(result.answer, ChatResponse)
+            assert_type(result.error, Exception | None)
+        with client.map(iter(["a"]), output=Weather, ordered=False, on_result=seen, progress=True) as results:
+            assert_type(results, Map[ParsedResponse[Weather]])
+            assert_type(next(results).answer.parsed, Weather)
+        client.map({"key": "a"}.items(), concurrency=8, deadline=60, temperature=0.0)
         weather = client.chat("hi", output=Weather, deadline=5)
         assert_type(weather, ParsedResponse[Weather])
         assert_type(weather.parsed, Weather)
@@ -127,6 +150,9 @@ async def async_usage() -> None:
             assert_type((await client.chat("hi", output=Weather)).parsed, Weather)
             assert_type(client.with_options(deadline=5), AsyncResilientClient)
             assert_type(await client.stream("hi").start(), AsyncChatStream)
+            async for result in client.map(some_prompts(), concurrency="auto", on_result=seen_async):
+                assert_type(result.response, ChatResponse | None)
+            assert_type(client.map(["a"], output=Weather), AsyncMap[ParsedResponse[Weather]])
             async with client.stream("hi") as stream:
                 async for text in stream.text_deltas():
                     assert_type(text, str)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-FIRST: Final = 8
+FIRST: Final = 16
 """The width of the first round."""
 SHORTEST: Final = 0.1
 """Seconds a round takes at least: shorter ones tell nothing."""
@@ -32,6 +32,8 @@ class Width:
         self._hold = 0
         self._before: tuple[int, float] | None = None
         """Width and calls a second before another width was tried."""
+        self._doubted = False
+        """The width that is tried was not faster, for one round."""
         self._smaller = False
         """A smaller one is tried next."""
         self._round: float | None = None
@@ -72,7 +74,8 @@ class Width:
 
     def _settle(self, width: int) -> None:
         self.width = max(width, 1)
-        self._doubling, self._before, self._hold, self._smaller = False, None, 0, False
+        self._doubling, self._before, self._hold = False, None, 0
+        self._doubted = self._smaller = False
 
     def _try(self, rate: float) -> None:
         """Nobody waits: judge the width that was tried, or try another one."""
@@ -81,6 +84,10 @@ class Width:
             width, before = tried
             grew = self.width > width
             pays = rate >= before * (1 + (self.width / width - 1) / 4)
+            if not pays and not self._doubted:  # one slow round may be chance
+                self._doubted, self._before = True, tried
+                return
+            self._doubted = False
             if not pays:
                 self.width = width
             if not pays or not grew:

@@ -40,6 +40,7 @@ from resilient_llm.model import (
     StreamEnd,
     StreamEvent,
     TextDelta,
+    Usage,
 )
 from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.providers.credentials import Credential
@@ -234,6 +235,14 @@ class Exchange(Generic[P]):
         if reading is not None and reading.fault is not None:
             fault = reading.fault
             raise AttemptFailed(fault if fault.status is not None else replace(fault, status=self.status))
+
+    def used(self, usage: Usage | None) -> tuple[int, int]:
+        """The tokens of the answer, and those that count against the rate limit; 0: unknown."""
+        if usage is None:
+            return 0, 0
+        provider = self.provider
+        counted = provider.counted(usage) if isinstance(provider, HttpProvider) else usage.total_tokens
+        return usage.output_tokens, counted
 
     def response(self) -> Response:
         """The answer so far, or the whole one."""

@@ -28,7 +28,7 @@ from typing import Final, cast
 
 from resilient_llm.decide.member import Member
 from resilient_llm.drive.core import ProviderPool
-from resilient_llm.drive.exchange import Target
+from resilient_llm.drive.subject import Target
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.operate.background import background_of
 from resilient_llm.operate.settings.sections import AnyClient
@@ -204,7 +204,7 @@ def _place(target: Target) -> str:
 
 def _account(salt: str, target: Target) -> str | None:
     """Tells keys apart without telling them; ``None`` where keys come from a function, which is none the next time."""
-    fixed = target.account is not None and target.key_is_fixed
+    fixed = target.account is not None and all(terms.fixed for terms in target.keys)
     return _digest(salt, str(target.account)) if fixed else None
 
 
