@@ -10,7 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", *(ROOT / ".github").rglob("*.md")])
+PAGES = sorted(
+    [*DOCS.rglob("*.md"), ROOT / "README.md", *(ROOT / ".github").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+)
 
 _BLOCK = re.compile(
     r"^(?P<indent> *)(?P<fence>```|~~~)(?P<language>\w*)[^\n]*\n(?P<code>.*?)^ *(?P=fence) *$"

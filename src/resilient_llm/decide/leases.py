@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Generic, NamedTuple
 
 from resilient_llm import events
-from resilient_llm.decide.attempt import Ask, Attempt
+from resilient_llm.decide.ask import Ask
+from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Cause, State
 from resilient_llm.decide.budget import Budget
 from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, roomiest, soonest, stalest
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.decide.line import Place
-from resilient_llm.decide.member import Member, Refusal, T
+from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.patience import LATE_TIMER, Wanted, patience, trial_patience, usual
 from resilient_llm.decide.routes import Table
 from resilient_llm.decide.verdict import Verdicts
@@ -131,8 +133,8 @@ class Leases(Generic[T]):
         if line.waiting and not (past.last_hope or line.may_pass(past.order, place, now)):
             return False
         if place is None:
-            return member.refusal(ask.tokens, ask.deadline, now, waits=waits) is None
-        return member.refusal(ask.tokens, ask.deadline, now, waits=True, held=int(place.offer is line)) is None
+            return member.refusal(ask, now, waits=waits) is None
+        return member.refusal(ask, now, waits=True, held=int(place.offer is line)) is None
 
     def _may_try(self, member: Member[T]) -> bool:
         """Whether a call may be spent on a trial.  The confirming one is free: a budget that had to be earned twice
@@ -220,7 +222,7 @@ class Leases(Generic[T]):
                     other.resort_at = now + wait
                 return self._lease(ask, past, member, kind, now)
         for member in self._allowed(ask, past):
-            barred = member.refusal(ask.tokens, ask.deadline, now) is Refusal.QUOTA and not member.slow_gate.stated
+            barred = member.refusal(ask, now) is Refusal.QUOTA and not member.slow_gate.stated
             if barred and not member.breaker.down and now - member.breaker.tried_at >= LAST_RESORT:
                 return self._lease(ask, past, member, kind, now)
         return None
@@ -247,11 +249,12 @@ class Leases(Generic[T]):
         attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
         if breaker.state is not CLOSED or kind == "trial":
             breaker.tried_at = now
-        if member.own_gate.strikes or member.account_gate.strikes:
+        slow = attempt.key.slow
+        if member.own_gate.strikes or slow.strikes:
             attempt.slow_lease = True
             breaker.tried_at = now
             member.own_gate.admitted(now, _SLOW_LEASE)
-            member.account_gate.admitted(now, _SLOW_LEASE)
+            slow.admitted(now, _SLOW_LEASE)
         member.held[attempt] = past.order
         member.pending[attempt] = now
         if self._verdicts.listening:
@@ -267,7 +270,7 @@ class Leases(Generic[T]):
     def _rival(self, ask: Ask, past: Past, member: Member[T], now: float) -> float | None:
         """How long the one usually takes that would come to the rescue (0 while unknown); ``None``: nobody is well."""
         others = [one for one in self._allowed(ask, past) if one is not member and one.breaker.state is CLOSED]
-        well = [one for one in others if one.refusal(ask.tokens, ask.deadline, now) is None]
+        well = [one for one in others if one.refusal(ask, now) is None]
         return max((usual(one.statistics, ask.tokens, streaming=ask.streaming) for one in well), default=None)
 
     # --- rescuing ---
@@ -341,10 +344,10 @@ def _worth(stale: Member[T], ready: Sequence[Member[T]], ask: Ask) -> bool:
 
 def _opens(member: Member[T], ask: Ask, now: float) -> float:
     """When a provider may be asked by what time alone brings; ``now`` if it merely needs room."""
-    refusal = member.refusal(ask.tokens, ask.deadline, now)
+    refusal = member.refusal(ask, now)
     if refusal is None:
         return member.next_trial() if member.breaker.down else now
-    opens = member.opens_at(refusal, ask.tokens, ask.deadline, now)
+    opens = member.opens_at(refusal, ask, now)
     return now if refusal.needs_room else opens
 
 

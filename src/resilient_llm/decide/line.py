@@ -14,6 +14,8 @@ from bisect import insort
 from collections.abc import Callable
 from typing import Final
 
+from resilient_llm.decide.ask import Ask
+
 OFFER: Final = 0.05
 """Seconds within which an offer must be taken."""
 
@@ -38,11 +40,11 @@ class Place:
     needs: float = 0.0
     """Seconds an answer usually takes."""
 
-    def __init__(self, number: int, tokens: int, last: float, least: float = 0.0) -> None:
+    def __init__(self, number: int, ask: Ask, least: float = 0.0) -> None:
         self.number = number
         """Its call's number: the order of arrival."""
-        self.tokens = tokens
-        self.last = last
+        self.ask = ask
+        self.last = ask.deadline
         """When its call must begin at the latest."""
         self.least = least
         """Seconds that are to be left for a trial of a provider that is down."""

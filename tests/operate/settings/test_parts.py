@@ -110,9 +110,9 @@ def test_a_section_that_changes_is_taken_away_and_made_anew(text: str, file: Pat
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        ("[objectives.fast]\navailability = 0.9\n", "resilient.toml:7: objectives: "),
+        ("[objectives.fast]\navailability = 0.9\n", "resilient.toml:7: objectives.fast: there is no route 'fast'"),
         ("[cost]\nprices = 'nowhere.toml'\n", "resilient.toml:7: cost: cost.prices: nowhere.toml: No such file"),
-        ("[[cost.budgets]]\namount = 5\nroute = 'fast'\n", "resilient.toml:7: cost: there is no route 'fast'"),
+        ("[[cost.budgets]]\namount = 5\nroute = 'fast'\n", "resilient.toml:9: cost.budgets[0].route: there is no"),
         ("[news]\nstore = 'env:NOT_SET_ANYWHERE'\n", "resilient.toml:7: news: news.store: env:NOT_SET_ANYWHERE"),
         ("[objectives.default]\navailability = 99\n", "resilient.toml:8: objectives.default.availability: "),
         ("[[cost.budgets]]\nperiod = 'day'\n", "resilient.toml:7: cost.budgets[0]: needs amount, a number"),

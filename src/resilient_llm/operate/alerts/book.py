@@ -64,10 +64,12 @@ class Rules:
 class _Entry:
     """One condition that is followed."""
 
-    __slots__ = ("began_at", "clear_after", "condition", "firing", "gone_at", "since", "told", "told_at")
+    __slots__ = ("began_at", "clear_after", "condition", "firing", "gone_at", "severity", "since", "told", "told_at")
 
     def __init__(self, condition: Condition, now: float, wall: float, clear_after: float) -> None:
         self.condition = condition
+        self.severity: Severity = condition.severity
+        """The highest it had since it fires: who was told of the worst must be told when it is over."""
         self.since = now
         self.began_at = wall
         self.gone_at: float | None = None
@@ -122,7 +124,10 @@ class Book:
         entry.condition, entry.gone_at = condition, None
         if not entry.firing and now - entry.since >= condition.hold:
             entry.firing = True
+            entry.severity = condition.severity
             self._resolved.pop(condition.key, None)  # nobody was told yet that it was over
+        elif SEVERITIES.index(condition.severity) > SEVERITIES.index(entry.severity):
+            entry.severity = condition.severity
         if entry.firing and self._is_news(entry) and self._news_at is None:
             self._news_at = now
 
@@ -162,7 +167,7 @@ class Book:
         if not fired and not self._resolved:
             self._news_at = None
         if self._news_at is not None and (at_once or now - self._news_at >= self._rules.group_wait):
-            urgent = at_once or any(entry.condition.severity == "critical" for entry in fired)
+            urgent = at_once or any(entry.severity == "critical" for entry in fired)
             return self._tell(now, wall, fired) if self._may_tell(now) or urgent else None
         repeat = self._rules.repeat_after
         old = [entry for entry in self._entries.values() if entry.firing and repeat and now - entry.told_at >= repeat]
@@ -177,7 +182,7 @@ class Book:
         self._tokens = max(0.0, self._tokens - 1.0)
         for entry in self._entries.values():
             if entry.firing:
-                entry.told, entry.told_at = entry.condition.severity, now
+                entry.told, entry.told_at = entry.severity, now
         return Notification(self._client, wall, began, resolved, self.firing())
 
     def _may_tell(self, now: float) -> bool:
@@ -190,9 +195,9 @@ class Book:
     def _is_news(self, entry: _Entry) -> bool:
         """Whether nobody was told of it, or only when it was less severe."""
         told = entry.told
-        return told is None or SEVERITIES.index(entry.condition.severity) > SEVERITIES.index(told)
+        return told is None or SEVERITIES.index(entry.severity) > SEVERITIES.index(told)
 
     def _alert(self, entry: _Entry, ended_at: float | None) -> Alert:
         found = entry.condition
         runbook = self._runbook(found.kind)
-        return Alert(found.kind, found.subject, found.severity, found.detail, entry.began_at, ended_at, runbook)
+        return Alert(found.kind, found.subject, entry.severity, found.detail, entry.began_at, ended_at, runbook)

@@ -30,9 +30,9 @@ from resilient_llm.events import BreakerChanged, Event, GateClosed, OperatorChan
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse
 from resilient_llm.operate.alerts.words import SEVERITIES, Notification, Severity, checked_severity
 from resilient_llm.operate.background import HasPool, background_of
+from resilient_llm.operate.callers import caused_by_caller
 from resilient_llm.operate.incidents.page import page
 from resilient_llm.operate.incidents.record import Bucket, Incident, Moment
-from resilient_llm.operate.objectives.watching import caused_by_caller
 
 MOST_KEPT: Final = 20
 """Incidents that are kept in memory."""
@@ -57,6 +57,7 @@ class Incidents(Watcher):
     """
 
     name = "incidents"
+    takes_tests = False
 
     def __init__(
         self,

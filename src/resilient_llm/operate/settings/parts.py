@@ -20,7 +20,8 @@ from resilient_llm.operate.known import EVERY
 from resilient_llm.operate.known import keep as keep_known
 from resilient_llm.operate.news import share_news
 from resilient_llm.operate.objectives import Objective, Objectives
-from resilient_llm.operate.settings.sections import AnyClient, Section, Undo, keep, kept
+from resilient_llm.operate.settings.providers import Routes
+from resilient_llm.operate.settings.sections import AnyClient, Mistake, Section, Undo, keep, kept
 from resilient_llm.providers.credentials import ApiKey, Credential, KeyUnavailable
 
 _SOURCES: Final = ("objectives", "anomalies")
@@ -35,7 +36,13 @@ def _objectives(client: AnyClient, promised: Mapping[str, Objective]) -> Undo:
     return keep(client.pool, "objectives", made, made.close)
 
 
-OBJECTIVES: Final = Section(Mapping[str, Objective], _objectives)
+def _unknown_routes(routes: Routes, promised: Mapping[str, Objective]) -> Iterator[Mistake]:
+    for name in promised:
+        if name not in routes:
+            yield (name,), f"there is no route {name!r}; there are {', '.join(routes)}"
+
+
+OBJECTIVES: Final = Section(Mapping[str, Objective], _objectives, _unknown_routes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +90,15 @@ def _cost(client: AnyClient, wanted: CostSettings) -> Undo:
     return keep(pool, "cost", costs, stop)
 
 
-COST: Final = Section(CostSettings, _cost)
+def _unknown_budgets(routes: Routes, wanted: CostSettings) -> Iterator[Mistake]:
+    ids = {provider.id for tiers in routes.values() for tier in tiers for provider in tier}
+    for index, budget in enumerate(wanted.budgets):
+        for key, name, known in (("route", budget.route, routes), ("provider", budget.provider, ids)):
+            if name is not None and name not in known:
+                yield ("budgets", index, key), f"there is no {key} {name!r}; there are {', '.join(sorted(known))}"
+
+
+COST: Final = Section(CostSettings, _cost, _unknown_budgets)
 
 
 # --- state ---

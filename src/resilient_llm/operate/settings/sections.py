@@ -25,12 +25,13 @@ their constructor.  A ``ConfigurationError`` (or ``ValueError``) of
 ``__post_init__`` that names its field is told with the field's file and line.
 
 ``attach`` is called with the client when it has been made, and again with new values when the settings are reloaded and
-the section has changed; what it returned is called before that, to take the old one away.
+the section has changed; what it returned is called before that, to take the old one away.  A third argument of
+``Section`` tells what is wrong with the values beside the providers and routes of the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, TypeAlias
@@ -41,10 +42,15 @@ from resilient_llm.errors import ConfigurationError
 from resilient_llm.operate.secrets.held import TTL
 from resilient_llm.operate.settings.annotations import kind_of
 from resilient_llm.operate.settings.kinds import Kind
+from resilient_llm.operate.settings.places import Path
+from resilient_llm.operate.settings.providers import Routes
 
 AnyClient: TypeAlias = ResilientClient | AsyncResilientClient
 Undo: TypeAlias = Callable[[], object]
 """Takes away what was attached."""
+
+
+Mistake: TypeAlias = tuple[Path, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,8 @@ class Section:
 
     annotation: object
     attach: Callable[[AnyClient, Any], Undo | None] | None = None
+    check: Callable[[Routes, Any], Iterable[Mistake]] | None = None
+    """What is wrong with its values beside these routes and providers, each with the keys that lead to it."""
 
     @property
     def kind(self) -> Kind:
