@@ -14,7 +14,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 
-from tables import classes, facts, keywords, pictures, policies, translation  # noqa: E402 - the path comes first
+from tables import classes, facts, keywords, pictures, plot, policies, translation  # noqa: E402 - the path comes first
 
 from resilient_llm.operate.settings import schema  # noqa: E402
 from tests.telemetry import reference  # noqa: E402
@@ -61,6 +61,7 @@ def main() -> int:
             path.write_text(text, encoding="utf-8")
     if "--check" not in sys.argv:
         pictures.write(DOCS / "mechanisms")
+        plot.write(DOCS)
     return int(bool(stale) and "--check" in sys.argv)
 
 

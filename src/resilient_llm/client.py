@@ -20,6 +20,7 @@ from resilient_llm.batch.settings import (
     MOST_THREADS,
     MapOptions,
     UntypedMapOptions,
+    call_options,
     map_keywords,
     split,
 )
@@ -381,7 +382,7 @@ class _Client:
         self._check_validate(calls.get("validate"))
         self._check_fallback(calls.get("fallback"))
         total = len(prompts) if isinstance(prompts, Sized) else None
-        return Work(settings, {**self._defaults, **calls}, self._pool.clock, most=most, total=total)
+        return Work(settings, call_options(self._defaults, calls), self._pool.clock, most=most, total=total)
 
     def __repr__(self) -> str:
         ids = ", ".join(target.id for target in self._pool.pool.targets())

@@ -156,6 +156,7 @@ def test_streams_are_judged_by_their_first_content_and_who_is_overtaken_was_slow
         for _ in range(50):
             watched.attempt(target, 1, "initial", 0.0).ended(_cancelled(), selected=False)
         assert of(anomalies, "a").samples == 162
+        assert of(anomalies, "a").slow, "and does not make it look fast"
 
 
 def _cancelled() -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -546,6 +547,27 @@ def test_a_store_that_hangs_is_waited_for_once(world: World) -> None:
         release.set()
 
 
+def test_a_store_that_hung_is_only_glanced_at_until_it_is_back() -> None:
+    now, go = [0.0], threading.Event()
+    store = Bad(lambda: go.wait(20) and None)
+    shelf = Shelf(store, 0.3, lambda: now[0])
+    shelf.read("x")
+    now[0] = 10.0
+    began = time.monotonic()
+    assert shelf.read("x") is None
+    assert time.monotonic() - began < 0.25, "it was waited for again"
+    assert store.reads == 2
+    now[0] = 20.0
+    go.set()
+    eventually(lambda: shelf._readers._value == 8)  # type: ignore[attr-defined]
+    assert shelf._doubted, "an answer after ten seconds is none in time"
+    now[0] = 100.0
+    store.act = b"answer"
+    shelf.read("x")
+    eventually(lambda: not shelf._doubted)
+    assert shelf.read("x") == b"answer"
+
+
 def test_at_most_a_few_reads_wait_for_a_store() -> None:
     release = threading.Event()
     store = Bad(lambda: release.wait(20) and None)
@@ -572,7 +594,7 @@ def test_a_store_is_asked_again_after_a_while() -> None:
     store.act = None
     now[0] = 7.0
     shelf.read("x")
-    now[0] = 7.1
+    eventually(lambda: not shelf._doubted)
     shelf.read("x")
     assert store.reads == 5
 

@@ -311,7 +311,7 @@ def test_when_a_budget_is_spent_calls_fail_and_say_until_when(
     client.chat()
     with caplog.at_level(logging.WARNING), pytest.raises(NoProviderAvailable) as caught:
         client.chat()
-    assert "the budget 0.003 per day is spent (0.004); it starts anew in" in caught.value.reasons["first"]
+    assert "the budget of 0.003 per day is spent (0.004); it starts anew in" in caught.value.reasons["first"]
     assert [record.message for record in caplog.records if record.name == "resilient_llm.operate"] == [
         caught.value.reasons["first"]
     ]
@@ -331,8 +331,8 @@ def test_a_spent_budget_is_a_condition_for_alerts() -> None:
         client.chat("hi")
         told = [(one.kind, one.subject, one.severity) for one in costs.conditions(0.0)]
         assert told == [
-            ("budget_empty", "cost 0.001 per day of 'default'", "critical"),
-            ("budget_empty", "cost 0.001 per hour", "warning"),
+            ("budget_empty", "of 0.001 per day at 'default'", "critical"),
+            ("budget_empty", "of 0.001 per hour", "warning"),
         ]
 
 

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from resilient_llm import ConfigurationError, ResilientClient
-from resilient_llm.decide.member import Refusal
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.errors import (
     AllAttemptsFailed,
     ClientClosed,
@@ -161,6 +161,7 @@ def test_the_page_shows_who_is_passed_over_and_why_and_escapes_every_name(client
     page = Endpoints(client, objectives=objectives).answer("/").body.decode()
     assert "2 of 3 providers can be asked" in page
     assert "isolated by hand" in page
+    assert '<p class="state">isolated<' in page
     assert "shop &lt;main&gt;" in page
     assert "&lt;b&gt;" in page
     assert "<main>" in page.replace("shop <main>", "")

@@ -370,7 +370,7 @@ class Checker:
             return  # on its way, and it looks for the others when it has been served
         in_time = [place for place in waiting if not place.too_late(now)]
         for place in (in_time or waiting)[:1]:
-            free = member.refusal(place.tokens, place.last, now) is None
+            free = member.refusal(place.ask, now) is None
             if member.breaker.down:
                 free = free and now >= member.next_trial()
             asleep = free and place.alarm > now + 1.0 + OFFER  # the last resort goes once a second

@@ -23,9 +23,10 @@ from resilient_llm.decide.breaker import Breaker, State
 from resilient_llm.decide.budget import Budget
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.gate import RateGate, SlowGate
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.decide.leases import Leases
 from resilient_llm.decide.line import Line
-from resilient_llm.decide.member import Member, Refusal
+from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Onward, Outcome
 from resilient_llm.decide.pool import Pool
 from resilient_llm.decide.statistics import Statistics

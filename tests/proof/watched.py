@@ -9,9 +9,10 @@ from typing import Final, final
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import State
 from resilient_llm.decide.call import Call, Wait
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.decide.leases import SUCCESS_EARNS
 from resilient_llm.decide.line import Place
-from resilient_llm.decide.member import Member, Refusal
+from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.errors import AllAttemptsFailed, CallFailed, NoProviderAvailable
 from resilient_llm.faults import Fault, FaultKind, FaultScope
@@ -106,11 +107,12 @@ class Watched:
         """Whether it could be asked now, as far as this call, its gates and limits go."""
         ask = self.call.ask
         open_to = member.id not in ask.unsuitable and member.breaker.state is not State.ISOLATED
-        return open_to and member.refusal(ask.tokens, ask.deadline, now) is None
+        return open_to and member.refusal(ask, now) is None
 
     def _fresh_and_well(self, now: float) -> list[Member[Provider]]:
         closed = [m for m in self.route() if m.id not in self.tried and m.breaker.state is State.CLOSED]
-        return [m for m in closed if self._could(m, now) and m.line.may_pass(self.call.number, None, now)]
+        number, ask = self.call.number, self.call.ask
+        return [m for m in closed if self._could(m, now) and m.line.may_pass(number, ask, None, now)]
 
     # --- deciding ---
 
@@ -169,7 +171,7 @@ class Watched:
             self._pays(check, self._cost, now)
         first = ahead.get(member)
         if first is not None and not check.pictures[member].down:
-            served = member.refusal(first.tokens, first.last, now) is None
+            served = member.refusal(first.ask, now) is None
             check.demand(not served, "W1", f"{self!r} was served at {member.id} before call {first.number}")
         self._lease(step, now)
 
@@ -413,7 +415,7 @@ class Watched:
         if step.reason == "down":
             self._down_since = min(self._down_since, now)
         for member in self.route():
-            if member.refusal(call.ask.tokens, call.deadline, now) is Refusal.FULL:
+            if member.refusal(call.ask, now) is Refusal.FULL:
                 load, limit = member.in_flight + member.line.offers, member.target.max_concurrency
                 check.demand(limit is not None and load >= limit, "X6", f"{member.id} has {load} of {limit}")
 
@@ -429,13 +431,13 @@ class Watched:
         for member in self.route():
             if member.id in call.ask.unsuitable or self.tried.get(member.id, 0) >= _MOST_PER_PROVIDER or self._rejected:
                 continue
-            refusal = member.refusal(call.ask.tokens, call.deadline, now)
+            refusal = member.refusal(call.ask, now)
             if member.drained or member.breaker.state is State.ISOLATED or self._barred(member):
                 continue
             tried_at, last = member.next_trial(), call.deadline - least - 0.01
             if member.own_gate.strikes or member.account_gate.strikes:
                 check.demand(error.retry_after is not None, "S9", f"{member.id}: {refusal}, but no retry_after")
-            elif refusal in (Refusal.GATED, Refusal.HEADROOM):
+            elif refusal in (Refusal.GATED, Refusal.PACE):
                 told = max(now, member.gate.told) if refusal is Refusal.GATED else math.inf
                 told = max(told, tried_at) if member.breaker.down else told
                 tired = member.breaker.down and now - self._down_since >= retry.max_down_wait - 1e-6

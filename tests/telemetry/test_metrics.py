@@ -23,7 +23,7 @@ from resilient_llm.errors import (
 )
 from resilient_llm.health import ProviderHealth
 from resilient_llm.model import ChatResponse, EmbedRequest, EmbedResponse, Usage
-from resilient_llm.policy import Policies
+from resilient_llm.policy import KeyTerms, Policies
 from resilient_llm.telemetry import Telemetry, names
 from resilient_llm.wire.faults.ratelimit import Limit, RateLimits
 from tests.telemetry.rig import DOWN, FIRST, RATE_LIMITED, REPLY, REQUEST, SECOND, USAGE, Provider, Rig, record, series
@@ -196,8 +196,7 @@ class Member(Provider):
 
     weight = 1.0
     max_concurrency = None
-    account = None
-    key_is_fixed = True
+    keys = (KeyTerms(),)
     context_window = None
 
 

@@ -16,7 +16,8 @@ from types import MappingProxyType
 from typing import Final, Generic
 
 from resilient_llm import events
-from resilient_llm.decide.attempt import Ask, Attempt, larger_only
+from resilient_llm.decide.ask import Ask
+from resilient_llm.decide.attempt import Attempt, larger_only
 from resilient_llm.decide.failure import Story, nobody, times, waits_for
 from resilient_llm.decide.leases import BARRED, Past
 from resilient_llm.decide.line import Place
@@ -176,11 +177,14 @@ class Call(Generic[T]):
         """The longest pause between two pieces of content of its stream."""
         self.pool.paused(attempt, seconds)
 
-    def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0, status: int | None = None) -> None:
-        """The attempt was answered; the call is over, unless it was over before and this one ran on to be judged."""
+    def succeeded(
+        self, attempt: Attempt[T], now: float, output_tokens: int = 0, status: int | None = None, tokens: int = 0
+    ) -> None:
+        """The attempt was answered; the call is over, unless it was over before and this one ran on to be judged.
+        ``tokens``: what it took of its provider's rate limit; 0: unknown."""
         if attempt.released:
             return
-        self.pool.succeeded(attempt, now, output_tokens)
+        self.pool.succeeded(attempt, now, output_tokens, tokens)
         if self._phase is not Phase.RUNNING:
             return
         self._phase = TRANSITIONS[self._phase, Step.ANSWERED]

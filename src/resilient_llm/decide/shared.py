@@ -10,7 +10,8 @@ from itertools import count
 from typing import Generic, TypeVar
 
 from resilient_llm import events
-from resilient_llm.decide.attempt import Ask, Attempt
+from resilient_llm.decide.ask import Ask
+from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.leases import Leases
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.outcome import Outcome
@@ -130,7 +131,7 @@ class Shared(Generic[T]):
         or there is none."""
         with self._lock:
             members = [one for one in self._table.order(ask.route) if one.id not in ask.unsuitable]
-            times = [member.well_at(ask.tokens, ask.deadline, now) for member in members]
+            times = [member.well_at(ask, now) for member in members]
             opens = min(times, default=now)
             return opens - now if now < opens < math.inf else None
 
@@ -148,18 +149,23 @@ class Shared(Generic[T]):
             return
         attempt.member.held.pop(attempt, None)  # first of all and in one step: whatever interrupts the rest, it is free
         attempt.released = True
+        self._hear(attempt)
         if attempt.generation >= attempt.member.born:
             self._verdicts.ended(attempt, outcome, now)
             self._serve(attempt.member, now)
 
+    def _hear(self, attempt: Attempt[T]) -> None:
+        """It is known whether the provider counts it."""
+        if not attempt.heard:
+            attempt.heard = True
+            attempt.key.pace.heard(attempt.need)
+
     def _serve(self, member: Member[T], now: float) -> None:
         """Something changed at a provider, and for those who share its account."""
         self._waiting.serve(member, now)
-        account = member.account_gate
-        if account is not member.own_gate:
-            for other in self._table.members.values():
-                if other is not member and other.account_gate is account:
-                    self._waiting.serve(other, now)
+        for other in self._table.members.values():
+            if other is not member and other.line.waiting and other.shares_account(member):
+                self._waiting.serve(other, now)
 
     def _settle(self, now: float) -> None:
         """Release what finalisers left behind."""

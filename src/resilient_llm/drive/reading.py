@@ -141,18 +141,18 @@ class Reading:
 
     def _keep(self, data: bytes) -> None:
         """Keep the frames in these bytes until what they mean may be handed over.  Only their line ends are changed."""
-        if self._unreleased or data[-2:] != b"\n\n" or b"\r" in data:
-            data = self._unreleased + data
+        data, carriage = self._unreleased + data if self._unreleased else data, b""
         if not self.forwarded and data.lstrip()[:1] in _NO_STREAM:
             self.forwarded = None
             return
-        end = len(data) if data[-2:] == b"\n\n" else data.replace(b"\r", b"\n").rfind(b"\n\n") + 2
-        if self._held or self.fault is not None or end == 1 or b"\r" in data[-1:]:
-            self._unreleased = data
-            return
-        whole, self._unreleased = data[:end], data[end:]
-        assert self.forwarded is not None
-        self.forwarded += whole if b"\r" not in whole else whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if b"\r" in data:
+            carriage = data[-1:] if data[-1:] == b"\r" else b""  # the other half of this line end may follow
+            data = data[: len(data) - len(carriage)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        end = 0 if self._held or self.fault is not None else data.rfind(b"\n\n") + 2
+        if end > 1:
+            assert self.forwarded is not None
+            self.forwarded += data[:end]
+        self._unreleased = (data[end:] if end > 1 else data) + carriage
 
     def eof(self, now: float) -> None:
         """The connection ended."""

@@ -210,8 +210,8 @@ class Task(Generic[Request]):
         """The answer is complete: report it and label it."""
         now, usage = self.owner.clock(), response.usage
         attempt, before = exchange.attempt, 0 if self.spent is None else self.spent.output_tokens
-        tokens = usage.output_tokens - before if usage is not None else 0
-        self.call.succeeded(attempt, now, max(tokens, 0), exchange.status)
+        output, tokens = exchange.used(usage)
+        self.call.succeeded(attempt, now, max(output - before, 0), exchange.status, tokens)
         self.label(exchange, response)
         self._ended(exchange, selected=True, usage=usage)
         self.observer.succeeded(response, attempt.target, now - self.call.started)
@@ -328,8 +328,7 @@ class Task(Generic[Request]):
         elif self.subject.streaming:  # its first content has been reported
             pool.abandoned(attempt, now)
         else:
-            usage = exchange.response().usage
-            pool.succeeded(attempt, now, usage.output_tokens if usage is not None else 0)
+            pool.succeeded(attempt, now, *exchange.used(exchange.response().usage))
         self.owner.deliver()
 
     def disowned(self) -> None:

@@ -204,7 +204,7 @@ def _place(target: Target) -> str:
 
 def _account(salt: str, target: Target) -> str | None:
     """Tells keys apart without telling them; ``None`` where keys come from a function, which is none the next time."""
-    fixed = target.account is not None and target.key_is_fixed
+    fixed = target.account is not None and all(terms.fixed for terms in target.keys)
     return _digest(salt, str(target.account)) if fixed else None
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar, NoReturn, TypedDict
+from typing import ClassVar, NoReturn
 from urllib.parse import urlsplit
 
 from typing_extensions import Unpack
@@ -30,11 +30,14 @@ from resilient_llm.model import (
     StreamError,
     StreamEvent,
     StreamStart,
+    Usage,
 )
+from resilient_llm.policy import KeyTerms, Rate
 from resilient_llm.providers import endpoint, model_names
 from resilient_llm.providers.credentials import ApiKey, Credential, from_environment
 from resilient_llm.providers.embedding import EmbedLimits, limits_of
 from resilient_llm.providers.model_names import same_model
+from resilient_llm.providers.rates import RateOptions, rates_of
 from resilient_llm.providers.secrecy import (
     Fields,
     Headers,
@@ -53,7 +56,7 @@ from resilient_llm.wire.protocol import Codec, HttpRequest, StreamDecoder
 USER_AGENT = f"resilient-llm/{__version__}"
 
 
-class ProviderOptions(TypedDict, total=False):
+class ProviderOptions(RateOptions, total=False):
     """What every provider takes by keyword; :data:`LINES` says what each means.
 
     Values of headers and parameters may be secret, and so may parts of the URL's path: none of 8 characters or more is
@@ -85,6 +88,12 @@ LINES: Mapping[str, str] = {
     "headers": "sent with each request; replace ours of the same name, the one with the key included",
     "params": "fields added to the body of every request, unless the call sets them",
     "weight": "its share of a tier, relative to the others",
+    "requests_per_second": "the most requests in a second; None: as its answers tell, which is obeyed in any case",
+    "requests_per_minute": "the most requests in a minute",
+    "requests_per_day": "the most requests in a day",
+    "tokens_per_second": "the most tokens in a second, of prompts and answers together",
+    "tokens_per_minute": "the most tokens in a minute",
+    "tokens_per_day": "the most tokens in a day",
     "max_concurrency": "the most attempts under way, open streams included; None: no limit",
     "context_window": "in tokens; requests that cannot fit skip it; None: unknown",
     "tags": "what require= of a call can ask for: data residency and the like",
@@ -155,6 +164,8 @@ class HttpProvider:
     """Whether ``model`` is the name of a model, and not of a deployment."""
     idempotency_header: ClassVar[str | None] = None
     """The header for ``idempotency_key=``, where the vendor documents one."""
+    counts_cached: ClassVar[bool] = True
+    """Whether prompt tokens read from its cache count against its rate limits."""
     request_id_header: ClassVar[str | None] = None
     """The header for our own id of each attempt, in lower case, where the vendor documents one."""
     cache_key_header: ClassVar[str | None] = None
@@ -179,6 +190,7 @@ class HttpProvider:
         self.weight: float = positive("weight", options.get("weight", 1.0))
         self.max_concurrency: int | None = whole("max_concurrency", options.get("max_concurrency"))
         self.context_window: int | None = whole("context_window", options.get("context_window"))
+        self.rates: tuple[Rate, ...] = rates_of(options.get)
         self.tags: frozenset[str] = tags_of(self, options.get("tags") or ())
         self.embedding_space: str | None = options.get("embedding_space")
         self.embed_limits: EmbedLimits = limits_of(self.vendor, model, whole("embed_batch", options.get("embed_batch")))
@@ -234,9 +246,9 @@ class HttpProvider:
     # --- what drivers use ---
 
     @property
-    def key_is_fixed(self) -> bool:
-        """Whether its key is always the same; the next call may bring another one if not."""
-        return self.credential.fixed
+    def keys(self) -> tuple[KeyTerms, ...]:
+        """What is known of each of its keys."""
+        return (KeyTerms(account=self.account, fixed=self.credential.fixed, rates=self.rates),)
 
     @property
     def needs_loop(self) -> bool:
@@ -336,6 +348,11 @@ class HttpProvider:
     def limits(self, headers: Mapping[str, str], now: float) -> RateLimits:
         """The rate-limit headroom an answer reports."""
         return parse_rate_limit(self.vendor, headers, now=now)
+
+    def counted(self, usage: Usage) -> int:
+        """The tokens of an answer that count against its rate limits; 0: unknown."""
+        cached = 0 if self.counts_cached else usage.cache_read_tokens
+        return max(0, usage.input_tokens + usage.output_tokens - cached)
 
     def prepare_embed(self, request: EmbedRequest, key: str | None) -> Prepared:
         """The HTTP request for embeddings.  Raises ``UnsupportedFeature`` where the wire has none."""

@@ -20,7 +20,7 @@ from resilient_llm.record.state import Plain, fields_of, value_of
 
 TIMES: Final = frozenset(
     {
-        *("until", "told", "soonest", "closed_at", "opened_at", "_widens_at", "_left_at"),  # gates
+        *("until", "told", "soonest", "closed_at", "opened_at"),  # gates
         *("trial_at", "tried_at", "since", "_down_at", "_run_at"),  # breaker
         *("seen_at", "_at", "_latency_at"),  # statistics
     }
@@ -48,14 +48,15 @@ class Unusable(ValueError):
 
 
 def kept(member: Member[T]) -> Kept | None:
-    """What is known about a provider; ``None``: nothing that another process could use."""
+    """What is known about a provider; ``None``: nothing that another process could use.  Of several keys only the first
+    one's waits are kept: the others find out."""
     if member.breaker.state is State.ISOLATED or not _is_known(member):
         return None
     return Kept(
         breaker=fields_of(member.breaker, without=_OF_BREAKER),
-        gate=fields_of(member.gate, without=_OF_OTHERS),
+        gate=fields_of(member.keys[0].gate, without=_OF_OTHERS),
         own_gate=fields_of(member.own_gate, without=_OF_OTHERS),
-        account_gate=fields_of(member.account_gate, without=_OF_OTHERS),
+        account_gate=fields_of(member.keys[0].slow, without=_OF_OTHERS),
         statistics=fields_of(member.statistics, without=_OF_OTHERS),
     )
 
@@ -81,9 +82,10 @@ def restore(member: Member[T], found: Mapping[str, object], *, later: float, now
         _fill(part, found.get(name), later, now)
     breaker, gate, statistics, own, account = made
     breaker.generation = member.breaker.generation
-    member.breaker, member.gate, member.statistics = breaker, gate, statistics
+    member.breaker, member.statistics = breaker, statistics
+    member.keys[0].gate = gate
     _go_on(member.own_gate, own)
-    if same_account and member.account_gate is not member.own_gate and not member.account_gate.strikes:
+    if same_account and not member.account_gate.strikes:
         _go_on(member.account_gate, account)
     return True
 

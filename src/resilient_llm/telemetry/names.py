@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
-from resilient_llm.decide.member import Refusal
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.errors import FaultKind
 
 SCOPE: Final = "resilient_llm"
@@ -452,7 +452,7 @@ REFUSAL_TYPES: Final[Mapping[str, str]] = MappingProxyType(
         Refusal.ISOLATED: "ejected",
         Refusal.QUOTA: "quota_exhausted",
         Refusal.GATED: "rate_limit",
-        Refusal.HEADROOM: "rate_limit",
+        Refusal.PACE: "rate_limit",
         Refusal.FULL: "concurrency_limit",
         Refusal.LINE: "concurrency_limit",
         Refusal.DOWN: "circuit_open",

@@ -1,7 +1,7 @@
 """Where answers are kept: in memory, or in a store of the user's that may be slow, full, gone or hostile.
 
 Nothing a store does fails a call.  Reads are bounded in time, writes are made beside the call; a store that was silent
-or failed is left alone for a while, and at most a few reads wait for it at a time.
+or failed is left alone for a while and then only glanced at, and at most a few reads wait for it at a time.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ _log = logging.getLogger("resilient_llm.operate")
 _READERS: Final = 8
 """Reads that may wait for a store at a time; further calls go on without it."""
 _REST, _LONGEST_REST = 1.0, 60.0
+_GLANCE: Final = 0.001
+"""Seconds that a call waits for a store that failed when it was last asked; that it is back is noticed beside the
+call."""
 
 
 class Store(Protocol):
@@ -125,6 +128,7 @@ class Shelf:
         self._lock = threading.Lock()
         self._rest = _REST
         self._rests_until = 0.0
+        self._doubted = False
         self.failures: int = 0
 
     @property
@@ -143,7 +147,7 @@ class Shelf:
         if not self._workers.start(partial(self._fetch, name, box)):
             self._release(box)
             return None
-        if not box.done.wait(self._timeout):
+        if not box.done.wait(_GLANCE if self._doubted else self._timeout):
             self._failed(TimeoutError(f"silent for {self._timeout:g} s"))
             return None
         if box.error is not None:
@@ -152,7 +156,6 @@ class Shelf:
         if isawaitable(box.value):
             _closed(box.value)
             raise ConfigurationError("a store whose methods are async needs the async client")
-        self._rest = _REST
         return box.value
 
     async def aread(self, name: str) -> object:
@@ -177,7 +180,7 @@ class Shelf:
         if box.error is not None:
             self._failed(box.error)
             return None
-        self._rest = _REST
+        self._answered()
         return found
 
     def write(self, name: str, value: bytes, seconds: int) -> object:
@@ -217,20 +220,28 @@ class Shelf:
         self._readers.release()
 
     def _fetch(self, name: str, box: _Box) -> None:
-        box.begun = True
+        box.begun, began = True, self._clock()
         try:
             box.value = self._store.get(name)
+            if self._clock() - began <= self._timeout and not isawaitable(box.value):
+                self._answered()
         except Exception as error:
             box.error = error
         finally:
             self._release(box)
             box.done.set()
 
+    def _answered(self) -> None:
+        """It answered in time, be it that nobody waited so long."""
+        with self._lock:
+            self._doubted, self._rest, self._rests_until = False, _REST, 0.0
+
     def _failed(self, error: Exception) -> None:
         """Leave the store alone for a while."""
         now = self._clock()
         with self._lock:
             self.failures += 1
+            self._doubted = True
             if now < self._rests_until:
                 return
             rest = self._rest

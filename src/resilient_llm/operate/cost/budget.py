@@ -57,9 +57,9 @@ class Budget:
     @property
     def name(self) -> str:
         """What it is called in alerts: the amount, the period, and whose it is."""
-        of = "".join(f" of {one!r}" for one in (self.route, self.provider) if one is not None)
+        at = "".join(f" at {one!r}" for one in (self.route, self.provider) if one is not None)
         every = self.period if isinstance(self.period, str) else f"{self.period:g} s"
-        return f"{self.amount:g} per {every}{of}"
+        return f"of {self.amount:g} per {every}{at}"
 
     def __str__(self) -> str:
         return f"the budget {self.name}"

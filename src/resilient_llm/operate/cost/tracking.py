@@ -67,9 +67,9 @@ class Costs:
         for state in self.budgets():
             budget = state.budget
             if state.is_spent:
-                detail = f"{budget} is spent ({state.spent:.4g}); it starts anew in {state.ends_in:.0f} s"
+                detail = f"{state.spent:.4g} spent; it starts anew in {state.ends_in:.0f} s"
                 severity: Severity = "critical" if budget.when_spent == "fail" else "warning"
-                yield Condition("budget_empty", f"cost {budget.name}", severity, detail)
+                yield Condition("budget_empty", budget.name, severity, detail)
 
     def __repr__(self) -> str:
         spent = self.total()

@@ -120,7 +120,7 @@ def _card(number: int, candidate: Candidate, health: ProviderHealth) -> str:
     told = "would be asked" if reason is None else reason
     kind = "asked" if reason is None else "passed"
     facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in _facts(health))
-    score, state = round(100 * health.score), _STATES.get(health.state, health.state)
+    score, state = round(100 * health.score), _state(health)
     return (
         f'<article class="{escape(health.state)}"><h3><span>{number}.</span> {escape(candidate.provider)}</h3>'
         f'<p class="state">{escape(state)}<small>{escape(candidate.model)}</small></p>'
@@ -128,6 +128,12 @@ def _card(number: int, candidate: Candidate, health: ProviderHealth) -> str:
         f'<meter min="0" max="100" value="{score}" aria-label="health {score} of 100"></meter>'
         f"<dl>{facts}</dl></article>"
     )
+
+
+def _state(health: ProviderHealth) -> str:
+    if health.drained:
+        return "drained"
+    return "isolated" if health.breaker == "isolated" else _STATES.get(health.state, health.state)
 
 
 def _facts(health: ProviderHealth) -> Iterable[tuple[str, str]]:
