@@ -86,15 +86,15 @@ def test_an_empty_line_has_no_first() -> None:
 def test_who_may_take_room_without_stepping_before_somebody() -> None:
     one, two = place(5), place(8)
     line = queue(one, two)
-    assert queue().may_pass(99, None, 0.0)
-    assert line.may_pass(4, None, 0.0), "it came earlier"
-    assert not line.may_pass(6, None, 0.0)
-    assert line.may_pass(5, one, 0.0)
-    assert not line.may_pass(8, two, 0.0)
+    assert queue().may_pass(99, Ask("main"), None, 0.0)
+    assert line.may_pass(4, Ask("main"), None, 0.0), "it came earlier"
+    assert not line.may_pass(6, Ask("main"), None, 0.0)
+    assert line.may_pass(5, Ask("main"), one, 0.0)
+    assert not line.may_pass(8, Ask("main"), two, 0.0)
     offer(line, two, 0.0)
-    assert line.may_pass(8, two, 0.0), "it was offered a place"
+    assert line.may_pass(8, Ask("main"), two, 0.0), "it was offered a place"
     offer(line, one, 0.0)
-    assert line.may_pass(9, None, 0.0), "everybody else has an offer"
+    assert line.may_pass(9, Ask("main"), None, 0.0), "everybody else has an offer"
 
 
 def test_an_offer_not_taken_in_time_is_taken_back() -> None:

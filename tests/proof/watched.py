@@ -111,7 +111,8 @@ class Watched:
 
     def _fresh_and_well(self, now: float) -> list[Member[Provider]]:
         closed = [m for m in self.route() if m.id not in self.tried and m.breaker.state is State.CLOSED]
-        return [m for m in closed if self._could(m, now) and m.line.may_pass(self.call.number, None, now)]
+        number, ask = self.call.number, self.call.ask
+        return [m for m in closed if self._could(m, now) and m.line.may_pass(number, ask, None, now)]
 
     # --- deciding ---
 

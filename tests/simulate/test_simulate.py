@@ -80,7 +80,6 @@ def test_after_a_suspend_everything_is_late_and_nothing_is_lost() -> None:
 
 
 BROKEN = {
-    6: "a lone provider whose answers take longer than its callers wait stays softly open",
     11: "a call goes on after a refusal that says when to come back, which the checker takes for a second try",
 }
 """Known gaps, by seed: see the page on the simulator."""

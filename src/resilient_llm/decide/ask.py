@@ -35,3 +35,8 @@ class Ask(NamedTuple):
     tolls: Mapping[str, float] = _NO_TOLLS
     batch: bool = False
     tenant: str | None = None
+
+    @property
+    def hedged(self) -> bool:
+        """Whether another attempt may run beside one of its own."""
+        return self.repeatable and not self.batch

@@ -74,11 +74,7 @@ class RateGate:
         self.strikes += not again
         self.told = max(self.told, now + max(told, MIN_WAIT))
         self.soonest = max(self.soonest, now + min(max(soonest, MIN_WAIT), wait))
-        until = now + min(max(wait, MIN_WAIT), self.policy.gate_cap)
-        if until > self.until:
-            self.until, self.reason = until, reason
-        self.closed_at = now
-        return self.until
+        return self._until(now, max(wait, MIN_WAIT), reason)
 
     def opens(self, last: float, *, waits: bool) -> float:
         """When a call that must begin by ``last`` may pass.  One that waits because nobody else can be asked goes by
@@ -93,6 +89,13 @@ class RateGate:
             self.strikes = 0
         if started > self.closed_at:
             self.until = self.told = self.soonest = -math.inf
+
+    def _until(self, now: float, wait: float, reason: str) -> float:
+        until = now + min(wait, self.policy.gate_cap)
+        if until > self.until:
+            self.until, self.reason = until, reason
+        self.closed_at = now
+        return self.until
 
     def open(self) -> None:
         """Open it by hand."""

@@ -6,6 +6,7 @@ one that is softly open; one it has tried before; and, as the last resort, one t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Generic, NamedTuple
 
@@ -33,6 +34,7 @@ SUCCESS_EARNS: Final = 3.0
 """Tokens that an answer earns: enough for all tries of an SDK at a provider that fails four fifths of its calls."""
 _FLOOR = 0.03  # tokens a second: a thousand small clients must not storm a provider that has no room
 _NEAR = 5.0  # seconds of toll more than the least that a provider may have to be tried for news
+_ALONE = 10.0  # seconds without another call after which a batch has a provider to itself
 _PACE = 4.0  # calls a second from which on trials may cost no more than their share of traffic
 _NOBODY: Final[Mapping[str, int]] = {}
 
@@ -68,6 +70,7 @@ class Leases(Generic[T]):
         self.draw = draw
         self._most = policies.retry.max_attempts_per_provider
         self._last_call_at: float | None = None
+        self._last_interactive_at: float = -math.inf
         self.fill_budgets()
 
     def govern(self, policies: Policies) -> None:
@@ -90,17 +93,19 @@ class Leases(Generic[T]):
         """A lease; or whether it is refused for want of budget alone."""
         tiers = self._table.routes.get(ask.route, ())
         if past.number == 1 and past.place is None:
-            self._call_began(now)
+            self._call_began(ask, now)
             if tiers and len(tiers[0]) == 1:  # the common case, told apart for its speed alone
                 member = tiers[0][0]
                 if member.breaker.state is CLOSED and not ask.unsuitable and self.admits(member, ask, past, now):
                     return self._lease(ask, past, member, "initial", now)
         return self._first_choice(ask, past, now) or self._second_choice(ask, past, now)
 
-    def _call_began(self, now: float) -> None:
+    def _call_began(self, ask: Ask, now: float) -> None:
         """Credit a call to what traffic earns: rescues and trials may be a share of it, trials at low rates as many
         as at four calls a second."""
         last, self._last_call_at = self._last_call_at, now
+        if not ask.batch:
+            self._last_interactive_at = now
         ratio, hedges, trials = self._policies.hedge.ratio, self.hedges, self.trials
         if hedges.tokens < hedges.cap:
             hedges.earn(ratio)
@@ -121,7 +126,7 @@ class Leases(Generic[T]):
                 elif due is None and member.trial_due(now):
                     due = member
             if ready:
-                if due is not None and past.number == 1 and ask.repeatable and self._may_try(due):
+                if due is not None and past.number == 1 and self._tries(ask, now) and self._may_try(due):
                     return self._lease(ask, past, due, "trial", now)
                 return self._pick(ask, past, ready, now)
         return None
@@ -130,11 +135,16 @@ class Leases(Generic[T]):
         """Whether nothing but its breaker keeps this call from a provider, and nobody waits before it.  ``waits``:
         nobody else is well."""
         line, place = member.line, past.place
-        if line.waiting and not (past.last_hope or line.may_pass(past.order, place, now)):
+        hope = past.last_hope and member.breaker.down
+        if line.waiting and not (hope or line.may_pass(past.order, ask, place, now)):
             return False
         if place is None:
             return member.refusal(ask, now, waits=waits) is None
         return member.refusal(ask, now, waits=True, held=int(place.offer is line)) is None
+
+    def _tries(self, ask: Ask, now: float) -> bool:
+        """Whether a call may find out how a provider is: a batch only when nobody else calls."""
+        return ask.repeatable and (not ask.batch or now - self._last_interactive_at > _ALONE)
 
     def _may_try(self, member: Member[T]) -> bool:
         """Whether a call may be spent on a trial.  The confirming one is free: a budget that had to be earned twice
@@ -152,7 +162,7 @@ class Leases(Generic[T]):
             found = at_home(ready, home, self._policies.advanced.stickiness, now)
             if found is not None:
                 return self._lease(ask, past, found, kind, now)
-        if past.number == 1 and ask.repeatable:
+        if past.number == 1 and self._tries(ask, now):
             stale = stalest(ready, now)
             if stale is not None and _worth(stale, ready, ask) and self.trials.spend(1.0, _TRIAL_START):
                 return self._lease(ask, past, stale, "trial", now)
@@ -169,7 +179,7 @@ class Leases(Generic[T]):
             return False
         if past.cost and not self._pay(past.cost, now):
             return True
-        if past.number == 1 and ask.repeatable:
+        if past.number == 1 and self._tries(ask, now):
             for member in down:
                 if member.trial_due(now) and self._may_try(member):
                     return self._lease(ask, past, member, "trial", now)
@@ -233,7 +243,7 @@ class Leases(Generic[T]):
         attempt = Attempt(ask, member, kind, past.number, now)
         seen, breaker = member.statistics, member.breaker
         alone = self._alone(ask, past, member)
-        wanted = Wanted(ask.streaming, ask.tokens, ask.max_tokens, ask.deadline - now, ask.repeatable, alone)
+        wanted = Wanted(ask.streaming, ask.tokens, ask.max_tokens, ask.deadline - now, ask.hedged, alone)
         if kind == "trial":
             rival = self._rival(ask, past, member, now)
             if rival is None:
@@ -247,6 +257,8 @@ class Leases(Generic[T]):
         if now < member.heard.until:
             member.heard.asked(now, self.draw())
         attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
+        if ask.batch:
+            attempt.rescue_after = None
         if breaker.state is not CLOSED or kind == "trial":
             breaker.tried_at = now
         slow = attempt.key.slow

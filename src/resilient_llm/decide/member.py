@@ -129,11 +129,10 @@ class Member(Generic[T]):
             return Refusal.DRAINED
         ahead, keys = self.line.offers - held, self.keys
         refusal = keys[0].refusal(ask, now, waits=waits, ahead=ahead)
-        if refusal is not None:
-            if len(keys) > 1:
-                refusal = self._any_key(ask, now, waits, ahead)
-            if refusal is not None:
-                return refusal
+        if refusal is not None and len(keys) > 1:
+            refusal = self._any_key(ask, now, waits, ahead)
+        if refusal is not None and refusal is not Refusal.QUOTA:
+            return refusal
         if self.room.width < math.inf and not waits and now < self.room.room_at(self._unanswered - held):
             return Refusal.OPENING
         limit = self.target.max_concurrency
@@ -142,7 +141,7 @@ class Member(Generic[T]):
                 limit = max(1, int(limit * (1.0 - self.policies.limits.reserve) + 1e-9))
             if len(self.held) + ahead >= limit:
                 return Refusal.FULL
-        if self.own_gate.strikes and not self.own_gate.admits(now):
+        if refusal is not None or (self.own_gate.strikes and not self.own_gate.admits(now)):
             return Refusal.QUOTA
         heard = self.heard
         if now < heard.until and heard.stops(ask.deadline, now, waits=waits):

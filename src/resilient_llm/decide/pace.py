@@ -90,8 +90,19 @@ class Reported(Meter):
 
     def __init__(self, limit: float, left: float) -> None:
         super().__init__(limit, math.inf, max(0.0, left))
+        self._sure = Meter(limit, math.inf, self.level)  # the same without what came back while answers were under way
         self._longest = 0.0
         self._least = math.inf
+
+    def fits_at(self, cost: float, now: float, keep: float) -> float:
+        """See :meth:`Meter.fits_at`.  What is to be kept is there for sure."""
+        at = super().fits_at(cost, now, keep)
+        return max(at, self._sure.fits_at(cost, now, keep)) if keep else at
+
+    def take(self, cost: float, now: float) -> None:
+        """See :meth:`Meter.take`."""
+        super().take(cost, now)
+        self._sure.take(cost, now)
 
     def told(self, left: float, reset: float, *, ample: bool) -> None:
         """``left`` units are left of a bucket that is full in ``reset`` seconds.  ``ample``: that is clearly more than
@@ -107,6 +118,8 @@ class Reported(Meter):
         self.advance(now)
         if self.rate < math.inf:
             self.level = max(0.0, min(self.level, left + ago * self.rate))
+            self._sure.advance(now)
+            self._sure.rate, self._sure.level = self.rate, max(0.0, left)
 
     def explains(self, cost: float, now: float) -> bool:
         """Whether a call that costs so much had to be refused."""

@@ -59,6 +59,8 @@ class Pool(Shared[T]):
         place = past.place
         leased = self._leases.acquire(ask, past, now)
         if isinstance(leased, Attempt):
+            if leased.member.line.waiting:
+                leased.member.line.served(ask.tenant)
             if place is not None:
                 self._waiting.leave(place, now)
             return leased
@@ -91,7 +93,7 @@ class Pool(Shared[T]):
     def rescue_again(self, attempt: Attempt[T], pause: float, now: float) -> None:
         """The rescue beside this attempt failed: after a pause there may be another one."""
         with self._lock:
-            if attempt.content_at is None and attempt.ask.repeatable and self.policies.hedge.enabled:
+            if attempt.content_at is None and attempt.ask.hedged and self.policies.hedge.enabled:
                 again = now - attempt.started + pause
                 attempt.rescue_after = again if again < attempt.timeout else None
 

@@ -82,7 +82,7 @@ class Waiting(Generic[T]):
         least = min(_TRIAL_LEAST, (ask.deadline - now) / 4.0)
         place = past.place or Place(past.order, ask, least)
         most = self.policies.limits.max_queue
-        room = [(m, r) for m, r in waited if len(m.line.waiting) < most or m.line in place.lines]
+        room = [(m, r) for m, r in waited if m.line.before(ask) < most or m.line in place.lines]
         if not room:
             if past.place is not None:
                 self.leave(past.place, now)
@@ -176,6 +176,6 @@ def _why_not(ask: Ask, past: Past, member: Member[T], now: float) -> Refusal | N
     if refusal is None and member.breaker.down:
         return Refusal.DOWN
     after_pause = past.again or member.id not in past.tried  # who has to pause first does not stand in line meanwhile
-    if refusal is None and after_pause and not member.line.may_pass(past.order, past.place, now):
+    if refusal is None and after_pause and not member.line.may_pass(past.order, ask, past.place, now):
         return Refusal.LINE
     return refusal

@@ -261,6 +261,8 @@ class ProviderPool:
             conversation,
             idempotent,
             when_down,
+            batch=options.get("priority") == "batch",
+            tenant=options.get("tenant"),
         )
 
     def begin(self, ask: Ask, options: CallOptions) -> Call[Target]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from resilient_llm.decide.member import Refusal
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.errors import (
     ClientClosed,
     ConfigurationError,

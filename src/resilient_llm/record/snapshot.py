@@ -111,7 +111,7 @@ def install_members(
     """Make the providers of a pool what they were."""
     strangers: dict[int, Place] = {}
     if place is not None:
-        for name in [name for name in vars(place) if name not in _DRIVERS]:
+        for name in [name for name in vars(place) if name not in _DRIVERS | {"ask"}]:
             delattr(place, name)
     for name, state in states.items():
         member = table.members[name]

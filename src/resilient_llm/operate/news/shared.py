@@ -165,9 +165,11 @@ class SharedNews:
             if news.kind == "well":
                 pool.pool.hint_over(one.id, now)
                 continue
-            # Later than the one who told it, who tries first and tells how it went; and not all at the same time.
             left = news.seconds - age
-            left += _SLACK + 0.5 * news.seconds * self._draw() if news.kind == "failing" else 0.25 * left * self._draw()
+            if news.kind == "failing":  # later than the one who told it: who tries first tells how it went
+                left += _SLACK + 0.5 * news.seconds * self._draw()
+            else:  # not all at the same time
+                left += max(_SLACK, left) * self._draw()
             if left > 0.0:
                 pool.pool.hint(one.id, now, seconds=left, limited=news.kind == "limited")
 
