@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_llm.decide.pace import Pace, Sent
-from resilient_llm.errors import FaultKind
+from resilient_llm.errors import FaultKind, NoProviderAvailable
 from resilient_llm.policy import Rate
 from tests.decide.crowd import Crowd, Server
 from tests.decide.world import PROPERTY, Limit, Target, World
@@ -311,3 +311,18 @@ def test_a_declared_limit_that_is_right_is_never_exceeded() -> None:
     crowd.all()
     assert (crowd.refused, crowd.lost) == (0, [])
     assert crowd.seconds <= 1.1 * (300 - 45) / 45
+
+
+def test_who_cannot_be_served_in_time_behind_those_who_wait_already_is_told_at_once() -> None:
+    world = World(Target("a", rates=(MINUTE,)))
+    for _ in range(60):
+        world.start()
+    for _ in range(20):
+        world.told_to_wait(world.call(timeout=60.0))
+    with pytest.raises(NoProviderAvailable) as failure:
+        world.call(timeout=10.0).next_attempt(world.now)
+    assert failure.value.retry_after == pytest.approx(21.0)
+    assert world.told_to_wait(world.call(timeout=30.0)).place is not None
+    assert world.health("a").waiting == 21
+    world.now += 0.5
+    assert world.health("a").wait == pytest.approx(0.5)

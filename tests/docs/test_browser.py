@@ -18,7 +18,7 @@ from urllib.parse import urldefrag, urlsplit
 
 import pytest
 
-from resilient_llm.testing import Cut, LoopbackLLM, Reply
+from resilient_llm.testing import Cut, LoopbackLLM, Reply, Status
 from tests.docs.pages import DOCS, blocks
 from tests.docs.vendors import vendors
 
@@ -210,3 +210,22 @@ def test_the_chat_of_the_tutorial_talks(browser: Any, chat_app: tuple[str, Loopb
     assert wait_for(browser, "return talk.children[3]?.textContent.includes('broke off') ? talk.innerText : null")
     assert browser.execute_script("return talk.children[3].textContent").startswith("one two")
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_the_page_of_the_fastapi_example_talks(browser: Any) -> None:
+    from tests.operate.test_web_examples import ANSWER, example
+
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("fastapi")
+    said = "return talk.lastChild?.textContent === {!r} ? talk.innerText : null"
+    with example("uvicorn", "--fd={fd}", "--log-level=warning", "fastapi_chat:app") as (http, model):
+        browser.get(f"{http.base_url}/")
+        field = browser.find_element("css selector", "input")
+        field.send_keys("Why is the sky blue?\n")
+        assert ANSWER in wait_for(browser, said.format("answered by server-1"))
+        model.script(Reply("one two three four", fault=Cut(2)))
+        field.send_keys("And at night?\n")
+        assert "one two" in wait_for(browser, said.format("The answer broke off."))
+        model.default = Status(429, retry_after=30)
+        field.send_keys("And now?\n")
+        assert wait_for(browser, "return /try again in 3\\d seconds/.test(talk.lastChild?.textContent)")

@@ -25,6 +25,7 @@ from resilient_llm.simulate.scenarios import (
     thundering_herd,
     tokens,
 )
+from resilient_llm.simulate.whatif import INCIDENTS
 from tests.material import material
 from tests.proof import fuzz, mutants
 from tests.proof.mutants import MUTANTS

@@ -43,7 +43,7 @@ class Past(NamedTuple):
     """What a call has done so far.  ``number``: of its next attempt; ``order``: of the call, for the line; ``tried``:
     attempts that count, by provider; ``cost`` of a second try after its last failure; ``again``: its pause is over, so
     that it may ask the same provider again; ``place``: where it waits.  ``last_hope``: it waited long behind an outage
-    and was never sent anywhere."""
+    and was never sent anywhere.  ``other_key``: the provider that refused its last attempt's key and has another."""
 
     number: int
     order: int
@@ -52,6 +52,7 @@ class Past(NamedTuple):
     again: bool = False
     place: Place | None = None
     last_hope: bool = False
+    other_key: str | None = None
 
 
 class Leases(Generic[T]):
@@ -119,7 +120,9 @@ class Leases(Generic[T]):
         for tier in self._table.routes.get(ask.route, ()):
             ready: list[Member[T]] = []
             for member in tier:
-                if member.id in ask.unsuitable or member.id in past.tried or not self.admits(member, ask, past, now):
+                if member.id in ask.unsuitable or (member.id in past.tried and member.id != past.other_key):
+                    continue
+                if not self.admits(member, ask, past, now):
                     continue
                 if member.breaker.state is CLOSED:
                     ready.append(member)
@@ -155,6 +158,9 @@ class Leases(Generic[T]):
         """One of some equals: where the conversation is, who has not been heard of for long, or the better of two
         draws."""
         kind: AttemptKind = "initial" if past.number == 1 else "failover"
+        again = next((member for member in ready if member.id == past.other_key), None)
+        if again is not None:
+            return self._lease(ask, past, again, "retry", now)
         if len(ready) == 1:
             return self._lease(ask, past, ready[0], kind, now)
         if ask.conversation is not None:

@@ -43,12 +43,14 @@ class Place:
     needs: float = 0.0
     """Seconds an answer usually takes."""
 
-    def __init__(self, number: int, ask: Ask, least: float = 0.0) -> None:
+    def __init__(self, number: int, ask: Ask, least: float = 0.0, since: float = math.inf) -> None:
         self.number = number
         """Its call's number: the order of arrival."""
         self.ask = ask
         self.last = ask.deadline
         """When its call must begin at the latest."""
+        self.since = since
+        """When it began to wait."""
         self.least = least
         """Seconds that are to be left for a trial of a provider that is down."""
 
@@ -75,6 +77,7 @@ class Line:
         self._tenants: Counter[str | None] = Counter()  # how many of each wait
         self._turns: dict[str | None, int] = {}  # when each tenant was served last, as a number that rises
         self._turn = 0
+        self._batches = 0  # how many of a batch wait
         self.offers: int = 0
         """Places offered and not taken yet."""
         self._blocked: set[object] = set()  # event loops that did not take an offer, until they are heard of again
@@ -83,6 +86,7 @@ class Line:
         """Stand in line by order of arrival, not of joining: who comes back from a failed attempt loses nothing."""
         insort(self.waiting, place)
         self._tenants[place.ask.tenant] += 1
+        self._batches += place.ask.batch
 
     def remove(self, place: Place) -> None:
         """Leave the line; a place that was offered is free again."""
@@ -91,6 +95,7 @@ class Line:
             place.offer = None
         if place in self.waiting:
             self.waiting.remove(place)
+            self._batches -= place.ask.batch
             self._tenants[place.ask.tenant] -= 1
             if not self._tenants[place.ask.tenant]:
                 del self._tenants[place.ask.tenant]
@@ -104,7 +109,7 @@ class Line:
 
     def before(self, ask: Ask) -> int:
         """How many wait of its class, or of one that comes first."""
-        return len(self.waiting) if ask.batch else sum(not place.ask.batch for place in self.waiting)
+        return len(self.waiting) - (0 if ask.batch else self._batches)
 
     def _rank(self, ask: Ask, number: int) -> tuple[bool, int, int]:
         return ask.batch, self._turns.get(ask.tenant, 0), number

@@ -156,6 +156,10 @@ class Member(Generic[T]):
             return None
         return min(refused, key=lambda one: one[0].opens_at(ask, now))[1]
 
+    def other_key(self, key: Key, ask: Ask, now: float) -> bool:
+        """Whether it has another key that can be used."""
+        return len(self.keys) > 1 and any(one is not key and one.refusal(ask, now) is None for one in self.keys)
+
     def key_for(self, ask: Ask, now: float) -> Key:
         """The key to send a call with: of those that can be used the one with the most headroom, or the one that can be
         used soonest."""

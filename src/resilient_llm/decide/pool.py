@@ -22,7 +22,7 @@ from resilient_llm.decide.breaker import LAST_RESORT
 from resilient_llm.decide.leases import SUCCESS_EARNS, Past
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import T
-from resilient_llm.decide.outcome import OK, Outcome
+from resilient_llm.decide.outcome import OF_A_KEY, OK, Outcome
 from resilient_llm.decide.pace import Limit
 from resilient_llm.decide.shared import Shared
 from resilient_llm.decide.waiting import Refused
@@ -152,7 +152,9 @@ class Pool(Shared[T]):
             if outcome is not Outcome.GATED and (fault.status is not None or fault.code == "not_sent"):
                 attempt.key.pace.give_back(attempt.need)
             self._release(attempt, outcome, now)
-            counted = not (attempt.trial or self._verdicts.local(now))
+            if fault.kind in OF_A_KEY:
+                attempt.other_key = attempt.member.other_key(attempt.key, attempt.ask, now)
+            counted = not (attempt.trial or self._verdicts.local(now) or attempt.other_key)
         self._wake()
         return counted
 

@@ -48,6 +48,7 @@ def _health(member: Member[T], best: float | None, now: float) -> ProviderHealth
         tokens_left=tokens,
         drained=member.drained,
         model_mismatch=member.model_mismatch,
+        wait=max((now - place.since for place in member.line.waiting), default=0.0),
     )
 
 

@@ -15,6 +15,7 @@ from resilient_llm.decide.outcome import OK, Outcome, disposition
 from resilient_llm.decide.patience import LATE_TIMER, Standstill, longest_pause
 from resilient_llm.faults import Fault, FaultKind
 
+_OF_A_KEY = frozenset({FaultKind.AUTH, FaultKind.QUOTA_EXHAUSTED})
 _CROWDED = frozenset({FaultKind.OVERLOADED, FaultKind.TIMEOUT})
 _SURELY_LATE = 10.0  # seconds of silence that are a failure of anybody
 LOCAL_WINDOW = 5.0
@@ -195,13 +196,14 @@ class Verdicts(Generic[T]):
         if outcome is Outcome.DISABLED:
             if fault.kind is FaultKind.AUTH and not key.terms.fixed:
                 return  # the next call may bring another key
-            shared = fault.kind in (FaultKind.AUTH, FaultKind.QUOTA_EXHAUSTED)
+            shared = fault.kind in _OF_A_KEY or (fault.kind is FaultKind.PERMISSION and len(member.keys) > 1)
             gate = key.slow if shared else member.own_gate
             hint = fault.retry_after if fault.trust_hint else None
             until = gate.close(now, hint, self._draw(), str(fault.kind))
             wait, kind = until - now, str(fault.kind)
             wrong = fault.message if fault.kind is FaultKind.MISCONFIGURED else ""
-            self.events.append(events.GateClosed(now, member.id, wait, kind, slow=True, message=wrong))
+            name = key.terms.name if shared else ""
+            self.events.append(events.GateClosed(now, member.id, wait, kind, slow=True, message=wrong, key=name))
             return
         if fault.kind is FaultKind.OVERLOADED:
             member.room.crowd(now, len(member.pending))
@@ -210,7 +212,8 @@ class Verdicts(Generic[T]):
             until = key.gate.close(now, hint, self._draw(), str(fault.kind))
             if outcome is Outcome.GATED:
                 key.pace.refused(attempt.need, attempt.started, min(until, key.gate.soonest), now)
-            self.events.append(events.GateClosed(now, member.id, until - now, str(fault.kind), slow=False))
+            kind, name = str(fault.kind), key.terms.name
+            self.events.append(events.GateClosed(now, member.id, until - now, kind, slow=False, key=name))
 
     def not_taken(self, member: Member[T], what: str, reason: str, now: float) -> None:
         """Tell of what was due and not done, if anybody listens."""

@@ -63,9 +63,10 @@ class Waiting(Generic[T]):
             refusal = _why_not(ask, past, member, now)
             if refusal is not None:
                 found.reasons[member.id] = refusal
-                told = member.opens_at(refusal, ask, now, told=True)
-                retry_at = min(retry_at, told)
-                if more and (told <= min(ask.deadline, now + retry.max_wait) or refusal.needs_room):
+                told, served = member.opens_at(refusal, ask, now, told=True), _served_at(ask, past, member, now)
+                retry_at = min(retry_at, max(told, served))
+                waits = told <= min(ask.deadline, now + retry.max_wait) or refusal.needs_room
+                if more and waits and served <= ask.deadline:
                     waited.append((member, refusal))
             elif more:
                 runs.append(member.breaker.run)
@@ -80,7 +81,7 @@ class Waiting(Generic[T]):
     def _stand(self, ask: Ask, past: Past, found: Refused, waited: list[tuple[Member[T], Refusal]], now: float) -> None:
         """Stand in the line of everybody worth waiting for."""
         least = min(_TRIAL_LEAST, (ask.deadline - now) / 4.0)
-        place = past.place or Place(past.order, ask, least)
+        place = past.place or Place(past.order, ask, least, now)
         most = self.policies.limits.max_queue
         room = [(m, r) for m, r in waited if m.line.before(ask) < most or m.line in place.lines]
         if not room:
@@ -164,6 +165,13 @@ class Waiting(Generic[T]):
         if not place.woken:
             place.woken, place.woken_at = True, now
             self.woken.append(place)
+
+
+def _served_at(ask: Ask, past: Past, member: Member[T], now: float) -> float:
+    """When a call that has not waited yet would be served by what its provider's limits are known to be, after those
+    who wait there already."""
+    ahead = 0 if past.place is not None else member.line.before(ask)
+    return member.opens_at(Refusal.PACE, ask, now, told=True, ahead=ahead) if ahead else now
 
 
 def _why_not(ask: Ask, past: Past, member: Member[T], now: float) -> Refusal | None:

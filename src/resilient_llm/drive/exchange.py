@@ -274,7 +274,7 @@ class HttpExchange(Exchange[HttpProvider]):
     @property
     def credential(self) -> Credential:
         """Where its key comes from."""
-        return self.provider.credential
+        return self.provider.held[self.attempt.key.number].credential
 
     @property
     def _capabilities(self) -> Capabilities | None:

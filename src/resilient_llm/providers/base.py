@@ -36,6 +36,7 @@ from resilient_llm.policy import KeyTerms, Rate
 from resilient_llm.providers import endpoint, model_names
 from resilient_llm.providers.credentials import ApiKey, Credential, from_environment
 from resilient_llm.providers.embedding import EmbedLimits, limits_of
+from resilient_llm.providers.keys import ApiKeys, Held, keys_of, terms_of
 from resilient_llm.providers.model_names import same_model
 from resilient_llm.providers.rates import RateOptions, rates_of
 from resilient_llm.providers.secrecy import (
@@ -65,6 +66,8 @@ class ProviderOptions(RateOptions, total=False):
 
     id: str
     api_key: ApiKey | None
+    api_keys: ApiKeys | None
+    show_key_ends: bool
     base_url: str | None
     headers: Mapping[str, str]
     weight: float
@@ -84,6 +87,8 @@ class ProviderOptions(RateOptions, total=False):
 LINES: Mapping[str, str] = {
     "id": "names it in health, trails and telemetry; unique within a client",
     "api_key": "the key, or a function that returns the current one; None: the vendor's environment variable",
+    "api_keys": "several keys, each with a quota of its own: functions and Key objects too; None: the one api_key",
+    "show_key_ends": "True: messages show the last four characters of one of several keys, and not its place alone",
     "base_url": "replaces the vendor's, as far as the version: https://host/v1; None: the vendor's",
     "headers": "sent with each request; replace ours of the same name, the one with the key included",
     "params": "fields added to the body of every request, unless the call sets them",
@@ -119,6 +124,7 @@ provider_keywords: Explicit = explicit(
         "capabilities": Shown("as known"),
         "weight": 1.0,
         "tags": (),
+        "show_key_ends": False,
         "require_model": False,
         "allow_http": False,
         "propagate_trace_context": False,
@@ -182,9 +188,10 @@ class HttpProvider:
         )
         self.id: str = name_of(self, options.get("id") or f"{self.vendor}/{model}")
         self.base_url: str = self._base_url(options.get("base_url"))
-        self.credential: Credential = from_environment(
-            options.get("api_key"), self.key_variables, type(self).__name__, required=self.key_required
-        )
+        self.held: tuple[Held, ...] = self._held(options)
+        self.credential: Credential = self.held[0].credential
+        """Of several keys the first."""
+        self._show_key_ends = bool(options.get("show_key_ends", False))
         self.headers: tuple[tuple[str, str], ...] = _checked_headers(options.get("headers") or {})
         _check_clear_text(self, options.get("allow_http", False))
         self.weight: float = positive("weight", options.get("weight", 1.0))
@@ -248,22 +255,24 @@ class HttpProvider:
     @property
     def keys(self) -> tuple[KeyTerms, ...]:
         """What is known of each of its keys."""
-        return (KeyTerms(account=self.account, fixed=self.credential.fixed, rates=self.rates),)
+        several = len(self.held) > 1
+        accounts = [self._account(one.credential) for one in self.held] if several else [self.account]
+        return terms_of(self.held, self.rates, accounts, ends=self._show_key_ends)
 
     @property
     def needs_loop(self) -> bool:
         """Whether only the async client can ask it: its key comes from a coroutine."""
-        return self.credential.is_async
+        return any(one.credential.is_async for one in self.held)
 
     @property
     def renewable(self) -> bool:
         """Whether its key may be missing for a while, and be renewed when it is refused."""
-        return self.credential.renewable is not None
+        return len(self.held) == 1 and self.credential.renewable is not None
 
     def key_missing(self) -> str | None:
         """Why there is no key now; ``None``: there is one, or it is found out when it is asked for."""
         renewable = self.credential.renewable
-        return None if renewable is None else renewable.missing()
+        return None if renewable is None or len(self.held) > 1 else renewable.missing()
 
     @property
     def key_id(self) -> str | None:
@@ -404,7 +413,18 @@ class HttpProvider:
         return endpoint.checked(url)
 
     def _default_account(self) -> str | None:
-        return f"{self.host}:{self.port}/{self.credential.account}" if self.credential.account else None
+        return self._account(self.credential)
+
+    def _account(self, credential: Credential) -> str | None:
+        return f"{self.host}:{self.port}/{credential.account}" if credential.account else None
+
+    def _held(self, options: ProviderOptions) -> tuple[Held, ...]:
+        """The keys given, or the one from the environment."""
+        name, given = type(self).__name__, options.get("api_keys")
+        if given is not None:
+            return keys_of(name, given, frozenset(one for one in options if options.get(one) is not None))
+        key = options.get("api_key")
+        return (Held(from_environment(key, self.key_variables, name, required=self.key_required)),)
 
     def _with_params(self, body: bytes) -> bytes:
         fields = json.loads(body)
@@ -451,7 +471,7 @@ def _check_clear_text(provider: HttpProvider, allow_http: object) -> None:
     if not isinstance(allow_http, bool):
         raise ConfigurationError(f"allow_http must be True or False, not {allow_http!r:.80}")
     parts = urlsplit(provider.base_url)
-    has_credential = bool(provider.credential.account) or holds_credentials(provider.headers)
+    has_credential = any(one.credential.account for one in provider.held) or holds_credentials(provider.headers)
     if parts.scheme == "http" and has_credential and not allow_http and not endpoint.clear_text_is_safe(parts.hostname):
         raise ConfigurationError(
             f"{type(provider).__name__} would send its key to {parts.hostname} over plain http, where others can read "

@@ -225,6 +225,7 @@ class RecordedCall(Call[T]):
 
 def _ask(ask: Ask) -> dict[str, Plain]:
     fields: dict[str, object] = ask._asdict()
+    fields["tenant"] = None if ask.tenant is None else "-"
     fields["conversation"] = None if ask.conversation is None else "-"  # its name may tell something
     mappings: dict[str, Plain] = {"unsuitable": dict(ask.unsuitable), "tolls": dict(ask.tolls)}
     return {**{name: plain(value) for name, value in fields.items() if name not in mappings}, **mappings}

@@ -18,7 +18,7 @@ from resilient_llm.record.state import Plain, fields_of, install
 
 _OWN: Final = frozenset({"id", "target", "policies", "held", "pending", "trial", "line", "keys", "_line", "_policies"})
 _METERS: Final = frozenset({"declared", "reported", "learnt", "ramp", "_stated", "_meters"})
-_ASK: Final = ("deadline", "tokens", "max_tokens", "batch", "tenant")
+_ASK: Final = ("deadline", "tokens", "max_tokens", "batch")
 M = TypeVar("M", bound=Meter)
 _DRIVERS: Final = frozenset({"wake", "owner"})
 """What drivers set on a place in line."""
@@ -77,12 +77,20 @@ def member_state(
             Waiting(
                 own=one is place,
                 offered=one.offer is line,
-                ask={name: getattr(one.ask, name) for name in _ASK},
+                ask={name: getattr(one.ask, name) for name in _ASK} | {"tenant": _tenant(one, place, line)},
                 fields=fields_of(one, without=_DRIVERS | {"lines", "offer", "ask"}),
             )
             for one in line.waiting
         ],
     )
+
+
+def _tenant(one: Place, own: Place | None, line: Line) -> str | None:
+    """Tells tenants apart without their names, which may tell something."""
+    tenant = one.ask.tenant
+    if tenant is None or (own is not None and own.ask.tenant == tenant):
+        return None if tenant is None else "-"
+    return str(next(at for at, other in enumerate(line.waiting) if other.ask.tenant == tenant))
 
 
 def _key_state(key: Key, members: Sequence[Member[T]]) -> KeyState:

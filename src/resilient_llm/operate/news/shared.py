@@ -28,7 +28,7 @@ _log = logging.getLogger("resilient_llm.operate")
 _LATER: Final = 0.25  # seconds by which a time must have moved to be news again
 _SLACK: Final = 1.0  # seconds that the one who tries a provider first has to tell how it went
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds without asking a store that fails
-_RATE_LIMITS: Final = frozenset({"rate_limited", "overloaded", "the reported request limit is used up"})
+_RATE_LIMITS: Final = frozenset({"rate_limited", "overloaded"})
 
 
 @dataclass(frozen=True, slots=True)
