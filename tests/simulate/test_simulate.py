@@ -271,7 +271,14 @@ def test_a_chart_is_well_formed() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["no_generation_check", "trials_without_need", "cancel_is_failure", "gate_shortened", "in_flight_not_decremented"],
+    [
+        "no_generation_check",
+        "trials_without_need",
+        "cancel_is_failure",
+        "gate_shortened",
+        "in_flight_not_decremented",
+        "limit_not_counted",
+    ],
 )
 def test_a_bug_of_others_is_noticed(name: str) -> None:
     assert not hunt(name, range(40), until=1).survived
