@@ -138,4 +138,5 @@ def test_requests_that_begin_alike_have_one_key() -> None:
 
 def test_lifetimes_are_of_vendors() -> None:
     assert all(seconds > 0 for seconds in CACHE_SECONDS.values())
-    assert VENDORS
+    assert Anthropic("m", api_key="k").cache_seconds == 300.0
+    assert XAI("m", api_key="k").cache_seconds is None
