@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilient_llm.capability import CACHE_SECONDS, VENDORS
+from resilient_llm.capability import CACHE_SECONDS
 from resilient_llm.model import ChatRequest, Json, Message, Text, Thought, Tool, ToolCall, ToolResult
 from resilient_llm.providers import (
     XAI,
