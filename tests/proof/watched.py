@@ -449,7 +449,7 @@ class Watched:
                 check.demand(error.retry_after is not None, "S9", f"{member.id}: too many wait, but no retry_after")
                 continue
             tried_at, last = member.next_trial(), call.deadline - least - 0.01
-            if member.own_gate.strikes or member.account_gate.strikes:
+            if refusal is Refusal.QUOTA or member.own_gate.strikes or member.account_gate.strikes:
                 check.demand(error.retry_after is not None, "S9", f"{member.id}: {refusal}, but no retry_after")
             elif refusal in (Refusal.GATED, Refusal.PACE):
                 told = math.inf
