@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from typing import cast, final
 
 from typing_extensions import override
@@ -12,8 +12,8 @@ from resilient_llm.model import ChatRequest, ChatResponse, StreamEvent, TextDelt
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider, as_answer
 from resilient_llm.testing.clock import ManualClock
-from resilient_llm.testing.faults import Faults, FaultsLike, SlowTokens, as_faults
-from resilient_llm.testing.in_process import REPLACING, altered, broken, latency_of, performed, words_of
+from resilient_llm.testing.faults import REPLACING, Faults, FaultsLike, SlowTokens, as_faults
+from resilient_llm.testing.in_process import altered, broken, latency_of, performed, words_of
 from resilient_llm.testing.pace import Pace, Paced, collected, complete, paced, whole_async
 from resilient_llm.testing.script import EndlessHeaders, Raw, StreamFault
 from resilient_llm.wire.kit.accumulate import replay
@@ -82,7 +82,7 @@ class FaultyProvider(_Faulty):
             return collected(paced(performed(mishap, stream=False), pace))
         pace.sleep(latency_of(mishap))
         answer = as_answer(self._inner.start(request, timeout, stream=False))
-        whole = answer if isinstance(answer, ChatResponse) else collected(complete(_items(answer)))
+        whole = answer if isinstance(answer, ChatResponse) else collected(_events(answer))
         if isinstance(mishap, SlowTokens):
             pace.sleep(mishap.interval * words_of(whole))
         elif isinstance(mishap, StreamFault):
@@ -97,9 +97,8 @@ class FaultyProvider(_Faulty):
             return
         pace.sleep(latency_of(mishap))
         answer = as_answer(self._inner.start(request, timeout, stream=True))
-        events = replay(answer) if isinstance(answer, ChatResponse) else complete(_items(answer))
         try:
-            yield from paced(altered(events, mishap, stream=True), pace)
+            yield from paced(altered(_events(answer), mishap, stream=True), pace)
         finally:
             close = getattr(answer, "close", None)
             if close is not None:
@@ -117,7 +116,9 @@ class AsyncFaultyProvider(_Faulty):
             return await whole_async(performed(mishap, stream=False), pace)
         await pace.sleep_async(latency_of(mishap))
         answer = await self.answer(request, timeout, stream=False)
-        whole = answer if isinstance(answer, ChatResponse) else collected(complete([item async for item in answer]))
+        if isinstance(answer, AsyncIterator):
+            answer = iter([item async for item in cast("AsyncIterator[object]", answer)])
+        whole = answer if isinstance(answer, ChatResponse) else collected(_events(answer))
         if isinstance(mishap, SlowTokens):
             await pace.sleep_async(mishap.interval * words_of(whole))
         elif isinstance(mishap, StreamFault):
@@ -128,23 +129,10 @@ class AsyncFaultyProvider(_Faulty):
         """The provider's stream, or what the schedule makes of it."""
         return _AsyncStream(self, request, self._paced(timeout), timeout)
 
-    async def answer(
-        self,
-        request: ChatRequest,
-        timeout: float,  # noqa: ASYNC109 - a limit to respect
-        *,
-        stream: bool,
-    ) -> ChatResponse | AsyncIterator[str | StreamEvent]:
+    async def answer(self, request: ChatRequest, timeout: float, *, stream: bool) -> object:  # noqa: ASYNC109 - a limit
         """What the provider inside says."""
         value = self._inner.start(request, timeout, stream=stream)
-        if isinstance(value, Awaitable):
-            value = await cast("Awaitable[object]", value)
-        answer = as_answer(value)
-        if isinstance(answer, ChatResponse):
-            return answer
-        if isinstance(answer, AsyncIterator):
-            return cast("AsyncIterator[str | StreamEvent]", answer)
-        return _Slowly(_items(answer))
+        return as_answer(await cast("Awaitable[object]", value) if isinstance(value, Awaitable) else value)
 
 
 @final
@@ -182,9 +170,12 @@ class _AsyncStream(Paced):
             self._steps = performed(mishap, stream=True)
             return
         await self._pace.sleep_async(latency_of(mishap))
-        self._answer = broken(mishap, stream=True)
         self._beneath = answer = await provider.answer(self._request, self._timeout, stream=True)
-        self._items = _Slowly(iter(replay(answer))) if isinstance(answer, ChatResponse) else answer
+        if isinstance(answer, AsyncIterator):
+            self._items = cast("AsyncIterator[str | StreamEvent]", answer)
+            self._answer = broken(mishap, stream=True)
+        else:
+            self._steps = altered(_events(answer), mishap, stream=True)
 
     @override
     async def aclose(self) -> None:
@@ -193,23 +184,9 @@ class _AsyncStream(Paced):
             await close()
 
 
-@final
-class _Slowly:
-    """An iterator as an async one."""
-
-    def __init__(self, items: Iterator[str | StreamEvent]) -> None:
-        self._items = items
-
-    def __aiter__(self) -> AsyncIterator[str | StreamEvent]:
-        return self
-
-    async def __anext__(self) -> str | StreamEvent:
-        item = next(self._items, None)
-        if item is None:
-            raise StopAsyncIteration
-        return item
-
-
-def _items(items: object) -> Iterator[str | StreamEvent]:
-    assert isinstance(items, Iterator)
-    return cast("Iterator[str | StreamEvent]", items)
+def _events(answer: object) -> Iterable[StreamEvent]:
+    """An answer, or the pieces of one, as events."""
+    if isinstance(answer, ChatResponse):
+        return replay(answer)
+    assert isinstance(answer, Iterator)
+    return complete(cast("Iterator[str | StreamEvent]", answer))

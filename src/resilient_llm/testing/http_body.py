@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import cast, final
 
 import httpx
@@ -95,9 +95,9 @@ class Waits:
 class Body(httpx.SyncByteStream):
     """Steps as a body."""
 
-    def __init__(self, steps: Iterator[Step], waits: Waits, beneath: httpx.Response | None = None) -> None:
-        self._steps = steps
+    def __init__(self, waits: Waits, steps: Iterator[Step], beneath: httpx.Response | None = None) -> None:
         self._waits = waits
+        self._steps = steps
         self._beneath = beneath
 
     @override
@@ -118,79 +118,63 @@ class Body(httpx.SyncByteStream):
 
 @final
 class AsyncBody(httpx.AsyncByteStream):
-    """The same for async code."""
+    """The same for async code; further steps are what ``change`` makes of the bytes ``beneath``."""
 
-    def __init__(self, steps: Iterator[Step], waits: Waits) -> None:
-        self._steps = steps
+    def __init__(
+        self,
+        waits: Waits,
+        steps: Iterable[Step] = (),
+        beneath: httpx.AsyncByteStream | None = None,
+        change: AlteredBody | None = None,
+    ) -> None:
         self._waits = waits
-
-    @override
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for step in self._steps:
-            if isinstance(step, bytes):
-                if step:
-                    yield step
-            else:
-                await self._waits.sleep_async(cast(float, step))
-
-
-@final
-class _AlteredPieces:
-    """Once these are over, asking again reads what is left beneath: the client does so to end the HTTP library's
-    generators, about which trio complains where they are left in the middle."""
-
-    def __init__(self, pieces: AsyncIterator[bytes], alteration: AlteredBody, waits: Waits) -> None:
-        self._pieces = pieces
-        self._alteration = alteration
-        self._waits = waits
-        self._altered = self._alter()
+        self._steps = iter(steps)
+        self._beneath = beneath
+        self._change = change
+        self._pieces: AsyncIterator[bytes] | None = None
         self._over = False
 
+    @override
     def __aiter__(self) -> AsyncIterator[bytes]:
+        self._pieces = None if self._beneath is None else self._beneath.__aiter__()
         return self
 
     async def __anext__(self) -> bytes:
         if self._over:
-            async for _ in self._pieces:
+            # The client asks once more to end the HTTP library's generators, about which trio complains where they are
+            # left in the middle.
+            while await self._read() is not None:
                 pass
             raise StopAsyncIteration
-        try:
-            return await self._altered.__anext__()
-        except BaseException:
-            self._over = True
-            raise
+        self._over = True  # unless something comes
+        data = await self._next()
+        self._over = not data
+        if not data:
+            raise StopAsyncIteration
+        return data
 
-    async def _alter(self) -> AsyncIterator[bytes]:
-        async for chunk in self._pieces:
-            for step in self._alteration.feed(chunk):
-                if data := await self._step(step):
-                    yield data
-            if self._alteration.over:
-                return
-        for step in self._alteration.finish():
-            if data := await self._step(step):
-                yield data
+    async def _next(self) -> bytes:
+        change = self._change
+        while True:
+            for step in self._steps:
+                if isinstance(step, bytes):
+                    if step:
+                        return step
+                else:
+                    await self._waits.sleep_async(cast(float, step))
+            if change is None or change.over:
+                return b""
+            chunk = await self._read()
+            if chunk is None:
+                self._change, self._steps = None, change.finish()
+                change = None
+            else:
+                self._steps = change.feed(chunk)
 
-    async def _step(self, step: float | bytes) -> bytes:
-        if isinstance(step, bytes):
-            return step
-        await self._waits.sleep_async(step)
-        return b""
-
-
-@final
-class AlteredAsyncBody(httpx.AsyncByteStream):
-    """A true body, altered."""
-
-    def __init__(self, stream: httpx.AsyncByteStream, alteration: AlteredBody, waits: Waits) -> None:
-        self._stream = stream
-        self._alteration = alteration
-        self._waits = waits
-
-    @override
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return _AlteredPieces(self._stream.__aiter__(), self._alteration, self._waits)
+    async def _read(self) -> bytes | None:
+        return None if self._pieces is None else await anext(self._pieces, None)
 
     @override
     async def aclose(self) -> None:
-        await self._stream.aclose()
+        if self._beneath is not None:
+            await self._beneath.aclose()

@@ -27,26 +27,13 @@ from resilient_llm.testing.codec_writer import events_of, finish_of
 from resilient_llm.testing.faults import Latency, Mishap
 from resilient_llm.testing.pace import Step
 from resilient_llm.testing.plans import status_body
-from resilient_llm.testing.script import (
-    Behaviour,
-    Close,
-    EndlessHeaders,
-    Hang,
-    InBandError,
-    Raw,
-    Reply,
-    Reset,
-    Status,
-    StreamFault,
-)
+from resilient_llm.testing.script import Behaviour, Close, Hang, InBandError, Reply, Reset, Status, StreamFault
 from resilient_llm.testing.strike import TOKENS, Ending, Struck, ending_of
 from resilient_llm.wire import classify, classify_stream_error, codec
 from resilient_llm.wire.kit.accumulate import replay
 
 _WIRE = "openai_chat"
 _VENDOR = "openai_compatible_gateway"
-REPLACING = (Reply, Status, Hang, Close, Reset, Raw, EndlessHeaders)
-"""What stands in the place of a true answer."""
 _UNFINISHED = "the stream ended without saying that it was complete"
 
 

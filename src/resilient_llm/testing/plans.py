@@ -21,7 +21,6 @@ from resilient_llm.testing.script import (
     Raw,
     Reply,
     Reset,
-    Stall,
     Status,
     StreamFault,
 )
@@ -150,7 +149,8 @@ def _streamed(reply: Reply, ask: Ask, extra: Mapping[str, str | None]) -> Plan:
         **_lower(reply.headers),
     }
     steps = chain(_wait(reply.delay), _body(reply, _head(200, headers), _stream_steps(reply, ask, wire)))
-    endless = isinstance(reply.fault, Stall) and reply.keep_alive is not None
+    silent = reply.fault is not None and ending_of(reply.fault) is Ending.HANG
+    endless = silent and reply.keep_alive is not None
     return steps if endless else _joined(steps)
 
 

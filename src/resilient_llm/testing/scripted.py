@@ -26,7 +26,8 @@ from resilient_llm.model import (
 )
 from resilient_llm.testing.answers import vector_of
 from resilient_llm.testing.clock import ManualClock
-from resilient_llm.testing.in_process import REPLACING, performed
+from resilient_llm.testing.faults import REPLACING
+from resilient_llm.testing.in_process import performed
 from resilient_llm.testing.pace import Pace, Paced, Step, collected, complete, paced, whole_async
 from resilient_llm.testing.script import Behaviour, EndlessHeaders, Raw, Reply, StreamFault
 from resilient_llm.wire.kit.accumulate import replay

@@ -17,7 +17,7 @@ from resilient_llm.errors import ConfigurationError
 from resilient_llm.testing.answers import Ask
 from resilient_llm.testing.faults import Faults, FaultsLike, Latency, Mishap, Schedule, SlowTokens, as_faults
 from resilient_llm.testing.http_answer import AlteredBody, Head, altered, played
-from resilient_llm.testing.http_body import AlteredAsyncBody, AsyncBody, Body, Waits
+from resilient_llm.testing.http_body import AsyncBody, Body, Waits
 from resilient_llm.testing.received import NOT_CHAT, ReceivedRequest, ask_of
 from resilient_llm.testing.script import StreamFault
 
@@ -60,15 +60,14 @@ class FaultyTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         ask = _ask(request, request.read())
         if not isinstance(mishap, StreamFault | SlowTokens):
             steps = played(mishap, ask)
-            return _response(waits.until_head(steps), Body(steps, waits), waits)
+            return _response(waits.until_head(steps), Body(waits, steps), waits)
         request.headers["accept-encoding"] = "identity"  # frames are counted on the way
         response = self._sync().handle_request(request)
         if not _alterable(response.status_code, ask):
             return response
         assert isinstance(response.stream, httpx.SyncByteStream)
-        return _changed(
-            response, Body(altered(iter(response.stream), AlteredBody(mishap, ask)), waits, response), waits
-        )
+        steps = altered(iter(response.stream), AlteredBody(mishap, ask))
+        return _changed(response, Body(waits, steps, response), waits)
 
     @override
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -84,13 +83,14 @@ class FaultyTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         ask = _ask(request, await request.aread())
         if not isinstance(mishap, StreamFault | SlowTokens):
             steps = played(mishap, ask)
-            return _response(await waits.until_head_async(steps), AsyncBody(steps, waits), None)
+            return _response(await waits.until_head_async(steps), AsyncBody(waits, steps), None)
         request.headers["accept-encoding"] = "identity"
         response = await self._async().handle_async_request(request)
         if not _alterable(response.status_code, ask):
             return response
         assert isinstance(response.stream, httpx.AsyncByteStream)
-        return _changed(response, AlteredAsyncBody(response.stream, AlteredBody(mishap, ask), waits), None)
+        body = AsyncBody(waits, beneath=response.stream, change=AlteredBody(mishap, ask))
+        return _changed(response, body, None)
 
     def _sync(self) -> httpx.BaseTransport:
         if self._inner is None:
