@@ -159,7 +159,7 @@ class _AsyncStream(Paced):
             item = await anext(self._items, None)
             if item is None:
                 self._items, self._steps = None, self._answer.end()
-            else:
+            elif item != "":
                 event = TextDelta(item) if isinstance(item, str) else item
                 self._steps = self._answer.said((event,), (event,))
         return True

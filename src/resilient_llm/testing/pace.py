@@ -83,9 +83,11 @@ async def sleep_unless(withdrawn: threading.Event, seconds: float) -> None:
 
 
 def complete(pieces: Iterable[str | StreamEvent]) -> Iterator[StreamEvent]:
-    """The pieces of a stream as events, with its end."""
+    """The pieces of a stream as events, with its end; empty texts are left out."""
     last: StreamEvent | None = None
     for piece in pieces:
+        if piece == "":
+            continue
         last = TextDelta(piece) if isinstance(piece, str) else piece
         yield last
     if not isinstance(last, StreamEnd | StreamBroken):
