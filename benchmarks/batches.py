@@ -22,6 +22,7 @@ from pathlib import Path
 
 from resilient_llm import AsyncResilientClient, ResilientClient
 from resilient_llm.batch import MapResult
+from resilient_llm.options import Priority
 from resilient_llm.providers import OpenAI
 from resilient_llm.testing import LoopbackLLM, RateLimit, ReceivedRequest, Reply, Status
 
@@ -114,26 +115,26 @@ class Measured:
     widest: int
 
 
-async def run(situation: Situation, urls: list[str], width: int | None) -> Measured:
+async def run(situation: Situation, urls: list[str], width: int | None, priority: Priority) -> Measured:
     """With the async client."""
     async with AsyncResilientClient(providers(urls), deadline=600) as client:
         came: list[MapResult] = []
         began, widest = time.monotonic(), 0
         prompts = (f"prompt {number}" for number in range(situation.prompts))
-        results = client.map(prompts, ordered=False, concurrency=width or "auto")
+        results = client.map(prompts, ordered=False, concurrency=width or "auto", priority=priority)
         async for result in results:
             came.append(result)
             widest = max(widest, results._work.in_flight)
         return measured(came, time.monotonic() - began, widest)
 
 
-def run_sync(situation: Situation, urls: list[str], width: int | None) -> Measured:
+def run_sync(situation: Situation, urls: list[str], width: int | None, priority: Priority) -> Measured:
     """With the sync client."""
     with ResilientClient(providers(urls), deadline=600) as client:
         came: list[MapResult] = []
         began, widest = time.monotonic(), 0
         prompts = (f"prompt {number}" for number in range(situation.prompts))
-        results = client.map(prompts, ordered=False, concurrency=width or "auto")
+        results = client.map(prompts, ordered=False, concurrency=width or "auto", priority=priority)
         for result in results:
             came.append(result)
             widest = max(widest, results._work.in_flight)
@@ -152,6 +153,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SITUATIONS)}; default: all")
     parser.add_argument("--sync", action="store_true", help="with the sync client")
     parser.add_argument("--concurrency", type=int, metavar="N", help="instead of 'auto'")
+    parser.add_argument("--priority", choices=("batch", "interactive"), default="batch", help="(%(default)s)")
     parser.add_argument("--serve", choices=SITUATIONS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
@@ -163,7 +165,7 @@ def main() -> None:
         with served(name) as (urls, count):
             began = time.process_time()
             make = run_sync if given.sync else lambda *one: asyncio.run(run(*one))
-            found = make(situation, urls, given.concurrency)
+            found = make(situation, urls, given.concurrency, given.priority)
             cpu = time.process_time() - began
         refused = count[0] - situation.prompts
         share, ratio = refused / situation.prompts, found.seconds / situation.ideal

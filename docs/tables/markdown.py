@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable
+from typing import Literal, get_args, get_origin
+
+from resilient_llm import options
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -38,12 +41,19 @@ def told(line: str) -> str:
     return line.replace("|", "or")
 
 
+def _words() -> dict[str, str]:
+    """Names of types that are a choice of words, and the words."""
+    found = vars(options).items()
+    return {name: " or ".join(map(repr, get_args(one))) for name, one in found if get_origin(one) is Literal}
+
+
 def kind(annotation: object) -> str:
     """A type as a reader writes it, without the names of modules."""
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", None) or str(annotation)
     text = getattr(annotation, "__forward_arg__", text)
     text = re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Za-z])", "", str(text))
-    return text.replace("NoneType", "None").replace(" | ", " or ")
+    text = text.replace("NoneType", "None").replace(" | ", " or ")
+    return re.sub(r"\b[A-Z]\w+\b", lambda name: _words().get(name[0], name[0]), text)
 
 
 def default(value: object) -> str:

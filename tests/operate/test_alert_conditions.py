@@ -79,9 +79,9 @@ def test_a_route_whose_calls_all_fail_is_down_whatever_its_breakers_say_until_on
     condition = held(found, seen(soft), 12.0)["all_providers_down/default"]
     assert condition.severity == "critical"
     assert condition.hold == 0.0
-    assert condition.detail == "the last 10 calls failed, the first of them 12 s ago"
+    assert condition.detail.startswith("the last 10 calls failed, the first of them 12 s ago; a: answers few calls")
     both = held(found, seen(DOWN), 12.0)["all_providers_down/default"]
-    assert both.detail == f"{condition.detail}; a: open (5 failures in a row)"
+    assert both.detail.endswith("12 s ago; a: open (5 failures in a row)")
     found.answered("default")
     assert "all_providers_down/default" not in held(found, seen(soft), 13.0)
     for _ in range(100):

@@ -202,6 +202,16 @@ def test_tiers_and_routes_are_those_of_the_settings() -> None:
     assert (first.id, second.id, second.weight) == ("openai/y", "anthropic/z", 2.0)
 
 
+def test_the_file_of_the_example_is_read_as_load_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("APP_ENV", raising=False)
+    example = Path(__file__).parents[2] / "examples" / "resilient.toml"
+    found = read_setup(example)
+    assert [[one.id for one in tier] for tier in found.tiers] == [["main", "eu"], ["claude"]]
+    assert [one.id for one in read_setup(example, "fast").providers] == ["small", "main"]
+    with pytest.raises(ConfigurationError, match="there is no route 'slow'; there are smart, fast"):
+        read_setup(example, "slow")
+
+
 # --- the command ---
 
 

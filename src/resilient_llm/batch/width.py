@@ -7,7 +7,8 @@ as the width, and tells how fast that was.
   more and a fifth less are tried in turns; what makes it faster stays, and so does less that is as fast.
 * Some stand in line: the limits are used up, and the width is right.  More than half of them do: the width shrinks by
   half of that line, since who waits here could as well wait in the iterable.
-* Limits were met (429) in more than one call of fifty, or half of the calls failed for want of a provider: it shrinks.
+* More than one call of twenty-five met a limit (429), lately, or half of a round failed for want of a provider: it
+  shrinks.  A few are how the pool finds out where the limit is.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from typing import Final
 
 FIRST: Final = 16
 """The width of the first round."""
-SHORTEST: Final = 0.1
+SHORTEST: Final = 0.5
 """Seconds a round takes at least: shorter ones tell nothing."""
 HOLD: Final = 4
 """Rounds until another width is tried where the last one did not pay."""
+MOST_LIMITED: Final = 0.04
+"""Share of calls that may meet a 429."""
+_NEWEST: Final = 0.2  # weight of the newest round in that share
 
 
 class Width:
@@ -39,6 +43,8 @@ class Width:
         self._round: float | None = None
         self._changed = False
         """In this round most calls began with another width: it tells nothing about this one."""
+        self._share = 0.0
+        """Of the calls that met a 429, lately."""
         self._ended = self._limited = self._failed = self._waited = 0
 
     def ended(self, now: float, *, waiting: int, limited: bool, failed: bool) -> None:
@@ -63,8 +69,13 @@ class Width:
     def _conclude(self, seconds: float, *, tells: bool) -> None:
         """The round is over; ``tells``: of how fast this width is."""
         count, line = self._ended, self._waited / self._ended
-        if self._limited * 50 > count or self._failed * 2 > count:
-            self._settle(int(self.width * (0.5 if self._failed * 2 > count else 0.7)))
+        self._share += _NEWEST * (self._limited / count - self._share)
+        if self._failed * 2 > count:
+            self._settle(self.width // 2)
+            self._doubling = True  # when it is over
+        elif self._share > MOST_LIMITED:
+            self._share /= 2
+            self._settle(int(self.width * 0.7))
         elif line > self.width / 2:
             self._settle(self.width - int(line / 2))
         elif line >= 1:
@@ -96,8 +107,8 @@ class Width:
         elif self._hold:
             self._hold -= 1
             return
-        more = self.width if self._doubling else max(self.width // 4, 1)
-        width = min(self.width + more, self._most) if not self._smaller else self.width - self.width // 5
+        more, less = self.width if self._doubling else max(self.width // 4, 1), self.width // 5
+        width = self.width - less if self._smaller and less else min(self.width + more, self._most)
         if width != self.width:
             self._before, self.width = (self.width, rate), width
 

@@ -266,13 +266,18 @@ class HttpProvider:
 
     @property
     def renewable(self) -> bool:
-        """Whether its key may be missing for a while, and be renewed when it is refused."""
-        return len(self.held) == 1 and self.credential.renewable is not None
+        """Whether its keys may be missing for a while, and be renewed when they are refused."""
+        return all(one.credential.renewable is not None for one in self.held)
 
     def key_missing(self) -> str | None:
         """Why there is no key now; ``None``: there is one, or it is found out when it is asked for."""
-        renewable = self.credential.renewable
-        return None if renewable is None or len(self.held) > 1 else renewable.missing()
+        missing: list[str] = []
+        for one in self.held:
+            why = None if one.credential.renewable is None else one.credential.renewable.missing()
+            if why is None:
+                return None
+            missing.append(why)
+        return missing[0]
 
     @property
     def key_id(self) -> str | None:

@@ -18,6 +18,7 @@ from resilient_llm.errors import AllAttemptsFailed, ConfigurationError, FaultKin
 from resilient_llm.operate.secrets import FORMS, Reference, Secret, secret
 from resilient_llm.operate.secrets import stores as places
 from resilient_llm.operate.secrets.held import Held
+from resilient_llm.providers import OpenAI
 from resilient_llm.providers.credentials import KeyUnavailable, Renewable
 from resilient_llm.testing import ManualClock, Reply, Status
 from tests.drive.clients import World, eventually, openai, threads
@@ -390,6 +391,20 @@ def test_a_key_that_was_rotated_is_replaced_within_the_call(world: World, stream
     assert text == "hello"
     assert [one.headers["authorization"] for one in server.requests] == [f"Bearer {KEY}", f"Bearer {OTHER}"]
     assert client.health()["first"].error_rate in (None, 0.0)
+
+
+def test_a_pool_of_keys_is_passed_over_while_all_of_them_are_missing(world: World) -> None:
+    store = Store(KEY)
+    store.open.clear()
+    first, second = world.server(), world.server()
+    keys = [Secret("vault:kv/llm#one", fetch=store), Secret("vault:kv/llm#two", fetch=store)]
+    provider = OpenAI("m", id="first", base_url=f"{first.url}/v1", api_keys=keys)
+    client = world.client([provider, openai(second, "second")])
+    assert client.chat().provider == "second"
+    assert client.raw.explain()[0].reason == "its key vault:kv/llm#one: its store has not answered yet"
+    store.open.set()
+    quiet()
+    assert client.chat().provider == "first"
 
 
 def test_what_one_provider_refuses_another_one_may_take(world: World) -> None:

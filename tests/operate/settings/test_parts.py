@@ -107,6 +107,19 @@ def test_a_section_that_changes_is_taken_away_and_made_anew(text: str, file: Pat
         background_of(client.pool).close()
 
 
+def test_a_section_that_fails_keeps_nothing_else_back(text: str, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file.write_text(text.partition("[objectives")[0])
+    with resilient_llm.load(file) as client:
+        file.write_text("deadline = 5\n" + text.replace("[cost]", '[cost]\nprices = "nowhere.toml"'))
+        assert reload(client) == ("deadline", "alerts", "anomalies", "cost (failed)", "objectives")
+        assert "nowhere.toml: No such file" in caplog.text
+        assert client.pool.allowance == 5
+        assert "cost" not in attached(client)
+        file.write_text("deadline = 5\n" + text)
+        assert reload(client) == ("cost",)
+        background_of(client.pool).close()
+
+
 @pytest.mark.parametrize(
     ("section", "said"),
     [

@@ -64,12 +64,11 @@ class Rules:
 class _Entry:
     """One condition that is followed."""
 
-    __slots__ = ("began_at", "clear_after", "condition", "firing", "gone_at", "severity", "since", "told", "told_at")
+    __slots__ = ("began_at", "clear_after", "condition", "firing", "gone_at", "since", "told", "told_at")
 
     def __init__(self, condition: Condition, now: float, wall: float, clear_after: float) -> None:
         self.condition = condition
-        self.severity: Severity = condition.severity
-        """The highest it had since it fires: who was told of the worst must be told when it is over."""
+        """As it is, or as it was at its worst since it fires: who was told of that must be told when it is over."""
         self.since = now
         self.began_at = wall
         self.gone_at: float | None = None
@@ -78,6 +77,14 @@ class _Entry:
         """The severity it had when it was told last; ``None``: nobody was told yet."""
         self.told_at = now
         self.clear_after = clear_after
+
+    @property
+    def severity(self) -> Severity:
+        return self.condition.severity
+
+
+def _sorted(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
+    return tuple(sorted(alerts, key=lambda alert: (-SEVERITIES.index(alert.severity), alert.began_at)))
 
 
 class Book:
@@ -110,8 +117,7 @@ class Book:
 
     def firing(self) -> tuple[Alert, ...]:
         """Every alert that fires, the most severe first."""
-        found = [self._alert(entry, None) for entry in self._entries.values() if entry.firing]
-        return tuple(sorted(found, key=lambda alert: (-SEVERITIES.index(alert.severity), alert.began_at)))
+        return _sorted(self._alert(entry, None) for entry in self._entries.values() if entry.firing)
 
     # --- conditions ---
 
@@ -121,13 +127,13 @@ class Book:
             if len(self._entries) >= MOST_ALERTS:
                 return
             entry = self._entries[condition.key] = _Entry(condition, now, wall, self._clear_after(condition.key, now))
-        entry.condition, entry.gone_at = condition, None
+        entry.gone_at = None
         if not entry.firing and now - entry.since >= condition.hold:
             entry.firing = True
-            entry.severity = condition.severity
+            entry.condition = condition
             self._resolved.pop(condition.key, None)  # nobody was told yet that it was over
-        elif SEVERITIES.index(condition.severity) > SEVERITIES.index(entry.severity):
-            entry.severity = condition.severity
+        elif SEVERITIES.index(condition.severity) >= SEVERITIES.index(entry.severity) or not entry.firing:
+            entry.condition = condition
         if entry.firing and self._is_news(entry) and self._news_at is None:
             self._news_at = now
 
@@ -176,7 +182,7 @@ class Book:
         return None
 
     def _tell(self, now: float, wall: float, fired: list[_Entry]) -> Notification:
-        began = tuple(self._alert(entry, None) for entry in fired)
+        began = _sorted(self._alert(entry, None) for entry in fired)
         resolved = tuple(self._resolved.values())
         self._resolved, self._news_at = {}, None
         self._tokens = max(0.0, self._tokens - 1.0)

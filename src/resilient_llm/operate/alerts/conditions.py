@@ -96,7 +96,10 @@ class ProviderConditions:
         count, since = self._unanswered.get(route, (0, now))
         failing = count >= _MOST_UNANSWERED and now - since >= _UNANSWERED_HOLD
         if reasons and (failing or all(reason for _, reason in reasons)):
-            said = [f"{one}: {reason}" for one, reason in reasons if reason]
+            soft = {
+                one.id: f"answers few calls ({one.breaker_reason})" for one in providers if one.breaker == "softly_open"
+            }
+            said = [f"{one}: {reason or soft[one]}" for one, reason in reasons if reason or one in soft]
             told = [f"the last {count} calls failed, the first of them {now - since:.0f} s ago"] if failing else []
             yield Condition(
                 "all_providers_down", route, "critical", "; ".join(told + said), 0.0 if failing else _ALL_DOWN_HOLD

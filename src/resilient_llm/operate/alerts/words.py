@@ -88,7 +88,7 @@ class Source(Protocol):
 class Alert:
     """A condition that has lasted long enough.  Times are Unix seconds; ``ended_at`` is ``None`` while it fires.
 
-    ``severity`` is the highest it had, ``detail`` the latest.
+    ``severity`` is the highest it had, ``detail`` the latest at that severity.
     """
 
     kind: Kind

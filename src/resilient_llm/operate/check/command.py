@@ -71,6 +71,8 @@ def _checked(arguments: argparse.Namespace) -> Checked:
     if arguments.probe:
         timeouts = settings.options.get("timeouts", Timeouts())
         limit = timeouts.first_token if isinstance(timeouts, Timeouts) else None
+        if sys.stderr.isatty():
+            sys.stderr.write("asking the providers...\n")
         providers = {one.id: one for tiers in settings.routes.values() for tier in tiers for one in tier}
         probes = probe(
             providers.values(),

@@ -123,9 +123,7 @@ class Incidents(Watcher):
                 return
             for alert in notification.resolved:
                 incident.resolved(alert)
-            ids = {target.id for target in self._pool.pool.targets()}
-            named = {alert.subject for alert in incident.alerts.values()} & ids
-            incident.providers = tuple(sorted({*incident.providers, *named}))
+            self._name_providers(incident)
             floor = SEVERITIES.index(self.least)
             if not any(SEVERITIES.index(alert.severity) >= floor for alert in notification.firing):
                 self._end(incident, notification.at)
@@ -197,6 +195,13 @@ class Incidents(Watcher):
         self._hand_over()
         self._complained = False
         return incident
+
+    def _name_providers(self, incident: Incident) -> None:
+        """Those that alerts name, and those that were degraded or down meanwhile."""
+        ids = {target.id for target in self._pool.pool.targets()}
+        named = {alert.subject for alert in incident.alerts.values()} & ids
+        ill = {one.who for one in incident.timeline if one.state in ("open", "softly_open")}
+        incident.providers = tuple(sorted({*incident.providers, *named, *ill}))
 
     def _end(self, incident: Incident, at: float) -> None:
         self._hand_over()

@@ -231,10 +231,7 @@ class Loaded:
         changed += [name if name in _AT_ONCE else f"{name} (with the next start)" for name in sorted(options)]
         sections = {*before.sections, *fresh.sections}
         for name in sorted(one for one in sections if _differ(one, before.values, fresh.values)):
-            self._detach(name)
-            if name in fresh.sections:
-                self._attach(client, fresh, name)
-            changed.append(name)
+            changed.append(self._attached_anew(client, fresh, name))
         return tuple(changed)
 
     def _attach(self, client: AnyClient, settings: Settings, name: str) -> None:
@@ -245,6 +242,17 @@ class Loaded:
             raise SettingsError([Problem(name, str(error), settings.origins.get((name,)))]) from None
         if undo is not None:
             self._undo[name] = undo
+
+    def _attached_anew(self, client: AnyClient, settings: Settings, name: str) -> str:
+        """Replace what a section made; one that fails is missing until the next reload, and keeps nothing else back."""
+        self._detach(name)
+        try:
+            if name in settings.sections:
+                self._attach(client, settings, name)
+        except ConfigurationError as error:
+            _log.error("a section of the settings could not be set up: %s", error)
+            return f"{name} (failed)"
+        return name
 
     def _detach(self, name: str) -> None:
         undo = self._undo.pop(name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ _CREDENTIALS: Final = frozenset({"api_key", "api_keys", "token", "profile"})
 class Known:
     """What an earlier reading made, so that a reload keeps what has not changed."""
 
-    held: dict[tuple[str, float], Held] = field(default_factory=dict[tuple[str, float], Held])
+    held: dict[tuple[str, float], Held] = field(default_factory=dict[tuple[str, float], Held], repr=False)
     providers: dict[str, AnyProvider] = field(default_factory=dict[str, AnyProvider])
 
     def secret(self, reference: Reference, ttl: float = TTL) -> Secret:
@@ -240,7 +241,7 @@ class ProviderReader:
             read["id"] = name
         if not isinstance(model, str):
             return None
-        fingerprint = repr((kind.__name__, model, self._ttl, _comparable(table), name))
+        fingerprint = _digest((kind.__name__, model, self._ttl, _comparable(table), read.get("headers"), name))
         if whole and fingerprint in self._known.providers:
             made: object = self._known.providers[fingerprint]
         else:
@@ -266,7 +267,7 @@ class ProviderReader:
                     headers[name] = "***"
                     continue
                 try:
-                    headers[name] = self._known.secret(Reference.parse(value), self._ttl)()
+                    headers[name] = Secret(Reference.parse(value))()
                 except Exception as error:
                     self._tell((*path, "headers", name), str(error))
                     fine = False
@@ -331,6 +332,11 @@ def _id_of(value: object) -> str:
         table = cast("Mapping[str, object]", value)
         return str(table.get("id") or f"{table.get('kind')}/{table.get('model')}")
     return str(value)
+
+
+def _digest(told: object) -> str:
+    """Equal for equal things, and shows nothing of them: secrets may be among them."""
+    return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
 
 def _comparable(value: object) -> object:
