@@ -32,6 +32,7 @@ MODEL = {
     "Events of a stream": (
         *("StreamStart", "TextDelta", "ThoughtDelta", "RefusalDelta", "ToolCallStart", "ToolCallDelta", "PartAdded"),
         *("BlockEnd", "UsageUpdate", "Finish", "KeepAlive", "StreamEnd", "StreamError", "StreamBroken", "Restarted"),
+        "Continued",
     ),
 }
 Groups = Mapping[str, Sequence[str]]

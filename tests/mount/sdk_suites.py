@@ -25,6 +25,8 @@ HERE = Path(__file__).parent
 _TOOLS = ("pytest", "pytest-asyncio", "pytest-xdist", "inline-snapshot", "rich", "trio", "httpx2", "respx")
 
 _FINAL = "a failure is final when the SDK sees it (x-should-retry: false): the client has retried already"
+_SPANS = "the client has spans of its own between the SDK's and that of the HTTP request, which is the mounted client's"
+_NOBODY = "a connection that fails is a failed attempt, and when nobody can be asked the SDK sees a 503, no exception"
 _OWN_CLIENT = "the transport is not the network; proxies and connections belong to the mounted client"
 
 
@@ -76,10 +78,10 @@ SUITES = (
             *("opentelemetry-sdk", "griffe"),
         ),
         (
-            *("tests/test_client.py", "tests/test_response.py", "tests/test_streaming.py", "tests/test_middleware.py"),
-            *("tests/test_open_telemetry.py", "tests/lib/streaming", "tests/lib/_parse", "tests/lib/tools"),
+            *("tests/test_response.py", "tests/test_streaming.py", "tests/test_middleware.py", "tests/lib/streaming"),
+            *("tests/lib/_parse", "tests/lib/tools/test_runners.py", "tests/lib/tools/test_runner_eager_tools.py"),
             *("tests/lib/test_refusal_fallback.py", "tests/lib/test_refusal_fallback_streaming.py"),
-            *("tests/lib/test_output_format_helpers.py", "tests/lib/test_stainless_helpers.py"),
+            *("tests/lib/test_output_format_helpers.py", "tests/lib/test_stainless_helpers.py", "tests/test_client.py"),
         ),
     ),
     Suite(
@@ -89,6 +91,12 @@ SUITES = (
         (
             *("src/mistralai/extra/tests/test_otel_tracing.py", "src/mistralai/extra/tests/test_stream_error_hook.py"),
             *("src/mistralai/extra/tests/test_streaming.py", "src/mistralai/extra/tests/test_traceparent_hook.py"),
+        ),
+        (
+            Why("test_app_otel_does_not_enable_mistral_span", "Lists differ: .*ReadableSpan", _SPANS),
+            Why("test_concurrent_async_httpx_auto_instrumented", "4 != 2", _SPANS),
+            Why("test_httpx_auto_instrumented_span_is_child", "StopIteration", _SPANS),
+            Why("test_httpx_send_error_ends_genai_span", "Status 503.*connection", _NOBODY),
         ),
     ),
 )
