@@ -25,6 +25,14 @@ HERE = Path(__file__).parent
 _TOOLS = ("pytest", "pytest-asyncio", "pytest-xdist", "inline-snapshot", "rich", "trio", "httpx2", "respx")
 
 _FINAL = "a failure is final when the SDK sees it (x-should-retry: false): the client has retried already"
+_EMPTY = "the suite's made-up answer says nothing at all, and such an answer is not accepted (allow_empty=False)"
+_HALF = "the suite's stream ends without the blank line of its last event, which therefore is none (HTML, 9.2.6)"
+_BROKEN = "a stream without its end is a break, and one that breaks before content a failed attempt"
+_NO_CALL = "the suite's address is none of a model call, and what is no call goes to the vendor's own paths, unchanged"
+_NO_ANSWER = "the suite's made-up answer is none of this wire"
+_OWN_HEADERS = "the SDK's own headers are sent to nobody, and the provider's headers are not the mounted client's"
+_STATUS = "the suite answers with another status than the providers agreed on; the message has the trail"
+_COUNTS = "the chunk with token counts, which this library always asks for, is left out where the caller did not ask"
 _SPANS = "the client has spans of its own between the SDK's and that of the HTTP request, which is the mounted client's"
 _NOBODY = "a connection that fails is a failed attempt, and when nobody can be asked the SDK sees a 503, no exception"
 _OWN_CLIENT = "the transport is not the network; proxies and connections belong to the mounted client"
@@ -66,7 +74,12 @@ SUITES = (
                 "tests/lib/test_responses_tool_runner.py",
             ),
         ),
-        (),
+        (
+            Why("retr|401|refresh", "Error code: 50[03]|'mounted_sdk' == 'httpx2'", _FINAL),
+            Why("test_proxy_environment_variables", "assert 0 == 1", _OWN_CLIENT),
+            Why("test_stream_moderation", r"assert \[", _COUNTS),
+            Why("new_choice", "a choice that says nothing", _BROKEN),
+        ),
         (("OPENAI_TEST_HTTP_CLIENT", "sdk"),),
     ),
     Suite(
@@ -82,6 +95,16 @@ SUITES = (
             *("tests/lib/_parse", "tests/lib/tools/test_runners.py", "tests/lib/tools/test_runner_eager_tools.py"),
             *("tests/lib/test_refusal_fallback.py", "tests/lib/test_refusal_fallback_streaming.py"),
             *("tests/lib/test_output_format_helpers.py", "tests/lib/test_stainless_helpers.py", "tests/test_client.py"),
+        ),
+        (
+            Why("", "ended without message_stop", _HALF),
+            Why("", "broke after content|connection 200 after", _BROKEN),
+            Why("", "the answer is empty", _EMPTY),
+            Why("", "invalid_response 200", _NO_ANSWER),
+            Why("", "HTTPNotImplementedError|APIConnectionError: Connection error", _NO_CALL),
+            Why("", r"(server_error|timeout|connection)( 5\d\d)? after", _FINAL),
+            Why("", "KeyError: '(x-|anthropic-)|== 'my-req-id'", _OWN_HEADERS),
+            Why("", "assert 503 == 429", _STATUS),
         ),
     ),
     Suite(
