@@ -231,6 +231,15 @@ def test_failures_have_the_status_that_fits(trouble: Any, status: int, servers: 
         assert 4 <= int(answer.headers["retry-after"]) <= 10
 
 
+def test_a_wait_that_goes_on_is_told_as_the_vendor_told_it(servers: Any) -> None:
+    servers[0].default = servers[1].default = Status(429, retry_after=9)
+    with clients(*servers, deadline=0.5) as client, httpx.Client(transport=mount.transport(client)) as http:
+        told = [http.post(CHAT, json=QUESTION) for _ in range(2)]
+    assert [answer.status_code for answer in told] == [429, 429]
+    assert servers[0].request_count == servers[1].request_count == 1  # the second call asked nobody
+    assert 4 <= int(told[1].headers["retry-after"]) <= 10
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"model":"m","messages":7}'])
 def test_what_is_no_request_is_refused_here(body: bytes, servers: Any) -> None:
     with clients(*servers) as client, httpx.Client(transport=mount.transport(client)) as http:
