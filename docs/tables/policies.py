@@ -33,7 +33,7 @@ SENTENCES = {
     "timeouts.idle": "the longest gap between two pieces of content",
     "timeouts.idle_tool_arguments": "the same inside a tool call",
     "stream.hold_tool_arguments": "hand a tool call over when it is complete",
-    "stream.on_break": "what follows when a stream breaks after content: [When a stream breaks](streams.md#when-a-stream-breaks)",
+    "stream.on_break": "what follows when a stream breaks after content: see [When a stream breaks](../streams.md#when-a-stream-breaks)",
     "stream.under_chat": "`'stream'`: ask for a stream where a whole answer is wanted, and put it together",
     "stream.max_bytes": "bound of one answer",
     "limits.gate_cap": "the longest a rate limit closes a gate",

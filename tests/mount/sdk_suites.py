@@ -33,6 +33,8 @@ _NO_ANSWER = "the suite's made-up answer is none of this wire"
 _OWN_HEADERS = "the SDK's own headers are sent to nobody, and the provider's headers are not the mounted client's"
 _STATUS = "the suite answers with another status than the providers agreed on; the message has the trail"
 _NAMED = "the provider's model is named in every request, also where the caller named none"
+_GATED = "a provider that asked to wait is not asked again before the wait is over"
+_AFTER = "what follows the end of an answer is not passed on"
 _COUNTS = "the chunk with token counts, which this library always asks for, is left out where the caller did not ask"
 _SPANS = "the client has spans of its own between the SDK's and that of the HTTP request, which is the mounted client's"
 _NOBODY = "a connection that fails is a failed attempt, and when nobody can be asked the SDK sees a 503, no exception"
@@ -80,7 +82,7 @@ SUITES = (
             Why("test_proxy_environment_variables", "assert 0 == 1", _OWN_CLIENT),
             Why("test_stream_moderation", r"assert \[", _COUNTS),
             Why("new_choice", "a choice that says nothing", _BROKEN),
-            Why("nullable_content|forward_image", "the answer is empty", _EMPTY),
+            Why("nullable_content|forward_", "the answer is empty", _EMPTY),
             Why("send_a_top_level_schema", "'model': 'model'", _NAMED),
         ),
         (("OPENAI_TEST_HTTP_CLIENT", "sdk"),),
@@ -108,6 +110,10 @@ SUITES = (
             Why("", r"(server_error|timeout|connection)( 5\d\d)? after", _FINAL),
             Why("", "KeyError: '(x-|anthropic-)|== 'my-req-id'", _OWN_HEADERS),
             Why("", "assert 503 == 429", _STATUS),
+            Why("RateLimitedFastHop", "assert|DID NOT RAISE|all 2 attempts failed", _GATED),
+            Why("test_stainless_helpers|prepared_body", r"assert \[\] ==|None == '1'", _OWN_HEADERS),
+            Why("unknown_events", "future_even", _AFTER),
+            Why("system_message_without_content", "DID NOT WARN", _NO_ANSWER),
         ),
     ),
     Suite(
@@ -126,7 +132,7 @@ SUITES = (
         ),
     ),
 )
-_OUTCOME = re.compile(r"^(PASSED|FAILED|ERROR|SKIPPED)\s+(?:\[\d+\]\s+)?(\S+::\S+|\S+)(?: - (.*))?")
+_OUTCOME = re.compile(r"^(PASSED|FAILED|ERROR|SKIPPED)\s+(\S+::\S+)(?: - (.*))?")
 
 
 def main() -> int:
