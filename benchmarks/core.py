@@ -13,7 +13,7 @@ from benchmarks.harness import Batch, Row, beside, measure
 from resilient_llm.decide.attempt import Ask, Attempt
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.pool import Pool
-from resilient_llm.policy import Policies
+from resilient_llm.policy import KeyTerms, Policies
 
 BUDGETS = {"3 tiers": 6.0, "one tier of 3": 9.0}  # microseconds
 SHARE = 0.4  # of the peers'
@@ -29,8 +29,7 @@ class Target:
     model: str = "model"
     weight: float = 1.0
     max_concurrency: int | None = None
-    account: str | None = None
-    key_is_fixed: bool = True
+    keys: tuple[KeyTerms, ...] = (KeyTerms(),)
     context_window: int | None = None
 
 

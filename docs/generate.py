@@ -6,6 +6,7 @@ exit status is 1 if a page is out of date.  It also draws the pictures of the me
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,8 +14,9 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 
-from tables import classes, facts, keywords, pictures, policies, translation  # noqa: E402 - the path comes first
+from tables import classes, facts, keywords, pictures, plot, policies, translation  # noqa: E402 - the path comes first
 
+from resilient_llm.operate.settings import schema  # noqa: E402
 from tests.telemetry import reference  # noqa: E402
 
 Tables = Mapping[str, Callable[[], str]]
@@ -46,6 +48,7 @@ def current() -> Iterator[tuple[Path, str]]:
         yield path, page(path.read_text(encoding="utf-8"), tables, name)
     path = DOCS / "telemetry.md"
     yield path, reference.rewritten(path.read_text(encoding="utf-8"))
+    yield DOCS / "resilient.schema.json", json.dumps(schema(), indent=2) + "\n"
 
 
 def main() -> int:
@@ -58,6 +61,7 @@ def main() -> int:
             path.write_text(text, encoding="utf-8")
     if "--check" not in sys.argv:
         pictures.write(DOCS / "mechanisms")
+        plot.write(DOCS)
     return int(bool(stale) and "--check" in sys.argv)
 
 

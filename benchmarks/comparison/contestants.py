@@ -194,9 +194,17 @@ async def avadhika(preferred: str, other: str, patience: float) -> AsyncIterator
     os.environ["OPENAI_API_KEY"] = KEY
     nanoseconds, names = int(patience * 1e9), ("preferred", "other")
     facts: dict[str, Any] = {
-        "adapter_mapping_version": MAPPING_VERSION, "model": MODEL, "model_aliases": frozenset(),
-        "context_tokens": 128_000, "tools": True, "structured_output": True, "streaming": True, "tags": frozenset(),
-        "known_dimensions": DIMENSIONS, "pools": None, "billing_coverage": BillingCoverage.PARTIAL,
+        "adapter_mapping_version": MAPPING_VERSION,
+        "model": MODEL,
+        "model_aliases": frozenset(),
+        "context_tokens": 128_000,
+        "tools": True,
+        "structured_output": True,
+        "streaming": True,
+        "tags": frozenset(),
+        "known_dimensions": DIMENSIONS,
+        "pools": None,
+        "billing_coverage": BillingCoverage.PARTIAL,
         "input_bound_strategy": InputBoundStrategy.CALLER_ONLY,
     }
     candidates = [

@@ -31,8 +31,17 @@ MODEL = {
     "Answers": ("ChatResponse", "ParsedResponse", "Usage", "Choice", "Degradation", "EmbedResponse"),
     "Events of a stream": (
         *("StreamStart", "TextDelta", "ThoughtDelta", "RefusalDelta", "ToolCallStart", "ToolCallDelta", "PartAdded"),
-        *("BlockEnd", "UsageUpdate", "Finish", "KeepAlive", "StreamEnd", "StreamError", "StreamBroken", "Restarted"),
-        "Continued",
+        *(
+            "BlockEnd",
+            "UsageUpdate",
+            "Finish",
+            "KeepAlive",
+            "StreamEnd",
+            "StreamError",
+            "StreamBroken",
+            "Restarted",
+            "Continued",
+        ),
     ),
 }
 Groups = Mapping[str, Sequence[str]]

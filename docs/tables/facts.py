@@ -60,6 +60,7 @@ HEALTH = {
     "error_rate": "share of recent calls that failed",
     "in_flight": "attempts under way, open streams included",
     "waiting": "calls that stand in line for it",
+    "wait": "seconds for which the first in line has waited; 0: nobody waits",
     "limit": "how many attempts may be under way",
     "samples": "answers its latencies are known from",
     "first_token_p50": "seconds to the first content, median",
@@ -118,8 +119,8 @@ def health() -> str:
     named = {one.name: one for one in fields(ProviderHealth)}
     if set(named) != set(HEALTH):
         raise SystemExit(f"docs/tables/facts.py differs from ProviderHealth in {sorted(set(named) ^ set(HEALTH))}")
-    rows = [[code(name), code(kind(one.type)), HEALTH[name]] for name, one in named.items()]
-    return table(["field", "type", "what it tells"], rows)
+    rows = [[code(name), HEALTH[name], code(kind(one.type))] for name, one in named.items()]
+    return table(["field", "what it tells", "type"], rows)
 
 
 SECTIONS = {

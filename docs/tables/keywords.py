@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 
 from resilient_llm import providers
+from resilient_llm.batch.settings import MAP_LINES, MapSettings
 from resilient_llm.client import SETTINGS, ClientSettings, ResilientClient
 from resilient_llm.options import LINES, CallOptions, ChatOptions, ChatSettings
 from resilient_llm.providers import base
@@ -32,11 +33,11 @@ def _rows(function: object, lines: Mapping[str, str], names: Iterable[str]) -> I
     parameters = _signature(function)
     for name in names:
         one = parameters[name]
-        yield [code(f"{name}="), code(kind(one.annotation)), default(one.default), told(lines[name])]
+        yield [code(f"{name}="), told(lines[name]), code(kind(one.annotation)), default(one.default)]
 
 
 def _keywords(function: object, lines: Mapping[str, str], names: Iterable[str]) -> str:
-    return table(["keyword", "type", "default", "what it does"], _rows(function, lines, names))
+    return table(["keyword", "what it does", "type", "default"], _rows(function, lines, names))
 
 
 def client_parameters() -> str:
@@ -65,6 +66,11 @@ def answers() -> str:
     """Keywords about the answer."""
     rest = _known(ChatOptions) - _known(CallOptions) - _known(ChatSettings)
     return _keywords(ResilientClient.chat, LINES, [name for name in LINES if name in rest])
+
+
+def many() -> str:
+    """Keywords of ``map`` besides those of a call."""
+    return _keywords(ResilientClient.map, MAP_LINES, [name for name in MAP_LINES if name in _known(MapSettings)])
 
 
 def provider_options() -> str:
@@ -97,6 +103,6 @@ def vendors() -> str:
 
 SECTIONS = {
     "reference/client.md": {"parameters": client_parameters, "settings": client_settings, "methods": methods},
-    "reference/calls.md": {"call": _of(CallOptions), "chat": _of(ChatSettings), "answers": answers},
+    "reference/calls.md": {"call": _of(CallOptions), "chat": _of(ChatSettings), "answers": answers, "map": many},
     "reference/providers.md": {"options": provider_options, "vendors": vendors},
 }

@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable
+from typing import Literal, get_args, get_origin
+
+from resilient_llm import options
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -15,8 +18,8 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def code(text: object) -> str:
-    """In a cell, where a bar would end the cell."""
-    return f"`{text}`".replace("|", r"\|")
+    """In a cell, where a bar would end the cell: some readers of Markdown show the backslash that would mask it."""
+    return f"`{text}`".replace("|", "or")
 
 
 def plain(docstring: str | None) -> str:
@@ -35,7 +38,13 @@ def first(docstring: str | None) -> str:
 def told(line: str) -> str:
     """A line written for a terminal, with values set as code."""
     line = re.sub(r"(?<![`\w])(None|True|False|\{'.*?\}\}|'[\w-]+')(?![`\w])", r"`\1`", line)
-    return line.replace("|", r"\|")
+    return line.replace("|", "or")
+
+
+def _words() -> dict[str, str]:
+    """Names of types that are a choice of words, and the words."""
+    found = vars(options).items()
+    return {name: " or ".join(map(repr, get_args(one))) for name, one in found if get_origin(one) is Literal}
 
 
 def kind(annotation: object) -> str:
@@ -43,7 +52,8 @@ def kind(annotation: object) -> str:
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", None) or str(annotation)
     text = getattr(annotation, "__forward_arg__", text)
     text = re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Za-z])", "", str(text))
-    return text.replace("Optional", "").replace("NoneType", "None")
+    text = text.replace("NoneType", "None").replace(" | ", " or ")
+    return re.sub(r"\b[A-Z]\w+\b", lambda name: _words().get(name[0], name[0]), text)
 
 
 def default(value: object) -> str:

@@ -33,11 +33,14 @@ SENTENCES = {
     "timeouts.idle": "the longest gap between two pieces of content",
     "timeouts.idle_tool_arguments": "the same inside a tool call",
     "stream.hold_tool_arguments": "hand a tool call over when it is complete",
-    "stream.on_break": "what follows when a stream breaks after content: see [When a stream breaks](../streams.md#when-a-stream-breaks)",
-    "stream.under_chat": "`'stream'`: ask for a stream where a whole answer is wanted, and put it together",
+    "stream.on_break": "what follows when a stream breaks after content was handed over: `'fail'` raises "
+    "`StreamInterrupted`; `'restart'`, `'verify'`, `'continue'` and `'instruct'` go on",
+    "stream.under_chat": "`'stream'`: `chat()` asks for a stream and puts it together, so that silence is noticed at "
+    "the first token",
     "stream.max_bytes": "bound of one answer",
     "limits.gate_cap": "the longest a rate limit closes a gate",
     "limits.max_queue": "calls that may wait for one provider; the next one is told at once",
+    "limits.reserve": "share of every limit that is kept from calls with `priority=\"batch\"`",
     "advanced.memory": "seconds with which evidence about a provider fades",
     "advanced.failure_cost": "seconds of latency that a failure is worth when equals are compared",
     "advanced.stickiness": "a conversation moves only to a provider that costs less than this share",
@@ -107,7 +110,7 @@ SECTIONS = {
     "mechanisms/deadline.md": {
         "defaults": some(*(f"timeouts.{one}" for one in ("connect", "first_token", "idle", "idle_tool_arguments"))),
     },
-    "mechanisms/line.md": {"defaults": some("limits.max_queue", "retry.max_wait")},
+    "mechanisms/line.md": {"defaults": some("limits.max_queue", "limits.reserve", "retry.max_wait")},
     "mechanisms/health.md": {
         "defaults": some(*(f"advanced.{one}" for one in ("memory", "failure_cost", "stickiness", "prompt_scale"))),
     },

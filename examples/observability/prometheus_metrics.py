@@ -18,6 +18,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import start_http_server
 
 from resilient_llm import CallFailed, ChatResponse, ResilientClient
+from resilient_llm.operate.objectives import Objective, Objectives
 from resilient_llm.providers import OpenAI
 from resilient_llm.testing import Cut, LoopbackLLM, RateLimit, Reply, Status
 
@@ -49,6 +50,7 @@ with (
         name="shop",
     ) as client,
 ):
+    objectives = Objectives(client, Objective(availability=0.99))  # optional: its gauges live as long as it does
     steady.limit = RateLimit(requests=50_000, tokens=1_000_000)
     ends = time.monotonic() + seconds
     number = 0

@@ -1,4 +1,5 @@
-"""A chat endpoint with FastAPI that streams, whose failures are HTTP statuses and not broken answers.
+"""A chat with FastAPI: a page for the browser, and an endpoint that streams, whose failures are HTTP statuses and not
+broken answers.
 
 Run it with ``uvicorn fastapi_chat:app``; ``LLM_URLS`` holds the base URLs of servers that speak Chat Completions.  In
 your program the providers are ``OpenAI("gpt-5.2")``, ``Anthropic("claude-sonnet-5")`` and the like.
@@ -8,9 +9,10 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from pydantic import BaseModel
 
 from resilient_llm import AsyncChatStream, AsyncResilientClient, ResilientError, StreamInterrupted
@@ -36,6 +38,11 @@ app.mount("/llm", Endpoints(client).asgi)
 
 class Question(BaseModel):
     text: str
+
+
+@app.get("/")
+async def page() -> FileResponse:
+    return FileResponse(Path(__file__).with_name("chat.html"))
 
 
 @app.post("/chat")

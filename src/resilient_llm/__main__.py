@@ -24,6 +24,7 @@ class Command(NamedTuple):
 COMMANDS: Final[dict[str, Command]] = {
     "demo": Command("resilient_llm.demo.command", "a scripted bad day for three providers on this machine"),
     "check": Command("resilient_llm.operate.check.command", "whether settings are right, and providers answer"),
+    "map": Command("resilient_llm.operate.mapping", "the answers to many prompts, in a file it resumes from"),
     "explain": Command("resilient_llm.record.command", "how a recorded call was decided"),
     "chaos": Command("resilient_llm.chaos.command", "whether a hypothesis about a client survives injected faults"),
     "simulate": Command(

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypedDict, TypeV
 
 from typing_extensions import Unpack
 
+from resilient_llm.batch.part import part_of, part_of_async
 from resilient_llm.batch.settings import (
     MOST_TASKS,
     MOST_THREADS,
     MapOptions,
     UntypedMapOptions,
+    call_options,
     map_keywords,
     split,
 )
@@ -30,6 +32,7 @@ from resilient_llm.drive.core import Listener, ProviderPool, Routes
 from resilient_llm.drive.engines import AsyncEngine, Engine, Seam, async_engines, sync_engine
 from resilient_llm.drive.fork import imported
 from resilient_llm.drive.observer import Later, Observer
+from resilient_llm.drive.spending import priced
 from resilient_llm.drive.sync import Driver, OpenStream
 from resilient_llm.drive.task import Task
 from resilient_llm.errors import AttemptRecord, CallFailed, ClientClosed, ConfigurationError, InvalidRequest
@@ -222,7 +225,7 @@ class _Client:
         needs = self._pool.needs(request, options)
         tokens = prompt_tokens(request)
         ask = self._pool.ask(options, streaming=False, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        ask, _ = self._pool.priced(ask, request, options)
+        ask, _ = priced(self._pool.spending, ask, request, options)
         found = self._pool.pool.explain(ask, self._pool.clock())
         self._pool.deliver()
         return [Candidate(target.id, target.model, reason) for target, reason in found]
@@ -321,7 +324,7 @@ class _Client:
         needs = self._pool.needs(request, options)
         streaming = request.stream
         ask = self._pool.ask(options, streaming=streaming, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        ask, purse = self._pool.priced(ask, request, options)
+        ask, purse = priced(self._pool.spending, ask, request, options)
         check = None if stream else answer_check(request, options)
         call = self._pool.begin(ask, options)
         task = Task(self._pool, request, call, check, needs, purse=purse, gathers=gathers)
@@ -350,14 +353,13 @@ class _Client:
         pool, (ask, request) = self._pool, self._embedding(inputs, dimensions, options)
         able = (target for target in pool.pool.targets(ask.route) if target.id not in ask.unsuitable)
         parts = parts_of(request, smallest(one.embed_limits for one in able))
-        bound = options.get("max_cost")
-        if bound is not None:
-            options = {**options, "max_cost": bound / len(parts)}
+        tokens, limit = sum(map(text_tokens, request.inputs)), options.get("max_cost")
 
         def begin(part: EmbedRequest) -> Task[EmbedRequest]:
-            tokens = sum(map(text_tokens, part.inputs))
-            asked, purse = pool.priced(ask._replace(tokens=tokens), part, options)
-            return Task(pool, part, pool.begin(asked, options), purse=purse)
+            mine = sum(map(text_tokens, part.inputs))
+            share: CallOptions = options if limit is None else {**options, "max_cost": limit * mine / tokens}
+            asked, purse = priced(pool.spending, ask._replace(tokens=mine), part, share)
+            return Task(pool, part, pool.begin(asked, share), purse=purse)
 
         return [partial(begin, part) for part in parts]
 
@@ -380,7 +382,7 @@ class _Client:
         self._check_validate(calls.get("validate"))
         self._check_fallback(calls.get("fallback"))
         total = len(prompts) if isinstance(prompts, Sized) else None
-        return Work(settings, {**self._defaults, **calls}, self._pool.clock, most=most, total=total)
+        return Work(settings, call_options(self._defaults, calls), self._pool.clock, most=most, total=total)
 
     def __repr__(self) -> str:
         ids = ", ".join(target.id for target in self._pool.pool.targets())
@@ -505,7 +507,7 @@ class ResilientClient(_Client):
         from resilient_llm.batch.threads import Map  # noqa: PLC0415 - for who maps
 
         work, mine = self._work(prompts, options, MOST_THREADS), self.with_options()
-        mine._driver = self._driver.part()
+        mine._driver = part_of(self._driver)
         return Map(prompts, work, mine._driver, lambda messages, given: mine.chat(messages, **given))
 
     @call_keywords
@@ -640,7 +642,7 @@ class AsyncResilientClient(_Client):
 
         def begin() -> tuple[AsyncDriver, AsyncCall[ChatResponse]]:
             mine = self.with_options()
-            mine._driver = self._driver.part()
+            mine._driver = part_of_async(self._driver)
             return mine._driver, lambda messages, given: mine.chat(messages, **given)
 
         return AsyncMap(prompts, work, begin)

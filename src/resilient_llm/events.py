@@ -58,6 +58,8 @@ class GateClosed:
     slow: bool
     message: str = ""
     """What looks wrong, of a ``misconfigured`` provider."""
+    key: str = ""
+    """Which key it is about, where the provider has several: its place, and never the key."""
 
 
 @dataclass(frozen=True, slots=True)

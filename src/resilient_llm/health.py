@@ -12,7 +12,8 @@ class ProviderHealth:
     ``state`` is ``healthy``, ``degraded`` (it answers, but often fails, is slow or silent), ``unhealthy`` (down) or
     ``unknown`` (never asked).  ``breaker`` is ``closed``, ``softly_open``, ``open`` or ``isolated``.  ``score`` is in
     [0, 1].  ``retry_in`` is the time until the next trial, ``gate_open_in`` until a rate limit, quota or key lets calls
-    through again.  ``waiting`` counts calls that stand in line for it.
+    through again.  ``waiting`` counts calls that stand in line for it, ``wait`` is how long the first of them to come
+    has stood there (0: nobody does).
     """
 
     id: str
@@ -38,3 +39,4 @@ class ProviderHealth:
     drained: bool
     model_mismatch: bool = False
     """Whether its last answer named another model than the one it was asked for."""
+    wait: float = 0.0

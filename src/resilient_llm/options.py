@@ -58,6 +58,10 @@ WhenDown: TypeAlias = Literal["wait", "fail"]
 """What a call does when every provider is down: wait behind the outage for a trial to succeed, or fail at once."""
 
 
+Priority: TypeAlias = Literal["interactive", "batch"]
+"""Whether somebody waits for the answer, or it is one of many that are worked off: a batch yields to the others."""
+
+
 Prefer: TypeAlias = Literal["cheap", "fast", "balanced"]
 """Which of several equals is asked: the one that costs least, the one expected to answer soonest, or a mean of both:
 twice the price is worth a second."""
@@ -74,6 +78,8 @@ class CallOptions(TypedDict, total=False):
     idempotent: bool
     idempotency_key: str | None
     when_down: WhenDown
+    priority: Priority
+    tenant: str | None
     record: bool
     max_cost: float | None
     prefer: Prefer | None
@@ -129,6 +135,8 @@ LINES: Mapping[str, str] = {
     "when_down": "when every provider is down: 'wait' behind the outage, or 'fail' at once",
     "record": "True: write down how the call is decided; see client.last_record()",
     "on_unsupported": "a provider lacks what the call needs: 'skip' it, 'degrade' the request, 'error', or a mapping",
+    "priority": "'interactive', or 'batch': it yields to the others, and a share of every limit is kept from it",
+    "tenant": "calls that must wait are served in turn by tenant; None: those without are one tenant together",
     "max_cost": "the most it may cost, failovers included, in the currency of the prices; None: no limit",
     "prefer": "inside a tier: 'cheap', 'fast', or 'balanced'; None: drawn, better ones more often",
     "on_break": "a stream breaks after content: 'fail', 'restart', 'verify', 'continue', 'instruct'; see policy.Stream",
@@ -166,6 +174,7 @@ DEFAULTS: Mapping[str, object] = {
     "idempotent": True,
     "require": (),
     "when_down": "wait",
+    "priority": "interactive",
     "record": False,
     "allow_empty": False,
 }
@@ -273,6 +282,12 @@ def check_call(options: CallOptions, known: frozenset[str] = _CALL_OPTIONS) -> N
     when_down: object = options.get("when_down", "wait")
     if when_down not in ("wait", "fail"):
         raise InvalidRequest(f"when_down must be 'wait' or 'fail', not {_short(when_down)}")
+    priority: object = options.get("priority", "interactive")
+    if priority not in ("interactive", "batch"):
+        raise InvalidRequest(f"priority must be 'interactive' or 'batch', not {_short(priority)}")
+    tenant: object = options.get("tenant")
+    if tenant is not None and (not isinstance(tenant, str) or not tenant):
+        raise InvalidRequest(f"tenant must be a string that is not empty, or None, not {_short(tenant)}")
     breaking: object = options.get("on_break")
     if breaking is not None and breaking not in get_args(OnBreak):
         words = ", ".join(map(repr, get_args(OnBreak)))
@@ -361,12 +376,19 @@ def seconds(deadline: float | None) -> float:
     return float(deadline)
 
 
+_MEDIA = 4 * 1000  # bytes of text that take as many tokens as a picture
+
+
 def prompt_tokens(request: ChatRequest) -> int:
-    """About how long the prompt is: a quarter of its characters, which is near enough for timeouts and limits."""
+    """About how long the prompt is: a quarter of its bytes, so that other scripts than Latin count more, and for a
+    picture or file what a picture usually takes.  Pace corrects it by what each provider counts."""
     size = 0
     for message in request.messages:
         for part in message.parts:
-            size += len(part.text) if isinstance(part, Text) else 64
+            if isinstance(part, Text):
+                size += len(part.text) if part.text.isascii() else len(part.text.encode(errors="replace"))
+            else:
+                size += _MEDIA if isinstance(part, Media) else 64
     return size // 4
 
 

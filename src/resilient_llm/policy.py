@@ -244,15 +244,46 @@ class Limits(Policy):
 
     A rate-limit gate closes for as long as the provider asked, at most ``gate_cap`` (300 s); without a hint, or when
     the hints prove too short, for one second doubling to a minute.  At most ``max_queue`` (1000) calls wait for one
-    provider; the next one is told at once.
+    provider; the next one is told at once.  ``reserve`` (0.1) is the share of every rate limit and of
+    ``max_concurrency`` that is never given to calls with ``priority="batch"``.
     """
 
     gate_cap: float = 300.0
     max_queue: int = 1000
+    reserve: float = 0.1
 
     def __post_init__(self) -> None:
         self._check("gate_cap", low=0.001, high=_DAY)
         self._check_whole("max_queue", low=0)
+        self._check("reserve", high=0.9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate(Policy):
+    """At most ``amount`` requests or tokens (``unit``) in ``per`` seconds."""
+
+    amount: float
+    per: float
+    unit: Literal["requests", "tokens"]
+
+    def __post_init__(self) -> None:
+        self._check("amount", "per", low=1e-9)
+        if self.unit not in ("requests", "tokens"):
+            raise ConfigurationError(f"Rate.unit must be 'requests' or 'tokens', not {self.unit!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyTerms(Policy):
+    """What is known of one key of a provider, and not the key.
+
+    Providers whose keys have the same ``account`` share quota and credentials (``None``: with nobody).  ``fixed``: it
+    is always the same, and not asked for anew.  ``rates`` are the limits that were declared for it; ``name`` is what to
+    call it where there are several."""
+
+    account: str | None = None
+    fixed: bool = True
+    rates: tuple[Rate, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

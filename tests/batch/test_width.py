@@ -82,13 +82,20 @@ def test_limits_that_are_met_make_it_smaller_and_it_tries_again() -> None:
     width = Width(512, first=100)
     width.ended(0.0, waiting=0, limited=False, failed=False)
     for number in range(100):
-        width.ended((number + 1) / 100, waiting=0, limited=number % 10 == 0, failed=False)
+        width.ended((number + 1) / 100, waiting=0, limited=number % 4 == 0, failed=False)
     assert width.width == 70
     now = 1.0
     for _ in range(1000):
         now += 1 / width.width
         width.ended(now, waiting=0, limited=False, failed=False)
     assert width.width > 100
+
+
+def test_a_few_that_are_met_change_nothing() -> None:
+    width = Width(512, first=100)
+    for number in range(3000):
+        width.ended(number / 100, waiting=5, limited=number % 50 == 0, failed=False)
+    assert width.width == 100
 
 
 def test_an_outage_makes_it_one_and_its_end_wide_again() -> None:
@@ -101,6 +108,18 @@ def test_an_outage_makes_it_one_and_its_end_wide_again() -> None:
         now += 1 / width.width
         width.ended(now, waiting=0, limited=False, failed=False)
     assert width.width > FIRST
+
+
+def test_a_small_width_grows_again() -> None:
+    width, now = Width(512, first=2), 0.0
+    for _ in range(60):  # nothing is faster
+        now += 0.5
+        width.ended(now, waiting=0, limited=False, failed=False)
+    assert width.width <= 4
+    for _ in range(400):
+        now += 0.5 / width.width
+        width.ended(now, waiting=0, limited=False, failed=False)
+    assert width.width > 16
 
 
 def test_the_greatest_width_is_kept_to() -> None:

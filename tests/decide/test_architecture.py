@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "chaos": ABOVE,
     "demo": ABOVE,
     "testing": ABOVE,
-    "operate": ABOVE,
+    "operate": ABOVE | {"version"},
     "__init__": ABOVE | {"version", "operate"},
     "__main__": ABOVE | {"operate", "version"},
 }
@@ -72,6 +72,7 @@ PUBLIC = (
     "testing",
     "mount",
     "operate",
+    "batch",
     "record",
     "capability",
     "wire",

@@ -292,7 +292,7 @@ def test_a_429_of_the_only_provider_is_waited_for_and_never_too_early() -> None:
     wait = world.wait(call)
     assert wait.reason == "gate"
     assert wait.place is not None
-    assert wait.seconds == pytest.approx(7.875)
+    assert wait.seconds == pytest.approx(7.175)
     attempt = world.start(call)
     assert attempt.delay == wait.seconds
     world.succeed(attempt)
@@ -310,7 +310,7 @@ def gated(**policies: Any) -> World:
 def test_a_call_waits_for_the_gate_that_opens_first_if_it_fits() -> None:
     world = gated()
     call = world.call(timeout=30.0)
-    assert world.wait(call).seconds == pytest.approx(11.25)
+    assert world.wait(call).seconds == pytest.approx(10.25)
     assert world.start(call).target.id == "b"
 
 

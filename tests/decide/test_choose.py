@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, stalest, usual_latency
+from resilient_llm.decide.gate import SlowGate
 from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.policy import Policies
@@ -17,7 +18,7 @@ from tests.decide.world import PROPERTY, Luck, Target
 
 
 def member(name: str, latency: float | None = None, failures: int = 0, weight: float = 1.0) -> Member[Target]:
-    made: Member[Target] = Member(Target(name, weight=weight), Policies(), None)
+    made: Member[Target] = Member(Target(name, weight=weight), Policies(), [SlowGate(3600.0)])
     if latency is not None:
         made.statistics.first_token(0.0, latency, 0)
         made.statistics.judge(0.0, Outcome.OK)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from resilient_llm.decide.gate import MIN_WAIT, RateGate, SlowGate
+from resilient_llm.decide.gate import MIN_WAIT, RateGate, Room, SlowGate
 from resilient_llm.policy import Limits
-from tests.decide.world import MACHINE, PROPERTY, Limit
+from tests.decide.world import MACHINE, PROPERTY
 
 draws = st.floats(0.0, 1.0, exclude_max=True)
 hints = st.one_of(st.none(), st.floats(-10.0, 1e6), st.sampled_from([0.0, math.inf, -math.inf, math.nan]))
@@ -130,10 +130,9 @@ def test_opening_by_hand_forgets_everything() -> None:
     closed = gate()
     for now in (100.0, 200.0):
         closed.close(now, 30.0, 0.0, "429")
-    closed.learn(250.0, None, Limit(limit=100, remaining=0, reset_in=10.0))
     closed.open()
     assert closed.until == closed.told == closed.soonest == -math.inf
-    assert (closed.strikes, closed.reported, closed.width) == (0, False, math.inf)
+    assert closed.strikes == 0
 
 
 def test_who_waits_because_nobody_else_is_there_goes_by_what_the_provider_said() -> None:
@@ -163,110 +162,27 @@ def test_a_refusal_without_a_hint_while_it_is_closed_moves_what_was_said() -> No
     assert closed.opens(1e9, waits=True) == 130.0
 
 
-# --- after it opened: not everybody at once ---
-
-
-def test_after_it_opened_the_calls_without_an_answer_double() -> None:
-    closed = gate()
-    assert closed.room_at(10**6) == -math.inf, "before anything was refused there is room for any number"
-    closed.close(100.0, 1.0, 0.0, "429")
-    assert closed.room_at(0) == -math.inf
-    first, third, seventh = closed.room_at(1), closed.room_at(3), closed.room_at(7)
-    assert first - 101.0 == pytest.approx(third - first) == pytest.approx(seventh - third)
-    assert 101.0 < first <= 102.0
-
-
-def test_after_a_calm_minute_there_is_room_for_any_number() -> None:
-    closed = gate()
-    closed.close(100.0, 1.0, 0.0, "429")
-    closed.succeeded(started=160.0)
-    assert closed.room_at(100) > 0.0
-    closed.succeeded(started=162.0)
-    assert closed.room_at(10**6) == -math.inf
+# --- no room ---
 
 
 def test_a_provider_without_room_is_given_less_and_slowly_more_again() -> None:
-    closed = gate()
-    closed.crowd(100.0, 10)
-    assert closed.crowded
-    assert closed.until == -math.inf, "it is not closed"
-    assert closed.room_at(6) == -math.inf
-    assert closed.room_at(7) > 100.0
-    assert closed.room_at(13) == pytest.approx(130.0)
-    closed.crowd(100.0, 0)
-    assert closed.room_at(0) == -math.inf, "one is always allowed"
+    room = Room()
+    assert room.room_at(10**6) == -math.inf, "before it was overloaded there is room for any number"
+    room.crowd(100.0, 10)
+    assert room.room_at(6) == -math.inf
+    assert room.room_at(7) > 100.0
+    assert room.room_at(13) == pytest.approx(130.0)
+    room.crowd(100.0, 0)
+    assert room.room_at(0) == -math.inf, "one is always allowed"
 
 
-# --- headroom that was reported ---
-
-
-def test_the_last_request_of_a_window_closes_it_before_the_refusal() -> None:
-    closed = gate()
-    closed.learn(100.0, Limit(remaining=0, reset_in=20.0), None)
-    assert closed.until == closed.told == 120.0
-    assert closed.strikes == 0, "nobody refused anything yet"
-    assert closed.requests_left == 0
-
-
-def test_a_reported_limit_never_shortens_what_was_said() -> None:
-    closed = gate()
-    closed.close(100.0, 30.0, 0.0, "429")
-    closed.learn(101.0, Limit(remaining=0, reset_in=5.0), None)
-    assert closed.until == closed.told == 130.0
-
-
-def test_a_limit_that_fills_up_gradually_is_waited_for_only_until_one_request_fits() -> None:
-    closed = gate()
-    closed.learn(100.0, Limit(limit=60, remaining=0, reset_in=60.0), None)
-    assert closed.until == 101.0
-
-
-@pytest.mark.parametrize(
-    "requests", [None, Limit(), Limit(remaining=1, reset_in=20.0), Limit(remaining=0), Limit(limit=60, remaining=0)]
-)
-def test_headroom_or_no_word_about_a_reset_closes_nothing(requests: Limit | None) -> None:
-    closed = gate()
-    closed.learn(100.0, requests, None)
-    assert closed.until == -math.inf
-
-
-def test_a_prompt_waits_for_the_share_it_lacks_and_not_for_a_full_bucket() -> None:
-    """30,000 tokens a minute, 500 left, full in 59 s: 1,000 tokens fit a second later."""
-    closed = gate()
-    closed.learn(100.0, None, Limit(limit=30_000, remaining=500, reset_in=59.0))
-    assert closed.reported
-    assert closed.fits_at(100.0, 500) == 100.0
-    assert closed.fits_at(100.0, 1000) == pytest.approx(101.0)
-    assert closed.fits_at(100.0, 10**9) == 400.0, "and for nothing longer than the cap"
-    assert closed.tokens_left(101.0) == pytest.approx(1000.0)
-
-
-def test_a_refusal_is_newer_than_what_headers_said_before() -> None:
-    closed = gate()
-    closed.learn(100.0, None, Limit(limit=30_000, remaining=0, reset_in=60.0))
-    closed.close(100.0, 1.0, 0.0, "429")
-    assert closed.fits_at(101.0, 10_000) == 101.0
-    assert not closed.reported
-
-
-@pytest.mark.parametrize(
-    "tokens",
-    [
-        None,
-        Limit(),
-        Limit(limit=100, reset_in=5.0),
-        Limit(remaining=0),
-        Limit(limit=100, remaining=0),
-        Limit(remaining=0, reset_in=5.0),
-        Limit(limit=100, remaining=100, reset_in=5.0),
-        Limit(limit=100, remaining=0, reset_in=0.0),
-    ],
-)
-def test_tokens_that_cannot_be_reckoned_with_restrict_nothing(tokens: Limit | None) -> None:
-    closed = gate()
-    closed.learn(100.0, None, tokens)
-    assert closed.fits_at(100.0, 10**9) == 100.0
-    assert closed.tokens_left(100.0) is None
+def test_after_a_calm_minute_there_is_room_for_any_number() -> None:
+    room = Room()
+    room.crowd(100.0, 10)
+    room.answered(160.0)
+    assert room.room_at(100) > 0.0
+    room.answered(162.0)
+    assert room.room_at(10**6) == -math.inf
 
 
 @PROPERTY
@@ -279,7 +195,7 @@ def test_any_hint_closes_it_for_a_finite_time_within_the_cap(hint: float | None,
 
 
 class RateGateMachine(RuleBasedStateMachine):
-    """Any mixture of refusals, reports and answers."""
+    """Any mixture of refusals and answers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -298,13 +214,6 @@ class RateGateMachine(RuleBasedStateMachine):
         assert opens == self.gate.until >= self.until, "a gate is never shortened"
         assert opens > self.now
         self.refused_at = self.now
-
-    @rule(remaining=st.integers(0, 2), reset=st.one_of(st.none(), st.floats(0.0, 1e6)))
-    def reported(self, remaining: int, reset: float | None) -> None:
-        self.gate.learn(
-            self.now, Limit(remaining=remaining, reset_in=reset), Limit(remaining=remaining, reset_in=reset)
-        )
-        assert self.gate.until >= self.until
 
     @rule(ago=st.floats(0.0, 500.0))
     def answered(self, ago: float) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_llm.decide.heard import CHECK, DEAF
-from resilient_llm.decide.member import Refusal
+from resilient_llm.decide.keys import Refusal
 from tests.decide.driver import ANSWER, DOWN, Act, Driver, Run, well
 from tests.decide.world import PROPERTY, World
 

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.line import OFFER, Line, Place
@@ -21,7 +22,7 @@ from tests.decide.world import HEAVY, MACHINE, PROPERTY, Target, World
 
 
 def place(number: int, last: float = 1e9, needs: float = 0.0) -> Place:
-    made = Place(number, 0, last)
+    made = Place(number, Ask("main", last))
     made.needs = needs
     return made
 
@@ -85,15 +86,15 @@ def test_an_empty_line_has_no_first() -> None:
 def test_who_may_take_room_without_stepping_before_somebody() -> None:
     one, two = place(5), place(8)
     line = queue(one, two)
-    assert queue().may_pass(99, None, 0.0)
-    assert line.may_pass(4, None, 0.0), "it came earlier"
-    assert not line.may_pass(6, None, 0.0)
-    assert line.may_pass(5, one, 0.0)
-    assert not line.may_pass(8, two, 0.0)
+    assert queue().may_pass(99, Ask("main"), None, 0.0)
+    assert line.may_pass(4, Ask("main"), None, 0.0), "it came earlier"
+    assert not line.may_pass(6, Ask("main"), None, 0.0)
+    assert line.may_pass(5, Ask("main"), one, 0.0)
+    assert not line.may_pass(8, Ask("main"), two, 0.0)
     offer(line, two, 0.0)
-    assert line.may_pass(8, two, 0.0), "it was offered a place"
+    assert line.may_pass(8, Ask("main"), two, 0.0), "it was offered a place"
     offer(line, one, 0.0)
-    assert line.may_pass(9, None, 0.0), "everybody else has an offer"
+    assert line.may_pass(9, Ask("main"), None, 0.0), "everybody else has an offer"
 
 
 def test_an_offer_not_taken_in_time_is_taken_back() -> None:
@@ -282,7 +283,7 @@ def test_who_may_wait_for_a_gate_only_until_it_is_first_is_woken_for_nothing_els
     world = World("a")
     world.gate("a", 5.0)
     first, second = world.call(), world.call()
-    assert world.told_to_wait(first).seconds == pytest.approx(5.625)
+    assert world.told_to_wait(first).seconds == pytest.approx(5.125)
     assert world.told_to_wait(second).seconds == float("inf")
 
 
@@ -293,7 +294,7 @@ def test_when_the_first_goes_away_the_next_one_gets_the_timer() -> None:
     first, second = waiting(world, woken, "first"), waiting(world, woken, "second")
     first.stopped_waiting(world.now)
     assert woken == ["second"]
-    assert world.told_to_wait(second).seconds == pytest.approx(5.625)
+    assert world.told_to_wait(second).seconds == pytest.approx(5.125)
 
 
 def test_new_providers_wake_everybody_to_look_again() -> None:
@@ -332,7 +333,7 @@ class Watch:
         for name, member in self.driver.pool._table.members.items():
             first = member.line.first(now)
             idle = first is not None and not any(one.woken and not one.missed(now) for one in member.line.waiting)
-            lost = idle and first is not None and member.refusal(first.tokens, first.last, now) is None
+            lost = idle and first is not None and member.refusal(first.ask, now) is None
             if not lost or member.breaker.down:
                 self.since.pop(name, None)
                 continue

@@ -86,6 +86,7 @@ def test_only_failures_of_the_provider_open_its_breaker(kind: FaultKind, effect:
         world.fail(attempt, kind)
         for gate in (world.member("a").gate, world.member("a").own_gate):
             gate.open()
+        world.member("a").keys[0].pace.open()
     assert (world.breaker("a") == "open") == effect.trips
 
 

@@ -107,9 +107,9 @@ def test_every_refusal_is_explained() -> None:
         "well": None,
         "drained": "drained",
         "isolated": "isolated by hand",
-        "gated": "asked us to wait (rate_limited) for 22.5 s more",
+        "gated": "asked us to wait (rate_limited) for 20.5 s more",
         "full": "at its concurrency limit",
-        "short": "too few tokens left in its rate limit for 1 s more",
+        "short": "too little is left of its rate limit for 1 s more",
         "quota": "quota or credentials (quota_exhausted) for 57 s more",
         "half": "asked only while nobody better is there: it failed too often",
         "odd": "cannot see images",
@@ -123,4 +123,4 @@ def test_a_provider_that_opens_again_after_a_rate_limit_says_so() -> None:
     world.gate("a", 1.0)
     world.now += 1.2
     world.start()
-    assert (world.explain()["a"] or "").startswith("its rate limit has opened just now")
+    assert (world.explain()["a"] or "").startswith("too little is left of its rate limit")

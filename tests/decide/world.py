@@ -15,7 +15,7 @@ from resilient_llm.decide.member import Member
 from resilient_llm.decide.pool import Pool
 from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.health import ProviderHealth
-from resilient_llm.policy import Policies
+from resilient_llm.policy import KeyTerms, Policies, Rate
 
 PROPERTY = settings(deadline=None, database=None, derandomize=True, max_examples=100)
 HEAVY = settings(deadline=None, database=None, derandomize=True, max_examples=30)
@@ -34,6 +34,19 @@ class Target:
     key_is_fixed: bool = True
     context_window: int | None = None
     model: str = "m"
+    rates: tuple[Rate, ...] = ()
+    pool: int = 1
+    """How many keys it has."""
+
+    @property
+    def keys(self) -> tuple[KeyTerms, ...]:
+        terms = KeyTerms(account=self.account, fixed=self.key_is_fixed, rates=self.rates)
+        if self.pool == 1:
+            return (terms,)
+        return tuple(
+            KeyTerms(account=f"{self.account or self.id} {n}", rates=self.rates, name=f"key {n + 1} of {self.pool}")
+            for n in range(self.pool)
+        )
 
 
 @dataclass(frozen=True)

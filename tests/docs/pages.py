@@ -10,7 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", *(ROOT / ".github").rglob("*.md")])
+PAGES = sorted(
+    [*DOCS.rglob("*.md"), ROOT / "README.md", *(ROOT / ".github").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+)
 
 _BLOCK = re.compile(
     r"^(?P<indent> *)(?P<fence>```|~~~)(?P<language>\w*)[^\n]*\n(?P<code>.*?)^ *(?P=fence) *$"
@@ -22,12 +24,17 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of code on a page; ``line`` is where its first line stands, ``skipped`` why it is not executed."""
+    """A piece of code on a page.
+
+    ``line`` is where its first line stands, ``skipped`` why it is not executed, ``hidden`` whether readers do not see
+    it.
+    """
 
     language: str
     code: str
     line: int
     skipped: str | None = None
+    hidden: bool = False
 
 
 def name(page: Path) -> str:
@@ -48,5 +55,5 @@ def blocks(page: Path) -> Iterator[Block]:
         part = "setup" if found["setup"] is not None else "code"
         line = text.count("\n", 0, found.start(part)) + 1
         language = "python" if part == "setup" else found["language"]
-        yield Block(language, textwrap.dedent(found[part]), line, skipped)
+        yield Block(language, textwrap.dedent(found[part]), line, skipped, part == "setup")
         skipped = None

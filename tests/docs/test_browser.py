@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import urldefrag, urlsplit
 
 import pytest
+
+from resilient_llm.testing import Cut, LoopbackLLM, Reply, Status
+from tests.docs.pages import DOCS, blocks
+from tests.docs.vendors import vendors
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -167,3 +174,58 @@ def test_dark_and_light_can_be_chosen(browser: Any, address: str) -> None:
         browser.get(f"{address}/support/")
         seen.add(wait_for(browser, "return getComputedStyle(document.body).backgroundColor"))
     assert len(seen) == 2
+
+
+@pytest.fixture
+def chat_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, LoopbackLLM]]:
+    """The application of the tutorial, as it stands there, in a real server."""
+    uvicorn = pytest.importorskip("uvicorn")
+    pytest.importorskip("fastapi")
+    with vendors(monkeypatch) as model:
+        page = DOCS / "tutorials" / "chat-app.md"
+        code = "\n".join(block.code for block in blocks(page) if block.language == "python" and not block.hidden)
+        module = ModuleType("chat_app")
+        monkeypatch.setitem(sys.modules, "chat_app", module)
+        exec(compile(code, str(page), "exec"), module.__dict__)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        server = uvicorn.Server(uvicorn.Config(module.app, port=port, log_level="error", ws="none"))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        yield f"http://127.0.0.1:{port}/", model
+        server.should_exit = True
+        thread.join()
+
+
+def test_the_chat_of_the_tutorial_talks(browser: Any, chat_app: tuple[str, LoopbackLLM]) -> None:
+    url, model = chat_app
+    browser.get(url)
+    browser.get_log("browser")
+    field = browser.find_element("css selector", "input")
+    field.send_keys("Why is the sky blue?\n")
+    assert wait_for(browser, "return talk.children[1]?.textContent.includes('short waves') ? talk.innerText : null")
+    model.script(Reply("one two three four", fault=Cut(2), interval=0.02))
+    field.send_keys("And at night?\n")
+    assert wait_for(browser, "return talk.children[3]?.textContent.includes('broke off') ? talk.innerText : null")
+    assert browser.execute_script("return talk.children[3].textContent").startswith("one two")
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_the_page_of_the_fastapi_example_talks(browser: Any) -> None:
+    from tests.operate.test_web_examples import ANSWER, example
+
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("fastapi")
+    said = "return talk.lastChild?.textContent === {!r} ? talk.innerText : null"
+    with example("uvicorn", "--fd={fd}", "--log-level=warning", "fastapi_chat:app") as (http, model):
+        browser.get(f"{http.base_url}/")
+        field = browser.find_element("css selector", "input")
+        field.send_keys("Why is the sky blue?\n")
+        assert ANSWER in wait_for(browser, said.format("answered by server-1"))
+        model.script(Reply("one two three four", fault=Cut(2)))
+        field.send_keys("And at night?\n")
+        assert "one two" in wait_for(browser, said.format("The answer broke off."))
+        model.default = Status(429, retry_after=30)
+        field.send_keys("And now?\n")
+        assert wait_for(browser, "return /try again in 3\\d seconds/.test(talk.lastChild?.textContent)")

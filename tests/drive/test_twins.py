@@ -107,24 +107,28 @@ def without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def classes(module: str) -> dict[str, ast.ClassDef]:
-    """The classes of a module, by their own names, as sync code."""
+    """The classes of a module, by their own names, as sync code, without what is there for type checkers alone."""
     tree = ast.parse((SOURCE / module).read_text())
-    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    found = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    for node in found.values():
+        node.body = [one for one in node.body if not overload(one)]
+    return found
 
 
 def methods(module: str, name: str) -> dict[str, str]:
     """The methods of a class as normalised text."""
     found = Sync().visit(classes(module)[name])
-    plain = [node for node in found.body if isinstance(node, ast.FunctionDef) and not overload(node)]
+    plain = [node for node in found.body if isinstance(node, ast.FunctionDef)]
     return {node.name: re.sub(r"\s+", " ", ast.unparse(ast.fix_missing_locations(node))) for node in plain}
 
 
-def overload(node: ast.FunctionDef) -> bool:
-    return any(isinstance(one, ast.Name) and one.id == "overload" for one in node.decorator_list)
+def overload(node: ast.stmt) -> bool:
+    marks = node.decorator_list if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else []
+    return any(isinstance(one, ast.Name) and one.id == "overload" for one in marks)
 
 
 def lines(tree: ast.AST) -> list[str]:
-    """The code lines of sync code that say something."""
+    """The code lines of sync code that say something; signatures for type checkers alone are left out."""
     text = ast.unparse(ast.fix_missing_locations(Sync().visit(tree)))
     skipped = ("import ", "from ", "@", ")", "try:", "else:", "finally:", "return", "pass", "def __", '"', "'")
     return [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(skipped)]

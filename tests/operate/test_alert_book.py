@@ -139,6 +139,17 @@ def test_one_that_gets_worse_is_told_again_and_one_that_gets_better_is_not() -> 
     assert told.run(60, down(severity="info")) == []
 
 
+def test_who_was_told_of_the_worst_is_told_when_it_is_over() -> None:
+    told = Told()
+    told.run(10, down(severity="critical", detail="the worst"))
+    told.run(10, down(severity="info"))
+    assert [(alert.severity, alert.detail) for alert in told.book.firing()] == [("critical", "the worst")]
+    (over,) = told.run(120)
+    assert over.for_severity("critical") == over
+    told.run(10, down(severity="info"))
+    assert [alert.severity for alert in told.book.firing()] == ["info"], "the next one is another one"
+
+
 def test_one_that_ended_before_anybody_was_told_is_told_with_its_end() -> None:
     told = Told(Rules(most_per_hour=1.0, clear_after=1.0))
     for number in range(6):
@@ -170,6 +181,7 @@ def test_severity_filters_the_parts_of_a_notification() -> None:
     told = Told()
     all_down = Condition("all_providers_down", "default", "critical", "a: open")
     (one,) = told.run(10, down(), all_down)
+    assert [alert.severity for alert in one.fired] == ["critical", "warning"]
     severe = one.for_severity("critical")
     assert severe is not None
     assert [alert.kind for alert in severe.fired] == ["all_providers_down"]

@@ -24,8 +24,8 @@ def seen(*providers: ProviderHealth, extra: float = 10.0, **routes: list[str]) -
     return Seen(providers, routes or {"default": [one.id for one in providers]}, extra)
 
 
-def held(found: ProviderConditions, now: Seen) -> dict[str, Condition]:
-    return {condition.key: condition for condition in found.now(now)}
+def held(found: ProviderConditions, now: Seen, at: float = 0.0) -> dict[str, Condition]:
+    return {condition.key: condition for condition in found.now(now, at)}
 
 
 def record(
@@ -69,6 +69,27 @@ def test_a_route_is_down_when_each_of_its_providers_is_and_only_then() -> None:
     ):
         now = held(found, seen(DOWN, replace(other, **change), **routes))  # type: ignore[arg-type]
         assert ("all_providers_down/fast" in now) is down, change
+
+
+def test_a_route_whose_calls_all_fail_is_down_whatever_its_breakers_say_until_one_is_answered() -> None:
+    found, soft = ProviderConditions(), replace(WELL, breaker="softly_open")
+    for at in range(10):
+        assert "all_providers_down/default" not in held(found, seen(soft), float(at)) or at >= 5
+        found.unanswered("default", float(at))
+    condition = held(found, seen(soft), 12.0)["all_providers_down/default"]
+    assert condition.severity == "critical"
+    assert condition.hold == 0.0
+    assert condition.detail.startswith("the last 10 calls failed, the first of them 12 s ago; a: answers few calls")
+    both = held(found, seen(DOWN), 12.0)["all_providers_down/default"]
+    assert both.detail.endswith("12 s ago; a: open (5 failures in a row)")
+    found.answered("default")
+    assert "all_providers_down/default" not in held(found, seen(soft), 13.0)
+    for _ in range(100):
+        found.unanswered("default", 20.0)
+    assert "all_providers_down/default" not in held(found, seen(soft), 20.0), "a burst of a moment"
+    for at in range(4):
+        found.unanswered("other", 60.0 * at)
+    assert "all_providers_down/other" not in held(found, seen(soft, other=["a"]), 300.0), "four calls"
 
 
 @pytest.mark.parametrize(
@@ -119,5 +140,5 @@ def test_a_provider_that_was_removed_needs_nobody() -> None:
 
 
 def test_an_empty_budget_for_second_tries() -> None:
-    assert set(held(ProviderConditions(), seen(WELL, extra=0.4))) == {"budget_empty/retry"}
+    assert set(held(ProviderConditions(), seen(WELL, extra=0.4))) == {"budget_empty/for second tries"}
     assert held(ProviderConditions(), seen(WELL, extra=1.0)) == {}

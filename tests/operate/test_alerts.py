@@ -18,6 +18,7 @@ from resilient_llm import AllAttemptsFailed, AsyncResilientClient, Configuration
 from resilient_llm.errors import ResilientError
 from resilient_llm.operate.alerts import Alerts, Call, Condition, Log, Notification, Rules, Webhook
 from resilient_llm.operate.background import MOST_WAITING, background_of
+from resilient_llm.operate.incidents import Incidents, Remedies
 from resilient_llm.testing import ManualClock, ScriptedProvider, Status, instant
 from tests.operate.servers import receiver, silent_port, until
 
@@ -71,11 +72,25 @@ def test_the_life_of_an_outage() -> None:
             first.default = second.default = "well again"
             calls(client, clock, alerts, 120)
             assert {"-all_providers_down/default", "-provider_unhealthy/first"} <= inbox.take()
-            # Behind one that is well nobody asks the other, so nobody knows better; a person may.
-            assert [one.key for one in alerts.firing] == ["provider_unhealthy/second"]
-            client.restore("second")
+            client.restore("second")  # behind one that is well nobody may have asked it, so nobody knows better
             calls(client, clock, alerts, 10)
             assert alerts.firing == ()
+
+
+def test_calls_that_nobody_answers_are_critical_also_where_no_provider_counts_as_down() -> None:
+    """503 is a sign of overload: the breaker opens softly, because such a provider answers some calls."""
+    inbox = Inbox()
+    providers = [ScriptedProvider(id=one, default=Status(503)) for one in ("a", "b")]
+    with ResilientClient(providers) as client, instant(client) as clock:
+        with Alerts(client, [inbox], rules=QUICK) as alerts:
+            calls(client, clock, alerts, 15)
+            assert "open" not in {one.breaker for one in client.health().values()}
+            (alert,) = [one for one in alerts.firing if one.kind == "all_providers_down"]
+            assert "calls failed, the first of them" in alert.detail
+            for provider in providers:
+                provider.default = "well again"
+            calls(client, clock, alerts, 60)
+            assert "-all_providers_down/default" in inbox.told
 
 
 def test_quota_and_credentials_are_told_and_taken_back_when_an_attempt_is_answered() -> None:
@@ -285,6 +300,36 @@ def test_a_forked_worker_tells_by_itself() -> None:
         assert len(server.received) == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_worker_looks_by_itself_also_where_no_breaker_changes() -> None:
+    class Source:
+        held = False
+
+        def conditions(self, now: float) -> list[Condition]:
+            return [Condition("error_budget_burning", "x", "critical", "")] if self.held else []
+
+    with receiver() as server:
+        with ResilientClient([ScriptedProvider()]) as client:
+            source, rules = Source(), Rules(group_wait=0.0, interval=0.1)
+            alerts = Alerts(client, [Webhook(server.url)], rules=rules, watch=[source])
+            background_of(client.pool).flush()
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    source.held = True
+                    client.chat("hi")
+                    until(lambda: alerts.firing)
+                    until(lambda: alerts.deliveries()[0].sent == 1)
+                    code = 0
+                finally:
+                    os._exit(code)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert len(server.received) == 1
+            alerts.close()
+
+
 # --- setting up ---
 
 
@@ -294,10 +339,13 @@ def test_a_test_notification_goes_through_every_sink_at_once() -> None:
     def broken(_: Notification) -> None:
         raise ValueError
 
-    with ResilientClient([ScriptedProvider()]) as client, Alerts(client, [inbox, broken]) as alerts:
-        found = alerts.test()
+    with ResilientClient([ScriptedProvider()]) as client:
+        incidents = Incidents(client)
+        with Alerts(client, [inbox, broken, incidents, Remedies([])]) as alerts:
+            found = alerts.test()
+        assert incidents.recent() == ()
     assert len(inbox.got) == 2
-    assert [error is None for error in found.values()] == [True, False]
+    assert [error is None for error in found.values()] == [True, False], "records and remedies take no tests"
 
 
 def test_without_sinks_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -156,6 +156,7 @@ def test_streams_are_judged_by_their_first_content_and_who_is_overtaken_was_slow
         for _ in range(50):
             watched.attempt(target, 1, "initial", 0.0).ended(_cancelled(), selected=False)
         assert of(anomalies, "a").samples == 162
+        assert of(anomalies, "a").slow, "and does not make it look fast"
 
 
 def _cancelled() -> object:
@@ -240,9 +241,9 @@ def test_watching_costs_a_call_little() -> None:
                 Anomalies(client)
             took: list[float] = []
             for _ in range(300):
-                started = time.perf_counter()
+                started = time.thread_time()
                 client.chat("hi")
-                took.append(time.perf_counter() - started)
+                took.append(time.thread_time() - started)
             return statistics.median(took)
 
     assert median(True) - median(False) < 0.0005

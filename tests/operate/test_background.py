@@ -70,8 +70,7 @@ def test_a_job_that_raises_is_logged_and_the_next_one_runs(caplog: pytest.LogCap
     work.close()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_job_that_ends_its_thread_ends_only_that() -> None:
+def test_a_job_that_wants_to_end_the_program_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     work = Background()
     first = thread_of(work)
 
@@ -79,8 +78,8 @@ def test_a_job_that_ends_its_thread_ends_only_that() -> None:
         raise SystemExit
 
     work.submit(leave)
-    assert ended(first)
-    assert thread_of(work) is not first
+    assert thread_of(work) is first
+    assert "a job in the background failed" in caplog.text
     work.close()
 
 
@@ -267,4 +266,34 @@ def test_a_forked_child_works_on_by_itself_and_repeats_nothing_of_the_parent() -
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert work.flush(5.0)
     assert done == ["the parent's"]
+    work.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_regular_job_that_hangs_in_the_parent_goes_on_in_a_forked_child() -> None:
+    work, running, go_on = Background(), threading.Event(), threading.Event()
+    parent = os.getpid()
+    done: list[int] = []
+
+    def regular() -> None:
+        if os.getpid() == parent:
+            running.set()
+            go_on.wait(10.0)
+        done.append(os.getpid())
+
+    work.every(0.01, regular)
+    assert running.wait(5.0)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            ends = time.monotonic() + 5.0
+            while not done and time.monotonic() < ends:
+                time.sleep(0.01)
+            code = 0 if done else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    go_on.set()
     work.close()

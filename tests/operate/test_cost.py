@@ -322,6 +322,20 @@ def test_when_a_budget_is_spent_calls_fail_and_say_until_when(
     assert len(first.requests) == 2
 
 
+def test_a_spent_budget_is_a_condition_for_alerts() -> None:
+    with ScriptedWorld() as (client, _):
+        costs = track(
+            client, PRICES, budgets=[Budget(0.001, route="default"), Budget(0.001, "hour", "warn"), Budget(9)]
+        )
+        assert not list(costs.conditions(0.0))
+        client.chat("hi")
+        told = [(one.kind, one.subject, one.severity) for one in costs.conditions(0.0)]
+        assert told == [
+            ("budget_empty", "of 0.001 per day at 'default'", "critical"),
+            ("budget_empty", "of 0.001 per hour", "warning"),
+        ]
+
+
 def test_a_budget_may_only_warn(sync_world: World, caplog: pytest.LogCaptureFixture) -> None:
     client, _, _, _ = budgeted(sync_world, Budget(0.001, "month", "warn"))
     with caplog.at_level(logging.WARNING):

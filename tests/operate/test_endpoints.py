@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from resilient_llm import ConfigurationError, ResilientClient
-from resilient_llm.decide.member import Refusal
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.errors import (
     AllAttemptsFailed,
     ClientClosed,
@@ -137,6 +137,17 @@ def test_the_snapshot_holds_everything_and_is_json(client: ResilientClient) -> N
     assert set(snapshot["budgets"]) == {"extra", "trial"}  # type: ignore[call-overload]
 
 
+def test_the_librarys_own_objectives_are_shown(client: ResilientClient) -> None:
+    from resilient_llm.operate.objectives import Objective, Objectives
+
+    objectives = Objectives(client, Objective(availability=0.99))
+    client.chat("?")
+    endpoints = Endpoints(client, objectives=objectives)
+    (smart, _) = told(endpoints.answer("/snapshot"))["objectives"]  # type: ignore[misc]
+    assert (smart["route"], smart["objective"], smart["achieved"]) == ("smart", "availability", 1.0)
+    assert "<td>availability</td>" in endpoints.answer("/").body.decode()
+
+
 def test_objectives_that_fail_leave_the_rest(client: ResilientClient, caplog: pytest.LogCaptureFixture) -> None:
     endpoints = Endpoints(client, objectives=Objectives(RuntimeError("no")))
     assert told(endpoints.answer("/snapshot"))["objectives"] is None
@@ -150,6 +161,7 @@ def test_the_page_shows_who_is_passed_over_and_why_and_escapes_every_name(client
     page = Endpoints(client, objectives=objectives).answer("/").body.decode()
     assert "2 of 3 providers can be asked" in page
     assert "isolated by hand" in page
+    assert '<p class="state">isolated<' in page
     assert "shop &lt;main&gt;" in page
     assert "&lt;b&gt;" in page
     assert "<main>" in page.replace("shop <main>", "")
@@ -230,8 +242,10 @@ def test_what_is_no_client_is_refused(wrong: object) -> None:
 
 
 def test_objectives_without_a_status_are_refused(client: ResilientClient) -> None:
-    with pytest.raises(ConfigurationError, match="status"):
+    with pytest.raises(ConfigurationError, match="objectives must have a status"):
         Endpoints(client, objectives=3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="anomalies must have a status"):
+        Endpoints(client, anomalies=3)  # type: ignore[arg-type]
 
 
 LIMITED = Fault(FaultKind.RATE_LIMITED, status=429, retry_after=2.2)

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_llm import ConfigurationError, ResilientClient
-from resilient_llm.decide.member import Refusal
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.errors import FaultKind, ProviderError
 from resilient_llm.operate.background import background_of
 from resilient_llm.operate.news import SharedNews, share_news
@@ -81,16 +81,16 @@ def test_what_fails_for_one_is_left_alone_by_the_others_until_it_is_well(redis: 
     with workers(redis.url, "outage") as (one, other):
         one.fault = other.fault = DOWN
         assert one.calls(6) == ["second"] * 6
-        one.news.exchange()
-        other.news.exchange()
+        exchanged(one.news)
+        exchanged(other.news)
         assert str(other.why()).startswith(Refusal.HEARD.value)
         assert other.calls(3) == ["second"] * 3
         assert other.asked == 0, "no attempt was wasted on it"
         assert other.news.status().received == 1
         one.fault = other.fault = None
         one.client.restore("first")
-        one.news.exchange()
-        other.news.exchange()
+        exchanged(one.news)
+        exchanged(other.news)
         assert (other.why(), other.calls()) == (None, ["first"])
 
 
@@ -99,8 +99,8 @@ def test_a_wait_that_one_was_told_is_kept_by_those_with_the_same_account(redis: 
     with workers(redis.url, "limit") as (one, other):
         one.fault = ProviderError("slower", kind=FaultKind.RATE_LIMITED, status=429, retry_after=20.0)
         one.calls()
-        one.news.exchange()
-        other.news.exchange()
+        exchanged(one.news)
+        exchanged(other.news)
         assert (other.calls(), other.asked) == (["second"], 0)
 
 
@@ -109,12 +109,12 @@ def test_a_newcomer_hears_what_was_told_before_it_came(redis: RedisServer) -> No
     with workers(redis.url, "newcomer", 1) as (one,):
         one.fault = ProviderError("slower", kind=FaultKind.RATE_LIMITED, status=429, retry_after=20.0)
         one.calls()
-        one.news.exchange()
+        exchanged(one.news)
         with workers(redis.url, "newcomer", 1) as (late,):
-            late.news.exchange()
+            exchanged(late.news)
             assert str(late.why()).startswith(Refusal.HEARD.value)
         with workers(redis.url, "another group", 1) as (stranger,):
-            stranger.news.exchange()
+            exchanged(stranger.news)
             assert stranger.why() is None
 
 
@@ -124,7 +124,7 @@ def test_the_same_news_are_told_once(redis: RedisServer) -> None:
         one.fault = ProviderError("slower", kind=FaultKind.RATE_LIMITED, status=429, retry_after=20.0)
         one.calls()
         for _ in range(3):
-            one.news.exchange()
+            exchanged(one.news)
         assert one.news.status().sent == 1
 
 
@@ -134,7 +134,7 @@ def test_a_store_that_stands_still_comes_back_or_dies_changes_no_call(
 ) -> None:
     caplog.set_level(logging.INFO, "resilient_llm.operate")
     with RedisServer() as store, workers(store.url, "g") as (one, other):
-        one.news.exchange()
+        exchanged(one.news)
         store.pause()
         blocked = threading.Thread(target=round_of, args=(one.news,))
         blocked.start()
@@ -142,17 +142,16 @@ def test_a_store_that_stands_still_comes_back_or_dies_changes_no_call(
         blocked.join()
         assert one.news.status().last_failure == "TimeoutError"
         store.resume()
-        round_of(one.news)
-        assert one.news.status().connected
+        exchanged(one.news)
         store.stop()
         for _ in range(3):
             round_of(one.news)
         assert one.calls() == ["first"]
         status = one.news.status()
-        assert (status.connected, status.last_failure, status.failures) == (False, "ConnectionError", 4)
+        assert (status.connected, status.last_failure) == (False, "ConnectionError")
+        assert status.failures >= 4
         store.start()
-        round_of(one.news)
-        assert one.news.status().connected
+        exchanged(one.news)
         assert other.news.status().connected is None
     told = [record.getMessage() for record in caplog.records]
     assert [line.partition("(")[0].strip(" ;") for line in told] == [
@@ -167,6 +166,16 @@ def round_of(news: SharedNews) -> None:
     """One round, without the pause after a failure."""
     news._not_before = 0.0
     news.exchange()
+
+
+def exchanged(news: SharedNews) -> None:
+    """A round in which the store answered: on a busy machine it may take longer than it is given."""
+
+    def answered() -> bool:
+        round_of(news)
+        return bool(news.status().connected)
+
+    until(answered)
 
 
 @needs_redis
@@ -187,7 +196,7 @@ def test_garbage_in_the_stream_is_ignored(redis: RedisServer) -> None:
     with Redis.from_url(redis.url) as raw, workers(redis.url, "garbage", 1) as (one,):
         for fields in junk:
             raw.xadd(key, fields)  # type: ignore[arg-type]
-        one.news.exchange()
+        exchanged(one.news)
         assert one.news.status().ignored == len(junk)
         assert one.why() is None
         raw.delete(key)
@@ -250,6 +259,11 @@ for line in sys.stdin:
         while client.explain()[0].reason is None and time.monotonic() < ends:
             time.sleep(0.02)
         print(client.explain()[0].reason, flush=True)
+    elif line.strip() == "told?":
+        ends = time.monotonic() + 20
+        while not news.status().sent and time.monotonic() < ends:
+            time.sleep(0.02)
+        print(news.status().sent, flush=True)
     else:
         print(client.chat("?", deadline=10).provider, flush=True)
 """
@@ -261,6 +275,8 @@ class Process:
     def __init__(self, store: str, first: str, second: str, fork: str = "") -> None:
         command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", WORKER, store, first, second, fork]
         self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._watchdog = threading.Timer(60.0, self.popen.kill)
+        self._watchdog.start()
 
     def say(self, line: str) -> str:
         assert self.popen.stdin is not None
@@ -270,37 +286,40 @@ class Process:
         return self.popen.stdout.readline().strip()
 
     def kill(self) -> None:
+        self._watchdog.cancel()
         self.popen.kill()
         self.popen.communicate()
+
+    def end(self) -> None:
+        """Of one that forked: its child reads the end of its input, and ends; killed, it would leave that behind."""
+        self._watchdog.cancel()
+        assert self.popen.stdin is not None
+        self.popen.stdin.close()
+        self.popen.stdin = None
+        self.popen.communicate(timeout=20)
 
 
 @needs_redis
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_processes_tell_each_other_also_after_one_is_killed_and_in_a_forked_child(redis: RedisServer) -> None:
+def test_processes_hear_what_one_told_that_was_killed_and_so_does_a_forked_child(redis: RedisServer) -> None:
     from resilient_llm.testing import Reply, Status
 
-    with LoopbackLLM(default=Status(503)) as first, LoopbackLLM(default=Reply("yes")) as second:
+    with LoopbackLLM(default=Status(429, retry_after=60)) as first, LoopbackLLM(default=Reply("yes")) as second:
         urls = f"{first.url}/v1", f"{second.url}/v1"
-        teller, listener, child = (
-            Process(redis.url, *urls),
-            Process(redis.url, *urls),
-            Process(redis.url, *urls, "fork"),
-        )
+        teller = Process(redis.url, *urls)
         try:
-            assert [teller.say("call") for _ in range(6)] == ["second"] * 6
-            wasted = first.request_count
-            for worker in (listener, child):
-                assert worker.say("heard?").startswith(Refusal.HEARD.value)
-            teller.kill()
-            assert [worker.say("call") for worker in (listener, child)] == ["second", "second"]
-            assert first.request_count == wasted, "neither found out for itself"
+            assert [teller.say("call") for _ in range(3)] == ["second"] * 3
+            assert teller.say("told?") == "1"
         finally:
-            for worker in (teller, listener):
-                worker.kill()
-            assert child.popen.stdin is not None
-            child.popen.stdin.close()  # its own child reads the end of it and ends; killing it would leave that behind
-            child.popen.stdin = None
-            child.popen.communicate(timeout=20)
+            teller.kill()
+        for fork in ("", "fork"):
+            worker = Process(redis.url, *urls, fork)
+            try:
+                assert worker.say("heard?").startswith(Refusal.HEARD.value)
+                assert worker.say("call") == "second"
+            finally:
+                worker.end()
+        assert first.request_count == 1, "nobody else found out for itself"
 
 
 def test_nothing_stands_in_the_way_of_a_call() -> None:

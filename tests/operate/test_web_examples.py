@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -27,8 +28,11 @@ def needs(*modules: str) -> pytest.MarkDecorator:
 @contextmanager
 def example(*command: str, **environment: str) -> Iterator[tuple[httpx.Client, LoopbackLLM]]:
     with LoopbackLLM(default=Reply(ANSWER)) as llm:
-        settings = {"LLM_URLS": f"{llm.url}/v1", "LLM_DEADLINE": "1.5", **environment}
+        settings = {"LLM_URLS": f"{llm.url}/v1", "LLM_DEADLINE": "3", **environment}
         with serving(list(command), WEB, settings) as http:
+            ends = time.monotonic() + 30
+            while http.post("/chat", json={"text": "?"}).status_code == 504 and time.monotonic() < ends:
+                pass  # the first call imports what it needs, on a busy machine for longer than it has
             yield http, llm
 
 

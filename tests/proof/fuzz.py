@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, final
 from typing_extensions import override
 
 from resilient_llm.decide.call import Call
-from resilient_llm.policy import Policies
+from resilient_llm.policy import KeyTerms, Policies, Rate
 from resilient_llm.simulate.allowance import DIALECTS, Allowance
 from resilient_llm.simulate.client import Production, Question, Real
 from resilient_llm.simulate.driver import Spinning
@@ -63,10 +63,12 @@ def fuzz(seed: int, *, log: bool = False, start: float = 0.0, calls: float = 1.0
         Provider(name, _nature(dice), _troubles(dice, kinds, total, start, seed % 10 == 9), *_extras(dice))
         for name in names
     ]
+    if seed % 4 == 2:
+        _limit(providers, random.Random(f"limits {seed}"))
     one_tier = dice.random() < 0.6
     layout = [providers] if one_tier else [[provider] for provider in providers]
     checker = Checker(seed)
-    client = Production(layout, Policies(), seed, _watch(checker, names, random.Random(f"ruled out {seed}")))
+    client = Production(layout, Policies(), seed, _watch(checker, names, random.Random(f"ruled out {seed}"), seed))
     checker.attach(client)
     world = WatchedWorld(
         checker,
@@ -104,16 +106,31 @@ class WatchedWorld(World[Real]):
 
 
 def _watch(
-    checker: Checker, names: str, dice: random.Random
+    checker: Checker, names: str, dice: random.Random, seed: int
 ) -> Callable[[Production, Call[Provider], Question], Watched]:
-    """Wraps each call; one in ten rules out one of several providers."""
+    """Wraps each call; one in ten rules out one of several providers.  In a quarter of the worlds half of the calls are
+    a batch, there are tenants, and providers have declared limits (see :func:`_limit`)."""
+    classes = random.Random(f"classes {seed}")
 
     def watch(client: Production, call: Call[Provider], question: Question) -> Watched:
+        if seed % 4 == 2:
+            batch, tenant = classes.random() < 0.5, classes.choice((None, "x", "y"))
+            call.ask = call.ask._replace(batch=batch, tenant=tenant)
         if len(names) > 1 and dice.random() < 0.1:
             call.ask = call.ask._replace(unsuitable={dice.choice(names): "ruled out"})
         return Watched(checker, call)
 
     return watch
+
+
+def _limit(providers: Sequence[Provider], dice: random.Random) -> None:
+    """Declare limits and give some providers several keys."""
+    for provider in providers:
+        amount, per = dice.choice(((2.0, 2.0), (30.0, 30.0), (5.0, 20.0)))
+        rates = (Rate(amount=amount, per=per, unit="requests"),)
+        count = dice.choice((1, 1, 3))
+        provider.keys = tuple(KeyTerms(account=f"{provider.id} {key}", rates=rates) for key in range(count))
+        provider.max_concurrency = dice.choice((None, 3))
 
 
 def _nature(dice: random.Random) -> Nature:

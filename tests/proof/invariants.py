@@ -10,18 +10,21 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, NamedTuple, final
 
 from resilient_llm import events
+from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.breaker import State
+from resilient_llm.decide.keys import Key
 from resilient_llm.decide.leases import _FLOOR  # pyright: ignore[reportPrivateUsage]
 from resilient_llm.decide.line import OFFER, Place
 from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.simulate.client import Production, Real
 from resilient_llm.simulate.providers import Provider
+from tests.proof.limits import LIMITS, Served
 
 INVARIANTS: Final[dict[str, str]] = {
     "S1": "a call makes at most three attempts that count at one provider and six in all; second tries, rescues and "
@@ -62,6 +65,7 @@ INVARIANTS: Final[dict[str, str]] = {
     "X5": "a request that was rejected for its own sake is asked of nobody else",
     "X6": "a provider is called full only at its limit",
     "R1": "a provider that a call rules out is never asked for it, whatever the need",
+    **LIMITS,
     "R2": "a call that must not be repeated is no trial, has no rescue, and is not repeated once it may have run",
 }
 
@@ -100,8 +104,8 @@ class Books:
     chain: str = "closed"
     bad: int = 0
     """Failures (hard or soft) of this generation and the run it began with, none answered in between."""
-    gate_until: float = -math.inf
-    gate_closed_at: float = -math.inf
+    gates: dict[Key, tuple[float, float]] = field(default_factory=dict[Key, tuple[float, float]])
+    """Until when and since when the gate of each key is closed."""
 
 
 _SILENT: Final = "it gives no sign of life"
@@ -193,6 +197,7 @@ class Checker:
         self.calls = 0
         self.leases: dict[Real, Lease] = {}
         self.members: dict[Member[Provider], Books] = {}
+        self.served: Served = Served(self.demand)
         self.pictures: dict[Member[Provider], Picture] = {}
         self.extra = Bucket(0.0, 0.0, 1.0)
         self.tests = Bucket(0.0, 0.0, 0.0)
@@ -272,7 +277,9 @@ class Checker:
         """A person restored a provider: nothing is held against it any more."""
         if action == "restore":
             books = self.members[self.now_members[provider]]
-            books.bad, books.gate_until = 0, -math.inf
+            books.bad = 0
+            books.gates.clear()
+            self.served.restored(self.now_members[provider])
 
     # --- around each operation ---
 
@@ -370,7 +377,7 @@ class Checker:
             return  # on its way, and it looks for the others when it has been served
         in_time = [place for place in waiting if not place.too_late(now)]
         for place in (in_time or waiting)[:1]:
-            free = member.refusal(place.tokens, place.last, now) is None
+            free = member.refusal(place.ask, now) is None
             if member.breaker.down:
                 free = free and now >= member.next_trial()
             asleep = free and place.alarm > now + 1.0 + OFFER  # the last resort goes once a second
@@ -449,9 +456,14 @@ class Checker:
             self.demand(silence < 300.0, "L4", f"{member.id} was last asked {silence} s ago")
 
 
-def waiting_before(line: Iterable[Place], number: int, now: float) -> Place | None:
-    """Who stands in a line, came earlier than this call, comes when it is woken and is not too late."""
-    for place in line:
-        if place.number < number and place.offer is None and not place.missed(now) and not place.too_late(now):
+def waiting_before(line: Iterable[Place], ask: Ask, number: int, now: float) -> Place | None:
+    """Who stands in a line, is of the same class and tenant, and came earlier than this call."""
+    for place in ready(line, now):
+        if place.number < number and (place.ask.batch, place.ask.tenant) == (ask.batch, ask.tenant):
             return place
     return None
+
+
+def ready(line: Iterable[Place], now: float) -> list[Place]:
+    """Who stands in a line, comes when it is woken and is not too late."""
+    return [one for one in line if one.offer is None and not one.missed(now) and not one.too_late(now)]

@@ -23,10 +23,12 @@ from resilient_llm.decide.breaker import Breaker, State
 from resilient_llm.decide.budget import Budget
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.gate import RateGate, SlowGate
+from resilient_llm.decide.keys import Key, Refusal
 from resilient_llm.decide.leases import Leases
 from resilient_llm.decide.line import Line
-from resilient_llm.decide.member import Member, Refusal
+from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Onward, Outcome
+from resilient_llm.decide.pace import Meter
 from resilient_llm.decide.pool import Pool
 from resilient_llm.decide.statistics import Statistics
 from resilient_llm.decide.verdict import Verdicts
@@ -521,6 +523,30 @@ def last_come_first_served(original, self, now, but=None):
 def queue_jumped(original, self, *more):
     """A new call takes the room that somebody was waiting for."""
     return True
+
+
+@_wrapping(Meter, "take")
+def limit_not_counted(original, self, cost, now):
+    """What is sent is not taken from the limit: every client that only looks at the last answer's headers."""
+    self.advance(now)
+
+
+@_wrapping(Key, "fits_at")
+def reserve_given_away(original, self, ask, *more, **options):
+    """A batch takes the share that is kept for those who wait for their answer."""
+    return original(self, ask._replace(batch=False), *more, **options)
+
+
+@_wrapping(Line, "first")
+def batch_first(original, self, now, but=None):
+    """A batch that came first is served first, though somebody waits."""
+    waiting = [place for place in self.waiting if place.offer is None and place is not but]
+    return min(waiting, key=lambda place: place.number, default=None)
+
+
+@_wrapping(Line, "served")
+def large_tenant_first(original, self, tenant):
+    """One customer's thousand calls stand before another's one."""
 
 
 @_wrapping(Waiting, "_wake")

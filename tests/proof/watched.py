@@ -9,15 +9,16 @@ from typing import Final, final
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import State
 from resilient_llm.decide.call import Call, Wait
+from resilient_llm.decide.keys import Key, Refusal
 from resilient_llm.decide.leases import SUCCESS_EARNS
 from resilient_llm.decide.line import Place
-from resilient_llm.decide.member import Member, Refusal
+from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.errors import AllAttemptsFailed, CallFailed, NoProviderAvailable
 from resilient_llm.faults import Fault, FaultKind, FaultScope
 from resilient_llm.simulate.client import Production, Question, Real
 from resilient_llm.simulate.providers import Provider
-from tests.proof.invariants import Checker, Lease, picture, waiting_before
+from tests.proof.invariants import Checker, Lease, picture, ready, waiting_before
 
 _BLAMELESS: Final = frozenset(
     {
@@ -39,6 +40,7 @@ _BLAMELESS: Final = frozenset(
 )
 _REJECTED: Final = frozenset({FaultKind.BAD_REQUEST, FaultKind.CONTENT_FILTER, FaultKind.CLIENT_CLOSED})
 _OVERLOAD: Final = frozenset({FaultKind.RATE_LIMITED, FaultKind.OVERLOADED, FaultKind.TIMEOUT})
+_OPEN: Final = (-math.inf, -math.inf)
 _MOST_PER_PROVIDER: Final = 3
 _MOST: Final = 6
 
@@ -106,11 +108,12 @@ class Watched:
         """Whether it could be asked now, as far as this call, its gates and limits go."""
         ask = self.call.ask
         open_to = member.id not in ask.unsuitable and member.breaker.state is not State.ISOLATED
-        return open_to and member.refusal(ask.tokens, ask.deadline, now) is None
+        return open_to and member.refusal(ask, now) is None
 
     def _fresh_and_well(self, now: float) -> list[Member[Provider]]:
         closed = [m for m in self.route() if m.id not in self.tried and m.breaker.state is State.CLOSED]
-        return [m for m in closed if self._could(m, now) and m.line.may_pass(self.call.number, None, now)]
+        number, ask = self.call.number, self.call.ask
+        return [m for m in closed if self._could(m, now) and m.line.may_pass(number, ask, None, now)]
 
     # --- deciding ---
 
@@ -121,6 +124,7 @@ class Watched:
         self._begin(now)
         check.demand(not self._mine, "S11", f"{self._mine} still run: a failure was taken for the answer")
         well, ahead = self._fresh_and_well(now), self._ahead(now)
+        lines = {member: ready(member.line.waiting, now) for member in self.route()}
         try:
             step = call.next_attempt(now)
         except CallFailed as error:
@@ -133,6 +137,9 @@ class Watched:
             check.after(now, None)
             return step
         self._leased(step, well, ahead, now)
+        other = [one for one in lines.get(step.member, []) if one.number != call.number]
+        check.served.offered(step.member)
+        check.served.leased(step, [one for one in other if step.member.refusal(one.ask, now) is None], now)
         check.after(now, step.member)
         return step
 
@@ -148,7 +155,8 @@ class Watched:
 
     def _ahead(self, now: float) -> Mapping[Member[Provider], Place]:
         """Who stands before this call in the lines of its providers."""
-        found = {member: waiting_before(member.line.waiting, self.call.number, now) for member in self.route()}
+        ask, number = self.call.ask, self.call.number
+        found = {member: waiting_before(member.line.waiting, ask, number, now) for member in self.route()}
         return {member: place for member, place in found.items() if place is not None}
 
     def _leased(
@@ -169,7 +177,7 @@ class Watched:
             self._pays(check, self._cost, now)
         first = ahead.get(member)
         if first is not None and not check.pictures[member].down:
-            served = member.refusal(first.tokens, first.last, now) is None
+            served = member.refusal(first.ask, now) is None
             check.demand(not served, "W1", f"{self!r} was served at {member.id} before call {first.number}")
         self._lease(step, now)
 
@@ -182,7 +190,8 @@ class Watched:
             return  # the last resort
         self._due = True
         others = [a for a, lease in check.leases.items() if a.member is member and lease.due and not lease.spoke]
-        live = [a for a in others if now - a.started < a.timeout - 1e-9]
+        cap = check.client.policies.breaker.open_cap
+        live = [a for a in others if now - a.started < min(a.timeout, cap) - 1e-9]
         check.demand(not live, "S2", f"{live} test {member.id} already")
         if was.state is State.CLOSED:
             check.demand(check.tests.look(now) >= 1.0 - 1e-5, "S1", f"{step!r} with {check.tests.tokens} tokens")
@@ -206,7 +215,8 @@ class Watched:
         check.demand(step not in check.leases, "S3", "the same lease was given out twice")
         check.demand(member.id not in ask.unsuitable, "R1", f"{step!r} although {member.id} is ruled out")
         check.demand(not member.drained, "S17", f"{step!r} although {member.id} is drained")
-        check.demand(now >= books.gate_until, "S7", f"{member.id} asked for {books.gate_until - now} s more")
+        until, _ = books.gates.get(step.key, _OPEN)
+        check.demand(now >= until, "S7", f"{member.id} asked for {until - now} s more")
         left = self.call.deadline - now
         check.demand(step.timeout <= left + 1e-6, "S12", f"timeout {step.timeout}, {left} s left")
         limit = member.target.max_concurrency
@@ -237,6 +247,7 @@ class Watched:
             self._due = False
             self._pays_for_rescue(beside, found, lost and found.member is not beside.member, now)
             self._lease(found, now)
+            check.served.leased(found, [], now)
         # An attempt that is late opens the breaker of its provider, whoever comes to the rescue.
         check.pictures[beside.member] = picture(beside.member)
         check.after(now, None if found is None else found.member)
@@ -280,8 +291,8 @@ class Watched:
             check.extra.look(now)
             check.extra.earn(SUCCESS_EARNS)
             books = check.members[attempt.member]
-            if attempt.started > books.gate_closed_at:
-                books.gate_until = -math.inf
+            if attempt.started > books.gates.get(attempt.key, _OPEN)[1]:
+                books.gates.pop(attempt.key, None)
             self._spoke = self._over = True
             check.judged(attempt, lease, Outcome.OK, now)
         check.after(now, attempt.member)
@@ -297,14 +308,14 @@ class Watched:
         if lease is not None:
             lost = self._all_lost(now)
             local = lost and fault.kind is FaultKind.CONNECTION and attempt.content_at is None
-            self._gate(attempt.member, fault, now)
+            self._gate(attempt.member, attempt.key, fault, now)
             outcome = Outcome.NEUTRAL if slept or local else self._outcome(attempt, fault, now)
             check.judged(attempt, lease, outcome, now)
             if not self._over:
                 self._rejected |= fault.kind in _REJECTED
                 self._ran |= ran(fault)
                 self._cost = 0.0 if free(fault) else cost(fault)
-                counts = not (attempt.kind == "trial" or free(fault) or lost)
+                counts = not (attempt.kind == "trial" or free(fault) or lost or attempt.other_key)
                 self._counted += counts
                 self.tried[attempt.member.id] = self.tried.get(attempt.member.id, 0) + counts
         check.after(now, attempt.member)
@@ -325,16 +336,16 @@ class Watched:
             return Outcome.NEUTRAL
         return found if now - attempt.started >= 10.0 else Outcome.SOFT
 
-    def _gate(self, member: Member[Provider], fault: Fault, now: float) -> None:
+    def _gate(self, member: Member[Provider], key: Key, fault: Fault, now: float) -> None:
         soft = verdict(fault) is Outcome.SOFT and fault.retry_after is not None
         if fault.kind is not FaultKind.RATE_LIMITED and not soft:
             return
         check, books = self._checker, self._checker.members[member]
         cap = member.policies.limits.gate_cap
         hint = fault.retry_after or 0.0
-        books.gate_until = max(books.gate_until, now + (hint if hint <= cap * 0.8 else cap * 0.8) - 1e-9)
-        books.gate_closed_at = now
-        early = books.gate_until - member.gate.until
+        until = max(books.gates.get(key, _OPEN)[0], now + (hint if hint <= cap * 0.8 else cap * 0.8) - 1e-9)
+        books.gates[key] = until, now
+        early = until - key.gate.until
         check.demand(early <= 0.0, "S7", f"{member.id}'s gate opens {early} s early")
 
     def abandoned(self, attempt: Real, now: float) -> None:
@@ -413,8 +424,10 @@ class Watched:
         if step.reason == "down":
             self._down_since = min(self._down_since, now)
         for member in self.route():
-            if member.refusal(call.ask.tokens, call.deadline, now) is Refusal.FULL:
+            if member.refusal(call.ask, now) is Refusal.FULL:
                 load, limit = member.in_flight + member.line.offers, member.target.max_concurrency
+                if limit is not None and call.ask.batch:
+                    limit = max(1, int(limit * 0.9))
                 check.demand(limit is not None and load >= limit, "X6", f"{member.id} has {load} of {limit}")
 
     def _gave_up(self, error: CallFailed, now: float) -> None:
@@ -429,14 +442,19 @@ class Watched:
         for member in self.route():
             if member.id in call.ask.unsuitable or self.tried.get(member.id, 0) >= _MOST_PER_PROVIDER or self._rejected:
                 continue
-            refusal = member.refusal(call.ask.tokens, call.deadline, now)
+            refusal = member.refusal(call.ask, now)
             if member.drained or member.breaker.state is State.ISOLATED or self._barred(member):
                 continue
+            if member.fits_at(call.ask, now, member.line.before(call.ask)) > call.deadline:
+                check.demand(error.retry_after is not None, "S9", f"{member.id}: too many wait, but no retry_after")
+                continue
             tried_at, last = member.next_trial(), call.deadline - least - 0.01
-            if member.own_gate.strikes or member.account_gate.strikes:
+            if refusal is Refusal.QUOTA or member.own_gate.strikes or member.account_gate.strikes:
                 check.demand(error.retry_after is not None, "S9", f"{member.id}: {refusal}, but no retry_after")
-            elif refusal in (Refusal.GATED, Refusal.HEADROOM):
-                told = max(now, member.gate.told) if refusal is Refusal.GATED else math.inf
+            elif refusal in (Refusal.GATED, Refusal.PACE):
+                told = math.inf
+                if refusal is Refusal.GATED and not member.line.before(call.ask):
+                    told = max(now, member.opens_at(refusal, call.ask, now, told=True))
                 told = max(told, tried_at) if member.breaker.down else told
                 tired = member.breaker.down and now - self._down_since >= retry.max_down_wait - 1e-6
                 soon = not tired and told <= min(call.deadline, now + retry.max_wait) - 1.0

@@ -447,3 +447,16 @@ def test_cohere_is_told_what_the_vectors_are_for() -> None:
     asked = EmbedRequest(("a",), extra=(Extra("cohere_v2", {"input_type": "search_query"}),))
     body = json.loads(Cohere("e", api_key="k").prepare_embed(asked, "k").body)
     assert body["input_type"] == "search_query"
+
+
+def test_every_provider_that_is_written_can_be_imported() -> None:
+    from resilient_llm import providers
+    from resilient_llm.providers.base import HttpProvider
+
+    for name in providers.__all__:
+        getattr(providers, name)
+    kinds = [HttpProvider]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    written = {kind.__name__ for kind in kinds if kind.__module__.startswith("resilient_llm.providers.")}
+    assert not written - set(providers.__all__), "add it in providers/__init__.py, three times"

@@ -25,6 +25,7 @@ from resilient_llm.simulate.scenarios import (
     thundering_herd,
     tokens,
 )
+from resilient_llm.simulate.whatif import INCIDENTS
 from tests.material import material
 from tests.proof import fuzz, mutants
 from tests.proof.mutants import MUTANTS
@@ -194,7 +195,7 @@ def test_without_names_scenarios_follow_the_schedules(monkeypatch: Patch, capsys
 def test_the_command_lists_both_and_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert listed == [*SCHEDULES, *SCENARIOS]
+    assert listed == [*INCIDENTS, *SCHEDULES, *SCENARIOS]
     assert main(["flood"]) == 2
     assert "there is no flood" in capsys.readouterr().err
 

@@ -11,6 +11,7 @@ import pytest
 
 from resilient_llm import events
 from resilient_llm.errors import AllAttemptsFailed
+from resilient_llm.operate.objectives import gauges
 from resilient_llm.telemetry import names
 from tests.telemetry import reference
 from tests.telemetry.rig import DOWN, FIRST, RATE_LIMITED, REPLY, SECOND, Rig, record
@@ -85,6 +86,13 @@ def published() -> dict[str, set[str]]:
             found[name + suffix] = labels | ({"le"} if suffix == "_bucket" else set())
         if metric.unit == "1":
             found[name + "(_ratio)?"] = labels
+    for gauge in gauges.METRICS:
+        found[f"{gauge.replace('.', '_')}(_ratio)?"] = {
+            "resilient_llm_client_name",
+            "resilient_llm_route_name",
+            "resilient_llm_objective",
+            "resilient_llm_window",
+        }
     return found
 
 

@@ -53,6 +53,12 @@ def test_an_id_of_the_users_own_is_left_alone() -> None:
         assert server.requests[0].headers[HEADER] == "mine"
 
 
+def test_an_empty_id_of_the_users_own_means_none() -> None:
+    with LoopbackLLM() as server:
+        spans_of("chat", OpenAI("m", base_url=f"{server.url}/v1", api_key="k", headers={"X-Client-Request-Id": ""}))
+        assert HEADER not in server.requests[0].headers
+
+
 def test_others_are_sent_none() -> None:
     with LoopbackLLM() as server:
         spans_of("chat", OpenAICompatible("m", base_url=f"{server.url}/v1"))

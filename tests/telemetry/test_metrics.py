@@ -23,7 +23,7 @@ from resilient_llm.errors import (
 )
 from resilient_llm.health import ProviderHealth
 from resilient_llm.model import ChatResponse, EmbedRequest, EmbedResponse, Usage
-from resilient_llm.policy import Policies
+from resilient_llm.policy import KeyTerms, Policies
 from resilient_llm.telemetry import Telemetry, names
 from resilient_llm.wire.faults.ratelimit import Limit, RateLimits
 from tests.telemetry.rig import DOWN, FIRST, RATE_LIMITED, REPLY, REQUEST, SECOND, USAGE, Provider, Rig, record, series
@@ -196,8 +196,7 @@ class Member(Provider):
 
     weight = 1.0
     max_concurrency = None
-    account = None
-    key_is_fixed = True
+    keys = (KeyTerms(),)
     context_window = None
 
 
@@ -227,6 +226,7 @@ def test_gauges_show_the_pool_as_it_is_when_they_are_read() -> None:
     assert rig.points("resilient_llm.provider.health.score") == series({base: pytest.approx(1.0, abs=0.5)})
     assert rig.points("resilient_llm.provider.ejected") == series({base: 0})
     assert rig.points("resilient_llm.client.attempt.active") == series({base: 1})
+    assert rig.points("resilient_llm.client.call.waiting") == series({base: 0})
     budgets = rig.points("resilient_llm.retry_budget.balance")
     assert set(budgets) == {frozenset({f"type={kind}"}) for kind in ("extra", "trial")}
     pool.operate("openai", "isolate", 100.0)

@@ -37,7 +37,7 @@ def promtool(*arguments: str) -> str:
 
 @needs_promtool
 def test_the_rules_are_valid_and_fire_when_they_should() -> None:
-    assert "7 rules found" in promtool("check", "rules", "alert_rules.yml")
+    assert "8 rules found" in promtool("check", "rules", "alert_rules.yml")
     promtool("check", "config", "prometheus.yml")
     assert "SUCCESS" in promtool("test", "rules", "alert_rules_test.yml")
 
@@ -163,7 +163,7 @@ def test_prometheus_has_every_series_that_the_dashboard_and_the_rules_name(tmp_p
         for expression in EXPRESSIONS:
             answer(client, "query", query=expression.replace("$client", ".*").replace("$__rate_interval", "2s"))
         rules = [rule for group in answer(client, "rules")["groups"] for rule in group["rules"]]  # type: ignore[index]
-        assert len(rules) == 7
+        assert len(rules) == 8
         assert {rule["health"] for rule in rules} == {"ok"}
 
 

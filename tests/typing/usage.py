@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import TypedDict, assert_type
 
@@ -22,8 +22,11 @@ from resilient_llm import (
     Text,
     Tool,
 )
+from resilient_llm.batch import AsyncMap, Map, MapResult
 from resilient_llm.events import BreakerChanged, Event
 from resilient_llm.model import ChatRequest, EmbedResponse, ParsedResponse, StreamEvent, TextDelta
+from resilient_llm.operate.cache import AsyncCachedClient, CachedClient, Caching, Memory, cached
+from resilient_llm.operate.cost import Budget, Price, Prices, Spent, track
 from resilient_llm.policy import Retry
 from resilient_llm.providers import AsyncProvider, AzureOpenAI, Function, Mistral, OpenAI, Provider
 from resilient_llm.wire import classify, parse_rate_limit
@@ -66,6 +69,18 @@ def pieces(request: ChatRequest) -> Iterator[str]:
     yield "a"
 
 
+def seen(result: MapResult[ChatResponse]) -> None:
+    assert_type(result.index, int)
+
+
+async def seen_async(result: MapResult[ChatResponse]) -> None:
+    assert_type(result.saved, bool)
+
+
+async def some_prompts() -> AsyncIterator[str]:
+    yield "a"
+
+
 def on_event(event: Event) -> None:
     if isinstance(event, BreakerChanged):
         assert_type(event.open_for, float)
@@ -103,6 +118,16 @@ def sync_usage() -> None:
                     assert_type(event.text, str)
         assert_type(stream.response, ChatResponse)
         assert_type(client.embed(["a", "b"], dimensions=8), EmbedResponse)
+        assert_type(client.explain_embed(["a", "b"]), list[Candidate])
+        for result in client.map(["a", [("user", "b")], ("key", "c"), (7, "d", {"max_tokens": 5})], save_to="r.jsonl"):
+            assert_type(result, MapResult[ChatResponse])
+            assert_type(result.key, str | int)
+            assert_type(result.answer, ChatResponse)
+            assert_type(result.error, Exception | None)
+        with client.map(iter(["a"]), output=Weather, ordered=False, on_result=seen, progress=True) as results:
+            assert_type(results, Map[ParsedResponse[Weather]])
+            assert_type(next(results).answer.parsed, Weather)
+        client.map({"key": "a"}.items(), concurrency=8, deadline=60, temperature=0.0)
         weather = client.chat("hi", output=Weather, deadline=5)
         assert_type(weather, ParsedResponse[Weather])
         assert_type(weather.parsed, Weather)
@@ -125,6 +150,9 @@ async def async_usage() -> None:
             assert_type((await client.chat("hi", output=Weather)).parsed, Weather)
             assert_type(client.with_options(deadline=5), AsyncResilientClient)
             assert_type(await client.stream("hi").start(), AsyncChatStream)
+            async for result in client.map(some_prompts(), concurrency="auto", on_result=seen_async):
+                assert_type(result.response, ChatResponse | None)
+            assert_type(client.map(["a"], output=Weather), AsyncMap[ParsedResponse[Weather]])
             async with client.stream("hi") as stream:
                 async for text in stream.text_deltas():
                     assert_type(text, str)
@@ -137,6 +165,22 @@ async def async_usage() -> None:
                 assert_type(attempt.provider, str)
         sharing = AsyncResilientClient(pool=client.pool)
         await sharing.aclose()
+
+
+def cost_and_cache(client: ResilientClient, other: AsyncResilientClient) -> None:
+    costs = track(client, Prices({"gpt-5.2": Price(input=1.75, output=14.0)}), budgets=[Budget(20.0, "day")])
+    assert_type(costs.total().cost, float)
+    assert_type(costs.by("provider"), dict[str, Spent])
+    client.chat("hi", max_tokens=100, max_cost=0.01, prefer="cheap")
+    kept = cached(client, Memory(100), Caching(ttl=60.0))
+    assert_type(kept, CachedClient)
+    assert_type(kept.chat("hi"), ChatResponse)
+    assert_type(kept.chat("hi", output=Weather).parsed, Weather)
+    assert_type(cached(other), AsyncCachedClient)
+
+
+async def async_cache(kept: AsyncCachedClient) -> None:
+    assert_type(await kept.chat("hi"), ChatResponse)
 
 
 fault = classify("openai", 429, {"retry-after": "3"}, b"{}", now=0.0)

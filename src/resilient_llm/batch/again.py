@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Final, cast
 
-from resilient_llm.decide.member import Refusal
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.errors import DeadlineExceeded, NoProviderAvailable, ResilientError
 from resilient_llm.options import ChatOptions, seconds
 

@@ -87,8 +87,7 @@ class Progress:
         self._out: TextIO = sys.stderr if out is None else out
         self._terminal = self._out.isatty()
         self._next: float | None = None
-        self._bar: Any = _bar(self._out) if self._terminal else None
-        self._task: Any = None
+        self._live: Any = _live(self._out) if self._terminal else None
 
     @property
     def every(self) -> float:
@@ -103,7 +102,7 @@ class Progress:
             return
         self._next = now + self.every
         told = line(tally, now)
-        if self._bar is not None:
+        if self._live is not None:
             self._show_bar(tally, told, last=last)
         elif self._terminal:
             self._out.write(f"\r\x1b[K{told}" + ("\n" if last else ""))
@@ -112,20 +111,19 @@ class Progress:
         self._out.flush()
 
     def _show_bar(self, tally: Tally, told: str, *, last: bool) -> None:
-        if self._task is None:
-            self._bar.start()
-            self._task = self._bar.add_task(told, total=tally.total)
-        self._bar.update(self._task, description=told, completed=tally.done)
-        self._bar.refresh()
+        """The line, and a bar beneath it."""
+        bar = import_module("rich.progress_bar").ProgressBar(tally.total, tally.done, pulse=tally.total is None)
+        self._live.start()  # does nothing the second time
+        words = import_module("rich.text").Text(told)
+        self._live.update(import_module("rich.console").Group(words, bar), refresh=True)
         if last:
-            self._bar.stop()
+            self._live.stop()
 
 
-def _bar(out: TextIO) -> Any:
-    """A bar of rich's; ``None`` where it is not installed."""
+def _live(out: TextIO) -> Any:
+    """A place on the screen that rich writes anew; ``None`` where it is not installed."""
     try:
-        shown, console = import_module("rich.progress"), import_module("rich.console")
+        live, console = import_module("rich.live"), import_module("rich.console")
     except ImportError:
         return None
-    columns = (shown.BarColumn(24), shown.TextColumn("{task.description}"))
-    return shown.Progress(*columns, console=console.Console(file=out), auto_refresh=False)
+    return live.Live(console=console.Console(file=out), auto_refresh=False)

@@ -10,7 +10,7 @@ from typing import TypeAlias, cast
 
 from resilient_llm.errors import InvalidRequest
 from resilient_llm.model import Message
-from resilient_llm.options import CallOptions, ChatOptions, Messages
+from resilient_llm.options import ChatOptions, ChatSettings, Messages
 from resilient_llm.typed import typed
 
 Key: TypeAlias = str | int
@@ -19,8 +19,8 @@ Key: TypeAlias = str | int
 Prompt: TypeAlias = Messages | tuple[Key, Messages] | tuple[Key, Messages, Mapping[str, object]]
 """A text, a list of messages, or a key with one of these and, perhaps, with options for this prompt alone."""
 
-_CARRIED_OUT = frozenset(CallOptions.__annotations__) | {"validate", "fallback", "allow_empty"}
-"""Options that say how a call is carried out, and not what it asks."""
+_ASKED = frozenset(ChatSettings.__annotations__) | {"output"}
+"""Options that say what is asked, and not how the call is carried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def digest(asked: Asked) -> str:
 
     How the call is carried out (deadline, route, providers...) makes no difference.  The same in every process.
     """
-    settings = {name: value for name, value in asked.options.items() if name not in _CARRIED_OUT}
+    settings = {name: value for name, value in asked.options.items() if name in _ASKED}
     told = json.dumps([asked.key, asked.messages, settings], sort_keys=True, ensure_ascii=False, default=_plain)
     return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 from resilient_llm.errors import InvalidRequest
 from resilient_llm.keywords import Explicit, explicit, unknown
-from resilient_llm.options import DEFAULTS, LINES, ChatOptions, UntypedChatOptions
+from resilient_llm.options import DEFAULTS, LINES, CallOptions, ChatOptions, UntypedChatOptions
 
 if TYPE_CHECKING:
     from resilient_llm.batch.results import MapResult
@@ -46,12 +46,27 @@ MAP_LINES: Mapping[str, str] = {
 }
 """What each keyword means, in one line; ``help(client.map)`` shows them."""
 
-MAP_DEFAULTS: Mapping[str, object] = {**DEFAULTS, "concurrency": "auto", "ordered": True, "progress": False}
+MAP_DEFAULTS: Mapping[str, object] = {
+    **DEFAULTS,
+    "concurrency": "auto",
+    "ordered": True,
+    "progress": False,
+    "priority": "batch",
+}
 SETTINGS = frozenset(MapSettings.__annotations__)
 _OPTIONS = frozenset(ChatOptions.__annotations__) | frozenset(UntypedChatOptions.__annotations__)
 
 map_keywords: Explicit = explicit(MapOptions, MAP_LINES, MAP_DEFAULTS)
 """For methods that take ``**options: Unpack[MapOptions]``."""
+
+
+def call_options(defaults: CallOptions, given: ChatOptions) -> ChatOptions:
+    """What the calls of a run are given: what the client and the run say, and a class of traffic that yields to
+    others."""
+    calls: dict[str, object] = {**defaults, **given}
+    if "priority" in _OPTIONS:
+        calls.setdefault("priority", "batch")
+    return cast(ChatOptions, calls)
 
 
 def split(options: MapOptions) -> tuple[MapSettings, ChatOptions]:

@@ -6,12 +6,15 @@ The first part that fails ends the others, and its error is the whole's.
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import copy_context
-from typing import Final, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, cast
 
 import anyio
 
+from resilient_llm.batch.part import part_of
 from resilient_llm.drive.aio import AsyncDriver
 from resilient_llm.drive.sync import Driver
 from resilient_llm.drive.task import Task
@@ -22,14 +25,14 @@ MOST: Final = 8
 
 Begin: TypeAlias = Callable[[], Task[EmbedRequest]]
 """Makes the call of a part, when its turn has come."""
-T = TypeVar("T")
+Ended: TypeAlias = "queue.SimpleQueue[tuple[int, EmbedResponse | BaseException]]"
 
 
 def answers(driver: Driver, parts: Sequence[Begin]) -> list[EmbedResponse]:
     """The answers to the parts, in order."""
     if len(parts) == 1:
         return [_answer(driver, parts[0])]
-    mine, ended = driver.part(), _new_queue()
+    mine, ended = part_of(driver), _new_queue()
     found: dict[int, EmbedResponse] = {}
 
     def carry_out(number: int, begin: Begin) -> None:
@@ -50,6 +53,7 @@ def answers(driver: Driver, parts: Sequence[Begin]) -> list[EmbedResponse]:
         while len(found) < len(parts):
             number, end = ended.get()
             if isinstance(end, BaseException):
+                begun -= 1
                 raise end
             found[number] = end
             if begun < len(parts):
@@ -57,10 +61,19 @@ def answers(driver: Driver, parts: Sequence[Begin]) -> list[EmbedResponse]:
                 begun += 1
     finally:
         mine.under_way().leave()
+        _wait_for(ended, begun - len(found))
     return [found[number] for number in range(len(parts))]
 
 
-def _new_queue() -> queue.SimpleQueue[tuple[int, EmbedResponse | BaseException]]:
+def _wait_for(ended: Ended, count: int) -> None:
+    """Wait until the parts that were ended have noticed it, a second at most."""
+    until = time.monotonic() + 1.0
+    with suppress(queue.Empty):
+        for _ in range(count):
+            ended.get(True, max(until - time.monotonic(), 0.0))
+
+
+def _new_queue() -> Ended:
     return queue.SimpleQueue()
 
 

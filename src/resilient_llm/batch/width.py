@@ -7,19 +7,23 @@ as the width, and tells how fast that was.
   more and a fifth less are tried in turns; what makes it faster stays, and so does less that is as fast.
 * Some stand in line: the limits are used up, and the width is right.  More than half of them do: the width shrinks by
   half of that line, since who waits here could as well wait in the iterable.
-* Limits were met (429) in more than one call of fifty, or half of the calls failed for want of a provider: it shrinks.
+* More than one call of twenty-five met a limit (429), lately, or half of a round failed for want of a provider: it
+  shrinks.  A few are how the pool finds out where the limit is.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-FIRST: Final = 8
+FIRST: Final = 16
 """The width of the first round."""
-SHORTEST: Final = 0.1
+SHORTEST: Final = 0.5
 """Seconds a round takes at least: shorter ones tell nothing."""
 HOLD: Final = 4
 """Rounds until another width is tried where the last one did not pay."""
+MOST_LIMITED: Final = 0.04
+"""Share of calls that may meet a 429."""
+_NEWEST: Final = 0.2  # weight of the newest round in that share
 
 
 class Width:
@@ -32,11 +36,15 @@ class Width:
         self._hold = 0
         self._before: tuple[int, float] | None = None
         """Width and calls a second before another width was tried."""
+        self._doubted = False
+        """The width that is tried was not faster, for one round."""
         self._smaller = False
         """A smaller one is tried next."""
         self._round: float | None = None
         self._changed = False
         """In this round most calls began with another width: it tells nothing about this one."""
+        self._share = 0.0
+        """Of the calls that met a 429, lately."""
         self._ended = self._limited = self._failed = self._waited = 0
 
     def ended(self, now: float, *, waiting: int, limited: bool, failed: bool) -> None:
@@ -61,8 +69,13 @@ class Width:
     def _conclude(self, seconds: float, *, tells: bool) -> None:
         """The round is over; ``tells``: of how fast this width is."""
         count, line = self._ended, self._waited / self._ended
-        if self._limited * 50 > count or self._failed * 2 > count:
-            self._settle(int(self.width * (0.5 if self._failed * 2 > count else 0.7)))
+        self._share += _NEWEST * (self._limited / count - self._share)
+        if self._failed * 2 > count:
+            self._settle(self.width // 2)
+            self._doubling = True  # when it is over
+        elif self._share > MOST_LIMITED:
+            self._share /= 2
+            self._settle(int(self.width * 0.7))
         elif line > self.width / 2:
             self._settle(self.width - int(line / 2))
         elif line >= 1:
@@ -72,7 +85,8 @@ class Width:
 
     def _settle(self, width: int) -> None:
         self.width = max(width, 1)
-        self._doubling, self._before, self._hold, self._smaller = False, None, 0, False
+        self._doubling, self._before, self._hold = False, None, 0
+        self._doubted = self._smaller = False
 
     def _try(self, rate: float) -> None:
         """Nobody waits: judge the width that was tried, or try another one."""
@@ -81,6 +95,10 @@ class Width:
             width, before = tried
             grew = self.width > width
             pays = rate >= before * (1 + (self.width / width - 1) / 4)
+            if not pays and not self._doubted:  # one slow round may be chance
+                self._doubted, self._before = True, tried
+                return
+            self._doubted = False
             if not pays:
                 self.width = width
             if not pays or not grew:
@@ -89,8 +107,8 @@ class Width:
         elif self._hold:
             self._hold -= 1
             return
-        more = self.width if self._doubling else max(self.width // 4, 1)
-        width = min(self.width + more, self._most) if not self._smaller else self.width - self.width // 5
+        more, less = self.width if self._doubling else max(self.width // 4, 1), self.width // 5
+        width = self.width - less if self._smaller and less else min(self.width + more, self._most)
         if width != self.width:
             self._before, self.width = (self.width, rate), width
 

@@ -1,42 +1,18 @@
-"""What a call asks of the pool, and the lease on one attempt."""
+"""The lease on one attempt of a call."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
-from typing import Final, Generic, Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Generic
 
+from resilient_llm.decide.ask import Ask
+from resilient_llm.decide.keys import Key
 from resilient_llm.decide.member import Member, T, Target
+from resilient_llm.decide.pace import Sent
 from resilient_llm.faults import AttemptKind
 
 __all__ = ["Ask", "Attempt", "T", "Target"]
-
-_NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
-_NO_TOLLS: Final[Mapping[str, float]] = MappingProxyType({})
-
-
-class Ask(NamedTuple):
-    """What one call wants.
-
-    ``deadline`` is absolute monotonic time (``math.inf``: none).  ``tokens`` is the estimated prompt length,
-    ``max_tokens`` the longest answer; ``unsuitable`` names the providers that must not serve this call and why, which
-    nothing overrides.  ``repeatable=False``: it may have effects, so nothing runs beside it, it is no trial, and it is
-    not repeated once it may have reached a provider.  ``when_down="fail"``: it does not wait while every provider is
-    down.  ``tolls``: the seconds by which an answer of each provider counts as later; among equals that are well the
-    one whose answer then comes soonest is taken, instead of being drawn (empty: drawn).
-    """
-
-    route: str
-    deadline: float = math.inf
-    streaming: bool = False
-    tokens: int = 0
-    max_tokens: int = 4096
-    unsuitable: Mapping[str, str] = _NOBODY
-    conversation: str | None = None
-    repeatable: bool = True
-    when_down: Literal["wait", "fail"] = "wait"
-    tolls: Mapping[str, float] = _NO_TOLLS
 
 
 def larger_only(ask: Ask, targets: Iterable[Target], size: int) -> Ask:
@@ -56,7 +32,8 @@ class Attempt(Generic[T]):
     Written by the pool alone, under its lock.  ``kind`` is as in ``AttemptRecord``.  ``timeout`` is how many seconds
     after ``started`` it may stay without a sign of life (a stream's first token, a whole answer), ``rescue_after`` when
     a second attempt may start beside it (0: at once; ``None``: never), ``delay`` the wait that preceded it.  ``fresh``:
-    it is to be sent over a new connection.
+    it is to be sent over a new connection.  ``key`` is what it is sent with; ``need`` tokens of that key's limits are
+    reserved for it.
     """
 
     late_after: float = math.inf
@@ -75,11 +52,19 @@ class Attempt(Generic[T]):
     """Whether the breaker has its verdict already."""
     slow_lease: bool = False
     """Whether it is the one that finds out if a quota or a key is good again."""
+    other_key: bool = False
+    """Whether it failed for its key's sake alone, and its provider has another key that can be used."""
+    heard: bool = False
+    """Whether the head of its answer was read."""
     released: bool = False
 
     def __init__(self, ask: Ask, member: Member[T], kind: AttemptKind, number: int, now: float) -> None:
         self.ask: Ask = ask
         self.member: Member[T] = member
+        self.key: Key = member.key_for(ask, now)
+        pace = self.key.pace
+        self.need: float = pace.need(ask.tokens, ask.max_tokens)
+        self.sent: Sent = pace.take(self.need, now)
         self.kind: AttemptKind = kind
         self.number: int = number
         self.generation: int = member.breaker.generation

@@ -16,7 +16,8 @@ from types import MappingProxyType
 from typing import Final, Generic
 
 from resilient_llm import events
-from resilient_llm.decide.attempt import Ask, Attempt, larger_only
+from resilient_llm.decide.ask import Ask
+from resilient_llm.decide.attempt import Attempt, larger_only
 from resilient_llm.decide.failure import Story, nobody, times, waits_for
 from resilient_llm.decide.leases import BARRED, Past
 from resilient_llm.decide.line import Place
@@ -107,6 +108,7 @@ class Call(Generic[T]):
     _idle_since: float = 0.0
     _down_since: float | None = None
     _hoped: bool = False
+    _other_key: str | None = None
 
     def __init__(self, pool: Pool[T], ask: Ask, now: float) -> None:
         self.pool: Pool[T] = pool
@@ -176,11 +178,14 @@ class Call(Generic[T]):
         """The longest pause between two pieces of content of its stream."""
         self.pool.paused(attempt, seconds)
 
-    def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0, status: int | None = None) -> None:
-        """The attempt was answered; the call is over, unless it was over before and this one ran on to be judged."""
+    def succeeded(
+        self, attempt: Attempt[T], now: float, output_tokens: int = 0, status: int | None = None, tokens: int = 0
+    ) -> None:
+        """The attempt was answered; the call is over, unless it was over before and this one ran on to be judged.
+        ``tokens``: what it took of its provider's rate limit; 0: unknown."""
         if attempt.released:
             return
-        self.pool.succeeded(attempt, now, output_tokens)
+        self.pool.succeeded(attempt, now, output_tokens, tokens)
         if self._phase is not Phase.RUNNING:
             return
         self._phase = TRANSITIONS[self._phase, Step.ANSWERED]
@@ -192,8 +197,9 @@ class Call(Generic[T]):
         """The attempt failed.  Ask :meth:`next_attempt` (once nothing is under way) how to go on."""
         if attempt.released:
             return
-        told = costs_nothing(fault)
-        counted = self.pool.failed(attempt, fault, now) and not told
+        counted = self.pool.failed(attempt, fault, now)
+        told = costs_nothing(fault) or attempt.other_key
+        counted = counted and not told
         if self._phase is not Phase.RUNNING:
             return
         self._record(attempt, now, "error", fault, fault.status)
@@ -204,13 +210,14 @@ class Call(Generic[T]):
         self._again, self._cost = False, 0.0 if told else price(fault)
         self.counted += counted
         onward, provider = disposition(fault).onward, attempt.member.id
-        if onward is Onward.ANYWHERE:
+        self._other_key = provider if attempt.other_key else None
+        if onward is Onward.ANYWHERE or attempt.other_key:
             self._tried[provider] = self._tried.get(provider, 0) + counted
         else:
             self._tried[provider] = BARRED
         if onward is Onward.LARGER:
             self.ask = larger_only(self.ask, self.pool.targets(self.ask.route), attempt.target.context_window or 0)
-        self._onward = onward
+        self._onward = Onward.ANYWHERE if attempt.other_key else onward
         for other in self._running:  # its rescue failed: another one may follow
             self.pool.rescue_again(other, _RESCUE_PAUSE, now)
 
@@ -254,7 +261,9 @@ class Call(Generic[T]):
         again = self._again or self._place is not None
         since = self._down_since
         last_hope = since is not None and not self._hoped and not self.counted and now >= self._hope_at(since)
-        return Past(self.total + 1, self.number, self._tried, self._cost, again, self._place, last_hope)
+        return Past(
+            self.total + 1, self.number, self._tried, self._cost, again, self._place, last_hope, self._other_key
+        )
 
     def _hope_at(self, since: float) -> float:
         """When a call that waits behind an outage is sent somewhere in any case: no call is given up untried."""

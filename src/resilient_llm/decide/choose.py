@@ -72,7 +72,7 @@ def least_bad(members: Sequence[Member[T]], now: float) -> Member[T]:
 
 def roomiest(members: Sequence[Member[T]]) -> Member[T]:
     """The first that has room, or the one that has some soonest."""
-    return min(members, key=lambda member: member.gate.room_at(len(member.pending)))
+    return min(members, key=lambda member: member.room.room_at(len(member.pending)))
 
 
 def stalest(members: Sequence[Member[T]], now: float) -> Member[T] | None:

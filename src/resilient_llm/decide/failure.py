@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from resilient_llm.decide.attempt import Ask
-from resilient_llm.decide.member import Refusal
+from resilient_llm.decide.ask import Ask
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.decide.waiting import Refused
 from resilient_llm.errors import AllAttemptsFailed, CallFailed, NoProviderAvailable, RequestRejected
 from resilient_llm.faults import AttemptRecord, Fault
 
-_LIMITED: Final = frozenset({Refusal.GATED, Refusal.HEADROOM})
+_LIMITED: Final = frozenset({Refusal.GATED, Refusal.PACE})
 
 
 class Story(NamedTuple):

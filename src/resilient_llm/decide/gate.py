@@ -8,30 +8,16 @@ and a longer wait follows if that attempt meets the same fact.
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 from resilient_llm.policy import Limits
-
-
-class Limit(Protocol):
-    """One rate limit as a provider reports it; ``None`` where it does not say."""
-
-    @property
-    def limit(self) -> int | None: ...
-
-    @property
-    def remaining(self) -> int | None: ...
-
-    @property
-    def reset_in(self) -> float | None: ...
-
 
 MIN_WAIT = 0.25
 """Seconds: a server that says "retry after 0" has still just refused us."""
 _UNKNOWN_WAIT = 1.0  # seconds, doubling, where a provider does not say how long
+_SPREAD = 1.0  # seconds by which those are spread at most who have nobody else to ask
 _BACKOFF_CAP = 60.0  # seconds a gate without a hint stays closed at most
-_LIMITED_DOUBLES, _CROWDED_DOUBLES = 0.7, 30.0  # seconds after a rate limit, after an overload
-_CALM = 60.0  # seconds without a refusal after which it is open for any number
+_CROWDED_DOUBLES = 30.0  # seconds in which the number of calls for which there is room doubles after an overload
+_CALM = 60.0  # seconds without a refusal after which there is room for any number
 _SLOW_BASE = 60.0  # seconds before the first attempt after a quota or a key was refused
 
 
@@ -54,21 +40,8 @@ class RateGate:
     closed_at: float = -math.inf
     opened_at: float = -math.inf
     """When it opened last by time alone."""
-    width: float = math.inf
-    """Calls that may be without an answer when it opens; ``inf``: any number."""
-    crowded: bool = False
-    """Whether that is because the provider had no room, rather than a limit of ours: then it only makes others more
-    attractive."""
-    doubles: float = math.inf
-    """Seconds in which that number doubles."""
     strikes: int = 0
     reason: str = ""
-    requests_left: int | None = None
-    """As last reported; for people, decisions go by the gate."""
-    _widens_at: float = -math.inf
-    _left: float | None = None
-    _left_at: float = -math.inf
-    _per_second: float = 0.0
 
     def __init__(self, policy: Limits) -> None:
         self.policy = policy
@@ -81,11 +54,9 @@ class RateGate:
         Refusals that arrive while it is closed belong to calls already on their way: they tell the same once more and
         are no further strike, or fifty calls in flight would make a pause of a second one of a minute.
         """
-        self._left = None  # what the server says now is newer than what its headers said
         again = now < self.until
         if not again:
             self.opened_at = self.until
-            self.width, self.doubles, self.crowded = 1.0, _LIMITED_DOUBLES, False
         if hint is None or math.isnan(hint):
             if again:
                 self.closed_at = now
@@ -94,8 +65,8 @@ class RateGate:
             told = soonest = _UNKNOWN_WAIT
             wait = doubling(_UNKNOWN_WAIT, _BACKOFF_CAP, self.strikes, draw)
         else:
-            told, soonest = hint, hint * (1.0 + 0.25 * draw)
-            wait = soonest
+            told, wait = hint, hint * (1.0 + 0.25 * draw)
+            soonest = hint + min(0.05 * hint, _SPREAD) * draw
             if self.strikes and not again:
                 wait = max(wait, doubling(0.5, _BACKOFF_CAP, self.strikes, draw))
         if wait > self.policy.gate_cap:  # spread downwards, or a fleet would return at the cap together
@@ -103,8 +74,7 @@ class RateGate:
         self.strikes += not again
         self.told = max(self.told, now + max(told, MIN_WAIT))
         self.soonest = max(self.soonest, now + min(max(soonest, MIN_WAIT), wait))
-        self._widens_at = self._until(now, max(wait, MIN_WAIT), reason)
-        return self.until
+        return self._until(now, max(wait, MIN_WAIT), reason)
 
     def opens(self, last: float, *, waits: bool) -> float:
         """When a call that must begin by ``last`` may pass.  One that waits because nobody else can be asked goes by
@@ -113,75 +83,47 @@ class RateGate:
         until = min(self.until, self.soonest) if waits else self.until
         return until if until <= last else min(until, max(self.told, self.closed_at))
 
-    def learn(self, now: float, requests: Limit | None, tokens: Limit | None) -> None:
-        """Take note of the headroom a provider reported with an answer.
-
-        A reported reset is the time until the bucket is *full* (OpenAI, Anthropic), so what is missing comes back at
-        ``(limit - remaining) / reset`` a second; where the limit is not told, at the reset.
-        """
-        if requests is not None and requests.remaining is not None:
-            self.requests_left = requests.remaining
-            if requests.remaining == 0 and requests.reset_in:
-                wait = requests.reset_in / requests.limit if requests.limit else requests.reset_in
-                if now + wait > self.until:
-                    self.told = self.soonest = now + wait
-                self._until(now, wait, "the reported request limit is used up")
-        if tokens is not None and tokens.remaining is not None:
-            self._left, self._left_at = float(tokens.remaining), now
-            missing = (tokens.limit or 0) - tokens.remaining
-            reset = tokens.reset_in or 0.0
-            self._per_second = missing / reset if missing > 0 and reset > 0 else math.inf
-
-    def tokens_left(self, now: float) -> float | None:
-        """Tokens that fit now, by what was last reported; ``None`` if nothing was, or the rest has come back."""
-        if self._left is None or self._per_second == math.inf:
-            return None
-        return self._left + (now - self._left_at) * self._per_second
-
-    def fits_at(self, now: float, tokens: int) -> float:
-        """When a call of about this many tokens fits into the headroom last reported; ``now`` or before: it does."""
-        if self._left is None or tokens <= self._left or self._per_second == math.inf:
-            return now
-        return min(self._left_at + (tokens - self._left) / self._per_second, self._left_at + self.policy.gate_cap)
-
-    @property
-    def reported(self) -> bool:
-        """Whether headroom was reported since it last closed."""
-        return self._left is not None
-
     def succeeded(self, started: float) -> None:
         """A call that began at ``started`` was answered."""
         if started >= self.opened_at:
             self.strikes = 0
         if started > self.closed_at:
             self.until = self.told = self.soonest = -math.inf
-            if started - self._widens_at > _CALM:
-                self.width = math.inf
-
-    def crowd(self, now: float, unanswered: int) -> None:
-        """The provider has no room for so many calls: fewer from now on, and slowly more again."""
-        self.width, self.doubles, self.crowded = max(1.0, 0.7 * unanswered), _CROWDED_DOUBLES, True
-        self._widens_at = now
-
-    def room_at(self, unanswered: int) -> float:
-        """When one more call may follow so many that are without an answer: not all at once after it opened, for then
-        most of them would be refused again."""
-        if self.width == math.inf or unanswered < self.width:
-            return -math.inf
-        return self._widens_at + self.doubles * math.log2((unanswered + 1) / self.width)
-
-    def open(self) -> None:
-        """Open it by hand."""
-        self.until = self.told = self.soonest = self.closed_at = self.opened_at = -math.inf
-        self.strikes, self._left, self.width = 0, None, math.inf
 
     def _until(self, now: float, wait: float, reason: str) -> float:
         until = now + min(wait, self.policy.gate_cap)
         if until > self.until:
-            self.until = until
-            self.reason = reason
+            self.until, self.reason = until, reason
         self.closed_at = now
         return self.until
+
+    def open(self) -> None:
+        """Open it by hand."""
+        self.until = self.told = self.soonest = self.closed_at = self.opened_at = -math.inf
+        self.strikes = 0
+
+
+class Room:
+    """How many calls a provider has room for, guessed from overloads.  It only makes others more attractive."""
+
+    width: float = math.inf
+    """Calls that may be without an answer; ``inf``: any number."""
+    _since: float = -math.inf
+
+    def crowd(self, now: float, unanswered: int) -> None:
+        """The provider has no room for so many calls: fewer from now on, and slowly more again."""
+        self.width, self._since = max(1.0, 0.7 * unanswered), now
+
+    def room_at(self, unanswered: int) -> float:
+        """When one more call may follow so many that are without an answer."""
+        if self.width == math.inf or unanswered < self.width:
+            return -math.inf
+        return self._since + _CROWDED_DOUBLES * math.log2((unanswered + 1) / self.width)
+
+    def answered(self, started: float) -> None:
+        """A call that began at ``started`` was answered."""
+        if started - self._since > _CALM:
+            self.width = math.inf
 
 
 class SlowGate:

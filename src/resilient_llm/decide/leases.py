@@ -6,16 +6,19 @@ one that is softly open; one it has tried before; and, as the last resort, one t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Generic, NamedTuple
 
 from resilient_llm import events
-from resilient_llm.decide.attempt import Ask, Attempt
+from resilient_llm.decide.ask import Ask
+from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Cause, State
 from resilient_llm.decide.budget import Budget
 from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, roomiest, soonest, stalest
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.decide.line import Place
-from resilient_llm.decide.member import Member, Refusal, T
+from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.patience import LATE_TIMER, Wanted, patience, trial_patience, usual
 from resilient_llm.decide.routes import Table
 from resilient_llm.decide.verdict import Verdicts
@@ -31,6 +34,7 @@ SUCCESS_EARNS: Final = 3.0
 """Tokens that an answer earns: enough for all tries of an SDK at a provider that fails four fifths of its calls."""
 _FLOOR = 0.03  # tokens a second: a thousand small clients must not storm a provider that has no room
 _NEAR = 5.0  # seconds of toll more than the least that a provider may have to be tried for news
+_ALONE = 10.0  # seconds without another call after which a batch has a provider to itself
 _PACE = 4.0  # calls a second from which on trials may cost no more than their share of traffic
 _NOBODY: Final[Mapping[str, int]] = {}
 
@@ -39,7 +43,7 @@ class Past(NamedTuple):
     """What a call has done so far.  ``number``: of its next attempt; ``order``: of the call, for the line; ``tried``:
     attempts that count, by provider; ``cost`` of a second try after its last failure; ``again``: its pause is over, so
     that it may ask the same provider again; ``place``: where it waits.  ``last_hope``: it waited long behind an outage
-    and was never sent anywhere."""
+    and was never sent anywhere.  ``other_key``: the provider that refused its last attempt's key and has another."""
 
     number: int
     order: int
@@ -48,6 +52,7 @@ class Past(NamedTuple):
     again: bool = False
     place: Place | None = None
     last_hope: bool = False
+    other_key: str | None = None
 
 
 class Leases(Generic[T]):
@@ -66,6 +71,7 @@ class Leases(Generic[T]):
         self.draw = draw
         self._most = policies.retry.max_attempts_per_provider
         self._last_call_at: float | None = None
+        self._last_interactive_at: float = -math.inf
         self.fill_budgets()
 
     def govern(self, policies: Policies) -> None:
@@ -88,17 +94,19 @@ class Leases(Generic[T]):
         """A lease; or whether it is refused for want of budget alone."""
         tiers = self._table.routes.get(ask.route, ())
         if past.number == 1 and past.place is None:
-            self._call_began(now)
+            self._call_began(ask, now)
             if tiers and len(tiers[0]) == 1:  # the common case, told apart for its speed alone
                 member = tiers[0][0]
                 if member.breaker.state is CLOSED and not ask.unsuitable and self.admits(member, ask, past, now):
                     return self._lease(ask, past, member, "initial", now)
         return self._first_choice(ask, past, now) or self._second_choice(ask, past, now)
 
-    def _call_began(self, now: float) -> None:
+    def _call_began(self, ask: Ask, now: float) -> None:
         """Credit a call to what traffic earns: rescues and trials may be a share of it, trials at low rates as many
         as at four calls a second."""
         last, self._last_call_at = self._last_call_at, now
+        if not ask.batch:
+            self._last_interactive_at = now
         ratio, hedges, trials = self._policies.hedge.ratio, self.hedges, self.trials
         if hedges.tokens < hedges.cap:
             hedges.earn(ratio)
@@ -112,14 +120,16 @@ class Leases(Generic[T]):
         for tier in self._table.routes.get(ask.route, ()):
             ready: list[Member[T]] = []
             for member in tier:
-                if member.id in ask.unsuitable or member.id in past.tried or not self.admits(member, ask, past, now):
+                if member.id in ask.unsuitable or (member.id in past.tried and member.id != past.other_key):
+                    continue
+                if not self.admits(member, ask, past, now):
                     continue
                 if member.breaker.state is CLOSED:
                     ready.append(member)
                 elif due is None and member.trial_due(now):
                     due = member
             if ready:
-                if due is not None and past.number == 1 and ask.repeatable and self._may_try(due):
+                if due is not None and past.number == 1 and self._tries(ask, now) and self._may_try(due):
                     return self._lease(ask, past, due, "trial", now)
                 return self._pick(ask, past, ready, now)
         return None
@@ -128,11 +138,16 @@ class Leases(Generic[T]):
         """Whether nothing but its breaker keeps this call from a provider, and nobody waits before it.  ``waits``:
         nobody else is well."""
         line, place = member.line, past.place
-        if line.waiting and not (past.last_hope or line.may_pass(past.order, place, now)):
+        hope = past.last_hope and member.breaker.down
+        if line.waiting and not (hope or line.may_pass(past.order, ask, place, now)):
             return False
         if place is None:
-            return member.refusal(ask.tokens, ask.deadline, now, waits=waits) is None
-        return member.refusal(ask.tokens, ask.deadline, now, waits=True, held=int(place.offer is line)) is None
+            return member.refusal(ask, now, waits=waits) is None
+        return member.refusal(ask, now, waits=True, held=int(place.offer is line)) is None
+
+    def _tries(self, ask: Ask, now: float) -> bool:
+        """Whether a call may find out how a provider is: a batch only when nobody else calls."""
+        return ask.repeatable and (not ask.batch or now - self._last_interactive_at > _ALONE)
 
     def _may_try(self, member: Member[T]) -> bool:
         """Whether a call may be spent on a trial.  The confirming one is free: a budget that had to be earned twice
@@ -143,6 +158,9 @@ class Leases(Generic[T]):
         """One of some equals: where the conversation is, who has not been heard of for long, or the better of two
         draws."""
         kind: AttemptKind = "initial" if past.number == 1 else "failover"
+        again = next((member for member in ready if member.id == past.other_key), None)
+        if again is not None:
+            return self._lease(ask, past, again, "retry", now)
         if len(ready) == 1:
             return self._lease(ask, past, ready[0], kind, now)
         if ask.conversation is not None:
@@ -150,7 +168,7 @@ class Leases(Generic[T]):
             found = at_home(ready, home, self._policies.advanced.stickiness, now)
             if found is not None:
                 return self._lease(ask, past, found, kind, now)
-        if past.number == 1 and ask.repeatable:
+        if past.number == 1 and self._tries(ask, now):
             stale = stalest(ready, now)
             if stale is not None and _worth(stale, ready, ask) and self.trials.spend(1.0, _TRIAL_START):
                 return self._lease(ask, past, stale, "trial", now)
@@ -167,7 +185,7 @@ class Leases(Generic[T]):
             return False
         if past.cost and not self._pay(past.cost, now):
             return True
-        if past.number == 1 and ask.repeatable:
+        if past.number == 1 and self._tries(ask, now):
             for member in down:
                 if member.trial_due(now) and self._may_try(member):
                     return self._lease(ask, past, member, "trial", now)
@@ -220,7 +238,7 @@ class Leases(Generic[T]):
                     other.resort_at = now + wait
                 return self._lease(ask, past, member, kind, now)
         for member in self._allowed(ask, past):
-            barred = member.refusal(ask.tokens, ask.deadline, now) is Refusal.QUOTA and not member.slow_gate.stated
+            barred = member.refusal(ask, now) is Refusal.QUOTA and not member.slow_gate.stated
             if barred and not member.breaker.down and now - member.breaker.tried_at >= LAST_RESORT:
                 return self._lease(ask, past, member, kind, now)
         return None
@@ -231,7 +249,7 @@ class Leases(Generic[T]):
         attempt = Attempt(ask, member, kind, past.number, now)
         seen, breaker = member.statistics, member.breaker
         alone = self._alone(ask, past, member)
-        wanted = Wanted(ask.streaming, ask.tokens, ask.max_tokens, ask.deadline - now, ask.repeatable, alone)
+        wanted = Wanted(ask.streaming, ask.tokens, ask.max_tokens, ask.deadline - now, ask.hedged, alone)
         if kind == "trial":
             rival = self._rival(ask, past, member, now)
             if rival is None:
@@ -245,13 +263,16 @@ class Leases(Generic[T]):
         if now < member.heard.until:
             member.heard.asked(now, self.draw())
         attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
+        if ask.batch:
+            attempt.rescue_after = None
         if breaker.state is not CLOSED or kind == "trial":
             breaker.tried_at = now
-        if member.own_gate.strikes or member.account_gate.strikes:
+        slow = attempt.key.slow
+        if member.own_gate.strikes or slow.strikes:
             attempt.slow_lease = True
             breaker.tried_at = now
             member.own_gate.admitted(now, _SLOW_LEASE)
-            member.account_gate.admitted(now, _SLOW_LEASE)
+            slow.admitted(now, _SLOW_LEASE)
         member.held[attempt] = past.order
         member.pending[attempt] = now
         if self._verdicts.listening:
@@ -267,7 +288,7 @@ class Leases(Generic[T]):
     def _rival(self, ask: Ask, past: Past, member: Member[T], now: float) -> float | None:
         """How long the one usually takes that would come to the rescue (0 while unknown); ``None``: nobody is well."""
         others = [one for one in self._allowed(ask, past) if one is not member and one.breaker.state is CLOSED]
-        well = [one for one in others if one.refusal(ask.tokens, ask.deadline, now) is None]
+        well = [one for one in others if one.refusal(ask, now) is None]
         return max((usual(one.statistics, ask.tokens, streaming=ask.streaming) for one in well), default=None)
 
     # --- rescuing ---
@@ -341,10 +362,10 @@ def _worth(stale: Member[T], ready: Sequence[Member[T]], ask: Ask) -> bool:
 
 def _opens(member: Member[T], ask: Ask, now: float) -> float:
     """When a provider may be asked by what time alone brings; ``now`` if it merely needs room."""
-    refusal = member.refusal(ask.tokens, ask.deadline, now)
+    refusal = member.refusal(ask, now)
     if refusal is None:
         return member.next_trial() if member.breaker.down else now
-    opens = member.opens_at(refusal, ask.tokens, ask.deadline, now)
+    opens = member.opens_at(refusal, ask, now)
     return now if refusal.needs_room else opens
 
 

@@ -1,5 +1,7 @@
 """Who waits for a provider: first come, first served, across threads, tasks and event loops.
 
+Calls with ``priority="batch"`` come after all others, and within a class tenants are served in turn.
+
 A call that cannot be served stands in the line of every provider that may serve it, and leaves all of them at once.
 Nobody polls: when a provider has room, the first in its line is *offered* the place and woken, and takes it when it
 runs; only the first in a line has a timer, for what time alone brings (a gate that opens, a trial that is due).  An
@@ -11,8 +13,11 @@ from __future__ import annotations
 
 import math
 from bisect import insort
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
+
+from resilient_llm.decide.ask import Ask
 
 OFFER: Final = 0.05
 """Seconds within which an offer must be taken."""
@@ -38,17 +43,19 @@ class Place:
     needs: float = 0.0
     """Seconds an answer usually takes."""
 
-    def __init__(self, number: int, tokens: int, last: float, least: float = 0.0) -> None:
+    def __init__(self, number: int, ask: Ask, least: float = 0.0, since: float = math.inf) -> None:
         self.number = number
         """Its call's number: the order of arrival."""
-        self.tokens = tokens
-        self.last = last
+        self.ask = ask
+        self.last = ask.deadline
         """When its call must begin at the latest."""
+        self.since = since
+        """When it began to wait."""
         self.least = least
         """Seconds that are to be left for a trial of a provider that is down."""
 
     def __lt__(self, other: Place) -> bool:
-        return self.number < other.number
+        return (self.ask.batch, self.number) < (other.ask.batch, other.number)
 
     def too_late(self, now: float) -> bool:
         """Whether an answer that begins now usually comes too late: then those who can still be served go first."""
@@ -60,11 +67,17 @@ class Place:
 
 
 class Line:
-    """Who waits for one provider, in order of arrival.  Not locked: the pool's lock is held by whoever calls."""
+    """Who waits for one provider: batches after all others, tenants in turn, each in order of arrival.  Not locked: the
+    pool's lock is held by whoever calls."""
 
     def __init__(self, provider: str) -> None:
         self.provider = provider
         self.waiting: list[Place] = []
+        """By class, and in order of arrival."""
+        self._tenants: Counter[str | None] = Counter()  # how many of each wait
+        self._turns: dict[str | None, int] = {}  # when each tenant was served last, as a number that rises
+        self._turn = 0
+        self._batches = 0  # how many of a batch wait
         self.offers: int = 0
         """Places offered and not taken yet."""
         self._blocked: set[object] = set()  # event loops that did not take an offer, until they are heard of again
@@ -72,6 +85,8 @@ class Line:
     def join(self, place: Place) -> None:
         """Stand in line by order of arrival, not of joining: who comes back from a failed attempt loses nothing."""
         insort(self.waiting, place)
+        self._tenants[place.ask.tenant] += 1
+        self._batches += place.ask.batch
 
     def remove(self, place: Place) -> None:
         """Leave the line; a place that was offered is free again."""
@@ -80,27 +95,53 @@ class Line:
             place.offer = None
         if place in self.waiting:
             self.waiting.remove(place)
+            self._batches -= place.ask.batch
+            self._tenants[place.ask.tenant] -= 1
+            if not self._tenants[place.ask.tenant]:
+                del self._tenants[place.ask.tenant]
+            if not self.waiting:
+                self._turns.clear()
+
+    def served(self, tenant: str | None) -> None:
+        """A call of this tenant was served while others wait: its next one comes after theirs."""
+        self._turn += 1
+        self._turns[tenant] = self._turn
+
+    def before(self, ask: Ask) -> int:
+        """How many wait of its class, or of one that comes first."""
+        return len(self.waiting) - (0 if ask.batch else self._batches)
+
+    def _rank(self, ask: Ask, number: int) -> tuple[bool, int, int]:
+        return ask.batch, self._turns.get(ask.tenant, 0), number
 
     def first(self, now: float, but: Place | None = None) -> Place | None:
         """The first in line, ``but`` excepted, that has not been offered a place and comes when it is woken; whoever is
-        too late, or belongs to a loop that is blocked, only when nobody else waits."""
+        too late, or belongs to a loop that is blocked, only when nobody else waits.  Of several tenants the one that
+        has not been served for longest is first."""
         late: Place | None = None
+        best: Place | None = None
+        several = len(self._tenants) > 1
         for place in self.waiting:
+            if best is not None and place.ask.batch and not best.ask.batch:
+                break
             if place is not but and place.offer is None and not place.missed(now):
-                if not place.too_late(now) and place.owner not in self._blocked:
+                if place.too_late(now) or place.owner in self._blocked:
+                    late = late or place
+                elif not several:
                     return place
-                late = late or place
-        return late
+                elif best is None or self._rank(place.ask, 0) < self._rank(best.ask, 0):
+                    best = place
+        return best or late
 
-    def may_pass(self, order: int, place: Place | None, now: float) -> bool:
-        """Whether the call of this number may take room now without stepping before somebody who came earlier."""
+    def may_pass(self, order: int, ask: Ask, place: Place | None, now: float) -> bool:
+        """Whether the call of this number may take room now without stepping before somebody whose turn it is."""
         if place is not None:
             self._blocked.discard(place.owner)
         if not self.waiting or (place is not None and place.offer is self):
             return True
         self.lapse(now)
         first = self.first(now)
-        return first is None or first is place or first.number > order
+        return first is None or first is place or self._rank(first.ask, first.number) > self._rank(ask, order)
 
     def lapse(self, now: float) -> None:
         """Take back offers that were not taken in time."""
@@ -115,7 +156,7 @@ class Line:
     def gives_way_at(self, place: Place, now: float) -> float:
         """When this place may become the first: an offer is not taken, or whoever is first becomes too late."""
         first = self.first(now)
-        times = [one.woken_at + OFFER for one in self.waiting if one.offer is self]
+        times = [one.woken_at + OFFER for one in self.waiting if one.offer is self] if self.offers else []
         if first is not None and first is not place and self.first(now, first) is place:
             times.append(first.last - first.needs)
         return min(times, default=math.inf)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from enum import StrEnum
+from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
+from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Breaker, State
-from resilient_llm.decide.gate import RateGate, SlowGate
+from resilient_llm.decide.gate import RateGate, Room, SlowGate
 from resilient_llm.decide.heard import Heard
+from resilient_llm.decide.keys import Key, Refusal
 from resilient_llm.decide.line import Line
 from resilient_llm.decide.statistics import Statistics
 from resilient_llm.errors import ConfigurationError
-from resilient_llm.policy import Policies
+from resilient_llm.policy import KeyTerms, Policies
 
 
 class Target(Protocol):
@@ -30,14 +32,8 @@ class Target(Protocol):
     def max_concurrency(self) -> int | None: ...
 
     @property
-    def account(self) -> str | None:
-        """Providers with the same account share quota and credentials; another key is another account.  ``None``: it
-        shares them with nobody."""
-        ...
-
-    @property
-    def key_is_fixed(self) -> bool:
-        """Whether its key is always the same; the next call may bring another one if not."""
+    def keys(self) -> Sequence[KeyTerms]:
+        """What is known of each of its keys; at least one."""
         ...
 
     @property
@@ -49,27 +45,6 @@ class Target(Protocol):
 T = TypeVar("T", bound=Target)
 
 _LEAST_PACE = 0.25  # seconds between two calls after a rate limit opened, at most
-
-
-class Refusal(StrEnum):
-    """Why a provider is not asked now; the text is what people are shown."""
-
-    UNSUITABLE = "unsuitable"
-    DRAINED = "drained"
-    ISOLATED = "isolated by hand"
-    QUOTA = "quota or credentials"
-    GATED = "asked us to wait"
-    HEADROOM = "too few tokens left in its rate limit"
-    FULL = "at its concurrency limit"
-    OPENING = "its rate limit has opened just now, or it has no room for more"
-    LINE = "others wait in line for it"
-    DOWN = "breaker open"
-    HEARD = "other processes report that it fails or asks to wait"
-
-    @property
-    def needs_room(self) -> bool:
-        """Whether it ends when somebody makes room, rather than by time alone."""
-        return self in (Refusal.FULL, Refusal.OPENING, Refusal.LINE)
 
 
 class Member(Generic[T]):
@@ -92,14 +67,14 @@ class Member(Generic[T]):
     born: int = 0
     """The generation this process began with: an attempt of an earlier one was the parent's before a fork."""
 
-    def __init__(self, target: T, policies: Policies, account_gate: SlowGate | None) -> None:
+    def __init__(self, target: T, policies: Policies, accounts: Sequence[SlowGate]) -> None:
         self.id: str = target.id
         self.target: T = target
         self.policies: Policies = policies
         self.breaker: Breaker = Breaker(policies.breaker)
-        self.gate: RateGate = RateGate(policies.limits)
         self.own_gate: SlowGate = SlowGate(policies.advanced.slow_gate_cap)
-        self.account_gate: SlowGate = account_gate or self.own_gate
+        self.room: Room = Room()
+        self.keys: list[Key] = []
         self.statistics: Statistics = Statistics(policies.advanced)
         self.heard: Heard = Heard()
         self.line: Line = Line(target.id)
@@ -107,22 +82,38 @@ class Member(Generic[T]):
         """Attempts that hold a lease, and the numbers of their calls."""
         self.pending: dict[object, float] = {}
         """Attempts without a sign of life yet and when they began, oldest first."""
+        self._install(accounts)
 
     def govern(self, policies: Policies) -> None:
         """Go by these policies from now on; what is known stays."""
         self.policies = policies
         self.breaker.govern(policies.breaker)
-        self.gate.policy = policies.limits
-        self.own_gate.cap = self.account_gate.cap = policies.advanced.slow_gate_cap
+        for key in self.keys:
+            key.govern(policies)
+        self.own_gate.cap = policies.advanced.slow_gate_cap
         self.statistics.policy = policies.advanced
 
-    def retarget(self, target: T, account_gate: SlowGate | None) -> None:
-        """Keep what is known about the provider under new settings.  A gate shared by an account stays with it: another
-        key is not barred for what the one before it met."""
-        if target.account != self.target.account:
-            self.account_gate = account_gate or self.own_gate
+    def retarget(self, target: T, accounts: Sequence[SlowGate]) -> None:
+        """Keep what is known about the provider under new settings.  What was met with a key stays with it: another
+        one is not barred for it."""
+        if [terms.account for terms in target.keys] != [key.terms.account for key in self.keys]:
             self.own_gate.open()
         self.target = target
+        self._install(accounts)
+
+    def _install(self, accounts: Sequence[SlowGate]) -> None:
+        known = {key.terms.account: key for key in self.keys if key.terms.account is not None}
+        keys: list[Key] = []
+        for number, (terms, slow) in enumerate(zip(self.target.keys, accounts, strict=True)):
+            key = None if terms.account is None else known.get(terms.account)
+            if terms.account is None and number < len(self.keys) and self.keys[number].terms.account is None:
+                key = self.keys[number]
+            if key is None or key in keys:
+                key = Key(number, terms, self.policies.limits, slow)
+            key.retarget(terms, slow)
+            key.number = number
+            keys.append(key)
+        self.keys = keys
 
     @property
     def in_flight(self) -> int:
@@ -131,52 +122,82 @@ class Member(Generic[T]):
 
     # --- may it be asked? ---
 
-    def refusal(self, tokens: int, last: float, now: float, *, waits: bool = False, held: int = 0) -> Refusal | None:
-        """Why a call of so many prompt tokens, which must begin by ``last``, cannot be sent here now whatever the
-        breaker says; ``None`` if it can.  ``waits``: nobody else can be asked, and it stands in line; ``held`` places
-        were offered to it."""
+    def refusal(self, ask: Ask, now: float, *, waits: bool = False, held: int = 0) -> Refusal | None:
+        """Why a call cannot be sent here now whatever the breaker says; ``None`` if it can.  ``waits``: nobody else
+        can be asked, and it stands in line; ``held`` places were offered to it."""
         if self.drained:
             return Refusal.DRAINED
-        # Asked before every attempt: the common answers are looked up here rather than in a call each.
-        own, account, gate = self.own_gate, self.account_gate, self.gate
-        if now < gate.until and now < gate.opens(last, waits=waits):
-            return Refusal.GATED
-        if gate.reported and gate.fits_at(now, tokens) > now:
-            return Refusal.HEADROOM
-        if gate.width < math.inf and not (waits and gate.crowded) and now < gate.room_at(self._unanswered - held):
+        ahead, keys = self.line.offers - held, self.keys
+        refusal = keys[0].refusal(ask, now, waits=waits, ahead=ahead)
+        if refusal is not None and len(keys) > 1:
+            refusal = self._any_key(ask, now, waits, ahead)
+        if refusal is not None and refusal is not Refusal.QUOTA:
+            return refusal
+        if self.room.width < math.inf and not waits and now < self.room.room_at(self._unanswered - held):
             return Refusal.OPENING
         limit = self.target.max_concurrency
-        if limit is not None and len(self.held) + self.line.offers - held >= limit:
-            return Refusal.FULL
-        if (own.strikes or account.strikes) and not (own.admits(now) and account.admits(now)):
+        if limit is not None:
+            if ask.batch:
+                limit = max(1, int(limit * (1.0 - self.policies.limits.reserve) + 1e-9))
+            if len(self.held) + ahead >= limit:
+                return Refusal.FULL
+        if refusal is not None or (self.own_gate.strikes and not self.own_gate.admits(now)):
             return Refusal.QUOTA
         heard = self.heard
-        if now < heard.until and heard.stops(last, now, waits=waits):
+        if now < heard.until and heard.stops(ask.deadline, now, waits=waits):
             return Refusal.HEARD
         return None
 
-    def opens_at(self, refusal: Refusal, tokens: int, last: float, now: float) -> float:
-        """When this refusal may end by itself; ``inf`` if it needs somebody to make room, or a person."""
-        if refusal is Refusal.GATED:
-            return self.gate.opens(last, waits=True)
-        if refusal is Refusal.HEADROOM:
-            return self.gate.fits_at(now, tokens)
-        if refusal is Refusal.QUOTA:
-            return max(self.slow_gate.until, self.own_gate.lease_ends, self.account_gate.lease_ends)
+    def _any_key(self, ask: Ask, now: float, waits: bool, ahead: int) -> Refusal | None:
+        """Why none of its keys can be used; ``None`` if one can."""
+        ahead //= len(self.keys)
+        refused = [(key, key.refusal(ask, now, waits=waits, ahead=ahead)) for key in self.keys]
+        if any(refusal is None for _, refusal in refused):
+            return None
+        return min(refused, key=lambda one: one[0].opens_at(ask, now))[1]
+
+    def other_key(self, key: Key, ask: Ask, now: float) -> bool:
+        """Whether it has another key that can be used."""
+        return len(self.keys) > 1 and any(one is not key and one.refusal(ask, now) is None for one in self.keys)
+
+    def key_for(self, ask: Ask, now: float) -> Key:
+        """The key to send a call with: of those that can be used the one with the most headroom, or the one that can be
+        used soonest."""
+        keys = self.keys
+        if len(keys) == 1:
+            return keys[0]
+        usable = [key for key in keys if key.refusal(ask, now, waits=True) is None]
+        if not usable:
+            return min(keys, key=lambda key: key.opens_at(ask, now))
+        return max(usable, key=lambda key: (key.pace.headroom(now), -key.pace.sent))
+
+    def opens_at(self, refusal: Refusal, ask: Ask, now: float, *, told: bool = False, ahead: int = 0) -> float:
+        """When this refusal may end by itself; ``inf`` if it needs somebody to make room, or a person.  ``told``: in
+        the provider's own words where it gave any; ``ahead`` calls come first."""
         if refusal is Refusal.DOWN:
             return max(now, self.next_trial())
         if refusal is Refusal.OPENING:
-            return self.gate.room_at(self._unanswered)
+            return self.room.room_at(self._unanswered)
+        if refusal is Refusal.GATED or refusal is Refusal.PACE:
+            return min(key.opens_at(ask, now, told=told, ahead=ahead // len(self.keys)) for key in self.keys)
+        if refusal is Refusal.QUOTA:
+            own = self.own_gate
+            return max(own.until, own.lease_ends, min(key.opens_at(ask, now) for key in self.keys))
         if refusal is Refusal.HEARD:
             return self.heard.opens_at(now)
         return math.inf
 
-    def well_at(self, tokens: int, last: float, now: float) -> float:
+    def fits_at(self, ask: Ask, now: float, ahead: int) -> float:
+        """When a call fits into what may be sent for certain, after so many others like it."""
+        ahead //= len(self.keys)
+        return min(key.fits_at(ask, now, ahead, stated=True) for key in self.keys)
+
+    def well_at(self, ask: Ask, now: float) -> float:
         """When a call that fails now may be tried again here: ``now`` while it seems well, ``inf`` if a person must act
         first."""
-        refusal = self.refusal(tokens, last, now)
+        refusal = self.refusal(ask, now)
         if refusal is not None:
-            return self.gate.told if refusal is Refusal.GATED else self.opens_at(refusal, tokens, last, now)
+            return self.opens_at(refusal, ask, now, told=True)
         state = self.breaker.state
         if state is CLOSED:
             return now
@@ -206,6 +227,27 @@ class Member(Generic[T]):
         if now < self.heard.until and now < self.heard.check_at:  # another process is about to find out
             return False
         return now >= self.breaker.trial_at and (self.trial is None or now >= self.trial_ends)
+
+    def shares_account(self, other: Member[T]) -> bool:
+        """Whether a key of theirs belongs to the same account."""
+        return any(key.slow is its.slow for key in self.keys for its in other.keys)
+
+    def left(self, now: float) -> tuple[int | None, int | None]:
+        """Requests and tokens that all its keys together may take now, as far as it is known."""
+        found = [key.pace.left(now) for key in self.keys]
+        totals = [[left for left in kind if left is not None] for kind in zip(*found, strict=True)]
+        requests, tokens = (int(sum(total)) if len(total) == len(found) else None for total in totals)
+        return requests, tokens
+
+    @property
+    def gate(self) -> RateGate:
+        """The rate gate of the key that opens first."""
+        return min(self.keys, key=lambda key: key.gate.until).gate
+
+    @property
+    def account_gate(self) -> SlowGate:
+        """The slow gate of the key that can be used first."""
+        return min(self.keys, key=lambda key: key.slow.until).slow
 
     @property
     def slow_gate(self) -> SlowGate:
@@ -261,9 +303,12 @@ class Member(Generic[T]):
         self.drained = False
         self.breaker.restore(now)
         self.statistics.forgive()
-        self.gate.open()
         self.own_gate.open()
-        self.account_gate.open()
+        self.room.width = math.inf
+        for key in self.keys:
+            key.gate.open()
+            key.pace.open()
+            key.slow.open()
         self.heard.over()
 
     def reset_after_fork(self) -> None:
@@ -274,4 +319,6 @@ class Member(Generic[T]):
         self.line = Line(self.id)
         self.born = self.breaker.generation = self.breaker.generation + 1
         self.own_gate.released()
-        self.account_gate.released()
+        for key in self.keys:
+            key.slow.released()
+            key.pace.unheard = key.pace.unheard_tokens = 0.0

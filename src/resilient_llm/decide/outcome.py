@@ -23,6 +23,10 @@ OK: Final = Outcome.OK
 """For the question asked at every call: looking up an enum's member costs Python 3.11 more than the question."""
 
 
+OF_A_KEY: Final = frozenset({FaultKind.RATE_LIMITED, FaultKind.QUOTA_EXHAUSTED, FaultKind.AUTH, FaultKind.PERMISSION})
+"""Failures that another key of the same provider may not meet."""
+
+
 class Onward(StrEnum):
     """Where the call may go after a failure."""
 

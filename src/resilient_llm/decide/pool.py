@@ -16,13 +16,14 @@ from collections.abc import Iterable
 from typing import TypeGuard
 
 from resilient_llm import events
-from resilient_llm.decide.attempt import Ask, Attempt
+from resilient_llm.decide.ask import Ask
+from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import LAST_RESORT
-from resilient_llm.decide.gate import Limit
 from resilient_llm.decide.leases import SUCCESS_EARNS, Past
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import T
-from resilient_llm.decide.outcome import OK, Outcome
+from resilient_llm.decide.outcome import OF_A_KEY, OK, Outcome
+from resilient_llm.decide.pace import Limit
 from resilient_llm.decide.shared import Shared
 from resilient_llm.decide.waiting import Refused
 from resilient_llm.faults import Fault
@@ -58,6 +59,9 @@ class Pool(Shared[T]):
         place = past.place
         leased = self._leases.acquire(ask, past, now)
         if isinstance(leased, Attempt):
+            line = leased.member.line
+            if line.waiting and (place is None or place.offer is not line):
+                line.served(ask.tenant)
             if place is not None:
                 self._waiting.leave(place, now)
             return leased
@@ -90,7 +94,7 @@ class Pool(Shared[T]):
     def rescue_again(self, attempt: Attempt[T], pause: float, now: float) -> None:
         """The rescue beside this attempt failed: after a pause there may be another one."""
         with self._lock:
-            if attempt.content_at is None and attempt.ask.repeatable and self.policies.hedge.enabled:
+            if attempt.content_at is None and attempt.ask.hedged and self.policies.hedge.enabled:
                 again = now - attempt.started + pause
                 attempt.rescue_after = again if again < attempt.timeout else None
 
@@ -121,14 +125,16 @@ class Pool(Shared[T]):
                 self._serve(attempt.member, now)
         self._wake()
 
-    def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0) -> None:
-        """The attempt is over and was answered."""
+    def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0, tokens: int = 0) -> None:
+        """The attempt is over and was answered.  ``tokens``: what it took of the rate limit; 0: unknown."""
         with self._lock:
             if self._abandoned:
                 self._settle(now)
             if attempt.released:
                 return
             self._verdicts.answered(attempt, output_tokens, now)
+            if tokens:
+                attempt.key.pace.settle(attempt.need, attempt.ask.tokens, tokens, output_tokens)
             extra = self._leases.extra
             if extra.tokens < extra.cap:
                 extra.earn(SUCCESS_EARNS)
@@ -144,8 +150,12 @@ class Pool(Shared[T]):
                 return True
             outcome = self._verdicts.failed(attempt, fault, now)
             self._verdicts.close_gates(attempt, fault, now)
+            if outcome is not Outcome.GATED and (fault.status is not None or fault.code == "not_sent"):
+                attempt.key.pace.give_back(attempt.need)
             self._release(attempt, outcome, now)
-            counted = not (attempt.trial or self._verdicts.local(now))
+            if fault.kind in OF_A_KEY:
+                attempt.other_key = attempt.member.other_key(attempt.key, attempt.ask, now)
+            counted = not (attempt.trial or self._verdicts.local(now) or attempt.other_key)
         self._wake()
         return counted
 
@@ -209,9 +219,15 @@ class Pool(Shared[T]):
         return isinstance(held, Attempt)
 
     def learn(self, attempt: Attempt[T], now: float, requests: Limit | None, tokens: Limit | None) -> None:
-        """Take note of the rate-limit headroom a provider reported."""
+        """Take note of the rate limits a provider reported with the head of an answer."""
         with self._lock:
-            attempt.member.gate.learn(now, requests, tokens)
+            member = attempt.member
+            self._hear(attempt)
+            attempt.key.pace.report(requests, attempt.sent, now, tokens=False)
+            attempt.key.pace.report(tokens, attempt.sent, now, tokens=True)
+            if member.line.waiting:
+                self._serve(member, now)
+        self._wake()
 
     def named_model(self, attempt: Attempt[T], *, other: bool) -> None:
         """Whether an answer named another model than the one that was asked for."""

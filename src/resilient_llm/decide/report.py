@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from resilient_llm.decide.attempt import Ask
+from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.breaker import CLOSED, State
 from resilient_llm.decide.choose import usual_latency
-from resilient_llm.decide.member import Member, Refusal, T
+from resilient_llm.decide.keys import Refusal
+from resilient_llm.decide.member import Member, T
 from resilient_llm.health import ProviderHealth
 
 _DEGRADED = 0.8  # success rate below which a provider is called degraded
@@ -23,7 +24,7 @@ def _health(member: Member[T], best: float | None, now: float) -> ProviderHealth
     seen, breaker = member.statistics, member.breaker
     slow, rate = member.slow_gate, member.gate
     until, reason = (slow.until, slow.reason) if slow.until > rate.until else (rate.until, rate.reason)
-    tokens = rate.tokens_left(now)
+    requests, tokens = member.left(now)
     return ProviderHealth(
         id=member.id,
         state=_state(member, now),
@@ -43,10 +44,11 @@ def _health(member: Member[T], best: float | None, now: float) -> ProviderHealth
         first_token_p95=seen.first.at(0.95),
         answer_p50=seen.whole.at(0.5),
         answer_p95=seen.whole.at(0.95),
-        requests_left=rate.requests_left,
-        tokens_left=None if tokens is None else int(tokens),
+        requests_left=requests,
+        tokens_left=tokens,
         drained=member.drained,
         model_mismatch=member.model_mismatch,
+        wait=max((now - place.since for place in member.line.waiting), default=0.0),
     )
 
 
@@ -56,14 +58,14 @@ def why_not(ask: Ask, member: Member[T], now: float) -> str | None:
         return ask.unsuitable[member.id]
     if member.breaker.state is State.ISOLATED:
         return Refusal.ISOLATED.value
-    refusal = member.refusal(ask.tokens, ask.deadline, now)
+    refusal = member.refusal(ask, now)
     if refusal is None and member.breaker.soft:
         return f"asked only while nobody better is there: {member.breaker.reason}"
     if refusal is None and member.breaker.state is State.OPEN:
         refusal = Refusal.DOWN
     if refusal is None:
         return None
-    opens = member.opens_at(refusal, ask.tokens, ask.deadline, now)
+    opens = member.opens_at(refusal, ask, now)
     wait = f" for {opens - now:.3g} s more" if now < opens < float("inf") else ""
     detail = {
         Refusal.QUOTA: member.slow_gate.reason,

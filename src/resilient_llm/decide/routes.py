@@ -28,7 +28,7 @@ class Table(Generic[T]):
         self.routes: dict[str, Tiers[T]] = {}
         self.conversations: OrderedDict[str, str] = OrderedDict()
         """Where each conversation was answered last."""
-        self._accounts: dict[str, SlowGate] = {}
+        self._accounts: dict[str | tuple[str, int], SlowGate] = {}
 
     def install(self, routes: Routes[T]) -> list[Member[T]]:
         """Use these routes from now on.  State is kept for every id that stays; returns the members that are gone.
@@ -41,7 +41,7 @@ class Table(Generic[T]):
         chosen: dict[str, T] = {}
         table = {name: self._tiers(name, tiers, members, chosen) for name, tiers in routes.items()}
         for provider, target in chosen.items():
-            members[provider].retarget(target, self._account(target))
+            members[provider].retarget(target, self._accounts_of(target))
         gone = [member for provider, member in self.members.items() if provider not in members]
         self.routes, self.members = table, members
         return gone
@@ -85,11 +85,13 @@ class Table(Generic[T]):
         if chosen.setdefault(target.id, target) is not target:
             raise ConfigurationError(f"two different providers have the id {target.id!r}; give one of them another id=")
         if target.id not in members:
-            members[target.id] = self.members.get(target.id) or Member(target, self.policies, self._account(target))
+            members[target.id] = self.members.get(target.id) or Member(target, self.policies, self._accounts_of(target))
         return members[target.id]
 
-    def _account(self, target: T) -> SlowGate | None:
-        """The gate that providers of the same account share."""
-        if target.account is None:
-            return None
-        return self._accounts.setdefault(target.account, SlowGate(self.policies.advanced.slow_gate_cap))
+    def _accounts_of(self, target: T) -> list[SlowGate]:
+        """The gates that the target's keys share with other providers of their accounts."""
+        return [self._account(target, number, terms.account) for number, terms in enumerate(target.keys)]
+
+    def _account(self, target: T, number: int, account: str | None) -> SlowGate:
+        name = (target.id, number) if account is None else account
+        return self._accounts.setdefault(name, SlowGate(self.policies.advanced.slow_gate_cap))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
-from typing import Generic
+from typing import Generic, TypeVar
 
 from resilient_llm import events
-from resilient_llm.decide.attempt import Ask, Attempt
+from resilient_llm.decide.ask import Ask
+from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.leases import Leases
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.outcome import Outcome
@@ -21,6 +22,8 @@ from resilient_llm.decide.waiting import Waiting
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.health import ProviderHealth
 from resilient_llm.policy import Policies
+
+R = TypeVar("R")
 
 
 class Shared(Generic[T]):
@@ -106,6 +109,11 @@ class Shared(Generic[T]):
             self._waiting.wake_all(now, *self._table.members.values())  # its account's gate may be theirs too
         self._wake()
 
+    def look(self, into: Callable[[Mapping[str, Member[T]]], R]) -> R:
+        """What a quick function finds in the state of all providers by id, or changes there, under the lock."""
+        with self._lock:
+            return into(self._table.members)
+
     def in_flight(self, provider: str) -> int:
         """Attempts under way at a provider, open streams included; 0 for an unknown one."""
         member = self._table.members.get(provider)
@@ -123,7 +131,7 @@ class Shared(Generic[T]):
         or there is none."""
         with self._lock:
             members = [one for one in self._table.order(ask.route) if one.id not in ask.unsuitable]
-            times = [member.well_at(ask.tokens, ask.deadline, now) for member in members]
+            times = [member.well_at(ask, now) for member in members]
             opens = min(times, default=now)
             return opens - now if now < opens < math.inf else None
 
@@ -141,18 +149,23 @@ class Shared(Generic[T]):
             return
         attempt.member.held.pop(attempt, None)  # first of all and in one step: whatever interrupts the rest, it is free
         attempt.released = True
+        self._hear(attempt)
         if attempt.generation >= attempt.member.born:
             self._verdicts.ended(attempt, outcome, now)
             self._serve(attempt.member, now)
 
+    def _hear(self, attempt: Attempt[T]) -> None:
+        """It is known whether the provider counts it."""
+        if not attempt.heard:
+            attempt.heard = True
+            attempt.key.pace.heard(attempt.need)
+
     def _serve(self, member: Member[T], now: float) -> None:
         """Something changed at a provider, and for those who share its account."""
         self._waiting.serve(member, now)
-        account = member.account_gate
-        if account is not member.own_gate:
-            for other in self._table.members.values():
-                if other is not member and other.account_gate is account:
-                    self._waiting.serve(other, now)
+        for other in self._table.members.values():
+            if other is not member and other.line.waiting and other.shares_account(member):
+                self._waiting.serve(other, now)
 
     def _settle(self, now: float) -> None:
         """Release what finalisers left behind."""

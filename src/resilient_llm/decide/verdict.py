@@ -15,6 +15,7 @@ from resilient_llm.decide.outcome import OK, Outcome, disposition
 from resilient_llm.decide.patience import LATE_TIMER, Standstill, longest_pause
 from resilient_llm.faults import Fault, FaultKind
 
+_OF_A_KEY = frozenset({FaultKind.AUTH, FaultKind.QUOTA_EXHAUSTED})
 _CROWDED = frozenset({FaultKind.OVERLOADED, FaultKind.TIMEOUT})
 _SURELY_LATE = 10.0  # seconds of silence that are a failure of anybody
 LOCAL_WINDOW = 5.0
@@ -54,12 +55,16 @@ class Verdicts(Generic[T]):
             if not self._stood_still(attempt, now):
                 sample = member.statistics.whole_answer(now, elapsed, attempt.ask.tokens, output_tokens)
                 self.latency(attempt, sample, now)
-        gate = member.gate
-        if gate.strikes or gate.width < math.inf:
+        gate = attempt.key.gate
+        if gate.strikes:
             gate.succeeded(attempt.started)
+        if attempt.key.pace.row:
+            attempt.key.pace.answered(attempt.started)
+        if member.room.width < math.inf:
+            member.room.answered(attempt.started)
         if attempt.slow_lease:
             member.own_gate.open()
-            member.account_gate.open()
+            attempt.key.slow.open()
         if now < member.heard.until:
             member.heard.answered(attempt.started, now)
 
@@ -132,7 +137,7 @@ class Verdicts(Generic[T]):
             member.trial = None
         if attempt.slow_lease:
             member.own_gate.released()
-            member.account_gate.released()
+            attempt.key.slow.released()
         if outcome is OK or outcome is Outcome.HARD or outcome is Outcome.SOFT:
             self.judge(attempt, outcome, now)
             member.statistics.judge(now, outcome)
@@ -187,23 +192,28 @@ class Verdicts(Generic[T]):
 
     def close_gates(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
         """Obey a rate limit, an exhausted quota or a refused key."""
-        member, outcome = attempt.member, disposition(fault).outcome
+        member, key, outcome = attempt.member, attempt.key, disposition(fault).outcome
         if outcome is Outcome.DISABLED:
-            if fault.kind is FaultKind.AUTH and not member.target.key_is_fixed:
+            if fault.kind is FaultKind.AUTH and not key.terms.fixed:
                 return  # the next call may bring another key
-            shared = fault.kind in (FaultKind.AUTH, FaultKind.QUOTA_EXHAUSTED)
-            gate = member.account_gate if shared else member.own_gate
+            shared = fault.kind in _OF_A_KEY or (fault.kind is FaultKind.PERMISSION and len(member.keys) > 1)
+            gate = key.slow if shared else member.own_gate
             hint = fault.retry_after if fault.trust_hint else None
             until = gate.close(now, hint, self._draw(), str(fault.kind))
             wait, kind = until - now, str(fault.kind)
             wrong = fault.message if fault.kind is FaultKind.MISCONFIGURED else ""
-            self.events.append(events.GateClosed(now, member.id, wait, kind, slow=True, message=wrong))
+            name = key.terms.name if shared else ""
+            self.events.append(events.GateClosed(now, member.id, wait, kind, slow=True, message=wrong, key=name))
             return
         if fault.kind is FaultKind.OVERLOADED:
-            member.gate.crowd(now, len(member.pending))
+            member.room.crowd(now, len(member.pending))
         if outcome is Outcome.GATED or (outcome is Outcome.SOFT and fault.retry_after is not None):
-            until = member.gate.close(now, fault.retry_after, self._draw(), str(fault.kind))
-            self.events.append(events.GateClosed(now, member.id, until - now, str(fault.kind), slow=False))
+            hint = key.pace.pause(now) if fault.retry_after is None else fault.retry_after
+            until = key.gate.close(now, hint, self._draw(), str(fault.kind))
+            if outcome is Outcome.GATED:
+                key.pace.refused(attempt.need, attempt.started, min(until, key.gate.soonest), now)
+            kind, name = str(fault.kind), key.terms.name
+            self.events.append(events.GateClosed(now, member.id, until - now, kind, slow=False, key=name))
 
     def not_taken(self, member: Member[T], what: str, reason: str, now: float) -> None:
         """Tell of what was due and not done, if anybody listens."""

@@ -7,16 +7,17 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, Generic
 
-from resilient_llm.decide.attempt import Ask
+from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.breaker import State
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.decide.leases import Past
 from resilient_llm.decide.line import Line, Place
-from resilient_llm.decide.member import Member, Refusal, T
+from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.routes import Table
 from resilient_llm.policy import Policies
 
 _EARLIER: Final = 0.001  # seconds a timer must be set forward by to be worth a wake
-_LEAST_WAIT: Final = 0.01
+_LEAST_WAIT: Final = 0.002
 _TRIAL_LEAST: Final = 1.0  # seconds that a call has left for a trial of a provider that is down, if there is a choice
 
 
@@ -62,13 +63,10 @@ class Waiting(Generic[T]):
             refusal = _why_not(ask, past, member, now)
             if refusal is not None:
                 found.reasons[member.id] = refusal
-                told = (
-                    member.gate.told
-                    if refusal is Refusal.GATED
-                    else member.opens_at(refusal, ask.tokens, ask.deadline, now)
-                )
-                retry_at = min(retry_at, told)
-                if more and (told <= min(ask.deadline, now + retry.max_wait) or refusal.needs_room):
+                told, served = member.opens_at(refusal, ask, now, told=True), _served_at(ask, past, member, now)
+                retry_at = min(retry_at, max(told, served))
+                waits = told <= min(ask.deadline, now + retry.max_wait) or refusal.needs_room
+                if more and waits and served <= ask.deadline:
                     waited.append((member, refusal))
             elif more:
                 runs.append(member.breaker.run)
@@ -83,9 +81,9 @@ class Waiting(Generic[T]):
     def _stand(self, ask: Ask, past: Past, found: Refused, waited: list[tuple[Member[T], Refusal]], now: float) -> None:
         """Stand in the line of everybody worth waiting for."""
         least = min(_TRIAL_LEAST, (ask.deadline - now) / 4.0)
-        place = past.place or Place(past.order, ask.tokens, ask.deadline, least)
+        place = past.place or Place(past.order, ask, least, now)
         most = self.policies.limits.max_queue
-        room = [(m, r) for m, r in waited if len(m.line.waiting) < most or m.line in place.lines]
+        room = [(m, r) for m, r in waited if m.line.before(ask) < most or m.line in place.lines]
         if not room:
             if past.place is not None:
                 self.leave(past.place, now)
@@ -102,7 +100,7 @@ class Waiting(Generic[T]):
         place.needs = min(m.statistics.median(streaming=ask.streaming) for m, _ in room)
         if found.down:
             place.needs = max(place.needs, place.least)
-        opens = [m.opens_at(r, ask.tokens, ask.deadline, now) for m, r in room if m.line.first(now) is place]
+        opens = [m.opens_at(r, ask, now) for m, r in room if m.line.first(now) is place]
         gives_way = [line.gives_way_at(place, now) for line in lines]
         place.alarm = max(now + _LEAST_WAIT, min(*opens, *gives_way, math.inf))
         if past.place is not None:  # woken for nothing: whoever is first now may have no timer
@@ -136,12 +134,13 @@ class Waiting(Generic[T]):
         place = line.first(now, but)
         if place is None:
             return
-        refusal = member.refusal(place.tokens, place.last, now, waits=True)
+        refusal = member.refusal(place.ask, now, waits=True)
         if refusal is None and member.breaker.down and now < member.next_trial():
             refusal = Refusal.DOWN
         if refusal is None:
             place.offer = line
             line.offers += 1
+            line.served(place.ask.tenant)
             self._wake(place, now)
             standby = line.standby(place)
             if standby is not None:
@@ -150,7 +149,7 @@ class Waiting(Generic[T]):
         following = line.first(now, place)
         if following is not None:
             self._set_alarm(following, line.gives_way_at(following, now), now)
-        self._set_alarm(place, member.opens_at(refusal, place.tokens, place.last, now), now)
+        self._set_alarm(place, member.opens_at(refusal, place.ask, now), now)
 
     def _set_alarm(self, place: Place, at: float, now: float) -> None:
         """Wake a place whose timer is too late, so that it sets another one."""
@@ -169,16 +168,23 @@ class Waiting(Generic[T]):
             self.woken.append(place)
 
 
+def _served_at(ask: Ask, past: Past, member: Member[T], now: float) -> float:
+    """When a call that has not waited yet would be served by what its provider's limits are known to be, after those
+    who wait there already."""
+    ahead = 0 if past.place is not None else member.line.before(ask)
+    return member.fits_at(ask, now, ahead) if ahead else now
+
+
 def _why_not(ask: Ask, past: Past, member: Member[T], now: float) -> Refusal | None:
     """Why a provider is not asked even as the last one left."""
     if member.id in ask.unsuitable:
         return Refusal.UNSUITABLE
     if member.breaker.state is State.ISOLATED:
         return Refusal.ISOLATED
-    refusal = member.refusal(ask.tokens, ask.deadline, now, waits=True)
+    refusal = member.refusal(ask, now, waits=True)
     if refusal is None and member.breaker.down:
         return Refusal.DOWN
     after_pause = past.again or member.id not in past.tried  # who has to pause first does not stand in line meanwhile
-    if refusal is None and after_pause and not member.line.may_pass(past.order, past.place, now):
+    if refusal is None and after_pause and not member.line.may_pass(past.order, ask, past.place, now):
         return Refusal.LINE
     return refusal

@@ -135,15 +135,6 @@ class AsyncDriver:
                 under_way = self._loops[loop] = LoopUnderWay(engine, loop)
         return under_way
 
-    def part(self) -> AsyncDriver:
-        """A driver over the connections of this event loop whose calls can be ended for themselves, and end with this
-        one's."""
-        whole = self.under_way()
-        part = AsyncDriver(self.owner, lambda: whole.engine)
-        part.seam = self.seam
-        part.under_way().join(whole)
-        return part
-
     async def perform(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough, all in one cancel scope."""
         if exchange.asks_for_key:

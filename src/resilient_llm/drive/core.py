@@ -21,11 +21,11 @@ from resilient_llm.drive.engines import Time
 from resilient_llm.drive.exchange import AnyExchange, Lease
 from resilient_llm.drive.fork import imported, tell_after_fork
 from resilient_llm.drive.observer import Observer, Observers
-from resilient_llm.drive.spending import Purse, Spending
+from resilient_llm.drive.spending import Spending
 from resilient_llm.drive.subject import Target
 from resilient_llm.errors import ConfigurationError, InvalidRequest
 from resilient_llm.events import Event
-from resilient_llm.model import ChatRequest, EmbedRequest
+from resilient_llm.model import ChatRequest
 from resilient_llm.options import CallOptions, ids, seconds
 from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
@@ -261,16 +261,9 @@ class ProviderPool:
             conversation,
             idempotent,
             when_down,
+            batch=options.get("priority") == "batch",
+            tenant=options.get("tenant"),
         )
-
-    def priced(self, ask: Ask, request: ChatRequest | EmbedRequest, options: CallOptions) -> tuple[Ask, Purse | None]:
-        """The ask as whoever counts money wants it, and what the call may spend."""
-        if self.spending is not None:
-            return self.spending.admit(ask, request, options)
-        for name in ("max_cost", "prefer"):
-            if cast(Mapping[str, object], options).get(name) is not None:
-                raise InvalidRequest(f"{name}= needs prices: resilient_llm.operate.cost.track(client)")
-        return ask, None
 
     def begin(self, ask: Ask, options: CallOptions) -> Call[Target]:
         """The state machine of a new call."""

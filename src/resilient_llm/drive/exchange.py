@@ -40,6 +40,7 @@ from resilient_llm.model import (
     StreamEnd,
     StreamEvent,
     TextDelta,
+    Usage,
 )
 from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.providers.credentials import Credential
@@ -235,6 +236,14 @@ class Exchange(Generic[P]):
             fault = reading.fault
             raise AttemptFailed(fault if fault.status is not None else replace(fault, status=self.status))
 
+    def used(self, usage: Usage | None) -> tuple[int, int]:
+        """The tokens of the answer, and those that count against the rate limit; 0: unknown."""
+        if usage is None:
+            return 0, 0
+        provider = self.provider
+        counted = provider.counted(usage) if isinstance(provider, HttpProvider) else usage.total_tokens
+        return usage.output_tokens, counted
+
     def response(self) -> Response:
         """The answer so far, or the whole one."""
         if self.answer is not None:
@@ -265,7 +274,7 @@ class HttpExchange(Exchange[HttpProvider]):
     @property
     def credential(self) -> Credential:
         """Where its key comes from."""
-        return self.provider.credential
+        return self.provider.held[self.attempt.key.number].credential
 
     @property
     def _capabilities(self) -> Capabilities | None:
@@ -318,9 +327,10 @@ class HttpExchange(Exchange[HttpProvider]):
         )
 
     def _with_id(self, header: str, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-        """With the id of this attempt, unless the user gave one of their own."""
-        if any(name.lower() == header for name, _ in headers):
-            return headers
+        """With the id of this attempt, unless the user gave one of their own; an empty one of theirs means none."""
+        for name, value in headers:
+            if name.lower() == header:
+                return headers if value else tuple(pair for pair in headers if pair[0].lower() != header)
         return (*headers, (header, attempt_id(self.subject.call_id, self.attempt.number)))
 
     def _prepared(self) -> Prepared:
@@ -377,8 +387,9 @@ class HttpExchange(Exchange[HttpProvider]):
 
     def _learn(self, headers: Mapping[str, str]) -> None:
         limits = self.provider.limits(headers, self.subject.wall())
-        if limits.requests.remaining is not None or limits.tokens.remaining is not None:
-            self.subject.pool.learn(self.attempt, self.subject.clock(), limits.requests, limits.tokens)
+        tokens = limits.tokens if limits.tokens.remaining is not None else limits.input_tokens
+        if limits.requests.remaining is not None or tokens.remaining is not None:
+            self.subject.pool.learn(self.attempt, self.subject.clock(), limits.requests, tokens)
             if self.observer is not None:
                 self.observer.limits(limits)
 

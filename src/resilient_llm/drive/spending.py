@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Protocol, cast
 
 from resilient_llm.decide.attempt import Ask
+from resilient_llm.drive.exchange import AnyExchange
 from resilient_llm.drive.observer import Described
+from resilient_llm.errors import InvalidRequest
 from resilient_llm.faults import AttemptRecord
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, Usage
 from resilient_llm.options import CallOptions
@@ -37,3 +40,29 @@ class Spending(Protocol):
     def admit(self, ask: Ask, request: ChatRequest | EmbedRequest, options: CallOptions) -> tuple[Ask, Purse | None]:
         """A call begins.  Raises ``InvalidRequest`` for options that make no sense."""
         ...
+
+
+def priced(
+    spending: Spending | None, ask: Ask, request: ChatRequest | EmbedRequest, options: CallOptions
+) -> tuple[Ask, Purse | None]:
+    """The ask as whoever counts money wants it, and what the call may spend.  Raises ``InvalidRequest`` where nobody
+    counts and the call wants it."""
+    if spending is not None:
+        return spending.admit(ask, request, options)
+    for name in ("max_cost", "prefer"):
+        if cast("Mapping[str, object]", options).get(name) is not None:
+            raise InvalidRequest(f"{name}= needs prices: resilient_llm.operate.cost.track(client)")
+    return ask, None
+
+
+def settle(purse: Purse, exchange: AnyExchange, record: AttemptRecord, usage: Usage | None) -> None:
+    """An attempt is over for its call.  ``usage`` is that of a whole answer."""
+    reading = exchange.reading if usage is None else None
+    partial = None if reading is None or not reading.committed else reading.response()
+    purse.settle(exchange.attempt.number, record, usage, partial)
+
+
+def settle_loser(purse: Purse, exchange: AnyExchange, error: BaseException | None) -> None:
+    """An attempt that lost, and ran on until its provider was judged, is over."""
+    whole = exchange.answer is not None and error is None
+    purse.settle(exchange.attempt.number, None, exchange.response().usage if whole else None, None)

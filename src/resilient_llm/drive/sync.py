@@ -118,13 +118,6 @@ class Driver:
         """What is under way."""
         return self._under_way
 
-    def part(self) -> Driver:
-        """A driver over the same connections whose calls can be ended for themselves, and end with this one's."""
-        part = Driver(self.owner, self._under_way.engine)
-        part.seam, part.workers = self.seam, self.workers
-        part._under_way.join(self._under_way)
-        return part
-
     def perform(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send, and read until there is enough.  Every operation is bounded by the exchange's limit."""
         try:

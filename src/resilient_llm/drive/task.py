@@ -21,7 +21,7 @@ from resilient_llm.drive.failure import (
     tell_skipped,
 )
 from resilient_llm.drive.observer import CallObserver
-from resilient_llm.drive.spending import Purse
+from resilient_llm.drive.spending import Purse, settle, settle_loser
 from resilient_llm.drive.subject import Response, Subject, Target
 from resilient_llm.errors import (
     AttemptRecord,
@@ -210,8 +210,8 @@ class Task(Generic[Request]):
         """The answer is complete: report it and label it."""
         now, usage = self.owner.clock(), response.usage
         attempt, before = exchange.attempt, 0 if self.spent is None else self.spent.output_tokens
-        tokens = usage.output_tokens - before if usage is not None else 0
-        self.call.succeeded(attempt, now, max(tokens, 0), exchange.status)
+        output, tokens = exchange.used(usage)
+        self.call.succeeded(attempt, now, max(output - before, 0), exchange.status, tokens)
         self.label(exchange, response)
         self._ended(exchange, selected=True, usage=usage)
         self.observer.succeeded(response, attempt.target, now - self.call.started)
@@ -320,8 +320,7 @@ class Task(Generic[Request]):
         pool, attempt, now = self.owner.pool, exchange.attempt, self.owner.clock()
         self.owner.let_go(exchange)
         if self.purse is not None and exchange.runs_on:
-            whole = exchange.answer is not None and error is None
-            self.purse.settle(attempt.number, None, exchange.response().usage if whole else None, None)
+            settle_loser(self.purse, exchange, error)
         if not exchange.runs_on or (error is not None and not isinstance(error, Exception)):
             pool.abandoned(attempt, now)
         elif error is not None:
@@ -329,8 +328,7 @@ class Task(Generic[Request]):
         elif self.subject.streaming:  # its first content has been reported
             pool.abandoned(attempt, now)
         else:
-            usage = exchange.response().usage
-            pool.succeeded(attempt, now, usage.output_tokens if usage is not None else 0)
+            pool.succeeded(attempt, now, *exchange.used(exchange.response().usage))
         self.owner.deliver()
 
     def disowned(self) -> None:
@@ -357,7 +355,5 @@ class Task(Generic[Request]):
             target = attempt.target
             record = AttemptRecord(attempt.number, target.id, target.model, attempt.kind, "cancelled", None, None, took)
         if self.purse is not None and not exchange.runs_on:
-            reading = exchange.reading if usage is None else None
-            partial = None if reading is None or not reading.committed else reading.response()
-            self.purse.settle(attempt.number, record, usage, partial)
+            settle(self.purse, exchange, record, usage)
         observer.ended(record, selected=selected, usage=None if selected else usage)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 
-from resilient_llm.decide.member import Refusal
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.errors import (
     AttemptRecord,
     CallFailed,
@@ -106,7 +106,7 @@ def _all_throttled(failure: CallFailed) -> bool:
     if not isinstance(failure, NoProviderAvailable):
         return False
     told = {reason for reason in failure.reasons.values() if reason in _REASONS}
-    return bool(told) and told <= {Refusal.GATED, Refusal.HEADROOM}
+    return bool(told) and told <= {Refusal.GATED, Refusal.PACE}
 
 
 def _error_status(record: AttemptRecord) -> int | None:

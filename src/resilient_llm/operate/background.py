@@ -47,6 +47,7 @@ class Background:
         self._changed = threading.Condition()
         self._jobs: deque[Job] = deque()
         self._regular: list[tuple[float, int, _Regular]] = []
+        self._every: list[_Regular] = []
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -74,6 +75,7 @@ class Background:
         regular = _Regular(seconds, job)
         with self._changed:
             if not self._closed:
+                self._every = [*(one for one in self._every if one.job() is not None), regular]
                 self._put(regular)
                 self._start()
                 self._changed.notify_all()
@@ -89,6 +91,7 @@ class Background:
         with self._changed:
             self._closed = True
             self._regular.clear()
+            self._every.clear()
             self._changed.notify_all()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -121,7 +124,10 @@ class Background:
         if there is anything to do again."""
         self._changed = threading.Condition()
         self._jobs.clear()
+        self._regular.clear()
         self._thread = None
+        for regular in self._every:  # one that runs in the parent at this moment is not in its queue
+            self._put(regular)
         if self._regular:
             with self._changed:
                 self._start()
@@ -181,7 +187,7 @@ def _work(of: weakref.ref[Background]) -> None:
         if job is not None:
             try:
                 job()
-            except Exception:
+            except (Exception, SystemExit):
                 _log.exception("a job in the background failed")
         del background, job
 

@@ -52,6 +52,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and print the figures.  Returns 0, or 130 after Ctrl-C."""
+    if sys.stderr.isatty():
+        sys.stderr.write("measuring...\n")
     try:
         found = measure(arguments.calls, arguments.rounds)
     except KeyboardInterrupt:

@@ -63,6 +63,7 @@ __all__ = [
     "HolySheep",
     "HttpProvider",
     "HuggingFace",
+    "Key",
     "LiteLLMProxy",
     "LlamaCpp",
     "Mistral",
@@ -98,6 +99,7 @@ _HOMES = {
         "Provider",
     ),
     "gemini": ("Gemini",),
+    "keys": ("Key",),
     "ollama": ("Ollama",),
     "openai": (
         "TGI",

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar, NoReturn, TypedDict
+from typing import ClassVar, NoReturn
 from urllib.parse import urlsplit
 
 from typing_extensions import Unpack
@@ -30,11 +30,15 @@ from resilient_llm.model import (
     StreamError,
     StreamEvent,
     StreamStart,
+    Usage,
 )
+from resilient_llm.policy import KeyTerms, Rate
 from resilient_llm.providers import endpoint, model_names
 from resilient_llm.providers.credentials import ApiKey, Credential, from_environment
 from resilient_llm.providers.embedding import EmbedLimits, limits_of
+from resilient_llm.providers.keys import ApiKeys, Held, keys_of, terms_of
 from resilient_llm.providers.model_names import same_model
+from resilient_llm.providers.rates import RateOptions, rates_of
 from resilient_llm.providers.secrecy import (
     Fields,
     Headers,
@@ -53,7 +57,7 @@ from resilient_llm.wire.protocol import Codec, HttpRequest, StreamDecoder
 USER_AGENT = f"resilient-llm/{__version__}"
 
 
-class ProviderOptions(TypedDict, total=False):
+class ProviderOptions(RateOptions, total=False):
     """What every provider takes by keyword; :data:`LINES` says what each means.
 
     Values of headers and parameters may be secret, and so may parts of the URL's path: none of 8 characters or more is
@@ -62,6 +66,8 @@ class ProviderOptions(TypedDict, total=False):
 
     id: str
     api_key: ApiKey | None
+    api_keys: ApiKeys | None
+    show_key_ends: bool
     base_url: str | None
     headers: Mapping[str, str]
     weight: float
@@ -81,10 +87,18 @@ class ProviderOptions(TypedDict, total=False):
 LINES: Mapping[str, str] = {
     "id": "names it in health, trails and telemetry; unique within a client",
     "api_key": "the key, or a function that returns the current one; None: the vendor's environment variable",
+    "api_keys": "several keys, each with a quota of its own: functions and Key objects too; None: the one api_key",
+    "show_key_ends": "True: messages show the last four characters of one of several keys, and not its place alone",
     "base_url": "replaces the vendor's, as far as the version: https://host/v1; None: the vendor's",
     "headers": "sent with each request; replace ours of the same name, the one with the key included",
     "params": "fields added to the body of every request, unless the call sets them",
     "weight": "its share of a tier, relative to the others",
+    "requests_per_second": "the most requests in a second; None: as its answers tell, which is obeyed in any case",
+    "requests_per_minute": "the most requests in a minute",
+    "requests_per_day": "the most requests in a day",
+    "tokens_per_second": "the most tokens in a second, of prompts and answers together",
+    "tokens_per_minute": "the most tokens in a minute",
+    "tokens_per_day": "the most tokens in a day",
     "max_concurrency": "the most attempts under way, open streams included; None: no limit",
     "context_window": "in tokens; requests that cannot fit skip it; None: unknown",
     "tags": "what require= of a call can ask for: data residency and the like",
@@ -110,6 +124,7 @@ provider_keywords: Explicit = explicit(
         "capabilities": Shown("as known"),
         "weight": 1.0,
         "tags": (),
+        "show_key_ends": False,
         "require_model": False,
         "allow_http": False,
         "propagate_trace_context": False,
@@ -155,6 +170,8 @@ class HttpProvider:
     """Whether ``model`` is the name of a model, and not of a deployment."""
     idempotency_header: ClassVar[str | None] = None
     """The header for ``idempotency_key=``, where the vendor documents one."""
+    counts_cached: ClassVar[bool] = True
+    """Whether prompt tokens read from its cache count against its rate limits."""
     request_id_header: ClassVar[str | None] = None
     """The header for our own id of each attempt, in lower case, where the vendor documents one."""
     cache_key_header: ClassVar[str | None] = None
@@ -171,14 +188,16 @@ class HttpProvider:
         )
         self.id: str = name_of(self, options.get("id") or f"{self.vendor}/{model}")
         self.base_url: str = self._base_url(options.get("base_url"))
-        self.credential: Credential = from_environment(
-            options.get("api_key"), self.key_variables, type(self).__name__, required=self.key_required
-        )
+        self.held: tuple[Held, ...] = self._held(options)
+        self.credential: Credential = self.held[0].credential
+        """Of several keys the first."""
+        self._show_key_ends = bool(options.get("show_key_ends", False))
         self.headers: tuple[tuple[str, str], ...] = _checked_headers(options.get("headers") or {})
         _check_clear_text(self, options.get("allow_http", False))
         self.weight: float = positive("weight", options.get("weight", 1.0))
         self.max_concurrency: int | None = whole("max_concurrency", options.get("max_concurrency"))
         self.context_window: int | None = whole("context_window", options.get("context_window"))
+        self.rates: tuple[Rate, ...] = rates_of(options.get)
         self.tags: frozenset[str] = tags_of(self, options.get("tags") or ())
         self.embedding_space: str | None = options.get("embedding_space")
         self.embed_limits: EmbedLimits = limits_of(self.vendor, model, whole("embed_batch", options.get("embed_batch")))
@@ -234,24 +253,31 @@ class HttpProvider:
     # --- what drivers use ---
 
     @property
-    def key_is_fixed(self) -> bool:
-        """Whether its key is always the same; the next call may bring another one if not."""
-        return self.credential.fixed
+    def keys(self) -> tuple[KeyTerms, ...]:
+        """What is known of each of its keys."""
+        several = len(self.held) > 1
+        accounts = [self._account(one.credential) for one in self.held] if several else [self.account]
+        return terms_of(self.held, self.rates, accounts, ends=self._show_key_ends)
 
     @property
     def needs_loop(self) -> bool:
         """Whether only the async client can ask it: its key comes from a coroutine."""
-        return self.credential.is_async
+        return any(one.credential.is_async for one in self.held)
 
     @property
     def renewable(self) -> bool:
-        """Whether its key may be missing for a while, and be renewed when it is refused."""
-        return self.credential.renewable is not None
+        """Whether its keys may be missing for a while, and be renewed when they are refused."""
+        return all(one.credential.renewable is not None for one in self.held)
 
     def key_missing(self) -> str | None:
         """Why there is no key now; ``None``: there is one, or it is found out when it is asked for."""
-        renewable = self.credential.renewable
-        return None if renewable is None else renewable.missing()
+        missing: list[str] = []
+        for one in self.held:
+            why = None if one.credential.renewable is None else one.credential.renewable.missing()
+            if why is None:
+                return None
+            missing.append(why)
+        return missing[0]
 
     @property
     def key_id(self) -> str | None:
@@ -337,6 +363,11 @@ class HttpProvider:
         """The rate-limit headroom an answer reports."""
         return parse_rate_limit(self.vendor, headers, now=now)
 
+    def counted(self, usage: Usage) -> int:
+        """The tokens of an answer that count against its rate limits; 0: unknown."""
+        cached = 0 if self.counts_cached else usage.cache_read_tokens
+        return max(0, usage.input_tokens + usage.output_tokens - cached)
+
     def prepare_embed(self, request: EmbedRequest, key: str | None) -> Prepared:
         """The HTTP request for embeddings.  Raises ``UnsupportedFeature`` where the wire has none."""
         return self._posted(self.encode_embed(replace(request, model=self.model)), key, request.idempotency_key)
@@ -387,7 +418,18 @@ class HttpProvider:
         return endpoint.checked(url)
 
     def _default_account(self) -> str | None:
-        return f"{self.host}:{self.port}/{self.credential.account}" if self.credential.account else None
+        return self._account(self.credential)
+
+    def _account(self, credential: Credential) -> str | None:
+        return f"{self.host}:{self.port}/{credential.account}" if credential.account else None
+
+    def _held(self, options: ProviderOptions) -> tuple[Held, ...]:
+        """The keys given, or the one from the environment."""
+        name, given = type(self).__name__, options.get("api_keys")
+        if given is not None:
+            return keys_of(name, given, frozenset(one for one in options if options.get(one) is not None))
+        key = options.get("api_key")
+        return (Held(from_environment(key, self.key_variables, name, required=self.key_required)),)
 
     def _with_params(self, body: bytes) -> bytes:
         fields = json.loads(body)
@@ -434,7 +476,7 @@ def _check_clear_text(provider: HttpProvider, allow_http: object) -> None:
     if not isinstance(allow_http, bool):
         raise ConfigurationError(f"allow_http must be True or False, not {allow_http!r:.80}")
     parts = urlsplit(provider.base_url)
-    has_credential = bool(provider.credential.account) or holds_credentials(provider.headers)
+    has_credential = any(one.credential.account for one in provider.held) or holds_credentials(provider.headers)
     if parts.scheme == "http" and has_credential and not allow_http and not endpoint.clear_text_is_safe(parts.hostname):
         raise ConfigurationError(
             f"{type(provider).__name__} would send its key to {parts.hostname} over plain http, where others can read "

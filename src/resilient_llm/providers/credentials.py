@@ -69,7 +69,7 @@ class Credential:
         """Whether getting the key needs an event loop."""
         self.key_id: str | None = _hash(source) if isinstance(source, str) else None
         """Tells the value now in use from others without telling it; ``None`` before a callable returned one."""
-        self._account = "" if source is None else self.key_id or f"callable-{id(source)}"
+        self._account = "" if source is None else self.key_id or _account_of(source)
 
     @property
     def account(self) -> str:
@@ -138,6 +138,12 @@ def from_environment(given: ApiKey | None, variables: tuple[str, ...], vendor: s
         where = f"set {' or '.join(variables)}, or pass api_key=" if variables else "pass api_key="
         raise ConfigurationError(f"{vendor} needs an API key: {where}")
     return Credential(None)
+
+
+def _account_of(source: object) -> str:
+    """A callable may say itself which others ask for the same key."""
+    account: object = getattr(source, "account", None)
+    return account if isinstance(account, str) and account else f"callable-{id(source)}"
 
 
 def _hash(key: str) -> str:

@@ -24,8 +24,10 @@ from typing import Protocol, TypeAlias, cast, get_args, runtime_checkable
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse, StreamEvent, Text
+from resilient_llm.policy import KeyTerms
 from resilient_llm.providers.base import name_of, positive, tags_of, whole
 from resilient_llm.providers.embedding import EmbedLimits
+from resilient_llm.providers.rates import rates_of
 from resilient_llm.wire.faults.scrub import scrub
 
 
@@ -113,7 +115,6 @@ class Custom:
     account: str | None = None
     key_id: str | None = None
     secrets: tuple[str, ...] = ()
-    key_is_fixed = True
     propagate_trace_context = False
 
     def __init__(self, inner: Provider | AsyncProvider | Function) -> None:
@@ -123,6 +124,7 @@ class Custom:
         self.weight: float = positive("weight", getattr(inner, "weight", 1.0))
         self.max_concurrency: int | None = whole("max_concurrency", getattr(inner, "max_concurrency", None))
         self.context_window: int | None = whole("context_window", getattr(inner, "context_window", None))
+        self.keys: tuple[KeyTerms, ...] = (KeyTerms(rates=rates_of(lambda name: getattr(inner, name, None))),)
         self.tags: frozenset[str] = tags_of(inner, getattr(inner, "tags", ()))
         self.embedding_space: str | None = getattr(inner, "embedding_space", None)
         self.embeds: bool = callable(getattr(inner, "embed", None))

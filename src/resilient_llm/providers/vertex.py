@@ -57,7 +57,7 @@ class Vertex(HttpProvider):
         base_url = options.get("base_url") or f"https://{host_of(self.location)}/v1"
         options["base_url"] = base_url if base_url.partition("://")[2].rstrip("/").count("/") else f"{base_url}/v1"
         super().__init__(model, **options)
-        self.embeds: bool = not self._claude
+        self.embeds: bool = "embedding" in model
 
     def encode_embed(self, request: EmbedRequest) -> HttpRequest:
         parts = super().encode_embed(request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Final
 
@@ -16,11 +16,12 @@ from resilient_llm.decide.report import why_not
 from resilient_llm.decide.waiting import Refused
 from resilient_llm.errors import ResilientError
 from resilient_llm.faults import Fault
+from resilient_llm.policy import KeyTerms
 from resilient_llm.record.document import Considered, DecisionRecord, Draft
 from resilient_llm.record.snapshot import member_state
 from resilient_llm.record.state import Plain, fields_of, plain
 
-_TARGET: Final = ("id", "model", "weight", "max_concurrency", "context_window", "key_is_fixed")
+_TARGET: Final = ("id", "model", "weight", "max_concurrency", "context_window")
 
 
 class RecordingPool(Pool[T]):
@@ -190,10 +191,12 @@ class RecordedCall(Call[T]):
         self._draft.begin("first_content", now, attempt=attempt.number)
         super().first_content(attempt, now)
 
-    def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0, status: int | None = None) -> None:
+    def succeeded(
+        self, attempt: Attempt[T], now: float, output_tokens: int = 0, status: int | None = None, tokens: int = 0
+    ) -> None:
         """As :meth:`Call.succeeded`, written down."""
         self._draft.begin("succeeded", now, attempt=attempt.number, output_tokens=output_tokens, status=status)
-        super().succeeded(attempt, now, output_tokens, status)
+        super().succeeded(attempt, now, output_tokens, status, tokens)
 
     def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
         """As :meth:`Call.failed`, written down."""
@@ -222,12 +225,16 @@ class RecordedCall(Call[T]):
 
 def _ask(ask: Ask) -> dict[str, Plain]:
     fields: dict[str, object] = ask._asdict()
+    fields["tenant"] = None if ask.tenant is None else "-"
     fields["conversation"] = None if ask.conversation is None else "-"  # its name may tell something
-    return {name: dict(value) if isinstance(value, Mapping) else plain(value) for name, value in fields.items()}
+    mappings: dict[str, Plain] = {"unsuitable": dict(ask.unsuitable), "tolls": dict(ask.tolls)}
+    return {**{name: plain(value) for name, value in fields.items() if name not in mappings}, **mappings}
 
 
 def _target(target: object) -> dict[str, Plain]:
-    return {name: getattr(target, name, None) for name in _TARGET}
+    keys: Sequence[KeyTerms] = getattr(target, "keys", ())
+    found: dict[str, Plain] = {name: getattr(target, name, None) for name in _TARGET}
+    return {**found, "keys_fixed": [terms.fixed for terms in keys]}
 
 
 def attempt_facts(attempt: Attempt[T]) -> dict[str, Plain]:

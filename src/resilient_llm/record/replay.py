@@ -13,7 +13,7 @@ from resilient_llm.decide.pool import Pool
 from resilient_llm.decide.waiting import Refused
 from resilient_llm.errors import ResilientError
 from resilient_llm.faults import Fault, FaultKind, FaultScope
-from resilient_llm.policy import Policies
+from resilient_llm.policy import KeyTerms, Policies
 from resilient_llm.record.document import Decision, DecisionRecord, Draft, Step
 from resilient_llm.record.recorder import attempt_facts, error_facts
 from resilient_llm.record.snapshot import MemberState, install_members
@@ -27,8 +27,12 @@ class _Target:
     weight: float
     max_concurrency: int | None
     context_window: int | None
-    key_is_fixed: bool
-    account: str | None = None
+    keys_fixed: tuple[bool, ...] = (True,)
+
+    @property
+    def keys(self) -> tuple[KeyTerms, ...]:
+        """Its keys; what is known of them is restored from the record."""
+        return tuple(KeyTerms(fixed=fixed) for fixed in self.keys_fixed)
 
 
 def replay(record: DecisionRecord) -> tuple[Decision, ...]:

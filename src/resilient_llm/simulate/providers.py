@@ -17,6 +17,7 @@ from math import exp, inf
 from typing import Final, NamedTuple, final
 
 from resilient_llm.faults import Fault, FaultKind
+from resilient_llm.policy import KeyTerms
 from resilient_llm.simulate.allowance import Allowance, Headroom, Meters
 
 PROMPT_SCALE: Final = 4000.0
@@ -145,10 +146,9 @@ class Provider:
         "_free_at",
         "_meters",
         "_troubles",
-        "account",
         "context_window",
         "id",
-        "key_is_fixed",
+        "keys",
         "max_concurrency",
         "nature",
         "served",
@@ -167,9 +167,8 @@ class Provider:
         self.id: str = name
         self.weight: float = weight
         self.max_concurrency: int | None = max_concurrency
-        self.account: str | None = account
+        self.keys: tuple[KeyTerms, ...] = (KeyTerms(account=account),)
         self.context_window: int | None = None
-        self.key_is_fixed: bool = True
         self.nature: Nature = nature or Nature()
         self._troubles = sorted(troubles)
         for trouble in self._troubles:

@@ -73,7 +73,7 @@ def _gate_closed(scope: Scope, event: events.GateClosed) -> None:
         logging.WARNING if event.slow else logging.INFO,  # the slow ones want a person's attention
         "resilient_llm.provider.ejection" if event.slow else "resilient_llm.rate_limit.closed",
         "%s is left alone for %.3g s (%s)%s",
-        event.provider,
+        f"{event.provider}, {event.key}," if event.key else event.provider,
         event.wait,
         reason,
         f": {scrub(event.message)}" if event.message else "",

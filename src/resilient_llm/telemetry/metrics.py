@@ -217,6 +217,10 @@ def _active(client: Observed) -> Iterator[Observation]:
     return (Observation(found.in_flight, labels) for labels, found in _providers(client))
 
 
+def _waiting(client: Observed) -> Iterator[Observation]:
+    return (Observation(found.waiting, labels) for labels, found in _providers(client))
+
+
 def _budgets(client: Observed) -> Iterator[Observation]:
     for pool, _ in client.pools():
         budgets: Mapping[str, float] = getattr(pool, "budgets", {})
@@ -259,6 +263,7 @@ _READINGS: tuple[tuple[Metric, Reading], ...] = (
     (names.HEALTH, _scores),
     (names.EJECTED, _ejected),
     (names.ACTIVE, _active),
+    (names.WAITING, _waiting),
     (names.BUDGET, _budgets),
     (names.REQUEST_LIMIT, partial(_limit, kinds=_REQUESTS)),
     (names.REQUEST_REMAINING, partial(_remaining, kinds=_REQUESTS)),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
-from resilient_llm.decide.member import Refusal
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.errors import FaultKind
 
 SCOPE: Final = "resilient_llm"
@@ -309,6 +309,7 @@ HEDGES = Metric(
 ACTIVE = Metric(
     "resilient_llm.client.attempt.active", "updowncounter", "{attempt}", _BASE, "Attempts under way, streams included"
 )
+WAITING = Metric("resilient_llm.client.call.waiting", "updowncounter", "{call}", _BASE, "Calls in line for a provider")
 REJECTIONS = Metric(
     "resilient_llm.client.rejections",
     "counter",
@@ -398,6 +399,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     FAILOVERS,
     HEDGES,
     ACTIVE,
+    WAITING,
     REJECTIONS,
     WASTED_TOKENS,
     TRANSITIONS,
@@ -450,7 +452,7 @@ REFUSAL_TYPES: Final[Mapping[str, str]] = MappingProxyType(
         Refusal.ISOLATED: "ejected",
         Refusal.QUOTA: "quota_exhausted",
         Refusal.GATED: "rate_limit",
-        Refusal.HEADROOM: "rate_limit",
+        Refusal.PACE: "rate_limit",
         Refusal.FULL: "concurrency_limit",
         Refusal.LINE: "concurrency_limit",
         Refusal.DOWN: "circuit_open",

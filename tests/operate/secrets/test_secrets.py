@@ -17,6 +17,8 @@ import pytest
 from resilient_llm.errors import AllAttemptsFailed, ConfigurationError, FaultKind
 from resilient_llm.operate.secrets import FORMS, Reference, Secret, secret
 from resilient_llm.operate.secrets import stores as places
+from resilient_llm.operate.secrets.held import Held
+from resilient_llm.providers import OpenAI
 from resilient_llm.providers.credentials import KeyUnavailable, Renewable
 from resilient_llm.testing import ManualClock, Reply, Status
 from tests.drive.clients import World, eventually, openai, threads
@@ -267,6 +269,11 @@ def test_a_store_that_fails_is_asked_again_ever_more_slowly() -> None:
         held()
 
 
+def test_a_secret_may_be_missing_for_ever(tmp_path: Path) -> None:
+    held = secret(f"file:{tmp_path / 'nowhere'}")
+    assert all(held.missing() for _ in range(1100))
+
+
 def test_a_refused_value_is_fetched_again_at_once_and_rests_if_there_is_no_other() -> None:
     clock = ManualClock()
     store = Store(KEY, KEY, OTHER)
@@ -384,6 +391,34 @@ def test_a_key_that_was_rotated_is_replaced_within_the_call(world: World, stream
     assert text == "hello"
     assert [one.headers["authorization"] for one in server.requests] == [f"Bearer {KEY}", f"Bearer {OTHER}"]
     assert client.health()["first"].error_rate in (None, 0.0)
+
+
+def test_a_pool_of_keys_is_passed_over_while_all_of_them_are_missing(world: World) -> None:
+    store = Store(KEY)
+    store.open.clear()
+    first, second = world.server(), world.server()
+    keys = [Secret("vault:kv/llm#one", fetch=store), Secret("vault:kv/llm#two", fetch=store)]
+    provider = OpenAI("m", id="first", base_url=f"{first.url}/v1", api_keys=keys)
+    client = world.client([provider, openai(second, "second")])
+    assert client.chat().provider == "second"
+    assert client.raw.explain()[0].reason == "its key vault:kv/llm#one: its store has not answered yet"
+    store.open.set()
+    quiet()
+    assert client.chat().provider == "first"
+
+
+def test_what_one_provider_refuses_another_one_may_take(world: World) -> None:
+    held = Held(Reference.parse("vault:kv/llm#gateway"), 60.0, Store(KEY), time.monotonic)
+    first, second = (Secret(held.reference, held=held) for _ in range(2))
+    refusing, taking = world.server(default=Status(401)), world.server()
+    client = world.client([openai(refusing, api_key=first), openai(taking, "second", api_key=second)])
+    assert client.chat().provider == "second"
+    quiet()
+    assert client.chat().provider == "second"
+    assert len(client.chat().attempts) == 1, "the first is passed over"
+    assert len(refusing.requests) == 1
+    pool = client.raw.pool.pool
+    assert [target.account.partition("/")[2] for target in pool.targets()] == [first.account] * 2
 
 
 def test_a_key_for_which_there_is_no_other_is_a_rejected_key(world: World) -> None:

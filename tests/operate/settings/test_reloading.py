@@ -77,6 +77,16 @@ def test_what_did_not_change_is_the_same_object_and_keeps_what_is_known(file: Fi
         assert client.health()["a"].samples == 1, "the same id is the same provider"
 
 
+def test_a_secret_in_a_header_is_read_again(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write("a", tail='headers = {x-gateway = "env:GATEWAY_TOKEN"}\n')
+    monkeypatch.setenv("GATEWAY_TOKEN", "first-secret")
+    with resilient_llm.load(file.path) as client:
+        assert reload(client) == ()
+        monkeypatch.setenv("GATEWAY_TOKEN", "second-secret")
+        assert reload(client) == ("providers",)
+        assert "second-secret" not in repr(loaded_of(client).settings.known)
+
+
 def test_calls_under_way_end_undisturbed(file: File, server: LoopbackLLM) -> None:
     server.default = Reply("one two three four", interval=0.02)
     with resilient_llm.load(file.path) as client, client.stream("hi") as stream:

@@ -16,13 +16,14 @@ from resilient_llm.operate.alerts.book import Rules
 from resilient_llm.operate.alerts.delivery import Delivery
 from resilient_llm.operate.alerts.http import PagerDuty, Slack, Webhook
 from resilient_llm.operate.alerts.mail import Email
-from resilient_llm.operate.alerts.sinks import Call, Log, Sink, SinkFailed
+from resilient_llm.operate.alerts.sinks import AnySink, Call, Log, Sink, SinkFailed
 from resilient_llm.operate.alerts.watching import Alerts
 from resilient_llm.operate.alerts.words import Alert, Condition, Notification, Source
 
 __all__ = [
     "Alert",
     "Alerts",
+    "AnySink",
     "Call",
     "Condition",
     "Delivery",

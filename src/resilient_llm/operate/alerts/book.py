@@ -68,6 +68,7 @@ class _Entry:
 
     def __init__(self, condition: Condition, now: float, wall: float, clear_after: float) -> None:
         self.condition = condition
+        """As it is, or as it was at its worst since it fires: who was told of that must be told when it is over."""
         self.since = now
         self.began_at = wall
         self.gone_at: float | None = None
@@ -76,6 +77,14 @@ class _Entry:
         """The severity it had when it was told last; ``None``: nobody was told yet."""
         self.told_at = now
         self.clear_after = clear_after
+
+    @property
+    def severity(self) -> Severity:
+        return self.condition.severity
+
+
+def _sorted(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
+    return tuple(sorted(alerts, key=lambda alert: (-SEVERITIES.index(alert.severity), alert.began_at)))
 
 
 class Book:
@@ -108,8 +117,7 @@ class Book:
 
     def firing(self) -> tuple[Alert, ...]:
         """Every alert that fires, the most severe first."""
-        found = [self._alert(entry, None) for entry in self._entries.values() if entry.firing]
-        return tuple(sorted(found, key=lambda alert: (-SEVERITIES.index(alert.severity), alert.began_at)))
+        return _sorted(self._alert(entry, None) for entry in self._entries.values() if entry.firing)
 
     # --- conditions ---
 
@@ -119,10 +127,13 @@ class Book:
             if len(self._entries) >= MOST_ALERTS:
                 return
             entry = self._entries[condition.key] = _Entry(condition, now, wall, self._clear_after(condition.key, now))
-        entry.condition, entry.gone_at = condition, None
+        entry.gone_at = None
         if not entry.firing and now - entry.since >= condition.hold:
             entry.firing = True
+            entry.condition = condition
             self._resolved.pop(condition.key, None)  # nobody was told yet that it was over
+        elif SEVERITIES.index(condition.severity) >= SEVERITIES.index(entry.severity) or not entry.firing:
+            entry.condition = condition
         if entry.firing and self._is_news(entry) and self._news_at is None:
             self._news_at = now
 
@@ -162,7 +173,7 @@ class Book:
         if not fired and not self._resolved:
             self._news_at = None
         if self._news_at is not None and (at_once or now - self._news_at >= self._rules.group_wait):
-            urgent = at_once or any(entry.condition.severity == "critical" for entry in fired)
+            urgent = at_once or any(entry.severity == "critical" for entry in fired)
             return self._tell(now, wall, fired) if self._may_tell(now) or urgent else None
         repeat = self._rules.repeat_after
         old = [entry for entry in self._entries.values() if entry.firing and repeat and now - entry.told_at >= repeat]
@@ -171,13 +182,13 @@ class Book:
         return None
 
     def _tell(self, now: float, wall: float, fired: list[_Entry]) -> Notification:
-        began = tuple(self._alert(entry, None) for entry in fired)
+        began = _sorted(self._alert(entry, None) for entry in fired)
         resolved = tuple(self._resolved.values())
         self._resolved, self._news_at = {}, None
         self._tokens = max(0.0, self._tokens - 1.0)
         for entry in self._entries.values():
             if entry.firing:
-                entry.told, entry.told_at = entry.condition.severity, now
+                entry.told, entry.told_at = entry.severity, now
         return Notification(self._client, wall, began, resolved, self.firing())
 
     def _may_tell(self, now: float) -> bool:
@@ -190,9 +201,9 @@ class Book:
     def _is_news(self, entry: _Entry) -> bool:
         """Whether nobody was told of it, or only when it was less severe."""
         told = entry.told
-        return told is None or SEVERITIES.index(entry.condition.severity) > SEVERITIES.index(told)
+        return told is None or SEVERITIES.index(entry.severity) > SEVERITIES.index(told)
 
     def _alert(self, entry: _Entry, ended_at: float | None) -> Alert:
         found = entry.condition
         runbook = self._runbook(found.kind)
-        return Alert(found.kind, found.subject, found.severity, found.detail, entry.began_at, ended_at, runbook)
+        return Alert(found.kind, found.subject, entry.severity, found.detail, entry.began_at, ended_at, runbook)

@@ -25,6 +25,7 @@ _SLOW: Final = frozenset(str(kind) for kind in _WAITS)
 _DOWN_HOLD, _SOFT_HOLD = 10.0, 60.0  # seconds a provider may be down, or half broken, before anybody is told
 _ALL_DOWN_HOLD = 3.0
 _BUDGET_HOLD = 4.0
+_MOST_UNANSWERED, _UNANSWERED_HOLD = 5, 5.0  # calls in a row without an answer, and seconds since the first of them
 _LONG_GATE = 10.0  # seconds: a gate that is closed for less is no outage
 
 
@@ -43,6 +44,7 @@ class ProviderConditions:
 
     def __init__(self) -> None:
         self._waits: dict[str, tuple[Kind, str]] = {}
+        self._unanswered: dict[str, tuple[int, float]] = {}
 
     def ended(self, record: AttemptRecord) -> bool:
         """An attempt ended; whether that changed anything.  May be called from any thread, and takes no lock."""
@@ -62,7 +64,17 @@ class ProviderConditions:
         self._waits[record.provider] = (kind, f"{fault.kind}{status}{words}")
         return not known
 
-    def now(self, seen: Seen) -> Iterator[Condition]:
+    def answered(self, route: str) -> None:
+        """A call of the route was answered.  May be called from any thread, and takes no lock."""
+        if route in self._unanswered:
+            self._unanswered.pop(route, None)
+
+    def unanswered(self, route: str, now: float) -> None:
+        """A call of the route failed, and not by its caller's doing."""
+        count, since = self._unanswered.get(route, (0, now))
+        self._unanswered[route] = (count + 1, since)
+
+    def now(self, seen: Seen, now: float) -> Iterator[Condition]:
         """What holds."""
         known = {found.id: found for found in seen.providers}
         for found in seen.providers:
@@ -74,12 +86,24 @@ class ProviderConditions:
                 self._waits.pop(provider, None)
         if seen.extra_attempts < 1.0:
             detail = "second tries are held back, so that providers in trouble are not hammered"
-            yield Condition("budget_empty", "retry", "warning", detail, _BUDGET_HOLD)
+            yield Condition("budget_empty", "for second tries", "warning", detail, _BUDGET_HOLD)
         for route, ids in seen.routes.items():
-            reasons = [(one, _out(known[one])) for one in ids if one in known]
-            if reasons and all(reason for _, reason in reasons):
-                detail = "; ".join(f"{one}: {reason}" for one, reason in reasons)
-                yield Condition("all_providers_down", route, "critical", detail, _ALL_DOWN_HOLD)
+            yield from self._route(route, [known[one] for one in ids if one in known], now)
+
+    def _route(self, route: str, providers: Sequence[ProviderHealth], now: float) -> Iterator[Condition]:
+        """Nobody can be asked, or whoever is asked does not answer."""
+        reasons = [(one.id, _out(one)) for one in providers]
+        count, since = self._unanswered.get(route, (0, now))
+        failing = count >= _MOST_UNANSWERED and now - since >= _UNANSWERED_HOLD
+        if reasons and (failing or all(reason for _, reason in reasons)):
+            soft = {
+                one.id: f"answers few calls ({one.breaker_reason})" for one in providers if one.breaker == "softly_open"
+            }
+            said = [f"{one}: {reason or soft[one]}" for one, reason in reasons if reason or one in soft]
+            told = [f"the last {count} calls failed, the first of them {now - since:.0f} s ago"] if failing else []
+            yield Condition(
+                "all_providers_down", route, "critical", "; ".join(told + said), 0.0 if failing else _ALL_DOWN_HOLD
+            )
 
 
 def _health(found: ProviderHealth) -> Iterator[Condition]:

@@ -22,13 +22,14 @@ from resilient_llm.drive.observer import (
 )
 from resilient_llm.errors import AttemptRecord, ConfigurationError
 from resilient_llm.events import BreakerChanged, Event, GateClosed, OperatorChanged
-from resilient_llm.model import ChatRequest, EmbedRequest, Usage
+from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse, Usage
 from resilient_llm.operate.alerts.book import Book, Rules
 from resilient_llm.operate.alerts.conditions import ProviderConditions, Seen
 from resilient_llm.operate.alerts.delivery import Delivery, Outlet, described
 from resilient_llm.operate.alerts.sinks import AnySink, Log, as_sink
 from resilient_llm.operate.alerts.words import RUNBOOKS, TITLES, Alert, Condition, Notification, Source
 from resilient_llm.operate.background import HasPool, background_of
+from resilient_llm.operate.callers import caused_by_caller
 
 _log = logging.getLogger("resilient_llm.alerts")
 
@@ -67,7 +68,8 @@ class Alerts(Watcher):
         self._outlets = tuple(Outlet(as_sink(sink)) for sink in sinks or (Log(),))
         self._conditions = ProviderConditions()
         self._book = Book(self._pool.name, self._rules, _Runbooks(runbooks))
-        self._call = _Calls(self)
+        self._attempt = _Attempts(self)
+        self._calls: dict[str, _Calls] = {}
         self._firing: tuple[Alert, ...] = ()
         self._asked = self._closed = False
         self._lock = threading.Lock()
@@ -101,12 +103,14 @@ class Alerts(Watcher):
 
     def test(self) -> dict[str, str | None]:
         """Send a test notification through every sink now, on this thread; returns per sink what went wrong (``None``:
-        nothing).  For the day you set it up."""
+        nothing).  For the day you set it up.  Records of incidents and remedies are left out."""
         wall = self._pool.wall()
         alert = Alert("provider_unhealthy", "test", "critical", "this is a test", wall, None, RUNBOOKS)
         over = Alert("provider_unhealthy", "test", "critical", "this is a test", wall, wall, RUNBOOKS)
         found: dict[str, str | None] = {}
         for outlet in self._outlets:
+            if not getattr(outlet.sink, "takes_tests", True):
+                continue
             try:
                 outlet.sink.send(Notification(self._pool.name, wall, (alert,), (), (alert,)))
                 outlet.sink.send(Notification(self._pool.name, wall, (), (over,), ()))
@@ -150,7 +154,7 @@ class Alerts(Watcher):
         call_id: str,
     ) -> CallObserver:
         """A call begins."""
-        return self._call
+        return self._calls.get(route) or self._calls.setdefault(route, _Calls(self, route, self._attempt))
 
     @override
     def event(self, event: Event) -> None:
@@ -162,6 +166,13 @@ class Alerts(Watcher):
         """An attempt ended."""
         if self._conditions.ended(record):
             self._soon()
+
+    def call_ended(self, route: str, error: BaseException | None) -> None:
+        """A call ended, with this error if it failed."""
+        if error is None:
+            self._conditions.answered(route)
+        elif not caused_by_caller(error):
+            self._conditions.unanswered(route, self._pool.clock())
 
     def reset_after_fork(self) -> None:
         """In the child process."""
@@ -181,7 +192,7 @@ class Alerts(Watcher):
         pool = self._pool.pool
         routes = {name: [target.id for target in pool.targets(name)] for name in pool.route_names}
         seen = Seen(pool.snapshot(now), routes, pool.budgets["extra"])
-        held = list(self._conditions.now(seen))
+        held = list(self._conditions.now(seen, now))
         for source in self._sources:
             try:
                 held += source.conditions(now)
@@ -191,16 +202,24 @@ class Alerts(Watcher):
 
 
 class _Calls(CallWatcher):
-    """Every call looks the same: only its attempts matter."""
+    """Every call of a route looks the same: only how it and its attempts end matters."""
 
-    __slots__ = ("_attempt",)
+    __slots__ = ("_alerts", "_attempt", "_route")
 
-    def __init__(self, alerts: Alerts) -> None:
-        self._attempt = _Attempts(alerts)
+    def __init__(self, alerts: Alerts, route: str, attempt: _Attempts) -> None:
+        self._alerts, self._route, self._attempt = alerts, route, attempt
 
     @override
     def attempt(self, target: Described, number: int, kind: str, delay: float) -> AttemptObserver:
         return self._attempt
+
+    @override
+    def succeeded(self, response: ChatResponse | EmbedResponse, target: Described, seconds: float) -> None:
+        self._alerts.call_ended(self._route, None)
+
+    @override
+    def failed(self, error: BaseException, seconds: float, target: Described | None = None) -> None:
+        self._alerts.call_ended(self._route, error)
 
 
 class _Attempts(AttemptWatcher):

@@ -30,12 +30,12 @@ Kind: TypeAlias = Literal[
 
 TITLES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
-        "all_providers_down": ("no provider of route {} can be asked", "route {} has a provider again"),
+        "all_providers_down": ("no provider of route {} answers", "route {} is answered again"),
         "provider_unhealthy": ("{} is unhealthy", "{} recovered"),
         "quota_exhausted": ("the quota of {} is exhausted", "{} has quota again"),
         "credentials_rejected": ("{} rejects the credentials", "{} accepts the credentials again"),
         "misconfigured": ("{} is misconfigured", "{} is configured right again"),
-        "budget_empty": ("the {} budget is empty", "the {} budget has recovered"),
+        "budget_empty": ("the budget {} is empty", "the budget {} is no longer empty"),
         "error_budget_burning": ("{} burns its error budget", "{} no longer burns its error budget"),
         "latency_anomaly": ("{} is slower than usual", "{} is as fast as usual again"),
         "error_anomaly": ("{} fails more than usual", "{} fails no more than usual"),
@@ -86,7 +86,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A condition that has lasted long enough.  Times are Unix seconds; ``ended_at`` is ``None`` while it fires."""
+    """A condition that has lasted long enough.  Times are Unix seconds; ``ended_at`` is ``None`` while it fires.
+
+    ``severity`` is the highest it had, ``detail`` the latest at that severity.
+    """
 
     kind: Kind
     subject: str
@@ -107,12 +110,17 @@ class Alert:
         return TITLES[self.kind][self.ended_at is not None].format(self.subject)
 
     @property
+    def what(self) -> str:
+        """What was wrong, with the detail, whether it is over or not."""
+        title = TITLES[self.kind][0].format(self.subject)
+        return f"{title}: {self.detail}" if self.detail else title
+
+    @property
     def text(self) -> str:
         """One line with everything but the runbook."""
-        detail = f": {self.detail}" if self.detail and self.ended_at is None else ""
         if self.ended_at is not None:
             return f"{self.title} after {length_of_time(self.ended_at - self.began_at)}"
-        return f"{self.title}{detail} (since {clock_time(self.began_at)})"
+        return f"{self.what} (since {clock_time(self.began_at)})"
 
     def as_dict(self) -> dict[str, str | float | None]:
         """For JSON."""

@@ -129,7 +129,8 @@ class Anomalies(Watcher):
         self._known: dict[str, _Known] = {}
         self._lock = threading.Lock()
         tell_after_fork(self)
-        self._stop = background_of(self._pool).every(_EVERY, self.digest)
+        self._background = background_of(self._pool)
+        self._stop = self._background.every(_EVERY, self.digest)
         self._pool.observe(self)
 
     def status(self) -> tuple[Anomaly, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
+from typing import Final
 
 from resilient_llm.operate.check.probing import ANSWER_TIME, FAST_TIME, Probe, probe
 from resilient_llm.operate.check.report import Checked, as_json, looked_for, sheets
@@ -14,10 +16,14 @@ from resilient_llm.operate.settings.reading import Settings, read
 from resilient_llm.operate.settings.shape import schema
 from resilient_llm.policy import Timeouts
 
+_USUAL: Final = "resilient.toml"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("file", nargs="?", help="a .toml or .yaml file (default: environment variables alone)")
+    parser.add_argument(
+        "file", nargs="?", help="a .toml or .yaml file (resilient.toml if there is one, else variables)"
+    )
     parser.add_argument("--environment", metavar="NAME", help="whose file goes before it (default: APP_ENV)")
     parser.add_argument("--all", action="store_true", help="show defaults too")
     parser.add_argument("--without-keys", action="store_true", help="do not mind keys that are not on this machine")
@@ -38,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     Returns 0 if the settings are right, their secrets are there (``--without-keys``: or not) and every provider that
     was asked answers as it should; 1 if not; 130 after Ctrl-C.
     """
+    if arguments.file is None and Path(_USUAL).exists():
+        arguments.file = _USUAL
     if arguments.schema:
         sys.stdout.write(json.dumps(schema(), indent=2) + "\n")
         return 0
@@ -63,6 +71,8 @@ def _checked(arguments: argparse.Namespace) -> Checked:
     if arguments.probe:
         timeouts = settings.options.get("timeouts", Timeouts())
         limit = timeouts.first_token if isinstance(timeouts, Timeouts) else None
+        if sys.stderr.isatty():
+            sys.stderr.write("asking the providers...\n")
         providers = {one.id: one for tiers in settings.routes.values() for tier in tiers for one in tier}
         probes = probe(
             providers.values(),

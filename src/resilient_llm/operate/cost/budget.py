@@ -54,10 +54,15 @@ class Budget:
         if self.when_spent == "cheaper" and self.provider is not None:
             raise ConfigurationError("Budget: 'cheaper' is about all providers of a route, not about one of them")
 
-    def __str__(self) -> str:
-        of = "".join(f" of {one!r}" for one in (self.route, self.provider) if one is not None)
+    @property
+    def name(self) -> str:
+        """What it is called in alerts: the amount, the period, and whose it is."""
+        at = "".join(f" at {one!r}" for one in (self.route, self.provider) if one is not None)
         every = self.period if isinstance(self.period, str) else f"{self.period:g} s"
-        return f"the budget{of} of {self.amount:g} per {every}"
+        return f"of {self.amount:g} per {every}{at}"
+
+    def __str__(self) -> str:
+        return f"the budget {self.name}"
 
 
 class Span(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 from resilient_llm.decide.attempt import Ask
@@ -12,6 +12,7 @@ from resilient_llm.drive.fork import tell_after_fork
 from resilient_llm.drive.observer import Described
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, EmbedRequest
+from resilient_llm.operate.alerts.words import Condition, Severity
 from resilient_llm.operate.cost.budget import Budget, Budgeted, BudgetState
 from resilient_llm.operate.cost.ledger import Account, By, Entry, Ledger, Spent
 from resilient_llm.operate.cost.prices import Price, Prices, sample_prices
@@ -60,6 +61,15 @@ class Costs:
         """How each budget stands."""
         now = self._pool.wall()
         return tuple(one.state(now) for one in self._budgets)
+
+    def conditions(self, now: float) -> Iterator[Condition]:
+        """Budgets that are spent, for ``Alerts(client, sinks, watch=[costs])``."""
+        for state in self.budgets():
+            budget = state.budget
+            if state.is_spent:
+                detail = f"{state.spent:.4g} spent; it starts anew in {state.ends_in:.0f} s"
+                severity: Severity = "critical" if budget.when_spent == "fail" else "warning"
+                yield Condition("budget_empty", budget.name, severity, detail)
 
     def __repr__(self) -> str:
         spent = self.total()

@@ -75,7 +75,8 @@ def main(seen: Snapshot) -> str:
             f"<header><h1>LLM providers <small>client {escape(seen.client)}</small></h1>{_verdict(seen)}</header>",
             f'<div class="tiles">{"".join(_tiles(seen))}</div>',
             *(_route(name, candidates, seen) for name, candidates in seen.routes.items()),
-            _objectives(seen.objectives),
+            _table("Objectives", seen.objectives),
+            _table("Against what is usual", seen.anomalies),
             "<footer>Times are those of this process; other processes have their own view. "
             "For machines: <code>snapshot</code>, <code>readyz</code>, <code>livez</code>.</footer>",
         )
@@ -119,7 +120,7 @@ def _card(number: int, candidate: Candidate, health: ProviderHealth) -> str:
     told = "would be asked" if reason is None else reason
     kind = "asked" if reason is None else "passed"
     facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in _facts(health))
-    score, state = round(100 * health.score), _STATES.get(health.state, health.state)
+    score, state = round(100 * health.score), _state(health)
     return (
         f'<article class="{escape(health.state)}"><h3><span>{number}.</span> {escape(candidate.provider)}</h3>'
         f'<p class="state">{escape(state)}<small>{escape(candidate.model)}</small></p>'
@@ -127,6 +128,12 @@ def _card(number: int, candidate: Candidate, health: ProviderHealth) -> str:
         f'<meter min="0" max="100" value="{score}" aria-label="health {score} of 100"></meter>'
         f"<dl>{facts}</dl></article>"
     )
+
+
+def _state(health: ProviderHealth) -> str:
+    if health.drained:
+        return "drained"
+    return "isolated" if health.breaker == "isolated" else _STATES.get(health.state, health.state)
 
 
 def _facts(health: ProviderHealth) -> Iterable[tuple[str, str]]:
@@ -157,8 +164,8 @@ def _breaker(health: ProviderHealth) -> str:
     return f"{state} ({health.breaker_reason}){trial}"
 
 
-def _objectives(told: Plain) -> str:
-    """A table of whatever the objectives tell."""
+def _table(title: str, told: Plain) -> str:
+    """A table of whatever the objectives or anomalies tell; nothing if they tell nothing."""
     if isinstance(told, dict):
         told = [{"objective": name, **one} if isinstance(one, dict) else {name: one} for name, one in told.items()]
     rows = [row for row in told if isinstance(row, dict)] if isinstance(told, list) else []
@@ -168,7 +175,7 @@ def _objectives(told: Plain) -> str:
     head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in columns)
     body = "".join(f"<tr>{''.join(f'<td>{escape(_shown(row.get(c)))}</td>' for c in columns)}</tr>" for row in rows)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<section><h2>Objectives</h2><div class="scroll">{table}</div></section>'
+    return f'<section><h2>{escape(title)}</h2><div class="scroll">{table}</div></section>'
 
 
 def _shown(value: Plain) -> str:

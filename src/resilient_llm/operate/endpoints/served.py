@@ -47,22 +47,28 @@ class Endpoints:
     503 with ``retry-after`` where it is known; ``?route=`` asks about one route.  ``/snapshot``: all that is known, as
     JSON.  ``/``: the same for people, kept up to date by itself.  Paths are relative to where it is mounted.
 
-    ``objectives``: an object whose ``status()`` is shown too; ``None``: there is none.
+    ``objectives``, ``anomalies``: an ``Objectives`` and an ``Anomalies``, or any object with ``status()``, which is
+    shown too; ``None``: there is none.
 
     Whoever can reach these paths learns which providers and models you use and how they fare, never a key, a prompt or
     an answer: keep them on an internal port or behind your own authentication.
     """
 
     def __init__(
-        self, client: ResilientClient | AsyncResilientClient, *, objectives: SupportsStatus | None = None
+        self,
+        client: ResilientClient | AsyncResilientClient,
+        *,
+        objectives: SupportsStatus | None = None,
+        anomalies: SupportsStatus | None = None,
     ) -> None:
-        """Raises ``ConfigurationError`` for a client or objectives that are none; sends nothing."""
+        """Raises ``ConfigurationError`` for a client, objectives or anomalies that are none; sends nothing."""
         if not isinstance(client, ResilientClient | AsyncResilientClient):
             raise ConfigurationError(f"endpoints need a ResilientClient or AsyncResilientClient, not {client!r}")
-        if objectives is not None and not callable(getattr(objectives, "status", None)):
-            raise ConfigurationError(f"objectives must have a status() method; {objectives!r} has none")
+        for name, owner in (("objectives", objectives), ("anomalies", anomalies)):
+            if owner is not None and not callable(getattr(owner, "status", None)):
+                raise ConfigurationError(f"{name} must have a status() method; {owner!r} has none")
         self._client = client
-        self._objectives = objectives
+        self._objectives, self._anomalies = objectives, anomalies
 
     def answer(self, path: str, *, method: str = "GET", query: Mapping[str, str] | None = None) -> Response:
         """The answer to one request, for frameworks that mount neither ASGI nor WSGI applications.
@@ -118,7 +124,7 @@ class Endpoints:
         return self.answer(path, method=str(scope["method"]), query=query)
 
     def _snapshot(self) -> Snapshot:
-        return take(self._client, self._objectives)
+        return take(self._client, self._objectives, self._anomalies)
 
     def _ready(self, route: str | None) -> Response:
         seen = take(self._client)

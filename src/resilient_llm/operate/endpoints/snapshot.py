@@ -18,7 +18,7 @@ _log = logging.getLogger("resilient_llm.operate")
 
 
 class SupportsStatus(Protocol):
-    """Service objectives: ``status()`` returns one dataclass or mapping for each, or one mapping of them."""
+    """Objectives or anomalies: ``status()`` returns one dataclass or mapping for each, or one mapping of them."""
 
     def status(self) -> object: ...
 
@@ -26,7 +26,7 @@ class SupportsStatus(Protocol):
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A client at one moment.  ``routes``: who would be asked, in order; ``budgets``: what is left of the allowances
-    for extra attempts and trials; ``objectives``: as their owner tells them, ``None`` without one."""
+    for extra attempts and trials; ``objectives`` and ``anomalies``: as their owners tell them, ``None`` without one."""
 
     client: str
     closed: bool
@@ -34,6 +34,7 @@ class Snapshot:
     providers: Mapping[str, ProviderHealth]
     budgets: Mapping[str, float]
     objectives: Plain = None
+    anomalies: Plain = None
 
     def admissible(self, route: str | None = None) -> tuple[str, ...]:
         """The providers of a route (``None``: of any) that could be asked now: no open breaker, no closed gate, not
@@ -68,10 +69,13 @@ class Snapshot:
             "providers": {name: plain(health) for name, health in self.providers.items()},
             "budgets": plain(self.budgets),
             "objectives": self.objectives,
+            "anomalies": self.anomalies,
         }
 
 
-def take(client: AnyClient, objectives: SupportsStatus | None = None) -> Snapshot:
+def take(
+    client: AnyClient, objectives: SupportsStatus | None = None, anomalies: SupportsStatus | None = None
+) -> Snapshot:
     """Look at a client.  Sends nothing; takes microseconds per provider."""
     pool = client.pool
     routes = {route: _explained(pool, route) for route in pool.pool.route_names}
@@ -79,7 +83,8 @@ def take(client: AnyClient, objectives: SupportsStatus | None = None) -> Snapsho
     known = {  # replaced between the two looks: left out
         route: [one for one in candidates if one.provider in providers] for route, candidates in routes.items()
     }
-    return Snapshot(pool.name, _closed(client), known, providers, dict(pool.pool.budgets), _status(objectives))
+    budgets, told = dict(pool.pool.budgets), (_status(objectives), _status(anomalies))
+    return Snapshot(pool.name, _closed(client), known, providers, budgets, *told)
 
 
 def _explained(pool: ProviderPool, route: str) -> list[Candidate]:
@@ -100,11 +105,11 @@ def _closed(client: AnyClient) -> bool:
     return False
 
 
-def _status(objectives: SupportsStatus | None) -> Plain:
-    if objectives is None:
+def _status(owner: SupportsStatus | None) -> Plain:
+    if owner is None:
         return None
     try:
-        return plain(objectives.status())
+        return plain(owner.status())
     except Exception:  # foreign code; a health endpoint answers whatever it does
-        _log.exception("the objectives could not tell their status")
+        _log.exception("%s could not tell its status", type(owner).__name__)
         return None

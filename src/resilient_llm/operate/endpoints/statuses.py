@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from resilient_llm.decide.member import Refusal
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.errors import (
     AllAttemptsFailed,
     ClientClosed,

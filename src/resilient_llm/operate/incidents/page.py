@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from resilient_llm.chaos.timeline.drawing import WIDTH, Scale, Span
 from resilient_llm.chaos.timeline.style import STYLE
 from resilient_llm.operate.alerts.words import clock_time
-from resilient_llm.operate.incidents.record import Incident, Moment
+from resilient_llm.operate.incidents.record import Incident, Moment, lasted
 
 _LANE, _GAP, _ALERT, _CALLS, _AXIS = 22.0, 8.0, 22.0, 90.0, 26.0
 _MOST_PROVIDERS: Final = 40
@@ -53,8 +53,8 @@ def page(incident: Incident) -> str:
         f"<p>{escape(incident.effect())}</p>",
         '<div class="tiles">' + "".join(f"<div><b>{escape(b)}</b><span>{a}</span></div>" for a, b in tiles) + "</div>",
         f'<figure><div class="scroll">{picture(incident)}</div><figcaption>{_KEYS}</figcaption></figure>',
-        "<h2>Alerts</h2>" + _table(("severity", "what", "runbook"), [
-            (alert.severity, alert.text, alert.runbook) for alert in incident.alerts.values()
+        "<h2>Alerts</h2>" + _table(("severity", "what", "when", "runbook"), [
+            (alert.severity, alert.what, lasted(alert), alert.runbook) for alert in incident.alerts.values()
         ]),
         "<h2>What was done</h2>" + _table(("when", "who", "what"), _rows(incident.done())),
         f'<h2>Timeline</h2><div class="log">{_table(("when", "who", "what"), _rows(incident.ordered()))}</div>',
@@ -80,7 +80,7 @@ def picture(incident: Incident) -> str:
     parts = [_name("alerts", 0.0), _rect((scale.x(0), scale.x(end - begin), 0.0, _ALERT), "lane", "")]
     for alert in incident.alerts.values():
         left, right = scale.x(alert.began_at - begin), scale.x((alert.ended_at or end) - begin)
-        parts.append(_rect((left, right, 2.0, _ALERT - 4), "alert", alert.text))
+        parts.append(_rect((left, right, 2.0, _ALERT - 4), "alert", f"{alert.what}, {lasted(alert)}"))
     for number, provider in enumerate(lanes):
         top = _ALERT + _GAP + number * (_LANE + _GAP)
         parts.append(_name(provider, top))

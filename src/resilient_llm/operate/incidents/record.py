@@ -79,11 +79,7 @@ class Incident:
         """An alert fired, or became more severe."""
         self.alerts[alert.key] = alert
         self.severity = SEVERITIES[max(SEVERITIES.index(self.severity), SEVERITIES.index(alert.severity))]
-        self.add(
-            Moment(
-                alert.began_at, "alert", alert.subject, f"{alert.severity}: {alert.title}: {alert.detail}".rstrip(": ")
-            )
-        )
+        self.add(Moment(alert.began_at, "alert", alert.subject, f"{alert.severity}: {alert.what}"))
 
     def resolved(self, alert: Alert) -> None:
         """An alert is over."""
@@ -138,7 +134,9 @@ class Incident:
         lines += [f"Ended      {'not yet' if self.ended_at is None else clock_time(self.ended_at)} ({self.duration})"]
         lines += [f"Severity   {self.severity}", f"Providers  {', '.join(self.providers) or 'none named'}"]
         lines += [f"Callers    {self.effect()}", "", "Alerts", "------"]
-        lines += [f"- {alert.severity}: {alert.text} (runbook: {alert.runbook})" for alert in self.alerts.values()]
+        lines += [
+            f"- {one.severity}: {one.what}\n  {lasted(one)}; runbook: {one.runbook}" for one in self.alerts.values()
+        ]
         lines += ["", "What was done", "-------------"]
         lines += [f"- {clock_time(one.at)}  {one.who}: {one.text}" for one in self.done()] or [
             "- nothing, by this library"
@@ -209,6 +207,12 @@ class Incident:
             if isinstance(error, ConfigurationError):
                 raise
             raise ConfigurationError(f"this is no incident: {type(error).__name__}") from None
+
+
+def lasted(alert: Alert) -> str:
+    """From when to when an alert fired."""
+    begin = clock_time(alert.began_at)
+    return f"since {begin}, not over" if alert.ended_at is None else f"{begin} to {clock_time(alert.ended_at)}"
 
 
 def _fields(of: object, kind: type) -> dict[str, object]:

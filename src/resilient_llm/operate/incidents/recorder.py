@@ -30,9 +30,9 @@ from resilient_llm.events import BreakerChanged, Event, GateClosed, OperatorChan
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse
 from resilient_llm.operate.alerts.words import SEVERITIES, Notification, Severity, checked_severity
 from resilient_llm.operate.background import HasPool, background_of
+from resilient_llm.operate.callers import caused_by_caller
 from resilient_llm.operate.incidents.page import page
 from resilient_llm.operate.incidents.record import Bucket, Incident, Moment
-from resilient_llm.operate.objectives.watching import caused_by_caller
 
 MOST_KEPT: Final = 20
 """Incidents that are kept in memory."""
@@ -57,6 +57,7 @@ class Incidents(Watcher):
     """
 
     name = "incidents"
+    takes_tests = False
 
     def __init__(
         self,
@@ -86,7 +87,8 @@ class Incidents(Watcher):
         self._unwritten: list[Incident] = []
         self._complained = False
         tell_after_fork(self)
-        self._stop = background_of(self._pool).every(_EVERY, self.digest)
+        self._background = background_of(self._pool)
+        self._stop = self._background.every(_EVERY, self.digest)
         self._pool.observe(self)
 
     @property
@@ -121,9 +123,7 @@ class Incidents(Watcher):
                 return
             for alert in notification.resolved:
                 incident.resolved(alert)
-            ids = {target.id for target in self._pool.pool.targets()}
-            named = {alert.subject for alert in incident.alerts.values()} & ids
-            incident.providers = tuple(sorted({*incident.providers, *named}))
+            self._name_providers(incident)
             floor = SEVERITIES.index(self.least)
             if not any(SEVERITIES.index(alert.severity) >= floor for alert in notification.firing):
                 self._end(incident, notification.at)
@@ -195,6 +195,13 @@ class Incidents(Watcher):
         self._hand_over()
         self._complained = False
         return incident
+
+    def _name_providers(self, incident: Incident) -> None:
+        """Those that alerts name, and those that were degraded or down meanwhile."""
+        ids = {target.id for target in self._pool.pool.targets()}
+        named = {alert.subject for alert in incident.alerts.values()} & ids
+        ill = {one.who for one in incident.timeline if one.state in ("open", "softly_open")}
+        incident.providers = tuple(sorted({*incident.providers, *named, *ill}))
 
     def _end(self, incident: Incident, at: float) -> None:
         self._hand_over()

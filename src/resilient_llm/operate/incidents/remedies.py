@@ -86,6 +86,7 @@ class Remedies:
     """
 
     name = "remedies"
+    takes_tests = False
 
     def __init__(
         self,

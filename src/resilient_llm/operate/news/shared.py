@@ -28,7 +28,7 @@ _log = logging.getLogger("resilient_llm.operate")
 _LATER: Final = 0.25  # seconds by which a time must have moved to be news again
 _SLACK: Final = 1.0  # seconds that the one who tries a provider first has to tell how it went
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds without asking a store that fails
-_RATE_LIMITS: Final = frozenset({"rate_limited", "overloaded", "the reported request limit is used up"})
+_RATE_LIMITS: Final = frozenset({"rate_limited", "overloaded"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +165,11 @@ class SharedNews:
             if news.kind == "well":
                 pool.pool.hint_over(one.id, now)
                 continue
-            # Later than the one who told it, who tries first and tells how it went; and not all at the same time.
             left = news.seconds - age
-            left += _SLACK + 0.5 * news.seconds * self._draw() if news.kind == "failing" else 0.25 * left * self._draw()
+            if news.kind == "failing":  # later than the one who told it: who tries first tells how it went
+                left += _SLACK + 0.5 * news.seconds * self._draw()
+            else:  # not all at the same time
+                left += max(_SLACK, left) * self._draw()
             if left > 0.0:
                 pool.pool.hint(one.id, now, seconds=left, limited=news.kind == "limited")
 

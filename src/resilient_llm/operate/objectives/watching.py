@@ -9,35 +9,15 @@ from typing import cast, final
 from opentelemetry.metrics import MeterProvider
 from typing_extensions import override
 
-from resilient_llm.decide.member import Refusal
 from resilient_llm.drive.fork import tell_after_fork
 from resilient_llm.drive.observer import CallObserver, CallWatcher, Described, Operation, Watcher
-from resilient_llm.errors import (
-    ClientClosed,
-    ConfigurationError,
-    InvalidRequest,
-    NoProviderAvailable,
-    RequestRejected,
-    UnsupportedFeature,
-)
+from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse
 from resilient_llm.operate.alerts.words import Condition
 from resilient_llm.operate.background import HasPool
+from resilient_llm.operate.callers import caused_by_caller
 from resilient_llm.operate.objectives import gauges
 from resilient_llm.operate.objectives.ledger import Ledger, Objective, ObjectiveStatus
-
-_STATES = tuple(str(refusal) for refusal in Refusal if refusal is not Refusal.UNSUITABLE)
-_CALLERS_OWN = (InvalidRequest, ConfigurationError, ClientClosed, RequestRejected, UnsupportedFeature)
-
-
-def caused_by_caller(error: BaseException) -> bool:
-    """Whether a failed call says nothing about the service: it was cancelled, wrong, rejected, or asked for what no
-    provider of the route has."""
-    if not isinstance(error, Exception) or isinstance(error, _CALLERS_OWN):
-        return True
-    if not isinstance(error, NoProviderAvailable) or error.attempts or not error.reasons:
-        return False
-    return not any(reason.startswith(_STATES) for reason in error.reasons.values())
 
 
 class _Call(CallWatcher):

@@ -1,10 +1,12 @@
 """A secret that is fetched when it is needed, kept for a time, and never shown.
 
-State, all of it under a lock that is held for no I/O::
+::
 
     nothing yet --ask--> fetching --ok--> held --ttl--> held, fetching again --ok--> held
                               \\--error--> failed (asked again after 1, 2, 4 ... 60 s; the last value stays in use)
-    held --refused by a provider--> fetched at once; not used for REFUSED seconds unless another value comes
+    held --refused by a provider--> fetched at once; this provider does not use it for a minute unless it changes
+
+State is kept under a lock that is held for no I/O.
 """
 
 from __future__ import annotations
@@ -26,11 +28,87 @@ TTL: Final = 300.0
 PATIENCE: Final = 10.0
 """Seconds a call waits for the first answer of a store if no other provider can be asked."""
 REFUSED: Final = 60.0
-"""Seconds in which a value that a provider refused is not used again, doubling up to an hour while it is refused."""
+"""Seconds in which a provider does not use a value again that it refused, doubling up to an hour while it does."""
 _BACKOFF_BASE, _BACKOFF_CAP, _REFUSED_CAP = 1.0, 60.0, 3600.0
-_RENEWED = 5.0  # seconds between two looks for another value than the one that was refused
+_RENEWED = 5.0  # seconds between two looks for another value than one that was refused
 
 _log = logging.getLogger("resilient_llm.operate")
+
+
+class Held:
+    """What a store said last, for everybody who uses the secret."""
+
+    def __init__(self, reference: Reference, ttl: float, fetch: Store | None, clock: Callable[[], float]) -> None:
+        self.reference: Reference = reference
+        self.clock: Callable[[], float] = clock
+        self.changed: threading.Condition = threading.Condition()
+        self.value: str | None = None
+        self.error: str = ""
+        """Why the last attempt to fetch it failed; empty: it did not, or there was none."""
+        self._fetch: Store = fetch or STORES[reference.store]
+        self._at_once = fetch is None and reference.store in AT_ONCE
+        self._ttl = ttl
+        self._thread: threading.Thread | None = None
+        self._errors = 0
+        self._stale_at = self._again_at = self._hurry_at = 0.0
+        tell_after_fork(self)
+
+    @property
+    def fetching(self) -> bool:
+        """Whether it is being fetched."""
+        thread = self._thread
+        return thread is not None and thread.is_alive()  # in a forked child it is not
+
+    def look(self) -> None:
+        """Fetch what is due: here if that takes no time, else in a thread of its own."""
+        if self.value is not None and self.clock() < self._stale_at:  # the common case needs no lock
+            return
+        with self.changed:
+            now = self.clock()
+            if self.fetching or now < self._again_at or (self.value is not None and now < self._stale_at):
+                return
+            if not self._at_once:
+                self._begin(now)
+                return
+        self._work()
+
+    def hurry(self, refused: str) -> None:
+        """A provider refused this value: fetch it again now, but not every time one does."""
+        with self.changed:
+            now = self.clock()
+            if refused == self.value and now >= self._hurry_at:
+                self._hurry_at = now + _RENEWED
+                self._stale_at = self._again_at = now
+        self.look()
+
+    def _begin(self, now: float) -> None:
+        self._thread = threading.Thread(target=self._work, name="resilient_llm-secret", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # no thread is left on this machine
+            self._thread = None
+            self._again_at = now + _BACKOFF_BASE
+
+    def _work(self) -> None:
+        value, error = _fetched(self._fetch, self.reference)
+        with self.changed:
+            now = self.clock()
+            if value is not None:
+                self.value, self.error, self._errors = value, "", 0
+                self._stale_at = self._again_at = now + self._ttl
+            else:
+                if not self._errors:
+                    _log.warning("the secret %s could not be fetched: %s", self.reference, error)
+                self.error = error
+                self._errors += 1
+                self._again_at = now + (0.0 if self._at_once else doubling(_BACKOFF_BASE, self._errors, _BACKOFF_CAP))
+            self._thread = None
+            self.changed.notify_all()
+
+    def reset_after_fork(self) -> None:
+        """In the child process, where no thread fetches."""
+        self.changed = threading.Condition()
+        self._thread = None
 
 
 class Secret:
@@ -48,148 +126,105 @@ class Secret:
         ttl: float = TTL,
         fetch: Store | None = None,
         clock: Callable[[], float] = time.monotonic,
+        held: Held | None = None,
     ) -> None:
-        """``fetch`` asks the store (``None``: the one that the reference names).  Raises ``ConfigurationError`` for a
-        reference that is none."""
+        """``fetch`` asks the store (``None``: the one that the reference names).  ``held``: share what was fetched with
+        others; each provider has a ``Secret`` of its own, because one may refuse what another one takes.  Raises
+        ``ConfigurationError`` for a reference that is none."""
         if isinstance(reference, str):
             reference = Reference.parse(reference)
         if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not ttl > 0:
             raise ConfigurationError(f"ttl must be a number of seconds above 0, not {ttl!r}")
         self.reference: Reference = reference
-        self._fetch: Store = fetch or STORES[reference.store]
-        self._at_once = fetch is None and reference.store in AT_ONCE
-        self._ttl = ttl
-        self._clock = clock
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._value: str | None = None
-        self._stale_at = 0.0
-        self._error: str = ""
-        self._errors = 0
-        self._again_at = 0.0
+        self._held = held or Held(reference, ttl, fetch, clock)
         self._refused: str | None = None
         self._refusals = 0
         self._usable_at = 0.0
-        tell_after_fork(self)
 
-    # --- what providers use ---
+    @property
+    def account(self) -> str:
+        """Tells accounts apart: providers that use the same secret at the same host share its quota."""
+        return f"secret-{id(self._held)}"
 
     def __call__(self) -> str:
         """The value now.  Raises ``KeyUnavailable`` if there is none, which says why."""
-        self._look()
-        with self._changed:
-            if self._usable() is None and self._fetching() and not self._errors:
-                self._changed.wait_for(lambda: not self._fetching() or self._usable() is not None, PATIENCE)
+        held = self._looked()
+        with held.changed:
+            if self._usable() is None and held.fetching and not held.error:
+                held.changed.wait_for(lambda: not held.fetching, PATIENCE)
             value = self._usable()
-            if value is not None:
-                return value
-            raise KeyUnavailable(f"{self.reference}: {self._reason()}")
+        if value is None:
+            raise KeyUnavailable(f"{self.reference}: {self.reason()}")
+        return value
 
     def at_hand(self) -> str | None:
         """The value, if there is one.  Never waits; begins to fetch what is due."""
-        self._look()
-        with self._changed:
-            return self._usable()
+        self._looked()
+        return self._usable()
 
     def missing(self) -> str | None:
         """Why there is no value now; ``None``: there is one.  Never waits; begins to fetch what is due."""
-        self._look()
-        with self._changed:
-            return None if self._usable() is not None else f"its key {self.reference}: {self._reason()}"
+        held = self._looked()
+        if self._refused is None and held.value is not None:
+            return None
+        why = self.reason()
+        return f"its key {self.reference}: {why}" if why else None
 
     def reason(self) -> str:
         """Why there is no value now; empty: there is one.  Fetches nothing."""
-        with self._changed:
-            return "" if self._usable() is not None else self._reason()
+        with self._held.changed:
+            if self._usable() is not None:
+                return ""
+            if self._held.value is not None:
+                return "the provider refused it, and its store has no other"
+            return self._held.error or "its store has not answered yet"
 
     def wait(self, seconds: float = PATIENCE) -> None:
         """Until what is due is fetched, or has failed, but so many seconds at most."""
-        self._look()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._fetching(), seconds)
+        held = self._looked()
+        with held.changed:
+            held.changed.wait_for(lambda: not held.fetching, seconds)
 
     def rejected(self, value: str) -> bool:
         """A provider refused this value: fetch it again at once.  Whether another one may come of that; not of values
         refused before."""
-        with self._changed:
-            if value != self._value:
-                return self._value is not None  # it has been replaced meanwhile
-            if value == self._refused and self._clock() < self._usable_at:
+        held = self._held
+        with held.changed:
+            if value != held.value:
+                return held.value is not None  # it has been replaced meanwhile
+            if self._is_refused():
                 return False
             self._refusals = self._refusals + 1 if value == self._refused else 1
             self._refused = value
-            self._usable_at = self._clock() + min(REFUSED * 2.0 ** (self._refusals - 1), _REFUSED_CAP)
-            self._stale_at = self._again_at = self._clock()
-            self._errors = 0
-        self._look()
+            self._usable_at = held.clock() + doubling(REFUSED, self._refusals, _REFUSED_CAP)
+        held.hurry(value)
         return True
 
-    # --- internals ---
-
-    def _look(self) -> None:
-        """Fetch what is due: here if that takes no time, else in a thread of its own."""
-        with self._changed:
-            now = self._clock()
-            if self._fetching() or now < self._again_at or (self._value is not None and now < self._stale_at):
-                return
-            if not self._at_once:
-                self._begin(now)
-                return
-        self._work()
-
-    def _begin(self, now: float) -> None:
-        self._thread = threading.Thread(target=self._work, name="resilient_llm-secret", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError:  # no thread is left on this machine
-            self._thread = None
-            self._again_at = now + _BACKOFF_BASE
-
-    def _fetching(self) -> bool:
-        thread = self._thread
-        return thread is not None and thread.is_alive()  # in a forked child it is not
-
-    def _work(self) -> None:
-        value, error = _fetched(self._fetch, self.reference)
-        with self._changed:
-            now = self._clock()
-            if value is not None:
-                renewed = value != self._refused
-                if renewed:
-                    self._refused, self._refusals = None, 0
-                self._value, self._error, self._errors = value, "", 0
-                self._stale_at = self._again_at = now + (self._ttl if renewed else min(self._ttl, _RENEWED))
-            else:
-                if not self._errors:
-                    _log.warning("the secret %s could not be fetched: %s", self.reference, error)
-                self._error = error
-                self._errors += 1
-                pause = min(_BACKOFF_BASE * 2.0 ** (self._errors - 1), _BACKOFF_CAP)
-                self._again_at = now + (0.0 if self._at_once else pause)
-            self._thread = None
-            self._changed.notify_all()
+    def _looked(self) -> Held:
+        held, refused = self._held, self._refused
+        if refused is not None and held.value == refused:
+            held.hurry(refused)
+        else:
+            held.look()
+        return held
 
     def _usable(self) -> str | None:
-        refused = self._value == self._refused and self._clock() < self._usable_at
-        return None if refused else self._value
+        return None if self._is_refused() else self._held.value
 
-    def _reason(self) -> str:
-        if self._value is not None:
-            return "the provider refused it, and its store has no other"
-        if self._errors:
-            return self._error
-        return "its store has not answered yet"
-
-    def reset_after_fork(self) -> None:
-        """In the child process, where no thread fetches."""
-        self._changed = threading.Condition()
-        self._thread = None
+    def _is_refused(self) -> bool:
+        held = self._held
+        return self._refused is not None and held.value == self._refused and held.clock() < self._usable_at
 
     def __repr__(self) -> str:
         return f"<Secret {self.reference}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self!r} is not pickled; make one in each process")
+
+
+def doubling(base: float, times: int, cap: float) -> float:
+    """``base`` seconds, doubled each time, up to ``cap``."""
+    return min(base * 2.0 ** min(times - 1, 30), cap)
 
 
 def secret(reference: str, *, ttl: float = TTL) -> Secret:

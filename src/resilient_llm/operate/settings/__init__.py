@@ -9,7 +9,7 @@ from __future__ import annotations
 from resilient_llm.operate.settings.loading import load, reload, settings_of
 from resilient_llm.operate.settings.problems import Origin, Problem, SettingsError
 from resilient_llm.operate.settings.reading import Settings, read
-from resilient_llm.operate.settings.sections import Section
+from resilient_llm.operate.settings.sections import Section, attached
 from resilient_llm.operate.settings.shape import schema
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Section",
     "Settings",
     "SettingsError",
+    "attached",
     "load",
     "read",
     "reload",

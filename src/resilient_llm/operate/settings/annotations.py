@@ -58,6 +58,10 @@ _SCALARS: Final[Mapping[object, Kind]] = {
 _LISTS: Final = (list, tuple, set, frozenset, Sequence, Iterable, AbstractSet)
 
 
+_OURS: Final = "resilient_llm.operate."
+"""Classes that are made from a table, of the arguments of their constructor."""
+
+
 def kind_of(annotation: object) -> Kind | None:
     """The kind of values an annotation allows; ``None``: nothing that a file could hold."""
     if annotation in _SCALARS:
@@ -71,6 +75,8 @@ def kind_of(annotation: object) -> Kind | None:
         return OneOf(tuple(one.value for one in annotation), {one.value: one for one in annotation})
     if isinstance(annotation, type) and is_dataclass(annotation):
         return table_of(annotation)
+    if isinstance(annotation, type) and annotation.__module__.startswith(_OURS):
+        return arguments_of(annotation)
     if origin in _LISTS and inside:
         element = kind_of(inside[0])
         return None if element is None else ListOf(element)
@@ -113,6 +119,18 @@ def table_of(kind: type) -> Table:
         if inner is not None and field.init:
             required = field.default is MISSING and field.default_factory is MISSING
             found[field.name] = Field(inner, required, None if field.default is MISSING else field.default)
+    return Table(found, kind, (kind,), _first_paragraph(kind.__doc__))
+
+
+def arguments_of(kind: type) -> Table:
+    """The table whose keys are the arguments of a class that a file can hold."""
+    annotations = hints(inspect.getattr_static(kind, "__init__"))
+    found: dict[str, Field] = {}
+    for one in inspect.signature(kind).parameters.values():
+        inner = kind_of(annotations[one.name])
+        if inner is not None:
+            required = one.default is inspect.Parameter.empty
+            found[one.name] = Field(inner, required, None if required else one.default)
     return Table(found, kind, (kind,), _first_paragraph(kind.__doc__))
 
 

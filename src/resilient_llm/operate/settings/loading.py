@@ -21,6 +21,7 @@ from resilient_llm.client import AsyncResilientClient, ClientSettings, Resilient
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.operate.background import background_of
 from resilient_llm.operate.settings.layers import ENVIRONMENT, environment_file
+from resilient_llm.operate.settings.problems import Problem, SettingsError
 from resilient_llm.operate.settings.reading import Settings, Source, read
 from resilient_llm.operate.settings.sections import AnyClient, Undo, section
 from resilient_llm.operate.settings.shape import client_fields, whole
@@ -142,7 +143,7 @@ class Loaded:
         made = kind(one, **{**self.settings.options, **self._live})  # type: ignore[arg-type] # checked when they were read
         self._client = weakref.ref(made)
         for name in self.settings.sections:
-            self._attach(made, name)
+            self._attach(made, self.settings, name)
         for problem in self.settings.warnings:
             _log.warning("settings: %s", problem)
         made.pool.beside[_BESIDE] = self
@@ -229,19 +230,29 @@ class Loaded:
         _use_options(client, options, fresh.options)
         changed += [name if name in _AT_ONCE else f"{name} (with the next start)" for name in sorted(options)]
         sections = {*before.sections, *fresh.sections}
-        for name in sorted(one for one in sections if _differ(one, before.sections, fresh.sections)):
-            self._detach(name)
-            self.settings = fresh
-            if name in fresh.sections:
-                self._attach(client, name)
-            changed.append(name)
+        for name in sorted(one for one in sections if _differ(one, before.values, fresh.values)):
+            changed.append(self._attached_anew(client, fresh, name))
         return tuple(changed)
 
-    def _attach(self, client: AnyClient, name: str) -> None:
+    def _attach(self, client: AnyClient, settings: Settings, name: str) -> None:
         attach = section(name).attach
-        undo = None if attach is None else attach(client, self.settings.sections[name])
+        try:
+            undo = None if attach is None else attach(client, settings.sections[name])
+        except ConfigurationError as error:
+            raise SettingsError([Problem(name, str(error), settings.origins.get((name,)))]) from None
         if undo is not None:
             self._undo[name] = undo
+
+    def _attached_anew(self, client: AnyClient, settings: Settings, name: str) -> str:
+        """Replace what a section made; one that fails is missing until the next reload, and keeps nothing else back."""
+        self._detach(name)
+        try:
+            if name in settings.sections:
+                self._attach(client, settings, name)
+        except ConfigurationError as error:
+            _log.error("a section of the settings could not be set up: %s", error)
+            return f"{name} (failed)"
+        return name
 
     def _detach(self, name: str) -> None:
         undo = self._undo.pop(name, None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, cast
@@ -10,7 +12,7 @@ from typing import Final, TypeAlias, cast
 from resilient_llm import providers as vendors
 from resilient_llm.drive.core import AnyProvider
 from resilient_llm.keywords import unknown
-from resilient_llm.operate.secrets.held import TTL, Secret
+from resilient_llm.operate.secrets.held import TTL, Held, Secret
 from resilient_llm.operate.secrets.reference import Reference
 from resilient_llm.operate.secrets.stores import AT_ONCE
 from resilient_llm.operate.settings.annotations import hints, kind_of
@@ -47,15 +49,15 @@ _CREDENTIALS: Final = frozenset({"api_key", "api_keys", "token", "profile"})
 class Known:
     """What an earlier reading made, so that a reload keeps what has not changed."""
 
-    secrets: dict[tuple[str, float], Secret] = field(default_factory=dict[tuple[str, float], Secret])
+    held: dict[tuple[str, float], Held] = field(default_factory=dict[tuple[str, float], Held], repr=False)
     providers: dict[str, AnyProvider] = field(default_factory=dict[str, AnyProvider])
 
     def secret(self, reference: Reference, ttl: float = TTL) -> Secret:
-        """One object for each secret."""
+        """A secret for one provider; what its store said is shared with the others that name it."""
         key = (f"{reference.store}:{reference.path}", ttl)
-        if key not in self.secrets:
-            self.secrets[key] = Secret(reference, ttl=ttl)
-        return self.secrets[key]
+        if key not in self.held:
+            self.held[key] = Held(reference, ttl, None, time.monotonic)
+        return Secret(reference, ttl=ttl, held=self.held[key])
 
 
 @functools.cache
@@ -239,11 +241,12 @@ class ProviderReader:
             read["id"] = name
         if not isinstance(model, str):
             return None
-        fingerprint = repr((kind.__name__, model, self._ttl, _comparable(table), name))
+        fingerprint = _digest((kind.__name__, model, self._ttl, _comparable(table), read.get("headers"), name))
         if whole and fingerprint in self._known.providers:
             made: object = self._known.providers[fingerprint]
         else:
-            given = read | dict.fromkeys(_CREDENTIALS & (table.keys() - read.keys()), no_key)  # told already
+            told = _CREDENTIALS & (table.keys() - read.keys())  # to be wrong, already
+            given = read | {one: [no_key] if one == "api_keys" else no_key for one in told}
             stand_ins = None if given.keys() & _CREDENTIALS else {"api_key": no_key}
             if not self._needs_keys:
                 given, stand_ins = given | (stand_ins or {}), None
@@ -260,8 +263,11 @@ class ProviderReader:
         fine = True
         for name, value in headers.items():
             if value.partition(":")[0] in AT_ONCE:
+                if not self._needs_keys:
+                    headers[name] = "***"
+                    continue
                 try:
-                    headers[name] = self._known.secret(Reference.parse(value), self._ttl)()
+                    headers[name] = Secret(Reference.parse(value))()
                 except Exception as error:
                     self._tell((*path, "headers", name), str(error))
                     fine = False
@@ -326,6 +332,11 @@ def _id_of(value: object) -> str:
         table = cast("Mapping[str, object]", value)
         return str(table.get("id") or f"{table.get('kind')}/{table.get('model')}")
     return str(value)
+
+
+def _digest(told: object) -> str:
+    """Equal for equal things, and shows nothing of them: secrets may be among them."""
+    return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
 
 def _comparable(value: object) -> object:

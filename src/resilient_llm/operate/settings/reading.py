@@ -23,7 +23,7 @@ from resilient_llm.operate.settings.layers import (
 from resilient_llm.operate.settings.places import Path
 from resilient_llm.operate.settings.problems import Origin, Problem, Problems, SettingsError
 from resilient_llm.operate.settings.providers import Known, ProviderReader, Routes
-from resilient_llm.operate.settings.sections import SecretSettings
+from resilient_llm.operate.settings.sections import SecretSettings, section
 from resilient_llm.operate.settings.shape import client_fields, whole
 
 Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, object] | None"
@@ -49,13 +49,10 @@ class Settings:
     environment: str | None = None
     """Its name, as ``production``; ``None``: none is named."""
     warnings: tuple[Problem, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    """The secrets that are named in them, each once."""
     known: Known = field(default_factory=Known, repr=False)
     """What a later reading may use again."""
-
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        """The secrets that are named in these settings."""
-        return tuple(self.known.secrets.values())
 
 
 def read(
@@ -74,19 +71,20 @@ def read(
     neither named nor in the environment are made without one; for who wants to look at them and not to ask them.
     """
     tree, environment = collected(source, environment, arguments or {})
-    secret: Callable[[Reference], Secret]
     reading = Problems(tree.origins)
     table = whole(tree.values)
     ttl = _ttl(tree.values, table, reading)
-    fresh = Known(providers=dict((known or Known()).providers), secrets=dict((known or Known()).secrets))
-    secret = partial(fresh.secret, ttl=ttl)
-    reading.secret = _noting(secret, used := set[int]())
+    fresh = Known() if known is None else Known(dict(known.held), dict(known.providers))
+    secrets: dict[str, Secret] = {}
+    reading.secret = _noting(partial(fresh.secret, ttl=ttl), secrets)
     values, _ = table.values({name: one for name, one in tree.values.items() if name not in _READ_APART}, (), reading)
     reader = ProviderReader(reading, fresh, ttl, needs_keys=needs_keys)
     routes = reader.routes(tree.values.get("providers"), tree.values.get("routes"))
+    if routes is not None:
+        _check_sections(routes, values, reading)
     reading.raise_errors()
     assert routes is not None
-    fresh.secrets = {key: one for key, one in fresh.secrets.items() if id(one) in used}
+    fresh.held = {key: one for key, one in fresh.held.items() if key[0] in secrets and key[1] == ttl}
     fields = client_fields()
     return Settings(
         routes,
@@ -97,6 +95,7 @@ def read(
         tuple(tree.files),
         environment,
         reading.warnings,
+        tuple(secrets.values()),
         fresh,
     )
 
@@ -104,12 +103,19 @@ def read(
 _READ_APART: Final = ("providers", "routes")
 
 
-def _noting(secret: Callable[[Reference], Secret], used: set[int]) -> Callable[[Reference], Secret]:
-    """The same, which writes down what it gave."""
+def _check_sections(routes: Routes, values: Mapping[str, object], problems: Problems) -> None:
+    for name in values.keys() - client_fields().keys():
+        check = section(name).check
+        for path, message in () if check is None else check(routes, values[name]):
+            problems.tell((name, *path), message)
+
+
+def _noting(secret: Callable[[Reference], Secret], given: dict[str, Secret]) -> Callable[[Reference], Secret]:
+    """The same, which writes down one for each reference."""
 
     def noted(reference: Reference) -> Secret:
         found = secret(reference)
-        used.add(id(found))
+        given.setdefault(f"{reference.store}:{reference.path}", found)
         return found
 
     return noted

@@ -1,7 +1,7 @@
 """What is lived through: an incident, a fault schedule, a year; with whose callers.
 
-A case is one or more windows of time.  A year is only simulated where something is wrong; one calm hour stands for the
-rest.
+A case is one or more windows of time.  A year is only simulated where something is wrong; one calm stretch stands for
+the rest.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from resilient_llm.simulate.world import Load
 BEFORE: Final = 600.0
 AFTER: Final = 1200.0
 """Seconds of usual traffic before and after what happens."""
-_CALM: Final = 3600.0
+_CALM_CALLS: Final = 3000.0
+"""Calls of the calm stretch that stands for the rest of a year, which lasts between an hour and two days."""
 
 Trace = Sequence[tuple[float, int, int]]
 """Arrivals: seconds from the start, prompt tokens, output tokens."""
@@ -166,7 +167,8 @@ def year_case(setups: Sequence[Setup], callers: Callers, seed: int) -> Case:
     vendors = {one.vendor: year(one.vendor, seed) for one in _everybody(setups)}
     windows = [Window(b - BEFORE, e - b + BEFORE + AFTER, (BEFORE, BEFORE + e - b)) for b, e in _clusters(vendors)]
     calm = max(0.0, YEAR - sum(window.seconds for window in windows))
-    windows.append(Window(-2 * _CALM, _CALM, (inf, inf), calm / _CALM))
+    length = 3600.0 if callers.trace is not None else min(172_800.0, max(3600.0, _CALM_CALLS / callers.rate))
+    windows.append(Window(-2 * length, length, (inf, inf), calm / length))
     troubles = {one.id: vendors[one.vendor] for one in _everybody(setups)}
     hurt = sum(window.hurt[1] - window.hurt[0] for window in windows[:-1])
     counts = ", ".join(f"{vendor} {len(found)}" for vendor, found in vendors.items())

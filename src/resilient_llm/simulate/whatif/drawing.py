@@ -35,13 +35,23 @@ class Frame:
 
 def answered(answer: Answer) -> str:
     """The share of calls answered over time, a line a strategy."""
-    frame = _frame(answer, 170.0)
-    lines = "".join(
-        _line(frame, answer, one, lambda bin_: bin_.answered / bin_.calls if bin_.calls else math.nan)
-        for one in reversed(answer.figures)
-    )
-    ticks = [(share, f"{100 * share:.0f} %") for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    return _svg(frame, answer, "calls answered", ticks, lines)
+    frame, low = _frame(answer, 170.0), _lowest(answer)
+
+    def height(bin_: Bin) -> float:
+        return (bin_.answered / bin_.calls - low) / (1.0 - low) if bin_.calls else math.nan
+
+    lines = "".join(_line(frame, answer, one, height) for one in reversed(answer.figures))
+    ticks = [(part / 4, f"{100 * (low + (1.0 - low) * part / 4):.3g} %") for part in range(5)]
+    title = "calls answered while somebody is in trouble" if answer.case.is_long else "calls answered"
+    return _svg(frame, answer, title, ticks, lines)
+
+
+def _lowest(answer: Answer) -> float:
+    """Where the axis of shares begins: at 0, or for a year, in which nearly everything is answered, below the least."""
+    if not answer.case.is_long:
+        return 0.0
+    shares = [bin_.answered / bin_.calls for one in answer.figures for bin_ in one.bins if bin_.calls]
+    return math.floor(20.0 * min(shares, default=0.0)) / 20.0 if min(shares, default=0.0) < 1.0 else 0.95
 
 
 def soon(answer: Answer) -> str:
@@ -56,17 +66,19 @@ def by_whom(answer: Answer) -> str:
     """Who answered over time with the settings in question, stacked."""
     frame = _frame(answer, 150.0)
     bins, width = answer.mine.bins, answer.bin_seconds
-    highest = max((bin_.calls for bin_ in bins), default=1) or 1
+    long, highest = answer.case.is_long, max((bin_.calls for bin_ in bins), default=1) or 1
     floor = [0.0] * len(bins)
     parts: list[str] = []
     for number, one in enumerate(answer.setup.providers):
-        ceiling = [low + bin_.by.get(one.id, 0) / highest for low, bin_ in zip(floor, bins, strict=True)]
+        ceiling = [
+            low + bin_.by.get(one.id, 0) / (max(1, bin_.calls) if long else highest)
+            for low, bin_ in zip(floor, bins, strict=True)
+        ]
         outline = [*_points(frame, width, ceiling), *reversed(list(_points(frame, width, floor)))]
         title = f"<title>answered by {escape(one.id)}</title>"
         parts.append(f'<path class="area p{number % 6}" d="M{" L".join(outline)}Z">{title}</path>')
         floor = ceiling
-    per_second = highest / width
-    ticks = [(0.0, "0"), (1.0, f"{per_second:.3g}/s")]
+    ticks = [(0.0, "0"), (1.0, "100 %" if long else f"{highest / width:.3g}/s")]
     return _svg(frame, answer, f"answers by provider, with {answer.mine.name}", ticks, "".join(parts))
 
 

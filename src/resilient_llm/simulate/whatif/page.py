@@ -16,6 +16,7 @@ from resilient_llm.simulate.whatif.report import (
     money,
     part,
     percent,
+    saved,
     seconds,
     span,
     when,
@@ -28,6 +29,7 @@ _STYLE: Final = """
   :root { --settings: #4fc487; --other-settings: #7f9bff; --alone: #ff6166; --best: #f09a4a; --oracle: #7c8896; }
 }
 main { max-width: 1160px; }
+header { margin-bottom: 12px; }
 .big { display: flex; flex-wrap: wrap; align-items: flex-end; gap: 10px 48px; margin: 22px 0 8px; }
 .big div b { display: block; font-size: 58px; line-height: 1.05; letter-spacing: -0.03em;
   font-variant-numeric: tabular-nums; }
@@ -74,14 +76,14 @@ def as_html(answers: Sequence[Answer], command: str = "") -> str:
 
 def _overview(answers: Sequence[Answer]) -> str:
     mine = answers[0].mine.name
-    rows = ((when(one), percent(one.mine.during), _alone(one), count(one.mine.during.lost)) for one in answers)
-    head = ("", mine, f"{answers[0].setup.providers[0].id} alone", f"calls lost with {mine}")
-    return f"<header><h1>What would {escape(mine)} have done?</h1></header>{_table(head, rows)}"
+    rows = ((when(one), percent(one.told(one.mine)), _alone(one), count(saved(one))) for one in answers)
+    head = ("", mine, f"{answers[0].setup.providers[0].id} alone", "calls saved")
+    return f"<section><header><h1>What would {escape(mine)} have done?</h1></header>{_table(head, rows)}</section>"
 
 
 def _alone(answer: Answer) -> str:
     alone = answer.of("alone")
-    return "" if alone is None else percent(alone.during)
+    return "" if alone is None else percent(answer.told(alone))
 
 
 def _section(answer: Answer) -> str:
@@ -105,17 +107,18 @@ def _section(answer: Answer) -> str:
 
 
 def _big(answer: Answer) -> Iterator[str]:
-    yield f'<div class="settings"><b>{percent(answer.mine.during)}</b><span>{escape(answer.mine.name)}</span></div>'
+    mine = answer.mine
+    yield f'<div class="settings"><b>{percent(answer.told(mine))}</b><span>{escape(mine.name)}</span></div>'
     alone = answer.of("alone")
     if alone is not None:
         name = f"{answer.setup.providers[0].id} alone, an SDK with two retries"
-        yield f'<div class="alone"><b>{percent(alone.during)}</b><span>{escape(name)}</span></div>'
+        yield f'<div class="alone"><b>{percent(answer.told(alone))}</b><span>{escape(name)}</span></div>'
 
 
 def _tiles(answer: Answer) -> Iterator[str]:
-    told = answer.mine.during
+    told = answer.told(answer.mine)
     for value, label in (
-        (count(told.calls), "calls meanwhile"),
+        (count(told.calls), "calls"),
         (count(told.lost), "of them lost"),
         (seconds(told.first_token(0.5)), "to the first token, usually"),
         (seconds(told.first_token(0.99)), "99 of 100 sooner than"),
@@ -131,13 +134,13 @@ def _figure(drawing: str, keys: str) -> str:
 
 
 def _providers(answer: Answer) -> Iterator[tuple[str, ...]]:
-    told = answer.mine.during
+    told = answer.told(answer.mine)
     for one in answer.setup.providers:
         share, found = part(told, one.id), told.shares.get(one.id)
         yield (
             one.id,
             f"{100 * share:.1f} %",
-            span(share * answer.case.lasts),
+            span(share * answer.shown_seconds),
             count(found.attempts if found else 0),
             money(found.cost if found else 0.0, answer.currency),
         )

@@ -17,18 +17,18 @@ _HEAD: Final = ("", "answered", "lost", "first token p50", "p99", "attempts a ca
 def headline(answer: Answer) -> str:
     """What is to be known at a glance, in one line."""
     alone = answer.of("alone")
-    told = f"{when(answer)}: {percent(answer.mine.during)} answered"
+    told = f"{when(answer)}: {percent(answer.told(answer.mine))} answered"
     if alone is None:
         return told
     preferred = answer.setup.providers[0].id
-    return f"{told} ({preferred} alone: {percent(alone.during)})"
+    return f"{told} ({preferred} alone: {percent(answer.told(alone))})"
 
 
 def when(answer: Answer) -> str:
     """The case and how long it lasted."""
     case = answer.case
     if case.name == "year":
-        return f"A year of incidents, {span(case.lasts)} of trouble"
+        return f"A year with {span(case.lasts)} of incidents"
     name = f"{case.name} " if case.name[:2] == "20" else ""
     return f"{name}{case.title}, {span(case.lasts)}"
 
@@ -56,17 +56,16 @@ def _in_full(answer: Answer) -> Iterator[str]:
 
 
 def _sentences(answer: Answer) -> Iterator[str]:
-    mine, alone = answer.mine.during, answer.of("alone")
+    mine, alone = answer.told(answer.mine), answer.of("alone")
     if not answer.case.touched:
         yield "  None of these providers was touched by it."
-    if alone is not None and alone.during.lost > mine.lost:
-        yield (
-            f"  {count(alone.during.lost - mine.lost)} of {count(mine.calls)} calls are answered that an SDK with two "
-            "retries there would have lost."
-        )
+    if alone is not None and answer.told(alone).lost > mine.lost:
+        more, calls = count(answer.told(alone).lost - mine.lost), count(mine.calls)
+        yield f"  {more} of {calls} calls are answered that an SDK with two retries there would have lost."
     others = answer.of("other settings")
     if others is not None:
-        yield f"  {others.name}: {percent(others.during)} answered, {_differs(mine, others.during)}."
+        other = answer.told(others)
+        yield f"  {others.name}: {percent(other)} answered, {_differs(mine, other)}."
 
 
 def _differs(mine: Tally, other: Tally) -> str:
@@ -78,7 +77,7 @@ def _differs(mine: Tally, other: Tally) -> str:
 
 
 def table(answer: Answer) -> list[str]:
-    """All strategies side by side, during what happens."""
+    """All strategies side by side, while something is wrong (of a year: all of it)."""
     rows = [_HEAD, *(tuple(cells(one, answer)) for one in answer.figures)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
     return [
@@ -92,7 +91,7 @@ def table(answer: Answer) -> list[str]:
 
 def cells(one: Figures, answer: Answer) -> Iterator[str]:
     """One strategy's cells, as in the table's head."""
-    told = one.during
+    told = answer.told(one)
     yield f"{one.name} (in hindsight)" if one.who == "best" else one.name
     yield percent(told)
     yield count(told.lost)
@@ -104,13 +103,13 @@ def cells(one: Figures, answer: Answer) -> Iterator[str]:
 
 
 def _who_answered(answer: Answer) -> Iterator[str]:
-    mine = answer.mine.during
+    mine = answer.told(answer.mine)
     longest = max((len(one.id) for one in answer.setup.providers), default=0)
     yield f"Who answered, with {answer.mine.name}:"
     for one in answer.setup.providers:
         share = part(mine, one.id)
         bar = "█" * round(_BAR * share)
-        yield f"  {one.id:{longest}}  {bar:{_BAR}} {100 * share:5.1f} %  {span(share * answer.case.lasts)}"
+        yield f"  {one.id:{longest}}  {bar:{_BAR}} {100 * share:5.1f} %  {span(share * answer.shown_seconds)}"
 
 
 def part(tally: Tally, provider: str) -> float:
@@ -132,7 +131,7 @@ def caveats(answer: Answer) -> Iterator[str]:
 
 def _at_a_glance(answers: Sequence[Answer]) -> Iterator[str]:
     preferred = answers[0].setup.providers[0].id
-    rows = [(when(one), percent(one.mine.during), _alone(one), count(_saved(one))) for one in answers]
+    rows = [(when(one), percent(one.told(one.mine)), _alone(one), count(saved(one))) for one in answers]
     head = ("", answers[0].mine.name, f"{preferred} alone", "calls saved")
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
     for row in (head, *rows):
@@ -141,9 +140,9 @@ def _at_a_glance(answers: Sequence[Answer]) -> Iterator[str]:
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
     yield ""
-    mine = sum(one.mine.during.lost for one in answers)
-    calls = sum(one.mine.during.calls for one in answers)
-    alone = sum(_saved(one) for one in answers) + mine
+    mine = sum(one.told(one.mine).lost for one in answers)
+    calls = sum(one.told(one.mine).calls for one in answers)
+    alone = sum(saved(one) for one in answers) + mine
     yield f"Lost in all: {count(mine)} of {count(calls)} calls; {count(alone)} with {preferred} alone."
     yield from caveats(answers[0])
     yield "One of them in full: --incident NAME"
@@ -151,12 +150,12 @@ def _at_a_glance(answers: Sequence[Answer]) -> Iterator[str]:
 
 def _alone(answer: Answer) -> str:
     alone = answer.of("alone")
-    return "" if alone is None else percent(alone.during)
+    return "" if alone is None else percent(answer.told(alone))
 
 
-def _saved(answer: Answer) -> float:
+def saved(answer: Answer) -> float:
     alone = answer.of("alone")
-    return 0.0 if alone is None else alone.during.lost - answer.mine.during.lost
+    return 0.0 if alone is None else answer.told(alone).lost - answer.told(answer.mine).lost
 
 
 # --- figures as words --------------------------------------------------------------------------------------
@@ -168,7 +167,9 @@ def percent(tally: Tally) -> str:
         return "no calls"
     if tally.lost < 0.5:
         return "100 %"
-    digits = 2 if tally.availability >= 0.99 else 1
+    if not tally.answered:
+        return "0 %"
+    digits = 4 if tally.availability >= 0.9999 else 2 if tally.availability >= 0.99 else 1
     parts: int = 10**digits
     return f"{math.floor(100 * parts * tally.availability) / parts:.{digits}f} %"
 

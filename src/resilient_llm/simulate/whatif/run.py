@@ -12,7 +12,7 @@ from resilient_llm.simulate.client import A, Client, Layout, Production
 from resilient_llm.simulate.strategies import Oracle, Sdk
 from resilient_llm.simulate.whatif.books import Booked
 from resilient_llm.simulate.whatif.cases import Case, Window
-from resilient_llm.simulate.whatif.figures import Figures, Who
+from resilient_llm.simulate.whatif.figures import Figures, Tally, Who
 from resilient_llm.simulate.whatif.setup import Setup
 from resilient_llm.simulate.world import World
 
@@ -44,6 +44,15 @@ class Answer:
     def of(self, who: Who) -> Figures | None:
         """The figures of a strategy, if it was asked."""
         return next((one for one in self.figures if one.who == who), None)
+
+    def told(self, one: Figures) -> Tally:
+        """What is shown of a strategy: the time in which something is wrong, and of a year all of it."""
+        return one.whole if self.case.is_long else one.during
+
+    @property
+    def shown_seconds(self) -> float:
+        """How long the time that is shown is."""
+        return self.case.seconds if self.case.is_long else self.case.lasts
 
     @property
     def bin_seconds(self) -> float:

@@ -5,26 +5,19 @@ Nothing is sent, and no key is needed: a reference to a secret is not followed.
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
-from resilient_llm import providers as vendors
 from resilient_llm.errors import ConfigurationError
-from resilient_llm.policy import Advanced, Breaker, Hedge, Limits, Policies, Policy, Retry, Stream, Timeouts, as_policy
+from resilient_llm.operate.settings.reading import Settings, read
+from resilient_llm.policy import Policies, as_policy
 from resilient_llm.providers import HttpProvider
 
-_POLICIES: Final[Mapping[str, type[Policy]]] = {
-    "retry": Retry,
-    "breaker": Breaker,
-    "hedge": Hedge,
-    "timeouts": Timeouts,
-    "stream": Stream,
-    "limits": Limits,
-    "advanced": Advanced,
-}
+_NO_LIMIT: Final = 3600.0
+"""Seconds for a call where the settings set no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,77 +38,22 @@ class Setup:
 def read_setup(path: str | Path, route: str | None = None) -> Setup:
     """The settings in a file, one route of them (``None``: the first).
 
-    Raises ``ConfigurationError`` for what makes no sense, ``OSError`` for a file that cannot be read.
+    Raises ``SettingsError`` for what makes no sense or cannot be read.
     """
-    path = Path(path)
-    try:
-        told: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is not TOML: {error}") from None
-    return setup_of(told, path.name, route)
+    return _setup(read(path, needs_keys=False), Path(path).name, route)
 
 
-def setup_of(told: Mapping[str, Any], name: str, route: str | None = None) -> Setup:
+def setup_of(told: Mapping[str, object], name: str, route: str | None = None) -> Setup:
     """The same from a mapping."""
-    settings: dict[str, Any] = {**told, **told.get("client", {})}
-    tiers = tuple(_tier(entry) for entry in _route(told, route))
-    _check_ids(provider for tier in tiers for provider in tier)
-    policies: dict[str, Any] = {key: as_policy(kind, settings.get(key)) for key, kind in _POLICIES.items()}
-    deadline = settings.get("deadline", 600.0)
-    if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not deadline > 0:
-        raise ConfigurationError(f"deadline must be a number of seconds above 0, not {deadline!r}")
-    return Setup(name, tiers, Policies(**policies), float(deadline))
+    return _setup(read(told, needs_keys=False), name, route)
 
 
-def _route(told: Mapping[str, Any], route: str | None) -> Sequence[object]:
-    routes: Mapping[str, Any] = told["routes"] if "routes" in told else {"default": told.get("providers")}
+def _setup(settings: Settings, name: str, route: str | None) -> Setup:
+    routes = settings.routes
     if route is not None and route not in routes:
         raise ConfigurationError(f"there is no route {route!r}; there are {', '.join(routes)}")
-    found: object = routes[route] if route is not None else next(iter(routes.values()), None)
-    if isinstance(found, Mapping):
-        found = cast("Mapping[str, object]", found).get("providers")
-    if not isinstance(found, list) or not found:
-        raise ConfigurationError('the settings name no providers: providers = ["openai/gpt-5.2", ...]')
-    return cast("list[object]", found)
-
-
-def _tier(entry: object) -> tuple[HttpProvider, ...]:
-    entries = cast("list[object]", entry) if isinstance(entry, list) else [entry]
-    return tuple(map(_provider, entries))
-
-
-def _provider(entry: object) -> HttpProvider:
-    if isinstance(entry, str):
-        kind, _, model = entry.partition("/")
-        table: dict[str, Any] = {}
-    elif isinstance(entry, Mapping):
-        table = dict(cast("Mapping[str, Any]", entry))
-        kind, model = table.pop("kind", table.pop("vendor", None)), table.pop("model", "")
-    else:
-        raise ConfigurationError(f"a provider is text like 'openai/gpt-5.2' or a table, not {entry!r}")
-    made = _class(kind)
-    table["api_key"] = str(table.get("api_key") or "not needed")
-    try:
-        return made(model, **table)
-    except (ConfigurationError, TypeError) as error:
-        raise ConfigurationError(f"provider {entry!r}: {error}") from None
-
-
-def _class(kind: object) -> type[HttpProvider]:
-    classes: dict[str, type[HttpProvider]] = {}
-    for name in vendors.__all__:
-        one: object = getattr(vendors, name)
-        if isinstance(one, type) and issubclass(one, HttpProvider) and one is not HttpProvider:
-            classes[name.lower()] = one
-            classes.setdefault(one.vendor, one)
-    if not isinstance(kind, str) or kind.lower() not in classes:
-        raise ConfigurationError(f"there is no provider {kind!r}; there are {', '.join(sorted(classes))}")
-    return classes[kind.lower()]
-
-
-def _check_ids(providers: Iterable[HttpProvider]) -> None:
-    seen: set[str] = set()
-    for provider in providers:
-        if provider.id in seen:
-            raise ConfigurationError(f"two providers have the id {provider.id!r}; give one of them another id")
-        seen.add(provider.id)
+    tiers = routes[route] if route is not None else next(iter(routes.values()))
+    found = tuple(tuple(one for one in tier if isinstance(one, HttpProvider)) for tier in tiers)
+    given = {one.name: settings.options[one.name] for one in fields_of(Policies) if one.name in settings.options}
+    deadline = cast("float | None", settings.options.get("deadline", 600.0))
+    return Setup(name, found, as_policy(Policies, given), _NO_LIMIT if deadline is None else float(deadline))

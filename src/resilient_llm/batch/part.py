@@ -1,0 +1,24 @@
+"""Drivers whose calls can be ended for themselves."""
+
+from __future__ import annotations
+
+from resilient_llm.drive.aio import AsyncDriver
+from resilient_llm.drive.sync import Driver
+
+
+def part_of(driver: Driver) -> Driver:
+    """A driver over the same connections.  ``under_way().leave()`` ends its calls; closing the whole does it too."""
+    whole = driver.under_way()
+    part = Driver(driver.owner, whole.engine)
+    part.seam, part.workers = driver.seam, driver.workers
+    part.under_way().join(whole)
+    return part
+
+
+def part_of_async(driver: AsyncDriver) -> AsyncDriver:
+    """The same over the connections of the running event loop, for calls on it."""
+    whole = driver.under_way()
+    part = AsyncDriver(driver.owner, lambda: whole.engine)
+    part.seam = driver.seam
+    part.under_way().join(whole)
+    return part

@@ -1,0 +1,328 @@
+"""Pace: what one key may take, declared, reported or learnt; and what comes of it for many callers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resilient_llm.decide.pace import Pace, Sent
+from resilient_llm.errors import FaultKind, NoProviderAvailable
+from resilient_llm.policy import Rate
+from tests.decide.crowd import Crowd, Server
+from tests.decide.world import PROPERTY, Limit, Target, World
+
+MINUTE = Rate(amount=60, per=60.0, unit="requests")
+TOKENS = Rate(amount=6000, per=60.0, unit="tokens")
+
+
+def pace(*rates: Rate) -> Pace:
+    return Pace(rates, 300.0)
+
+
+def answered(it: Pace, sent: Sent, now: float, need: float = 0.0, **limits: Limit) -> None:
+    """The head of an answer told these limits."""
+    it.heard(need)
+    it.report(limits.get("requests"), sent, now, tokens=False)
+    it.report(limits.get("tokens"), sent, now, tokens=True)
+
+
+# --- declared ---
+
+
+def test_without_any_limit_everything_fits() -> None:
+    it = pace()
+    for _ in range(1000):
+        it.take(10_000.0, 100.0)
+    assert not it.limited
+    assert it.fits_at(1e9, 100.0) <= 100.0
+    assert it.left(100.0) == (None, None)
+
+
+def test_a_declared_limit_is_a_bucket() -> None:
+    it = pace(MINUTE)
+    for _ in range(60):
+        assert it.fits_at(1.0, 100.0) <= 100.0
+        it.take(1.0, 100.0)
+    assert it.fits_at(1.0, 100.0) == pytest.approx(101.0)
+    assert it.fits_at(1.0, 100.0, count=3) == pytest.approx(103.0)
+    assert it.fits_at(1.0, 101.0) <= 101.0
+
+
+def test_tokens_are_reserved_and_settled() -> None:
+    it = pace(TOKENS)
+    it.take(5000.0, 100.0)
+    assert it.fits_at(2000.0, 100.0) == pytest.approx(110.0)
+    it.settle(5000.0, 1000, 1500, 500)
+    assert it.fits_at(2000.0, 100.0) <= 100.0
+    assert it.left(100.0) == (None, 4500.0)
+
+
+def test_the_usual_answer_and_what_was_counted_for_prompts_are_learnt() -> None:
+    it = pace(TOKENS)
+    assert it.need(1000, 4096) == 1000.0
+    for _ in range(100):
+        it.settle(0.0, 1000, 2000 + 200, 200)
+    assert it.need(1000, 4096) == pytest.approx(2200.0, rel=0.01)
+    assert it.need(1000, 50) == pytest.approx(2050.0, rel=0.01), "no answer is longer than it may be"
+
+
+def test_what_is_larger_than_the_whole_limit_waits_until_it_is_full_and_goes() -> None:
+    it = pace(TOKENS)
+    it.take(6000.0, 100.0)
+    assert it.fits_at(1e9, 100.0) == pytest.approx(160.0)
+
+
+def test_a_share_is_kept_for_others() -> None:
+    it = pace(MINUTE)
+    for _ in range(54):
+        it.take(0.0, 100.0)
+    assert it.fits_at(0.0, 100.0) <= 100.0
+    assert it.fits_at(0.0, 100.0, keep=0.1) == pytest.approx(101.0)
+
+
+@PROPERTY
+@given(
+    amount=st.floats(0.1, 1e6),
+    per=st.sampled_from([1.0, 60.0, 86400.0]),
+    costs=st.lists(st.floats(0.0, 1e7), max_size=30),
+)
+def test_nothing_is_shut_for_longer_than_the_window(amount: float, per: float, costs: list[float]) -> None:
+    it = Pace([Rate(amount=amount, per=per, unit="tokens")], 1e9)
+    for cost in costs:
+        it.take(cost, 100.0)
+    assert it.fits_at(1e9, 100.0, keep=0.5) <= 100.0 + per * 1.001
+
+
+# --- reported ---
+
+
+def test_a_reported_limit_counts_down_with_what_is_sent() -> None:
+    it = pace()
+    sent = it.take(0.0, 100.0)
+    answered(it, sent, 100.0, requests=Limit(60, 2, 58.0))
+    assert it.fits_at(0.0, 100.0) <= 100.0
+    it.take(0.0, 100.0)
+    it.take(0.0, 100.0)
+    assert it.fits_at(0.0, 100.0) == pytest.approx(101.0), "60 in 60 s"
+
+
+def test_calls_under_way_count_before_the_provider_tells_of_them() -> None:
+    it = pace()
+    first = it.take(0.0, 100.0)
+    for _ in range(9):
+        it.take(0.0, 100.0)
+    answered(it, first, 100.0, requests=Limit(60, 10, 50.0))
+    assert it.left(100.0)[0] == pytest.approx(1.0)
+
+
+def test_others_who_use_the_key_are_noticed() -> None:
+    it = pace()
+    answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(600, 500, 10.0))
+    assert it.fits_at(0.0, 100.0) <= 100.0
+    answered(it, it.take(0.0, 101.0), 101.0, requests=Limit(600, 0, 60.0))
+    assert it.fits_at(0.0, 101.0) == pytest.approx(101.1)
+
+
+def test_a_window_that_starts_anew_is_used_at_the_rate_of_its_whole() -> None:
+    """The time until it is whole again says little when the window is nearly over."""
+    it = pace()
+    answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(60, 59, 60.0))
+    answered(it, it.take(0.0, 150.0), 150.0, requests=Limit(60, 0, 10.0))
+    assert it.fits_at(0.0, 150.0) == pytest.approx(151.0)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        Limit(),
+        Limit(limit=100, reset_in=5.0),
+        Limit(remaining=0),
+        Limit(limit=100, remaining=0),
+        Limit(limit=100, remaining=100, reset_in=5.0),
+        Limit(limit=100, remaining=0, reset_in=0.0),
+    ],
+)
+def test_a_limit_that_cannot_be_reckoned_with_restricts_nothing(told: Limit | None) -> None:
+    it = pace()
+    sent = it.take(5.0, 100.0)
+    it.report(told, sent, 100.0, tokens=True)
+    it.report(told, sent, 100.0, tokens=False)
+    assert not it.limited
+
+
+def test_the_last_request_of_a_window_without_a_limit_waits_for_its_end() -> None:
+    it = pace()
+    answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(remaining=0, reset_in=20.0))
+    assert it.fits_at(0.0, 100.0) == pytest.approx(120.0)
+
+
+def test_a_reported_limit_does_not_lift_a_declared_one_and_the_other_way_round() -> None:
+    it = pace(MINUTE)
+    for _ in range(60):
+        sent = it.take(0.0, 100.0)
+    answered(it, sent, 100.0, requests=Limit(6000, 5900, 1.0))
+    assert it.fits_at(0.0, 100.0) == pytest.approx(101.0)
+    assert it.left(100.0)[0] == pytest.approx(0.0)
+
+
+# --- refused ---
+
+
+def refuse(it: Pace, count: int, now: float, opens: float) -> None:
+    sents = [it.take(0.0, now) for _ in range(count)]
+    for sent in sents:
+        it.heard(0.0)
+        it.refused(0.0, sent.at, opens, now + 0.01)
+
+
+def test_after_a_refusal_one_goes_first_and_until_it_is_let_through_few_follow() -> None:
+    it = pace()
+    refuse(it, 1, 100.0, 101.0)
+    assert it.fits_at(0.0, 101.0) == 101.0
+    sent = it.take(0.0, 101.0)
+    assert it.fits_at(0.0, 101.0) == pytest.approx(101.7)
+    it.answered(sent.at)
+    assert it.fits_at(0.0, 101.0) <= 101.0
+    assert not it.limited, "one refusal proves no limit"
+
+
+def test_of_many_refused_together_a_rate_is_learnt_from_what_got_through() -> None:
+    it = pace()
+    for _ in range(80):
+        it.heard(0.0)
+        it.take(0.0, 100.0)
+    refuse(it, 20, 100.1, 101.0)
+    sent = it.take(0.0, 101.0)
+    it.answered(sent.at)
+    gaps, now = [], 101.0
+    for _ in range(200):
+        fits = max(now, it.fits_at(0.0, now))
+        gaps.append(fits - now)
+        now = fits
+        it.take(0.0, now)
+    assert 199 / (now - 101.0) == pytest.approx(100.0, rel=0.3), "80 in a second and a little more, and growing"
+    assert it.fits_at(0.0, now, stated=True) == -math.inf, "which is a guess, and no reason to refuse a call"
+
+
+def test_a_learnt_rate_is_forgotten_when_nothing_is_refused_for_long() -> None:
+    it = pace()
+    refuse(it, 20, 100.0, 101.0)
+    it.answered(it.take(0.0, 101.0).at)
+    assert it.limited
+    it.take(0.0, 300.0)
+    assert not it.limited
+
+
+def test_opening_by_hand_forgets_what_was_reported_and_learnt() -> None:
+    it = pace(MINUTE)
+    refuse(it, 20, 100.0, 101.0)
+    answered(it, it.take(0.0, 101.0), 101.0, requests=Limit(60, 0, 60.0))
+    it.open()
+    assert it.fits_at(0.0, 101.0) <= 101.0
+    assert it.left(101.0) == (60.0, None)
+
+
+# --- in the pool ---
+
+
+def test_what_does_not_fit_goes_to_the_next_at_once_and_that_is_no_failover() -> None:
+    world = World(Target("a", rates=(MINUTE,)), "b")
+    taken = [world.start() for _ in range(61)]
+    assert [attempt.target.id for attempt in taken] == ["a"] * 60 + ["b"]
+    assert {attempt.kind for attempt in taken} == {"initial"}
+    assert world.pool.budgets["extra"] == 10.0
+
+
+def test_who_finds_no_room_stands_in_line_and_is_told_when() -> None:
+    world = World(Target("a", rates=(MINUTE,)))
+    for _ in range(60):
+        world.start()
+    call = world.call(timeout=30.0)
+    wait = world.wait(call)
+    assert (wait.reason, wait.seconds) == ("gate", pytest.approx(1.0))
+    assert world.start(call).target.id == "a"
+    assert world.pool.budgets["extra"] == 10.0
+
+
+def test_a_failed_call_gives_its_tokens_back() -> None:
+    world = World(Target("a", rates=(TOKENS,)))
+    world.fail(world.start(tokens=6000), FaultKind.SERVER_ERROR, status=500)
+    assert world.health("a").tokens_left == 6000
+
+
+# --- many callers ---
+
+
+GOALS: dict[str, tuple[dict[str, Server], int, float, float, float, float]] = {
+    # servers, prompts, ideal seconds, most of that, refused, ideal wait
+    "told": ({"a": Server({"requests": 100, "per": 1.0})}, 700, 6.0, 1.25, 0.03, 0.5),
+    "two": (
+        {"a": Server({"requests": 80, "per": 1.0}), "b": Server({"requests": 40, "per": 1.0})},
+        700,
+        4.9,
+        1.25,
+        0.03,
+        50 / 120,
+    ),
+    "no hints": ({"a": Server({"requests": 80, "per": 1.0}, hints=False)}, 800, 9.0, 1.3, 0.1, 50 / 80),
+    "anthropic": (
+        {"a": Server({"requests": 100, "per": 2.0, "dialect": "anthropic"})},
+        500,
+        8.0,
+        1.6,  # it tells whole seconds, rounded up
+        0.03,
+        1.5,
+    ),
+    "slow answers": ({"a": Server({"requests": 100, "per": 1.0}, seconds=1.0)}, 500, 10.0, 1.1, 0.03, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", GOALS)
+def test_a_batch_loses_nothing_and_takes_hardly_longer_than_it_must(name: str) -> None:
+    servers, prompts, ideal, most, share, wait = GOALS[name]
+    crowd = Crowd(servers, seed=1)
+    crowd.work(50, prompts)
+    crowd.all()
+    assert not crowd.lost
+    assert crowd.seconds <= most * ideal
+    assert crowd.refused <= share * prompts + 3
+    assert crowd.slowest <= 3.0 * wait
+
+
+@pytest.mark.parametrize("limit", [{"tokens": 60_000, "per": 1.0}, {"requests": 50, "tokens": 60_000, "per": 1.0}])
+def test_a_limit_of_tokens_is_kept_without_being_declared(limit: dict[str, Any]) -> None:
+    crowd = Crowd({"a": Server(limit)})
+    crowd.work(50, 400, tokens=950)
+    crowd.all()
+    assert not crowd.lost
+    assert crowd.refused <= 20
+    assert crowd.seconds <= 1.25 * (400 * 1000 / 60_000)
+
+
+def test_a_declared_limit_that_is_right_is_never_exceeded() -> None:
+    rate = Rate(amount=45, per=1.0, unit="requests")
+    crowd = Crowd({"a": Server({"requests": 100, "per": 1.0, "dialect": "plain"})}, Target("a", rates=(rate,)))
+    crowd.work(50, 300)
+    crowd.all()
+    assert (crowd.refused, crowd.lost) == (0, [])
+    assert crowd.seconds <= 1.1 * (300 - 45) / 45
+
+
+def test_who_cannot_be_served_in_time_behind_those_who_wait_already_is_told_at_once() -> None:
+    world = World(Target("a", rates=(MINUTE,)))
+    for _ in range(60):
+        world.start()
+    for _ in range(20):
+        world.told_to_wait(world.call(timeout=60.0))
+    with pytest.raises(NoProviderAvailable) as failure:
+        world.call(timeout=10.0).next_attempt(world.now)
+    assert failure.value.retry_after == pytest.approx(21.0)
+    assert world.told_to_wait(world.call(timeout=30.0)).place is not None
+    assert world.health("a").waiting == 21
+    world.now += 0.5
+    assert world.health("a").wait == pytest.approx(0.5)
