@@ -269,15 +269,15 @@ class Pace:
         usual = self._output
         self._output = float(output) if usual is None else usual + _USUAL * (output - usual)
         if prompt > 0 and tokens > output:
-            self._prompt += _USUAL * (min(max((tokens - output) / prompt, 0.25), 8.0) - self._prompt)
+            self._prompt += _USUAL * (min(max((tokens - output) / prompt, 1.0), 8.0) - self._prompt)
         self.give_back(need - tokens)
 
     def give_back(self, tokens: float) -> None:
-        """So many tokens less were taken than had been reserved."""
-        if self.limited:
-            for meter, of_tokens in self._meters:
-                if of_tokens:
-                    meter.give(tokens)
+        """So many tokens less were taken than had been reserved.  What a provider reports is left as it says: many count
+        the estimate, and not what was used."""
+        for meter, of_tokens in self.declared:
+            if of_tokens:
+                meter.give(tokens)
 
     def report(self, told: Limit | None, sent: Sent, now: float, *, tokens: bool) -> None:
         """A provider told its limit of requests, or of ``tokens``, with the answer to a call.  Calls sent after it have
