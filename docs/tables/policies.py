@@ -40,7 +40,7 @@ SENTENCES = {
     "stream.max_bytes": "bound of one answer",
     "limits.gate_cap": "the longest a rate limit closes a gate",
     "limits.max_queue": "calls that may wait for one provider; the next one is told at once",
-    "limits.reserve": "share of every limit that is kept from calls with `priority=\"batch\"`",
+    "limits.reserve": 'share of every limit that is kept from calls with `priority="batch"`',
     "advanced.memory": "seconds with which evidence about a provider fades",
     "advanced.failure_cost": "seconds of latency that a failure is worth when equals are compared",
     "advanced.stickiness": "a conversation moves only to a provider that costs less than this share",
