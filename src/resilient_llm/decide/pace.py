@@ -273,8 +273,8 @@ class Pace:
         self.give_back(need - tokens)
 
     def give_back(self, tokens: float) -> None:
-        """So many tokens less were taken than had been reserved.  What a provider reports is left as it says: many count
-        the estimate, and not what was used."""
+        """So many tokens less were taken than had been reserved.  What a provider reports is left as it says: many
+        count the estimate, and not what was used."""
         for meter, of_tokens in self.declared:
             if of_tokens:
                 meter.give(tokens)
