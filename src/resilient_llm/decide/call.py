@@ -181,8 +181,8 @@ class Call(Generic[T]):
     def succeeded(
         self, attempt: Attempt[T], now: float, output_tokens: int = 0, status: int | None = None, tokens: int = 0
     ) -> None:
-        """The attempt was answered, for ``tokens`` of its rate limit (0: unknown); the call is over, unless it was before
-        and this one ran on to be judged."""
+        """The attempt was answered, for ``tokens`` of its rate limit (0: unknown); the call is over, unless it was over
+        before and this one ran on to be judged."""
         if attempt.released:
             return
         self.pool.succeeded(attempt, now, output_tokens, tokens)
