@@ -81,11 +81,11 @@ class SlowTokens:
 Mishap: TypeAlias = Behaviour | StreamFault | Latency | SlowTokens
 """What can be done to one attempt."""
 
-MISHAPS = (
-    *(Reply, Status, Hang, Close, Reset, Raw, EndlessHeaders),
-    *(Cut, Stall, Malformed, InBandError, Latency, SlowTokens),
-)
-"""Their classes."""
+REPLACING = (Reply, Status, Hang, Close, Reset, Raw, EndlessHeaders)
+"""The classes of what stands in the place of a true answer."""
+
+MISHAPS = (*REPLACING, Cut, Stall, Malformed, InBandError, Latency, SlowTokens)
+"""The classes of all of them."""
 
 
 def is_mishap_class(value: object) -> TypeIs[type[Mishap]]:

@@ -26,7 +26,7 @@ from resilient_llm.model import (
     ToolCallStart,
     UsageUpdate,
 )
-from resilient_llm.testing._answers import CREATED, Ask, Frames, Writer, pieces_of, usage_of
+from resilient_llm.testing.answers import CREATED, Ask, Frames, Writer, pieces_of, usage_of
 from resilient_llm.testing.script import Reply
 from resilient_llm.wire import codec
 from resilient_llm.wire.protocol import StreamEncoder
