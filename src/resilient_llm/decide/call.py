@@ -191,7 +191,7 @@ class Call(Generic[T]):
         self._phase = TRANSITIONS[self._phase, Step.ANSWERED]
         self._record(attempt, now, "success", None, status)
         if self.ask.conversation is not None:
-            self.pool.remember(self.ask.conversation, attempt.member.id)
+            self.pool.remember(self.ask.conversation, attempt.member.id, attempt.member.cached_until(now))
 
     def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
         """The attempt failed.  Ask :meth:`next_attempt` (once nothing is under way) how to go on."""
