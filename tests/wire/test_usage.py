@@ -1,4 +1,4 @@
-"""Token counts by one convention, whichever wire they came on: input includes what was cached, output what was thought."""
+"""Token counts by one convention on every wire: input includes what was cached, output what was thought."""
 
 from __future__ import annotations
 
