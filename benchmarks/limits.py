@@ -241,11 +241,11 @@ def beside() -> str:
         async with AsyncResilientClient([provider], deadline=600) as client:
             many = client.with_options(priority="batch")
             running = asyncio.create_task(batch(many.chat, 1500 if batched else 0, 50))
-            await asyncio.sleep(2.0)
+            await asyncio.sleep(4.0)
             took: list[float] = []
 
             async def work() -> None:
-                for number in range(30):
+                for number in range(60):
                     began = time.monotonic()
                     await client.chat(f"question {number}")
                     took.append(time.monotonic() - began)

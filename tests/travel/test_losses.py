@@ -205,6 +205,7 @@ PROBES: dict[Feature, Probe] = {
         for feature, name in {
             Feature.AUDIO_OUTPUT: "audio",
             Feature.CACHED_CONTENT: "cachedContent",
+            Feature.STORED_PROMPT: "prompt",
             **{
                 each: each.value
                 for each in (
