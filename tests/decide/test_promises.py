@@ -169,6 +169,28 @@ def test_a_token_bucket_of_the_usual_size_is_used_to_its_last_token() -> None:
     assert len(refusals) <= len(runs), "and each asks for a second, which is obeyed"
 
 
+def test_a_long_line_at_a_small_bucket_loses_no_more_than_there_is_no_room_for() -> None:
+    """2,000 tokens of which 500 a second come back, prompts of 1,000 offered at 1.1 times that: once the line is as long
+    as the deadline, room that goes to a call whose answer comes too late is lost."""
+    bucket = {"left": 2_000.0, "at": 0.0}
+    luck = random.Random(1)
+
+    def serve(now: float, attempt: Attempt[Target]) -> Act:
+        left = min(2_000.0, bucket["left"] + (now - bucket["at"]) * 500.0)
+        bucket["at"] = now
+        fits = left >= 1_000.0
+        bucket["left"] = left = left - 1_000.0 if fits else left
+        seconds = luck.lognormvariate(0.0, 0.4)
+        reported = Limit(2_000, int(left), (2_000.0 - left) / 500.0)
+        driver.at(now + seconds, driver.pool.learn, attempt, now + seconds, None, reported)
+        return Act(seconds) if fits else Act(0.05, limited(1.0))
+
+    driver = Driver({"a": serve})
+    runs = driver.calls(rate=0.55, seconds=300.0, timeout=12.0, tokens=1000)
+    assert sum(run.answered for run in runs) >= 0.97 * len(runs) / 1.1
+    assert len(driver.requests) <= len(runs), "and is not told so by refusals"
+
+
 def test_a_prompt_too_large_for_what_is_left_waits_for_the_share_it_lacks() -> None:
     world = World("a")
     attempt = world.start()
