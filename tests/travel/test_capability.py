@@ -472,3 +472,10 @@ def test_planning_lets_through_what_can_be_sent(name: str) -> None:
 def test_every_provider_has_a_place_in_the_documentation() -> None:
     pages = "".join(page.read_text() for page in (ROOT / "docs" / "providers").glob("*.md"))
     assert [name for name in _KINDS if f"{name}(" not in pages and f"`{name}`" not in pages] == []
+
+
+def test_a_beginning_that_the_vendor_allowed_is_no_need() -> None:
+    turns = (Message("user", (Text("hi"),)), Message("assistant", (Text("Well,"),)))
+    token = Extra("anthropic_messages", {"fallback_credit_token": "t"})
+    assert "prefill" in features(ChatRequest(turns))
+    assert "prefill" not in features(ChatRequest(turns, extra=(token,)))

@@ -197,6 +197,11 @@ class Member(Generic[T]):
             return self.heard.opens_at(now)
         return math.inf
 
+    def fits_at(self, ask: Ask, now: float, ahead: int) -> float:
+        """When a call fits into what may be sent for certain, after so many others like it."""
+        ahead //= len(self.keys)
+        return min(key.fits_at(ask, now, ahead, stated=True) for key in self.keys)
+
     def well_at(self, ask: Ask, now: float) -> float:
         """When a call that fails now may be tried again here: ``now`` while it seems well, ``inf`` if a person must act
         first."""

@@ -93,6 +93,7 @@ class Reported(Meter):
         self._sure = Meter(limit, math.inf, self.level)  # the same without what came back while answers were under way
         self._longest = 0.0
         self._least = math.inf
+        self._usual = math.inf  # the rate at which it comes back
 
     def fits_at(self, cost: float, now: float, keep: float) -> float:
         """See :meth:`Meter.fits_at`.  What is to be kept is there for sure."""
@@ -111,15 +112,16 @@ class Reported(Meter):
         if missing > 0 and reset > 0:
             self._longest = max(self._longest, reset)
             self._least = min(self._least, reset * self.limit / missing)
-            self.rate = self.limit / max(self._longest, self._least) * (_FASTER if ample else 1.0)
+            self._usual = self.limit / max(self._longest, self._least)
+            self.rate = self._usual * (_FASTER if ample else 1.0)
 
     def at_most(self, left: float, ago: float, now: float) -> None:
         """So many units were left ``ago`` seconds, less what was sent since."""
         self.advance(now)
         if self.rate < math.inf:
-            self.level = max(0.0, min(self.level, left + ago * self.rate))
+            self.level = max(0.0, min(self.level, left + ago * self._usual))
             self._sure.advance(now)
-            self._sure.rate, self._sure.level = self.rate, max(0.0, left)
+            self._sure.rate, self._sure.level = self._usual, max(0.0, left)
 
     def explains(self, cost: float, now: float) -> bool:
         """Whether a call that costs so much had to be refused."""
@@ -172,8 +174,9 @@ class Ramp(Meter):
 
 
 class Sent(NamedTuple):
-    """When a call was sent, and what had been sent with its key until then, itself included."""
+    """When a call of ``need`` tokens was sent, and what had been sent with its key until then, itself included."""
 
+    need: float
     at: float
     requests: float
     tokens: float
@@ -254,7 +257,7 @@ class Pace:
             if self.learnt is not None and self.learnt.over:
                 self.learnt = None
                 self.arrange()
-        return Sent(now, self.sent, self.sent_tokens)
+        return Sent(need, now, self.sent, self.sent_tokens)
 
     def heard(self, need: float) -> None:
         """The answer to a call of so many tokens began, or there is none."""
@@ -267,15 +270,15 @@ class Pace:
         usual = self._output
         self._output = float(output) if usual is None else usual + _USUAL * (output - usual)
         if prompt > 0 and tokens > output:
-            self._prompt += _USUAL * (min(max((tokens - output) / prompt, 0.25), 8.0) - self._prompt)
+            self._prompt += _USUAL * (min(max((tokens - output) / prompt, 1.0), 8.0) - self._prompt)
         self.give_back(need - tokens)
 
     def give_back(self, tokens: float) -> None:
-        """So many tokens less were taken than had been reserved."""
-        if self.limited:
-            for meter, of_tokens in self._meters:
-                if of_tokens:
-                    meter.give(tokens)
+        """So many tokens less were taken than had been reserved.  What a provider reports is left as it says: many
+        count the estimate, and not what was used."""
+        for meter, of_tokens in self.declared:
+            if of_tokens:
+                meter.give(tokens)
 
     def report(self, told: Limit | None, sent: Sent, now: float, *, tokens: bool) -> None:
         """A provider told its limit of requests, or of ``tokens``, with the answer to a call.  Calls sent after it have
@@ -293,7 +296,8 @@ class Pace:
             meter = self.reported[kind] = Reported(limit, left - unheard)
             self.arrange()
         meter.advance(now)
-        meter.told(left, told.reset_in or 0.0, ample=left - unheard > _AMPLE * limit)
+        spare = left - unheard - _AMPLE * limit
+        meter.told(left, told.reset_in or 0.0, ample=spare >= (sent.need if tokens else 1.0))
         meter.at_most(left - after, now - sent.at, now)
 
     def refused(self, need: float, started: float, opens: float, now: float) -> None:

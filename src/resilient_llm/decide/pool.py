@@ -60,8 +60,9 @@ class Pool(Shared[T]):
         place = past.place
         leased = self._leases.acquire(ask, past, now)
         if isinstance(leased, Attempt):
-            if leased.member.line.waiting:
-                leased.member.line.served(ask.tenant)
+            line = leased.member.line
+            if line.waiting and (place is None or place.offer is not line):
+                line.served(ask.tenant)
             if place is not None:
                 self._waiting.leave(place, now)
             return leased
