@@ -44,10 +44,10 @@ class Meter:
     """A bucket of ``limit`` units of which ``rate`` a second come back."""
 
     def __init__(self, limit: float, rate: float, level: float | None = None) -> None:
-        self.limit = limit
-        self.rate = rate
-        self.level = limit if level is None else level
-        self.at = -math.inf
+        self.limit: float = limit
+        self.rate: float = rate
+        self.level: float = limit if level is None else level
+        self.at: float = -math.inf
 
     def advance(self, now: float) -> None:
         """Credit the time that passed."""
@@ -87,6 +87,9 @@ class Reported(Meter):
     share takes that long; of a window that starts anew everything comes back then, so that the longest wait seen is a
     part of the window.  Either way we send at the rate at which it comes back.
     """
+
+    rate: float
+    level: float
 
     def __init__(self, limit: float, left: float) -> None:
         super().__init__(limit, math.inf, max(0.0, left))
@@ -131,6 +134,10 @@ class Reported(Meter):
 class Learnt(Meter):
     """A rate that was learnt from refusals, and grows until it is refused again: quickly at first, and after that not
     for a while where it was refused the last time (the curve of TCP CUBIC and of the AWS SDKs)."""
+
+    at: float
+    rate: float
+    limit: float
 
     def __init__(self, rate: float, now: float) -> None:
         super().__init__(1.0, rate, 1.0)

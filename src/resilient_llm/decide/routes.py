@@ -24,7 +24,7 @@ class Table(Generic[T]):
     calls."""
 
     def __init__(self, policies: Policies) -> None:
-        self.policies = policies
+        self.policies: Policies = policies
         self.members: dict[str, Member[T]] = {}
         self.routes: dict[str, Tiers[T]] = {}
         self.conversations: OrderedDict[str, tuple[str, float]] = OrderedDict()

@@ -263,6 +263,8 @@ class HttpExchange(Exchange[HttpProvider]):
     answer: Response | None
     reading: Reading | None
     enough: bool
+    refused: Fault | None
+    key: str | None
 
     by_code: ClassVar[bool] = False
 

@@ -284,11 +284,11 @@ class StreamedCall:
     __slots__ = ("block", "custom", "extra", "given", "id", "name", "waiting")
 
     def __init__(self, call_id: str, number: int) -> None:
-        self.id = call_id or f"call_{number}"
-        self.given = bool(call_id)
-        self.name = ""
+        self.id: str = call_id or f"call_{number}"
+        self.given: bool = bool(call_id)
+        self.name: str = ""
         self.extra: f.Fields = {}
-        self.block = -1
+        self.block: int = -1
         self.waiting: list[str] = []
         self.custom: f.Fields = {}
 

@@ -287,10 +287,12 @@ class StreamedItem:
     __slots__ = ("about", "annotations", "block", "body", "id", "index", "kind", "pieces", "place")
 
     def __init__(self, kind: str, block: int, index: int, body: f.Fields) -> None:
-        self.kind, self.block, self.index = kind, block, index
+        self.kind: str = kind
+        self.block: int = block
+        self.index: int = index
         self.place: Mapping[str, object] = _PLACES[kind]
         self.body: f.Fields = {"id": f"{_PREFIXES[kind]}{index}", "status": "in_progress"} | body
-        self.id = self.body["id"]
+        self.id: object = self.body["id"]
         self.about: f.Fields = {}
         self.pieces: list[str] = []
         self.annotations: list[m.JsonObject] = []
