@@ -79,6 +79,15 @@ def test_who_can_no_longer_be_answered_in_time_goes_last() -> None:
     assert line.first(5.1) is late, "but rather late than never"
 
 
+def test_who_is_too_late_takes_no_room_from_the_others_when_its_own_timer_wakes_it() -> None:
+    late, other = place(1, last=10.0, needs=5.0), place(2)
+    line = queue(late, other)
+    assert line.may_pass(1, late.ask, late, 5.0)
+    assert not line.may_pass(1, late.ask, late, 5.1)
+    line.remove(other)
+    assert line.may_pass(1, late.ask, late, 5.1)
+
+
 def test_an_empty_line_has_no_first() -> None:
     assert queue().first(0.0) is None
 

@@ -149,6 +149,15 @@ def test_a_window_that_starts_anew_is_used_at_the_rate_of_its_whole() -> None:
     assert it.fits_at(0.0, 150.0) == pytest.approx(151.0)
 
 
+def test_a_rest_into_which_no_call_fits_is_no_reason_to_send_faster() -> None:
+    """2,000 tokens that are full again in 4 s: half a call is always left of them where calls take 1,000."""
+    it = pace()
+    answered(it, it.take(1000.0, 100.0), 100.0, 1000.0, tokens=Limit(2000, 0, 4.0))
+    sent = it.take(1000.0, 102.0)
+    answered(it, sent, 103.0, 1000.0, tokens=Limit(2000, 500, 3.0))
+    assert it.fits_at(1000.0, 103.0) == pytest.approx(104.0)
+
+
 @pytest.mark.parametrize(
     "told",
     [

@@ -73,6 +73,21 @@ def test_with_two_that_often_fail_much_more_is_answered_than_by_either() -> None
     assert sum(run.answered for run in runs) >= 0.97 * len(runs)
 
 
+def test_answers_that_usually_take_more_than_half_of_the_time_open_no_breaker() -> None:
+    """Silence for half of the time says nothing of a provider whose answers always take that long."""
+    luck = random.Random(1)
+
+    def slow(now: float, attempt: object) -> Act:
+        return Act(3.2 * luck.lognormvariate(0.0, 0.25))
+
+    driver = Driver({"a": slow, "b": slow})
+    runs = driver.calls(rate=2.0, seconds=120.0, timeout=5.0, streaming=False)
+    late = [run for run in runs if run.began >= runs[0].began + 30.0]
+    assert all(run.call.records[0].provider == "a" for run in late)
+    plain = sum(3.2 * luck.lognormvariate(0.0, 0.25) <= 5.0 for _ in late)
+    assert sum(run.answered for run in late) >= plain - 0.06 * len(late)
+
+
 # --- random bad half minutes ---
 
 
@@ -167,6 +182,28 @@ def test_a_token_bucket_of_the_usual_size_is_used_to_its_last_token() -> None:
     assert len(runs) == 22
     assert all(run.answered for run in runs)
     assert len(refusals) <= len(runs), "and each asks for a second, which is obeyed"
+
+
+def test_a_long_line_at_a_small_bucket_loses_no_more_than_there_is_no_room_for() -> None:
+    """2,000 tokens of which 500 a second come back, prompts of 1,000 offered at 1.1 times that: once the line is as
+    long as the deadline, room that goes to a call whose answer comes too late is lost."""
+    bucket = {"left": 2_000.0, "at": 0.0}
+    luck = random.Random(1)
+
+    def serve(now: float, attempt: Attempt[Target]) -> Act:
+        left = min(2_000.0, bucket["left"] + (now - bucket["at"]) * 500.0)
+        bucket["at"] = now
+        fits = left >= 1_000.0
+        bucket["left"] = left = left - 1_000.0 if fits else left
+        seconds = luck.lognormvariate(0.0, 0.4)
+        reported = Limit(2_000, int(left), (2_000.0 - left) / 500.0)
+        driver.at(now + seconds, driver.pool.learn, attempt, now + seconds, None, reported)
+        return Act(seconds) if fits else Act(0.05, limited(1.0))
+
+    driver = Driver({"a": serve})
+    runs = driver.calls(rate=0.55, seconds=300.0, timeout=12.0, tokens=1000)
+    assert sum(run.answered for run in runs) >= 0.97 * len(runs) / 1.1
+    assert len(driver.requests) <= len(runs), "and is not told so by refusals"
 
 
 def test_a_prompt_too_large_for_what_is_left_waits_for_the_share_it_lacks() -> None:

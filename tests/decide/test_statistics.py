@@ -320,9 +320,10 @@ def test_the_error_rate_counts_an_overload_half() -> None:
     assert judged(Outcome.OK, Outcome.SOFT).error_rate() == pytest.approx(0.25)
 
 
-def test_the_median_is_of_the_kind_asked_for_and_of_whole_answers() -> None:
+def test_the_time_to_completion_is_of_the_kind_asked_for_and_of_nearly_all_answers() -> None:
     subject = statistics()
-    assert subject.median(streaming=True) == subject.median(streaming=False) == 0.0
-    subject.stream_ended(7.0, 6.0, 100)
-    subject.whole_answer(0.0, 5.0, 0, 0)
-    assert (subject.median(streaming=True), subject.median(streaming=False)) == (7.0, 5.0)
+    assert subject.complete(streaming=True) == subject.complete(streaming=False) == 0.0
+    for seconds in range(1, 21):
+        subject.stream_ended(7.0 * seconds, 6.0, 100)
+        subject.whole_answer(0.0, 5.0 * seconds, 0, 0)
+    assert (subject.complete(streaming=True), subject.complete(streaming=False)) == (140.0, 100.0)

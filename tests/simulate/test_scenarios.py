@@ -76,9 +76,9 @@ def wrapped(patch: Patch, owner: type, name: str, replacement: Callable[..., Any
 
 
 def test_late_successes_that_count_break_the_mirror(monkeypatch: Patch) -> None:
-    def counts(original: Callable[..., Any], self: Any, attempt: Any, now: float, tokens: int = 0) -> None:
+    def counts(original: Callable[..., Any], self: Any, attempt: Any, now: float, *tokens: int) -> None:
         fresh = not attempt.released and not attempt.trial
-        original(self, attempt, now, tokens)
+        original(self, attempt, now, *tokens)
         if fresh:
             attempt.member.breaker.succeeded(now, 0.5)
 

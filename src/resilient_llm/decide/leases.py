@@ -19,7 +19,7 @@ from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, ro
 from resilient_llm.decide.keys import Refusal
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member, T
-from resilient_llm.decide.patience import LATE_TIMER, Wanted, patience, trial_patience, usual
+from resilient_llm.decide.patience import LATE_TIMER, Wanted, longest, patience, trial_patience, usual
 from resilient_llm.decide.routes import Table
 from resilient_llm.decide.verdict import Verdicts
 from resilient_llm.faults import AttemptKind
@@ -164,7 +164,7 @@ class Leases(Generic[T]):
         if len(ready) == 1:
             return self._lease(ask, past, ready[0], kind, now)
         if ask.conversation is not None:
-            home = self._table.conversations.get(ask.conversation)
+            home = self._table.home(ask.conversation, now)
             found = at_home(ready, home, self._policies.advanced.stickiness, now)
             if found is not None:
                 return self._lease(ask, past, found, kind, now)
@@ -305,7 +305,8 @@ class Leases(Generic[T]):
             return None
         ask, member = beside.ask, beside.member
         half = (ask.deadline - beside.started) / 2.0 - 0.001
-        if beside.late(now) or (elapsed >= half and (member.silent or len(member.pending) > _CROWD)):
+        unheard_of = elapsed >= max(half, longest(member.statistics, ask.tokens, streaming=ask.streaming))
+        if beside.late(now) or (unheard_of and (member.silent or len(member.pending) > _CROWD)):
             self._verdicts.silent(member, now)
         others = [one for one in self._allowed(ask, past) if one is not member]
         chosen = self._rescuer([one for one in others if self.admits(one, ask, past, now)], past, now)

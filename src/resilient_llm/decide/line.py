@@ -141,7 +141,10 @@ class Line:
             return True
         self.lapse(now)
         first = self.first(now)
-        return first is None or first is place or self._rank(first.ask, first.number) > self._rank(ask, order)
+        if first is None or first is place:
+            return True
+        late = place is not None and place.too_late(now)
+        return not late and self._rank(first.ask, first.number) > self._rank(ask, order)
 
     def lapse(self, now: float) -> None:
         """Take back offers that were not taken in time."""

@@ -41,6 +41,11 @@ class Target(Protocol):
         """Tokens of prompt and answer together; ``None``: unknown."""
         ...
 
+    @property
+    def cache_seconds(self) -> float | None:
+        """For how long the beginning of a prompt is cached at least after it was last used; ``None``: not known."""
+        ...
+
 
 T = TypeVar("T", bound=Target)
 
@@ -114,6 +119,11 @@ class Member(Generic[T]):
             key.number = number
             keys.append(key)
         self.keys = keys
+
+    def cached_until(self, now: float) -> float:
+        """When a prompt that was used now may be gone from its cache; infinite where that is not known."""
+        seconds = self.target.cache_seconds
+        return math.inf if seconds is None else now + seconds
 
     @property
     def in_flight(self) -> int:

@@ -174,8 +174,9 @@ class Ramp(Meter):
 
 
 class Sent(NamedTuple):
-    """When a call was sent, and what had been sent with its key until then, itself included."""
+    """When a call of ``need`` tokens was sent, and what had been sent with its key until then, itself included."""
 
+    need: float
     at: float
     requests: float
     tokens: float
@@ -256,7 +257,7 @@ class Pace:
             if self.learnt is not None and self.learnt.over:
                 self.learnt = None
                 self.arrange()
-        return Sent(now, self.sent, self.sent_tokens)
+        return Sent(need, now, self.sent, self.sent_tokens)
 
     def heard(self, need: float) -> None:
         """The answer to a call of so many tokens began, or there is none."""
@@ -273,8 +274,8 @@ class Pace:
         self.give_back(need - tokens)
 
     def give_back(self, tokens: float) -> None:
-        """So many tokens less were taken than had been reserved.  What a provider reports is left as it says: many count
-        the estimate, and not what was used."""
+        """So many tokens less were taken than had been reserved.  What a provider reports is left as it says: many
+        count the estimate, and not what was used."""
         for meter, of_tokens in self.declared:
             if of_tokens:
                 meter.give(tokens)
@@ -295,7 +296,8 @@ class Pace:
             meter = self.reported[kind] = Reported(limit, left - unheard)
             self.arrange()
         meter.advance(now)
-        meter.told(left, told.reset_in or 0.0, ample=left - unheard > _AMPLE * limit)
+        spare = left - unheard - _AMPLE * limit
+        meter.told(left, told.reset_in or 0.0, ample=spare >= (sent.need if tokens else 1.0))
         meter.at_most(left - after, now - sent.at, now)
 
     def refused(self, need: float, started: float, opens: float, now: float) -> None:

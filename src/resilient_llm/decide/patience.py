@@ -113,6 +113,11 @@ def usual(seen: Statistics, tokens: int, *, streaming: bool) -> float:
     return own.p95 * seen.scale(tokens) if own.count >= ENOUGH else 0.0
 
 
+def longest(seen: Statistics, tokens: int, *, streaming: bool) -> float:
+    """Seconds it took a provider at most, lately, to give its first sign of life; 0 while unknown."""
+    return (seen.first if streaming else seen.whole).largest * seen.scale(tokens)
+
+
 def longest_pause(seen: Statistics) -> float:
     """Seconds of silence inside a stream that speak against its provider when the caller runs out of time."""
     return max(_SHORTEST_PAUSE, 3.0 * seen.pauses.p95)

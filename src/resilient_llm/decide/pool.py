@@ -11,6 +11,7 @@ put on a queue (:meth:`Pool.abandon_later`), and whoever takes the lock next rel
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable
 from typing import TypeGuard
@@ -235,10 +236,10 @@ class Pool(Shared[T]):
             with self._lock:
                 attempt.member.model_mismatch = other
 
-    def remember(self, conversation: str, provider: str) -> None:
-        """Keep a conversation where it was answered."""
+    def remember(self, conversation: str, provider: str, until: float = math.inf) -> None:
+        """Keep a conversation where it was answered, as long as its prompt is cached there."""
         with self._lock:
-            self._table.remember(conversation, provider)
+            self._table.remember(conversation, provider, until)
 
     # --- what other processes report ---
 

@@ -144,9 +144,9 @@ class Statistics:
         """How much longer the first token takes for a prompt of this length (prefill is linear in it)."""
         return 1.0 + prompt_tokens / self.policy.prompt_scale
 
-    def median(self, *, streaming: bool) -> float:
-        """Seconds within which half of the answers are complete; 0 while unknown."""
-        return (self.streams if streaming else self.whole).at(0.5) or 0.0
+    def complete(self, *, streaming: bool) -> float:
+        """Seconds within which nearly all answers are complete; 0 while unknown."""
+        return (self.streams if streaming else self.whole).p95
 
     # --- samples ---
 

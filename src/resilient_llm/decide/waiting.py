@@ -97,7 +97,7 @@ class Waiting(Generic[T]):
                 line.join(place)
         place.lines = lines
         found.down = all(refusal is Refusal.DOWN for _, refusal in room)
-        place.needs = min(m.statistics.median(streaming=ask.streaming) for m, _ in room)
+        place.needs = min(m.statistics.complete(streaming=ask.streaming) for m, _ in room)
         if found.down:
             place.needs = max(place.needs, place.least)
         opens = [m.opens_at(r, ask, now) for m, r in room if m.line.first(now) is place]
