@@ -88,6 +88,17 @@ def test_answers_that_usually_take_more_than_half_of_the_time_open_no_breaker() 
     assert sum(run.answered for run in late) >= plain - 0.06 * len(late)
 
 
+def test_trials_that_nobody_can_hide_cost_a_share_of_the_calls_and_not_one_in_an_interval() -> None:
+    """A stream that breaks after content is lost to its caller: where calls are rare, every other one would be."""
+
+    def breaks(now: float, attempt: object) -> Act:
+        return Act(1.0, FAILS, first=0.1)
+
+    driver = Driver({"a": breaks, "b": well()})
+    driver.calls(rate=1.0 / 36.0, seconds=36.0 * 60, timeout=30.0, streaming=True)
+    assert 4 <= sum(provider == "a" for _, provider, _ in driver.requests) <= 8
+
+
 # --- random bad half minutes ---
 
 

@@ -156,6 +156,7 @@ def test_a_trial_of_who_breaks_streams_is_judged_at_its_end() -> None:
         world.fail(attempt, FaultKind.CONNECTION)
     assert world.breaker("a") == "softly_open"
     world.until_trial("a")
+    world.pool._leases.hedges.tokens = 1.0  # what twenty calls earn
     trial = world.start(streaming=True)
     world.speak(trial, after=0.1)
     assert world.member("a").breaker.passed == 0

@@ -151,8 +151,10 @@ class Leases(Generic[T]):
 
     def _may_try(self, member: Member[T]) -> bool:
         """Whether a call may be spent on a trial.  The confirming one is free: a budget that had to be earned twice
-        would double the time to recovery."""
-        return member.breaker.passed == 1 or self.trials.spend()
+        would double the time to recovery.  One that breaks after content is lost to its caller, so that only calls
+        earn it, and not time."""
+        breaker = member.breaker
+        return breaker.passed == 1 or (self.hedges if breaker.ends_late else self.trials).spend()
 
     def _pick(self, ask: Ask, past: Past, ready: list[Member[T]], now: float) -> Attempt[T]:
         """One of some equals: where the conversation is, who has not been heard of for long, or the better of two
