@@ -31,6 +31,7 @@ class Target:
     max_concurrency: int | None = None
     keys: tuple[KeyTerms, ...] = (KeyTerms(),)
     context_window: int | None = None
+    cache_seconds: float | None = None
 
 
 def no_op() -> None:

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean
+from statistics import mean, quantiles
 from typing import Any, Self
 
 from resilient_llm import AsyncResilientClient, CallFailed, ResilientClient
@@ -72,6 +72,7 @@ class Served:
         command = [sys.executable, "-m", "benchmarks.limits", "--serve", json.dumps(plans)]
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.urls: list[str] = self._line()
+        self.rates: list[Any] = [plan.get("rate") or 10_000 for plan in plans]
 
     def _line(self) -> Any:
         assert self._process.stdout is not None
@@ -155,7 +156,43 @@ async def ours(served: Served, **options: Any) -> AsyncIterator[Ask]:
         yield ask
 
 
+@asynccontextmanager
+async def semaphore(served: Served) -> AsyncIterator[Ask]:
+    """The humblest way: an ``asyncio.Semaphore`` and the SDK's own retries, at the first provider."""
+    from openai import AsyncOpenAI
+
+    async with AsyncOpenAI(base_url=served.urls[0] + "/v1", api_key="k") as client:
+        gate = asyncio.Semaphore(50)
+
+        async def ask(prompt: str) -> object:
+            async with gate:
+                return await client.chat.completions.create(model="m", messages=[{"role": "user", "content": prompt}])
+
+        yield ask
+
+
+@asynccontextmanager
+async def litellm(served: Served) -> AsyncIterator[Ask]:
+    """LiteLLM's Router, told the limits by ``rpm`` (a minute's worth of each second's)."""
+    from litellm import Router
+
+    deployments = [
+        {
+            "model_name": "m",
+            "litellm_params": {"model": "openai/m", "api_base": url + "/v1", "api_key": "k", "rpm": 60 * rate},
+        }
+        for url, rate in zip(served.urls, served.rates, strict=True)
+    ]
+    router = Router(model_list=deployments, routing_strategy="usage-based-routing-v2", num_retries=3)
+
+    async def ask(prompt: str) -> object:
+        return await router.acompletion(model="m", messages=[{"role": "user", "content": prompt}])
+
+    yield ask
+
+
 Peer = Callable[..., Any]
+PEERS: dict[str, Peer] = {"resilient_llm": ours, "semaphore": semaphore, "litellm": litellm}
 
 
 def batched(peer: Peer, prompts: int, workers: int, *plans: dict[str, object]) -> Run:
@@ -194,6 +231,37 @@ def silent(peer: Peer = ours) -> str:
 def plain(peer: Peer = ours) -> str:
     """800 prompts, 50 workers, one provider of 80/s, Retry-After alone; goal: <= 1.3 x, 10 %, 3 x"""
     return batched(peer, 800, 50, {"rate": 80, "dialect": "plain"}).told(9.0, 50 / 80)
+
+
+def beside() -> str:
+    """Five interactive callers beside a batch of 50 at 100/s, 0.2 s a call; goal: p99 <= 1.5 x its value alone"""
+
+    async def scenario(served: Served, *, batched: bool) -> list[float]:
+        provider = OpenAI("m", base_url=served.urls[0], api_key="k")
+        async with AsyncResilientClient([provider], deadline=600) as client:
+            many = client.with_options(priority="batch")
+            running = asyncio.create_task(batch(many.chat, 1500 if batched else 0, 50))
+            await asyncio.sleep(4.0)
+            took: list[float] = []
+
+            async def work() -> None:
+                for number in range(60):
+                    began = time.monotonic()
+                    await client.chat(f"question {number}")
+                    took.append(time.monotonic() - began)
+                    await asyncio.sleep(0.1)
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(5):
+                    group.create_task(work())
+            running.cancel()
+            return took
+
+    found: list[float] = []
+    for batched in (False, True):
+        with Served({"rate": 100, "delay": 0.2}) as served:
+            found.append(quantiles(asyncio.run(scenario(served, batched=batched)), n=100)[98])
+    return f"p99 {found[1]:.3f} s, {found[1] / found[0]:.2f} x its value alone ({found[0]:.3f} s)"
 
 
 def fair() -> str:
@@ -256,20 +324,23 @@ def _fairness(calls: Counter[int], errors: Counter[str]) -> str:
     )
 
 
-NAMES: dict[str, Callable[[], str]] = {one.__name__: one for one in (fair, threads, told, two, silent, plain)}
+NAMES: dict[str, Callable[[], str]] = {one.__name__: one for one in (fair, threads, told, two, silent, plain, beside)}
 
 
 def main() -> None:
     """Run what was asked for, everything by default."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.limits", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}; default: all")
+    parser.add_argument("--by", default="resilient_llm", choices=PEERS, help="who makes the calls of a batch")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         serve(given.serve)
         return
     for name in given.names or NAMES:
-        print(f"{name}: {NAMES[name].__doc__}\n    {NAMES[name]()}", flush=True)
+        run: Callable[..., str] = NAMES[name]
+        found = run() if name in ("fair", "threads", "beside") else run(PEERS[given.by])
+        print(f"{name}: {run.__doc__}\n    {found}", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 import hypothesis  # imported later, its plugin would look for what is left out of collections
+import pytest
 
 
 def pytest_collection_finish() -> None:
@@ -13,3 +14,12 @@ def pytest_collection_finish() -> None:
     assert hypothesis
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes minutes runs only where ``-m`` speaks of ``slow``."""
+    if "slow" in config.getoption("markexpr"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("slow")]
+    items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=left_out)

@@ -96,7 +96,8 @@ def test_a_foreign_setting_is_answered_with_the_one_that_is_meant() -> None:
 
 def test_a_foreign_option_of_a_provider_is_answered_with_the_one_that_is_meant() -> None:
     make: Any = OpenAI
-    for name, meant in {"timeout": "deadline= of the client", "api_base": "base_url=", "wieght": "weight="}.items():
+    foreign = {"timeout": "deadline= of the client", "rpm": "requests_per_minute=", "wieght": "weight="}
+    for name, meant in foreign.items():
         with pytest.raises(ConfigurationError, match=f"did you mean {meant}"):
             make("m", api_key="k", **{name: 3})
 

@@ -60,7 +60,7 @@ HEALTH = {
     "error_rate": "share of recent calls that failed",
     "in_flight": "attempts under way, open streams included",
     "waiting": "calls that stand in line for it",
-    "wait": "seconds that the first in line has waited",
+    "wait": "seconds for which the first in line has waited; 0: nobody waits",
     "limit": "how many attempts may be under way",
     "samples": "answers its latencies are known from",
     "first_token_p50": "seconds to the first content, median",

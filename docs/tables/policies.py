@@ -40,7 +40,7 @@ SENTENCES = {
     "stream.max_bytes": "bound of one answer",
     "limits.gate_cap": "the longest a rate limit closes a gate",
     "limits.max_queue": "calls that may wait for one provider; the next one is told at once",
-    "limits.reserve": "share of every rate limit and of `max_concurrency` that calls with `priority='batch'` never get",
+    "limits.reserve": 'share of every limit that is kept from calls with `priority="batch"`',
     "advanced.memory": "seconds with which evidence about a provider fades",
     "advanced.failure_cost": "seconds of latency that a failure is worth when equals are compared",
     "advanced.stickiness": "a conversation moves only to a provider that costs less than this share",
@@ -110,7 +110,7 @@ SECTIONS = {
     "mechanisms/deadline.md": {
         "defaults": some(*(f"timeouts.{one}" for one in ("connect", "first_token", "idle", "idle_tool_arguments"))),
     },
-    "mechanisms/line.md": {"defaults": some("limits.max_queue", "retry.max_wait")},
+    "mechanisms/line.md": {"defaults": some("limits.max_queue", "limits.reserve", "retry.max_wait")},
     "mechanisms/health.md": {
         "defaults": some(*(f"advanced.{one}" for one in ("memory", "failure_cost", "stickiness", "prompt_scale"))),
     },

@@ -78,6 +78,7 @@ def parser_of(wanted: Sequence[str] | dict[str, Command]) -> argparse.ArgumentPa
         epilog=_STATUSES.replace("COMMAND", program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"resilient_llm {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for name, command in COMMANDS.items():
         subparser = commands.add_parser(name, help=command.summary, description=f"Shows {command.summary}.")

@@ -132,6 +132,10 @@ _CLIENT = {
     "timeout_policy": "timeouts=",
     "callbacks": "listeners=",
     "client": "http_client=",
+    "fallbacks": "further providers in the list",
+    "context_window_fallbacks": "further providers in the list, and context_window= of each",
+    "allowed_fails": "breaker=Breaker(...)",
+    "cooldown_time": "breaker=Breaker(...)",
 }
 _PROVIDER = {
     "timeout": "deadline= of the client or the call, or timeouts= of the client",
@@ -152,6 +156,9 @@ _PROVIDER = {
     "http_client": "http_client= of the client",
     "verify": "http_client= of the client",
     "max_parallel_requests": "max_concurrency=",
+    "rpm": "requests_per_minute=",
+    "tpm": "tokens_per_minute=",
+    "order": "its place in the client's list",
 }
 _FOREIGN: Mapping[str, Mapping[str, str]] = {"option": _CALL, "setting": _CLIENT, "provider option": _PROVIDER}
 

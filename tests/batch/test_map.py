@@ -124,8 +124,14 @@ def test_prompts_are_taken_as_room_comes_up(kind: str) -> None:
             next(results)
 
     if kind == "sync":
-        with ResilientClient([Function(echo)]) as client, client.map(prompts(), concurrency=2) as results:
+        over = threading.Event()
+
+        def three(request: ChatRequest) -> str:
+            return "x" if int(request.messages[-1].text) < 3 or over.wait(10.0) else "late"
+
+        with ResilientClient([Function(three)]) as client, client.map(prompts(), concurrency=2) as results:
             first_three(results)
+            over.set()
     else:
 
         async def run() -> None:

@@ -13,7 +13,7 @@ from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.errors import Fault, FaultKind, ResilientError
 from resilient_llm.testing import RateLimit
-from resilient_llm.testing._limits import Limiter
+from resilient_llm.testing.limits import Limiter
 from resilient_llm.wire.faults.ratelimit import parse_rate_limit
 from tests.decide.driver import Driver, Run
 from tests.decide.world import Provider, Target

@@ -263,3 +263,12 @@ def borrowed(path: Path) -> Iterator[str]:
     for node in ast.walk(tree_of(path)):
         if package and isinstance(node, ast.ImportFrom) and (node.module or "").startswith("resilient_llm."):
             yield from (alias.asname or alias.name for alias in node.names)
+
+
+def test_every_wire_has_the_same_files_and_none_is_long() -> None:
+    wires = {found.parent for found in (ROOT / "wire").glob("*/request.py")}
+    assert len(wires) == 7
+    files = {"__init__.py", "answer.py", "parts.py", "request.py", "stream.py"}
+    assert all({found.name for found in wire.glob("*.py")} == files for wire in wires)
+    lengths = {str(found): len(found.read_text().splitlines()) for found in (ROOT / "wire").rglob("*.py")}
+    assert {name: length for name, length in lengths.items() if length > 450} == {}

@@ -16,7 +16,7 @@ from resilient_llm.decide.pool import Pool
 from resilient_llm.errors import CallFailed, Fault, FaultKind
 from resilient_llm.policy import Policies
 from tests.decide.driver import DOWN, HANG, Act, Driver, acts, well
-from tests.decide.world import PROPERTY, Limit, World, build, fault
+from tests.decide.world import PROPERTY, Limit, Target, World, build, fault
 
 # --- order ---
 
@@ -100,6 +100,31 @@ def test_a_conversation_moves_when_its_provider_is_clearly_worse_or_out() -> Non
     assert world.start(conversation="chat").target.id == "b"
     world.pool.operate("b", "drain", world.now)
     assert world.start(conversation="chat").target.id == "a"
+
+
+def later_home(seconds: float, lifetime: float | None, calls: int = 1) -> str:
+    """Who is asked ``seconds`` after the last of some calls of a conversation at *a*, where *b* would be drawn."""
+    world = World([Target("a", cache_seconds=lifetime), "b"])
+    for _ in range(calls):
+        world.succeed(world.start(only="a", conversation="chat"))
+        world.now += seconds
+    for name in "ab":
+        world.answer(name, first=0.0)
+    world.luck.usual = 0.99
+    return world.start(conversation="chat").target.id
+
+
+def test_a_conversation_may_move_once_its_prompt_is_no_longer_cached() -> None:
+    assert later_home(299.9, lifetime=300.0) == "a"
+    assert later_home(300.0, lifetime=300.0) == "b"
+
+
+def test_every_answer_keeps_a_conversation_for_as_long_again() -> None:
+    assert later_home(200.0, lifetime=300.0, calls=3) == "a"
+
+
+def test_a_conversation_stays_where_no_lifetime_is_documented() -> None:
+    assert later_home(3600.0, lifetime=None) == "a"
 
 
 def test_only_so_many_conversations_are_remembered() -> None:

@@ -119,6 +119,20 @@ def test_calls_under_way_count_before_the_provider_tells_of_them() -> None:
     assert it.left(100.0)[0] == pytest.approx(1.0)
 
 
+def test_what_was_not_used_is_given_back_to_a_declared_limit_and_not_to_a_reported_one() -> None:
+    """Many providers count the estimate."""
+    it = pace(TOKENS)
+    sent = it.take(3000.0, 100.0)
+    answered(it, sent, 100.0, 3000.0, tokens=Limit(10_000, 1000, 9.0))
+    it.settle(3000.0, 1000, 1200, 200)
+    assert it.left(100.0)[1] == pytest.approx(1000.0)
+    assert it.fits_at(1000.0, 100.0) <= 100.0
+    it.open()
+    it.take(5000.0, 200.0)
+    it.settle(5000.0, 1000, 1200, 200)
+    assert it.left(200.0)[1] == pytest.approx(4800.0)
+
+
 def test_others_who_use_the_key_are_noticed() -> None:
     it = pace()
     answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(600, 500, 10.0))

@@ -33,6 +33,7 @@ class Target:
     account: str | None = None
     key_is_fixed: bool = True
     context_window: int | None = None
+    cache_seconds: float | None = None
     model: str = "m"
     rates: tuple[Rate, ...] = ()
     pool: int = 1

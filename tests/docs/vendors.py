@@ -23,7 +23,8 @@ from resilient_llm.drive.engines import Outgoing
 from resilient_llm.errors import ResilientError
 from resilient_llm.model import ToolCall
 from resilient_llm.testing import LoopbackLLM, ReceivedRequest, Reply
-from resilient_llm.wire import WIRES, codec
+from resilient_llm.wire import WIRES
+from tests.wire.readers import read_request
 
 HERE = ("127.0.0.1", "localhost")
 TEXT = "The sky is blue because air scatters short waves of light more than long ones."
@@ -65,7 +66,7 @@ def helpful(request: ReceivedRequest) -> Reply:
     if request.wire not in WIRES:
         return Reply(TEXT)
     try:
-        asked = codec(request.wire).decode_request(request.body, request.path)
+        asked = read_request(request.wire, request.body, request.path)
     except ResilientError:
         return Reply(TEXT)
     if asked.tools and asked.messages[-1].role != "tool":

@@ -66,7 +66,8 @@ def test_fifty_callers_at_the_end_of_the_open_period_make_one_probe(world: World
     first.default = Reply(delay=0.5)  # it is overtaken, and runs on
     time.sleep(0.2)  # the breaker's own period has to pass
     results = callers(world, client, 50)
-    assert 1 <= first.request_count - before <= 2  # a slow machine may see the next one
+    first.wait_for(lambda server: server.request_count > before)  # overtaken, it may be the last to arrive
+    assert first.request_count - before <= 2  # a slow machine may see the next one
     kinds = [record.kind for result in results for record in result.attempts if record.provider == "first"]
     assert set(kinds) == {"trial"}
 

@@ -24,6 +24,7 @@ from resilient_llm.wire import classify, classify_stream_error, codec, parse_rat
 from resilient_llm.wire.framing import eventstream, ndjson, sse
 from resilient_llm.wire.kit.accumulate import Accumulator
 from tests.fuzz.mutate import ODD, WIRES, damaged, requests, responses, streams
+from tests.wire.readers import read_request
 
 EXAMPLES = int(os.environ.get("RESILIENT_LLM_FUZZ", "60"))
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -45,7 +46,7 @@ def test_a_damaged_request_is_understood_or_refused(wire: str, seed: int) -> Non
     draw = random.Random(seed)
     body, path = draw.choice(requests(wire))
     try:
-        request = codec(wire).decode_request(damaged(body, draw), path)
+        request = read_request(wire, damaged(body, draw), path)
     except InvalidRequest:
         return
     for other in WIRES:  # what was understood can be asked of anybody, or it is said why not
@@ -102,7 +103,7 @@ def test_any_way_of_cutting_a_damaged_stream_gives_the_same_events(wire: str, se
 @FUZZ
 def test_noise_is_neither_a_request_nor_an_answer_nor_a_crash(wire: str, noise: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
-        codec(wire).decode_request(noise, noise.decode("latin-1"))
+        read_request(wire, noise, noise.decode("latin-1"))
     with contextlib.suppress(InvalidAnswer):
         codec(wire).decode_response(noise)
     decoder = codec(wire).stream_decoder()
@@ -116,7 +117,7 @@ def test_noise_is_neither_a_request_nor_an_answer_nor_a_crash(wire: str, noise: 
 def test_deep_nesting_is_no_way_to_crash(wire: str, bracket: bytes) -> None:
     body = bracket * 20_000
     with pytest.raises(InvalidRequest):
-        codec(wire).decode_request(body)
+        read_request(wire, body)
     with pytest.raises(InvalidAnswer):
         codec(wire).decode_response(body)
     decoder = codec(wire).stream_decoder()

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient, mount
-from resilient_llm.providers import Anthropic, Mistral, OpenAI
+from resilient_llm.providers import Anthropic, Mistral, OpenAI, OpenAIResponses
 
 SDK = os.environ["MOUNTED_SDK"]
 VENDORS: dict[str, Any] = {"openai": OpenAI, "anthropic": Anthropic, "mistralai": Mistral}
@@ -84,12 +84,13 @@ def _client_for(request: httpx2.Request, inner: Any) -> ResilientClient:
         model = str(json.loads(request.content).get("model") or "model")
     except (ValueError, AttributeError):
         model = "model"
-    found = _MADE.get((base, key, model, inner))
+    made = OpenAIResponses if url.path.endswith("/responses") else VENDORS[SDK]
+    found = _MADE.get((base, key, model, made, inner))
     if found is None:
-        provider = VENDORS[SDK](model, base_url=base, api_key=key, allow_http=True)
+        provider = made(model, base_url=base, api_key=key, allow_http=True)
         # The suites replace httpx2's own transport, or bring one, so the requests must leave through that.
         found = ResilientClient([provider], retry={"max_attempts": 1}, http_client=httpx2.Client(transport=inner))
-        _MADE[base, key, model, inner] = found
+        _MADE[base, key, model, made, inner] = found
     return found
 
 

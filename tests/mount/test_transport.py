@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from resilient_llm import AsyncResilientClient, ResilientClient, mount
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.mount.paths import wire_of
-from resilient_llm.providers import Anthropic, Cohere, Gemini, Mistral, OpenAI
+from resilient_llm.providers import Anthropic, Cohere, Gemini, Mistral, OpenAI, OpenAIResponses
 from resilient_llm.testing import Cut, LoopbackLLM, Reply, Stall, Status
 
 httpx2 = pytest.importorskip("httpx2")
@@ -207,6 +207,17 @@ def test_options_of_the_client_hold_for_mounted_calls(servers: Any) -> None:
     assert second.request_count == 1
 
 
+def test_a_background_response_is_an_answer_before_anything_is_written(servers: Any) -> None:
+    queued = {"id": "resp_1", "object": "response", "model": "m", "created_at": 1, "status": "queued", "output": []}
+    told = Status(200, json.dumps({**queued, "background": True}), headers={"content-type": "application/json"})
+    servers[0].default = told
+    provider = OpenAIResponses("m", base_url=servers[0].url + "/v1", api_key="k")
+    asked = {"model": "m", "input": "hi", "background": True, "store": True}
+    with ResilientClient([provider]) as client, httpx.Client(transport=mount.transport(client)) as http:
+        answer = http.post("https://api.openai.com/v1/responses", json=asked)
+    assert (answer.status_code, answer.json()["status"]) == (200, "queued")
+
+
 # --- failures ----------------------------------------------------------------------------------------------
 
 
@@ -229,6 +240,15 @@ def test_failures_have_the_status_that_fits(trouble: Any, status: int, servers: 
     assert answer.json()["error"]["message"]
     if status == 429:
         assert 4 <= int(answer.headers["retry-after"]) <= 10
+
+
+def test_a_wait_that_goes_on_is_told_as_the_vendor_told_it(servers: Any) -> None:
+    servers[0].default = servers[1].default = Status(429, retry_after=9)
+    with clients(*servers, deadline=0.5) as client, httpx.Client(transport=mount.transport(client)) as http:
+        told = [http.post(CHAT, json=QUESTION) for _ in range(2)]
+    assert [answer.status_code for answer in told] == [429, 429]
+    assert servers[0].request_count == servers[1].request_count == 1  # the second call asked nobody
+    assert 4 <= int(told[1].headers["retry-after"]) <= 10
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"model":"m","messages":7}'])

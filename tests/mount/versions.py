@@ -24,7 +24,7 @@ ROWS = (
     "cohere>=7,<8",
 )
 KEPT = Path(tempfile.gettempdir()) / "resilient-llm-sdk-versions"
-TOOLS = ("pytest", "httpx2", "opentelemetry-sdk")
+TOOLS = ("pytest", "httpx2", "hypothesis", "opentelemetry-sdk")
 
 
 def main() -> int:

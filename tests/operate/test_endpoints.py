@@ -29,7 +29,9 @@ from resilient_llm.errors import (
 )
 from resilient_llm.operate.endpoints import Endpoints, Response, http_status
 from resilient_llm.operate.endpoints.statuses import RULES
-from resilient_llm.providers import Function
+from resilient_llm.operate.secrets import secret
+from resilient_llm.providers import Function, OpenAI
+from tests.operate.servers import until
 
 KEY = "sk-canary-0123456789abcdef"
 
@@ -88,6 +90,19 @@ def test_not_ready_says_when_the_first_gate_opens() -> None:
         refused = Endpoints(client).answer("/readyz")
     assert refused.status == 503
     assert 30 <= int(dict(refused.headers)["retry-after"]) <= 39  # up to a quarter more, against herds
+
+
+def test_a_process_without_a_single_key_is_not_ready(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    with ResilientClient([OpenAI("model", id="one", api_key=secret(f"file:{key}"))]) as client:
+        endpoints = Endpoints(client)
+        until(lambda: b"No such file" in endpoints.answer("/snapshot").body)
+        refused = endpoints.answer("/readyz")
+        assert (refused.status, told(refused)) == (503, {"ready": False, "admissible": []})
+    key.write_text("sk-it-is-there")
+    with ResilientClient([OpenAI("model", id="one", api_key=secret(f"file:{key}"))]) as client:
+        endpoints = Endpoints(client)
+        until(lambda: endpoints.answer("/readyz").status == 200)  # asking begins the fetch
 
 
 def test_a_provider_at_its_limit_is_busy_and_not_out(client: ResilientClient) -> None:

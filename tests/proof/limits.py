@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -42,12 +41,20 @@ class Served:
     def __init__(self, demand: Demand) -> None:
         self._demand = demand
         self._buckets: dict[Key, list[Bucket]] = {}
-        self._turns: dict[tuple[Member[Provider], bool, str | None], float] = {}
+        self._turns: dict[Member[Provider], dict[tuple[bool, str | None], frozenset[tuple[int, str | None]]]] = {}
+        """Who stood in line when a tenant was served last, and has not been passed by its own since."""
 
     def restored(self, member: Member[Provider]) -> None:
         """A person opened everything."""
         for key in member.keys:
             self._buckets.pop(key, None)
+
+    def offered(self, member: Member[Provider]) -> None:
+        """Tenants that have been offered a place here have had their turn."""
+        tenants = {place.ask.tenant for place in member.line.waiting if place.offer is member.line}
+        turns = self._turns.get(member, {})
+        for turn, those in turns.items():
+            turns[turn] = frozenset(one for one in those if one[1] not in tenants)
 
     def leased(self, step: Real, waiting: list[Place], now: float) -> None:
         """An attempt was allowed; these stood in line before it, and could be served."""
@@ -70,12 +77,11 @@ class Served:
         if ask.batch and not member.breaker.down:
             passed = [place.number for place in waiting if not place.ask.batch]
             self._demand(not passed, "C1", f"{step!r} before calls {passed}")
-        before = self._turns.get((member, ask.batch, ask.tenant), -math.inf)
-        passed = [place.number for place in others if place.since < before and self._older(member, place, before)]
+        turns = self._turns.setdefault(member, {})
+        stood = turns.get((ask.batch, ask.tenant), frozenset())
+        passed = [place.number for place in others if (place.number, place.ask.tenant) in stood]
         if not member.breaker.down:
             self._demand(not passed, "C2", f"{step!r} of {ask.tenant} once more before calls {passed}")
-        self._turns[member, ask.batch, ask.tenant] = now
-
-    def _older(self, member: Member[Provider], place: Place, before: float) -> bool:
-        """Whether its tenant was not served since."""
-        return self._turns.get((member, place.ask.batch, place.ask.tenant), -math.inf) < before
+        for turn, those in turns.items():  # whose tenant was served now has had its turn
+            turns[turn] = frozenset(one for one in those if one[1] != ask.tenant)
+        turns[ask.batch, ask.tenant] = frozenset((place.number, place.ask.tenant) for place in others)

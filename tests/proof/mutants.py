@@ -277,11 +277,11 @@ def gate_uncapped(original, self, now, wait, reason):
 
 
 @_wrapping(Pool, "succeeded")
-def gate_opened_by_the_past(original, self, attempt, now, output_tokens=0):
+def gate_opened_by_the_past(original, self, attempt, now, *tokens):
     """An answer to a call begun before the 429 opens the gate."""
     if not attempt.released:
         attempt.member.gate.open()
-    original(self, attempt, now, output_tokens)
+    original(self, attempt, now, *tokens)
 
 
 @_wrapping(RateGate, "close")

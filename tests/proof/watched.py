@@ -140,6 +140,7 @@ class Watched:
             return step
         self._leased(step, well, ahead, now)
         other = [one for one in lines.get(step.member, []) if one.number != call.number]
+        check.served.offered(step.member)
         check.served.leased(step, [one for one in other if step.member.refusal(one.ask, now) is None], now)
         check.after(now, step.member)
         return step
@@ -191,7 +192,8 @@ class Watched:
             return  # the last resort
         self._due = True
         others = [a for a, lease in check.leases.items() if a.member is member and lease.due and not lease.spoke]
-        live = [a for a in others if now - a.started < a.timeout - 1e-9]
+        cap = check.client.policies.breaker.open_cap
+        live = [a for a in others if now - a.started < min(a.timeout, cap) - 1e-9]
         check.demand(not live, "S2", f"{live} test {member.id} already")
         if was.state is State.CLOSED:
             check.demand(check.tests.look(now) >= 1.0 - 1e-5, "S1", f"{step!r} with {check.tests.tokens} tokens")
@@ -315,7 +317,7 @@ class Watched:
                 self._rejected |= fault.kind in _REJECTED
                 self._ran |= ran(fault)
                 self._cost = 0.0 if free(fault) else cost(fault)
-                counts = not (attempt.kind == "trial" or free(fault) or lost)
+                counts = not (attempt.kind == "trial" or free(fault) or lost or attempt.other_key)
                 self._counted += counts
                 self.tried[attempt.member.id] = self.tried.get(attempt.member.id, 0) + counts
         check.after(now, attempt.member)
@@ -445,8 +447,11 @@ class Watched:
             refusal = member.refusal(call.ask, now)
             if member.drained or member.breaker.state is State.ISOLATED or self._barred(member):
                 continue
+            if member.fits_at(call.ask, now, member.line.before(call.ask)) > call.deadline:
+                check.demand(error.retry_after is not None, "S9", f"{member.id}: too many wait, but no retry_after")
+                continue
             tried_at, last = member.next_trial(), call.deadline - least - 0.01
-            if member.own_gate.strikes or member.account_gate.strikes:
+            if refusal is Refusal.QUOTA or member.own_gate.strikes or member.account_gate.strikes:
                 check.demand(error.retry_after is not None, "S9", f"{member.id}: {refusal}, but no retry_after")
             elif refusal in (Refusal.GATED, Refusal.PACE):
                 told = math.inf

@@ -34,7 +34,17 @@ SLOW = {"incidents", "herd", "tokens", "retry-storm"}  # have a smaller test of 
 Patch = pytest.MonkeyPatch
 
 
-@pytest.mark.parametrize("name", sorted(set(SCENARIOS) - SLOW))
+BELOW: dict[str, str] = {}
+"""Known gaps: see the page on the simulator."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.xfail(reason=BELOW[name])] if name in BELOW else [])
+        for name in sorted(set(SCENARIOS) - SLOW)
+    ],
+)
 def test_what_must_hold_holds(name: str) -> None:
     found = SCENARIOS[name].run(Path("nowhere"))
     assert found.held, str(found)
@@ -66,9 +76,9 @@ def wrapped(patch: Patch, owner: type, name: str, replacement: Callable[..., Any
 
 
 def test_late_successes_that_count_break_the_mirror(monkeypatch: Patch) -> None:
-    def counts(original: Callable[..., Any], self: Any, attempt: Any, now: float, *more: Any) -> None:
+    def counts(original: Callable[..., Any], self: Any, attempt: Any, now: float, *tokens: int) -> None:
         fresh = not attempt.released and not attempt.trial
-        original(self, attempt, now, *more)
+        original(self, attempt, now, *tokens)
         if fresh:
             attempt.member.breaker.succeeded(now, 0.5)
 

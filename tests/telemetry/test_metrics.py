@@ -198,6 +198,7 @@ class Member(Provider):
     max_concurrency = None
     keys = (KeyTerms(),)
     context_window = None
+    cache_seconds = None
 
 
 def pool_of(*providers: Member) -> Pool[Member]:

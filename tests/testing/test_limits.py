@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from resilient_llm.testing import LoopbackLLM, ManualClock, RateLimit
-from resilient_llm.testing._limits import Limiter, go_duration
+from resilient_llm.testing.limits import Limiter, go_duration
 
 CHAT = "/v1/chat/completions"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilient_llm.capability import CACHE_SECONDS, VENDORS
+from resilient_llm.capability import CACHE_SECONDS
 from resilient_llm.model import ChatRequest, Json, Message, Text, Thought, Tool, ToolCall, ToolResult
 from resilient_llm.providers import (
     XAI,
@@ -138,4 +138,5 @@ def test_requests_that_begin_alike_have_one_key() -> None:
 
 def test_lifetimes_are_of_vendors() -> None:
     assert all(seconds > 0 for seconds in CACHE_SECONDS.values())
-    assert VENDORS
+    assert Anthropic("m", api_key="k").cache_seconds == 300.0
+    assert XAI("m", api_key="k").cache_seconds is None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +45,8 @@ from resilient_llm.providers import (
     OpenAIResponses,
 )
 from resilient_llm.testing import LoopbackLLM, Reply, Status
+from resilient_llm.wire import codec
+from resilient_llm.wire.features import Feature
 from tests.travel.probes import HISTORY, PROBES, WIRES, probe
 
 ROOT = Path(__file__).parents[2]
@@ -273,11 +277,22 @@ def test_one_call_decides_otherwise_and_features_one_by_one(server: LoopbackLLM)
         assert client.chat("x", on_unsupported="error").text == "fine"
 
 
-def test_fields_of_one_wire_find_their_provider(server: LoopbackLLM) -> None:
+@pytest.mark.parametrize("fields", [{"previous_response_id": "r_1"}, {"prompt": {"id": "pmpt_1"}}], ids=str)
+def test_fields_of_one_wire_find_their_provider(server: LoopbackLLM, fields: dict[str, Any]) -> None:
     responses = OpenAIResponses("gpt-5.2", base_url=server.url + "/v1", api_key="k")
     with ResilientClient([openai(server), responses]) as client:
-        reply = client.chat("x", extra={"openai_responses": {"previous_response_id": "r_1"}})
+        reply = client.chat("x", extra={"openai_responses": fields})
         assert reply.provider == responses.id
+
+
+@pytest.mark.parametrize("wire", [each for each in WIRES if each != "openai_responses"])
+def test_a_stored_prompt_is_refused_where_it_is_not_stored(wire: str) -> None:
+    body = b'{"model":"gpt-5.2","prompt":{"id":"pmpt_1","variables":{"city":"Oslo"}}}'
+    asked = replace(codec("openai_responses").decode_request(body), model="m")
+    assert "only:openai_responses" in features(asked)
+    with pytest.raises(UnsupportedFeature) as caught:
+        codec(wire).encode_request(asked)
+    assert caught.value.feature == Feature.STORED_PROMPT
 
 
 # --- learning ---
@@ -457,3 +472,10 @@ def test_planning_lets_through_what_can_be_sent(name: str) -> None:
 def test_every_provider_has_a_place_in_the_documentation() -> None:
     pages = "".join(page.read_text() for page in (ROOT / "docs" / "providers").glob("*.md"))
     assert [name for name in _KINDS if f"{name}(" not in pages and f"`{name}`" not in pages] == []
+
+
+def test_a_beginning_that_the_vendor_allowed_is_no_need() -> None:
+    turns = (Message("user", (Text("hi"),)), Message("assistant", (Text("Well,"),)))
+    token = Extra("anthropic_messages", {"fallback_credit_token": "t"})
+    assert "prefill" in features(ChatRequest(turns))
+    assert "prefill" not in features(ChatRequest(turns, extra=(token,)))

@@ -16,6 +16,7 @@ from resilient_llm.model import ChatRequest, Message, Text, ToolCall, ToolResult
 from resilient_llm.wire import codec
 from tests.material import corpus
 from tests.travel.probes import MODELS, WIRES
+from tests.wire.readers import read_request
 
 FILES = {
     "openai_chat": "openai_chat*",
@@ -55,7 +56,7 @@ def _requests(wire: str) -> Iterator[Recorded]:
             continue
         seen.add(body)
         try:
-            request = codec(wire).decode_request(body, str(record["url_path"]))
+            request = read_request(wire, body, str(record["url_path"]))
         except InvalidRequest:
             continue  # retrievals and the like
         if request.messages:  # an Ollama request without any loads a model
@@ -117,7 +118,7 @@ def test_requests_arrive_or_are_refused_for_a_known_reason(source: str, target: 
             figures["refused"] += 1  # the codec would write the name of a file that its vendor cannot read
             continue
         assert planned is None, f"{recorded.id}: planning said {planned}, but it can be written"
-        arrives(request, codec(target).decode_request(encoded.body, encoded.path))
+        arrives(request, read_request(target, encoded.body, encoded.path))
         figures["changed" if encoded.degradations else "kept"] += 1
     assert figures.total() == len(requests(source))
     assert set(figures) <= {"kept", "changed", "refused"}

@@ -33,6 +33,7 @@ from resilient_llm.model import (
 from resilient_llm.wire import WIRES, codec
 from resilient_llm.wire.features import Feature
 from tests.travel.probes import MODELS, PNG
+from tests.wire.readers import read_request
 
 PAIRS = sorted(itertools.permutations(sorted(WIRES), 2))
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -205,6 +206,7 @@ PROBES: dict[Feature, Probe] = {
         for feature, name in {
             Feature.AUDIO_OUTPUT: "audio",
             Feature.CACHED_CONTENT: "cachedContent",
+            Feature.STORED_PROMPT: "prompt",
             **{
                 each: each.value
                 for each in (
@@ -277,7 +279,7 @@ def test_a_feature_that_came_in_on_one_wire_is_not_lost_on_another(origin: str, 
             continue  # it never was on this wire
         written = codec(origin).encode_request(replace(probe.request, model=MODELS[origin]))
         try:
-            read = codec(origin).decode_request(written.body, written.path)
+            read = read_request(origin, written.body, written.path)
         except InvalidRequest as error:
             vanished.append(f"{name}: {error}")
             continue

@@ -22,6 +22,7 @@ from resilient_llm.providers import Groq, Mistral, Vertex
 from resilient_llm.wire import codec
 from resilient_llm.wire.protocol import Codec
 from tests.material import corpus, material
+from tests.wire.readers import read_request
 
 Fields = dict[str, object]
 Group = Mapping[str, object]
@@ -286,7 +287,7 @@ def translated(source: Member, target: Member) -> Fields:
     """The recorded request of ``source`` as we would send it to ``target``."""
     record = records()[source["id"]]
     body = recorded(source)
-    request = codec_of(source).decode_request(json.dumps(body).encode(), str(record["url_path"]))
+    request = read_request(codec_of(source), json.dumps(body).encode(), str(record["url_path"]))
     anew = replace(request, model=target["model"], source=None)
     return _fields(json.loads(codec_of(target).encode_request(anew).body))
 

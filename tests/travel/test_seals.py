@@ -11,6 +11,7 @@ from resilient_llm.capability import UNSEALED, without_seals
 from resilient_llm.model import ChatRequest, Extra, Message, Opaque, Part, Text, Thought, ToolCall, ToolResult
 from resilient_llm.wire import WIRES, codec
 from resilient_llm.wire.features import Feature
+from tests.wire.readers import read_request
 
 SEAL = "c2VhbGVk" * 4
 USER = Message("user", (Text("Hello"),))
@@ -53,7 +54,7 @@ def test_what_the_caller_sent_himself_is_rebuilt(kind: str, item: object) -> Non
         {"role": "user", "content": "Go on"},
     ]
     body = json.dumps({"model": "claude-opus-4-6", "max_tokens": 9, "messages": messages}).encode()
-    request = codec(kind).decode_request(body)
+    request = read_request(kind, body)
     assert SEAL in codec(kind).encode_request(request).body.decode()
     stripped = without_seals(request)
     assert stripped is not None

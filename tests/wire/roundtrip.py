@@ -26,6 +26,7 @@ from resilient_llm.model import ChatResponse, StreamBroken, StreamEnd, StreamErr
 from resilient_llm.wire.kit.accumulate import Accumulator, replay
 from resilient_llm.wire.protocol import Codec
 from tests.material import corpus
+from tests.wire.readers import read_request
 
 CHUNK_SIZES = (1, 2, 3, 7, 4093)
 ABSENT = object()
@@ -180,7 +181,7 @@ def eventstream_frames(raw: bytes) -> list[bytes]:
 def request_differences(subject: Subject, record: Mapping[str, Any]) -> list[str]:
     """A request through the neutral model and back, without the shortcut that forwards the caller's own body."""
     body, path = record["request"], record.get("url_path") or ""
-    request = subject.codec.decode_request(json.dumps(body).encode(), path)
+    request = read_request(subject.codec, json.dumps(body).encode(), path)
     again = subject.codec.encode_request(dataclasses.replace(request, source=None))
     return _compare(body, json.loads(again.body), subject.request_rules)
 
@@ -188,7 +189,7 @@ def request_differences(subject: Subject, record: Mapping[str, Any]) -> list[str
 def forwarding_differences(subject: Subject, record: Mapping[str, Any]) -> list[str]:
     """A request forwarded to its own wire: nothing changes, whether we know the field or not."""
     body, path = record["request"], record.get("url_path") or ""
-    request = subject.codec.decode_request(json.dumps(body).encode(), path)
+    request = read_request(subject.codec, json.dumps(body).encode(), path)
     rules = (Rule("stream_options", ignored, "usage is asked for in every stream"),)
     return _compare(body, json.loads(subject.codec.encode_request(request).body), rules)
 

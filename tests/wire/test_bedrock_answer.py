@@ -41,6 +41,7 @@ from resilient_llm.model import (
 from resilient_llm.wire.bedrock import CODEC, WIRE
 from resilient_llm.wire.framing import eventstream
 from resilient_llm.wire.kit.accumulate import replay
+from tests.wire.readers import read_request
 from tests.wire.roundtrip import assembled, events_of
 
 COUNTS = {"usage": {"inputTokens": 3, "outputTokens": 2, "totalTokens": 5}}
@@ -423,7 +424,7 @@ def test_any_json_is_an_answer_or_an_invalid_one(content: list[Any], more: Any) 
 def test_any_json_is_a_request_or_an_invalid_one(content: list[Any], more: Any) -> None:
     body = {"messages": [{"role": "user", "content": content}], **(more if isinstance(more, dict) else {})}
     with contextlib.suppress(InvalidRequest):
-        CODEC.decode_request(json.dumps(body).encode())
+        read_request(CODEC, json.dumps(body).encode())
 
 
 @given(st.lists(st.tuples(KINDS, JSON, JSON, JSON), max_size=6), st.integers(1, 40))

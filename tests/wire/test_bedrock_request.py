@@ -30,6 +30,7 @@ from resilient_llm.model import (
 from resilient_llm.wire.bedrock import CODEC, WIRE
 from resilient_llm.wire.embeddings.bedrock import CODEC as EMBED
 from tests.wire.asking import PNG, TOOL, USER, Asking, refused, request
+from tests.wire.readers import read_request
 
 TURN = {"role": "user", "content": [{"text": "Hello"}]}
 CALL, RESULT = Message("assistant", (ToolCall("a", "look"),)), Message("tool", (ToolResult("a"),))
@@ -41,7 +42,7 @@ encoded, body_of, turns = ASKING.encoded, ASKING.body_of, ASKING.turns
 
 
 def decoded(path: str = "", **fields: Any) -> ChatRequest:
-    return CODEC.decode_request(json.dumps({"messages": [TURN], **fields}).encode(), path)
+    return read_request(CODEC, json.dumps({"messages": [TURN], **fields}).encode(), path)
 
 
 def user(*blocks: object) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def test_a_plain_question_says_no_more() -> None:
 def test_model_and_stream_switch_are_in_the_path(model: str, stream: bool, path: str) -> None:
     out = CODEC.encode_request(request(model=model, stream=stream))
     assert (out.path, out.headers) == (path, ())
-    again = CODEC.decode_request(out.body, path)
+    again = read_request(CODEC, out.body, path)
     assert (again.model, again.stream) == (model, stream)
 
 

@@ -146,8 +146,15 @@ def read_naively(raw: bytes) -> dict[str, Any]:
                     name, arguments = tools.get(call["index"], ("", ""))
                     more = call["function"]
                     tools[call["index"]] = (name + (more.get("name") or ""), arguments + (more.get("arguments") or ""))
-    counts = (usage["prompt_tokens"], usage["completion_tokens"]) if usage else None
+    counts = (usage["prompt_tokens"], _output(usage)) if usage else None
     return {"text": text, "reasoning": reasoning, "tools": list(tools.values()), "usage": counts}
+
+
+def _output(usage: Any) -> int:
+    """What came out of the model: where the total holds more than prompt and completion, reasoning is apart."""
+    thought = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens", 0)
+    apart = thought and usage["total_tokens"] - usage["prompt_tokens"] - usage["completion_tokens"] == thought
+    return int(usage["completion_tokens"] + (thought if apart else 0))
 
 
 def test_streams_say_what_a_naive_reader_reads() -> None:

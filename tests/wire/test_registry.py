@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from resilient_llm.errors import ConfigurationError
+from resilient_llm.errors import ConfigurationError, InvalidRequest
 from resilient_llm.wire import codec
 
 NAMES = ("anthropic_messages", "bedrock_converse", "cohere_v2", "gemini", "ollama", "openai_chat", "openai_responses")
@@ -34,3 +34,9 @@ def test_codecs_are_imported_when_they_are_asked_for() -> None:
         "assert wire.codec('ollama').name == 'ollama'\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("wire", ["bedrock_converse", "ollama"])
+def test_a_request_of_a_wire_that_no_mounted_sdk_speaks_is_refused_in_words(wire: str) -> None:
+    with pytest.raises(InvalidRequest, match="written here and not read"):
+        codec(wire).decode_request(b'{"model": "m", "messages": []}')

@@ -23,8 +23,12 @@ class Tally:
     def __init__(self, began: float, total: int | None) -> None:
         self.total: int | None = total
         """How many prompts there are; ``None``: unknown."""
-        self.answered = self.failed = self.saved = self.tokens = 0
-        self.under_way = self.waiting = 0
+        self.answered: int = 0
+        self.failed: int = 0
+        self.saved: int = 0
+        self.tokens: int = 0
+        self.under_way: int = 0
+        self.waiting: int = 0
         self._samples: deque[tuple[float, int]] = deque([(began, 0)])
 
     def add(self, result: MapResult[Any]) -> None:

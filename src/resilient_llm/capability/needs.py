@@ -50,13 +50,19 @@ def features(request: ChatRequest) -> frozenset[Need]:
             if type(part) is not Text:
                 found = set() if found is None else found
                 _of_part(part, found)
-    if messages and messages[-1].role == "assistant":
+    if messages and messages[-1].role == "assistant" and not _may_prefill(request):
         found = set() if found is None else found
         found.add(Feature.PREFILL)
     if _settings(request) != _NONE:
         found = set() if found is None else found
         _of_settings(request, found)
     return frozenset(found) if found else _NOTHING
+
+
+def _may_prefill(request: ChatRequest) -> bool:
+    """Whether the vendor allowed this one request to begin its answer: Anthropic's after a refusal, also where the
+    model does not take a beginning otherwise."""
+    return any("fallback_credit_token" in extra.fields for extra in request.extra)
 
 
 def _of_settings(request: ChatRequest, found: set[Need]) -> None:

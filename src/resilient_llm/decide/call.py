@@ -181,8 +181,8 @@ class Call(Generic[T]):
     def succeeded(
         self, attempt: Attempt[T], now: float, output_tokens: int = 0, status: int | None = None, tokens: int = 0
     ) -> None:
-        """The attempt was answered; the call is over, unless it was over before and this one ran on to be judged.
-        ``tokens``: what it took of its provider's rate limit; 0: unknown."""
+        """The attempt was answered, for ``tokens`` of its rate limit (0: unknown); the call is over, unless it was over
+        before and this one ran on to be judged."""
         if attempt.released:
             return
         self.pool.succeeded(attempt, now, output_tokens, tokens)
@@ -191,15 +191,14 @@ class Call(Generic[T]):
         self._phase = TRANSITIONS[self._phase, Step.ANSWERED]
         self._record(attempt, now, "success", None, status)
         if self.ask.conversation is not None:
-            self.pool.remember(self.ask.conversation, attempt.member.id)
+            self.pool.remember(self.ask.conversation, attempt.member.id, attempt.member.cached_until(now))
 
     def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
         """The attempt failed.  Ask :meth:`next_attempt` (once nothing is under way) how to go on."""
         if attempt.released:
             return
-        counted = self.pool.failed(attempt, fault, now)
-        told = costs_nothing(fault) or attempt.other_key
-        counted = counted and not told
+        counted = self.pool.failed(attempt, fault, now) and not costs_nothing(fault)
+        told = attempt.other_key or costs_nothing(fault)
         if self._phase is not Phase.RUNNING:
             return
         self._record(attempt, now, "error", fault, fault.status)
@@ -261,9 +260,8 @@ class Call(Generic[T]):
         again = self._again or self._place is not None
         since = self._down_since
         last_hope = since is not None and not self._hoped and not self.counted and now >= self._hope_at(since)
-        return Past(
-            self.total + 1, self.number, self._tried, self._cost, again, self._place, last_hope, self._other_key
-        )
+        place, key = self._place, self._other_key
+        return Past(self.total + 1, self.number, self._tried, self._cost, again, place, last_hope, key)
 
     def _hope_at(self, since: float) -> float:
         """When a call that waits behind an outage is sent somewhere in any case: no call is given up untried."""

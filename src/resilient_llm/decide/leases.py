@@ -166,7 +166,7 @@ class Leases(Generic[T]):
         if len(ready) == 1:
             return self._lease(ask, past, ready[0], kind, now)
         if ask.conversation is not None:
-            home = self._table.conversations.get(ask.conversation)
+            home = self._table.home(ask.conversation, now)
             found = at_home(ready, home, self._policies.advanced.stickiness, now)
             if found is not None:
                 return self._lease(ask, past, found, kind, now)

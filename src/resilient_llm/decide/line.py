@@ -47,7 +47,7 @@ class Place:
         self.number = number
         """Its call's number: the order of arrival."""
         self.ask = ask
-        self.last = ask.deadline
+        self.last: float = ask.deadline
         """When its call must begin at the latest."""
         self.since = since
         """When it began to wait."""

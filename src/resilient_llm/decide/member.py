@@ -41,6 +41,11 @@ class Target(Protocol):
         """Tokens of prompt and answer together; ``None``: unknown."""
         ...
 
+    @property
+    def cache_seconds(self) -> float | None:
+        """For how long the beginning of a prompt is cached at least after it was last used; ``None``: not known."""
+        ...
+
 
 T = TypeVar("T", bound=Target)
 
@@ -115,6 +120,11 @@ class Member(Generic[T]):
             keys.append(key)
         self.keys = keys
 
+    def cached_until(self, now: float) -> float:
+        """When a prompt that was used now may be gone from its cache; infinite where that is not known."""
+        seconds = self.target.cache_seconds
+        return math.inf if seconds is None else now + seconds
+
     @property
     def in_flight(self) -> int:
         """Attempts under way, open streams included."""
@@ -186,6 +196,11 @@ class Member(Generic[T]):
         if refusal is Refusal.HEARD:
             return self.heard.opens_at(now)
         return math.inf
+
+    def fits_at(self, ask: Ask, now: float, ahead: int) -> float:
+        """When a call fits into what may be sent for certain, after so many others like it."""
+        ahead //= len(self.keys)
+        return min(key.fits_at(ask, now, ahead, stated=True) for key in self.keys)
 
     def well_at(self, ask: Ask, now: float) -> float:
         """When a call that fails now may be tried again here: ``now`` while it seems well, ``inf`` if a person must act

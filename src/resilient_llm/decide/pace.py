@@ -44,10 +44,10 @@ class Meter:
     """A bucket of ``limit`` units of which ``rate`` a second come back."""
 
     def __init__(self, limit: float, rate: float, level: float | None = None) -> None:
-        self.limit = limit
-        self.rate = rate
-        self.level = limit if level is None else level
-        self.at = -math.inf
+        self.limit: float = limit
+        self.rate: float = rate
+        self.level: float = limit if level is None else level
+        self.at: float = -math.inf
 
     def advance(self, now: float) -> None:
         """Credit the time that passed."""
@@ -88,11 +88,15 @@ class Reported(Meter):
     part of the window.  Either way we send at the rate at which it comes back.
     """
 
+    rate: float
+    level: float
+
     def __init__(self, limit: float, left: float) -> None:
         super().__init__(limit, math.inf, max(0.0, left))
         self._sure = Meter(limit, math.inf, self.level)  # the same without what came back while answers were under way
         self._longest = 0.0
         self._least = math.inf
+        self._usual = math.inf  # the rate at which it comes back
 
     def fits_at(self, cost: float, now: float, keep: float) -> float:
         """See :meth:`Meter.fits_at`.  What is to be kept is there for sure."""
@@ -111,15 +115,16 @@ class Reported(Meter):
         if missing > 0 and reset > 0:
             self._longest = max(self._longest, reset)
             self._least = min(self._least, reset * self.limit / missing)
-            self.rate = self.limit / max(self._longest, self._least) * (_FASTER if ample else 1.0)
+            self._usual = self.limit / max(self._longest, self._least)
+            self.rate = self._usual * (_FASTER if ample else 1.0)
 
     def at_most(self, left: float, ago: float, now: float) -> None:
         """So many units were left ``ago`` seconds, less what was sent since."""
         self.advance(now)
         if self.rate < math.inf:
-            self.level = max(0.0, min(self.level, left + ago * self.rate))
+            self.level = max(0.0, min(self.level, left + ago * self._usual))
             self._sure.advance(now)
-            self._sure.rate, self._sure.level = self.rate, max(0.0, left)
+            self._sure.rate, self._sure.level = self._usual, max(0.0, left)
 
     def explains(self, cost: float, now: float) -> bool:
         """Whether a call that costs so much had to be refused."""
@@ -129,6 +134,10 @@ class Reported(Meter):
 class Learnt(Meter):
     """A rate that was learnt from refusals, and grows until it is refused again: quickly at first, and after that not
     for a while where it was refused the last time (the curve of TCP CUBIC and of the AWS SDKs)."""
+
+    at: float
+    rate: float
+    limit: float
 
     def __init__(self, rate: float, now: float) -> None:
         super().__init__(1.0, rate, 1.0)
@@ -268,15 +277,15 @@ class Pace:
         usual = self._output
         self._output = float(output) if usual is None else usual + _USUAL * (output - usual)
         if prompt > 0 and tokens > output:
-            self._prompt += _USUAL * (min(max((tokens - output) / prompt, 0.25), 8.0) - self._prompt)
+            self._prompt += _USUAL * (min(max((tokens - output) / prompt, 1.0), 8.0) - self._prompt)
         self.give_back(need - tokens)
 
     def give_back(self, tokens: float) -> None:
-        """So many tokens less were taken than had been reserved."""
-        if self.limited:
-            for meter, of_tokens in self._meters:
-                if of_tokens:
-                    meter.give(tokens)
+        """So many tokens less were taken than had been reserved.  What a provider reports is left as it says: many
+        count the estimate, and not what was used."""
+        for meter, of_tokens in self.declared:
+            if of_tokens:
+                meter.give(tokens)
 
     def report(self, told: Limit | None, sent: Sent, now: float, *, tokens: bool) -> None:
         """A provider told its limit of requests, or of ``tokens``, with the answer to a call.  Calls sent after it have

@@ -11,6 +11,7 @@ put on a queue (:meth:`Pool.abandon_later`), and whoever takes the lock next rel
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable
 from typing import TypeGuard
@@ -59,8 +60,9 @@ class Pool(Shared[T]):
         place = past.place
         leased = self._leases.acquire(ask, past, now)
         if isinstance(leased, Attempt):
-            if leased.member.line.waiting:
-                leased.member.line.served(ask.tenant)
+            line = leased.member.line
+            if line.waiting and (place is None or place.offer is not line):
+                line.served(ask.tenant)
             if place is not None:
                 self._waiting.leave(place, now)
             return leased
@@ -234,10 +236,10 @@ class Pool(Shared[T]):
             with self._lock:
                 attempt.member.model_mismatch = other
 
-    def remember(self, conversation: str, provider: str) -> None:
-        """Keep a conversation where it was answered."""
+    def remember(self, conversation: str, provider: str, until: float = math.inf) -> None:
+        """Keep a conversation where it was answered, as long as its prompt is cached there."""
         with self._lock:
-            self._table.remember(conversation, provider)
+            self._table.remember(conversation, provider, until)
 
     # --- what other processes report ---
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeAlias
@@ -23,11 +24,11 @@ class Table(Generic[T]):
     calls."""
 
     def __init__(self, policies: Policies) -> None:
-        self.policies = policies
+        self.policies: Policies = policies
         self.members: dict[str, Member[T]] = {}
         self.routes: dict[str, Tiers[T]] = {}
-        self.conversations: OrderedDict[str, str] = OrderedDict()
-        """Where each conversation was answered last."""
+        self.conversations: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        """Where each conversation was answered last, and until when that is a reason to go on there."""
         self._accounts: dict[str | tuple[str, int], SlowGate] = {}
 
     def install(self, routes: Routes[T]) -> list[Member[T]]:
@@ -57,9 +58,14 @@ class Table(Generic[T]):
         nobody is left to ask."""
         return [member for tier in self.routes.get(route, ()) for member in tier]
 
-    def remember(self, conversation: str, provider: str) -> None:
-        """Keep a conversation where it was answered."""
-        self.conversations[conversation] = provider
+    def home(self, conversation: str, now: float) -> str | None:
+        """Where a conversation is kept; ``None``: it may go on anywhere."""
+        provider, until = self.conversations.get(conversation, (None, math.inf))
+        return provider if now < until else None
+
+    def remember(self, conversation: str, provider: str, until: float = math.inf) -> None:
+        """Keep a conversation where it was answered, as long as its prompt is cached there."""
+        self.conversations[conversation] = (provider, until)
         self.conversations.move_to_end(conversation)
         if len(self.conversations) > _MAX_CONVERSATIONS:
             self.conversations.popitem(last=False)

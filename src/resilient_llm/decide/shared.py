@@ -30,7 +30,7 @@ class Shared(Generic[T]):
     """What the calls of a pool share, and what people do with it.  All times are monotonic seconds."""
 
     def __init__(self, routes: Routes[T], policies: Policies, draw: Callable[[], float]) -> None:
-        self.policies = policies
+        self.policies: Policies = policies
         self.draw = draw
         self.closed = False
         self._lock = threading.Lock()

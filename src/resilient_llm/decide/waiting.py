@@ -140,6 +140,7 @@ class Waiting(Generic[T]):
         if refusal is None:
             place.offer = line
             line.offers += 1
+            line.served(place.ask.tenant)
             self._wake(place, now)
             standby = line.standby(place)
             if standby is not None:
@@ -171,7 +172,7 @@ def _served_at(ask: Ask, past: Past, member: Member[T], now: float) -> float:
     """When a call that has not waited yet would be served by what its provider's limits are known to be, after those
     who wait there already."""
     ahead = 0 if past.place is not None else member.line.before(ask)
-    return member.opens_at(Refusal.PACE, ask, now, told=True, ahead=ahead) if ahead else now
+    return member.fits_at(ask, now, ahead) if ahead else now
 
 
 def _why_not(ask: Ask, past: Past, member: Member[T], now: float) -> Refusal | None:

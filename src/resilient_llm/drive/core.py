@@ -97,7 +97,7 @@ class ProviderPool:
         self.secrets: tuple[str, ...] = Secrets()
         """What may be secret in the default headers of the HTTP clients given to clients of this pool."""
         self._wrapped: dict[int, Custom] = {}
-        self.policies = policies
+        self.policies: Policies = policies
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
         self.pool.listening = bool(listeners)
         self.spending: Spending | None = None

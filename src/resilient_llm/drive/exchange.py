@@ -263,6 +263,8 @@ class HttpExchange(Exchange[HttpProvider]):
     answer: Response | None
     reading: Reading | None
     enough: bool
+    refused: Fault | None
+    key: str | None
 
     by_code: ClassVar[bool] = False
 
@@ -387,8 +389,9 @@ class HttpExchange(Exchange[HttpProvider]):
 
     def _learn(self, headers: Mapping[str, str]) -> None:
         limits = self.provider.limits(headers, self.subject.wall())
-        if limits.requests.remaining is not None or limits.tokens.remaining is not None:
-            self.subject.pool.learn(self.attempt, self.subject.clock(), limits.requests, limits.tokens)
+        tokens = limits.tokens if limits.tokens.remaining is not None else limits.input_tokens
+        if limits.requests.remaining is not None or tokens.remaining is not None:
+            self.subject.pool.learn(self.attempt, self.subject.clock(), limits.requests, tokens)
             if self.observer is not None:
                 self.observer.limits(limits)
 

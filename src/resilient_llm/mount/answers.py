@@ -8,11 +8,21 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 
-from resilient_llm.errors import AttemptRecord, CallFailed, DeadlineExceeded, Fault, FaultKind, RequestRejected
+from resilient_llm.decide.keys import Refusal
+from resilient_llm.errors import (
+    AttemptRecord,
+    CallFailed,
+    DeadlineExceeded,
+    Fault,
+    FaultKind,
+    NoProviderAvailable,
+    RequestRejected,
+)
 from resilient_llm.model import ChatResponse, Degradation, EmbedRequest, EmbedResponse
 from resilient_llm.wire import Codec, EmbedCodec
 
 _THROTTLED = frozenset({FaultKind.RATE_LIMITED, FaultKind.QUOTA_EXHAUSTED})
+_REASONS = frozenset(refusal.value for refusal in Refusal)
 _PRINTABLE = 256
 """Characters of a header of ours."""
 
@@ -82,13 +92,21 @@ def status_of(failure: CallFailed) -> int:
     if isinstance(failure, RequestRejected):
         return given if given is not None and 400 <= given < 500 else 400
     faults = [record.fault for record in failure.attempts if record.fault is not None]
-    if faults and all(fault.kind in _THROTTLED for fault in faults):
+    if all(fault.kind in _THROTTLED for fault in faults) if faults else _all_throttled(failure):
         return 429
     statuses = {_error_status(record) for record in failure.attempts if record.fault is not None}
     if len(statuses) == 1 and None not in statuses:
         return next(status for status in statuses if status is not None)
     late = isinstance(failure, DeadlineExceeded) and all(fault.kind is FaultKind.TIMEOUT for fault in faults)
     return 504 if late else 503
+
+
+def _all_throttled(failure: CallFailed) -> bool:
+    """Whether nobody was asked because everybody who could be has asked us to wait."""
+    if not isinstance(failure, NoProviderAvailable):
+        return False
+    told = {reason for reason in failure.reasons.values() if reason in _REASONS}
+    return bool(told) and told <= {Refusal.GATED, Refusal.PACE}
 
 
 def _error_status(record: AttemptRecord) -> int | None:

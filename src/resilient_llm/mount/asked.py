@@ -64,6 +64,8 @@ def asked(client: ResilientClient | AsyncResilientClient, spoken: Codec, http_re
     request = without_foreign_thoughts(spoken.decode_request(body, http_request.url.path))
     if any(_STORE in extra.fields for extra in request.extra):
         request = replace(request, extra=tuple(map(_without_store, request.extra)))
+    if any(extra.fields.get("background") is True for extra in request.extra):
+        request = replace(request, allow_empty=True)  # the answer is written later; this one says under which id
     own = tuple((name, given[name]) for name in _OWN_HEADERS.get(spoken.name, ()) if name in given)
     key = given.get("idempotency-key")
     if own or key or spoken is _MISTRAL:

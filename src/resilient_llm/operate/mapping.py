@@ -121,7 +121,11 @@ class Totals:
     """What the results add up to."""
 
     def __init__(self) -> None:
-        self.answered = self.failed = self.saved = self.input_tokens = self.output_tokens = 0
+        self.answered: int = 0
+        self.failed: int = 0
+        self.saved: int = 0
+        self.input_tokens: int = 0
+        self.output_tokens: int = 0
 
     def add(self, result: MapResult[Any]) -> None:
         """One more; a failure is told."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from resilient_llm.providers.credentials import ApiKey
     from resilient_llm.providers.custom import AsyncProvider, Function, Provider
     from resilient_llm.providers.gemini import Gemini
+    from resilient_llm.providers.keys import Key
     from resilient_llm.providers.ollama import Ollama
     from resilient_llm.providers.openai import (
         TGI,

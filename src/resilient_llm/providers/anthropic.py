@@ -31,6 +31,7 @@ class Anthropic(HttpProvider):
     url: ClassVar[str | None] = "https://api.anthropic.com"
     url_variables: ClassVar[tuple[str, ...]] = ("ANTHROPIC_BASE_URL",)
     key_variables: ClassVar[tuple[str, ...]] = ("ANTHROPIC_API_KEY",)
+    counts_cached: ClassVar[bool] = False
     embeds = False
     token_variable: ClassVar[str | None] = "ANTHROPIC_AUTH_TOKEN"
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import Unpack
 
-from resilient_llm.capability import Capabilities, Support, reclassified
+from resilient_llm.capability import CACHE_SECONDS, Capabilities, Support, reclassified
 from resilient_llm.errors import ConfigurationError, Fault, FaultKind, InvalidAnswer, UnsupportedFeature
 from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
@@ -258,6 +258,12 @@ class HttpProvider:
         several = len(self.held) > 1
         accounts = [self._account(one.credential) for one in self.held] if several else [self.account]
         return terms_of(self.held, self.rates, accounts, ends=self._show_key_ends)
+
+    @property
+    def cache_seconds(self) -> float | None:
+        """For how long its vendor caches the beginning of a prompt at least, after it was last used; ``None``: it does
+        not say."""
+        return CACHE_SECONDS.get(self.vendor)
 
     @property
     def needs_loop(self) -> bool:

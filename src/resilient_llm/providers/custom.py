@@ -116,6 +116,7 @@ class Custom:
     key_id: str | None = None
     secrets: tuple[str, ...] = ()
     propagate_trace_context = False
+    cache_seconds: float | None = None
 
     def __init__(self, inner: Provider | AsyncProvider | Function) -> None:
         self.inner = inner

@@ -90,9 +90,8 @@ class RecordingPool(Pool[T]):
             Considered(member.id, why_not(ask, member, at)).to_dict() for member in self._table.order(ask.route)
         ]
         step["budgets"] = {name: round(left, 3) for name, left in self.budgets.items()}
-        home = self._table.conversations.get(ask.conversation or "")
         state: dict[str, object] = {
-            "home": home if ask.conversation is not None else None,
+            "home": None if ask.conversation is None else self._table.home(ask.conversation, at),
             "leases": fields_of(self._leases),
             "standstill": fields_of(self._verdicts.standstill),
         }

@@ -27,6 +27,7 @@ class _Target:
     weight: float
     max_concurrency: int | None
     context_window: int | None
+    cache_seconds: float | None = None
     keys_fixed: tuple[bool, ...] = (True,)
 
     @property
@@ -169,6 +170,7 @@ class _ReplayedPool(Pool[_Target]):
         self._state.update(cast("dict[str, Plain]", self.recorded.get("state", {})))
         state = dict(self._state)
         home = state.pop("home")
+        self._table.conversations.clear()
         if isinstance(home, str):
             self._table.remember(_CONVERSATION, home)
         install(self._leases, cast("dict[str, Plain]", state.pop("leases")))

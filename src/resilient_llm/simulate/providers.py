@@ -146,6 +146,7 @@ class Provider:
         "_free_at",
         "_meters",
         "_troubles",
+        "cache_seconds",
         "context_window",
         "id",
         "keys",
@@ -169,6 +170,7 @@ class Provider:
         self.max_concurrency: int | None = max_concurrency
         self.keys: tuple[KeyTerms, ...] = (KeyTerms(account=account),)
         self.context_window: int | None = None
+        self.cache_seconds: float | None = None
         self.nature: Nature = nature or Nature()
         self._troubles = sorted(troubles)
         for trouble in self._troubles:

@@ -15,13 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from resilient_llm.testing.clock import EventRecorder, ManualClock
     from resilient_llm.testing.control import inject, instant
-    from resilient_llm.testing.faults import (
-        Faults,
-        Injection,
-        Latency,
-        Mishap,
-        SlowTokens,
-    )
+    from resilient_llm.testing.faults import Faults, Injection, Latency, Mishap, SlowTokens
+    from resilient_llm.testing.faulty import AsyncFaultyProvider, FaultyProvider
     from resilient_llm.testing.loopback import LoopbackLLM, ReceivedRequest
     from resilient_llm.testing.script import (
         Close,
@@ -38,12 +33,7 @@ if TYPE_CHECKING:
         Stall,
         Status,
     )
-    from resilient_llm.testing.scripted import (
-        AsyncFaultyProvider,
-        AsyncScriptedProvider,
-        FaultyProvider,
-        ScriptedProvider,
-    )
+    from resilient_llm.testing.scripted import AsyncScriptedProvider, ScriptedProvider
     from resilient_llm.testing.transport import FaultyTransport
 
 __all__ = [
@@ -82,12 +72,13 @@ _HOMES = {
     "clock": ("EventRecorder", "ManualClock"),
     "control": ("inject", "instant"),
     "faults": ("Faults", "Injection", "Latency", "Mishap", "SlowTokens"),
+    "faulty": ("AsyncFaultyProvider", "FaultyProvider"),
     "loopback": ("LoopbackLLM", "ReceivedRequest"),
     "script": (
         *("Close", "Cut", "Drip", "EndlessHeaders", "Hang", "InBandError", "Malformed"),
         *("RateLimit", "Raw", "Reply", "Reset", "Stall", "Status"),
     ),
-    "scripted": ("AsyncFaultyProvider", "AsyncScriptedProvider", "FaultyProvider", "ScriptedProvider"),
+    "scripted": ("AsyncScriptedProvider", "ScriptedProvider"),
     "transport": ("FaultyTransport",),
 }
 """Module -> the names it is the home of."""

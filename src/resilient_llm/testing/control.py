@@ -22,8 +22,8 @@ from resilient_llm.errors import ConfigurationError
 from resilient_llm.providers.custom import Custom
 from resilient_llm.testing.clock import ManualClock
 from resilient_llm.testing.faults import Faults, FaultsLike, as_faults
-from resilient_llm.testing.scripted import AsyncFaultyProvider, FaultyProvider
-from resilient_llm.testing.transport import AsyncFaultyEngine, FaultyEngine
+from resilient_llm.testing.faulty import AsyncFaultyProvider, FaultyProvider
+from resilient_llm.testing.faulty_engine import AsyncFaultyEngine, FaultyEngine
 
 __all__ = ["inject", "instant"]
 

@@ -42,15 +42,10 @@ from resilient_llm.testing.script import (
     Stall,
     Status,
     StreamFault,
+    number,
 )
 
 __all__ = ["Faults", "FaultsLike", "Injected", "Injection", "Latency", "Line", "Mishap", "Schedule", "SlowTokens"]
-
-
-def _numbers(**values: object) -> None:
-    for name, value in values.items():
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ConfigurationError(f"{name} must be a number, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +56,7 @@ class Latency:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        _numbers(seconds=self.seconds, jitter=self.jitter)
-        if not (0 <= self.seconds < math.inf and 0 <= self.jitter < math.inf):
+        if not all(0 <= number(name, getattr(self, name)) < math.inf for name in ("seconds", "jitter")):
             raise ConfigurationError(f"a latency is a number of seconds of at least 0, not {self!r}")
 
 
@@ -73,19 +67,18 @@ class SlowTokens:
     interval: float
 
     def __post_init__(self) -> None:
-        _numbers(interval=self.interval)
-        if not 0 <= self.interval < math.inf:
+        if not 0 <= number("interval", self.interval) < math.inf:
             raise ConfigurationError(f"an interval is a number of seconds of at least 0, not {self.interval!r}")
 
 
 Mishap: TypeAlias = Behaviour | StreamFault | Latency | SlowTokens
 """What can be done to one attempt."""
 
-MISHAPS = (
-    *(Reply, Status, Hang, Close, Reset, Raw, EndlessHeaders),
-    *(Cut, Stall, Malformed, InBandError, Latency, SlowTokens),
-)
-"""Their classes."""
+REPLACING = (Reply, Status, Hang, Close, Reset, Raw, EndlessHeaders)
+"""The classes of what stands in the place of a true answer."""
+
+MISHAPS = (*REPLACING, Cut, Stall, Malformed, InBandError, Latency, SlowTokens)
+"""The classes of all of them."""
 
 
 def is_mishap_class(value: object) -> TypeIs[type[Mishap]]:
@@ -104,10 +97,9 @@ class Injection:
     rate: float = 1.0
 
     def __post_init__(self) -> None:
-        _numbers(start=self.start, end=self.end, rate=self.rate)
-        if not 0 <= self.start < self.end:
+        if not 0 <= number("start", self.start) < number("end", self.end):
             raise ConfigurationError(f"an injection begins at 0 or later and before its end, not {self!r}")
-        if not 0 <= self.rate <= 1:
+        if not 0 <= number("rate", self.rate) <= 1:
             raise ConfigurationError(f"rate is a share between 0 and 1, not {self.rate!r}")
         if not isinstance(self.mishap, MISHAPS):
             if is_mishap_class(self.mishap):

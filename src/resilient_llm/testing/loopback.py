@@ -25,12 +25,12 @@ from typing import Final, Self, TypeAlias, final
 
 from typing_extensions import override
 
-from resilient_llm.testing._answers import Ask, as_json, embeddings, models, request_id
-from resilient_llm.testing._connection import Connection
-from resilient_llm.testing._host import Host
-from resilient_llm.testing._limits import Limiter
-from resilient_llm.testing._plans import Plan, plan, whole
-from resilient_llm.testing._request import NOT_CHAT, ReceivedRequest, ask_of, cost_of, key_of, object_of
+from resilient_llm.testing.answers import Ask, as_json, embeddings, models, request_id
+from resilient_llm.testing.connection import Connection
+from resilient_llm.testing.host import Host
+from resilient_llm.testing.limits import Limiter
+from resilient_llm.testing.plans import Plan, plan, whole
+from resilient_llm.testing.received import NOT_CHAT, ReceivedRequest, ask_of, cost_of, key_of, object_of
 from resilient_llm.testing.script import Behaviour, RateLimit, Reply, Status
 
 __all__ = ["LoopbackLLM", "ReceivedRequest", "Responder"]

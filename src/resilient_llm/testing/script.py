@@ -54,7 +54,8 @@ __all__ = [
 _PIECES = re.compile(r"\S+\s*|\s+")
 
 
-def _number(name: str, value: object) -> float:
+def number(name: str, value: object) -> float:
+    """A value that is a number.  Raises ``ConfigurationError`` for any other."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ConfigurationError(f"{name} must be a number, not {value!r}")
     return value
@@ -62,7 +63,7 @@ def _number(name: str, value: object) -> float:
 
 def _not_negative(**values: object) -> None:
     for name, value in values.items():
-        if value is not None and not _number(name, value) >= 0:
+        if value is not None and not number(name, value) >= 0:
             raise ConfigurationError(f"{name} must be 0 or more, not {value!r}")
 
 
@@ -247,7 +248,7 @@ class Reply(Answer):
         _whole("role_deltas", self.role_deltas)
         _is("terminal", self.terminal, bool, "true or false")
         _is("fault", self.fault, StreamFault | None, "Cut(...), Stall(...), Malformed(...), InBandError(...) or None")
-        if self.keep_alive is not None and not _number("keep_alive", self.keep_alive) > 0:
+        if self.keep_alive is not None and not number("keep_alive", self.keep_alive) > 0:
             raise ConfigurationError(f"keep_alive must be positive or None, not {self.keep_alive!r}")
 
     @property
@@ -379,6 +380,6 @@ class RateLimit:
 
     def __post_init__(self) -> None:
         _not_negative(requests=self.requests, tokens=self.tokens)
-        if not _number("per", self.per) > 0:
+        if not number("per", self.per) > 0:
             raise ConfigurationError(f"per must be positive, not {self.per!r}")
         _one_of("dialect", self.dialect, "openai", "anthropic", "plain")

@@ -1,4 +1,4 @@
-"""Providers that answer from a script, without a socket; providers with faults around them; and time that takes none.
+"""Providers that answer from a script, without a socket.
 
 For tests of what *you* build on a client: how often it asks, what it does with a partial answer, what it tells users
 when nobody answers.  For the client itself use real sockets (:class:`~resilient_llm.testing.LoopbackLLM`): resets and
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from itertools import chain
-from typing import TypeAlias, TypeVar, cast, final
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TypeAlias, cast, final
 
 from typing_extensions import override
 
@@ -22,23 +21,19 @@ from resilient_llm.model import (
     EmbedRequest,
     EmbedResponse,
     StreamBroken,
-    StreamEnd,
     StreamEvent,
-    TextDelta,
     Usage,
 )
-from resilient_llm.providers.base import HttpProvider
-from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider, as_answer
-from resilient_llm.testing._answers import vector_of
-from resilient_llm.testing._performance import Alteration, Pace, Step, latency_of, performed, words_of
+from resilient_llm.testing.answers import vector_of
 from resilient_llm.testing.clock import ManualClock
-from resilient_llm.testing.faults import Faults, FaultsLike, Mishap, SlowTokens, as_faults
-from resilient_llm.testing.script import Behaviour, Close, EndlessHeaders, Hang, Raw, Reply, Reset, Status, StreamFault
-from resilient_llm.wire.kit.accumulate import Accumulator, replay
+from resilient_llm.testing.faults import REPLACING
+from resilient_llm.testing.in_process import performed
+from resilient_llm.testing.pace import Pace, Paced, Step, collected, complete, paced, whole_async
+from resilient_llm.testing.script import Behaviour, EndlessHeaders, Raw, Reply, StreamFault
+from resilient_llm.wire.kit.accumulate import replay
 
-__all__ = ["AsyncFaultyProvider", "AsyncScriptedProvider", "FaultyProvider", "ScriptedProvider", "ScriptStep"]
+__all__ = ["AsyncScriptedProvider", "ScriptStep", "ScriptedProvider"]
 
-T = TypeVar("T")
 Played: TypeAlias = str | Behaviour | ChatResponse | EmbedResponse | Exception | tuple[str | StreamEvent, ...]
 """One answer of a script: text; ``Reply``, ``Status``, ``Hang``, ``Close`` or ``Reset``; a response; an exception to
 raise; the pieces of a stream.  To a request for embeddings, an ``EmbedResponse``; any other answer stands for vectors
@@ -46,11 +41,6 @@ made of the texts, equal texts getting equal ones."""
 ScriptStep: TypeAlias = Played | Callable[[ChatRequest], Played]
 """Or a function of the request that returns one.  An exception it raises itself, other than a ``ProviderError`` or an
 ``OSError``, is a mistake in the test and reaches the caller as ``ConfigurationError``."""
-
-_REPLACING = (Reply, Status, Hang, Close, Reset, Raw, EndlessHeaders)
-
-
-# --- from a script -----------------------------------------------------------------------------------------
 
 
 class _Scripted:
@@ -157,11 +147,11 @@ class ScriptedProvider(_Scripted):
     def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse:
         """The next step as a whole answer."""
         pace = Pace(timeout, self.clock)
-        return _collected(_waited(self._steps(request, stream=False), pace))
+        return collected(paced(self._steps(request, stream=False), pace))
 
     def stream(self, request: ChatRequest, *, timeout: float) -> Iterator[StreamEvent]:
         """The next step as a stream."""
-        return _waited(self._steps(request, stream=True), Pace(timeout, self.clock))
+        return paced(self._steps(request, stream=True), Pace(timeout, self.clock))
 
     def embed(self, request: EmbedRequest, *, timeout: float) -> EmbedResponse:
         """The next step as an answer to a request for embeddings."""
@@ -179,11 +169,11 @@ class AsyncScriptedProvider(_Scripted):
 
     async def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse:  # noqa: ASYNC109
         """The next step as a whole answer."""
-        return await _whole(self._steps(request, stream=False), Pace(timeout, self.clock))
+        return await whole_async(self._steps(request, stream=False), Pace(timeout, self.clock))
 
     def stream(self, request: ChatRequest, *, timeout: float) -> AsyncIterator[StreamEvent]:
         """The next step as a stream."""
-        return _Waited(self._steps(request, stream=True), Pace(timeout, self.clock))
+        return Paced(self._steps(request, stream=True), Pace(timeout, self.clock))
 
     async def embed(self, request: EmbedRequest, *, timeout: float) -> EmbedResponse:  # noqa: ASYNC109
         """The next step as an answer to a request for embeddings."""
@@ -205,7 +195,7 @@ def _played(step: Played, stream: bool) -> Iterator[Step]:
     if isinstance(step, ChatResponse):
         yield from replay(step)
     elif isinstance(step, tuple):
-        yield from _complete(step)
+        yield from complete(step)
     else:
         yield from performed(step, stream=stream)
 
@@ -228,7 +218,7 @@ def _answer(step: object, cannot: str) -> Played:
         return step
     if isinstance(step, Raw | EndlessHeaders):
         raise ConfigurationError(f"{cannot} {step!r}, which needs a wire; use LoopbackLLM or FaultyTransport")
-    if isinstance(step, _REPLACING):
+    if isinstance(step, REPLACING):
         return step
     if isinstance(step, tuple):
         return _pieces(cast("tuple[object, ...]", step), cannot)
@@ -265,293 +255,3 @@ def _asked(step: ScriptStep, request: ChatRequest | EmbedRequest) -> Played:
             f"the script's function {name} raised {what}; to script a failure, return the exception"
         ) from error
     return _answer(answer, f"the script's function {name} must not return")
-
-
-def _complete(pieces: Iterable[str | StreamEvent]) -> Iterator[Step]:
-    last: StreamEvent | None = None
-    for piece in pieces:
-        last = TextDelta(piece) if isinstance(piece, str) else piece
-        yield last
-    if not isinstance(last, StreamEnd | StreamBroken):
-        yield StreamEnd()
-
-
-def _waited(steps: Iterable[Step], pace: Pace) -> Iterator[StreamEvent]:
-    for step in steps:
-        if isinstance(step, int | float):
-            pace.sleep(step)
-        else:
-            pace.renew()
-            yield step
-
-
-class _Waited:
-    """Steps as an async stream.  A class: leaving it early leaves nothing suspended."""
-
-    def __init__(self, steps: Iterator[Step], pace: Pace) -> None:
-        self._steps = steps
-        self._pace = pace
-
-    def __aiter__(self) -> AsyncIterator[StreamEvent]:
-        return self
-
-    async def __anext__(self) -> StreamEvent:
-        while True:
-            step = next(self._steps, None)
-            if step is None:
-                if not await self._more():
-                    raise StopAsyncIteration
-            elif isinstance(step, int | float):
-                await self._pace.sleep_async(step)
-            else:
-                self._pace.renew()
-                return step
-
-    async def _more(self) -> bool:
-        """Find further steps; false if there are none."""
-        return False
-
-    async def aclose(self) -> None:
-        """Let go of what is beneath."""
-
-
-async def _whole(steps: Iterator[Step], pace: Pace) -> ChatResponse:
-    return _collected([event async for event in _Waited(steps, pace)])
-
-
-def _collected(events: Iterable[StreamEvent]) -> ChatResponse:
-    accumulator = Accumulator()
-    for event in events:
-        if isinstance(event, StreamBroken):
-            raise ConnectionError(event.reason)
-        accumulator.add(event)
-    return accumulator.response()
-
-
-# --- with faults around it ---------------------------------------------------------------------------------
-
-
-class _Faulty:
-    def __init__(self, provider: Provider | AsyncProvider | Function, faults: FaultsLike) -> None:
-        self._inner = Custom(_yours(provider, type(self).__name__))
-        if self._inner.is_async is not isinstance(self, AsyncFaultyProvider):
-            right = "AsyncFaultyProvider" if self._inner.is_async else "FaultyProvider"
-            raise ConfigurationError(f"{provider!r} {'is' if self._inner.is_async else 'is not'} async; use {right}")
-        self.provider = provider
-        """The one inside."""
-        self.faults: Faults = as_faults(faults)
-        for line in self.faults.schedule:
-            if isinstance(line.mishap, Raw | EndlessHeaders):
-                raise ConfigurationError(f"{type(line.mishap).__name__} needs a wire; this provider has none")
-        self.model: str = self._inner.model
-        self.weight: float = self._inner.weight
-        self.max_concurrency: int | None = self._inner.max_concurrency
-        self.context_window: int | None = self._inner.context_window
-        self.tags: frozenset[str] = self._inner.tags
-        self.embedding_space: str | None = self._inner.embedding_space
-        self.clock: ManualClock | None = None
-        """Where the waits are spent; ``None``: in real time."""
-
-    @property
-    def id(self) -> str:
-        """That of the provider inside."""
-        return self._inner.id
-
-    @override
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} around {self.provider!r}>"
-
-
-def _yours(provider: object, kind: str) -> Provider | AsyncProvider | Function:
-    """Refuse what only :func:`~resilient_llm.testing.inject` can strike, and what is no provider."""
-    if isinstance(provider, HttpProvider):
-        raise ConfigurationError(
-            f"{provider.id!r} is reached over HTTP and has no chat() to go around; "
-            f"use inject(client, {{{provider.id!r}: ...}})"
-        )
-    if isinstance(provider, Function | Provider) and not isinstance(provider, type):
-        return provider
-    raise ConfigurationError(f"{kind} goes around a provider (with id and chat()) or a Function, not {provider!r}")
-
-
-@final
-class FaultyProvider(_Faulty):
-    """A provider you wrote (or a ``Function``), with mishaps around it.
-
-    ``faults`` is a :class:`Faults`, the lines of one, or one mishap for every attempt.  It has the id and attributes of
-    the provider inside.  For providers reached over HTTP, see :func:`~resilient_llm.testing.inject`.
-    """
-
-    def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse:
-        """The provider's answer, or what the schedule makes of it."""
-        mishap, pace = self.faults.next(), Pace(timeout, self.clock, self.faults.withdrawn)
-        if isinstance(mishap, _REPLACING):
-            return _collected(_waited(performed(mishap, stream=False), pace))
-        if mishap is not None:
-            pace.sleep(latency_of(mishap))
-        answer = as_answer(self._inner.start(request, timeout, stream=False))
-        whole = answer if isinstance(answer, ChatResponse) else _collected(_complete(_items(answer)))  # type: ignore[arg-type]
-        if isinstance(mishap, SlowTokens):
-            pace.sleep(mishap.interval * words_of(whole))
-        elif isinstance(mishap, StreamFault):
-            return _collected(_waited(_altered(replay(whole), mishap, stream=False), pace))
-        return whole
-
-    def stream(self, request: ChatRequest, *, timeout: float) -> Iterator[StreamEvent]:
-        """The provider's stream, or what the schedule makes of it."""
-        mishap, pace = self.faults.next(), Pace(timeout, self.clock, self.faults.withdrawn)
-        if isinstance(mishap, _REPLACING):
-            yield from _waited(performed(mishap, stream=True), pace)
-            return
-        if mishap is not None:
-            pace.sleep(latency_of(mishap))
-        answer = as_answer(self._inner.start(request, timeout, stream=True))
-        events = iter(replay(answer)) if isinstance(answer, ChatResponse) else _items(answer)
-        try:
-            yield from _waited(_altered(_complete(events), mishap, stream=True), pace)  # type: ignore[arg-type]
-        finally:
-            close = getattr(answer, "close", None)
-            if close is not None:
-                close()
-
-
-@final
-class AsyncFaultyProvider(_Faulty):
-    """The same around an async provider."""
-
-    async def chat(self, request: ChatRequest, *, timeout: float) -> ChatResponse:  # noqa: ASYNC109
-        """The provider's answer, or what the schedule makes of it."""
-        mishap, pace = self.faults.next(), Pace(timeout, self.clock, self.faults.withdrawn)
-        if isinstance(mishap, _REPLACING):
-            return await _whole(performed(mishap, stream=False), pace)
-        if mishap is not None:
-            await pace.sleep_async(latency_of(mishap))
-        answer = await self.answer(request, timeout, stream=False)
-        whole = answer if isinstance(answer, ChatResponse) else _collected([event async for event in _Altered(answer)])
-        if isinstance(mishap, SlowTokens):
-            await pace.sleep_async(mishap.interval * words_of(whole))
-        elif isinstance(mishap, StreamFault):
-            return await _whole(_altered(replay(whole), mishap, stream=False), pace)
-        return whole
-
-    def stream(self, request: ChatRequest, *, timeout: float) -> AsyncIterator[StreamEvent]:
-        """The provider's stream, or what the schedule makes of it."""
-        return _AsyncStream(self, request, timeout)
-
-    async def answer(
-        self,
-        request: ChatRequest,
-        timeout: float,  # noqa: ASYNC109 - a limit to respect
-        *,
-        stream: bool,
-    ) -> ChatResponse | AsyncIterator[object]:
-        """What the provider inside says."""
-        value = self._inner.start(request, timeout, stream=stream)
-        if isinstance(value, Awaitable):
-            value = await cast("Awaitable[object]", value)
-        answer = as_answer(value)
-        return answer if isinstance(answer, ChatResponse | AsyncIterator) else _Slowly(_items(answer))
-
-
-class _Altered(_Waited):
-    """The items of a provider's stream as events, changed on their way."""
-
-    def __init__(
-        self, items: AsyncIterator[object] | None, pace: Pace | None = None, alteration: Alteration | None = None
-    ) -> None:
-        super().__init__(iter(()), pace or Pace(0, None))
-        self._items = items
-        self._alteration = alteration
-
-    @override
-    async def _more(self) -> bool:
-        if self._items is None:
-            return False
-        alteration = self._alteration
-        item = await anext(self._items, _END)
-        if item is _END:
-            self._items = None
-            self._steps = iter(()) if alteration is None else alteration.finish()
-        else:
-            events = _events(item)
-            self._steps = iter(events) if alteration is None else chain.from_iterable(map(alteration.take, events))
-        return True
-
-
-@final
-class _AsyncStream(_Altered):
-    """A stream that has not asked yet."""
-
-    def __init__(self, provider: AsyncFaultyProvider, request: ChatRequest, timeout: float) -> None:
-        super().__init__(None, Pace(timeout, provider.clock, provider.faults.withdrawn))
-        self._provider: AsyncFaultyProvider | None = provider
-        self._request = request
-        self._timeout = timeout
-        self._beneath: object = None
-
-    @override
-    async def _more(self) -> bool:
-        provider, self._provider = self._provider, None
-        if provider is None:
-            return await super()._more()
-        mishap = provider.faults.next()
-        if isinstance(mishap, _REPLACING):
-            self._steps = performed(mishap, stream=True)
-            return True
-        if mishap is not None:
-            await self._pace.sleep_async(latency_of(mishap))
-            self._alteration = Alteration(mishap, stream=True)
-        answer = await provider.answer(self._request, self._timeout, stream=True)
-        self._beneath = answer
-        self._items = _Slowly(iter(replay(answer))) if isinstance(answer, ChatResponse) else answer
-        return True
-
-    @override
-    async def aclose(self) -> None:
-        close = getattr(self._beneath, "aclose", None)
-        if close is not None:
-            await close()
-
-
-class _Slowly:
-    """An iterator as an async one."""
-
-    def __init__(self, items: Iterator[object]) -> None:
-        self._items = items
-
-    def __aiter__(self) -> AsyncIterator[object]:
-        return self
-
-    async def __anext__(self) -> object:
-        item = next(self._items, _END)
-        if item is _END:
-            raise StopAsyncIteration
-        return item
-
-
-_END = object()
-
-
-def _events(item: object) -> tuple[StreamEvent, ...]:
-    if isinstance(item, str):
-        return (TextDelta(item),) if item else ()
-    assert isinstance(item, StreamEvent)
-    return (item,)
-
-
-def _items(items: object) -> Iterator[object]:
-    assert isinstance(items, Iterator)
-    return cast("Iterator[object]", items)
-
-
-def _altered(events: Iterable[Step], mishap: Mishap | None, *, stream: bool) -> Iterator[Step]:
-    if mishap is None:
-        yield from events
-        return
-    alteration = Alteration(mishap, stream=stream)
-    for event in events:
-        if isinstance(event, int | float):
-            yield event
-        else:
-            yield from alteration.take(event)
-    yield from alteration.finish()

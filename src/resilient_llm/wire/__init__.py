@@ -1,9 +1,10 @@
 """Pure codecs: bytes <-> the neutral model, and what an answer means.  No I/O.
 
 For third parties: :func:`codec` and :func:`embed_codec` give both directions of a wire (``protocol`` says what they
-offer), :func:`replay` and :class:`Accumulator` turn answers into stream events and back, :func:`classify`,
-:func:`classify_stream_error` and :func:`classify_exception` say what a failure means, :func:`parse_retry_after` and
-:func:`parse_rate_limit` read the hints of servers.
+offer; requests of Bedrock and Ollama, which no SDK sends to us, are only written), :func:`replay` and
+:class:`Accumulator` turn answers into stream events and back, :func:`classify`, :func:`classify_stream_error` and
+:func:`classify_exception` say what a failure means, :func:`parse_retry_after` and :func:`parse_rate_limit` read the
+hints of servers.
 """
 
 from __future__ import annotations

@@ -83,5 +83,6 @@ class Feature(StrEnum):
     PREDICTION = "prediction"
     PREVIOUS_RESPONSE_ID = "previous_response_id"
     STORE = "store"
+    STORED_PROMPT = "stored_prompt"  # a template at the vendor that holds the question, or part of it
     EMBEDDINGS = "embeddings"
     SEVERAL_INPUTS = "several_inputs"

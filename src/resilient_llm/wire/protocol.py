@@ -68,7 +68,8 @@ class Codec(Protocol):
     def name(self) -> str: ...
 
     def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
-        """A caller's request.  ``path`` matters where it carries the model or the stream switch."""
+        """A caller's request.  ``path`` matters where it carries the model or the stream switch.  Raises
+        ``InvalidRequest``, also where no application speaks this wire to us (Bedrock and Ollama)."""
         ...
 
     def encode_request(self, request: ChatRequest) -> HttpRequest:
@@ -106,7 +107,8 @@ class EmbedCodec(Protocol):
     def name(self) -> str: ...
 
     def decode_request(self, body: bytes, path: str = "") -> EmbedRequest:
-        """A caller's request.  ``path`` matters where it carries the model."""
+        """A caller's request.  ``path`` matters where it carries the model.  Raises ``InvalidRequest``, also where no
+        application speaks this wire to us (Bedrock, Ollama and Vertex)."""
         ...
 
     def encode_request(self, request: EmbedRequest) -> HttpRequest:
@@ -119,5 +121,6 @@ class EmbedCodec(Protocol):
 
     def encode_response(self, response: EmbedResponse, request: EmbedRequest | None = None) -> bytes:
         """The answer as a client of this wire expects it.  ``request`` is the caller's, as far as it says how the
-        vectors shall look (``encoding_format`` of OpenAI, one text or a batch at Gemini)."""
+        vectors shall look (``encoding_format`` of OpenAI, one text or a batch at Gemini).  Raises
+        ``ConfigurationError`` where requests cannot be read."""
         ...

@@ -37,7 +37,7 @@ class Outlet:
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
-        self.failures = 0
+        self.failures: int = 0
         """Tries in a row that failed."""
         self._queue: deque[Notification] = deque()
         self._tries = 0

@@ -110,7 +110,7 @@ class Purse:
 def _too_dear(most: float | None, left: float) -> str | None:
     if most is None:
         return "its model has no price, which max_cost= needs"
-    return f"may cost {most:.6f}, and {max(0.0, left):.6f} of max_cost= is left" if most > left else None
+    return f"may cost {most:.4g}, and {max(0.0, left):.4g} of max_cost= is left" if most > left else None
 
 
 def _billed(fault: Fault) -> bool:

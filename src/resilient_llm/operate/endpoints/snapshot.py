@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from resilient_llm.client import AsyncResilientClient, Candidate, ProviderHealth, ResilientClient
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.errors import ClientClosed
 from resilient_llm.operate.plain import Plain, plain
+from resilient_llm.providers.base import HttpProvider
 
 AnyClient: TypeAlias = ResilientClient | AsyncResilientClient
 
@@ -26,7 +27,8 @@ class SupportsStatus(Protocol):
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A client at one moment.  ``routes``: who would be asked, in order; ``budgets``: what is left of the allowances
-    for extra attempts and trials; ``objectives`` and ``anomalies``: as their owners tell them, ``None`` without one."""
+    for extra attempts and trials; ``objectives`` and ``anomalies``: as their owners tell them, ``None`` without one;
+    ``keyless``: the providers whose key could not be fetched yet, and why."""
 
     client: str
     closed: bool
@@ -35,13 +37,15 @@ class Snapshot:
     budgets: Mapping[str, float]
     objectives: Plain = None
     anomalies: Plain = None
+    keyless: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def admissible(self, route: str | None = None) -> tuple[str, ...]:
         """The providers of a route (``None``: of any) that could be asked now: no open breaker, no closed gate, not
-        drained.  One that is merely busy counts, for its line moves; so does one that is softly open."""
+        drained, and a key to send.  One that is merely busy counts, for its line moves; so does one that is softly
+        open."""
         chosen = self.routes.values() if route is None else (self.routes[route],)
         ids = dict.fromkeys(candidate.provider for candidates in chosen for candidate in candidates)
-        return tuple(name for name in ids if _admissible(self.providers[name]))
+        return tuple(name for name in ids if _admissible(self.providers[name]) and name not in self.keyless)
 
     def ready(self, route: str | None = None) -> bool:
         """Whether the client is open and one of them is there."""
@@ -76,21 +80,31 @@ class Snapshot:
 def take(
     client: AnyClient, objectives: SupportsStatus | None = None, anomalies: SupportsStatus | None = None
 ) -> Snapshot:
-    """Look at a client.  Sends nothing; takes microseconds per provider."""
+    """Look at a client.  Sends nothing to a provider, and begins to fetch keys that are missing; takes microseconds
+    per provider."""
     pool = client.pool
-    routes = {route: _explained(pool, route) for route in pool.pool.route_names}
+    keyless = _keyless(pool)
+    routes = {route: _explained(pool, route, keyless) for route in pool.pool.route_names}
     providers = client.health()
     known = {  # replaced between the two looks: left out
         route: [one for one in candidates if one.provider in providers] for route, candidates in routes.items()
     }
     budgets, told = dict(pool.pool.budgets), (_status(objectives), _status(anomalies))
-    return Snapshot(pool.name, _closed(client), known, providers, budgets, *told)
+    return Snapshot(pool.name, _closed(client), known, providers, budgets, *told, keyless)
 
 
-def _explained(pool: ProviderPool, route: str) -> list[Candidate]:
-    """As ``client.explain(route=route)``, whatever the options of that client."""
+def _keyless(pool: ProviderPool) -> dict[str, str]:
+    missing = {one.id: one.key_missing() for one in pool.pool.targets() if isinstance(one, HttpProvider)}
+    return {name: why for name, why in missing.items() if why is not None}
+
+
+def _explained(pool: ProviderPool, route: str, keyless: Mapping[str, str]) -> list[Candidate]:
+    """As ``client.explain(route=route)``, whatever the options of that client; without a key even if all are."""
     ask = pool.ask({"route": route}, streaming=False, tokens=1, max_tokens=None)
-    return [Candidate(target.id, target.model, why) for target, why in pool.pool.explain(ask, pool.clock())]
+    return [
+        Candidate(target.id, target.model, why or keyless.get(target.id))
+        for target, why in pool.pool.explain(ask, pool.clock())
+    ]
 
 
 def _admissible(health: ProviderHealth) -> bool:

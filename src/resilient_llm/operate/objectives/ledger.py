@@ -144,7 +144,8 @@ class Ledger:
     def __init__(self, route: str, objective: Kind, target: float, within: float | None, now: float) -> None:
         self.route = route
         self.objective: Kind = objective
-        self.target, self.within = target, within
+        self.target: float = target
+        self.within: float | None = within
         self._fine = Ring(_FINE, _FINE_SPAN)
         self._coarse = Ring(_COARSE, PERIOD)
         self._since = now

@@ -117,6 +117,7 @@ class Case:
             account=real.account,
         )
         made.context_window = real.context_window
+        made.cache_seconds = real.cache_seconds
         return made
 
     @property

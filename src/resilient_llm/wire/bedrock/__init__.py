@@ -19,7 +19,6 @@ __all__ = ["CODEC", "WIRE"]
 
 CODEC = JsonCodec(
     name=WIRE,
-    read_request=request.decode_request,
     write_request=request.encode_request,
     read_answer=answer.decode_response,
     write_answer=answer.encode_response,

@@ -160,8 +160,6 @@ def decode_block(block: object) -> m.Part:
             return _decode_media(f.object_of(fields[kind], kind), kind) or m.Opaque(WIRE, whole)
     if "toolUse" in fields:
         return _decode_call(f.object_of(fields["toolUse"], "toolUse")) or m.Opaque(WIRE, whole)
-    if "toolResult" in fields:
-        return _decode_result(f.object_of(fields["toolResult"], "toolResult")) or m.Opaque(WIRE, whole)
     if "reasoningContent" in fields:
         return decode_thought(f.object_of(fields["reasoningContent"], "reasoningContent"))
     if "citationsContent" in fields:
@@ -179,24 +177,6 @@ def _decode_call(fields: f.Fields) -> m.ToolCall | None:
 
 SERVER_CALL: Final = "server_tool_use"
 """The type of a call that the vendor answers itself."""
-
-
-def _decode_result(fields: f.Fields) -> m.ToolResult | None:
-    """``None`` for the vendor's own result, which has a type."""
-    if "type" in fields:
-        return None
-    ident, status = f.take_text(fields, "toolUseId") or "", f.take_text(fields, "status")
-    content = f.take_list(fields, "content")
-    parts = [_decode_result_part(item) for item in content]
-    kept = tuple(part for part in parts if isinstance(part, m.Text | m.Media | m.Json))
-    if len(kept) != len(parts):
-        fields["content"] = content
-    return m.ToolResult(ident, kept, None, status == "error", f.unread(WIRE, fields))
-
-
-def _decode_result_part(item: object) -> m.Part | m.Json:
-    fields = f.object_of(item, "a tool result's content")
-    return m.Json(fields["json"]) if "json" in fields else decode_block(fields)
 
 
 def decode_thought(fields: f.Fields) -> m.Thought:

@@ -13,12 +13,6 @@ from resilient_llm.wire.kit.json_codec import JsonEmbedCodec
 from resilient_llm.wire.protocol import HttpRequest
 
 
-def _decode_request(whole: f.Fields, _path: str) -> EmbedRequest:
-    fields = dict(whole)
-    text, dimensions = f.take_text(fields, "inputText") or "", f.take_int(fields, "dimensions")
-    return EmbedRequest((text,), "", dimensions, f.request_extras(WIRE, fields))
-
-
 def _encode_request(request: EmbedRequest) -> HttpRequest:
     """Titan takes one text at a time."""
     if len(request.inputs) != 1:
@@ -35,15 +29,4 @@ def _decode_response(raw: f.Fields) -> EmbedResponse:
     return EmbedResponse((numbers,), usage=Usage(f.count_of(raw.get("inputTextTokenCount"))), raw=raw)
 
 
-def _encode_response(response: EmbedResponse, _request: EmbedRequest | None) -> f.Fields:
-    count = response.usage.input_tokens if response.usage else 0
-    return {"embedding": list(response.vectors[0]) if response.vectors else [], "inputTextTokenCount": count}
-
-
-CODEC = JsonEmbedCodec(
-    name=WIRE,
-    read_request=_decode_request,
-    write_request=_encode_request,
-    read_answer=_decode_response,
-    write_answer=_encode_response,
-)
+CODEC = JsonEmbedCodec(name=WIRE, write_request=_encode_request, read_answer=_decode_response)

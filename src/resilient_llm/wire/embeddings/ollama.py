@@ -10,12 +10,6 @@ from resilient_llm.wire.ollama.parts import WIRE
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
 
 
-def _decode_request(whole: f.Fields, _path: str) -> EmbedRequest:
-    fields = dict(whole)
-    inputs, model = f.take_texts(fields, "input"), f.take_text(fields, "model") or ""
-    return EmbedRequest(inputs, model, f.take_int(fields, "dimensions"), f.request_extras(WIRE, fields))
-
-
 def _encode_request(request: EmbedRequest) -> HttpRequest:
     notes = Notes(WIRE)
     body = f.put({"model": request.model, "input": list(request.inputs)}, dimensions=request.dimensions)
@@ -30,15 +24,4 @@ def _decode_response(raw: f.Fields) -> EmbedResponse:
     return EmbedResponse(vectors, f.take_text(fields, "model") or "", Usage(count) if count else None, raw)
 
 
-def _encode_response(response: EmbedResponse, _request: EmbedRequest | None) -> f.Fields:
-    body: f.Fields = {"model": response.model, "embeddings": [list(each) for each in response.vectors]}
-    return f.put(body, prompt_eval_count=response.usage.input_tokens if response.usage else None)
-
-
-CODEC = JsonEmbedCodec(
-    name=WIRE,
-    read_request=_decode_request,
-    write_request=_encode_request,
-    read_answer=_decode_response,
-    write_answer=_encode_response,
-)
+CODEC = JsonEmbedCodec(name=WIRE, write_request=_encode_request, read_answer=_decode_response)

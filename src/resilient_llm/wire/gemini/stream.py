@@ -60,9 +60,11 @@ class Decoder(JsonEvents):
         if self._at_line_start and data[:1] in {b"{", b"["}:
             return 0
         self._at_line_start = data[-1:] in {b"\r", b"\n"} or (self._at_line_start and not data)
-        if b"\n{" not in data and b"\n[" not in data and b"\r{" not in data and b"\r[" not in data:
-            return None  # as nearly always
-        return min(at for sign in _PLAIN if (at := data.find(sign)) >= 0) + 1
+        line = data.rstrip(b"\r\n")
+        if b"\n" not in line and b"\r" not in line:
+            return None  # one whole event, as nearly always
+        found = [at for sign in _PLAIN if (at := data.find(sign)) >= 0]
+        return min(found) + 1 if found else None
 
     def on_text(self, data: str) -> bool:
         return False

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
-from resilient_llm.errors import Fault
+from resilient_llm.errors import ConfigurationError, Fault, InvalidRequest
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.protocol import HttpRequest, StreamDecoder, StreamEncoder
+
+
+def only_written(_fields: f.Fields, _path: str) -> NoReturn:
+    """The reader of requests that no application sends to us: those of wires that cannot be mounted."""
+    raise InvalidRequest("requests of this wire are written here and not read: no SDK that can be mounted sends them")
+
+
+def only_read(_response: EmbedResponse, _request: EmbedRequest | None) -> NoReturn:
+    """The writer of answers that nobody asks us for."""
+    raise ConfigurationError(
+        "answers of this wire are read here and not written: no SDK that can be mounted reads them"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +34,7 @@ class JsonCodec:
     """
 
     name: str
-    read_request: Callable[[f.Fields, str], ChatRequest]
+    read_request: Callable[[f.Fields, str], ChatRequest] = only_written
     write_request: Callable[[ChatRequest], HttpRequest]
     read_answer: Callable[[f.Fields], ChatResponse]
     write_answer: Callable[[ChatResponse], f.Fields]
@@ -69,10 +82,10 @@ class JsonEmbedCodec:
     ``write_answer`` is given the caller's request, if there is one."""
 
     name: str
-    read_request: Callable[[f.Fields, str], EmbedRequest]
+    read_request: Callable[[f.Fields, str], EmbedRequest] = only_written
     write_request: Callable[[EmbedRequest], HttpRequest]
     read_answer: Callable[[f.Fields], EmbedResponse]
-    write_answer: Callable[[EmbedResponse, EmbedRequest | None], f.Fields]
+    write_answer: Callable[[EmbedResponse, EmbedRequest | None], f.Fields] = only_read
 
     def decode_request(self, body: bytes, path: str = "") -> EmbedRequest:
         """A caller's request.  Raises ``InvalidRequest``."""

@@ -110,7 +110,7 @@ class Continued(Splice):
 
     def __init__(self, spent: m.Usage | None, provider: str, reason: str, so_far: SoFar, join: Join) -> None:
         super().__init__(spent, provider, reason)
-        self.accumulator = so_far.accumulator.fork()
+        self.accumulator: Accumulator = so_far.accumulator.fork()
         self._join_text = join
         self._open = self.accumulator.last_text(so_far.closed)
         """The block that goes on; ``None``: the text begins a block of its own."""
@@ -178,7 +178,7 @@ class Verified(Splice):
 
     def __init__(self, spent: m.Usage | None, provider: str, reason: str, so_far: SoFar) -> None:
         super().__init__(spent, provider, reason)
-        self.accumulator = so_far.accumulator.fork()
+        self.accumulator: Accumulator = so_far.accumulator.fork()
         self._closed = so_far.closed
         self._expected: str = so_far.response().text
         self._at = 0

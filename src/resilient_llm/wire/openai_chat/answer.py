@@ -190,7 +190,8 @@ def usage_of(fields: Mapping[str, object]) -> f.Fields:
 def decode_usage(usage: f.Fields) -> m.Usage | None:
     """Token counts; ``None`` for an empty object.
 
-    Cached tokens are in the details; DeepSeek, Z.ai, Mistral and LiteLLM also or only put them beside the others.
+    Cached tokens are in the details; DeepSeek, Z.ai, Mistral and LiteLLM also or only put them beside the others.  xAI
+    counts reasoning apart from the completion, which shows in its total.
     """
     if not usage:
         return None
@@ -199,13 +200,15 @@ def decode_usage(usage: f.Fields) -> m.Usage | None:
     cached = f.count_of(prompt.get("cached_tokens"))
     if not cached and not _CACHED.isdisjoint(usage):
         cached = max(f.count_of(usage.get(key)) for key in _CACHED)
+    given, made = f.count_of(usage.get("prompt_tokens")), f.count_of(usage.get("completion_tokens"))
+    thought, total = f.count_of(completion.get("reasoning_tokens")), f.count_of(usage.get("total_tokens"))
     return m.Usage(
-        f.count_of(usage.get("prompt_tokens")),
-        f.count_of(usage.get("completion_tokens")),
+        given,
+        made + thought if total == given + made + thought else made,
         cached,
         f.count_of(prompt.get("cache_write_tokens")) or f.count_of(usage.get("cache_creation_input_tokens")),
-        f.count_of(completion.get("reasoning_tokens")),
-        f.count_of(usage.get("total_tokens")),
+        thought,
+        total,
         m.Extra(p.WIRE, usage) if len(usage) > 3 else None,
     )
 

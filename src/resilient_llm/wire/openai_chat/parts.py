@@ -273,3 +273,30 @@ def tool_id(original: str, dialect: Dialect) -> str:
     if not length or (len(original) == length and original.isascii() and original.isalnum()):
         return original
     return hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:length]
+
+
+# --- calls that come in pieces ---------------------------------------------------------------------------------
+
+
+class StreamedCall:
+    """A tool call while it streams: held until its name is known."""
+
+    __slots__ = ("block", "custom", "extra", "given", "id", "name", "waiting")
+
+    def __init__(self, call_id: str, number: int) -> None:
+        self.id: str = call_id or f"call_{number}"
+        self.given: bool = bool(call_id)
+        self.name: str = ""
+        self.extra: f.Fields = {}
+        self.block: int = -1
+        self.waiting: list[str] = []
+        self.custom: f.Fields = {}
+
+    def add_custom(self, piece: f.Fields) -> None:
+        """A piece of a call whose input is free text: the input grows, anything else is said once."""
+        written = f.as_text(self.custom.get("input")) + f.as_text(piece.get("input"))
+        self.custom |= f.others(piece, ("input",)) | {"input": written}
+
+    def opaque(self) -> m.Opaque:
+        """The whole call, as a whole answer would have it."""
+        return m.Opaque(WIRE, {"id": self.id, "type": "custom", "custom": self.custom} | self.extra)

@@ -18,7 +18,7 @@ from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.streams import JsonEvents, StreamEncoder, told_message
 from resilient_llm.wire.kit.tools import arguments_text
 from resilient_llm.wire.openai_chat import answer as a
-from resilient_llm.wire.openai_chat.parts import WIRE, Dialect
+from resilient_llm.wire.openai_chat.parts import WIRE, Dialect, StreamedCall
 
 _TEXT_FRAME = re.compile(
     rb'data: ?\{(?:"(?:id|object|created|model|system_fingerprint|service_tier)":(?:"[^"\\\x00-\x1f]*"|\d+|null),)*'
@@ -32,30 +32,6 @@ _CHUNK = ("id", "object", "created", "model", "choices", "usage", "obfuscation",
 """Fields of a chunk that are no news; the last two are padding against guessing tokens from their length."""
 
 
-class _Call:
-    """A tool call while it streams: held until its name is known."""
-
-    __slots__ = ("block", "custom", "extra", "given", "id", "name", "waiting")
-
-    def __init__(self, call_id: str, number: int) -> None:
-        self.id = call_id or f"call_{number}"
-        self.given = bool(call_id)
-        self.name = ""
-        self.extra: f.Fields = {}
-        self.block = -1
-        self.waiting: list[str] = []
-        self.custom: f.Fields = {}
-
-    def add_custom(self, piece: f.Fields) -> None:
-        """A piece of a call whose input is free text: the input grows, anything else is said once."""
-        written = f.as_text(self.custom.get("input")) + f.as_text(piece.get("input"))
-        self.custom |= f.others(piece, ("input",)) | {"input": written}
-
-    def opaque(self) -> m.Opaque:
-        """The whole call, as a whole answer would have it."""
-        return m.Opaque(WIRE, {"id": self.id, "type": "custom", "custom": self.custom} | self.extra)
-
-
 class _ChoiceState:
     """Where one choice of the stream is."""
 
@@ -66,8 +42,8 @@ class _ChoiceState:
         self.block = -1
         self.kind = ""  # of the open block; "" if none is
         self.finished = False
-        self.calls: list[_Call] = []
-        self.by_index: dict[int, _Call] = {}
+        self.calls: list[StreamedCall] = []
+        self.by_index: dict[int, StreamedCall] = {}
         self.details: list[f.Fields] = []
         self.logprobs: dict[str, list[object]] = {}
 
@@ -277,7 +253,7 @@ class Decoder(JsonEvents):
         else:
             self._out.append(m.ToolCallDelta(arguments, call.block, state.index))
 
-    def _begin_call(self, state: _ChoiceState, call: _Call) -> None:
+    def _begin_call(self, state: _ChoiceState, call: StreamedCall) -> None:
         self._open(state, "tool")
         call.block = state.block
         self._out.append(m.ToolCallStart(call.id, call.name, call.block, state.index, f.extra_of(WIRE, call.extra)))
@@ -310,7 +286,7 @@ class Decoder(JsonEvents):
         self._out.append(m.Finish(reason, word, state.index, f.extra_of(WIRE, extra)))
 
 
-def _call_for(state: _ChoiceState, delta: f.Fields, function: f.Fields) -> _Call:
+def _call_for(state: _ChoiceState, delta: f.Fields, function: f.Fields) -> StreamedCall:
     """The call a delta belongs to.
 
     By index, as the wire has it; some vendors leave the index out, or send every call with index 0 and an id of its
@@ -326,7 +302,7 @@ def _call_for(state: _ChoiceState, delta: f.Fields, function: f.Fields) -> _Call
     if known is not None and known.given and call_id not in {"", known.id}:
         known = None
     if known is None:
-        known = _Call(call_id, len(state.calls))
+        known = StreamedCall(call_id, len(state.calls))
         state.calls.append(known)
         if type(index) is int:
             state.by_index[index] = known

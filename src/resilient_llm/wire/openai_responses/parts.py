@@ -276,3 +276,32 @@ def _encode_media(part: m.Media, notes: Notes) -> f.Fields:
     elif not image and "file_data" in item:
         item["filename"] = "file"  # inline files must have a name
     return item
+
+
+# --- items that go out in pieces -------------------------------------------------------------------------------
+
+
+class StreamedItem:
+    """An output item while it is being written."""
+
+    __slots__ = ("about", "annotations", "block", "body", "id", "index", "kind", "pieces", "place")
+
+    def __init__(self, kind: str, block: int, index: int, body: f.Fields) -> None:
+        self.kind: str = kind
+        self.block: int = block
+        self.index: int = index
+        self.place: Mapping[str, object] = _PLACES[kind]
+        self.body: f.Fields = {"id": f"{_PREFIXES[kind]}{index}", "status": "in_progress"} | body
+        self.id: object = self.body["id"]
+        self.about: f.Fields = {}
+        self.pieces: list[str] = []
+        self.annotations: list[m.JsonObject] = []
+
+
+_PREFIXES = {"text": "msg_", "refusal": "msg_", "thought": FOREIGN, "call": "fc_"}
+_PLACES: Mapping[str, Mapping[str, object]] = {
+    "text": {"content_index": 0},
+    "refusal": {"content_index": 0},
+    "thought": {"summary_index": 0},
+    "call": {},
+}

@@ -16,7 +16,6 @@ from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.accumulate import replay
 from resilient_llm.wire.kit.openai import encode_error
 from resilient_llm.wire.kit.streams import JsonEvents, StreamEncoder, told_message
-from resilient_llm.wire.openai_responses import answer
 from resilient_llm.wire.openai_responses import answer as a
 from resilient_llm.wire.openai_responses import parts as p
 
@@ -203,7 +202,7 @@ class Decoder(JsonEvents):
             self._out += [event for event in replay(response) if not isinstance(event, m.StreamStart | m.UsageUpdate)]
             self._out = [event for event in self._out if not isinstance(event, m.Finish | m.StreamEnd)]
         reason, raw = a.finish_of(fields, self._calls or response.parts)
-        self._out.append(m.Finish(reason, raw, extra=answer.settings_of(fields)))
+        self._out.append(m.Finish(reason, raw, extra=a.settings_of(fields)))
         if response.usage is not None:
             self._out.append(m.UsageUpdate(response.usage))
         self.end(m.StreamEnd())
@@ -225,9 +224,9 @@ class Encoder(StreamEncoder):
         self._started = False
         self._response: f.Fields = a.frame_of("", "", None)
         self._output: list[f.Fields] = []
-        self._item: _Item | None = None
-        self._closing: _Item | None = None  # reasoning, which may yet learn its name
-        self._dones: Mapping[str, Callable[[_Item], bytes]] = {
+        self._item: p.StreamedItem | None = None
+        self._closing: p.StreamedItem | None = None  # reasoning, which may yet learn its name
+        self._dones: Mapping[str, Callable[[p.StreamedItem], bytes]] = {
             "text": self._text_done,
             "refusal": self._refusal_done,
             "thought": self._thought_done,
@@ -238,7 +237,7 @@ class Encoder(StreamEncoder):
         self._number += 1
         return encode(f.dump({"type": kind, "sequence_number": self._number, **fields}), kind)
 
-    def _piece(self, kind: str, item: _Item, **fields: object) -> bytes:
+    def _piece(self, kind: str, item: p.StreamedItem, **fields: object) -> bytes:
         return self._frame(kind, item_id=item.id, output_index=item.index, **item.place, **fields)
 
     # --- the response --------------------------------------------------------------------------------------
@@ -282,7 +281,7 @@ class Encoder(StreamEncoder):
     def _begin(self, kind: str, block: int, about: f.Fields) -> bytes:
         """A new item, which ends the one before it."""
         out = self.on_start(m.StreamStart()) + self._close()
-        item = _Item(kind, block, len(self._output), about)
+        item = p.StreamedItem(kind, block, len(self._output), about)
         self._item = item
         self._output.append(item.body)
         return out + self._frame("response.output_item.added", output_index=item.index, item=item.body)
@@ -309,7 +308,7 @@ class Encoder(StreamEncoder):
             return b""
         return self._close()
 
-    def _open(self, kind: str, block: int) -> tuple[bytes, _Item]:
+    def _open(self, kind: str, block: int) -> tuple[bytes, p.StreamedItem]:
         """The item of a block, begun if it is not open."""
         item = self._item
         if item is not None and item.kind == kind and item.block == block:
@@ -343,7 +342,7 @@ class Encoder(StreamEncoder):
             out += self._annotate(item, annotation)
         return out
 
-    def _annotate(self, item: _Item, annotation: m.JsonObject) -> bytes:
+    def _annotate(self, item: p.StreamedItem, annotation: m.JsonObject) -> bytes:
         if not isinstance(annotation.get("type"), str):  # another wire's citation
             return b""
         index = len(item.annotations)
@@ -402,21 +401,21 @@ class Encoder(StreamEncoder):
 
     # --- ends of items -------------------------------------------------------------------------------------
 
-    def _text_done(self, item: _Item) -> bytes:
+    def _text_done(self, item: p.StreamedItem) -> bytes:
         text, annotations = "".join(item.pieces), [dict(annotation) for annotation in item.annotations]
         part: f.Fields = {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
         return self._message_done(item, part, self._piece("response.output_text.done", item, text=text, logprobs=[]))
 
-    def _refusal_done(self, item: _Item) -> bytes:
+    def _refusal_done(self, item: p.StreamedItem) -> bytes:
         text = "".join(item.pieces)
         done = self._piece("response.refusal.done", item, refusal=text)
         return self._message_done(item, {"type": "refusal", "refusal": text}, done)
 
-    def _message_done(self, item: _Item, part: f.Fields, done: bytes) -> bytes:
+    def _message_done(self, item: p.StreamedItem, part: f.Fields, done: bytes) -> bytes:
         item.body["content"] = [part]
         return done + self._piece("response.content_part.done", item, part=part)
 
-    def _thought_done(self, item: _Item) -> bytes:
+    def _thought_done(self, item: p.StreamedItem) -> bytes:
         text = "".join(item.pieces)
         part: f.Fields = {"type": "summary_text", "text": text}
         out = self._piece("response.reasoning_summary_text.done", item, text=text)
@@ -425,33 +424,9 @@ class Encoder(StreamEncoder):
         item.body |= item.about
         return out
 
-    def _call_done(self, item: _Item) -> bytes:
+    def _call_done(self, item: p.StreamedItem) -> bytes:
         item.body["arguments"] = arguments = "".join(item.pieces) or "{}"
         return self._piece("response.function_call_arguments.done", item, arguments=arguments)
-
-
-class _Item:
-    """An output item while it is being written."""
-
-    __slots__ = ("about", "annotations", "block", "body", "id", "index", "kind", "pieces", "place")
-
-    def __init__(self, kind: str, block: int, index: int, body: f.Fields) -> None:
-        self.kind, self.block, self.index = kind, block, index
-        self.place: Mapping[str, object] = _PLACES[kind]
-        self.body: f.Fields = {"id": f"{_PREFIXES[kind]}{index}", "status": "in_progress"} | body
-        self.id = self.body["id"]
-        self.about: f.Fields = {}
-        self.pieces: list[str] = []
-        self.annotations: list[m.JsonObject] = []
-
-
-_PREFIXES = {"text": "msg_", "refusal": "msg_", "thought": p.FOREIGN, "call": "fc_"}
-_PLACES: Mapping[str, Mapping[str, object]] = {
-    "text": {"content_index": 0},
-    "refusal": {"content_index": 0},
-    "thought": {"summary_index": 0},
-    "call": {},
-}
 
 
 def error_frame(fault: Fault, message: str) -> bytes:

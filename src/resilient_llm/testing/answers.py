@@ -1,7 +1,7 @@
 """The bytes of answers, per wire format: whole, streamed, and the ways in which a stream speaks of trouble.
 
-OpenAI chat is written by hand rather than with the codec under test, so that a codec which misreads its own output
-is found out.
+OpenAI chat is written by hand: an oracle, independent of the codec under test, so that a codec which misreads its own
+output is found out.  The other wires are written by their codecs (``codec_writer``).
 """
 
 from __future__ import annotations

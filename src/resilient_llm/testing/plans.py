@@ -3,51 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from enum import Enum, auto
+from functools import partial
 from http import HTTPStatus
 from itertools import chain, repeat
 from typing import TypeAlias
 
 from resilient_llm.errors import Fault, FaultKind
-from resilient_llm.testing._answers import Ask, OpenAIChat, Writer, as_json
-from resilient_llm.testing._codecs import codec_writer
-from resilient_llm.testing._request import NOT_CHAT
+from resilient_llm.testing.answers import Ask, OpenAIChat, Writer, as_json
+from resilient_llm.testing.codec_writer import codec_writer
+from resilient_llm.testing.received import NOT_CHAT
 from resilient_llm.testing.script import (
     Answer,
     Behaviour,
     Close,
-    Cut,
     EndlessHeaders,
     Hang,
-    InBandError,
-    Malformed,
     Raw,
     Reply,
     Reset,
-    Stall,
     Status,
+    StreamFault,
 )
-
-
-class Ending(Enum):
-    """How the server leaves the connection.  A plan without one keeps it alive."""
-
-    CLOSE = auto()
-    RESET = auto()
-    HANG = auto()
-
+from resilient_llm.testing.strike import Ending, Struck, body_bytes, ending_of, stream_bytes
 
 Step: TypeAlias = bytes | float | Ending
 Plan: TypeAlias = tuple[Step, ...] | Iterator[Step]
-"""A tuple may be played again; an iterator may be endless."""
+"""A plan without an ending keeps the connection alive.  A tuple may be played again; an iterator may be endless."""
 
 _LAST_CHUNK = b"0\r\n\r\n"
-_ENDINGS: Mapping[str, tuple[Ending, ...]] = {
-    "close": (Ending.CLOSE,),
-    "reset": (Ending.RESET,),
-    "hang": (Ending.HANG,),
-    "keep": (),
-}
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -74,7 +57,8 @@ def plan(behaviour: Behaviour, ask: Ask, extra: Mapping[str, str | None]) -> Pla
     if isinstance(behaviour, Reset):
         return (*_wait(behaviour.delay), Ending.RESET)
     if isinstance(behaviour, Raw):
-        return _joined(chain(_spaced(behaviour.chunks, behaviour.interval), _ENDINGS[behaviour.then]))
+        ending = () if behaviour.then == "keep" else (Ending(behaviour.then),)
+        return _joined(chain(_spaced(behaviour.chunks, behaviour.interval), ending))
     return _endless_headers(behaviour)
 
 
@@ -88,33 +72,23 @@ def whole(answer: Answer, status: int, body: bytes, headers: Mapping[str, str | 
 def _whole(reply: Reply, ask: Ask, extra: Mapping[str, str | None]) -> Plan:
     wire = writer(ask.wire)
     body = wire.whole(reply, ask)
-    fault = reply.fault
-    if isinstance(fault, InBandError):
-        body = wire.error(_in_band(fault))
-    elif isinstance(fault, Malformed):
-        body = fault.data if fault.data is not None else body[: len(body) // 2]
-    part, ending = _cut_body(body, fault)
+    part = body if reply.fault is None else body_bytes(reply.fault, wire, body)
+    ending = () if reply.fault is None else _abrupt(ending_of(reply.fault))
     headers = {
         "content-type": wire.content_type,
         **extra,
-        "content-length": str(len(body) + reply.wrong_length),
+        "content-length": str(len(body if ending else part) + reply.wrong_length),
         **_lower(reply.headers),
     }
-    if isinstance(fault, Cut) and fault.how == "end":
-        headers["content-length"] = str(len(part))
     if reply.wrong_length > 0:
         ending = (Ending.CLOSE,)
     generation = reply.first_token + reply.interval * max(0, len(reply.words) - 1)
     return _joined(chain(_wait(reply.delay + generation), _body(reply, _head(200, headers), [part]), ending))
 
 
-def _cut_body(body: bytes, fault: object) -> tuple[bytes, tuple[Ending, ...]]:
-    if not isinstance(fault, Cut | Stall):
-        return body, ()
-    part = body[: len(body) // 2] if fault.after else b""
-    if isinstance(fault, Stall):
-        return part, (Ending.HANG,)
-    return part, _ENDINGS["keep" if fault.how == "end" else fault.how]
+def _abrupt(ending: Ending | None) -> tuple[Ending, ...]:
+    """An ending that the connection does not survive."""
+    return () if ending is None or ending is Ending.END else (ending,)
 
 
 def _status(status: Status, ask: Ask, extra: Mapping[str, str | None]) -> Plan:
@@ -137,10 +111,6 @@ def status_body(status: Status, ask: Ask) -> bytes:
 def _fault(status: Status) -> Fault:
     kind = _KINDS.get(status.status, FaultKind.BAD_REQUEST if status.status < 500 else FaultKind.SERVER_ERROR)
     return Fault(kind, status.retry_after, status=status.status, code=status.code, message=status.message)
-
-
-def _in_band(error: InBandError) -> Fault:
-    return Fault(error.kind, message=error.message)
 
 
 _KINDS: Mapping[int, FaultKind] = {
@@ -179,44 +149,29 @@ def _streamed(reply: Reply, ask: Ask, extra: Mapping[str, str | None]) -> Plan:
         **_lower(reply.headers),
     }
     steps = chain(_wait(reply.delay), _body(reply, _head(200, headers), _stream_steps(reply, ask, wire)))
-    endless = isinstance(reply.fault, Stall) and reply.keep_alive is not None
+    silent = reply.fault is not None and ending_of(reply.fault) is Ending.HANG
+    endless = silent and reply.keep_alive is not None
     return steps if endless else _joined(steps)
 
 
 def _stream_steps(reply: Reply, ask: Ask, wire: Writer) -> Iterator[Step]:
     frames = wire.frames(reply, ask)
-    at = len(frames.tokens) if reply.fault is None else min(reply.fault.after, len(frames.tokens))
+    answer = Struck[Step](reply.fault, partial(_trouble, wire, reply.keep_alive))
     yield from map(_chunk, frames.opening)
-    for index, token in enumerate(frames.tokens[:at]):
-        yield from _pause(reply, wire, reply.interval if index else reply.first_token)
-        yield _chunk(token)
-    if reply.fault is not None:
-        yield from _trouble(reply, wire)
-        if not isinstance(reply.fault, Malformed):
+    for index, token in enumerate(frames.tokens):
+        pause = _pause(reply, wire, reply.interval if index else reply.first_token)
+        yield from answer.piece(chain(pause, (_chunk(token),)), token=True)
+        if answer.over:
             return
-    for index, token in enumerate(frames.tokens[at:], at):
-        yield from _pause(reply, wire, reply.interval if index else reply.first_token)
-        yield _chunk(token)
-    yield from map(_chunk, frames.closing)
-    yield _LAST_CHUNK
+    yield from answer.piece((*map(_chunk, frames.closing), _LAST_CHUNK), last=True)
 
 
-def _trouble(reply: Reply, wire: Writer) -> Iterator[Step]:
-    fault = reply.fault
-    if isinstance(fault, Stall):
-        if reply.keep_alive is None:
-            yield Ending.HANG
-        else:
-            yield from chain.from_iterable(repeat((reply.keep_alive, _chunk(wire.keep_alive))))
-    elif isinstance(fault, Cut):
-        yield from (_LAST_CHUNK,) if fault.how == "end" else _ENDINGS[fault.how]
-    elif isinstance(fault, Malformed):
-        yield _chunk(wire.malformed if fault.data is None else fault.data)
-    elif fault is not None:
-        yield _chunk(wire.stream_error(_in_band(fault)))
-        if fault.terminator:
-            yield _chunk(wire.terminator)
-        yield _LAST_CHUNK
+def _trouble(wire: Writer, keep_alive: float | None, fault: StreamFault) -> Iterator[Step]:
+    ending = ending_of(fault)
+    yield _chunk(stream_bytes(fault, wire))
+    if ending is Ending.HANG and keep_alive is not None:
+        yield from chain.from_iterable(repeat((keep_alive, _chunk(wire.keep_alive))))
+    yield from (_LAST_CHUNK,) if ending is Ending.END else _abrupt(ending)
 
 
 def _pause(reply: Reply, wire: Writer, seconds: float) -> Iterator[Step]:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeAlias, final
 
-from resilient_llm.testing._connection import Connection, Handler
+from resilient_llm.testing.connection import Connection, Handler
 
 _BACKLOG = 1024
 _POSIX: bool = os.name == "posix"

@@ -26,7 +26,7 @@ from resilient_llm.model import (
     ToolCallStart,
     UsageUpdate,
 )
-from resilient_llm.testing._answers import CREATED, Ask, Frames, Writer, pieces_of, usage_of
+from resilient_llm.testing.answers import CREATED, Ask, Frames, Writer, pieces_of, usage_of
 from resilient_llm.testing.script import Reply
 from resilient_llm.wire import codec
 from resilient_llm.wire.protocol import StreamEncoder
@@ -108,9 +108,9 @@ class CodecWriter:
     def __init__(self, wire: str) -> None:
         self._codec = codec(wire)
         self._framing = _FRAMINGS[wire]
-        self.stream_type = self._framing.stream_type
-        self.keep_alive = self._framing.keep_alive
-        self.malformed = self._framing.malformed
+        self.stream_type: str = self._framing.stream_type
+        self.keep_alive: bytes = self._framing.keep_alive
+        self.malformed: bytes = self._framing.malformed
 
     def whole(self, reply: Reply, ask: Ask) -> bytes:
         parts: list[Part] = [Thought(reply.thought)] if reply.thought else []

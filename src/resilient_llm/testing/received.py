@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from typing_extensions import override
 
 from resilient_llm.model import JsonObject
-from resilient_llm.testing._answers import Ask
+from resilient_llm.testing.answers import Ask
 
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]*)"')
 _STREAM = re.compile(rb'"stream"\s*:\s*true')

@@ -10,8 +10,9 @@ from typing import Protocol, cast, final
 
 from typing_extensions import override
 
-from resilient_llm.testing._plans import Ending, Plan
-from resilient_llm.testing._request import ReceivedRequest
+from resilient_llm.testing.plans import Plan
+from resilient_llm.testing.received import ReceivedRequest
+from resilient_llm.testing.strike import Ending
 
 _MAX_HEAD = 1 << 16
 _RESET = struct.pack("ii", 1, 0)
