@@ -88,6 +88,13 @@ def test_who_is_too_late_takes_no_room_from_the_others_when_its_own_timer_wakes_
     assert line.may_pass(1, late.ask, late, 5.1)
 
 
+def test_where_all_are_too_late_nobody_waits_for_a_time_that_is_past() -> None:
+    one, two = place(1, last=10.0, needs=5.0), place(2, last=11.0, needs=5.0)
+    line = queue(one, two)
+    assert line.gives_way_at(two, 4.0) == 5.0
+    assert line.gives_way_at(two, 7.0) == float("inf")
+
+
 def test_an_empty_line_has_no_first() -> None:
     assert queue().first(0.0) is None
 

@@ -113,7 +113,9 @@ class Watched:
     def _fresh_and_well(self, now: float) -> list[Member[Provider]]:
         closed = [m for m in self.route() if m.id not in self.tried and m.breaker.state is State.CLOSED]
         number, ask = self.call.number, self.call.ask
-        return [m for m in closed if self._could(m, now) and m.line.may_pass(number, ask, None, now)]
+        place = self.call._place  # pyright: ignore[reportPrivateUsage]
+        late = place is not None and place.too_late(now)  # then it lets the others pass
+        return [] if late else [m for m in closed if self._could(m, now) and m.line.may_pass(number, ask, None, now)]
 
     # --- deciding ---
 

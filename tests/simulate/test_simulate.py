@@ -80,8 +80,6 @@ def test_after_a_suspend_everything_is_late_and_nothing_is_lost() -> None:
 
 
 BROKEN = {
-    6: "a call with too little time left waits for one that is offered the room, which the checker takes for a pause",
-    10: "two calls whose deadlines are two milliseconds away wake each other until they end",
     11: "a call goes on after a refusal that says when to come back, which the checker takes for a second try",
 }
 """Known gaps, by seed: see the page on the simulator."""

@@ -160,7 +160,8 @@ class Line:
         """When this place may become the first: an offer is not taken, or whoever is first becomes too late."""
         first = self.first(now)
         times = [one.woken_at + OFFER for one in self.waiting if one.offer is self] if self.offers else []
-        if first is not None and first is not place and self.first(now, first) is place:
+        yields = first is not None and first is not place and not first.too_late(now)  # it may, and has not yet
+        if first is not None and yields and self.first(now, first) is place:
             times.append(first.last - first.needs)
         return min(times, default=math.inf)
 
