@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -65,7 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     logging.getLogger("resilient_llm").addHandler(logging.NullHandler())  # commands say themselves what they found
     parsed.whole = lambda: parser_of(COMMANDS)  # for the command that completes all of them
-    return _module(chosen).run(parsed)
+    try:
+        return _module(chosen).run(parsed)
+    except BrokenPipeError:  # as in "explain record.json | head": nobody reads on, which is no fault
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def parser_of(wanted: Sequence[str] | dict[str, Command]) -> argparse.ArgumentParser:

@@ -114,3 +114,18 @@ def test_bench_refuses_no_calls(capsys: Capture) -> None:
     with pytest.raises(SystemExit) as left:
         main(["bench", "--calls", "0"])
     assert left.value.code == 2
+
+
+def test_whoever_stops_reading_gets_no_traceback(tmp_path: Path) -> None:
+    steps = [{"do": "stopped_waiting", "at": 0.0}] * 20_000  # more than a pipe holds
+    record = tmp_path / "record.json"
+    record.write_text(json.dumps({"version": 1, "call": "x", "started": 0.0, "steps": steps}))
+    with subprocess.Popen(
+        [sys.executable, "-m", "resilient_llm", "explain", str(record)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.readline()
+        running.stdout.close()
+        assert running.stderr.read() == b""
+        assert running.wait(20) == 0

@@ -28,10 +28,10 @@ class RecordingPool(Pool[T]):
     """The same pool, as one recorded call sees it: all state is shared, and what is decided is written down under the
     lock."""
 
-    __slots__ = ("_latest", "_mine", "draft", "luck")
+    __slots__ = ("_latest", "_mine", "draft", "draws")
 
     draft: Draft
-    luck: list[float]
+    draws: list[float]
     _mine: dict[object, int]
     _latest: dict[str, object]
 
@@ -40,7 +40,7 @@ class RecordingPool(Pool[T]):
         """A view of this pool."""
         view: RecordingPool[T] = object.__new__(cls)
         view.__dict__ = pool.__dict__
-        view.draft, view.luck, view._mine, view._latest = draft, [], {}, {}
+        view.draft, view.draws, view._mine, view._latest = draft, [], {}, {}
         return view
 
     @property
@@ -50,7 +50,7 @@ class RecordingPool(Pool[T]):
 
     def _drawn(self) -> float:
         number: float = self.__dict__["draw"]()
-        self.luck.append(number)
+        self.draws.append(number)
         return number
 
     def configuration(self, route: str) -> dict[str, Plain]:
@@ -69,11 +69,11 @@ class RecordingPool(Pool[T]):
 
     def _acquired(self, ask: Ask, past: Past, now: float) -> Attempt[T] | Refused:
         self._look(ask, past.place, now)
-        luck, self._leases.draw = self._leases.draw, self._drawn
+        before, self._leases.draw = self._leases.draw, self._drawn
         try:
             found = super()._acquired(ask, past, now)
         finally:
-            self._leases.draw = luck
+            self._leases.draw = before
         if isinstance(found, Refused):
             self.draft.step["refused"] = {name: refusal.name.lower() for name, refusal in found.reasons.items()}
         return found
@@ -146,14 +146,14 @@ class RecordedCall(Call[T]):
     def next_attempt(self, now: float) -> Attempt[T] | Wait:
         """As :meth:`Call.next_attempt`, written down."""
         step = self._draft.begin("next_attempt", now, closed=self.pool.closed)
-        self._view.luck = []
+        self._view.draws = []
         try:
             found = super().next_attempt(now)
         except ResilientError as error:
             step["error"] = error_facts(error)
             raise
         finally:
-            step["luck"] = self._view.luck
+            step["draws"] = self._view.draws
         if isinstance(found, Attempt):
             step["attempt"] = attempt_facts(found)
         else:

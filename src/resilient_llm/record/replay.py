@@ -129,9 +129,9 @@ class _ReplayedPool(Pool[_Target]):
         self._state: dict[str, Plain] = {}
 
     def _drawn(self) -> float:
-        luck = cast("list[float]", self.recorded.get("luck", []))
+        draws = cast("list[float]", self.recorded.get("draws", []))
         self._used += 1
-        return luck[self._used - 1] if self._used <= len(luck) else 0.5
+        return draws[self._used - 1] if self._used <= len(draws) else 0.5
 
     _used: int = 0
 
