@@ -311,7 +311,7 @@ class Leases(Generic[T]):
         if beside.late(now) or (unheard_of and (member.silent or len(member.pending) > _CROWD)):
             self._verdicts.silent(member, now)
         others = [one for one in self._allowed(ask, past) if one is not member]
-        chosen = self._rescuer([one for one in others if self.admits(one, ask, past, now)], past, now)
+        chosen = self._rescuer(ask, past, member, now)
         if chosen is None:
             alone = not any(_opens(one, ask, now) <= ask.deadline for one in others)
             if not alone or elapsed < half or not self._again_beside(beside, past, now):
@@ -335,16 +335,16 @@ class Leases(Generic[T]):
         more = past.tried.get(member.id, 0) + 1 < self._most
         return not gone and more and beside.kind != "hedge" and self.admits(member, beside.ask, past, now)
 
-    def _rescuer(self, others: list[Member[T]], past: Past, now: float) -> Member[T] | None:
-        """Who comes: somebody well whom the call has not tried, somebody that answers some calls, somebody that is down
-        and due for a trial."""
-        well = [member for member in others if member.breaker.state is CLOSED and member.id not in past.tried]
+    def _rescuer(self, ask: Ask, past: Past, late: Member[T], now: float) -> Member[T] | None:
+        """Who comes: somebody well whom the call has not tried and that has room, somebody that answers some calls,
+        somebody that is down and due for a trial."""
+        fresh, again, down = ([one for one in some if one is not late] for some in self._half_broken(ask, past, now))
+        well = [one for one in fresh if one.breaker.state is CLOSED and one.refusal(ask, now) is None]
         if well:
             return cheapest(well, now)
-        some = [member for member in others if not member.breaker.down]
-        if some:
-            return least_bad(some, now)
-        return next((one for one in others if one.trial is None and now >= one.next_trial()), None)
+        if fresh or again:
+            return least_bad([*fresh, *again], now)
+        return next((one for one in down if one.trial is None and now >= one.next_trial()), None)
 
     def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:
         """Beside a trial, and beside a provider that is down or silent, somebody else is free: it is an early failover.
