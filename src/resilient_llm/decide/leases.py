@@ -187,11 +187,11 @@ class Leases(Generic[T]):
             return False
         if past.cost and not self._pay(past.cost, now):
             return True
+        well = [member for member in candidates if member.breaker.state is CLOSED]
         if past.number == 1 and self._tries(ask, now):
-            for member in down:
+            for member in (*fresh, *down) if well else down:
                 if member.trial_due(now) and self._may_try(member):
                     return self._lease(ask, past, member, "trial", now)
-        well = [member for member in candidates if member.breaker.state is CLOSED]
         chosen = roomiest(well) if well else least_bad(candidates, now)
         kind: AttemptKind = "initial" if past.number == 1 else ("retry" if chosen.id in past.tried else "failover")
         return self._lease(ask, past, chosen, kind, now)
