@@ -207,6 +207,8 @@ class Breaker:
             return False
         if self.state is State.ISOLATED:
             return False
+        if self.cause is Cause.SILENT:  # it speaks: who has nobody better may ask it
+            self.cause, self.reason = Cause.SLOW, Cause.SLOW.value
         self.passed += 1
         self.trial_at = now
         if self.passed >= self.needed:

@@ -13,7 +13,7 @@ from typing import Final, Generic, NamedTuple
 from resilient_llm import events
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Cause, State
+from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, State
 from resilient_llm.decide.budget import Budget
 from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, roomiest, soonest, stalest
 from resilient_llm.decide.keys import Refusal
@@ -200,7 +200,7 @@ class Leases(Generic[T]):
         self, ask: Ask, past: Past, now: float
     ) -> tuple[list[Member[T]], list[Member[T]], list[Member[T]]]:
         """Who may be asked though nobody well and untried is left: not tried yet, tried before, down (the one not tried
-        for longest first, and those last that give no sign of life, as they cost time)."""
+        for longest first)."""
         fresh: list[Member[T]] = []
         again: list[Member[T]] = []
         down: list[Member[T]] = []
@@ -211,7 +211,7 @@ class Leases(Generic[T]):
                 down.append(member)
             else:
                 (again if member.id in past.tried else fresh).append(member)
-        down.sort(key=lambda member: (member.breaker.cause is Cause.SILENT, member.breaker.tried_at))
+        down.sort(key=lambda member: member.breaker.tried_at)
         return fresh, again, down
 
     def _allowed(self, ask: Ask, past: Past) -> list[Member[T]]:
@@ -308,12 +308,12 @@ class Leases(Generic[T]):
         ask, member = beside.ask, beside.member
         half = (ask.deadline - beside.started) / 2.0 - 0.001
         unheard_of = elapsed >= max(half, longest(member.statistics, ask.tokens, streaming=ask.streaming))
-        if beside.late(now) or (unheard_of and (member.silent or len(member.pending) > _CROWD)):
-            self._verdicts.silent(member, now)
-        others = [one for one in self._allowed(ask, past) if one is not member]
+        since = min(elapsed, beside.late_after)
+        if beside.late(now) or (unheard_of and (member.silent(since, now) or len(member.pending) > _CROWD)):
+            self._verdicts.silent(member, since, now)
         chosen = self._rescuer(ask, past, member, now)
         if chosen is None:
-            alone = not any(_opens(one, ask, now) <= ask.deadline for one in others)
+            alone = all(_opens(one, ask, now) > ask.deadline for one in self._allowed(ask, past) if one is not member)
             if not alone or elapsed < half or not self._again_beside(beside, past, now):
                 soon = elapsed + LAST_RESORT / 4.0
                 beside.rescue_after = _within(max(half, soon) if alone else soon, beside.timeout)
