@@ -170,6 +170,11 @@ class Breaker:
         return min(max((now - self._down_at) / 4.0, _SOONEST_LAST_RESORT), most)
 
     @property
+    def longest_wait(self) -> float:
+        """Seconds between two trials at most, and of one until its place is given to another."""
+        return self.policy.open_cap * (_BROKEN_STREAMS if self.ends_late else 1.0)
+
+    @property
     def needed(self) -> int:
         """Trials that must be answered in a row to close it."""
         return min(self.policy.successes * (1 + self._relapses), max(_MOST_SUCCESSES, self.policy.successes))
@@ -290,8 +295,8 @@ class Breaker:
         """The next trial: as long after the last one began as it has been open, within bounds, and up to a quarter
         sooner."""
         first = min(max(_LONGEST_FIRST, self.policy.open_base), self.policy.open_base * 2.0**self._relapses)
-        wait = min(max(first, _GROWTH * (now - self.since)), max(first, self.policy.open_cap))
-        wait *= _BROKEN_STREAMS if self.ends_late else 1.0
+        wait = max(first, _GROWTH * (now - self.since)) * (_BROKEN_STREAMS if self.ends_late else 1.0)
+        wait = min(wait, max(first, self.longest_wait))
         self.trial_at = max(now, max(self.tried_at, self.since) + wait * (1.0 - 0.25 * draw))
 
     def _move(self, cause: Cause, now: float, draw: float, reason: str = "") -> None:

@@ -259,7 +259,7 @@ class Leases(Generic[T]):
             found = trial_patience(self._policies, seen, wanted, together=breaker.together, rival=rival or 0.0)
             member.trial = attempt
             member.resort_at = max(member.resort_at, now + breaker.last_resort_wait(now))
-            member.trial_ends = now + min(found.timeout, self._policies.breaker.open_cap)
+            member.trial_ends = now + min(wanted.left if breaker.ends_late else found.timeout, breaker.longest_wait)
         else:
             found = patience(self._policies, seen, wanted)
         if now < member.heard.until:
