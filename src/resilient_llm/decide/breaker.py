@@ -177,7 +177,8 @@ class Breaker:
     @property
     def needed(self) -> int:
         """Trials that must be answered in a row to close it."""
-        return min(self.policy.successes * (1 + self._relapses), max(_MOST_SUCCESSES, self.policy.successes))
+        level = 1 + self._relapses + self.ends_late
+        return min(self.policy.successes * level, max(_MOST_SUCCESSES, self.policy.successes))
 
     # --- outcomes ---
 
@@ -277,7 +278,7 @@ class Breaker:
         if self.state is not CLOSED:
             self._move(Cause.RESTORED, now, 0.0)
         self.run, self._failures, self._level, self._relapses, self._share = 0, 0, 0.0, 0, _USUAL_SHARE
-        self.closed_at = -math.inf
+        self.closed_at, self.ends_late = -math.inf, False
 
     # --- internals ---
 

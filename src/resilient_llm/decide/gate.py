@@ -80,7 +80,7 @@ class RateGate:
         """When a call that must begin by ``last`` may pass.  One that waits because nobody else can be asked goes by
         what the provider said, without what we add when that proved too short; and without jitter where the jitter
         would cost the call."""
-        until = min(self.until, self.soonest) if waits else self.until
+        until = min(self.until, self.soonest) if waits or self.until > last else self.until
         return until if until <= last else min(until, max(self.told, self.closed_at))
 
     def succeeded(self, started: float) -> None:
