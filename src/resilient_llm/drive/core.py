@@ -71,7 +71,7 @@ _SDKS = frozenset({"anthropic", "cohere", "google", "mistralai", "openai"})
 
 def _no_provider(found: object) -> ConfigurationError:
     """The error for what stands where a provider should; its values may be secret, so they are not told."""
-    if isinstance(found, str | Mapping):
+    if type(found) in (str, dict):
         hint = "make one with a class of resilient_llm.providers, such as OpenAI('gpt-5.2')"
     elif type(found).__module__.partition(".")[0] in _SDKS:
         hint = "an SDK's client goes over a ResilientClient: mount(openai.OpenAI, client)"
@@ -82,7 +82,7 @@ def _no_provider(found: object) -> ConfigurationError:
 
 def _no_list(found: object) -> ConfigurationError:
     """The error for what stands where a list of providers should."""
-    hint = "" if isinstance(found, str | Mapping) else "; did you mean [...] around it?"
+    hint = "" if type(found) in (str, dict) else "; did you mean [...] around it?"
     return ConfigurationError(f"the providers of a route must be a list, not {_told(found)}{hint}")
 
 
