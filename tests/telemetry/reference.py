@@ -1,4 +1,7 @@
-"""The tables of ``docs/reference/telemetry.md``, from ``names``; ``python -m tests.telemetry.reference`` writes them."""
+"""The tables of ``docs/reference/telemetry.md``, from ``names``.
+
+``python -m tests.telemetry.reference`` writes them.
+"""
 
 from __future__ import annotations
 
