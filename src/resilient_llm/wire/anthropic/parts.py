@@ -38,9 +38,6 @@ finish_reason: Callable[[str | None], m.FinishReason] = _REASONS.neutral
 stop_reason: Callable[[m.FinishReason, str | None], str] = _REASONS.word
 
 
-# --- token counts -------------------------------------------------------------------------------------------------
-
-
 def decode_usage(usage: f.Fields) -> m.Usage:
     """The vendor counts cached input apart; the neutral count includes it."""
     usage = dict(usage)
@@ -95,9 +92,6 @@ def origin_and_signature(signature: str) -> tuple[str, str]:
     """A client's signature as (origin, signature)."""
     sealed = _SEAL.fullmatch(signature)
     return (sealed[1], sealed[2]) if sealed else (WIRE, signature)
-
-
-# --- blocks -> parts ----------------------------------------------------------------------------------------------
 
 
 def decode_block(block: object) -> m.Part:
@@ -166,9 +160,6 @@ def _decode_result(fields: f.Fields) -> m.ToolResult:
     if len(kept) != len(parts):  # a tool reference, a search result...: only this wire can say it, so it is kept whole
         fields["content"] = content
     return m.ToolResult(ident, kept, None, is_error, f.unread(WIRE, fields))
-
-
-# --- parts -> blocks of an answer -------------------------------------------------------------------------------
 
 
 def encode_part(part: m.Part) -> f.Fields | None:

@@ -32,18 +32,12 @@ def path_of(request: m.ChatRequest) -> str:
     return f"/model/{quote(request.model, safe='', errors='replace')}/converse{'-stream' if request.stream else ''}"
 
 
-# --- request -> the vendor's body ---------------------------------------------------------------------------------
-
-
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
     source = f.own_fields(request.source, p.WIRE)
     notes = Notes(p.WIRE) if source else notes_on(request, p.WIRE)
     body = source or _Encoding(request, notes).body()
     return HttpRequest(path_of(request), f.dump_request(body), degradations=notes.all())
-
-
-# --- messages -------------------------------------------------------------------------------------------------------
 
 
 class _Turns(TurnEncoder):
@@ -122,9 +116,6 @@ class _Turns(TurnEncoder):
         return free
 
 
-# --- the rest -------------------------------------------------------------------------------------------------------
-
-
 _CACHE_POINT: f.Fields = {"cachePoint": {"type": "default"}}
 
 
@@ -156,8 +147,6 @@ class _Encoding:
         self._reasoning(body, turns)
         f.merge(body, extra)
         return body
-
-    # --- settings -----------------------------------------------------------------------------------------------------
 
     def _settings(self, body: f.Fields) -> None:
         write_settings(TABLES[p.WIRE], self.request, body, self.notes)

@@ -10,8 +10,6 @@ from resilient_llm.wire.framing import sse
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.streams import JsonEvents, StreamEncoder
 
-# --- bytes -> events ------------------------------------------------------------------------------------------------
-
 
 class Decoder(JsonEvents):
     """Events -> events.  Content blocks and tool calls are numbered apart here and together there."""
@@ -121,9 +119,6 @@ class Decoder(JsonEvents):
 
 def _message_of(delta: object) -> f.Fields:
     return f.take_object(f.object_of(delta or {}, "delta"), "message") or {}
-
-
-# --- events -> bytes ------------------------------------------------------------------------------------------------
 
 
 class Encoder(StreamEncoder):

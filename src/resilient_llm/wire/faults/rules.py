@@ -98,8 +98,6 @@ _CLIENT_ERRORS = tuple(code for code in range(400, 500) if code not in {401, 402
 _BILLING_STATUSES = (0, 400, 401, 403, 404, 405, 406, 409, 412, 422, 429)  # not 5xx: their text is about the server
 
 
-# --- the table ---------------------------------------------------------------------------------------------
-
 RULES: tuple[Rule, ...] = (
     # 1. A vendor's own meaning.
     _rule(K.QUOTA_EXHAUSTED, at=_GOOGLE, status=(402, 429), text=r"\blimit: ?0\b", trust=False),  # not in this tier

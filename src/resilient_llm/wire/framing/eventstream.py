@@ -176,9 +176,6 @@ def _text_at(data: bytes, position: int, width: int) -> tuple[str, int]:
     return piece.decode("utf-8"), position
 
 
-# --- messages -> bytes ----------------------------------------------------------------------------------------------
-
-
 def encode(message: EventMessage) -> bytes:
     """One frame.  An integer is written in the narrowest type from 32 bits on.
 

@@ -23,9 +23,6 @@ NO_SIGNATURE: Final = "skip_thought_signature_validator"
 """What Gemini 3 accepts for the signature that a call made by another model cannot have."""
 
 
-# --- requests: reading -------------------------------------------------------------------------------------
-
-
 def decode_request(whole: f.Fields, path: str) -> m.ChatRequest:
     fields = p.camel(dict(whole))
     model, stream = read_path(path)
@@ -160,9 +157,6 @@ def _decode_thinking(fields: f.Fields | None) -> m.Reasoning | None:
         fields["thinkingBudget"], budget = -1, None
     effort = level.lower() if level else "none" if budget == 0 else None
     return m.Reasoning(effort, budget, f.unread(p.WIRE, fields))
-
-
-# --- requests: writing -------------------------------------------------------------------------------------
 
 
 def encode_request(request: m.ChatRequest) -> HttpRequest:

@@ -54,9 +54,6 @@ CHOICE, MESSAGE = "@choice", "@message"
 """Keys in an answer's Extra for what stood in its (first) choice and in that choice's message."""
 
 
-# --- decoding ----------------------------------------------------------------------------------------------
-
-
 def decode_response(fields: f.Fields, dialect: p.Dialect) -> m.ChatResponse:
     """A whole answer.  Raises ``InvalidAnswer`` for one that reports an error, has no choices, or has one that says
     nothing and does not say why either."""
@@ -211,9 +208,6 @@ def decode_usage(usage: f.Fields) -> m.Usage | None:
         total,
         m.Extra(p.WIRE, usage) if len(usage) > 3 else None,
     )
-
-
-# --- encoding ----------------------------------------------------------------------------------------------
 
 
 def encode_response(response: m.ChatResponse, dialect: p.Dialect) -> f.Fields:

@@ -227,9 +227,6 @@ def _decode_file(file: f.Fields, extra: f.Fields) -> m.Media | None:
     return m.Media("document", mime, data, name=name, extra=kept)
 
 
-# --- writing parts -----------------------------------------------------------------------------------------
-
-
 def content_of(items: list[f.Fields]) -> object:
     """Parts as the wire wants them: one plain text is a string, nothing is nothing."""
     if len(items) == 1 and items[0].keys() == {"type", "text"} and items[0]["type"] == "text":
@@ -273,9 +270,6 @@ def tool_id(original: str, dialect: Dialect) -> str:
     if not length or (len(original) == length and original.isascii() and original.isalnum()):
         return original
     return hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:length]
-
-
-# --- calls that come in pieces ---------------------------------------------------------------------------------
 
 
 class StreamedCall:

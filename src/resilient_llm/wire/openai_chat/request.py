@@ -43,9 +43,6 @@ _HARD = frozenset({"n", "logprobs", "top_logprobs", "tools", "response_format"})
 _FEATURES = {"response_format": Feature.JSON_SCHEMA, "reasoning_effort": Feature.REASONING}
 
 
-# --- decoding ----------------------------------------------------------------------------------------------
-
-
 def decode_request(whole: f.Fields, dialect: Dialect) -> m.ChatRequest:
     """A caller's request.  Raises ``Malformed``."""
     fields = dict(whole)
@@ -114,9 +111,6 @@ def _decode_reasoning(fields: f.Fields) -> m.Reasoning | None:
     effort, budget = f.take_text(fields, "reasoning_effort") or effort, f.take_int(settings, "max_tokens")
     f.put(fields, reasoning=settings or None)
     return None if effort is None and budget is None else m.Reasoning(effort, budget)
-
-
-# --- encoding ----------------------------------------------------------------------------------------------
 
 
 def encode_request(request: m.ChatRequest, dialect: Dialect) -> HttpRequest:
@@ -246,8 +240,6 @@ def _encode_reasoning(reasoning: m.Reasoning, body: f.Fields, dialect: Dialect, 
 
 
 _PLAIN_ROLES = frozenset({"system", "user"})
-
-# --- messages ----------------------------------------------------------------------------------------------
 
 
 def encode_messages(messages: Iterable[m.Message], dialect: Dialect, notes: Notes) -> list[f.Fields]:

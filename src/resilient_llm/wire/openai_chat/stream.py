@@ -137,8 +137,6 @@ class Decoder(JsonEvents):
             self._counted = self._counted or (not data.get("choices") and usage.output_tokens > 0)
             self._out.append(m.UsageUpdate(usage))
 
-    # --- one choice ----------------------------------------------------------------------------------------
-
     def _on_choice(self, choice: f.Fields, chunk: f.Fields) -> None:
         index = choice.get("index")
         if type(index) is not int:
@@ -215,8 +213,6 @@ class Decoder(JsonEvents):
     def _thought(self, state: _ChoiceState, text: str) -> None:
         self._open(state, "thought")
         self._out.append(m.ThoughtDelta(text, state.block, state.index, None, self._origin))
-
-    # --- blocks --------------------------------------------------------------------------------------------
 
     def _open(self, state: _ChoiceState, kind: str) -> None:
         """Go on with the open block if it is of this kind; calls and whole parts are each a block of their own."""
@@ -315,9 +311,6 @@ def _collect(into: dict[str, list[object]], logprobs: f.Fields) -> None:
     for key, value in logprobs.items():
         if isinstance(value, list):
             into.setdefault(key, []).extend(cast("list[object]", value))
-
-
-# --- encoding ----------------------------------------------------------------------------------------------
 
 
 class Encoder(StreamEncoder):

@@ -28,9 +28,6 @@ _OUTPUTS = ("_output", "_response")
 """How the types of items end that answer the model rather than come from it."""
 
 
-# --- decoding ----------------------------------------------------------------------------------------------
-
-
 def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
     """A caller's request.  Raises ``Malformed``."""
     fields = dict(whole)
@@ -141,9 +138,6 @@ def _decode_named(choice: f.Fields) -> m.ToolChoice | None:
     tools, mode = f.as_objects(choice.get("tools")), MODES.get(f.as_text(choice.get("mode")))
     names = tuple(f.as_text(tool.get("name")) for tool in tools if tool.get("type") == "function")
     return m.ToolChoice(mode, names) if mode is not None and all(names) and len(names) == len(tools) > 0 else None
-
-
-# --- encoding ----------------------------------------------------------------------------------------------
 
 
 def encode_request(request: m.ChatRequest) -> HttpRequest:
