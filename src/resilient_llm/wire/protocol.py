@@ -45,10 +45,12 @@ class StreamDecoder(Protocol):
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         """Events completed by these bytes.  After ``StreamError`` or ``StreamBroken`` it returns nothing more."""
+        ...
 
     def close(self) -> list[StreamEvent]:
         """The connection ended: the last events, closing with ``StreamEnd`` if the wire's terminal evidence was
         seen and ``StreamBroken`` if not.  Nothing if the stream already failed."""
+        ...
 
 
 class StreamEncoder(Protocol):
@@ -56,6 +58,7 @@ class StreamEncoder(Protocol):
 
     def feed(self, event: StreamEvent) -> bytes:
         """The frames this event completes; may be empty.  ``StreamEnd`` writes the terminator."""
+        ...
 
 
 class Codec(Protocol):
@@ -67,27 +70,34 @@ class Codec(Protocol):
     def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
         """A caller's request.  ``path`` matters where it carries the model or the stream switch.  Raises
         ``InvalidRequest``, also where no application speaks this wire to us (Bedrock and Ollama)."""
+        ...
 
     def encode_request(self, request: ChatRequest) -> HttpRequest:
-        """The request for a provider of this wire."""
+        """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
+        ...
 
     def decode_response(self, body: bytes) -> ChatResponse:
         """A whole answer.  Raises ``InvalidAnswer`` if it is none, with the parsed payload if it was JSON."""
+        ...
 
     def encode_response(self, response: ChatResponse) -> bytes:
         """The answer as a client of this wire expects it."""
+        ...
 
     def stream_decoder(self) -> StreamDecoder: ...
 
     def stream_encoder(self, request: ChatRequest | None = None) -> StreamEncoder:
         """An encoder for one streamed answer.  ``request`` is the caller's, as far as it says how the stream shall
         look (``stream_options`` of OpenAI Chat); without it everything is written."""
+        ...
 
     def encode_error(self, fault: Fault, message: str) -> bytes:
         """The body of an error answer in this wire's shape."""
+        ...
 
     def encode_stream_error(self, fault: Fault, message: str) -> bytes:
         """The frame that reports an error inside a running stream of this wire."""
+        ...
 
 
 class EmbedCodec(Protocol):
@@ -99,14 +109,18 @@ class EmbedCodec(Protocol):
     def decode_request(self, body: bytes, path: str = "") -> EmbedRequest:
         """A caller's request.  ``path`` matters where it carries the model.  Raises ``InvalidRequest``, also where no
         application speaks this wire to us (Bedrock, Ollama and Vertex)."""
+        ...
 
     def encode_request(self, request: EmbedRequest) -> HttpRequest:
-        """The request for a provider of this wire."""
+        """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
+        ...
 
     def decode_response(self, body: bytes) -> EmbedResponse:
         """The vectors, in the order of the inputs.  Raises ``InvalidAnswer``."""
+        ...
 
     def encode_response(self, response: EmbedResponse, request: EmbedRequest | None = None) -> bytes:
         """The answer as a client of this wire expects it.  ``request`` is the caller's, as far as it says how the
         vectors shall look (``encoding_format`` of OpenAI, one text or a batch at Gemini).  Raises
         ``ConfigurationError`` where requests cannot be read."""
+        ...
