@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 from resilient_llm import model as m
 from resilient_llm.wire.blocks.rules import StopReasons
@@ -48,16 +48,8 @@ def decode_usage(usage: f.Fields) -> m.Usage:
         output_tokens=f.take_count(usage, "output_tokens"),
         cache_read_tokens=read,
         cache_write_tokens=write,
-        reasoning_tokens=_thinking_tokens(usage.get("output_tokens_details")),
+        reasoning_tokens=f.count_of(f.as_object(usage.get("output_tokens_details")).get("thinking_tokens")),
         extra=f.unread(WIRE, usage),
-    )
-
-
-def _thinking_tokens(details: object) -> int:
-    return (
-        f.take_count(f.object_of(cast("object", details), "details"), "thinking_tokens")
-        if isinstance(details, dict)
-        else 0
     )
 
 

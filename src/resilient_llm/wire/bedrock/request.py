@@ -160,7 +160,9 @@ class _Encoding:
     def _tools(self, turns: list[Turn], remaining: list[object]) -> f.Fields:
         request, choice = self.request, self.request.tool_choice
         tools = offered_tools(request, self.notes, single=True)
-        used = list(tool_names(request.messages).values()) if _any_calls(turns) else []
+        blocks = [block for turn in turns for block in turn.blocks]
+        calls = any("toolUse" in block or "toolResult" in block for block in blocks)
+        used = list(tool_names(request.messages).values()) if calls else []
         if choice is not None and choice.mode == "none" and (tools or remaining):
             if not used:
                 self.notes.add(Feature.TOOL_CHOICE_NONE, "none: no tools were offered")
@@ -254,10 +256,6 @@ _EFFORTS: Mapping[str, Callable[[str], f.Fields]] = {
 
 def _is_result(block: f.Fields) -> bool:
     return "toolResult" in block
-
-
-def _any_calls(turns: list[Turn]) -> bool:
-    return any("toolUse" in block or "toolResult" in block for turn in turns for block in turn.blocks)
 
 
 def _unthought_calls(turns: list[Turn]) -> bool:

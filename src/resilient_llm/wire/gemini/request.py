@@ -40,14 +40,10 @@ def decode_request(whole: f.Fields, path: str) -> m.ChatRequest:
         output=output,
         reasoning=reasoning,
         stream=stream,
-        extra=extras_of(fields, tools=remaining, toolConfig=tool_config),
+        extra=f.request_extras(p.WIRE, f.put(fields, tools=remaining or None, toolConfig=tool_config or None)),
         source=m.Extra(p.WIRE, whole),
         **values,
     )
-
-
-def extras_of(fields: f.Fields, **more: object) -> tuple[m.Extra, ...]:
-    return f.request_extras(p.WIRE, {**fields, **{key: value for key, value in more.items() if value}})
 
 
 def read_path(path: str) -> tuple[str, bool]:

@@ -134,7 +134,8 @@ def _decode_choice(choice: f.Fields, dialect: p.Dialect) -> m.Choice:
     parts = [part for part in parts if not (isinstance(part, m.Text) and not part.text and not part.annotations)]
     called = f.as_object(message.get("function_call"))
     if called.get("name"):  # the form before tools
-        parts.append(_legacy_call(called))
+        name, arguments = f.as_text(called["name"]), f.as_text(called.get("arguments"))
+        parts.append(m.ToolCall("call_0", name, arguments, m.Extra(p.WIRE, _LEGACY)))
     more = f.others(message, _MESSAGE | {"function_call"} if called.get("name") else _MESSAGE)
     if annotations and not any(isinstance(part, m.Text) for part in parts):
         more["annotations"] = annotations
@@ -152,10 +153,6 @@ def _says_only_text(message: f.Fields) -> bool:
         if value is not None and key not in _SAID and (value or key not in _MESSAGE):
             return False
     return True
-
-
-def _legacy_call(called: f.Fields) -> m.ToolCall:
-    return m.ToolCall("call_0", f.as_text(called["name"]), f.as_text(called.get("arguments")), m.Extra(p.WIRE, _LEGACY))
 
 
 def choice_extra(choice: f.Fields, word: str | None) -> f.Fields:

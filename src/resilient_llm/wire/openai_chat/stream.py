@@ -162,7 +162,9 @@ class Decoder(JsonEvents):
             self._on_delta(state, f.as_object(choice["message"]))
         logprobs = choice.get("logprobs")
         if logprobs:
-            _collect(state.logprobs, f.as_object(logprobs))
+            for key, value in f.as_object(logprobs).items():
+                if isinstance(value, list):
+                    state.logprobs.setdefault(key, []).extend(f.as_list(value))
         reason = choice.get("finish_reason")
         if reason and not state.finished and not self._over:
             self._finish(state, choice, chunk)
@@ -305,12 +307,6 @@ def _call_for(state: _ChoiceState, delta: f.Fields, function: f.Fields) -> Strea
     elif call_id and known.block < 0:
         known.id, known.given = call_id, True
     return known
-
-
-def _collect(into: dict[str, list[object]], logprobs: f.Fields) -> None:
-    for key, value in logprobs.items():
-        if isinstance(value, list):
-            into.setdefault(key, []).extend(cast("list[object]", value))
 
 
 class Encoder(StreamEncoder):
