@@ -299,6 +299,8 @@ class _MessageEncoder:
             body["refusal"] = refusal
         if calls:
             body["tool_calls"] = calls
+            if self._dialect.wants_reasoning and not body.get(self._dialect.reasoning_field):
+                body[self._dialect.reasoning_field] = " "
         if not calls and not refusal and body["content"] is None:
             body["content"] = ""
         return body
