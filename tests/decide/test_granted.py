@@ -71,6 +71,19 @@ def test_who_is_silent_for_half_a_second_is_gone() -> None:
     assert fits(meter, now=SILENCE + 4.0)
 
 
+def test_nobody_starves_where_others_or_a_hostile_store_leave_nothing() -> None:
+    meter = told()
+    taken = 0
+    for quarter in range(4 * 180):
+        now = quarter / 4.0
+        if fits(meter, now=now):
+            meter.take(1.0, now)
+            taken += 1
+        meter.grant(0.0, 0.25, now, short=True)
+    assert taken == pytest.approx(0.25 * 120, abs=1.0), "after a window its share, a quarter of one a second"
+    assert meter.level == -taken, "and all of it is owed"
+
+
 def test_what_is_wanted_follows_what_is_used_and_missed() -> None:
     meter = told()
     assert meter.wanted(0, 0.0) == (0, 0)

@@ -44,6 +44,7 @@ class Granted(Meter):
         """Units taken lately, fading."""
         self.alone_from: float = math.inf
         """When it goes by its own share."""
+        self._fed_at = math.inf
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
@@ -61,6 +62,7 @@ class Granted(Meter):
         if self.at == -math.inf:
             self.at = now
             self.alone_from = now + SILENCE
+            self._fed_at = now
         since = max(self.at, self.alone_from)
         if now > since:
             most = max(1.0, self.share * self.limit)
@@ -123,8 +125,13 @@ class Granted(Meter):
         """``units`` are granted, our share of the whole is ``share``, and ``short``: more was wanted."""
         self.advance(now)
         self.level = min(self.limit, self.level + units)
-        self.credit, self.share, self.busy = 0.0, share, short
-        self.alone_from = now + SILENCE
+        self.share, self.busy = share, short
+        if units > 0.0 or not self.missed:
+            self._fed_at = now
+        if now - self._fed_at <= self.limit / self.rate:
+            self.credit, self.alone_from = 0.0, now + SILENCE
+        else:  # nothing for a whole window, though it is wanted: go by our share, and owe it
+            self.alone_from = min(self.alone_from, now)
         if self.level >= self.missed:
             self.missed = 0.0
 

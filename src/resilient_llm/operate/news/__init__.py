@@ -9,8 +9,8 @@
 Needs the extra ``redis``.  News are hints: they make a process more careful for a bounded time, and can neither block
 nor fail a call.  Whatever the store does, calls go on without it; see ``docs/shared-news.md``.
 
-``share_pace(client, url, group=)`` goes further where it is asked to: all processes together keep to the limits that are
-declared for providers, exactly.
+``share_pace(client, url, group=)`` goes further where it is asked to: all processes together keep, exactly, to the
+limits that are declared for providers.
 """
 
 from __future__ import annotations
