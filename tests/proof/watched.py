@@ -16,6 +16,7 @@ from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.errors import AllAttemptsFailed, CallFailed, NoProviderAvailable
 from resilient_llm.faults import Fault, FaultKind, FaultScope
+from resilient_llm.policy import Breaker
 from resilient_llm.simulate.client import Production, Question, Real
 from resilient_llm.simulate.providers import Provider
 from tests.proof.invariants import Checker, Lease, picture, ready, waiting_before
@@ -192,8 +193,8 @@ class Watched:
             return  # the last resort
         self._due = True
         others = [a for a, lease in check.leases.items() if a.member is member and lease.due and not lease.spoke]
-        cap = check.client.policies.breaker.open_cap
-        live = [a for a in others if now - a.started < min(a.timeout, cap) - 1e-9]
+        policy = check.client.policies.breaker  # the trial of a whole answer keeps its place until the next one is due
+        live = [a for a in others if now - a.started < _place(a, policy) - 1e-9]
         check.demand(not live, "S2", f"{live} test {member.id} already")
         if was.state is State.CLOSED:
             check.demand(check.tests.look(now) >= 1.0 - 1e-5, "S1", f"{step!r} with {check.tests.tokens} tokens")
@@ -485,3 +486,8 @@ def watch(checker: Checker) -> Callable[[Production, Call[Provider], Question], 
 def is_attempt(step: object) -> bool:
     """Whether a step is one to be made."""
     return isinstance(step, Attempt)
+
+
+def _place(trial: Real, policy: Breaker) -> float:
+    """Seconds for which a trial keeps others away, at least."""
+    return min(trial.timeout, policy.open_cap if trial.ask.streaming else policy.open_base)
