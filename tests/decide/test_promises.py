@@ -131,7 +131,7 @@ def test_in_random_bad_half_minutes_no_fewer_are_answered_than_by_the_plain_clie
     assert sum(requests for _, _, requests in figures) <= 2.0 * 120 * len(figures)
 
 
-BELOW = pytest.mark.xfail(strict=True, reason="a trial goes to a call that has no time left for its answer")
+BELOW = pytest.mark.xfail(strict=True, reason="seed 15: 52 beside 53 of 120")
 
 
 @pytest.mark.parametrize("providers", [pytest.param(1, marks=BELOW), 2, 3])
