@@ -232,8 +232,16 @@ def test_of_many_refused_together_a_rate_is_learnt_from_what_got_through() -> No
     assert it.fits_at(0.0, now, stated=True) == -math.inf, "which is a guess, and no reason to refuse a call"
 
 
+def test_where_nothing_got_through_no_rate_is_learnt() -> None:
+    it = pace()
+    refuse(it, 20, 100.0, 101.0)
+    it.answered(it.take(0.0, 101.0).at)
+    assert not it.limited
+
+
 def test_a_learnt_rate_is_forgotten_when_nothing_is_refused_for_long() -> None:
     it = pace()
+    it.take(0.0, 98.0)
     refuse(it, 20, 100.0, 101.0)
     it.answered(it.take(0.0, 101.0).at)
     assert it.limited

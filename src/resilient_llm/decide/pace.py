@@ -377,9 +377,11 @@ class Pace:
             marks.append((closed_at, passed))
         rates = [(passed - count) / (now - at) for at, count in marks if now - at > pause]
         rate = max(rates, default=0.0)
+        self._closed_at, self._measured = None, (closed_at, passed)
         if self.learnt is not None:
             rate = min(max(rate, 0.8 * self.learnt.rate / _MORE), self.learnt.rate)
-        self._closed_at, self._measured = None, (closed_at, passed)
+        elif not rate:
+            return  # nothing got through: whether there is a rate at all is not known
         self._saved = 0.5 * rate * pause
         self.learnt = Learnt(max(_MORE * rate, 1.0 / _WINDOW), now)
         self.arrange()
