@@ -167,7 +167,6 @@ def test_a_refusal_of_a_call_that_went_first_is_a_strike_also_while_others_still
     assert closed.opens(1e9, waits=True) == 108.3
 
 
-
 def test_a_refusal_without_a_hint_while_it_is_closed_moves_what_was_said() -> None:
     closed = gate()
     closed.close(100.0, 30.0, 0.0, "429")

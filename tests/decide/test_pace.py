@@ -200,7 +200,7 @@ def refuse(it: Pace, count: int, now: float, opens: float) -> None:
     sents = [it.take(0.0, now) for _ in range(count)]
     for sent in sents:
         it.heard(0.0)
-        it.refused(0.0, sent.at, opens, now + 0.01)
+        it.refused(0.0, sent.at, opens, now + 0.01, told=True)
 
 
 def test_after_a_refusal_one_goes_first_and_until_it_is_let_through_few_follow() -> None:

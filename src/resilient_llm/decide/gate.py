@@ -71,10 +71,9 @@ class RateGate:
                 return self.until
             hint = min(pause * 2.0 ** min(self.strikes, 16), _BACKOFF_CAP)
             told = min(pause, hint)
-            wait = soonest = hint * (1.0 + 0.25 * draw)
         else:
             told = hint
-            wait, soonest = hint * (1.0 + 0.25 * draw), hint + min(0.05 * hint, _SPREAD) * draw
+        wait, soonest = hint * (1.0 + 0.25 * draw), hint + min(0.05 * hint, _SPREAD) * draw
         if self.strikes and not again:
             wait = max(wait, doubling(0.5, _BACKOFF_CAP, self.strikes, draw))
         if wait > self.policy.gate_cap:  # spread downwards, or a fleet would return at the cap together

@@ -64,20 +64,21 @@ class Reported(Meter):
 
     def __init__(self, limit: float, left: float) -> None:
         super().__init__(limit, math.inf, max(0.0, left))
-        self._sure = Meter(limit, math.inf, self.level)  # the same without what came back while answers were under way
+        self._even = Meter(1.0, math.inf, 0.0)  # the same without bursts
         self._longest = 0.0
         self._least = math.inf
         self._usual = math.inf  # the rate at which it comes back
 
     def fits_at(self, cost: float, now: float, keep: float) -> float:
-        """See :meth:`Meter.fits_at`.  What is to be kept is there for sure."""
+        """See :meth:`Meter.fits_at`.  Whoever leaves a share to others sends evenly: a burst comes back as a burst, one
+        window later, and until then what others find is less than it seems."""
         at = super().fits_at(cost, now, keep)
-        return max(at, self._sure.fits_at(cost, now, keep)) if keep else at
+        return max(at, self._even.fits_at(cost, now, 0.0)) if keep else at
 
     def take(self, cost: float, now: float) -> None:
         """See :meth:`Meter.take`."""
         super().take(cost, now)
-        self._sure.take(cost, now)
+        self._even.take(cost, now)
 
     def told(self, left: float, reset: float, *, ample: bool) -> None:
         """``left`` units are left of a bucket that is full in ``reset`` seconds.  ``ample``: that is clearly more than
@@ -88,14 +89,14 @@ class Reported(Meter):
             self._least = min(self._least, reset * self.limit / missing)
             self._usual = self.limit / max(self._longest, self._least)
             self.rate = self._usual * (_FASTER if ample else 1.0)
+            self._even.rate = self.limit / self._longest
+            self._even.limit = max(1.0, _SAVED * self._even.rate)
 
     def at_most(self, left: float, ago: float, now: float) -> None:
         """So many units were left ``ago`` seconds, less what was sent since."""
         self.advance(now)
         if self.rate < math.inf:
             self.level = max(0.0, min(self.level, left + ago * self._usual))
-            self._sure.advance(now)
-            self._sure.rate, self._sure.level = self._usual, max(0.0, left)
 
     def explains(self, cost: float, now: float) -> bool:
         """Whether a call that costs so much had to be refused."""
@@ -138,9 +139,10 @@ class Learnt(Meter):
         super().advance(now)
 
     def refused(self, opens: float) -> None:
-        """A call was refused: it grows no more for now."""
-        self._since = opens
-        self._share(self.count)
+        """A call was refused, which may be chance: it begins anew to grow."""
+        if self._growth(self.at) > 1.0:
+            self._since = opens
+            self._share(self.count)
         self.hold(1.0, opens)
 
     def corrected(self, count: float, window: float, now: float) -> None:

@@ -20,7 +20,7 @@ _MARKS = 640  # notes that are kept: more than a minute's
 _SHORTEST = 1.0  # seconds of the shortest limit there usually is
 _WINDOWS = (1.0, 10.0, 60.0, 3600.0)  # seconds of the usual ones
 _PAUSE = 4.0  # requests that are left out after a refusal where a limit was found out
-_SEVERAL = 3  # calls refused together that prove a limit, fewer may be chance; or the first one after the pause, too
+_PROOF = 3.0  # refusals that prove a limit; so many calls sent meanwhile outweigh one: a quarter refused is chance
 _AMPLE = 0.1  # share of a limit that is more than we thought
 
 
@@ -64,6 +64,8 @@ class Pace:
         self.row: int = 0
         """Refusals in a row: 0 again when a call that was sent after them is let through."""
         self._row_at = -math.inf  # when the first of them came
+        self._evidence = 0.0  # that there is a limit
+        self._sent_then = 0.0  # what had been sent at the last refusal
         self._pause = _SHORTEST
         self._refused_at = -math.inf  # when the last call that was refused had begun
         self.reported: list[Reported | None] = [None, None]  # requests, tokens
@@ -163,9 +165,11 @@ class Pace:
         meter.told(left, told.reset_in or 0.0, ample=spare >= (sent.need if tokens else 1.0))
         meter.at_most(left - after, now - sent.at, now)
 
-    def refused(self, need: float, started: float, opens: float, now: float) -> None:
-        """The limit refused a call sent at ``started``; nobody is sent again before ``opens``."""
+    def refused(self, need: float, started: float, opens: float, now: float, *, told: bool) -> None:
+        """The limit refused a call sent at ``started``; nobody is sent again before ``opens``, which it ``told``, or
+        we guess."""
         self._refused += 1
+        again = self.row and started > self._row_at
         if not self.row:
             self._row_at, self._pause = now, self.pause
         self.row += 1
@@ -179,8 +183,11 @@ class Pace:
         if self.learnt is not None:
             self.learnt.refused(opens)
         if not explained:
+            if not (told and again):  # a wait it asked for was too short: that says nothing of how much it takes
+                since = max(self.sent - self._sent_then - 1.0, 0.0)
+                self._evidence = min(max(self._evidence - since / _PROOF, 0.0) + 1.0, _PROOF)
+            self._sent_then, self._proven = self.sent, self._evidence >= _PROOF
             self.ramp = Ramp(opens)
-            self._proven = self.learnt is not None or self.row >= _SEVERAL or started > self._row_at
             self.arrange()
 
     @property

@@ -211,7 +211,8 @@ class Verdicts(Generic[T]):
             hint, pause = fault.retry_after, key.pace.pause
             until = key.gate.close(now, hint, self._draw(), str(fault.kind), pause, attempt.started)
             if outcome is Outcome.GATED:
-                key.pace.refused(attempt.need, attempt.started, min(until, key.gate.soonest), now)
+                opens = min(until, key.gate.soonest)
+                key.pace.refused(attempt.need, attempt.started, opens, now, told=hint is not None)
             kind, name = str(fault.kind), key.terms.name
             self.events.append(events.GateClosed(now, member.id, until - now, kind, slow=False, key=name))
 
