@@ -8,6 +8,7 @@ _SAVED = 0.05  # seconds' worth that may come at once: so late a woken call may 
 _KEPT = 10.0  # windows in which a limit that was found out does not grow: about one call in so many may be refused
 _FREE = 10.0  # times what was found out from which on it is no limit any more
 _FASTER = 2.0  # how much faster we send while a provider reports clearly more than was thought
+_SAME = 1.1  # times a window that is reported, inexactly, up to which another one is no longer
 _DOUBLES = 0.7  # seconds in which the calls double that are sent after a refusal, before one is let through
 
 
@@ -49,6 +50,22 @@ class Meter:
     def hold(self, cost: float, until: float) -> None:
         """What was refused fits at that time, and no more."""
         self.level, self.at = min(cost, self.limit), until
+
+
+class Declared(Meter):
+    """A limit as it was declared: ``amount`` units in ``per`` seconds."""
+
+    def __init__(self, amount: float, per: float) -> None:
+        super().__init__(amount, amount / per)
+        self.per: float = per
+
+    def corrected(self, window: float, now: float, *, ample: bool) -> None:
+        """The provider reported what is left of a limit of its own, of so many seconds.  While that is ``ample``, the
+        declaration is too low and twice as much is sent; never more, for it may be meant to leave the rest to others.
+        A limit of a longer time (a day's) is another one."""
+        self.advance(now)
+        lifted = ample and self.per <= _SAME * window
+        self.rate = self.limit / self.per * (_FASTER if lifted else 1.0)
 
 
 class Reported(Meter):
@@ -97,6 +114,11 @@ class Reported(Meter):
         self.advance(now)
         if self.rate < math.inf:
             self.level = max(0.0, min(self.level, left + ago * self._usual))
+
+    @property
+    def window(self) -> float:
+        """Seconds in which all of it comes back; 0 while unknown."""
+        return self.limit / self._usual
 
     def explains(self, cost: float, now: float) -> bool:
         """Whether a call that costs so much had to be refused."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from resilient_llm.decide.meters import Learnt, Meter, Ramp, Reported
+from resilient_llm.decide.meters import Declared, Learnt, Meter, Ramp, Reported
 from resilient_llm.policy import Rate
 
 _USUAL = 0.1  # weight of the newest answer in what is usual
@@ -77,9 +77,9 @@ class Pace:
         self.declare(rates)
 
     def declare(self, rates: Iterable[Rate]) -> None:
-        """Obey these limits, whatever the provider says beside them."""
-        self.declared: list[tuple[Meter, bool]] = [
-            (Meter(rate.amount, rate.amount / rate.per), rate.unit == "tokens") for rate in rates
+        """Obey these limits."""
+        self.declared: list[tuple[Declared, bool]] = [
+            (Declared(rate.amount, rate.per), rate.unit == "tokens") for rate in rates
         ]
         self.arrange()
 
@@ -161,9 +161,12 @@ class Pace:
             meter = self.reported[kind] = Reported(limit, left - unheard)
             self.arrange()
         meter.advance(now)
-        spare = left - unheard - _AMPLE * limit
-        meter.told(left, told.reset_in or 0.0, ample=spare >= (sent.need if tokens else 1.0))
+        ample = left - unheard - _AMPLE * limit >= (sent.need if tokens else 1.0)
+        meter.told(left, told.reset_in or 0.0, ample=ample)
         meter.at_most(left - after, now - sent.at, now)
+        for declared, of_tokens in self.declared:
+            if of_tokens == tokens:
+                declared.corrected(meter.window, now, ample=ample)
 
     def refused(self, need: float, started: float, opens: float, now: float, *, told: bool) -> None:
         """The limit refused a call sent at ``started``; nobody is sent again before ``opens``, which it ``told``, or
