@@ -87,8 +87,10 @@ class RateGate:
         """When a call that must begin by ``last`` may pass.  One that waits because nobody else can be asked goes by
         what the provider said, without what we add when that proved too short; and without jitter where the jitter
         would cost the call."""
-        until = min(self.until, self.soonest) if waits else self.until
-        return until if until <= last else min(until, max(self.told, self.closed_at))
+        if self.until <= last and not waits:
+            return self.until
+        soonest = min(self.until, self.soonest)
+        return soonest if soonest <= last else min(self.until, max(self.told, self.closed_at))
 
     def succeeded(self, started: float) -> None:
         """A call that began at ``started`` was answered."""
