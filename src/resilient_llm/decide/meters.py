@@ -67,6 +67,10 @@ class Declared(Meter):
         lifted = ample and self.per <= _SAME * window
         self.rate = self.limit / self.per * (_FASTER if lifted else 1.0)
 
+    def restore(self) -> None:
+        """It is full, and as declared."""
+        self.level, self.rate = self.limit, self.limit / self.per
+
 
 class Reported(Meter):
     """A limit as a provider tells it with its answers.

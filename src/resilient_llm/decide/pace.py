@@ -259,5 +259,5 @@ class Pace:
         self._proven = self._measured = False
         self._marks.clear()
         for meter, _ in self.declared:
-            meter.level = meter.limit
+            meter.restore()
         self.arrange()
