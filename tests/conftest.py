@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
+from pathlib import Path
 
 import hypothesis  # imported later, its plugin would look for what is left out of collections
 import pytest
+
+if sys.dont_write_bytecode:
+    # Every worker and every child process would compile everything anew, which is a quarter of the whole suite's work.
+    # What is compiled is kept in pytest's cache instead of beside the sources.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_finish() -> None:
