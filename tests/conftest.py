@@ -19,6 +19,13 @@ if sys.dont_write_bytecode:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """With ``-n auto``.  Half of the tests' time is waiting for a socket or a timer: three for two processors."""
+    processors = os.cpu_count() or 1
+    return processors + processors // 2
+
+
 def pytest_collection_finish() -> None:
     """What was imported and collected stays: leave it out of the collections by which tests look for what is left over,
     each of which would otherwise take a fifth of a second."""
