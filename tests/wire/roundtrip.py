@@ -282,7 +282,7 @@ def _first_difference(left: Sequence[object], right: Sequence[object]) -> str:
 
 
 def cut_differences(subject: Subject, raw: bytes, seed: int = 0) -> list[str]:
-    """A stream cut at any frame boundary, at a dozen random bytes, or inside the frames that end it, is complete only if
+    """A stream cut at any frame boundary, at a dozen random bytes, or in the frames that end it, is complete only if
     its evidence had arrived."""
     ends = _frame_ends(subject, raw)
     cuts = {0, *ends} | set(random.Random(f"{seed}{len(raw)}").choices(range(len(raw) + 1), k=12))
