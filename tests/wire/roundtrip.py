@@ -282,12 +282,12 @@ def _first_difference(left: Sequence[object], right: Sequence[object]) -> str:
 
 
 def cut_differences(subject: Subject, raw: bytes, seed: int = 0) -> list[str]:
-    """A stream cut at any frame boundary, at 50 random bytes, or anywhere inside the frames that end it, is complete
-    only if its evidence had arrived."""
+    """A stream cut at any frame boundary, at a dozen random bytes, or in the frames that end it, is complete only if
+    its evidence had arrived."""
     ends = _frame_ends(subject, raw)
-    cuts = {0, *ends} | set(random.Random(seed).choices(range(len(raw) + 1), k=50))
+    cuts = {0, *ends} | set(random.Random(f"{seed}{len(raw)}").choices(range(len(raw) + 1), k=12))
     for begin, end in zip([0, *ends][-4:-1], ends[-3:], strict=True) if len(ends) > 2 else ():
-        cuts |= {*range(max(begin, end - 12), end), *range(begin, end, max(1, (end - begin) // 25))}
+        cuts |= {*range(max(begin, end - 12), end), *range(begin, end, max(1, (end - begin) // 8))}
     lines = []
     for cut in sorted(cuts):
         events = events_of(subject.codec, [raw[:cut]])

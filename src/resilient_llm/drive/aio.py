@@ -514,6 +514,7 @@ class AsyncCodeSource(FromCode):
     def __init__(self, items: Iterator[object] | AsyncIterator[object], exchange: AnyExchange) -> None:
         self._items = items
         self._limit = exchange.limit
+        self._context = copy_context()  # one for all pieces of a blocking generator: what it sets in it, it can reset
 
     async def read(self) -> object | None:
         """The next piece; ``None`` at the end."""
@@ -526,7 +527,7 @@ class AsyncCodeSource(FromCode):
         items = self._items
         if isinstance(items, AsyncIterator):
             return await anext(items, None)
-        return await anyio.to_thread.run_sync(next, items, None, abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(lambda: self._context.run(next, items, None), abandon_on_cancel=True)
 
     async def aclose(self) -> None:
         """Close the user's iterator."""
@@ -534,4 +535,4 @@ class AsyncCodeSource(FromCode):
         if hasattr(items, "aclose"):
             await items.aclose()
         elif hasattr(items, "close"):
-            items.close()  # raises if it is running in its thread; it ends there then
+            self._context.run(items.close)  # raises if it is running in its thread; it ends there then
