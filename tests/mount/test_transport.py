@@ -272,6 +272,17 @@ def test_a_stream_that_breaks_ends_with_an_error_and_without_a_terminator(server
     assert "error" in json.loads(lines[-1].removeprefix("data: "))
 
 
+def test_a_stream_with_nothing_but_keep_alives_is_silent(servers: Any) -> None:
+    first, _ = servers
+    first.default = Reply("one two", fault=Stall(1), keep_alive=0.02)
+    with (
+        clients(*servers, timeouts={"idle": 0.15}, deadline=3.0) as client,
+        httpx.Client(transport=mount.transport(client)) as http,
+    ):
+        body = http.post(CHAT, json={**QUESTION, "stream": True}).text
+    assert "broke after content: the stream went silent" in body
+
+
 @pytest.mark.parametrize("temperature", [0, 1], ids=["repeatable", "not"])
 def test_under_an_sdk_a_restart_must_repeat_what_was_shown(temperature: float, servers: Any) -> None:
     first, second = servers

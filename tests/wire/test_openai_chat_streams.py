@@ -530,3 +530,33 @@ def test_a_frame_known_at_sight_means_what_parsing_it_says(text: str, head: str)
         whole = at_sight.feed(frame)
         assert whole == [*parsed.feed(frame[:9]), *parsed.feed(frame[9:])], frame
         assert at_sight.close() == parsed.close()
+
+
+TEXTS = st.text(
+    st.sampled_from([*'ab "\\/{}[]:,', "\u00e9", "\u2028", "\n", "\x00", "\x7f", "\U0001f600"]), min_size=1, max_size=8
+)
+
+
+@given(st.lists(st.tuples(TEXTS, st.booleans()), min_size=1, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_a_frame_known_at_sight_says_what_it_says_when_parsed(texts: list[tuple[str, bool]]) -> None:
+    """Frames as vendors write them, which differ in their text alone, beside the same with a space in front that makes
+    them unusual."""
+
+    def events(before: str) -> list[StreamEvent]:
+        decoder = codec(WIRE).stream_decoder()
+        contents = [json.dumps(text, ensure_ascii=plain) for text, plain in texts]
+        whole = [f'{{"id":"c","choices":[{{"index":0,"delta":{{"content":{content}}}}}]}}' for content in contents]
+        return [event for one in whole for event in decoder.feed(f"data: {before}{one}\n\n".encode())]
+
+    assert events("") == events(" ")
+
+
+def test_a_frame_that_only_begins_and_ends_like_the_last_is_parsed() -> None:
+    decoder = codec(WIRE).stream_decoder()
+    plain = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n'
+    found = [event for text in (b"a", b"b", b"c", b"d") for event in decoder.feed(plain % text)]
+    found += decoder.feed(plain % b"e" + plain % b"f")
+    found += decoder.feed(plain % b'","refusal":"no')
+    assert [one.text for one in found if isinstance(one, TextDelta)] == [*"abcdef"]
+    assert [one.text for one in found if isinstance(one, RefusalDelta)] == ["no"]

@@ -49,11 +49,12 @@ class StreamedBody:
         """The next frames as they came; ``None`` if they are to be written, or there are no more."""
         opened = self._stream.forwards
         while opened is not None:
+            if opened.hungry():
+                opened.waiting()
+                opened.step()
             data = self._frames.forwarded(opened.forwarded())
             if data or not opened.hungry():
                 return data
-            opened.waiting()
-            opened.step()
         return None
 
     def close(self) -> None:
@@ -99,11 +100,12 @@ class AsyncStreamedBody:
         """The next frames as they came; ``None`` if they are to be written, or there are no more."""
         opened = self._stream.forwards
         while opened is not None:
+            if opened.hungry():
+                opened.waiting()
+                await opened.step()
             data = self._frames.forwarded(opened.forwarded())
             if data or not opened.hungry():
                 return data
-            opened.waiting()
-            await opened.step()
         return None
 
     async def aclose(self) -> None:

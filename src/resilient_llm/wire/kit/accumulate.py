@@ -99,7 +99,8 @@ class Accumulator:
 
     # --- one method an event -------------------------------------------------------------------------------
 
-    def _text(self, event: m.TextDelta) -> None:
+    def text(self, event: m.TextDelta) -> None:
+        """Take an event that is known to be text, as nearly every one is."""
         block = self._blocks.get((event.choice, event.block))
         if block is None or block.kind is not m.Text:
             block = self._begin(event, _Block(m.Text))
@@ -158,7 +159,7 @@ class Accumulator:
         self._complete = False
 
     _HANDLERS: ClassVar[Mapping[type, Callable[..., None]]] = {
-        m.TextDelta: _text,
+        m.TextDelta: text,
         m.ToolCallDelta: _arguments,
         m.ThoughtDelta: _thought,
         m.RefusalDelta: _refusal,
