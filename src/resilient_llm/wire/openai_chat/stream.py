@@ -9,24 +9,16 @@ wins over all of this.
 from __future__ import annotations
 
 import json
-import re
 from typing import cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.framing import sse
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.openai import TEXT_FRAME
 from resilient_llm.wire.kit.streams import JsonEvents, StreamEncoder, told_message
 from resilient_llm.wire.kit.tools import arguments_text
 from resilient_llm.wire.openai_chat import answer as a
 from resilient_llm.wire.openai_chat.parts import WIRE, Dialect, StreamedCall
-
-_TEXT_FRAME = re.compile(
-    rb'data: ?\{(?:"(?:id|object|created|model|system_fingerprint|service_tier)":(?:"[^"\\\x00-\x1f]*"|\d+|null),)*'
-    rb'"choices":\[\{"index":0,"delta":\{"content":("(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])+")\}'
-    rb'(?:,"logprobs":null)?(?:,"finish_reason":null)?\}\]'
-    rb'(?:,"(?:usage|service_tier|obfuscation)":(?:"[^"\\\x00-\x1f]*"|null))*\}\n\n'
-)
-"""A whole frame that adds text to the first choice and says nothing else."""
 
 _CHUNK = ("id", "object", "created", "model", "choices", "usage", "obfuscation", "p")
 """Fields of a chunk that are no news; the last two are padding against guessing tokens from their length."""
@@ -75,7 +67,7 @@ class Decoder(JsonEvents):
                 return [m.TextDelta(content, around[2])]
         text = self._text
         if text is not None and text.kind == "text" and not self._over and self._frames.at_boundary:
-            found = _TEXT_FRAME.fullmatch(data)
+            found = TEXT_FRAME.fullmatch(data)
             if found is not None:
                 start, end = found.span(1)
                 self._around = data[: start + 1], data[end - 1 :], text.block
