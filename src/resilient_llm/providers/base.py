@@ -315,7 +315,7 @@ class HttpProvider:
 
     def prepare(self, request: ChatRequest, key: str | None) -> Prepared:
         """The HTTP request for a call.  Raises ``UnsupportedFeature`` if this wire cannot express it."""
-        parts = self.encode(replace(request, model=self.model))
+        parts = self.encode(request if request.model == self.model else replace(request, model=self.model))
         if request.headers and request.source is not None and request.source.wire == self.wire:
             parts = replace(parts, headers=(*parts.headers, *request.headers))
         if request.cache_key and self.cache_key_header:

@@ -9,6 +9,7 @@ hints of servers.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 
 from resilient_llm import errors
@@ -70,6 +71,7 @@ EMBED_WIRES = frozenset(_EMBEDDINGS)
 """The names of those that have embeddings."""
 
 
+@cache
 def codec(name: str) -> Codec:
     """The codec of a wire format.
 
@@ -79,6 +81,7 @@ def codec(name: str) -> Codec:
     return found
 
 
+@cache
 def embed_codec(name: str) -> EmbedCodec:
     """The codec of a wire's embeddings.
 

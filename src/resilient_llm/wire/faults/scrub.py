@@ -12,6 +12,7 @@ from resilient_llm.errors import Fault
 
 MASK = "***"
 _SHORTEST = 6  # characters of a secret that can be looked for
+_UNQUOTED = re.compile(r"[A-Za-z0-9_.~-]+")  # what a URL holds as it is
 _LONGEST = 20_000  # characters looked at; what is shown comes from their front
 
 _SECRET_CHARS = r"[A-Za-z0-9_\-.~+/=*%]"
@@ -86,9 +87,10 @@ def _known(secrets: tuple[str | None, ...]) -> list[str]:
 
 
 def _replaced(text: str | None, secret: str) -> str | None:
-    if not text:
+    if not text or (len(text) < len(secret) and "…" not in text):  # no form of it is shorter than itself
         return text
-    for form in {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
+    plain = _UNQUOTED.fullmatch(secret) is not None
+    for form in (secret,) if plain else {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
         text = text.replace(form, MASK)
         if text.endswith("…"):  # it may have been cut off within the secret
             cut = (n for n in range(len(form) - 1, _SHORTEST - 1, -1) if text.endswith(f"{form[:n]}…"))
