@@ -88,13 +88,6 @@ class Opened:
         """Whether more must be read before there is an event to hand over."""
         return not self.over and not self.reading.ready and not self.reading.ended
 
-    def waiting(self) -> None:
-        """The caller begins to wait, if it has to.  Time it spent on its own is no silence of the provider."""
-        if not self.reading.ready:
-            now = self.task.owner.clock()
-            self.reading.since += now - self.heard_at
-            self.heard_at = now
-
     def take(self, piece: object | None) -> None:
         """A piece was read.  Raises what is wrong with it, or that it came too late."""
         self.heard_at = now = self.task.owner.clock()
@@ -103,11 +96,14 @@ class Opened:
             raise TimeoutError("no content in time")  # of a source that cannot bound a read
 
     def bound(self) -> None:
-        """Bound the next read: content must arrive before the silence becomes a stall, and before the deadline.  Raises
-        what was found wrong already."""
-        silent_at, deadline = self.reading.silent_at(), self.task.call.deadline
+        """Bound the next read: content must arrive before the silence becomes a stall, and before the deadline.  Time
+        the caller spent on its own is no silence of the provider.  Raises what was found wrong already."""
+        task, reading, before = self.task, self.reading, self.heard_at
+        self.heard_at = now = task.owner.clock()
+        reading.since += now - before
+        silent_at, deadline = reading.silent_at(), task.call.deadline
         self.exchange.limit.until = silent_at if silent_at < deadline else deadline
-        if self.reading.fault is not None:
+        if reading.fault is not None:
             self.exchange.check()
 
     def completed(self) -> None:

@@ -138,7 +138,12 @@ class Reading:
             return
         events = self._decoder.feed(data)
         if self._flows and len(events) == 1 and type(event := events[0]) is TextDelta:  # nearly always
-            self._take_text(event, now)
+            self._accumulator.text(event)
+            pause = now - self.since
+            if pause > self.longest:  # noqa: PLR1730 - max() would be a call
+                self.longest = pause
+            self.spoke_at = self.since = now
+            self.ready.append(event)
             if self.forwarded is not None and not self._unreleased and data[-2:] == _FRAME_END and b"\r" not in data:
                 self.forwarded += data
                 return
@@ -212,15 +217,6 @@ class Reading:
                 self._release()
         else:
             self._take_rare(event)
-
-    def _take_text(self, event: TextDelta, now: float) -> None:
-        """More text of an answer whose beginning is out: the same as above, in fewer steps."""
-        self._accumulator.text(event)
-        pause = now - self.since
-        if pause > self.longest:  # noqa: PLR1730 - max() would be a call
-            self.longest = pause
-        self.spoke_at = self.since = now
-        self.ready.append(event)
 
     def _take_rare(self, event: StreamEvent) -> None:
         if isinstance(event, StreamError):

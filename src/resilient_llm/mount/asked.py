@@ -70,7 +70,7 @@ def asked(
         if extra.fields.get("background") is True:
             request = replace(request, allow_empty=True)  # the answer is written later; this one says under which id
     own = tuple((name, given[name]) for name in _OWN_HEADERS.get(spoken.name, ()) if name in given)
-    key = given["idempotency-key"] if "idempotency-key" in given else None  # get() takes five times as long
+    key = given["idempotency-key"] if "idempotency-key" in given else None  # noqa: SIM401 - get() is slow
     if own or key or spoken is _MISTRAL:
         source = None if spoken is _MISTRAL else request.source  # nobody else takes it as it is
         request = replace(request, headers=own, idempotency_key=key, source=source)

@@ -22,6 +22,7 @@ from resilient_llm.wire.openai_chat import wants_usage
 
 _DATA = b"data: "
 _FRAME_END = b"\n\n"
+_USAGE = b'"usage"'
 _COUNTS = re.compile(rb'"usage"\s*:\s*\{')
 
 
@@ -39,7 +40,7 @@ class Frames:
 
     def forwarded(self, data: bytes | None) -> bytes | None:
         """Frames that came on the caller's own wire, as the caller shall see them; ``None``: there are none."""
-        if data and self._uncounted and _COUNTS.search(data):
+        if data and self._uncounted and _USAGE in data and _COUNTS.search(data):
             frames = [frame for frame in data.split(_FRAME_END) if frame and not _only_counts(frame)]
             return b"".join(frame + _FRAME_END for frame in frames)
         return data
