@@ -173,6 +173,8 @@ class Reading:
         """The connection ended."""
         assert self._decoder is not None
         self.given(self._decoder.close(), now)
+        if self.ended and self.forwarded is not None and getattr(self._decoder, "took_last", False):
+            self.forwarded += self._unreleased.rstrip(b"\r\n") + _FRAME_END
         if not self.ended and self.fault is None:
             self.fault = Fault(FaultKind.CONNECTION, message="the stream ended without saying that it was complete")
 

@@ -519,6 +519,11 @@ class _OneModel:
         self._provider = provider
         self._refused = False
 
+    @property
+    def took_last(self) -> bool:
+        """Whether the last event came without its blank line, and was taken all the same."""
+        return bool(getattr(self._decoder, "took_last", False))
+
     def feed(self, data: bytes) -> list[StreamEvent]:
         return [] if self._refused else self._checked(self._decoder.feed(data))
 
