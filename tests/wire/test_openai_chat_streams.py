@@ -532,12 +532,12 @@ def test_a_frame_known_at_sight_means_what_parsing_it_says(text: str, head: str)
         assert at_sight.close() == parsed.close()
 
 
-TEXTS = st.text(
+ODD_TEXTS = st.text(
     st.sampled_from([*'ab "\\/{}[]:,', "\u00e9", "\u2028", "\n", "\x00", "\x7f", "\U0001f600"]), min_size=1, max_size=8
 )
 
 
-@given(st.lists(st.tuples(TEXTS, st.booleans()), min_size=1, max_size=6))
+@given(st.lists(st.tuples(ODD_TEXTS, st.booleans()), min_size=1, max_size=6))
 @settings(max_examples=60, deadline=None)
 def test_a_frame_known_at_sight_says_what_it_says_when_parsed(texts: list[tuple[str, bool]]) -> None:
     """Frames as vendors write them, which differ in their text alone, beside the same with a space in front that makes
@@ -565,7 +565,7 @@ def test_a_frame_that_only_begins_and_ends_like_the_last_is_parsed() -> None:
 # --- a last event without its blank line -------------------------------------------------------------------
 
 
-LAST = {
+LAST_EVENTS = {
     "openai_chat": (chunk({"content": "hi"}), chunk(finish="stop")),
     "openai_responses": (
         frame(
@@ -590,10 +590,10 @@ LAST = {
 }
 
 
-@pytest.mark.parametrize("wire", LAST)
+@pytest.mark.parametrize("wire", LAST_EVENTS)
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\r"])
 def test_a_last_event_that_ends_the_answer_needs_no_blank_line(wire: str, end: bytes) -> None:
-    before, last = LAST[wire]
+    before, last = LAST_EVENTS[wire]
     decoder = codec(wire).stream_decoder()
     found = [*decoder.feed(before + last[:-2] + end), *decoder.close()]
     assert type(found[-1]) is StreamEnd
@@ -601,9 +601,9 @@ def test_a_last_event_that_ends_the_answer_needs_no_blank_line(wire: str, end: b
     assert decoder.close() == []
 
 
-@pytest.mark.parametrize("wire", LAST)
+@pytest.mark.parametrize("wire", LAST_EVENTS)
 def test_a_last_event_that_was_cut_off_is_none(wire: str) -> None:
-    before, last = LAST[wire]
+    before, last = LAST_EVENTS[wire]
     for cut in range(len(last) - 2):
         decoder = codec(wire).stream_decoder()
         found = [*decoder.feed(before + last[:cut]), *decoder.close()]
