@@ -97,8 +97,6 @@ class Accumulator:
             return m.Choice(parts, finish.reason, finish.raw, finish.extra)
         return m.Choice(parts, implied_finish(parts) if self._complete else "error")
 
-    # --- one method an event -------------------------------------------------------------------------------
-
     def text(self, event: m.TextDelta) -> None:
         """Take an event that is known to be text, as nearly every one is."""
         block = self._blocks.get((event.choice, event.block))
@@ -215,9 +213,6 @@ class _Block:
                 return m.Refusal(text) if self.kind is m.Refusal else m.Text(text, self.annotations)
             case _:
                 return begun
-
-
-# --- the other way -----------------------------------------------------------------------------------------
 
 
 def replay(response: m.ChatResponse) -> list[m.StreamEvent]:
