@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import Unpack
 
-from resilient_llm.capability import CACHE_SECONDS, Capabilities, Support, reclassified
+from resilient_llm.capability import Capabilities, Support, cache_seconds, reclassified
 from resilient_llm.errors import ConfigurationError, Fault, FaultKind, InvalidAnswer, UnsupportedFeature
 from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
@@ -263,7 +263,7 @@ class HttpProvider:
     def cache_seconds(self) -> float | None:
         """For how long its vendor caches the beginning of a prompt at least, after it was last used; ``None``: it does
         not say."""
-        return CACHE_SECONDS.get(self.vendor)
+        return cache_seconds(self.vendor, self.model)
 
     @property
     def needs_loop(self) -> bool:

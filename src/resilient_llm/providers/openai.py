@@ -119,6 +119,7 @@ class Mistral(OpenAICompatible):
         developer_role=False,
         stream_usage=False,
         media=frozenset({"document_url"}),
+        cache_key=True,
         tool_id_length=9,
     )
 
@@ -214,6 +215,7 @@ class OpenRouter(OpenAICompatible):
         cache_marks=True,
         media=frozenset({"video_url"}),
     )
+    cache_key_header: ClassVar[str | None] = "x-session-id"
 
 
 class HuggingFace(OpenAICompatible):

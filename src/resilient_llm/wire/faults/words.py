@@ -251,7 +251,7 @@ AUTH_CODES = """
 
 ACCOUNT_CODES = """
     *ipnotauthorized *organizationrestricted unsupportedcountry* consumer* servicedisabled apikey*blocked
-    iampermissiondenied userprojectdenied optinrequired *accountsuspended userblocked accessterminated
+    usagenotincluded iampermissiondenied userprojectdenied optinrequired *accountsuspended userblocked accessterminated
 """
 
 PERMISSION_CODES = "permission* *permissiondenied accessdenied forbidden thecallerdoesnothavepermission*"
