@@ -273,6 +273,9 @@ def scope_of(kind: FaultKind) -> FaultScope:
 
 _WRONG_ADDRESS = frozenset({404, 405, 410, 418})
 """What a server answers that does not know the path or the method."""
+_ABOUT_CONTENT = frozenset({400, 415, 422})
+"""What an API answers to a request it has read and does not want.  Any other client error without a meaning of its own
+(406, 411, 417, 421, 426...) is about how HTTP is spoken there, whatever the body says: nobody else need refuse it."""
 
 
 def by_status(status: int, facts: Facts) -> FaultKind:
@@ -290,6 +293,8 @@ def by_status(status: int, facts: Facts) -> FaultKind:
         return K.SERVER_ERROR
     if status in _WRONG_ADDRESS:
         return K.NOT_FOUND_MODEL if status == 404 and facts.structured else K.MISCONFIGURED
+    if status not in _ABOUT_CONTENT:
+        return K.MISCONFIGURED
     said = facts.structured or ("html" not in facts.flags and _found(v.ABOUT_THE_REQUEST, facts.text))
     return K.BAD_REQUEST if said else K.MISCONFIGURED
 
