@@ -508,3 +508,20 @@ def test_deepseek_is_told_some_reasoning_for_calls_of_others() -> None:
         "messages"
     ]
     assert messages[1]["reasoning_content"] == "Hm."
+
+
+def test_a_document_by_its_url_stays_one_where_the_vendor_fetches_it() -> None:
+    link = Media("document", url="https://x.test/a.pdf", name="a.pdf")
+    asked = ChatRequest((said("Read", link),), "m")
+    body = OpenRouter("m", api_key="k").codec.encode_request(asked).body
+    file = {"file_data": "https://x.test/a.pdf", "filename": "a.pdf"}
+    assert json.loads(body)["messages"][0]["content"][1] == {"type": "file", "file": file}
+    assert codec("openai_chat").decode_request(body).messages[0].parts[1] == link
+    with pytest.raises(UnsupportedFeature):
+        codec("openai_chat").encode_request(asked)
+
+
+def test_what_went_wrong_is_said_in_words_wherever_a_vendor_puts_them() -> None:
+    for payload in ({"code": 429, "msg": "slow down"}, {"base_resp": {"status_code": 1, "status_msg": "slow down"}}):
+        for wire in sorted(WIRES):
+            assert b"slow down" in codec(wire).stream_encoder().feed(StreamError(payload))

@@ -84,7 +84,7 @@ VENDORS: Final[Mapping[str, Mapping[Need, Support]]] = {
     "deepseek": {"json_schema": "none", "image": "none"},
     "perplexity": {"tools": "none"},
     "mistral": {"document_url": "full", "file_id": "none"},
-    "openrouter": {"video": "full", "video_url": "full"},
+    "openrouter": {"video": "full", "video_url": "full", "document_url": "full"},
     "vllm": {"audio_url": "full", "video": "full", "video_url": "full"},
 }
 """Vendor -> what it refuses although its wire has a word for it, or takes although others on its wire do not."""

@@ -213,7 +213,7 @@ class OpenRouter(OpenAICompatible):
         reasoning_object=True,
         top_k=True,
         cache_marks=True,
-        media=frozenset({"video_url"}),
+        media=frozenset({"video_url", "file_url"}),
     )
     cache_key_header: ClassVar[str | None] = "x-session-id"
 
