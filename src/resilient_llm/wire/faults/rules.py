@@ -212,10 +212,10 @@ RULES: tuple[Rule, ...] = (
     _rule(K.PERMISSION, status=(0, 401, *_CLIENT_ERRORS), words=v.PERMISSION_CODES),
     _rule(K.MISCONFIGURED, status=(400, 404), text=v.WRONG_ADDRESS),
     _rule(K.NOT_FOUND_MODEL, status=(0, 404), words="notfound"),
-    _rule(
+    _rule(  # botocore gives what Bedrock says inside a stream the status 400
         K.SERVER_ERROR,
         status=(0, 400, 424, *range(500, 503)),
-        words="internalserver* internal internalfailure serverinternal dataloss",
+        words="internalserver* internal internalfailure serverinternal dataloss modelstream model",
     ),
     _rule(K.BAD_REQUEST, words="notimplemented unimplemented notsupported"),
     # 6. Errors without a status: inside a stream or a 200.  What no code says, the text may.
