@@ -25,24 +25,16 @@ class InBand:
     kind: FaultKind | None = None
 
 
-_FILTERED = f.words("""
-    contentfilter refusal safety recitation language blocklist prohibitedcontent spii imagesafety imageprohibitedcontent
-    imagerecitation imageother guardrailintervened contentfiltered toxic errortoxic modelarmor jailbreak sensitive
-""")
-_FAILED = f.words("""
-    error failed malformedfunctioncall malformedresponse malformedmodeloutput malformedtooluse unexpectedtoolcall
-    toomanytoolcalls missingthoughtsignature noimage network abort
-""")
 _FINISH: Mapping[str, FaultKind] = {
-    **dict.fromkeys(_FILTERED, K.CONTENT_FILTER),
-    **dict.fromkeys(_FAILED, K.SERVER_ERROR),
+    **dict.fromkeys(("language", "imageother", "toxic", "jailbreak"), K.CONTENT_FILTER),
+    "noimage": K.SERVER_ERROR,
     "timeout": K.TIMEOUT,
     "insufficientsystemresource": K.OVERLOADED,
     "errorlimit": K.CONTEXT_LENGTH,
     "usercancel": K.CLIENT_CLOSED,
 }
+"""Reasons to end, where what they mean for an answer does not say which failure they are."""
 _KINDS: Mapping[str, FaultKind] = {"content_filter": K.CONTENT_FILTER, "error": K.SERVER_ERROR}
-"""Neutral reason to end -> what it means."""
 _ANSWERS = f.words("""
     choices content candidates output data embeddings embedding result results response text generations predictions
     models outputs usage usageMetadata totalTokens input_tokens delta done stop_reason stopReason finish_reason metadata
