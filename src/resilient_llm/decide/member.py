@@ -331,4 +331,4 @@ class Member(Generic[T]):
         self.own_gate.released()
         for key in self.keys:
             key.slow.released()
-            key.pace.unheard = key.pace.unheard_tokens = 0.0
+            key.pace.reset_after_fork()

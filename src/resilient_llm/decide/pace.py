@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from resilient_llm.policy import Rate
@@ -74,6 +74,13 @@ class Meter:
     def give(self, cost: float) -> None:
         """Give back what was taken too much (or take what was too little)."""
         self.level = min(self.limit, max(0.0, self.level + cost))
+
+    def refill(self) -> None:
+        """Everything is there."""
+        self.level = self.limit
+
+    def reset_after_fork(self) -> None:
+        """In the child: each process has its own."""
 
     def hold(self, cost: float, until: float) -> None:
         """What was refused fits at that time, and no more."""
@@ -216,14 +223,24 @@ class Pace:
         self._saved = 0.0  # requests that may follow the first one after it at once
         self._marks: deque[tuple[float, float]] = deque(maxlen=64)  # when, and how many had passed
         self._measured: tuple[float, float] = (-math.inf, 0.0)  # the last refusal that was measured
+        self._bucket: Callable[[Rate], Meter] = _bucket
         self.declare(rates)
 
     def declare(self, rates: Iterable[Rate]) -> None:
         """Obey these limits, whatever the provider says beside them."""
-        self.declared: list[tuple[Meter, bool]] = [
-            (Meter(rate.amount, rate.amount / rate.per), rate.unit == "tokens") for rate in rates
-        ]
+        self.declared: list[tuple[Meter, bool]] = [(self._bucket(rate), rate.unit == "tokens") for rate in rates]
         self.arrange()
+
+    def share(self, bucket: Callable[[Rate], Meter] | None, rates: Iterable[Rate]) -> None:
+        """Keep to these declared limits with buckets that this makes; ``None``: with the process's own."""
+        self._bucket = bucket or _bucket
+        self.declare(rates)
+
+    def reset_after_fork(self) -> None:
+        """In the child: nothing is under way."""
+        self.unheard = self.unheard_tokens = 0.0
+        for meter, _ in self.declared:
+            meter.reset_after_fork()
 
     def arrange(self) -> None:
         """A limit came or went."""
@@ -373,7 +390,8 @@ class Pace:
         for meter, tokens in self._stated:
             meter.advance(now)
             least = found[tokens]
-            found[tokens] = meter.level if least is None else min(meter.level, least)
+            level = max(0.0, meter.level)
+            found[tokens] = level if least is None else min(level, least)
         return found[0], found[1]
 
     def headroom(self, now: float) -> float:
@@ -388,5 +406,9 @@ class Pace:
         self.row = self._probes = 0
         self._marks.clear()
         for meter, _ in self.declared:
-            meter.level = meter.limit
+            meter.refill()
         self.arrange()
+
+
+def _bucket(rate: Rate) -> Meter:
+    return Meter(rate.amount, rate.amount / rate.per)
