@@ -86,7 +86,7 @@ def quantile(values: Iterable[float], share: float) -> float:
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
+    return f"{seconds * 1000:.0f}\N{NO-BREAK SPACE}ms" if seconds < 0.9995 else f"{seconds:.1f}\N{NO-BREAK SPACE}s"
 
 
 def _answerable(result: Result, scenarios: Sequence[Scenario]) -> list[Cell]:
@@ -176,7 +176,7 @@ What is not here, and why (looked for again on 2026-11-28):
 
 
 def _summary(results: Sequence[Result], scenarios: Sequence[Scenario]) -> str:
-    head = "| | answered | wrong or silently short | waiting p50 | p99 | max | requests per call |\n|---|---|---|---|---|---|---|\n"
+    head = "| | answered | wrong | waiting p50 | p99 | max | requests per call |\n|---|---|---|---|---|---|---|\n"
     rows: list[str] = []
     for result in results:
         total = _total(result, scenarios)
