@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import gc
+import signal
 
 import hypothesis  # imported later, its plugin would look for what is left out of collections
 import pytest
+
+
+def pytest_configure() -> None:
+    """A shell starts what it sends to the background with SIGINT ignored; tests of Ctrl-C need it, and so do the
+    processes they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

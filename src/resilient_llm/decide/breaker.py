@@ -169,6 +169,12 @@ class Breaker:
         most = LAST_RESORT * (_CROWDED if self.crowded else 1.0)
         return min(max((now - self._down_at) / 4.0, _SOONEST_LAST_RESORT), most)
 
+    def trial_wait(self, now: float) -> float:
+        """Seconds from one trial to the next: as long as it has been open, within bounds."""
+        first = min(max(_LONGEST_FIRST, self.policy.open_base), self.policy.open_base * 2.0**self._relapses)
+        wait = min(max(first, _GROWTH * (now - self.since)), max(first, self.policy.open_cap))
+        return wait * (_BROKEN_STREAMS if self.ends_late else 1.0)
+
     @property
     def needed(self) -> int:
         """Trials that must be answered in a row to close it."""
@@ -285,11 +291,8 @@ class Breaker:
         return 1.0 - (1.0 - self._share) * (1.0 - _SHARE_STEP) ** failures
 
     def _schedule(self, now: float, draw: float) -> None:
-        """The next trial: as long after the last one began as it has been open, within bounds, and up to a quarter
-        sooner."""
-        first = min(max(_LONGEST_FIRST, self.policy.open_base), self.policy.open_base * 2.0**self._relapses)
-        wait = min(max(first, _GROWTH * (now - self.since)), max(first, self.policy.open_cap))
-        wait *= _BROKEN_STREAMS if self.ends_late else 1.0
+        """The next trial, up to a quarter sooner."""
+        wait = self.trial_wait(now)
         self.trial_at = max(now, max(self.tried_at, self.since) + wait * (1.0 - 0.25 * draw))
 
     def _move(self, cause: Cause, now: float, draw: float, reason: str = "") -> None:

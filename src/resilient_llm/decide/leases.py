@@ -259,7 +259,7 @@ class Leases(Generic[T]):
             found = trial_patience(self._policies, seen, wanted, together=breaker.together, rival=rival or 0.0)
             member.trial = attempt
             member.resort_at = max(member.resort_at, now + breaker.last_resort_wait(now))
-            member.trial_ends = now + min(found.timeout, self._policies.breaker.open_cap)
+            member.trial_ends = now + min(found.timeout, _place(member, ask, self._policies.breaker.open_cap, now))
         else:
             found = patience(self._policies, seen, wanted)
         if now < member.heard.until:
@@ -355,6 +355,14 @@ class Leases(Generic[T]):
         quiet = beside.member.heard_at < beside.started
         pressed = pressed and (quiet or not beside.known or beside.late(now) or chosen is None)
         return self.hedges.spend() or (pressed and self._pay(1.0, now))
+
+
+def _place(member: Member[T], ask: Ask, most: float, now: float) -> float:
+    """Seconds for which a trial keeps others away.  The patience with a whole answer is half a minute, of which a
+    provider that is well again would lose the rest."""
+    if ask.streaming:
+        return most
+    return max(usual(member.statistics, ask.tokens, streaming=False) or most, member.breaker.trial_wait(now))
 
 
 def _worth(stale: Member[T], ready: Sequence[Member[T]], ask: Ask) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from resilient_llm.capability import Broken, Resumption, ends_well, resumable, tokens_of, why_not
+from resilient_llm.capability.splice import added
 from resilient_llm.drive.exchange import AnyExchange
 from resilient_llm.drive.failure import AttemptFailed, fault_of
 from resilient_llm.drive.reading import NOT_REPEATED, Reading
@@ -17,7 +18,6 @@ from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, StreamEvent, Usage
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.wire.features import Feature
-from resilient_llm.wire.kit.splice import added
 
 _DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+from resilient_llm.capability.splice import Mismatch, SoFar, Splice
 from resilient_llm.errors import Fault, FaultKind, FaultScope
 from resilient_llm.model import (
     BlockEnd,
@@ -33,7 +34,6 @@ from resilient_llm.model import (
 from resilient_llm.policy import Stream, Timeouts
 from resilient_llm.wire.faults.scrub import scrub
 from resilient_llm.wire.kit.accumulate import Accumulator
-from resilient_llm.wire.kit.splice import Mismatch, SoFar, Splice
 
 NOT_REPEATED: Final = "not_repeated"
 """Code of the fault of an attempt that should have repeated what was handed over, and did not."""

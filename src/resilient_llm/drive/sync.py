@@ -258,7 +258,8 @@ class Contest(Race):
             if not ((self.apart() or unbounded or (first.by_code and not self.alone)) and self._start(first)):
                 first.limit.on_due = self._due
                 self._arm()
-                self._carried(first)
+                # in a context of its own: an interrupt at any instant leaves nothing current in the caller's
+                contextvars.copy_context().run(self._carried, first)
             if not self.over:
                 self._changed = threading.Event()
             while not self.over and self._changed is not None:

@@ -40,7 +40,7 @@ from resilient_llm.options import Validator
 from resilient_llm.policy import OnBreak
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.credentials import KeyUnavailable
-from resilient_llm.wire.faults.scrub import masked, without_secret
+from resilient_llm.providers.secrecy import masked, without_secret
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
 _TOO_LATE = Fault(FaultKind.TIMEOUT, message="the deadline passed")

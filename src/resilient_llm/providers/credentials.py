@@ -153,8 +153,11 @@ def _hash(key: str) -> str:
 def _usable(key: object) -> str:
     """The key, if it can be sent.  The message must not show it."""
     if not isinstance(key, str) or not key.strip() or not key.isascii() or not key.isprintable():
-        what = "is not" if isinstance(key, str) else f"is a {type(key).__name__}"
+        what = "is not" if isinstance(key, str) else f"is of the type {type(key).__name__}"
         raise ConfigurationError(f"api_key must be printable ASCII text and not empty; the one given {what}")
+    if key.lower().startswith(("bearer ", "basic ")):
+        scheme = key.split(" ", 1)[0]
+        raise ConfigurationError(f"api_key begins with {scheme!r}, which is added by itself; give the key alone")
     return key
 
 

@@ -97,8 +97,6 @@ class Accumulator:
             return m.Choice(parts, finish.reason, finish.raw, finish.extra)
         return m.Choice(parts, implied_finish(parts) if self._complete else "error")
 
-    # --- one method an event -------------------------------------------------------------------------------
-
     def _text(self, event: m.TextDelta) -> None:
         block = self._blocks.get((event.choice, event.block))
         if block is None or block.kind is not m.Text:
@@ -214,9 +212,6 @@ class _Block:
                 return m.Refusal(text) if self.kind is m.Refusal else m.Text(text, self.annotations)
             case _:
                 return begun
-
-
-# --- the other way -----------------------------------------------------------------------------------------
 
 
 def replay(response: m.ChatResponse) -> list[m.StreamEvent]:

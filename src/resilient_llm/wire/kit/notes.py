@@ -42,8 +42,6 @@ class Notes:
         return tuple(self._lost)
 
 
-# --- fields of other wires ---------------------------------------------------------------------------------
-
 BINDING: Mapping[str, Feature] = {
     "audio": Feature.AUDIO_OUTPUT,
     "cachedContent": Feature.CACHED_CONTENT,
@@ -83,9 +81,6 @@ def extras_for(wire: str, extras: Iterable[m.Extra | None], notes: Notes) -> Fie
     for extra in extras:
         mine |= fields_for(wire, extra, notes)
     return mine
-
-
-# --- messages ----------------------------------------------------------------------------------------------
 
 
 def notes_on(request: m.ChatRequest, wire: str) -> Notes:

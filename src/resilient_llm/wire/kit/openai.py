@@ -55,6 +55,26 @@ def decode_format(wanted: Fields, schema: Fields) -> m.OutputFormat | None:
             return None
 
 
+def encode_tool_choice(
+    choice: m.ToolChoice, named: Callable[[str], Fields], allowed: Callable[[Fields], Fields]
+) -> object:
+    """A choice among tools; ``named`` writes one tool, ``allowed`` a mode and a list of tools."""
+    if not choice.names or choice.mode == "none":
+        return choice.mode
+    tools = [named(name) for name in choice.names]
+    if choice.mode == "required" and len(tools) == 1:
+        return tools[0]
+    return allowed({"mode": choice.mode, "tools": tools})
+
+
+def encode_format(output: m.OutputFormat) -> Fields:
+    """The shape an answer shall have, all of it in one object; the vendor wants a name."""
+    if output.kind != "json_schema":
+        return {"type": output.kind}
+    body: Fields = {"type": "json_schema", "name": output.name or "answer"}
+    return f.put(body, description=output.description, schema=output.schema, strict=output.strict)
+
+
 _DATA_URL = re.compile(r"data:([^;,]*);base64,(.*)", re.DOTALL)
 
 

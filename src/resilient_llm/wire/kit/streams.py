@@ -47,8 +47,6 @@ class StreamDecoder:
         """The answer in a body that is no stream.  Raises ``InvalidAnswer`` if it is none."""
         raise InvalidAnswer("a whole answer where a stream was asked for", body)
 
-    # --- the stream decoder --------------------------------------------------------------------------------
-
     def feed(self, data: bytes) -> list[m.StreamEvent]:
         """Events completed by these bytes."""
         if self._over:
@@ -163,9 +161,6 @@ class BlockCounter:
             self.growing = kind
             self.block += 1
         return self.block
-
-
-# --- the other way -----------------------------------------------------------------------------------------
 
 
 class StreamEncoder:
@@ -340,9 +335,6 @@ class WholeCalls(StreamEncoder):
             self.call(m.ToolCall(start.id, start.name, "".join(pieces), start.extra), start.choice)
             for start, pieces in [self._calls.pop(key) for key in ready]
         )
-
-
-# --- errors inside a stream -------------------------------------------------------------------------------
 
 
 def told_message(event: m.StreamError | m.StreamBroken) -> str:

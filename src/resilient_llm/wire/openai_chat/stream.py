@@ -137,8 +137,6 @@ class Decoder(JsonEvents):
             self._counted = self._counted or (not data.get("choices") and usage.output_tokens > 0)
             self._out.append(m.UsageUpdate(usage))
 
-    # --- one choice ----------------------------------------------------------------------------------------
-
     def _on_choice(self, choice: f.Fields, chunk: f.Fields) -> None:
         index = choice.get("index")
         if type(index) is not int:
@@ -164,7 +162,9 @@ class Decoder(JsonEvents):
             self._on_delta(state, f.as_object(choice["message"]))
         logprobs = choice.get("logprobs")
         if logprobs:
-            _collect(state.logprobs, f.as_object(logprobs))
+            for key, value in f.as_object(logprobs).items():
+                if isinstance(value, list):
+                    state.logprobs.setdefault(key, []).extend(f.as_list(value))
         reason = choice.get("finish_reason")
         if reason and not state.finished and not self._over:
             self._finish(state, choice, chunk)
@@ -215,8 +215,6 @@ class Decoder(JsonEvents):
     def _thought(self, state: _ChoiceState, text: str) -> None:
         self._open(state, "thought")
         self._out.append(m.ThoughtDelta(text, state.block, state.index, None, self._origin))
-
-    # --- blocks --------------------------------------------------------------------------------------------
 
     def _open(self, state: _ChoiceState, kind: str) -> None:
         """Go on with the open block if it is of this kind; calls and whole parts are each a block of their own."""
@@ -309,15 +307,6 @@ def _call_for(state: _ChoiceState, delta: f.Fields, function: f.Fields) -> Strea
     elif call_id and known.block < 0:
         known.id, known.given = call_id, True
     return known
-
-
-def _collect(into: dict[str, list[object]], logprobs: f.Fields) -> None:
-    for key, value in logprobs.items():
-        if isinstance(value, list):
-            into.setdefault(key, []).extend(cast("list[object]", value))
-
-
-# --- encoding ----------------------------------------------------------------------------------------------
 
 
 class Encoder(StreamEncoder):
