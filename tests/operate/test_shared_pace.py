@@ -267,7 +267,7 @@ from resilient_llm import CallFailed, ResilientClient
 from resilient_llm.operate.news import share_pace
 from resilient_llm.providers import OpenAI
 store, url, seconds, fork = sys.argv[1:5]
-client = ResilientClient([OpenAI("m", id="p", base_url=url, api_key="k", requests_per_minute=600)])
+client = ResilientClient([OpenAI("m", id="p", base_url=url, api_key="k", requests_per_minute=60)])
 share_pace(client, store, group="processes", workers=3)
 if fork and os.fork():
     os.wait()
@@ -315,8 +315,8 @@ def test_processes_keep_to_one_limit_while_one_is_killed_and_one_was_forked(
         one.communicate()
     watchdog.cancel()
     lasted = time.time() - start
-    assert server.request_count - before <= 600 + 10.0 * lasted + 3
-    assert server.request_count - before >= 300, "whatever one process can ask in its time"
+    assert server.request_count - before <= 60 + lasted + 3, "a full bucket, and one a second"
+    assert server.request_count - before >= 20, "and who was killed took hardly anything along"
 
 
 @pytest.mark.parametrize(
