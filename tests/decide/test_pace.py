@@ -182,6 +182,10 @@ def test_the_last_request_of_a_window_without_a_limit_waits_for_its_end() -> Non
     it = pace()
     answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(remaining=0, reset_in=20.0))
     assert it.fits_at(0.0, 100.0) == pytest.approx(120.0)
+    for _ in range(50):
+        assert it.fits_at(0.0, 120.0) <= 120.0, "nobody told how many there are in all"
+        it.take(0.0, 120.0)
+    assert not it.limited
 
 
 @pytest.mark.parametrize("remaining", [5900, 0])

@@ -16,7 +16,7 @@ import pytest
 
 from resilient_llm import CallFailed, ConfigurationError, ResilientClient
 from resilient_llm.decide.granted import Granted
-from resilient_llm.decide.pace import Meter
+from resilient_llm.decide.meters import Declared
 from resilient_llm.operate import load
 from resilient_llm.operate.news import SharedPace, buckets, share_pace
 from resilient_llm.operate.news.buckets import Asked, Buckets
@@ -72,7 +72,7 @@ def asks(client: ResilientClient, count: int = 1) -> int:
     return answered
 
 
-def meter(client: ResilientClient) -> Meter:
+def meter(client: ResilientClient) -> Declared:
     return client.pool.pool.look(lambda members: members["p"].keys[0].pace.declared[0][0])
 
 
@@ -257,7 +257,7 @@ def test_what_is_closed_keeps_to_the_limit_by_itself(redis: RedisServer, server:
             share_pace(one, redis.url)
         pace.close()
         pace.close()
-        assert type(meter(one)) is Meter
+        assert type(meter(one)) is Declared
         assert repr(pace) == "<SharedPace closed>"
         share_pace(one, redis.url).close()
 

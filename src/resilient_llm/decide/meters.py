@@ -99,10 +99,14 @@ class Reported(Meter):
         self._longest = 0.0
         self._least = math.inf
         self._usual = math.inf  # the rate at which it comes back
+        self.until: float = math.inf
+        """When what was told is over, where nobody told how much there is in all: at its reset."""
 
     def fits_at(self, cost: float, now: float, keep: float) -> float:
         """See :meth:`Meter.fits_at`.  Whoever leaves a share to others sends evenly: a burst comes back as a burst, one
         window later, and until then what others find is less than it seems."""
+        if now >= self.until:
+            return -math.inf
         at = super().fits_at(cost, now, keep)
         return max(at, self._even.fits_at(cost, now, 0.0)) if keep else at
 

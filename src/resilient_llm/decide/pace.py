@@ -129,10 +129,18 @@ class Pace:
         if self.limited:
             for meter, tokens in self._meters:
                 meter.take(need if tokens else 1, now)
-            if self.learnt is not None and self.learnt.over(now):
-                self.learnt = None
-                self.arrange()
+            self._forget(now)
         return Sent(need, now, self.sent, self.sent_tokens)
+
+    def _forget(self, now: float) -> None:
+        """What limits nothing any more is no limit."""
+        over = [one is not None and now >= one.until for one in self.reported]
+        if any(over):
+            self.reported = [None if gone else one for gone, one in zip(over, self.reported, strict=True)]
+            self.arrange()
+        if self.learnt is not None and self.learnt.over(now):
+            self.learnt = None
+            self.arrange()
 
     def heard(self, need: float) -> None:
         """The answer to a call of so many tokens began, or there is none."""
@@ -173,6 +181,7 @@ class Pace:
         meter.advance(now)
         ample = left - unheard - _AMPLE * limit >= (sent.need if tokens else 1.0)
         meter.told(left, told.reset_in or 0.0, ample=ample)
+        meter.until = math.inf if told.limit else now + (told.reset_in or 0.0)
         meter.at_most(left - after, now - sent.at, now)
         for declared, of_tokens in self.declared:
             if of_tokens == tokens:
@@ -221,15 +230,18 @@ class Pace:
     def _measure(self, now: float) -> None:
         """The first call after several refusals that nothing explained: what got through in any time as long as the
         pause, at most, is the limit, unless this call is refused as well, and the pause proves longer."""
+        self._proven, passed = False, self.sent - self._refused
+        if self.learnt is None and not passed:
+            return  # nothing got through at all: whether there is a limit or an outage is not known
         window = self._window(now - self._row_at, self._refused_at - self._row_at)
         if self.learnt is not None:
             window = max(window, self.learnt.window)
-        count = self._most_in(window, self.sent - self._refused)
+        count = self._most_in(window, passed)
         if self.learnt is None:
             self.learnt = Learnt(count, window, now)
         else:
             self.learnt.corrected(count, window, now)
-        self._proven, self._measured = False, True
+        self._measured = True
         self.arrange()
 
     @staticmethod

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Unpack
 from urllib.parse import quote
-
-from typing_extensions import Unpack
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, EmbedRequest

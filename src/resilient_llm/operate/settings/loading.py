@@ -12,9 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import fields
 from pathlib import Path as FilePath
 from types import FrameType
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar, cast, overload
-
-from typing_extensions import Unpack
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar, Unpack, cast, overload
 
 from resilient_llm.capability import checked_policy
 from resilient_llm.client import AsyncResilientClient, ClientSettings, ResilientClient

@@ -261,8 +261,8 @@ _SCOPES: Mapping[FaultKind, FaultScope] = {
     K.SEALED_REASONING: FaultScope.REQUEST,
 }
 
-_LIMIT = re.compile(r"\blimit:? ([0-9][0-9,]{0,14})\b")
-_REQUESTED = re.compile(r"\brequested:? ([0-9][0-9,]{0,14})\b")
+_LIMIT = r"\blimit:? ([0-9][0-9,]{0,14})\b"
+_REQUESTED = r"\brequested:? ([0-9][0-9,]{0,14})\b"
 
 
 def scope_of(kind: FaultKind) -> FaultScope:
@@ -316,7 +316,7 @@ def decide(vendor: str, status: int, facts: Facts) -> Verdict:
 
 def _derived_flags(facts: Facts) -> frozenset[str]:
     flags: set[str] = set()
-    limit, requested = _LIMIT.search(facts.text), _REQUESTED.search(facts.text)
+    limit, requested = re.search(_LIMIT, facts.text), re.search(_REQUESTED, facts.text)
     if limit and requested and 0 < int(limit[1].replace(",", "")) < int(requested[1].replace(",", "")):
         flags.add("never_fits")  # "Limit 6000, Requested 12089": an empty bucket would not do either
     if _long_window_spent(facts.limits):

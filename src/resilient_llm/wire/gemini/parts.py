@@ -21,14 +21,14 @@ MADE_UP: Final = "gemini_call_"
 
 _KNOWN = f.words("""
     allowedFunctionNames anyOf blockReason boolValue cachedContent cachedContentTokenCount candidateCount
-    candidatesTokenCount codeExecutionResult createTime displayName executableCode fileData fileUri finishReason
-    frequencyPenalty functionCall functionCallingConfig functionDeclarations functionResponse generationConfig
-    groundingMetadata includeThoughts inlineData jsonPath maxOutputTokens mediaResolution mimeType modelVersion
-    nullValue numberValue outputDimensionality parametersJsonSchema partialArgs prefixItems presencePenalty
-    promptFeedback promptTokenCount propertyOrdering responseId responseJsonSchema responseLogprobs
-    responseMimeType responseSchema safetySettings stopSequences stringValue systemInstruction taskType
-    thinkingBudget thinkingConfig thinkingLevel thoughtSignature thoughtsTokenCount toolConfig
-    toolUsePromptTokenCount topK topP totalTokenCount usageMetadata videoMetadata willContinue
+    candidatesTokenCount codeExecutionResult continuationToken createTime displayName executableCode fileData
+    fileUri finishReason frequencyPenalty functionCall functionCallingConfig functionDeclarations
+    functionResponse generationConfig groundingMetadata includeThoughts inlineData jsonPath maxOutputTokens
+    mediaResolution mimeType modelVersion nullValue numberValue outputDimensionality parametersJsonSchema
+    partialArgs prefixItems presencePenalty promptFeedback promptTokenCount propertyOrdering responseId
+    responseJsonSchema responseLogprobs responseMimeType responseSchema safetySettings stopSequences stringValue
+    systemInstruction taskType thinkingBudget thinkingConfig thinkingLevel thoughtSignature thoughtsTokenCount
+    toolConfig toolUsePromptTokenCount topK topP totalTokenCount usageMetadata videoMetadata willContinue
 """)
 """Names of fields that may also be written in snake_case."""
 
