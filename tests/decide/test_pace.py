@@ -222,7 +222,7 @@ def refuse(it: Pace, count: int, now: float, opens: float) -> None:
     sents = [it.take(0.0, now) for _ in range(count)]
     for sent in sents:
         it.heard(0.0)
-        it.refused(0.0, sent.at, opens, now + 0.01, told=True)
+        it.refused(0.0, sent[1], opens, now + 0.01, told=True)
 
 
 def test_after_a_refusal_one_goes_first_and_until_it_is_let_through_few_follow() -> None:
@@ -231,7 +231,7 @@ def test_after_a_refusal_one_goes_first_and_until_it_is_let_through_few_follow()
     assert it.fits_at(0.0, 101.0) == 101.0
     sent = it.take(0.0, 101.0)
     assert it.fits_at(0.0, 101.0) == pytest.approx(101.7)
-    it.answered(sent.at)
+    it.answered(sent[1])
     assert it.fits_at(0.0, 101.0) <= 101.0
     assert not it.limited, "one refusal proves no limit"
 
@@ -243,7 +243,7 @@ def test_of_many_refused_together_a_rate_is_learnt_from_what_got_through() -> No
         it.take(0.0, 100.0)
     refuse(it, 20, 100.1, 101.0)
     sent = it.take(0.0, 101.0)
-    it.answered(sent.at)
+    it.answered(sent[1])
     gaps, now = [], 101.0
     for _ in range(200):
         fits = max(now, it.fits_at(0.0, now))
@@ -271,7 +271,7 @@ def rushed(count: int = 80) -> Pace:
         it.take(0.0, 100.0)
         it.heard(0.0)
     refuse(it, 20, 100.1, 101.2)
-    it.answered(it.take(0.0, 101.2).at)
+    it.answered(it.take(0.0, 101.2)[1])
     return it
 
 
@@ -290,9 +290,9 @@ def test_a_quarter_of_refusals_is_chance_and_more_is_a_limit() -> None:
             sent = it.take(0.0, now)
             it.heard(0.0)
             if number % every:
-                it.answered(sent.at)
+                it.answered(sent[1])
             else:
-                it.refused(0.0, sent.at, now + 0.3, now + 0.1, told=True)
+                it.refused(0.0, sent[1], now + 0.3, now + 0.1, told=True)
         assert (it.learnt is not None) is limited
 
 
@@ -302,7 +302,7 @@ def test_a_wait_that_proved_too_short_says_nothing_of_how_much_a_provider_takes(
         for _ in range(5):
             sent = it.take(0.0, now)
             it.heard(0.0)
-            it.refused(0.0, sent.at, now + 1.0, now + 0.1, told=told)
+            it.refused(0.0, sent[1], now + 1.0, now + 0.1, told=told)
             now += 1.2
         it.take(0.0, now)
         assert (it.learnt is None) is told
@@ -316,7 +316,7 @@ def test_the_window_is_as_long_as_the_pause_that_was_needed(pauses: tuple[float,
         it.heard(0.0)
     for pause in (0.0, *pauses[:-1]):
         refuse(it, 1 if pause else 3, 100.0 + pause, 100.0 + pause)
-    it.answered(it.take(0.0, 100.0 + pauses[-1]).at)
+    it.answered(it.take(0.0, 100.0 + pauses[-1])[1])
     assert it.learnt is not None
     assert (it.learnt.count, it.learnt.window) == (pytest.approx(20.0, abs=1.0), window)
 
@@ -333,7 +333,7 @@ def test_who_leaves_a_reserve_sends_evenly_where_a_limit_is_told() -> None:
 def test_a_learnt_rate_is_forgotten_when_nothing_is_refused_for_long() -> None:
     it = pace()
     refuse(it, 20, 100.0, 101.0)
-    it.answered(it.take(0.0, 101.0).at)
+    it.answered(it.take(0.0, 101.0)[1])
     assert it.limited
     it.take(0.0, 300.0)
     assert not it.limited
