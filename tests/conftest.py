@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -24,6 +25,13 @@ def pytest_xdist_auto_num_workers() -> int:
     """With ``-n auto``.  Half of the tests' time is waiting for a socket or a timer: three for two processors."""
     processors = os.cpu_count() or 1
     return processors + processors // 2
+
+
+def pytest_configure() -> None:
+    """A shell starts what it sends to the background with SIGINT ignored; tests of Ctrl-C need it, and so do the
+    processes they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

@@ -549,12 +549,12 @@ class ResilientClient(_Client):
 
     def _check_validate(self, validate: object) -> None:
         super()._check_validate(validate)
-        if inspect.iscoroutinefunction(validate):
+        if validate is not None and inspect.iscoroutinefunction(validate):
             raise InvalidRequest("validate is a coroutine function, which only AsyncResilientClient can use")
 
     def _check_fallback(self, fallback: object) -> None:
         super()._check_fallback(fallback)
-        if inspect.iscoroutinefunction(fallback):
+        if fallback is not None and inspect.iscoroutinefunction(fallback):
             raise InvalidRequest("fallback is a coroutine function, which only AsyncResilientClient can use")
 
 

@@ -182,15 +182,41 @@ def test_the_last_request_of_a_window_without_a_limit_waits_for_its_end() -> Non
     it = pace()
     answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(remaining=0, reset_in=20.0))
     assert it.fits_at(0.0, 100.0) == pytest.approx(120.0)
+    for _ in range(50):
+        assert it.fits_at(0.0, 120.0) <= 120.0, "nobody told how many there are in all"
+        it.take(0.0, 120.0)
+    assert not it.limited
 
 
-def test_a_reported_limit_does_not_lift_a_declared_one_and_the_other_way_round() -> None:
+@pytest.mark.parametrize("remaining", [5900, 0])
+def test_a_reported_limit_lifts_a_declared_one_to_twice_of_it_while_enough_is_left(remaining: int) -> None:
     it = pace(MINUTE)
     for _ in range(60):
         sent = it.take(0.0, 100.0)
-    answered(it, sent, 100.0, requests=Limit(6000, 5900, 1.0))
+        it.heard(0.0)
+    it.report(Limit(6000, remaining, 60.0), sent, 100.0, tokens=False)
+    assert it.fits_at(0.0, 100.0) == pytest.approx(100.5 if remaining else 101.0)
+    it.report(Limit(6000, 100, 60.0), sent, 101.0, tokens=False)
+    it.take(0.0, 101.0)
+    assert it.fits_at(0.0, 101.0, count=2) >= 101.9, "and no longer than that"
+
+
+def test_a_reported_limit_of_a_minute_does_not_lift_a_declared_one_of_a_day() -> None:
+    it = pace(Rate(amount=86_400, per=86_400.0, unit="requests"))
+    for _ in range(86_400):
+        sent = it.take(0.0, 100.0)
+        it.heard(0.0)
+    it.report(Limit(6000, 3000, 30.0), sent, 100.0, tokens=False)
     assert it.fits_at(0.0, 100.0) == pytest.approx(101.0)
-    assert it.left(100.0)[0] == pytest.approx(0.0)
+
+
+def test_a_declaration_of_half_of_what_there_is_costs_little_where_the_limit_is_told() -> None:
+    rate = Rate(amount=50, per=1.0, unit="requests")
+    crowd = Crowd({"a": Server({"requests": 100, "per": 1.0})}, Target("a", rates=(rate,)))
+    crowd.work(50, 500)
+    crowd.all()
+    assert not crowd.lost
+    assert crowd.seconds <= 0.75 * (500 - 50) / 50
 
 
 # --- refused ---
@@ -200,7 +226,7 @@ def refuse(it: Pace, count: int, now: float, opens: float) -> None:
     sents = [it.take(0.0, now) for _ in range(count)]
     for sent in sents:
         it.heard(0.0)
-        it.refused(0.0, sent.at, opens, now + 0.01)
+        it.refused(0.0, sent.at, opens, now + 0.01, told=True)
 
 
 def test_after_a_refusal_one_goes_first_and_until_it_is_let_through_few_follow() -> None:
@@ -232,8 +258,16 @@ def test_of_many_refused_together_a_rate_is_learnt_from_what_got_through() -> No
     assert it.fits_at(0.0, now, stated=True) == -math.inf, "which is a guess, and no reason to refuse a call"
 
 
+def test_where_nothing_got_through_no_rate_is_learnt() -> None:
+    it = pace()
+    refuse(it, 20, 100.0, 101.0)
+    it.answered(it.take(0.0, 101.0).at)
+    assert not it.limited
+
+
 def test_a_learnt_rate_is_forgotten_when_nothing_is_refused_for_long() -> None:
     it = pace()
+    it.take(0.0, 98.0)
     refuse(it, 20, 100.0, 101.0)
     it.answered(it.take(0.0, 101.0).at)
     assert it.limited

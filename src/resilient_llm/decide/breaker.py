@@ -172,8 +172,13 @@ class Breaker:
     def trial_wait(self, now: float) -> float:
         """Seconds from one trial to the next: as long as it has been open, within bounds."""
         first = min(max(_LONGEST_FIRST, self.policy.open_base), self.policy.open_base * 2.0**self._relapses)
-        wait = min(max(first, _GROWTH * (now - self.since)), max(first, self.policy.open_cap))
-        return wait * (_BROKEN_STREAMS if self.ends_late else 1.0)
+        wait = max(first, _GROWTH * (now - self.since)) * (_BROKEN_STREAMS if self.ends_late else 1.0)
+        return min(wait, max(first, self.longest_wait))
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds between two trials at most, and of one until its place is given to another."""
+        return self.policy.open_cap * (_BROKEN_STREAMS if self.ends_late else 1.0)
 
     @property
     def needed(self) -> int:
@@ -213,6 +218,8 @@ class Breaker:
             return False
         if self.state is State.ISOLATED:
             return False
+        if self.cause is Cause.SILENT:  # it speaks: who has nobody better may ask it
+            self.cause, self.reason = Cause.SLOW, Cause.SLOW.value
         self.passed += 1
         self.trial_at = now
         if self.passed >= self.needed:

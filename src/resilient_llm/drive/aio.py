@@ -437,7 +437,6 @@ class AsyncOpenStream(Opened):
 
     async def next(self) -> StreamEvent | None:
         """The next event; ``None`` at the end of the answer.  Raises ``StreamInterrupted`` if it breaks."""
-        self.waiting()
         while self.hungry():
             await self.step()
         event = self.ready()
@@ -478,11 +477,14 @@ class AsyncOpenStream(Opened):
         self.closed()
         await close(self.source)
 
-    async def pull(self) -> object | None:
+    def pull(self) -> Awaitable[object | None]:
         """The next piece; now and then the others have their turn."""
         self.pieces += 1
-        if not self.pieces & _TURN:
-            await anyio.lowlevel.checkpoint()
+        piece: Awaitable[object | None] = self.source.read() if self.pieces & _TURN else self._later()
+        return piece
+
+    async def _later(self) -> object | None:
+        await anyio.lowlevel.checkpoint()
         piece: object | None = await self.source.read()
         return piece
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from resilient_llm import wire
 from resilient_llm.errors import CallFailed, Fault, FaultKind, FaultScope, InvalidAnswer, NoProviderAvailable
 from resilient_llm.providers.credentials import KeyUnavailable
-from resilient_llm.wire.faults.scrub import contains_secret
+from resilient_llm.providers.secrecy import contains_secret
 
 _CHAIN = 16  # exceptions behind an exception: more than any HTTP library has, and a chain may be a circle
 _NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"})

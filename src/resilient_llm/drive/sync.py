@@ -188,7 +188,6 @@ class OpenStream(Opened):
 
     def next(self) -> StreamEvent | None:
         """The next event; ``None`` at the end of the answer.  Raises ``StreamInterrupted`` if it breaks."""
-        self.waiting()
         while self.hungry():
             self.step()
         event = self.ready()

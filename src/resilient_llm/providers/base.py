@@ -314,7 +314,7 @@ class HttpProvider:
 
     def prepare(self, request: ChatRequest, key: str | None) -> Prepared:
         """The HTTP request for a call.  Raises ``UnsupportedFeature`` if this wire cannot express it."""
-        parts = self.encode(replace(request, model=self.model))
+        parts = self.encode(request if request.model == self.model else replace(request, model=self.model))
         if request.headers and request.source is not None and request.source.wire == self.wire:
             parts = replace(parts, headers=(*parts.headers, *request.headers))
         if request.cache_key and self.cache_key_header:
@@ -521,6 +521,11 @@ class _OneModel:
         self._decoder = decoder
         self._provider = provider
         self._refused = False
+
+    @property
+    def took_last(self) -> bool:
+        """Whether the last event came without its blank line, and was taken all the same."""
+        return bool(getattr(self._decoder, "took_last", False))
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         return [] if self._refused else self._checked(self._decoder.feed(data))

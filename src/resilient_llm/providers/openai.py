@@ -164,7 +164,11 @@ class DeepSeek(OpenAICompatible):
     key_variables: ClassVar[tuple[str, ...]] = ("DEEPSEEK_API_KEY",)
     key_required = True
     dialect: ClassVar[Dialect | None] = Dialect(
-        allowed_tools=False, vendor="deepseek", max_tokens_field=_OLD_FIELD, developer_role=False
+        allowed_tools=False,
+        vendor="deepseek",
+        max_tokens_field=_OLD_FIELD,
+        developer_role=False,
+        wants_reasoning=True,
     )
 
 

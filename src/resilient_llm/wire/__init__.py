@@ -11,6 +11,7 @@ What a failure means is imported when it is first asked for.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,7 @@ EMBED_WIRES = frozenset(_EMBEDDINGS)
 """The names of those that have embeddings."""
 
 
+@cache
 def codec(name: str) -> Codec:
     """The codec of a wire format.
 
@@ -92,6 +94,7 @@ def codec(name: str) -> Codec:
     return found
 
 
+@cache
 def embed_codec(name: str) -> EmbedCodec:
     """The codec of a wire's embeddings.
 

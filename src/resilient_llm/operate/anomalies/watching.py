@@ -145,11 +145,17 @@ class Anomalies(Watcher):
         slow, failing = [one for one in found if one.slow], [one for one in found if one.failing]
         everywhere = "; all providers at once, so look at this process and its network first"
         for one in slow:
-            detail = f"{one.slowdown:.1f} times the usual latency"
+            detail = (
+                f"it takes {one.slowdown:.1f} times as long as usual for answers of the same length; calls still go "
+                "there and are answered, only later; if it gets worse, traffic moves away by itself"
+            )
             hint = everywhere if len(found) == len(slow) > 1 else ""
             yield Condition("latency_anomaly", one.provider, "warning", detail + hint)
         for one in failing:
-            detail = f"{one.error_rate:.0%} of attempts failed lately, usually {one.usual_error_rate:.1%}"
+            detail = (
+                f"{one.error_rate:.0%} of attempts failed lately, usually {one.usual_error_rate:.1%}; second tries and "
+                "other providers answer in its place; if it gets worse, traffic moves away by itself"
+            )
             hint = everywhere if len(found) == len(failing) > 1 else ""
             yield Condition("error_anomaly", one.provider, "warning", detail + hint)
 

@@ -22,8 +22,6 @@ from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.streams import JsonEvents
 from resilient_llm.wire.kit.tools import arguments_text
 
-# --- bytes -> events ------------------------------------------------------------------------------------------------
-
 
 @dataclass(slots=True)
 class _Block:
@@ -66,8 +64,6 @@ class Decoder(JsonEvents):
 
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return decode_response(body)
-
-    # --- one method an event type -----------------------------------------------------------------------------------
 
     def _message_start(self, body: f.Fields) -> None:
         message = f.take_object(body, "message") or {}
@@ -208,9 +204,6 @@ def _whole(block: _Block) -> m.Part:
 
 _OUTSIDE = frozenset({"context_management"})
 """Fields of an answer that a ``message_delta`` carries beside its delta, not in it."""
-
-
-# --- events -> bytes ------------------------------------------------------------------------------------------------
 
 
 def frame(body: f.Fields) -> bytes:

@@ -24,8 +24,6 @@ from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.streams import StreamDecoder
 from resilient_llm.wire.kit.tools import arguments_text
 
-# --- bytes -> events ------------------------------------------------------------------------------------------------
-
 
 @dataclass(slots=True)
 class _Block:
@@ -89,8 +87,6 @@ class Decoder(StreamDecoder):
             self._started = True
             self._out.append(m.StreamStart())
         handler(body)
-
-    # --- one method an event type -----------------------------------------------------------------------------------
 
     def _message_start(self, _body: f.Fields) -> None:
         pass
@@ -225,9 +221,6 @@ def _whole(block: _Block) -> m.Part:
 def _joined(pieces: list[str]) -> str:
     """Base64 in pieces, each padded on its own, as one."""
     return pieces[0] if len(pieces) == 1 else f.encode_base64(b"".join(map(f.decode_base64, pieces)))
-
-
-# --- events -> bytes ------------------------------------------------------------------------------------------------
 
 
 def _frame(kind: str, body: f.Fields) -> bytes:

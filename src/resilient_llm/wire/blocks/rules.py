@@ -46,9 +46,6 @@ class StopReasons:
         return self.words.get(reason, "end_turn")
 
 
-# --- tools ------------------------------------------------------------------------------------------------------
-
-
 def tool_id(original: str, allowed: re.Pattern[str]) -> str:
     """An id ``allowed`` matches: the original, or a hash of it, so that a call and its result stay a pair in every
     later request although nothing is remembered."""
@@ -74,9 +71,6 @@ def valid_tool_name(name: str, longest: int, notes: Notes) -> str:
     return tidy
 
 
-# --- what neither wire can say ------------------------------------------------------------------------------------
-
-
 def lowered_temperature(temperature: float | None, notes: Notes) -> float | None:
     """Both wires end at 1, others at 2."""
     if temperature is None or temperature <= 1:
@@ -84,8 +78,6 @@ def lowered_temperature(temperature: float | None, notes: Notes) -> float | None
     notes.add(Feature.TEMPERATURE, "lowered to 1, the most this wire takes")
     return 1
 
-
-# --- schemas ------------------------------------------------------------------------------------------------------
 
 _UNSUPPORTED_KEYWORDS = frozenset(
     {

@@ -15,9 +15,6 @@ PLAN: Final = f"{WIRE}/tool_plan"
 """Origin of a thought that is a ``tool_plan``."""
 
 
-# --- reading -----------------------------------------------------------------------------------------------
-
-
 def decode_parts(fields: f.Fields) -> tuple[m.Part, ...]:
     """Content, plan and calls, in the order the model makes them."""
     parts = _decode_content(fields.pop("content", None))
@@ -87,9 +84,6 @@ def _with_citations(parts: list[m.Part], fields: f.Fields) -> list[m.Part]:
     return parts
 
 
-# --- writing -----------------------------------------------------------------------------------------------
-
-
 def encode_parts(parts: Sequence[m.Part]) -> f.Fields:
     """The fields of a message made of these parts."""
     content = [block for part in parts if (block := encode_block(part)) is not None]
@@ -151,8 +145,6 @@ def showable(parts: Iterable[m.Part]) -> list[m.Part]:
             shown.append(part)
     return shown
 
-
-# --- reasons and token counts ------------------------------------------------------------------------------
 
 _FINISH: dict[str, m.FinishReason] = {
     "COMPLETE": "stop",

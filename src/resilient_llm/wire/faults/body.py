@@ -137,7 +137,7 @@ def read(vendor: str, headers: Mapping[str, str], body: object, clock: float | N
     text = " ".join(_URL.sub(" ", " ; ".join(reader.texts)).split())
     return Facts(
         words=f" {' '.join(reader.words)} ",
-        text=_clip(text).lower(),
+        text=(text if len(text) <= _TEXT else f"{text[: _TEXT - 500]} {text[-500:]}").lower(),
         message="; ".join(reader.texts)[:_TEXT],
         code=reader.best_code(),
         statuses=tuple(reader.statuses),
@@ -147,10 +147,6 @@ def read(vendor: str, headers: Mapping[str, str], body: object, clock: float | N
         structured=not isinstance(body, str) and bool(reader.texts or reader.words),
         request_id=next((headers[name] for name in _ID_HEADERS if headers.get(name)), reader.request_id),
     )
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= _TEXT else f"{text[: _TEXT - 500]} {text[-500:]}"
 
 
 class _Reader:

@@ -98,8 +98,6 @@ _CLIENT_ERRORS = tuple(code for code in range(400, 500) if code not in {401, 402
 _BILLING_STATUSES = (0, 400, 401, 403, 404, 405, 406, 409, 412, 422, 429)  # not 5xx: their text is about the server
 
 
-# --- the table ---------------------------------------------------------------------------------------------
-
 RULES: tuple[Rule, ...] = (
     # 1. A vendor's own meaning.
     _rule(K.QUOTA_EXHAUSTED, at=_GOOGLE, status=(402, 429), text=r"\blimit: ?0\b", trust=False),  # not in this tier
@@ -125,13 +123,14 @@ RULES: tuple[Rule, ...] = (
     _rule(K.NOT_FOUND_MODEL, at="mistral", words="1500"),
     _rule(K.CONTENT_FILTER, status=(0, 403), flag="moderated"),
     _rule(K.SEALED_REASONING, status=(0, 400, 422), words="invalidencryptedcontent"),
-    _rule(K.SEALED_REASONING, status=(0, 400, 422), text=v.SEALED),
+    _rule(K.SEALED_REASONING, status=(0, 400, 404, 422), text=v.SEALED),
+    _rule(K.BAD_REQUEST, status=(0, 400, 403, 404), text=v.NOT_KEPT, unless=r"\bmodel\b|deployment|endpoint"),
     _rule(K.PERMISSION, flag="challenge"),  # Cloudflare doubts our user agent or address, not our key
     _rule(K.OVERLOADED, words="*capacityexhausted", scope=FaultScope.MODEL),  # Google says RESOURCE_EXHAUSTED as well
     _rule(
         K.OVERLOADED,
-        status=(400, 422),
-        text=r"\b(?:model|server|service|backend) is (?:currently )?(?:overloaded|busy)",
+        status=(400, 422, 500, 502),
+        text=r"\b(?:model|server|service|backend|engine) is (?:currently )?(?:overloaded|busy)|^overloaded\W*$",
     ),
     # What a relay says about its own channels never concerns our credential.
     _rule(K.OVERLOADED, words=v.SHARED_POOL_CODES, scope=FaultScope.MODEL),
@@ -143,6 +142,7 @@ RULES: tuple[Rule, ...] = (
     _rule(K.QUOTA_EXHAUSTED, words="entitlement*exceeded entitlement*exhausted"),
     _rule(K.QUOTA_EXHAUSTED, words=v.BILLING_CODES, trust=False),
     _rule(K.QUOTA_EXHAUSTED, status=(402,), trust=False),
+    _rule(K.CONTEXT_LENGTH, status=(0, 400, 422), flag="never_fits", text=v.CONTEXT, unless=v.NOT_CONTEXT),
     _rule(K.PAYLOAD_TOO_LARGE, status=(0, 400, 413, 429), flag="never_fits", trust=False),
     _rule(K.PAYLOAD_TOO_LARGE, status=(0, 413, 429), text=v.NEVER_FITS, trust=False),
     _rule(K.QUOTA_EXHAUSTED, status=_BILLING_STATUSES, text=v.BILLING, trust=False),

@@ -37,7 +37,8 @@ BILLING = any_of(
     r"payment (?:required|method|information|is required|failed)",
     r"prepa(?:y|id|yment)(?: \w+)? (?:credits?|balance)|not on a paid plan|exceeded (?:your )?usage limits",
     r"(?:usage|quota) (?:limit )?(?:has been )?(?:used up|exhausted)|free allocation",
-    r"free (?:quota|credits?|trial)(?: \w+){0,4} (?:exhausted|used up|expired|ended|exceeded)",
+    r"usage limit (?:has been )?reached|reached your(?: \w+)? usage limit",
+    r"free (?:quota|credits?|trial|tier)(?: \w+){0,6} (?:exhausted|used up|expired|ended|exceeded)",
     r"余额|额度|欠费|配额(?:不足|已)",
 )
 """Money."""
@@ -75,6 +76,7 @@ CONTEXT = any_of(
     r"expected maxlength:(?! ?\d{1,3}\b)",  # a short one is a field, such as a tool's name
     r"`?inputs`? (?:tokens \+|must have less than)|max_new_tokens`? must be",
     r"maximum (?:allowed )?(?:input|prompt|sequence) (?:length|tokens?)|token count of \d+ exceeds",
+    r"(?:prompt|input) exceeds (?:the )?max(?:imum)?(?: \w+)? length|range of input length should be",
     r"exceed\w{0,4} (?:the )?(?:model'?s? )?(?:maximum )?(?:model )?token limit|maximum number of (?:input )?tokens",
     r"(?:input|prompt|messages?)[^.]{0,40}tokens[^.]{0,60}(?:exceed|longer|greater|larger|over)",
     r"tokens?[^.]{0,40}exceed\w{0,4} (?:the )?(?:model )?(?:maximum|limit|max)[^.]{0,40}tokens?",
@@ -82,13 +84,21 @@ CONTEXT = any_of(
 )
 """More tokens than the model's window."""
 
+_Q = r"[`'\"]?"
 SEALED = any_of(
     r"encrypted[ _]content\b.{0,300}could not be (?:verified|decrypted|parsed)",
+    r"(?:could not|cannot|failed to|unable to) (?:decrypt|verify|parse)\b.{0,80}encrypted[ _]content",
     r"(?:corrupted|invalid|missing an?|malformed) thought[ _]?signature",
-    r"thought[ _]?signature (?:is )?(?:not valid|invalid)",
-    r"invalid [`'\"]?signature[`'\"]? in [`'\"]?thinking[`'\"]? block",
-    r"thinking[`'\"]? (?:or [`'\"]?redacted_thinking[`'\"]? )?blocks\b.{0,60}cannot be modified",
-    r"expected [`'\"]?thinking[`'\"]? or [`'\"]?redacted_thinking[`'\"]?, but found",
+    r"thought[ _]?signature\b.{0,40}(?:not valid|invalid|corrupt|mismatch|fail(?:ed|ure)\b)",
+    rf"invalid {_Q}(?:signature|data){_Q} in {_Q}(?:redacted_)?thinking{_Q} block|\bthinking\.signature\b",
+    rf"thinking{_Q} (?:or {_Q}redacted_thinking{_Q} )?blocks\b.{{0,60}}cannot be modified",
+    rf"(?:expected|must be|must start with) {_Q}thinking{_Q} or {_Q}redacted_thinking",
+    rf"cannot contain {_Q}(?:redacted_)?thinking|thinking block must contain thinking",
+    # Items of OpenAI's Responses that belong together, or that another account keeps.
+    rf"of type {_Q}(?:reasoning|function_call|custom_tool_call|message){_Q} was provided without its required",
+    rf"item with id {_Q}(?:rs|fc|ctc|msg)_\w*{_Q} not found",
+    # DeepSeek and Moonshot want the reasoning behind a tool call back, which another vendor's call never had.
+    r"missing [`'\"]?reasoning_content|reasoning_content\b.{0,40}(?:is missing|must be passed back)",
 )
 """Reasoning that is not the provider's own, was changed on its way, or is missing where the vendor wants it back."""
 
@@ -106,7 +116,7 @@ CONTENT = any_of(
     r"usage (?:polic|guideline)|acceptable use|moderation|responsible ?ai|prompt injection",
     r"(?:was|been|is|prompt|input|content|output|request) (?:flagged|blocked)|flagged (?:as|for|by)",
     r"blocked (?:by|due to|for) (?:\w+ )?(?:content|safety|polic|guardrail|moderation|prompt)",
-    r"sensitive (?:words?|content)|inappropriate content|harmful content|unsafe content|prohibited (?:content|use)",
+    r"sensitive (?:words?|content)|new_sensitive|(?:inappropriate|harmful|unsafe) content|prohibited (?:content|use)",
     r"guardrail[^.]{0,60}(?:block|interven|violat|trigger)|(?:block|interven|violat|trigger)[^.]{0,60}guardrail",
     r"deny-?listed|violat\w{1,9}[^.]{0,60}(?:polic|guideline|terms|rules)|敏感|违规|不合规",
 )
@@ -122,11 +132,12 @@ ACCOUNT_BLOCKED = any_of(
 PAYLOAD = any_of(
     r"(?:request|payload|body|entity|content|upload|message)(?: \w+){0,2} (?:is )?too (?:large|big)|payload size",
     r"exceeds? the maximum(?: allowed)? (?:size|request size|payload)|maximum (?:request|payload|body|upload) size",
+    r"string too long\. expected a string with maximum length \d{6}",
     r"size limit|body (?:exceeded|exceeds)|exceeds \d+ ?[mk]i?b\b|length limit exceeded|larger than the maximum",
 )
 """More bytes than the server takes."""
 
-NEVER_FITS = any_of(r"request too large", r"single request exceeds")
+NEVER_FITS = any_of(r"request too large", r"single request exceeds", r"extra usage is required for long context")
 
 _A_MODEL = r"\b(?:model|deployment|engine)s?\b(?!'s)[^;]{0,160}?"
 MODEL = any_of(
@@ -138,6 +149,7 @@ MODEL = any_of(
     r"(?:unknown|invalid|unsupported|unrecognized|nonexistent|no such|incorrect|wrong)(?: \w+)? "
     r"(?:model|deployment|engine)\b"
     r"(?! (?:output|respons|param|input|setting|config))",
+    r"does not work with the specified model|only supported in v1/\w+ and not|thus not supported in the v1/",
     r"not a valid model|no endpoints found|(?:could not|cannot) find (?:the )?model|模型不存在",
     r"no (?:available )?(?:channel|provider)s? (?:found )?for model",
 )
@@ -167,11 +179,21 @@ PERMISSION = any_of(
     r"(?:permissions?|access|privileges?|scopes?)\b",
     r"permission (?:denied|to)|access (?:is )?denied|not (?:authorized|permitted|entitled) to|only authorized for",
     r"\b(?:account|user|key|team|project|organization|you)\b[^.]{0,30} not (?:allowed|enabled) (?:to|for)",
+    r"not (?:yet )?(?:available|enabled|included|allowed) (?:for|in|on|with) (?:this|your) "
+    r"(?:subscription|plan|account|tier|organi[sz]ation|project|team)|organi[sz]ation must be verified",
+    r"unsupported (?:countr|region|location)",
     r"use case details|not (?:agreed|accepted)|accept the (?:terms|license)|ip allowlist|ip address|forbidden",
     r"(?:country|region|location|territory)[^.]{0,60}not (?:supported|available|allowed)|user location",
     r"not (?:supported|available) in your (?:country|region)|api (?:has not been used|is disabled|is not enabled)",
 )
 """The credential is right and may not do this."""
+
+NOT_KEPT = any_of(
+    r"\b(?:response|conversation|item|file|container|vector store|cached ?content|batch|upload)s?"
+    r"(?: with(?: an?)? id)?:? ?\S{0,80} (?:was |were |is |could )?not (?:be )?found",
+    r"no such (?:file|container|vector store|conversation|batch|upload)|permission to access the file\b",
+)
+"""Something that a request refers to and that is kept at a vendor, or was: another's, or no longer there."""
 
 MODEL_FAILED = any_of(r"failed to (?:call a function|generate json|parse tool)", r"tool call validation failed")
 """The model's own output was unusable; the next sample may be fine."""

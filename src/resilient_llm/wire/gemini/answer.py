@@ -10,8 +10,6 @@ from resilient_llm.wire.gemini import parts as p
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.tools import Namer, Pairing
 
-# --- answers -----------------------------------------------------------------------------------------------
-
 
 def decode_response(raw: f.Fields) -> ChatResponse:
     fields = p.camel(dict(raw))

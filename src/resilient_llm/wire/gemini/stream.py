@@ -281,9 +281,6 @@ def _put_at(place: object, steps: list[str | int], value: object, goes_on: bool)
     return fields
 
 
-# --- the other way -----------------------------------------------------------------------------------------
-
-
 class Encoder(WholeCalls):
     """Events -> events, for clients that are no parsers of event streams: nothing but ``data: `` lines.
 

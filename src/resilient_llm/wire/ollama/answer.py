@@ -9,8 +9,6 @@ from resilient_llm.wire.kit.notes import Notes
 from resilient_llm.wire.kit.tools import Namer
 from resilient_llm.wire.ollama import parts as p
 
-# --- answers -----------------------------------------------------------------------------------------------
-
 
 def decode_response(raw: f.Fields) -> m.ChatResponse:
     fields = dict(raw)

@@ -54,9 +54,6 @@ CHOICE, MESSAGE = "@choice", "@message"
 """Keys in an answer's Extra for what stood in its (first) choice and in that choice's message."""
 
 
-# --- decoding ----------------------------------------------------------------------------------------------
-
-
 def decode_response(fields: f.Fields, dialect: p.Dialect) -> m.ChatResponse:
     """A whole answer.  Raises ``InvalidAnswer`` for one that reports an error, has no choices, or has one that says
     nothing and does not say why either."""
@@ -137,7 +134,8 @@ def _decode_choice(choice: f.Fields, dialect: p.Dialect) -> m.Choice:
     parts = [part for part in parts if not (isinstance(part, m.Text) and not part.text and not part.annotations)]
     called = f.as_object(message.get("function_call"))
     if called.get("name"):  # the form before tools
-        parts.append(_legacy_call(called))
+        name, arguments = f.as_text(called["name"]), f.as_text(called.get("arguments"))
+        parts.append(m.ToolCall("call_0", name, arguments, m.Extra(p.WIRE, _LEGACY)))
     more = f.others(message, _MESSAGE | {"function_call"} if called.get("name") else _MESSAGE)
     if annotations and not any(isinstance(part, m.Text) for part in parts):
         more["annotations"] = annotations
@@ -155,10 +153,6 @@ def _says_only_text(message: f.Fields) -> bool:
         if value is not None and key not in _SAID and (value or key not in _MESSAGE):
             return False
     return True
-
-
-def _legacy_call(called: f.Fields) -> m.ToolCall:
-    return m.ToolCall("call_0", f.as_text(called["name"]), f.as_text(called.get("arguments")), m.Extra(p.WIRE, _LEGACY))
 
 
 def choice_extra(choice: f.Fields, word: str | None) -> f.Fields:
@@ -211,9 +205,6 @@ def decode_usage(usage: f.Fields) -> m.Usage | None:
         total,
         m.Extra(p.WIRE, usage) if len(usage) > 3 else None,
     )
-
-
-# --- encoding ----------------------------------------------------------------------------------------------
 
 
 def encode_response(response: m.ChatResponse, dialect: p.Dialect) -> f.Fields:

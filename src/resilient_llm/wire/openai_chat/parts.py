@@ -34,8 +34,9 @@ class Dialect:
         Groq: ``reasoning``.
     ``reasoning_object``
         OpenRouter's ``reasoning: {effort, max_tokens}`` instead of ``reasoning_effort``.
-    ``returns_reasoning``
-        Whether reasoning of earlier turns may be sent back in the history.
+    ``returns_reasoning``, ``wants_reasoning``
+        Whether reasoning of earlier turns may be sent back in the history; whether an assistant's tool calls without
+        any are refused, so that a space stands for it (DeepSeek since V3.2, with thinking enabled).
     ``stream_usage``
         Whether ``stream_options.include_usage`` may be asked for.
     ``top_k``
@@ -63,6 +64,7 @@ class Dialect:
     reasoning_field: str = "reasoning_content"
     reasoning_object: bool = False
     returns_reasoning: bool = True
+    wants_reasoning: bool = False
     stream_usage: bool = True
     top_k: bool = False
     allowed_tools: bool = True
@@ -227,9 +229,6 @@ def _decode_file(file: f.Fields, extra: f.Fields) -> m.Media | None:
     return m.Media("document", mime, data, name=name, extra=kept)
 
 
-# --- writing parts -----------------------------------------------------------------------------------------
-
-
 def content_of(items: list[f.Fields]) -> object:
     """Parts as the wire wants them: one plain text is a string, nothing is nothing."""
     if len(items) == 1 and items[0].keys() == {"type", "text"} and items[0]["type"] == "text":
@@ -273,9 +272,6 @@ def tool_id(original: str, dialect: Dialect) -> str:
     if not length or (len(original) == length and original.isascii() and original.isalnum()):
         return original
     return hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:length]
-
-
-# --- calls that come in pieces ---------------------------------------------------------------------------------
 
 
 class StreamedCall:

@@ -18,9 +18,6 @@ _UNFINISHED = frozenset({"queued", "in_progress"})
 _ENDED_BADLY = frozenset({"failed", "cancelled"})
 
 
-# --- decoding ----------------------------------------------------------------------------------------------
-
-
 def decode_response(fields: f.Fields) -> m.ChatResponse:
     """A whole answer, or the one in the event that ends a stream.
 
@@ -80,8 +77,6 @@ def decode_usage(usage: f.Fields) -> m.Usage | None:
         m.Extra(WIRE, usage),
     )
 
-
-# --- encoding ----------------------------------------------------------------------------------------------
 
 _DEFAULTS: f.Fields = {
     "instructions": None,

@@ -87,8 +87,6 @@ class Decoder(JsonEvents):
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return a.decode_response(body)
 
-    # --- blocks --------------------------------------------------------------------------------------------
-
     def _block(self, data: f.Fields, what: object) -> int:
         key = (data.get("output_index"), what)
         block = self._blocks.get(key)
@@ -98,8 +96,6 @@ class Decoder(JsonEvents):
         self._last = self._blocks[key] = self._last + 1
         self._seen = True
         return self._last
-
-    # --- pieces --------------------------------------------------------------------------------------------
 
     def _text(self, data: f.Fields) -> None:
         what = data.get("content_index")
@@ -125,8 +121,6 @@ class Decoder(JsonEvents):
     def _summary_part(self, data: f.Fields) -> None:
         if (data.get("output_index"), "thought") in self._blocks:  # not the first
             self._out.append(m.ThoughtDelta("\n\n", self._block(data, "thought"), origin=p.WIRE))
-
-    # --- items ---------------------------------------------------------------------------------------------
 
     def _item_added(self, data: f.Fields) -> None:
         item = f.as_object(data.get("item"))
@@ -176,8 +170,6 @@ class Decoder(JsonEvents):
         for key in [key for key in self._blocks if key[0] == index]:
             self._out.append(m.BlockEnd(self._blocks.pop(key)))
 
-    # --- the response --------------------------------------------------------------------------------------
-
     def _start(self, data: f.Fields) -> None:
         if self._begun:
             return
@@ -211,9 +203,6 @@ class Decoder(JsonEvents):
         self.end(m.StreamError(data))
 
 
-# --- encoding ----------------------------------------------------------------------------------------------
-
-
 class Encoder(StreamEncoder):
     """Encodes one stream as the vendor's SDK wants it: every block as an item of its own, the whole response at the
     end, and all events numbered."""
@@ -239,8 +228,6 @@ class Encoder(StreamEncoder):
 
     def _piece(self, kind: str, item: p.StreamedItem, **fields: object) -> bytes:
         return self._frame(kind, item_id=item.id, output_index=item.index, **item.place, **fields)
-
-    # --- the response --------------------------------------------------------------------------------------
 
     def on_start(self, event: m.StreamStart) -> bytes:
         if self._started:
@@ -275,8 +262,6 @@ class Encoder(StreamEncoder):
 
     def on_keep_alive(self, event: m.KeepAlive) -> bytes:
         return b": keep-alive\n\n"
-
-    # --- items ---------------------------------------------------------------------------------------------
 
     def _begin(self, kind: str, block: int, about: f.Fields) -> bytes:
         """A new item, which ends the one before it."""
