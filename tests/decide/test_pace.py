@@ -310,6 +310,8 @@ def test_a_quarter_of_refusals_is_chance_and_more_is_a_limit() -> None:
 def test_a_wait_that_proved_too_short_says_nothing_of_how_much_a_provider_takes() -> None:
     for told in (True, False):
         it, now = pace(), 100.0
+        it.take(0.0, 98.0)
+        it.heard(0.0)
         for _ in range(5):
             sent = it.take(0.0, now)
             it.heard(0.0)
