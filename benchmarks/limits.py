@@ -8,91 +8,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import subprocess
-import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import mean, quantiles
-from typing import Any, Self
+from typing import Any
 
+from benchmarks.limited import Served
 from resilient_llm import AsyncResilientClient, CallFailed, ResilientClient
 from resilient_llm.providers import OpenAI
-from resilient_llm.testing import LoopbackLLM, RateLimit, ReceivedRequest, Reply, Status
-
-ROOT = Path(__file__).parents[1]
-
-
-# --- the servers ---
-
-
-class Silent:
-    """At most so many requests in any second; the others are refused without a word about when to come back."""
-
-    def __init__(self, rate: int, delay: float) -> None:
-        self._rate = rate
-        self._reply = Reply("ok", delay=delay)
-        self._passed: deque[float] = deque()
-
-    def __call__(self, request: ReceivedRequest) -> Reply | Status:
-        now = time.monotonic()
-        while self._passed and self._passed[0] + 1.0 <= now:
-            self._passed.popleft()
-        if len(self._passed) >= self._rate:
-            return Status(429)
-        self._passed.append(now)
-        return self._reply
-
-
-def serve(plan: str) -> None:
-    """Serve until the input ends; tell the URLs, and at the end of each line of input how many requests came."""
-    servers: list[LoopbackLLM] = []
-    for one in json.loads(plan):
-        delay = one.get("delay", 0.0)
-        if one.get("silent"):
-            servers.append(LoopbackLLM(default=Silent(one["rate"], delay), record=False).start())
-        else:
-            dialect, rate = one.get("dialect", "openai"), one.get("rate")
-            limit = RateLimit(requests=rate, per=1.0, dialect=dialect) if rate else None
-            servers.append(LoopbackLLM(default=Reply("ok", delay=delay), limit=limit, record=False).start())
-    print(json.dumps([server.url for server in servers]), flush=True)
-    for _ in sys.stdin:
-        print(json.dumps([server.request_count for server in servers]), flush=True)
-
-
-class Served:
-    """Servers in another process."""
-
-    def __init__(self, *plans: dict[str, object]) -> None:
-        command = [sys.executable, "-m", "benchmarks.limits", "--serve", json.dumps(plans)]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.urls: list[str] = self._line()
-        self.rates: list[Any] = [plan.get("rate") or 10_000 for plan in plans]
-
-    def _line(self) -> Any:
-        assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline())
-
-    def requests(self) -> int:
-        """How many came so far."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        return sum(self._line())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
 
 # --- how it went ---
 
@@ -332,11 +259,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.limits", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}; default: all")
     parser.add_argument("--by", default="resilient_llm", choices=PEERS, help="who makes the calls of a batch")
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.serve:
-        serve(given.serve)
-        return
     for name in given.names or NAMES:
         run: Callable[..., str] = NAMES[name]
         found = run() if name in ("fair", "threads", "beside") else run(PEERS[given.by])

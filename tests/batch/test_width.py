@@ -82,7 +82,7 @@ def test_limits_that_are_met_make_it_smaller_and_it_tries_again() -> None:
     width = Width(512, first=100)
     width.ended(0.0, waiting=0, limited=False, failed=False)
     for number in range(100):
-        width.ended((number + 1) / 100, waiting=0, limited=number % 4 == 0, failed=False)
+        width.ended((number + 1) / 100, waiting=0, limited=number % 4 > 0, failed=False)
     assert width.width == 70
     now = 1.0
     for _ in range(1000):

@@ -67,7 +67,7 @@ def test_without_a_hint_the_wait_doubles_with_every_strike(hint: float | None) -
         opens = closed.close(now, hint, 0.5, "429")
         waits.append(opens - now)
         now = opens
-    assert waits == [0.75, 1.5, 3.0, 6.0, 12.0, 24.0, 45.0, 45.0]
+    assert waits == [1.125, 2.25, 4.5, 9.0, 18.0, 36.0, 67.5, 67.5]
 
 
 def test_a_provider_that_says_one_second_again_and_again_is_left_alone_for_longer() -> None:
@@ -82,7 +82,7 @@ def test_a_provider_that_says_one_second_again_and_again_is_left_alone_for_longe
 def test_fifty_refusals_of_calls_already_on_their_way_are_one_strike() -> None:
     closed = gate()
     opens = [closed.close(100.0, None, 0.9, "429") for _ in range(50)]
-    assert set(opens) == {100.95}
+    assert set(opens) == {100.0 + 1.225}
     assert closed.strikes == 1
 
 
@@ -115,8 +115,8 @@ def test_what_the_provider_said_is_kept_apart_from_the_jitter() -> None:
     assert closed.told == 155.0
     assert closed.until > 168.0
     assert closed.opens(last=200.0, waits=False) == closed.until, "who has time is spread"
-    assert closed.opens(last=160.0, waits=False) == closed.soonest < 156.0, "who has not, less"
-    assert closed.opens(last=155.5, waits=False) == 155.0, "or comes as soon as he was told"
+    assert closed.opens(last=160.0, waits=False) == closed.soonest < 156.0, "who has less comes nearly as told"
+    assert closed.opens(last=155.5, waits=False) == 155.0, "and who has none to spare as soon as he was told"
     assert closed.opens(last=120.0, waits=False) == 155.0, "and never sooner"
 
 
@@ -156,12 +156,25 @@ def test_who_has_somebody_else_to_ask_never_comes_sooner_for_want_of_time() -> N
 
 
 @pytest.mark.parametrize("hint", [None, math.nan])
-def test_a_limit_without_a_hint_is_asked_about_once_a_second_where_nobody_else_is_there(hint: float | None) -> None:
+def test_a_limit_without_a_hint_is_asked_about_once_a_second_by_calls_that_have_no_more_time(
+    hint: float | None,
+) -> None:
     closed, now = gate(), 100.0
-    for _ in range(6):
-        closed.close(now, hint, 0.9, "429")
-        assert 0.9 <= closed.opens(1e9, waits=True) - now <= 1.0
-        now += 1.0
+    for strike in range(5):
+        closed.close(now, hint, 0.0, "429")
+        assert closed.opens(1e9, waits=True) == now + 2.0**strike, "who has time waits longer and longer"
+        assert closed.opens(now + 1.1 if strike else now, waits=True) == now + 1.0
+        now = closed.until
+
+
+def test_a_refusal_of_a_call_that_went_first_is_a_strike_also_while_others_still_wait() -> None:
+    """Who has nobody else to ask does not wait for the jitter."""
+    closed = gate()
+    closed.close(100.0, 4.0, 0.9, "429")
+    assert closed.opens(1e9, waits=True) < 104.3 < closed.until
+    closed.close(104.3, 4.0, 0.0, "429", started=104.2)
+    assert closed.strikes == 2
+    assert closed.opens(1e9, waits=True) == 108.3
 
 
 def test_a_refusal_without_a_hint_while_it_is_closed_moves_what_was_said() -> None:

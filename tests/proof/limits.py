@@ -12,7 +12,8 @@ from resilient_llm.simulate.client import Real
 from resilient_llm.simulate.providers import Provider
 
 LIMITS: Final[dict[str, str]] = {
-    "P1": "no key is sent more than its declared limits allow, and a batch leaves its share to others",
+    "P1": "no key is sent more than its declared limits allow (twice that, if its provider reports more), and a batch "
+    "leaves its share to others",
     "C1": "a batch is not served while somebody else waits who could be",
     "C2": "no tenant is served twice while another one waits who could be served",
     "C3": "a batch has no rescue",
@@ -28,9 +29,10 @@ class Bucket:
         self.amount, self.rate = amount, amount / per
         self.level, self.at = amount, now
 
-    def take(self, now: float) -> float:
-        """Take one; returns what is left."""
-        self.level = min(self.amount, self.level + (now - self.at) * self.rate) - 1.0
+    def take(self, now: float, *, told: bool) -> float:
+        """Take one; returns what is left.  ``told``: the provider reports a limit of its own."""
+        rate = self.rate * (2.0 if told else 1.0)
+        self.level = min(self.amount, self.level + (now - self.at) * rate) - 1.0
         self.at = now
         return self.level
 
@@ -64,7 +66,7 @@ class Served:
         rates = [rate for rate in step.key.terms.rates if rate.unit == "requests"]
         made = self._buckets.setdefault(step.key, [Bucket(rate.amount, rate.per, now) for rate in rates])
         for bucket in made:
-            left = bucket.take(now)
+            left = bucket.take(now, told=step.key.pace.reported[0] is not None)
             least = min(reserve * bucket.amount, bucket.amount - 1.0)
             self._demand(left >= least - 1e-3, "P1", f"{step!r} leaves {left} of {bucket.amount}")
         if step.kind == "hedge":

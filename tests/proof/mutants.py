@@ -285,9 +285,9 @@ def gate_opened_by_the_past(original, self, attempt, now, *tokens):
 
 
 @_wrapping(RateGate, "close")
-def hint_ignored(original, self, now, hint, draw, reason):
+def hint_ignored(original, self, now, hint, *more):
     """Three attempts in 0.13 s despite Retry-After: 3: backstop."""
-    return original(self, now, None if hint is None else hint * 0.1, draw, reason)
+    return original(self, now, None if hint is None else hint * 0.1, *more)
 
 
 @_wrapping(SlowGate, "admits")

@@ -7,7 +7,7 @@ as the width, and tells how fast that was.
   more and a fifth less are tried in turns; what makes it faster stays, and so does less that is as fast.
 * Some stand in line: the limits are used up, and the width is right.  More than half of them do: the width shrinks by
   half of that line, since who waits here could as well wait in the iterable.
-* More than one call of twenty-five met a limit (429), lately, or half of a round failed for want of a provider: it
+* More than one call of ten met a limit (429), lately, or half of a round failed for want of a provider: it
   shrinks.  A few are how the pool finds out where the limit is.
 """
 
@@ -21,7 +21,7 @@ SHORTEST: Final = 0.5
 """Seconds a round takes at least: shorter ones tell nothing."""
 HOLD: Final = 4
 """Rounds until another width is tried where the last one did not pay."""
-MOST_LIMITED: Final = 0.04
+MOST_LIMITED: Final = 0.1
 """Share of calls that may meet a 429."""
 _NEWEST: Final = 0.2  # weight of the newest round in that share
 

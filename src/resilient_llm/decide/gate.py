@@ -13,7 +13,6 @@ from resilient_llm.policy import Limits
 
 MIN_WAIT = 0.25
 """Seconds: a server that says "retry after 0" has still just refused us."""
-_UNKNOWN_WAIT = 1.0  # seconds, doubling, where a provider does not say how long
 _SPREAD = 1.0  # seconds by which those are spread at most who have nobody else to ask
 _BACKOFF_CAP = 60.0  # seconds a gate without a hint stays closed at most
 _CROWDED_DOUBLES = 30.0  # seconds in which the number of calls for which there is room doubles after an overload
@@ -46,29 +45,37 @@ class RateGate:
     def __init__(self, policy: Limits) -> None:
         self.policy = policy
 
-    def close(self, now: float, hint: float | None, draw: float, reason: str) -> float:
+    def close(  # noqa: PLR0917
+        self,
+        now: float,
+        hint: float | None,
+        draw: float,
+        reason: str,
+        pause: float = 1.0,
+        started: float = -math.inf,
+    ) -> float:
         """Close it for ``hint`` seconds and up to a quarter more, so that a fleet told the same does not return at
-        once; without a hint, or refused again and again after it, for a time that doubles with every strike (a
-        provider that says "in 1 s" for an hour would cost every call an attempt).  Returns when it opens.
+        once; without a hint for ``pause`` seconds, which double with every strike.  Where hints prove too short again
+        and again the time doubles, too (a provider that says "in 1 s" for an hour would cost every call an attempt).
+        Returns when it opens.
 
-        Refusals that arrive while it is closed belong to calls already on their way: they tell the same once more and
-        are no further strike, or fifty calls in flight would make a pause of a second one of a minute.
+        Refusals of calls that had ``started`` before it closed tell the same once more and are no further strike, or
+        fifty calls in flight would make a pause of a second one of a minute.
         """
-        again = now < self.until
+        again = now < self.until and started <= self.closed_at
         if not again:
-            self.opened_at = self.until
+            self.opened_at = min(self.until, now)
         if hint is None or math.isnan(hint):
             if again:
                 self.closed_at = now
-                self.soonest = max(self.soonest, now + _UNKNOWN_WAIT)
                 return self.until
-            told = soonest = _UNKNOWN_WAIT
-            wait = doubling(_UNKNOWN_WAIT, _BACKOFF_CAP, self.strikes, draw)
+            hint = min(pause * 2.0 ** min(self.strikes, 16), _BACKOFF_CAP)
+            told = min(pause, hint)
         else:
-            told, wait = hint, hint * (1.0 + 0.25 * draw)
-            soonest = hint + min(0.05 * hint, _SPREAD) * draw
-            if self.strikes and not again:
-                wait = max(wait, doubling(0.5, _BACKOFF_CAP, self.strikes, draw))
+            told = hint
+        wait, soonest = hint * (1.0 + 0.25 * draw), hint + min(0.05 * hint, _SPREAD) * draw
+        if self.strikes and not again:
+            wait = max(wait, doubling(0.5, _BACKOFF_CAP, self.strikes, draw))
         if wait > self.policy.gate_cap:  # spread downwards, or a fleet would return at the cap together
             wait = self.policy.gate_cap * (0.8 + 0.2 * draw)
         self.strikes += not again
@@ -80,8 +87,10 @@ class RateGate:
         """When a call that must begin by ``last`` may pass.  One that waits because nobody else can be asked goes by
         what the provider said, without what we add when that proved too short; and without jitter where the jitter
         would cost the call."""
-        until = min(self.until, self.soonest) if waits or self.until > last else self.until
-        return until if until <= last else min(until, max(self.told, self.closed_at))
+        if self.until <= last and not waits:
+            return self.until
+        soonest = min(self.until, self.soonest)
+        return soonest if soonest <= last else min(self.until, max(self.told, self.closed_at))
 
     def succeeded(self, started: float) -> None:
         """A call that began at ``started`` was answered."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from resilient_llm.decide.pace import Meter
+from resilient_llm.decide.meters import Declared
 from resilient_llm.policy import Rate
 
 SILENCE: Final = 0.5
@@ -20,7 +20,7 @@ _REMEMBERED = 5.0  # seconds of calls by which it is guessed how much will be wa
 _ACTIVE = 0.5  # calls in that time from which on there is to be something in stock for the next one
 
 
-class Granted(Meter):
+class Granted(Declared):
     """What is in stock: ``level`` of what was granted, and ``credit`` of the process's own share."""
 
     level: float
@@ -29,7 +29,8 @@ class Granted(Meter):
     rate: float
 
     def __init__(self, rate: Rate) -> None:
-        super().__init__(rate.amount, rate.amount / rate.per, 0.0)
+        super().__init__(rate.amount, rate.per)
+        self.level = 0.0
         self.whole = rate.unit == "requests"
         """Whether there are no fractions of it."""
         self.share: float = 1.0
@@ -94,8 +95,11 @@ class Granted(Meter):
         """Give back what was taken too much (or take what was too little)."""
         self._add(cost)
 
-    def refill(self) -> None:
+    def restore(self) -> None:
         """An operator opened it; what others may take is not ours to give away."""
+
+    def corrected(self, window: float, now: float, *, ample: bool) -> None:
+        """What all processes together may take is as it was declared."""
 
     def _add(self, units: float) -> None:
         own = max(0.0, -units - max(0.0, self.level))

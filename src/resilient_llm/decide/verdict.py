@@ -208,10 +208,11 @@ class Verdicts(Generic[T]):
         if fault.kind is FaultKind.OVERLOADED:
             member.room.crowd(now, len(member.pending))
         if outcome is Outcome.GATED or (outcome is Outcome.SOFT and fault.retry_after is not None):
-            hint = key.pace.pause(now) if fault.retry_after is None else fault.retry_after
-            until = key.gate.close(now, hint, self._draw(), str(fault.kind))
+            hint, pause = fault.retry_after, key.pace.pause
+            until = key.gate.close(now, hint, self._draw(), str(fault.kind), pause, attempt.started)
             if outcome is Outcome.GATED:
-                key.pace.refused(attempt.need, attempt.started, min(until, key.gate.soonest), now)
+                opens = min(until, key.gate.soonest)
+                key.pace.refused(attempt.need, attempt.started, opens, now, told=hint is not None)
             kind, name = str(fault.kind), key.terms.name
             self.events.append(events.GateClosed(now, member.id, until - now, kind, slow=False, key=name))
 

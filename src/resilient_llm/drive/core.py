@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import math
 import os
 import random
@@ -20,7 +19,7 @@ from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.engines import Time
 from resilient_llm.drive.exchange import AnyExchange, Lease
 from resilient_llm.drive.fork import imported, tell_after_fork
-from resilient_llm.drive.observer import Observer, Observers
+from resilient_llm.drive.observer import Observer, Observers, complain
 from resilient_llm.drive.spending import Spending
 from resilient_llm.drive.subject import Target
 from resilient_llm.errors import ConfigurationError, InvalidRequest
@@ -48,8 +47,6 @@ Routes: TypeAlias = ProviderList | Mapping[str, ProviderList]
 
 Listener: TypeAlias = Callable[[Event], None]
 
-_log = logging.getLogger("resilient_llm")
-
 
 def _check_listener(listener: object) -> None:
     if not callable(listener):
@@ -72,7 +69,7 @@ _SDKS = frozenset({"anthropic", "cohere", "google", "mistralai", "openai"})
 def _no_provider(found: object) -> ConfigurationError:
     """The error for what stands where a provider should; its values may be secret, so they are not told."""
     if type(found) in (str, dict):
-        hint = "make one with a class of resilient_llm.providers, such as OpenAI('gpt-5.2')"
+        hint = "make one with a class of resilient_llm.providers, such as OpenAI('gpt-5.2'); load() takes names"
     elif type(found).__module__.partition(".")[0] in _SDKS:
         hint = "an SDK's client goes over a ResilientClient: mount(openai.OpenAI, client)"
     else:
@@ -384,7 +381,7 @@ class ProviderPool:
                 try:
                     listener(event)
                 except Exception:
-                    _log.exception("a listener failed on %s", type(event).__name__)
+                    complain("a listener failed on %s", type(event).__name__)
 
     def reset_after_fork(self) -> None:
         """In the child process."""

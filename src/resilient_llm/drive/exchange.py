@@ -417,7 +417,8 @@ class HttpExchange(Exchange[HttpProvider]):
             self._gathered(self.reading, now)
         elif self.reading.committed:
             self.enough = True
-        self.check()
+        if self.reading.fault is not None:
+            self.check()
 
     def _understood(self, body: bytes) -> Response:
         """The response these bytes are.  Raises ``AttemptFailed`` if they are none."""

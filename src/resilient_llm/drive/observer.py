@@ -19,8 +19,6 @@ from resilient_llm.wire.faults.ratelimit import RateLimits
 
 Operation: TypeAlias = Literal["chat", "embeddings"]
 
-_log = logging.getLogger("resilient_llm")
-
 
 def attempt_id(call_id: str, number: int) -> str:
     """The id of one attempt: in logs, on its span, and where a provider documents a header for it, with its request."""
@@ -334,7 +332,12 @@ def _tell(every: tuple[One, ...], what: Callable[[One], None]) -> None:
 
 
 def _complain(observer: object) -> None:
-    _log.exception("an observer failed: %s", type(observer).__name__)
+    complain("an observer failed: %s", type(observer).__name__)
+
+
+def complain(what: str, name: str) -> None:
+    """Log the exception that is being handled, which must not reach the caller."""
+    logging.getLogger("resilient_llm").exception(what, name)
 
 
 class Later:

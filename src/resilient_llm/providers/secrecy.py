@@ -93,6 +93,7 @@ def secrets_in_fields(value: object) -> tuple[str, ...]:
 
 
 _SHORTEST = 6  # characters of a secret that can be looked for
+_UNQUOTED = re.compile(r"[A-Za-z0-9_.~-]+")  # what a URL holds as it is
 
 
 def without_secret(fault: Fault, *secrets: str | None) -> Fault:
@@ -124,9 +125,10 @@ def _known(secrets: tuple[str | None, ...]) -> list[str]:
 
 
 def _replaced(text: str | None, secret: str) -> str | None:
-    if not text:
+    if not text or (len(text) < len(secret) and "…" not in text):  # no form of it is shorter than itself
         return text
-    for form in {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
+    plain = _UNQUOTED.fullmatch(secret) is not None
+    for form in (secret,) if plain else {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
         text = text.replace(form, MASK)
         if text.endswith("…"):  # it may have been cut off within the secret
             cut = (n for n in range(len(form) - 1, _SHORTEST - 1, -1) if text.endswith(f"{form[:n]}…"))

@@ -13,7 +13,8 @@ from resilient_llm.decide.keys import Key
 from resilient_llm.decide.leases import Leases
 from resilient_llm.decide.line import Line, Place
 from resilient_llm.decide.member import Member, T
-from resilient_llm.decide.pace import Learnt, Meter, Pace, Ramp, Reported
+from resilient_llm.decide.meters import Declared, Learnt, Meter, Ramp, Reported
+from resilient_llm.decide.pace import Pace
 from resilient_llm.decide.routes import Table
 from resilient_llm.policy import Rate
 from resilient_llm.record.state import Plain, fields_of, install
@@ -150,14 +151,14 @@ def _install_pace(pace: Pace, state: KeyState) -> None:
     install(pace, state["pace"])
     pace.declared = [(_declared(fields), tokens) for fields, tokens in state["declared"]]
     pace.reported = [None if one is None else _meter(Reported(1.0, 1.0), one) for one in state["reported"]]
-    pace.learnt = None if state["learnt"] is None else _meter(Learnt(1.0, 0.0), state["learnt"])
+    pace.learnt = None if state["learnt"] is None else _meter(Learnt(1.0, 1.0, 0.0), state["learnt"])
     pace.ramp = None if state["ramp"] is None else _meter(Ramp(0.0), state["ramp"])
     pace.arrange()
 
 
-def _declared(fields: Mapping[str, Plain]) -> Meter:
+def _declared(fields: Mapping[str, Plain]) -> Declared:
     granted = "credit" in fields
-    return _meter(Granted(Rate(amount=1.0, per=1.0, unit="requests")) if granted else Meter(1.0, 1.0), fields)
+    return _meter(Granted(Rate(amount=1.0, per=1.0, unit="requests")) if granted else Declared(1.0, 1.0), fields)
 
 
 def _meter(made: M, fields: Mapping[str, Plain]) -> M:

@@ -280,7 +280,9 @@ def objects(value: object) -> list[Mapping[str, object]]:
 
 def put(fields: Fields, **values: object) -> Fields:
     """Set those of ``values`` that are not ``None``."""
-    fields.update((key, value) for key, value in values.items() if value is not None)
+    for key, value in values.items():
+        if value is not None:
+            fields[key] = value
     return fields
 
 

@@ -45,6 +45,7 @@ class Notes:
 BINDING: Mapping[str, Feature] = {
     "audio": Feature.AUDIO_OUTPUT,
     "cachedContent": Feature.CACHED_CONTENT,
+    "continuationToken": Feature.CONTINUATION_TOKEN,
     "prompt": Feature.STORED_PROMPT,
     **dict.fromkeys(("mcp_servers", "tools", "web_search_options"), Feature.BUILTIN_TOOLS),
     **{name: Feature(name) for name in ("background", "container", "conversation", "documents", "functions")},

@@ -21,6 +21,14 @@ MODES: Mapping[str, Literal["auto", "none", "required"]] = {
 }
 """Words for how freely the model may choose among tools; the last is Mistral's."""
 
+TEXT_FRAME = re.compile(
+    rb'data: ?\{(?:"(?:id|object|created|model|system_fingerprint|service_tier)":(?:"[^"\\\x00-\x1f]*"|\d+|null),)*'
+    rb'"choices":\[\{"index":0,"delta":\{"content":("(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])+")\}'
+    rb'(?:,"logprobs":null)?(?:,"finish_reason":null)?\}\]'
+    rb'(?:,"(?:usage|service_tier|obfuscation)":(?:"[^"\\\x00-\x1f]*"|null))*\}\n\n'
+)
+"""A whole frame that adds text to the first choice and says nothing else."""
+
 
 def decode_tool_choice(
     choice: object, extra: Fields, named: Callable[[Fields], m.ToolChoice | None]
