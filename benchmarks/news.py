@@ -3,12 +3,14 @@
 A real Redis (``redis-server`` or ``valkey-server`` on the path), a loopback provider in front and another behind it.
 Each scenario runs twice, without and with news; what counts is what the first provider was asked in vain.  ``--calls``
 measures instead how long a call takes while the store is well, paused, gone and answers garbage; half a minute.
+``--pace`` compares ways to keep to one declared limit in eight processes; five minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import signal
 import socket
@@ -24,11 +26,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from resilient_llm import CallFailed, ResilientClient
 from resilient_llm.events import AttemptEnded, Event
-from resilient_llm.operate.news import share_news
-from resilient_llm.providers import Function, OpenAI
-from resilient_llm.testing import LoopbackLLM, RateLimit, Reply, Status
+from resilient_llm.operate.news import share_news, share_pace
+from resilient_llm.providers import OpenAI
+from resilient_llm.testing import LoopbackLLM, RateLimit, ReceivedRequest, Reply, Status
 
 WORKERS = 8
 SOON = 0.5
@@ -86,12 +90,17 @@ def work(orders: dict[str, object]) -> None:
             with guard:
                 seen[event.record.outcome] += 1
 
+    declared = orders.get("declared")
+    limits = {"first": None if declared is None else float(str(declared))}
     providers = [
-        OpenAI("m", id=name, base_url=url, api_key="k") for name, url in zip(("first", "second"), urls, strict=False)
+        OpenAI("m", id=name, base_url=url, api_key="k", requests_per_minute=limits.get(name))
+        for name, url in zip(("first", "second"), urls, strict=False)
     ]
     client = ResilientClient(providers, listeners=[listen])
     if store:
         share_news(client, str(store), group=str(orders["group"]))
+        if orders.get("exact"):
+            share_pace(client, str(store), group=str(orders["group"]), workers=WORKERS)
 
     def call() -> None:
         try:
@@ -142,30 +151,99 @@ def run(scenario: Scenario, store: str) -> dict[str, int]:
             "urls": [f"{first.url}/v1"] if scenario.alone else [f"{first.url}/v1", f"{second.url}/v1"],
             "store": store,
             "group": str(time.time()),
-            "rate": scenario.rate,
             "seconds": scenario.seconds,
             "deadline": scenario.deadline,
         }
-        command = [sys.executable, "-m", "benchmarks.news", "--worker"]
-        offsets = [number / WORKERS / scenario.rate for number in range(WORKERS)]
-        workers = [
-            subprocess.Popen(
-                [*command, json.dumps({**orders, "offset": offset})],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for offset in offsets
-        ]
+        workers = started(orders, [scenario.rate] * WORKERS)
         start = begun(workers)
         if scenario.outage is not None:
             at(start + begins, lambda: setattr(first, "default", Status(503)))
             at(start + ends, lambda: setattr(first, "default", answer))
-        told = [json.loads(worker.communicate()[0]) for worker in workers]
-    total: Counter[str] = Counter()
-    for one in told:
-        total.update(one)
+        total = told(workers)
     return {**total, "calls": WORKERS * round(scenario.rate * scenario.seconds)}
+
+
+def started(orders: dict[str, object], rates: list[float]) -> list[subprocess.Popen[str]]:
+    """A worker for each rate."""
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "benchmarks.news", "--worker"),
+                json.dumps({**orders, "rate": rate, "offset": number / len(rates) / rate}),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number, rate in enumerate(rates)
+    ]
+
+
+def told(workers: list[subprocess.Popen[str]]) -> Counter[str]:
+    """What became of all their calls."""
+    total: Counter[str] = Counter()
+    for worker in workers:
+        total.update(json.loads(worker.communicate()[0]))
+    return total
+
+
+# --- one declared limit ---
+
+LIMIT, LASTS = 60, 40.0
+"""Requests a minute that all may make together, and seconds of a run."""
+LOADS = {"the same from each": [0.5] * WORKERS, "half of them from one": [2.0, *([2.0 / 7.0] * 7)]}
+WAYS: dict[str, dict[str, object]] = {
+    "nothing declared": {},
+    "nothing declared, with news": {"store": True},
+    "each declares the limit": {"declared": LIMIT},
+    "each declares an eighth": {"declared": LIMIT / WORKERS},
+    "`share_pace`": {"declared": LIMIT, "store": True, "exact": True},
+}
+
+
+class Bucket:
+    """A provider's limit that fills all the time, as OpenAI's and Anthropic's do."""
+
+    def __init__(self) -> None:
+        self.level, self.at = float(LIMIT), time.monotonic()
+
+    def __call__(self, request: ReceivedRequest) -> Reply | Status:
+        """An answer, or a refusal."""
+        now = time.monotonic()
+        self.level, self.at = min(LIMIT, self.level + (now - self.at) * LIMIT / 60.0), now
+        if self.level < 1.0:
+            return Status(429, retry_after=max(1, math.ceil((1.0 - self.level) * 60.0 / LIMIT)))
+        self.level -= 1.0
+        return Reply("Hello.", delay=0.05)
+
+
+def paces(store: str) -> None:
+    """Print what becomes of one limit."""
+    print(f"| calls | how | asked in vain | answered by the first, of {LIMIT + LASTS * LIMIT / 60:.0f} | answered |")
+    print("|---|---|---|---|---|")
+    for load, rates in LOADS.items():
+        for way, its in WAYS.items():
+            answer = Reply("Hello.", delay=0.05)
+            with LoopbackLLM(default=Bucket()) as first, LoopbackLLM(default=answer) as second:
+                orders: dict[str, object] = {
+                    "urls": [f"{first.url}/v1", f"{second.url}/v1"],
+                    "group": str(time.time()),
+                    "seconds": LASTS,
+                    "deadline": 10.0,
+                    **its,
+                    "store": store if its.get("store") else "",
+                }
+                workers = started(orders, rates)
+                begun(workers)
+                total = told(workers)
+            calls = sum(round(rate * LASTS) for rate in rates)
+            print(
+                f"| {load} | {way} | {total['error']} | {total['success']} | {100 * total['answered'] / calls:.1f} % |",
+                flush=True,
+            )
+
+
+# --- all of them: when they begin ---
 
 
 def begun(workers: list[subprocess.Popen[str]]) -> float:
@@ -206,19 +284,25 @@ def calls() -> None:
 
 
 def took(what: str, store: str | None) -> str:
-    """A row: calls for five seconds, with a round of news every 20 ms, which is a dozen times as often as usual."""
+    """A row: calls for five seconds, with a round of news every 20 ms, which is a dozen times as often as usual, and a
+    limit that is shared."""
     times: list[float] = []
-    with ResilientClient([Function(lambda messages: "yes", id="x")]) as client:
+    answer = {"choices": [{"message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}]}
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json=answer))
+    provider = OpenAI("m", id="x", api_key="k", requests_per_minute=1_000_000)
+    with ResilientClient([provider], http_client=httpx.Client(transport=transport)) as client:
         news = None if store is None else share_news(client, store, every=0.02)
+        pace = None if store is None else share_pace(client, store)
         ends = time.monotonic() + 5.0
         while (began := time.perf_counter()) and time.monotonic() < ends:
             client.chat("?")
             times.append(time.perf_counter() - began)
-            if news is not None:
-                news._not_before = 0.0  # never spared because it failed
+            if news is not None and pace is not None:
+                news._not_before = pace._not_before = 0.0  # never spared because it failed
             time.sleep(0.0005)
-        if news is not None:
+        if news is not None and pace is not None:
             news.close()
+            pace.close()
     times.sort()
     cells = [f"{1e6 * times[int(share * len(times))]:.0f} µs" for share in (0.5, 0.99, 0.999)]
     return f"| {what} | {' | '.join(cells)} |"
@@ -245,10 +329,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.news", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="shorter and less exact")
     parser.add_argument("--calls", action="store_true", help="how long a call takes, whatever the store does")
+    parser.add_argument("--pace", action="store_true", help="one declared limit in eight processes")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.calls:
         calls()
+        return
+    if given.pace:
+        with redis() as (store, _):
+            paces(store)
         return
     if given.worker:
         work(json.loads(given.worker))

@@ -46,7 +46,7 @@ def current() -> Iterator[tuple[Path, str]]:
     for name, tables in PAGES.items():
         path = DOCS / name
         yield path, page(path.read_text(encoding="utf-8"), tables, name)
-    path = DOCS / "telemetry.md"
+    path = DOCS / "reference" / "telemetry.md"
     yield path, reference.rewritten(path.read_text(encoding="utf-8"))
     yield DOCS / "resilient.schema.json", json.dumps(schema(), indent=2) + "\n"
 

@@ -1,5 +1,5 @@
-"""A program written for ``openai.OpenAI`` survives the death of its vendor: Claude answers, and the program sees
-OpenAI's own types.
+"""A program written for ``openai.OpenAI`` whose vendor fails: Claude answers, and the program sees OpenAI's own
+types.
 
 The providers are servers on this machine, so that the example runs anywhere; in your program they are
 ``OpenAI("gpt-5.2")`` and ``Anthropic("claude-sonnet-5")``, without ``base_url`` and ``api_key``.

@@ -9,7 +9,15 @@ import anyio
 import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient
-from resilient_llm.errors import AllAttemptsFailed, CallFailed, ClientClosed, FaultKind, InvalidRequest, ProviderError
+from resilient_llm.errors import (
+    AllAttemptsFailed,
+    CallFailed,
+    ClientClosed,
+    ConfigurationError,
+    FaultKind,
+    InvalidRequest,
+    ProviderError,
+)
 from resilient_llm.model import ChatRequest
 from resilient_llm.providers import Function
 
@@ -29,6 +37,32 @@ def pieces(request: ChatRequest) -> Iterator[str]:
 
 def routed(kind: Any = ResilientClient, **settings: Any) -> Any:
     return kind({"smart": [named("big")], "fast": [named("small"), named("other")]}, **settings)
+
+
+# --- what is no provider ---
+
+KEY = "sk-proj-0123456789abcdefghijklmnop"
+ROUTER = {"model_name": "smart", "litellm_params": {"model": "openai/gpt-5.2", "api_key": KEY}}
+SDK = type("OpenAI", (), {"__module__": "openai"})()
+
+
+@pytest.mark.parametrize(
+    ("providers", "told"),
+    [
+        (["openai/gpt-5.2"], "'openai/gpt-5.2' is no provider: make one with a class of resilient_llm.providers"),
+        ([KEY], "is no provider: make one"),
+        ([ROUTER], "<dict object> is no provider: make one with a class of resilient_llm.providers"),
+        (ROUTER, "the providers of a route must be a list, not 'smart'"),
+        ({"smart": {"api_key": KEY}}, "the providers of a route must be a list, not <dict object>"),
+        ([SDK], r"<OpenAI object> is no provider: .* mount\(openai.OpenAI, client\)"),
+        ([object()], "it has no id and chat"),
+        (named("big"), r"must be a list, not .*did you mean \[\.\.\.\] around it"),
+    ],
+)
+def test_what_is_no_provider_is_refused_with_the_way_to_make_one_and_no_key(providers: Any, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told) as failed:
+        ResilientClient(providers)
+    assert KEY not in str(failed.value)
 
 
 # --- with_options ---

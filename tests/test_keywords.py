@@ -72,6 +72,8 @@ FOREIGN = {
     "stream": "stream()",
     "tags": "require=",
     "temprature": "temperature=",
+    "prompt": "the first argument",
+    "metadata": "extra={wire: fields}",
     "max_token": "max_tokens=",
     "Deadline": "deadline=",
 }

@@ -71,7 +71,7 @@ def environment(name: str, folder: Path) -> Path:
     if not python.exists():
         print(f"{name}: installing {CONTESTANTS[name].wanted}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder / name)], check=True)
-        wanted = str(ROOT) if name == "ours" else CONTESTANTS[name].wanted
+        wanted = str(ROOT) if CONTESTANTS[name].package == "resilient-llm" else CONTESTANTS[name].wanted
         subprocess.run([str(python), "-m", "pip", "install", "-q", wanted], check=True)
     return python
 

@@ -51,8 +51,9 @@ async def _openai_text(chunks: AsyncIterator[Any]) -> str:
 
 
 @asynccontextmanager
-async def ours(preferred: str, other: str, patience: float) -> AsyncIterator[Ask]:
+async def _ours(preferred: str, other: str, patience: float, **settings: Any) -> AsyncIterator[Ask]:
     from resilient_llm import AsyncResilientClient
+    from resilient_llm.model import Restarted, TextDelta
     from resilient_llm.providers import OpenAICompatible
 
     providers = [
@@ -60,18 +61,29 @@ async def ours(preferred: str, other: str, patience: float) -> AsyncIterator[Ask
         for name, url in (("preferred", preferred), ("other", other))
     ]
     timeouts = {"first_token": patience, "idle": patience}
-    async with AsyncResilientClient(providers, timeouts=timeouts) as client:
+    async with AsyncResilientClient(providers, timeouts=timeouts, **settings) as client:
 
         async def ask(stream: bool) -> str:
             if not stream:
                 return (await client.chat(PROMPT, max_tokens=1)).text
             text = ""
             async with client.stream(PROMPT) as answer:
-                async for piece in answer.text_deltas():
-                    text += piece
+                async for event in answer:
+                    if isinstance(event, TextDelta):
+                        text += event.text
+                    elif isinstance(event, Restarted):
+                        text = ""
             return text
 
         yield ask
+
+
+def ours(preferred: str, other: str, patience: float) -> Any:
+    return _ours(preferred, other, patience)
+
+
+def ours_restart(preferred: str, other: str, patience: float) -> Any:
+    return _ours(preferred, other, patience, stream={"on_break": "restart"})
 
 
 @asynccontextmanager
@@ -239,6 +251,12 @@ CONTESTANTS: Final[dict[str, Contestant]] = {
         "resilient-llm",
         "defaults; `timeouts={'first_token': 1.5, 'idle': 1.5}`; whole answers with `max_tokens=1`, because their limit grows with what may be written",
         ours,
+    ),
+    "ours-restart": Contestant(
+        "resilient_llm, restart",
+        "resilient-llm",
+        "the same with `stream={'on_break': 'restart'}`; the caller drops what came before a `Restarted` event, as the page on streams says",
+        ours_restart,
     ),
     "openai": Contestant(
         "OpenAI SDK", "openai", "defaults (2 retries); `timeout=1.5`; knows no second provider", openai_sdk

@@ -1,4 +1,4 @@
-"""A LangChain chain that survives the death of its vendor: only the HTTP client underneath is another one.
+"""A LangChain chain that goes on when its vendor fails: only the HTTP client underneath is another one.
 
     python examples/langchain_mount "Why is the sky blue?"
 

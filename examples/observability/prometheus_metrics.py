@@ -2,7 +2,7 @@
 
 Run it beside ``prometheus --config.file=prometheus.yml`` and import ``grafana_dashboard.json`` into Grafana::
 
-    python prometheus_metrics.py 9464 600        # port, seconds; http://127.0.0.1:9464/metrics
+    python prometheus_metrics.py 9464 600        # port and seconds (these, if not given); http://127.0.0.1:9464/metrics
 
 Needs ``opentelemetry-sdk`` and ``opentelemetry-exporter-prometheus``.  The providers are servers of this process, one
 of which often fails and one of which enforces a rate limit, so that there is something to see.
@@ -24,7 +24,7 @@ from resilient_llm.testing import Cut, LoopbackLLM, RateLimit, Reply, Status
 
 # All that an application needs: a meter provider, set at any time, and a port for the scraper.
 metrics.set_meter_provider(MeterProvider([PrometheusMetricReader()]))
-port, seconds = int(sys.argv[1]), float(sys.argv[2])
+port, seconds = (int(sys.argv[1]), float(sys.argv[2])) if len(sys.argv) == 3 else (9464, 600.0)
 scraped, _ = start_http_server(port, "127.0.0.1")
 print(f"http://127.0.0.1:{scraped.server_port}/metrics", flush=True)
 

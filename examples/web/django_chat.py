@@ -1,4 +1,7 @@
-"""The same with Django, in one file.  Run it with ``gunicorn django_chat:application``.
+"""The same with Django, in one file.
+
+    gunicorn --chdir examples/web --threads 4 django_chat:application
+    curl http://127.0.0.1:8000/chat --json '{"text": "Why is the sky blue?"}'
 
 Django mounts no applications within its URLs, so a view passes requests on to ``Endpoints.answer``.
 """
@@ -12,6 +15,7 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import re_path
 from django.views.decorators.csrf import csrf_exempt
+from standin import urls
 
 from resilient_llm import ResilientClient, ResilientError
 from resilient_llm.operate.endpoints import Endpoints, http_status
@@ -23,9 +27,8 @@ settings.configure(
 django.setup()
 
 DEADLINE = float(os.environ.get("LLM_DEADLINE", "20"))
-URLS = os.environ.get("LLM_URLS", "http://127.0.0.1:8080/v1").split()
 client = ResilientClient(
-    [OpenAICompatible("example-model", id=f"server-{number}", base_url=url) for number, url in enumerate(URLS, start=1)]
+    [OpenAICompatible("example-model", id=f"server-{number}", base_url=url) for number, url in enumerate(urls(), 1)]
 )
 endpoints = Endpoints(client)
 

@@ -1,8 +1,10 @@
 """A chat with FastAPI: a page for the browser, and an endpoint that streams, whose failures are HTTP statuses and not
 broken answers.
 
-Run it with ``uvicorn fastapi_chat:app``; ``LLM_URLS`` holds the base URLs of servers that speak Chat Completions.  In
-your program the providers are ``OpenAI("gpt-5.2")``, ``Anthropic("claude-sonnet-5")`` and the like.
+    uvicorn --app-dir examples/web fastapi_chat:app       # then open http://127.0.0.1:8000
+
+``LLM_URLS`` holds the base URLs of servers that speak Chat Completions; without it, two servers in this process answer.
+In your program the providers are ``OpenAI("gpt-5.2")``, ``Anthropic("claude-sonnet-5")`` and the like.
 """
 
 import json
@@ -14,15 +16,15 @@ from pathlib import Path
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from pydantic import BaseModel
+from standin import urls
 
 from resilient_llm import AsyncChatStream, AsyncResilientClient, ResilientError, StreamInterrupted
 from resilient_llm.operate.endpoints import Endpoints, http_status
 from resilient_llm.providers import OpenAICompatible
 
 DEADLINE = float(os.environ.get("LLM_DEADLINE", "20"))
-URLS = os.environ.get("LLM_URLS", "http://127.0.0.1:8080/v1").split()
 client = AsyncResilientClient(
-    [OpenAICompatible("example-model", id=f"server-{number}", base_url=url) for number, url in enumerate(URLS, start=1)]
+    [OpenAICompatible("example-model", id=f"server-{number}", base_url=url) for number, url in enumerate(urls(), 1)]
 )
 
 

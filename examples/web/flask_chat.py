@@ -1,4 +1,7 @@
-"""The same with Flask.  Run it with ``gunicorn --preload --workers 4 flask_chat:app``.
+"""The same with Flask, without the page.
+
+    gunicorn --chdir examples/web --preload --workers 4 flask_chat:app
+    curl http://127.0.0.1:8000/chat --json '{"text": "Why is the sky blue?"}'
 
 The client is made once, before gunicorn forks: each worker gets a working copy that knows what was known, with
 connections and budgets of its own.
@@ -8,6 +11,7 @@ import os
 from collections.abc import Iterator
 
 from flask import Flask, Response, jsonify, request
+from standin import urls
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from resilient_llm import ChatStream, ResilientClient, ResilientError, StreamInterrupted
@@ -15,9 +19,8 @@ from resilient_llm.operate.endpoints import Endpoints, http_status
 from resilient_llm.providers import OpenAICompatible
 
 DEADLINE = float(os.environ.get("LLM_DEADLINE", "20"))
-URLS = os.environ.get("LLM_URLS", "http://127.0.0.1:8080/v1").split()
 client = ResilientClient(
-    [OpenAICompatible("example-model", id=f"server-{number}", base_url=url) for number, url in enumerate(URLS, start=1)]
+    [OpenAICompatible("example-model", id=f"server-{number}", base_url=url) for number, url in enumerate(urls(), 1)]
 )
 if "LLM_ASK_FIRST" in os.environ:  # a call before the fork, as some programs make one to warm up
     client.chat("Hello?", deadline=DEADLINE)

@@ -10,9 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypedDict, TypeVar, cast, overload
-
-from typing_extensions import Unpack
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 from resilient_llm.batch.part import part_of, part_of_async
 from resilient_llm.batch.settings import (
@@ -27,7 +25,6 @@ from resilient_llm.batch.settings import (
 from resilient_llm.batch.together import answers, answers_async
 from resilient_llm.capability import OnUnsupported
 from resilient_llm.decide.attempt import Ask
-from resilient_llm.drive.aio import AsyncDriver, AsyncOpenStream
 from resilient_llm.drive.core import Listener, ProviderPool, Routes
 from resilient_llm.drive.engines import AsyncEngine, Engine, Seam, async_engines, sync_engine
 from resilient_llm.drive.fork import imported
@@ -81,6 +78,7 @@ if TYPE_CHECKING:
     from resilient_llm.batch.tasks import AsyncMap
     from resilient_llm.batch.threads import Map
     from resilient_llm.batch.work import Work
+    from resilient_llm.drive.aio import AsyncDriver, AsyncOpenStream
     from resilient_llm.record import DecisionRecord
 
 __all__ = ["AsyncChatStream", "AsyncResilientClient", "Candidate", "ChatStream", "ProviderHealth", "ResilientClient"]
@@ -417,6 +415,7 @@ def _make_pool(providers: Routes, settings: ClientSettings) -> ProviderPool:
 
 
 def _telemetry(name: str, tracers: TracerProvider | None, meters: MeterProvider | None) -> Observer:
+    imported("resilient_llm.wire.faults.exceptions")  # what failures mean: with the first call too
     made: Observer = imported("resilient_llm.telemetry").Telemetry(name, tracers, meters)
     return made
 
@@ -550,12 +549,12 @@ class ResilientClient(_Client):
 
     def _check_validate(self, validate: object) -> None:
         super()._check_validate(validate)
-        if inspect.iscoroutinefunction(validate):
+        if validate is not None and inspect.iscoroutinefunction(validate):
             raise InvalidRequest("validate is a coroutine function, which only AsyncResilientClient can use")
 
     def _check_fallback(self, fallback: object) -> None:
         super()._check_fallback(fallback)
-        if inspect.iscoroutinefunction(fallback):
+        if fallback is not None and inspect.iscoroutinefunction(fallback):
             raise InvalidRequest("fallback is a coroutine function, which only AsyncResilientClient can use")
 
 
@@ -578,7 +577,8 @@ class AsyncResilientClient(_Client):
     ) -> None:
         """Make a client; nothing is sent.  Raises ``ConfigurationError`` for settings that make no sense."""
         super().__init__(providers, pool, settings, http_client)
-        self._driver = AsyncDriver(self._pool, async_engines(engine, http_client))
+        driver: type[AsyncDriver] = imported("resilient_llm.drive.aio").AsyncDriver
+        self._driver = driver(self._pool, async_engines(engine, http_client))
 
     @property
     def seam(self) -> Seam[AsyncEngine]:
@@ -677,7 +677,7 @@ class AsyncResilientClient(_Client):
         await self.aclose()
 
 
-O = TypeVar("O", OpenStream, AsyncOpenStream)  # noqa: E741
+O = TypeVar("O", OpenStream, "AsyncOpenStream")  # noqa: E741
 D = TypeVar("D")
 
 
@@ -855,7 +855,7 @@ class ChatStream(_Streamed[OpenStream, Driver]):
         self.close()
 
 
-class AsyncChatStream(_Streamed[AsyncOpenStream, AsyncDriver]):
+class AsyncChatStream(_Streamed["AsyncOpenStream", "AsyncDriver"]):
     """The same as :class:`ChatStream` for asyncio and trio; best inside ``async with``."""
 
     def __aiter__(self) -> AsyncIterator[StreamEvent]:

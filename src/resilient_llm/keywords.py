@@ -108,13 +108,19 @@ _CALL = {
     "stop_sequences": "stop=",
     "reasoning_effort": "reasoning=",
     "thinking": "reasoning=",
-    "extra_body": "extra={wire: fields}",
+    "extra_body": "extra={wire: fields}, as extra={'openai_chat': {...}}",
     "extra_headers": "headers= of the provider",
     "headers": "headers= of the provider",
     "api_key": "api_key= of the provider",
     "base_url": "base_url= of the provider",
     "fallbacks": "further providers in the client's list, or fallback=",
     "session_id": "conversation=",
+    "prompt": "the first argument, a text or a list of messages",
+    "n_retries": "retry=Retry(max_attempts=...) where the client is made",
+    **dict.fromkeys(
+        ("metadata", "verbosity", "store", "service_tier", "logit_bias", "prediction", "modalities", "safety_settings"),
+        "extra={wire: fields}, for fields that only some vendors know",
+    ),
 }
 _CLIENT = {
     "timeout": "deadline=, seconds for a whole call",

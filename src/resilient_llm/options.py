@@ -402,7 +402,8 @@ def _messages(messages: Messages, system: str | None) -> tuple[Message, ...]:
         turns: tuple[Message, ...] = (Message("user", (Text(messages),)),)
     else:
         if isinstance(messages, Message | Mapping | bytes) or not isinstance(messages, Iterable):
-            raise InvalidRequest(f"messages must be a string or a sequence of messages, not {_short(messages)}")
+            hint = "; put it in a list" if isinstance(messages, Message | Mapping) else ""
+            raise InvalidRequest(f"messages must be a string or a sequence of messages, not {_short(messages)}{hint}")
         turns = tuple(_message(message, index) for index, message in enumerate(messages))
         if not turns:
             raise InvalidRequest("messages is empty; give at least one message")

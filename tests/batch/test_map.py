@@ -147,11 +147,11 @@ def test_prompts_are_taken_as_room_comes_up(kind: str) -> None:
 def test_a_slow_reader_is_not_run_away_from() -> None:
     taken = []
     with ResilientClient([Function(echo)]) as client:
-        results = client.map((str(taken.append(n)) for n in range(100_000)), concurrency=4)
+        results = client.map((str(taken.append(n)) for n in range(100_000)), concurrency=4, ordered=False)
         for _ in range(3):
             next(results)
             time.sleep(0.01)
-        assert len(taken) <= 16
+        assert len(taken) <= 3 * (4 + 4)  # what is begun before a result is waited for, and in place of those that end
         results.close()
         assert list(results) == []
 

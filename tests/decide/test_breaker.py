@@ -154,6 +154,15 @@ def test_slowness_opens_softly_and_so_does_silence_once() -> None:
     assert not down().together
 
 
+def test_an_answer_of_a_silent_one_makes_it_merely_slow() -> None:
+    subject = breaker()
+    subject.silent(0.0, 0.0)
+    assert not subject.succeeded(5.0, 0.0)
+    assert (subject.state, subject.reason) == (State.SOFTLY_OPEN, "it became much slower")
+    assert not subject.down, "who has nobody better may ask it"
+    assert subject.together
+
+
 def test_a_provider_that_was_not_silent_after_all_is_well_again() -> None:
     subject = breaker()
     subject.silent(0.0, 0.0)

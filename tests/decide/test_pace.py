@@ -182,6 +182,10 @@ def test_the_last_request_of_a_window_without_a_limit_waits_for_its_end() -> Non
     it = pace()
     answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(remaining=0, reset_in=20.0))
     assert it.fits_at(0.0, 100.0) == pytest.approx(120.0)
+    for _ in range(50):
+        assert it.fits_at(0.0, 120.0) <= 120.0, "nobody told how many there are in all"
+        it.take(0.0, 120.0)
+    assert not it.limited
 
 
 @pytest.mark.parametrize("remaining", [5900, 0])
@@ -299,6 +303,7 @@ def test_a_quarter_of_refusals_is_chance_and_more_is_a_limit() -> None:
 def test_a_wait_that_proved_too_short_says_nothing_of_how_much_a_provider_takes() -> None:
     for told in (True, False):
         it, now = pace(), 100.0
+        it.take(0.0, 99.0)
         for _ in range(5):
             sent = it.take(0.0, now)
             it.heard(0.0)
@@ -330,8 +335,16 @@ def test_who_leaves_a_reserve_sends_evenly_where_a_limit_is_told() -> None:
     assert it.fits_at(0.0, 100.0, keep=0.1) == pytest.approx(100.01)
 
 
+def test_where_nothing_got_through_no_rate_is_learnt() -> None:
+    it = pace()
+    refuse(it, 20, 100.0, 101.0)
+    it.answered(it.take(0.0, 101.0)[1])
+    assert not it.limited
+
+
 def test_a_learnt_rate_is_forgotten_when_nothing_is_refused_for_long() -> None:
     it = pace()
+    it.take(0.0, 98.0)
     refuse(it, 20, 100.0, 101.0)
     it.answered(it.take(0.0, 101.0)[1])
     assert it.limited

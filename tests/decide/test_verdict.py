@@ -241,6 +241,33 @@ def test_a_silent_provider_loses_new_calls_before_anything_has_failed() -> None:
     assert world.start(streaming=True).target.id == "b"
 
 
+def test_one_that_answered_a_moment_ago_is_silent_once_nothing_was_heard_for_as_long_as_it_is_late() -> None:
+    world = World("a", "b")
+    world.answer("a", times=30, first=0.5)
+    early = world.start(streaming=True, timeout=60.0)
+    world.now += 0.1
+    first, _ = (world.start(streaming=True, timeout=60.0) for _ in range(2))
+    world.speak(early, after=0.3)
+    last = world.start(streaming=True, timeout=60.0)
+    world.rescue(first, after=0.7)
+    assert world.health("a").breaker_reason == "it became much slower"
+    assert not world.member("a").breaker.down
+    world.rescue(last, after=0.3)
+    assert world.member("a").breaker.down, "which makes a rescue beside it free"
+
+
+def test_one_that_is_silent_is_tried_in_its_turn_where_everybody_is_down() -> None:
+    world = silent()
+    world.trip("b")
+    tried = []
+    for _ in range(4):
+        world.now += 5.0
+        attempt = world.start(timeout=60.0)
+        tried.append(attempt.target.id)
+        world.fail(attempt)
+    assert sorted(tried) == ["a", "a", "b", "b"], "or it might be tried never"
+
+
 def test_one_straggler_is_no_silence() -> None:
     world = World("a", "b")
     world.answer("a", times=30, first=0.5)

@@ -77,6 +77,7 @@ PROVIDERS: dict[str, tuple[Any, str]] = {
     "no model": (lambda: OpenAI("", api_key="k"), "''"),
     "an unknown option": (lambda: OpenAI("m", api_key="k", timeout=3), "'timeout'"),  # type: ignore[call-arg]
     "an empty key": (lambda: OpenAI("m", api_key=""), "api_key"),
+    "a key with its scheme": (lambda: OpenAI("m", api_key="Bearer sk-123456"), "'Bearer', which is added by itself"),
     "a key with a newline": (lambda: OpenAI("m", api_key="sk-canary\n"), "printable"),
     "a key of another type": (lambda: OpenAI("m", api_key=3), "int"),  # type: ignore[arg-type]
     "a URL that is none": (lambda: OpenAI("m", api_key="k", base_url="example.com"), "'example.com'"),

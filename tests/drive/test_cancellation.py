@@ -10,8 +10,11 @@ from typing import Any
 import anyio
 import pytest
 import trio
+from opentelemetry import context
 
-from resilient_llm import AsyncResilientClient
+from resilient_llm import AsyncResilientClient, ResilientClient
+from resilient_llm.drive.under_way import UnderWay
+from resilient_llm.providers import Function
 from resilient_llm.testing import Hang, LoopbackLLM, Reply, Status
 from tests.drive.clients import drain, openai
 
@@ -177,3 +180,17 @@ def test_a_timeout_of_the_callers_own_judges_nobody() -> None:
 
     anyio.run(main)
     anyio.run(main, backend="trio")
+
+
+def test_an_interrupt_at_any_instant_leaves_nothing_current_for_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here it strikes just after the attempt was made current, before anything could clean up."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = context.get_current()
+    with ResilientClient([Function(lambda _: "well", id="a")]) as client:
+        monkeypatch.setattr(UnderWay, "began", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            client.chat("hi")
+    assert context.get_current() == before

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,23 @@ def test_leaving_early_closes_the_generator(world: World) -> None:
     with world.client([Streaming()]).stream() as stream:
         next(stream)
     eventually(lambda: Streaming.closed == 1)
+
+
+TENANT: ContextVar[str] = ContextVar("tenant")
+
+
+def test_a_generator_keeps_its_context_from_piece_to_piece(world: World) -> None:
+    """As tracing does: what is current while a piece is made is put back at the end."""
+
+    def pieces(request: ChatRequest) -> Iterator[str]:
+        token = TENANT.set("a")
+        yield "one "
+        yield TENANT.get()
+        TENANT.reset(token)
+
+    client = world.client([Function(pieces, id="own"), openai(world.server())])
+    assert (client.chat("hi").text, client.stream().text()) == ("one a", "one a")
+    assert TENANT.get(None) is None
 
 
 def test_leaving_early_closes_the_async_generator(async_world: World) -> None:

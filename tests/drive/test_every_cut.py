@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from resilient_llm.capability import Broken, Resumption, why_not
+from resilient_llm.capability.splice import AfterInstruction, AfterPrefill, Continued, Join, SoFar, Splice, Verified
 from resilient_llm.drive.reading import Reading
 from resilient_llm.errors import FaultKind
 from resilient_llm.model import (
@@ -31,7 +32,6 @@ from resilient_llm.model import (
 from resilient_llm.policy import Stream, Timeouts
 from resilient_llm.wire import codec
 from resilient_llm.wire.kit.accumulate import Accumulator
-from resilient_llm.wire.kit.splice import AfterInstruction, AfterPrefill, Continued, Join, SoFar, Splice, Verified
 from tests.material import corpus
 from tests.travel.test_streams import FILES, calls_of, gathered
 from tests.wire.roundtrip import stream_bytes

@@ -77,3 +77,22 @@ def test_what_is_no_stream_is_not_passed_on() -> None:
     one.eof(0.0)
     assert one.ended
     assert one.forwarded is None
+
+
+@pytest.mark.parametrize("last", [b"data: [DONE]", b"data: [DONE]\n", b"data: [DONE]\r\n"])
+def test_a_last_event_is_passed_on_with_the_blank_line_it_lacks(last: bytes) -> None:
+    one = reading("openai_chat")
+    text = b'data: {"choices":[{"index":0,"delta":{"content":"one"},"finish_reason":"stop"}]}\n\n'
+    one.feed(text + last, 0.0)
+    one.eof(0.0)
+    assert one.ended
+    assert kept(one) == text + b"data: [DONE]\n\n"
+
+
+def test_a_last_event_that_was_cut_off_is_not_passed_on() -> None:
+    one = reading("openai_chat")
+    text = b'data: {"choices":[{"index":0,"delta":{"content":"one"},"finish_reason":"stop"}]}\n\n'
+    one.feed(text + b'data: {"choices":[],"usage":{"a":{}', 0.0)
+    one.eof(0.0)
+    assert one.ended
+    assert kept(one) == text

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from opentelemetry import context
+
 from resilient_llm import ResilientClient
 from tests.hostile.clients import provider
 from tests.hostile.servers import RawServer, answer, read_request
@@ -32,7 +34,8 @@ def _client(server: RawServer, other: RawServer) -> ResilientClient:
 
 
 def _hurt(client: ResilientClient) -> bool:
-    """Whether an interrupted client lost a lease or is wedged."""
+    """Whether an interrupted client lost a lease, is wedged, or left its span or its suppression of HTTP
+    instrumentation current for the caller."""
     answered: list[str] = []
     caller = threading.Thread(target=lambda: answered.append(client.chat("x", deadline=2).text), daemon=True)
     caller.start()
@@ -40,7 +43,10 @@ def _hurt(client: ResilientClient) -> bool:
     leaked = {one.id: one.in_flight for one in client.health().values() if one.in_flight}
     if answered != ["well"] or leaked:
         HARM.append(f"answered: {answered}, in flight: {leaked}")
-    return answered != ["well"] or bool(leaked)
+    left = dict(context.get_current())
+    if left:
+        HARM.append(f"left current: {left}")
+    return answered != ["well"] or bool(leaked) or bool(left)
 
 
 def _attacked(count: int, attack: Callable[[ResilientClient], bool]) -> tuple[int, int]:

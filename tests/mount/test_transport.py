@@ -272,6 +272,17 @@ def test_a_stream_that_breaks_ends_with_an_error_and_without_a_terminator(server
     assert "error" in json.loads(lines[-1].removeprefix("data: "))
 
 
+def test_a_stream_with_nothing_but_keep_alives_is_silent(servers: Any) -> None:
+    first, _ = servers
+    first.default = Reply("one two", fault=Stall(1), keep_alive=0.02)
+    with (
+        clients(*servers, timeouts={"idle": 0.15}, deadline=3.0) as client,
+        httpx.Client(transport=mount.transport(client)) as http,
+    ):
+        body = http.post(CHAT, json={**QUESTION, "stream": True}).text
+    assert "broke after content: the stream went silent" in body
+
+
 @pytest.mark.parametrize("temperature", [0, 1], ids=["repeatable", "not"])
 def test_under_an_sdk_a_restart_must_repeat_what_was_shown(temperature: float, servers: Any) -> None:
     first, second = servers
@@ -292,6 +303,26 @@ def test_under_an_sdk_a_restart_must_repeat_what_was_shown(temperature: float, s
     assert ("error" in pieces[-1]) == bool(temperature)
     assert len({one["id"] for one in pieces if "id" in one}) == 1
     assert second.request_count == (0 if temperature else 1)
+
+
+@pytest.mark.parametrize("token", [None, "bW9yZQ=="])
+def test_the_rest_of_a_divided_answer_is_asked_of_its_own_vendor_alone(token: str | None, servers: Any) -> None:
+    first, second = servers
+    first.default = Status(503)
+    own = Gemini("gemini-3.1-pro", base_url=first.url, api_key="k")
+    other = Anthropic("other", base_url=second.url, api_key="k")
+    url = "https://generativelanguage.googleapis.com/v1beta/models/gemini-3.1-pro:generateContent"
+    body = {
+        "contents": [{"role": "user", "parts": [{"text": "hi"}]}],
+        **({"continuationToken": token} if token else {}),
+    }
+    with (
+        ResilientClient([own, other], deadline=2.0, retry={"max_attempts": 2}) as client,
+        httpx.Client(transport=mount.transport(client)) as http,
+    ):
+        answer = http.post(url, json=body)
+    assert second.request_count == (0 if token else 1)
+    assert answer.status_code == (503 if token else 200)
 
 
 def test_leaving_a_stream_ends_the_generation(servers: Any) -> None:

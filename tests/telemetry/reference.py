@@ -1,4 +1,7 @@
-"""The tables of ``docs/telemetry.md``, from ``names``.  ``python -m tests.telemetry.reference`` writes them."""
+"""The tables of ``docs/reference/telemetry.md``, from ``names``.
+
+``python -m tests.telemetry.reference`` writes them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 from resilient_llm.telemetry import names
 from resilient_llm.telemetry.names import Metric
 
-PAGE = Path(__file__).parents[2] / "docs" / "telemetry.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "telemetry.md"
 BEGIN, END = "<!-- {}: generated -->", "<!-- {}: end -->"
 
 

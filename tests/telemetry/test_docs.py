@@ -43,7 +43,7 @@ def busy(rig: Rig) -> None:
 
 
 def test_the_tables_of_the_page_are_those_of_the_code() -> None:
-    page = (DOCS / "telemetry.md").read_text()
+    page = (DOCS / "reference" / "telemetry.md").read_text()
     assert page == reference.rewritten(page), "python -m tests.telemetry.reference writes them anew"
 
 

@@ -206,6 +206,7 @@ PROBES: dict[Feature, Probe] = {
         for feature, name in {
             Feature.AUDIO_OUTPUT: "audio",
             Feature.CACHED_CONTENT: "cachedContent",
+            Feature.CONTINUATION_TOKEN: "continuationToken",
             Feature.STORED_PROMPT: "prompt",
             **{
                 each: each.value

@@ -86,6 +86,21 @@ def test_seals_beside_parts_go_and_what_stands_next_to_them_stays() -> None:
     )
 
 
+def test_items_that_the_vendor_kept_stand_for_themselves() -> None:
+    """The name of an item makes OpenAI look for the reasoning it was kept with."""
+    kept = Extra("openai_responses", {"id": "rs_1", "summary": []})
+    call = ToolCall("call_1", "look", "{}", Extra("openai_responses", {"id": "fc_1", "namespace": "n"}))
+    text = Text("I look.", extra=Extra("openai_responses", {"id": "msg_1"}))
+    asked = ChatRequest((USER, Message("assistant", (Thought("", origin="openai_responses", extra=kept), text, call))))
+    stripped = without_seals(asked)
+    assert stripped is not None
+    named = replace(call, extra=Extra("openai_responses", {"namespace": "n"}))
+    assert stripped.messages[1] == Message("assistant", (Text("I look."), named))
+    body = codec("openai_responses").encode_request(stripped).body.decode()
+    assert not any(name in body for name in ("rs_1", "msg_1", "fc_1"))
+    assert without_seals(stripped) is None
+
+
 def test_a_message_that_was_nothing_but_a_seal_goes() -> None:
     sealed = Message("assistant", (Thought("", SEAL, True, "anthropic_messages"),))
     assert without_seals(ChatRequest((USER, sealed, USER))) == ChatRequest((USER, USER))

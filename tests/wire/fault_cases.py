@@ -484,4 +484,292 @@ SEALED: list[Case] = [
     ),
 ]
 
-CASES = [*TRAPS, *SEALED, *QUOTA, *RATE, *OVERLOADED, *ACCESS, *REQUEST, *MODEL, *BROKEN, *WRAPPED]
+CONVERSATIONS: list[
+    Case
+] = [  # what public issue threads of 2025 and 2026 show of conversations that another vendor began
+    (
+        "anthropic",
+        400,
+        anthropic(
+            "invalid_request_error", "messages.3.content.1.thinking.signature.str: Input should be a valid string"
+        ),
+        "sealed_reasoning",
+    ),
+    (
+        "anthropic",
+        400,
+        anthropic("invalid_request_error", "messages.1.content.0.thinking.signature: Field required"),
+        "sealed_reasoning",
+    ),
+    (
+        "anthropic",
+        400,
+        anthropic(
+            "invalid_request_error",
+            "messages.5.content.0: If an assistant message contains any thinking blocks, the first block must be `thinking` or `redacted_thinking`. Found `text`.",
+        ),
+        "sealed_reasoning",
+    ),
+    (
+        "anthropic",
+        400,
+        anthropic(
+            "invalid_request_error",
+            "messages.9.content.0: When thinking is disabled, an `assistant` message in the final position cannot contain `thinking`.",
+        ),
+        "sealed_reasoning",
+    ),
+    (
+        "anthropic",
+        400,
+        anthropic("invalid_request_error", "messages.7.content.0: Invalid `data` in `redacted_thinking` block"),
+        "sealed_reasoning",
+    ),
+    (
+        "openai",
+        400,
+        openai("Item 'rs_0c38' of type 'reasoning' was provided without its required following item."),
+        "sealed_reasoning",
+    ),
+    (
+        "openai",
+        400,
+        openai("Item 'fc_0c38' of type 'function_call' was provided without its required 'reasoning' item: 'rs_68'."),
+        "sealed_reasoning",
+    ),
+    (
+        "openai",
+        404,
+        openai("Item with id 'rs_68b1' not found. Items are not persisted when `store` is set to false."),
+        "sealed_reasoning",
+    ),
+    (
+        "xai",
+        400,
+        {"code": "Client specified an invalid argument", "error": "Could not decrypt the provided encrypted_content."},
+        "sealed_reasoning",
+    ),
+    (
+        "vertex_ai",
+        400,
+        google(400, "INVALID_ARGUMENT", "Unable to submit request because Thought signature is not valid.."),
+        "sealed_reasoning",
+    ),
+    ("gemini", 400, google(400, "INVALID_ARGUMENT", "Thought signature verification failed."), "sealed_reasoning"),
+    (
+        "deepseek",
+        400,
+        openai("Missing `reasoning_content` field in the assistant message at message index 2."),
+        "sealed_reasoning",
+    ),
+    (
+        "deepseek",
+        400,
+        openai("The `reasoning_content` in the thinking mode must be passed back to the API."),
+        "sealed_reasoning",
+    ),
+    (
+        "moonshot",
+        400,
+        openai("thinking is enabled but reasoning_content is missing in assistant tool call message at index 2"),
+        "sealed_reasoning",
+    ),
+    (
+        "anthropic",
+        400,
+        anthropic("invalid_request_error", "thinking.budget_tokens: Input should be greater than or equal to 1024"),
+        "bad_request",
+    ),
+    ("openai", 400, openai("Unknown parameter: 'input[2].encrypted_content'.", "unknown_parameter"), "bad_request"),
+    # What is kept at a vendor concerns the request alone: neither the key nor the model is to blame.
+    (
+        "openai",
+        404,
+        openai("Previous response with id 'resp_1' not found.", "previous_response_not_found"),
+        "bad_request",
+    ),
+    ("openai", 404, openai("No such File object: file-abc"), "bad_request"),
+    ("anthropic", 404, anthropic("not_found_error", "File not found: file_011"), "bad_request"),
+    ("gemini", 403, google(403, "PERMISSION_DENIED", "CachedContent not found (or permission denied)"), "bad_request"),
+    (
+        "gemini",
+        403,
+        google(403, "PERMISSION_DENIED", "You do not have permission to access the File abc or it may not exist."),
+        "bad_request",
+    ),
+    ("ollama", 404, {"error": "model 'file-tuned' not found"}, "not_found_model"),
+]
+
+ELSEWHERE: list[Case] = [  # the same for what one account, plan or model refuses and another may take
+    (
+        "anthropic",
+        400,
+        anthropic("invalid_request_error", "The long context beta is not yet available for this subscription."),
+        "permission",
+    ),
+    (
+        "anthropic",
+        429,
+        anthropic("rate_limit_error", "Extra usage is required for long context requests."),
+        "payload_too_large",
+    ),
+    ("anthropic", 500, anthropic("api_error", "Overloaded"), "overloaded"),
+    (
+        "openai",
+        400,
+        openai("Your organization must be verified to stream this model.", "unsupported_value"),
+        "permission",
+    ),
+    (
+        "openai",
+        400,
+        openai(
+            "Invalid 'messages[1].content': string too long. Expected a string with maximum length 10485760, but got a string with length 10700000 instead.",
+            "string_above_max_length",
+        ),
+        "payload_too_large",
+    ),
+    (
+        "openai",
+        404,
+        openai("This model is only supported in v1/responses and not in v1/chat/completions."),
+        "not_found_model",
+    ),
+    (
+        "azure_openai",
+        400,
+        openai(
+            "The chatCompletion operation does not work with the specified model, gpt-5-codex.", "OperationNotSupported"
+        ),
+        "not_found_model",
+    ),
+    ("moonshot", 400, openai("Your request exceeded model token limit: 262144 (requested: 270000)"), "context_length"),
+    ("zhipu", 400, {"error": {"code": "1261", "message": "Prompt exceeds max length"}}, "context_length"),
+    (
+        "zhipu",
+        429,
+        {
+            "error": {
+                "code": "1308",
+                "message": "Usage limit reached for 5 hour. Your limit will reset at 2026-01-10 20:00:00",
+            }
+        },
+        "quota_exhausted",
+    ),
+    (
+        "minimax",
+        429,
+        anthropic("rate_limit_error", "usage limit exceeded, 5-hour usage limit reached for Token Plan (2056)"),
+        "quota_exhausted",
+    ),
+    ("minimax", 200, {"base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}}, "content_filter"),
+    (
+        "dashscope",
+        403,
+        {
+            "error": {
+                "code": "AllocationQuota.FreeTierOnly",
+                "message": "The free tier of the model has been exhausted.",
+            }
+        },
+        "quota_exhausted",
+    ),
+    (
+        "dashscope",
+        400,
+        {
+            "error": {
+                "code": "invalid_parameter_error",
+                "message": "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 98304]",
+            }
+        },
+        "context_length",
+    ),
+    (
+        "bedrock",
+        400,
+        {"message": "Access to Anthropic models is not allowed from unsupported countries, regions, or territories."},
+        "permission",
+    ),
+]
+
+GATEWAYS: list[Case] = [  # and for servers and gateways that are asked in OpenAI's words
+    ("bedrock", 400, {"__type": "modelStreamErrorException", "message": "boom"}, "server_error"),
+    ("azure_openai", 400, {"error": {"code": "BadRequest", "message": "API version not supported"}}, "misconfigured"),
+    ("azure_openai", 400, openai("Unavailable model: gpt-4o", "unavailable_model"), "not_found_model"),
+    ("gemini", 403, google(403, "PERMISSION_DENIED", "Method doesn't allow unregistered callers."), "auth"),
+    ("bedrock", 400, {"message": "Operation not allowed"}, "permission"),
+    ("ollama", 410, {"error": "qwen3-coder:480b-cloud was retired on 2026-09-01"}, "not_found_model"),
+    (
+        "vllm",
+        400,
+        openai("The decoder prompt (length 40000) is longer than the maximum model length of 32768."),
+        "context_length",
+    ),
+    (
+        "litellm",
+        429,
+        openai("No deployments available for selected model, Try again in 60 seconds.", "429"),
+        "overloaded",
+    ),
+    ("litellm", 400, openai("Budget has been exceeded! Max budget: 10.0", "400", "budget_exceeded"), "quota_exhausted"),
+    (
+        "nvidia_nim",
+        500,
+        {"status": 500, "detail": "ResourceExhausted: Worker local total request limit reached (33/32)"},
+        "overloaded",
+    ),
+    (
+        "github_models",
+        429,
+        openai("Rate limit of 150 per 86400s exceeded for UserByModelByDay.", "RateLimitReached"),
+        "quota_exhausted",
+    ),
+    (
+        "github_models",
+        413,
+        openai("Request body too large for gpt-4o model. Max size: 8000 tokens.", "tokens_limit_reached"),
+        "context_length",
+    ),
+    (
+        "volcengine",
+        429,
+        openai("Your account has reached the set inference limit", "SetLimitExceeded", "TooManyRequests"),
+        "quota_exhausted",
+    ),
+    (
+        "siliconflow",
+        200,
+        {"code": 50505, "message": "Model service overloaded. Please try again later.", "data": None},
+        "overloaded",
+    ),
+    (
+        "siliconflow",
+        200,
+        {"code": 30001, "message": "Sorry, your account balance is insufficient", "data": None},
+        "quota_exhausted",
+    ),
+    (
+        "zhipu",
+        200,
+        {"choices": [{"message": {"content": "Hi"}, "finish_reason": "content_filter: SAFETY"}]},
+        "content_filter",
+    ),
+    ("zhipu", 200, {"choices": [{"message": {"content": "Hi"}, "finish_reason": "overloaded"}]}, "server_error"),
+]
+
+CASES = [
+    *GATEWAYS,
+    *TRAPS,
+    *SEALED,
+    *CONVERSATIONS,
+    *ELSEWHERE,
+    *QUOTA,
+    *RATE,
+    *OVERLOADED,
+    *ACCESS,
+    *REQUEST,
+    *MODEL,
+    *BROKEN,
+    *WRAPPED,
+]

@@ -282,16 +282,16 @@ def _first_difference(left: Sequence[object], right: Sequence[object]) -> str:
 
 
 def cut_differences(subject: Subject, raw: bytes, seed: int = 0) -> list[str]:
-    """A stream cut at any frame boundary, at 50 random bytes, or anywhere inside the frames that end it, is complete
-    only if its evidence had arrived."""
+    """A stream cut at any frame boundary, at a dozen random bytes, or in the frames that end it, is complete only if
+    its evidence had arrived.  The last event may lack its blank line."""
     ends = _frame_ends(subject, raw)
-    cuts = {0, *ends} | set(random.Random(seed).choices(range(len(raw) + 1), k=50))
+    cuts = {0, *ends} | set(random.Random(f"{seed}{len(raw)}").choices(range(len(raw) + 1), k=12))
     for begin, end in zip([0, *ends][-4:-1], ends[-3:], strict=True) if len(ends) > 2 else ():
-        cuts |= {*range(max(begin, end - 12), end), *range(begin, end, max(1, (end - begin) // 25))}
+        cuts |= {*range(max(begin, end - 12), end), *range(begin, end, max(1, (end - begin) // 8))}
     lines = []
     for cut in sorted(cuts):
         events = events_of(subject.codec, [raw[:cut]])
-        arrived = cut + 1 if raw[cut - 1 : cut + 1] == b"\r\n" else cut  # a lone CR ends a line as well
+        arrived = _without_blank_line(raw, ends, cut)
         whole = subject.frames(raw[: max((end for end in ends if end <= arrived), default=0)])
         complete, entitled = any(isinstance(event, StreamEnd) for event in events), subject.terminal(whole)
         failed = [event for event in events if isinstance(event, StreamBroken | StreamError)]
@@ -300,6 +300,15 @@ def cut_differences(subject: Subject, raw: bytes, seed: int = 0) -> list[str]:
         if len(failed) + complete != 1:  # exactly one verdict: complete, or one failure
             lines.append(f"cut at {cut} of {len(raw)}: {events[-3:]!r}")
     return lines
+
+
+def _without_blank_line(raw: bytes, ends: list[int], cut: int) -> int:
+    """Where a cut is that leaves out nothing of the data of an event."""
+    end = next((end for end in ends if end >= cut), cut)
+    begin = max((other for other in ends if other < end), default=0)
+    data = [line for line in raw[begin:end].splitlines(keepends=True) if line.startswith(b"data:")]
+    last = raw.find(data[-1], begin) + len(data[-1].rstrip(b"\r\n")) if data else end
+    return end if last <= cut else cut
 
 
 def _frame_ends(subject: Subject, raw: bytes) -> list[int]:

@@ -162,6 +162,9 @@ def test_no_response_at_all_is_a_connection_failure() -> None:
 
 def test_an_unassigned_status_is_judged_by_its_class() -> None:
     assert failed("x", 418, "no").kind is FaultKind.MISCONFIGURED
+    for status in (406, 411, 417, 421, 426, 495):
+        told = {"error": {"message": "not so", "type": "invalid_request_error"}}
+        assert failed("x", status, told).kind is FaultKind.MISCONFIGURED, "about HTTP, whatever the body says"
     assert failed("x", 444, "no").kind is FaultKind.CONNECTION
     assert failed("x", 599, "").kind is FaultKind.TIMEOUT
     assert failed("x", 799, "").kind is FaultKind.SERVER_ERROR

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from resilient_llm.errors import FaultKind, InvalidRequest
+from resilient_llm.providers.secrecy import contains_secret, without_secret
 from resilient_llm.wire import Fault, Limit, RateLimits, classify, classify_exception, parse_rate_limit
-from resilient_llm.wire.faults.scrub import contains_secret, without_secret
 from resilient_llm.wire.kit.fields import dump_request
 
 

@@ -148,9 +148,11 @@ def patterns() -> Iterator[re.Pattern[str]]:
             if text:
                 yield re.compile(text)
     yield times._wait_pattern()
-    yield from (each for each, _ in ratelimit._NAMES)
+    yield from (re.compile(each) for each, _ in ratelimit._NAMES)
     for module in (error_body, exceptions, rules, in_band, ratelimit, times):
-        yield from (value for value in vars(module).values() if isinstance(value, re.Pattern))
+        for name, value in vars(module).items():  # those that are compiled when they are first used are text
+            if isinstance(value, re.Pattern | str) and not name.startswith("__"):
+                yield re.compile(value)
 
 
 def seconds(pattern: re.Pattern[str], text: str) -> float:

@@ -172,7 +172,7 @@ def test_an_error_frame_ends_a_stream_whatever_its_shape(error: bytes, before: l
 
 def test_a_finish_that_is_an_error_without_more_is_a_finish() -> None:
     assert read(chunk({"content": "a"}), chunk(finish="error"))[-2:] == [
-        Finish("error", "error", 0, Extra(WIRE, {"@choice": {"finish_reason": "error"}})),
+        Finish("error", "error", 0),
         StreamEnd(),
     ]
 
@@ -530,3 +530,88 @@ def test_a_frame_known_at_sight_means_what_parsing_it_says(text: str, head: str)
         whole = at_sight.feed(frame)
         assert whole == [*parsed.feed(frame[:9]), *parsed.feed(frame[9:])], frame
         assert at_sight.close() == parsed.close()
+
+
+ODD_TEXTS = st.text(
+    st.sampled_from([*'ab "\\/{}[]:,', "\u00e9", "\u2028", "\n", "\x00", "\x7f", "\U0001f600"]), min_size=1, max_size=8
+)
+
+
+@given(st.lists(st.tuples(ODD_TEXTS, st.booleans()), min_size=1, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_a_frame_known_at_sight_says_what_it_says_when_parsed(texts: list[tuple[str, bool]]) -> None:
+    """Frames as vendors write them, which differ in their text alone, beside the same with a space in front that makes
+    them unusual."""
+
+    def events(before: str) -> list[StreamEvent]:
+        decoder = codec(WIRE).stream_decoder()
+        contents = [json.dumps(text, ensure_ascii=plain) for text, plain in texts]
+        whole = [f'{{"id":"c","choices":[{{"index":0,"delta":{{"content":{content}}}}}]}}' for content in contents]
+        return [event for one in whole for event in decoder.feed(f"data: {before}{one}\n\n".encode())]
+
+    assert events("") == events(" ")
+
+
+def test_a_frame_that_only_begins_and_ends_like_the_last_is_parsed() -> None:
+    decoder = codec(WIRE).stream_decoder()
+    plain = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n'
+    found = [event for text in (b"a", b"b", b"c", b"d") for event in decoder.feed(plain % text)]
+    found += decoder.feed(plain % b"e" + plain % b"f")
+    found += decoder.feed(plain % b'","refusal":"no')
+    assert [one.text for one in found if isinstance(one, TextDelta)] == [*"abcdef"]
+    assert [one.text for one in found if isinstance(one, RefusalDelta)] == ["no"]
+
+
+# --- a last event without its blank line -------------------------------------------------------------------
+
+
+LAST_EVENTS = {
+    "openai_chat": (chunk({"content": "hi"}), chunk(finish="stop")),
+    "openai_responses": (
+        frame(
+            {"type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": "hi"}
+        ),
+        frame({"type": "response.completed", "response": {"id": "r", "status": "completed", "output": []}}),
+    ),
+    "anthropic_messages": (
+        frame({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
+        + frame({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}})
+        + frame({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}),
+        frame({"type": "message_stop"}),
+    ),
+    "gemini": (
+        b"",
+        frame({"candidates": [{"index": 0, "content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}]}),
+    ),
+    "cohere_v2": (
+        frame({"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "hi"}}}}),
+        frame({"type": "message-end", "delta": {"finish_reason": "COMPLETE"}}),
+    ),
+}
+
+
+@pytest.mark.parametrize("wire", LAST_EVENTS)
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\r"])
+def test_a_last_event_that_ends_the_answer_needs_no_blank_line(wire: str, end: bytes) -> None:
+    before, last = LAST_EVENTS[wire]
+    decoder = codec(wire).stream_decoder()
+    found = [*decoder.feed(before + last[:-2] + end), *decoder.close()]
+    assert type(found[-1]) is StreamEnd
+    assert "".join(one.text for one in found if isinstance(one, TextDelta)) == "hi"
+    assert decoder.close() == []
+
+
+@pytest.mark.parametrize("wire", LAST_EVENTS)
+def test_a_last_event_that_was_cut_off_is_none(wire: str) -> None:
+    before, last = LAST_EVENTS[wire]
+    for cut in range(len(last) - 2):
+        decoder = codec(wire).stream_decoder()
+        found = [*decoder.feed(before + last[:cut]), *decoder.close()]
+        assert type(found[-1]) is StreamBroken, last[:cut]
+
+
+def test_text_in_a_last_event_without_blank_line_is_no_answer() -> None:
+    decoder = codec(WIRE).stream_decoder()
+    found = [*decoder.feed(chunk({"content": "one"}) + chunk({"content": "two"})[:-2]), *decoder.close()]
+    assert [one.text for one in found if isinstance(one, TextDelta)] == ["one"]
+    assert type(found[-1]) is StreamBroken

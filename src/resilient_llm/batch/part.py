@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from resilient_llm.drive.aio import AsyncDriver
+from typing import TYPE_CHECKING
+
 from resilient_llm.drive.sync import Driver
+
+if TYPE_CHECKING:
+    from resilient_llm.drive.aio import AsyncDriver
 
 
 def part_of(driver: Driver) -> Driver:
@@ -18,7 +22,7 @@ def part_of(driver: Driver) -> Driver:
 def part_of_async(driver: AsyncDriver) -> AsyncDriver:
     """The same over the connections of the running event loop, for calls on it."""
     whole = driver.under_way()
-    part = AsyncDriver(driver.owner, lambda: whole.engine)
+    part = type(driver)(driver.owner, lambda: whole.engine)
     part.seam = driver.seam
     part.under_way().join(whole)
     return part

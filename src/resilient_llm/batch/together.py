@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import copy_context
-from typing import Final, TypeAlias, cast
-
-import anyio
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from resilient_llm.batch.part import part_of
-from resilient_llm.drive.aio import AsyncDriver
 from resilient_llm.drive.sync import Driver
 from resilient_llm.drive.task import Task
 from resilient_llm.model import EmbedRequest, EmbedResponse
+
+if TYPE_CHECKING:
+    from resilient_llm.drive.aio import AsyncDriver
 
 MOST: Final = 8
 """Parts that are under way at once."""
@@ -83,6 +83,8 @@ def _answer(driver: Driver, begin: Begin) -> EmbedResponse:
 
 async def answers_async(driver: AsyncDriver, parts: Sequence[Begin]) -> list[EmbedResponse]:
     """The same, in tasks of the running event loop.  Cancelling it cancels them all."""
+    import anyio  # noqa: PLC0415 - the sync client imports no event loop
+
     found: dict[int, EmbedResponse] = {}
     errors: list[Exception] = []
     waiting = iter(range(len(parts)))

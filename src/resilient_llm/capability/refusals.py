@@ -30,36 +30,24 @@ _PARAMETERS: Mapping[str, Need] = {
 }
 """A vendor's name of a parameter -> the feature."""
 
-_NAMED = re.compile(
-    r"unsupported (?:parameter|value|argument)s?:? *['`\"\[]*([\w.]+)"
+_NAMED = (
+    r"(?i)unsupported (?:parameter|value|argument)s?:? *['`\"\[]*([\w.]+)"
     r"|['`\"]([\w.]+)['`\"]:? (?:is|are) (?:deprecated|not supported|unsupported|not available)[^.]* "
     r"(?:for|by|with|on|in) (?:this|the|your) (?:model|endpoint|deployment)"
     r"|(?:does not|doesn't) support (?:the )?(?:parameter|argument)s?:? *['`\"\[]*([\w.]+)"
-    r"|['`\"]?([\w.]+)['`\"]?: extra inputs are not permitted",
-    re.IGNORECASE,
+    r"|['`\"]?([\w.]+)['`\"]?: extra inputs are not permitted"
 )
-_TEXTS: tuple[tuple[re.Pattern[str], Need], ...] = (
+_TEXTS: tuple[tuple[str, Need], ...] = (
     (
-        re.compile(
-            r"does not support assistant message prefill|ending with a model turn are not supported"
-            r"|conversation must end with a user message",
-            re.IGNORECASE,
-        ),
+        r"(?i)does not support assistant message prefill|ending with a model turn are not supported"
+        r"|conversation must end with a user message",
         "prefill",
     ),
     (
-        re.compile(
-            r"does(?: not|n't) support (?:tools|tool use|tool calling|function calling)|tool use is not supported",
-            re.IGNORECASE,
-        ),
+        r"(?i)does(?: not|n't) support (?:tools|tool use|tool calling|function calling)|tool use is not supported",
         "tools",
     ),
-    (
-        re.compile(
-            r"does(?: not|n't) support (?:image|vision)|image input is not (?:supported|enabled)", re.IGNORECASE
-        ),
-        "image",
-    ),
+    (r"(?i)does(?: not|n't) support (?:image|vision)|image input is not (?:supported|enabled)", "image"),
 )
 """What vendors say of a model that cannot do something."""
 
@@ -70,9 +58,9 @@ def refusal(fault: Fault) -> Need | None:
     if fault.kind not in (FaultKind.BAD_REQUEST, FaultKind.UNSUPPORTED):
         return None
     for pattern, feature in _TEXTS:
-        if pattern.search(fault.message):
+        if re.search(pattern, fault.message):
             return feature
-    found = _NAMED.search(fault.message)
+    found = re.search(_NAMED, fault.message)
     if found is not None:
         name = next(group for group in found.groups() if group is not None)
         return _PARAMETERS.get(name.lower().rstrip("."), "")

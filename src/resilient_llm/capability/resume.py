@@ -14,9 +14,18 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from resilient_llm.capability.plan import Capabilities
+from resilient_llm.capability.splice import (
+    AfterInstruction,
+    AfterPrefill,
+    Anew,
+    Continued,
+    Join,
+    SoFar,
+    Splice,
+    Verified,
+)
 from resilient_llm.errors import FaultKind
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, Extra, Message, Text, ToolCall, Usage
-from resilient_llm.wire.kit.splice import AfterInstruction, AfterPrefill, Anew, Continued, Join, SoFar, Splice, Verified
 
 CONTINUES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("anthropic", "gemini", "mistral", "ollama", "vllm", "sglang", "llama_cpp"), ""),

@@ -30,6 +30,10 @@ from resilient_llm.wire.kit.fields import is_object
 _SEALS: Final = frozenset({"thoughtSignature", "thought_signature", "encrypted_content", "reasoning_details"})
 """Fields that hold a seal, wherever they stand beside a part."""
 
+_ITEMS: Final = "openai_responses"
+"""The wire whose items have an ``id`` by which the vendor looks for what it kept, the reasoning behind a call, say.  An
+item without one stands for itself."""
+
 UNSEALED: Final = Degradation(Feature.REASONING, "sealed reasoning of earlier turns left out: it was not accepted")
 """What is told about a request that was sent again without its seals."""
 
@@ -59,7 +63,11 @@ def _message(message: Message) -> Message | None:
 
 
 def _is_sealed(part: Part) -> bool:
-    return isinstance(part, Thought) and (part.redacted or part.signature is not None)
+    return isinstance(part, Thought) and (part.redacted or part.signature is not None or _is_kept(part.extra))
+
+
+def _is_kept(extra: Extra | None) -> bool:
+    return extra is not None and extra.wire == _ITEMS and "id" in extra.fields
 
 
 def _part(part: Part) -> Part:
@@ -76,6 +84,8 @@ def _extra(extra: Extra | None) -> Extra | None:
     if extra is None:
         return None
     fields = _without(extra.fields)
+    if _is_kept(extra):
+        fields = {key: value for key, value in fields.items() if key != "id"}
     return Extra(extra.wire, fields) if fields or not extra.fields else None
 
 

@@ -185,10 +185,13 @@ def _building(where: str) -> Generator[None]:
 def experiment(path: str | Path) -> Generator[Experiment]:
     """The experiment a file describes; loopback providers run inside the ``with`` block.
 
-    Raises ``ConfigurationError`` (or ``OSError``) with the name of what is wrong.
+    Raises ``ConfigurationError`` with the name of what is wrong.
     """
     try:
         read: dict[str, Any] = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        what = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        raise ConfigurationError(f"{path}: {what}") from None
     except ValueError as error:
         raise ConfigurationError(f"{path} is not TOML: {error}") from None
     told = _checked(read, _TOP, "an experiment")

@@ -75,7 +75,7 @@ class Attempt(Generic[T]):
 
     def late(self, now: float) -> bool:
         """Whether it gave no sign of life for longer than its provider should take."""
-        return self.content_at is None and not self.waits_for_key and now - self.started >= self.late_after
+        return self.content_at is None and not self.waits_for_key and now >= self.started + self.late_after
 
     @property
     def trial(self) -> bool:

@@ -169,10 +169,17 @@ class Breaker:
         most = LAST_RESORT * (_CROWDED if self.crowded else 1.0)
         return min(max((now - self._down_at) / 4.0, _SOONEST_LAST_RESORT), most)
 
+    def trial_wait(self, now: float) -> float:
+        """Seconds from one trial to the next: as long as it has been open, within bounds."""
+        first = min(max(_LONGEST_FIRST, self.policy.open_base), self.policy.open_base * 2.0**self._relapses)
+        wait = min(max(first, _GROWTH * (now - self.since)), max(first, self.policy.open_cap))
+        return wait * (_BROKEN_STREAMS if self.ends_late else 1.0)
+
     @property
     def needed(self) -> int:
         """Trials that must be answered in a row to close it."""
-        return min(self.policy.successes * (1 + self._relapses), max(_MOST_SUCCESSES, self.policy.successes))
+        level = 1 + self._relapses + self.ends_late
+        return min(self.policy.successes * level, max(_MOST_SUCCESSES, self.policy.successes))
 
     # --- outcomes ---
 
@@ -207,6 +214,8 @@ class Breaker:
             return False
         if self.state is State.ISOLATED:
             return False
+        if self.cause is Cause.SILENT:  # it speaks: who has nobody better may ask it
+            self.cause, self.reason = Cause.SLOW, Cause.SLOW.value
         self.passed += 1
         self.trial_at = now
         if self.passed >= self.needed:
@@ -270,7 +279,7 @@ class Breaker:
         if self.state is not CLOSED:
             self._move(Cause.RESTORED, now, 0.0)
         self.run, self._failures, self._level, self._relapses, self._share = 0, 0, 0.0, 0, _USUAL_SHARE
-        self.closed_at = -math.inf
+        self.closed_at, self.ends_late = -math.inf, False
 
     # --- internals ---
 
@@ -285,11 +294,8 @@ class Breaker:
         return 1.0 - (1.0 - self._share) * (1.0 - _SHARE_STEP) ** failures
 
     def _schedule(self, now: float, draw: float) -> None:
-        """The next trial: as long after the last one began as it has been open, within bounds, and up to a quarter
-        sooner."""
-        first = min(max(_LONGEST_FIRST, self.policy.open_base), self.policy.open_base * 2.0**self._relapses)
-        wait = min(max(first, _GROWTH * (now - self.since)), max(first, self.policy.open_cap))
-        wait *= _BROKEN_STREAMS if self.ends_late else 1.0
+        """The next trial, up to a quarter sooner."""
+        wait = self.trial_wait(now)
         self.trial_at = max(now, max(self.tried_at, self.since) + wait * (1.0 - 0.25 * draw))
 
     def _move(self, cause: Cause, now: float, draw: float, reason: str = "") -> None:

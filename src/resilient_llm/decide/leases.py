@@ -13,7 +13,7 @@ from typing import Final, Generic, NamedTuple
 from resilient_llm import events
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Cause, State
+from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, State
 from resilient_llm.decide.budget import Budget
 from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, roomiest, soonest, stalest
 from resilient_llm.decide.keys import Refusal
@@ -187,11 +187,11 @@ class Leases(Generic[T]):
             return False
         if past.cost and not self._pay(past.cost, now):
             return True
+        well = [member for member in candidates if member.breaker.state is CLOSED]
         if past.number == 1 and self._tries(ask, now):
-            for member in down:
+            for member in (*fresh, *down) if well else down:
                 if member.trial_due(now) and self._may_try(member):
                     return self._lease(ask, past, member, "trial", now)
-        well = [member for member in candidates if member.breaker.state is CLOSED]
         chosen = roomiest(well) if well else least_bad(candidates, now)
         kind: AttemptKind = "initial" if past.number == 1 else ("retry" if chosen.id in past.tried else "failover")
         return self._lease(ask, past, chosen, kind, now)
@@ -200,7 +200,7 @@ class Leases(Generic[T]):
         self, ask: Ask, past: Past, now: float
     ) -> tuple[list[Member[T]], list[Member[T]], list[Member[T]]]:
         """Who may be asked though nobody well and untried is left: not tried yet, tried before, down (the one not tried
-        for longest first, and those last that give no sign of life, as they cost time)."""
+        for longest first)."""
         fresh: list[Member[T]] = []
         again: list[Member[T]] = []
         down: list[Member[T]] = []
@@ -211,7 +211,7 @@ class Leases(Generic[T]):
                 down.append(member)
             else:
                 (again if member.id in past.tried else fresh).append(member)
-        down.sort(key=lambda member: (member.breaker.cause is Cause.SILENT, member.breaker.tried_at))
+        down.sort(key=lambda member: member.breaker.tried_at)
         return fresh, again, down
 
     def _allowed(self, ask: Ask, past: Past) -> list[Member[T]]:
@@ -259,7 +259,7 @@ class Leases(Generic[T]):
             found = trial_patience(self._policies, seen, wanted, together=breaker.together, rival=rival or 0.0)
             member.trial = attempt
             member.resort_at = max(member.resort_at, now + breaker.last_resort_wait(now))
-            member.trial_ends = now + min(found.timeout, self._policies.breaker.open_cap)
+            member.trial_ends = now + _place(member, ask, found.timeout, now)
         else:
             found = patience(self._policies, seen, wanted)
         if now < member.heard.until:
@@ -308,12 +308,12 @@ class Leases(Generic[T]):
         ask, member = beside.ask, beside.member
         half = (ask.deadline - beside.started) / 2.0 - 0.001
         unheard_of = elapsed >= max(half, longest(member.statistics, ask.tokens, streaming=ask.streaming))
-        if beside.late(now) or (unheard_of and (member.silent or len(member.pending) > _CROWD)):
-            self._verdicts.silent(member, now)
-        others = [one for one in self._allowed(ask, past) if one is not member]
-        chosen = self._rescuer([one for one in others if self.admits(one, ask, past, now)], past, now)
+        since = min(elapsed, beside.late_after)
+        if beside.late(now) or (unheard_of and (member.silent(since, now) or len(member.pending) > _CROWD)):
+            self._verdicts.silent(member, since, now)
+        chosen = self._rescuer(ask, past, member, now)
         if chosen is None:
-            alone = not any(_opens(one, ask, now) <= ask.deadline for one in others)
+            alone = all(_opens(one, ask, now) > ask.deadline for one in self._allowed(ask, past) if one is not member)
             if not alone or elapsed < half or not self._again_beside(beside, past, now):
                 soon = elapsed + LAST_RESORT / 4.0
                 beside.rescue_after = _within(max(half, soon) if alone else soon, beside.timeout)
@@ -335,16 +335,16 @@ class Leases(Generic[T]):
         more = past.tried.get(member.id, 0) + 1 < self._most
         return not gone and more and beside.kind != "hedge" and self.admits(member, beside.ask, past, now)
 
-    def _rescuer(self, others: list[Member[T]], past: Past, now: float) -> Member[T] | None:
-        """Who comes: somebody well whom the call has not tried, somebody that answers some calls, somebody that is down
-        and due for a trial."""
-        well = [member for member in others if member.breaker.state is CLOSED and member.id not in past.tried]
+    def _rescuer(self, ask: Ask, past: Past, late: Member[T], now: float) -> Member[T] | None:
+        """Who comes: somebody well whom the call has not tried and that has room, somebody that answers some calls,
+        somebody that is down and due for a trial."""
+        fresh, again, down = ([one for one in some if one is not late] for some in self._half_broken(ask, past, now))
+        well = [one for one in fresh if one.breaker.state is CLOSED and one.refusal(ask, now) is None]
         if well:
             return cheapest(well, now)
-        some = [member for member in others if not member.breaker.down]
-        if some:
-            return least_bad(some, now)
-        return next((one for one in others if one.trial is None and now >= one.next_trial()), None)
+        if fresh or again:
+            return least_bad([*fresh, *again], now)
+        return next((one for one in down if one.trial is None and now >= one.next_trial()), None)
 
     def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:
         """Beside a trial, and beside a provider that is down or silent, somebody else is free: it is an early failover.
@@ -355,6 +355,18 @@ class Leases(Generic[T]):
         quiet = beside.member.heard_at < beside.started
         pressed = pressed and (quiet or not beside.known or beside.late(now) or chosen is None)
         return self.hedges.spend() or (pressed and self._pay(1.0, now))
+
+
+def _place(member: Member[T], ask: Ask, timeout: float, now: float) -> float:
+    """Seconds for which a trial keeps others away: while it may be silent.  The patience with a whole answer is half a
+    minute, of which a provider that is well again would lose the rest; a stream that may break is judged at its end."""
+    breaker, wait = member.breaker, member.breaker.trial_wait(now)
+    if breaker.ends_late:
+        return wait
+    most = breaker.policy.open_cap
+    if not ask.streaming:
+        most = max(usual(member.statistics, ask.tokens, streaming=False) or most, wait)
+    return min(timeout, most)
 
 
 def _worth(stale: Member[T], ready: Sequence[Member[T]], ask: Ask) -> bool:

@@ -269,10 +269,9 @@ class Member(Generic[T]):
         """Whether several attempts wait for a sign of life that nothing begun since the oldest of them has given."""
         return len(self.pending) > 1 and self.good_start < next(iter(self.pending.values()))
 
-    @property
-    def silent(self) -> bool:
-        """Whether, beyond that, nothing at all was heard of it since."""
-        return self.queueing and self.heard_at < next(iter(self.pending.values()))
+    def silent(self, seconds: float, now: float) -> bool:
+        """Whether, beyond that, nothing at all was heard of it for so long."""
+        return self.queueing and now - self.heard_at >= seconds
 
     # --- what a call there costs ---
 
@@ -331,4 +330,4 @@ class Member(Generic[T]):
         self.own_gate.released()
         for key in self.keys:
             key.slow.released()
-            key.pace.unheard = key.pace.unheard_tokens = 0.0
+            key.pace.reset_after_fork()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from resilient_llm.policy import Rate
+
 _SAVED = 0.05  # seconds' worth that may come at once: so late a woken call may run
 _KEPT = 10.0  # windows in which a limit that was found out does not grow: about one call in so many may be refused
 _FREE = 10.0  # times what was found out from which on it is no limit any more
@@ -59,6 +61,14 @@ class Declared(Meter):
         super().__init__(amount, amount / per)
         self.per: float = per
 
+    @staticmethod
+    def of(rate: Rate) -> Declared:
+        """The bucket of this process."""
+        return Declared(rate.amount, rate.per)
+
+    def reset_after_fork(self) -> None:
+        """In the child: each process has its own."""
+
     def corrected(self, window: float, now: float, *, ample: bool) -> None:
         """The provider reported what is left of a limit of its own, of so many seconds.  While that is ``ample``, the
         declaration is too low and twice as much is sent; never more, for it may be meant to leave the rest to others.
@@ -89,10 +99,14 @@ class Reported(Meter):
         self._longest = 0.0
         self._least = math.inf
         self._usual = math.inf  # the rate at which it comes back
+        self.until: float = math.inf
+        """When what was told is over, where nobody told how much there is in all: at its reset."""
 
     def fits_at(self, cost: float, now: float, keep: float) -> float:
         """See :meth:`Meter.fits_at`.  Whoever leaves a share to others sends evenly: a burst comes back as a burst, one
         window later, and until then what others find is less than it seems."""
+        if now >= self.until:
+            return -math.inf
         at = super().fits_at(cost, now, keep)
         return max(at, self._even.fits_at(cost, now, 0.0)) if keep else at
 

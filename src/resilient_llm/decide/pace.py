@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, TypeAlias
 
 from resilient_llm.decide.meters import Declared, Learnt, Meter, Ramp, Reported
@@ -70,14 +70,24 @@ class Pace:
         self._proven = False  # the row proves a limit, which is to be measured when the next call is sent
         self._measured = False  # that was done
         self._marks: deque[tuple[float, float]] = deque(maxlen=_MARKS)  # when, and how many had got through
+        self._bucket: Callable[[Rate], Declared] = Declared.of
         self.declare(rates)
 
     def declare(self, rates: Iterable[Rate]) -> None:
         """Obey these limits."""
-        self.declared: list[tuple[Declared, bool]] = [
-            (Declared(rate.amount, rate.per), rate.unit == "tokens") for rate in rates
-        ]
+        self.declared: list[tuple[Declared, bool]] = [(self._bucket(rate), rate.unit == "tokens") for rate in rates]
         self.arrange()
+
+    def share(self, bucket: Callable[[Rate], Declared] | None, rates: Iterable[Rate]) -> None:
+        """Keep to these declared limits with buckets that this makes; ``None``: with the process's own."""
+        self._bucket = bucket or Declared.of
+        self.declare(rates)
+
+    def reset_after_fork(self) -> None:
+        """In the child: nothing is under way."""
+        self.unheard = self.unheard_tokens = 0.0
+        for meter, _ in self.declared:
+            meter.reset_after_fork()
 
     def arrange(self) -> None:
         """A limit came or went."""
@@ -115,10 +125,18 @@ class Pace:
         if self.limited:
             for meter, tokens in self._meters:
                 meter.take(need if tokens else 1, now)
-            if self.learnt is not None and self.learnt.over(now):
-                self.learnt = None
-                self.arrange()
+            self._forget(now)
         return need, now, self.sent, self.sent_tokens
+
+    def _forget(self, now: float) -> None:
+        """What limits nothing any more is no limit."""
+        over = [one is not None and now >= one.until for one in self.reported]
+        if any(over):
+            self.reported = [None if gone else one for gone, one in zip(over, self.reported, strict=True)]
+            self.arrange()
+        if self.learnt is not None and self.learnt.over(now):
+            self.learnt = None
+            self.arrange()
 
     def heard(self, need: float) -> None:
         """The answer to a call of so many tokens began, or there is none."""
@@ -160,6 +178,7 @@ class Pace:
         meter.advance(now)
         ample = left - unheard - _AMPLE * limit >= (need if tokens else 1.0)
         meter.told(left, told.reset_in or 0.0, ample=ample)
+        meter.until = math.inf if told.limit else now + (told.reset_in or 0.0)
         meter.at_most(left - after, now - at, now)
         for declared, of_tokens in self.declared:
             if of_tokens == tokens:
@@ -208,15 +227,18 @@ class Pace:
     def _measure(self, now: float) -> None:
         """The first call after several refusals that nothing explained: what got through in any time as long as the
         pause, at most, is the limit, unless this call is refused as well, and the pause proves longer."""
+        self._proven, passed = False, self.sent - self._refused
+        if self.learnt is None and not passed:
+            return  # nothing got through at all: whether there is a limit or an outage is not known
         window = self._window(now - self._row_at, self._refused_at - self._row_at)
         if self.learnt is not None:
             window = max(window, self.learnt.window)
-        count = self._most_in(window, self.sent - self._refused)
+        count = self._most_in(window, passed)
         if self.learnt is None:
             self.learnt = Learnt(count, window, now)
         else:
             self.learnt.corrected(count, window, now)
-        self._proven, self._measured = False, True
+        self._measured = True
         self.arrange()
 
     @staticmethod
@@ -241,7 +263,8 @@ class Pace:
         for meter, tokens in self._stated:
             meter.advance(now)
             least = found[tokens]
-            found[tokens] = meter.level if least is None else min(meter.level, least)
+            level = max(0.0, meter.level)
+            found[tokens] = level if least is None else min(level, least)
         return found[0], found[1]
 
     def headroom(self, now: float) -> float:

@@ -114,6 +114,14 @@ class Shared(Generic[T]):
         with self._lock:
             return into(self._table.members)
 
+    def serve_all(self, now: float) -> None:
+        """Something changed from outside: whoever waits may look again."""
+        with self._lock:
+            for member in self._table.members.values():
+                if member.line.waiting:
+                    self._waiting.serve(member, now)
+        self._wake()
+
     def in_flight(self, provider: str) -> int:
         """Attempts under way at a provider, open streams included; 0 for an unknown one."""
         member = self._table.members.get(provider)

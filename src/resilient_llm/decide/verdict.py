@@ -221,10 +221,11 @@ class Verdicts(Generic[T]):
         if self.listening:
             self.events.append(events.NotTaken(now, member.id, what, reason))
 
-    def silent(self, member: Member[T], now: float) -> None:
-        """An attempt is late: open softly if the provider is silent altogether, or has a long queue."""
+    def silent(self, member: Member[T], since: float, now: float) -> None:
+        """An attempt is late after so many seconds: open softly if nothing at all was heard of its provider for as
+        long, or it has a long queue."""
         breaker = member.breaker
-        if member.queueing and (breaker.silent if member.silent else breaker.slowed)(now, self._draw()):
+        if member.queueing and (breaker.silent if member.silent(since, now) else breaker.slowed)(now, self._draw()):
             self.changed(member, CLOSED, now)
 
     def changed(self, member: Member[T], before: State, now: float) -> None:

@@ -437,7 +437,6 @@ class AsyncOpenStream(Opened):
 
     async def next(self) -> StreamEvent | None:
         """The next event; ``None`` at the end of the answer.  Raises ``StreamInterrupted`` if it breaks."""
-        self.waiting()
         while self.hungry():
             await self.step()
         event = self.ready()
@@ -478,11 +477,14 @@ class AsyncOpenStream(Opened):
         self.closed()
         await close(self.source)
 
-    async def pull(self) -> object | None:
+    def pull(self) -> Awaitable[object | None]:
         """The next piece; now and then the others have their turn."""
         self.pieces += 1
-        if not self.pieces & _TURN:
-            await anyio.lowlevel.checkpoint()
+        piece: Awaitable[object | None] = self.source.read() if self.pieces & _TURN else self._later()
+        return piece
+
+    async def _later(self) -> object | None:
+        await anyio.lowlevel.checkpoint()
         piece: object | None = await self.source.read()
         return piece
 
@@ -514,6 +516,7 @@ class AsyncCodeSource(FromCode):
     def __init__(self, items: Iterator[object] | AsyncIterator[object], exchange: AnyExchange) -> None:
         self._items = items
         self._limit = exchange.limit
+        self._context = copy_context()  # one for all pieces of a blocking generator: what it sets in it, it can reset
 
     async def read(self) -> object | None:
         """The next piece; ``None`` at the end."""
@@ -526,7 +529,7 @@ class AsyncCodeSource(FromCode):
         items = self._items
         if isinstance(items, AsyncIterator):
             return await anext(items, None)
-        return await anyio.to_thread.run_sync(next, items, None, abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(lambda: self._context.run(next, items, None), abandon_on_cancel=True)
 
     async def aclose(self) -> None:
         """Close the user's iterator."""
@@ -534,4 +537,4 @@ class AsyncCodeSource(FromCode):
         if hasattr(items, "aclose"):
             await items.aclose()
         elif hasattr(items, "close"):
-            items.close()  # raises if it is running in its thread; it ends there then
+            self._context.run(items.close)  # raises if it is running in its thread; it ends there then

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import math
 import os
 import random
@@ -20,7 +19,7 @@ from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.engines import Time
 from resilient_llm.drive.exchange import AnyExchange, Lease
 from resilient_llm.drive.fork import imported, tell_after_fork
-from resilient_llm.drive.observer import Observer, Observers
+from resilient_llm.drive.observer import Observer, Observers, complain
 from resilient_llm.drive.spending import Spending
 from resilient_llm.drive.subject import Target
 from resilient_llm.errors import ConfigurationError, InvalidRequest
@@ -31,6 +30,7 @@ from resilient_llm.policy import Policies
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.custom import AsyncProvider, Custom, Function, Provider
 from resilient_llm.providers.secrecy import Secrets
+from resilient_llm.wire.faults.scrub import scrub
 
 if TYPE_CHECKING:
     from resilient_llm.record import DecisionRecord
@@ -47,8 +47,6 @@ Routes: TypeAlias = ProviderList | Mapping[str, ProviderList]
 
 Listener: TypeAlias = Callable[[Event], None]
 
-_log = logging.getLogger("resilient_llm")
-
 
 def _check_listener(listener: object) -> None:
     if not callable(listener):
@@ -62,6 +60,34 @@ def _several(observer: Observer) -> tuple[Observer, ...]:
 
 
 _recorded: ContextVar[tuple[ProviderPool, RecordedCall[Target]] | None] = ContextVar("recorded", default=None)
+
+
+_SDKS = frozenset({"anthropic", "cohere", "google", "mistralai", "openai"})
+"""Packages of vendors, whose clients go over ours."""
+
+
+def _no_provider(found: object) -> ConfigurationError:
+    """The error for what stands where a provider should; its values may be secret, so they are not told."""
+    if type(found) in (str, dict):
+        hint = "make one with a class of resilient_llm.providers, such as OpenAI('gpt-5.2'); load() takes names"
+    elif type(found).__module__.partition(".")[0] in _SDKS:
+        hint = "an SDK's client goes over a ResilientClient: mount(openai.OpenAI, client)"
+    else:
+        hint = "it has no id and chat(); wrap a callable in Function()"
+    return ConfigurationError(f"{_told(found)} is no provider: {hint}")
+
+
+def _no_list(found: object) -> ConfigurationError:
+    """The error for what stands where a list of providers should."""
+    hint = "" if type(found) in (str, dict) else "; did you mean [...] around it?"
+    return ConfigurationError(f"the providers of a route must be a list, not {_told(found)}{hint}")
+
+
+def _told(found: object) -> str:
+    """What a value may be called in an error."""
+    if isinstance(found, str):
+        return scrub(repr(found))
+    return repr(found) if isinstance(found, HttpProvider) or callable(found) else f"<{type(found).__name__} object>"
 
 
 class ProviderPool:
@@ -163,7 +189,7 @@ class ProviderPool:
         if not isinstance(route, str) or not route:
             raise ConfigurationError(f"a route needs a non-empty name, not {route!r}")
         if isinstance(tiers, str) or not isinstance(tiers, Sequence):
-            raise ConfigurationError(f"the providers of a route must be a list, not {tiers!r}")
+            raise _no_list(tiers)
         if not tiers:
             raise ConfigurationError("the list of providers is empty; give at least one")
         return [
@@ -179,7 +205,7 @@ class ProviderPool:
             if known is None:
                 known = self._wrapped[id(provider)] = Custom(provider)  # type: ignore[arg-type]
             return known
-        raise ConfigurationError(f"{provider!r} is no provider: it has no id and chat(); wrap a callable in Function()")
+        raise _no_provider(provider)
 
     def govern(self, policies: Policies) -> None:
         """Go by these policies from now on; what is known about the providers is kept."""
@@ -355,7 +381,7 @@ class ProviderPool:
                 try:
                     listener(event)
                 except Exception:
-                    _log.exception("a listener failed on %s", type(event).__name__)
+                    complain("a listener failed on %s", type(event).__name__)
 
     def reset_after_fork(self) -> None:
         """In the child process."""

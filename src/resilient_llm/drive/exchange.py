@@ -45,7 +45,7 @@ from resilient_llm.model import (
 from resilient_llm.providers.base import HttpProvider, Prepared
 from resilient_llm.providers.credentials import Credential
 from resilient_llm.providers.custom import Custom
-from resilient_llm.wire.faults.scrub import without_secret
+from resilient_llm.providers.secrecy import without_secret
 from resilient_llm.wire.kit.accumulate import replay
 
 _NO_CREDENTIAL = Credential(None)
@@ -417,7 +417,8 @@ class HttpExchange(Exchange[HttpProvider]):
             self._gathered(self.reading, now)
         elif self.reading.committed:
             self.enough = True
-        self.check()
+        if self.reading.fault is not None:
+            self.check()
 
     def _understood(self, body: bytes) -> Response:
         """The response these bytes are.  Raises ``AttemptFailed`` if they are none."""

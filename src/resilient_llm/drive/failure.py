@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from resilient_llm import wire
 from resilient_llm.errors import CallFailed, Fault, FaultKind, FaultScope, InvalidAnswer, NoProviderAvailable
 from resilient_llm.providers.credentials import KeyUnavailable
-from resilient_llm.wire import classify_exception
-from resilient_llm.wire.faults.scrub import contains_secret
+from resilient_llm.providers.secrecy import contains_secret
 
 _CHAIN = 16  # exceptions behind an exception: more than any HTTP library has, and a chain may be a circle
 _NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"})
@@ -31,7 +31,7 @@ def fault_of(error: Exception) -> Fault:
         return Fault(FaultKind.INVALID_RESPONSE, message=error.message)
     if isinstance(error, KeyUnavailable):
         return Fault(FaultKind.AUTH, scope=FaultScope.CREDENTIAL, code="not_sent", message=str(error))
-    fault = classify_exception(error)
+    fault = wire.classify_exception(error)
     return replace(fault, code="not_sent") if type(error).__name__ in _NOT_SENT else fault
 
 

@@ -7,7 +7,6 @@ ignore everything, and is added with ``client.pool.observe(watcher)``.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, Protocol, TypeAlias, TypeVar, cast
 
@@ -18,8 +17,6 @@ from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedRe
 from resilient_llm.wire.faults.ratelimit import RateLimits
 
 Operation: TypeAlias = Literal["chat", "embeddings"]
-
-_log = logging.getLogger("resilient_llm")
 
 
 def attempt_id(call_id: str, number: int) -> str:
@@ -334,7 +331,14 @@ def _tell(every: tuple[One, ...], what: Callable[[One], None]) -> None:
 
 
 def _complain(observer: object) -> None:
-    _log.exception("an observer failed: %s", type(observer).__name__)
+    complain("an observer failed: %s", type(observer).__name__)
+
+
+def complain(what: str, name: str) -> None:
+    """Log the exception that is being handled, which must not reach the caller."""
+    import logging  # noqa: PLC0415 - with the first call, not with the client
+
+    logging.getLogger("resilient_llm").exception(what, name)
 
 
 class Later:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from resilient_llm.capability import Broken, Resumption, ends_well, resumable, tokens_of, why_not
+from resilient_llm.capability.splice import added
 from resilient_llm.drive.exchange import AnyExchange
 from resilient_llm.drive.failure import AttemptFailed, fault_of
 from resilient_llm.drive.reading import NOT_REPEATED, Reading
@@ -17,7 +18,6 @@ from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, StreamEvent, Usage
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.wire.features import Feature
-from resilient_llm.wire.kit.splice import added
 
 _DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
 
@@ -29,6 +29,7 @@ class Opened:
         "driver",
         "ended_by",
         "exchange",
+        "heard_at",
         "over",
         "pieces",
         "reading",
@@ -47,6 +48,8 @@ class Opened:
         """Makes the attempts that follow a break."""
         self.reading: Reading = exchange.reading
         self.source: Any = exchange.source
+        self.heard_at: float = exchange.reading.since
+        """When the last piece came, or the caller was last seen waiting for one."""
         self.pieces: int = 0
         """Pieces read so far."""
         self.over: bool = False
@@ -85,25 +88,22 @@ class Opened:
         """Whether more must be read before there is an event to hand over."""
         return not self.over and not self.reading.ready and not self.reading.ended
 
-    def waiting(self) -> None:
-        """The caller begins to wait, if it has to.  Time it spent on its own is no silence of the provider."""
-        reading = self.reading
-        if not reading.ready:
-            reading.since = max(reading.since, self.task.owner.clock())
-
     def take(self, piece: object | None) -> None:
         """A piece was read.  Raises what is wrong with it, or that it came too late."""
-        now = self.task.owner.clock()
+        self.heard_at = now = self.task.owner.clock()
         self.exchange.feed(piece, now)
         if now > self.exchange.limit.until and self.hungry():
             raise TimeoutError("no content in time")  # of a source that cannot bound a read
 
     def bound(self) -> None:
-        """Bound the next read: content must arrive before the silence becomes a stall, and before the deadline.  Raises
-        what was found wrong already."""
-        silent_at, deadline = self.reading.silent_at(), self.task.call.deadline
+        """Bound the next read: content must arrive before the silence becomes a stall, and before the deadline.  Time
+        the caller spent on its own is no silence of the provider.  Raises what was found wrong already."""
+        task, reading, before = self.task, self.reading, self.heard_at
+        self.heard_at = now = task.owner.clock()
+        reading.since += now - before
+        silent_at, deadline = reading.silent_at(), task.call.deadline
         self.exchange.limit.until = silent_at if silent_at < deadline else deadline
-        if self.reading.fault is not None:
+        if reading.fault is not None:
             self.exchange.check()
 
     def completed(self) -> None:
@@ -226,6 +226,7 @@ class Opened:
         if won.reading is not self.reading and self.task.on_break != "restart":
             won.reading.ready.extendleft(reversed(self.reading.ready))
         self.exchange, self.reading, self.source = won, won.reading, won.source
+        self.heard_at = won.reading.since
         if self.over:  # closed by somebody else meanwhile
             self.task.abandoned(won)
             self.source.sever()

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+from resilient_llm.capability.splice import Mismatch, SoFar, Splice
 from resilient_llm.errors import Fault, FaultKind, FaultScope
 from resilient_llm.model import (
     BlockEnd,
@@ -33,7 +34,6 @@ from resilient_llm.model import (
 from resilient_llm.policy import Stream, Timeouts
 from resilient_llm.wire.faults.scrub import scrub
 from resilient_llm.wire.kit.accumulate import Accumulator
-from resilient_llm.wire.kit.splice import Mismatch, SoFar, Splice
 
 NOT_REPEATED: Final = "not_repeated"
 """Code of the fault of an attempt that should have repeated what was handed over, and did not."""
@@ -41,6 +41,7 @@ NOT_REPEATED: Final = "not_repeated"
 _CONTENT = frozenset({TextDelta, ThoughtDelta, RefusalDelta, PartAdded})
 _TOOL = frozenset({ToolCallStart, ToolCallDelta})
 _SIGNS_OF_LIFE = _CONTENT | _TOOL
+_FRAME_END = b"\n\n"
 _NO_STREAM = frozenset({b"{", b"[", b"<"})
 """What a body begins with that is no stream."""
 
@@ -68,6 +69,7 @@ class Reading:
         "_bytes",
         "_closed",
         "_decoder",
+        "_flows",
         "_held",
         "_interpreter",
         "_splice",
@@ -107,6 +109,7 @@ class Reading:
         self._held: list[StreamEvent] = []
         self._bytes = 0
         self._unreleased = b""
+        self._flows = False  # content is handed over as it comes: nothing is held, checked or joined to an earlier one
         self.forwarded: bytes | None = b"" if forwards else None
         """Whole frames as they came, of events that may be handed over; ``None``: they are not kept."""
         self.ready: deque[StreamEvent] = deque()
@@ -134,8 +137,20 @@ class Reading:
             )
             return
         events = self._decoder.feed(data)
-        for event in events if self._splice is None else self._joined(self._splice, events, now):
-            self.take(event, now)
+        if self._flows and len(events) == 1 and type(event := events[0]) is TextDelta:  # nearly always
+            self._accumulator.text(event)
+            pause = now - self.since
+            if pause > self.longest:  # noqa: PLR1730 - max() would be a call
+                self.longest = pause
+            self.spoke_at = self.since = now
+            self.ready.append(event)
+            if self.forwarded is not None and not self._unreleased and data[-2:] == _FRAME_END and b"\r" not in data:
+                self.forwarded += data
+                return
+        else:
+            for event in events if self._splice is None else self._joined(self._splice, events, now):
+                self.take(event, now)
+            self._flows = self.committed and not self._held and self._splice is None and not self.ended
         if self.forwarded is not None:
             self._keep(data)
 
@@ -158,6 +173,8 @@ class Reading:
         """The connection ended."""
         assert self._decoder is not None
         self.given(self._decoder.close(), now)
+        if self.ended and self.forwarded is not None and getattr(self._decoder, "took_last", False):
+            self.forwarded += self._unreleased.rstrip(b"\r\n") + _FRAME_END
         if not self.ended and self.fault is None:
             self.fault = Fault(FaultKind.CONNECTION, message="the stream ended without saying that it was complete")
 

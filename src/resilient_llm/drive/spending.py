@@ -25,6 +25,10 @@ class Purse(Protocol):
         """An attempt begins: put its worst case aside."""
         ...
 
+    def retry_after(self) -> float | None:
+        """Seconds until somebody who must not be asked now may be asked again; ``None``: that is no matter of time."""
+        ...
+
     def settle(
         self, number: int, record: AttemptRecord | None, usage: Usage | None, partial: ChatResponse | None
     ) -> None:
@@ -53,6 +57,12 @@ def priced(
         if cast("Mapping[str, object]", options).get(name) is not None:
             raise InvalidRequest(f"{name}= needs prices: resilient_llm.operate.cost.track(client)")
     return ask, None
+
+
+def sooner(one: float | None, other: float | None) -> float | None:
+    """The smaller number of seconds, as far as they are known."""
+    known = [seconds for seconds in (one, other) if seconds is not None]
+    return min(known, default=None)
 
 
 def settle(purse: Purse, exchange: AnyExchange, record: AttemptRecord, usage: Usage | None) -> None:

@@ -188,7 +188,6 @@ class OpenStream(Opened):
 
     def next(self) -> StreamEvent | None:
         """The next event; ``None`` at the end of the answer.  Raises ``StreamInterrupted`` if it breaks."""
-        self.waiting()
         while self.hungry():
             self.step()
         event = self.ready()
@@ -258,7 +257,8 @@ class Contest(Race):
             if not ((self.apart() or unbounded or (first.by_code and not self.alone)) and self._start(first)):
                 first.limit.on_due = self._due
                 self._arm()
-                self._carried(first)
+                # in a context of its own: an interrupt at any instant leaves nothing current in the caller's
+                contextvars.copy_context().run(self._carried, first)
             if not self.over:
                 self._changed = threading.Event()
             while not self.over and self._changed is not None:
@@ -355,17 +355,17 @@ class CodeSource(FromCode):
         self._whole = not isinstance(found, Iterator)
         self._items: Iterator[object] = found if isinstance(found, Iterator) else iter((found,))
         self._limit: Limit = exchange.limit
+        self._context = contextvars.copy_context()  # one for all pieces: what a generator sets in it, it can reset
 
     def read(self) -> object | None:
         """The next piece; ``None`` at the end."""
-        for item in self._items:
-            if not self._whole:
-                self._limit.left()
-            return item
-        return None
+        item = self._context.run(next, self._items, None)
+        if item is not None and not self._whole:
+            self._limit.left()
+        return item
 
     def close(self) -> None:
         """Close the user's iterator."""
         close: Callable[[], object] | None = getattr(self._items, "close", None)
         if close is not None:
-            close()
+            self._context.run(close)

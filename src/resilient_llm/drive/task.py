@@ -21,7 +21,7 @@ from resilient_llm.drive.failure import (
     tell_skipped,
 )
 from resilient_llm.drive.observer import CallObserver
-from resilient_llm.drive.spending import Purse, settle, settle_loser
+from resilient_llm.drive.spending import Purse, settle, settle_loser, sooner
 from resilient_llm.drive.subject import Response, Subject, Target
 from resilient_llm.errors import (
     AttemptRecord,
@@ -32,6 +32,7 @@ from resilient_llm.errors import (
     FaultKind,
     FaultScope,
     InvalidRequest,
+    NoProviderAvailable,
     StreamInterrupted,
 )
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, Usage
@@ -39,7 +40,7 @@ from resilient_llm.options import Validator
 from resilient_llm.policy import OnBreak
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.credentials import KeyUnavailable
-from resilient_llm.wire.faults.scrub import masked, without_secret
+from resilient_llm.providers.secrecy import masked, without_secret
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
 _TOO_LATE = Fault(FaultKind.TIMEOUT, message="the deadline passed")
@@ -112,6 +113,8 @@ class Task(Generic[Request]):
                 self.call.ask = self.purse.screen(self.call.ask)
             step = self.call.next_attempt(self.owner.clock())
         except (CallFailed, ClientClosed) as error:
+            if self.purse is not None and isinstance(error, NoProviderAvailable):
+                error.retry_after = sooner(error.retry_after, self.purse.retry_after())
             failure = self._final(error)
             self.owner.deliver()
             if isinstance(failure, CallFailed) and isinstance(self.subject.request, EmbedRequest):

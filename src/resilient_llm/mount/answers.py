@@ -120,4 +120,6 @@ def _fault(failure: CallFailed, status: int) -> Fault:
 
 def _printable(text: str) -> str:
     """Fit for a header."""
-    return "".join(one if " " <= one <= "~" else "?" for one in text)[:_PRINTABLE]
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(one if " " <= one <= "~" else "?" for one in text)
+    return text[:_PRINTABLE]

@@ -55,19 +55,22 @@ def spoken_by(sdk: Sdk, wire: str) -> Codec:
     return _MISTRAL if sdk is MISTRAL else codec(wire)
 
 
-def asked(client: ResilientClient | AsyncResilientClient, spoken: Codec, http_request: Any, body: bytes) -> Asked:
+def asked(
+    client: ResilientClient | AsyncResilientClient, spoken: Codec, http_request: Any, path: str, body: bytes
+) -> Asked:
     """The call that an HTTP request of an SDK stands for.  Raises ``InvalidRequest`` for one that is none.
 
     The model's name chooses a route; a name that is none goes to the default route.
     """
     given: Mapping[str, str] = http_request.headers
-    request = without_foreign_thoughts(spoken.decode_request(body, http_request.url.path))
-    if any(_STORE in extra.fields for extra in request.extra):
-        request = replace(request, extra=tuple(map(_without_store, request.extra)))
-    if any(extra.fields.get("background") is True for extra in request.extra):
-        request = replace(request, allow_empty=True)  # the answer is written later; this one says under which id
+    request = without_foreign_thoughts(spoken.decode_request(body, path))
+    for extra in request.extra:
+        if _STORE in extra.fields:
+            request = replace(request, extra=tuple(map(_without_store, request.extra)))
+        if extra.fields.get("background") is True:
+            request = replace(request, allow_empty=True)  # the answer is written later; this one says under which id
     own = tuple((name, given[name]) for name in _OWN_HEADERS.get(spoken.name, ()) if name in given)
-    key = given.get("idempotency-key")
+    key = given["idempotency-key"] if "idempotency-key" in given else None  # noqa: SIM401 - get() is slow
     if own or key or spoken is _MISTRAL:
         source = None if spoken is _MISTRAL else request.source  # nobody else takes it as it is
         request = replace(request, headers=own, idempotency_key=key, source=source)

@@ -29,9 +29,15 @@ class StreamedBody:
     def __next__(self) -> bytes:
         while not self._over:
             try:
-                data = self._forwarded()
-                if data:
-                    return data
+                opened = self._stream.forwards
+                if opened is not None:  # its frames are handed over as they come
+                    if opened.hungry():
+                        opened.step()
+                    data = self._frames.forwarded(opened.forwarded())
+                    if data:
+                        return data
+                    if opened.hungry():
+                        continue
                 event = next(self._stream)
             except StopIteration:
                 break
@@ -44,17 +50,6 @@ class StreamedBody:
             if data:
                 return data
         raise StopIteration
-
-    def _forwarded(self) -> bytes | None:
-        """The next frames as they came; ``None`` if they are to be written, or there are no more."""
-        opened = self._stream.forwards
-        while opened is not None:
-            data = self._frames.forwarded(opened.forwarded())
-            if data or not opened.hungry():
-                return data
-            opened.waiting()
-            opened.step()
-        return None
 
     def close(self) -> None:
         """End the generation upstream.  After the end of the answer its connection is kept for later."""
@@ -79,9 +74,15 @@ class AsyncStreamedBody:
     async def __anext__(self) -> bytes:
         while not self._over:
             try:
-                data = await self._forwarded()
-                if data:
-                    return data
+                opened = self._stream.forwards
+                if opened is not None:  # its frames are handed over as they come
+                    if opened.hungry():
+                        await opened.step()
+                    data = self._frames.forwarded(opened.forwarded())
+                    if data:
+                        return data
+                    if opened.hungry():
+                        continue
                 event = await self._stream.__anext__()
             except StopAsyncIteration:
                 break
@@ -94,17 +95,6 @@ class AsyncStreamedBody:
             if data:
                 return data
         raise StopAsyncIteration
-
-    async def _forwarded(self) -> bytes | None:
-        """The next frames as they came; ``None`` if they are to be written, or there are no more."""
-        opened = self._stream.forwards
-        while opened is not None:
-            data = self._frames.forwarded(opened.forwarded())
-            if data or not opened.hungry():
-                return data
-            opened.waiting()
-            await opened.step()
-        return None
 
     async def aclose(self) -> None:
         """End the generation upstream.  After the end of the answer its connection is kept for later."""

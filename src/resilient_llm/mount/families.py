@@ -42,15 +42,20 @@ class Family:
 
     def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> Any:
         """A response that is there as a whole."""
-        return self.module.Response(status, headers=headers, content=body)
+        return self.module.Response(status, headers=_encoded(headers), content=body)
 
     def streamed(self, headers: Mapping[str, str], pieces: Pieces) -> Any:
         """A response that arrives piece by piece."""
-        return self.module.Response(200, headers=headers, stream=self._body(pieces))
+        return self.module.Response(200, headers=_encoded(headers), stream=self._body(pieces))
 
     def async_streamed(self, headers: Mapping[str, str], pieces: AsyncPieces) -> Any:
         """The same for async clients."""
-        return self.module.Response(200, headers=headers, stream=self._async_body(pieces))
+        return self.module.Response(200, headers=_encoded(headers), stream=self._async_body(pieces))
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """What an HTTP library need not encode itself, in four steps a header."""
+    return [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
 
 
 def family_of(request: object) -> Family:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 from resilient_llm.model import (
@@ -21,7 +22,8 @@ from resilient_llm.wire.openai_chat import wants_usage
 
 _DATA = b"data: "
 _FRAME_END = b"\n\n"
-_COUNTS = b'"usage"'
+_USAGE = b'"usage"'
+_COUNTS = re.compile(rb'"usage"\s*:\s*\{')
 
 
 class Frames:
@@ -38,7 +40,7 @@ class Frames:
 
     def forwarded(self, data: bytes | None) -> bytes | None:
         """Frames that came on the caller's own wire, as the caller shall see them; ``None``: there are none."""
-        if data and self._uncounted and _COUNTS in data:
+        if data and self._uncounted and _USAGE in data and _COUNTS.search(data):
             frames = [frame for frame in data.split(_FRAME_END) if frame and not _only_counts(frame)]
             return b"".join(frame + _FRAME_END for frame in frames)
         return data
@@ -87,7 +89,7 @@ def frames_for(asked: Asked, now: float) -> Frames:
 
 def _only_counts(frame: bytes) -> bool:
     """Whether a frame has token counts in it and no choice."""
-    if not frame.startswith(_DATA) or _COUNTS not in frame:
+    if not frame.startswith(_DATA) or not _COUNTS.search(frame):
         return False
     try:
         chunk = json.loads(frame.removeprefix(_DATA))

@@ -49,17 +49,18 @@ class Transport(_Base):
 
     def handle_request(self, request: Any) -> Any:
         """Answer one request.  Raises what the HTTP library raises only for requests that are passed on."""
-        wire = wire_of(request.method, request.url.path)
-        sdk = self._sdk or sdk_of(request.headers, request.url.path)
+        path = request.url.path
+        wire = wire_of(request.method, path)
+        sdk = self._sdk or sdk_of(request.headers, path)
         if wire is None:
-            if asks_to_embed(request.method, request.url.path):
+            if asks_to_embed(request.method, path):
                 embeds = asked_to_embed(self._client, request, request.read())
                 if embeds is not None:
                     return self._embed(request, sdk, embeds)
             return self._pass_on(request, sdk)
         family, spoken, client = family_of(request), spoken_by(sdk, wire), self._sync_client()
         try:
-            call = asked(client, spoken, request, request.read())
+            call = asked(client, spoken, request, path, request.read())
             if call.request.stream:
                 stream = client.stream(call.request, **call.options)
                 stream.forward()
@@ -76,17 +77,18 @@ class Transport(_Base):
 
     async def handle_async_request(self, request: Any) -> Any:
         """The same for async clients."""
-        wire = wire_of(request.method, request.url.path)
-        sdk = self._sdk or sdk_of(request.headers, request.url.path)
+        path = request.url.path
+        wire = wire_of(request.method, path)
+        sdk = self._sdk or sdk_of(request.headers, path)
         if wire is None:
-            if asks_to_embed(request.method, request.url.path):
+            if asks_to_embed(request.method, path):
                 embeds = asked_to_embed(self._client, request, await request.aread())
                 if embeds is not None:
                     return await self._aembed(request, sdk, embeds)
             return await self._apass_on(request, sdk)
         family, spoken, client = family_of(request), spoken_by(sdk, wire), self._async_client()
         try:
-            call = asked(client, spoken, request, await request.aread())
+            call = asked(client, spoken, request, path, await request.aread())
             if call.request.stream:
                 stream = client.stream(call.request, **call.options)
                 stream.forward()

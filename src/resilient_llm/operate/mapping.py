@@ -22,6 +22,7 @@ from resilient_llm.operate.look import Sheet, row, write
 from resilient_llm.operate.settings import load
 from resilient_llm.operate.settings.problems import SettingsError
 
+_USUAL: Final = "resilient.toml"
 _INTERRUPTED: Final = 130  # what shells say of a command that Ctrl-C ended
 _SHOWN: Final = 10
 """Failures that are shown one by one."""
@@ -32,7 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("prompts", type=Path, help="a file of JSON lines: texts, lists of messages, or objects")
     parser.add_argument("--out", type=Path, required=True, help="results are appended here; it resumes from them")
-    parser.add_argument("--settings", metavar="FILE", help="a .toml or .yaml file (default: environment variables)")
+    parser.add_argument(
+        "--settings", metavar="FILE", help="a .toml or .yaml file (resilient.toml if there is one, else variables)"
+    )
     parser.add_argument("--environment", metavar="NAME", help="whose file goes before it (default: APP_ENV)")
     parser.add_argument("--concurrency", type=int, metavar="N", help="prompts at once (default: found out)")
     parser.add_argument("--deadline", type=float, metavar="SECONDS", help="for one prompt (default: the client's)")
@@ -51,10 +54,17 @@ def run(arguments: argparse.Namespace) -> int:
     Ctrl-C; the same command takes up where it ended.
     """
     totals = Totals()
+    if arguments.settings is None and Path(_USUAL).exists():
+        arguments.settings = _USUAL
     try:
+        prompts = PromptFile(arguments.prompts)
         with load(arguments.settings, environment=arguments.environment) as client:
-            _ask(client, arguments, totals)
-    except (SettingsError, ConfigurationError, InvalidRequest, OSError) as error:
+            _ask(client, prompts, arguments, totals)
+    except OSError as error:
+        told = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        sys.stderr.write(f"{error.filename or arguments.out}: {told}\n")
+        return 2
+    except (SettingsError, ConfigurationError, InvalidRequest) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except KeyboardInterrupt:
@@ -64,10 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if totals.failed else 0
 
 
-def _ask(client: ResilientClient, arguments: argparse.Namespace, totals: Totals) -> None:
+def _ask(client: ResilientClient, prompts: PromptFile, arguments: argparse.Namespace, totals: Totals) -> None:
     given = {name: getattr(arguments, name) for name in _PASSED if getattr(arguments, name) is not None}
     options = cast(MapOptions, {**given, "save_to": arguments.out, "ordered": False, "progress": not arguments.quiet})
-    with client.map(PromptFile(arguments.prompts), **options) as results:
+    with client.map(prompts, **options) as results:
         for result in results:
             totals.add(result)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import ClassVar, Literal
-
-from typing_extensions import Unpack
+from typing import ClassVar, Literal, Unpack
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords

@@ -13,12 +13,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar, NoReturn
+from typing import ClassVar, NoReturn, Unpack
 from urllib.parse import urlsplit
 
-from typing_extensions import Unpack
-
-from resilient_llm.capability import CACHE_SECONDS, Capabilities, Support, reclassified
+from resilient_llm import wire as wires
+from resilient_llm.capability import Capabilities, Support, cache_seconds, reclassified
 from resilient_llm.errors import ConfigurationError, Fault, FaultKind, InvalidAnswer, UnsupportedFeature
 from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
@@ -48,7 +47,7 @@ from resilient_llm.providers.secrecy import (
     secrets_in_headers,
 )
 from resilient_llm.version import __version__
-from resilient_llm.wire import classify, classify_stream_error, codec, embed_codec
+from resilient_llm.wire import codec, embed_codec
 from resilient_llm.wire.faults.ratelimit import RateLimits, parse_rate_limit
 from resilient_llm.wire.faults.scrub import scrub
 from resilient_llm.wire.kit.caching import sent_key
@@ -263,7 +262,7 @@ class HttpProvider:
     def cache_seconds(self) -> float | None:
         """For how long its vendor caches the beginning of a prompt at least, after it was last used; ``None``: it does
         not say."""
-        return CACHE_SECONDS.get(self.vendor)
+        return cache_seconds(self.vendor, self.model)
 
     @property
     def needs_loop(self) -> bool:
@@ -315,7 +314,7 @@ class HttpProvider:
 
     def prepare(self, request: ChatRequest, key: str | None) -> Prepared:
         """The HTTP request for a call.  Raises ``UnsupportedFeature`` if this wire cannot express it."""
-        parts = self.encode(replace(request, model=self.model))
+        parts = self.encode(request if request.model == self.model else replace(request, model=self.model))
         if request.headers and request.source is not None and request.source.wire == self.wire:
             parts = replace(parts, headers=(*parts.headers, *request.headers))
         if request.cache_key and self.cache_key_header:
@@ -337,7 +336,7 @@ class HttpProvider:
         except InvalidAnswer as invalid:
             return self._invalid(status, headers, invalid, now)
         if response.finish_reason == "error":
-            told = classify(self.vendor, status, headers, body, now=now)
+            told = wires.classify(self.vendor, status, headers, body, now=now)
             return told or Fault(
                 FaultKind.SERVER_ERROR, status=status, message=f"the model stopped with {response.raw_finish_reason!r}"
             )
@@ -345,7 +344,7 @@ class HttpProvider:
 
     def fault(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Fault:
         """What an answer that is none means."""
-        fault = classify(self.vendor, status, headers, body, now=now)
+        fault = wires.classify(self.vendor, status, headers, body, now=now)
         if fault is None:
             return Fault(FaultKind.INVALID_RESPONSE, status=status, message=f"unexpected status {status}")
         if fault.kind is FaultKind.MISCONFIGURED:
@@ -363,7 +362,7 @@ class HttpProvider:
         """What an error inside a stream means."""
         if isinstance(payload, _OtherModel):
             return payload.fault
-        return reclassified(classify_stream_error(self.vendor, payload))
+        return reclassified(wires.classify_stream_error(self.vendor, payload))
 
     def limits(self, headers: Mapping[str, str], now: float) -> RateLimits:
         """The rate-limit headroom an answer reports."""
@@ -398,7 +397,11 @@ class HttpProvider:
 
     def _invalid(self, status: int, headers: Mapping[str, str], invalid: InvalidAnswer, now: float) -> Fault:
         """A success that is no answer: what it says itself if it is an error object, else that it is none."""
-        told = classify(self.vendor, status, headers, invalid.payload, now=now) if invalid.payload is not None else None
+        told = (
+            wires.classify(self.vendor, status, headers, invalid.payload, now=now)
+            if invalid.payload is not None
+            else None
+        )
         if told is not None and (told.code or told.message):
             return told
         return Fault(FaultKind.INVALID_RESPONSE, status=status, message=scrub(invalid.message))
@@ -518,6 +521,11 @@ class _OneModel:
         self._decoder = decoder
         self._provider = provider
         self._refused = False
+
+    @property
+    def took_last(self) -> bool:
+        """Whether the last event came without its blank line, and was taken all the same."""
+        return bool(getattr(self._decoder, "took_last", False))
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         return [] if self._refused else self._checked(self._decoder.feed(data))

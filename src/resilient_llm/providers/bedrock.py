@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from importlib import import_module
-from typing import ClassVar, Protocol
-
-from typing_extensions import Unpack
+from typing import ClassVar, Protocol, Unpack
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.providers.base import HttpProvider, Prepared, ProviderOptions, provider_keywords

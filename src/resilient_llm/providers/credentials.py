@@ -153,8 +153,11 @@ def _hash(key: str) -> str:
 def _usable(key: object) -> str:
     """The key, if it can be sent.  The message must not show it."""
     if not isinstance(key, str) or not key.strip() or not key.isascii() or not key.isprintable():
-        what = "is not" if isinstance(key, str) else f"is a {type(key).__name__}"
+        what = "is not" if isinstance(key, str) else f"is of the type {type(key).__name__}"
         raise ConfigurationError(f"api_key must be printable ASCII text and not empty; the one given {what}")
+    if key.lower().startswith(("bearer ", "basic ")):
+        scheme = key.split(" ", 1)[0]
+        raise ConfigurationError(f"api_key begins with {scheme!r}, which is added by itself; give the key alone")
     return key
 
 
@@ -172,7 +175,10 @@ def _raised(source: object, error: Exception) -> KeyUnavailable:
 
 
 def _named(source: object) -> str:
-    """A callable by its name; a repr might show what it holds."""
+    """A callable by its name, or by the one it gives itself; a repr might show what it holds."""
+    told: object = getattr(source, "title", None)
+    if isinstance(told, str):
+        return told
     function = getattr(source, "func", source)
     return f"the api_key callable {getattr(function, '__qualname__', type(function).__name__)}"
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn, TypeAlias, cast
-
-from typing_extensions import Unpack
+from typing import NamedTuple, NoReturn, TypeAlias, Unpack, cast
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.policy import KeyTerms, Rate

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Unpack
 from urllib.parse import quote
-
-from typing_extensions import Unpack
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, EmbedRequest
@@ -119,6 +117,7 @@ class Mistral(OpenAICompatible):
         developer_role=False,
         stream_usage=False,
         media=frozenset({"document_url"}),
+        cache_key=True,
         tool_id_length=9,
     )
 
@@ -166,7 +165,11 @@ class DeepSeek(OpenAICompatible):
     key_variables: ClassVar[tuple[str, ...]] = ("DEEPSEEK_API_KEY",)
     key_required = True
     dialect: ClassVar[Dialect | None] = Dialect(
-        allowed_tools=False, vendor="deepseek", max_tokens_field=_OLD_FIELD, developer_role=False
+        allowed_tools=False,
+        vendor="deepseek",
+        max_tokens_field=_OLD_FIELD,
+        developer_role=False,
+        wants_reasoning=True,
     )
 
 
@@ -208,8 +211,9 @@ class OpenRouter(OpenAICompatible):
         reasoning_object=True,
         top_k=True,
         cache_marks=True,
-        media=frozenset({"video_url"}),
+        media=frozenset({"video_url", "file_url"}),
     )
+    cache_key_header: ClassVar[str | None] = "x-session-id"
 
 
 class HuggingFace(OpenAICompatible):

@@ -1,12 +1,16 @@
-"""What of a user's headers and parameters may be secret, and containers that do not show it."""
+"""What of a user's headers and parameters may be secret, containers that do not show it, and texts without it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import cast
+from urllib.parse import quote, quote_plus
 
+from resilient_llm.errors import Fault
 from resilient_llm.providers.endpoint import LEAST_SECRET
+from resilient_llm.wire.faults.scrub import MASK
 
 _HARMLESS = frozenset(
     {
@@ -86,3 +90,47 @@ def secrets_in_fields(value: object) -> tuple[str, ...]:
     elif isinstance(value, list | tuple):
         inner = cast("Iterable[object]", value)
     return tuple(secret for one in inner for secret in secrets_in_fields(one))
+
+
+_SHORTEST = 6  # characters of a secret that can be looked for
+_UNQUOTED = re.compile(r"[A-Za-z0-9_.~-]+")  # what a URL holds as it is
+
+
+def without_secret(fault: Fault, *secrets: str | None) -> Fault:
+    """The fault without secrets that are known, which no pattern need recognise: self-hosted gateways echo keys of any
+    shape.  ``None`` and secrets of fewer than 6 characters are ignored, since they would be found in ordinary words."""
+    for secret in _known(secrets):
+        message, code = _replaced(fault.message, secret) or "", _replaced(fault.code, secret)
+        request_id = _replaced(fault.request_id, secret)
+        if (message, code, request_id) != (fault.message, fault.code, fault.request_id):
+            fault = replace(fault, message=message, code=code, request_id=request_id)
+    return fault
+
+
+def masked(text: str, *secrets: str | None) -> str:
+    """A text without secrets that are known."""
+    for secret in _known(secrets):
+        text = _replaced(text, secret) or ""
+    return text
+
+
+def contains_secret(text: str, *secrets: str | None) -> bool:
+    """Whether a text holds one of these secrets, as it is or quoted for a URL."""
+    return masked(text, *secrets) != text
+
+
+def _known(secrets: tuple[str | None, ...]) -> list[str]:
+    """Those that can be looked for, the longest first: one may be part of another."""
+    return sorted({one for one in secrets if one and len(one) >= _SHORTEST}, key=len, reverse=True)
+
+
+def _replaced(text: str | None, secret: str) -> str | None:
+    if not text or (len(text) < len(secret) and "…" not in text):  # no form of it is shorter than itself
+        return text
+    plain = _UNQUOTED.fullmatch(secret) is not None
+    for form in (secret,) if plain else {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
+        text = text.replace(form, MASK)
+        if text.endswith("…"):  # it may have been cut off within the secret
+            cut = (n for n in range(len(form) - 1, _SHORTEST - 1, -1) if text.endswith(f"{form[:n]}…"))
+            text = text[: -length - 1] + f"{MASK}…" if (length := next(cut, 0)) else text
+    return text

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Unpack
 from urllib.parse import quote
-
-from typing_extensions import Unpack
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, EmbedRequest

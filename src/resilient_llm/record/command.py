@@ -24,7 +24,11 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         record = DecisionRecord.load(arguments.record)
         again = replay(record) if arguments.replay else record.decisions
-    except (OSError, ConfigurationError) as error:
+    except OSError as error:
+        told = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        print(f"{arguments.record}: {told}", file=sys.stderr)  # noqa: T201
+        return 2
+    except ConfigurationError as error:
         print(f"{arguments.record}: {error}", file=sys.stderr)  # noqa: T201
         return 2
     if arguments.json:

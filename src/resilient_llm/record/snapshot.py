@@ -8,6 +8,7 @@ from typing import Final, TypedDict, TypeVar
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.gate import SlowGate
+from resilient_llm.decide.granted import Granted
 from resilient_llm.decide.keys import Key
 from resilient_llm.decide.leases import Leases
 from resilient_llm.decide.line import Line, Place
@@ -15,10 +16,11 @@ from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.meters import Declared, Learnt, Meter, Ramp, Reported
 from resilient_llm.decide.pace import Pace
 from resilient_llm.decide.routes import Table
+from resilient_llm.policy import Rate
 from resilient_llm.record.state import Plain, fields_of, install
 
 _OWN: Final = frozenset({"id", "target", "policies", "held", "pending", "trial", "line", "keys", "_line", "_policies"})
-_METERS: Final = frozenset({"declared", "reported", "learnt", "ramp", "_stated", "_meters"})
+_METERS: Final = frozenset({"declared", "reported", "learnt", "ramp", "_stated", "_meters", "_bucket"})
 _ASK: Final = ("deadline", "tokens", "max_tokens", "batch")
 M = TypeVar("M", bound=Meter)
 _DRIVERS: Final = frozenset({"wake", "owner"})
@@ -147,11 +149,16 @@ def install_members(
 
 def _install_pace(pace: Pace, state: KeyState) -> None:
     install(pace, state["pace"])
-    pace.declared = [(_meter(Declared(1.0, 1.0), fields), tokens) for fields, tokens in state["declared"]]
+    pace.declared = [(_declared(fields), tokens) for fields, tokens in state["declared"]]
     pace.reported = [None if one is None else _meter(Reported(1.0, 1.0), one) for one in state["reported"]]
     pace.learnt = None if state["learnt"] is None else _meter(Learnt(1.0, 1.0, 0.0), state["learnt"])
     pace.ramp = None if state["ramp"] is None else _meter(Ramp(0.0), state["ramp"])
     pace.arrange()
+
+
+def _declared(fields: Mapping[str, Plain]) -> Declared:
+    granted = "credit" in fields
+    return _meter(Granted(Rate(amount=1.0, per=1.0, unit="requests")) if granted else Declared(1.0, 1.0), fields)
 
 
 def _meter(made: M, fields: Mapping[str, Plain]) -> M:

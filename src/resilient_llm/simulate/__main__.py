@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple, TypeVar
 
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.simulate.client import Production
 from resilient_llm.simulate.fleet import herd, storm, svg
-from resilient_llm.simulate.judge import GOALS, HEAD, Compared, compare, line, row
+from resilient_llm.simulate.jobs import Task, spread
+from resilient_llm.simulate.judge import GOALS, HEAD, Compared, line, row
 from resilient_llm.simulate.providers import Provider
 from resilient_llm.simulate.random_runs import Half, run_half, summary
 from resilient_llm.simulate.report import LAYOUTS, measure, table
@@ -30,8 +29,6 @@ from resilient_llm.simulate.whatif import INCIDENTS
 from resilient_llm.simulate.whatif import command as whatif
 from resilient_llm.simulate.world import Load, World
 
-Given = TypeVar("Given")
-Result = TypeVar("Result")
 _LONG = 20_000.0
 """Calls of a run that ``--quick`` leaves out."""
 
@@ -125,11 +122,11 @@ def _run(names: Sequence[str], options: argparse.Namespace) -> int:
     seeds = 1 if options.quick else options.seeds
     if options.quick:
         schedules = [one for one in schedules if one.seconds * one.rate <= _LONG]
-    todo = [_Task(one.name, layout, seeds) for one in schedules for layout in one.layouts]
+    todo = [Task(one.name, layout, seeds) for one in schedules for layout in one.layouts]
     if options.markdown and not options.json:
         _say(f"{HEAD}\n|{'---|' * HEAD.count(' |')}")
     done: list[Compared] = []
-    for one in _spread(_Task.run, todo, options.jobs):
+    for one in spread(Task.run, todo, options.jobs):
         done.append(one)
         if not options.json:
             _say(row(one) if options.markdown else line(one))
@@ -147,24 +144,6 @@ def _run(names: Sequence[str], options: argparse.Namespace) -> int:
     return 1 if missed or broken else 0
 
 
-class _Task(NamedTuple):
-    name: str
-    layout: str
-    seeds: int
-
-    def run(self) -> Compared:
-        return compare(SCHEDULES[self.name], self.layout, self.seeds)
-
-
-def _spread(act: Callable[[Given], Result], todo: Iterable[Given], jobs: int) -> Iterator[Result]:
-    """Do all of it, in order, in as many processes."""
-    if jobs == 1:
-        yield from map(act, todo)
-        return
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(act, todo)
-
-
 def _figures(one: Compared) -> dict[str, object]:
     strategies = {"we": one.mine, "sdk": one.sdk, "oracle": one.oracle}
     figures = {name: figures._asdict() for name, figures in strategies.items()}
@@ -176,7 +155,7 @@ def _tell(what: object) -> None:
 
 
 def _random(seeds: Sequence[int], jobs: int, as_json: bool) -> int:
-    halves: list[Half] = list(_spread(run_half, seeds, jobs))
+    halves: list[Half] = list(spread(run_half, seeds, jobs))
     if as_json:
         _tell([half._asdict() for half in halves])
     else:

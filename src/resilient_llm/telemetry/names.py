@@ -1,9 +1,10 @@
 """Every name telemetry emits, as data: span attributes, metrics, the closed list of ``error.type``.
 
-``docs/telemetry.md`` is checked against these tables, so what is not here is not emitted.  ``gen_ai.*`` follows the
-OpenTelemetry GenAI conventions in one of two dialects: ``1.41`` (the last version within the core conventions, which
-released instrumentations and dashboards use) or ``0.1.0`` (the first release of their own repository).  Everything else
-is ours, under ``resilient_llm.``, because the conventions have nothing for failover, breakers, hedges and budgets.
+``docs/reference/telemetry.md`` is checked against these tables, so what is not here is not emitted.  ``gen_ai.*``
+follows the OpenTelemetry GenAI conventions in one of two dialects: ``1.41`` (the last version within the core
+conventions, which released instrumentations and dashboards use) or ``0.1.0`` (the first release of their own
+repository).  Everything else is ours, under ``resilient_llm.``, because the conventions have nothing for failover,
+breakers, hedges and budgets.
 """
 
 from __future__ import annotations

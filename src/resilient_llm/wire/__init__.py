@@ -5,20 +5,26 @@ offer; requests of Bedrock and Ollama, which no SDK sends to us, are only writte
 :class:`Accumulator` turn answers into stream events and back, :func:`classify`, :func:`classify_stream_error` and
 :func:`classify_exception` say what a failure means, :func:`parse_retry_after` and :func:`parse_rate_limit` read the
 hints of servers.
+
+What a failure means is imported when it is first asked for.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from resilient_llm import errors
 from resilient_llm.errors import Fault, FaultKind
-from resilient_llm.wire.faults.answers import classify, classify_stream_error
-from resilient_llm.wire.faults.exceptions import classify_exception
 from resilient_llm.wire.faults.ratelimit import Limit, RateLimits, parse_rate_limit
-from resilient_llm.wire.faults.retry_after import parse_retry_after
 from resilient_llm.wire.kit.accumulate import Accumulator, replay
 from resilient_llm.wire.protocol import Codec, EmbedCodec, HttpRequest, StreamDecoder, StreamEncoder
+
+if TYPE_CHECKING:
+    from resilient_llm.wire.faults.answers import classify, classify_stream_error
+    from resilient_llm.wire.faults.exceptions import classify_exception
+    from resilient_llm.wire.faults.retry_after import parse_retry_after
 
 __all__ = [
     "EMBED_WIRES",
@@ -63,6 +69,14 @@ _EMBEDDINGS = {
     "ollama": "ollama",
 }
 
+_LATER = {
+    "classify": "answers",
+    "classify_exception": "exceptions",
+    "classify_stream_error": "answers",
+    "parse_retry_after": "retry_after",
+}
+"""Name -> the module of ``faults`` it is imported from when it is first used."""
+
 WIRES = frozenset(_PACKAGES)
 """The names of all wire formats."""
 
@@ -70,6 +84,7 @@ EMBED_WIRES = frozenset(_EMBEDDINGS)
 """The names of those that have embeddings."""
 
 
+@cache
 def codec(name: str) -> Codec:
     """The codec of a wire format.
 
@@ -79,6 +94,7 @@ def codec(name: str) -> Codec:
     return found
 
 
+@cache
 def embed_codec(name: str) -> EmbedCodec:
     """The codec of a wire's embeddings.
 
@@ -86,6 +102,14 @@ def embed_codec(name: str) -> EmbedCodec:
     """
     found: EmbedCodec = import_module(f"{__name__}.embeddings.{_known(name, _EMBEDDINGS)}").CODEC
     return found
+
+
+def __getattr__(name: str) -> object:
+    if name in _LATER:
+        value: object = getattr(import_module(f"{__name__}.faults.{_LATER[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _known(name: str, places: dict[str, str]) -> str:

@@ -75,6 +75,7 @@ class Feature(StrEnum):
     BACKGROUND = "background"
     CACHED_CONTENT = "cached_content"
     CONTAINER = "container"
+    CONTINUATION_TOKEN = "continuation_token"  # asks for the rest of an answer that the vendor divided
     CONVERSATION = "conversation"
     DOCUMENTS = "documents"
     FUNCTIONS = "functions"

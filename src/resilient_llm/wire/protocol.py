@@ -73,7 +73,7 @@ class Codec(Protocol):
         ...
 
     def encode_request(self, request: ChatRequest) -> HttpRequest:
-        """The request for a provider of this wire."""
+        """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
         ...
 
     def decode_response(self, body: bytes) -> ChatResponse:
@@ -112,7 +112,7 @@ class EmbedCodec(Protocol):
         ...
 
     def encode_request(self, request: EmbedRequest) -> HttpRequest:
-        """The request for a provider of this wire."""
+        """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
         ...
 
     def decode_response(self, body: bytes) -> EmbedResponse:

@@ -128,12 +128,15 @@ def read_settings(table: Table, fields: f.Fields) -> Settings:
     for name, place in table.items():
         for path in place.split("|") if place not in (HARD, SOFT) else ():
             outer, dot, key = path.rpartition(".")
+            if (outer or key) not in fields and outer not in opened:  # as nearly all
+                continue
             if dot and outer not in opened:
                 opened[outer] = f.take_object(fields, outer) or {}
             value = _READERS[name](opened[outer] if dot else fields, key)
             if settings.get(name) in (None, ()):
                 settings[name] = value
-    f.put(fields, **{outer: inner or None for outer, inner in opened.items()})
+    if opened:
+        f.put(fields, **{outer: inner or None for outer, inner in opened.items()})
     return cast("Settings", settings)
 
 

@@ -102,9 +102,34 @@ def test_keys_that_are_not_here_can_be_left_for_later(capsys: Capture) -> None:
     assert "1 secret is not there" in capsys.readouterr().out
 
 
-def test_a_file_that_is_not_there_is_a_finding(capsys: Capture) -> None:
-    assert main(["check", "nowhere.toml"]) == 1
-    assert "No such file" in capsys.readouterr().out
+def test_a_file_that_cannot_be_read_is_no_finding_but_a_wrong_command(capsys: Capture) -> None:
+    write_file(GOOD)
+    assert main(["check", "nowhere.toml"]) == 2
+    assert "there is no such file" in capsys.readouterr().out
+    assert main(["check", "resilent.toml", "--json"]) == 2
+    assert "did you mean resilient.toml?" in json.loads(capsys.readouterr().out)["problems"][0]["message"]
+    Path("folder.toml").mkdir()
+    assert main(["check", "folder.toml"]) == 2
+    assert "cannot be read: Is a directory" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["chaos"], ["explain"], ["simulate"], ["map", "--out", "x"]])
+def test_commands_say_which_file_is_not_there(command: list[str], capsys: Capture) -> None:
+    write_file(GOOD)
+    assert main([*command, "nowhere.toml"]) == 2
+    told = capsys.readouterr().err
+    assert "nowhere.toml" in told
+    assert "there is no" in told
+    assert "Errno" not in told
+
+
+def test_map_takes_the_usual_settings_file(capsys: Capture) -> None:
+    provider = "[providers.a]\nkind = 'openai'\nmodel = 'm'\napi_key = 'plain:k'\nbase_url = '{}/v1'\n"
+    with LoopbackLLM(default=Reply("ready")) as server:
+        write_file(provider.format(server.url))
+        Path("prompts.jsonl").write_text('"Hello?"\n')
+        assert main(["map", "prompts.jsonl", "--out", "results.jsonl", "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["answered"] == 1
 
 
 def test_the_schema_is_printed(capsys: Capture) -> None:

@@ -121,7 +121,7 @@ def test_settings_that_are_wrong_leave_the_old_ones_in_force(file: File, caplog:
             loaded_of(client).reload_and_log()
         assert "those before them stay in force" in caplog.text
         file.path.unlink()
-        with pytest.raises(SettingsError, match="No such file"):
+        with pytest.raises(SettingsError, match="there is no such file"):
             reload(client)
         assert ids(client) == ["a", "b"]
         assert settings_of(client) is before

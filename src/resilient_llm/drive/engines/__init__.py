@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from resilient_llm.drive.engines.seam import AsyncEngine, AsyncSource, Engine, Limit, Outgoing, Seam, Source, Time
+from resilient_llm.drive.fork import imported
 from resilient_llm.errors import ConfigurationError
 
 __all__ = [
@@ -32,7 +33,7 @@ _NAMES = ("httpx", "httpx2", "aiohttp")
 
 
 def sync_engine(engine: object, http_client: object) -> Engine:
-    """The engine of a sync client, with everything it needs imported.
+    """The engine of a sync client.  What it needs of the network is imported with the first call.
 
     ``http_client``: a client or transport of httpx or httpx2 to use instead.  Raises ``ConfigurationError`` for what
     cannot be used.
@@ -48,12 +49,11 @@ def sync_engine(engine: object, http_client: object) -> Engine:
         return cast(Engine, engine)
     if _checked(engine) == "aiohttp":
         raise ConfigurationError("engine='aiohttp' is for AsyncResilientClient only")
-    pooled = _imported("resilient_llm.drive.engines.pooled", engine)
-    return cast(Engine, pooled.Pooled(engine))
+    return cast(Engine, _imported("resilient_llm.drive.engines.pooled", engine).Pooled(engine))
 
 
 def async_engines(engine: object, http_client: object) -> Callable[[], AsyncEngine]:
-    """What makes the engine of an async client for the running event loop; everything it needs is imported now.
+    """What makes the engine of an async client for the running event loop.
 
     Raises ``ConfigurationError`` as :func:`sync_engine` does; what it returns raises it under trio for ``"aiohttp"``.
     """
@@ -71,8 +71,12 @@ def async_engines(engine: object, http_client: object) -> Callable[[], AsyncEngi
     if _checked(engine) == "aiohttp":
         made = _imported("resilient_llm.drive.engines.with_aiohttp", engine)
         return partial(_on_asyncio, made)
-    pooled = _imported("resilient_llm.drive.engines.pooled_async", engine)
-    return cast("Callable[[], AsyncEngine]", partial(pooled.AsyncPooled, pooled.Family(engine)))
+    return partial(_pooled, _imported("resilient_llm.drive.engines.pooled", engine).Family(engine))
+
+
+def _pooled(family: object) -> AsyncEngine:
+    made = imported("resilient_llm.drive.engines.pooled_async")
+    return cast(AsyncEngine, made.AsyncPooled(family))
 
 
 def _on_asyncio(module: Any) -> AsyncEngine:

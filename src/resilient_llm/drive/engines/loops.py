@@ -18,7 +18,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from resilient_llm.drive.engines.network import SMALL, Connection, Generations, connecting, shut
+from resilient_llm.drive.engines.generations import Generations
+from resilient_llm.drive.engines.network import SMALL, Connection, connecting, shut
 from resilient_llm.drive.engines.resolver import RESOLVER, Address, at_port, literal
 from resilient_llm.drive.engines.seam import Limit
 

@@ -19,6 +19,7 @@ from itertools import count
 from types import ModuleType
 from typing import Any, Protocol
 
+from resilient_llm.drive.engines.generations import Generations
 from resilient_llm.drive.engines.resolver import RESOLVER, Address, at_port, literal
 from resilient_llm.drive.engines.seam import Limit
 
@@ -41,21 +42,6 @@ def connecting(core: ModuleType) -> Generator[None]:
         if error.errno in LOCAL_ERRNOS:
             raise
         raise core.ConnectError(str(error) or "the connection could not be established") from error
-
-
-class Generations:
-    """Which kept-alive connections may still be used: those of the current generation of their host."""
-
-    def __init__(self) -> None:
-        self._current: dict[str, int] = {}
-
-    def of(self, host: str) -> int:
-        """The current generation."""
-        return self._current.get(host, 0)
-
-    def expire(self, host: str) -> None:
-        """Use no idle connection to this host any more."""
-        self._current[host] = self._current.get(host, 0) + 1
 
 
 _NUMBERS = count(1)
@@ -113,9 +99,9 @@ class HasCore(Protocol):
 class Backend:
     """Opens connections for a pool.  ``family`` knows httpcore or httpcore2, whose exceptions the pool expects."""
 
-    def __init__(self, family: HasCore) -> None:
+    def __init__(self, family: HasCore, generations: Generations) -> None:
         self._family = family
-        self.generations: Generations = Generations()
+        self._generations = generations
 
     def connect_tcp(
         self,
@@ -144,7 +130,7 @@ class Backend:
             except OSError as error:
                 failed = error
                 continue
-            return Stream(self._family.core, sock, self.generations, host)
+            return Stream(self._family.core, sock, self._generations, host)
         raise failed
 
     def _resolve(self, host: str, limit: Limit, seconds: float) -> tuple[Address, ...]:

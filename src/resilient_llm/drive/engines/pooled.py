@@ -8,19 +8,23 @@ of which an API call wants.  Exceptions are those of httpx, or httpx2.  Bodies c
 from __future__ import annotations
 
 import re
-import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from types import ModuleType
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from resilient_llm.drive.engines.network import Backend
+from resilient_llm.drive.engines.generations import Generations
 from resilient_llm.drive.engines.seam import Limit, Outgoing
 from resilient_llm.drive.fork import imported, tell_after_fork
 from resilient_llm.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from resilient_llm.drive.engines.network import Backend
 
 _CORES = {"httpx": "httpcore", "httpx2": "httpcore2"}
 _SETTINGS: dict[str, Any] = {"max_connections": None, "max_keepalive_connections": 100, "keepalive_expiry": 30.0}
@@ -321,7 +325,7 @@ class Pooled:
 
     def __init__(self, name: str) -> None:
         self.family: Family = Family(name)
-        self._backend = Backend(self.family)
+        self._generations = Generations()
         self._pools = Pools()
         tell_after_fork(self)
 
@@ -329,7 +333,7 @@ class Pooled:
         """Send a request.  Over a kept-alive connection that turns out to be closed it is sent once more."""
         target, host, where, name = self.family.address(outgoing.url)
         if outgoing.fresh:
-            self._backend.generations.expire(name)
+            self._generations.expire(name)
         pools = self._pools
         try:
             return self._sent(pools, where, outgoing, (target, host), limit)
@@ -339,7 +343,7 @@ class Pooled:
         except BaseException:  # something interrupted the pool, in the middle of anything
             self.drop(pools)
             raise
-        self._backend.generations.expire(name)
+        self._generations.expire(name)
         try:
             return self._sent(pools, where, outgoing, (target, host), limit)
         except self.family.errors as error:
@@ -358,7 +362,9 @@ class Pooled:
         return PooledAnswer(self, pools, pool.handle_request(request), limit)
 
     def _pool(self, where: Where) -> Any:
-        pool = self.family.pool(where, self._backend, self.family.core.ConnectionPool)
+        made: type[Backend] = imported("resilient_llm.drive.engines.network").Backend
+        backend = made(self.family, self._generations)
+        pool = self.family.pool(where, backend, self.family.core.ConnectionPool)
         if hasattr(pool, "_optional_thread_lock"):
             # Theirs is a class in Python: interrupted between taking it and saying so, the very same call would wait
             # for it for ever while it cleans up.  A lock in C cannot be interrupted there.
@@ -387,7 +393,7 @@ class Pooled:
         """In the child: forget the parent's connections without touching them."""
         FORGOTTEN.append(self._pools)
         self._pools = Pools()
-        self._backend = Backend(self.family)
+        self._generations = Generations()
 
 
 FORGOTTEN: list[object] = []

@@ -8,9 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from inspect import isawaitable
-from typing import Any, Generic, TypeVar, cast, overload
-
-from typing_extensions import Unpack
+from typing import Any, Generic, TypeVar, Unpack, cast, overload
 
 from resilient_llm.client import AsyncResilientClient, ResilientClient
 from resilient_llm.drive.fork import tell_after_fork

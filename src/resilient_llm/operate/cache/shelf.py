@@ -1,7 +1,8 @@
 """Where answers are kept: in memory, or in a store of the user's that may be slow, full, gone or hostile.
 
-Nothing a store does fails a call.  Reads are bounded in time, writes are made beside the call; a store that was silent
-or failed is left alone for a while and then only glanced at, and at most a few reads wait for it at a time.
+Nothing a store does fails a call.  A read is waited for as long as reads took lately and a millisecond more; it ends
+beside the call.  Writes are made beside the call; a store that was silent or failed is left alone for a while and then
+only glanced at, and at most a few reads wait for it at a time.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ _REST, _LONGEST_REST = 1.0, 60.0
 _GLANCE: Final = 0.001
 """Seconds that a call waits for a store that failed when it was last asked; that it is back is noticed beside the
 call."""
+
+
+_FADES: Final = 0.25
+"""Share of what a quicker answer takes off the longest time that answers took lately."""
 
 
 class Store(Protocol):
@@ -106,9 +111,10 @@ class Memory:
 class _Box:
     """What a read in another thread found."""
 
-    __slots__ = ("begun", "done", "error", "released", "value")
+    __slots__ = ("asked_at", "begun", "done", "error", "released", "value")
 
-    def __init__(self) -> None:
+    def __init__(self, asked_at: float) -> None:
+        self.asked_at = asked_at
         self.done = threading.Event()
         self.begun = False
         self.released = False
@@ -129,6 +135,10 @@ class Shelf:
         self._rest = _REST
         self._rests_until = 0.0
         self._doubted = False
+        self._usual = timeout
+        """Seconds that answers took lately: the longest of them, fading."""
+        self._overdue: _Box | None = None
+        """A read that took longer than usual, and may be silent for good."""
         self.failures: int = 0
 
     @property
@@ -147,8 +157,9 @@ class Shelf:
         if not self._workers.start(partial(self._fetch, name, box)):
             self._release(box)
             return None
-        if not box.done.wait(_GLANCE if self._doubted else self._timeout):
-            self._failed(TimeoutError(f"silent for {self._timeout:g} s"))
+        patience = _GLANCE if self._doubted else self._patience
+        if not box.done.wait(patience):
+            self._late(box, patience)
             return None
         if box.error is not None:
             self._failed(box.error)
@@ -165,12 +176,16 @@ class Shelf:
         box = self._place()
         if box is None:
             return None
+        patience = self._patience
         try:
-            with anyio.fail_after(self._timeout):
+            with anyio.fail_after(patience):
                 await _in_thread(partial(self._fetch, name, box))
                 found = box.value
                 if isawaitable(found):
                     found = await cast("Awaitable[object]", found)
+        except TimeoutError:
+            self._late(box, patience)
+            return None
         except Exception as error:
             self._failed(error)
             return None
@@ -180,7 +195,7 @@ class Shelf:
         if box.error is not None:
             self._failed(box.error)
             return None
-        self._answered()
+        self._answered(box)
         return found
 
     def write(self, name: str, value: bytes, seconds: int) -> object:
@@ -208,9 +223,32 @@ class Shelf:
 
     def _place(self) -> _Box | None:
         """A place among those who may wait for the store; ``None``: go on without it."""
-        if self._clock() < self._rests_until or not self._readers.acquire(blocking=False):
+        now, overdue = self._clock(), self._overdue
+        if now < self._rests_until:
             return None
-        return _Box()
+        if overdue is not None:
+            self._overdue = None
+            if not overdue.done.is_set():
+                self._failed(TimeoutError(f"silent for {self._timeout:g} s"))
+                return None
+        return _Box(now) if self._readers.acquire(blocking=False) else None
+
+    @property
+    def _patience(self) -> float:
+        """Seconds that a call waits: no more than a millisecond longer than for a store that is well."""
+        return min(self._timeout, self._usual + _GLANCE)
+
+    def _late(self, box: _Box, patience: float) -> None:
+        """It took longer than a call waits, ``patience`` seconds.  Nobody else asks before it has had its time; whether
+        it is silent for good is seen then."""
+        if box.done.is_set():  # its store is awaited, and the call that did so is gone on
+            self._usual = min(self._timeout, 2.0 * self._usual)
+        elif patience < self._timeout and not self._doubted:
+            with self._lock:
+                self._overdue, self._doubted = box, True
+                self._rests_until = max(self._rests_until, box.asked_at + self._timeout)
+            return
+        self._failed(TimeoutError(f"silent for {patience:.3g} s"))
 
     def _release(self, box: _Box) -> None:
         with self._lock:
@@ -220,20 +258,22 @@ class Shelf:
         self._readers.release()
 
     def _fetch(self, name: str, box: _Box) -> None:
-        box.begun, began = True, self._clock()
+        box.begun = True
         try:
             box.value = self._store.get(name)
-            if self._clock() - began <= self._timeout and not isawaitable(box.value):
-                self._answered()
+            if self._clock() - box.asked_at <= self._timeout and not isawaitable(box.value):
+                self._answered(box)
         except Exception as error:
             box.error = error
         finally:
             self._release(box)
             box.done.set()
 
-    def _answered(self) -> None:
+    def _answered(self, box: _Box) -> None:
         """It answered in time, be it that nobody waited so long."""
+        took = self._clock() - box.asked_at
         with self._lock:
+            self._usual = max(took, self._usual + _FADES * (took - self._usual))
             self._doubted, self._rest, self._rests_until = False, _REST, 0.0
 
     def _failed(self, error: Exception) -> None:

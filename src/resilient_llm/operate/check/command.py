@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Check, and print what was found.
 
     Returns 0 if the settings are right, their secrets are there (``--without-keys``: or not) and every provider that
-    was asked answers as it should; 1 if not; 130 after Ctrl-C.
+    was asked answers as it should; 1 if not; 2 for a file that cannot be read; 130 after Ctrl-C.
     """
     if arguments.file is None and Path(_USUAL).exists():
         arguments.file = _USUAL
@@ -58,7 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         name = arguments.file or "the environment"
         write(sys.stdout, *sheets(found, everything=arguments.all), Sheet("", [_verdict(found, name)]))
+    if arguments.file is not None and not _readable(Path(arguments.file)):
+        return 2
     return 0 if found.fine else 1
+
+
+def _readable(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.R_OK)
 
 
 def _checked(arguments: argparse.Namespace) -> Checked:

@@ -25,9 +25,10 @@ class Budget:
     calendar (UTC), or a number of seconds.
 
     ``when_spent`` says what happens to later calls of the period: ``"fail"`` (they end with ``NoProviderAvailable``,
-    or their ``fallback=``), ``"warn"`` (a warning is logged, once) or ``"cheaper"`` (only the providers that cost least
-    are asked).  ``route``: only calls of this route count, and only they are held back; ``provider``: only what is
-    spent at this one, and only it is passed over; ``None``: all.  A warning is logged in each case.
+    whose ``retry_after`` is when the period ends, or with their ``fallback=``), ``"warn"`` (a warning is logged, once)
+    or ``"cheaper"`` (only the providers that cost least are asked).  ``route``: only calls of this route count, and
+    only they are held back; ``provider``: only what is spent at this one, and only it is passed over; ``None``: all.
+    A warning is logged in each case.
 
     Checked when a call begins: what is under way then may exceed it by its cost.  Each process counts for itself.
 

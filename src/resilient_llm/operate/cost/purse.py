@@ -29,7 +29,7 @@ class Purse:
     never cost more than the limit.  An attempt gives back what it did not use once its whole answer says what that
     was, and all of it where it was refused with an error; one that was cut off, or is silent about it, keeps it."""
 
-    __slots__ = ("_amounts", "_begun", "_bound", "_price", "_reasons", "_route", "_tokens", "_write")
+    __slots__ = ("_amounts", "_begun", "_bound", "_opens_in", "_price", "_reasons", "_route", "_tokens", "_write")
 
     def __init__(
         self,
@@ -37,7 +37,10 @@ class Purse:
         bound: Bound | None,
         price: Callable[[Described], Price | None],
         write: Callable[[Entry], None],
+        opens_in: Callable[[], float] | None = None,
     ) -> None:
+        """``opens_in``: seconds until a budget that rules somebody out starts anew; ``None``: there is none such."""
+        self._opens_in = opens_in
         self._route = ask.route
         self._tokens = ask.tokens
         self._bound = bound
@@ -59,6 +62,10 @@ class Purse:
             ask = ask._replace(unsuitable=reasons)
         self._rule_out()
         return ask
+
+    def retry_after(self) -> float | None:
+        """Seconds until a spent budget rules out fewer; ``None``: it is no matter of budgets."""
+        return None if self._opens_in is None else self._opens_in()
 
     def reserve(self, number: int, target: Described) -> None:
         """An attempt begins."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from resilient_llm.decide.attempt import Ask
@@ -83,10 +84,13 @@ class Costs:
         prefer, limit = options.get("prefer"), options.get("max_cost")
         if prefer is not None:
             ask = ask._replace(tolls=self._tolls(ask, targets, prefer))
+        opens_in: Callable[[], float] | None = None
         if self._budgets:
-            ask = self._within_budgets(ask, targets)
+            ask, opens_at = self._within_budgets(ask, targets)
+            if opens_at < math.inf:
+                opens_in = partial(self._seconds_until, opens_at)
         bound = None if limit is None else Bound(limit, self._worst(request, targets))
-        purse = Purse(ask, bound, self._price, self._write)
+        purse = Purse(ask, bound, self._price, self._write, opens_in)
         return purse.screen(ask), purse
 
     def reset_after_fork(self) -> None:
@@ -130,10 +134,14 @@ class Costs:
         prices = {target.id: self._price(target) for target in targets}
         return {name: None if price is None else price.at_most(prompt, answer) for name, price in prices.items()}
 
-    def _within_budgets(self, ask: Ask, targets: Sequence[Described]) -> Ask:
-        """Whoever a spent budget rules out."""
+    def _seconds_until(self, moment: float) -> float:
+        return max(0.0, moment - self._pool.wall())
+
+    def _within_budgets(self, ask: Ask, targets: Sequence[Described]) -> tuple[Ask, float]:
+        """Whoever a spent budget rules out, and when (in wall-clock time) the first of them may be asked again."""
         now = self._pool.wall()
         found = dict(ask.unsuitable)
+        opens: dict[str, float] = {}
         for one in self._budgets:
             budget = one.budget
             if budget.route not in (None, ask.route):
@@ -143,7 +151,11 @@ class Costs:
                 continue
             for target in self._held_back(budget, ask, targets):
                 found.setdefault(target, told)
-        return ask._replace(unsuitable=found) if len(found) > len(ask.unsuitable) else ask
+                if target not in ask.unsuitable:
+                    opens[target] = max(opens.get(target, 0.0), one.state(now).ends_in + now)
+        if not opens:
+            return ask, math.inf
+        return ask._replace(unsuitable=found), min(opens.values())
 
     def _held_back(self, budget: Budget, ask: Ask, targets: Sequence[Described]) -> list[str]:
         if budget.when_spent == "fail":

@@ -73,7 +73,7 @@ def _is(error: ResilientError, case: str) -> bool:
         return error.kind is FaultKind.PAYLOAD_TOO_LARGE
     if case == "unsuitable":
         reasons = error.reasons.values() if isinstance(error, NoProviderAvailable) else ()
-        return bool(reasons) and not any(reason in _REFUSALS for reason in reasons)
+        return bool(reasons) and error.retry_after is None and not any(reason in _REFUSALS for reason in reasons)
     return not error.retryable and error.retry_after is None
 
 

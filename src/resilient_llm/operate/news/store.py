@@ -39,9 +39,11 @@ class Found(NamedTuple):
     data: object
 
 
-def connect(url: str) -> SupportsStream:
-    """A client with short timeouts and no retries.  Raises ``ConfigurationError`` for a URL that is none, or where the
-    extra ``redis`` is missing; connects to nobody."""
+def connect(url: str, patience: float = PATIENCE) -> SupportsStream:
+    """A client with short timeouts (``patience`` seconds) and no retries.
+
+    Raises ``ConfigurationError`` for a URL that is none, or where the extra ``redis`` is missing; connects to nobody.
+    """
     try:
         make: Callable[..., SupportsStream] = import_module("redis").Redis.from_url
         no_retry: object = import_module("redis.retry").Retry(import_module("redis.backoff").NoBackoff(), 0)
@@ -50,8 +52,8 @@ def connect(url: str) -> SupportsStream:
     try:
         return make(
             url,
-            socket_timeout=PATIENCE,
-            socket_connect_timeout=PATIENCE,
+            socket_timeout=patience,
+            socket_connect_timeout=patience,
             retry=no_retry,
             decode_responses=False,
             protocol=2,

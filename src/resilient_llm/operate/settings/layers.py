@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path as FilePath
 from typing import Final, Protocol, cast
@@ -77,7 +78,7 @@ def put_file(tree: Tree, path: FilePath) -> None:
     except UnicodeDecodeError:
         raise SettingsError([Problem("", "it is not UTF-8", Origin(name))]) from None
     except OSError as error:
-        raise SettingsError([Problem("", error.strerror or type(error).__name__, Origin(name))]) from None
+        raise SettingsError([Problem("", _unreadable(path, error), Origin(name))]) from None
     if path.suffix in (".yaml", ".yml"):
         values, lines = _yaml(text, name)
     elif path.suffix == ".toml":
@@ -85,6 +86,20 @@ def put_file(tree: Tree, path: FilePath) -> None:
     else:
         raise SettingsError([Problem("", "it must be a .toml or a .yaml file", Origin(name))])
     tree.put(values, {where: Origin(name, line) for where, line in lines.items()})
+
+
+def _unreadable(path: FilePath, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        near = get_close_matches(path.name, _names_in(path.parent), n=1, cutoff=0.6)
+        return f"there is no such file; did you mean {path.with_name(near[0])}?" if near else "there is no such file"
+    return f"it cannot be read: {error.strerror or type(error).__name__}"
+
+
+def _names_in(folder: FilePath) -> list[str]:
+    try:
+        return [one.name for one in folder.iterdir() if one.suffix in (".toml", ".yaml", ".yml")]
+    except OSError:
+        return []
 
 
 def _toml(text: str, name: str) -> tuple[dict[str, object], dict[Path, int]]:

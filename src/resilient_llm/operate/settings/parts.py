@@ -18,7 +18,7 @@ from resilient_llm.operate.cost import Budget, load_prices, track
 from resilient_llm.operate.incidents import Incidents
 from resilient_llm.operate.known import EVERY
 from resilient_llm.operate.known import keep as keep_known
-from resilient_llm.operate.news import share_news
+from resilient_llm.operate.news import share_news, share_pace
 from resilient_llm.operate.objectives import Objective, Objectives
 from resilient_llm.operate.settings.providers import Routes
 from resilient_llm.operate.settings.sections import AnyClient, Mistake, Section, Undo, keep, kept
@@ -126,12 +126,16 @@ STATE: Final = Section(StateSettings, _state)
 class NewsSettings:
     """Where processes exchange news of providers: Redis or Valkey, as ``env:REDIS_URL``.
 
-    ``group`` tells fleets apart that share a store, ``every`` is seconds between two rounds.
+    ``group`` tells fleets apart that share a store, ``every`` is seconds between two rounds.  ``exact_pace``: all
+    processes together keep to the limits that are declared for providers; ``workers`` is among how many a limit is
+    divided while the store has not said how many there are.
     """
 
     store: ApiKey
     group: str = "default"
     every: float = 0.25
+    exact_pace: bool = False
+    workers: int = 1
 
 
 def _news(client: AnyClient, wanted: NewsSettings) -> Undo:
@@ -140,7 +144,12 @@ def _news(client: AnyClient, wanted: NewsSettings) -> Undo:
     except KeyUnavailable as error:
         raise ConfigurationError(f"news.store: {error}") from None
     news = share_news(client, str(url), group=wanted.group, every=wanted.every)
-    return keep(client.pool, "news", news, news.close)
+    undo = keep(client.pool, "news", news, news.close)
+    if not wanted.exact_pace:
+        return undo
+    pace = share_pace(client, str(url), group=wanted.group, workers=wanted.workers)
+    more = keep(client.pool, "pace", pace, pace.close)
+    return lambda: (undo(), more())
 
 
 NEWS: Final = Section(NewsSettings, _news)

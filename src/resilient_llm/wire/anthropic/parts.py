@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 from resilient_llm import model as m
-from resilient_llm.wire.blocks.rules import StopReasons
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.reasons import Reasons
 from resilient_llm.wire.kit.tools import arguments_object, arguments_text
 
 WIRE: Final = "anthropic_messages"
@@ -33,12 +32,7 @@ _WORDS: dict[m.FinishReason, str] = {
 }
 
 
-_REASONS = StopReasons(_MEANINGS, _WORDS)
-finish_reason: Callable[[str | None], m.FinishReason] = _REASONS.neutral
-stop_reason: Callable[[m.FinishReason, str | None], str] = _REASONS.word
-
-
-# --- token counts -------------------------------------------------------------------------------------------------
+REASONS: Final = Reasons(_MEANINGS, _WORDS, "end_turn")
 
 
 def decode_usage(usage: f.Fields) -> m.Usage:
@@ -51,16 +45,8 @@ def decode_usage(usage: f.Fields) -> m.Usage:
         output_tokens=f.take_count(usage, "output_tokens"),
         cache_read_tokens=read,
         cache_write_tokens=write,
-        reasoning_tokens=_thinking_tokens(usage.get("output_tokens_details")),
+        reasoning_tokens=f.count_of(f.as_object(usage.get("output_tokens_details")).get("thinking_tokens")),
         extra=f.unread(WIRE, usage),
-    )
-
-
-def _thinking_tokens(details: object) -> int:
-    return (
-        f.take_count(f.object_of(cast("object", details), "details"), "thinking_tokens")
-        if isinstance(details, dict)
-        else 0
     )
 
 
@@ -95,9 +81,6 @@ def origin_and_signature(signature: str) -> tuple[str, str]:
     """A client's signature as (origin, signature)."""
     sealed = _SEAL.fullmatch(signature)
     return (sealed[1], sealed[2]) if sealed else (WIRE, signature)
-
-
-# --- blocks -> parts ----------------------------------------------------------------------------------------------
 
 
 def decode_block(block: object) -> m.Part:
@@ -166,9 +149,6 @@ def _decode_result(fields: f.Fields) -> m.ToolResult:
     if len(kept) != len(parts):  # a tool reference, a search result...: only this wire can say it, so it is kept whole
         fields["content"] = content
     return m.ToolResult(ident, kept, None, is_error, f.unread(WIRE, fields))
-
-
-# --- parts -> blocks of an answer -------------------------------------------------------------------------------
 
 
 def encode_part(part: m.Part) -> f.Fields | None:

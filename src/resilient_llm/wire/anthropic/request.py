@@ -32,9 +32,6 @@ VERSION_2026: Final = "2026-10-21"
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 
-# --- the caller's body -> request ---------------------------------------------------------------------------------
-
-
 def decode_request(body: f.Fields, _path: str = "") -> m.ChatRequest:
     """Raises :class:`~resilient_llm.wire.kit.fields.Malformed` for a field of the wrong type."""
     fields = dict(body)
@@ -142,9 +139,6 @@ def _decode_reasoning(thinking: f.Fields | None, effort: str | None) -> m.Reason
     return m.Reasoning(effort, budget, None if plain else m.Extra(p.WIRE, {"thinking": whole}))
 
 
-# --- request -> the vendor's body ---------------------------------------------------------------------------------
-
-
 def encode_request(request: m.ChatRequest, version: str) -> HttpRequest:
     """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
     source = f.own_fields(request.source, p.WIRE)
@@ -196,8 +190,6 @@ def _add_system(body: f.Fields, text: str) -> None:
     blocks = [{"type": "text", "text": system}] if isinstance(system, str) else cast("list[f.Fields]", system)
     body["system"] = [*blocks, {"type": "text", "text": text}]
 
-
-# --- messages -------------------------------------------------------------------------------------------------------
 
 _Encoded: TypeAlias = tuple[str | list[f.Fields], list[f.Fields]]
 
@@ -297,9 +289,6 @@ class _Turns(TurnEncoder):
         return replace(part, mime_type=mime)
 
 
-# --- tools ----------------------------------------------------------------------------------------------------------
-
-
 def _encode_tools(request: m.ChatRequest, body: f.Fields, remaining: bool, notes: Notes) -> None:
     tools = offered_tools(request, notes, single=True)
     if tools:
@@ -325,9 +314,6 @@ def _encode_choice(choice: m.ToolChoice | None, parallel: bool | None) -> f.Fiel
     if parallel is False and (choice is None or choice.mode != "none"):
         body = (body or {"type": "auto"}) | {"disable_parallel_tool_use": True}
     return body
-
-
-# --- reasoning ------------------------------------------------------------------------------------------------------
 
 
 def _encode_reasoning(request: m.ChatRequest, reasoning: m.Reasoning, body: f.Fields, notes: Notes) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
 from resilient_llm import model as m
-from resilient_llm.wire.blocks.rules import StopReasons
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.reasons import Reasons
 from resilient_llm.wire.kit.tools import arguments_object, arguments_text
 
 WIRE: Final = "bedrock_converse"
@@ -35,12 +34,7 @@ _WORDS: dict[m.FinishReason, str] = {
 }
 
 
-_REASONS = StopReasons(_MEANINGS, _WORDS)
-finish_reason: Callable[[str | None], m.FinishReason] = _REASONS.neutral
-stop_reason: Callable[[m.FinishReason, str | None], str] = _REASONS.word
-
-
-# --- token counts -------------------------------------------------------------------------------------------------
+REASONS: Final = Reasons(_MEANINGS, _WORDS, "end_turn")
 
 
 def decode_usage(usage: f.Fields) -> m.Usage:
@@ -67,8 +61,6 @@ def encode_usage(usage: m.Usage) -> f.Fields:
     cached = {"cacheReadInputTokens": usage.cache_read_tokens, "cacheWriteInputTokens": usage.cache_write_tokens}
     return body | {name: count for name, count in cached.items() if count} | f.own_fields(usage.extra, WIRE)
 
-
-# --- media ----------------------------------------------------------------------------------------------------------
 
 _MIME: dict[str, dict[str, str]] = {
     "image": {"png": "image/png", "jpeg": "image/jpeg", "gif": "image/gif", "webp": "image/webp"},
@@ -143,9 +135,6 @@ def media_block(media: m.Media, fields: f.Fields) -> f.Fields:
     return {media.kind: body | {"source": source} | fields}
 
 
-# --- blocks -> parts ------------------------------------------------------------------------------------------------
-
-
 def decode_block(block: object) -> m.Part:
     """A content block as a part; one the neutral model has no word for stays whole.
 
@@ -194,9 +183,6 @@ def _decode_cited(fields: f.Fields) -> m.Text:
     pieces = [f.object_of(item, "cited text") for item in f.list_of(fields.get("content") or [], "content")]
     citations = [f.object_of(item, "a citation") for item in f.list_of(fields.get("citations") or [], "citations")]
     return m.Text("".join(f.take_text(piece, "text") or "" for piece in pieces), tuple(citations))
-
-
-# --- parts -> blocks of an answer -------------------------------------------------------------------------------------
 
 
 def encode_part(part: m.Part) -> f.Fields | None:

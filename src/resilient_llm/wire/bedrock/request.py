@@ -32,18 +32,12 @@ def path_of(request: m.ChatRequest) -> str:
     return f"/model/{quote(request.model, safe='', errors='replace')}/converse{'-stream' if request.stream else ''}"
 
 
-# --- request -> the vendor's body ---------------------------------------------------------------------------------
-
-
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
     source = f.own_fields(request.source, p.WIRE)
     notes = Notes(p.WIRE) if source else notes_on(request, p.WIRE)
     body = source or _Encoding(request, notes).body()
     return HttpRequest(path_of(request), f.dump_request(body), degradations=notes.all())
-
-
-# --- messages -------------------------------------------------------------------------------------------------------
 
 
 class _Turns(TurnEncoder):
@@ -122,9 +116,6 @@ class _Turns(TurnEncoder):
         return free
 
 
-# --- the rest -------------------------------------------------------------------------------------------------------
-
-
 _CACHE_POINT: f.Fields = {"cachePoint": {"type": "default"}}
 
 
@@ -157,8 +148,6 @@ class _Encoding:
         f.merge(body, extra)
         return body
 
-    # --- settings -----------------------------------------------------------------------------------------------------
-
     def _settings(self, body: f.Fields) -> None:
         write_settings(TABLES[p.WIRE], self.request, body, self.notes)
         settings = f.as_object(body.get("inferenceConfig"))
@@ -171,7 +160,9 @@ class _Encoding:
     def _tools(self, turns: list[Turn], remaining: list[object]) -> f.Fields:
         request, choice = self.request, self.request.tool_choice
         tools = offered_tools(request, self.notes, single=True)
-        used = list(tool_names(request.messages).values()) if _any_calls(turns) else []
+        blocks = [block for turn in turns for block in turn.blocks]
+        calls = any("toolUse" in block or "toolResult" in block for block in blocks)
+        used = list(tool_names(request.messages).values()) if calls else []
         if choice is not None and choice.mode == "none" and (tools or remaining):
             if not used:
                 self.notes.add(Feature.TOOL_CHOICE_NONE, "none: no tools were offered")
@@ -265,10 +256,6 @@ _EFFORTS: Mapping[str, Callable[[str], f.Fields]] = {
 
 def _is_result(block: f.Fields) -> bool:
     return "toolResult" in block
-
-
-def _any_calls(turns: list[Turn]) -> bool:
-    return any("toolUse" in block or "toolResult" in block for turn in turns for block in turn.blocks)
 
 
 def _unthought_calls(turns: list[Turn]) -> bool:

@@ -83,8 +83,6 @@ class BlockEncoder(StreamEncoder):
     def closing(self) -> bytes:
         """The frames after everything else."""
 
-    # --- the stream encoder -----------------------------------------------------------------------------------------
-
     def on_start(self, event: m.StreamStart) -> bytes:
         if self._started:
             return b""

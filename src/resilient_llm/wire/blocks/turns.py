@@ -19,8 +19,6 @@ from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
 
-# --- turns -> messages ----------------------------------------------------------------------------------------------
-
 
 def decode_messages(
     items: Iterable[object], wire: str, decode_content: Callable[[object], tuple[m.Part, ...]]
@@ -55,9 +53,6 @@ def _split_results(parts: tuple[m.Part, ...], extra: m.Extra | None) -> list[m.M
     return messages or [m.Message("user", (), extra=extra)]
 
 
-# --- messages -> turns ----------------------------------------------------------------------------------------------
-
-
 @dataclass(slots=True)
 class Turn:
     """Consecutive messages of one role, as these vendors count them."""
@@ -83,39 +78,30 @@ class TurnEncoder(ABC):
     @abstractmethod
     def is_result(self, block: f.Fields) -> bool:
         """Whether a block is a tool's result."""
-        ...
 
     @abstractmethod
     def text(self, part: m.Text) -> f.Fields | None:
         """A text; ``None`` for one the wire rejects as empty."""
-        ...
 
     @abstractmethod
     def call(self, part: m.ToolCall) -> f.Fields:
         """A tool call."""
-        ...
 
     @abstractmethod
     def result(self, part: m.ToolResult) -> f.Fields:
         """A tool's result."""
-        ...
 
     @abstractmethod
     def thought(self, part: m.Thought) -> f.Fields | None:
         """A thought; ``None`` for one that must not be sent."""
-        ...
 
     @abstractmethod
     def media(self, part: m.Media) -> f.Fields:
         """An image, a document..."""
-        ...
 
     @abstractmethod
     def mark(self, blocks: list[f.Fields]) -> bool:
         """Marks blocks as worth caching up to their end; whether there is a place for it."""
-        ...
-
-    # --- the conversation -------------------------------------------------------------------------------------------
 
     def turns(self, messages: Iterable[m.Message]) -> tuple[list[f.Fields], list[Turn]]:
         """The system prompt, made of the messages a conversation opens with, and the turns."""

@@ -19,9 +19,6 @@ from resilient_llm.wire.settings import TABLES, read_settings, write_settings
 PATH: Final = "/v2/chat"
 
 
-# --- reading -----------------------------------------------------------------------------------------------
-
-
 def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
     """Raises :class:`~resilient_llm.wire.kit.fields.Malformed` for a field of the wrong type."""
     fields = dict(whole)
@@ -118,9 +115,6 @@ def _encode_found(part: m.Text | m.Json) -> f.Fields:
     if not isinstance(data, Mapping):
         data = {"result": data}
     return {"type": "document", "document": {"data": cast("object", data)}}
-
-
-# --- writing -----------------------------------------------------------------------------------------------
 
 
 def encode_request(request: m.ChatRequest) -> HttpRequest:

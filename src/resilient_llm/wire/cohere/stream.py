@@ -10,8 +10,6 @@ from resilient_llm.wire.framing import sse
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.streams import JsonEvents, StreamEncoder
 
-# --- bytes -> events ------------------------------------------------------------------------------------------------
-
 
 class Decoder(JsonEvents):
     """Events -> events.  Content blocks and tool calls are numbered apart here and together there."""
@@ -33,7 +31,7 @@ class Decoder(JsonEvents):
         elif "message" in data and "delta" not in data:
             self.end(m.StreamError(data))  # the shape of an error's body
         else:
-            self._piece(str(kind), data.get("index"), _message_of(delta))
+            self._piece(str(kind), data.get("index"), f.take_object(f.object_of(delta or {}, "delta"), "message") or {})
             if isinstance(data.get("logprobs"), dict):
                 self._logprobs.append(data["logprobs"])
 
@@ -112,18 +110,11 @@ class Decoder(JsonEvents):
             return
         reason, usage = f.take_text(delta, "finish_reason"), p.take_usage(delta)
         f.put(delta, logprobs=self._logprobs or None)
-        finish = p.finish_reason(reason, [m.ToolCall("", "")] if self._called else [])
+        finish = p.finish_reason(reason, self._called)
         self._out.append(m.Finish(finish, reason, extra=f.unread(p.WIRE, delta)))
         if usage is not None:
             self._out.append(m.UsageUpdate(usage))
         self.end(m.StreamEnd())
-
-
-def _message_of(delta: object) -> f.Fields:
-    return f.take_object(f.object_of(delta or {}, "delta"), "message") or {}
-
-
-# --- events -> bytes ------------------------------------------------------------------------------------------------
 
 
 class Encoder(StreamEncoder):

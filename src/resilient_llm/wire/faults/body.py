@@ -51,8 +51,8 @@ _ID_HEADERS = (
 
 _SQUEEZE = re.compile(r"[^a-z0-9]+")
 _URL = re.compile(r"https?://\S+")
-_HTML = re.compile(r"\s*(?:<!doctype html|<html|<head|<body|<title|<center|<h1)", re.IGNORECASE)
-_HEADINGS = re.compile(r"<(title|h1|h2)\b[^>]{0,200}>(.{0,300}?)</\1>", re.IGNORECASE | re.DOTALL)
+_HTML = r"(?i)\s*(?:<!doctype html|<html|<head|<body|<title|<center|<h1)"
+_HEADINGS = r"(?is)<(title|h1|h2)\b[^>]{0,200}>(.{0,300}?)</\1>"
 _DECODER = json.JSONDecoder()
 
 
@@ -121,7 +121,7 @@ def canonical(word: str) -> str:
 
 
 def is_html(text: str) -> bool:
-    return _HTML.match(text) is not None
+    return re.match(_HTML, text) is not None
 
 
 def read(vendor: str, headers: Mapping[str, str], body: object, clock: float | None) -> Facts:
@@ -137,7 +137,7 @@ def read(vendor: str, headers: Mapping[str, str], body: object, clock: float | N
     text = " ".join(_URL.sub(" ", " ; ".join(reader.texts)).split())
     return Facts(
         words=f" {' '.join(reader.words)} ",
-        text=_clip(text).lower(),
+        text=(text if len(text) <= _TEXT else f"{text[: _TEXT - 500]} {text[-500:]}").lower(),
         message="; ".join(reader.texts)[:_TEXT],
         code=reader.best_code(),
         statuses=tuple(reader.statuses),
@@ -147,10 +147,6 @@ def read(vendor: str, headers: Mapping[str, str], body: object, clock: float | N
         structured=not isinstance(body, str) and bool(reader.texts or reader.words),
         request_id=next((headers[name] for name in _ID_HEADERS if headers.get(name)), reader.request_id),
     )
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= _TEXT else f"{text[: _TEXT - 500]} {text[-500:]}"
 
 
 class _Reader:
@@ -250,7 +246,7 @@ class _Reader:
     def _text(self, text: str, depth: int) -> None:
         if is_html(text):
             self.flags.add("html")
-            text = " ".join(found for _, found in _HEADINGS.findall(text[:20_000]))
+            text = " ".join(found for _, found in re.findall(_HEADINGS, text[:20_000]))
         start = text.find("{") if len(text) < _LONGEST else -1
         if start >= 0:
             inner = _embedded(text[start:])

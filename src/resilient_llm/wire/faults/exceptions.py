@@ -121,8 +121,8 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
 def _carried(exc: BaseException) -> Fault | None:
     """What the exception says of itself, apart from its name."""
     if isinstance(exc, ProviderError):
-        hint = exc.retry_after if _is_number(exc.retry_after) else None
-        wait = None if hint is None else times.bounded(hint)
+        hint: object = exc.retry_after  # whoever wrote the provider set it
+        wait = times.bounded(hint) if isinstance(hint, int | float) and not isinstance(hint, bool) else None
         return Fault(exc.kind, wait, scope_of(exc.kind), exc.status, exc.code, scrub(str(exc)))
     if isinstance(exc, CallFailed) and exc.fault is not None:
         return exc.fault
@@ -209,7 +209,3 @@ def _get(owner: object, name: str) -> object:
         return getattr(owner, name, None)
     except Exception:
         return None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

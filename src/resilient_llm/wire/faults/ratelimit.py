@@ -68,20 +68,22 @@ _OWN_WINDOWS: Mapping[str, Mapping[str, str]] = {
     "groq": {"requests": "day", "tokens": "minute"},
 }
 
+# Patterns are compiled when an answer first needs them: importing the library must stay cheap.
+
 # Header name -> (base, field, further words).  The first that matches decides.
-_NAMES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"anthropic-ratelimit-(?P<base>.+)-(?P<field>limit|remaining|reset)"), ""),
-    (re.compile(r"x-ratelimitbysize-(?P<field>limit|remaining|reset)(?:-(?P<base>.+))?"), "tokens-"),
-    (re.compile(r"ratelimitbysize-(?P<field>limit|remaining|reset)"), "tokens-minute"),
-    (re.compile(r"x-tokenlimit-(?P<field>limit|remaining|reset)(?:-(?P<base>.+))?"), "tokens-"),
-    (re.compile(r"x-trial-endpoint-call-(?P<field>limit|remaining)"), "requests-minute"),
-    (re.compile(r"x-endpoint-monthly-call-(?P<field>limit|remaining)"), "requests-month"),
-    (re.compile(r"(?:x-)?ratelimit-(?P<field>limit|remaining|reset)(?:-(?P<base>.+))?"), ""),
+_NAMES: tuple[tuple[str, str], ...] = (
+    (r"anthropic-ratelimit-(?P<base>.+)-(?P<field>limit|remaining|reset)", ""),
+    (r"x-ratelimitbysize-(?P<field>limit|remaining|reset)(?:-(?P<base>.+))?", "tokens-"),
+    (r"ratelimitbysize-(?P<field>limit|remaining|reset)", "tokens-minute"),
+    (r"x-tokenlimit-(?P<field>limit|remaining|reset)(?:-(?P<base>.+))?", "tokens-"),
+    (r"x-trial-endpoint-call-(?P<field>limit|remaining)", "requests-minute"),
+    (r"x-endpoint-monthly-call-(?P<field>limit|remaining)", "requests-month"),
+    (r"(?:x-)?ratelimit-(?P<field>limit|remaining|reset)(?:-(?P<base>.+))?", ""),
 )
-_INTEGER = re.compile(r"(-?[0-9]{1,15})(?:\.[0-9]+)?(?:[,;].*)?")
-_GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3}){1,4}")  # 1,000
-_ITEM = re.compile(r'"([^"]*)"')
-_PARAMETER = re.compile(r"(?:^|[;,\s])(q|w|r|t|limit|remaining|reset)\s*=\s*([0-9]{1,15})(?![0-9.])")
+_INTEGER = r"(-?[0-9]{1,15})(?:\.[0-9]+)?(?:[,;].*)?"
+_GROUPED = r"[0-9]{1,3}(?:,[0-9]{3}){1,4}"  # 1,000
+_ITEM = r'"([^"]*)"'
+_PARAMETER = r"(?:^|[;,\s])(q|w|r|t|limit|remaining|reset)\s*=\s*([0-9]{1,15})(?![0-9.])"
 _PARAMETERS = {"q": "q", "w": "w", "r": "r", "t": "t", "limit": "q", "remaining": "r", "reset": "t"}
 
 
@@ -149,7 +151,7 @@ def _named(vendor: str, headers: Mapping[str, str], clock: float | None) -> Iter
 def _place(name: str) -> tuple[str, str | None, str] | None:
     """Which bucket (base name and window) and which of its numbers a header is about."""
     for pattern, prefix in _NAMES:
-        match = pattern.fullmatch(name)
+        match = re.fullmatch(pattern, name)
         if match:
             groups = match.groupdict()
             words = (prefix + (groups.get("base") or "")).strip("-").split("-")
@@ -177,9 +179,9 @@ def _limit(values: Mapping[str, str], window: str | None, clock: float | None) -
 def _integer(text: str | None) -> int | None:
     if text is not None and text.isascii() and text.isdigit() and len(text) < 16:
         return int(text)
-    if text and _GROUPED.fullmatch(text.strip()):
+    if text and re.fullmatch(_GROUPED, text.strip()):
         text = text.replace(",", "")
-    match = _INTEGER.fullmatch(text.strip()) if text else None
+    match = re.fullmatch(_INTEGER, text.strip()) if text else None
     value = int(match[1]) if match else -1
     return value if value >= 0 else None
 
@@ -204,12 +206,12 @@ def _structured(headers: Mapping[str, str]) -> Iterator[tuple[str, Limit]]:
 def _items(text: str) -> list[tuple[str, dict[str, int]]]:
     """The list's items as (name, parameters).  The old draft's ``limit=100, remaining=50, reset=30`` is one item."""
     if '"' not in text:
-        parameters = {_PARAMETERS[key]: int(value) for key, value in _PARAMETER.findall(text)}
+        parameters = {_PARAMETERS[key]: int(value) for key, value in re.findall(_PARAMETER, text)}
         return [("", parameters)] if parameters else []
     items: list[tuple[str, dict[str, int]]] = []
     for piece in text.split(","):
-        names = _ITEM.findall(piece)
-        found = {_PARAMETERS[key]: int(value) for key, value in _PARAMETER.findall(_ITEM.sub("", piece))}
+        names = re.findall(_ITEM, piece)
+        found = {_PARAMETERS[key]: int(value) for key, value in re.findall(_PARAMETER, re.sub(_ITEM, "", piece))}
         # Hugging Face writes `"fixed window";"api";q=1000`: the last string is the name.
         items.append((names[-1] if names else "", found))
     return items

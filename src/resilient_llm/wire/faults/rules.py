@@ -98,8 +98,6 @@ _CLIENT_ERRORS = tuple(code for code in range(400, 500) if code not in {401, 402
 _BILLING_STATUSES = (0, 400, 401, 403, 404, 405, 406, 409, 412, 422, 429)  # not 5xx: their text is about the server
 
 
-# --- the table ---------------------------------------------------------------------------------------------
-
 RULES: tuple[Rule, ...] = (
     # 1. A vendor's own meaning.
     _rule(K.QUOTA_EXHAUSTED, at=_GOOGLE, status=(402, 429), text=r"\blimit: ?0\b", trust=False),  # not in this tier
@@ -125,14 +123,16 @@ RULES: tuple[Rule, ...] = (
     _rule(K.NOT_FOUND_MODEL, at="mistral", words="1500"),
     _rule(K.CONTENT_FILTER, status=(0, 403), flag="moderated"),
     _rule(K.SEALED_REASONING, status=(0, 400, 422), words="invalidencryptedcontent"),
-    _rule(K.SEALED_REASONING, status=(0, 400, 422), text=v.SEALED),
+    _rule(K.SEALED_REASONING, status=(0, 400, 404, 422), text=v.SEALED),
+    _rule(K.BAD_REQUEST, status=(0, 400, 403, 404), text=v.NOT_KEPT, unless=r"\bmodel\b|deployment|endpoint"),
     _rule(K.PERMISSION, flag="challenge"),  # Cloudflare doubts our user agent or address, not our key
     _rule(K.OVERLOADED, words="*capacityexhausted", scope=FaultScope.MODEL),  # Google says RESOURCE_EXHAUSTED as well
     _rule(
         K.OVERLOADED,
-        status=(400, 422),
-        text=r"\b(?:model|server|service|backend) is (?:currently )?(?:overloaded|busy)",
+        status=(400, 422, 500, 502),
+        text=r"\b(?:model|server|service|backend|engine) is (?:currently )?(?:overloaded|busy)|^overloaded\W*$",
     ),
+    _rule(K.OVERLOADED, status=(500, 502, 503), text=r"\bresource ?exhausted\b|total request limit reached"),
     # What a relay says about its own channels never concerns our credential.
     _rule(K.OVERLOADED, words=v.SHARED_POOL_CODES, scope=FaultScope.MODEL),
     _rule(K.TIMEOUT, words="channelresponsetimeexceeded"),
@@ -143,6 +143,7 @@ RULES: tuple[Rule, ...] = (
     _rule(K.QUOTA_EXHAUSTED, words="entitlement*exceeded entitlement*exhausted"),
     _rule(K.QUOTA_EXHAUSTED, words=v.BILLING_CODES, trust=False),
     _rule(K.QUOTA_EXHAUSTED, status=(402,), trust=False),
+    _rule(K.CONTEXT_LENGTH, status=(0, 400, 422), flag="never_fits", text=v.CONTEXT, unless=v.NOT_CONTEXT),
     _rule(K.PAYLOAD_TOO_LARGE, status=(0, 400, 413, 429), flag="never_fits", trust=False),
     _rule(K.PAYLOAD_TOO_LARGE, status=(0, 413, 429), text=v.NEVER_FITS, trust=False),
     _rule(K.QUOTA_EXHAUSTED, status=_BILLING_STATUSES, text=v.BILLING, trust=False),
@@ -209,12 +210,12 @@ RULES: tuple[Rule, ...] = (
     _rule(K.TIMEOUT, words="*timeout *timedout *deadlineexceeded"),
     _rule(K.CLIENT_CLOSED, words="cancelled canceled requestcancel* clientclosed* clientdisconnect*"),
     _rule(K.PERMISSION, status=(0, 401, *_CLIENT_ERRORS), words=v.PERMISSION_CODES),
-    _rule(K.MISCONFIGURED, status=(404,), text=v.WRONG_ADDRESS),
+    _rule(K.MISCONFIGURED, status=(400, 404), text=v.WRONG_ADDRESS),
     _rule(K.NOT_FOUND_MODEL, status=(0, 404), words="notfound"),
-    _rule(
+    _rule(  # botocore gives what Bedrock says inside a stream the status 400
         K.SERVER_ERROR,
         status=(0, 400, 424, *range(500, 503)),
-        words="internalserver* internal internalfailure serverinternal dataloss",
+        words="internalserver* internal internalfailure serverinternal dataloss modelstream model",
     ),
     _rule(K.BAD_REQUEST, words="notimplemented unimplemented notsupported"),
     # 6. Errors without a status: inside a stream or a 200.  What no code says, the text may.
@@ -261,8 +262,8 @@ _SCOPES: Mapping[FaultKind, FaultScope] = {
     K.SEALED_REASONING: FaultScope.REQUEST,
 }
 
-_LIMIT = re.compile(r"\blimit:? ([0-9][0-9,]{0,14})\b")
-_REQUESTED = re.compile(r"\brequested:? ([0-9][0-9,]{0,14})\b")
+_LIMIT = r"\blimit:? ([0-9][0-9,]{0,14})\b"
+_REQUESTED = r"\brequested:? ([0-9][0-9,]{0,14})\b"
 
 
 def scope_of(kind: FaultKind) -> FaultScope:
@@ -272,6 +273,9 @@ def scope_of(kind: FaultKind) -> FaultScope:
 
 _WRONG_ADDRESS = frozenset({404, 405, 410, 418})
 """What a server answers that does not know the path or the method."""
+_ABOUT_CONTENT = frozenset({400, 415, 422})
+"""What an API answers to a request it has read and does not want.  Any other client error without a meaning of its own
+(406, 411, 417, 421, 426...) is about how HTTP is spoken there, whatever the body says: nobody else need refuse it."""
 
 
 def by_status(status: int, facts: Facts) -> FaultKind:
@@ -289,6 +293,8 @@ def by_status(status: int, facts: Facts) -> FaultKind:
         return K.SERVER_ERROR
     if status in _WRONG_ADDRESS:
         return K.NOT_FOUND_MODEL if status == 404 and facts.structured else K.MISCONFIGURED
+    if status not in _ABOUT_CONTENT:
+        return K.MISCONFIGURED
     said = facts.structured or ("html" not in facts.flags and _found(v.ABOUT_THE_REQUEST, facts.text))
     return K.BAD_REQUEST if said else K.MISCONFIGURED
 
@@ -311,7 +317,7 @@ def decide(vendor: str, status: int, facts: Facts) -> Verdict:
 
 def _derived_flags(facts: Facts) -> frozenset[str]:
     flags: set[str] = set()
-    limit, requested = _LIMIT.search(facts.text), _REQUESTED.search(facts.text)
+    limit, requested = re.search(_LIMIT, facts.text), re.search(_REQUESTED, facts.text)
     if limit and requested and 0 < int(limit[1].replace(",", "")) < int(requested[1].replace(",", "")):
         flags.add("never_fits")  # "Limit 6000, Requested 12089": an empty bucket would not do either
     if _long_window_spent(facts.limits):

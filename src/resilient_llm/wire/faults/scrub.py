@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import cache
 from itertools import islice
-from urllib.parse import quote, quote_plus
-
-from resilient_llm.errors import Fault
 
 MASK = "***"
-_SHORTEST = 6  # characters of a secret that can be looked for
 _LONGEST = 20_000  # characters looked at; what is shown comes from their front
 
 _SECRET_CHARS = r"[A-Za-z0-9_\-.~+/=*%]"
@@ -55,45 +50,6 @@ def scrub(text: str, limit: int = 200) -> str:
         shown = pattern.sub(replacement, shown)
     shown = _RUN.sub(_mask_random, shown)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
-
-
-def without_secret(fault: Fault, *secrets: str | None) -> Fault:
-    """The fault without secrets that are known, which no pattern need recognise: self-hosted gateways echo keys of any
-    shape.  ``None`` and secrets of fewer than 6 characters are ignored, since they would be found in ordinary words."""
-    for secret in _known(secrets):
-        message, code = _replaced(fault.message, secret) or "", _replaced(fault.code, secret)
-        request_id = _replaced(fault.request_id, secret)
-        if (message, code, request_id) != (fault.message, fault.code, fault.request_id):
-            fault = replace(fault, message=message, code=code, request_id=request_id)
-    return fault
-
-
-def masked(text: str, *secrets: str | None) -> str:
-    """A text without secrets that are known."""
-    for secret in _known(secrets):
-        text = _replaced(text, secret) or ""
-    return text
-
-
-def contains_secret(text: str, *secrets: str | None) -> bool:
-    """Whether a text holds one of these secrets, as it is or quoted for a URL."""
-    return masked(text, *secrets) != text
-
-
-def _known(secrets: tuple[str | None, ...]) -> list[str]:
-    """Those that can be looked for, the longest first: one may be part of another."""
-    return sorted({one for one in secrets if one and len(one) >= _SHORTEST}, key=len, reverse=True)
-
-
-def _replaced(text: str | None, secret: str) -> str | None:
-    if not text:
-        return text
-    for form in {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
-        text = text.replace(form, MASK)
-        if text.endswith("…"):  # it may have been cut off within the secret
-            cut = (n for n in range(len(form) - 1, _SHORTEST - 1, -1) if text.endswith(f"{form[:n]}…"))
-            text = text[: -length - 1] + f"{MASK}…" if (length := next(cut, 0)) else text
-    return text
 
 
 def _mask_random(match: re.Match[str]) -> str:

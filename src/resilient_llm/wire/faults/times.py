@@ -15,22 +15,21 @@ from functools import cache, lru_cache
 LONGEST = 10 * 365 * 86_400.0
 """Seconds.  Nobody means a longer wait; such a number is a mistake and counts as unknown."""
 
-_NUMBER = re.compile(r"[0-9]{1,13}(?:\.[0-9]{1,9})?")
-_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
-_HTTP_DATE = re.compile(
+# Patterns are compiled when an answer first needs them: importing the library must stay cheap.
+_NUMBER = r"[0-9]{1,13}(?:\.[0-9]{1,9})?"
+_SECONDS = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+_HTTP_DATE = (
     r"[A-Za-z]{3,9}, [0-9]{1,2}[ -][A-Za-z]{3}[ -][0-9]{2,4} [0-9:]{8} GMT"  # RFC 9110 section 5.6.7, and RFC 850
     r"|[A-Za-z]{3} [A-Za-z]{3} [ 0-9][0-9] [0-9:]{8} [0-9]{4}"  # asctime
 )
-_ISO = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
-)
+_ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
 _UNITS = {
     "d": 86_400.0, "day": 86_400.0, "h": 3_600.0, "hr": 3_600.0, "hour": 3_600.0, "m": 60.0, "min": 60.0,
     "minute": 60.0, "s": 1.0, "sec": 1.0, "second": 1.0, "ms": 1e-3, "millisecond": 1e-3, "us": 1e-6, "µs": 1e-6,
     "μs": 1e-6, "ns": 1e-9,
 }  # fmt: skip
 _UNIT = r"(?:d|h|ms|us|µs|μs|ns|m|s)"
-_GO_DURATION = re.compile(rf"(?:[0-9]{{1,12}}(?:\.[0-9]{{1,9}})?{_UNIT}){{1,8}}")
+_GO_DURATION = rf"(?:[0-9]{{1,12}}(?:\.[0-9]{{1,9}})?{_UNIT}){{1,8}}"
 _WORDY_UNIT = r"(?:milliseconds?|ms|seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|[hmsd])(?![a-z])"
 _AMOUNT = rf"[0-9]{{1,9}}(?:\.[0-9]{{1,9}})?\s?(?:{_WORDY_UNIT}|[hms](?=[0-9]))"
 _SPOKEN = (
@@ -38,7 +37,7 @@ _SPOKEN = (
     r"|available(?: again)?)\s(?:after |in |for |until )?(?:about |approximately |at least |another )?"
     rf"({_AMOUNT}(?:(?:,| and)?\s?{_AMOUNT}){{0,3}})"
 )
-_PIECE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s?([a-zµμ]{1,12})", re.IGNORECASE)
+_PIECE = r"(?i)([0-9]{1,12}(?:\.[0-9]{1,9})?)\s?([a-zµμ]{1,12})"
 
 
 def bounded(value: float) -> float | None:
@@ -49,19 +48,19 @@ def bounded(value: float) -> float | None:
 def seconds(text: str) -> float | None:
     """A plain decimal number of seconds: ``"5"``, ``"0.25"``; not ``"5s"``, ``"1e3"``, ``"-3"``, ``"5, 5"``."""
     text = text.strip()
-    return bounded(float(text)) if _SECONDS.fullmatch(text) else None
+    return bounded(float(text)) if re.fullmatch(_SECONDS, text) else None
 
 
 def milliseconds(text: str) -> float | None:
     """A plain decimal number of milliseconds, in seconds."""
     text = text.strip()
-    return bounded(float(text) / 1000.0) if _NUMBER.fullmatch(text) else None
+    return bounded(float(text) / 1000.0) if re.fullmatch(_NUMBER, text) else None
 
 
 def duration(text: str) -> float | None:
     """A Go duration (``"6m0s"``, ``"120ms"``, ``"1h2m3s"``; also protobuf's ``"45.57s"``), in seconds."""
     text = text.strip()
-    return bounded(_sum_pieces(text)) if _GO_DURATION.fullmatch(text) else None
+    return bounded(_sum_pieces(text)) if re.fullmatch(_GO_DURATION, text) else None
 
 
 def wait_in_words(text: str) -> float | None:
@@ -75,11 +74,11 @@ def instant(text: str) -> float | None:
     """An HTTP date or an RFC 3339 time, as epoch seconds.  A time without a zone is UTC."""
     text = text.strip()
     try:
-        if _HTTP_DATE.fullmatch(text):
+        if re.fullmatch(_HTTP_DATE, text):
             from email.utils import parsedate_to_datetime  # noqa: PLC0415 - longer to import than the rest of this room
 
             return _epoch(parsedate_to_datetime(text))
-        if _ISO.fullmatch(text):
+        if re.fullmatch(_ISO, text):
             return _epoch(datetime.fromisoformat(text))
     except (ValueError, OverflowError, TypeError):  # hour 99, 31 February, year 0
         return None
@@ -104,7 +103,7 @@ def reset(text: str, clock: float | None) -> float | None:
     epoch in milliseconds; what lies between fits none and is unknown.
     """
     text = text.strip()
-    if not _NUMBER.fullmatch(text):
+    if not re.fullmatch(_NUMBER, text):
         wait = duration(text)
         return until(text, clock) if wait is None else wait
     value = float(text)
@@ -130,7 +129,7 @@ def _wait_pattern() -> re.Pattern[str]:
 
 
 def _sum_pieces(text: str) -> float:
-    return sum(float(number) * _unit(unit.lower()) for number, unit in _PIECE.findall(text))
+    return sum(float(number) * _unit(unit.lower()) for number, unit in re.findall(_PIECE, text))
 
 
 def _unit(word: str) -> float:

@@ -19,7 +19,7 @@ LONG_WINDOW = any_of(
     r"_per_(?:day|week|month)",
     r"\b(?:daily|weekly|monthly)\b",
     r"\b(?:rpd|tpd)\b|limit_(?:rpd|tpd)|dailylimit|monthlylimit",
-    r"(?:24|twenty-four)[ -]hours?\b|for today",
+    r"(?:24|twenty-four)[ -]hours?\b|for today|per 86400 ?s|byday\b",
 )
 """A bucket that refills in a day or more."""
 
@@ -37,7 +37,8 @@ BILLING = any_of(
     r"payment (?:required|method|information|is required|failed)",
     r"prepa(?:y|id|yment)(?: \w+)? (?:credits?|balance)|not on a paid plan|exceeded (?:your )?usage limits",
     r"(?:usage|quota) (?:limit )?(?:has been )?(?:used up|exhausted)|free allocation",
-    r"free (?:quota|credits?|trial)(?: \w+){0,4} (?:exhausted|used up|expired|ended|exceeded)",
+    r"usage limit (?:has been )?reached|reached your(?: \w+)? usage limit",
+    r"free (?:quota|credits?|trial|tier)(?: \w+){0,6} (?:exhausted|used up|expired|ended|exceeded)",
     r"余额|额度|欠费|配额(?:不足|已)",
 )
 """Money."""
@@ -54,7 +55,7 @@ OVERLOAD = any_of(
     r"(?:at|over|out of|no|insufficient|limited|tier|model|server|backend|exceeded|lack of)(?: \w+)? capacity",
     r"capacity(?: \w+){0,3} (?:exceeded|exhausted|reached|constraint|constrained|unavailable)",
     r"servers? (?:is|are)(?: \w+)? busy|too busy|service busy|system (?:is )?busy",
-    r"no healthy upstream|no available (?:upstream|channel|server|worker|instance|backend)",
+    r"no healthy upstream|no available (?:upstream|channel|server|worker|instance|backend)|no deployments available",
     r"(?:currently|still|is|model) loading|loading model|warming up|cold start|not ready|unhealthy",
     r"queue(?: is| was)? (?:full|limit)|pending requests exceeded|no more data centers",
     r"rate-limited upstream|shared (?:capacity|pool)|负载|繁忙|过载",
@@ -66,6 +67,7 @@ CONTEXT = any_of(
     r"|reduce|maximum|limit|must|tokens|\d))",
     r"(?:exceed|longer|too|greater|less|reduce|maximum|larger|fit"
     r"|over)[^.]{0,120}context[ _-]?(?:length|window|size|limit)",
+    r"longer than the maximum (?:model )?length",
     r"maximum context|max(?:imum)? prompt length|max_prompt_tokens|max_seq_len|max_model_len",
     r"(?:prompt|input|conversation) (?:is |was )?too (?:long|large)(?! to)|physical batch size",
     r"input (?:length|tokens?(?: count)?)[^.]{0,60}exceed|prompt tokens? [^.]{0,40}exceed",
@@ -75,6 +77,7 @@ CONTEXT = any_of(
     r"expected maxlength:(?! ?\d{1,3}\b)",  # a short one is a field, such as a tool's name
     r"`?inputs`? (?:tokens \+|must have less than)|max_new_tokens`? must be",
     r"maximum (?:allowed )?(?:input|prompt|sequence) (?:length|tokens?)|token count of \d+ exceeds",
+    r"(?:prompt|input) exceeds (?:the )?max(?:imum)?(?: \w+)? length|range of input length should be",
     r"exceed\w{0,4} (?:the )?(?:model'?s? )?(?:maximum )?(?:model )?token limit|maximum number of (?:input )?tokens",
     r"(?:input|prompt|messages?)[^.]{0,40}tokens[^.]{0,60}(?:exceed|longer|greater|larger|over)",
     r"tokens?[^.]{0,40}exceed\w{0,4} (?:the )?(?:model )?(?:maximum|limit|max)[^.]{0,40}tokens?",
@@ -82,13 +85,21 @@ CONTEXT = any_of(
 )
 """More tokens than the model's window."""
 
+_Q = r"[`'\"]?"
 SEALED = any_of(
     r"encrypted[ _]content\b.{0,300}could not be (?:verified|decrypted|parsed)",
+    r"(?:could not|cannot|failed to|unable to) (?:decrypt|verify|parse)\b.{0,80}encrypted[ _]content",
     r"(?:corrupted|invalid|missing an?|malformed) thought[ _]?signature",
-    r"thought[ _]?signature (?:is )?(?:not valid|invalid)",
-    r"invalid [`'\"]?signature[`'\"]? in [`'\"]?thinking[`'\"]? block",
-    r"thinking[`'\"]? (?:or [`'\"]?redacted_thinking[`'\"]? )?blocks\b.{0,60}cannot be modified",
-    r"expected [`'\"]?thinking[`'\"]? or [`'\"]?redacted_thinking[`'\"]?, but found",
+    r"thought[ _]?signature\b.{0,40}(?:not valid|invalid|corrupt|mismatch|fail(?:ed|ure)\b)",
+    rf"invalid {_Q}(?:signature|data){_Q} in {_Q}(?:redacted_)?thinking{_Q} block|\bthinking\.signature\b",
+    rf"thinking{_Q} (?:or {_Q}redacted_thinking{_Q} )?blocks\b.{{0,60}}cannot be modified",
+    rf"(?:expected|must be|must start with) {_Q}thinking{_Q} or {_Q}redacted_thinking",
+    rf"cannot contain {_Q}(?:redacted_)?thinking|thinking block must contain thinking",
+    # Items of OpenAI's Responses that belong together, or that another account keeps.
+    rf"of type {_Q}(?:reasoning|function_call|custom_tool_call|message){_Q} was provided without its required",
+    rf"item with id {_Q}(?:rs|fc|ctc|msg)_\w*{_Q} not found",
+    # DeepSeek and Moonshot want the reasoning behind a tool call back, which another vendor's call never had.
+    r"missing [`'\"]?reasoning_content|reasoning_content\b.{0,40}(?:is missing|must be passed back)",
 )
 """Reasoning that is not the provider's own, was changed on its way, or is missing where the vendor wants it back."""
 
@@ -106,7 +117,7 @@ CONTENT = any_of(
     r"usage (?:polic|guideline)|acceptable use|moderation|responsible ?ai|prompt injection",
     r"(?:was|been|is|prompt|input|content|output|request) (?:flagged|blocked)|flagged (?:as|for|by)",
     r"blocked (?:by|due to|for) (?:\w+ )?(?:content|safety|polic|guardrail|moderation|prompt)",
-    r"sensitive (?:words?|content)|inappropriate content|harmful content|unsafe content|prohibited (?:content|use)",
+    r"sensitive (?:words?|content)|new_sensitive|(?:inappropriate|harmful|unsafe) content|prohibited (?:content|use)",
     r"guardrail[^.]{0,60}(?:block|interven|violat|trigger)|(?:block|interven|violat|trigger)[^.]{0,60}guardrail",
     r"deny-?listed|violat\w{1,9}[^.]{0,60}(?:polic|guideline|terms|rules)|敏感|违规|不合规",
 )
@@ -122,11 +133,12 @@ ACCOUNT_BLOCKED = any_of(
 PAYLOAD = any_of(
     r"(?:request|payload|body|entity|content|upload|message)(?: \w+){0,2} (?:is )?too (?:large|big)|payload size",
     r"exceeds? the maximum(?: allowed)? (?:size|request size|payload)|maximum (?:request|payload|body|upload) size",
+    r"string too long\. expected a string with maximum length \d{6}",
     r"size limit|body (?:exceeded|exceeds)|exceeds \d+ ?[mk]i?b\b|length limit exceeded|larger than the maximum",
 )
 """More bytes than the server takes."""
 
-NEVER_FITS = any_of(r"request too large", r"single request exceeds")
+NEVER_FITS = any_of(r"request too large", r"single request exceeds", r"extra usage is required for long context")
 
 _A_MODEL = r"\b(?:model|deployment|engine)s?\b(?!'s)[^;]{0,160}?"
 MODEL = any_of(
@@ -138,6 +150,8 @@ MODEL = any_of(
     r"(?:unknown|invalid|unsupported|unrecognized|nonexistent|no such|incorrect|wrong)(?: \w+)? "
     r"(?:model|deployment|engine)\b"
     r"(?! (?:output|respons|param|input|setting|config))",
+    r"does not work with the specified model|only supported in v1/\w+ and not|thus not supported in the v1/",
+    r"\b(?:was|been|is) (?:retired|decommissioned)\b|unavailable model",
     r"not a valid model|no endpoints found|(?:could not|cannot) find (?:the )?model|模型不存在",
     r"no (?:available )?(?:channel|provider)s? (?:found )?for model",
 )
@@ -154,6 +168,7 @@ AUTH = any_of(
     r"|not found|missing|required|malformed)",
     r"(?:provide|pass|supply|set|include)[^.]{0,30} (?:api[ _-]?key|credentials)",
     r"authenticat(?:e|ion|ed)[ ,:]?(?:has |was )?(?:failed|error|fails|required|unsuccessful|invalid)",
+    r"unregistered callers",
     r"(?:failed|unable|could not|cannot) to authenticate|not authenticated|no auth(?:entication)? credentials",
     r"authorization (?:failed|header|required)|security token (?:included|is|has)",
     r"signature (?:we calculated|does(?: not|n't)|expired|not yet|is)|invalid username|log ?in required",
@@ -165,13 +180,24 @@ AUTH = any_of(
 PERMISSION = any_of(
     r"(?:do(?:es)?(?: not|n't)|no|without|insufficient|lacks?|sufficient)(?: \w+){0,2} "
     r"(?:permissions?|access|privileges?|scopes?)\b",
+    r"^operation not allowed",
     r"permission (?:denied|to)|access (?:is )?denied|not (?:authorized|permitted|entitled) to|only authorized for",
     r"\b(?:account|user|key|team|project|organization|you)\b[^.]{0,30} not (?:allowed|enabled) (?:to|for)",
+    r"not (?:yet )?(?:available|enabled|included|allowed) (?:for|in|on|with) (?:this|your) "
+    r"(?:subscription|plan|account|tier|organi[sz]ation|project|team)|organi[sz]ation must be verified",
+    r"unsupported (?:countr|region|location)",
     r"use case details|not (?:agreed|accepted)|accept the (?:terms|license)|ip allowlist|ip address|forbidden",
     r"(?:country|region|location|territory)[^.]{0,60}not (?:supported|available|allowed)|user location",
     r"not (?:supported|available) in your (?:country|region)|api (?:has not been used|is disabled|is not enabled)",
 )
 """The credential is right and may not do this."""
+
+NOT_KEPT = any_of(
+    r"\b(?:response|conversation|item|file|container|vector store|cached ?content|batch|upload)s?"
+    r"(?: with(?: an?)? id)?:? ?\S{0,80} (?:was |were |is |could )?not (?:be )?found",
+    r"no such (?:file|container|vector store|conversation|batch|upload)|permission to access the file\b",
+)
+"""Something that a request refers to and that is kept at a vendor, or was: another's, or no longer there."""
 
 MODEL_FAILED = any_of(r"failed to (?:call a function|generate json|parse tool)", r"tool call validation failed")
 """The model's own output was unusable; the next sample may be fine."""
@@ -199,6 +225,7 @@ ABOUT_THE_REQUEST = any_of(
 WRONG_ADDRESS = any_of(
     r"^(?:404[ :]*)?(?:the )?(?:requested )?(?:page|url|uri|route|path|endpoint)?(?: was)? ?not found\W*$",
     r"invalid url|unrecognized request url|unknown (?:request )?(?:url|path|endpoint|route)",
+    r"api[- ]version (?:is )?(?:not supported|unsupported|invalid|required)|unsupported api[- ]version",
     r"cannot (?:get|post) /|no (?:such )?(?:route|endpoint|handler)\b|no route matche[sd]",
 )
 """There is no such path on this server."""
@@ -210,6 +237,7 @@ BILLING_CODES = """
     *spendlimit* *spendinglimit* *usagelimitexceeded *usagelimitreached billing* paymentrequired*
     preconsumetokenquotafailed accountoverdue* arrearage balance*insufficient openrouterfreetierdaily
     openroutercredits openrouterkeylimit weightexceedsbudget *dailylimit* *weeklylimit* *monthlylimit*
+    *budgetexceeded setlimitexceeded
     quotaexhausted outofcredits nocredits *quotanotenough servicequotaexceeded exceededcurrentquota
 """
 
@@ -229,20 +257,21 @@ AUTH_CODES = """
 
 ACCOUNT_CODES = """
     *ipnotauthorized *organizationrestricted unsupportedcountry* consumer* servicedisabled apikey*blocked
-    iampermissiondenied userprojectdenied optinrequired *accountsuspended userblocked accessterminated
+    usagenotincluded iampermissiondenied userprojectdenied optinrequired *accountsuspended userblocked accessterminated
 """
 
 PERMISSION_CODES = "permission* *permissiondenied accessdenied forbidden thecallerdoesnothavepermission*"
 
 MODEL_CODES = """
     *modelnotfound *invalidmodel* modelnotexist* unknownmodel *modeldecommissioned modeldeprecated
-    *deploymentnotfound *modelnotsupported nosuchmodel unsupportedmodel modelnotavailable *modeldoesnotexist
+    *deploymentnotfound *modelnotsupported unavailablemodel
+    nosuchmodel unsupportedmodel modelnotavailable *modeldoesnotexist
     resourcenotfound somerequestedentity*
 """
 
 CONTEXT_CODES = """
     *contextlength* *contextsize* *contextwindow* maxtokensexceeded tokenlimitexceeded input*toolong prompttoolong
-    maxtokenslimit*
+    maxtokenslimit* tokenslimitreached
 """
 
 PAYLOAD_CODES = "requesttoolarge payloadtoolarge* *entitytoolarge* contenttoolarge *bodytoolarge"

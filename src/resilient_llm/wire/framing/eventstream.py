@@ -39,8 +39,8 @@ _PRELUDE: Final = 12
 _OVERHEAD: Final = _PRELUDE + 4
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_INTEGERS = {2: ">b", 3: ">h", 4: ">i", 5: ">q"}
 _BYTES, _TEXT, _TIMESTAMP, _UUID = 6, 7, 8, 9
+_INTEGERS = {2: ">b", 3: ">h", 4: ">i", 5: ">q", _TIMESTAMP: ">q"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,8 @@ def _decode_headers(data: bytes) -> Mapping[str, Value]:
     position = 0
     try:
         while position < len(data):
-            name, position = _text_at(data, position, 1)
+            label, position = _piece_at(data, position, 1)
+            name = label.decode("utf-8")
             value, position = _value_at(data, position + 1, data[position])
             if name in headers:
                 raise InvalidAnswer(f"an event stream message has two headers {name!r}")
@@ -141,25 +142,19 @@ def _value_at(data: bytes, position: int, kind: int) -> tuple[Value, int]:
     """A value of a type and the position after it."""
     if kind in {0, 1}:
         return kind == 0, position
-    if kind in _INTEGERS:
-        return _integer_at(data, position, _INTEGERS[kind])
-    if kind == _BYTES:
-        return _piece_at(data, position, 2)
-    if kind == _TEXT:
-        return _text_at(data, position, 2)
-    if kind == _TIMESTAMP:
-        millis, position = _integer_at(data, position, ">q")
-        return _EPOCH + timedelta(milliseconds=millis), position
+    if kind in {_BYTES, _TEXT}:
+        piece, position = _piece_at(data, position, 2)
+        return piece if kind == _BYTES else piece.decode("utf-8"), position
     if kind == _UUID:
         if position + 16 > len(data):
             raise IndexError("a UUID is cut short")
         return uuid.UUID(bytes=data[position : position + 16]), position + 16
-    raise InvalidAnswer(f"an event stream header is of the unknown type {kind}")
-
-
-def _integer_at(data: bytes, position: int, form: str) -> tuple[int, int]:
+    form = _INTEGERS.get(kind)
+    if form is None:
+        raise InvalidAnswer(f"an event stream header is of the unknown type {kind}")
     number: int = struct.unpack_from(form, data, position)[0]
-    return number, position + struct.calcsize(form)
+    value = _EPOCH + timedelta(milliseconds=number) if kind == _TIMESTAMP else number
+    return value, position + struct.calcsize(form)
 
 
 def _piece_at(data: bytes, position: int, width: int) -> tuple[bytes, int]:
@@ -169,14 +164,6 @@ def _piece_at(data: bytes, position: int, width: int) -> tuple[bytes, int]:
     if end > len(data):
         raise IndexError("a value is cut short")
     return data[start:end], end
-
-
-def _text_at(data: bytes, position: int, width: int) -> tuple[str, int]:
-    piece, position = _piece_at(data, position, width)
-    return piece.decode("utf-8"), position
-
-
-# --- messages -> bytes ----------------------------------------------------------------------------------------------
 
 
 def encode(message: EventMessage) -> bytes:
@@ -220,19 +207,14 @@ def _encode_value(value: Value) -> bytes:
 
 def event(kind: str, payload: bytes) -> bytes:
     """An event with a JSON payload."""
-    headers: dict[str, Value] = {
-        ":event-type": kind,
-        ":content-type": "application/json",
-        ":message-type": "event",
-    }
-    return encode(EventMessage(headers, payload))
+    return _message("event", kind, payload)
 
 
 def exception(kind: str, payload: bytes) -> bytes:
     """An exception, which ends the stream."""
-    headers: dict[str, Value] = {
-        ":exception-type": kind,
-        ":content-type": "application/json",
-        ":message-type": "exception",
-    }
+    return _message("exception", kind, payload)
+
+
+def _message(what: str, kind: str, payload: bytes) -> bytes:
+    headers = {f":{what}-type": kind, ":content-type": "application/json", ":message-type": what}
     return encode(EventMessage(headers, payload))

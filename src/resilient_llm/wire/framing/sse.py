@@ -78,6 +78,10 @@ class Decoder:
         self._line.clear()
         self._data.clear()
 
+    def unfinished(self) -> list[Event]:
+        """The stream ended: the event that its last bytes would be with a blank line after them, if any."""
+        return [] if self._at_boundary else self.feed(b"\n\n")
+
     def _with_lf(self, data: bytes) -> bytes:
         if self._cr and data[:1] == b"\n":
             data = data[1:]

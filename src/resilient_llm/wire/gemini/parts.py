@@ -14,6 +14,7 @@ from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
+from resilient_llm.wire.kit.reasons import ended, meaning
 from resilient_llm.wire.kit.tools import arguments_object, arguments_text
 
 WIRE: Final = "gemini"
@@ -21,14 +22,14 @@ MADE_UP: Final = "gemini_call_"
 
 _KNOWN = f.words("""
     allowedFunctionNames anyOf blockReason boolValue cachedContent cachedContentTokenCount candidateCount
-    candidatesTokenCount codeExecutionResult createTime displayName executableCode fileData fileUri finishReason
-    frequencyPenalty functionCall functionCallingConfig functionDeclarations functionResponse generationConfig
-    groundingMetadata includeThoughts inlineData jsonPath maxOutputTokens mediaResolution mimeType modelVersion
-    nullValue numberValue outputDimensionality parametersJsonSchema partialArgs prefixItems presencePenalty
-    promptFeedback promptTokenCount propertyOrdering responseId responseJsonSchema responseLogprobs
-    responseMimeType responseSchema safetySettings stopSequences stringValue systemInstruction taskType
-    thinkingBudget thinkingConfig thinkingLevel thoughtSignature thoughtsTokenCount toolConfig
-    toolUsePromptTokenCount topK topP totalTokenCount usageMetadata videoMetadata willContinue
+    candidatesTokenCount codeExecutionResult continuationToken createTime displayName executableCode fileData
+    fileUri finishReason frequencyPenalty functionCall functionCallingConfig functionDeclarations
+    functionResponse generationConfig groundingMetadata includeThoughts inlineData jsonPath maxOutputTokens
+    mediaResolution mimeType modelVersion nullValue numberValue outputDimensionality parametersJsonSchema
+    partialArgs prefixItems presencePenalty promptFeedback promptTokenCount propertyOrdering responseId
+    responseJsonSchema responseLogprobs responseMimeType responseSchema safetySettings stopSequences stringValue
+    systemInstruction taskType thinkingBudget thinkingConfig thinkingLevel thoughtSignature thoughtsTokenCount
+    toolConfig toolUsePromptTokenCount topK topP totalTokenCount usageMetadata videoMetadata willContinue
 """)
 """Names of fields that may also be written in snake_case."""
 
@@ -46,8 +47,6 @@ def _camel(key: str) -> str:
     name = head + "".join(word.capitalize() for word in tail)
     return name if name in _KNOWN else key
 
-
-# --- reading parts -----------------------------------------------------------------------------------------
 
 _Kind: TypeAlias = Literal["image", "audio", "video", "document"]
 _KINDS: Mapping[str, _Kind] = {"image": "image", "audio": "audio", "video": "video"}
@@ -151,9 +150,6 @@ def _kind(mime: str | None) -> _Kind:
 def _is_upload(uri: str) -> bool:
     """A file that only Google can read."""
     return uri.startswith(("gs://", "https://generativelanguage.googleapis.com/", "files/"))
-
-
-# --- writing parts -----------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -285,17 +281,12 @@ _MIME: Mapping[_Kind, str] = {
 }
 
 
-# --- models ------------------------------------------------------------------------------------------------
-
-
 def generation(model: str) -> int:
     """The 3 of ``models/gemini-3-pro``; 0 for a name that does not say."""
     _, found, rest = model.rpartition("gemini-")
     digits = rest.partition(".")[0].partition("-")[0]
     return int(digits) if found and digits.isascii() and digits.isdigit() and len(digits) < 4 else 0
 
-
-# --- schemas -----------------------------------------------------------------------------------------------
 
 _NESTED = frozenset({"items", "additionalProperties", "not"})
 _LISTED = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
@@ -325,8 +316,6 @@ def _convert(key: str, value: object) -> object:
         return {name: json_schema(each) for name, each in cast("Mapping[str, object]", value).items()}
     return value
 
-
-# --- reasons -----------------------------------------------------------------------------------------------
 
 FINISH: Mapping[str, m.FinishReason] = {
     "STOP": "stop",
@@ -377,8 +366,7 @@ def take_finish(candidate: f.Fields) -> str | None:
 
 def finish_reason(raw: str | None, called: bool) -> m.FinishReason:
     """The neutral word; ``STOP`` is also what ends an answer that calls functions."""
-    reason = FINISH.get(raw or "", "other")
-    return "tool_calls" if reason == "stop" and called else reason
+    return ended(FINISH.get(raw or "") or meaning(raw or ""), called)
 
 
 def finish_word(reason: m.FinishReason, raw: str | None) -> str:
@@ -386,9 +374,6 @@ def finish_word(reason: m.FinishReason, raw: str | None) -> str:
     if raw is not None and FINISH.get(raw) == ("stop" if reason == "tool_calls" else reason):
         return raw
     return _WORDS.get(reason, "OTHER")
-
-
-# --- token counts ------------------------------------------------------------------------------------------
 
 
 def decode_usage(metadata: f.Fields) -> m.Usage | None:

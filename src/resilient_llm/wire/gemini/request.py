@@ -23,9 +23,6 @@ NO_SIGNATURE: Final = "skip_thought_signature_validator"
 """What Gemini 3 accepts for the signature that a call made by another model cannot have."""
 
 
-# --- requests: reading -------------------------------------------------------------------------------------
-
-
 def decode_request(whole: f.Fields, path: str) -> m.ChatRequest:
     fields = p.camel(dict(whole))
     model, stream = read_path(path)
@@ -43,14 +40,10 @@ def decode_request(whole: f.Fields, path: str) -> m.ChatRequest:
         output=output,
         reasoning=reasoning,
         stream=stream,
-        extra=extras_of(fields, tools=remaining, toolConfig=tool_config),
+        extra=f.request_extras(p.WIRE, f.put(fields, tools=remaining or None, toolConfig=tool_config or None)),
         source=m.Extra(p.WIRE, whole),
         **values,
     )
-
-
-def extras_of(fields: f.Fields, **more: object) -> tuple[m.Extra, ...]:
-    return f.request_extras(p.WIRE, {**fields, **{key: value for key, value in more.items() if value}})
 
 
 def read_path(path: str) -> tuple[str, bool]:
@@ -160,9 +153,6 @@ def _decode_thinking(fields: f.Fields | None) -> m.Reasoning | None:
         fields["thinkingBudget"], budget = -1, None
     effort = level.lower() if level else "none" if budget == 0 else None
     return m.Reasoning(effort, budget, f.unread(p.WIRE, fields))
-
-
-# --- requests: writing -------------------------------------------------------------------------------------
 
 
 def encode_request(request: m.ChatRequest) -> HttpRequest:

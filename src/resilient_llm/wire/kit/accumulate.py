@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from resilient_llm import model as m
+from resilient_llm.wire.kit.reasons import calls, ended
 
 
 class Accumulator:
@@ -97,9 +98,8 @@ class Accumulator:
             return m.Choice(parts, finish.reason, finish.raw, finish.extra)
         return m.Choice(parts, implied_finish(parts) if self._complete else "error")
 
-    # --- one method an event -------------------------------------------------------------------------------
-
-    def _text(self, event: m.TextDelta) -> None:
+    def text(self, event: m.TextDelta) -> None:
+        """Take an event that is known to be text, as nearly every one is."""
         block = self._blocks.get((event.choice, event.block))
         if block is None or block.kind is not m.Text:
             block = self._begin(event, _Block(m.Text))
@@ -158,7 +158,7 @@ class Accumulator:
         self._complete = False
 
     _HANDLERS: ClassVar[Mapping[type, Callable[..., None]]] = {
-        m.TextDelta: _text,
+        m.TextDelta: text,
         m.ToolCallDelta: _arguments,
         m.ThoughtDelta: _thought,
         m.RefusalDelta: _refusal,
@@ -174,7 +174,7 @@ class Accumulator:
 
 def implied_finish(parts: Sequence[m.Part]) -> m.FinishReason:
     """Why an answer ended that is complete but does not say."""
-    return "tool_calls" if any(isinstance(part, m.ToolCall) for part in parts) else "stop"
+    return ended("stop", calls(parts))
 
 
 class _Placed(Protocol):
@@ -214,9 +214,6 @@ class _Block:
                 return m.Refusal(text) if self.kind is m.Refusal else m.Text(text, self.annotations)
             case _:
                 return begun
-
-
-# --- the other way -----------------------------------------------------------------------------------------
 
 
 def replay(response: m.ChatResponse) -> list[m.StreamEvent]:

@@ -278,12 +278,11 @@ def objects(value: object) -> list[Mapping[str, object]]:
     return [item for item in value if is_object(item)] if is_list(value) else []
 
 
-# --- writing -----------------------------------------------------------------------------------------------
-
-
 def put(fields: Fields, **values: object) -> Fields:
     """Set those of ``values`` that are not ``None``."""
-    fields.update((key, value) for key, value in values.items() if value is not None)
+    for key, value in values.items():
+        if value is not None:
+            fields[key] = value
     return fields
 
 
@@ -336,9 +335,6 @@ def own_fields(extra: Extra | None, wire: str) -> Fields:
     return dict(extra.fields) if extra is not None and extra.wire == wire else {}
 
 
-# --- values with a shape -----------------------------------------------------------------------------------
-
-
 def decode_base64(text: str) -> bytes:
     """Bytes from base64 in either alphabet, padded or not.
 
@@ -372,9 +368,6 @@ def forwarded(request: ChatRequest, source: JsonObject) -> Fields:
     if request.stream or "stream" in body:
         body["stream"] = request.stream
     return body
-
-
-# --- the edge ----------------------------------------------------------------------------------------------
 
 
 def reading_request(wire: str, body: bytes, read: Callable[[Fields], Read]) -> Read:

@@ -26,7 +26,7 @@ def only_read(_response: EmbedResponse, _request: EmbedRequest | None) -> NoRetu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonCodec:
-    """See :class:`~resilient_llm.wire.protocol.Codec`.
+    """See :class:`~resilient_llm.wire.protocol.Codec`, also for what each method does.
 
     The functions that read raise :class:`~resilient_llm.wire.kit.fields.Malformed` for a field of the wrong type.
     ``read_request`` is given the path too, ``write_stream_error`` writes a whole frame, and ``make_encoder`` is given
@@ -44,35 +44,27 @@ class JsonCodec:
     make_encoder: Callable[[ChatRequest | None], StreamEncoder]
 
     def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
-        """A caller's request.  Raises ``InvalidRequest``."""
         return f.reading_request(self.name, body, lambda fields: self.read_request(fields, path))
 
     def encode_request(self, request: ChatRequest) -> HttpRequest:
-        """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
         return self.write_request(request)
 
     def decode_response(self, body: bytes) -> ChatResponse:
-        """A whole answer.  Raises ``InvalidAnswer``, also for a success status around an error."""
         return f.reading_answer(self.name, body, self.read_answer)
 
     def encode_response(self, response: ChatResponse) -> bytes:
-        """The answer as a client of this wire expects it."""
         return f.dump(self.write_answer(response))
 
     def stream_decoder(self) -> StreamDecoder:
-        """A decoder for one streamed answer."""
         return self.make_decoder()
 
     def stream_encoder(self, request: ChatRequest | None = None) -> StreamEncoder:
-        """An encoder for one streamed answer."""
         return self.make_encoder(request)
 
     def encode_error(self, fault: Fault, message: str) -> bytes:
-        """The body of an error answer."""
         return f.dump(self.write_error(fault, message))
 
     def encode_stream_error(self, fault: Fault, message: str) -> bytes:
-        """The frame that reports an error inside a running stream."""
         return self.write_stream_error(fault, message)
 
 
@@ -88,17 +80,13 @@ class JsonEmbedCodec:
     write_answer: Callable[[EmbedResponse, EmbedRequest | None], f.Fields] = only_read
 
     def decode_request(self, body: bytes, path: str = "") -> EmbedRequest:
-        """A caller's request.  Raises ``InvalidRequest``."""
         return f.reading_request(self.name, body, lambda fields: self.read_request(fields, path))
 
     def encode_request(self, request: EmbedRequest) -> HttpRequest:
-        """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
         return self.write_request(request)
 
     def decode_response(self, body: bytes) -> EmbedResponse:
-        """The vectors, in the order of the inputs.  Raises ``InvalidAnswer``."""
         return f.reading_answer(self.name, body, self.read_answer)
 
     def encode_response(self, response: EmbedResponse, request: EmbedRequest | None = None) -> bytes:
-        """The answer as a client of this wire expects it."""
         return f.dump(self.write_answer(response, request))

@@ -42,11 +42,10 @@ class Notes:
         return tuple(self._lost)
 
 
-# --- fields of other wires ---------------------------------------------------------------------------------
-
 BINDING: Mapping[str, Feature] = {
     "audio": Feature.AUDIO_OUTPUT,
     "cachedContent": Feature.CACHED_CONTENT,
+    "continuationToken": Feature.CONTINUATION_TOKEN,
     "prompt": Feature.STORED_PROMPT,
     **dict.fromkeys(("mcp_servers", "tools", "web_search_options"), Feature.BUILTIN_TOOLS),
     **{name: Feature(name) for name in ("background", "container", "conversation", "documents", "functions")},
@@ -83,9 +82,6 @@ def extras_for(wire: str, extras: Iterable[m.Extra | None], notes: Notes) -> Fie
     for extra in extras:
         mine |= fields_for(wire, extra, notes)
     return mine
-
-
-# --- messages ----------------------------------------------------------------------------------------------
 
 
 def notes_on(request: m.ChatRequest, wire: str) -> Notes:

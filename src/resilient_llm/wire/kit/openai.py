@@ -21,6 +21,14 @@ MODES: Mapping[str, Literal["auto", "none", "required"]] = {
 }
 """Words for how freely the model may choose among tools; the last is Mistral's."""
 
+TEXT_FRAME = re.compile(
+    rb'data: ?\{(?:"(?:id|object|created|model|system_fingerprint|service_tier)":(?:"[^"\\\x00-\x1f]*"|\d+|null),)*'
+    rb'"choices":\[\{"index":0,"delta":\{"content":("(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])+")\}'
+    rb'(?:,"logprobs":null)?(?:,"finish_reason":null)?\}\]'
+    rb'(?:,"(?:usage|service_tier|obfuscation)":(?:"[^"\\\x00-\x1f]*"|null))*\}\n\n'
+)
+"""A whole frame that adds text to the first choice and says nothing else."""
+
 
 def decode_tool_choice(
     choice: object, extra: Fields, named: Callable[[Fields], m.ToolChoice | None]
@@ -53,6 +61,26 @@ def decode_format(wanted: Fields, schema: Fields) -> m.OutputFormat | None:
             return m.OutputFormat("text")
         case _:
             return None
+
+
+def encode_tool_choice(
+    choice: m.ToolChoice, named: Callable[[str], Fields], allowed: Callable[[Fields], Fields]
+) -> object:
+    """A choice among tools; ``named`` writes one tool, ``allowed`` a mode and a list of tools."""
+    if not choice.names or choice.mode == "none":
+        return choice.mode
+    tools = [named(name) for name in choice.names]
+    if choice.mode == "required" and len(tools) == 1:
+        return tools[0]
+    return allowed({"mode": choice.mode, "tools": tools})
+
+
+def encode_format(output: m.OutputFormat) -> Fields:
+    """The shape an answer shall have, all of it in one object; the vendor wants a name."""
+    if output.kind != "json_schema":
+        return {"type": output.kind}
+    body: Fields = {"type": "json_schema", "name": output.name or "answer"}
+    return f.put(body, description=output.description, schema=output.schema, strict=output.strict)
 
 
 _DATA_URL = re.compile(r"data:([^;,]*);base64,(.*)", re.DOTALL)

@@ -47,8 +47,6 @@ class StreamDecoder:
         """The answer in a body that is no stream.  Raises ``InvalidAnswer`` if it is none."""
         raise InvalidAnswer("a whole answer where a stream was asked for", body)
 
-    # --- the stream decoder --------------------------------------------------------------------------------
-
     def feed(self, data: bytes) -> list[m.StreamEvent]:
         """Events completed by these bytes."""
         if self._over:
@@ -117,6 +115,27 @@ class JsonEvents(StreamDecoder):
     def __init__(self, max_frame: int = MAX_FRAME) -> None:
         super().__init__(max_frame)
         self._frames = sse.Decoder(max_frame)
+        self.took_last: bool = False
+        """The last event came without its blank line, and was taken all the same."""
+
+    def close(self) -> list[m.StreamEvent]:
+        """The connection ended.  By the rules of event streams, an event without its blank line is none; vendors' SDKs
+        read it, and it counts here where the answer is complete with it."""
+        last = [] if self._over or self._body is not None else self._frames.unfinished()
+        if last and _is_whole(last[0][1]):
+            try:
+                self._take(last)
+            except (InvalidAnswer, f.Malformed) as error:
+                self.end(m.StreamBroken(str(error), malformed=True))
+            missing = None if self._over else self.at_end()
+            if missing is not None:
+                self._out.clear()
+                self.end(m.StreamBroken(missing))
+            self.took_last = True
+            if self._over:
+                out, self._out = self._out, []
+                return out
+        return super().close()
 
     def begin_anew(self) -> None:
         """The bytes that follow come over another connection; what is known of the answer stays."""
@@ -134,7 +153,10 @@ class JsonEvents(StreamDecoder):
 
     def on_bytes(self, data: bytes) -> None:
         """Bytes of the stream."""
-        for event, text in self._frames.feed(data):
+        self._take(self._frames.feed(data))
+
+    def _take(self, events: list[sse.Event]) -> None:
+        for event, text in events:
             try:
                 value = f.parse_chunk(text)
             except f.Malformed:
@@ -147,6 +169,14 @@ class JsonEvents(StreamDecoder):
                 self.on_object(event, cast("f.Fields", value))
             if self._over:
                 break
+
+
+def _is_whole(data: str) -> bool:
+    """Whether the data of an event was not cut off."""
+    try:
+        return data.strip() == "[DONE]" or isinstance(f.parse_chunk(data), dict)
+    except f.Malformed:
+        return False
 
 
 class BlockCounter:
@@ -163,9 +193,6 @@ class BlockCounter:
             self.growing = kind
             self.block += 1
         return self.block
-
-
-# --- the other way -----------------------------------------------------------------------------------------
 
 
 class StreamEncoder:
@@ -342,9 +369,6 @@ class WholeCalls(StreamEncoder):
         )
 
 
-# --- errors inside a stream -------------------------------------------------------------------------------
-
-
 def told_message(event: m.StreamError | m.StreamBroken) -> str:
     """What is wrong with a stream, in words: the vendor's own where it gave any."""
     if isinstance(event, m.StreamBroken):
@@ -356,5 +380,5 @@ def told_message(event: m.StreamError | m.StreamBroken) -> str:
     return said if isinstance(said, str) else f.dump_text(said)
 
 
-_WORDS = ("error", "message", "response", "detail")
+_WORDS = ("error", "message", "response", "detail", "msg", "base_resp", "status_msg")
 """Where vendors put the words of an error, outermost first."""

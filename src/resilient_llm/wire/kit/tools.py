@@ -59,9 +59,6 @@ def forced_tool(choice: m.ToolChoice) -> str | None:
     return choice.names[0] if choice.mode == "required" and len(choice.names) == 1 else None
 
 
-# --- arguments ---------------------------------------------------------------------------------------------
-
-
 def arguments_text(value: object, absent: str = "{}") -> str:
     """Arguments that came as an object, as the text the neutral model holds; text is taken as it is."""
     if value is None:
@@ -83,9 +80,6 @@ def arguments_object(call: m.ToolCall, notes: Notes | None = None) -> f.Fields:
         if notes is not None:
             notes.add(Feature.TOOL_CALL_ARGUMENTS, "not a JSON object: wrapped in one")
         return {"arguments": value}
-
-
-# --- identifiers -------------------------------------------------------------------------------------------
 
 
 class Namer:

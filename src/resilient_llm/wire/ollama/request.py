@@ -30,7 +30,9 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     if request.tool_choice is not None and request.tool_choice.mode == "required":
         names = request.tool_choice.names
         raise notes.unsupported(Feature.TOOL_CHOICE_NAME if names else Feature.TOOL_CHOICE_REQUIRED)
-    body: f.Fields = {"model": request.model, "messages": _encode_messages(request, notes), "stream": request.stream}
+    called = tool_names(request.messages)
+    messages = [each for message in request.messages for each in _encode_message(message, called, notes)]
+    body: f.Fields = {"model": request.model, "messages": messages, "stream": request.stream}
     if tools := _encode_tools(request, notes):
         body["tools"] = tools
     f.put(body, format=_encode_format(request.output), think=_encode_think(request.reasoning, notes))
@@ -79,11 +81,6 @@ def _encode_think(reasoning: m.Reasoning | None, notes: Notes) -> bool | str | N
     if word != effort:
         notes.add(Feature.REASONING_EFFORT, f"{effort} sent as {word}")
     return word
-
-
-def _encode_messages(request: m.ChatRequest, notes: Notes) -> list[f.Fields]:
-    names = tool_names(request.messages)
-    return [each for message in request.messages for each in _encode_message(message, names, notes)]
 
 
 def _encode_message(message: m.Message, names: dict[str, str], notes: Notes) -> list[f.Fields]:

@@ -34,8 +34,9 @@ class Dialect:
         Groq: ``reasoning``.
     ``reasoning_object``
         OpenRouter's ``reasoning: {effort, max_tokens}`` instead of ``reasoning_effort``.
-    ``returns_reasoning``
-        Whether reasoning of earlier turns may be sent back in the history.
+    ``returns_reasoning``, ``wants_reasoning``
+        Whether reasoning of earlier turns may be sent back in the history; whether an assistant's tool calls without
+        any are refused, so that a space stands for it (DeepSeek since V3.2, with thinking enabled).
     ``stream_usage``
         Whether ``stream_options.include_usage`` may be asked for.
     ``top_k``
@@ -47,7 +48,8 @@ class Dialect:
     ``tool_media``
         Whether tool messages may hold images and files; else these follow in a user message.
     ``media``
-        Content part types beyond OpenAI's own, of ``video_url``, ``audio_url`` and ``document_url``.
+        Content part types beyond OpenAI's own, of ``video_url``, ``audio_url`` and ``document_url``; ``file_url``: a
+        document may be named by its URL where the others hold its data.
     ``cache_marks``, ``cache_key``
         Whether parts of a message can be marked as worth caching; whether ``prompt_cache_key`` is a field.
     ``rejects``
@@ -63,6 +65,7 @@ class Dialect:
     reasoning_field: str = "reasoning_content"
     reasoning_object: bool = False
     returns_reasoning: bool = True
+    wants_reasoning: bool = False
     stream_usage: bool = True
     top_k: bool = False
     allowed_tools: bool = True
@@ -222,12 +225,9 @@ def _decode_file(file: f.Fields, extra: f.Fields) -> m.Media | None:
     if file_id is not None:
         return m.Media("document", file_id=file_id, name=name, extra=kept)
     mime, data = inline(content or "")
-    if data is None:
+    if data is None and not (content or "").startswith(("https://", "http://")):
         return None
-    return m.Media("document", mime, data, name=name, extra=kept)
-
-
-# --- writing parts -----------------------------------------------------------------------------------------
+    return m.Media("document", mime, data, url=content if data is None else None, name=name, extra=kept)
 
 
 def content_of(items: list[f.Fields]) -> object:
@@ -273,9 +273,6 @@ def tool_id(original: str, dialect: Dialect) -> str:
     if not length or (len(original) == length and original.isascii() and original.isalnum()):
         return original
     return hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:length]
-
-
-# --- calls that come in pieces ---------------------------------------------------------------------------------
 
 
 class StreamedCall:

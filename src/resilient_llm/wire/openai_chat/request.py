@@ -13,28 +13,11 @@ from typing import cast
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit import openai as o
 from resilient_llm.wire.kit.caching import MARK, lose_marks, sent_key
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
-from resilient_llm.wire.kit.openai import (
-    MODES,
-    audio_format,
-    data_url,
-    decode_format,
-    decode_tool_choice,
-    effort_of,
-    left_out,
-)
 from resilient_llm.wire.kit.tools import decode_tool
-from resilient_llm.wire.openai_chat.parts import (
-    WIRE,
-    Dialect,
-    assistant_body,
-    content_of,
-    decode_message,
-    encode_call,
-    is_call,
-    tool_id,
-)
+from resilient_llm.wire.openai_chat import parts as p
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.settings import TABLES, read_settings, write_settings
 
@@ -43,10 +26,7 @@ _HARD = frozenset({"n", "logprobs", "top_logprobs", "tools", "response_format"})
 _FEATURES = {"response_format": Feature.JSON_SCHEMA, "reasoning_effort": Feature.REASONING}
 
 
-# --- decoding ----------------------------------------------------------------------------------------------
-
-
-def decode_request(whole: f.Fields, dialect: Dialect) -> m.ChatRequest:
+def decode_request(whole: f.Fields, dialect: p.Dialect) -> m.ChatRequest:
     """A caller's request.  Raises ``Malformed``."""
     fields = dict(whole)
     messages = f.take_list(fields, "messages", lone=False)
@@ -54,17 +34,17 @@ def decode_request(whole: f.Fields, dialect: Dialect) -> m.ChatRequest:
         raise f.Malformed("messages must be a list with at least one message")
     settings = {name: fields.pop(name, None) for name in _NEEDS_MORE}
     tools = _decode_tools(f.take_list(fields, "tools", lone=False), fields)
-    values = read_settings(TABLES[WIRE], fields)
+    values = read_settings(TABLES[p.WIRE], fields)
     return m.ChatRequest(
-        messages=tuple(decode_message(f.object_of(message, "a message"), dialect) for message in messages),
+        messages=tuple(p.decode_message(f.object_of(message, "a message"), dialect) for message in messages),
         model=f.take_text(fields, "model") or "",
         tools=tools,
-        tool_choice=decode_tool_choice(settings["tool_choice"], fields, _decode_named),
+        tool_choice=o.decode_tool_choice(settings["tool_choice"], fields, _decode_named),
         output=_decode_format(settings["response_format"], fields),
         reasoning=_decode_reasoning(fields),
         stream=_decode_stream(settings["stream_options"], fields),
-        extra=f.request_extras(WIRE, fields),
-        source=m.Extra(WIRE, whole),
+        extra=f.request_extras(p.WIRE, fields),
+        source=m.Extra(p.WIRE, whole),
         **values,
     )
 
@@ -84,7 +64,7 @@ def _decode_tools(items: list[object], fields: f.Fields) -> tuple[m.Tool, ...]:
     """The functions; other tools stay behind in ``fields``."""
     tools = [f.object_of(item, "a tool") for item in items]
     f.put(fields, tools=[tool for tool in tools if not isinstance(tool.get("function"), dict)] or None)
-    return tuple(decode_tool(tool, WIRE) for tool in tools if isinstance(tool.get("function"), dict))
+    return tuple(decode_tool(tool, p.WIRE) for tool in tools if isinstance(tool.get("function"), dict))
 
 
 def _decode_named(choice: f.Fields) -> m.ToolChoice | None:
@@ -93,7 +73,7 @@ def _decode_named(choice: f.Fields) -> m.ToolChoice | None:
         name = f.as_text(f.as_object(choice.get("function")).get("name"))
         return m.ToolChoice("required", (name,)) if name else None
     allowed = f.as_object(choice.get("allowed_tools"))
-    mode = MODES.get(f.as_text(allowed.get("mode")))
+    mode = o.MODES.get(f.as_text(allowed.get("mode")))
     names = tuple(
         f.as_text(f.as_object(tool.get("function")).get("name")) for tool in f.as_objects(allowed.get("tools"))
     )
@@ -102,7 +82,7 @@ def _decode_named(choice: f.Fields) -> m.ToolChoice | None:
 
 def _decode_format(given: object, fields: f.Fields) -> m.OutputFormat | None:
     wanted = f.object_of(given or {}, "response_format")
-    known = decode_format(wanted, f.object_of(wanted.get("json_schema") or {}, "json_schema"))
+    known = o.decode_format(wanted, f.object_of(wanted.get("json_schema") or {}, "json_schema"))
     if known is None:
         f.put(fields, response_format=wanted or None)
     return known
@@ -116,24 +96,21 @@ def _decode_reasoning(fields: f.Fields) -> m.Reasoning | None:
     return None if effort is None and budget is None else m.Reasoning(effort, budget)
 
 
-# --- encoding ----------------------------------------------------------------------------------------------
-
-
-def encode_request(request: m.ChatRequest, dialect: Dialect) -> HttpRequest:
+def encode_request(request: m.ChatRequest, dialect: p.Dialect) -> HttpRequest:
     """The request for a vendor of this dialect.  Raises ``UnsupportedFeature``.
 
     A body that came in on this wire is forwarded: what we do not know may still mean something to the vendor.
     """
     notes = Notes(dialect.origin)
     source = request.source
-    if source is not None and source.wire == WIRE:
+    if source is not None and source.wire == p.WIRE:
         body = _forwarded(request, source.fields, dialect)
     else:
         body = _fresh(request, dialect, notes)
     return HttpRequest(dialect.path, f.dump_request(body), JSON_HEADERS, notes.all())
 
 
-def _forwarded(request: m.ChatRequest, fields: m.JsonObject, dialect: Dialect) -> f.Fields:
+def _forwarded(request: m.ChatRequest, fields: m.JsonObject, dialect: p.Dialect) -> f.Fields:
     body = f.forwarded(request, fields)
     _ask_for_usage(body, request.stream, dialect)
     if dialect.tool_id_length:
@@ -141,7 +118,7 @@ def _forwarded(request: m.ChatRequest, fields: m.JsonObject, dialect: Dialect) -
     return body
 
 
-def _ask_for_usage(body: f.Fields, stream: bool, dialect: Dialect) -> None:
+def _ask_for_usage(body: f.Fields, stream: bool, dialect: p.Dialect) -> None:
     """Usage comes with a stream only if asked for, and asking without a stream is an error.  A caller who said that it
     is not wanted is obeyed."""
     if not stream or not dialect.stream_usage:
@@ -153,21 +130,21 @@ def _ask_for_usage(body: f.Fields, stream: bool, dialect: Dialect) -> None:
 def wants_usage(request: m.ChatRequest) -> bool:
     """Whether the caller of a decoded request asked for a chunk with the token counts: it has no choices, and clients
     that did not ask for it need not expect it."""
-    source = f.own_fields(request.source, WIRE)
+    source = f.own_fields(request.source, p.WIRE)
     return f.as_object(source.get("stream_options")).get("include_usage") is True
 
 
-def _with_short_ids(message: f.Fields, dialect: Dialect) -> f.Fields:
+def _with_short_ids(message: f.Fields, dialect: p.Dialect) -> f.Fields:
     message = dict(message)
     if isinstance(message.get("tool_call_id"), str):
-        message["tool_call_id"] = tool_id(f.as_text(message["tool_call_id"]), dialect)
+        message["tool_call_id"] = p.tool_id(f.as_text(message["tool_call_id"]), dialect)
     if isinstance(message.get("tool_calls"), list):
         calls = f.as_objects(message["tool_calls"])
-        message["tool_calls"] = [{**call, "id": tool_id(f.as_text(call.get("id")), dialect)} for call in calls]
+        message["tool_calls"] = [{**call, "id": p.tool_id(f.as_text(call.get("id")), dialect)} for call in calls]
     return message
 
 
-def _fresh(request: m.ChatRequest, dialect: Dialect, notes: Notes) -> f.Fields:
+def _fresh(request: m.ChatRequest, dialect: p.Dialect, notes: Notes) -> f.Fields:
     body: f.Fields = {"model": request.model} if request.model else {}
     body["messages"] = encode_messages(request.messages, dialect, notes)
     write_settings(dialect.settings, request, body, notes)
@@ -177,13 +154,15 @@ def _fresh(request: m.ChatRequest, dialect: Dialect, notes: Notes) -> f.Fields:
     if request.tools or request.tool_choice is not None:
         _encode_tools(request, body, dialect, notes)
     if request.output is not None:
-        body["response_format"] = _encode_format(request.output)
+        wanted = o.encode_format(request.output)
+        kind = wanted.pop("type")
+        body["response_format"] = {"type": kind, "json_schema": wanted} if wanted else {"type": kind}
     if request.reasoning is not None:
         _encode_reasoning(request.reasoning, body, dialect, notes)
     if request.stream:
         body["stream"] = True
     if request.extra:
-        f.merge(body, extras_for(WIRE, request.extra, notes))
+        f.merge(body, extras_for(p.WIRE, request.extra, notes))
     _ask_for_usage(body, request.stream, dialect)
     for name in sorted(dialect.rejects & body.keys()) if dialect.rejects else ():
         del body[name]
@@ -191,7 +170,7 @@ def _fresh(request: m.ChatRequest, dialect: Dialect, notes: Notes) -> f.Fields:
     return body
 
 
-def _encode_tools(request: m.ChatRequest, body: f.Fields, dialect: Dialect, notes: Notes) -> None:
+def _encode_tools(request: m.ChatRequest, body: f.Fields, dialect: p.Dialect, notes: Notes) -> None:
     tools, choice = request.tools, request.tool_choice
     if choice is not None and choice.mode != "none" and choice.names and not _can_name(choice, dialect):
         tools = tuple(tool for tool in tools if tool.name in choice.names)
@@ -200,10 +179,14 @@ def _encode_tools(request: m.ChatRequest, body: f.Fields, dialect: Dialect, note
     if tools:
         body["tools"] = [_encode_tool(tool, notes) for tool in tools]
     if choice is not None:
-        body["tool_choice"] = _encode_tool_choice(choice)
+        body["tool_choice"] = o.encode_tool_choice(
+            choice,
+            lambda name: {"type": "function", "function": {"name": name}},
+            lambda allowed: {"type": "allowed_tools", "allowed_tools": allowed},
+        )
 
 
-def _can_name(choice: m.ToolChoice, dialect: Dialect) -> bool:
+def _can_name(choice: m.ToolChoice, dialect: p.Dialect) -> bool:
     single = choice.mode == "required" and len(choice.names) == 1
     return dialect.named_tool if single else dialect.allowed_tools
 
@@ -211,46 +194,27 @@ def _can_name(choice: m.ToolChoice, dialect: Dialect) -> bool:
 def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:
     function = f.put({"name": tool.name}, description=tool.description, parameters=tool.parameters, strict=tool.strict)
     body: f.Fields = {"type": "function", "function": function}
-    f.merge(body, fields_for(WIRE, tool.extra, notes))
+    f.merge(body, fields_for(p.WIRE, tool.extra, notes))
     return body
 
 
-def _encode_tool_choice(choice: m.ToolChoice) -> object:
-    if not choice.names or choice.mode == "none":
-        return choice.mode
-    named = [{"type": "function", "function": {"name": name}} for name in choice.names]
-    if choice.mode == "required" and len(named) == 1:
-        return named[0]
-    return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": named}}
-
-
-def _encode_format(output: m.OutputFormat) -> f.Fields:
-    if output.kind != "json_schema":
-        return {"type": output.kind}
-    schema: f.Fields = {"name": output.name or "answer"}  # the vendor wants a name
-    f.put(schema, description=output.description, schema=output.schema, strict=output.strict)
-    return {"type": "json_schema", "json_schema": schema}
-
-
-def _encode_reasoning(reasoning: m.Reasoning, body: f.Fields, dialect: Dialect, notes: Notes) -> None:
+def _encode_reasoning(reasoning: m.Reasoning, body: f.Fields, dialect: p.Dialect, notes: Notes) -> None:
     if dialect.reasoning_object:
         settings: f.Fields = {"effort": reasoning.effort} if reasoning.effort is not None else {}
         if reasoning.budget is not None:
             settings["max_tokens"] = reasoning.budget
         body["reasoning"] = settings
     else:
-        effort = effort_of(reasoning, notes)
+        effort = o.effort_of(reasoning, notes)
         if effort is not None:
             body["reasoning_effort"] = effort
-    f.merge(body, fields_for(WIRE, reasoning.extra, notes))
+    f.merge(body, fields_for(p.WIRE, reasoning.extra, notes))
 
 
 _PLAIN_ROLES = frozenset({"system", "user"})
 
-# --- messages ----------------------------------------------------------------------------------------------
 
-
-def encode_messages(messages: Iterable[m.Message], dialect: Dialect, notes: Notes) -> list[f.Fields]:
+def encode_messages(messages: Iterable[m.Message], dialect: p.Dialect, notes: Notes) -> list[f.Fields]:
     """Messages in the order they stand, except that media out of tool results follow the last result of the turn:
     nothing may stand between an assistant's calls and their results."""
     out: list[f.Fields] = []
@@ -263,7 +227,7 @@ def encode_messages(messages: Iterable[m.Message], dialect: Dialect, notes: Note
         encoder = _MessageEncoder(dialect, notes)
         results = [encoder.result(part, late) for part in message.parts if isinstance(part, m.ToolResult)]
         if results and message.role == "tool":  # what only this wire knows about the message belongs to its result
-            results[0] |= fields_for(WIRE, message.extra, notes)
+            results[0] |= fields_for(p.WIRE, message.extra, notes)
         out += results
         remaining = [part for part in message.parts if not isinstance(part, m.ToolResult)]
         if remaining or not results:
@@ -301,13 +265,13 @@ def _pop_all(late: list[f.Fields]) -> list[f.Fields]:
 class _MessageEncoder:
     """Writes the parts of one message."""
 
-    def __init__(self, dialect: Dialect, notes: Notes) -> None:
+    def __init__(self, dialect: p.Dialect, notes: Notes) -> None:
         self._dialect = dialect
         self._notes = notes
 
     def message(self, message: m.Message, parts: Sequence[m.Part]) -> f.Fields:
         """A message without its tool results."""
-        if len(parts) == 1 and isinstance(parts[0], m.Opaque) and parts[0].wire == WIRE and "role" in parts[0].data:
+        if len(parts) == 1 and isinstance(parts[0], m.Opaque) and parts[0].wire == p.WIRE and "role" in parts[0].data:
             return dict(parts[0].data)
         role = "user" if message.role == "tool" else message.role
         if role == "developer" and not self._dialect.developer_role:
@@ -317,24 +281,26 @@ class _MessageEncoder:
         if role == "assistant":
             body |= self._assistant(parts)
         else:
-            body["content"] = content_of([item for part in parts if (item := self._part(part)) is not None]) or ""
+            body["content"] = p.content_of([item for part in parts if (item := self._part(part)) is not None]) or ""
         if message.name is not None:
             body["name"] = message.name
-        return body | fields_for(WIRE, message.extra, self._notes)
+        return body | fields_for(p.WIRE, message.extra, self._notes)
 
     def _assistant(self, parts: Sequence[m.Part]) -> f.Fields:
         thoughts = [part for part in parts if isinstance(part, m.Thought)]
         calls = [call for part in parts if (call := self._call(part)) is not None]
         said = [
-            part for part in parts if not isinstance(part, m.Thought | m.ToolCall | m.Refusal) and not is_call(part)
+            part for part in parts if not isinstance(part, m.Thought | m.ToolCall | m.Refusal) and not p.is_call(part)
         ]
         items = [item for part in said if (item := self._content_item(part)) is not None]
         refusal = "".join(part.text for part in parts if isinstance(part, m.Refusal))
-        body = assistant_body(items, self._sendable(thoughts), self._dialect)
+        body = p.assistant_body(items, self._sendable(thoughts), self._dialect)
         if refusal:
             body["refusal"] = refusal
         if calls:
             body["tool_calls"] = calls
+            if self._dialect.wants_reasoning and not body.get(self._dialect.reasoning_field):
+                body[self._dialect.reasoning_field] = " "
         if not calls and not refusal and body["content"] is None:
             body["content"] = ""
         return body
@@ -355,10 +321,10 @@ class _MessageEncoder:
 
     def _call(self, part: m.Part) -> f.Fields | None:
         if isinstance(part, m.ToolCall):
-            call = encode_call(part) | fields_for(WIRE, part.extra, self._notes)
-            call["id"] = tool_id(part.id, self._dialect)
+            call = p.encode_call(part) | fields_for(p.WIRE, part.extra, self._notes)
+            call["id"] = p.tool_id(part.id, self._dialect)
             return call
-        return dict(part.data) if isinstance(part, m.Opaque) and is_call(part) else None
+        return dict(part.data) if isinstance(part, m.Opaque) and p.is_call(part) else None
 
     def result(self, result: m.ToolResult, late: list[f.Fields]) -> f.Fields:
         """A tool message; media it may not hold go to ``late``."""
@@ -371,11 +337,11 @@ class _MessageEncoder:
             self._notes.add(Feature.MEDIA_IN_TOOL_RESULT, "sent in a user message after it")
         if result.is_error:
             self._notes.add(Feature.TOOL_RESULT_IS_ERROR, "left out")
-        body: f.Fields = {"role": "tool", "tool_call_id": tool_id(result.tool_call_id, self._dialect)}
-        body["content"] = content_of(items) or ("(content follows)" if media else "")
+        body: f.Fields = {"role": "tool", "tool_call_id": p.tool_id(result.tool_call_id, self._dialect)}
+        body["content"] = p.content_of(items) or ("(content follows)" if media else "")
         if result.name is not None:
             body["name"] = result.name
-        return body | fields_for(WIRE, result.extra, self._notes)
+        return body | fields_for(p.WIRE, result.extra, self._notes)
 
     def _result_item(self, part: m.Text | m.Media | m.Json) -> f.Fields:
         match part:
@@ -397,23 +363,23 @@ class _MessageEncoder:
             case m.Refusal():
                 return {"type": "text", "text": part.text}
             case _:
-                left_out(part, self._notes)
+                o.left_out(part, self._notes)
                 return None
 
     def _text(self, part: m.Text) -> f.Fields:
         if part.annotations:
             self._notes.add(Feature.ANNOTATIONS, "left out")
-        return {"type": "text", "text": part.text} | fields_for(WIRE, part.extra, self._notes)
+        return {"type": "text", "text": part.text} | fields_for(p.WIRE, part.extra, self._notes)
 
     def _media(self, part: m.Media) -> f.Fields:
-        extra = fields_for(WIRE, part.extra, self._notes)
+        extra = fields_for(p.WIRE, part.extra, self._notes)
         if part.kind == "audio" and part.data is not None:
-            audio = {"data": base64.b64encode(part.data).decode(), "format": audio_format(part.mime_type)}
+            audio = {"data": base64.b64encode(part.data).decode(), "format": o.audio_format(part.mime_type)}
             return {"type": "input_audio", "input_audio": audio} | extra
         kind = f"{part.kind}_url"
-        if part.kind == "document" and part.url is None and kind not in self._dialect.media:
+        if part.kind == "document" and kind not in self._dialect.media and self._fits_file(part):
             return {"type": "file", "file": self._file(part)} | extra
-        url = part.url if part.url is not None else data_url(part, self._notes)
+        url = part.url if part.url is not None else o.data_url(part, self._notes)
         if kind != "image_url" and kind not in self._dialect.media:
             raise self._notes.unsupported(kind if part.data is None else part.kind)
         if kind == "document_url":  # Mistral's, and a bare string
@@ -423,9 +389,14 @@ class _MessageEncoder:
             link[name] = extra.pop(name)
         return {"type": kind, kind: link} | extra
 
+    def _fits_file(self, part: m.Media) -> bool:
+        return part.url is None or "file_url" in self._dialect.media
+
     def _file(self, part: m.Media) -> f.Fields:
         file: f.Fields = (
-            {"file_id": part.file_id} if part.file_id is not None else {"file_data": data_url(part, self._notes)}
+            {"file_id": part.file_id}
+            if part.file_id is not None
+            else {"file_data": part.url or o.data_url(part, self._notes)}
         )
         if part.name is not None:
             file["filename"] = part.name

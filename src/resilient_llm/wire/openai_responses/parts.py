@@ -26,9 +26,6 @@ _ITEM = ("id", "phase", "status")
 """What a message item says beside its content."""
 
 
-# --- items -> parts ----------------------------------------------------------------------------------------
-
-
 def is_item(item: Mapping[str, object]) -> bool:
     """Whether this is an output item, of a kind known or not."""
     kind = item.get("type")
@@ -138,9 +135,6 @@ def _decode_audio(part: f.Fields) -> m.Media | None:
         return None
     extra = f.extra_of(WIRE, f.others(part, ("type", "input_audio")))
     return m.Media("audio", f"audio/{f.as_text(audio.get('format'))}", data, extra=extra)
-
-
-# --- parts -> items ----------------------------------------------------------------------------------------
 
 
 def encode_items(parts: Iterable[m.Part], notes: Notes, answer: bool) -> list[f.Fields]:
@@ -276,9 +270,6 @@ def _encode_media(part: m.Media, notes: Notes) -> f.Fields:
     elif not image and "file_data" in item:
         item["filename"] = "file"  # inline files must have a name
     return item
-
-
-# --- items that go out in pieces -------------------------------------------------------------------------------
 
 
 class StreamedItem:

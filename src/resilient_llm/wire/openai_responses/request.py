@@ -7,18 +7,10 @@ from collections.abc import Sequence
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit import openai as o
 from resilient_llm.wire.kit.caching import lose_marks, sent_key
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
-from resilient_llm.wire.kit.openai import MODES, decode_format, decode_tool_choice, effort_of
-from resilient_llm.wire.openai_responses.parts import (
-    FOREIGN,
-    WIRE,
-    about_item,
-    decode_content,
-    decode_item,
-    encode_input,
-    encode_items,
-)
+from resilient_llm.wire.openai_responses import parts as p
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.settings import TABLES, read_settings, write_settings
 
@@ -28,31 +20,28 @@ _OUTPUTS = ("_output", "_response")
 """How the types of items end that answer the model rather than come from it."""
 
 
-# --- decoding ----------------------------------------------------------------------------------------------
-
-
 def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
     """A caller's request.  Raises ``Malformed``."""
     fields = dict(whole)
     messages, choice = _decode_input(fields), fields.pop("tool_choice", None)
     reasoning, text = f.take_object(fields, "reasoning") or {}, f.take_object(fields, "text") or {}
     effort, wanted = f.take_text(reasoning, "effort"), f.take_object(text, "format") or {}
-    output = decode_format(wanted, wanted)
+    output = o.decode_format(wanted, wanted)
     if output is None:
         f.put(text, format=wanted or None)
     f.put(fields, reasoning=reasoning or None, text=text or None)
-    values = read_settings(TABLES[WIRE], fields)
+    values = read_settings(TABLES[p.WIRE], fields)
     values["logprobs"] = _decode_include(fields)
     return m.ChatRequest(
         messages=messages,
         model=f.take_text(fields, "model") or "",
         tools=_decode_tools(fields),
-        tool_choice=decode_tool_choice(choice, fields, _decode_named),
+        tool_choice=o.decode_tool_choice(choice, fields, _decode_named),
         output=output,
         reasoning=m.Reasoning(effort) if effort is not None else None,
         stream=f.take_bool(fields, "stream") or False,
-        extra=f.request_extras(WIRE, fields),
-        source=m.Extra(WIRE, whole),
+        extra=f.request_extras(p.WIRE, fields),
+        source=m.Extra(p.WIRE, whole),
         **values,
     )
 
@@ -89,7 +78,7 @@ def _decode_items(items: Sequence[f.Fields]) -> list[m.Message]:
         if other is not None:
             messages.append(other)
         else:
-            turn += decode_item(item)
+            turn += p.decode_item(item)
             has_message = has_message or says
     if turn:
         messages.append(m.Message("assistant", tuple(turn)))
@@ -102,20 +91,20 @@ def _decode_other(item: f.Fields) -> m.Message | None:
     if kind == "message" and item.get("role") != "assistant":
         role = _ROLES.get(f.as_text(item.get("role")))
         if role is None:
-            return m.Message("user", (m.Opaque(WIRE, item),))
-        extra = f.extra_of(WIRE, about_item(item, "role", "content"))
-        return m.Message(role, tuple(decode_content(item.get("content"))), extra=extra)
+            return m.Message("user", (m.Opaque(p.WIRE, item),))
+        extra = f.extra_of(p.WIRE, p.about_item(item, "role", "content"))
+        return m.Message(role, tuple(p.decode_content(item.get("content"))), extra=extra)
     if kind == "function_call_output":
         return m.Message("tool", (_decode_result(item),))
-    return m.Message("user", (m.Opaque(WIRE, item),)) if kind.endswith(_OUTPUTS) else None
+    return m.Message("user", (m.Opaque(p.WIRE, item),)) if kind.endswith(_OUTPUTS) else None
 
 
 def _decode_result(item: f.Fields) -> m.ToolResult:
-    parts = decode_content(item.get("output"))
+    parts = p.decode_content(item.get("output"))
     plain = tuple(part for part in parts if isinstance(part, m.Text | m.Media))
     if len(plain) != len(parts):
         raise f.Malformed("the output of a function call holds something unknown")
-    extra = f.extra_of(WIRE, about_item(item, "call_id", "output"))
+    extra = f.extra_of(p.WIRE, p.about_item(item, "call_id", "output"))
     return m.ToolResult(f.as_text(item.get("call_id")), plain, extra=extra)
 
 
@@ -130,7 +119,7 @@ def _decode_tool(tool: f.Fields) -> m.Tool:
     name, description = f.take_text(tool, "name") or "", f.take_text(tool, "description")
     parameters, strict = f.take_object(tool, "parameters"), f.take_bool(tool, "strict")
     del tool["type"]
-    return m.Tool(name, description, parameters, strict, f.unread(WIRE, tool))
+    return m.Tool(name, description, parameters, strict, f.unread(p.WIRE, tool))
 
 
 def _decode_named(choice: f.Fields) -> m.ToolChoice | None:
@@ -138,12 +127,9 @@ def _decode_named(choice: f.Fields) -> m.ToolChoice | None:
     if choice.get("type") == "function":
         name = f.as_text(choice.get("name"))
         return m.ToolChoice("required", (name,)) if name else None
-    tools, mode = f.as_objects(choice.get("tools")), MODES.get(f.as_text(choice.get("mode")))
+    tools, mode = f.as_objects(choice.get("tools")), o.MODES.get(f.as_text(choice.get("mode")))
     names = tuple(f.as_text(tool.get("name")) for tool in tools if tool.get("type") == "function")
     return m.ToolChoice(mode, names) if mode is not None and all(names) and len(names) == len(tools) > 0 else None
-
-
-# --- encoding ----------------------------------------------------------------------------------------------
 
 
 def encode_request(request: m.ChatRequest) -> HttpRequest:
@@ -151,21 +137,18 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
 
     A body that came in on this wire is forwarded.
     """
-    notes = Notes(WIRE)
+    notes = Notes(p.WIRE)
     source = request.source
-    body = _fresh(request, notes) if source is None or source.wire != WIRE else _forwarded(request, source.fields)
+    body = _fresh(request, notes) if source is None or source.wire != p.WIRE else _forwarded(request, source.fields)
     return HttpRequest("/responses", f.dump_request(body), JSON_HEADERS, notes.all())
 
 
 def _forwarded(request: m.ChatRequest, fields: m.JsonObject) -> f.Fields:
     body = f.forwarded(request, fields)
     if isinstance(body.get("input"), list):  # reasoning that another vendor's model did means nothing to this one
-        body["input"] = [item for item in f.as_list(body["input"]) if not _is_foreign(f.as_object(item))]
+        items = f.as_list(body["input"])
+        body["input"] = [one for one in items if not f.as_text(f.as_object(one).get("id")).startswith(p.FOREIGN)]
     return body
-
-
-def _is_foreign(item: f.Fields) -> bool:
-    return f.as_text(item.get("id")).startswith(FOREIGN)
 
 
 def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
@@ -176,7 +159,7 @@ def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
         body["instructions"] = first.text
         messages = messages[1:]
     body["input"] = [item for message in messages for item in _encode_message(message, notes)]
-    write_settings(TABLES[WIRE], request, body, notes)
+    write_settings(TABLES[p.WIRE], request, body, notes)
     lose_marks(request, notes)
     f.put(body, prompt_cache_key=sent_key(request.cache_key) if request.cache_key else None)
     if request.logprobs:
@@ -184,14 +167,19 @@ def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
     if request.tools:
         body["tools"] = [_encode_tool(tool, notes) for tool in request.tools]
     if request.tool_choice is not None:
-        body["tool_choice"] = _encode_tool_choice(request.tool_choice)
+        body["tool_choice"] = o.encode_tool_choice(
+            request.tool_choice,
+            lambda name: {"type": "function", "name": name},
+            lambda allowed: {"type": "allowed_tools", **allowed},
+        )
     if request.output is not None:
-        body["text"] = {"format": _encode_format(request.output)}
+        wanted = o.encode_format(request.output)
+        body["text"] = {"format": {"schema": {}} | wanted if "name" in wanted else wanted}
     if request.reasoning is not None:
         _encode_reasoning(request.reasoning, body, notes)
     if request.stream:
         body["stream"] = True
-    f.merge(body, extras_for(WIRE, request.extra, notes))
+    f.merge(body, extras_for(p.WIRE, request.extra, notes))
     return body
 
 
@@ -204,24 +192,24 @@ def _encode_message(message: m.Message, notes: Notes) -> list[f.Fields]:
     if message.name is not None:
         notes.add(Feature.MESSAGE_NAME, "left out")
     if message.role == "assistant":
-        return results + encode_items(
-            (p for p in message.parts if not isinstance(p, m.ToolResult)), notes, answer=False
+        return results + p.encode_items(
+            (part for part in message.parts if not isinstance(part, m.ToolResult)), notes, answer=False
         )
     items: list[f.Fields] = []
     said: list[m.Part] = []
     for part in message.parts:
         if (
             isinstance(part, m.Opaque)
-            and part.wire == WIRE
+            and part.wire == p.WIRE
             and not f.as_text(part.data.get("type")).startswith("input_")
         ):
             items.append(dict(part.data))
         elif not isinstance(part, m.ToolResult):
             said.append(part)
     if said or not (items or results):
-        content = encode_input(said, notes)
+        content = p.encode_input(said, notes)
         role = "user" if message.role == "tool" else message.role
-        items.append({"role": role, "content": _plain(content) or ""} | fields_for(WIRE, message.extra, notes))
+        items.append({"role": role, "content": _plain(content) or ""} | fields_for(p.WIRE, message.extra, notes))
     return results + items
 
 
@@ -235,35 +223,19 @@ def _plain(content: list[f.Fields]) -> object:
 def _encode_result(result: m.ToolResult, notes: Notes) -> f.Fields:
     if result.is_error:
         notes.add(Feature.TOOL_RESULT_IS_ERROR, "left out")
-    output = _plain(encode_input(result.parts, notes)) or ""
+    output = _plain(p.encode_input(result.parts, notes)) or ""
     item: f.Fields = {"type": "function_call_output", "call_id": result.tool_call_id, "output": output}
-    return item | fields_for(WIRE, result.extra, notes)
+    return item | fields_for(p.WIRE, result.extra, notes)
 
 
 def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:
     body: f.Fields = {"type": "function", "name": tool.name}
     f.put(body, description=tool.description, parameters=tool.parameters, strict=tool.strict)
-    return body | fields_for(WIRE, tool.extra, notes)
-
-
-def _encode_tool_choice(choice: m.ToolChoice) -> object:
-    if not choice.names or choice.mode == "none":
-        return choice.mode
-    named = [{"type": "function", "name": name} for name in choice.names]
-    if choice.mode == "required" and len(named) == 1:
-        return named[0]
-    return {"type": "allowed_tools", "mode": choice.mode, "tools": named}
-
-
-def _encode_format(output: m.OutputFormat) -> f.Fields:
-    if output.kind != "json_schema":
-        return {"type": output.kind}
-    body: f.Fields = {"type": "json_schema", "name": output.name or "answer", "schema": output.schema or {}}
-    return f.put(body, description=output.description, strict=output.strict)
+    return body | fields_for(p.WIRE, tool.extra, notes)
 
 
 def _encode_reasoning(reasoning: m.Reasoning, body: f.Fields, notes: Notes) -> None:
-    effort = effort_of(reasoning, notes)
+    effort = o.effort_of(reasoning, notes)
     if effort is not None:
         body["reasoning"] = {"effort": effort}
-    f.merge(body, fields_for(WIRE, reasoning.extra, notes))
+    f.merge(body, fields_for(p.WIRE, reasoning.extra, notes))

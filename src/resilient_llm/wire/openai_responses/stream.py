@@ -44,6 +44,7 @@ class Decoder(JsonEvents):
             "response.created": self._start,
             "response.in_progress": self._start,
             "response.queued": self._start,
+            "response.output_text.done": self._text_done,
             "response.output_item.added": self._item_added,
             "response.output_item.done": self._item_done,
             "response.output_text.annotation.added": self._annotation,
@@ -87,8 +88,6 @@ class Decoder(JsonEvents):
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return a.decode_response(body)
 
-    # --- blocks --------------------------------------------------------------------------------------------
-
     def _block(self, data: f.Fields, what: object) -> int:
         key = (data.get("output_index"), what)
         block = self._blocks.get(key)
@@ -99,11 +98,14 @@ class Decoder(JsonEvents):
         self._seen = True
         return self._last
 
-    # --- pieces --------------------------------------------------------------------------------------------
-
     def _text(self, data: f.Fields) -> None:
         what = data.get("content_index")
         self._out.append(m.TextDelta(f.as_text(data.get("delta")), self._block(data, what)))
+
+    def _text_done(self, data: f.Fields) -> None:
+        """The whole of a text; some servers send it in one piece."""
+        if (data.get("output_index"), data.get("content_index")) not in self._blocks:
+            self._text(data | {"delta": data.get("text")})
 
     def _annotation(self, data: f.Fields) -> None:
         block = self._block(data, data.get("content_index"))
@@ -125,8 +127,6 @@ class Decoder(JsonEvents):
     def _summary_part(self, data: f.Fields) -> None:
         if (data.get("output_index"), "thought") in self._blocks:  # not the first
             self._out.append(m.ThoughtDelta("\n\n", self._block(data, "thought"), origin=p.WIRE))
-
-    # --- items ---------------------------------------------------------------------------------------------
 
     def _item_added(self, data: f.Fields) -> None:
         item = f.as_object(data.get("item"))
@@ -176,8 +176,6 @@ class Decoder(JsonEvents):
         for key in [key for key in self._blocks if key[0] == index]:
             self._out.append(m.BlockEnd(self._blocks.pop(key)))
 
-    # --- the response --------------------------------------------------------------------------------------
-
     def _start(self, data: f.Fields) -> None:
         if self._begun:
             return
@@ -211,9 +209,6 @@ class Decoder(JsonEvents):
         self.end(m.StreamError(data))
 
 
-# --- encoding ----------------------------------------------------------------------------------------------
-
-
 class Encoder(StreamEncoder):
     """Encodes one stream as the vendor's SDK wants it: every block as an item of its own, the whole response at the
     end, and all events numbered."""
@@ -239,8 +234,6 @@ class Encoder(StreamEncoder):
 
     def _piece(self, kind: str, item: p.StreamedItem, **fields: object) -> bytes:
         return self._frame(kind, item_id=item.id, output_index=item.index, **item.place, **fields)
-
-    # --- the response --------------------------------------------------------------------------------------
 
     def on_start(self, event: m.StreamStart) -> bytes:
         if self._started:
@@ -275,8 +268,6 @@ class Encoder(StreamEncoder):
 
     def on_keep_alive(self, event: m.KeepAlive) -> bytes:
         return b": keep-alive\n\n"
-
-    # --- items ---------------------------------------------------------------------------------------------
 
     def _begin(self, kind: str, block: int, about: f.Fields) -> bytes:
         """A new item, which ends the one before it."""
