@@ -258,6 +258,13 @@ def test_of_many_refused_together_a_rate_is_learnt_from_what_got_through() -> No
     assert it.fits_at(0.0, now, stated=True) == -math.inf, "which is a guess, and no reason to refuse a call"
 
 
+def test_where_nothing_got_through_no_rate_is_learnt() -> None:
+    it = pace()
+    refuse(it, 20, 100.0, 101.0)
+    it.answered(it.take(0.0, 101.0)[1])
+    assert not it.limited
+
+
 def sent_in(it: Pace, start: float, seconds: float) -> int:
     """How many calls a rush sends in a time."""
     count, now = 0, start
@@ -303,7 +310,8 @@ def test_a_quarter_of_refusals_is_chance_and_more_is_a_limit() -> None:
 def test_a_wait_that_proved_too_short_says_nothing_of_how_much_a_provider_takes() -> None:
     for told in (True, False):
         it, now = pace(), 100.0
-        it.take(0.0, 99.0)
+        it.take(0.0, 98.0)
+        it.heard(0.0)
         for _ in range(5):
             sent = it.take(0.0, now)
             it.heard(0.0)
@@ -333,13 +341,6 @@ def test_who_leaves_a_reserve_sends_evenly_where_a_limit_is_told() -> None:
         it.take(0.0, 100.0)
     assert it.fits_at(0.0, 100.0) <= 100.0, "who leaves none may take what is left at once"
     assert it.fits_at(0.0, 100.0, keep=0.1) == pytest.approx(100.01)
-
-
-def test_where_nothing_got_through_no_rate_is_learnt() -> None:
-    it = pace()
-    refuse(it, 20, 100.0, 101.0)
-    it.answered(it.take(0.0, 101.0)[1])
-    assert not it.limited
 
 
 def test_a_learnt_rate_is_forgotten_when_nothing_is_refused_for_long() -> None:

@@ -92,7 +92,7 @@ class Waiting(Generic[T]):
         lines = tuple(member.line for member, _ in room)
         for line in place.lines:
             if line not in lines:
-                self._drop(place, line, now)
+                self._leave_line(place, line, now)
         for line in lines:
             if line not in place.lines:
                 line.join(place)
@@ -116,10 +116,10 @@ class Waiting(Generic[T]):
         """A call leaves all lines it stands in."""
         lines, place.lines = place.lines, ()
         for line in lines:
-            self._drop(place, line, now)
+            self._leave_line(place, line, now)
 
-    def _drop(self, place: Place, line: Line, now: float) -> None:
-        """A call leaves a line, where it may have been the one with the timer."""
+    def _leave_line(self, place: Place, line: Line, now: float) -> None:
+        """A call leaves one line: whoever is the first there now may have no timer."""
         line.remove(place)
         member = self._table.members.get(line.provider)
         if member is not None and member.line is line:
