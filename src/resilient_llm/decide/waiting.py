@@ -64,7 +64,8 @@ class Waiting(Generic[T]):
             if refusal is not None:
                 found.reasons[member.id] = refusal
                 told, served = member.opens_at(refusal, ask, now, told=True), _served_at(ask, past, member, now)
-                retry_at = min(retry_at, max(told, served))
+                unknown = told == math.inf and served > now  # when there is room, but not when its limits allow it
+                retry_at = min(retry_at, served if unknown else max(told, served))
                 waits = told <= min(ask.deadline, now + retry.max_wait) or refusal.needs_room
                 if more and waits and served <= ask.deadline:
                     waited.append((member, refusal))
@@ -100,7 +101,9 @@ class Waiting(Generic[T]):
         place.needs = min(m.statistics.complete(streaming=ask.streaming) for m, _ in room)
         if found.down:
             place.needs = max(place.needs, place.least)
-        opens = [m.opens_at(r, ask, now) for m, r in room if m.line.first(now) is place]
+        firsts = [(m, r) for m, r in room if m.line.first(now) is place]
+        # Who seemed too late by what an answer took before, and is not, looks again at once.
+        opens = [now if r is Refusal.LINE else m.opens_at(r, ask, now) for m, r in firsts]
         gives_way = [line.gives_way_at(place, now) for line in lines]
         place.alarm = max(now + _LEAST_WAIT, min(*opens, *gives_way, math.inf))
         if past.place is not None:  # woken for nothing: whoever is first now may have no timer
