@@ -173,6 +173,25 @@ def test_sinks_that_raise_or_hang_take_nothing_from_the_others_and_fail_no_call(
     assert "for the test" not in caplog.text
 
 
+def test_what_is_logged_does_not_wait_for_a_webhook_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
+    logged: list[bool] = []
+
+    def hang(_: Notification) -> None:
+        logged.append(any("alert firing" in record.getMessage() for record in caplog.records))
+
+    with ResilientClient([ScriptedProvider(id="x")]) as client:
+        with Alerts(client, [hang, Log()], watch=[Always()], rules=QUICK) as alerts:
+            alerts.look()
+    assert logged[0], "the line is there before anybody is asked who may hang"
+
+
+class Always:
+    """A source in which something is always wrong."""
+
+    def conditions(self, now: float) -> list[Condition]:
+        return [Condition("latency_anomaly", "x", "warning", "slow")]
+
+
 def test_a_sink_that_hangs_is_asked_last_and_seldom() -> None:
     order: list[str] = []
 

@@ -135,7 +135,7 @@ def test_whole_answers_that_take_twice_as_long_are_an_alert_while_the_breaker_se
     (alert,) = told[0].fired
     assert alert.key == "latency_anomaly/a"
     assert "times as long as usual" in alert.text
-    assert "traffic moves away by itself" in alert.text
+    assert ("traffic moves away by itself" in alert.text) is (len(client.health()) > 1)
 
 
 def test_streams_are_judged_by_their_first_content_and_who_is_overtaken_was_slow() -> None:

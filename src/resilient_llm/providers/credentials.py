@@ -175,7 +175,10 @@ def _raised(source: object, error: Exception) -> KeyUnavailable:
 
 
 def _named(source: object) -> str:
-    """A callable by its name; a repr might show what it holds."""
+    """A callable by its name, or by the one it gives itself; a repr might show what it holds."""
+    told: object = getattr(source, "title", None)
+    if isinstance(told, str):
+        return told
     function = getattr(source, "func", source)
     return f"the api_key callable {getattr(function, '__qualname__', type(function).__name__)}"
 

@@ -19,7 +19,7 @@ from resilient_llm.operate.secrets import FORMS, Reference, Secret, secret
 from resilient_llm.operate.secrets import stores as places
 from resilient_llm.operate.secrets.held import Held
 from resilient_llm.providers import OpenAI
-from resilient_llm.providers.credentials import KeyUnavailable, Renewable
+from resilient_llm.providers.credentials import Credential, KeyUnavailable, Renewable
 from resilient_llm.testing import ManualClock, Reply, Status
 from tests.drive.clients import World, eventually, openai, threads
 
@@ -434,3 +434,15 @@ def test_a_key_for_which_there_is_no_other_is_a_rejected_key(world: World) -> No
     with pytest.raises(AllAttemptsFailed, match="the provider refused it"):
         client.chat()
     assert len(server.requests) == 1, "nobody is hammered with a key that is known to be refused"
+
+
+def test_errors_name_the_secret_that_is_late() -> None:
+    assert Credential(Secret("vault:kv/llm#openai")).name == "the secret vault:kv/llm#openai"
+    assert Credential(Secret(f"plain:{KEY}")).name == "the secret plain:***"
+
+
+def test_a_secret_is_the_same_account_in_every_process_that_names_it_alike() -> None:
+    one, same, other = Secret("vault:kv/llm#openai"), Secret("vault:kv/llm#openai"), Secret("env:OTHER")
+    assert one.account == same.account != other.account
+    assert KEY not in Secret(f"plain:{KEY}").account
+    assert Secret("env:A", fetch=Store(KEY)).account != Secret("env:A", fetch=Store(KEY)).account

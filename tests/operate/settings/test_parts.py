@@ -120,6 +120,24 @@ def test_a_section_that_fails_keeps_nothing_else_back(text: str, file: Path, cap
         background_of(client.pool).close()
 
 
+def test_a_section_that_fails_at_a_reload_stays_as_it_was_and_is_tried_again(
+    file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "[providers.a]\nkind = 'openai'\nmodel = 'm'\napi_key = 'plain:k'\n[cost]\n[[cost.budgets]]\namount = 5\n"
+    file.write_text(text)
+    with resilient_llm.load(file) as client:
+        wrong = text.replace("[cost]", "[cost]\nprices = 'prices.toml'")
+        for _ in range(2):
+            file.write_text(wrong)
+            assert reload(client) == ("cost (failed, stays as it was)",)
+        assert "prices.toml: No such file or directory; it stays as it was" in caplog.text
+        found: Any = attached(client)["cost"]
+        assert found.budgets()[0].budget.amount == 5, "money is still counted"
+        assert client.pool.spending is found
+        (tmp_path / "prices.toml").write_text("currency = 'USD'\n")
+        background_of(client.pool).close()
+
+
 @pytest.mark.parametrize(
     ("section", "said"),
     [

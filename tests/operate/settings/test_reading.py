@@ -299,7 +299,7 @@ consecutive = "five"
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "needs providers; write providers"),
+        ("", "resilient.toml: needs providers; write providers"),
         ("providers = []", "resilient.toml:1: providers: is empty"),
         ("providers = 3", "resilient.toml:1: providers: must be a list"),
         ('providers = ["gpt-5.2"]', "resilient.toml:1: providers[0]: must be VENDOR/MODEL"),
@@ -473,3 +473,27 @@ def test_load_takes_a_mapping_and_objects_of_code(write: Write) -> None:
     assert client.pool.policies.retry.max_attempts == 1
     with pytest.raises(ConfigurationError, match="client must be"):
         public.load({"providers": [own]}, client=dict)  # type: ignore[type-var]
+
+
+def test_what_is_wrong_elsewhere_is_told_although_a_provider_is_wrong_too() -> None:
+    provider = {"kind": "openai", "model": 5, "weight": -1, "api_key": "plain:k"}
+    settings = {
+        "providers": {"main": provider},
+        "objectives": {"slow": {"availability": 0.99}},
+        "cost": {"budgets": [{"amount": 1, "provider": "nobody"}, {"amount": 1, "provider": "main"}]},
+    }
+    with pytest.raises(SettingsError) as refused:
+        read(settings)
+    assert {one.key: one.message for one in refused.value.problems} == {
+        "providers.main.model": "must be a text, not 5",
+        "providers.main.weight": "weight must be a number above 0, not -1",
+        "objectives.slow": "there is no route 'slow'; there are default",
+        "cost.budgets[0].provider": "there is no provider 'nobody'; there are main",
+    }
+
+
+def test_what_is_missing_in_a_file_is_told_with_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "empty.toml"
+    file.write_text("")
+    with pytest.raises(SettingsError, match=r"empty\.toml: needs providers"):
+        read(file)

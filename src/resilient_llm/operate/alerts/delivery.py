@@ -45,6 +45,10 @@ class Outlet:
         self._sent = self._dropped = 0
         self._error: str | None = None
 
+    def turn(self) -> tuple[int, bool]:
+        """Those go first that work, and of them those that wait for no network."""
+        return self.failures, not getattr(self.sink, "at_hand", False)
+
     def put(self, notification: Notification) -> None:
         """Add what it wants of a notification."""
         part = notification.for_severity(self.sink.least)

@@ -99,6 +99,9 @@ class Log(Named):
     The alert is in the record's ``alert`` attribute as a dictionary.
     """
 
+    at_hand = True
+    """It waits for nobody, and goes first."""
+
     def __init__(self, logger: str = "resilient_llm.alerts", *, least: Severity = "info") -> None:
         super().__init__("log", least)
         self._logger = logging.getLogger(logger)

@@ -97,7 +97,7 @@ class Alerts(Watcher):
             for outlet in self._outlets if notification is not None else ():
                 assert notification is not None
                 outlet.put(notification)
-            for outlet in sorted(self._outlets, key=lambda one: one.failures):  # who hangs makes nobody else wait
+            for outlet in sorted(self._outlets, key=Outlet.turn):  # who hangs makes nobody else wait
                 outlet.deliver(self._pool.clock())
         return notification
 

@@ -143,20 +143,16 @@ class Anomalies(Watcher):
         """For alerts: what is wrong."""
         found = self.status()
         slow, failing = [one for one in found if one.slow], [one for one in found if one.failing]
-        everywhere = "; all providers at once, so look at this process and its network first"
+        others = len(self._pool.pool.targets()) > 1
+        by_itself = "; if it gets worse, traffic moves away by itself" if others else ""
+        everywhere = "all providers at once, so look at this process and its network first"
         for one in slow:
-            detail = (
-                f"it takes {one.slowdown:.1f} times as long as usual for answers of the same length; calls still go "
-                "there and are answered, only later; if it gets worse, traffic moves away by itself"
-            )
-            hint = everywhere if len(found) == len(slow) > 1 else ""
+            detail = f"it takes {one.slowdown:.1f} times as long as usual for answers of the same length; "
+            hint = everywhere if len(found) == len(slow) > 1 else f"calls there are answered, only later{by_itself}"
             yield Condition("latency_anomaly", one.provider, "warning", detail + hint)
         for one in failing:
-            detail = (
-                f"{one.error_rate:.0%} of attempts failed lately, usually {one.usual_error_rate:.1%}; second tries and "
-                "other providers answer in its place; if it gets worse, traffic moves away by itself"
-            )
-            hint = everywhere if len(found) == len(failing) > 1 else ""
+            detail = f"{one.error_rate:.0%} of attempts failed lately, usually {one.usual_error_rate:.1%}; "
+            hint = everywhere if len(found) == len(failing) > 1 else f"second tries answer in its place{by_itself}"
             yield Condition("error_anomaly", one.provider, "warning", detail + hint)
 
     def digest(self) -> None:

@@ -58,6 +58,7 @@ class Incidents(Watcher):
 
     name = "incidents"
     takes_tests = False
+    at_hand = True
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ State is kept under a lock that is held for no I/O.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -33,6 +34,11 @@ _BACKOFF_BASE, _BACKOFF_CAP, _REFUSED_CAP = 1.0, 60.0, 3600.0
 _RENEWED = 5.0  # seconds between two looks for another value than one that was refused
 
 _log = logging.getLogger("resilient_llm.operate")
+
+
+def _digest(reference: Reference) -> str:
+    told = f"{reference.store}:{reference.path}"  # of a plain one that is the value
+    return hashlib.blake2b(told.encode(), digest_size=8, person=b"resilient_llm").hexdigest()
 
 
 class Held:
@@ -137,14 +143,22 @@ class Secret:
             raise ConfigurationError(f"ttl must be a number of seconds above 0, not {ttl!r}")
         self.reference: Reference = reference
         self._held = held or Held(reference, ttl, fetch, clock)
+        whose = id(self._held) if fetch is not None else _digest(self.reference)
+        self._account = f"secret-{whose}"
         self._refused: str | None = None
         self._refusals = 0
         self._usable_at = 0.0
 
     @property
+    def title(self) -> str:
+        """What errors call it: by its reference, never by its value."""
+        return f"the secret {self.reference}"
+
+    @property
     def account(self) -> str:
-        """Tells accounts apart: providers that use the same secret at the same host share its quota."""
-        return f"secret-{id(self._held)}"
+        """Tells accounts apart: providers that use the same secret at the same host share its quota.  The same in
+        every process that names it alike, unless it is fetched by a function of the user's."""
+        return self._account
 
     def __call__(self) -> str:
         """The value now.  Raises ``KeyUnavailable`` if there is none, which says why."""

@@ -128,6 +128,8 @@ class Loaded:
         self._arguments = {name: value for name, value in given.items() if name in known and not _is_live(name, value)}
         self._live = {name: value for name, value in given.items() if name not in self._arguments}
         self._undo: dict[str, Undo] = {}
+        self._in_force: dict[str, Settings] = {}  # by section, those that it was made by
+        self._failed: set[str] = set()
         self._lock = threading.Lock()
         self._client: Callable[[], AnyClient | None] = lambda: None
         self._paths = _paths(self._source, environment)
@@ -228,7 +230,7 @@ class Loaded:
         _use_options(client, options, fresh.options)
         changed += [name if name in _AT_ONCE else f"{name} (with the next start)" for name in sorted(options)]
         sections = {*before.sections, *fresh.sections}
-        for name in sorted(one for one in sections if _differ(one, before.values, fresh.values)):
+        for name in sorted(one for one in sections if one in self._failed or _differ(one, before.values, fresh.values)):
             changed.append(self._attached_anew(client, fresh, name))
         return tuple(changed)
 
@@ -238,19 +240,33 @@ class Loaded:
             undo = None if attach is None else attach(client, settings.sections[name])
         except ConfigurationError as error:
             raise SettingsError([Problem(name, str(error), settings.origins.get((name,)))]) from None
+        self._in_force[name] = settings
         if undo is not None:
             self._undo[name] = undo
 
-    def _attached_anew(self, client: AnyClient, settings: Settings, name: str) -> str:
-        """Replace what a section made; one that fails is missing until the next reload, and keeps nothing else back."""
+    def _attached_anew(self, client: AnyClient, fresh: Settings, name: str) -> str:
+        """Replace what a section made.  One that fails stays as it was, is tried again with the next reload, and keeps
+        nothing else back."""
+        before = self._in_force.pop(name, None)
         self._detach(name)
+        self._failed.discard(name)
         try:
-            if name in settings.sections:
-                self._attach(client, settings, name)
+            if name in fresh.sections:
+                self._attach(client, fresh, name)
         except ConfigurationError as error:
-            _log.error("a section of the settings could not be set up: %s", error)
-            return f"{name} (failed)"
+            self._failed.add(name)
+            kept = before is not None and self._attached_again(client, before, name)
+            told = "; it stays as it was" if kept else ""
+            _log.error("a section of the settings could not be set up: %s%s", error, told)
+            return f"{name} (failed, stays as it was)" if kept else f"{name} (failed)"
         return name
+
+    def _attached_again(self, client: AnyClient, before: Settings, name: str) -> bool:
+        try:
+            self._attach(client, before, name)
+        except ConfigurationError:
+            return False
+        return True
 
     def _detach(self, name: str) -> None:
         undo = self._undo.pop(name, None)

@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Final, TypeAlias, cast
 
 from resilient_llm import providers as vendors
@@ -149,6 +150,13 @@ class ProviderReader:
         self._known.providers = self._made
         return None if self._bad else found
 
+    def outline(self, routes: object) -> Routes:
+        """The routes by their names alone, each with all providers, to look for wrong names where some are wrong."""
+        ids = [*(one.provider.id for one in self._declared), *self._broken]
+        names = list(cast("Mapping[str, object]", routes)) if isinstance(routes, Mapping) else ["default"]
+        everybody = [cast(AnyProvider, SimpleNamespace(id=name)) for name in ids]
+        return {name: [everybody] for name in names}
+
     def _tell(self, path: Path, message: str, suggestion: str = "") -> None:
         self._bad = True
         self._problems.tell(path, message, suggestion)
@@ -239,7 +247,8 @@ class ProviderReader:
             whole = self._headers(read, path) and whole
         if name is not None:
             read["id"] = name
-        if not isinstance(model, str):
+        named = isinstance(model, str)
+        if "model" not in table:
             return None
         fingerprint = _digest((kind.__name__, model, self._ttl, _comparable(table), read.get("headers"), name))
         if whole and fingerprint in self._known.providers:
@@ -250,8 +259,9 @@ class ProviderReader:
             stand_ins = None if given.keys() & _CREDENTIALS else {"api_key": no_key}
             if not self._needs_keys:
                 given, stand_ins = given | (stand_ins or {}), None
-            made = built(functools.partial(kind, model), given, path, self._problems, stand_ins=stand_ins)
-        if made is BAD or not whole:
+            make = functools.partial(kind, model if isinstance(model, str) else "model")
+            made = built(make, given, path, self._problems, stand_ins=stand_ins)
+        if made is BAD or not whole or not named:
             return None
         provider = cast(AnyProvider, made)
         self._made[fingerprint] = provider

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path as FilePath
@@ -71,7 +72,7 @@ def read(
     neither named nor in the environment are made without one; for who wants to look at them and not to ask them.
     """
     tree, environment = collected(source, environment, arguments or {})
-    reading = Problems(tree.origins)
+    reading = Problems({(): Origin(str(tree.files[0])), **tree.origins} if tree.files else tree.origins)
     table = whole(tree.values)
     ttl = _ttl(tree.values, table, reading)
     fresh = Known() if known is None else Known(dict(known.held), dict(known.providers))
@@ -82,6 +83,9 @@ def read(
     routes = reader.routes(tree.values.get("providers"), tree.values.get("routes"))
     if routes is not None:
         _check_sections(routes, values, reading)
+    else:
+        with suppress(AttributeError):  # of a check that wants to know more of a provider than its name
+            _check_sections(reader.outline(tree.values.get("routes")), values, reading)
     reading.raise_errors()
     assert routes is not None
     fresh.held = {key: one for key, one in fresh.held.items() if key[0] in secrets and key[1] == ttl}
