@@ -67,7 +67,7 @@ class _Changeable(_Value):
     """One whose fields may be set later, and which is therefore no key of a mapping."""
 
     __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

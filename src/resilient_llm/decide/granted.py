@@ -31,7 +31,7 @@ class Granted(Declared):
     def __init__(self, rate: Rate) -> None:
         super().__init__(rate.amount, rate.per)
         self.level = 0.0
-        self.whole = rate.unit == "requests"
+        self.whole: bool = rate.unit == "requests"
         """Whether there are no fractions of it."""
         self.share: float = 1.0
         """Of the limit that is this process's own."""

@@ -57,6 +57,9 @@ class Meter:
 class Declared(Meter):
     """A limit as it was declared: ``amount`` units in ``per`` seconds."""
 
+    rate: float
+    level: float
+
     def __init__(self, amount: float, per: float) -> None:
         super().__init__(amount, amount / per)
         self.per: float = per
