@@ -3,13 +3,17 @@ either must start anew there."""
 
 from __future__ import annotations
 
-import logging  # noqa: F401 - it holds its lock during a fork too; imported before ours is registered, after ours
+import logging
 import os
 import threading
 import weakref
 from importlib import import_module
 from types import ModuleType
 from typing import Final, Protocol
+
+
+_IMPORTED_FIRST: Final = logging
+"""It holds its lock during a fork too: what it registered for that before ours is done after ours."""
 
 
 class Forkable(Protocol):
