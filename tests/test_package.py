@@ -80,7 +80,7 @@ def test_the_sdist_holds_what_its_tests_need(both: tuple[Path, Path]) -> None:
         ".ci/run",
         "tests/test_package.py",
     } <= names
-    assert not [name for name in names if ".site/" in name or "__pycache__" in name]
+    assert not [name for name in names if any(part in name for part in (".site/", ".cache/", "__pycache__"))]
 
 
 def test_workflows_have_no_known_weakness() -> None:

@@ -229,7 +229,7 @@ SCENES = {
         _two(Trouble(63, 76, "slow", factor=10.0)), _calls(3.0), 60, 90,
     ),
     "budget": Scene(
-        "A lone provider without room: second tries grow rare instead of doubling its load",
+        "A lone provider without room: extra attempts grow rare instead of doubling its load",
         _alone(Trouble(63, 78, "overloaded")), _calls(5.0, 8.0), 60, 90,
     ),
     "deadline": Scene(

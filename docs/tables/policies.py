@@ -17,7 +17,7 @@ SENTENCES = {
     "retry.backoff_cap": "its most",
     "retry.max_wait": "the longest wait that a provider may ask for (`Retry-After`); a longer one is an error at once",
     "retry.max_down_wait": "seconds a call waits behind an outage of all providers, deadline or not",
-    "retry.budget": "second tries saved up for the whole process",
+    "retry.budget": "extra attempts saved up for the whole process",
     "breaker.consecutive": "failures in a row that open it hard (more for a provider that often failed before)",
     "breaker.ratio": "it opens softly when clearly more than this share of calls fails: three in a row, or half of "
     "about eight",

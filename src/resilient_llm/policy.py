@@ -104,7 +104,7 @@ def as_policy(kind: type[P], value: P | Mapping[str, object] | None) -> P:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry(Policy):
-    """How often one call may try, how long it may wait, and how much of all traffic may be second tries.
+    """How often one call may try, how long it may wait, and how much of all traffic may be extra attempts.
 
     ``max_attempts`` (6) counts the first attempt and everything after it, over all providers;
     ``max_attempts_per_provider`` (3) is what the vendors' SDKs make.  Rescues, trials of a provider that is down, and
@@ -115,9 +115,9 @@ class Retry(Policy):
     is an error at once.  Behind an outage of all providers a call waits at most ``max_down_wait`` (10 s), so that no
     web worker hangs for the whole of a long deadline.
 
-    ``budget`` (10) bounds second tries for the whole process: a token bucket from which a try after a sign of overload
-    (429, 503, 529, a timeout) takes 1 and one after any other failure 0.25.  Each success earns 3 and every half minute
-    1, so that a small client may always try again.  Moving to a provider that is well is free.
+    ``budget`` (10) bounds extra attempts for the whole process: a token bucket from which an attempt after a sign of
+    overload (429, 503, 529, a timeout) takes 1 and one after any other failure 0.25.  Each success earns 3 and every
+    half minute 1, so that a small client may always try again.  Moving to a provider that is well is free.
     """
 
     max_attempts: int = 6

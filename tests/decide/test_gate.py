@@ -146,6 +146,15 @@ def test_who_waits_because_nobody_else_is_there_goes_by_what_the_provider_said()
     assert closed.until - closed.opens(1e9, waits=True) > 5.0
 
 
+def test_who_has_somebody_else_to_ask_never_comes_sooner_for_want_of_time() -> None:
+    closed, now = gate(), 100.0
+    for _ in range(6):
+        closed.close(now, 1.0, 0.9, "429")
+        for last in (now + 0.5, now + 1.5, now + 20.0, now + 200.0):
+            assert closed.opens(last, waits=True) <= closed.opens(last, waits=False)
+        now = closed.until
+
+
 @pytest.mark.parametrize("hint", [None, math.nan])
 def test_a_limit_without_a_hint_is_asked_about_once_a_second_by_calls_that_have_no_more_time(
     hint: float | None,

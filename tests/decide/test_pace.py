@@ -226,7 +226,7 @@ def refuse(it: Pace, count: int, now: float, opens: float) -> None:
     sents = [it.take(0.0, now) for _ in range(count)]
     for sent in sents:
         it.heard(0.0)
-        it.refused(0.0, sent.at, opens, now + 0.01, told=True)
+        it.refused(0.0, sent[1], opens, now + 0.01, told=True)
 
 
 def test_after_a_refusal_one_goes_first_and_until_it_is_let_through_few_follow() -> None:
@@ -235,7 +235,7 @@ def test_after_a_refusal_one_goes_first_and_until_it_is_let_through_few_follow()
     assert it.fits_at(0.0, 101.0) == 101.0
     sent = it.take(0.0, 101.0)
     assert it.fits_at(0.0, 101.0) == pytest.approx(101.7)
-    it.answered(sent.at)
+    it.answered(sent[1])
     assert it.fits_at(0.0, 101.0) <= 101.0
     assert not it.limited, "one refusal proves no limit"
 
@@ -247,7 +247,7 @@ def test_of_many_refused_together_a_rate_is_learnt_from_what_got_through() -> No
         it.take(0.0, 100.0)
     refuse(it, 20, 100.1, 101.0)
     sent = it.take(0.0, 101.0)
-    it.answered(sent.at)
+    it.answered(sent[1])
     gaps, now = [], 101.0
     for _ in range(200):
         fits = max(now, it.fits_at(0.0, now))
@@ -261,15 +261,93 @@ def test_of_many_refused_together_a_rate_is_learnt_from_what_got_through() -> No
 def test_where_nothing_got_through_no_rate_is_learnt() -> None:
     it = pace()
     refuse(it, 20, 100.0, 101.0)
-    it.answered(it.take(0.0, 101.0).at)
+    it.answered(it.take(0.0, 101.0)[1])
     assert not it.limited
+
+
+def sent_in(it: Pace, start: float, seconds: float) -> int:
+    """How many calls a rush sends in a time."""
+    count, now = 0, start
+    while (now := max(now, it.fits_at(0.0, now))) < start + seconds:
+        it.heard(0.0)
+        it.take(0.0, now)
+        count += 1
+    return count
+
+
+def rushed(count: int = 80) -> Pace:
+    """So many got through at 100.0, twenty more were refused, and a second later one was let through."""
+    it = pace()
+    for _ in range(count):
+        it.take(0.0, 100.0)
+        it.heard(0.0)
+    refuse(it, 20, 100.1, 101.2)
+    it.answered(it.take(0.0, 101.2)[1])
+    return it
+
+
+def test_no_more_is_sent_than_got_through_and_after_ten_windows_slowly_more() -> None:
+    it = rushed()
+    sent = [sent_in(it, 101.2 + second, 1.0) for second in range(16)]
+    assert 70 <= min(sent[:9]) <= max(sent[:9]) <= 80
+    assert 80 < sent[-1] <= 100
+
+
+def test_a_quarter_of_refusals_is_chance_and_more_is_a_limit() -> None:
+    for every, limited in ((4, False), (2, True)):
+        it, now = pace(), 100.0
+        for number in range(40):
+            now += 0.5
+            sent = it.take(0.0, now)
+            it.heard(0.0)
+            if number % every:
+                it.answered(sent[1])
+            else:
+                it.refused(0.0, sent[1], now + 0.3, now + 0.1, told=True)
+        assert (it.learnt is not None) is limited
+
+
+def test_a_wait_that_proved_too_short_says_nothing_of_how_much_a_provider_takes() -> None:
+    for told in (True, False):
+        it, now = pace(), 100.0
+        it.take(0.0, 98.0)
+        it.heard(0.0)
+        for _ in range(5):
+            sent = it.take(0.0, now)
+            it.heard(0.0)
+            it.refused(0.0, sent[1], now + 1.0, now + 0.1, told=told)
+            now += 1.2
+        it.take(0.0, now)
+        assert (it.learnt is None) is told
+
+
+@pytest.mark.parametrize(("pauses", "window"), [((1.1,), 1.0), ((1.1, 3.3), 3.0), ((1.1, 3.3, 7.4, 15.6), 10.0)])
+def test_the_window_is_as_long_as_the_pause_that_was_needed(pauses: tuple[float, ...], window: float) -> None:
+    it = pace()
+    for _ in range(20):
+        it.take(0.0, 100.0)
+        it.heard(0.0)
+    for pause in (0.0, *pauses[:-1]):
+        refuse(it, 1 if pause else 3, 100.0 + pause, 100.0 + pause)
+    it.answered(it.take(0.0, 100.0 + pauses[-1])[1])
+    assert it.learnt is not None
+    assert (it.learnt.count, it.learnt.window) == (pytest.approx(20.0, abs=1.0), window)
+
+
+def test_who_leaves_a_reserve_sends_evenly_where_a_limit_is_told() -> None:
+    it = pace()
+    answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(100, 99, 1.0))
+    for _ in range(50):
+        it.take(0.0, 100.0)
+    assert it.fits_at(0.0, 100.0) <= 100.0, "who leaves none may take what is left at once"
+    assert it.fits_at(0.0, 100.0, keep=0.1) == pytest.approx(100.01)
 
 
 def test_a_learnt_rate_is_forgotten_when_nothing_is_refused_for_long() -> None:
     it = pace()
     it.take(0.0, 98.0)
     refuse(it, 20, 100.0, 101.0)
-    it.answered(it.take(0.0, 101.0).at)
+    it.answered(it.take(0.0, 101.0)[1])
     assert it.limited
     it.take(0.0, 300.0)
     assert not it.limited
@@ -335,6 +413,8 @@ GOALS: dict[str, tuple[dict[str, Server], int, float, float, float, float]] = {
         0.03,
         1.5,
     ),
+    "whole seconds": ({"a": Server({"requests": 80, "per": 1.0, "dialect": "plain"})}, 800, 9.0, 1.3, 0.05, 50 / 80),
+    "no hints, a minute": ({"a": Server({"requests": 60, "per": 60.0}, hints=False)}, 400, 340.0, 1.3, 0.15, 50.0),
     "slow answers": ({"a": Server({"requests": 100, "per": 1.0}, seconds=1.0)}, 500, 10.0, 1.1, 0.03, 1.0),
 }
 
@@ -349,6 +429,15 @@ def test_a_batch_loses_nothing_and_takes_hardly_longer_than_it_must(name: str) -
     assert crowd.seconds <= most * ideal
     assert crowd.refused <= share * prompts + 3
     assert crowd.slowest <= 3.0 * wait
+
+
+def test_a_few_callers_at_a_slow_limit_that_nobody_tells_are_hardly_refused() -> None:
+    crowd = Crowd({"a": Server({"requests": 10, "per": 60.0}, hints=False)}, seed=1)
+    crowd.work(5, 100, timeout=6000.0)
+    crowd.all()
+    assert not crowd.lost
+    assert crowd.refused <= 12, "nearly all of them until it was found out"
+    assert crowd.seconds <= 1.4 * (100 - 10) * 6.0
 
 
 @pytest.mark.parametrize("limit", [{"tokens": 60_000, "per": 1.0}, {"requests": 50, "tokens": 60_000, "per": 1.0}])

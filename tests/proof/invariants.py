@@ -108,6 +108,8 @@ class Books:
     """Until when and since when the gate of each key is closed."""
 
 
+_LATELY: Final = 300.0
+"""Seconds a breaker may be open at the end: one that stragglers opened in the quiet time is not late in closing."""
 _SILENT: Final = "it gives no sign of life"
 
 
@@ -380,7 +382,8 @@ class Checker:
             free = member.refusal(place.ask, now) is None
             if member.breaker.down:
                 free = free and now >= member.next_trial()
-            asleep = free and place.alarm > now + 1.0 + OFFER  # the last resort goes once a second
+            alarm = place.alarm if in_time else min(one.alarm for one in waiting)
+            asleep = free and alarm > now + 1.0 + OFFER  # the last resort goes once a second
             told = f"at {now} call {place.number} (of {len(line.waiting)}) sleeps until {place.alarm}"
             self.demand(not asleep, "W2", f"{told} beside {member.id}, free")
 
@@ -446,7 +449,7 @@ class Checker:
         for member in self.now_members.values():
             if member.id not in wanted:
                 continue
-            closed = member.breaker.state is State.CLOSED
+            closed = member.breaker.state is State.CLOSED or now - member.breaker.since < _LATELY
             self.demand(
                 closed or not patient, "L1", f"{member.id} is still {member.breaker.state}: {member.breaker.reason}"
             )

@@ -79,19 +79,7 @@ def test_after_a_suspend_everything_is_late_and_nothing_is_lost() -> None:
 # --- invariants ---
 
 
-BROKEN = {
-    11: "a call goes on after a refusal that says when to come back, which the checker takes for a second try",
-}
-"""Known gaps, by seed: see the page on the simulator."""
-
-
-@pytest.mark.parametrize(
-    "seed",
-    [
-        pytest.param(seed, marks=[pytest.mark.xfail(reason=BROKEN[seed])] if seed in BROKEN else [])
-        for seed in range(12)
-    ],
-)
+@pytest.mark.parametrize("seed", range(12))
 def test_every_invariant_holds_at_every_step(seed: int) -> None:
     fuzz(seed)
 

@@ -402,16 +402,17 @@ def test_plain_httpx_raises_what_it_raises_on_a_socket(
     servers: tuple[LoopbackLLM, LoopbackLLM], mishap: object, error: type[Exception]
 ) -> None:
     url = servers[0].url + "/v1/chat/completions"
+    timeout = httpx.Timeout(5.0, read=0.05 if error is httpx.ReadTimeout else 5.0)
     for ask in ({}, {"stream": True}):
         if ask and isinstance(mishap, Reply):  # streams have no length
             continue
         transport = FaultyTransport(mishap)  # type: ignore[arg-type]
-        with httpx.Client(transport=transport, timeout=0.05) as client, pytest.raises(error):
+        with httpx.Client(transport=transport, timeout=timeout) as client, pytest.raises(error):
             client.post(url, json=ask)
 
         async def main(ask: dict[str, bool] = ask) -> None:
             transport = FaultyTransport(mishap)  # type: ignore[arg-type]
-            async with httpx.AsyncClient(transport=transport, timeout=0.05) as client:
+            async with httpx.AsyncClient(transport=transport, timeout=timeout) as client:
                 with pytest.raises(error):
                     await client.post(url, json=ask)
 

@@ -105,7 +105,8 @@ def sent(provider: Any, key: str | None) -> tuple[str | None, dict[str, str]]:
         (Fireworks("m", api_key="k"), False, "x-session-affinity"),
         (CloudflareWorkersAI("m", account_id="a1", api_key="k"), False, "x-session-affinity"),
         (XAI("m", api_key="k"), False, "x-grok-conv-id"),
-        (Mistral("m", api_key="k"), False, None),
+        (Mistral("m", api_key="k"), True, None),
+        (OpenRouter("m", api_key="k"), False, "x-session-id"),
         (DeepSeek("m", api_key="k"), False, None),
         (Anthropic("claude-sonnet-4-5", api_key="k"), False, None),
     ],
@@ -140,3 +141,6 @@ def test_lifetimes_are_of_vendors() -> None:
     assert all(seconds > 0 for seconds in CACHE_SECONDS.values())
     assert Anthropic("m", api_key="k").cache_seconds == 300.0
     assert XAI("m", api_key="k").cache_seconds is None
+    assert OpenRouter("m", api_key="k").cache_seconds == 600.0
+    documented = {"gpt-5.5": 300.0, "gpt-5.6-sol": 1800.0, "gpt-5.12": 1800.0, "gpt-6": 1800.0, "gpt-4o": 300.0}
+    assert {model: OpenAI(model, api_key="k").cache_seconds for model in documented} == documented

@@ -693,7 +693,73 @@ ELSEWHERE: list[Case] = [  # the same for what one account, plan or model refuse
     ),
 ]
 
+GATEWAYS: list[Case] = [  # and for servers and gateways that are asked in OpenAI's words
+    ("bedrock", 400, {"__type": "modelStreamErrorException", "message": "boom"}, "server_error"),
+    ("azure_openai", 400, {"error": {"code": "BadRequest", "message": "API version not supported"}}, "misconfigured"),
+    ("azure_openai", 400, openai("Unavailable model: gpt-4o", "unavailable_model"), "not_found_model"),
+    ("gemini", 403, google(403, "PERMISSION_DENIED", "Method doesn't allow unregistered callers."), "auth"),
+    ("bedrock", 400, {"message": "Operation not allowed"}, "permission"),
+    ("ollama", 410, {"error": "qwen3-coder:480b-cloud was retired on 2026-09-01"}, "not_found_model"),
+    (
+        "vllm",
+        400,
+        openai("The decoder prompt (length 40000) is longer than the maximum model length of 32768."),
+        "context_length",
+    ),
+    (
+        "litellm",
+        429,
+        openai("No deployments available for selected model, Try again in 60 seconds.", "429"),
+        "overloaded",
+    ),
+    ("litellm", 400, openai("Budget has been exceeded! Max budget: 10.0", "400", "budget_exceeded"), "quota_exhausted"),
+    (
+        "nvidia_nim",
+        500,
+        {"status": 500, "detail": "ResourceExhausted: Worker local total request limit reached (33/32)"},
+        "overloaded",
+    ),
+    (
+        "github_models",
+        429,
+        openai("Rate limit of 150 per 86400s exceeded for UserByModelByDay.", "RateLimitReached"),
+        "quota_exhausted",
+    ),
+    (
+        "github_models",
+        413,
+        openai("Request body too large for gpt-4o model. Max size: 8000 tokens.", "tokens_limit_reached"),
+        "context_length",
+    ),
+    (
+        "volcengine",
+        429,
+        openai("Your account has reached the set inference limit", "SetLimitExceeded", "TooManyRequests"),
+        "quota_exhausted",
+    ),
+    (
+        "siliconflow",
+        200,
+        {"code": 50505, "message": "Model service overloaded. Please try again later.", "data": None},
+        "overloaded",
+    ),
+    (
+        "siliconflow",
+        200,
+        {"code": 30001, "message": "Sorry, your account balance is insufficient", "data": None},
+        "quota_exhausted",
+    ),
+    (
+        "zhipu",
+        200,
+        {"choices": [{"message": {"content": "Hi"}, "finish_reason": "content_filter: SAFETY"}]},
+        "content_filter",
+    ),
+    ("zhipu", 200, {"choices": [{"message": {"content": "Hi"}, "finish_reason": "overloaded"}]}, "server_error"),
+]
+
 CASES = [
+    *GATEWAYS,
     *TRAPS,
     *SEALED,
     *CONVERSATIONS,

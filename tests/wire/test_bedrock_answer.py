@@ -184,39 +184,43 @@ def test_every_failure_has_a_word(kind: FaultKind) -> None:
 
 
 def test_a_stream_in_all_its_parts() -> None:
-    assert read(
-        START,
-        delta(0, reasoningContent={"text": "Hm."}),
-        delta(0, reasoningContent={"signature": "s"}),
-        stop(0),
-        delta(1, reasoningContent={"redactedContent": "cmVk"}),
-        stop(1),
-        start(2),
-        delta(2, text="Hi"),
-        delta(2, citation=CITATION),
-        stop(2),
-        start(3, toolUse={"toolUseId": "t", "name": "look", "type": "tool_use"}),
-        delta(3, toolUse={"input": ""}),
-        delta(3, toolUse={"input": '{"a": 1}'}),
-        stop(3),
-        ("somethingNew", {}),
-        STOP,
-        META,
-    ) == [
-        StreamStart(),
-        ThoughtDelta("Hm.", 0, origin=WIRE),
-        ThoughtDelta("", 0, 0, "s", WIRE),
-        BlockEnd(0),
-        PartAdded(Thought("", "cmVk", redacted=True, origin=WIRE), 1),
-        BlockEnd(1),
-        TextDelta("Hi", 2),
-        TextDelta("", 2, 0, (CITATION,)),
-        BlockEnd(2),
-        ToolCallStart("t", "look", 3, 0, Extra(WIRE, {"type": "tool_use"})),
-        ToolCallDelta('{"a": 1}', 3),
-        BlockEnd(3),
-        *END,
-    ]
+    assert (
+        read(
+            START,
+            delta(0, reasoningContent={"text": "Hm."}),
+            delta(0, reasoningContent={"signature": "s"}),
+            stop(0),
+            delta(1, reasoningContent={"redactedContent": "cmVk"}),
+            stop(1),
+            start(2),
+            delta(2, text="Hi"),
+            delta(2, citation=CITATION),
+            stop(2),
+            start(3, toolUse={"toolUseId": "t", "name": "look", "type": "tool_use"}),
+            delta(3, toolUse={"input": ""}),
+            delta(3, toolUse={"input": '{"a": 1}'}),
+            stop(3),
+            ("somethingNew", {}),
+            STOP,
+            META,
+        )
+        == [
+            StreamStart(),
+            ThoughtDelta("Hm.", 0, origin=WIRE),
+            ThoughtDelta("", 0, 0, "s", WIRE),
+            BlockEnd(0),
+            PartAdded(Thought("", "cmVk", redacted=True, origin=WIRE), 1),
+            BlockEnd(1),
+            TextDelta("Hi", 2),
+            TextDelta("", 2, 0, (CITATION,)),
+            BlockEnd(2),
+            ToolCallStart("t", "look", 3, 0, Extra(WIRE, {"type": "tool_use"})),
+            ToolCallDelta('{"a": 1}', 3),
+            BlockEnd(3),
+            Finish("tool_calls", "end_turn"),  # whoever calls tools has not ended
+            *END[1:],
+        ]
+    )
 
 
 def test_the_vendors_own_calls_results_and_images_arrive_whole() -> None:

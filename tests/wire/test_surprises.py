@@ -21,13 +21,15 @@ from resilient_llm.model import (
     StreamStart,
     Text,
     TextDelta,
+    Thought,
     Tool,
     ToolCall,
     ToolChoice,
+    ToolResult,
     Usage,
     UsageUpdate,
 )
-from resilient_llm.providers import VLLM, Gemini, OpenRouter
+from resilient_llm.providers import VLLM, DeepSeek, Gemini, OpenRouter
 from resilient_llm.wire import WIRES, classify, classify_stream_error, codec
 from tests.wire.roundtrip import assembled, events_of
 
@@ -336,3 +338,190 @@ def test_a_misconfigured_endpoint_is_told_with_what_looks_wrong() -> None:
     missing = provider.fault(404, {}, b"404 page not found", 0.0)
     assert "status 404" in missing.message
     assert "base_url=http://localhost:8000/v2" in missing.message
+
+
+# --- why an answer ended, in the words of whoever answered ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "meaning"),
+    [
+        ("STOP", "stop"),
+        ("end_turn", "stop"),
+        ("MAX_TOKENS", "length"),
+        ("max_output_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("tool_use", "tool_calls"),
+        ("sensitive", "content_filter"),
+        ("content_filter: PROHIBITED_CONTENT", "content_filter"),
+        ("guardrail_intervened", "content_filter"),
+        ("network_error", "error"),
+        ("function_call_filter: MALFORMED_FUNCTION_CALL", "error"),
+        ("insufficient_system_resource", "error"),
+        ("finish_reason_unspecified", "other"),
+        ("repetition_truncation", "other"),
+    ],
+)
+@pytest.mark.parametrize("wire", sorted(WIRES - {"openai_responses"}))
+def test_words_of_other_wires_mean_the_same_on_each(wire: str, word: str, meaning: str) -> None:
+    body = ANSWERS[wire] % {b"word": json.dumps(word).encode()}
+    response = codec(wire).decode_response(body)
+    assert (response.finish_reason, response.raw_finish_reason) == (meaning, word)
+
+
+ANSWERS = {
+    "openai_chat": b'{"choices": [{"index": 0, "message": {"content": "Hi"}, "finish_reason": %(word)s}]}',
+    "anthropic_messages": b'{"type": "message", "content": [{"type": "text", "text": "Hi"}], "stop_reason": %(word)s}',
+    "gemini": b'{"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": %(word)s}]}',
+    "bedrock_converse": b'{"output": {"message": {"content": [{"text": "Hi"}]}}, "stopReason": %(word)s}',
+    "cohere_v2": b'{"message": {"content": [{"type": "text", "text": "Hi"}]}, "finish_reason": %(word)s}',
+    "ollama": b'{"message": {"content": "Hi"}, "done": true, "done_reason": %(word)s}',
+}
+
+
+@pytest.mark.parametrize(
+    ("wire", "body"),
+    [
+        (
+            "openai_chat",
+            {
+                "choices": [
+                    {
+                        "index": 0,
+                        "message": {"tool_calls": [{"id": "c", "function": {"name": "a", "arguments": "{}"}}]},
+                        "finish_reason": "stop",
+                    }
+                ]
+            },
+        ),
+        (
+            "anthropic_messages",
+            {"content": [{"type": "tool_use", "id": "c", "name": "a", "input": {}}], "stop_reason": "end_turn"},
+        ),
+        (
+            "bedrock_converse",
+            {
+                "output": {"message": {"content": [{"toolUse": {"toolUseId": "c", "name": "a", "input": {}}}]}},
+                "stopReason": "end_turn",
+            },
+        ),
+        (
+            "cohere_v2",
+            {"message": {"tool_calls": [{"id": "c", "function": {"name": "a"}}]}, "finish_reason": "COMPLETE"},
+        ),
+    ],
+)
+def test_who_calls_tools_has_not_stopped_whatever_the_word(wire: str, body: dict[str, Any]) -> None:
+    response = codec(wire).decode_response(json.dumps(body).encode())
+    assert response.finish_reason == "tool_calls"
+    rebuilt = codec(wire).encode_response(response)
+    assert str(response.raw_finish_reason).encode() in rebuilt  # on the same wire the vendor's own word stays
+    told = json.loads(codec("openai_chat").encode_response(codec(wire).decode_response(rebuilt)))
+    assert told["choices"][0]["finish_reason"] == ("stop" if wire == "openai_chat" else "tool_calls")
+
+
+# --- errors inside streams, in shapes that are not their wire's -------------------------------------------------
+
+
+def sse(*frames: object, name: str = "") -> bytes:
+    return b"".join(b"%sdata: %s\n\n" % (name.encode(), json.dumps(frame).encode()) for frame in frames)
+
+
+CHUNK = {"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "Hi"}}]}
+OPENED = {"type": "message_start", "message": {"id": "m", "content": [], "usage": {"input_tokens": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("vendor", "wire", "frames", "expected"),
+    [
+        ("siliconflow", "openai_chat", sse(CHUNK, {"code": 429, "msg": "slow down"}), FaultKind.RATE_LIMITED),
+        (
+            "minimax",
+            "openai_chat",
+            sse(CHUNK, {"choices": [], "base_resp": {"status_code": 1027, "status_msg": "output new_sensitive"}}),
+            FaultKind.CONTENT_FILTER,
+        ),
+        (
+            "openrouter",
+            "openai_chat",
+            sse(CHUNK, {**CHUNK, "choices": [], "error": {"code": 503, "message": "Upstream busy"}}),
+            FaultKind.OVERLOADED,
+        ),
+        (
+            "groq",
+            "openai_chat",
+            sse(CHUNK, {"error": {"code": "tool_use_failed", "message": "no"}}),
+            FaultKind.SERVER_ERROR,
+        ),
+        (
+            "anthropic",
+            "anthropic_messages",
+            sse(OPENED, {"error": {"type": "overloaded_error", "message": "Overloaded"}}),
+            FaultKind.OVERLOADED,
+        ),
+        (
+            "anthropic",
+            "anthropic_messages",
+            sse(OPENED) + sse({"type": "rate_limit_error", "message": "Slow down"}, name="event: error\n"),
+            FaultKind.RATE_LIMITED,
+        ),
+        (
+            "openai",
+            "openai_responses",
+            sse({"type": "response.failed", "response": {"status": "failed", "error": {"code": "usage_not_included"}}}),
+            FaultKind.PERMISSION,
+        ),
+        ("ollama", "ollama", b'{"error": "you have reached your weekly usage limit"}\n', FaultKind.QUOTA_EXHAUSTED),
+    ],
+)
+def test_an_error_is_known_in_any_shape(vendor: str, wire: str, frames: bytes, expected: FaultKind) -> None:
+    *_, last = events_of(codec(wire), [frames])
+    assert isinstance(last, StreamError)
+    assert classify_stream_error(vendor, last.payload).kind is expected
+
+
+def test_what_proxies_add_to_the_end_of_a_stream_of_google_breaks_nothing() -> None:
+    whole = sse({"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}]})
+    done = b"data: [DONE]\n\n"
+    assert events_of(codec("gemini"), [whole + done])[-1] == StreamEnd()
+    cut = sse({"candidates": [{"content": {"parts": [{"text": "Hi"}]}}]})
+    assert isinstance(events_of(codec("gemini"), [cut + done])[-1], StreamBroken)
+
+
+def test_a_text_that_comes_in_one_piece_at_its_end_is_not_lost() -> None:
+    frames = sse(
+        {"type": "response.created", "response": {"id": "r"}},
+        {"type": "response.output_text.done", "output_index": 0, "content_index": 0, "text": "Hi"},
+        {"type": "response.completed", "response": {"id": "r", "status": "completed", "output": []}},
+    )
+    assert assembled(events_of(codec("openai_responses"), [frames])).text == "Hi"
+
+
+def test_deepseek_is_told_some_reasoning_for_calls_of_others() -> None:
+    """It refuses an assistant's call without (400 "must be passed back"), and takes a space for it."""
+    call = Message("assistant", (ToolCall("c", "a", "{}"),))
+    asked = ChatRequest((said(), call, Message("tool", (ToolResult("c", (Text("1"),)),))), "m", TOOLS)
+    messages = json.loads(DeepSeek("m", api_key="k").codec.encode_request(asked).body)["messages"]
+    assert messages[1]["reasoning_content"] == " "
+    own = Message("assistant", (Thought("Hm.", origin="openai_chat/deepseek"), *call.parts))
+    messages = json.loads(DeepSeek("m", api_key="k").codec.encode_request(ChatRequest((said(), own), "m")).body)[
+        "messages"
+    ]
+    assert messages[1]["reasoning_content"] == "Hm."
+
+
+def test_a_document_by_its_url_stays_one_where_the_vendor_fetches_it() -> None:
+    link = Media("document", url="https://x.test/a.pdf", name="a.pdf")
+    asked = ChatRequest((said("Read", link),), "m")
+    body = OpenRouter("m", api_key="k").codec.encode_request(asked).body
+    file = {"file_data": "https://x.test/a.pdf", "filename": "a.pdf"}
+    assert json.loads(body)["messages"][0]["content"][1] == {"type": "file", "file": file}
+    assert codec("openai_chat").decode_request(body).messages[0].parts[1] == link
+    with pytest.raises(UnsupportedFeature):
+        codec("openai_chat").encode_request(asked)
+
+
+def test_what_went_wrong_is_said_in_words_wherever_a_vendor_puts_them() -> None:
+    for payload in ({"code": 429, "msg": "slow down"}, {"base_resp": {"status_code": 1, "status_msg": "slow down"}}):
+        for wire in sorted(WIRES):
+            assert b"slow down" in codec(wire).stream_encoder().feed(StreamError(payload))

@@ -34,6 +34,7 @@ from resilient_llm.capability.tables import (
     WRITTEN,
     Row,
     Support,
+    cache_seconds,
 )
 from resilient_llm.wire.features import Feature
 
@@ -58,6 +59,7 @@ __all__ = [
     "Resumption",
     "Row",
     "Support",
+    "cache_seconds",
     "checked_policy",
     "droppable",
     "ends_well",

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -17,7 +18,7 @@ Support: TypeAlias = Literal["full", "changed", "left_out", "none"]
 """``full``; ``changed``: the codec says it in other words or leaves it out, and records that; ``left_out``: it is taken
 out of the request, and that is recorded; ``none``: the provider cannot serve a request that needs it."""
 
-WRITTEN: Final = "2026-11-21"
+WRITTEN: Final = "2026-11-28"
 """When the tables about vendors and models were last looked at."""
 
 _TEXT_AND_IMAGES: Mapping[Need, Support] = {
@@ -83,7 +84,7 @@ VENDORS: Final[Mapping[str, Mapping[Need, Support]]] = {
     "deepseek": {"json_schema": "none", "image": "none"},
     "perplexity": {"tools": "none"},
     "mistral": {"document_url": "full", "file_id": "none"},
-    "openrouter": {"video": "full", "video_url": "full"},
+    "openrouter": {"video": "full", "video_url": "full", "document_url": "full"},
     "vllm": {"audio_url": "full", "video": "full", "video_url": "full"},
 }
 """Vendor -> what it refuses although its wire has a word for it, or takes although others on its wire do not."""
@@ -115,9 +116,27 @@ MODELS: Final[tuple[Row, ...]] = (
 
 CACHE_SECONDS: Final[Mapping[str, float]] = {
     **dict.fromkeys(("openai", "azure_openai", "anthropic", "bedrock"), 300.0),
+    "openrouter": 600.0,
 }
 """Vendor -> for how long the beginning of a prompt is cached at least after it was last used, where that is documented.
-Longer there is no reason to stay with one."""
+Longer there is no reason to stay with one.
+
+Looked up on 2026-11-28: OpenAI's and Azure's guides to prompt caching (5 to 10 minutes without use, unless
+``prompt_cache_retention`` is ``24h``), Anthropic's and Bedrock's (5 minutes, unless a mark says ``1h``), OpenRouter's
+(its sessions stay with one provider for 10 minutes without use).  xAI, Fireworks, Mistral and DeepSeek say
+nothing in numbers."""
+
+_HALF_AN_HOUR = re.compile(r"gpt-(?:5\.(?:[6-9]|[1-9]\d)|[6-9](?!\d))")
+"""OpenAI's models that keep a prompt for at least 30 minutes (``prompt_cache_options.ttl``, reference of 2026-11)."""
+
+
+def cache_seconds(vendor: str, model: str) -> float | None:
+    """For how long a vendor caches the beginning of a prompt at least, in seconds after it was last used; ``None``: it
+    does not say."""
+    if vendor == "openai" and _HALF_AN_HOUR.search(model):
+        return 1800.0
+    return CACHE_SECONDS.get(vendor)
+
 
 LEFT_OUT_IF_REFUSED: Final = frozenset(
     {"seed", "user", "reasoning", "tool.strict", "frequency_penalty", "presence_penalty", *_NO_SAMPLING}

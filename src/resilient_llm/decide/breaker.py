@@ -172,18 +172,14 @@ class Breaker:
     def trial_wait(self, now: float) -> float:
         """Seconds from one trial to the next: as long as it has been open, within bounds."""
         first = min(max(_LONGEST_FIRST, self.policy.open_base), self.policy.open_base * 2.0**self._relapses)
-        wait = max(first, _GROWTH * (now - self.since)) * (_BROKEN_STREAMS if self.ends_late else 1.0)
-        return min(wait, max(first, self.longest_wait))
-
-    @property
-    def longest_wait(self) -> float:
-        """Seconds between two trials at most, and of one until its place is given to another."""
-        return self.policy.open_cap * (_BROKEN_STREAMS if self.ends_late else 1.0)
+        wait = min(max(first, _GROWTH * (now - self.since)), max(first, self.policy.open_cap))
+        return wait * (_BROKEN_STREAMS if self.ends_late else 1.0)
 
     @property
     def needed(self) -> int:
         """Trials that must be answered in a row to close it."""
-        return min(self.policy.successes * (1 + self._relapses), max(_MOST_SUCCESSES, self.policy.successes))
+        level = 1 + self._relapses + self.ends_late
+        return min(self.policy.successes * level, max(_MOST_SUCCESSES, self.policy.successes))
 
     # --- outcomes ---
 
@@ -283,7 +279,7 @@ class Breaker:
         if self.state is not CLOSED:
             self._move(Cause.RESTORED, now, 0.0)
         self.run, self._failures, self._level, self._relapses, self._share = 0, 0, 0.0, 0, _USUAL_SHARE
-        self.closed_at = -math.inf
+        self.closed_at, self.ends_late = -math.inf, False
 
     # --- internals ---
 

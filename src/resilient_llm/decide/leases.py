@@ -358,13 +358,15 @@ class Leases(Generic[T]):
 
 
 def _place(member: Member[T], ask: Ask, timeout: float, now: float) -> float:
-    """Seconds for which a trial keeps others away: until it is judged.  The patience with a whole answer is half a
-    minute, of which a provider that is well again would lose the rest."""
-    breaker = member.breaker
-    most = min(ask.deadline - now if breaker.ends_late else timeout, breaker.longest_wait)
-    if ask.streaming:
-        return most
-    return min(most, max(usual(member.statistics, ask.tokens, streaming=False) or most, breaker.trial_wait(now)))
+    """Seconds for which a trial keeps others away: while it may be silent.  The patience with a whole answer is half a
+    minute, of which a provider that is well again would lose the rest; a stream that may break is judged at its end."""
+    breaker, wait = member.breaker, member.breaker.trial_wait(now)
+    if breaker.ends_late:
+        return wait
+    most = breaker.policy.open_cap
+    if not ask.streaming:
+        most = max(usual(member.statistics, ask.tokens, streaming=False) or most, wait)
+    return min(timeout, most)
 
 
 def _worth(stale: Member[T], ready: Sequence[Member[T]], ask: Ask) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import Protocol, TypeAlias
 
 from resilient_llm.decide.meters import Declared, Learnt, Meter, Ramp, Reported
 from resilient_llm.policy import Rate
@@ -37,13 +37,9 @@ class Limit(Protocol):
     def reset_in(self) -> float | None: ...
 
 
-class Sent(NamedTuple):
-    """When a call of ``need`` tokens was sent, and what had been sent with its key until then, itself included."""
-
-    need: float
-    at: float
-    requests: float
-    tokens: float
+Sent: TypeAlias = tuple[float, float, float, float]
+"""A call that was sent: the tokens it needs, when, and what had been sent with its key until then, itself included:
+requests, tokens.  A plain tuple, as one is made for every call."""
 
 
 class Pace:
@@ -130,7 +126,7 @@ class Pace:
             for meter, tokens in self._meters:
                 meter.take(need if tokens else 1, now)
             self._forget(now)
-        return Sent(need, now, self.sent, self.sent_tokens)
+        return need, now, self.sent, self.sent_tokens
 
     def _forget(self, now: float) -> None:
         """What limits nothing any more is no limit."""
@@ -167,7 +163,8 @@ class Pace:
         """A provider told its limit of requests, or of ``tokens``, with the answer to a call.  Calls sent after it have
         used some of what is left; of the others that are not answered yet nobody knows whether they are counted."""
         kind = int(tokens)
-        after = self.sent_tokens - sent.tokens if tokens else self.sent - sent.requests
+        need, at, requests_then, tokens_then = sent
+        after = self.sent_tokens - tokens_then if tokens else self.sent - requests_then
         unheard = self.unheard_tokens if tokens else self.unheard
         if told is None or told.remaining is None:
             return
@@ -179,10 +176,10 @@ class Pace:
             meter = self.reported[kind] = Reported(limit, left - unheard)
             self.arrange()
         meter.advance(now)
-        ample = left - unheard - _AMPLE * limit >= (sent.need if tokens else 1.0)
+        ample = left - unheard - _AMPLE * limit >= (need if tokens else 1.0)
         meter.told(left, told.reset_in or 0.0, ample=ample)
         meter.until = math.inf if told.limit else now + (told.reset_in or 0.0)
-        meter.at_most(left - after, now - sent.at, now)
+        meter.at_most(left - after, now - at, now)
         for declared, of_tokens in self.declared:
             if of_tokens == tokens:
                 declared.corrected(meter.window, now, ample=ample)

@@ -65,6 +65,8 @@ class Pool(Shared[T]):
                 line.served(ask.tenant)
             if place is not None:
                 self._waiting.leave(place, now)
+            elif line.waiting and leased.trial:  # the next one may follow it soon
+                self._waiting.serve(leased.member, now)
             return leased
         budget = self._leases.extra.wait(past.cost) if leased else None
         found = self._waiting.refuse(ask, past, budget, now)

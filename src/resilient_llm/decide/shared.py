@@ -170,9 +170,10 @@ class Shared(Generic[T]):
 
     def _serve(self, member: Member[T], now: float) -> None:
         """Something changed at a provider, and for those who share its account."""
-        self._waiting.serve(member, now)
+        if member.line.waiting:
+            self._waiting.serve(member, now)
         for other in self._table.members.values():
-            if other is not member and other.line.waiting and other.shares_account(member):
+            if other.line.waiting and other is not member and other.shares_account(member):
                 self._waiting.serve(other, now)
 
     def _settle(self, now: float) -> None:

@@ -91,7 +91,7 @@ class Waiting(Generic[T]):
         lines = tuple(member.line for member, _ in room)
         for line in place.lines:
             if line not in lines:
-                line.remove(place)
+                self._leave_line(place, line, now)
         for line in lines:
             if line not in place.lines:
                 line.join(place)
@@ -113,10 +113,14 @@ class Waiting(Generic[T]):
         """A call leaves all lines it stands in."""
         lines, place.lines = place.lines, ()
         for line in lines:
-            line.remove(place)
-            member = self._table.members.get(line.provider)
-            if member is not None and member.line is line:
-                self.serve(member, now)
+            self._leave_line(place, line, now)
+
+    def _leave_line(self, place: Place, line: Line, now: float) -> None:
+        """A call leaves one line: whoever is the first there now may have no timer."""
+        line.remove(place)
+        member = self._table.members.get(line.provider)
+        if member is not None and member.line is line:
+            self.serve(member, now)
 
     def pass_on(self, place: Place, line: Line, now: float) -> None:
         """A call could not take what it was offered in this line, where it still stands: offer it to another one."""

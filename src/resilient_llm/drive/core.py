@@ -69,7 +69,7 @@ _SDKS = frozenset({"anthropic", "cohere", "google", "mistralai", "openai"})
 def _no_provider(found: object) -> ConfigurationError:
     """The error for what stands where a provider should; its values may be secret, so they are not told."""
     if type(found) in (str, dict):
-        hint = "make one with a class of resilient_llm.providers, such as OpenAI('gpt-5.2')"
+        hint = "make one with a class of resilient_llm.providers, such as OpenAI('gpt-5.2'); load() takes names"
     elif type(found).__module__.partition(".")[0] in _SDKS:
         hint = "an SDK's client goes over a ResilientClient: mount(openai.OpenAI, client)"
     else:

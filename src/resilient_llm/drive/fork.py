@@ -3,6 +3,7 @@ either must start anew there."""
 
 from __future__ import annotations
 
+import logging  # noqa: F401 - it holds its lock during a fork too; imported before ours is registered, after ours
 import os
 import threading
 import weakref

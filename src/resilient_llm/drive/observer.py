@@ -7,6 +7,7 @@ ignore everything, and is added with ``client.pool.observe(watcher)``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, Protocol, TypeAlias, TypeVar, cast
 
@@ -336,8 +337,6 @@ def _complain(observer: object) -> None:
 
 def complain(what: str, name: str) -> None:
     """Log the exception that is being handled, which must not reach the caller."""
-    import logging  # noqa: PLC0415 - with the first call, not with the client
-
     logging.getLogger("resilient_llm").exception(what, name)
 
 

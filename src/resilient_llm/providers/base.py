@@ -17,7 +17,7 @@ from typing import ClassVar, NoReturn, Unpack
 from urllib.parse import urlsplit
 
 from resilient_llm import wire as wires
-from resilient_llm.capability import CACHE_SECONDS, Capabilities, Support, reclassified
+from resilient_llm.capability import Capabilities, Support, cache_seconds, reclassified
 from resilient_llm.errors import ConfigurationError, Fault, FaultKind, InvalidAnswer, UnsupportedFeature
 from resilient_llm.keywords import Explicit, Shown, explicit, unknown
 from resilient_llm.model import (
@@ -262,7 +262,7 @@ class HttpProvider:
     def cache_seconds(self) -> float | None:
         """For how long its vendor caches the beginning of a prompt at least, after it was last used; ``None``: it does
         not say."""
-        return CACHE_SECONDS.get(self.vendor)
+        return cache_seconds(self.vendor, self.model)
 
     @property
     def needs_loop(self) -> bool:

@@ -117,6 +117,7 @@ class Mistral(OpenAICompatible):
         developer_role=False,
         stream_usage=False,
         media=frozenset({"document_url"}),
+        cache_key=True,
         tool_id_length=9,
     )
 
@@ -210,8 +211,9 @@ class OpenRouter(OpenAICompatible):
         reasoning_object=True,
         top_k=True,
         cache_marks=True,
-        media=frozenset({"video_url"}),
+        media=frozenset({"video_url", "file_url"}),
     )
+    cache_key_header: ClassVar[str | None] = "x-session-id"
 
 
 class HuggingFace(OpenAICompatible):

@@ -6,6 +6,7 @@ from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.model import ChatResponse
 from resilient_llm.wire.anthropic import parts as p
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.reasons import calls
 
 ERROR_TYPES = {
     FaultKind.RATE_LIMITED: "rate_limit_error",
@@ -43,7 +44,7 @@ def decode_response(raw: f.Fields) -> ChatResponse:
         fields.pop(name, None)
     return ChatResponse(
         parts,
-        p.finish_reason(reason),
+        p.REASONS.neutral(reason, calls(parts)),
         reason,
         None if usage is None else p.decode_usage(usage),
         f.take_text(fields, "id") or "",
@@ -58,7 +59,7 @@ def encode_response(response: ChatResponse) -> f.Fields:
     blocks = [p.encode_part(part) for part in response.parts]
     body = message_body(response.id, response.model) | {
         "content": [block for block in blocks if block is not None],
-        "stop_reason": p.stop_reason(response.finish_reason, response.raw_finish_reason),
+        "stop_reason": p.REASONS.word(response.finish_reason, response.raw_finish_reason),
         "usage": p.encode_usage(response.usage),
     }
     return body | f.own_fields(response.extra, p.WIRE)

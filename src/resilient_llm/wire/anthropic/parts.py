@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Final, Literal
 
 from resilient_llm import model as m
-from resilient_llm.wire.blocks.rules import StopReasons
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.reasons import Reasons
 from resilient_llm.wire.kit.tools import arguments_object, arguments_text
 
 WIRE: Final = "anthropic_messages"
@@ -33,9 +32,7 @@ _WORDS: dict[m.FinishReason, str] = {
 }
 
 
-_REASONS = StopReasons(_MEANINGS, _WORDS)
-finish_reason: Callable[[str | None], m.FinishReason] = _REASONS.neutral
-stop_reason: Callable[[m.FinishReason, str | None], str] = _REASONS.word
+REASONS: Final = Reasons(_MEANINGS, _WORDS, "end_turn")
 
 
 def decode_usage(usage: f.Fields) -> m.Usage:

@@ -43,6 +43,7 @@ class Decoder(JsonEvents):
         self._usage: f.Fields = {}
         self._open: dict[int, _Block] = {}
         self._blocks = 0
+        self._called = False
         self._handlers: dict[str, Callable[[f.Fields], None]] = {
             "content_block_delta": self._delta,
             "content_block_start": self._block_start,
@@ -58,6 +59,8 @@ class Decoder(JsonEvents):
         handler = self._handlers.get(str(data.get("type", event)))
         if handler is not None:  # an event type that did not exist when this was written says nothing we must know
             handler(data)
+        elif event == "error" or data.get("error"):
+            self._error(data)
 
     def at_end(self) -> str | None:
         return "the stream ended without message_stop"
@@ -92,6 +95,7 @@ class Decoder(JsonEvents):
             case "tool_use":
                 ident, name = f.take_text(content, "id") or "", f.take_text(content, "name") or ""
                 block.whole = content.pop("input", None)
+                self._called = True
                 self._out.append(m.ToolCallStart(ident, name, block.number, 0, f.unread(p.WIRE, content)))
             case "thinking":
                 self._thought(block, f.take_text(content, "thinking"), f.take_text(content, "signature"))
@@ -164,7 +168,7 @@ class Decoder(JsonEvents):
         self._count(body)
         if raw := f.take_text(delta, "stop_reason"):
             body.pop("type", None)  # some send it in the event line alone
-            self._out.append(m.Finish(p.finish_reason(raw), raw, 0, f.unread(p.WIRE, body | delta)))
+            self._out.append(m.Finish(p.REASONS.neutral(raw, self._called), raw, 0, f.unread(p.WIRE, body | delta)))
 
     def _message_stop(self, _body: f.Fields) -> None:
         for index in list(self._open):
@@ -258,7 +262,7 @@ class Encoder(BlockEncoder):
     def closing(self) -> bytes:
         fields = f.own_fields(self.finish.extra, p.WIRE)
         outer: f.Fields = {key: fields.pop(key) for key in _OUTSIDE & fields.keys()}
-        word = p.stop_reason(self.finish.reason, self.finish.raw)
+        word = p.REASONS.word(self.finish.reason, self.finish.raw)
         delta: f.Fields = {"stop_reason": word, "stop_sequence": None} | fields
         body: f.Fields = {"type": "message_delta", "delta": delta, "usage": p.encode_usage(self.usage)}
         return frame(body | outer) + frame({"type": "message_stop"})

@@ -6,6 +6,7 @@ from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.model import ChatResponse
 from resilient_llm.wire.bedrock import parts as p
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.reasons import calls
 
 EXCEPTIONS = {
     FaultKind.RATE_LIMITED: "throttlingException",
@@ -49,7 +50,7 @@ def decode_response(raw: f.Fields) -> ChatResponse:
     usage, reason = f.take_object(fields, "usage"), f.take_text(fields, "stopReason")
     return ChatResponse(
         parts,
-        p.finish_reason(reason),
+        p.REASONS.neutral(reason, calls(parts)),
         reason,
         None if usage is None else p.decode_usage(usage),
         extra=f.unread(p.WIRE, fields),
@@ -63,7 +64,7 @@ def encode_response(response: ChatResponse) -> f.Fields:
     content = [block for block in blocks if block is not None]
     body: f.Fields = {
         "output": {"message": {"role": "assistant", "content": content}},
-        "stopReason": p.stop_reason(response.finish_reason, response.raw_finish_reason),
+        "stopReason": p.REASONS.word(response.finish_reason, response.raw_finish_reason),
         "metrics": {"latencyMs": 0},
     }
     f.put(body, usage=None if response.usage is None else p.encode_usage(response.usage))

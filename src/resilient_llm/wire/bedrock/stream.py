@@ -44,7 +44,7 @@ class Decoder(StreamDecoder):
     def __init__(self) -> None:
         super().__init__(eventstream.MAX_PAYLOAD)
         self._frames = eventstream.Decoder()
-        self._started = self._stopped = self._counted = False
+        self._started = self._stopped = self._counted = self._called = False
         self._open: dict[int, _Block] = {}
         self._blocks = 0
         self._handlers: dict[str, Callable[[f.Fields], None]] = {
@@ -103,6 +103,7 @@ class Decoder(StreamDecoder):
         block = self._open[index] = _Block(self._blocks, kind, content)
         self._blocks += 1
         if kind == "toolUse":
+            self._called = True
             ident, name = f.take_text(content, "toolUseId") or "", f.take_text(content, "name") or ""
             extra = f.unread(p.WIRE, {key: value for key, value in content.items() if key != "input"})
             self._out.append(m.ToolCallStart(ident, name, block.number, 0, extra))
@@ -173,7 +174,7 @@ class Decoder(StreamDecoder):
         for index in list(self._open):
             self._close(index)
         raw = f.take_text(body, "stopReason")
-        self._out.append(m.Finish(p.finish_reason(raw), raw, 0, f.unread(p.WIRE, body)))
+        self._out.append(m.Finish(p.REASONS.neutral(raw, self._called), raw, 0, f.unread(p.WIRE, body)))
         self._stopped = True
         self._end_if_whole()
 
@@ -276,7 +277,7 @@ class Encoder(BlockEncoder):
                 return None
 
     def closing(self) -> bytes:
-        stop: f.Fields = {"stopReason": p.stop_reason(self.finish.reason, self.finish.raw)}
+        stop: f.Fields = {"stopReason": p.REASONS.word(self.finish.reason, self.finish.raw)}
         more = f.own_fields(self.finish.extra, p.WIRE)
         counts: f.Fields = {"metrics": more.pop("metrics", {"latencyMs": 0})}
         f.put(counts, usage=None if self.usage is None else p.encode_usage(self.usage))

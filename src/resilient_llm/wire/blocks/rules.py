@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import cast
 
 from resilient_llm import model as m
@@ -26,24 +24,6 @@ def image_type(data: bytes) -> str | None:
 
 JSON_ONLY = "Answer with a single JSON object and nothing else."
 """Both wires enforce schemas only, and a closed schema cannot say "any object"."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopReasons:
-    """A wire's words for why an answer ended: what each means, and which one to write."""
-
-    meanings: Mapping[str, m.FinishReason]
-    words: Mapping[m.FinishReason, str]
-
-    def neutral(self, raw: str | None) -> m.FinishReason:
-        """The neutral word; ``other`` for one we do not know."""
-        return self.meanings.get(raw or "", "other")
-
-    def word(self, reason: m.FinishReason, raw: str | None) -> str:
-        """The wire's word: the vendor's own where it means the same here, as an unknown one does for ``other``."""
-        if raw is not None and self.neutral(raw) == reason:
-            return raw
-        return self.words.get(reason, "end_turn")
 
 
 def tool_id(original: str, allowed: re.Pattern[str]) -> str:

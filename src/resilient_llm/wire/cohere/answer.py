@@ -6,6 +6,7 @@ from resilient_llm.errors import Fault, InvalidAnswer
 from resilient_llm.model import ChatResponse
 from resilient_llm.wire.cohere import parts as p
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.reasons import calls
 
 
 def decode_response(raw: f.Fields) -> ChatResponse:
@@ -19,7 +20,7 @@ def decode_response(raw: f.Fields) -> ChatResponse:
     reason, usage = f.take_text(fields, "finish_reason"), p.take_usage(fields)
     id_ = f.take_text(fields, "id") or ""
     extra = f.unread(p.WIRE, f.put(fields, message=f.unread(p.WIRE, message) and message))
-    return ChatResponse(parts, p.finish_reason(reason, parts), reason, usage, id_, extra=extra, raw=raw)
+    return ChatResponse(parts, p.finish_reason(reason, calls(parts)), reason, usage, id_, extra=extra, raw=raw)
 
 
 def encode_response(response: ChatResponse) -> f.Fields:

@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.accumulate import implied_finish
+from resilient_llm.wire.kit.reasons import ended, meaning
 from resilient_llm.wire.kit.tools import arguments_text
 
 WIRE: Final = "cohere_v2"
@@ -157,14 +157,16 @@ _FINISH: dict[str, m.FinishReason] = {
 _WORDS: dict[m.FinishReason, str] = {"stop": "COMPLETE", "length": "MAX_TOKENS", "tool_calls": "TOOL_CALL"}
 
 
-def finish_reason(reason: str | None, parts: Sequence[m.Part]) -> m.FinishReason:
+def finish_reason(reason: str | None, called: bool) -> m.FinishReason:
     """The neutral word; an answer without a reason has one by what is in it."""
-    return implied_finish(parts) if reason is None else _FINISH.get(reason, "other")
+    word = reason or "COMPLETE"
+    return ended(_FINISH.get(word) or meaning(word), called)
 
 
 def finish_word(reason: m.FinishReason, raw: str | None) -> str:
     """Cohere's own word where it means the same.  It has none for a filter, and anything else is no success."""
-    return raw if raw is not None and _FINISH.get(raw) == reason else _WORDS.get(reason, "ERROR")
+    own = _FINISH.get(raw or "")
+    return raw if raw and own and reason in (own, ended(own, called=True)) else _WORDS.get(reason, "ERROR")
 
 
 def take_usage(fields: f.Fields) -> m.Usage | None:

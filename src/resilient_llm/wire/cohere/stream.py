@@ -110,7 +110,7 @@ class Decoder(JsonEvents):
             return
         reason, usage = f.take_text(delta, "finish_reason"), p.take_usage(delta)
         f.put(delta, logprobs=self._logprobs or None)
-        finish = p.finish_reason(reason, [m.ToolCall("", "")] if self._called else [])
+        finish = p.finish_reason(reason, self._called)
         self._out.append(m.Finish(finish, reason, extra=f.unread(p.WIRE, delta)))
         if usage is not None:
             self._out.append(m.UsageUpdate(usage))

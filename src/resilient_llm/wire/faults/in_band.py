@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from resilient_llm.errors import FaultKind
 from resilient_llm.wire.faults.body import UNDECODED, canonical, is_html, parse_json
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.reasons import meaning
 
 K = FaultKind
 
@@ -24,22 +25,16 @@ class InBand:
     kind: FaultKind | None = None
 
 
-_FILTERED = f.words("""
-    contentfilter refusal safety recitation language blocklist prohibitedcontent spii imagesafety imageprohibitedcontent
-    imagerecitation imageother guardrailintervened contentfiltered toxic errortoxic modelarmor jailbreak sensitive
-""")
-_FAILED = f.words("""
-    error failed malformedfunctioncall malformedresponse malformedmodeloutput malformedtooluse unexpectedtoolcall
-    toomanytoolcalls missingthoughtsignature noimage network abort
-""")
 _FINISH: Mapping[str, FaultKind] = {
-    **dict.fromkeys(_FILTERED, K.CONTENT_FILTER),
-    **dict.fromkeys(_FAILED, K.SERVER_ERROR),
+    **dict.fromkeys(("language", "imageother", "toxic", "jailbreak"), K.CONTENT_FILTER),
+    "noimage": K.SERVER_ERROR,
     "timeout": K.TIMEOUT,
     "insufficientsystemresource": K.OVERLOADED,
     "errorlimit": K.CONTEXT_LENGTH,
     "usercancel": K.CLIENT_CLOSED,
 }
+"""Reasons to end, where what they mean for an answer does not say which failure they are."""
+_KINDS: Mapping[str, FaultKind] = {"content_filter": K.CONTENT_FILTER, "error": K.SERVER_ERROR}
 _ANSWERS = f.words("""
     choices content candidates output data embeddings embedding result results response text generations predictions
     models outputs usage usageMetadata totalTokens input_tokens delta done stop_reason stopReason finish_reason metadata
@@ -134,7 +129,7 @@ def _says_something(error: object) -> bool:
 
 def _flat(body: Mapping[str, object]) -> InBand | None:
     """An error without an envelope: ``{"detail": ...}``, ``{"message": ..., "code": ...}``, problem+json."""
-    if _ANSWERS & body.keys():
+    if any(body[key] not in (None, "", [], {}) for key in _ANSWERS & body.keys()):
         return None
     status = body.get("status", body.get("statusCode"))
     failed = isinstance(status, int) and status >= 400
@@ -172,7 +167,7 @@ def _failed(reason: object, *, gemini: bool = False) -> FaultKind | None:
         return None
     if gemini and reason == "OTHER":
         return K.SERVER_ERROR
-    return _FINISH.get(canonical(reason))
+    return _FINISH.get(canonical(reason)) or _KINDS.get(meaning(reason))
 
 
 def _empty(body: Mapping[str, object], streaming: bool) -> InBand | None:

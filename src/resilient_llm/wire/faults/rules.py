@@ -132,6 +132,7 @@ RULES: tuple[Rule, ...] = (
         status=(400, 422, 500, 502),
         text=r"\b(?:model|server|service|backend|engine) is (?:currently )?(?:overloaded|busy)|^overloaded\W*$",
     ),
+    _rule(K.OVERLOADED, status=(500, 502, 503), text=r"\bresource ?exhausted\b|total request limit reached"),
     # What a relay says about its own channels never concerns our credential.
     _rule(K.OVERLOADED, words=v.SHARED_POOL_CODES, scope=FaultScope.MODEL),
     _rule(K.TIMEOUT, words="channelresponsetimeexceeded"),
@@ -209,12 +210,12 @@ RULES: tuple[Rule, ...] = (
     _rule(K.TIMEOUT, words="*timeout *timedout *deadlineexceeded"),
     _rule(K.CLIENT_CLOSED, words="cancelled canceled requestcancel* clientclosed* clientdisconnect*"),
     _rule(K.PERMISSION, status=(0, 401, *_CLIENT_ERRORS), words=v.PERMISSION_CODES),
-    _rule(K.MISCONFIGURED, status=(404,), text=v.WRONG_ADDRESS),
+    _rule(K.MISCONFIGURED, status=(400, 404), text=v.WRONG_ADDRESS),
     _rule(K.NOT_FOUND_MODEL, status=(0, 404), words="notfound"),
-    _rule(
+    _rule(  # botocore gives what Bedrock says inside a stream the status 400
         K.SERVER_ERROR,
         status=(0, 400, 424, *range(500, 503)),
-        words="internalserver* internal internalfailure serverinternal dataloss",
+        words="internalserver* internal internalfailure serverinternal dataloss modelstream model",
     ),
     _rule(K.BAD_REQUEST, words="notimplemented unimplemented notsupported"),
     # 6. Errors without a status: inside a stream or a 200.  What no code says, the text may.

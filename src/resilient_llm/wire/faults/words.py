@@ -19,7 +19,7 @@ LONG_WINDOW = any_of(
     r"_per_(?:day|week|month)",
     r"\b(?:daily|weekly|monthly)\b",
     r"\b(?:rpd|tpd)\b|limit_(?:rpd|tpd)|dailylimit|monthlylimit",
-    r"(?:24|twenty-four)[ -]hours?\b|for today",
+    r"(?:24|twenty-four)[ -]hours?\b|for today|per 86400 ?s|byday\b",
 )
 """A bucket that refills in a day or more."""
 
@@ -55,7 +55,7 @@ OVERLOAD = any_of(
     r"(?:at|over|out of|no|insufficient|limited|tier|model|server|backend|exceeded|lack of)(?: \w+)? capacity",
     r"capacity(?: \w+){0,3} (?:exceeded|exhausted|reached|constraint|constrained|unavailable)",
     r"servers? (?:is|are)(?: \w+)? busy|too busy|service busy|system (?:is )?busy",
-    r"no healthy upstream|no available (?:upstream|channel|server|worker|instance|backend)",
+    r"no healthy upstream|no available (?:upstream|channel|server|worker|instance|backend)|no deployments available",
     r"(?:currently|still|is|model) loading|loading model|warming up|cold start|not ready|unhealthy",
     r"queue(?: is| was)? (?:full|limit)|pending requests exceeded|no more data centers",
     r"rate-limited upstream|shared (?:capacity|pool)|负载|繁忙|过载",
@@ -67,6 +67,7 @@ CONTEXT = any_of(
     r"|reduce|maximum|limit|must|tokens|\d))",
     r"(?:exceed|longer|too|greater|less|reduce|maximum|larger|fit"
     r"|over)[^.]{0,120}context[ _-]?(?:length|window|size|limit)",
+    r"longer than the maximum (?:model )?length",
     r"maximum context|max(?:imum)? prompt length|max_prompt_tokens|max_seq_len|max_model_len",
     r"(?:prompt|input|conversation) (?:is |was )?too (?:long|large)(?! to)|physical batch size",
     r"input (?:length|tokens?(?: count)?)[^.]{0,60}exceed|prompt tokens? [^.]{0,40}exceed",
@@ -150,6 +151,7 @@ MODEL = any_of(
     r"(?:model|deployment|engine)\b"
     r"(?! (?:output|respons|param|input|setting|config))",
     r"does not work with the specified model|only supported in v1/\w+ and not|thus not supported in the v1/",
+    r"\b(?:was|been|is) (?:retired|decommissioned)\b|unavailable model",
     r"not a valid model|no endpoints found|(?:could not|cannot) find (?:the )?model|模型不存在",
     r"no (?:available )?(?:channel|provider)s? (?:found )?for model",
 )
@@ -166,6 +168,7 @@ AUTH = any_of(
     r"|not found|missing|required|malformed)",
     r"(?:provide|pass|supply|set|include)[^.]{0,30} (?:api[ _-]?key|credentials)",
     r"authenticat(?:e|ion|ed)[ ,:]?(?:has |was )?(?:failed|error|fails|required|unsuccessful|invalid)",
+    r"unregistered callers",
     r"(?:failed|unable|could not|cannot) to authenticate|not authenticated|no auth(?:entication)? credentials",
     r"authorization (?:failed|header|required)|security token (?:included|is|has)",
     r"signature (?:we calculated|does(?: not|n't)|expired|not yet|is)|invalid username|log ?in required",
@@ -177,6 +180,7 @@ AUTH = any_of(
 PERMISSION = any_of(
     r"(?:do(?:es)?(?: not|n't)|no|without|insufficient|lacks?|sufficient)(?: \w+){0,2} "
     r"(?:permissions?|access|privileges?|scopes?)\b",
+    r"^operation not allowed",
     r"permission (?:denied|to)|access (?:is )?denied|not (?:authorized|permitted|entitled) to|only authorized for",
     r"\b(?:account|user|key|team|project|organization|you)\b[^.]{0,30} not (?:allowed|enabled) (?:to|for)",
     r"not (?:yet )?(?:available|enabled|included|allowed) (?:for|in|on|with) (?:this|your) "
@@ -221,6 +225,7 @@ ABOUT_THE_REQUEST = any_of(
 WRONG_ADDRESS = any_of(
     r"^(?:404[ :]*)?(?:the )?(?:requested )?(?:page|url|uri|route|path|endpoint)?(?: was)? ?not found\W*$",
     r"invalid url|unrecognized request url|unknown (?:request )?(?:url|path|endpoint|route)",
+    r"api[- ]version (?:is )?(?:not supported|unsupported|invalid|required)|unsupported api[- ]version",
     r"cannot (?:get|post) /|no (?:such )?(?:route|endpoint|handler)\b|no route matche[sd]",
 )
 """There is no such path on this server."""
@@ -232,6 +237,7 @@ BILLING_CODES = """
     *spendlimit* *spendinglimit* *usagelimitexceeded *usagelimitreached billing* paymentrequired*
     preconsumetokenquotafailed accountoverdue* arrearage balance*insufficient openrouterfreetierdaily
     openroutercredits openrouterkeylimit weightexceedsbudget *dailylimit* *weeklylimit* *monthlylimit*
+    *budgetexceeded setlimitexceeded
     quotaexhausted outofcredits nocredits *quotanotenough servicequotaexceeded exceededcurrentquota
 """
 
@@ -251,20 +257,21 @@ AUTH_CODES = """
 
 ACCOUNT_CODES = """
     *ipnotauthorized *organizationrestricted unsupportedcountry* consumer* servicedisabled apikey*blocked
-    iampermissiondenied userprojectdenied optinrequired *accountsuspended userblocked accessterminated
+    usagenotincluded iampermissiondenied userprojectdenied optinrequired *accountsuspended userblocked accessterminated
 """
 
 PERMISSION_CODES = "permission* *permissiondenied accessdenied forbidden thecallerdoesnothavepermission*"
 
 MODEL_CODES = """
     *modelnotfound *invalidmodel* modelnotexist* unknownmodel *modeldecommissioned modeldeprecated
-    *deploymentnotfound *modelnotsupported nosuchmodel unsupportedmodel modelnotavailable *modeldoesnotexist
+    *deploymentnotfound *modelnotsupported unavailablemodel
+    nosuchmodel unsupportedmodel modelnotavailable *modeldoesnotexist
     resourcenotfound somerequestedentity*
 """
 
 CONTEXT_CODES = """
     *contextlength* *contextsize* *contextwindow* maxtokensexceeded tokenlimitexceeded input*toolong prompttoolong
-    maxtokenslimit*
+    maxtokenslimit* tokenslimitreached
 """
 
 PAYLOAD_CODES = "requesttoolarge payloadtoolarge* *entitytoolarge* contenttoolarge *bodytoolarge"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from resilient_llm.errors import Fault, FaultKind, InvalidAnswer
-from resilient_llm.model import ChatResponse, Choice, ToolCall
+from resilient_llm.model import ChatResponse, Choice
 from resilient_llm.wire.gemini import parts as p
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.reasons import calls
 from resilient_llm.wire.kit.tools import Namer, Pairing
 
 
@@ -54,7 +55,7 @@ def _decode_candidate(value: f.Fields, namer: Namer) -> Choice:
     content = f.take_object(fields, "content") or {}
     parts = p.decode_parts(f.take_list(content, "parts"), p.Ids(namer, Pairing(p.MADE_UP).result))
     raw = p.take_finish(fields)
-    reason = p.finish_reason(raw, any(isinstance(part, ToolCall) for part in parts))
+    reason = p.finish_reason(raw, calls(parts))
     return Choice(parts, reason, raw, f.unread(p.WIRE, {"candidate": fields} if fields else {}))
 
 

@@ -14,6 +14,7 @@ from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
+from resilient_llm.wire.kit.reasons import ended, meaning
 from resilient_llm.wire.kit.tools import arguments_object, arguments_text
 
 WIRE: Final = "gemini"
@@ -365,8 +366,7 @@ def take_finish(candidate: f.Fields) -> str | None:
 
 def finish_reason(raw: str | None, called: bool) -> m.FinishReason:
     """The neutral word; ``STOP`` is also what ends an answer that calls functions."""
-    reason = FINISH.get(raw or "", "other")
-    return "tool_calls" if reason == "stop" and called else reason
+    return ended(FINISH.get(raw or "") or meaning(raw or ""), called)
 
 
 def finish_word(reason: m.FinishReason, raw: str | None) -> str:

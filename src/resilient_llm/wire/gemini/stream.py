@@ -66,9 +66,6 @@ class Decoder(JsonEvents):
         found = [at for sign in _PLAIN if (at := data.find(sign)) >= 0]
         return min(found) + 1 if found else None
 
-    def on_text(self, data: str) -> bool:
-        return False
-
     def at_end(self) -> str | None:
         self.on_bytes(b"")  # what is wrong behind a good object is told at the next call
         self._count()

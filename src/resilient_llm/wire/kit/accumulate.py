@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from resilient_llm import model as m
+from resilient_llm.wire.kit.reasons import calls, ended
 
 
 class Accumulator:
@@ -173,7 +174,7 @@ class Accumulator:
 
 def implied_finish(parts: Sequence[m.Part]) -> m.FinishReason:
     """Why an answer ended that is complete but does not say."""
-    return "tool_calls" if any(isinstance(part, m.ToolCall) for part in parts) else "stop"
+    return ended("stop", calls(parts))
 
 
 class _Placed(Protocol):

@@ -380,5 +380,5 @@ def told_message(event: m.StreamError | m.StreamBroken) -> str:
     return said if isinstance(said, str) else f.dump_text(said)
 
 
-_WORDS = ("error", "message", "response", "detail")
+_WORDS = ("error", "message", "response", "detail", "msg", "base_resp", "status_msg")
 """Where vendors put the words of an error, outermost first."""

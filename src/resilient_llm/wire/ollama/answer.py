@@ -6,6 +6,7 @@ from resilient_llm import model as m
 from resilient_llm.errors import Fault, InvalidAnswer
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes
+from resilient_llm.wire.kit.reasons import calls
 from resilient_llm.wire.kit.tools import Namer
 from resilient_llm.wire.ollama import parts as p
 
@@ -24,7 +25,7 @@ def decode_response(raw: f.Fields) -> m.ChatResponse:
     extra = f.unread(p.WIRE, fields)
     created = p.seconds_of(fields.get("created_at"))
     return m.ChatResponse(
-        parts, p.finish_reason(reason, parts), reason, usage, "", model, created, extra=extra, raw=raw
+        parts, p.finish_reason(reason, calls(parts)), reason, usage, "", model, created, extra=extra, raw=raw
     )
 
 

@@ -10,6 +10,7 @@ from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
+from resilient_llm.wire.kit.reasons import ended, meaning
 from resilient_llm.wire.kit.tools import arguments_object, arguments_text
 
 WIRE: Final = "ollama"
@@ -92,11 +93,10 @@ def sent_id(id_: str) -> str | None:
     return None if id_.startswith(MADE_UP) else id_
 
 
-def finish_reason(reason: str | None, parts: Iterable[m.Part]) -> m.FinishReason:
+def finish_reason(reason: str | None, called: bool) -> m.FinishReason:
     """``stop`` is also what ends an answer that asks for tools; servers before 2024-08 gave no reason."""
-    finish = _FINISH.get(reason or "stop", "other")
-    called = any(isinstance(part, m.ToolCall) for part in parts)
-    return "tool_calls" if finish == "stop" and called else finish
+    word = reason or "stop"
+    return ended(_FINISH.get(word) or meaning(word), called)
 
 
 def take_usage(fields: f.Fields) -> m.Usage | None:

@@ -8,31 +8,9 @@ from typing import cast
 from resilient_llm import model as m
 from resilient_llm.errors import InvalidAnswer
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.accumulate import implied_finish
+from resilient_llm.wire.kit.reasons import calls, ended, meaning
 from resilient_llm.wire.openai_chat import parts as p
 
-_FINISHES: Mapping[str, m.FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "content_filter": "content_filter",
-    "function_call": "tool_calls",
-    # compatible vendors
-    "eos": "stop",
-    "eos_token": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_length": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-    "sensitive": "content_filter",
-    "error": "error",
-    "abort": "error",
-    "network_error": "error",
-    "insufficient_system_resource": "error",
-}
-_OFFICIAL = frozenset({"stop", "length", "tool_calls", "content_filter"})
 _WORDS: Mapping[m.FinishReason, str] = {"other": "stop"}
 """Neutral reasons the wire has no word for; ``error`` goes out as it is (OpenRouter's precedent)."""
 
@@ -100,11 +78,12 @@ def _wrong_with(choice: f.Fields) -> str:
 
 def is_error(frame: Mapping[str, object]) -> bool:
     """Whether a frame is one of an error: marked as one, or no chunk and with something to say (vLLM, FastAPI)."""
-    if frame.get("error"):
+    if frame.get("error") or f.as_object(frame.get("base_resp")).get("status_code"):  # the latter is MiniMax's
         return True
     if isinstance(frame.get("choices"), list):
         return False
-    return "error" in (frame.get("object"), frame.get("type")) or "message" in frame or "detail" in frame
+    said = any(frame.get(name) for name in ("message", "detail", "msg", "errors", "fault"))
+    return said or "error" in (frame.get("object"), frame.get("type"))
 
 
 def is_content(content: object) -> bool:
@@ -122,13 +101,10 @@ def _decode_choice(choice: f.Fields, dialect: p.Dialect) -> m.Choice:
     message = f.as_object(choice.get("message"))
     raw = choice.get("finish_reason")
     word = raw if isinstance(raw, str) else None
-    extra: f.Fields = {}
-    unknown = choice_extra(choice, word)
-    if unknown:
-        extra[CHOICE] = unknown
     if _says_only_text(message):
-        plain = (m.Text(f.as_text(message["content"])),)
-        return m.Choice(plain, finish_reason(word, plain), word, f.extra_of(p.WIRE, extra))
+        reason, plain = finish_reason(word, False), (m.Text(f.as_text(message["content"])),)
+        unknown = choice_extra(choice, word, reason)
+        return m.Choice(plain, reason, word, f.extra_of(p.WIRE, {CHOICE: unknown} if unknown else {}))
     annotations = f.as_objects(message.get("annotations"))
     parts = _with_annotations(p.assistant_parts(message, dialect.origin), annotations)
     parts = [part for part in parts if not (isinstance(part, m.Text) and not part.text and not part.annotations)]
@@ -136,12 +112,15 @@ def _decode_choice(choice: f.Fields, dialect: p.Dialect) -> m.Choice:
     if called.get("name"):  # the form before tools
         name, arguments = f.as_text(called["name"]), f.as_text(called.get("arguments"))
         parts.append(m.ToolCall("call_0", name, arguments, m.Extra(p.WIRE, _LEGACY)))
+    reason = finish_reason(word, calls(parts))
+    unknown = choice_extra(choice, word, reason)
+    extra: f.Fields = {CHOICE: unknown} if unknown else {}
     more = f.others(message, _MESSAGE | {"function_call"} if called.get("name") else _MESSAGE)
     if annotations and not any(isinstance(part, m.Text) for part in parts):
         more["annotations"] = annotations
     if more:
         extra[MESSAGE] = more
-    return m.Choice(tuple(parts), finish_reason(word, parts), word, f.extra_of(p.WIRE, extra))
+    return m.Choice(tuple(parts), reason, word, f.extra_of(p.WIRE, extra))
 
 
 def _says_only_text(message: f.Fields) -> bool:
@@ -155,10 +134,10 @@ def _says_only_text(message: f.Fields) -> bool:
     return True
 
 
-def choice_extra(choice: f.Fields, word: str | None) -> f.Fields:
+def choice_extra(choice: f.Fields, word: str | None, reason: m.FinishReason) -> f.Fields:
     """What a choice says beyond the answer, a finish word of the vendor's own included."""
     unknown = f.others(choice, _CHOICE)
-    if word not in _OFFICIAL and word is not None:
+    if word is not None and word != finish_word(reason):
         unknown["finish_reason"] = word
     return unknown
 
@@ -171,9 +150,9 @@ def _with_annotations(parts: list[m.Part], annotations: Sequence[m.JsonObject]) 
     return parts
 
 
-def finish_reason(word: str | None, parts: Sequence[m.Part] = ()) -> m.FinishReason:
+def finish_reason(word: str | None, called: bool) -> m.FinishReason:
     """The neutral reason.  Some vendors say nothing, or the empty string."""
-    return _FINISHES.get(word, "other") if word else implied_finish(parts)
+    return ended(meaning(word or "stop"), called)
 
 
 def usage_of(fields: Mapping[str, object]) -> f.Fields:

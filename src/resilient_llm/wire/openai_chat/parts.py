@@ -48,7 +48,8 @@ class Dialect:
     ``tool_media``
         Whether tool messages may hold images and files; else these follow in a user message.
     ``media``
-        Content part types beyond OpenAI's own, of ``video_url``, ``audio_url`` and ``document_url``.
+        Content part types beyond OpenAI's own, of ``video_url``, ``audio_url`` and ``document_url``; ``file_url``: a
+        document may be named by its URL where the others hold its data.
     ``cache_marks``, ``cache_key``
         Whether parts of a message can be marked as worth caching; whether ``prompt_cache_key`` is a field.
     ``rejects``
@@ -224,9 +225,9 @@ def _decode_file(file: f.Fields, extra: f.Fields) -> m.Media | None:
     if file_id is not None:
         return m.Media("document", file_id=file_id, name=name, extra=kept)
     mime, data = inline(content or "")
-    if data is None:
+    if data is None and not (content or "").startswith(("https://", "http://")):
         return None
-    return m.Media("document", mime, data, name=name, extra=kept)
+    return m.Media("document", mime, data, url=content if data is None else None, name=name, extra=kept)
 
 
 def content_of(items: list[f.Fields]) -> object:

@@ -377,7 +377,7 @@ class _MessageEncoder:
             audio = {"data": base64.b64encode(part.data).decode(), "format": o.audio_format(part.mime_type)}
             return {"type": "input_audio", "input_audio": audio} | extra
         kind = f"{part.kind}_url"
-        if part.kind == "document" and part.url is None and kind not in self._dialect.media:
+        if part.kind == "document" and kind not in self._dialect.media and self._fits_file(part):
             return {"type": "file", "file": self._file(part)} | extra
         url = part.url if part.url is not None else o.data_url(part, self._notes)
         if kind != "image_url" and kind not in self._dialect.media:
@@ -389,9 +389,14 @@ class _MessageEncoder:
             link[name] = extra.pop(name)
         return {"type": kind, kind: link} | extra
 
+    def _fits_file(self, part: m.Media) -> bool:
+        return part.url is None or "file_url" in self._dialect.media
+
     def _file(self, part: m.Media) -> f.Fields:
         file: f.Fields = (
-            {"file_id": part.file_id} if part.file_id is not None else {"file_data": o.data_url(part, self._notes)}
+            {"file_id": part.file_id}
+            if part.file_id is not None
+            else {"file_data": part.url or o.data_url(part, self._notes)}
         )
         if part.name is not None:
             file["filename"] = part.name

@@ -78,7 +78,7 @@ class Decoder(JsonEvents):
 
     def on_object(self, event: str, data: f.Fields) -> None:
         choices = data.get("choices")
-        if event == "error" or "error" in data or not isinstance(choices, list):
+        if event == "error" or "error" in data or "base_resp" in data or not isinstance(choices, list):
             if event == "error" or a.is_error(data):
                 self.end(m.StreamError(data))
                 return
@@ -166,7 +166,7 @@ class Decoder(JsonEvents):
         if logprobs:
             for key, value in f.as_object(logprobs).items():
                 if isinstance(value, list):
-                    state.logprobs.setdefault(key, []).extend(f.as_list(value))
+                    state.logprobs.setdefault(key, []).extend(cast("list[object]", value))
         reason = choice.get("finish_reason")
         if reason and not state.finished and not self._over:
             self._finish(state, choice, chunk)
@@ -276,9 +276,9 @@ class Decoder(JsonEvents):
         self._close(state)
         state.finished = True
         word = f.as_text((choice or {}).get("finish_reason")) or None
-        reason = a.finish_reason(word) if word else "tool_calls" if state.calls else "stop"
+        reason = a.finish_reason(word, bool(state.calls))
         extra = f.others(chunk, _CHUNK) if chunk and state.index == 0 else {}
-        unknown = a.choice_extra(choice or {}, word)
+        unknown = a.choice_extra(choice or {}, word, reason)
         if state.logprobs:
             unknown["logprobs"] = state.logprobs
         if unknown:

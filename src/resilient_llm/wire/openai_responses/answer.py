@@ -8,6 +8,7 @@ from resilient_llm import model as m
 from resilient_llm.errors import InvalidAnswer
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes
+from resilient_llm.wire.kit.reasons import calls, ended
 from resilient_llm.wire.openai_responses.parts import WIRE, decode_item, encode_items, is_item
 
 _BODY = ("id", "object", "created_at", "model", "output", "usage", "status", "error", "incomplete_details")
@@ -54,8 +55,7 @@ def finish_of(fields: f.Fields, parts: Sequence[m.Part]) -> tuple[m.FinishReason
     """The neutral reason and the vendor's word for it."""
     status = f.as_text(fields.get("status"))
     if status in {"completed", ""}:
-        called = any(isinstance(part, m.ToolCall) for part in parts)
-        return "tool_calls" if called else "stop", status or None
+        return ended("stop", calls(parts)), status or None
     if status == "incomplete":
         why = f.as_text(f.as_object(fields.get("incomplete_details")).get("reason"))
         return _CUT.get(why, "other"), why or status

@@ -44,6 +44,7 @@ class Decoder(JsonEvents):
             "response.created": self._start,
             "response.in_progress": self._start,
             "response.queued": self._start,
+            "response.output_text.done": self._text_done,
             "response.output_item.added": self._item_added,
             "response.output_item.done": self._item_done,
             "response.output_text.annotation.added": self._annotation,
@@ -100,6 +101,11 @@ class Decoder(JsonEvents):
     def _text(self, data: f.Fields) -> None:
         what = data.get("content_index")
         self._out.append(m.TextDelta(f.as_text(data.get("delta")), self._block(data, what)))
+
+    def _text_done(self, data: f.Fields) -> None:
+        """The whole of a text; some servers send it in one piece."""
+        if (data.get("output_index"), data.get("content_index")) not in self._blocks:
+            self._text(data | {"delta": data.get("text")})
 
     def _annotation(self, data: f.Fields) -> None:
         block = self._block(data, data.get("content_index"))
