@@ -26,12 +26,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from resilient_llm import CallFailed, ResilientClient
 from resilient_llm.events import AttemptEnded, Event
 from resilient_llm.operate.news import share_news, share_pace
-from resilient_llm.providers import OpenAI
+from resilient_llm.providers import Function, OpenAI
 from resilient_llm.testing import LoopbackLLM, RateLimit, ReceivedRequest, Reply, Status
 
 WORKERS = 8
@@ -284,25 +282,19 @@ def calls() -> None:
 
 
 def took(what: str, store: str | None) -> str:
-    """A row: calls for five seconds, with a round of news every 20 ms, which is a dozen times as often as usual, and a
-    limit that is shared."""
+    """A row: calls for five seconds, with a round of news every 20 ms, which is a dozen times as often as usual."""
     times: list[float] = []
-    answer = {"choices": [{"message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}]}
-    transport = httpx.MockTransport(lambda request: httpx.Response(200, json=answer))
-    provider = OpenAI("m", id="x", api_key="k", requests_per_minute=1_000_000)
-    with ResilientClient([provider], http_client=httpx.Client(transport=transport)) as client:
+    with ResilientClient([Function(lambda messages: "yes", id="x")]) as client:
         news = None if store is None else share_news(client, store, every=0.02)
-        pace = None if store is None else share_pace(client, store)
         ends = time.monotonic() + 5.0
         while (began := time.perf_counter()) and time.monotonic() < ends:
             client.chat("?")
             times.append(time.perf_counter() - began)
-            if news is not None and pace is not None:
-                news._not_before = pace._not_before = 0.0  # never spared because it failed
+            if news is not None:
+                news._not_before = 0.0  # never spared because it failed
             time.sleep(0.0005)
-        if news is not None and pace is not None:
+        if news is not None:
             news.close()
-            pace.close()
     times.sort()
     cells = [f"{1e6 * times[int(share * len(times))]:.0f} µs" for share in (0.5, 0.99, 0.999)]
     return f"| {what} | {' | '.join(cells)} |"
