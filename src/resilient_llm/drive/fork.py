@@ -11,7 +11,6 @@ from importlib import import_module
 from types import ModuleType
 from typing import Final, Protocol
 
-
 _IMPORTED_FIRST: Final = logging
 """It holds its lock during a fork too: what it registered for that before ours is done after ours."""
 
