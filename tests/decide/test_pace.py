@@ -436,7 +436,7 @@ def test_a_few_callers_at_a_slow_limit_that_nobody_tells_are_hardly_refused() ->
     crowd.work(5, 100, timeout=6000.0)
     crowd.all()
     assert not crowd.lost
-    assert crowd.refused <= 12, "nearly all of them until it was found out"
+    assert crowd.refused <= 15, "half of them until it was found out"
     assert crowd.seconds <= 1.4 * (100 - 10) * 6.0
 
 

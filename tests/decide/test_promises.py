@@ -401,6 +401,25 @@ def test_one_that_gave_no_answers_at_all_is_back_as_soon(length: float) -> None:
     assert returned(length, rate=10.0, after=40.0, fails=hangs) <= allowed + 0.5
 
 
+@pytest.mark.parametrize("length", [5.0, 30.0, 300.0])
+@pytest.mark.parametrize("rate", [1.0, 10.0])
+def test_an_outage_that_says_429_without_a_hint_is_not_taken_for_a_limit_for_long(length: float, rate: float) -> None:
+    """A minute after it nearly all traffic is back, and meanwhile it was asked about once in a quarter of a minute."""
+    refused = Act(0.01, Fault(FaultKind.RATE_LIMITED, status=429))
+    until = 60.0 + length
+
+    def limits(now: float, attempt: Attempt[Target]) -> Act:
+        return refused if 60.0 <= now < until else ANSWER
+
+    driver = Driver({"a": limits, "b": well()})
+    runs = driver.calls(rate, until + 180.0)
+    assert all(run.answered for run in runs)
+    later = [run.by == "a" for run in runs if run.began >= until + 60.0]
+    assert sum(later) >= 0.95 * len(later)
+    asked = sum(provider == "a" and 60.0 <= now < until for now, provider, _ in driver.requests)
+    assert asked <= 6 + length / 14.0 + rate
+
+
 def test_the_settings_of_the_breaker_govern_the_way_back() -> None:
     assert returned(10.0, rate=10.0, after=30.0, breaker=Breaker(open_base=1.0, open_cap=1.0)) <= 2.0
 

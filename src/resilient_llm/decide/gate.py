@@ -14,7 +14,8 @@ from resilient_llm.policy import Limits
 MIN_WAIT = 0.25
 """Seconds: a server that says "retry after 0" has still just refused us."""
 _SPREAD = 1.0  # seconds by which those are spread at most who have nobody else to ask
-_BACKOFF_CAP = 60.0  # seconds a gate without a hint stays closed at most
+_BACKOFF_CAP = 60.0  # seconds added to a hint that proved too short, at most
+_UNTOLD_CAP = 16.0  # seconds a gate without a hint stays closed at most: one refused call in so many is cheap
 _CROWDED_DOUBLES = 30.0  # seconds in which the number of calls for which there is room doubles after an overload
 _CALM = 60.0  # seconds without a refusal after which there is room for any number
 _SLOW_BASE = 60.0  # seconds before the first attempt after a quota or a key was refused
@@ -65,16 +66,17 @@ class RateGate:
         again = now < self.until and started <= self.closed_at
         if not again:
             self.opened_at = min(self.until, now)
-        if hint is None or math.isnan(hint):
+        untold = hint is None or math.isnan(hint)
+        if hint is None or untold:
             if again:
                 self.closed_at = now
                 return self.until
-            hint = min(pause * 2.0 ** min(self.strikes, 16), _BACKOFF_CAP)
+            hint = min(pause * 2.0 ** min(self.strikes, 16), _UNTOLD_CAP)
             told = min(pause, hint)
         else:
             told = hint
         wait, soonest = hint * (1.0 + 0.25 * draw), hint + min(0.05 * hint, _SPREAD) * draw
-        if self.strikes and not again:
+        if self.strikes and not again and not untold:
             wait = max(wait, doubling(0.5, _BACKOFF_CAP, self.strikes, draw))
         if wait > self.policy.gate_cap:  # spread downwards, or a fleet would return at the cap together
             wait = self.policy.gate_cap * (0.8 + 0.2 * draw)

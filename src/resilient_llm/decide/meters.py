@@ -8,6 +8,8 @@ from resilient_llm.policy import Rate
 
 _SAVED = 0.05  # seconds' worth that may come at once: so late a woken call may run
 _KEPT = 10.0  # windows in which a limit that was found out does not grow: about one call in so many may be refused
+_KEPT_MOST = 60.0  # seconds of that at most: what looked like a limit may have been an outage
+_AT_ONCE = 2.0  # calls that may come at once where calls come evenly, or every second one would just not fit
 _FREE = 10.0  # times what was found out from which on it is no limit any more
 _FASTER = 2.0  # how much faster we send while a provider reports clearly more than was thought
 _SAME = 1.1  # times a window that is reported, inexactly, up to which another one is no longer
@@ -149,9 +151,9 @@ class Reported(Meter):
 class Learnt(Meter):
     """A limit that was found out from refusals: ``count`` requests in ``window`` seconds got through.
 
-    What it lets through in such a time is never more than that.  It is kept for :data:`_KEPT` windows and then grows,
-    slowly at first and ever faster, until a call is refused again or it is no limit any more: refusals are few where
-    the guess is right, and a wrong one does not last.
+    What it lets through in such a time is never more than that.  It is kept for :data:`_KEPT` windows, at most a
+    minute, and then grows, slowly at first and ever faster, until a call is refused again or it is no limit any more:
+    refusals are few where the guess is right, and a wrong one does not last.
     """
 
     at: float
@@ -167,11 +169,11 @@ class Learnt(Meter):
 
     def _share(self, count: float) -> None:
         """So many in a window: some may come at once, the rest comes back bit by bit."""
-        self.limit = max(1.0, _SAVED * count / self.window)
+        self.limit = max(1.0, min(_AT_ONCE, 0.1 * count), _SAVED * count / self.window)
         self.rate = max(count - self.limit, 0.9 * count) / self.window
 
     def _growth(self, now: float) -> float:
-        over = (now - self._since) / (_KEPT * self.window) - 1.0
+        over = (now - self._since) / min(_KEPT * self.window, _KEPT_MOST) - 1.0
         return 1.0 + over**3 if over > 0.0 else 1.0
 
     def advance(self, now: float) -> None:

@@ -18,7 +18,8 @@ _USUAL = 0.1  # weight of the newest answer in what is usual
 _MARK = 0.1  # seconds between two notes of how many requests got through
 _MARKS = 640  # notes that are kept: more than a minute's
 _SHORTEST = 1.0  # seconds of the shortest limit there usually is
-_WINDOWS = (1.0, 10.0, 60.0, 3600.0)  # seconds of the usual ones
+_WINDOWS = (1.0, 10.0, 60.0)  # seconds of the usual ones
+_LONGEST = 75.0  # seconds of refusals beyond which it is no limit of a minute, but an outage that says 429
 _PAUSE = 4.0  # requests that are left out after a refusal where a limit was found out
 _PROOF = 3.0  # refusals that prove a limit; so many calls sent meanwhile outweigh one: a quarter refused is chance
 _AMPLE = 0.1  # share of a limit that is more than we thought
@@ -228,8 +229,8 @@ class Pace:
         """The first call after several refusals that nothing explained: what got through in any time as long as the
         pause, at most, is the limit, unless this call is refused as well, and the pause proves longer."""
         self._proven, passed = False, self.sent - self._refused
-        if self.learnt is None and not passed:
-            return  # nothing got through at all: whether there is a limit or an outage is not known
+        if now - self._row_at > _LONGEST or (self.learnt is None and not passed):
+            return  # or nothing got through at all: whether there is a limit or an outage is not known
         window = self._window(now - self._row_at, self._refused_at - self._row_at)
         if self.learnt is not None:
             window = max(window, self.learnt.window)
