@@ -87,7 +87,8 @@ def _told(found: object) -> str:
     """What a value may be called in an error."""
     if isinstance(found, str):
         return scrub(repr(found))
-    return repr(found) if isinstance(found, HttpProvider) or callable(found) else f"<{type(found).__name__} object>"
+    plain = isinstance(found, HttpProvider | int | float | None) or callable(found)
+    return repr(found) if plain else f"<{type(found).__name__} object>"
 
 
 class ProviderPool:
