@@ -16,6 +16,8 @@ MIN_WAIT = 0.25
 _SPREAD = 1.0  # seconds by which those are spread at most who have nobody else to ask
 _BACKOFF_CAP = 60.0  # seconds added to a hint that proved too short, at most
 _UNTOLD_CAP = 16.0  # seconds a gate without a hint stays closed at most: one refused call in so many is cheap
+_UNTOLD_WAITS = 1.5  # the same where nobody else can be asked, for a plain client would ask again and again
+_UNTOLD_SHARE = 0.125  # of its time that such a call waits, if that is longer
 _CROWDED_DOUBLES = 30.0  # seconds in which the number of calls for which there is room doubles after an overload
 _CALM = 60.0  # seconds without a refusal after which there is room for any number
 _SLOW_BASE = 60.0  # seconds before the first attempt after a quota or a key was refused
@@ -41,6 +43,8 @@ class RateGate:
     opened_at: float = -math.inf
     """When it opened last by time alone."""
     strikes: int = 0
+    untold: bool = False
+    """Whether the last refusal did not say for how long."""
     reason: str = ""
 
     def __init__(self, policy: Limits) -> None:
@@ -66,7 +70,7 @@ class RateGate:
         again = now < self.until and started <= self.closed_at
         if not again:
             self.opened_at = min(self.until, now)
-        untold = hint is None or math.isnan(hint)
+        self.untold = untold = hint is None or math.isnan(hint)
         if hint is None or untold:
             if again:
                 self.closed_at = now
@@ -75,7 +79,8 @@ class RateGate:
             told = min(pause, hint)
         else:
             told = hint
-        wait, soonest = hint * (1.0 + 0.25 * draw), hint + min(0.05 * hint, _SPREAD) * draw
+        soonest = min(hint, _UNTOLD_WAITS) if untold else hint
+        wait, soonest = hint * (1.0 + 0.25 * draw), soonest + min(0.05 * soonest, _SPREAD) * draw
         if self.strikes and not again and not untold:
             wait = max(wait, doubling(0.5, _BACKOFF_CAP, self.strikes, draw))
         if wait > self.policy.gate_cap:  # spread downwards, or a fleet would return at the cap together
@@ -89,9 +94,11 @@ class RateGate:
         """When a call that must begin by ``last`` may pass.  One that waits because nobody else can be asked goes by
         what the provider said, without what we add when that proved too short; and without jitter where the jitter
         would cost the call."""
-        if self.until <= last and not waits:
+        if not waits and (self.until <= last or self.untold):
             return self.until
         soonest = min(self.until, self.soonest)
+        if self.untold:
+            soonest = min(self.until, max(soonest, self.closed_at + (last - self.closed_at) * _UNTOLD_SHARE))
         return soonest if soonest <= last else min(self.until, max(self.told, self.closed_at))
 
     def succeeded(self, started: float) -> None:

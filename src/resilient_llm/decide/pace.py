@@ -185,9 +185,8 @@ class Pace:
             if of_tokens == tokens:
                 declared.corrected(meter.window, now, ample=ample)
 
-    def refused(self, need: float, started: float, opens: float, now: float, *, told: bool) -> None:
-        """The limit refused a call sent at ``started``; nobody is sent again before ``opens``, which it ``told``, or
-        we guess."""
+    def refused(self, need: float, started: float, opens: float, now: float) -> None:
+        """The limit refused a call sent at ``started``; nobody is sent again before ``opens``."""
         self._refused += 1
         again = self.row and started > self._row_at
         if not self.row:
@@ -203,7 +202,7 @@ class Pace:
         if self.learnt is not None:
             self.learnt.refused(opens)
         if not explained:
-            if not (told and again):  # a wait it asked for was too short: that says nothing of how much it takes
+            if not again:  # one that follows a pause says that it was too short, and nothing of how much is taken
                 since = max(self.sent - self._sent_then - 1.0, 0.0)
                 self._evidence = min(max(self._evidence - since / _PROOF, 0.0) + 1.0, _PROOF)
             self._sent_then, self._proven = self.sent, self._evidence >= _PROOF

@@ -212,7 +212,7 @@ class Verdicts(Generic[T]):
             until = key.gate.close(now, hint, self._draw(), str(fault.kind), pause, attempt.started)
             if outcome is Outcome.GATED:
                 opens = min(until, key.gate.soonest)
-                key.pace.refused(attempt.need, attempt.started, opens, now, told=hint is not None)
+                key.pace.refused(attempt.need, attempt.started, opens, now)
             kind, name = str(fault.kind), key.terms.name
             self.events.append(events.GateClosed(now, member.id, until - now, kind, slow=False, key=name))
 
