@@ -70,7 +70,6 @@ FOREIGN = {
     "max_output_tokens": "max_tokens=",
     "model": "providers=",
     "stream": "stream()",
-    "tags": "require=",
     "temprature": "temperature=",
     "prompt": "the first argument",
     "metadata": "extra={wire: fields}",

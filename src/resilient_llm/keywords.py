@@ -99,7 +99,6 @@ _CALL = {
     "model": "providers=[...] or route=: a provider has its model",
     "provider": "providers=[...]",
     "stream": "stream(), which is a method of its own",
-    "tags": "require=",
     "functions": "tools=",
     "function_call": "tool_choice=",
     "system_prompt": "system=",

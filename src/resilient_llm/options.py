@@ -73,6 +73,7 @@ class CallOptions(TypedDict, total=False):
     deadline: float | None
     route: str | None
     providers: Iterable[str] | None
+    tags: Iterable[str]
     require: Iterable[str]
     conversation: str | None
     idempotent: bool
@@ -128,7 +129,8 @@ LINES: Mapping[str, str] = {
     "deadline": "seconds for everything, queueing and failover included; None: no limit",
     "route": "the name of a provider list; None: the first",
     "providers": "only providers with these ids; None: all of the route",
-    "require": "only providers that have all these tags",
+    "tags": "only providers that were made with all these tags",
+    "require": "the same as tags=",
     "conversation": "calls with the same key stay at one provider, and near its prompt cache; None: no preference",
     "idempotent": "False: the call has effects, so nothing runs beside it and it is not repeated once it may have run",
     "idempotency_key": "sent as Idempotency-Key to vendors that document the header (OpenAI); None: not sent",
@@ -172,6 +174,7 @@ DEFAULTS: Mapping[str, object] = {
     "on_unsupported": _THE_CLIENTS,
     "on_break": _THE_CLIENTS,
     "idempotent": True,
+    "tags": (),
     "require": (),
     "when_down": "wait",
     "priority": "interactive",

@@ -165,9 +165,12 @@ def test_providers_tags_and_routes_choose_who_may_answer(world: World) -> None:
     client = world.client({"main": [a, b], "eu": [c, b]})
     assert client.chat().provider == "a"
     assert client.chat(providers=["b"]).provider == "b"
-    assert client.chat(require=["eu"]).provider == "b"
+    assert client.chat(tags=["eu"]).provider == "b"
+    assert client.chat(require=["eu"]).provider == "b", "the same by another name"
+    with pytest.raises(InvalidRequest, match="give one of them"):
+        client.chat(tags=["eu"], require=["gdpr"])
     assert client.chat(route="eu").provider == "c"
-    assert client.chat(route="eu", require=["gdpr", "eu"]).provider == "b"
+    assert client.chat(route="eu", tags=["gdpr", "eu"]).provider == "b"
     with pytest.raises(NoProviderAvailable) as caught:
         client.chat(require=["mars"])
     assert caught.value.reasons == {"a": "lacks the tags mars", "b": "lacks the tags mars"}

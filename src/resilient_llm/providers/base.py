@@ -100,7 +100,7 @@ LINES: Mapping[str, str] = {
     "tokens_per_day": "the most tokens in a day",
     "max_concurrency": "the most attempts under way, open streams included; None: no limit",
     "context_window": "in tokens; requests that cannot fit skip it; None: unknown",
-    "tags": "what require= of a call can ask for: data residency and the like",
+    "tags": "what tags= of a call can ask for: data residency and the like",
     "embedding_space": "its vectors mix with those of providers that declare the same; None: with nobody's",
     "embed_batch": "texts in one request for embeddings at most; None: the vendor's documented limit",
     "account": "providers that share one quota; None: those with the same host and key",

@@ -95,7 +95,8 @@ def name_of(pool: ProviderPool, request: ChatRequest, options: ChatOptions) -> s
     """The name of an answer: the same for calls that ask the same of the same models."""
     route = options.get("route") or pool.pool.route_names[0]
     models = [(target.id, target.model) for target in pool.pool.targets(route)]
-    chosen = sorted(options.get("providers") or ()), sorted(options.get("require") or ())
+    tags = options.get("tags", options.get("require"))
+    chosen = sorted(options.get("providers") or ()), sorted(tags or ())
     asked = replace(request, idempotency_key=None, cache_key=None, stream=False)
     text = repr((_VERSION, route, models, chosen, options.get("on_unsupported"), asked))
     return "resilient_llm:" + hashlib.sha256(text.encode()).hexdigest()
