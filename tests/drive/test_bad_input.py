@@ -167,6 +167,7 @@ CHATS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "an unknown route": ("hi", {"route": "nowhere"}, "'nowhere'"),
     "an unknown provider": ("hi", {"providers": ["nobody"]}, "'nobody'"),
     "providers as one string": ("hi", {"providers": "p"}, "providers"),
+    "tags as one string": ("hi", {"tags": "eu"}, "tags"),
     "require as one string": ("hi", {"require": "eu"}, "require"),
     "a conversation that is no string": ("hi", {"conversation": 5}, "5"),
     "idempotent as text": ("hi", {"idempotent": "no"}, "'no'"),

@@ -312,11 +312,12 @@ class ProviderPool:
 
     def _unsuitable(self, route: str, options: CallOptions, tokens: int, needs: Needs) -> dict[str, str]:
         """Who cannot serve this call whatever their health, and why."""
-        only, tags = options.get("providers"), options.get("tags", options.get("require"))
         if "tags" in options and "require" in options:
             raise InvalidRequest("tags= and require= mean the same; give one of them")
+        named = "tags" if "tags" in options else "require"
+        only, tags = options.get("providers"), options.get("tags", options.get("require"))
         allowed = None if only is None else ids("providers", only)
-        require = frozenset[str]() if tags is None else ids("tags", tags)
+        require = frozenset[str]() if tags is None else ids(named, tags)
         targets = self.pool.targets(route)
         unknown = (allowed or frozenset()) - {target.id for target in targets}
         if unknown:
