@@ -22,15 +22,8 @@ class Prompt(Visit):
         self.limited = self.limited or fault is not None
         super().heard(attempt, headers, fault)
 
-    @property
-    def end(self) -> str | ResilientError | None:
-        return self._end
-
-    @end.setter
-    def end(self, value: str | ResilientError | None) -> None:
-        self._end = value
-        if value is not None:
-            self.driver.at(self.driver.now, self.mapped.done, self)
+    def over(self) -> None:
+        self.driver.at(self.driver.now, self.mapped.done, self)
 
 
 class Mapped:

@@ -61,13 +61,18 @@ class Visit(Run):
 
     @property
     def end(self) -> str | ResilientError | None:
-        """How it ended; then its worker begins the next."""
+        """How it ended."""
         return self._end
 
     @end.setter
     def end(self, value: str | ResilientError | None) -> None:
         self._end = value
-        if value is not None and self.worker is not None:
+        if value is not None:
+            self.over()
+
+    def over(self) -> None:
+        """It ended: its worker begins the next."""
+        if self.worker is not None:
             self.driver.at(self.driver.now + self.worker.pause, self.driver.next, self.worker)
             self.worker = None
 

@@ -70,6 +70,14 @@ def test_without_a_hint_the_wait_doubles_with_every_strike_up_to_sixteen_seconds
     assert waits == [1.125, 2.25, 4.5, 9.0, 18.0, 18.0, 18.0, 18.0]
 
 
+def test_a_late_refusal_without_a_hint_does_not_change_what_a_hint_said() -> None:
+    closed = gate()
+    closed.close(100.0, 4.0, 0.5, "429")
+    before = [closed.opens(last, waits=True) for last in (103.0, 104.5, 110.0, 1e9)]
+    closed.close(100.5, None, 0.5, "429", started=99.0)
+    assert [closed.opens(last, waits=True) for last in (103.0, 104.5, 110.0, 1e9)] == before
+
+
 def test_a_provider_that_says_one_second_again_and_again_is_left_alone_for_longer() -> None:
     closed, now, waits = gate(), 0.0, []
     for _ in range(6):

@@ -431,12 +431,22 @@ def test_a_batch_loses_nothing_and_takes_hardly_longer_than_it_must(name: str) -
 
 
 def test_a_few_callers_at_a_slow_limit_that_nobody_tells_wait_longer_and_longer() -> None:
-    crowd = Crowd({"a": Server({"requests": 10, "per": 60.0}, hints=False)}, seed=1)
-    crowd.work(5, 100, timeout=6000.0)
-    crowd.all()
-    assert not crowd.lost
-    assert crowd.refused <= 50, "at most one in sixteen seconds, and half that many answers"
-    assert crowd.seconds <= 1.4 * (100 - 10) * 6.0
+    refused = 0
+    for seed in range(4):
+        crowd = Crowd({"a": Server({"requests": 10, "per": 60.0}, hints=False)}, seed=seed)
+        crowd.work(5, 100, timeout=6000.0)
+        crowd.all()
+        assert not crowd.lost
+        assert crowd.seconds <= 1.4 * (100 - 10) * 6.0
+        refused += crowd.refused
+    assert refused <= 0.35 * 400, "one call after the other, and seldom"
+
+
+def test_after_a_pause_one_call_goes_first_however_late_it_comes() -> None:
+    it = pace()
+    refuse(it, 1, 100.0, 101.0)
+    it.take(0.0, 120.0)
+    assert it.fits_at(0.0, 120.0) == pytest.approx(120.7), "the next after 0.7 s, and not at once"
 
 
 @pytest.mark.parametrize("limit", [{"tokens": 60_000, "per": 1.0}, {"requests": 50, "tokens": 60_000, "per": 1.0}])

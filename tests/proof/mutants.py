@@ -285,9 +285,9 @@ def gate_opened_by_the_past(original, self, attempt, now, *tokens):
 
 
 @_wrapping(RateGate, "close")
-def hint_ignored(original, self, now, hint, *more):
+def hint_ignored(original, self, now, hint, *rest, **more):
     """Three attempts in 0.13 s despite Retry-After: 3: backstop."""
-    return original(self, now, None if hint is None else hint * 0.1, *more)
+    return original(self, now, None if hint is None else hint * 0.1, *rest, **more)
 
 
 @_wrapping(SlowGate, "admits")

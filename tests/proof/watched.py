@@ -194,7 +194,7 @@ class Watched:
         self._due = True
         others = [a for a, lease in check.leases.items() if a.member is member and lease.due and not lease.spoke]
         policy = check.client.policies.breaker  # the trial of a whole answer keeps its place until the next one is due
-        live = [a for a in others if now - a.started < _place(a, policy) - 1e-9]
+        live = [a for a in others if now - a.started < _exclusive_seconds(a, policy) - 1e-9]
         check.demand(not live, "S2", f"{live} test {member.id} already")
         if was.state is State.CLOSED:
             check.demand(check.tests.look(now) >= 1.0 - 1e-5, "S1", f"{step!r} with {check.tests.tokens} tokens")
@@ -488,6 +488,6 @@ def is_attempt(step: object) -> bool:
     return isinstance(step, Attempt)
 
 
-def _place(trial: Real, policy: Breaker) -> float:
+def _exclusive_seconds(trial: Real, policy: Breaker) -> float:
     """Seconds for which a trial keeps others away, at least."""
     return min(trial.timeout, policy.open_cap if trial.ask.streaming else policy.open_base)

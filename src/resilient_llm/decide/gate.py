@@ -15,9 +15,9 @@ MIN_WAIT = 0.25
 """Seconds: a server that says "retry after 0" has still just refused us."""
 _SPREAD = 1.0  # seconds by which those are spread at most who have nobody else to ask
 _BACKOFF_CAP = 60.0  # seconds added to a hint that proved too short, at most
-_UNTOLD_CAP = 16.0  # seconds a gate without a hint stays closed at most: one refused call in so many is cheap
-_UNTOLD_WAITS = 1.5  # the same where nobody else can be asked, for a plain client would ask again and again
-_UNTOLD_SHARE = 0.125  # of its time that such a call waits, if that is longer
+_NO_HINT_CAP = 16.0  # seconds a gate without a hint stays closed at most, for one refused call in 16 s is cheap
+_NO_HINT_WAIT = 1.0  # the same where nobody else can be asked, for a plain client would ask again and again
+_NO_HINT_SHARE = 0.125  # of its time that such a call waits, if that is longer
 _CROWDED_DOUBLES = 30.0  # seconds in which the number of calls for which there is room doubles after an overload
 _CALM = 60.0  # seconds without a refusal after which there is room for any number
 _SLOW_BASE = 60.0  # seconds before the first attempt after a quota or a key was refused
@@ -43,19 +43,20 @@ class RateGate:
     opened_at: float = -math.inf
     """When it opened last by time alone."""
     strikes: int = 0
-    untold: bool = False
-    """Whether the last refusal did not say for how long."""
+    without_hint: bool = False
+    """Whether what closed it last did not say for how long."""
     reason: str = ""
 
     def __init__(self, policy: Limits) -> None:
         self.policy = policy
 
-    def close(  # noqa: PLR0917
+    def close(
         self,
         now: float,
         hint: float | None,
         draw: float,
         reason: str,
+        *,
         pause: float = 1.0,
         started: float = -math.inf,
     ) -> float:
@@ -70,18 +71,19 @@ class RateGate:
         again = now < self.until and started <= self.closed_at
         if not again:
             self.opened_at = min(self.until, now)
-        self.untold = untold = hint is None or math.isnan(hint)
-        if hint is None or untold:
-            if again:
-                self.closed_at = now
-                return self.until
-            hint = min(pause * 2.0 ** min(self.strikes, 16), _UNTOLD_CAP)
+        without_hint = hint is None or math.isnan(hint)
+        if without_hint and again:
+            self.closed_at = now
+            return self.until
+        self.without_hint = without_hint
+        if hint is None or without_hint:
+            hint = min(pause * 2.0 ** min(self.strikes, 16), _NO_HINT_CAP)
             told = min(pause, hint)
         else:
             told = hint
-        soonest = min(hint, _UNTOLD_WAITS) if untold else hint
+        soonest = min(hint, _NO_HINT_WAIT) if without_hint else hint
         wait, soonest = hint * (1.0 + 0.25 * draw), soonest + min(0.05 * soonest, _SPREAD) * draw
-        if self.strikes and not again and not untold:
+        if self.strikes and not again and not without_hint:
             wait = max(wait, doubling(0.5, _BACKOFF_CAP, self.strikes, draw))
         if wait > self.policy.gate_cap:  # spread downwards, or a fleet would return at the cap together
             wait = self.policy.gate_cap * (0.8 + 0.2 * draw)
@@ -93,12 +95,12 @@ class RateGate:
     def opens(self, last: float, *, waits: bool) -> float:
         """When a call that must begin by ``last`` may pass.  One that waits because nobody else can be asked goes by
         what the provider said, without what we add when that proved too short; and without jitter where the jitter
-        would cost the call."""
-        if not waits and (self.until <= last or self.untold):
+        would cost the call.  Where the provider did not say how long, it waits a second, or an eighth of its time."""
+        if not waits and (self.until <= last or self.without_hint):
             return self.until
         soonest = min(self.until, self.soonest)
-        if self.untold:
-            soonest = min(self.until, max(soonest, self.closed_at + (last - self.closed_at) * _UNTOLD_SHARE))
+        if self.without_hint:
+            soonest = min(self.until, max(soonest, self.closed_at + (last - self.closed_at) * _NO_HINT_SHARE))
         return soonest if soonest <= last else min(self.until, max(self.told, self.closed_at))
 
     def succeeded(self, started: float) -> None:

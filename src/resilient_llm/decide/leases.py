@@ -259,7 +259,7 @@ class Leases(Generic[T]):
             found = trial_patience(self._policies, seen, wanted, together=breaker.together, rival=rival or 0.0)
             member.trial = attempt
             member.resort_at = max(member.resort_at, now + breaker.last_resort_wait(now))
-            member.trial_ends = now + _place(member, ask, found.timeout, now)
+            member.trial_ends = now + _exclusive_seconds(member, ask, found.timeout, now)
         else:
             found = patience(self._policies, seen, wanted)
         if now < member.heard.until:
@@ -357,7 +357,7 @@ class Leases(Generic[T]):
         return self.hedges.spend() or (pressed and self._pay(1.0, now))
 
 
-def _place(member: Member[T], ask: Ask, timeout: float, now: float) -> float:
+def _exclusive_seconds(member: Member[T], ask: Ask, timeout: float, now: float) -> float:
     """Seconds for which a trial keeps others away: while it may be silent.  The patience with a whole answer is half a
     minute, of which a provider that is well again would lose the rest; a stream that may break is judged at its end."""
     breaker, wait = member.breaker, member.breaker.trial_wait(now)

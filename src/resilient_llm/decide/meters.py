@@ -216,4 +216,6 @@ class Ramp(Meter):
 
     def take(self, cost: float, now: float) -> None:
         """See :meth:`Meter.take`."""
+        if not self._sent:  # it may have opened long ago for others than those who call
+            self._opens = max(self._opens, now)
         self._sent += cost

@@ -208,8 +208,8 @@ class Verdicts(Generic[T]):
         if fault.kind is FaultKind.OVERLOADED:
             member.room.crowd(now, len(member.pending))
         if outcome is Outcome.GATED or (outcome is Outcome.SOFT and fault.retry_after is not None):
-            hint, pause = fault.retry_after, key.pace.pause
-            until = key.gate.close(now, hint, self._draw(), str(fault.kind), pause, attempt.started)
+            hint, pause, began = fault.retry_after, key.pace.pause, attempt.started
+            until = key.gate.close(now, hint, self._draw(), str(fault.kind), pause=pause, started=began)
             if outcome is Outcome.GATED:
                 opens = min(until, key.gate.soonest)
                 key.pace.refused(attempt.need, attempt.started, opens, now)
