@@ -77,12 +77,11 @@ class RateGate:
             return self.until
         self.without_hint = without_hint
         if hint is None or without_hint:
-            hint = min(pause * 2.0 ** min(self.strikes, 16), _NO_HINT_CAP)
-            told = min(pause, hint)
+            seconds = min(pause * 2.0 ** min(self.strikes, 16), _NO_HINT_CAP)
+            told, soonest = min(pause, seconds), min(seconds, _NO_HINT_WAIT)
         else:
-            told = hint
-        soonest = min(hint, _NO_HINT_WAIT) if without_hint else hint
-        wait, soonest = hint * (1.0 + 0.25 * draw), soonest + min(0.05 * soonest, _SPREAD) * draw
+            seconds = told = soonest = hint
+        wait, soonest = seconds * (1.0 + 0.25 * draw), soonest + min(0.05 * soonest, _SPREAD) * draw
         if self.strikes and not again and not without_hint:
             wait = max(wait, doubling(0.5, _BACKOFF_CAP, self.strikes, draw))
         if wait > self.policy.gate_cap:  # spread downwards, or a fleet would return at the cap together
