@@ -324,7 +324,7 @@ def limit_is_a_wall(original, self, *call, **more):
 @_wrapping(Call, "next_attempt")
 def sleep_before_failover(original, self, now):
     """A pause although an idle provider is there: LiteLLM."""
-    if self.total == 1 and not hasattr(self, "slept") and self.deadline - now > 1.0:
+    if self.past.number == 2 and not hasattr(self, "slept") and self.deadline - now > 1.0:
         self.slept = True
         return Wait(0.5, "backoff")
     return original(self, now)
@@ -382,25 +382,29 @@ def error_of_one_wins(original, self, flight, fault, now):
 @_wrapping(Leases, "_first_choice")
 def failed_provider_asked_again(original, self, ask, past, now):
     """A failover may pick the provider that just failed: LiteLLM, 1 of 10 calls with a healthy sibling."""
-    return original(self, ask, past._replace(tried={}), now)
+    tried, past.tried = past.tried, {}
+    try:
+        return original(self, ask, past, now)
+    finally:
+        past.tried = tried
 
 
 @_wrapping(Call, "failed")
 def attempts_not_counted(original, self, attempt, fault, now):
     """One call, seven providers, twenty-one attempts: LiteLLM's fallback groups."""
     original(self, attempt, fault, now)
-    self.counted = 0
-    self._tried = {provider: min(count, 0) for provider, count in self._tried.items()}
+    self.past.counted = 0
+    self.past.tried = {provider: min(count, 0) for provider, count in self.past.tried.items()}
 
 
 @_wrapping(Call, "_give_up_if_over")
 def one_attempt_too_many(original, self, now):
     """``max_attempts`` retries instead of attempts."""
-    self.counted -= 1
+    self.past.counted -= 1
     try:
         original(self, now)
     finally:
-        self.counted += 1
+        self.past.counted += 1
 
 
 @_wrapping(Call, "next_attempt")
@@ -431,7 +435,7 @@ def rejected_request_goes_on(original, self, attempt, fault, now):
     """An unanswered question is asked of everybody, although the first said that it is malformed."""
     original(self, attempt, fault, now)
     self._onward = Onward.ANYWHERE
-    self._tried = {provider: min(count, 1) for provider, count in self._tried.items()}
+    self.past.tried = {provider: min(count, 1) for provider, count in self.past.tried.items()}
 
 
 @_wrapping(Call, "_may_have_run")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, final
 
 from resilient_llm.decide.attempt import Attempt
@@ -101,7 +101,7 @@ class Watched:
     def __repr__(self) -> str:
         return f"call {self.call.number}"
 
-    def route(self) -> list[Member[Provider]]:
+    def route(self) -> Sequence[Member[Provider]]:
         """The providers of its route."""
         return self._checker.client.pool._table.order(self.call.ask.route)  # pyright: ignore[reportPrivateUsage]
 
@@ -114,7 +114,7 @@ class Watched:
     def _fresh_and_well(self, now: float) -> list[Member[Provider]]:
         closed = [m for m in self.route() if m.id not in self.tried and m.breaker.state is State.CLOSED]
         number, ask = self.call.number, self.call.ask
-        place = self.call._place  # pyright: ignore[reportPrivateUsage]
+        place = self.call.past.place
         late = place is not None and place.too_late(now)  # then it lets the others pass
         return [] if late else [m for m in closed if self._could(m, now) and m.line.may_pass(number, ask, None, now)]
 

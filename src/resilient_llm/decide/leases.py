@@ -7,8 +7,8 @@ one that is softly open; one it has tried before; and, as the last resort, one t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Generic, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, Generic
 
 from resilient_llm import events
 from resilient_llm.decide.ask import Ask
@@ -19,7 +19,7 @@ from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, ro
 from resilient_llm.decide.keys import Refusal
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member, T
-from resilient_llm.decide.patience import LATE_TIMER, Wanted, longest, patience, trial_patience, usual
+from resilient_llm.decide.patience import LATE_TIMER, Patience, longest, patience, trial_patience, usual
 from resilient_llm.decide.routes import Table
 from resilient_llm.decide.verdict import Verdicts
 from resilient_llm.faults import AttemptKind
@@ -36,23 +36,29 @@ _FLOOR = 0.03  # tokens a second: a thousand small clients must not storm a prov
 _NEAR = 5.0  # seconds of toll more than the least that a provider may have to be tried for news
 _ALONE = 10.0  # seconds without another call after which a batch has a provider to itself
 _PACE = 4.0  # calls a second from which on trials may cost no more than their share of traffic
-_NOBODY: Final[Mapping[str, int]] = {}
 
 
-class Past(NamedTuple):
-    """What a call has done so far.  ``number``: of its next attempt; ``order``: of the call, for the line; ``tried``:
-    attempts that count, by provider; ``cost`` of a second try after its last failure; ``again``: its pause is over, so
-    that it may ask the same provider again; ``place``: where it waits.  ``last_hope``: it waited long behind an outage
-    and was never sent anywhere.  ``other_key``: the provider that refused its last attempt's key and has another."""
+class Past:
+    """What a call has done so far; its call alone writes it.
 
-    number: int
-    order: int
-    tried: Mapping[str, int] = _NOBODY
-    cost: float = 0.0
-    again: bool = False
-    place: Place | None = None
-    last_hope: bool = False
-    other_key: str | None = None
+    ``number``: of its next attempt; ``order``: of the call, for the line; ``tried``: attempts that count, by provider;
+    ``counted``: how many in all; ``cost`` of a second try after its last failure; ``again``: its pause is over, so that
+    it may ask the same provider again; ``place``: where it waits; ``last_hope``: it waited long behind an outage and
+    was never sent anywhere; ``other_key``: the provider that refused its last attempt's key and has another.
+    """
+
+    __slots__ = ("again", "cost", "counted", "last_hope", "number", "order", "other_key", "place", "tried")
+
+    def __init__(self, order: int) -> None:
+        self.number: int = 1
+        self.order: int = order
+        self.tried: dict[str, int] = {}
+        self.counted: int = 0
+        self.cost: float = 0.0
+        self.again: bool = False
+        self.place: Place | None = None
+        self.last_hope: bool = False
+        self.other_key: str | None = None
 
 
 class Leases(Generic[T]):
@@ -249,24 +255,14 @@ class Leases(Generic[T]):
 
     def _lease(self, ask: Ask, past: Past, member: Member[T], kind: AttemptKind, now: float) -> Attempt[T]:
         attempt = Attempt(ask, member, kind, past.number, now)
-        seen, breaker = member.statistics, member.breaker
-        alone = self._alone(ask, past, member)
-        wanted = Wanted(ask.streaming, ask.tokens, ask.max_tokens, ask.deadline - now, ask.hedged, alone)
+        breaker = member.breaker
         if kind == "trial":
-            rival = self._rival(ask, past, member, now)
-            if rival is None:
-                wanted = wanted._replace(alone=True)
-            found = trial_patience(self._policies, seen, wanted, together=breaker.together, rival=rival or 0.0)
-            member.trial = attempt
-            member.resort_at = max(member.resort_at, now + breaker.last_resort_wait(now))
-            member.trial_ends = now + _exclusive_seconds(member, ask, found.timeout, now)
+            found = self._trial(ask, past, attempt, now)
         else:
-            found = patience(self._policies, seen, wanted)
+            found = patience(self._policies, member.statistics, ask, now, alone=self._alone(ask, past, member))
+        attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
         if now < member.heard.until:
             member.heard.asked(now, self.draw())
-        attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
-        if ask.batch:
-            attempt.rescue_after = None
         if breaker.state is not CLOSED or kind == "trial":
             breaker.tried_at = now
         slow = attempt.key.slow
@@ -280,6 +276,16 @@ class Leases(Generic[T]):
         if self._verdicts.listening:
             self._verdicts.events.append(events.AttemptStarted(now, member.id, past.order, past.number, kind))
         return attempt
+
+    def _trial(self, ask: Ask, past: Past, attempt: Attempt[T], now: float) -> Patience:
+        """Make an attempt the trial of its provider; how long it may be silent."""
+        member = attempt.member
+        breaker, rival = member.breaker, self._rival(ask, past, member, now)
+        found = trial_patience(self._policies, member.statistics, ask, now, together=breaker.together, rival=rival)
+        member.trial = attempt
+        member.resort_at = max(member.resort_at, now + breaker.last_resort_wait(now))
+        member.trial_ends = now + _exclusive_seconds(member, ask, found[3], now)
+        return found
 
     def _alone(self, ask: Ask, past: Past, member: Member[T]) -> bool:
         """Whether there is nobody else to turn to."""

@@ -87,6 +87,8 @@ class Member(Generic[T]):
         """Attempts that hold a lease, and the numbers of their calls."""
         self.pending: dict[object, float] = {}
         """Attempts without a sign of life yet and when they began, oldest first."""
+        self.kin: tuple[Member[T], ...] = ()
+        """Other providers with a key of the same account: what opens or closes here may do so there."""
         self._install(accounts)
 
     def govern(self, policies: Policies) -> None:
@@ -237,10 +239,6 @@ class Member(Generic[T]):
         if now < self.heard.until and now < self.heard.check_at:  # another process is about to find out
             return False
         return now >= self.breaker.trial_at and (self.trial is None or now >= self.trial_ends)
-
-    def shares_account(self, other: Member[T]) -> bool:
-        """Whether a key of theirs belongs to the same account."""
-        return any(key.slow is its.slow for key in self.keys for its in other.keys)
 
     def left(self, now: float) -> tuple[int | None, int | None]:
         """Requests and tokens that all its keys together may take now, as far as it is known."""

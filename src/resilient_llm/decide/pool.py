@@ -53,7 +53,8 @@ class Pool(Shared[T]):
                 place.woken = False
             self._verdicts.standstill.notice(now)
             found = self._acquired(ask, past, now)
-        self._wake()
+        if self._waiting.woken:
+            self._wake()
         return found
 
     def _acquired(self, ask: Ask, past: Past, now: float) -> Attempt[T] | Refused:
@@ -142,7 +143,8 @@ class Pool(Shared[T]):
             if extra.tokens < extra.cap:
                 extra.earn(SUCCESS_EARNS)
             self._release(attempt, OK, now)
-        self._wake()
+        if self._waiting.woken:
+            self._wake()
 
     def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> bool:
         """The attempt is over and failed.  Returns whether it counts among the attempts of its call: a trial of a

@@ -157,7 +157,8 @@ class Shared(Generic[T]):
             return
         attempt.member.held.pop(attempt, None)  # first of all and in one step: whatever interrupts the rest, it is free
         attempt.released = True
-        self._hear(attempt)
+        if not attempt.heard:
+            self._hear(attempt)
         if attempt.generation >= attempt.member.born:
             self._verdicts.ended(attempt, outcome, now)
             self._serve(attempt.member, now)
@@ -172,8 +173,8 @@ class Shared(Generic[T]):
         """Something changed at a provider, and for those who share its account."""
         if member.line.waiting:
             self._waiting.serve(member, now)
-        for other in self._table.members.values():
-            if other.line.waiting and other is not member and other.shares_account(member):
+        for other in member.kin:
+            if other.line.waiting:
                 self._waiting.serve(other, now)
 
     def _settle(self, now: float) -> None:

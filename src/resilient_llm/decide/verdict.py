@@ -70,9 +70,8 @@ class Verdicts(Generic[T]):
 
     def _stood_still(self, attempt: Attempt[T], now: float) -> bool:
         """Whether this process stood still while the attempt was under way: then how long it took proves nothing."""
-        self.standstill.notice(now)
         due = attempt.rescue_after or attempt.timeout
-        return now - attempt.started > due + LATE_TIMER or self.standstill.since(attempt.started, now)
+        return self.standstill.notice(now, attempt.started) or now - attempt.started > due + LATE_TIMER
 
     def spoke(self, attempt: Attempt[T], now: float) -> None:
         """The first sign of life, or the success that contains it."""
@@ -80,8 +79,11 @@ class Verdicts(Generic[T]):
         member = attempt.member
         member.pending.pop(attempt, None)
         member.heard_at = now
-        member.good_start = max(member.good_start, attempt.started)
+        start = attempt.started
+        member.good_start = start if start > member.good_start else member.good_start
         breaker = member.breaker
+        if breaker.state is CLOSED:
+            return
         presumed = breaker.soft and attempt.generation < breaker.generation and not self._oldest_late(member, now)
         if presumed and breaker.spoke(now, self._draw()):
             self.changed(member, State.SOFTLY_OPEN, now)
@@ -118,8 +120,12 @@ class Verdicts(Generic[T]):
         attempt.judged = True
         if member.trial is attempt:
             member.trial = None
-        spoken = attempt.content_at is not None and attempt.content_at < now
-        if breaker.record(now, outcome, self._draw(), started=attempt.started, after_content=spoken):
+        if outcome is OK:
+            changed = breaker.succeeded(now, self._draw())
+        else:
+            spoken = attempt.content_at is not None and attempt.content_at < now
+            changed = breaker.record(now, outcome, self._draw(), started=attempt.started, after_content=spoken)
+        if changed:
             self.changed(member, before, now)
             if breaker.state is CLOSED:
                 member.statistics.shift.forget()
