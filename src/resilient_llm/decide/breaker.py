@@ -49,6 +49,9 @@ CLOSED: Final = State.CLOSED
 """For questions asked at every call: looking up an enum's member costs Python 3.11 more than the question."""
 
 
+_SOFT: Final = State.SOFTLY_OPEN
+
+
 class Cause(StrEnum):
     """Why a breaker changes its state; the text is the reason that people are shown."""
 
@@ -151,7 +154,7 @@ class Breaker:
     @property
     def soft(self) -> bool:
         """Whether it is open but the provider answers some calls."""
-        return self.state is State.SOFTLY_OPEN
+        return self.state is _SOFT
 
     @property
     def down(self) -> bool:

@@ -79,12 +79,10 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Step], Phase]] = MappingProxyType(
 )
 """The life of a call; there is no other way through it."""
 
-
-_DECIDING, _WAITING, _RUNNING = (
-    Phase.DECIDING,
-    Phase.WAITING,
-    Phase.RUNNING,
-)  # looking up an enum's member costs Python 3.11 too much
+# For what every call passes: looking up an enum's member costs Python 3.11 more than what is done with it.
+_DECIDING, _WAITING, _RUNNING = Phase.DECIDING, Phase.WAITING, Phase.RUNNING
+_LEASED = {before: after for (before, step), after in TRANSITIONS.items() if step is Step.LEASED}
+_ANSWERED = TRANSITIONS[Phase.RUNNING, Step.ANSWERED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +115,7 @@ class Call(Generic[T]):
         self.past: Past = Past(self.number)
         self.records: list[AttemptRecord] = []
         self._phase: Phase = _DECIDING
-        self._running: tuple[Attempt[T], ...] = ()
+        self._running: list[Attempt[T]] = []
         self._idle_since = now
 
     # --- what to do ---
@@ -187,7 +185,7 @@ class Call(Generic[T]):
         self.pool.succeeded(attempt, now, output_tokens, tokens)
         if self._phase is not _RUNNING:
             return
-        self._phase = TRANSITIONS[_RUNNING, Step.ANSWERED]
+        self._phase = _ANSWERED
         self._record(attempt, now, "success", None, status)
         if self.ask.conversation is not None:
             self.pool.remember(self.ask.conversation, attempt.member.id, attempt.member.cached_until(now))
@@ -261,20 +259,18 @@ class Call(Generic[T]):
         return since + _LAST_HOPE * min(wait, self.deadline - since)
 
     def _begun(self, attempt: Attempt[T]) -> Attempt[T]:
-        self._phase, past = TRANSITIONS[self._phase, Step.LEASED], self.past
+        self._phase, past = _LEASED[self._phase], self.past
+        self._running.append(attempt)
+        if past.number > 1 or past.again:
+            self._hoped = self._hoped or past.last_hope
+            past.place, past.last_hope = None, False
+            if not attempt.trial:
+                self._down_since = None
+            if attempt.kind != "hedge":
+                attempt.delay = attempt.started - self._idle_since
+                self._retries += attempt.member.id in past.tried
         past.number += 1
-        self._hoped = self._hoped or past.last_hope
-        past.place, past.last_hope = None, False
-        self._running = (*self._running, attempt)
-        if not attempt.trial:
-            self._down_since = None
-        if attempt.kind != "hedge":
-            attempt.delay = attempt.started - self._idle_since
-        provider = attempt.member.id
-        if provider not in past.tried:
-            past.tried[provider] = 0
-        elif attempt.kind != "hedge":
-            self._retries += 1
+        past.tried.setdefault(attempt.member.id, 0)
         return attempt
 
     def _wait_or_give_up(self, found: Refused, now: float) -> Wait:
@@ -347,16 +343,17 @@ class Call(Generic[T]):
     def _record(
         self, attempt: Attempt[T], now: float, outcome: AttemptOutcome, fault: Fault | None, status: int | None
     ) -> None:
-        self._running = () if len(self._running) == 1 else tuple(one for one in self._running if one is not attempt)
-        provider, took = attempt.member, now - attempt.started
+        if attempt in self._running:
+            self._running.remove(attempt)
+        provider, took, records = attempt.member, now - attempt.started, self.records
         model, delay, kind = getattr(provider.target, "model", ""), attempt.delay, attempt.kind
         # Positional: this runs for every attempt.
         record = AttemptRecord(attempt.number, provider.id, model, kind, outcome, fault, status, took, delay)
-        self.records.append(record)
-        if len(self.records) > 1 and self.records[-2].number > record.number:
-            self.records.sort(key=lambda one: one.number)  # by number: a rescue ended before what it was to rescue
+        records.append(record)
+        if len(records) > 1 and records[-2].number > record.number:
+            records.sort(key=lambda one: one.number)  # by number: a rescue ended before what it was to rescue
         if self.pool.listening:
-            self.pool.note(events.AttemptEnded(now, attempt.member.id, self.number, record))
+            self.pool.note(events.AttemptEnded(now, provider.id, self.number, record))
 
     def _least(self) -> float:
         """Seconds that must be left for another attempt to make sense."""

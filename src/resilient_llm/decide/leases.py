@@ -98,12 +98,11 @@ class Leases(Generic[T]):
 
     def acquire(self, ask: Ask, past: Past, now: float) -> Attempt[T] | bool:
         """A lease; or whether it is refused for want of budget alone."""
-        tiers = self._table.routes.get(ask.route, ())
         if past.number == 1 and past.place is None:
             self._call_began(ask, now)
-            if tiers and len(tiers[0]) == 1:  # the common case, told apart for its speed alone
-                member = tiers[0][0]
-                if member.breaker.state is CLOSED and not ask.unsuitable and self.admits(member, ask, past, now):
+            member = self._table.first.get(ask.route)  # the common case, told apart for its speed alone
+            if member is not None and member.breaker.state is CLOSED and not ask.unsuitable and not member.line.waiting:
+                if member.refusal(ask, now) is None:
                     return self._lease(ask, past, member, "initial", now)
         return self._first_choice(ask, past, now) or self._second_choice(ask, past, now)
 
@@ -290,7 +289,7 @@ class Leases(Generic[T]):
     def _alone(self, ask: Ask, past: Past, member: Member[T]) -> bool:
         """Whether there is nobody else to turn to."""
         if not ask.unsuitable and not past.tried:
-            return len(self._table.members) == 1 or len(self._table.order(ask.route)) == 1
+            return len(self._table.order(ask.route)) == 1
         return all(other is member for other in self._allowed(ask, past))
 
     def _rival(self, ask: Ask, past: Past, member: Member[T], now: float) -> float | None:

@@ -175,12 +175,9 @@ class Member(Generic[T]):
     def key_for(self, ask: Ask, now: float) -> Key:
         """The key to send a call with: of those that can be used the one with the most headroom, or the one that can be
         used soonest."""
-        keys = self.keys
-        if len(keys) == 1:
-            return keys[0]
-        usable = [key for key in keys if key.refusal(ask, now, waits=True) is None]
+        usable = [key for key in self.keys if key.refusal(ask, now, waits=True) is None]
         if not usable:
-            return min(keys, key=lambda key: key.opens_at(ask, now))
+            return min(self.keys, key=lambda key: key.opens_at(ask, now))
         return max(usable, key=lambda key: (key.pace.headroom(now), -key.pace.sent))
 
     def opens_at(self, refusal: Refusal, ask: Ask, now: float, *, told: bool = False, ahead: int = 0) -> float:

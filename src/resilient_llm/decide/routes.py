@@ -27,6 +27,8 @@ class Table(Generic[T]):
         self.policies: Policies = policies
         self.members: dict[str, Member[T]] = {}
         self.routes: dict[str, Tiers[T]] = {}
+        self.first: dict[str, Member[T]] = {}
+        """The preferred provider of each route that has only one."""
         self._order: dict[str, tuple[Member[T], ...]] = {}
         self.conversations: OrderedDict[str, tuple[str, float]] = OrderedDict()
         """Where each conversation was answered last, and until when that is a reason to go on there."""
@@ -50,6 +52,7 @@ class Table(Generic[T]):
             accounts = {key.slow for key in member.keys}
             others = (one for one in members.values() if one is not member)
             member.kin = tuple(one for one in others if any(key.slow in accounts for key in one.keys))
+        self.first = {name: tiers[0][0] for name, tiers in table.items() if len(tiers[0]) == 1}
         self._order = {name: tuple(member for tier in tiers for member in tier) for name, tiers in table.items()}
         return gone
 

@@ -155,13 +155,14 @@ class Shared(Generic[T]):
         """Give the lease back, exactly once; an attempt of a parent process holds nothing here."""
         if attempt.released:
             return
-        attempt.member.held.pop(attempt, None)  # first of all and in one step: whatever interrupts the rest, it is free
+        member = attempt.member
+        member.held.pop(attempt, None)  # first of all and in one step: whatever interrupts the rest, it is free
         attempt.released = True
         if not attempt.heard:
             self._hear(attempt)
-        if attempt.generation >= attempt.member.born:
+        if attempt.generation >= member.born:
             self._verdicts.ended(attempt, outcome, now)
-            self._serve(attempt.member, now)
+            self._serve(member, now)
 
     def _hear(self, attempt: Attempt[T]) -> None:
         """It is known whether the provider counts it."""

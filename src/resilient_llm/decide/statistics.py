@@ -112,7 +112,7 @@ class Statistics:
     """Estimated seconds to the first token of a short prompt; ``None`` until measured."""
     _good: float = 0.0
     _total: float = 0.0
-    _at: float | None = None
+    _at: float = -math.inf
     _latency_at: float = 0.0
     _fastest: float = math.inf
 
@@ -132,8 +132,7 @@ class Statistics:
 
     def success_rate(self, now: float) -> float:
         """Estimated probability that the next call is answered."""
-        at = self._at
-        fade = 1.0 if at is None or now <= at else math.exp((at - now) / self.policy.memory)
+        fade = 1.0 if now <= self._at else math.exp((self._at - now) / self.policy.memory)
         return (self._good * fade + _PRIOR * _PRIOR_WEIGHT) / (self._total * fade + _PRIOR_WEIGHT)
 
     def error_rate(self) -> float | None:
@@ -155,15 +154,13 @@ class Statistics:
         score = _SCORES.get(outcome)
         if score is None:
             return
-        if self._at is None:
-            self._at = now
-        elif now - self._at > _FRESH:
-            fade = math.exp((self._at - now) / self.policy.memory)
-            self._good *= fade
-            self._total *= fade
-            self._at = now
-        self._good += score
-        self._total += 1.0
+        at = self._at
+        if now - at > _FRESH:
+            fade, self._at = math.exp((at - now) / self.policy.memory), now
+            self._good, self._total = self._good * fade + score, self._total * fade + 1.0
+        else:
+            self._good += score
+            self._total += 1.0
         self.seen_at = now
         self.samples += 1
 

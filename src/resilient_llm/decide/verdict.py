@@ -38,62 +38,53 @@ class Verdicts(Generic[T]):
 
     def first_content(self, attempt: Attempt[T], now: float) -> None:
         """A stream began."""
-        self.spoke(attempt, now)
-        if not self._stood_still(attempt, now):
-            elapsed = now - attempt.started
-            self.latency(attempt, attempt.member.statistics.first_token(now, elapsed, attempt.ask.tokens), now)
+        if self._spoke(attempt, now):
+            sample = attempt.member.statistics.first_token(now, now - attempt.started, attempt.ask.tokens)
+            self._judge_latency(attempt, sample, now)
 
     def answered(self, attempt: Attempt[T], output_tokens: int, now: float) -> None:
         """An answer is complete, which is proof of more than its provider's health."""
-        member, spoke_at, elapsed = attempt.member, attempt.content_at, now - attempt.started
+        member, spoke_at, started = attempt.member, attempt.content_at, attempt.started
+        seen, key = member.statistics, attempt.key
         if spoke_at is not None:
-            member.statistics.stream_ended(elapsed, now - spoke_at, output_tokens)
+            seen.stream_ended(now - started, now - spoke_at, output_tokens)
             if attempt.pause:
-                member.statistics.pauses.add(attempt.pause)
-        else:
-            self.spoke(attempt, now)
-            if not self._stood_still(attempt, now):
-                sample = member.statistics.whole_answer(now, elapsed, attempt.ask.tokens, output_tokens)
-                self.latency(attempt, sample, now)
-        gate = attempt.key.gate
-        if gate.strikes:
-            gate.succeeded(attempt.started)
-        if attempt.key.pace.row:
-            attempt.key.pace.answered(attempt.started)
+                seen.pauses.add(attempt.pause)
+        elif self._spoke(attempt, now):
+            sample = seen.whole_answer(now, now - started, attempt.ask.tokens, output_tokens)
+            self._judge_latency(attempt, sample, now)
+        if key.gate.strikes:
+            key.gate.succeeded(started)
+        if key.pace.row:
+            key.pace.answered(started)
         if member.room.width < math.inf:
-            member.room.answered(attempt.started)
+            member.room.answered(started)
         if attempt.slow_lease:
             member.own_gate.open()
-            attempt.key.slow.open()
+            key.slow.open()
         if now < member.heard.until:
-            member.heard.answered(attempt.started, now)
+            member.heard.answered(started, now)
 
-    def _stood_still(self, attempt: Attempt[T], now: float) -> bool:
-        """Whether this process stood still while the attempt was under way: then how long it took proves nothing."""
-        due = attempt.rescue_after or attempt.timeout
-        return self.standstill.notice(now, attempt.started) or now - attempt.started > due + LATE_TIMER
-
-    def spoke(self, attempt: Attempt[T], now: float) -> None:
-        """The first sign of life, or the success that contains it."""
-        attempt.content_at = now
-        member = attempt.member
+    def _spoke(self, attempt: Attempt[T], now: float) -> bool:
+        """The first sign of life, or the success that contains it.  Returns whether how long it took is evidence: not
+        where this process stood still meanwhile."""
+        member, started = attempt.member, attempt.started
+        attempt.content_at = member.heard_at = now
         member.pending.pop(attempt, None)
-        member.heard_at = now
-        start = attempt.started
-        member.good_start = start if start > member.good_start else member.good_start
+        member.good_start = started if started > member.good_start else member.good_start
         breaker = member.breaker
-        if breaker.state is CLOSED:
-            return
-        presumed = breaker.soft and attempt.generation < breaker.generation and not self._oldest_late(member, now)
-        if presumed and breaker.spoke(now, self._draw()):
-            self.changed(member, State.SOFTLY_OPEN, now)
+        if breaker.soft and attempt.generation < breaker.generation and not self._oldest_late(member, now):
+            if breaker.spoke(now, self._draw()):
+                self.changed(member, State.SOFTLY_OPEN, now)
+        due = attempt.rescue_after or attempt.timeout
+        return not self.standstill.notice(now, started) and now - started <= due + LATE_TIMER
 
     def _oldest_late(self, member: Member[T], now: float) -> bool:
         """Whether another attempt waits for a sign of life for too long: the answer came late in a long queue."""
         oldest = next(iter(member.pending), None)
         return isinstance(oldest, Attempt) and oldest.late(now)
 
-    def latency(self, attempt: Attempt[T], sample: float, now: float) -> None:
+    def _judge_latency(self, attempt: Attempt[T], sample: float, now: float) -> None:
         """Judge an attempt by when its first sign of life came."""
         member = attempt.member
         breaker, shift = member.breaker, member.statistics.shift
@@ -109,12 +100,12 @@ class Verdicts(Generic[T]):
         """Tell the breaker once, unless the attempt began before its last change of state."""
         member = attempt.member
         breaker = member.breaker
-        if attempt.judged and outcome is OK:
-            if attempt.generation == breaker.generation:
-                breaker.run = 0
-            return
         if attempt.generation != breaker.generation:
-            self.not_taken(member, "verdict", "stale", now)
+            if outcome is not OK or not attempt.judged:
+                self.not_taken(member, "verdict", "stale", now)
+            return
+        if attempt.judged and outcome is OK:
+            breaker.run = 0
             return
         before = breaker.state
         attempt.judged = True
