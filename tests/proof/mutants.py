@@ -30,6 +30,7 @@ from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Onward, Outcome
 from resilient_llm.decide.pace import Meter
 from resilient_llm.decide.pool import Pool
+from resilient_llm.decide.rescue import Rescues
 from resilient_llm.decide.statistics import Statistics
 from resilient_llm.decide.verdict import Verdicts
 from resilient_llm.decide.waiting import Waiting
@@ -336,7 +337,7 @@ def second_tries_cost_nothing(original, self, cost, now):
     return True
 
 
-@_wrapping(Leases, "_pay_for_rescue")
+@_wrapping(Rescues, "_pay_for_rescue")
 def rescues_cost_nothing(original, self, beside, rescuer, elapsed, now):
     """Hedging without a budget doubles the load of a slow provider's peers."""
     return True
@@ -348,7 +349,7 @@ def budget_overflows(original, self, amount):
     self.tokens += amount
 
 
-@_wrapping(Leases, "rescue")
+@_wrapping(Rescues, "rescue")
 def rescue_after_commit(original, self, beside, past, now):
     """The rescue timer fires although the first token is out: tokens of two answers in one stream."""
     spoke, beside.content_at = beside.content_at, None
@@ -359,7 +360,7 @@ def rescue_after_commit(original, self, beside, past, now):
     return found
 
 
-@_wrapping(Leases, "rescue")
+@_wrapping(Rescues, "rescue")
 def rescue_on_the_same_connection(original, self, beside, past, now):
     """The second attempt goes to the provider that is silent already, although others are well."""
     self._allowed = lambda ask, past: [beside.member]

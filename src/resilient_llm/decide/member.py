@@ -270,19 +270,16 @@ class Member(Generic[T]):
 
     # --- what a call there costs ---
 
-    def queued_latency(self) -> float | None:
-        """Expected seconds to the first token of a call sent here now; ``None`` while unknown.
+    def price(self, usual: float) -> float:
+        """Expected seconds until a call sent here is answered: its latency (``usual`` while that is unknown), and the
+        price of its failures.
 
         Each attempt that has not spoken yet is one ahead in the queue (least-loaded choice, as in Finagle).  Streams
         that speak are not counted: they would measure how much the model has to say.
         """
-        known = self.statistics.latency
-        return known if known is None or not self.pending else known * (1 + len(self.pending))
-
-    def price(self, latency: float | None, rate: float, usual: float) -> float:
-        """Expected seconds until a call sent here is answered: its latency (``usual`` stands in for an unknown one)
-        plus the price of a failure."""
-        return (usual if latency is None else latency) + (1.0 - rate) * self.policies.advanced.failure_cost
+        seen = self.statistics
+        latency = usual if seen.latency is None else seen.latency
+        return latency * (1 + len(self.pending)) + seen.risk
 
     def score(self, latency: float | None, rate: float, best: float | None) -> float:
         """Health in [0, 1]: success rate times how its latency compares to ``best`` (``None``: nothing to compare

@@ -12,10 +12,10 @@ from typing import Generic, TypeVar
 from resilient_llm import events
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.leases import Leases
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.decide.report import health_of, why_not
+from resilient_llm.decide.rescue import Rescues
 from resilient_llm.decide.routes import Routes, Table
 from resilient_llm.decide.verdict import Verdicts
 from resilient_llm.decide.waiting import Waiting
@@ -39,7 +39,7 @@ class Shared(Generic[T]):
         self._table: Table[T] = Table(policies)
         self._table.install(routes)
         self._verdicts: Verdicts[T] = Verdicts(self._table.members, draw)
-        self._leases: Leases[T] = Leases(self._table, self._verdicts, policies, draw)
+        self._leases: Rescues[T] = Rescues(self._table, self._verdicts, policies, draw)
         self._waiting: Waiting[T] = Waiting(self._table, policies)
 
     # --- configuration ---

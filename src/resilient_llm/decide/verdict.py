@@ -16,6 +16,7 @@ from resilient_llm.decide.patience import LATE_TIMER, Standstill, longest_pause
 from resilient_llm.faults import Fault, FaultKind
 
 _OF_A_KEY = frozenset({FaultKind.AUTH, FaultKind.QUOTA_EXHAUSTED})
+_SOFT = State.SOFTLY_OPEN
 _CROWDED = frozenset({FaultKind.OVERLOADED, FaultKind.TIMEOUT})
 _SURELY_LATE = 10.0  # seconds of silence that are a failure of anybody
 LOCAL_WINDOW = 5.0
@@ -73,9 +74,9 @@ class Verdicts(Generic[T]):
         member.pending.pop(attempt, None)
         member.good_start = started if started > member.good_start else member.good_start
         breaker = member.breaker
-        if breaker.soft and attempt.generation < breaker.generation and not self._oldest_late(member, now):
-            if breaker.spoke(now, self._draw()):
-                self.changed(member, State.SOFTLY_OPEN, now)
+        if breaker.state is _SOFT and attempt.generation < breaker.generation and not self._oldest_late(member, now):
+            breaker.spoke(now, self._draw())
+            self.changed(member, State.SOFTLY_OPEN, now)
         due = attempt.rescue_after or attempt.timeout
         return not self.standstill.notice(now, started) and now - started <= due + LATE_TIMER
 
