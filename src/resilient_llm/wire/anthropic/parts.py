@@ -14,25 +14,17 @@ WIRE: Final = "anthropic_messages"
 
 TOOL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
-_MEANINGS: dict[str, m.FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-    "pause_turn": "other",  # not an end: the caller has to send the turn back, which only this wire can say
-}
-
-_WORDS: dict[m.FinishReason, str] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "content_filter": "refusal",
-}
-
-
-REASONS: Final = Reasons(_MEANINGS, _WORDS, "end_turn")
+REASONS: Final = Reasons(
+    {
+        "stop": "end_turn stop_sequence",
+        "length": "max_tokens model_context_window_exceeded",
+        "tool_calls": "tool_use",
+        "content_filter": "refusal",
+        "other": "pause_turn",  # not an end: the caller has to send the turn back, which only this wire can say
+    },
+    last="end_turn",
+    take_any=True,
+)
 
 
 def decode_usage(usage: f.Fields) -> m.Usage:

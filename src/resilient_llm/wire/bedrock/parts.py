@@ -13,28 +13,17 @@ WIRE: Final = "bedrock_converse"
 
 MediaKind: TypeAlias = Literal["image", "audio", "video", "document"]
 
-_MEANINGS: dict[str, m.FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "guardrail_intervened": "content_filter",
-    "content_filtered": "content_filter",
-    "malformed_model_output": "error",
-    "malformed_tool_use": "error",
-}
-
-_WORDS: dict[m.FinishReason, str] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "content_filter": "content_filtered",
-    "error": "malformed_model_output",
-}
-
-
-REASONS: Final = Reasons(_MEANINGS, _WORDS, "end_turn")
+REASONS: Final = Reasons(
+    {
+        "stop": "end_turn stop_sequence",
+        "length": "max_tokens model_context_window_exceeded",
+        "tool_calls": "tool_use",
+        "content_filter": "content_filtered guardrail_intervened",
+        "error": "malformed_model_output malformed_tool_use",
+    },
+    last="end_turn",
+    take_any=True,
+)
 
 
 def decode_usage(usage: f.Fields) -> m.Usage:

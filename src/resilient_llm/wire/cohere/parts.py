@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.reasons import ended, meaning
+from resilient_llm.wire.kit.reasons import Reasons
 from resilient_llm.wire.kit.tools import arguments_text
 
 WIRE: Final = "cohere_v2"
@@ -146,27 +146,15 @@ def showable(parts: Iterable[m.Part]) -> list[m.Part]:
     return shown
 
 
-_FINISH: dict[str, m.FinishReason] = {
-    "COMPLETE": "stop",
-    "STOP_SEQUENCE": "stop",
-    "MAX_TOKENS": "length",
-    "TOOL_CALL": "tool_calls",
-    "ERROR": "error",
-    "TIMEOUT": "error",
-}
-_WORDS: dict[m.FinishReason, str] = {"stop": "COMPLETE", "length": "MAX_TOKENS", "tool_calls": "TOOL_CALL"}
-
-
-def finish_reason(reason: str | None, called: bool) -> m.FinishReason:
-    """The neutral word; an answer without a reason has one by what is in it."""
-    word = reason or "COMPLETE"
-    return ended(_FINISH.get(word) or meaning(word), called)
-
-
-def finish_word(reason: m.FinishReason, raw: str | None) -> str:
-    """Cohere's own word where it means the same.  It has none for a filter, and anything else is no success."""
-    own = _FINISH.get(raw or "")
-    return raw if raw and own and reason in (own, ended(own, called=True)) else _WORDS.get(reason, "ERROR")
+REASONS: Final = Reasons(
+    {
+        "stop": "COMPLETE STOP_SEQUENCE",
+        "length": "MAX_TOKENS",
+        "tool_calls": "TOOL_CALL",
+        "error": "ERROR TIMEOUT",
+    },
+    last="ERROR",  # there is none for a filter, and anything else is no success
+)
 
 
 def take_usage(fields: f.Fields) -> m.Usage | None:

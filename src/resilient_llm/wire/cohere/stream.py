@@ -110,7 +110,7 @@ class Decoder(JsonEvents):
             return
         reason, usage = f.take_text(delta, "finish_reason"), p.take_usage(delta)
         f.put(delta, logprobs=self._logprobs or None)
-        finish = p.finish_reason(reason, self._called)
+        finish = p.REASONS.neutral(reason or "COMPLETE", self._called)
         self._out.append(m.Finish(finish, reason, extra=f.unread(p.WIRE, delta)))
         if usage is not None:
             self._out.append(m.UsageUpdate(usage))
@@ -173,7 +173,7 @@ class Encoder(StreamEncoder):
 
     def on_end(self, event: m.StreamEnd) -> bytes:
         begun = self._opening() + self._end_content() + b"".join(self._end(block) for block in list(self._calls))
-        delta: f.Fields = {"finish_reason": p.finish_word(self.finish.reason, self.finish.raw)}
+        delta: f.Fields = {"finish_reason": p.REASONS.word(self.finish.reason, self.finish.raw)}
         return begun + _message_end(f.put(delta, usage=p.encode_usage(self.usage)))
 
     def failure(self, message: str) -> bytes:

@@ -55,7 +55,7 @@ def _decode_candidate(value: f.Fields, namer: Namer) -> Choice:
     content = f.take_object(fields, "content") or {}
     parts = p.decode_parts(f.take_list(content, "parts"), p.Ids(namer, Pairing(p.MADE_UP).result))
     raw = p.take_finish(fields)
-    reason = p.finish_reason(raw, calls(parts))
+    reason = p.REASONS.neutral(raw, calls(parts))
     return Choice(parts, reason, raw, f.unread(p.WIRE, {"candidate": fields} if fields else {}))
 
 
@@ -76,7 +76,7 @@ def _encode_candidate(choice: Choice, index: int) -> f.Fields:
     content = f.put({"role": "model"}, parts=p.encode_shown(choice.parts) or None)
     more = f.object_of(f.own_fields(choice.extra, p.WIRE).get("candidate") or {}, "candidate")
     unsaid_reason = choice.finish_reason == "other" and choice.raw_finish_reason is None
-    word = None if unsaid_reason else p.finish_word(choice.finish_reason, choice.raw_finish_reason)
+    word = None if unsaid_reason else p.REASONS.word(choice.finish_reason, choice.raw_finish_reason)
     return {**f.put({"content": content}, finishReason=word), "index": index, **more}
 
 

@@ -14,7 +14,7 @@ from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
-from resilient_llm.wire.kit.reasons import ended, meaning
+from resilient_llm.wire.kit.reasons import Reasons
 from resilient_llm.wire.kit.tools import arguments_object, arguments_text
 
 WIRE: Final = "gemini"
@@ -317,39 +317,24 @@ def _convert(key: str, value: object) -> object:
     return value
 
 
-FINISH: Mapping[str, m.FinishReason] = {
-    "STOP": "stop",
-    "MAX_TOKENS": "length",
-    "SAFETY": "content_filter",
-    "RECITATION": "content_filter",
-    "BLOCKLIST": "content_filter",
-    "PROHIBITED_CONTENT": "content_filter",
-    "SPII": "content_filter",
-    "MODEL_ARMOR": "content_filter",
-    "IMAGE_SAFETY": "content_filter",
-    "IMAGE_PROHIBITED_CONTENT": "content_filter",
-    "IMAGE_RECITATION": "content_filter",
-    "MALFORMED_FUNCTION_CALL": "error",
-    "MALFORMED_RESPONSE": "error",
-    "UNEXPECTED_TOOL_CALL": "error",
-    "TOO_MANY_TOOL_CALLS": "error",
-    "MISSING_THOUGHT_SIGNATURE": "error",
-    "OTHER": "error",
-    "LANGUAGE": "other",
-    "NO_IMAGE": "other",
-    "IMAGE_OTHER": "other",
-    "ESCALATION": "other",
-    "PUP_LIMITED_DISABLED": "other",
-    "CONTINUATION": "other",  # not an end: the token that comes with it asks for more
-}
-
-_WORDS: Mapping[m.FinishReason, str] = {
-    "stop": "STOP",
-    "tool_calls": "STOP",
-    "length": "MAX_TOKENS",
-    "content_filter": "SAFETY",
-    "other": "FINISH_REASON_UNSPECIFIED",
-}
+REASONS: Final = Reasons(
+    {
+        "stop": "STOP",
+        "tool_calls": "STOP",  # is also what ends an answer that calls functions
+        "length": "MAX_TOKENS",
+        "content_filter": """
+            SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII MODEL_ARMOR IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT
+            IMAGE_RECITATION
+        """,
+        "error": """
+            OTHER MALFORMED_FUNCTION_CALL MALFORMED_RESPONSE UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS
+            MISSING_THOUGHT_SIGNATURE
+        """,
+        # CONTINUATION is not an end: the token that comes with it asks for more.
+        "other": "LANGUAGE NO_IMAGE IMAGE_OTHER ESCALATION PUP_LIMITED_DISABLED CONTINUATION",
+    },
+    last="FINISH_REASON_UNSPECIFIED",
+)
 
 _NUMBERS = ("FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION")
 """Where client libraries write the enumeration's numbers; beyond these the two endpoints differ."""
@@ -362,18 +347,6 @@ def take_finish(candidate: f.Fields) -> str | None:
         candidate.pop("finishReason")
         return _NUMBERS[raw] if 0 <= raw < len(_NUMBERS) else str(raw)
     return f.take_text(candidate, "finishReason")
-
-
-def finish_reason(raw: str | None, called: bool) -> m.FinishReason:
-    """The neutral word; ``STOP`` is also what ends an answer that calls functions."""
-    return ended(FINISH.get(raw or "") or meaning(raw or ""), called)
-
-
-def finish_word(reason: m.FinishReason, raw: str | None) -> str:
-    """Gemini's word: its own where it means the same."""
-    if raw is not None and FINISH.get(raw) == ("stop" if reason == "tool_calls" else reason):
-        return raw
-    return _WORDS.get(reason, "OTHER")
 
 
 def decode_usage(metadata: f.Fields) -> m.Usage | None:

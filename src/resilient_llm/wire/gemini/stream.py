@@ -152,7 +152,7 @@ class Decoder(JsonEvents):
             candidate.finished = True
             rest: f.Fields = dict(self._rest) if index == 0 else {}
             f.put(rest, candidate=candidate.rest or None)
-            word = p.finish_reason(reason, candidate.called)
+            word = p.REASONS.neutral(reason, candidate.called)
             self._out.append(m.Finish(word, reason, index, f.unread(p.WIRE, rest)))
         return reason is not None
 
@@ -335,7 +335,7 @@ class Encoder(WholeCalls):
 def _ended(finish: m.Finish) -> f.Fields:
     more = f.object_of(f.own_fields(finish.extra, p.WIRE).get("candidate") or {}, "candidate")
     content = {"role": "model", "parts": [{"text": ""}]}
-    ended = {"content": content, "finishReason": p.finish_word(finish.reason, finish.raw), "index": finish.choice}
+    ended = {"content": content, "finishReason": p.REASONS.word(finish.reason, finish.raw), "index": finish.choice}
     return {**ended, **more}
 
 

@@ -23,10 +23,8 @@ def decode_response(raw: f.Fields) -> m.ChatResponse:
     parts = _answer_parts(message, str(fields.get("created_at")))
     model, reason, usage = f.take_text(fields, "model") or "", f.take_text(fields, "done_reason"), p.take_usage(fields)
     extra = f.unread(p.WIRE, fields)
-    created = p.seconds_of(fields.get("created_at"))
-    return m.ChatResponse(
-        parts, p.finish_reason(reason, calls(parts)), reason, usage, "", model, created, extra=extra, raw=raw
-    )
+    created, finish = p.seconds_of(fields.get("created_at")), p.REASONS.neutral(reason or "stop", calls(parts))
+    return m.ChatResponse(parts, finish, reason, usage, "", model, created, extra=extra, raw=raw)
 
 
 def _answer_parts(message: f.Fields, answer: str) -> tuple[m.Part, ...]:

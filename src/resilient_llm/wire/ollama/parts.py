@@ -10,22 +10,24 @@ from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
-from resilient_llm.wire.kit.reasons import ended, meaning
+from resilient_llm.wire.kit.reasons import Reasons
 from resilient_llm.wire.kit.tools import arguments_object, arguments_text
 
 WIRE: Final = "ollama"
 
 MADE_UP: Final = "ollama_call_"
 
-_FINISH: dict[str, m.FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "load": "other",
-    "unload": "other",
-    "content_filter": "content_filter",  # this and the next are never sent by Ollama, only written for others
-    "error": "error",
-}
-_DONE: dict[m.FinishReason, str] = {"stop": "stop", "tool_calls": "stop"}
+REASONS: Final = Reasons(
+    {
+        "stop": "stop",
+        "tool_calls": "stop",  # is also what ends an answer that asks for tools
+        "length": "length",
+        "other": "load unload",
+        "content_filter": "content_filter",  # this and the next are never sent by Ollama, only written for others
+        "error": "error",
+    },
+    last="other",
+)
 
 
 def decode_call(value: object, identify: Callable[[str | None, str], str]) -> m.ToolCall:
@@ -93,12 +95,6 @@ def sent_id(id_: str) -> str | None:
     return None if id_.startswith(MADE_UP) else id_
 
 
-def finish_reason(reason: str | None, called: bool) -> m.FinishReason:
-    """``stop`` is also what ends an answer that asks for tools; servers before 2024-08 gave no reason."""
-    word = reason or "stop"
-    return ended(_FINISH.get(word) or meaning(word), called)
-
-
 def take_usage(fields: f.Fields) -> m.Usage | None:
     """Token counts; the prompt's is absent where the prompt was cached."""
     if fields.get("prompt_eval_count") is None and fields.get("eval_count") is None:
@@ -134,6 +130,5 @@ def head(model: str, created: int | None, extra: m.Extra | None) -> f.Fields:
 
 def tail(reason: m.FinishReason, raw: str | None, more: f.Fields, usage: m.Usage | None) -> f.Fields:
     """What closes an answer: why, how long and how much."""
-    word = raw if raw in _FINISH else _DONE.get(reason, reason)
     counts = {"prompt_eval_count": usage.input_tokens, "eval_count": usage.output_tokens} if usage else {}
-    return {"done_reason": word, "done": True, **more, **counts}
+    return {"done_reason": REASONS.word(reason, raw), "done": True, **more, **counts}

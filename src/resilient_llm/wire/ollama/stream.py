@@ -76,7 +76,7 @@ class Decoder(StreamDecoder):
     def _ended(self, fields: f.Fields) -> None:
         reason, usage = f.take_text(fields, "done_reason"), p.take_usage(fields)
         fields.pop("model", None)
-        finish = p.finish_reason(reason, self._called)
+        finish = p.REASONS.neutral(reason or "stop", self._called)
         self._out.append(m.Finish(finish, reason, extra=f.unread(p.WIRE, fields)))
         if usage is not None:
             self._out.append(m.UsageUpdate(usage))
