@@ -8,6 +8,7 @@ carries the item's identity; both are written back as one item.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from resilient_llm import model as m
@@ -272,27 +273,54 @@ def _encode_media(part: m.Media, notes: Notes) -> f.Fields:
     return item
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How output items of one kind are streamed: the names of ids and events, and what an item begins with.
+
+    An item but a call ``holds`` one ``part``, which has events of its own; its text ``grows`` in a field, with other
+    fields ``beside`` each piece.
+    """
+
+    prefix: str
+    body: f.Fields
+    event: str
+    grows: str = "text"
+    holds: str = "content"
+    part: f.Fields | None = None
+    part_event: str = "response.content_part"
+    beside: f.Fields = field(default_factory=dict[str, object])
+
+    @property
+    def place(self) -> f.Fields:
+        """What says in which part of the item a piece belongs."""
+        return {f"{self.holds}_index": 0} if self.part else {}
+
+
+_MESSAGE: f.Fields = {"type": "message", "role": "assistant", "content": []}
+_TEXT: f.Fields = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+
+TEXT = Kind("msg_", _MESSAGE, "response.output_text", part=_TEXT, beside={"logprobs": []})
+REFUSAL = Kind("msg_", _MESSAGE, "response.refusal", "refusal", part={"type": "refusal", "refusal": ""})
+THOUGHT = Kind(
+    FOREIGN,
+    {"type": "reasoning", "summary": []},
+    "response.reasoning_summary_text",
+    holds="summary",
+    part={"type": "summary_text", "text": ""},
+    part_event="response.reasoning_summary_part",
+)
+CALL = Kind("fc_", {"type": "function_call"}, "response.function_call_arguments", "arguments")
+
+
 class StreamedItem:
     """An output item while it is being written."""
 
-    __slots__ = ("about", "annotations", "block", "body", "id", "index", "kind", "pieces", "place")
-
-    def __init__(self, kind: str, block: int, index: int, body: f.Fields) -> None:
-        self.kind: str = kind
-        self.block: int = block
-        self.index: int = index
-        self.place: Mapping[str, object] = _PLACES[kind]
-        self.body: f.Fields = {"id": f"{_PREFIXES[kind]}{index}", "status": "in_progress"} | body
-        self.id: object = self.body["id"]
+    def __init__(self, kind: Kind, block: int, index: int, more: f.Fields) -> None:
+        self.kind = kind
+        self.block = block
+        self.index = index
+        self.place = kind.place
+        self.body: f.Fields = {"id": f"{kind.prefix}{index}", "status": "in_progress"} | kind.body | more
         self.about: f.Fields = {}
         self.pieces: list[str] = []
         self.annotations: list[m.JsonObject] = []
-
-
-_PREFIXES = {"text": "msg_", "refusal": "msg_", "thought": FOREIGN, "call": "fc_"}
-_PLACES: Mapping[str, Mapping[str, object]] = {
-    "text": {"content_index": 0},
-    "refusal": {"content_index": 0},
-    "thought": {"summary_index": 0},
-    "call": {},
-}
