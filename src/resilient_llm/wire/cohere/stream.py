@@ -122,19 +122,15 @@ class Encoder(StreamEncoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._begun = False
         self._content: tuple[int, int, str] | None = None  # neutral block, number here, kind
         self._contents = 0
         self._calls: dict[int, int] = {}
         self._called = 0
         self._cited = 0
 
-    def on_start(self, event: m.StreamStart) -> bytes:
-        if self._begun:
-            return b""
-        self._begun = True
+    def opening(self) -> bytes:
         message: f.Fields = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
-        data: f.Fields = {"id": event.id, "type": "message-start", "delta": {"message": message}}
+        data: f.Fields = {"id": self.start.id, "type": "message-start", "delta": {"message": message}}
         return sse.encode(f.dump(data), "message-start")
 
     def on_text(self, event: m.TextDelta) -> bytes:
@@ -145,13 +141,13 @@ class Encoder(StreamEncoder):
         if not event.text:
             return b""
         if event.origin == p.PLAN:
-            return self._opening() + _frame("tool-plan-delta", None, {"tool_plan": event.text})
+            return self.opened() + _frame("tool-plan-delta", None, {"tool_plan": event.text})
         return self._grow(event.block, "thinking", event.text)
 
     def on_whole(self, part: m.Part, block: int, choice: int) -> bytes:
         whole = [item for each in p.showable([part]) if (item := p.encode_block(each)) is not None]
         return b"".join(
-            self._opening() + self._end_content() + self._begin(block, "whole", item) + self._end_content()
+            self.opened() + self._end_content() + self._begin(block, "whole", item) + self._end_content()
             for item in whole
         )
 
@@ -159,7 +155,7 @@ class Encoder(StreamEncoder):
         self._calls[event.block] = self._called
         self._called += 1
         calls = {"id": event.id, "type": "function", "function": {"name": event.name, "arguments": ""}}
-        begun = self._opening() + self._end_content()
+        begun = self.opened() + self._end_content()
         return begun + _frame("tool-call-start", self._called - 1, {"tool_calls": calls})
 
     def on_arguments(self, event: m.ToolCallDelta) -> bytes:
@@ -172,21 +168,18 @@ class Encoder(StreamEncoder):
         return self._end(event.block)
 
     def on_end(self, event: m.StreamEnd) -> bytes:
-        begun = self._opening() + self._end_content() + b"".join(self._end(block) for block in list(self._calls))
+        begun = self.opened() + self._end_content() + b"".join(self._end(block) for block in list(self._calls))
         delta: f.Fields = {"finish_reason": p.REASONS.word(self.finish.reason, self.finish.raw)}
         return begun + _message_end(f.put(delta, usage=p.encode_usage(self.usage)))
 
     def failure(self, message: str) -> bytes:
         return _message_end({"error": message, "finish_reason": "ERROR"})
 
-    def _opening(self) -> bytes:
-        return self.on_start(m.StreamStart())
-
     def _grow(self, block: int, kind: str, text: str) -> bytes:
         """A piece of a content block, which begins if it is not the one that grows."""
         begun = b""
         if self._content is None or (self._content[0], self._content[2]) != (block, kind):
-            begun = self._opening() + self._end_content() + self._begin(block, kind, {"type": kind, kind: ""})
+            begun = self.opened() + self._end_content() + self._begin(block, kind, {"type": kind, kind: ""})
         return begun + _frame("content-delta", self._contents - 1, {"content": {kind: text}})
 
     def _begin(self, block: int, kind: str, content: f.Fields) -> bytes:

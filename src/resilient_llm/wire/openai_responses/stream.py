@@ -216,7 +216,6 @@ class Encoder(StreamEncoder):
     def __init__(self) -> None:
         super().__init__()
         self._number = -1
-        self._started = False
         self._response: f.Fields = a.frame_of("", "", None)
         self._output: list[f.Fields] = []
         self._item: p.StreamedItem | None = None
@@ -229,16 +228,13 @@ class Encoder(StreamEncoder):
     def _piece(self, kind: str, item: p.StreamedItem, **fields: object) -> bytes:
         return self._frame(kind, item_id=item.body["id"], output_index=item.index, **item.place, **fields)
 
-    def on_start(self, event: m.StreamStart) -> bytes:
-        if self._started:
-            return b""
-        self._started = True
-        self._response = a.frame_of(event.id, event.model, event.created)
+    def opening(self) -> bytes:
+        self._response = a.frame_of(self.start.id, self.start.model, self.start.created)
         created = self._frame("response.created", response=self._response)
         return created + self._frame("response.in_progress", response=self._response)
 
     def on_end(self, event: m.StreamEnd) -> bytes:
-        out = self.on_start(m.StreamStart()) + self._close()
+        out = self.opened() + self._close()
         counted = {} if self.usage is None else {"usage": a.encode_usage(self.usage)}
         finish = self.finish
         body = self._response | counted | {"output": self._output} | a.status_of(finish.reason, finish.raw)
@@ -265,7 +261,7 @@ class Encoder(StreamEncoder):
 
     def _begin(self, kind: p.Kind, block: int, more: f.Fields) -> tuple[bytes, p.StreamedItem]:
         """A new item, which ends the one before it."""
-        out = self.on_start(m.StreamStart()) + self._close()
+        out = self.opened() + self._close()
         item = self._item = p.StreamedItem(kind, block, len(self._output), more)
         self._output.append(item.body)
         out += self._frame("response.output_item.added", output_index=item.index, item=item.body)
@@ -362,7 +358,7 @@ class Encoder(StreamEncoder):
             case m.Thought():
                 return self._whole_thought(part, block)
             case m.Opaque(wire="openai_responses"):
-                return self.on_start(m.StreamStart()) + self._close() + self._whole(dict(part.data))
+                return self.opened() + self._close() + self._whole(dict(part.data))
             case _:
                 return b""
 
@@ -373,7 +369,7 @@ class Encoder(StreamEncoder):
             return self.on_thought(m.ThoughtDelta(part.text, block)) if part.text else b""
         streamed = self._closing
         if streamed is None or part.text:
-            return self.on_start(m.StreamStart()) + self._close() + self._whole(p.reasoning_item(part))
+            return self.opened() + self._close() + self._whole(p.reasoning_item(part))
         streamed.about = p.reasoning_item(part)
         return self._close()
 
