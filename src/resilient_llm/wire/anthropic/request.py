@@ -19,7 +19,7 @@ from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.caching import MARK
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
-from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools
+from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools, said, take_tool
 from resilient_llm.wire.protocol import HttpRequest
 from resilient_llm.wire.settings import TABLES, read_settings, write_settings
 
@@ -81,12 +81,7 @@ def _decode_tools(fields: f.Fields) -> tuple[m.Tool, ...]:
         if tool.get("type") not in (None, "custom"):
             remaining.append(tool)
             continue
-        name = f.take_text(tool, "name")
-        if not name:
-            raise f.Malformed("a tool has no name")
-        description, strict = f.take_text(tool, "description"), f.take_bool(tool, "strict")
-        parameters = f.take_object(tool, "input_schema")
-        tools.append(m.Tool(name, description, parameters, strict, f.unread(p.WIRE, tool)))
+        tools.append(take_tool(tool, p.WIRE, "input_schema"))
     f.put(fields, tools=remaining or None)
     return tuple(tools)
 
@@ -255,9 +250,7 @@ class _Turns(TurnEncoder):
     def result(self, part: m.ToolResult) -> f.Fields:
         extra = fields_for(p.WIRE, part.extra, self.notes)
         body: f.Fields = {"type": "tool_result", "tool_use_id": self.call_id(part.tool_call_id)}
-        content = self.blocks(
-            m.Text(f.dump_text(each.value)) if isinstance(each, m.Json) else each for each in part.parts
-        )
+        content = self.blocks(said(part))
         if content:
             body["content"] = _compact(content)
         if part.is_error:

@@ -141,9 +141,8 @@ class Decoder(JsonEvents):
         self._count(body)
         if raw := f.take_text(delta, "stop_reason"):
             body.pop("type", None)  # some send it in the event line alone
-            self._out.append(
-                m.Finish(p.REASONS.neutral(raw, self._open.called), raw, 0, f.unread(p.WIRE, body | delta))
-            )
+            reason = p.REASONS.neutral(raw, self._open.called)
+            self._out.append(m.Finish(reason, raw, 0, f.unread(p.WIRE, body | delta)))
 
     def _message_stop(self, _body: f.Fields) -> None:
         for index in list(self._open):

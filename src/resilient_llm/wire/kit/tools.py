@@ -9,7 +9,7 @@ is made up, so that it is not written back to a wire that never had it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
@@ -23,12 +23,18 @@ def decode_tool(value: object, wire: str) -> m.Tool:
     if fields.pop("type", "function") != "function":
         raise f.Malformed("a tool is not a function")
     function = f.take_object(fields, "function") or {}
-    name = f.take_text(function, "name")
+    tool = take_tool(function, wire)
+    more = f.put(fields, function=dict(tool.extra.fields) if tool.extra else None)
+    return m.Tool(tool.name, tool.description, tool.parameters, tool.strict, f.unread(wire, more))
+
+
+def take_tool(fields: f.Fields, wire: str, schema: str = "parameters") -> m.Tool:
+    """A tool of these fields, all of which are taken; ``schema`` is the name of its parameters' schema."""
+    name = f.take_text(fields, "name")
     if not name:
         raise f.Malformed("a tool has no name")
-    description, strict = f.take_text(function, "description"), f.take_bool(function, "strict")
-    parameters = f.take_object(function, "parameters")
-    return m.Tool(name, description, parameters, strict, f.unread(wire, f.put(fields, function=function or None)))
+    description, strict = f.take_text(fields, "description"), f.take_bool(fields, "strict")
+    return m.Tool(name, description, f.take_object(fields, schema), strict, f.unread(wire, fields))
 
 
 def encode_tool(tool: m.Tool, wire: str) -> f.Fields:
@@ -52,6 +58,11 @@ def offered_tools(request: m.ChatRequest, notes: Notes, *, single: bool = False)
         return request.tools
     notes.add(Feature.TOOL_CHOICE_ALLOWED, "only the named tools were offered")
     return tuple(tool for tool in request.tools if tool.name in choice.names)
+
+
+def said(result: m.ToolResult) -> Iterator[m.Text | m.Media]:
+    """The parts of a result, what is JSON as its text."""
+    return (m.Text(f.dump_text(part.value)) if isinstance(part, m.Json) else part for part in result.parts)
 
 
 def forced_tool(choice: m.ToolChoice) -> str | None:
