@@ -8,7 +8,7 @@ from typing import Final, cast
 from resilient_llm import model as m
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.reasons import Reasons
-from resilient_llm.wire.kit.tools import arguments_text
+from resilient_llm.wire.kit.tools import decode_call, encode_call
 
 WIRE: Final = "cohere_v2"
 PLAN: Final = f"{WIRE}/tool_plan"
@@ -20,7 +20,7 @@ def decode_parts(fields: f.Fields) -> tuple[m.Part, ...]:
     parts = _decode_content(fields.pop("content", None))
     if plan := f.take_text(fields, "tool_plan"):
         parts.append(m.Thought(plan, origin=PLAN))
-    parts += [_decode_call(item) for item in f.take_list(fields, "tool_calls")]
+    parts += [decode_call(item, WIRE, lambda id_, _name: id_ or "") for item in f.take_list(fields, "tool_calls")]
     return tuple(_with_citations(parts, fields))
 
 
@@ -61,15 +61,6 @@ def _decode_image(fields: f.Fields) -> m.Media:
     return m.Media("image", mime or None, f.decode_base64(data), extra=extra)
 
 
-def _decode_call(value: object) -> m.ToolCall:
-    fields = f.object_of(value, "a tool call")
-    fields.pop("type", None)
-    id_ = f.take_text(fields, "id") or ""
-    function = f.take_object(fields, "function") or {}
-    name, arguments = f.take_text(function, "name") or "", arguments_text(function.pop("arguments", None))
-    return m.ToolCall(id_, name, arguments, f.unread(WIRE, f.put(fields, function=function or None)))
-
-
 def _with_citations(parts: list[m.Part], fields: f.Fields) -> list[m.Part]:
     """Each citation goes to the text it cites for, by the number of the content block, else to the first text."""
     texts = [at for at, part in enumerate(parts) if isinstance(part, m.Text)]
@@ -89,7 +80,11 @@ def encode_parts(parts: Sequence[m.Part]) -> f.Fields:
     content = [block for part in parts if (block := encode_block(part)) is not None]
     alone = len(content) == 1 and content[0].keys() == {"type", "text"}
     plans = [part.text for part in parts if isinstance(part, m.Thought) and part.origin == PLAN]
-    calls = [_encode_call(part) for part in parts if isinstance(part, m.ToolCall)]
+    calls = [
+        encode_call(part, WIRE, part.arguments or "{}", id=part.id, type="function")
+        for part in parts
+        if isinstance(part, m.ToolCall)
+    ]
     fields: f.Fields = {"content": content[0]["text"] if alone else content} if content else {}
     return f.put(fields, tool_plan="".join(plans) or None, tool_calls=calls or None, citations=citations(parts) or None)
 
@@ -115,13 +110,6 @@ def _image_url(media: m.Media) -> str:
     if media.data is None:
         return media.url or ""
     return f"data:{media.mime_type or 'image/png'};base64,{f.encode_base64(media.data)}"
-
-
-def _encode_call(call: m.ToolCall) -> f.Fields:
-    extra = f.own_fields(call.extra, WIRE)
-    function: f.Fields = {"name": call.name, "arguments": call.arguments or "{}"}
-    f.merge(function, f.object_of(extra.pop("function", {}), "function"))
-    return {"id": call.id, "type": "function", "function": function, **extra}
 
 
 def citations(parts: Iterable[m.Part]) -> list[m.JsonObject]:

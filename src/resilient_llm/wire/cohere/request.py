@@ -121,10 +121,8 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     """The request for Cohere.  Raises ``UnsupportedFeature``.  A body that came in on this wire is forwarded."""
     if request.source is not None and request.source.wire == WIRE:
         return HttpRequest(PATH, f.dump_request(f.forwarded(request, request.source.fields)), JSON_HEADERS)
-    notes = notes_on(request, WIRE)
+    notes = notes_on(request, WIRE, described=False)
     lose_marks(request, notes)
-    if request.output is not None and request.output.description:
-        notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
     messages = [each for message in request.messages for each in _encode_message(message, notes)]
     body: f.Fields = {"model": request.model, "messages": messages, "stream": request.stream}
     body |= _encode_tools(request, notes)

@@ -9,7 +9,7 @@ from resilient_llm.model import ChatResponse, Choice
 from resilient_llm.wire.gemini import parts as p
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.reasons import calls
-from resilient_llm.wire.kit.tools import Namer, Pairing
+from resilient_llm.wire.kit.tools import Namer
 
 
 def decode_response(raw: f.Fields) -> ChatResponse:
@@ -53,7 +53,7 @@ def _blocked(fields: f.Fields, raw: f.Fields) -> str:
 def _decode_candidate(value: f.Fields, namer: Namer) -> Choice:
     fields = p.camel(value)
     content = f.take_object(fields, "content") or {}
-    parts = p.decode_parts(f.take_list(content, "parts"), p.Ids(namer, Pairing(p.MADE_UP).result))
+    parts = p.decode_parts(f.take_list(content, "parts"), namer)
     raw = p.take_finish(fields)
     reason = p.REASONS.neutral(raw, calls(parts))
     return Choice(parts, reason, raw, f.unread(p.WIRE, {"candidate": fields} if fields else {}))

@@ -6,7 +6,7 @@ may have no identifier.  A ``thoughtSignature`` belongs to the part it came with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, cast
 
@@ -15,7 +15,7 @@ from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
 from resilient_llm.wire.kit.reasons import Reasons
-from resilient_llm.wire.kit.tools import arguments_object, arguments_text
+from resilient_llm.wire.kit.tools import Pairing, arguments_object, arguments_text
 
 WIRE: Final = "gemini"
 MADE_UP: Final = "gemini_call_"
@@ -51,30 +51,17 @@ def _camel(key: str) -> str:
 _Kind: TypeAlias = Literal["image", "audio", "video", "document"]
 _KINDS: Mapping[str, _Kind] = {"image": "image", "audio": "audio", "video": "video"}
 
-NameCall: TypeAlias = Callable[[str | None, str], str]
-"""Gives a call its identifier."""
-NameResult: TypeAlias = Callable[[str | None, str | None], tuple[str, str | None]]
-"""Gives a result the identifier and the name of its call."""
 
-
-@dataclass(frozen=True, slots=True)
-class Ids:
-    """How calls and results get their identifiers."""
-
-    call: NameCall
-    result: NameResult
-
-
-def decode_parts(items: Iterable[object], ids: Ids) -> tuple[m.Part, ...]:
+def decode_parts(items: Iterable[object], ids: Pairing) -> tuple[m.Part, ...]:
     """The parts of one turn."""
     return tuple(part for item in items for part in _decode_part(camel(f.object_of(item, "a part")), ids))
 
 
-def _decode_part(fields: f.Fields, ids: Ids) -> tuple[m.Part, ...]:
+def _decode_part(fields: f.Fields, ids: Pairing) -> tuple[m.Part, ...]:
     if fields.get("functionCall") is not None:
-        return (decode_call(fields, ids.call),)
+        return (_decode_call(fields, ids),)
     if fields.get("functionResponse") is not None:
-        return (_decode_result(fields, ids.result),)
+        return (_decode_result(fields, ids),)
     if fields.get("inlineData") is not None or fields.get("fileData") is not None:
         return (_decode_media(fields),)
     if isinstance(fields.get("text"), str) or fields.keys() == {"thoughtSignature"}:
@@ -98,18 +85,17 @@ def _decode_text(fields: f.Fields) -> tuple[m.Part, ...]:
     return (m.Text(text, extra=extra), *seal)
 
 
-def decode_call(fields: f.Fields, name_call: NameCall) -> m.ToolCall:
-    """A part that holds a whole function call."""
+def _decode_call(fields: f.Fields, ids: Pairing) -> m.ToolCall:
     call = camel(f.take_object(fields, "functionCall") or {})
     id_, name = f.take_text(call, "id"), f.take_text(call, "name") or ""
     arguments = arguments_text(f.take_object(call, "args"))
     extra = f.unread(WIRE, f.put(fields, functionCall=call or None))
-    return m.ToolCall(name_call(id_, name), name, arguments, extra)
+    return m.ToolCall(ids.call(id_, name), name, arguments, extra)
 
 
-def _decode_result(fields: f.Fields, name_result: NameResult) -> m.ToolResult:
+def _decode_result(fields: f.Fields, ids: Pairing) -> m.ToolResult:
     answer = camel(f.take_object(fields, "functionResponse") or {})
-    id_, name = name_result(f.take_text(answer, "id"), f.take_text(answer, "name"))
+    id_, name = ids.result(f.take_text(answer, "id"), f.take_text(answer, "name"))
     is_error, parts = _decode_outcome(f.take_object(answer, "response") or {})
     beside = [camel(f.object_of(item, "a part")) for item in f.list_of(answer.get("parts") or [], "parts")]
     if all("inlineData" in each or "fileData" in each for each in beside):
@@ -134,17 +120,13 @@ def _decode_media(fields: f.Fields) -> m.Media:
     source = camel(inline if inline is not None else f.take_object(fields, "fileData") or {})
     mime, name = f.take_text(source, "mimeType"), f.take_text(source, "displayName")
     extra = f.unread(WIRE, fields)
-    kind = _kind(mime)
+    kind = _KINDS.get((mime or "").partition("/")[0], "document")
     if inline is not None:
         return m.Media(kind, mime, f.decode_base64(f.take_text(source, "data") or ""), name=name, extra=extra)
     uri = f.take_text(source, "fileUri") or ""
     if _is_upload(uri):
         return m.Media(kind, mime, file_id=uri, name=name, extra=extra)
     return m.Media(kind, mime, url=uri, name=name, extra=extra)
-
-
-def _kind(mime: str | None) -> _Kind:
-    return _KINDS.get((mime or "").partition("/")[0], "document")
 
 
 def _is_upload(uri: str) -> bool:

@@ -17,7 +17,7 @@ from resilient_llm.wire.gemini import parts as p
 from resilient_llm.wire.gemini.answer import encode_error, is_blocked
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.streams import BlockCounter, JsonEvents, WholeCalls, told_message
-from resilient_llm.wire.kit.tools import Namer, Pairing
+from resilient_llm.wire.kit.tools import Namer
 
 _PLAIN = (b"\n{", b"\n[", b"\r{", b"\r[")
 _USUAL = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId"})
@@ -164,7 +164,6 @@ class _Candidate(BlockCounter):
         super().__init__()
         self.index = index
         self._namer = namer
-        self._ids = p.Ids(namer, Pairing(p.MADE_UP).result)
         self._call: _Patches | None = None
         self.called = False
         self.finished = False
@@ -177,7 +176,7 @@ class _Candidate(BlockCounter):
             said = p.camel(f.object_of(call, "functionCall"))
             if self._call is not None or "willContinue" in said or "partialArgs" in said:
                 return self._patch(said, fields)
-        return [event for part in p.decode_parts([fields], self._ids) for event in self._events_of(part)]
+        return [event for part in p.decode_parts([fields], self._namer) for event in self._events_of(part)]
 
     def _events_of(self, part: m.Part) -> list[m.StreamEvent]:
         match part:
@@ -209,7 +208,7 @@ class _Candidate(BlockCounter):
         if self._call is None:
             name = f.take_text(call, "name") or ""
             self._call, self.called = _Patches(self.at(None)), True
-            id_ = self._namer(f.take_text(call, "id"), name)
+            id_ = self._namer.call(f.take_text(call, "id"), name)
             extra = f.unread(p.WIRE, {key: value for key, value in fields.items() if key != "functionCall"})
             events.append(m.ToolCallStart(id_, name, self._call.block, self.index, extra))
         self._call.value.update(f.take_object(call, "args") or {})

@@ -84,8 +84,9 @@ def extras_for(wire: str, extras: Iterable[m.Extra | None], notes: Notes) -> Fie
     return mine
 
 
-def notes_on(request: m.ChatRequest, wire: str) -> Notes:
-    """Notes on a request for a wire whose messages have neither names nor a developer's role.
+def notes_on(request: m.ChatRequest, wire: str, *, described: bool = True) -> Notes:
+    """Notes on a request for a wire whose messages have neither names nor a developer's role, and whose output formats
+    may not be ``described``.
 
     Raises ``UnsupportedFeature`` for fields of other wires that must not be left out.
     """
@@ -94,5 +95,7 @@ def notes_on(request: m.ChatRequest, wire: str) -> Notes:
         notes.add(Feature.MESSAGE_NAME, "left out")
     if any(message.role == "developer" for message in request.messages):
         notes.add(Feature.DEVELOPER, "sent as system")
+    if not described and request.output is not None and request.output.description:
+        notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
     extras_for(wire, request.extra, notes)
     return notes

@@ -9,7 +9,7 @@ is made up, so that it is not written back to a wire that never had it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
@@ -35,6 +35,25 @@ def take_tool(fields: f.Fields, wire: str, schema: str = "parameters") -> m.Tool
         raise f.Malformed("a tool has no name")
     description, strict = f.take_text(fields, "description"), f.take_bool(fields, "strict")
     return m.Tool(name, description, f.take_object(fields, schema), strict, f.unread(wire, fields))
+
+
+def decode_call(value: object, wire: str, name_call: Callable[[str | None, str], str]) -> m.ToolCall:
+    """A call in OpenAI's shape, as others write it; ``name_call`` gives it its identifier."""
+    fields = f.object_of(value, "a tool call")
+    fields.pop("type", None)
+    id_, function = f.take_text(fields, "id"), f.take_object(fields, "function")
+    if function is None:
+        raise f.Malformed("a tool call without a function")
+    name, arguments = f.take_text(function, "name") or "", arguments_text(function.pop("arguments", None))
+    return m.ToolCall(name_call(id_, name), name, arguments, f.unread(wire, f.put(fields, function=function or None)))
+
+
+def encode_call(call: m.ToolCall, wire: str, arguments: object, **beside: object) -> f.Fields:
+    """A call in OpenAI's shape, as others write it."""
+    extra = f.own_fields(call.extra, wire)
+    function: f.Fields = {"name": call.name, "arguments": arguments}
+    f.merge(function, f.object_of(extra.pop("function", {}), "function"))
+    return {**f.put({}, **beside), "function": function, **extra}
 
 
 def encode_tool(tool: m.Tool, wire: str) -> f.Fields:
@@ -93,37 +112,12 @@ def arguments_object(call: m.ToolCall, notes: Notes | None = None) -> f.Fields:
         return {"arguments": value}
 
 
-class Namer:
-    """Identifiers for the calls of one answer: the server's own, else one made up from the answer alone.
-
-    ``answer`` is what tells the answer from others of the same conversation, because vendors reject an identifier
-    that comes twice.
-    """
-
-    __slots__ = ("_answer", "_count", "_prefix")
-
-    def __init__(self, prefix: str, answer: str) -> None:
-        self._prefix = prefix
-        self._answer = answer
-        self._count = 0
-
-    def __call__(self, id_: str | None, name: str) -> str:
-        """The identifier of the next call."""
-        self._count += 1
-        if id_:
-            return id_
-        digest = hashlib.sha256(f"{self._answer}\n{self._count}\n{name}".encode(errors="surrogatepass")).hexdigest()
-        return f"{self._prefix}{digest[:16]}"
-
-
 class Pairing:
     """Calls and results of one conversation, in the order they stand in it.
 
     Give it every call and every result as they come; it numbers calls without identifier and finds the call that a
     result belongs to: the one it names, else the oldest open one of its tool, else the oldest open one.
     """
-
-    __slots__ = ("_count", "_open", "_prefix")
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -154,6 +148,26 @@ class Pairing:
     def _next(self) -> str:
         self._count += 1
         return f"{self._prefix}{self._count - 1}"
+
+
+class Namer(Pairing):
+    """Pairing within one answer, where a call without identifier gets one that depends on the answer alone.
+
+    ``answer`` is what tells the answer from others of the same conversation, because vendors reject an identifier
+    that comes twice.
+    """
+
+    def __init__(self, prefix: str, answer: str) -> None:
+        super().__init__(prefix)
+        self._answer = answer
+        self._calls = 0
+
+    def call(self, id_: str | None, name: str) -> str:
+        self._calls += 1
+        if id_:
+            return id_
+        digest = hashlib.sha256(f"{self._answer}\n{self._calls}\n{name}".encode(errors="surrogatepass")).hexdigest()
+        return f"{self._prefix}{digest[:16]}"
 
 
 def tool_names(messages: Iterable[m.Message]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from resilient_llm.errors import Fault, InvalidAnswer
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes
 from resilient_llm.wire.kit.reasons import calls
-from resilient_llm.wire.kit.tools import Namer
+from resilient_llm.wire.kit.tools import Namer, decode_call
 from resilient_llm.wire.ollama import parts as p
 
 
@@ -29,8 +29,8 @@ def decode_response(raw: f.Fields) -> m.ChatResponse:
 
 def _answer_parts(message: f.Fields, answer: str) -> tuple[m.Part, ...]:
     thinking, text = f.take_text(message, "thinking"), f.take_text(message, "content")
-    identify = Namer(p.MADE_UP, answer)
-    calls = [p.decode_call(item, identify) for item in f.take_list(message, "tool_calls")]
+    namer = Namer(p.MADE_UP, answer)
+    calls = [decode_call(item, p.WIRE, namer.call) for item in f.take_list(message, "tool_calls")]
     images = [m.Media("image", data=f.decode_base64(image)) for image in f.take_texts(message, "images")]
     thoughts = [m.Thought(thinking, origin=p.WIRE)] if thinking else []
     return (*thoughts, *([m.Text(text)] if text else []), *images, *calls)

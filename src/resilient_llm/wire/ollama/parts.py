@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -11,7 +11,7 @@ from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
 from resilient_llm.wire.kit.reasons import Reasons
-from resilient_llm.wire.kit.tools import arguments_object, arguments_text
+from resilient_llm.wire.kit.tools import arguments_object, encode_call
 
 WIRE: Final = "ollama"
 
@@ -30,18 +30,6 @@ REASONS: Final = Reasons(
 )
 
 
-def decode_call(value: object, identify: Callable[[str | None, str], str]) -> m.ToolCall:
-    fields = f.object_of(value, "a tool call")
-    fields.pop("type", None)
-    id_ = f.take_text(fields, "id")
-    function = f.take_object(fields, "function")
-    if function is None:
-        raise f.Malformed("a tool call without a function")
-    name = f.take_text(function, "name") or ""
-    arguments = arguments_text(function.pop("arguments", None))
-    return m.ToolCall(identify(id_, name), name, arguments, f.unread(WIRE, f.put(fields, function=function or None)))
-
-
 def encode_parts(parts: Sequence[m.Part], role: str, notes: Notes) -> f.Fields:
     texts: list[str] = []
     thoughts: list[str] = []
@@ -54,11 +42,14 @@ def encode_parts(parts: Sequence[m.Part], role: str, notes: Notes) -> f.Fields:
                 if isinstance(part, m.Text) and part.annotations:
                     notes.add(Feature.ANNOTATIONS, "left out")
             case m.Thought():
-                thoughts += _own_thought(part, notes)
+                if part.origin == WIRE:
+                    thoughts.append(part.text)
+                else:
+                    notes.add(Feature.REASONING, "left out: another model's thoughts")
             case m.Media():
                 images.append(_encode_image(part, notes))
             case m.ToolCall():
-                calls.append(_encode_call(part, notes))
+                calls.append(encode_call(part, WIRE, arguments_object(part, notes), id=sent_id(part.id)))
             case _:  # a vendor's own block; results were taken out before
                 raise notes.unsupported(Feature.BUILTIN_TOOLS)
         fields_for(WIRE, getattr(part, "extra", None), notes)
@@ -68,26 +59,12 @@ def encode_parts(parts: Sequence[m.Part], role: str, notes: Notes) -> f.Fields:
     )
 
 
-def _own_thought(thought: m.Thought, notes: Notes) -> list[str]:
-    if thought.origin == WIRE:
-        return [thought.text]
-    notes.add(Feature.REASONING, "left out: another model's thoughts")
-    return []
-
-
 def _encode_image(media: m.Media, notes: Notes) -> str:
     if media.kind != "image":
         raise notes.unsupported(media.kind)
     if media.data is None:
         raise notes.unsupported(Feature.IMAGE_URL if media.url else "file_id")
     return f.encode_base64(media.data)
-
-
-def _encode_call(call: m.ToolCall, notes: Notes) -> f.Fields:
-    extra = f.own_fields(call.extra, WIRE)
-    function: f.Fields = {"name": call.name, "arguments": arguments_object(call, notes)}
-    f.merge(function, f.object_of(extra.pop("function", {}), "function"))
-    return f.put({"function": function, **extra}, id=sent_id(call.id))
 
 
 def sent_id(id_: str) -> str | None:

@@ -23,10 +23,8 @@ _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", 
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     if request.source is not None and request.source.wire == WIRE:
         return HttpRequest(PATH, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
-    notes = notes_on(request, WIRE)
+    notes = notes_on(request, WIRE, described=False)
     lose_marks(request, notes)
-    if request.output is not None and request.output.description:
-        notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
     if request.tool_choice is not None and request.tool_choice.mode == "required":
         names = request.tool_choice.names
         raise notes.unsupported(Feature.TOOL_CHOICE_NAME if names else Feature.TOOL_CHOICE_REQUIRED)
