@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeGuard
 
 from resilient_llm import model as m
 from resilient_llm.wire.kit import fields as f
@@ -221,7 +222,8 @@ def content_of(items: list[f.Fields]) -> object:
     return items or None
 
 
-def is_call(part: m.Part) -> bool:
+def is_call(part: m.Part) -> TypeGuard[m.Opaque]:
+    """Whether a part is a call of a tool that only this wire knows."""
     return isinstance(part, m.Opaque) and part.wire == WIRE and part.data.get("type") == "custom"
 
 
@@ -259,19 +261,17 @@ def tool_id(original: str, dialect: Dialect) -> str:
     return hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
+@dataclass(slots=True)
 class StreamedCall:
     """A tool call while it streams: held until its name is known."""
 
-    __slots__ = ("block", "custom", "extra", "given", "id", "name", "waiting")
-
-    def __init__(self, call_id: str, number: int) -> None:
-        self.id: str = call_id or f"call_{number}"
-        self.given: bool = bool(call_id)
-        self.name: str = ""
-        self.extra: f.Fields = {}
-        self.block: int = -1
-        self.waiting: list[str] = []
-        self.custom: f.Fields = {}
+    id: str
+    given: bool
+    name: str = ""
+    block: int = -1
+    extra: f.Fields = field(default_factory=dict[str, object])
+    custom: f.Fields = field(default_factory=dict[str, object])
+    waiting: list[str] = field(default_factory=list[str])
 
     def add_custom(self, piece: f.Fields) -> None:
         """A piece of a call whose input is free text: the input grows, anything else is said once."""

@@ -280,7 +280,13 @@ class _MessageEncoder:
 
     def _assistant(self, parts: Sequence[m.Part]) -> f.Fields:
         thoughts = [part for part in parts if isinstance(part, m.Thought)]
-        calls = [call for part in parts if (call := self._call(part)) is not None]
+        calls: list[f.Fields] = []
+        for part in parts:
+            if isinstance(part, m.ToolCall):
+                call = p.encode_call(part) | fields_for(p.WIRE, part.extra, self._notes)
+                calls.append(call | {"id": p.tool_id(part.id, self._dialect)})
+            elif p.is_call(part):
+                calls.append(dict(part.data))
         items: list[f.Fields] = []
         for part in parts:
             if isinstance(part, m.Media):
@@ -306,13 +312,6 @@ class _MessageEncoder:
         if len(returned) != len(thoughts):
             self._notes.add(Feature.REASONING, "left out")
         return returned
-
-    def _call(self, part: m.Part) -> f.Fields | None:
-        if isinstance(part, m.ToolCall):
-            call = p.encode_call(part) | fields_for(p.WIRE, part.extra, self._notes)
-            call["id"] = p.tool_id(part.id, self._dialect)
-            return call
-        return dict(part.data) if isinstance(part, m.Opaque) and p.is_call(part) else None
 
     def result(self, result: m.ToolResult, late: list[f.Fields]) -> f.Fields:
         """A tool message; media it may not hold go to ``late``."""
