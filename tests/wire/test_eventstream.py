@@ -6,10 +6,8 @@ import base64
 import contextlib
 import json
 import struct
-import uuid
 import zlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -22,18 +20,14 @@ from resilient_llm.wire.framing.eventstream import (
     MAX_PAYLOAD,
     Decoder,
     EventMessage,
-    Value,
     encode,
     event,
     exception,
 )
 from tests.wire.roundtrip import CHUNK_SIZES, stream_bytes, streams
 
-MOMENTS = st.integers(-(10**13), 10**13).map(lambda millis: datetime.fromtimestamp(millis // 1000, UTC))
-VALUES: st.SearchStrategy[Value] = st.one_of(
-    st.booleans(), st.integers(-(2**63), 2**63 - 1), st.binary(max_size=40), st.text(max_size=20), MOMENTS, st.uuids()
-)
-MESSAGES = st.builds(EventMessage, st.dictionaries(st.text(max_size=20), VALUES, max_size=6), st.binary(max_size=200))
+HEADERS = st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=6)
+MESSAGES = st.builds(EventMessage, HEADERS, st.binary(max_size=200))
 
 
 def framed(headers: bytes, payload: bytes = b"", head: int | None = None, total: int | None = None) -> bytes:
@@ -82,24 +76,24 @@ def test_garbage_in_headers_is_an_invalid_answer_at_worst(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "expected"),
+    ("kind", "value"),
     [
-        (0, b"", True),
-        (1, b"", False),
-        (2, b"\xff", -1),
-        (3, b"\x01\x00", 256),
-        (4, b"\xff\xff\xff\xfe", -2),
-        (5, b"\x00\x00\x00\x01\x00\x00\x00\x00", 2**32),
-        (6, b"\x00\x02ab", b"ab"),
-        (7, b"\x00\x03\xe2\x82\xac", "€"),
-        (8, b"\x00\x00\x00\x00\x00\x00\x03\xe8", datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
-        (9, bytes(range(16)), uuid.UUID(bytes=bytes(range(16)))),
+        (0, b""),
+        (1, b""),
+        (2, b"\xff"),
+        (3, b"\x01\x00"),
+        (4, b"\xff\xff\xff\xfe"),
+        (5, b"\x00\x00\x00\x01\x00\x00\x00\x00"),
+        (6, b"\x00\x02ab"),
+        (8, b"\x00\x00\x00\x00\x00\x00\x03\xe8"),
+        (9, bytes(range(16))),
     ],
 )
-def test_every_header_type_is_read(kind: int, value: bytes, expected: Value) -> None:
-    [message] = Decoder().feed(framed(header(b"h", kind, value)))
-    assert message == EventMessage({"h": expected})
-    assert type(message.headers["h"]) is type(expected)
+def test_headers_of_every_type_are_passed_over_and_text_is_read(kind: int, value: bytes) -> None:
+    text = header(b":event-type", 7, b"\x00\x03\xe2\x82\xac")
+    [message] = Decoder().feed(framed(header(b"h", kind, value) + text))
+    assert message == EventMessage({":event-type": "€"})
+    assert message.header("h") == message.header("absent") == ""
 
 
 def test_an_empty_message_is_sixteen_known_bytes() -> None:
@@ -115,14 +109,13 @@ def test_an_empty_message_is_sixteen_known_bytes() -> None:
         (framed(b"", total=15), "shorter than its headers"),
         (framed(b"", total=MAX_PAYLOAD + 17), "payload .* longer"),
         (framed(b"", head=MAX_HEADERS + 1, total=2**31), "headers .* longer"),
-        (framed(header(b"h", 0, b"") * 2), "two headers 'h'"),
+        (framed(header(b"h", 0, b"") * 2), "b'h' .* stands there twice"),
         (framed(header(b"h", 10, b"")), "unknown type 10"),
         (framed(b"\x05h"), "cannot be read"),
         (framed(b"\x01h"), "cannot be read"),
         (framed(header(b"h", 4, b"\0")), "cannot be read"),
         (framed(header(b"h", 7, b"\0\x09ab")), "cannot be read"),
         (framed(header(b"h", 7, b"\0\x01\xff")), "cannot be read"),
-        (framed(header(b"h", 8, b"\x7f" + b"\xff" * 7)), "cannot be read"),
         (framed(header(b"h", 9, b"short")), "cannot be read"),
         (bytes(12), "prelude .* checksum"),
         (framed(b"", b"{}")[:-1] + b"\0", "message .* checksum"),
@@ -146,20 +139,13 @@ def test_messages_before_a_broken_frame_can_be_taken() -> None:
         decoder.take()
 
 
-def test_a_header_of_another_type_is_no_text() -> None:
-    message = EventMessage({":event-type": 7})
-    assert message.header(":event-type") == message.header("absent") == ""
-
-
 @pytest.mark.parametrize(
     "message",
     [
-        EventMessage({"x" * 256: True}),
+        EventMessage({"x" * 256: "y"}),
         EventMessage({"x": "y" * 65536}),
-        EventMessage({"x": b"y" * 65536}),
-        EventMessage({"x": 2**63}),
         EventMessage({}, bytes(MAX_PAYLOAD + 1)),
-        EventMessage({str(i): bytes(65535) for i in range(3)}),
+        EventMessage({str(i): "y" * 65535 for i in range(3)}),
     ],
 )
 def test_what_the_format_cannot_hold_is_not_written(message: EventMessage) -> None:

@@ -29,20 +29,6 @@ class Decoder:
     :class:`~resilient_llm.errors.InvalidAnswer`.
     """
 
-    __slots__ = (
-        "_at_boundary",
-        "_cr",
-        "_data",
-        "_event",
-        "_first",
-        "_held",
-        "_id",
-        "_line",
-        "_max",
-        "_size",
-        "last_event_id",
-    )
-
     def __init__(self, max_event: int = MAX_EVENT) -> None:
         self._max = max_event
         self._cr = False  # the last byte was a CR, which ended its line; an LF now is its other half
