@@ -1,4 +1,4 @@
-"""Events -> streamed blocks, for the two wires whose answers are numbered blocks that open and close.
+"""Events -> streamed blocks, for the wires whose answers are numbered blocks that open and close.
 
 Blocks are opened in order, each once.  A block closes when the next begins, except a tool call whose arguments are not
 whole yet: some vendors write several calls at the same time.
