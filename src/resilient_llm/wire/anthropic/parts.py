@@ -87,7 +87,8 @@ def decode_block(block: object) -> m.Part:
             notes = tuple(f.object_of(each, "a citation") for each in f.list_of(citations or [], "citations"))
             return m.Text(text, notes, f.unread(WIRE, fields))
         case "tool_use":
-            return _decode_call(fields)
+            name, ident = f.take_text(fields, "name") or "", f.take_text(fields, "id") or ""
+            return m.ToolCall(ident, name, arguments_text(fields.pop("input", None)), f.unread(WIRE, fields))
         case "thinking" | "redacted_thinking" as kind:
             return decode_thought(fields, kind == "redacted_thinking")
         case "tool_result":
@@ -97,12 +98,6 @@ def decode_block(block: object) -> m.Part:
             return media or m.Opaque(WIRE, f.object_of(block, kind))
         case _:
             return m.Opaque(WIRE, f.object_of(block, "a content block"))
-
-
-def _decode_call(fields: f.Fields) -> m.ToolCall:
-    name, ident = f.take_text(fields, "name") or "", f.take_text(fields, "id") or ""
-    given = fields.pop("input", None)
-    return m.ToolCall(ident, name, arguments_text(given), f.unread(WIRE, fields))
 
 
 def decode_thought(fields: f.Fields, redacted: bool) -> m.Thought:
@@ -120,16 +115,15 @@ def _decode_media(fields: f.Fields, kind: Literal["image", "document"]) -> m.Med
     match f.take_text(source, "type"):
         case "base64":
             data = f.decode_base64(f.take_text(source, "data") or "")
-            return m.Media(kind, mime, data, name=name, extra=f.unread(WIRE, fields))
+        case "text":
+            mime, data = mime or "text/plain", (f.take_text(source, "data") or "").encode("utf-8", "replace")
         case "url":
             return m.Media(kind, mime, url=f.take_text(source, "url"), name=name, extra=f.unread(WIRE, fields))
-        case "text":
-            data = (f.take_text(source, "data") or "").encode("utf-8", "replace")
-            return m.Media(kind, mime or "text/plain", data, name=name, extra=f.unread(WIRE, fields))
         case "file":  # the Extra, even if empty, says whose file it is
             return m.Media(kind, file_id=f.take_text(source, "file_id"), name=name, extra=m.Extra(WIRE, fields))
         case _:
             return None
+    return m.Media(kind, mime, data, name=name, extra=f.unread(WIRE, fields))
 
 
 def _decode_result(fields: f.Fields) -> m.ToolResult:

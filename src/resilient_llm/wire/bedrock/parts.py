@@ -51,38 +51,34 @@ def encode_usage(usage: m.Usage) -> f.Fields:
     return body | {name: count for name, count in cached.items() if count} | f.own_fields(usage.extra, WIRE)
 
 
+_TYPES = {
+    "pdf": "application/pdf",
+    "csv": "text/csv",
+    "doc": "application/msword",
+    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "xls": "application/vnd.ms-excel",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "html": "text/html",
+    "txt": "text/plain",
+    "md": "text/markdown",
+    "mov": "video/quicktime",
+    "mkv": "video/x-matroska",
+    "flv": "video/x-flv",
+    "wmv": "video/x-ms-wmv",
+    "three_gp": "video/3gpp",
+    "mp3": "audio/mpeg",
+    "m4a": "audio/mp4",
+}
+"""Format -> MIME type, where it is not called after the format."""
+
 _MIME: dict[str, dict[str, str]] = {
-    "image": {"png": "image/png", "jpeg": "image/jpeg", "gif": "image/gif", "webp": "image/webp"},
-    "document": {
-        "pdf": "application/pdf",
-        "csv": "text/csv",
-        "doc": "application/msword",
-        "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-        "xls": "application/vnd.ms-excel",
-        "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-        "html": "text/html",
-        "txt": "text/plain",
-        "md": "text/markdown",
-    },
-    "video": {
-        "mp4": "video/mp4",
-        "mov": "video/quicktime",
-        "mkv": "video/x-matroska",
-        "webm": "video/webm",
-        "flv": "video/x-flv",
-        "mpeg": "video/mpeg",
-        "wmv": "video/x-ms-wmv",
-        "three_gp": "video/3gpp",
-    },
-    "audio": {
-        "mp3": "audio/mpeg",
-        "wav": "audio/wav",
-        "ogg": "audio/ogg",
-        "opus": "audio/opus",
-        "flac": "audio/flac",
-        "aac": "audio/aac",
-        "m4a": "audio/mp4",
-    },
+    kind: {name: _TYPES.get(name, f"{kind}/{name}") for name in names.split()}
+    for kind, names in {
+        "image": "png jpeg gif webp",
+        "document": "pdf csv doc docx xls xlsx html txt md",
+        "video": "mp4 mov mkv webm flv mpeg wmv three_gp",
+        "audio": "mp3 wav ogg opus flac aac m4a",
+    }.items()
 }
 """Format -> MIME type, for each kind of media this wire has."""
 

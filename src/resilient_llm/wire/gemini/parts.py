@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
+from resilient_llm.wire.kit.openai import FALLBACK_TYPES, Kind
 from resilient_llm.wire.kit.reasons import Reasons
+from resilient_llm.wire.kit.schemas import subschemas
 from resilient_llm.wire.kit.tools import Pairing, arguments_object, arguments_text
 
 WIRE: Final = "gemini"
@@ -48,8 +50,7 @@ def _camel(key: str) -> str:
     return name if name in _KNOWN else key
 
 
-_Kind: TypeAlias = Literal["image", "audio", "video", "document"]
-_KINDS: Mapping[str, _Kind] = {"image": "image", "audio": "audio", "video": "video"}
+_KINDS: Mapping[str, Kind] = {"image": "image", "audio": "audio", "video": "video"}
 
 
 def decode_parts(items: Iterable[object], ids: Pairing) -> tuple[m.Part, ...]:
@@ -242,7 +243,7 @@ def _encode_outcome(result: m.ToolResult) -> f.Fields:
 
 
 def _encode_media(media: m.Media, writing: Writing) -> f.Fields:
-    mime = media.mime_type or _MIME[media.kind]
+    mime = media.mime_type or FALLBACK_TYPES[media.kind]
     name = f.put({}, displayName=media.name)
     extra = f.own_fields(media.extra, WIRE)
     if media.data is not None:
@@ -255,14 +256,6 @@ def _encode_media(media: m.Media, writing: Writing) -> f.Fields:
     return {"fileData": f.put({"fileUri": uri, **name}, mimeType=media.mime_type), **extra}
 
 
-_MIME: Mapping[_Kind, str] = {
-    "image": "image/png",
-    "audio": "audio/wav",
-    "video": "video/mp4",
-    "document": "application/pdf",
-}
-
-
 def generation(model: str) -> int:
     """The 3 of ``models/gemini-3-pro``; 0 for a name that does not say."""
     _, found, rest = model.rpartition("gemini-")
@@ -270,33 +263,17 @@ def generation(model: str) -> int:
     return int(digits) if found and digits.isascii() and digits.isdigit() and len(digits) < 4 else 0
 
 
-_NESTED = frozenset({"items", "additionalProperties", "not"})
-_LISTED = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
-_MAPPED = frozenset({"properties", "$defs", "defs"})
-
-
-def json_schema(schema: object) -> object:
+def json_schema(schema: m.JsonObject) -> f.Fields:
     """JSON schema from Gemini's older subset of OpenAPI, which says ``STRING`` and ``nullable``."""
-    if not isinstance(schema, Mapping):
-        return schema
-    fields = camel(dict(cast("Mapping[str, object]", schema)))
+    fields = camel(dict(schema))
     nullable = fields.pop("nullable", False)
-    converted: f.Fields = {key: _convert(key, value) for key, value in fields.items() if key != "propertyOrdering"}
-    if nullable and isinstance(converted.get("type"), str):
-        converted["type"] = [converted["type"], "null"]
+    converted: f.Fields = {}
+    for key, value in fields.items():
+        if key == "type" and isinstance(value, str):
+            converted[key] = [value.lower(), "null"] if nullable else value.lower()
+        elif key != "propertyOrdering":
+            converted[key] = subschemas(key, value, json_schema)
     return converted
-
-
-def _convert(key: str, value: object) -> object:
-    if key == "type" and isinstance(value, str):
-        return value.lower()
-    if key in _NESTED:
-        return json_schema(value)
-    if key in _LISTED and isinstance(value, list):
-        return [json_schema(each) for each in cast("list[object]", value)]
-    if key in _MAPPED and isinstance(value, Mapping):
-        return {name: json_schema(each) for name, each in cast("Mapping[str, object]", value).items()}
-    return value
 
 
 REASONS: Final = Reasons(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Literal
 from urllib.parse import quote, unquote
 
 from resilient_llm import model as m
@@ -99,24 +100,28 @@ def _decode_tool(fields: f.Fields) -> m.Tool:
     description = f.take_text(fields, "description")
     schema, older = f.take_object(fields, "parametersJsonSchema"), f.take_object(fields, "parameters")
     if schema is None and older is not None:
-        schema = f.object_of(p.json_schema(older), "parameters")
+        schema = p.json_schema(older)
         f.put(fields, parameters=older if schema != older else None)
     return m.Tool(name, description, schema, extra=f.unread(p.WIRE, fields))
 
 
 def _decode_choice(config: f.Fields) -> tuple[m.ToolChoice | None, f.Fields]:
     """The choice, and what it does not say: ``VALIDATED`` is ``auto`` with arguments that fit."""
-    calling = p.camel(f.take_object(config, "functionCallingConfig") or {})
-    kept = dict(calling)
-    mode, names = (f.take_text(calling, "mode") or "").upper(), f.take_texts(calling, "allowedFunctionNames")
-    choice = None
-    if mode == "ANY":
-        choice, kept = m.ToolChoice("required", names), calling
-    elif mode == "NONE":
-        choice, kept = m.ToolChoice("none"), calling
-    elif mode in {"AUTO", "VALIDATED"}:
-        choice, kept = m.ToolChoice("auto"), (calling if mode == "AUTO" and not names else kept)
-    return choice, f.put(config, functionCallingConfig=kept or None)
+    whole = p.camel(f.take_object(config, "functionCallingConfig") or {})
+    rest = dict(whole)
+    mode, names = (f.take_text(rest, "mode") or "").upper(), f.take_texts(rest, "allowedFunctionNames")
+    known = _MODES.get(mode)
+    choice = None if known is None else m.ToolChoice(known, names if mode == "ANY" else ())
+    said = mode in {"ANY", "NONE"} or (mode == "AUTO" and not names)
+    return choice, f.put(config, functionCallingConfig=(rest if said else whole) or None)
+
+
+_MODES: Mapping[str, Literal["auto", "none", "required"]] = {
+    "AUTO": "auto",
+    "VALIDATED": "auto",
+    "ANY": "required",
+    "NONE": "none",
+}
 
 
 def _decode_output(config: f.Fields) -> m.OutputFormat | None:
@@ -131,7 +136,7 @@ def _decode_output(config: f.Fields) -> m.OutputFormat | None:
             return None
     schema, older = f.take_object(config, "responseJsonSchema"), f.take_object(config, "responseSchema")
     if schema is None and older is not None:
-        schema = f.object_of(p.json_schema(older), "responseSchema")
+        schema = p.json_schema(older)
         f.put(config, responseSchema=older if schema != older else None)
     return m.OutputFormat("json_object") if schema is None else m.OutputFormat("json_schema", schema)
 

@@ -226,6 +226,7 @@ class _Candidate(BlockCounter):
 
 
 _STEP = re.compile(r"""\.([^.\[\]'"]+)|\[(\d{1,4})\]|\['([^']*)'\]|\["([^"]*)"\]""")
+_PATH = re.compile(rf"\$(?:{_STEP.pattern})*")
 _DEPTH = 64
 
 
@@ -251,15 +252,10 @@ class _Patches:
 
 
 def _steps(path: str) -> list[str | int]:
-    steps: list[str | int] = []
-    at = 1
-    while at < len(path) and len(steps) < _DEPTH and (found := _STEP.match(path, at)) is not None:
-        name, number, *quoted = found.groups()
-        steps.append(int(number) if number is not None else next(each for each in (name, *quoted) if each is not None))
-        at = found.end()
-    if not path.startswith("$") or at < len(path):
+    steps = _STEP.findall(path)
+    if not _PATH.fullmatch(path) or len(steps) > _DEPTH:
         raise f.Malformed(f"no path to an argument: {path[:80]!r}")
-    return steps
+    return [int(number) if number else name or single or double for name, number, single, double in steps]
 
 
 def _put_at(place: object, steps: list[str | int], value: object, goes_on: bool) -> object:

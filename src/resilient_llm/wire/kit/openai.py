@@ -139,10 +139,10 @@ def data_url(part: m.Media, notes: Notes) -> str:
     """Inline content as a URL."""
     if part.data is None:
         raise notes.unsupported(Feature.FILE_ID)
-    return f"data:{part.mime_type or _FALLBACK_TYPES[part.kind]};base64,{f.encode_base64(part.data)}"
+    return f"data:{part.mime_type or FALLBACK_TYPES[part.kind]};base64,{f.encode_base64(part.data)}"
 
 
-_FALLBACK_TYPES = {"audio": "audio/wav", "image": "image/png", "video": "video/mp4", "document": "application/pdf"}
+FALLBACK_TYPES = {"audio": "audio/wav", "image": "image/png", "video": "video/mp4", "document": "application/pdf"}
 """For media whose type nobody named."""
 
 _AUDIO_FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav"}
