@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from resilient_llm import model as m
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.roles import take_role
-from resilient_llm.wire.kit.tools import Pairing, decode_call, decode_tool
+from resilient_llm.wire.kit.tools import Pairing, decode_call, decode_tool, take_role
 from resilient_llm.wire.ollama.parts import MADE_UP, WIRE
 from resilient_llm.wire.settings import TABLES, read_settings
 

@@ -12,7 +12,7 @@ from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit.fields import Fields
 from resilient_llm.wire.kit.notes import Notes
-from resilient_llm.wire.kit.schemas import subschemas
+from resilient_llm.wire.kit.tools import subschemas
 
 _IMAGES = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"))
 

@@ -11,8 +11,14 @@ from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.caching import lose_marks
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
-from resilient_llm.wire.kit.roles import encode_message, result_extra, take_role
-from resilient_llm.wire.kit.tools import decode_tool, encode_tool, offered_tools
+from resilient_llm.wire.kit.tools import (
+    decode_tool,
+    encode_message,
+    encode_tool,
+    offered_tools,
+    result_extra,
+    take_role,
+)
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.settings import TABLES, read_settings, write_settings
 

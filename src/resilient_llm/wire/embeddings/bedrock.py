@@ -9,8 +9,7 @@ from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.bedrock.parts import WIRE
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.json_codec import JsonEmbedCodec
-from resilient_llm.wire.protocol import HttpRequest
+from resilient_llm.wire.protocol import HttpRequest, JsonEmbedCodec
 
 
 def _encode_request(request: EmbedRequest) -> HttpRequest:

@@ -16,8 +16,7 @@ from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
 from resilient_llm.wire.kit.openai import FALLBACK_TYPES, Kind
 from resilient_llm.wire.kit.reasons import Reasons
-from resilient_llm.wire.kit.schemas import subschemas
-from resilient_llm.wire.kit.tools import Pairing, arguments_object, arguments_text
+from resilient_llm.wire.kit.tools import Pairing, arguments_object, arguments_text, subschemas
 
 WIRE: Final = "gemini"
 MADE_UP: Final = "gemini_call_"

@@ -9,12 +9,13 @@ is made up, so that it is not written back to a wire that never had it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.notes import Notes
+from resilient_llm.wire.kit.notes import Notes, fields_for
 
 
 def decode_tool(value: object, wire: str) -> m.Tool:
@@ -173,3 +174,63 @@ class Namer(Pairing):
 def tool_names(messages: Iterable[m.Message]) -> dict[str, str]:
     """The tool that each call of a conversation asks for, by the call's identifier."""
     return {part.id: part.name for message in messages for part in message.parts if isinstance(part, m.ToolCall)}
+
+
+# --- messages of four roles, each tool result one of its own: Cohere and Ollama ----------------------------
+
+_ROLES = frozenset({"system", "user", "assistant", "tool"})
+_OTHERS: Mapping[str, str] = {"developer": "system", "tool": "user"}
+"""What roles become that have no message: ``tool`` is here where a message holds more than results."""
+
+
+def take_role(fields: f.Fields) -> m.Role:
+    """Remove and return a message's role."""
+    role = f.take_text(fields, "role")
+    if role not in _ROLES:
+        raise f.Malformed(f"a message has no role this wire knows: {role!r}")
+    return cast("m.Role", role)
+
+
+def encode_message(
+    message: m.Message,
+    extra: f.Fields,
+    result: Callable[[m.ToolResult], f.Fields],
+    said: Callable[[Sequence[m.Part], str], f.Fields],
+) -> list[f.Fields]:
+    """One message, or several: every tool result is one of its own, and text beside results follows them.
+
+    ``result`` and ``said`` write the fields of a result, and those of all other parts; ``extra`` goes into each.
+    """
+    results = [part for part in message.parts if isinstance(part, m.ToolResult)]
+    rest = [part for part in message.parts if not isinstance(part, m.ToolResult)]
+    written: list[f.Fields] = [{**result(part), **extra} for part in results]
+    if rest or not written:
+        role = _OTHERS.get(message.role, message.role)
+        written.append({"role": role, **said(rest, role), **extra})
+    return written
+
+
+def result_extra(result: m.ToolResult, wire: str, notes: Notes) -> f.Fields:
+    """The fields of a result's Extra; what no result can hold here is refused or noted."""
+    extra = fields_for(wire, result.extra, notes)
+    if any(isinstance(part, m.Media) for part in result.parts):
+        raise notes.unsupported(Feature.MEDIA_IN_TOOL_RESULT)
+    if result.is_error:
+        notes.add(Feature.TOOL_RESULT_IS_ERROR, "left out: the text has to say it")
+    return extra
+
+
+# --- schemas, changed on their way to a vendor that takes only some of JSON schema --------------------------
+
+_MAPS = f.words("properties $defs definitions defs")
+_SUBSCHEMAS = f.words("items prefixItems anyOf oneOf allOf not additionalProperties")
+
+
+def subschemas(key: str, value: object, change: Callable[[Mapping[str, object]], object]) -> object:
+    """The value of a keyword, with every schema in it changed."""
+    if key in _MAPS and isinstance(value, Mapping):
+        children = cast("Mapping[str, object]", value).items()
+        return {name: subschemas("items", child, change) for name, child in children}
+    if key in _SUBSCHEMAS and isinstance(value, list):
+        return [subschemas("items", child, change) for child in cast("list[object]", value)]
+    return change(cast("Mapping[str, object]", value)) if key in _SUBSCHEMAS and isinstance(value, Mapping) else value

@@ -9,8 +9,7 @@ from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.caching import lose_marks
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
-from resilient_llm.wire.kit.roles import encode_message, result_extra
-from resilient_llm.wire.kit.tools import encode_tool, offered_tools, tool_names
+from resilient_llm.wire.kit.tools import encode_message, encode_tool, offered_tools, result_extra, tool_names
 from resilient_llm.wire.ollama.parts import WIRE, encode_parts, sent_id
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.settings import TABLES, write_settings

@@ -21,10 +21,10 @@ from resilient_llm.model import Message, Tool
 from resilient_llm.wire.framing import sse
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit import openai, tools
-from resilient_llm.wire.kit.json_codec import JsonCodec
 from resilient_llm.wire.openai_chat import answer, parts, request, stream
 from resilient_llm.wire.openai_chat.parts import WIRE, Dialect
 from resilient_llm.wire.openai_chat.request import wants_usage
+from resilient_llm.wire.protocol import JsonCodec
 
 __all__ = ["CODEC", "WIRE", "Dialect", "codec_for", "decode_message", "decode_tool", "wants_usage"]
 
