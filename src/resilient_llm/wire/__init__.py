@@ -85,20 +85,14 @@ EMBED_WIRES = frozenset(_EMBEDDINGS)
 
 @cache
 def codec(name: str) -> Codec:
-    """The codec of a wire format.
-
-    Raises :class:`~resilient_llm.errors.ConfigurationError` for an unknown name.
-    """
+    """The codec of a wire format.  Raises ``ConfigurationError`` for an unknown name."""
     found: Codec = import_module(f"{__name__}.{_known(name, _PACKAGES)}").CODEC
     return found
 
 
 @cache
 def embed_codec(name: str) -> EmbedCodec:
-    """The codec of a wire's embeddings.
-
-    Raises :class:`~resilient_llm.errors.ConfigurationError` for an unknown name.
-    """
+    """The codec of a wire's embeddings.  Raises ``ConfigurationError`` for an unknown name."""
     found: EmbedCodec = import_module(f"{__name__}.embeddings.{_known(name, _EMBEDDINGS)}").CODEC
     return found
 

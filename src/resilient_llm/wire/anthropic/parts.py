@@ -76,10 +76,7 @@ def origin_and_signature(signature: str) -> tuple[str, str]:
 
 
 def decode_block(block: object) -> m.Part:
-    """A content block as a part; one the neutral model has no word for stays whole.
-
-    Raises :class:`~resilient_llm.wire.kit.fields.Malformed` for what is no block.
-    """
+    """A content block as a part; one without a neutral word stays whole.  Raises ``Malformed`` for what is none."""
     fields = f.object_of(block, "a content block")
     match f.take_text(fields, "type"):
         case "text":

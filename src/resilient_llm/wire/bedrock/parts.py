@@ -121,10 +121,7 @@ def media_block(media: m.Media, fields: f.Fields) -> f.Fields:
 
 
 def decode_block(block: object) -> m.Part:
-    """A content block as a part; one the neutral model has no word for stays whole.
-
-    Raises :class:`~resilient_llm.wire.kit.fields.Malformed` for what is no block.
-    """
+    """A content block as a part; one without a neutral word stays whole.  Raises ``Malformed`` for what is none."""
     whole = f.object_of(block, "a content block")
     fields = dict(whole)
     if "text" in fields:

@@ -41,10 +41,7 @@ def parameters_of(tool: m.Tool) -> m.JsonObject:
 
 
 def valid_tool_name(name: str, longest: int, notes: Notes) -> str:
-    """The name of a tool called in the past, in the letters both wires allow.
-
-    It may have been made up by the model, or offered to it by a vendor who allows more.
-    """
+    """The name of a tool called in the past, in the letters both wires allow: others may have allowed more."""
     tidy = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:longest] or "_"
     if tidy != name:
         notes.add(Feature.TOOL_CALL_NAME, "characters replaced that this wire rejects")

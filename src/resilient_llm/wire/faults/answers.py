@@ -116,9 +116,10 @@ def parse_retry_after(
 ) -> float | None:
     """Seconds the server asks to wait after a failed request; ``None`` if it does not say, or says nonsense.
 
-    Asked in this order: ``retry-after-ms``, ``x-ms-retry-after-ms``, ``retry-after``, the structured body, the vendor's
-    reset header of an exhausted bucket, the text; garbage in one leaves it to the next.  The number is the server's own, not clamped (more than ten years counts as nonsense); a date that has passed is 0.
-    ``now`` is the wall clock in epoch seconds for absolute dates, overruled by a ``Date`` header.  Never raises.
+    The first of these that can be read: ``retry-after-ms``, ``x-ms-retry-after-ms``, ``retry-after``, the structured
+    body, the vendor's reset header of an exhausted bucket, the text.  The number is the server's own, not clamped (more
+    than ten years counts as nonsense); a date that has passed is 0.  ``now`` is the wall clock in epoch seconds for
+    absolute dates, overruled by a ``Date`` header.  Never raises.
     """
     fields = lowered(headers)
     clock = times.clock_of(fields, now)

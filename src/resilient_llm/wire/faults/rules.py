@@ -289,10 +289,8 @@ def by_status(status: int, facts: Facts) -> FaultKind:
 
 
 def decide(vendor: str, status: int, facts: Facts) -> Verdict:
-    """The verdict on an error answer.  ``status`` is that of the response, 0 for an error inside a 200.
-
-    A status in the body stands above the envelope's: relays and gateways wrap one in another.
-    """
+    """The verdict on an error answer of this status, 0 for an error inside a 200.  A status in the body stands above
+    the envelope's: relays and gateways wrap one in another."""
     effective = facts.statuses[0] if facts.statuses else status
     facts = replace(facts, flags=facts.flags | _derived_flags(facts))
     for rule in RULES:

@@ -150,10 +150,7 @@ def _taken(data: bytes, start: int, size: int) -> tuple[bytes, int]:
 
 
 def encode(message: EventMessage) -> bytes:
-    """One frame.
-
-    Raises ``ValueError`` for what the limits or the length fields of the format cannot hold.
-    """
+    """One frame.  Raises ``ValueError`` for what the format cannot hold."""
     head = b"".join(_encode_header(name, value) for name, value in message.headers.items())
     if len(head) > MAX_HEADERS or len(message.payload) > MAX_PAYLOAD:
         raise ValueError("an event stream message is longer than the format allows")

@@ -162,10 +162,8 @@ class Decoder:
 
 
 def encode(data: bytes, event: str | None = None) -> bytes:
-    """One frame.  ``data`` must not contain a line end (compact JSON never does).
-
-    The space, the LF and the blank line are required by clients that look for them literally (google-genai does).
-    """
+    """One frame, as clients want it that look for the space and LFs literally.  ``data`` must not contain a line
+    end."""
     if event is None:
         return b"data: %b\n\n" % data
     return b"event: %b\ndata: %b\n\n" % (event.encode(), data)

@@ -204,10 +204,7 @@ def sign_calls(parts: list[f.Fields]) -> bool:
 
 
 def _encode_turns(messages: tuple[m.Message, ...], writing: p.Writing) -> f.Fields:
-    """Contents, and the system messages, which go before them all.
-
-    Results of parallel calls belong into one turn, however many messages hold them.
-    """
+    """Contents, and the system messages before them all.  Results of parallel calls belong into one turn."""
     system: list[f.Fields] = []
     contents: list[f.Fields] = []
     results: list[f.Fields] | None = None  # parts of the last turn, if it holds results only

@@ -274,10 +274,8 @@ def _put_at(place: object, steps: list[str | int], value: object, goes_on: bool)
 
 
 class Encoder(WholeCalls):
-    """Events -> events, for clients that are no parsers of event streams: nothing but ``data: `` lines.
-
-    Function calls go out whole; reasons wait for the token counts, which belong into the last chunk.
-    """
+    """Events -> ``data: `` lines and nothing else, as clients want them that are no parsers of event streams.  Function
+    calls go out whole; reasons wait for the token counts, which belong into the last chunk."""
 
     def on_text(self, event: m.TextDelta) -> bytes:
         return self._parts(m.Text(event.text), event.choice) if event.text else b""

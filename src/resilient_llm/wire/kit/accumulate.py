@@ -194,10 +194,8 @@ class _Block:
 
 
 def replay(response: m.ChatResponse) -> list[m.StreamEvent]:
-    """The events a stream of this answer would have had: one delta a part.
-
-    For a caller who wants a stream and an answer that came whole.
-    """
+    """The events a stream of this answer would have had, one delta a part: for who wants a stream of an answer that
+    came whole."""
     first = m.Choice(response.parts, response.finish_reason, response.raw_finish_reason, response.extra)
     events: list[m.StreamEvent] = [m.StreamStart(response.id, response.model, response.created)]
     for index, choice in enumerate((first, *response.alternatives)):

@@ -73,9 +73,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def parse(data: bytes | str, *, as_written: bool = False) -> object:
     """The value of a JSON text.  Half a surrogate pair, which cannot be encoded, becomes U+FFFD unless ``as_written``.
-
-    Raises :class:`Malformed` for anything that is not JSON, ``NaN`` and more than :data:`DEEPEST` levels included.
-    """
+    Raises :class:`Malformed` for anything that is not JSON, ``NaN`` and more than :data:`DEEPEST` levels included."""
     try:
         text = data if isinstance(data, str) else data.decode(json.detect_encoding(data))
         return _checked(_DECODER.decode(text), text, as_written)
@@ -336,10 +334,7 @@ def own_fields(extra: Extra | None, wire: str) -> Fields:
 
 
 def decode_base64(text: str) -> bytes:
-    """Bytes from base64 in either alphabet, padded or not.
-
-    Raises :class:`Malformed` for anything else.
-    """
+    """Bytes from base64 in either alphabet, padded or not.  Raises :class:`Malformed` for anything else."""
     tidy = text.strip().rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return base64.b64decode(tidy + "=" * (-len(tidy) % 4), validate=True)

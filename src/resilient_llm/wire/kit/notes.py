@@ -59,10 +59,8 @@ _HARMLESS: Mapping[str, object] = {"modalities": ["text"], "stream_options": {"i
 
 
 def fields_for(wire: str, extra: m.Extra | None, notes: Notes) -> Fields:
-    """A copy of the fields of an extra that belongs to ``wire``; those of another wire are left out and noted.
-
-    Raises :class:`~resilient_llm.errors.UnsupportedFeature` for a field that must not be left out.
-    """
+    """A copy of the fields of an extra that belongs to ``wire``; those of another wire are left out and noted.  Raises
+    ``UnsupportedFeature`` for a field that must not be left out."""
     if extra is None:
         return {}
     if extra.wire == wire:
@@ -86,10 +84,7 @@ def extras_for(wire: str, extras: Iterable[m.Extra | None], notes: Notes) -> Fie
 
 def notes_on(request: m.ChatRequest, wire: str, *, described: bool = True) -> Notes:
     """Notes on a request for a wire whose messages have neither names nor a developer's role, and whose output formats
-    may not be ``described``.
-
-    Raises ``UnsupportedFeature`` for fields of other wires that must not be left out.
-    """
+    may not be ``described``.  Raises ``UnsupportedFeature`` for fields of others that must not be left out."""
     notes = Notes(wire)
     if any(message.name for message in request.messages):
         notes.add(Feature.MESSAGE_NAME, "left out")

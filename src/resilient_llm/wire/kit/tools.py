@@ -67,10 +67,8 @@ def encode_tool(tool: m.Tool, wire: str) -> f.Fields:
 
 
 def offered_tools(request: m.ChatRequest, notes: Notes, *, single: bool = False) -> tuple[m.Tool, ...]:
-    """The tools to choose from, for a wire that cannot list names: those named are then the only ones offered.
-
-    ``single``: one name that must be called can be said, so nothing has to be left out for it.
-    """
+    """The tools to choose from, for a wire that cannot list names: only those named are offered then.  ``single``: one
+    name that must be called can be said, so nothing has to be left out for it."""
     choice = request.tool_choice
     if choice is None or choice.mode == "none" or not choice.names:
         return request.tools
@@ -98,11 +96,8 @@ def arguments_text(value: object, absent: str = "{}") -> str:
 
 
 def arguments_object(call: m.ToolCall, notes: Notes | None = None) -> f.Fields:
-    """The arguments of a call as the object some wires want.
-
-    ``null`` and nothing are an object without fields; what is no object goes into one as ``{"arguments": ...}``, so
-    that the conversation can go on, and that is noted.
-    """
+    """The arguments of a call as an object.  ``null`` and nothing are an empty one; what is no object goes into one as
+    ``{"arguments": ...}``, so that the conversation can go on, and that is noted."""
     value: object = call.arguments
     try:
         value = f.parse(call.arguments) if call.arguments.strip() else None
@@ -197,10 +192,8 @@ def encode_message(
     result: Callable[[m.ToolResult], f.Fields],
     said: Callable[[Sequence[m.Part], str], f.Fields],
 ) -> list[f.Fields]:
-    """One message, or several: every tool result is one of its own, and text beside results follows them.
-
-    ``result`` and ``said`` write the fields of a result, and those of all other parts; ``extra`` goes into each.
-    """
+    """One message, or several: every tool result is one of its own, and text beside results follows them.  ``result``
+    and ``said`` write the fields of a result, and those of all other parts; ``extra`` goes into each."""
     results = [part for part in message.parts if isinstance(part, m.ToolResult)]
     rest = [part for part in message.parts if not isinstance(part, m.ToolResult)]
     written: list[f.Fields] = [{**result(part), **extra} for part in results]

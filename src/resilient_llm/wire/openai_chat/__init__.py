@@ -51,10 +51,7 @@ CODEC = codec_for()
 
 
 def decode_message(fields: Mapping[str, object]) -> Message:
-    """One message in OpenAI's shape, the lingua franca of applications.  Unknown fields are kept.
-
-    Raises ``InvalidRequest``.
-    """
+    """One message in OpenAI's shape, as applications know it.  Unknown fields are kept.  Raises ``InvalidRequest``."""
     try:
         return parts.decode_message(dict(fields), Dialect())
     except f.Malformed as error:

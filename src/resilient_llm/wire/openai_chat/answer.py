@@ -152,11 +152,8 @@ def usage_of(fields: Mapping[str, object]) -> f.Fields:
 
 
 def decode_usage(usage: f.Fields) -> m.Usage | None:
-    """Token counts; ``None`` for an empty object.
-
-    Cached tokens are in the details; DeepSeek, Z.ai, Mistral and LiteLLM also or only put them beside the others.  xAI
-    counts reasoning apart from the completion, which shows in its total.
-    """
+    """Token counts; ``None`` for an empty object.  Cached tokens are in the details; DeepSeek, Z.ai, Mistral and
+    LiteLLM put them beside the others.  xAI counts reasoning apart from the completion, which shows in its total."""
     if not usage:
         return None
     prompt = f.as_object(usage.get("prompt_tokens_details"))

@@ -93,10 +93,8 @@ def _decode_reasoning(fields: f.Fields) -> m.Reasoning | None:
 
 
 def encode_request(request: m.ChatRequest, dialect: p.Dialect) -> HttpRequest:
-    """The request for a vendor of this dialect.  Raises ``UnsupportedFeature``.
-
-    A body that came in on this wire is forwarded: what we do not know may still mean something to the vendor.
-    """
+    """The request for a vendor of this dialect; a body that came in on this wire is forwarded.  Raises
+    ``UnsupportedFeature``."""
     notes = Notes(dialect.origin)
     source = request.source
     if source is not None and source.wire == p.WIRE:

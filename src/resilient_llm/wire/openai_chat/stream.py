@@ -287,11 +287,8 @@ class Decoder(JsonEvents):
 
 
 def _call_for(state: _ChoiceState, delta: f.Fields, function: f.Fields) -> StreamedCall:
-    """The call a delta belongs to.
-
-    By index, as the wire has it; some vendors leave the index out, or send every call with index 0 and an id of its
-    own; some repeat the id in every delta.
-    """
+    """The call a delta belongs to, by index; some vendors leave it out, or send every call with index 0 and an id of
+    its own, and some repeat the id in every delta."""
     index, raw = delta.get("index"), delta.get("id")
     call_id = raw if isinstance(raw, str) else "" if raw is None else str(raw)
     last = state.calls[-1] if state.calls else None
@@ -312,11 +309,9 @@ def _call_for(state: _ChoiceState, delta: f.Fields, function: f.Fields) -> Strea
 
 
 class Encoder(StreamEncoder):
-    """Encodes one stream as the vendor's SDK wants it.
-
-    One role per choice, the same id, model and time in every chunk, tool calls counted from 0 without gaps, one finish
-    per choice, usage in a chunk of its own without choices (unless ``include_usage`` is false), then ``[DONE]``.
-    """
+    """Encodes one stream as the vendor's SDK wants it: one role and one finish per choice, the same id, model and time
+    in every chunk, tool calls counted from 0 without gaps, usage in a chunk of its own without choices (unless
+    ``include_usage`` is false), then ``[DONE]``."""
 
     choices = True
 

@@ -126,11 +126,8 @@ def _decode_media(kind: Literal["image", "document"], part: f.Fields, sources: S
 
 
 def encode_items(parts: Iterable[m.Part], notes: Notes, answer: bool) -> list[f.Fields]:
-    """The model's side: what it said, thought and called.
-
-    In an ``answer`` every item is finished and has an id, and another vendor's reasoning is shown; in a request it
-    is left out.
-    """
+    """The model's side: what it said, thought and called.  In an ``answer`` every item is finished and has an id, and
+    another vendor's reasoning is shown; in a request it is left out."""
     items: list[f.Fields] = []
     message: f.Fields | None = None  # the open message item
     thoughts: list[m.Thought] = []

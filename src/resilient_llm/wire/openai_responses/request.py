@@ -128,10 +128,7 @@ def _decode_named(choice: f.Fields) -> m.ToolChoice | None:
 
 
 def encode_request(request: m.ChatRequest) -> HttpRequest:
-    """The request for a vendor of this wire.  Raises ``UnsupportedFeature``.
-
-    A body that came in on this wire is forwarded.
-    """
+    """The request for a vendor of this wire; one that came in on it is forwarded.  Raises ``UnsupportedFeature``."""
     notes = Notes(p.WIRE)
     source = request.source
     body = _fresh(request, notes) if source is None or source.wire != p.WIRE else _forwarded(request, source.fields)
