@@ -60,19 +60,19 @@ def test_one_flipped_bit_is_never_believed(message: EventMessage, data: st.DataO
     bit = data.draw(st.integers(0, len(raw) * 8 - 1))
     raw[bit // 8] ^= 1 << bit % 8
     with pytest.raises(InvalidAnswer):
-        Decoder().feed(bytes(raw))
+        list(Decoder().feed(bytes(raw)))
 
 
 @given(st.binary(max_size=300))
 def test_garbage_is_an_invalid_answer_or_unfinished(data: bytes) -> None:
     with contextlib.suppress(InvalidAnswer):
-        assert Decoder().feed(data) == []
+        assert not list(Decoder().feed(data))
 
 
 @given(st.binary(max_size=60))
 def test_garbage_in_headers_is_an_invalid_answer_at_worst(data: bytes) -> None:
     with contextlib.suppress(InvalidAnswer):
-        Decoder().feed(framed(data))
+        list(Decoder().feed(framed(data)))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_headers_of_every_type_are_passed_over_and_text_is_read(kind: int, value
 def test_an_empty_message_is_sixteen_known_bytes() -> None:
     raw = bytes.fromhex("000000100000000005c248eb7d98c8ff")
     assert encode(EventMessage()) == raw
-    assert Decoder().feed(raw) == [EventMessage()]
+    assert list(Decoder().feed(raw)) == [EventMessage()]
 
 
 @pytest.mark.parametrize(
@@ -123,20 +123,19 @@ def test_an_empty_message_is_sixteen_known_bytes() -> None:
 )
 def test_a_frame_that_contradicts_itself_is_refused(raw: bytes, reason: str) -> None:
     with pytest.raises(InvalidAnswer, match=reason):
-        Decoder().feed(raw)
+        list(Decoder().feed(raw))
 
 
 def test_wrong_lengths_are_noticed_before_the_frame_is_there() -> None:
     with pytest.raises(InvalidAnswer, match="longer"):
-        Decoder().feed(framed(b"", total=2**32 - 1)[:12])
+        list(Decoder().feed(framed(b"", total=2**32 - 1)[:12]))
 
 
-def test_messages_before_a_broken_frame_can_be_taken() -> None:
-    decoder = Decoder()
-    decoder.push(event("messageStart", b"{}") + bytes(12))
-    assert decoder.take() is not None
+def test_messages_before_a_broken_frame_count() -> None:
+    messages = Decoder().feed(event("messageStart", b"{}") + bytes(12))
+    assert next(messages).header(":event-type") == "messageStart"
     with pytest.raises(InvalidAnswer):
-        decoder.take()
+        next(messages)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +166,7 @@ def test_recorded_streams_are_read_in_any_cut_and_written_back_byte_for_byte() -
     count = 0
     for record in recorded():
         raw = stream_bytes(record)
-        messages = Decoder().feed(raw)
+        messages = list(Decoder().feed(raw))
         assert b"".join(map(encode, messages)) == raw, record["id"]
         for size in CHUNK_SIZES:
             decoder = Decoder()

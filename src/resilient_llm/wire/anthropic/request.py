@@ -18,7 +18,7 @@ from resilient_llm.wire.blocks.turns import Turn, TurnEncoder, decode_messages
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.caching import MARK
-from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
+from resilient_llm.wire.kit.notes import Notes, fields_for, notes_on
 from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools, said, take_tool
 from resilient_llm.wire.protocol import HttpRequest
 from resilient_llm.wire.settings import TABLES, read_settings, write_settings
@@ -140,7 +140,6 @@ def encode_request(request: m.ChatRequest, version: str) -> HttpRequest:
 
 
 def _encode_body(request: m.ChatRequest, notes: Notes) -> f.Fields:
-    extra = extras_for(p.WIRE, request.extra, notes)
     writing = _Turns(request.model, notes)
     system, turns = writing.turns(request.messages)
     _trim_prefill(turns, notes)
@@ -154,11 +153,11 @@ def _encode_body(request: m.ChatRequest, notes: Notes) -> f.Fields:
     if len(stop) != len(request.stop):
         notes.add(Feature.STOP, "left out: this wire rejects stop words of white space alone")
     f.put(body, stop_sequences=stop or None, temperature=rules.lowered_temperature(request.temperature, notes))
-    _encode_tools(request, body, bool(extra.get("tools")), notes)
+    _encode_tools(request, body, bool(notes.own.get("tools")), notes)
     f.put(body, output_config=output)
     if request.reasoning is not None:
         _encode_reasoning(request, request.reasoning, body, writing.unthought_calls(turns), notes)
-    f.merge(body, extra)
+    f.merge(body, notes.own)
     return body
 
 

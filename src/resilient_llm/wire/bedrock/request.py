@@ -16,7 +16,7 @@ from resilient_llm.wire.blocks.turns import Turn, TurnEncoder
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.caching import lose_marks
-from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
+from resilient_llm.wire.kit.notes import Notes, fields_for, notes_on
 from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools, tool_names
 from resilient_llm.wire.protocol import HttpRequest
 from resilient_llm.wire.settings import TABLES, write_settings
@@ -134,8 +134,7 @@ class _Encoding:
 
     def body(self) -> f.Fields:
         request, notes = self.request, self.notes
-        extra = extras_for(p.WIRE, request.extra, notes)
-        remaining = f.list_of(extra.pop("tools", []), "tools")
+        remaining = f.list_of(notes.own.pop("tools", []), "tools")
         writing = _Turns(request.model, notes)
         system, turns = writing.turns(request.messages)
         starts = not turns or turns[0].role == "user" or "claude" in request.model  # Claude answers the others, too
@@ -147,7 +146,7 @@ class _Encoding:
         f.put(body, toolConfig=self._tools(turns, remaining) or None)
         self._output(body)
         self._reasoning(body, writing.unthought_calls(turns))
-        f.merge(body, extra)
+        f.merge(body, notes.own)
         return body
 
     def _settings(self, body: f.Fields) -> None:

@@ -44,9 +44,10 @@ class Decoder(StreamDecoder):
         }
 
     def on_bytes(self, data: bytes) -> None:
-        self._frames.push(data)
-        while not self._over and (message := self._frames.take()) is not None:
+        for message in self._frames.feed(data):
             self._message(message)
+            if self._over:
+                break
 
     def at_end(self) -> str | None:
         return None if self._stopped and not self._frames.pending else "the stream ended without messageStop"

@@ -135,7 +135,7 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     write_settings(TABLES[WIRE], request, body, notes)
     thinking = _encode_thinking(request.reasoning, notes)
     f.put(body, response_format=_encode_format(request.output), thinking=thinking)
-    f.merge_own(body, request.extra, WIRE)
+    f.merge(body, notes.own)
     return HttpRequest(PATH, f.dump_request(body), JSON_HEADERS, notes.all())
 
 

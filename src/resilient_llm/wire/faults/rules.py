@@ -21,7 +21,6 @@ from functools import cache
 from resilient_llm.errors import FaultKind, FaultScope
 from resilient_llm.wire.faults import words as v
 from resilient_llm.wire.faults.body import Facts
-from resilient_llm.wire.faults.ratelimit import RateLimits
 
 K = FaultKind
 
@@ -307,15 +306,9 @@ def _derived_flags(facts: Facts) -> frozenset[str]:
     limit, requested = re.search(_LIMIT, facts.text), re.search(_REQUESTED, facts.text)
     if limit and requested and 0 < int(limit[1].replace(",", "")) < int(requested[1].replace(",", "")):
         flags.add("never_fits")  # "Limit 6000, Requested 12089": an empty bucket would not do either
-    if _long_window_spent(facts.limits):
+    if any(one.remaining == 0 and one.window in {"day", "week", "month"} for one in facts.limits.known().values()):
         flags.add("long_window_spent")
     return frozenset(flags)
-
-
-def _long_window_spent(limits: RateLimits) -> bool:
-    return any(
-        bucket.remaining == 0 and bucket.window in {"day", "week", "month"} for bucket in limits.known().values()
-    )
 
 
 def _of_the_relay(verdict: Verdict) -> Verdict:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -53,8 +53,6 @@ class EventMessage:
 class Decoder:
     """Bytes of one event stream -> messages."""
 
-    __slots__ = ("_buffer",)
-
     def __init__(self) -> None:
         self._buffer = bytearray()
 
@@ -63,24 +61,14 @@ class Decoder:
         """How many bytes of an unfinished frame have arrived."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> list[EventMessage]:
-        """The messages these bytes complete.
-
-        Raises :class:`~resilient_llm.errors.InvalidAnswer` for a frame that cannot be believed.  Messages that came
-        before it with the same bytes are lost with it; use :meth:`take` to have them one by one.
-        """
-        self.push(data)
-        messages: list[EventMessage] = []
-        while (message := self.take()) is not None:
-            messages.append(message)
-        return messages
-
-    def push(self, data: bytes) -> None:
-        """Bytes to :meth:`take` messages from."""
+    def feed(self, data: bytes) -> Iterator[EventMessage]:
+        """The messages these bytes complete, one by one.  Raises ``InvalidAnswer`` at a frame that cannot be
+        believed."""
         self._buffer += data
+        while (message := self._take()) is not None:
+            yield message
 
-    def take(self) -> EventMessage | None:
-        """The next message; ``None`` until it is complete.  Raises ``InvalidAnswer``."""
+    def _take(self) -> EventMessage | None:
         buffer = self._buffer
         if len(buffer) < _PRELUDE:
             return None

@@ -59,11 +59,6 @@ class Decoder:
             return self._blocks(text)
         return self._mixed(data)
 
-    def close(self) -> None:
-        """The stream ended: an event without its blank line is no event."""
-        self._line.clear()
-        self._data.clear()
-
     def unfinished(self) -> list[Event]:
         """The stream ended: the event that its last bytes would be with a blank line after them, if any."""
         return [] if self._at_boundary else self.feed(b"\n\n")

@@ -167,7 +167,7 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     f.put(config, thinkingConfig=_encode_thinking(request.reasoning, request.model, notes))
     f.put(body, generationConfig=config or None)
     write_settings(TABLES[p.WIRE], request, body, notes)
-    f.merge_own(body, request.extra, p.WIRE)
+    f.merge(body, notes.own)
     config = f.as_object(body.get("generationConfig"))
     if "responseSchema" in config:
         config.pop("responseJsonSchema", None)  # one or the other

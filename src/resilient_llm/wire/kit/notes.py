@@ -17,10 +17,10 @@ from resilient_llm.wire.kit.fields import Fields
 class Notes:
     """What encoding a request for ``target`` had to give up, each thing said once."""
 
-    __slots__ = ("_lost", "_target")
-
     def __init__(self, target: str) -> None:
         self._target = target
+        self.own: Fields = {}
+        """The fields of the request that only the target knows."""
         self._lost: dict[m.Degradation, None] = {}
 
     def add(self, feature: str, action: str) -> None:
@@ -92,5 +92,5 @@ def notes_on(request: m.ChatRequest, wire: str, *, described: bool = True) -> No
         notes.add(Feature.DEVELOPER, "sent as system")
     if not described and request.output is not None and request.output.description:
         notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
-    extras_for(wire, request.extra, notes)
+    notes.own = extras_for(wire, request.extra, notes)
     return notes

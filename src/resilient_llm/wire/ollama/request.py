@@ -34,7 +34,7 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
         body["tools"] = tools
     f.put(body, format=_encode_format(request.output), think=_encode_think(request.reasoning, notes))
     write_settings(TABLES[WIRE], request, body, notes)
-    f.merge_own(body, request.extra, WIRE)
+    f.merge(body, notes.own)
     return HttpRequest(PATH, f.dump_request(body), JSON_HEADERS, notes.all())
 
 
