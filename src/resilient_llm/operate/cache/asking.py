@@ -63,6 +63,8 @@ class Asking:
         self._rests_until = -1e9
         self._overdue: Asked | None = None
         """A question that took longer than usual, and may never be answered."""
+        self._awaited = False
+        """Whether the store wants to be awaited, and blocks nobody."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.doubted: bool = False
         """Whether the store was late or failed when it was asked last."""
@@ -130,7 +132,8 @@ class Asking:
 
     async def _await(self, asked: Asked, question: Question, done: anyio.Event) -> None:
         try:
-            found = await _in_thread(question)
+            found = question() if self._awaited else await _in_thread(question)
+            self._awaited = isawaitable(found)
             asked.value = await cast("Awaitable[object]", found) if isawaitable(found) else found
             self._answered(asked)
         except Exception as error:
@@ -211,12 +214,24 @@ class Asking:
         _log.warning("the cache's store failed (%s) and %s for %g s", told, self._what, rest)
 
 
-async def _in_thread(work: Question) -> object:
-    """In a thread of its own, which is left behind if it hangs."""
-    (value,) = await anyio.to_thread.run_sync(  # in a tuple, as trio wants no coroutine from a thread
-        lambda: (work(),), abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
-    )
-    return value
+async def _in_thread(question: Question) -> object:
+    """In a thread of its own, which is left behind if it hangs.  What nobody is there to await any more is closed."""
+    found: list[object] = []
+    left = False
+
+    def carry_out() -> None:
+        found.append(question())
+        if left:
+            _drop(found[0])
+
+    try:
+        await anyio.to_thread.run_sync(carry_out, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
+    except BaseException:
+        left = True
+        for one in found:
+            _drop(one)
+        raise
+    return found[0]
 
 
 def _drop(awaitable: object) -> None:
