@@ -712,7 +712,6 @@ def test_a_redis_whose_clients_are_paused_costs_no_call_its_timeout(redis_server
             slowest = max(slowest, seconds_of(lambda: client.chat("hi", **KEPT)))
         assert slowest < 2.5, "half of what the store may take"
         assert len(provider.requests) == asked + 20
-        other.execute_command("CLIENT", "UNPAUSE")
 
 
 def test_the_messages_may_be_of_any_shape() -> None:
