@@ -447,7 +447,7 @@ class Watched:
         for member in self.route():
             if member.id in call.ask.unsuitable or self.tried.get(member.id, 0) >= _MOST_PER_PROVIDER or self._rejected:
                 continue
-            refusal = member.refusal(call.ask, now)
+            refusal = member.refusal(call.ask, now, waits=True)
             if member.drained or member.breaker.state is State.ISOLATED or self._barred(member):
                 continue
             ahead, place = member.line.before(call.ask), self._place
