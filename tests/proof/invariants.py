@@ -390,14 +390,15 @@ class Checker:
         if any(place.woken or place.alarm <= now + OFFER for place in waiting):
             return  # on its way, and it looks for the others when it has been served
         in_time = [place for place in waiting if not place.too_late(now)]
-        for place in (in_time or waiting)[:1]:
-            free = member.refusal(place.ask, now) is None
-            if member.breaker.down:
-                free = free and now >= member.next_trial()
-            alarm = place.alarm if in_time else min(one.alarm for one in waiting)
-            asleep = free and alarm > now + 1.0 + OFFER  # the last resort goes once a second
-            told = f"at {now} call {place.number} (of {len(line.waiting)}) sleeps until {place.alarm}"
-            self.demand(not asleep, "W2", f"{told} beside {member.id}, free")
+        heads = heads_of(in_time or waiting)
+        free = all(member.refusal(place.ask, now) is None for place in heads)
+        if member.breaker.down:
+            free = free and now >= member.next_trial()
+        first = min(heads if in_time else waiting, key=lambda place: place.alarm)
+        alarm, grows = first.alarm, 0.1 * (first.alarm - max(first.since, first.woken_at))  # a learnt limit meanwhile
+        asleep = free and alarm > now + 1.0 + OFFER + grows  # the last resort goes once a second
+        told = f"at {now} {[place.number for place in heads]} (of {len(line.waiting)}) sleep until {alarm}"
+        self.demand(not asleep, "W2", f"{told} beside {member.id}, free")
 
     # --- outcomes ---
 
@@ -477,6 +478,15 @@ def waiting_before(line: Iterable[Place], ask: Ask, number: int, now: float) -> 
         if place.number < number and (place.ask.batch, place.ask.tenant) == (ask.batch, ask.tenant):
             return place
     return None
+
+
+def heads_of(waiting: Iterable[Place]) -> list[Place]:
+    """The first of each tenant in the class that comes first: one of them is the first in line."""
+    found: dict[tuple[bool, str | None], Place] = {}
+    for place in waiting:
+        found.setdefault((place.ask.batch, place.ask.tenant), place)
+    leading = min(batch for batch, _ in found)
+    return [place for (batch, _), place in found.items() if batch is leading]
 
 
 def ready(line: Iterable[Place], now: float) -> list[Place]:
