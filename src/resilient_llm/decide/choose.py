@@ -71,11 +71,6 @@ def least_bad(members: Sequence[Member[T]]) -> Member[T]:
     return next(member for member, cost in zip(members, costs, strict=True) if cost <= limit)
 
 
-def roomiest(members: Sequence[Member[T]]) -> Member[T]:
-    """The first that has room, or the one that has some soonest."""
-    return min(members, key=lambda member: member.room.room_at(len(member.pending)))
-
-
 def stalest(members: Sequence[Member[T]], now: float) -> Member[T] | None:
     """The equal not heard of for longest, if it is time to try it.  One never asked is not stale: it has the benefit of
     the doubt and is drawn like the others."""

@@ -15,7 +15,7 @@ from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, State
 from resilient_llm.decide.budget import Budget
-from resilient_llm.decide.choose import at_home, choose, least_bad, roomiest, soonest, stalest
+from resilient_llm.decide.choose import at_home, choose, least_bad, soonest, stalest
 from resilient_llm.decide.keys import Refusal
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member, T
@@ -202,7 +202,7 @@ class Leases(Generic[T]):
             for member in (*fresh, *down) if well else down:
                 if member.trial_due(now) and self._may_try(member):
                     return self._lease(ask, past, member, "trial", now)
-        chosen = roomiest(well) if well else least_bad(candidates)
+        chosen = well[0] if well else least_bad(candidates)
         kind: AttemptKind = "initial" if past.number == 1 else ("retry" if chosen.id in past.tried else "failover")
         return self._lease(ask, past, chosen, kind, now)
 

@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Breaker, State
-from resilient_llm.decide.gate import RateGate, Room, SlowGate
+from resilient_llm.decide.gate import RateGate, SlowGate
 from resilient_llm.decide.heard import Heard
 from resilient_llm.decide.keys import Key, Refusal
 from resilient_llm.decide.line import Line
@@ -80,7 +80,6 @@ class Member(Generic[T]):
         self.policies: Policies = policies
         self.breaker: Breaker = Breaker(policies.breaker)
         self.own_gate: SlowGate = SlowGate(policies.advanced.slow_gate_cap)
-        self.room: Room = Room()
         self.keys: list[Key] = []
         self.statistics: Statistics = Statistics(policies.advanced)
         self.heard: Heard = Heard()
@@ -147,8 +146,6 @@ class Member(Generic[T]):
             refusal = self._any_key(ask, now, waits, ahead)
         if refusal is not None and refusal is not Refusal.QUOTA:
             return refusal
-        if self.room.width < math.inf and not waits and now < self.room.room_at(self._unanswered - held):
-            return Refusal.OPENING
         limit = self.target.max_concurrency
         if limit is not None:
             if ask.batch:
@@ -187,8 +184,6 @@ class Member(Generic[T]):
         the provider's own words where it gave any; ``ahead`` calls come first."""
         if refusal is Refusal.DOWN:
             return max(now, self.next_trial())
-        if refusal is Refusal.OPENING:
-            return self.room.room_at(self._unanswered)
         if refusal is Refusal.GATED or refusal is Refusal.PACE:
             return min(key.opens_at(ask, now, told=told, ahead=ahead // len(self.keys)) for key in self.keys)
         if refusal is Refusal.QUOTA:
@@ -213,11 +208,6 @@ class Member(Generic[T]):
         if state is CLOSED:
             return now
         return math.inf if state is State.ISOLATED else max(self.breaker.trial_at, now + LAST_RESORT)
-
-    @property
-    def _unanswered(self) -> int:
-        """Calls without a sign of life, and those that are about to begin."""
-        return len(self.pending) + self.line.offers
 
     def next_trial(self) -> float:
         """When the next trial may begin if nobody else can be asked."""
@@ -307,7 +297,6 @@ class Member(Generic[T]):
         self.breaker.restore(now)
         self.statistics.forgive()
         self.own_gate.open()
-        self.room.width = math.inf
         for key in self.keys:
             key.gate.open()
             key.pace.open()

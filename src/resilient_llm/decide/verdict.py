@@ -62,8 +62,6 @@ class Verdicts(Generic[T]):
             key.gate.succeeded(started)
         if key.pace.row:
             key.pace.answered(started)
-        if member.room.width < math.inf:
-            member.room.answered(started)
         if attempt.slow_lease:
             member.own_gate.open()
             key.slow.open()
@@ -207,8 +205,6 @@ class Verdicts(Generic[T]):
             name = key.terms.name if shared else ""
             self.events.append(events.GateClosed(now, member.id, wait, kind, slow=True, message=wrong, key=name))
             return
-        if fault.kind is FaultKind.OVERLOADED:
-            member.room.crowd(now, len(member.pending))
         if outcome is Outcome.GATED or (outcome is Outcome.SOFT and fault.retry_after is not None):
             hint, pause, began = fault.retry_after, key.pace.pause, attempt.started
             until = key.gate.close(now, hint, self._draw(), str(fault.kind), pause=pause, started=began)
