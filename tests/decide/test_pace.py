@@ -52,6 +52,21 @@ def test_a_declared_limit_is_a_bucket() -> None:
     assert it.fits_at(1.0, 101.0) <= 101.0
 
 
+def test_who_comes_after_others_waits_for_them_even_at_a_limit_that_is_full() -> None:
+    it = pace(MINUTE)
+    assert it.fits_at(1.0, 100.0, ahead=59) <= 100.0
+    assert it.fits_at(1.0, 100.0, ahead=60) == pytest.approx(101.0)
+    assert it.fits_at(1.0, 100.0, ahead=660) == pytest.approx(701.0), "also beyond the window, and the longest wait"
+
+
+def test_others_ahead_are_reckoned_with_as_calls_of_the_usual_size() -> None:
+    it = pace(TOKENS)
+    for _ in range(60):
+        it.take(100.0, 100.0)
+    assert it.fits_at(1000.0, 160.0, ahead=10) <= 160.0
+    assert it.fits_at(5500.0, 160.0, ahead=10) == pytest.approx(165.0)
+
+
 def test_tokens_are_reserved_and_settled() -> None:
     it = pace(TOKENS)
     it.take(5000.0, 100.0)
@@ -481,3 +496,15 @@ def test_who_cannot_be_served_in_time_behind_those_who_wait_already_is_told_at_o
     assert world.health("a").waiting == 21
     world.now += 0.5
     assert world.health("a").wait == pytest.approx(0.5)
+
+
+def test_who_would_have_to_wait_longer_than_a_whole_window_is_told_at_once() -> None:
+    world = World(Target("a", rates=(MINUTE,)))
+    for _ in range(60):
+        world.start()
+    for _ in range(100):
+        world.told_to_wait(world.call(timeout=600.0))
+    with pytest.raises(NoProviderAvailable) as failure:
+        world.call(timeout=90.0).next_attempt(world.now)
+    assert failure.value.retry_after == pytest.approx(101.0)
+    world.told_to_wait(world.call(timeout=110.0))
