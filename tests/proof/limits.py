@@ -62,8 +62,8 @@ class Served:
             turns[turn] = frozenset(one for one in those if one[1] not in tenants)
 
     def leased(self, step: Real, waiting: list[Place], now: float, offered_at: float = math.inf) -> None:
-        """An attempt was allowed; these stood in line before it, and could be served.  ``offered_at``: when it was offered
-        the place (``inf``: it was not); several who have offers come in any order."""
+        """An attempt was allowed; these stood in line before it, and could be served.  ``offered_at``: when it was
+        offered the place (``inf``: it was not); several who have offers come in any order."""
         member, ask = step.member, step.ask
         self._demand(not (ask.batch and step.kind == "hedge"), "C3", f"{step!r}")
         reserve = member.policies.limits.reserve if ask.batch else 0.0
