@@ -34,7 +34,7 @@ INVARIANTS: Final[dict[str, str]] = {
     "S4": "a result of an earlier generation never moves a breaker",
     "S5": "cancelling, dropping, 4xx and 429 change neither breaker nor statistics; no outcome changes another one's",
     "S6": "a breaker changes its state for a cause that its table knows: enough failures in a row, failing often, "
-    "slow, silent; and closes after enough successes of this generation in a row",
+    "slow, silent, streams stopped; and closes after enough successes of this generation in a row",
     "S7": "no attempt starts before the time a provider asked for, a smaller hint shortens nothing, no gate is closed "
     "for more than its cap",
     "S8": "the next trial of an open breaker is due within its bounds",
@@ -300,6 +300,18 @@ class Checker:
             self._inspect(member, books, now)
             self.pictures[member] = picture(member)
         self._rate = 0.0 if concerned is None else concerned.statistics.success_rate(now)
+
+    def looked(self, now: float) -> None:
+        """A call comes, and with it a look at the open streams."""
+        was = {member: member.breaker.state for member in self.members}
+        pool = self.client.pool
+        with pool._lock:  # pyright: ignore[reportPrivateUsage]
+            pool._verdicts.look(now)  # pyright: ignore[reportPrivateUsage]
+        for member, state in was.items():
+            if member.breaker.state is State.SOFTLY_OPEN and state is State.CLOSED:
+                begun = [one for one, lease in self.leases.items() if one.member is member and lease.spoke]
+                quiet = [one for one in begun if now - one.quiet_since >= 1.0]
+                self.demand(len(quiet) >= 3, "S6", f"{member.id} opened softly with {len(quiet)} silent streams")
 
     def after(self, now: float, concerned: Member[Provider] | None) -> None:
         """Nobody but the provider concerned has changed, nobody sleeps who could be served, and the lock is free."""

@@ -125,6 +125,7 @@ class Watched:
     def next_attempt(self, now: float) -> Real | Wait:
         """See :meth:`Call.next_attempt`."""
         check, call = self._checker, self.call
+        check.looked(now)
         check.before(now)
         self._begin(now)
         check.demand(not self._mine, "S11", f"{self._mine} still run: a failure was taken for the answer")
