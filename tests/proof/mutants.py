@@ -113,16 +113,16 @@ def cancelled_trial_keeps_its_place(original, self, attempt, outcome, now):
 
 
 @_wrapping(Breaker, "succeeded")
-def one_success_closes(original, self, now, draw):
+def one_success_closes(original, self, now):
     """A single good trial closes the breaker, as in Hystrix, though two were asked for."""
     self.passed += 10 if self.state is not State.CLOSED else 0
-    return original(self, now, draw)
+    return original(self, now)
 
 
-@_wrapping(Breaker, "_failed")
-def failed_trial_ignored(original, self, now, outcome, draw, after_content):
+@_wrapping(Breaker, "failed")
+def failed_trial_ignored(original, self, now, outcome, draw, **more):
     """A failing trial changes nothing, and the next follows at once."""
-    return False if self.state is not State.CLOSED else original(self, now, outcome, draw, after_content)
+    return False if self.state is not State.CLOSED else original(self, now, outcome, draw, **more)
 
 
 @_wrapping(Call, "failed")
@@ -197,18 +197,18 @@ MUTANTS |= {
 
 
 @_wrapping(Breaker, "succeeded")
-def success_resets_nothing(original, self, now, draw):
+def success_resets_nothing(original, self, now):
     """Failures in a row need not be in a row: five in a week open the breaker."""
     run = self.run
-    changed = original(self, now, draw)
+    changed = original(self, now)
     self.run = run
     return changed
 
 
-@_wrapping(Breaker, "record")
+@_wrapping(Breaker, "failed")
 def never_opens(original, self, now, outcome, draw, **more):
     """A breaker that counts and never opens: Polly's defaults at one call a second."""
-    if self.state is State.CLOSED and outcome is not Outcome.OK:
+    if self.state is State.CLOSED:
         return False
     return original(self, now, outcome, draw, **more)
 
@@ -228,7 +228,7 @@ def counted_twice(original, self, attempt, fault, now):
     fresh = not attempt.released
     counted = original(self, attempt, fault, now)
     if fresh and outcome_module.disposition(fault).outcome is Outcome.HARD:
-        attempt.member.breaker.record(now, Outcome.HARD, 0.5)
+        attempt.member.breaker.failed(now, Outcome.HARD, 0.5)
     return counted
 
 

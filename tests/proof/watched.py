@@ -129,7 +129,7 @@ class Watched:
         check.before(now)
         self._begin(now)
         check.demand(not self._mine, "S11", f"{self._mine} still run: a failure was taken for the answer")
-        well, ahead, self._place = self._fresh_and_well(now), self._ahead(now), call._place  # pyright: ignore[reportPrivateUsage]
+        well, ahead, self._place = self._fresh_and_well(now), self._ahead(now), call.past.place
         lines = {member: ready(member.line.waiting, now) for member in self.route()}
         offer, woken_at = (None, math.inf) if self._place is None else (self._place.offer, self._place.woken_at)
         try:

@@ -18,7 +18,7 @@ from typing import Final, Generic
 from resilient_llm import events
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt, larger_only
-from resilient_llm.decide.failure import Story, nobody, times, waits_for
+from resilient_llm.decide.failure import nobody, times, waits_for
 from resilient_llm.decide.leases import BARRED, Past
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import T
@@ -173,7 +173,7 @@ class Call(Generic[T]):
 
     def paused(self, attempt: Attempt[T], seconds: float) -> None:
         """The longest pause between two pieces of content of its stream."""
-        self.pool.paused(attempt, seconds)
+        attempt.pause = seconds
 
     def succeeded(
         self, attempt: Attempt[T], now: float, output_tokens: int = 0, status: int | None = None, tokens: int = 0
@@ -381,8 +381,8 @@ class Call(Generic[T]):
         route = [target.id for target in self.pool.targets(self.ask.route)]
         excluded = {*self.ask.unsuitable, *(provider for provider, count in self.past.tried.items() if count >= BARRED)}
         too_long = self._onward is Onward.LARGER and all(provider in excluded for provider in route)
-        story = Story(tuple(self.records), self.last_fault, self.past.number - 1, self.past.counted)
-        return nobody(self.ask, found, story, now, too_long=too_long)
+        records, fault = tuple(self.records), self.last_fault
+        return nobody(self.ask, found, self.past, now, records=records, fault=fault, too_long=too_long)
 
     def _too_late(self, now: float) -> CallFailed:
         return self._error(DeadlineExceeded, f"no answer within {self.deadline - self.started:.3g} s", now)

@@ -199,7 +199,7 @@ class Leases(Generic[T]):
             return True
         well = [member for member in candidates if member.breaker.state is CLOSED]
         if past.number == 1 and self._tries(ask, now):
-            for member in (*fresh, *down) if well else down:
+            for member in down:
                 if member.trial_due(now) and self._may_try(member):
                     return self._lease(ask, past, member, "trial", now)
         chosen = well[0] if well else least_bad(candidates)

@@ -203,11 +203,6 @@ class Pool(Shared[T]):
         self._wake()
         return False, late
 
-    def paused(self, attempt: Attempt[T], seconds: float) -> None:
-        """The longest pause between two pieces of content of a stream that is about to end."""
-        with self._lock:
-            attempt.pause = seconds
-
     def abandon_later(self, attempt: Attempt[T]) -> None:
         """As :meth:`abandoned`, but safe in a finaliser: takes no lock; the next operation releases it."""
         self._abandoned.append(attempt)

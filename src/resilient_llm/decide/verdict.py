@@ -76,8 +76,9 @@ class Verdicts(Generic[T]):
         member.pending.pop(attempt, None)
         member.good_start = started if started > member.good_start else member.good_start
         breaker = member.breaker
-        if breaker.state is _SOFT and attempt.generation < breaker.generation and not self._oldest_late(member, now):
-            breaker.spoke(now, self._draw())
+        silent = breaker.state is _SOFT and breaker.cause is Cause.SILENT
+        if silent and attempt.generation < breaker.generation and not self._oldest_late(member, now):
+            breaker.spoke(now)
             self.changed(member, State.SOFTLY_OPEN, now)
         due = attempt.rescue_after or attempt.timeout
         return not self.standstill.notice(now, started) and now - started <= due + LATE_TIMER
@@ -92,7 +93,11 @@ class Verdicts(Generic[T]):
         member = attempt.member
         breaker, shift = member.breaker, member.statistics.shift
         if breaker.state is CLOSED:
-            if shift.raised and attempt.generation == breaker.generation and breaker.slowed(now, self._draw()):
+            if (
+                shift.raised
+                and attempt.generation == breaker.generation
+                and breaker.suspected(Cause.SLOW, now, self._draw())
+            ):
                 self.changed(member, CLOSED, now)
         elif not breaker.ends_late:
             # What has been slow for minutes is slow for good, and no reason to stay away any more.
@@ -115,10 +120,10 @@ class Verdicts(Generic[T]):
         if member.trial is attempt:
             member.trial = None
         if outcome is OK:
-            changed = breaker.succeeded(now, self._draw())
+            changed = breaker.succeeded(now)
         else:
             spoken = attempt.content_at is not None and attempt.content_at < now
-            changed = breaker.record(now, outcome, self._draw(), started=attempt.started, after_content=spoken)
+            changed = breaker.failed(now, outcome, self._draw(), started=attempt.started, after_content=spoken)
         if changed:
             self.changed(member, before, now)
             if breaker.state is CLOSED:
@@ -223,7 +228,8 @@ class Verdicts(Generic[T]):
         """An attempt is late after so many seconds: open softly if nothing at all was heard of its provider for as
         long, or it has a long queue."""
         breaker = member.breaker
-        if member.queueing and (breaker.silent if member.silent(since, now) else breaker.slowed)(now, self._draw()):
+        cause = Cause.SILENT if member.silent(since, now) else Cause.SLOW
+        if member.queueing and breaker.suspected(cause, now, self._draw()):
             self.changed(member, CLOSED, now)
 
     def look(self, now: float) -> None:
@@ -245,13 +251,13 @@ class Verdicts(Generic[T]):
         read = [one for one in member.held if isinstance(one, Attempt) and one.quiet_since < math.inf]
         if breaker.state is not CLOSED:
             went_on = any(one.generation < breaker.generation and one.quiet_since > breaker.since for one in read)
-            if went_on and breaker.spoke(now, self._draw()):
+            if went_on and breaker.spoke(now):
                 self.changed(member, State.SOFTLY_OPEN, now)
             return
         pause = open_pause(member.statistics)
         told = [one for one in read if one.started > member.answered_start and now - (one.content_at or now) >= pause]
         stopped = sum(now - one.quiet_since >= pause for one in told)
-        if stopped >= _STALLED and 2 * stopped > len(told) and breaker.stalled(now, self._draw()):
+        if stopped >= _STALLED and 2 * stopped > len(told) and breaker.suspected(Cause.STALLED, now, self._draw()):
             self.changed(member, CLOSED, now)
 
     def changed(self, member: Member[T], before: State, now: float) -> None:
