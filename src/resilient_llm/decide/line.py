@@ -82,6 +82,9 @@ class Line:
         self._batches = 0  # how many of a batch wait
         self.offers: int = 0
         """Places offered and not taken yet."""
+        self.needs: float = 0.0
+        """Seconds an answer seems to take at least, after attempts that their deadlines cut short; 0 once something was
+        heard."""
         self._blocked: set[object] = set()  # event loops that did not take an offer, until they are heard of again
 
     def join(self, place: Place) -> None:
@@ -129,6 +132,9 @@ class Line:
         """How many wait of its class, or of one that comes first."""
         return len(self.waiting) - (0 if ask.batch else self._batches)
 
+    def too_late(self, place: Place, now: float) -> bool:
+        return place.too_late(now) or now + self.needs > place.last
+
     def _rank(self, ask: Ask, number: int) -> tuple[bool, int, int]:
         return ask.batch, self._turns.get(ask.tenant, 0), number
 
@@ -143,8 +149,9 @@ class Line:
             if best is not None and place.ask.batch and not best.ask.batch:
                 break
             if place is not but and place.offer is None and not place.missed(now):
-                if place.too_late(now) or place.owner in self._blocked:
-                    late = late or place
+                if self.too_late(place, now) or place.owner in self._blocked:
+                    if late is None or (self.needs and place.ask.batch is late.ask.batch):
+                        late = place  # of those that may all come too late the one with the most time left
                 elif not several:
                     return place
                 elif best is None or self._rank(place.ask, 0) < self._rank(best.ask, 0):
@@ -161,7 +168,7 @@ class Line:
         first = self.first(now)
         if first is None or first is place:
             return True
-        late = place is not None and place.too_late(now)
+        late = place is not None and self.too_late(place, now)
         return not late and self._rank(first.ask, first.number) > self._rank(ask, order)
 
     def lapse(self, now: float) -> None:
@@ -177,9 +184,9 @@ class Line:
         """When this place may become the first: an offer is not taken, or whoever is first becomes too late."""
         first = self.first(now)
         times = [one.woken_at + OFFER for one in self.waiting if one.offer is self] if self.offers else []
-        yields = first is not None and first is not place and not first.too_late(now)  # it may, and has not yet
+        yields = first is not None and first is not place and not self.too_late(first, now)  # it may, and has not yet
         if first is not None and yields and self.first(now, first) is place:
-            times.append(first.last - first.needs)
+            times.append(first.last - max(first.needs, self.needs))
         return min(times, default=math.inf)
 
     def standby(self, place: Place) -> Place | None:

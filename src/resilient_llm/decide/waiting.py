@@ -99,7 +99,7 @@ class Waiting(Generic[T]):
         place.lines = lines
         found.down = all(refusal is Refusal.DOWN for _, refusal in room)
         place.needs = min(m.statistics.complete(streaming=ask.streaming) for m, _ in room)
-        if found.down:
+        if found.down or not place.needs:
             place.needs = max(place.needs, place.least)
         firsts = [(m, r) for m, r in room if m.line.first(now) is place]
         # Who seemed too late by what an answer took before, and is not, looks again at once.
