@@ -204,7 +204,6 @@ class _Turns(TurnEncoder):
     def text(self, part: m.Text) -> f.Fields | None:
         if len(p.own_citations(part.annotations)) != len(part.annotations):
             self.notes.add(Feature.ANNOTATIONS, "left out")
-        fields_for(p.WIRE, part.extra, self.notes)
         return p.text_block(part) if part.text.strip() else None  # this wire rejects blank texts
 
     def thought(self, part: m.Thought) -> f.Fields | None:
@@ -222,13 +221,11 @@ class _Turns(TurnEncoder):
                 return True
         return False
 
-    def call(self, part: m.ToolCall) -> f.Fields:
+    def call(self, part: m.ToolCall, extra: f.Fields) -> f.Fields:
         given, name = arguments_object(part, self.notes), rules.valid_tool_name(part.name, 128, self.notes)
-        extra = fields_for(p.WIRE, part.extra, self.notes)
         return {"type": "tool_use", "id": self.call_id(part.id), "name": name, "input": given} | extra
 
-    def result(self, part: m.ToolResult) -> f.Fields:
-        extra = fields_for(p.WIRE, part.extra, self.notes)
+    def result(self, part: m.ToolResult, extra: f.Fields) -> f.Fields:
         body: f.Fields = {"type": "tool_result", "tool_use_id": self.call_id(part.tool_call_id)}
         content = self.blocks(said(part))
         if content:
@@ -237,8 +234,7 @@ class _Turns(TurnEncoder):
             body["is_error"] = True
         return body | extra
 
-    def media(self, part: m.Media) -> f.Fields:
-        extra = fields_for(p.WIRE, part.extra, self.notes)
+    def media(self, part: m.Media, extra: f.Fields) -> f.Fields:
         if part.kind not in {"image", "document"}:
             raise self.notes.unsupported(part.kind if part.url is None else f"{part.kind}_url")
         if part.file_id is not None and (part.extra is None or part.extra.wire != p.WIRE):

@@ -57,7 +57,6 @@ class _Turns(TurnEncoder):
     def text(self, part: m.Text) -> f.Fields | None:
         if len(p.own_citations(part.annotations)) != len(part.annotations):
             self.notes.add(Feature.ANNOTATIONS, "left out")
-        fields_for(p.WIRE, part.extra, self.notes)
         return p.text_block(part) if part.text else None  # this wire rejects empty texts
 
     def thought(self, part: m.Thought) -> f.Fields | None:
@@ -73,13 +72,11 @@ class _Turns(TurnEncoder):
         blocks.append(_CACHE_POINT)
         return True
 
-    def call(self, part: m.ToolCall) -> f.Fields:
+    def call(self, part: m.ToolCall, extra: f.Fields) -> f.Fields:
         given, name = arguments_object(part, self.notes), rules.valid_tool_name(part.name, 64, self.notes)
-        fields = p.call_fields(self.call_id(part.id), name, given)
-        return {"toolUse": fields | fields_for(p.WIRE, part.extra, self.notes)}
+        return {"toolUse": p.call_fields(self.call_id(part.id), name, given) | extra}
 
-    def result(self, part: m.ToolResult) -> f.Fields:
-        extra = fields_for(p.WIRE, part.extra, self.notes)
+    def result(self, part: m.ToolResult, extra: f.Fields) -> f.Fields:
         content: list[f.Fields] = []
         for each in part.parts:
             value = each.value if isinstance(each, m.Json) else None
@@ -90,8 +87,7 @@ class _Turns(TurnEncoder):
         body: f.Fields = {"toolUseId": self.call_id(part.tool_call_id), "content": content}
         return {"toolResult": f.put(body, status="error" if part.is_error else None) | extra}
 
-    def media(self, part: m.Media) -> f.Fields:
-        extra = fields_for(p.WIRE, part.extra, self.notes)
+    def media(self, part: m.Media, extra: f.Fields) -> f.Fields:
         if part.file_id is not None:
             raise self.notes.unsupported(Feature.FILE_ID)
         if part.data is None and not (part.url or "").startswith("s3://"):

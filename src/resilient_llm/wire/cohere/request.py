@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final, cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.cohere.parts import PLAN, WIRE, citations, decode_parts, encode_parts
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit import tools as t
 from resilient_llm.wire.kit.caching import lose_marks
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
-from resilient_llm.wire.kit.tools import (
-    decode_tool,
-    encode_message,
-    encode_tool,
-    offered_tools,
-    result_extra,
-    take_role,
-)
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.settings import TABLES, read_settings, write_settings
 
@@ -47,25 +41,17 @@ def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
 
 def _decode_tools(fields: f.Fields) -> tuple[m.Tool, ...]:
     """The tools; the one switch for all of them, ``strict_tools``, belongs to each."""
-    tools = [decode_tool(item, WIRE) for item in f.take_list(fields, "tools")]
+    tools = [t.decode_tool(item, WIRE) for item in f.take_list(fields, "tools")]
     if not tools:
         return ()
     strict = f.take_bool(fields, "strict_tools")
-    return tuple(
-        m.Tool(t.name, t.description, t.parameters, t.strict if strict is None else strict, t.extra) for t in tools
-    )
+    return tuple(tool if strict is None else replace(tool, strict=strict) for tool in tools)
 
 
 def _decode_choice(word: str | None) -> m.ToolChoice | None:
-    match word:
-        case None:
-            return None
-        case "REQUIRED":
-            return m.ToolChoice("required")
-        case "NONE":
-            return m.ToolChoice("none")
-        case _:
-            raise f.Malformed("tool_choice is neither REQUIRED nor NONE")
+    if word not in (None, "REQUIRED", "NONE"):
+        raise f.Malformed("tool_choice is neither REQUIRED nor NONE")
+    return None if word is None else m.ToolChoice("required" if word == "REQUIRED" else "none")
 
 
 def _decode_format(fields: f.Fields | None) -> m.OutputFormat | None:
@@ -89,10 +75,9 @@ def _decode_thinking(fields: f.Fields | None) -> m.Reasoning | None:
 
 def _decode_message(value: object) -> m.Message:
     fields = f.object_of(value, "a message")
-    role = take_role(fields)
-    if role == "tool":
-        return m.Message(role, (_decode_result(fields),), extra=f.unread(WIRE, fields))
-    return m.Message(role, decode_parts(fields), extra=f.unread(WIRE, fields))
+    role = t.take_role(fields)
+    parts = (_decode_result(fields),) if role == "tool" else decode_parts(fields)
+    return m.Message(role, parts, extra=f.unread(WIRE, fields))
 
 
 def _decode_result(fields: f.Fields) -> m.ToolResult:
@@ -141,11 +126,11 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
 
 def _encode_tools(request: m.ChatRequest, notes: Notes) -> f.Fields:
     """Tools and the choice among them.  No tool can be named, so a named one is the only one offered."""
-    choice, tools = request.tool_choice, offered_tools(request, notes)
+    choice, tools = request.tool_choice, t.offered_tools(request, notes)
     if not tools:
         return {}
     extras_for(WIRE, (tool.extra for tool in tools), notes)
-    body: f.Fields = {"tools": [encode_tool(tool, WIRE) for tool in tools]}
+    body: f.Fields = {"tools": [t.encode_tool(tool, WIRE) for tool in tools]}
     flags = {tool.strict for tool in tools}
     if len(flags) > 1:
         notes.add(Feature.TOOL_STRICT, "sent for all tools or none")
@@ -174,7 +159,7 @@ def _encode_thinking(reasoning: m.Reasoning | None, notes: Notes) -> f.Fields | 
 
 
 def _encode_message(message: m.Message, notes: Notes) -> list[f.Fields]:
-    return encode_message(
+    return t.encode_message(
         message,
         fields_for(WIRE, message.extra, notes),
         lambda result: _encode_result(result, notes),
@@ -183,7 +168,7 @@ def _encode_message(message: m.Message, notes: Notes) -> list[f.Fields]:
 
 
 def _encode_result(result: m.ToolResult, notes: Notes) -> f.Fields:
-    content = result_extra(result, WIRE, notes).get("content")
+    content = t.result_extra(result, WIRE, notes).get("content")
     if content is None:
         found = [part for part in result.parts if not isinstance(part, m.Media)]
         alone = len(found) == 1 and isinstance(found[0], m.Text)

@@ -139,6 +139,13 @@ def data_url(part: m.Media, notes: Notes) -> str:
     """Inline content as a URL."""
     if part.data is None:
         raise notes.unsupported(Feature.FILE_ID)
+    return url_of(part)
+
+
+def url_of(part: m.Media) -> str:
+    """Its URL, or one with its content inside."""
+    if part.data is None:
+        return part.url or ""
     return f"data:{part.mime_type or FALLBACK_TYPES[part.kind]};base64,{f.encode_base64(part.data)}"
 
 
