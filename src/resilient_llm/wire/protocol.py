@@ -23,6 +23,7 @@ from typing import Final, NoReturn, Protocol
 from resilient_llm.errors import ConfigurationError, Fault, InvalidRequest
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse, StreamEvent
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.notes import Notes, extras_for
 
 JSON_HEADERS: Final = (("content-type", "application/json"),)
 """What a wire demands that has no header of its own."""
@@ -189,12 +190,14 @@ class JsonCodec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonEmbedCodec:
-    """See :class:`EmbedCodec`.  The functions are as those of :class:`JsonCodec`;
-    ``write_answer`` is given the caller's request, if there is one."""
+    """See :class:`EmbedCodec`.  The functions are as those of :class:`JsonCodec`, but ``write_request`` is given the
+    fields that only this wire knows and gives path and body; ``write_answer`` is given the caller's request, if there
+    is one.
+    """
 
     name: str
     read_request: Callable[[f.Fields, str], EmbedRequest] = only_written
-    write_request: Callable[[EmbedRequest], HttpRequest]
+    write_request: Callable[[EmbedRequest, f.Fields], tuple[str, f.Fields]]
     read_answer: Callable[[f.Fields], EmbedResponse]
     write_answer: Callable[[EmbedResponse, EmbedRequest | None], f.Fields] = only_read
 
@@ -202,7 +205,9 @@ class JsonEmbedCodec:
         return f.reading_request(self.name, body, lambda fields: self.read_request(fields, path))
 
     def encode_request(self, request: EmbedRequest) -> HttpRequest:
-        return self.write_request(request)
+        notes = Notes(self.name)
+        path, body = self.write_request(request, extras_for(self.name, request.extra, notes))
+        return HttpRequest(path, f.dump_request(body), JSON_HEADERS, notes.all())
 
     def decode_response(self, body: bytes) -> EmbedResponse:
         return f.reading_answer(self.name, body, self.read_answer)

@@ -21,7 +21,7 @@ from resilient_llm.wire.kit.caching import MARK
 from resilient_llm.wire.kit.notes import Notes, fields_for, notes_on
 from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools, said, take_tool
 from resilient_llm.wire.protocol import HttpRequest
-from resilient_llm.wire.settings import TABLES, read_settings, write_settings
+from resilient_llm.wire.settings import TABLES, read_rest, write_settings
 
 VERSION: Final = "2023-06-01"
 """The API version every platform understands."""
@@ -46,19 +46,13 @@ def decode_request(body: f.Fields, _path: str = "") -> m.ChatRequest:
     choice, parallel = _decode_choice(f.take_object(fields, "tool_choice"))
     output, effort = _decode_output(fields)
     tools = _decode_tools(fields)
-    values = read_settings(TABLES[p.WIRE], fields)
-    values["parallel_tool_calls"] = parallel
     return m.ChatRequest(
         tuple(messages),
-        f.take_text(fields, "model") or "",
-        tools,
-        choice,
+        tools=tools,
+        tool_choice=choice,
         output=output,
         reasoning=_decode_reasoning(f.take_object(fields, "thinking"), effort),
-        stream=f.take_bool(fields, "stream") or False,
-        extra=f.request_extras(p.WIRE, fields),
-        source=m.Extra(p.WIRE, body),
-        **values,
+        **read_rest(p.WIRE, fields, body, parallel_tool_calls=parallel),
     )
 
 

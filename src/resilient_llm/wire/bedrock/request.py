@@ -15,8 +15,7 @@ from resilient_llm.wire.blocks.claude import generation, leave_out, thinking, th
 from resilient_llm.wire.blocks.turns import Turn, TurnEncoder
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.caching import lose_marks
-from resilient_llm.wire.kit.notes import Notes, fields_for, notes_on
+from resilient_llm.wire.kit.notes import Notes, fields_for, lose_marks, notes_on
 from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools, tool_names
 from resilient_llm.wire.protocol import HttpRequest
 from resilient_llm.wire.settings import TABLES, write_settings

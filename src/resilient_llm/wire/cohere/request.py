@@ -11,10 +11,9 @@ from resilient_llm.wire.cohere.parts import PLAN, WIRE, citations, decode_parts,
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit import tools as t
-from resilient_llm.wire.kit.caching import lose_marks
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
-from resilient_llm.wire.settings import TABLES, read_settings, write_settings
+from resilient_llm.wire.settings import TABLES, read_rest, write_settings
 
 PATH: Final = "/v2/chat"
 
@@ -24,18 +23,13 @@ def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
     fields = dict(whole)
     messages = tuple(_decode_message(item) for item in f.take_list(fields, "messages"))
     tools = _decode_tools(fields)
-    values = read_settings(TABLES[WIRE], fields)
     return m.ChatRequest(
         messages,
-        f.take_text(fields, "model") or "",
-        tools,
+        tools=tools,
         tool_choice=_decode_choice(f.take_text(fields, "tool_choice")),
         output=_decode_format(f.take_object(fields, "response_format")),
         reasoning=_decode_thinking(f.take_object(fields, "thinking")),
-        stream=f.take_bool(fields, "stream") or False,
-        extra=f.request_extras(WIRE, fields),
-        source=m.Extra(WIRE, whole),
-        **values,
+        **read_rest(WIRE, fields, whole),
     )
 
 
@@ -112,8 +106,7 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     """The request for Cohere.  Raises ``UnsupportedFeature``.  A body that came in on this wire is forwarded."""
     if request.source is not None and request.source.wire == WIRE:
         return HttpRequest(PATH, f.dump_request(f.forwarded(request, request.source.fields)), JSON_HEADERS)
-    notes = notes_on(request, WIRE, described=False)
-    lose_marks(request, notes)
+    notes = notes_on(request, WIRE, plain=True)
     messages = [each for message in request.messages for each in _encode_message(message, notes)]
     body: f.Fields = {"model": request.model, "messages": messages, "stream": request.stream}
     body |= _encode_tools(request, notes)

@@ -17,8 +17,7 @@ from collections.abc import Sequence
 
 from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.notes import Notes, extras_for
-from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest, JsonEmbedCodec
+from resilient_llm.wire.protocol import JsonEmbedCodec
 
 WIRE = "openai_embed"
 
@@ -33,12 +32,9 @@ def _decode_request(whole: f.Fields, _path: str) -> EmbedRequest:
     return EmbedRequest(inputs, model, dimensions, f.request_extras(WIRE, fields))
 
 
-def _encode_request(request: EmbedRequest) -> HttpRequest:
-    notes = Notes(WIRE)
+def _encode_request(request: EmbedRequest, own: f.Fields) -> tuple[str, f.Fields]:
     body: f.Fields = {"model": request.model, "input": list(request.inputs)}
-    f.put(body, dimensions=request.dimensions)
-    body |= extras_for(WIRE, request.extra, notes)
-    return HttpRequest("/embeddings", f.dump_request(body), JSON_HEADERS, notes.all())
+    return "/embeddings", f.put(body, dimensions=request.dimensions) | own
 
 
 def _decode_response(fields: f.Fields) -> EmbedResponse:

@@ -11,11 +11,10 @@ from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.gemini import parts as p
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.caching import lose_marks
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.kit.tools import Pairing, offered_tools, tool_names
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
-from resilient_llm.wire.settings import TABLES, read_settings, write_settings
+from resilient_llm.wire.settings import TABLES, read_rest, write_settings
 
 _PATH = re.compile(r"(?:^|/)(?:(models|tunedModels|endpoints)/)?([^/:?]+):(\w+)")
 """Where a path names its model, whatever stands before it: a version, or a project, a location and a publisher."""
@@ -33,18 +32,14 @@ def decode_request(whole: f.Fields, path: str) -> m.ChatRequest:
     tools, remaining = _decode_tools(f.take_list(fields, "tools"))
     choice, tool_config = _decode_choice(p.camel(f.take_object(fields, "toolConfig") or {}))
     output, reasoning = _decode_output(config), _decode_thinking(f.take_object(config, "thinkingConfig"))
-    values = read_settings(TABLES[p.WIRE], f.put(fields, generationConfig=config))
+    f.put(fields, generationConfig=config, tools=remaining or None, toolConfig=tool_config or None)
     return m.ChatRequest(
         (*_decode_system(fields.pop("systemInstruction", None)), *contents),
-        model,
-        tools,
-        choice,
+        tools=tools,
+        tool_choice=choice,
         output=output,
         reasoning=reasoning,
-        stream=stream,
-        extra=f.request_extras(p.WIRE, f.put(fields, tools=remaining or None, toolConfig=tool_config or None)),
-        source=m.Extra(p.WIRE, whole),
-        **values,
+        **read_rest(p.WIRE, fields, whole, model=model, stream=stream),
     )
 
 
@@ -156,8 +151,7 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     path = path_of(request.model, "streamGenerateContent?alt=sse" if request.stream else "generateContent")
     if request.source is not None and request.source.wire == p.WIRE:
         return HttpRequest(path, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
-    notes = notes_on(request, p.WIRE, described=False)
-    lose_marks(request, notes)
+    notes = notes_on(request, p.WIRE, plain=True)
     writing = p.Writing(request.model, tool_names(request.messages), notes)
     body = _encode_turns(request.messages, writing)
     listed = request.tool_choice is not None and request.tool_choice.mode == "required"  # then names can be listed here

@@ -7,7 +7,6 @@ from typing import Final
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.caching import lose_marks
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.kit.tools import encode_message, encode_tool, offered_tools, result_extra, tool_names
 from resilient_llm.wire.ollama.parts import WIRE, encode_parts, sent_id
@@ -22,8 +21,7 @@ _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", 
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     if request.source is not None and request.source.wire == WIRE:
         return HttpRequest(PATH, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
-    notes = notes_on(request, WIRE, described=False)
-    lose_marks(request, notes)
+    notes = notes_on(request, WIRE, plain=True)
     if request.tool_choice is not None and request.tool_choice.mode == "required":
         names = request.tool_choice.names
         raise notes.unsupported(Feature.TOOL_CHOICE_NAME if names else Feature.TOOL_CHOICE_REQUIRED)

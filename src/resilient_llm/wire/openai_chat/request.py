@@ -13,12 +13,12 @@ from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit import openai as o
-from resilient_llm.wire.kit.caching import MARK, lose_marks, sent_key
-from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
+from resilient_llm.wire.kit.caching import MARK, sent_key
+from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, lose_marks
 from resilient_llm.wire.kit.tools import decode_tool, forced_tool, said
 from resilient_llm.wire.openai_chat import parts as p
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
-from resilient_llm.wire.settings import TABLES, read_settings, write_settings
+from resilient_llm.wire.settings import read_rest, write_settings
 
 _HARD = frozenset({"n", "logprobs", "top_logprobs", "tools", "response_format"})
 """Fields whose absence gives another answer than the one asked for."""
@@ -32,28 +32,19 @@ def decode_request(whole: f.Fields, dialect: p.Dialect) -> m.ChatRequest:
     if not messages:
         raise f.Malformed("messages must be a list with at least one message")
     choice, options, wanted = (fields.pop(name, None) for name in ("tool_choice", "stream_options", "response_format"))
+    options = f.object_of(options or {}, "stream_options")
+    if options.get("include_usage") is not False:  # usage is asked for in any case
+        options.pop("include_usage", None)
+    f.put(fields, stream_options=options or None)
     tools = _decode_tools(f.take_list(fields, "tools", lone=False), fields)
-    values = read_settings(TABLES[p.WIRE], fields)
     return m.ChatRequest(
         messages=tuple(p.decode_message(f.object_of(message, "a message"), dialect) for message in messages),
-        model=f.take_text(fields, "model") or "",
         tools=tools,
         tool_choice=o.decode_tool_choice(choice, fields, _decode_named),
         output=_decode_format(wanted, fields),
         reasoning=_decode_reasoning(fields),
-        stream=_decode_stream(options, fields),
-        extra=f.request_extras(p.WIRE, fields),
-        source=m.Extra(p.WIRE, whole),
-        **values,
+        **read_rest(p.WIRE, fields, whole),
     )
-
-
-def _decode_stream(given: object, fields: f.Fields) -> bool:
-    options = f.object_of(given or {}, "stream_options")
-    if options.get("include_usage") is not False:  # usage is asked for in any case
-        options.pop("include_usage", None)
-    f.put(fields, stream_options=options or None)
-    return f.take_bool(fields, "stream") or False
 
 
 def _decode_tools(items: list[object], fields: f.Fields) -> tuple[m.Tool, ...]:

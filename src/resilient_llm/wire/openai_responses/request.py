@@ -8,12 +8,12 @@ from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit import openai as o
-from resilient_llm.wire.kit.caching import lose_marks, sent_key
-from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
+from resilient_llm.wire.kit.caching import sent_key
+from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, lose_marks
 from resilient_llm.wire.kit.tools import said, take_tool
 from resilient_llm.wire.openai_responses import parts as p
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
-from resilient_llm.wire.settings import TABLES, read_settings, write_settings
+from resilient_llm.wire.settings import TABLES, read_rest, write_settings
 
 _LOGPROBS = "message.output_text.logprobs"
 _ROLES: dict[str, m.Role] = {"user": "user", "system": "system", "developer": "developer"}
@@ -31,26 +31,16 @@ def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
     if output is None:
         f.put(text, format=wanted or None)
     f.put(fields, reasoning=reasoning or None, text=text or None)
-    values = read_settings(TABLES[p.WIRE], fields)
-    values["logprobs"] = _decode_include(fields)
+    included = f.as_list(fields.pop("include", None))
+    f.put(fields, include=[name for name in included if name != _LOGPROBS] or None)
     return m.ChatRequest(
         messages=messages,
-        model=f.take_text(fields, "model") or "",
         tools=_decode_tools(fields),
         tool_choice=o.decode_tool_choice(choice, fields, _decode_named),
         output=output,
         reasoning=m.Reasoning(effort) if effort is not None else None,
-        stream=f.take_bool(fields, "stream") or False,
-        extra=f.request_extras(p.WIRE, fields),
-        source=m.Extra(p.WIRE, whole),
-        **values,
+        **read_rest(p.WIRE, fields, whole, logprobs=True if _LOGPROBS in included else None),
     )
-
-
-def _decode_include(fields: f.Fields) -> bool | None:
-    wanted = f.as_list(fields.pop("include", None))
-    f.put(fields, include=[name for name in wanted if name != _LOGPROBS] or None)
-    return True if _LOGPROBS in wanted else None
 
 
 def _decode_input(fields: f.Fields) -> tuple[m.Message, ...]:
