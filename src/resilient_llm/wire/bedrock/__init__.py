@@ -11,14 +11,11 @@ A request and its answer::
 
 from __future__ import annotations
 
-from resilient_llm.wire.bedrock import answer, request, stream
-from resilient_llm.wire.bedrock.parts import WIRE
+from resilient_llm.wire.bedrock import answer, parts, request, stream
 from resilient_llm.wire.protocol import JsonCodec
 
-__all__ = ["CODEC", "WIRE"]
-
 CODEC = JsonCodec(
-    name=WIRE,
+    name=parts.WIRE,
     write_request=request.encode_request,
     read_answer=answer.decode_response,
     write_answer=answer.encode_response,

@@ -109,13 +109,9 @@ class Decoder(JsonEvents):
         if delta.get("error") is not None:
             self.end(m.StreamError(delta))
             return
-        reason, usage = f.take_text(delta, "finish_reason"), p.take_usage(delta)
+        raw, usage = f.take_text(delta, "finish_reason"), p.take_usage(delta)
         f.put(delta, logprobs=self._logprobs or None)
-        finish = p.REASONS.neutral(reason or "COMPLETE", self._called)
-        self._out.append(m.Finish(finish, reason, extra=f.unread(p.WIRE, delta)))
-        if usage is not None:
-            self._out.append(m.UsageUpdate(usage))
-        self.end(m.StreamEnd())
+        self.finish(p.REASONS.neutral(raw or "COMPLETE", self._called), raw, f.unread(p.WIRE, delta), usage)
 
 
 class Encoder(BlockEncoder):

@@ -84,6 +84,13 @@ class StreamDecoder:
         self._out.append(event)
         self._over = True
 
+    def finish(self, reason: m.FinishReason, raw: str | None, extra: m.Extra | None, usage: m.Usage | None) -> None:
+        """Emit that the answer is complete, and why."""
+        self._out.append(m.Finish(reason, raw, extra=extra))
+        if usage is not None:
+            self._out.append(m.UsageUpdate(usage))
+        self.end(m.StreamEnd())
+
     def _sniff(self, data: bytes) -> None:
         head = data.lstrip(b" \t\r\n\xef\xbb\xbf")
         if head:

@@ -74,13 +74,9 @@ class Decoder(StreamDecoder):
             out += [m.ToolCallDelta(call.arguments, block), m.BlockEnd(block)]
 
     def _ended(self, fields: f.Fields) -> None:
-        reason, usage = f.take_text(fields, "done_reason"), p.take_usage(fields)
+        raw, usage = f.take_text(fields, "done_reason"), p.take_usage(fields)
         fields.pop("model", None)
-        finish = p.REASONS.neutral(reason or "stop", self._called)
-        self._out.append(m.Finish(finish, reason, extra=f.unread(p.WIRE, fields)))
-        if usage is not None:
-            self._out.append(m.UsageUpdate(usage))
-        self.end(m.StreamEnd())
+        self.finish(p.REASONS.neutral(raw or "stop", self._called), raw, f.unread(p.WIRE, fields), usage)
 
 
 _SAID = frozenset({"role", "content"})

@@ -269,9 +269,9 @@ class StreamedCall:
     given: bool
     name: str = ""
     block: int = -1
+    waiting: str = ""
     extra: f.Fields = field(default_factory=dict[str, object])
     custom: f.Fields = field(default_factory=dict[str, object])
-    waiting: list[str] = field(default_factory=list[str])
 
     def add_custom(self, piece: f.Fields) -> None:
         """A piece of a call whose input is free text: the input grows, anything else is said once."""

@@ -15,14 +15,11 @@ A request and its answer::
 from __future__ import annotations
 
 from resilient_llm.wire.kit import openai
-from resilient_llm.wire.openai_responses import answer, request, stream
-from resilient_llm.wire.openai_responses.parts import WIRE
+from resilient_llm.wire.openai_responses import answer, parts, request, stream
 from resilient_llm.wire.protocol import JsonCodec
 
-__all__ = ["CODEC", "WIRE"]
-
 CODEC = JsonCodec(
-    name=WIRE,
+    name=parts.WIRE,
     read_request=request.decode_request,
     write_request=request.encode_request,
     read_answer=answer.decode_response,

@@ -200,10 +200,7 @@ class Decoder(JsonEvents):
             self._out += [event for event in replay(response) if not isinstance(event, m.StreamStart | m.UsageUpdate)]
             self._out = [event for event in self._out if not isinstance(event, m.Finish | m.StreamEnd)]
         reason, raw = a.finish_of(fields, self._calls or response.parts)
-        self._out.append(m.Finish(reason, raw, extra=a.settings_of(fields)))
-        if response.usage is not None:
-            self._out.append(m.UsageUpdate(response.usage))
-        self.end(m.StreamEnd())
+        self.finish(reason, raw, a.settings_of(fields), response.usage)
 
     def _error(self, data: f.Fields) -> None:
         self.end(m.StreamError(data))
