@@ -9,7 +9,6 @@ with ``ping`` and ``error`` anywhere.  Only ``message_stop`` says that the answe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 from resilient_llm import model as m
@@ -30,23 +29,27 @@ class Decoder(JsonEvents):
         self._id: str | None = None
         self._usage: f.Fields = {}
         self._open = OpenBlocks("tool_use", frozenset({"text", "thinking"}), _whole)
-        self._handlers: dict[str, Callable[[f.Fields], None]] = {
-            "content_block_delta": self._delta,
-            "content_block_start": self._block_start,
-            "content_block_stop": self._block_stop,
-            "message_start": self._message_start,
-            "message_delta": self._message_delta,
-            "message_stop": self._message_stop,
-            "error": self._error,
-            "ping": self._ping,
-        }
 
     def on_object(self, event: str, data: f.Fields) -> None:
-        handler = self._handlers.get(str(data.get("type", event)))
-        if handler is not None:  # an event type that did not exist when this was written says nothing we must know
-            handler(data)
-        elif event == "error" or data.get("error"):
-            self._error(data)
+        match data.get("type", event):
+            case "content_block_delta":
+                self._delta(data)
+            case "content_block_start":
+                self._block_start(data)
+            case "content_block_stop":
+                self._out += self._open.close(f.take_count(data, "index"))
+            case "message_start":
+                self._message_start(data)
+            case "message_delta":
+                self._message_delta(data)
+            case "message_stop":
+                self._out += [event for index in list(self._open) for event in self._open.close(index)]
+                self.end(m.StreamEnd())
+            case "ping":
+                self._out.append(m.KeepAlive())
+            case kind:  # one that did not exist when this was written says nothing we must know
+                if "error" in (kind, event) or data.get("error"):
+                    self.end(m.StreamError(data))
 
     def at_end(self) -> str | None:
         return "the stream ended without message_stop"
@@ -133,9 +136,6 @@ class Decoder(JsonEvents):
             block.pieces.append(piece)
             self._out.append(m.ToolCallDelta(piece, block.number))
 
-    def _block_stop(self, body: f.Fields) -> None:
-        self._out += self._open.close(f.take_count(body, "index"))
-
     def _message_delta(self, body: f.Fields) -> None:
         delta = f.take_object(body, "delta") or {}
         self._count(body)
@@ -143,17 +143,6 @@ class Decoder(JsonEvents):
             body.pop("type", None)  # some send it in the event line alone
             reason = p.REASONS.neutral(raw, self._open.called)
             self._out.append(m.Finish(reason, raw, 0, f.unread(p.WIRE, body | delta)))
-
-    def _message_stop(self, _body: f.Fields) -> None:
-        for index in list(self._open):
-            self._out += self._open.close(index)
-        self.end(m.StreamEnd())
-
-    def _error(self, body: f.Fields) -> None:
-        self.end(m.StreamError(body))
-
-    def _ping(self, _body: f.Fields) -> None:
-        self._out.append(m.KeepAlive())
 
 
 def _grow(body: f.Fields, delta: f.Fields) -> None:

@@ -10,7 +10,6 @@ says that the answer is whole; ``metadata`` (token counts) usually follows it, b
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 from resilient_llm import model as m
@@ -23,6 +22,8 @@ from resilient_llm.wire.framing import eventstream
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.streams import StreamDecoder
 
+_EVENTS = f.words("messageStart contentBlockStart contentBlockDelta contentBlockStop messageStop metadata")
+
 
 class Decoder(StreamDecoder):
     """Bytes of one streamed answer -> events."""
@@ -34,14 +35,6 @@ class Decoder(StreamDecoder):
         self._frames = eventstream.Decoder()
         self._started = self._stopped = self._counted = False
         self._open = OpenBlocks("toolUse", frozenset({"text", "reasoningContent"}), _whole)
-        self._handlers: dict[str, Callable[[f.Fields], None]] = {
-            "contentBlockDelta": self._delta,
-            "contentBlockStart": self._block_start,
-            "contentBlockStop": self._block_stop,
-            "messageStart": self._message_start,
-            "messageStop": self._message_stop,
-            "metadata": self._metadata,
-        }
 
     def on_bytes(self, data: bytes) -> None:
         for message in self._frames.feed(data):
@@ -66,18 +59,27 @@ class Decoder(StreamDecoder):
                 self._event(message)
 
     def _event(self, message: eventstream.EventMessage) -> None:
-        handler = self._handlers.get(message.header(":event-type"))
-        if handler is None:  # an event type that did not exist when this was written
+        kind = message.header(":event-type")
+        if kind not in _EVENTS:  # one that did not exist when this was written
             return
         body = f.parse_object(message.payload, "an event")
         body.pop("p", None)  # padding, so that the length of a frame does not tell its content
         if not self._started:
             self._started = True
             self._out.append(m.StreamStart())
-        handler(body)
-
-    def _message_start(self, _body: f.Fields) -> None:
-        pass
+        match kind:
+            case "contentBlockDelta":
+                self._delta(body)
+            case "contentBlockStart":
+                self._block_start(body)
+            case "contentBlockStop":
+                self._out += self._open.close(f.take_count(body, "contentBlockIndex"))
+            case "messageStop":
+                self._message_stop(body)
+            case "metadata":
+                self._metadata(body)
+            case _:
+                pass
 
     def _block_start(self, body: f.Fields) -> None:
         index, start = f.take_count(body, "contentBlockIndex"), f.take_object(body, "start") or {}
@@ -142,12 +144,8 @@ class Decoder(StreamDecoder):
             if block.kind == "toolUse":
                 self._out.append(m.ToolCallDelta(piece, block.number))
 
-    def _block_stop(self, body: f.Fields) -> None:
-        self._out += self._open.close(f.take_count(body, "contentBlockIndex"))
-
     def _message_stop(self, body: f.Fields) -> None:
-        for index in list(self._open):
-            self._out += self._open.close(index)
+        self._out += [event for index in list(self._open) for event in self._open.close(index)]
         raw = f.take_text(body, "stopReason")
         self._out.append(m.Finish(p.REASONS.neutral(raw, self._open.called), raw, 0, f.unread(p.WIRE, body)))
         self._stopped = True

@@ -200,7 +200,7 @@ def replay(response: m.ChatResponse) -> list[m.StreamEvent]:
     events: list[m.StreamEvent] = [m.StreamStart(response.id, response.model, response.created)]
     for index, choice in enumerate((first, *response.alternatives)):
         for block, part in enumerate(choice.parts):
-            events += _events_of(part, block, index)
+            events += events_of(part, block, index)
             events.append(m.BlockEnd(block, index))
         events.append(m.Finish(choice.finish_reason, choice.raw_finish_reason, index, choice.extra))
     if response.usage is not None:
@@ -209,7 +209,8 @@ def replay(response: m.ChatResponse) -> list[m.StreamEvent]:
     return events
 
 
-def _events_of(part: m.Part, block: int, choice: int) -> Iterator[m.StreamEvent]:
+def events_of(part: m.Part, block: int, choice: int) -> Iterator[m.StreamEvent]:
+    """The events of a part that came whole, but for its end."""
     match part:
         case m.Text():
             yield m.TextDelta(part.text, block, choice, part.annotations)
