@@ -178,17 +178,13 @@ def thought_block(part: m.Thought) -> f.Fields:
 
 def media_block(part: m.Media) -> f.Fields:
     """An image or document block, without its Extra."""
-    body: f.Fields = {"type": "image" if part.kind == "image" else "document", "source": _source(part)}
-    if part.name and part.kind != "image":
-        body["title"] = part.name
-    return body
-
-
-def _source(part: m.Media) -> f.Fields:
     if part.file_id is not None:
-        return {"type": "file", "file_id": part.file_id}
-    if part.data is None:
-        return {"type": "url", "url": part.url or ""}
-    if part.kind == "document" and (part.mime_type or "").startswith("text/"):
-        return {"type": "text", "media_type": "text/plain", "data": part.data.decode("utf-8", "replace")}
-    return {"type": "base64", "media_type": part.mime_type or "", "data": f.encode_base64(part.data)}
+        source: f.Fields = {"type": "file", "file_id": part.file_id}
+    elif part.data is None:
+        source = {"type": "url", "url": part.url or ""}
+    elif part.kind == "document" and (part.mime_type or "").startswith("text/"):
+        source = {"type": "text", "media_type": "text/plain", "data": part.data.decode("utf-8", "replace")}
+    else:
+        source = {"type": "base64", "media_type": part.mime_type or "", "data": f.encode_base64(part.data)}
+    body: f.Fields = {"type": "image" if part.kind == "image" else "document", "source": source}
+    return f.put(body, title=part.name or None if part.kind != "image" else None)

@@ -129,7 +129,10 @@ def encode_request(request: m.ChatRequest, version: str) -> HttpRequest:
     source = f.own_fields(request.source, p.WIRE)
     notes = Notes(p.WIRE) if source else notes_on(request, p.WIRE)
     body = f.forwarded(request, source) if source else _encode_body(request, notes)
-    body = _restricted(body, version, notes)
+    if version == VERSION_2026 or generation(str(body.get("model"))) >= (4, 7):
+        leave_out(body, ("temperature", "top_p", "top_k"), "removed from this wire", notes)
+    if version == VERSION_2026:
+        body["messages"] = [_restricted_turn(turn, notes) for turn in cast("list[object]", body["messages"])]
     return HttpRequest("/v1/messages", f.dump_request(body), (("anthropic-version", version),), notes.all())
 
 
@@ -147,7 +150,10 @@ def _encode_body(request: m.ChatRequest, notes: Notes) -> f.Fields:
     if len(stop) != len(request.stop):
         notes.add(Feature.STOP, "left out: this wire rejects stop words of white space alone")
     f.put(body, stop_sequences=stop or None, temperature=rules.lowered_temperature(request.temperature, notes))
-    _encode_tools(request, body, bool(notes.own.get("tools")), notes)
+    tools = [_encode_tool(tool, notes) for tool in offered_tools(request, notes, single=True)]
+    f.put(body, tools=tools or None)
+    if tools or notes.own.get("tools"):  # without tools there is nothing to choose from: this wire answers with a 400
+        f.put(body, tool_choice=_encode_choice(request.tool_choice, request.parallel_tool_calls))
     f.put(body, output_config=output)
     if request.reasoning is not None:
         _encode_reasoning(request, request.reasoning, body, writing.unthought_calls(turns), notes)
@@ -247,14 +253,6 @@ class _Turns(TurnEncoder):
         return replace(part, mime_type=mime)
 
 
-def _encode_tools(request: m.ChatRequest, body: f.Fields, remaining: bool, notes: Notes) -> None:
-    tools = offered_tools(request, notes, single=True)
-    if tools:
-        body["tools"] = [_encode_tool(tool, notes) for tool in tools]
-    if tools or remaining:  # without tools there is nothing to choose from, and this wire says so with a 400
-        f.put(body, tool_choice=_encode_choice(request.tool_choice, request.parallel_tool_calls))
-
-
 def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:
     if not _TOOL_NAME.fullmatch(tool.name):
         raise notes.unsupported(Feature.TOOL_NAME, tool.name)
@@ -288,17 +286,6 @@ def _encode_reasoning(
     f.merge(body, fields)
     if thinks(fields):
         leave_out(body, ("temperature", "top_k"), "not together with reasoning", notes)
-
-
-# --- what some versions and models reject -----------------------------------------------------------------------------
-
-
-def _restricted(body: f.Fields, version: str, notes: Notes) -> f.Fields:
-    if version == VERSION_2026 or generation(str(body.get("model"))) >= (4, 7):
-        leave_out(body, ("temperature", "top_p", "top_k"), "removed from this wire", notes)
-    if version == VERSION_2026:
-        body["messages"] = [_restricted_turn(turn, notes) for turn in cast("list[object]", body["messages"])]
-    return body
 
 
 def _restricted_turn(turn: object, notes: Notes) -> object:

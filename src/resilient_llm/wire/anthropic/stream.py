@@ -105,7 +105,9 @@ class Decoder(JsonEvents):
     def _other_delta(self, block: Block, kind: object, delta: f.Fields) -> None:
         match block.kind, kind:
             case "tool_use", "input_json_delta":
-                self._arguments(block, f.take_text(delta, "partial_json"))
+                if piece := f.take_text(delta, "partial_json"):
+                    block.pieces.append(piece)
+                    self._out.append(m.ToolCallDelta(piece, block.number))
             case "thinking", "thinking_delta":
                 self._thought(block, f.take_text(delta, "thinking"), None)
             case "thinking", "signature_delta":
@@ -130,11 +132,6 @@ class Decoder(JsonEvents):
         if text or signature:
             origin, mine = p.origin_and_signature(signature or "")
             self._out.append(m.ThoughtDelta(text or "", block.number, 0, mine or None, origin))
-
-    def _arguments(self, block: Block, piece: str | None) -> None:
-        if piece:
-            block.pieces.append(piece)
-            self._out.append(m.ToolCallDelta(piece, block.number))
 
     def _message_delta(self, body: f.Fields) -> None:
         delta = f.take_object(body, "delta") or {}

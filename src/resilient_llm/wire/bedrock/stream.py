@@ -232,7 +232,10 @@ class Encoder(BlockEncoder):
         content = p.encode_part(part) or {}
         match part:
             case m.Thought():
-                return {}, _thought_deltas(f.object_of(content["reasoningContent"], "reasoningContent"))
+                thought = f.object_of(content["reasoningContent"], "reasoningContent")
+                text = f.take_object(thought, "reasoningText")
+                inner = [thought] if text is None else [{name: value} for name, value in text.items() if value]
+                return {}, [{"reasoningContent": each} for each in inner]
             case m.Media() | m.Opaque():
                 return _whole_deltas(content)
             case _:
@@ -252,12 +255,6 @@ class Encoder(BlockEncoder):
 def error_frame(fault: Fault, message: str) -> bytes:
     """An exception frame."""
     return eventstream.exception(exception_of(fault), f.dump({"message": message}))
-
-
-def _thought_deltas(content: f.Fields) -> list[f.Fields]:
-    text = f.take_object(content, "reasoningText")
-    inner = [content] if text is None else [{name: value} for name, value in text.items() if value]
-    return [{"reasoningContent": each} for each in inner]
 
 
 def _whole_deltas(content: f.Fields) -> tuple[f.Fields, list[f.Fields]] | None:

@@ -137,7 +137,8 @@ def _named(vendor: str, headers: Mapping[str, str], clock: float | None) -> Iter
             found.setdefault((base, window), {})[what] = value
     taken: set[str] = set()
     # The shortest window gets the plain name: it is the one that throttles first.
-    for (base, window), values in sorted(found.items(), key=_by_window):
+    ordered = sorted(found.items(), key=lambda item: (item[0][0], _WINDOWS.get(item[0][1] or "", 0)))
+    for (base, window), values in ordered:
         limit = _limit(values, window or _OWN_WINDOWS.get(vendor, {}).get(base), clock)
         if limit is None:
             continue
@@ -158,11 +159,6 @@ def _place(name: str) -> tuple[str, str | None, str] | None:
             base = "_".join(words)
             return _ALIASES.get(base, base), window, groups["field"]
     return None
-
-
-def _by_window(item: tuple[tuple[str, str | None], dict[str, str]]) -> tuple[str, int]:
-    (base, window), _ = item
-    return base, _WINDOWS.get(window or "", 0)
 
 
 def _limit(values: Mapping[str, str], window: str | None, clock: float | None) -> Limit | None:

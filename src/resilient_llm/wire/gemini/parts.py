@@ -183,7 +183,10 @@ def _encode_part(part: m.Part, writing: Writing, written: list[f.Fields]) -> Non
         case m.Media():
             written.append(_encode_media(part, writing))
         case m.ToolCall():
-            written.append(_encode_call(part, writing.notes))
+            extra = f.own_fields(part.extra, WIRE)
+            said: f.Fields = {"name": part.name, "args": arguments_object(part, writing.notes)}
+            said |= f.object_of(extra.pop("functionCall", {}), "functionCall")
+            written.append({"functionCall": f.put(said, id=_sent_id(part.id)), **extra})
         case m.ToolResult():
             written += _encode_result(part, writing)
         case _:
@@ -201,13 +204,6 @@ def _encode_thought(thought: m.Thought, written: list[f.Fields]) -> None:
         extra = f.own_fields(thought.extra, WIRE)
         extra.pop("attached", None)
         written.append({"text": "", **extra, "thoughtSignature": thought.signature})
-
-
-def _encode_call(call: m.ToolCall, notes: Notes) -> f.Fields:
-    extra = f.own_fields(call.extra, WIRE)
-    more = f.object_of(extra.pop("functionCall", {}), "functionCall")
-    said: f.Fields = {"name": call.name, "args": arguments_object(call, notes), **more}
-    return {"functionCall": f.put(said, id=_sent_id(call.id)), **extra}
 
 
 def _sent_id(id_: str) -> str | None:

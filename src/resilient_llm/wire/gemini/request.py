@@ -11,7 +11,7 @@ from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.gemini import parts as p
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
+from resilient_llm.wire.kit.notes import Notes, fields_for, notes_on
 from resilient_llm.wire.kit.tools import Pairing, offered_tools, tool_names
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.settings import TABLES, read_rest, write_settings
@@ -154,10 +154,19 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     notes = notes_on(request, p.WIRE, plain=True)
     writing = p.Writing(request.model, tool_names(request.messages), notes)
     body = _encode_turns(request.messages, writing)
-    listed = request.tool_choice is not None and request.tool_choice.mode == "required"  # then names can be listed here
+    choice, output = request.tool_choice, request.output
+    listed = choice is not None and choice.mode == "required"  # then names can be listed here
     tools = request.tools if listed else offered_tools(request, notes)
-    f.put(body, tools=_encode_tools(tools, notes), toolConfig=_encode_choice(request.tool_choice))
-    config = _encode_output(request.output)
+    if tools:
+        body["tools"] = [{"functionDeclarations": [_encode_tool(tool, notes) for tool in tools]}]
+    if choice is not None:
+        mode = {"auto": "AUTO", "none": "NONE", "required": "ANY"}[choice.mode]
+        names = list(choice.names) if listed else None
+        body["toolConfig"] = {"functionCallingConfig": f.put({"mode": mode}, allowedFunctionNames=names or None)}
+    config: f.Fields = {}
+    if output is not None:
+        config["responseMimeType"] = "text/plain" if output.kind == "text" else "application/json"
+        f.put(config, responseJsonSchema=output.schema if output.kind != "text" else None)
     f.put(config, thinkingConfig=_encode_thinking(request.reasoning, request.model, notes))
     f.put(body, generationConfig=config or None)
     write_settings(TABLES[p.WIRE], request, body, notes)
@@ -223,33 +232,12 @@ def _encode_turns(messages: tuple[m.Message, ...], writing: p.Writing) -> f.Fiel
     return f.put({"contents": contents}, systemInstruction={"parts": system} if system else None)
 
 
-def _encode_tools(tools: tuple[m.Tool, ...], notes: Notes) -> list[f.Fields] | None:
-    if any(tool.strict for tool in tools):
+def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:
+    if tool.strict:
         notes.add(Feature.TOOL_STRICT, "left out")
-    extras_for(p.WIRE, (tool.extra for tool in tools), notes)
-    return [{"functionDeclarations": [_encode_tool(tool) for tool in tools]}] if tools else None
-
-
-def _encode_tool(tool: m.Tool) -> f.Fields:
-    extra = f.own_fields(tool.extra, p.WIRE)
+    extra = fields_for(p.WIRE, tool.extra, notes)
     schema = None if "parameters" in extra else tool.parameters
     return f.put({"name": tool.name}, description=tool.description, parametersJsonSchema=schema, **extra)
-
-
-def _encode_choice(choice: m.ToolChoice | None) -> f.Fields | None:
-    if choice is None:
-        return None
-    mode = {"auto": "AUTO", "none": "NONE", "required": "ANY"}[choice.mode]
-    names = list(choice.names) if mode == "ANY" else None
-    return {"functionCallingConfig": f.put({"mode": mode}, allowedFunctionNames=names or None)}
-
-
-def _encode_output(output: m.OutputFormat | None) -> f.Fields:
-    if output is None:
-        return {}
-    if output.kind == "text":
-        return {"responseMimeType": "text/plain"}
-    return f.put({"responseMimeType": "application/json"}, responseJsonSchema=output.schema)
 
 
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 24576, "max": 24576}
