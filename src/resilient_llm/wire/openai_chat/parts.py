@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
@@ -232,11 +232,14 @@ def encode_call(call: m.ToolCall) -> f.Fields:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
 
 
-def assistant_body(items: list[f.Fields], thoughts: Sequence[m.Thought], dialect: Dialect) -> f.Fields:
-    """Content and reasoning of an assistant message."""
+def assistant_body(
+    items: list[f.Fields], thoughts: Iterable[m.Thought], parts: Iterable[m.Part], dialect: Dialect
+) -> f.Fields:
+    """Content, reasoning and refusal of an assistant message."""
+    refusal = "".join(part.text for part in parts if isinstance(part, m.Refusal)) or None
     if dialect.reasoning_field == "content":  # Mistral: reasoning is a kind of content
         chunks = [_thinking(thought) for thought in thoughts]
-        return {"content": [*chunks, *items] if chunks else content_of(items)}
+        return f.put({"content": [*chunks, *items] if chunks else content_of(items)}, refusal=refusal)
     body: f.Fields = {"content": content_of(items)}
     for thought in thoughts:
         extra = f.own_fields(thought.extra, WIRE)
@@ -245,7 +248,7 @@ def assistant_body(items: list[f.Fields], thoughts: Sequence[m.Thought], dialect
             body[name] = f.as_text(body.get(name)) + thought.text
         if "reasoning_details" in extra:
             f.merge(body, {"reasoning_details": extra["reasoning_details"]})
-    return body
+    return f.put(body, refusal=refusal)
 
 
 def _thinking(thought: m.Thought) -> f.Fields:

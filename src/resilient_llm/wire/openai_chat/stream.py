@@ -82,13 +82,20 @@ class Decoder(JsonEvents):
                 self.end(m.StreamError(data))
                 return
             choices = f.as_list(choices)
-        if not self._begun:
-            self._begin(data)
+        if not self._begun and not data.get("id") and not choices:
+            self._out.append(m.KeepAlive())  # Azure opens with a chunk about the prompt
+        elif not self._begun:
+            self._begun = True
+            id_, model = f.as_text(data.get("id")), f.as_text(data.get("model"))
+            self._out.append(m.StreamStart(id_, model, f.time_of(data.get("created"))))
         for choice in cast("list[object]", choices):
             if isinstance(choice, dict) and not self._over:
                 self._on_choice(cast(f.Fields, choice), data)
         if (data.get("usage") or "x_groq" in data) and not self._over:
-            self._on_usage(data)
+            usage = a.decode_usage(a.usage_of(data))
+            if usage is not None:
+                self._counted = self._counted or (not choices and usage.output_tokens > 0)
+                self._out.append(m.UsageUpdate(usage))
 
     def on_text(self, data: str) -> bool:
         """``[DONE]``; empty data keeps the connection alive."""
@@ -107,14 +114,6 @@ class Decoder(JsonEvents):
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return a.decode_response(body, self._dialect)
 
-    def _begin(self, data: f.Fields) -> None:
-        if not data.get("id") and not data.get("choices"):
-            self._out.append(m.KeepAlive())  # Azure opens with a chunk about the prompt
-            return
-        self._begun = True
-        id_, model = f.as_text(data.get("id")), f.as_text(data.get("model"))
-        self._out.append(m.StreamStart(id_, model, f.time_of(data.get("created"))))
-
     def _done(self) -> None:
         if not self._choices:
             self.end(m.StreamBroken("[DONE] without an answer"))
@@ -131,12 +130,6 @@ class Decoder(JsonEvents):
             if self._over:
                 return
         self.end(m.StreamEnd())
-
-    def _on_usage(self, data: f.Fields) -> None:
-        usage = a.decode_usage(a.usage_of(data))
-        if usage is not None:
-            self._counted = self._counted or (not data.get("choices") and usage.output_tokens > 0)
-            self._out.append(m.UsageUpdate(usage))
 
     def _on_choice(self, choice: f.Fields, chunk: f.Fields) -> None:
         index = choice.get("index")

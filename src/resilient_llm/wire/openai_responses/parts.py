@@ -37,7 +37,10 @@ def decode_item(item: f.Fields) -> list[m.Part]:
     """The parts of one item of the model's side."""
     match item.get("type", "message"):
         case "message":
-            return _decode_message(item)
+            parts, about = decode_content(item.get("content")), about_item(item, "role", "content")
+            if about and parts and isinstance(first := parts[0], m.Text):  # a refusal has no place for it
+                parts[0] = m.Text(first.text, first.annotations, m.Extra(WIRE, about | f.own_fields(first.extra, WIRE)))
+            return parts
         case "function_call":
             return [decode_call(item)]
         case "reasoning":
@@ -52,14 +55,6 @@ def about_item(item: f.Fields, *known: str) -> f.Fields:
     if about.get("status") == "completed":
         del about["status"]
     return about
-
-
-def _decode_message(item: f.Fields) -> list[m.Part]:
-    parts = decode_content(item.get("content"))
-    about = about_item(item, "role", "content")
-    if about and parts and isinstance(first := parts[0], m.Text):  # a refusal has no place for it
-        parts[0] = m.Text(first.text, first.annotations, m.Extra(WIRE, about | f.own_fields(first.extra, WIRE)))
-    return parts
 
 
 def decode_call(item: f.Fields) -> m.ToolCall:

@@ -158,7 +158,9 @@ def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
         wanted = o.encode_format(request.output)
         body["text"] = {"format": {"schema": {}} | wanted if "name" in wanted else wanted}
     if request.reasoning is not None:
-        _encode_reasoning(request.reasoning, body, notes)
+        effort = o.effort_of(request.reasoning, notes)
+        f.put(body, reasoning={"effort": effort} if effort is not None else None)
+        f.merge(body, fields_for(p.WIRE, request.reasoning.extra, notes))
     if request.stream:
         body["stream"] = True
     f.merge(body, extras_for(p.WIRE, request.extra, notes))
@@ -214,10 +216,3 @@ def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:
     body: f.Fields = {"type": "function", "name": tool.name}
     f.put(body, description=tool.description, parameters=tool.parameters, strict=tool.strict)
     return body | fields_for(p.WIRE, tool.extra, notes)
-
-
-def _encode_reasoning(reasoning: m.Reasoning, body: f.Fields, notes: Notes) -> None:
-    effort = o.effort_of(reasoning, notes)
-    if effort is not None:
-        body["reasoning"] = {"effort": effort}
-    f.merge(body, fields_for(p.WIRE, reasoning.extra, notes))
