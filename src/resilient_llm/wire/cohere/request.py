@@ -111,8 +111,10 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     body: f.Fields = {"model": request.model, "messages": messages, "stream": request.stream}
     body |= _encode_tools(request, notes)
     write_settings(TABLES[WIRE], request, body, notes)
-    thinking = _encode_thinking(request.reasoning, notes)
-    f.put(body, response_format=_encode_format(request.output), thinking=thinking)
+    if (output := request.output) is not None:
+        wanted: f.Fields = {"type": "text" if output.kind == "text" else "json_object"}
+        body["response_format"] = f.put(wanted, json_schema=output.schema if output.kind == "json_schema" else None)
+    f.put(body, thinking=_encode_thinking(request.reasoning, notes))
     f.merge(body, notes.own)
     return HttpRequest(PATH, f.dump_request(body), JSON_HEADERS, notes.all())
 
@@ -131,13 +133,6 @@ def _encode_tools(request: m.ChatRequest, notes: Notes) -> f.Fields:
         body["strict_tools"] = flags == {True}
     word = {"required": "REQUIRED", "none": "NONE"}.get(choice.mode) if choice is not None else None
     return f.put(body, tool_choice=word)
-
-
-def _encode_format(output: m.OutputFormat | None) -> f.Fields | None:
-    if output is None:
-        return None
-    kind = "text" if output.kind == "text" else "json_object"
-    return f.put({"type": kind}, json_schema=output.schema if output.kind == "json_schema" else None)
 
 
 def _encode_thinking(reasoning: m.Reasoning | None, notes: Notes) -> f.Fields | None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
 
 from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.kit import fields as f
@@ -69,17 +68,13 @@ def _little_endian(floats: array[float]) -> array[float]:
 
 def _encode_response(response: EmbedResponse, request: EmbedRequest | None) -> f.Fields:
     encoded = any(extra.fields.get("encoding_format") == "base64" for extra in (request.extra if request else ()))
-    data = [
-        {"object": "embedding", "index": index, "embedding": _encode_vector(values) if encoded else list(values)}
-        for index, values in enumerate(response.vectors)
-    ]
+    vectors: list[object] = [list(values) for values in response.vectors]
+    if encoded:
+        vectors = [f.encode_base64(_little_endian(array("f", values)).tobytes()) for values in response.vectors]
+    data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
     usage = response.usage or Usage()
     counts = {"prompt_tokens": usage.input_tokens, "total_tokens": usage.total_tokens or usage.input_tokens}
     return {"object": "list", "data": data, "model": response.model, "usage": counts}
-
-
-def _encode_vector(values: Sequence[float]) -> str:
-    return f.encode_base64(_little_endian(array("f", values)).tobytes())
 
 
 CODEC = JsonEmbedCodec(

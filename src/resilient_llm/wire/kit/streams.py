@@ -57,7 +57,10 @@ class StreamDecoder:
             if self._body is None:
                 self.on_bytes(data)
             else:
-                self._keep(self._body, data)
+                self._body.append(data)
+                self._held += len(data)
+                if self._held > self._max:
+                    raise InvalidAnswer(f"no stream, and longer than {self._max} bytes")
         except (InvalidAnswer, f.Malformed) as error:
             self.end(m.StreamBroken(str(error), malformed=True))
         out, self._out = self._out, []
@@ -97,12 +100,6 @@ class StreamDecoder:
             self._sniffed = True
             if head[:1] in self.plain:
                 self._body = []
-
-    def _keep(self, body: list[bytes], data: bytes) -> None:
-        body.append(data)
-        self._held += len(data)
-        if self._held > self._max:
-            raise InvalidAnswer(f"no stream, and longer than {self._max} bytes")
 
     def _close_body(self, body: bytes) -> None:
         try:

@@ -30,7 +30,10 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     body: f.Fields = {"model": request.model, "messages": messages, "stream": request.stream}
     if tools := _encode_tools(request, notes):
         body["tools"] = tools
-    f.put(body, format=_encode_format(request.output), think=_encode_think(request.reasoning, notes))
+    if request.output is not None and request.output.kind != "text":
+        schema = request.output.schema if request.output.kind == "json_schema" else None
+        body["format"] = "json" if schema is None else schema
+    f.put(body, think=_encode_think(request.reasoning, notes))
     write_settings(TABLES[WIRE], request, body, notes)
     f.merge(body, notes.own)
     return HttpRequest(PATH, f.dump_request(body), JSON_HEADERS, notes.all())
@@ -53,12 +56,6 @@ def _encode_tools(request: m.ChatRequest, notes: Notes) -> list[f.Fields]:
     if any(tool.strict for tool in tools):
         notes.add(Feature.TOOL_STRICT, "left out")
     return [encode_tool(tool, WIRE) for tool in tools]
-
-
-def _encode_format(output: m.OutputFormat | None) -> object:
-    if output is None or output.kind == "text":
-        return None
-    return output.schema if output.kind == "json_schema" and output.schema is not None else "json"
 
 
 def _encode_think(reasoning: m.Reasoning | None, notes: Notes) -> bool | str | None:

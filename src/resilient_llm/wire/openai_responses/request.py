@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
@@ -120,8 +121,8 @@ def _decode_named(choice: f.Fields) -> m.ToolChoice | None:
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     """The request for a vendor of this wire; one that came in on it is forwarded.  Raises ``UnsupportedFeature``."""
     notes = Notes(p.WIRE)
-    source = request.source
-    body = _fresh(request, notes) if source is None or source.wire != p.WIRE else _forwarded(request, source.fields)
+    source = f.own_fields(request.source, p.WIRE)
+    body = _forwarded(request, source) if source else _fresh(request, notes)
     return HttpRequest("/responses", f.dump_request(body), JSON_HEADERS, notes.all())
 
 
@@ -175,26 +176,22 @@ def _encode_message(message: m.Message, notes: Notes) -> list[f.Fields]:
     results = [_encode_result(part, notes) for part in message.parts if isinstance(part, m.ToolResult)]
     if message.name is not None:
         notes.add(Feature.MESSAGE_NAME, "left out")
+    rest = [part for part in message.parts if not isinstance(part, m.ToolResult)]
     if message.role == "assistant":
-        return results + p.encode_items(
-            (part for part in message.parts if not isinstance(part, m.ToolResult)), notes, answer=False
-        )
-    items: list[f.Fields] = []
-    said: list[m.Part] = []
-    for part in message.parts:
-        if (
-            isinstance(part, m.Opaque)
-            and part.wire == p.WIRE
-            and not f.as_text(part.data.get("type")).startswith("input_")
-        ):
-            items.append(dict(part.data))
-        elif not isinstance(part, m.ToolResult):
-            said.append(part)
-    if said or not (items or results):
-        content = p.encode_input(said, notes)
+        return results + p.encode_items(rest, notes, answer=False)
+    items = [dict(part.data) for part in rest if _is_item(part)]
+    rest = [part for part in rest if not _is_item(part)]
+    if rest or not (items or results):
+        content = p.encode_input(rest, notes)
         role = "user" if message.role == "tool" else message.role
         items.append({"role": role, "content": _plain(content) or ""} | fields_for(p.WIRE, message.extra, notes))
     return results + items
+
+
+def _is_item(part: m.Part) -> TypeGuard[m.Opaque]:
+    """Whether a part is an item of its own."""
+    kind = f.as_text(part.data.get("type")) if isinstance(part, m.Opaque) and part.wire == p.WIRE else "input_"
+    return not kind.startswith("input_")
 
 
 def _plain(content: list[f.Fields]) -> object:

@@ -274,16 +274,13 @@ class Encoder(StreamEncoder):
         if event.text:
             out += self._grow(item, event.text)
         for annotation in event.annotations:
-            out += self._annotate(item, annotation)
+            if not isinstance(annotation.get("type"), str):  # another wire's citation
+                continue
+            item.annotations.append(annotation)
+            place, said = len(item.annotations) - 1, dict(annotation)
+            kind = "response.output_text.annotation.added"
+            out += self._piece(kind, item, annotation_index=place, annotation=said)
         return out
-
-    def _annotate(self, item: p.StreamedItem, annotation: m.JsonObject) -> bytes:
-        if not isinstance(annotation.get("type"), str):  # another wire's citation
-            return b""
-        index = len(item.annotations)
-        item.annotations.append(annotation)
-        kind = "response.output_text.annotation.added"
-        return self._piece(kind, item, annotation_index=index, annotation=dict(annotation))
 
     def on_refusal(self, event: m.RefusalDelta) -> bytes:
         out, item = self._open(p.REFUSAL, event.block)
