@@ -188,6 +188,43 @@ class JsonCodec:
         return self.write_stream_error(fault, message)
 
 
+class AnswerModule(Protocol):
+    """A wire's module of whole answers."""
+
+    def decode_response(self, raw: f.Fields, /) -> ChatResponse: ...
+    def encode_response(self, response: ChatResponse, /) -> f.Fields: ...
+    def encode_error(self, fault: Fault, message: str, /) -> f.Fields: ...
+
+
+class StreamModule(Protocol):
+    """A wire's module of streams."""
+
+    def Decoder(self) -> StreamDecoder: ...  # noqa: N802 - the class
+    def Encoder(self) -> StreamEncoder: ...  # noqa: N802 - the class
+    def error_frame(self, fault: Fault, message: str, /) -> bytes: ...
+
+
+def codec_of(
+    name: str,
+    write_request: Callable[[ChatRequest], HttpRequest],
+    answer: AnswerModule,
+    stream: StreamModule,
+    read_request: Callable[[f.Fields, str], ChatRequest] = only_written,
+) -> JsonCodec:
+    """The codec of a wire that has but one."""
+    return JsonCodec(
+        name=name,
+        read_request=read_request,
+        write_request=write_request,
+        read_answer=answer.decode_response,
+        write_answer=answer.encode_response,
+        write_error=answer.encode_error,
+        write_stream_error=stream.error_frame,
+        make_decoder=stream.Decoder,
+        make_encoder=lambda _asked: stream.Encoder(),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonEmbedCodec:
     """See :class:`EmbedCodec`.  The functions are as those of :class:`JsonCodec`, but ``write_request`` is given the

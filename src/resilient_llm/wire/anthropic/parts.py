@@ -156,9 +156,7 @@ def encode_part(part: m.Part) -> f.Fields | None:
 
 def text_block(part: m.Text) -> f.Fields:
     """The text with those annotations that are this wire's citations."""
-    body: f.Fields = {"type": "text", "text": part.text}
-    if citations := own_citations(part.annotations):
-        body["citations"] = citations
+    body = f.put({"type": "text", "text": part.text}, citations=own_citations(part.annotations) or None)
     return body | f.own_fields(part.extra, WIRE)
 
 

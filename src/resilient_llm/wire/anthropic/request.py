@@ -227,12 +227,8 @@ class _Turns(TurnEncoder):
 
     def result(self, part: m.ToolResult, extra: f.Fields) -> f.Fields:
         body: f.Fields = {"type": "tool_result", "tool_use_id": self.call_id(part.tool_call_id)}
-        content = self.blocks(said(part))
-        if content:
-            body["content"] = _compact(content)
-        if part.is_error:
-            body["is_error"] = True
-        return body | extra
+        content = _compact(self.blocks(said(part))) or None
+        return f.put(body, content=content, is_error=part.is_error or None) | extra
 
     def media(self, part: m.Media, extra: f.Fields) -> f.Fields:
         if part.kind not in {"image", "document"}:

@@ -199,11 +199,11 @@ class Encoder(BlockEncoder):
         deltas: list[f.Fields] = []
         match event:
             case m.TextDelta():
-                deltas += [{"type": "text_delta", "text": event.text}] if event.text else []
+                deltas.extend([{"type": "text_delta", "text": event.text}] if event.text else [])
                 citations = p.own_citations(event.annotations)
-                deltas += [{"type": "citations_delta", "citation": citation} for citation in citations]
+                deltas.extend([{"type": "citations_delta", "citation": citation} for citation in citations])
             case m.ThoughtDelta():
-                deltas += [{"type": "thinking_delta", "thinking": event.text}] if event.text else []
+                deltas.extend([{"type": "thinking_delta", "thinking": event.text}] if event.text else [])
                 if event.signature:
                     signature = p.marked_signature(m.Thought("", event.signature, origin=event.origin))
                     deltas.append({"type": "signature_delta", "signature": signature})

@@ -205,18 +205,16 @@ class _Encoding:
             f.merge(body, {"outputConfig": f.own_fields(reasoning.extra, p.WIRE)})
         elif reasoning is not None:
             fields_for(p.WIRE, reasoning.extra, self.notes)
-            more = self._reasoning_fields(request, reasoning, body, unthought)
+            more = self._reasoning_fields(reasoning, body, unthought)
         if request.top_k is not None:
             if thinks(more):
                 self.notes.add(Feature.TOP_K, "left out: not together with reasoning")
             else:
                 f.merge(more, self._top_k(request.top_k))
-        if more:
-            body["additionalModelRequestFields"] = more
+        f.put(body, additionalModelRequestFields=more or None)
 
-    def _reasoning_fields(
-        self, request: m.ChatRequest, reasoning: m.Reasoning, body: f.Fields, unthought: bool
-    ) -> f.Fields:
+    def _reasoning_fields(self, reasoning: m.Reasoning, body: f.Fields, unthought: bool) -> f.Fields:
+        request = self.request
         if "claude" in request.model:
             fields, limit = thinking(request, reasoning, unthought, self.notes)
             settings = f.object_of(body.pop("inferenceConfig", {}), "settings")

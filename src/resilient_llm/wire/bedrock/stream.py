@@ -217,10 +217,10 @@ class Encoder(BlockEncoder):
         deltas: list[f.Fields] = []
         match event:
             case m.TextDelta():
-                deltas += [{"text": event.text}] if event.text else []
-                deltas += [{"citation": citation} for citation in p.own_citations(event.annotations)]
+                deltas.extend([{"text": event.text}] if event.text else [])
+                deltas.extend([{"citation": citation} for citation in p.own_citations(event.annotations)])
             case m.ThoughtDelta():
-                deltas += [{"reasoningContent": {"text": event.text}}] if event.text else []
+                deltas.extend([{"reasoningContent": {"text": event.text}}] if event.text else [])
                 if event.signature and event.origin == p.WIRE:
                     deltas.append({"reasoningContent": {"signature": event.signature}})
             case _:

@@ -75,7 +75,7 @@ class Reasons:
 
     def word(self, reason: FinishReason, raw: str | None) -> str:
         """The wire's word: the vendor's own where it means the same here."""
-        own = self._meanings.get(raw or "", self._of_unknown)
+        own = self._meanings.get(raw or "") or self._of_unknown
         if raw is not None and own is not None and reason in (own, ended(own, called=True)):
             return raw
         return self._written.get(reason, self._last)

@@ -209,8 +209,7 @@ def _encode_message(parts: Sequence[m.Part], dialect: p.Dialect) -> f.Fields:
     message |= p.assistant_body(plain, [part for part in parts if isinstance(part, m.Thought)], parts, dialect)
     said = [item for part in texts for item in part.annotations]
     annotations = [dict(item) for item in said if f.is_object(item.get(str(item.get("type"))))]  # of this wire's shape
-    if annotations:
-        message["annotations"] = annotations
+    f.put(message, annotations=annotations or None)
     calls = [
         p.encode_call(part) | f.own_fields(part.extra, p.WIRE) if isinstance(part, m.ToolCall) else dict(part.data)
         for part in parts

@@ -131,10 +131,8 @@ def _fresh(request: m.ChatRequest, dialect: p.Dialect, notes: Notes) -> f.Fields
         body["response_format"] = {"type": kind, "json_schema": wanted} if wanted else {"type": kind}
     if request.reasoning is not None:
         _encode_reasoning(request.reasoning, body, dialect, notes)
-    if request.stream:
-        body["stream"] = True
-    if request.extra:
-        f.merge(body, extras_for(p.WIRE, request.extra, notes))
+    f.put(body, stream=request.stream or None)
+    f.merge(body, extras_for(p.WIRE, request.extra, notes))
     _ask_for_usage(body, request.stream, dialect)
     for name in sorted(dialect.rejects & body.keys()) if dialect.rejects else ():
         del body[name]

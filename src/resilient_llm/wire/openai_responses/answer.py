@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from resilient_llm import model as m
 from resilient_llm.errors import InvalidAnswer
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit import openai
 from resilient_llm.wire.kit.notes import Notes
 from resilient_llm.wire.kit.reasons import calls, ended
 from resilient_llm.wire.openai_responses.parts import WIRE, decode_item, encode_items, is_item
@@ -129,9 +130,7 @@ def encode_usage(usage: m.Usage) -> f.Fields:
     body = f.own_fields(usage.extra, WIRE)
     if decode_usage(body) == usage:
         return body
-    given: f.Fields = {"cached_tokens": usage.cache_read_tokens}
-    if usage.cache_write_tokens:
-        given["cache_write_tokens"] = usage.cache_write_tokens
+    given = f.put({"cached_tokens": usage.cache_read_tokens}, cache_write_tokens=usage.cache_write_tokens or None)
     return {
         "input_tokens": usage.input_tokens,
         "input_tokens_details": given,
@@ -139,6 +138,9 @@ def encode_usage(usage: m.Usage) -> f.Fields:
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.total_tokens or usage.input_tokens + usage.output_tokens,
     }
+
+
+encode_error = openai.encode_error
 
 
 def error_fields(error: f.Fields) -> f.Fields:

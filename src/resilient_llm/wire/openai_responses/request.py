@@ -145,10 +145,8 @@ def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
     write_settings(TABLES[p.WIRE], request, body, notes)
     lose_marks(request, notes)
     f.put(body, prompt_cache_key=sent_key(request.cache_key) if request.cache_key else None)
-    if request.logprobs:
-        body["include"] = [_LOGPROBS]
-    if request.tools:
-        body["tools"] = [_encode_tool(tool, notes) for tool in request.tools]
+    f.put(body, include=[_LOGPROBS] if request.logprobs else None, stream=request.stream or None)
+    f.put(body, tools=[_encode_tool(tool, notes) for tool in request.tools] or None)
     if request.tool_choice is not None:
         body["tool_choice"] = o.encode_tool_choice(
             request.tool_choice,
@@ -162,8 +160,6 @@ def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
         effort = o.effort_of(request.reasoning, notes)
         f.put(body, reasoning={"effort": effort} if effort is not None else None)
         f.merge(body, fields_for(p.WIRE, request.reasoning.extra, notes))
-    if request.stream:
-        body["stream"] = True
     f.merge(body, extras_for(p.WIRE, request.extra, notes))
     return body
 
