@@ -57,8 +57,6 @@ def encode_usage(usage: m.Usage | None) -> f.Fields:
     return body | f.own_fields(usage.extra, WIRE)
 
 
-# --- signatures on their way through a client -----------------------------------------------------------------------
-
 _SEAL = re.compile(r"origin:([^:]*):(.*)", re.DOTALL)
 
 

@@ -237,16 +237,13 @@ class _Turns(TurnEncoder):
             raise self.notes.unsupported(Feature.FILE_ID)
         if part.url is not None and not part.url.startswith(("https://", "http://")):
             raise self.notes.unsupported(f"{part.kind}_url")
-        if part.data is not None:
-            part = self._typed(part, part.data)
+        if part.data is not None:  # it needs a type this wire knows
+            image = part.kind == "image"
+            mime = part.mime_type or (rules.image_type(part.data) if image else "application/pdf") or ""
+            if mime not in _IMAGES if image else mime != "application/pdf" and not mime.startswith("text/"):
+                raise self.notes.unsupported(Feature.MEDIA_TYPE, mime)
+            part = replace(part, mime_type=mime)
         return p.media_block(part) | extra
-
-    def _typed(self, part: m.Media, data: bytes) -> m.Media:
-        """Inline data needs a type this wire knows."""
-        mime = part.mime_type or (rules.image_type(data) if part.kind == "image" else "application/pdf") or ""
-        if mime not in _IMAGES if part.kind == "image" else mime != "application/pdf" and not mime.startswith("text/"):
-            raise self.notes.unsupported(Feature.MEDIA_TYPE, mime)
-        return replace(part, mime_type=mime)
 
 
 def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:

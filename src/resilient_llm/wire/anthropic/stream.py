@@ -143,15 +143,13 @@ class Decoder(JsonEvents):
 
 
 def _grow(body: f.Fields, delta: f.Fields) -> None:
-    """Adds a delta of an unknown kind to an unknown block: texts and lists grow, anything else is replaced."""
+    """Adds a delta of an unknown kind to an unknown block: what can grow does, anything else is replaced."""
     for key, value in delta.items():
         before = body.get(key)
         if isinstance(before, str) and isinstance(value, str):
             body[key] = before + value
-        elif isinstance(before, list) and isinstance(value, list):
-            body[key] = f.list_of(cast("object", before), key) + f.list_of(cast("object", value), key)
         else:
-            body[key] = value
+            f.merge(body, {key: value})
 
 
 def _whole(block: Block) -> m.Part:

@@ -196,8 +196,6 @@ class _Encoding:
         f.put(spec, description=output.description)
         body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": spec}}}
 
-    # --- what differs by model ----------------------------------------------------------------------------------------
-
     def _reasoning(self, body: f.Fields, unthought: bool) -> None:
         request, reasoning = self.request, self.request.reasoning
         more: f.Fields = {}

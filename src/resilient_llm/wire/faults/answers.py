@@ -99,9 +99,6 @@ def _fault(verdict: Verdict, facts: Facts, status: int, hint: float | None) -> F
     )
 
 
-# --- how long to wait --------------------------------------------------------------------------------------
-
-
 def parse_retry_after(
     headers: Mapping[str, str], body: object, vendor: str = "", now: float | None = None
 ) -> float | None:

@@ -125,9 +125,6 @@ def _assemble(buckets: Mapping[str, Limit], over_limit: bool) -> RateLimits:
     )
 
 
-# --- one header per number ---------------------------------------------------------------------------------
-
-
 def _named(vendor: str, headers: Mapping[str, str], clock: float | None) -> Iterator[tuple[str, Limit]]:
     found: dict[tuple[str, str | None], dict[str, str]] = {}
     for name, value in headers.items():
@@ -179,9 +176,6 @@ def _integer(text: str | None) -> int | None:
     match = re.fullmatch(_INTEGER, text.strip()) if text else None
     value = int(match[1]) if match else -1
     return value if value >= 0 else None
-
-
-# --- the IETF structured fields ----------------------------------------------------------------------------
 
 
 def _structured(headers: Mapping[str, str]) -> Iterator[tuple[str, Limit]]:

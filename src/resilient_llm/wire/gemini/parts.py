@@ -59,7 +59,11 @@ def decode_parts(items: Iterable[object], ids: Pairing) -> tuple[m.Part, ...]:
 
 def _decode_part(fields: f.Fields, ids: Pairing) -> tuple[m.Part, ...]:
     if fields.get("functionCall") is not None:
-        return (_decode_call(fields, ids),)
+        call = camel(f.take_object(fields, "functionCall") or {})
+        id_, name = f.take_text(call, "id"), f.take_text(call, "name") or ""
+        arguments = arguments_text(f.take_object(call, "args"))
+        extra = f.unread(WIRE, f.put(fields, functionCall=call or None))
+        return (m.ToolCall(ids.call(id_, name), name, arguments, extra),)
     if fields.get("functionResponse") is not None:
         return (_decode_result(fields, ids),)
     if fields.get("inlineData") is not None or fields.get("fileData") is not None:
@@ -83,14 +87,6 @@ def _decode_text(fields: f.Fields) -> tuple[m.Part, ...]:
         return (m.Thought(text, signature, origin=WIRE, extra=extra),)
     seal = () if signature is None else (m.Thought("", signature, origin=WIRE, extra=ATTACHED),)
     return (m.Text(text, extra=extra), *seal)
-
-
-def _decode_call(fields: f.Fields, ids: Pairing) -> m.ToolCall:
-    call = camel(f.take_object(fields, "functionCall") or {})
-    id_, name = f.take_text(call, "id"), f.take_text(call, "name") or ""
-    arguments = arguments_text(f.take_object(call, "args"))
-    extra = f.unread(WIRE, f.put(fields, functionCall=call or None))
-    return m.ToolCall(ids.call(id_, name), name, arguments, extra)
 
 
 def _decode_result(fields: f.Fields, ids: Pairing) -> m.ToolResult:

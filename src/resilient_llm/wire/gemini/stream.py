@@ -197,8 +197,6 @@ class _Candidate(BlockCounter):
             case _:
                 return [m.PartAdded(part, self.at(None), self.index)]
 
-    # --- arguments that come as patches --------------------------------------------------------------------
-
     def _patch(self, call: f.Fields, fields: f.Fields) -> list[m.StreamEvent]:
         events: list[m.StreamEvent] = []
         if self._call is None:

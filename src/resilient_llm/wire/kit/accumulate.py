@@ -75,8 +75,6 @@ class Accumulator:
             first.extra,
         )
 
-    # --- after a break -------------------------------------------------------------------------------------
-
     def fork(self, without: frozenset[tuple[int, int]] = frozenset()) -> Accumulator:
         """The same to go on with, less some blocks (choice and number).  What is added to one is not in the other."""
         found = Accumulator()

@@ -291,9 +291,6 @@ def merge(into: Fields, more: Mapping[str, object]) -> None:
             into[key] = value
 
 
-# --- what was not taken ------------------------------------------------------------------------------------
-
-
 def others(fields: Mapping[str, object], known: Iterable[str]) -> Fields:
     """The fields not in ``known``; null says nothing and is left out."""
     names = known if isinstance(known, frozenset) else frozenset(known)

@@ -128,18 +128,12 @@ class Pairing:
 
     def result(self, id_: str | None, name: str | None) -> tuple[str, str | None]:
         """A result: the identifier of its call, and the name of the tool if either of them says it."""
-        found = self._find(id_, name)
+        asked = id_ or name
+        found = next((each for each in self._open if asked in (None, "", each[0 if id_ else 1])), None)
         if found is None:
             return id_ or self._next(), name
         self._open.remove(found)
         return found[0], name or found[1]
-
-    def _find(self, id_: str | None, name: str | None) -> tuple[str, str] | None:
-        if id_:
-            return next((each for each in self._open if each[0] == id_), None)
-        if name:
-            return next((each for each in self._open if each[1] == name), None)
-        return next(iter(self._open), None)
 
     def _next(self) -> str:
         self._count += 1

@@ -99,26 +99,22 @@ def decode_message(message: f.Fields, dialect: Dialect) -> m.Message:
     role = _ROLES.get(f.as_text(message.get("role")))
     if role is None:  # "function", or a role only this vendor knows
         return m.Message("user", (m.Opaque(WIRE, message),))
+    name = f.take_text(message, "name")
     if role == "tool":
-        return _decode_tool_message(message)
-    known = {"role", "content", "name"}
+        found = tuple(
+            part if isinstance(part, m.Text | m.Media) else m.Json(part.data if isinstance(part, m.Opaque) else None)
+            for part in _decode_content(message.get("content"))
+        )
+        extra = f.extra_of(WIRE, f.others(message, ("role", "content", "tool_call_id")))
+        return m.Message("tool", (m.ToolResult(f.as_text(message.get("tool_call_id")), found, name),), extra=extra)
+    known = {"role", "content"}
     parts: list[m.Part] = []
     if role == "assistant":
         known |= {"refusal", "tool_calls", "reasoning_details", *REASONING_FIELDS}
         parts = assistant_parts(message, dialect.origin)
     else:
         parts = _decode_content(message.get("content"))
-    return m.Message(role, tuple(parts), f.take_text(message, "name"), f.extra_of(WIRE, f.others(message, known)))
-
-
-def _decode_tool_message(message: f.Fields) -> m.Message:
-    parts = tuple(
-        part if isinstance(part, m.Text | m.Media) else m.Json(part.data if isinstance(part, m.Opaque) else None)
-        for part in _decode_content(message.get("content"))
-    )
-    known = ("role", "content", "name", "tool_call_id")
-    result = m.ToolResult(f.as_text(message.get("tool_call_id")), parts, f.take_text(message, "name"))
-    return m.Message("tool", (result,), extra=f.extra_of(WIRE, f.others(message, known)))
+    return m.Message(role, tuple(parts), name, f.extra_of(WIRE, f.others(message, known)))
 
 
 def assistant_parts(message: Mapping[str, object], origin: str) -> list[m.Part]:
