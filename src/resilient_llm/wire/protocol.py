@@ -1,17 +1,14 @@
 """What every wire format offers: one object with both directions.
 
 Providers encode requests and decode answers; mounts and the loopback server decode requests and encode answers.
-A codec is stateless and shared; the two stream objects hold the state of one stream.
-
-Rules all codecs keep:
+A codec is stateless and shared; the two stream objects hold the state of one stream.  Rules all codecs keep:
 
 * bytes in, neutral model out, and back; no I/O, no clock, no randomness;
-* a field of the wire that the neutral model has no word for is kept in an :class:`~resilient_llm.model.Extra`
-  of this wire and written back by the encoder of the same wire;
+* a field that the neutral model has no word for is kept in an :class:`~resilient_llm.model.Extra` of this wire and
+  written back by the encoder of the same wire;
 * what the target cannot express is either a :class:`~resilient_llm.model.Degradation` on the parts returned by
   ``encode_request`` (soft) or :class:`~resilient_llm.errors.UnsupportedFeature` (hard); nothing vanishes silently;
-* undecodable input raises :class:`~resilient_llm.errors.InvalidAnswer` (answers) or
-  :class:`~resilient_llm.errors.InvalidRequest` (requests), and nothing else.
+* undecodable input raises ``InvalidAnswer`` (answers) or ``InvalidRequest`` (requests), and nothing else.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What an exception means: transports, SDKs and built-ins, told apart by class names.
 
-Nothing is imported from the libraries concerned: a class is known by its name and its ancestors' names, so httpx,
-httpx2, httpcore, requests, urllib3, aiohttp, anyio, botocore and the vendors' SDKs are covered in any version,
-installed or not.
+Nothing is imported from the libraries concerned: a class is known by its name and its ancestors' names, so they are
+covered in any version, installed or not.
 """
 
 from __future__ import annotations

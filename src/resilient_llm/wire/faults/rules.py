@@ -1,14 +1,13 @@
 """The decision table: which failure an error answer means.
 
-Rules are tried from top to bottom and the first whose every condition holds decides.  The order is the point:
+The first rule whose every condition holds decides.  The order is the point:
 
 1. what a vendor means by words it shares with others, and what no wait can fix (billing, a request above its limit);
 2. throttling, which hides billing, long quotas and overload behind one status;
 3. codes; 4. text, guarded by the status; 5. the status alone; 6. text where there is no status.
 
 So a structured code beats the status and the status beats loose text, except where text is all that tells two opposite
-meanings of one code apart ("too many tokens per day").  The cases behind the rules are the vendors' documented
-errors and bodies seen in the wild; a rule that names a vendor is wrong for the others.
+meanings of one code apart ("too many tokens per day").  A rule that names a vendor is wrong for the others.
 """
 
 from __future__ import annotations

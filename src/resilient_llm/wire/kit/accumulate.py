@@ -1,7 +1,4 @@
-"""Stream events -> one answer, and one answer -> stream events.
-
-The answer of a stream is put together here, whole or as far as it came, whichever wire it arrived on.
-"""
+"""Stream events -> one answer, whole or as far as it came, and one answer -> stream events."""
 
 from __future__ import annotations
 

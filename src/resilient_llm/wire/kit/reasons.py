@@ -1,8 +1,7 @@
 """Why an answer ended.
 
-Every wire has words of its own; relays and compatible servers pass on those of whoever answered, in any spelling
-(``MAX_TOKENS``, ``end_turn``, ``content_filter: PROHIBITED_CONTENT``), so a word that is not a wire's own is read as
-anybody's.
+Every wire has words of its own; relays pass on those of whoever answered, in any spelling (``MAX_TOKENS``,
+``end_turn``, ``content_filter: PROHIBITED_CONTENT``), so a word that is not a wire's own is read as anybody's.
 """
 
 from __future__ import annotations

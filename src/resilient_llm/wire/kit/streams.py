@@ -141,12 +141,6 @@ class JsonEvents(StreamDecoder):
                 return out
         return super().close()
 
-    def begin_anew(self) -> None:
-        """The bytes that follow come over another connection; what is known of the answer stays."""
-        self._frames = sse.Decoder(self._max)
-        self._over = self._sniffed = False
-        self._out.clear()
-
     def on_object(self, event: str, data: f.Fields) -> None:
         """One event of the stream; append to ``self._out``."""
         raise NotImplementedError

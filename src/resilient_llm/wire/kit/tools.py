@@ -1,9 +1,8 @@
-"""Tools and their calls, where several wires write them alike.
+"""Tools, their calls and their schemas, where several wires write them alike.
 
-OpenAI's shape of a tool is also Cohere's and Ollama's.  Arguments are an object for Gemini and Ollama.  And these two
-pair a tool's result with its call by name and order, where everyone else has an identifier.  One made up here depends
-on the answer alone, so that decoding the same bytes twice, whole or streamed, gives the same; its prefix says that it
-is made up, so that it is not written back to a wire that never had it.
+Gemini and Ollama pair a tool's result with its call by name and order, where everyone else has an identifier.  One made
+up here depends on the answer alone, so that decoding the same bytes twice, whole or streamed, gives the same; its
+prefix says that it is made up, so that it is not written back to a wire that never had it.
 """
 
 from __future__ import annotations

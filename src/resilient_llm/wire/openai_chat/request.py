@@ -1,7 +1,6 @@
-"""Chat Completions requests <-> the neutral model.
+"""Chat Completions requests <-> the neutral model (field list and content parts: API reference as of SDK 3.54).
 
-Field list and content parts: the vendor's API reference as of SDK 3.54.  Compatible vendors differ in small ways,
-which a :class:`Dialect` names.
+Compatible vendors differ in small ways, which a :class:`Dialect` names.
 """
 
 from __future__ import annotations

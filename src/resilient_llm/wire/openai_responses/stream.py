@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from resilient_llm import model as m
 from resilient_llm.errors import Fault, InvalidAnswer
+from resilient_llm.wire.framing.sse import Decoder as Frames
 from resilient_llm.wire.framing.sse import encode
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.accumulate import events_of
@@ -94,7 +95,9 @@ class Decoder(JsonEvents):
 
     def reopen(self) -> None:
         """The rest of the stream follows, over another connection."""
-        self.begin_anew()
+        self._frames = Frames(self._max)
+        self._over = self._sniffed = False
+        self._out.clear()
 
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return a.decode_response(body)
