@@ -2,8 +2,8 @@
 
 An entry is the path of a field (``a.b``; of several, divided by ``|``, the first is written and all are read), or what
 it means that the wire has no field for the setting: ``HARD``, without it the answer would be another one, so that a
-provider of the wire is skipped; or ``SOFT``, it is left out, and that is recorded.  Settings that a wire writes by rules
-of its own are not in its table.
+provider of the wire is skipped; or ``SOFT``, it is left out, and that is recorded.  What a wire writes by rules of its
+own is not in its table.
 """
 
 from __future__ import annotations

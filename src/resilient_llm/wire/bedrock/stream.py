@@ -38,7 +38,15 @@ class Decoder(StreamDecoder):
 
     def on_bytes(self, data: bytes) -> None:
         for message in self._frames.feed(data):
-            self._message(message)
+            match message.header(":message-type"):
+                case "exception":
+                    kind = message.header(":exception-type")
+                    self.end(m.StreamError({"__type": kind} | _error_fields(message.payload)))
+                case "error":
+                    text = message.header(":error-message")
+                    self.end(m.StreamError({"__type": message.header(":error-code"), "message": text}))
+                case _:
+                    self._event(message)
             if self._over:
                 break
 
@@ -47,16 +55,6 @@ class Decoder(StreamDecoder):
 
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return decode_response(body)
-
-    def _message(self, message: eventstream.EventMessage) -> None:
-        match message.header(":message-type"):
-            case "exception":
-                self.end(m.StreamError({"__type": message.header(":exception-type")} | _error_fields(message.payload)))
-            case "error":
-                text = message.header(":error-message")
-                self.end(m.StreamError({"__type": message.header(":error-code"), "message": text}))
-            case _:
-                self._event(message)
 
     def _event(self, message: eventstream.EventMessage) -> None:
         kind = message.header(":event-type")

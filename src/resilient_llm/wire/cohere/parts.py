@@ -25,7 +25,14 @@ def decode_parts(fields: f.Fields) -> tuple[m.Part, ...]:
     if plan := f.take_text(fields, "tool_plan"):
         parts.append(m.Thought(plan, origin=PLAN))
     parts += [decode_call(item, WIRE, lambda id_, _name: id_ or "") for item in f.take_list(fields, "tool_calls")]
-    return tuple(_with_citations(parts, fields))
+    texts = [at for at, part in enumerate(parts) if isinstance(part, m.Text)]
+    for item in f.take_list(fields, "citations") if texts else ():
+        citation = f.object_of(item, "a citation")
+        at = citation.get("content_index")  # of the content block it cites for; else it is the first text
+        at = at if isinstance(at, int) and at in texts else texts[0]
+        text = cast("m.Text", parts[at])
+        parts[at] = m.Text(text.text, (*text.annotations, citation), text.extra)
+    return tuple(parts)
 
 
 def decode_block(fields: f.Fields) -> m.Part:
@@ -46,20 +53,6 @@ def decode_block(fields: f.Fields) -> m.Part:
             raise f.Malformed("an image has no url, or data that is not in base64")
         return media
     return m.Opaque(WIRE, block)
-
-
-def _with_citations(parts: list[m.Part], fields: f.Fields) -> list[m.Part]:
-    """Each citation goes to the text it cites for, by the number of the content block, else to the first text."""
-    texts = [at for at, part in enumerate(parts) if isinstance(part, m.Text)]
-    if not texts:
-        return parts
-    for item in f.take_list(fields, "citations"):
-        citation = f.object_of(item, "a citation")
-        at = citation.get("content_index")
-        at = at if isinstance(at, int) and at in texts else texts[0]
-        text = cast("m.Text", parts[at])
-        parts[at] = m.Text(text.text, (*text.annotations, citation), text.extra)
-    return parts
 
 
 def encode_parts(parts: Sequence[m.Part]) -> f.Fields:

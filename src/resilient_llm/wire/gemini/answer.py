@@ -58,9 +58,8 @@ def encode_response(response: ChatResponse) -> f.Fields:
         choices = [first, *response.alternatives]
         body["candidates"] = [_encode_candidate(choice, index) for index, choice in enumerate(choices)]
     rest.pop("candidate", None)
-    f.put(body, usageMetadata=p.encode_usage(response.usage))
-    f.put(body, modelVersion=response.model or None, responseId=response.id or None)
-    return {**body, **rest}
+    f.put(body, usageMetadata=p.encode_usage(response.usage), modelVersion=response.model or None)
+    return {**f.put(body, responseId=response.id or None), **rest}
 
 
 def _encode_candidate(choice: Choice, index: int) -> f.Fields:

@@ -52,7 +52,10 @@ class StreamDecoder:
         if self._over:
             return []
         if not self._sniffed:
-            self._sniff(data)
+            head = data.lstrip(b" \t\r\n\xef\xbb\xbf")
+            self._sniffed = bool(head)
+            if head and head[:1] in self.plain:
+                self._body = []
         try:
             if self._body is None:
                 self.on_bytes(data)
@@ -93,13 +96,6 @@ class StreamDecoder:
         if usage is not None:
             self._out.append(m.UsageUpdate(usage))
         self.end(m.StreamEnd())
-
-    def _sniff(self, data: bytes) -> None:
-        head = data.lstrip(b" \t\r\n\xef\xbb\xbf")
-        if head:
-            self._sniffed = True
-            if head[:1] in self.plain:
-                self._body = []
 
     def _close_body(self, body: bytes) -> None:
         try:

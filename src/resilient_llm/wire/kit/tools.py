@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 from resilient_llm import model as m
@@ -25,7 +26,7 @@ def decode_tool(value: object, wire: str) -> m.Tool:
     function = f.take_object(fields, "function") or {}
     tool = take_tool(function, wire)
     more = f.put(fields, function=dict(tool.extra.fields) if tool.extra else None)
-    return m.Tool(tool.name, tool.description, tool.parameters, tool.strict, f.unread(wire, more))
+    return replace(tool, extra=f.unread(wire, more))
 
 
 def take_tool(fields: f.Fields, wire: str, schema: str = "parameters") -> m.Tool:

@@ -20,14 +20,17 @@ _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", 
 
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     if request.source is not None and request.source.wire == WIRE:
-        return HttpRequest(PATH, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
+        body: f.Fields = {**request.source.fields, "model": request.model}
+        if request.stream is not (body.get("stream") is not False):  # a stream is the default
+            body["stream"] = request.stream
+        return HttpRequest(PATH, f.dump_request(body), JSON_HEADERS)
     notes = notes_on(request, WIRE, plain=True)
     if request.tool_choice is not None and request.tool_choice.mode == "required":
         names = request.tool_choice.names
         raise notes.unsupported(Feature.TOOL_CHOICE_NAME if names else Feature.TOOL_CHOICE_REQUIRED)
     called = tool_names(request.messages)
     messages = [each for message in request.messages for each in _encode_message(message, called, notes)]
-    body: f.Fields = {"model": request.model, "messages": messages, "stream": request.stream}
+    body = {"model": request.model, "messages": messages, "stream": request.stream}
     if tools := _encode_tools(request, notes):
         body["tools"] = tools
     if request.output is not None and request.output.kind != "text":
@@ -37,14 +40,6 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     write_settings(TABLES[WIRE], request, body, notes)
     f.merge(body, notes.own)
     return HttpRequest(PATH, f.dump_request(body), JSON_HEADERS, notes.all())
-
-
-def _forwarded(request: m.ChatRequest, source: m.JsonObject) -> f.Fields:
-    """The caller's own body; a stream is the default, so its switch is only written where it says otherwise."""
-    body: f.Fields = {**source, "model": request.model}
-    if request.stream is not (body.get("stream") is not False):
-        body["stream"] = request.stream
-    return body
 
 
 def _encode_tools(request: m.ChatRequest, notes: Notes) -> list[f.Fields]:

@@ -77,16 +77,14 @@ def encode_request(request: m.ChatRequest, dialect: p.Dialect) -> HttpRequest:
     ``UnsupportedFeature``."""
     notes = Notes(dialect.origin)
     source = f.own_fields(request.source, p.WIRE)
-    body = _forwarded(request, source, dialect) if source else _fresh(request, dialect, notes)
-    return HttpRequest(dialect.path, f.dump_request(body), JSON_HEADERS, notes.all())
-
-
-def _forwarded(request: m.ChatRequest, fields: m.JsonObject, dialect: p.Dialect) -> f.Fields:
-    body = f.forwarded(request, fields)
+    body = f.forwarded(request, source) if source else _fresh(request, dialect, notes)
     _ask_for_usage(body, request.stream, dialect)
-    if dialect.tool_id_length:
+    if source and dialect.tool_id_length:
         body["messages"] = [_with_short_ids(message, dialect) for message in f.as_objects(body.get("messages"))]
-    return body
+    for name in () if source or not dialect.rejects else sorted(dialect.rejects & body.keys()):
+        del body[name]
+        notes.lose(_FEATURES.get(name, name), hard=name in _HARD)
+    return HttpRequest(dialect.path, f.dump_request(body), JSON_HEADERS, notes.all())
 
 
 def _ask_for_usage(body: f.Fields, stream: bool, dialect: p.Dialect) -> None:
@@ -132,10 +130,6 @@ def _fresh(request: m.ChatRequest, dialect: p.Dialect, notes: Notes) -> f.Fields
         _encode_reasoning(request.reasoning, body, dialect, notes)
     f.put(body, stream=request.stream or None)
     f.merge(body, extras_for(p.WIRE, request.extra, notes))
-    _ask_for_usage(body, request.stream, dialect)
-    for name in sorted(dialect.rejects & body.keys()) if dialect.rejects else ():
-        del body[name]
-        notes.lose(_FEATURES.get(name, name), hard=name in _HARD)
     return body
 
 

@@ -76,18 +76,6 @@ def decode_usage(usage: f.Fields) -> m.Usage | None:
     )
 
 
-_DEFAULTS: f.Fields = {
-    "instructions": None,
-    "metadata": {},
-    "parallel_tool_calls": True,
-    "temperature": None,
-    "tool_choice": "auto",
-    "tools": [],
-    "top_p": None,
-}
-"""Fields that clients of this wire expect in every response."""
-
-
 def encode_response(response: m.ChatResponse) -> f.Fields:
     """The answer as a client of this wire expects it.  Alternatives have no place in it."""
     body = frame_of(response.id, response.model, response.created)
@@ -99,8 +87,8 @@ def encode_response(response: m.ChatResponse) -> f.Fields:
 
 
 def frame_of(response_id: str, model: str, created: int | None) -> f.Fields:
-    """A response before anything has been said."""
-    body: f.Fields = {
+    """A response before anything has been said, with the fields that clients expect in every one."""
+    return {
         "id": response_id or "resp_0",
         "object": "response",
         "created_at": created or 0,
@@ -110,8 +98,14 @@ def frame_of(response_id: str, model: str, created: int | None) -> f.Fields:
         "model": model,
         "output": [],
         "usage": None,
+        "instructions": None,
+        "metadata": {},
+        "parallel_tool_calls": True,
+        "temperature": None,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": None,
     }
-    return body | _DEFAULTS
 
 
 def status_of(reason: m.FinishReason, raw: str | None) -> f.Fields:

@@ -249,11 +249,6 @@ class Kind:
     part_event: str = "response.content_part"
     beside: f.Fields = field(default_factory=dict[str, object])
 
-    @property
-    def place(self) -> f.Fields:
-        """What says in which part of the item a piece belongs."""
-        return {f"{self.holds}_index": 0} if self.part else {}
-
 
 _MESSAGE: f.Fields = {"type": "message", "role": "assistant", "content": []}
 _TEXT: f.Fields = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
@@ -278,7 +273,7 @@ class StreamedItem:
         self.kind = kind
         self.block = block
         self.index = index
-        self.place = kind.place
+        self.place: f.Fields = {f"{kind.holds}_index": 0} if kind.part else {}
         self.body: f.Fields = {"id": f"{kind.prefix}{index}", "status": "in_progress"} | kind.body | more
         self.about: f.Fields = {}
         self.pieces: list[str] = []

@@ -122,16 +122,11 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     """The request for a vendor of this wire; one that came in on it is forwarded.  Raises ``UnsupportedFeature``."""
     notes = Notes(p.WIRE)
     source = f.own_fields(request.source, p.WIRE)
-    body = _forwarded(request, source) if source else _fresh(request, notes)
-    return HttpRequest("/responses", f.dump_request(body), JSON_HEADERS, notes.all())
-
-
-def _forwarded(request: m.ChatRequest, fields: m.JsonObject) -> f.Fields:
-    body = f.forwarded(request, fields)
-    if isinstance(body.get("input"), list):  # reasoning that another vendor's model did means nothing to this one
+    body = f.forwarded(request, source) if source else _fresh(request, notes)
+    if source and isinstance(body.get("input"), list):  # another vendor's reasoning means nothing to this one
         items = f.as_list(body["input"])
         body["input"] = [one for one in items if not f.as_text(f.as_object(one).get("id")).startswith(p.FOREIGN)]
-    return body
+    return HttpRequest("/responses", f.dump_request(body), JSON_HEADERS, notes.all())
 
 
 def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
