@@ -175,7 +175,11 @@ class _Encoding:
             encoded = [self._tool(m.Tool(name)) for name in dict.fromkeys(used) if TOOL_NAME.fullmatch(name)]
         if not encoded and not remaining:
             return {}
-        return f.put({"tools": encoded + remaining}, toolChoice=_encode_choice(choice))
+        chosen: f.Fields | None = None
+        if choice is not None and choice.mode != "none":
+            forced, word = forced_tool(choice), "any" if choice.mode == "required" else "auto"
+            chosen = {word: {}} if forced is None else {"tool": {"name": forced}}
+        return f.put({"tools": encoded + remaining}, toolChoice=chosen)
 
     def _tool(self, tool: m.Tool) -> f.Fields:
         if not TOOL_NAME.fullmatch(tool.name):
@@ -244,12 +248,3 @@ _EFFORTS: Mapping[str, Callable[[str], f.Fields]] = {
     "nova-2": lambda effort: {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}},
 }
 """Part of a model's name -> the fields that say how hard to think."""
-
-
-def _encode_choice(choice: m.ToolChoice | None) -> f.Fields | None:
-    if choice is None or choice.mode == "none":
-        return None
-    forced = forced_tool(choice)
-    if forced is not None:
-        return {"tool": {"name": forced}}
-    return {"any" if choice.mode == "required" else "auto": {}}

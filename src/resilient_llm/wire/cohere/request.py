@@ -23,10 +23,13 @@ def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
     fields = dict(whole)
     messages = tuple(_decode_message(item) for item in f.take_list(fields, "messages"))
     tools = _decode_tools(fields)
+    word = f.take_text(fields, "tool_choice")
+    if word not in (None, "REQUIRED", "NONE"):
+        raise f.Malformed("tool_choice is neither REQUIRED nor NONE")
     return m.ChatRequest(
         messages,
         tools=tools,
-        tool_choice=_decode_choice(f.take_text(fields, "tool_choice")),
+        tool_choice=None if word is None else m.ToolChoice("required" if word == "REQUIRED" else "none"),
         output=_decode_format(f.take_object(fields, "response_format")),
         reasoning=_decode_thinking(f.take_object(fields, "thinking")),
         **read_rest(WIRE, fields, whole),
@@ -40,12 +43,6 @@ def _decode_tools(fields: f.Fields) -> tuple[m.Tool, ...]:
         return ()
     strict = f.take_bool(fields, "strict_tools")
     return tuple(tool if strict is None else replace(tool, strict=strict) for tool in tools)
-
-
-def _decode_choice(word: str | None) -> m.ToolChoice | None:
-    if word not in (None, "REQUIRED", "NONE"):
-        raise f.Malformed("tool_choice is neither REQUIRED nor NONE")
-    return None if word is None else m.ToolChoice("required" if word == "REQUIRED" else "none")
 
 
 def _decode_format(fields: f.Fields | None) -> m.OutputFormat | None:

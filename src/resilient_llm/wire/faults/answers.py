@@ -32,8 +32,9 @@ def classify(
     a stream has been read.  ``Retry-After`` on a success (Anthropic, Hugging Face) is no hint.  Never raises.
     """
     fields = lowered(headers)
-    status = _number(status)
-    if status <= 0:
+    if isinstance(status, str):
+        status = int(status) if status.isascii() and status.isdigit() and len(status) < 4 else 0
+    if not isinstance(status, int) or status <= 0:
         return Fault(FaultKind.CONNECTION, scope=FaultScope.ENDPOINT, message="no response")
     decoded = decode(body)
     if 200 <= status < 300:
@@ -55,13 +56,6 @@ def _looks_wrong(status: int, location: str | None, said: str) -> str:
         said = f"to {scrub(location.partition('?')[0], 100)}"
     what = "a redirect" if 300 <= status < 400 else f"status {status}"
     return scrub(f"{what} where an API was expected{': ' if said else ''}{said}")
-
-
-def _number(status: object) -> int:
-    """The status as a number; 0 for what is none."""
-    if isinstance(status, str):
-        return int(status) if status.isascii() and status.isdigit() and len(status) < 4 else 0
-    return int(status) if isinstance(status, int) else 0
 
 
 def classify_stream_error(vendor: str, payload: object, *, now: float | None = None) -> Fault:

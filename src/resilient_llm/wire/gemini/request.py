@@ -29,12 +29,16 @@ def decode_request(whole: f.Fields, path: str) -> m.ChatRequest:
     model = model or (f.take_text(fields, "model") or "").removeprefix("models/")
     ids, config = Pairing(p.MADE_UP), p.camel(f.take_object(fields, "generationConfig") or {})
     contents = [_decode_content(f.object_of(item, "a content"), ids) for item in f.take_list(fields, "contents")]
+    if isinstance(said := fields.get("systemInstruction"), str):
+        fields["systemInstruction"] = {"parts": {"text": said}}
+    parts = f.take_list(f.take_object(fields, "systemInstruction") or {}, "parts")
+    system = p.decode_parts(parts, Pairing(p.MADE_UP))
     tools, remaining = _decode_tools(f.take_list(fields, "tools"))
     choice, tool_config = _decode_choice(p.camel(f.take_object(fields, "toolConfig") or {}))
     output, reasoning = _decode_output(config), _decode_thinking(f.take_object(config, "thinkingConfig"))
     f.put(fields, generationConfig=config, tools=remaining or None, toolConfig=tool_config or None)
     return m.ChatRequest(
-        (*_decode_system(fields.pop("systemInstruction", None)), *contents),
+        (*([m.Message("system", system)] if system else []), *contents),
         tools=tools,
         tool_choice=choice,
         output=output,
@@ -51,14 +55,6 @@ def read_path(path: str) -> tuple[str, bool]:
     kind, model, method = found.groups()
     name = unquote(model)
     return (name if kind in {None, "models"} else f"{kind}/{name}"), method.startswith("stream")
-
-
-def _decode_system(value: object) -> tuple[m.Message, ...]:
-    if value is None:
-        return ()
-    fields: f.Fields = {"parts": {"text": value}} if isinstance(value, str) else f.object_of(value, "systemInstruction")
-    parts = p.decode_parts(f.take_list(fields, "parts"), Pairing(p.MADE_UP))
-    return (m.Message("system", parts),) if parts else ()
 
 
 def _decode_content(fields: f.Fields, ids: Pairing) -> m.Message:
