@@ -261,6 +261,7 @@ def test_a_usual_url_is_read_as_httpx_reads_it(scheme: str, host: str, port: int
         expected = httpx.URL(url)
     except httpx.InvalidURL:
         return
-    target, (_, netloc), (way, _), name = family.address(url)
-    assert (target.host, target.port, target.target) == (expected.raw_host, expected.port, expected.raw_path)
-    assert (way, netloc, name) == (expected.scheme, expected.netloc, expected.raw_host.decode("ascii"))
+    found, parts = family.address(url), family.address(url).url
+    assert (parts.host, parts.port, parts.target) == (expected.raw_host, expected.port, expected.raw_path)
+    assert (found.host[1], found.name) == (expected.netloc, expected.raw_host.decode("ascii"))
+    assert found.place == ((expected.scheme, None), expected.netloc)

@@ -323,6 +323,10 @@ class Stream(Connection):
         """Close the socket."""
         self._sock.close()
 
+    def __del__(self) -> None:
+        """Of a client that was dropped, or of a call that was interrupted at some instant."""
+        self._sock.close()
+
 
 def _shake_hands(sock: ssl.SSLSocket, stream: Stream, limit: Limit) -> None:
     left_after = limit.left() - min(limit.left(), limit.connect)

@@ -1,14 +1,13 @@
-"""The engines ``httpx`` and ``httpx2``: their connection pools, with connections of our own underneath; for the sync
-client, and what both clients share.
+"""The engines ``httpx`` and ``httpx2``: their connections, over streams of our own; for the sync client, and what both
+clients share.
 
-Requests go straight to the pool (of httpcore, or httpcore2): no redirects, cookies, authentication or event hooks, none
-of which an API call wants.  Exceptions are those of httpx, or httpx2.  Bodies come as they are on the wire.
+Requests go straight to a connection (of httpcore, or httpcore2): no redirects, cookies, authentication or event hooks,
+none of which an API call wants.  Exceptions are those of httpx, or httpx2.  Bodies come as they are on the wire.
 """
 
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from resilient_llm.drive.engines.generations import Generations
+from resilient_llm.drive.engines.kept import Address, Kept, Way
 from resilient_llm.drive.engines.seam import Limit, Outgoing
 from resilient_llm.drive.fork import imported, tell_after_fork
 from resilient_llm.errors import ConfigurationError
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from resilient_llm.drive.engines.network import Backend
 
 _CORES = {"httpx": "httpcore", "httpx2": "httpcore2"}
-_SETTINGS: dict[str, Any] = {"max_connections": None, "max_keepalive_connections": 100, "keepalive_expiry": 30.0}
-"""Open streams hold connections for minutes: a limit here would look like providers failing."""
+_IDLE = 30.0  # seconds a connection is kept that nobody uses
 _PROXIES = frozenset({"http", "socks5", "socks5h"})
 _NEEDED = ("urllib.request", "email.utils")
 _KNOWN = 256  # URLs whose parts are kept
@@ -39,8 +38,6 @@ _PLAIN = re.compile(
 )
 
 Header: TypeAlias = tuple[bytes, bytes]
-Where: TypeAlias = tuple[str, str | None]
-"""A scheme, and the URL of the proxy on the way (``None``: there is none)."""
 
 
 class Parts(NamedTuple):
@@ -60,7 +57,7 @@ class Family:
     def __init__(self, name: str) -> None:
         self._name = name
         self._core: ModuleType | None = None
-        self._addresses: dict[str, tuple[Any, Header, Where, str]] = {}
+        self._addresses: dict[str, Address] = {}
 
     @property
     def core(self) -> ModuleType:
@@ -84,17 +81,17 @@ class Family:
         that takes longer than to import all else that a call needs."""
         return imported(self._name)
 
-    def address(self, url: str) -> tuple[Any, Header, Where, str]:
-        """The URL as the pool wants it, its ``host`` header, the way there, and the bare host."""
+    def address(self, url: str) -> Address:
+        """Where a URL leads."""
         known = self._addresses.get(url)
         if known is None:
             if len(self._addresses) >= _KNOWN:
                 self._addresses.clear()
             parts = self._plain(url) or self._unusual(url)
-            host = parts.host.decode("ascii")
-            target = self.core.URL(scheme=parts.scheme.encode(), host=parts.host, port=parts.port, target=parts.target)
-            where = (parts.scheme, proxy_for(parts.scheme, host, parts.port))
-            known = self._addresses[url] = (target, (b"host", parts.netloc), where, host)
+            name = parts.host.decode("ascii")
+            made = self.core.URL(scheme=parts.scheme.encode(), host=parts.host, port=parts.port, target=parts.target)
+            place = ((parts.scheme, proxy_for(parts.scheme, name, parts.port)), parts.netloc)
+            known = self._addresses[url] = Address(made, made.origin, (b"host", parts.netloc), place, name)
         return known
 
     def _plain(self, url: str) -> Parts | None:
@@ -112,20 +109,18 @@ class Family:
         parsed = self.face.URL(url)
         return Parts(parsed.scheme, parsed.raw_host, parsed.port, parsed.raw_path, parsed.netloc)
 
-    def request(self, outgoing: Outgoing, target: Any, host: Header, limit: Limit) -> Any:
-        """The request for a pool."""
+    def request(self, outgoing: Outgoing, address: Address, limit: Limit) -> Any:
+        """The request for a connection."""
         body = outgoing.body
-        headers = [host]
+        headers = [address.host]
         headers += [(name.encode("ascii"), value.encode("ascii")) for name, value in outgoing.headers]
         headers.append((b"content-length", b"%d" % len(body)))
-        timeouts = {"connect": limit, "read": limit, "write": limit, "pool": None}
-        return self.core.Request(
-            outgoing.method.encode("ascii"),
-            target,
-            headers=headers,
-            content=OnePiece(body),
-            extensions={"timeout": timeouts},
+        extensions = {"timeout": {"connect": limit, "read": limit, "write": limit}}
+        request = self.core.Request(
+            outgoing.method.encode("ascii"), address.url, content=OnePiece(body), extensions=extensions
         )
+        request.headers = headers  # given to the constructor, they would be checked for their types and copied
+        return request
 
     def lost(self, error: Exception, outgoing: Outgoing, limit: Limit) -> bool:
         """Whether a kept-alive connection was closed before any byte of the answer: nobody failed."""
@@ -141,11 +136,12 @@ class Family:
             raise error
         raise kind(str(error)) from error
 
-    def pool(self, where: Where, backend: object, made: Any) -> Any:
-        """A pool of this class for this way."""
-        scheme, proxy = where
-        settings = {
-            **_SETTINGS,
+    def maker(self, way: Way, backend: object, made: Any) -> Any:
+        """What makes connections for this way: one of httpcore's pools, which know each kind of proxy.  It never holds
+        any."""
+        scheme, proxy = way
+        settings: dict[str, Any] = {
+            "keepalive_expiry": _IDLE,
             "network_backend": backend,
             "ssl_context": _verifying(self.face) if scheme == "https" else None,
         }
@@ -231,91 +227,87 @@ def headers_of(raw: list[Header]) -> Mapping[str, str]:
 def surplus(response: Any) -> bool:
     """Whether bytes followed an answer that was read to its end: they would begin the next one.
 
-    They lie in the HTTP parser, to which the pool has no public way.  If this one changes, connections are not used
-    again, which is slow but right, and a test says so.
+    They lie in the HTTP parser, to which the connection has no public way.  If this one changes, connections are not
+    used again, which is slow but right, and a test says so.
     """
     try:
-        data, closed = response.stream._stream._connection._h11_state.trailing_data
+        data, closed = response.stream._connection._h11_state.trailing_data
     except AttributeError:
         return True
     return bool(data) or closed
 
 
 class Head:
-    """An answer of a pool, as far as its head tells."""
+    """An answer, as far as its head tells, and the connection it comes over."""
 
-    __slots__ = ("_limit", "_response", "_stream", "headers", "spent", "status")
+    __slots__ = ("_family", "_held", "_kept", "_limit", "_place", "_response", "_stream", "headers", "spent", "status")
 
-    def __init__(self, response: Any, limit: Limit) -> None:
+    def __init__(self, family: Family, sent: Sent, limit: Limit) -> None:
+        response = sent.response
         self.status: int = response.status
         self.headers: Mapping[str, str] = headers_of(response.headers)
         self.spent: bool = False
         """Whether the body was read to its end, so that closing waits for nothing."""
+        self._family = family
         self._response = response
         self._limit = limit
         self._stream = response.extensions["network_stream"]
+        self._kept = sent.kept
+        self._place = sent.address.place
+        self._held = [sent.connection]
 
     def sever(self) -> None:
         """Cut the connection."""
         self._limit.sever()
 
+    def parted(self) -> list[Any]:
+        """Part from the connection, the first time: keep it for others, if all of the answer was read and nothing
+        more came.  Returns what is to be closed."""
+        try:
+            connection = self._held.pop()  # at once, should two threads close it
+        except IndexError:
+            return []
+        if not self.spent or surplus(self._response):
+            return [connection]
+        left = self._kept.give(self._place, connection)
+        return [] if left is None else [left]
+
+
+class Sent(NamedTuple):
+    """A request that was sent, and the head of whose answer has arrived."""
+
+    response: Any
+    connection: Any
+    kept: Kept
+    address: Address
+
 
 class PooledAnswer(Head):
-    """An answer of a pool whose body is still to be read."""
+    """An answer whose body is still to be read."""
 
-    __slots__ = ("_chunks", "_engine", "_pools")
+    __slots__ = ("_chunks",)
 
-    def __init__(self, engine: Pooled, pools: Pools, response: Any, limit: Limit) -> None:
-        super().__init__(response, limit)
-        self._engine = engine
-        self._pools = pools
-        self._chunks: Iterator[bytes] = iter(response.stream)
+    def __init__(self, family: Family, sent: Sent, limit: Limit) -> None:
+        super().__init__(family, sent, limit)
+        self._chunks: Iterator[bytes] = iter(sent.response.stream)
 
     def read(self) -> bytes | None:
         """The next piece of the body; ``None`` at its end."""
         try:
             for piece in self._chunks:
                 return piece
-        except self._engine.family.errors as error:
-            self._engine.family.raised(error)
-        except BaseException:
-            self._engine.drop(self._pools)
-            raise
+        except self._family.errors as error:
+            self._family.raised(error)
         self.spent = True
         return None
 
     def close(self) -> None:
         """Give the connection back, or close it if the answer was not read to its end."""
         self._limit.release()
-        if not self.spent or self._pools.suspect or surplus(self._response):
-            self._stream.spoil()
-        if self._pools.suspect:  # its locks may be held for ever
-            self._stream.close()
-            return
-        try:
+        with suppress(*self._family.errors):
             self._response.close()
-        except self._engine.family.errors:
-            pass
-        except BaseException:
-            self._engine.drop(self._pools)
-            self._stream.close()
-            raise
-
-
-class Pools:
-    """The pools of one sync engine, until they are dropped."""
-
-    def __init__(self) -> None:
-        self.by_way: dict[Where, Any] = {}
-        self.suspect: bool = False
-
-    def close_idle(self) -> None:
-        """Close connections nobody uses without waiting for any lock."""
-        for pool in list(self.by_way.values()):
-            for connection in pool.connections:
-                if connection.is_idle():
-                    with suppress(Exception):
-                        connection.close()
+        for connection in self.parted():
+            connection.close()
 
 
 class Pooled:
@@ -326,73 +318,53 @@ class Pooled:
     def __init__(self, name: str) -> None:
         self.family: Family = Family(name)
         self._generations = Generations()
-        self._pools = Pools()
+        self._kept = Kept(self._maker)
         tell_after_fork(self)
 
     def send(self, outgoing: Outgoing, limit: Limit) -> PooledAnswer:
         """Send a request.  Over a kept-alive connection that turns out to be closed it is sent once more."""
-        target, host, where, name = self.family.address(outgoing.url)
+        family = self.family
+        address = family.address(outgoing.url)
         if outgoing.fresh:
-            self._generations.expire(name)
-        pools = self._pools
+            self._generations.expire(address.name)
         try:
-            return self._sent(pools, where, outgoing, (target, host), limit)
-        except self.family.errors as error:
-            if not self.family.lost(error, outgoing, limit):
-                self.family.raised(error)
-        except BaseException:  # something interrupted the pool, in the middle of anything
-            self.drop(pools)
-            raise
-        self._generations.expire(name)
+            return PooledAnswer(family, self._sent(address, outgoing, limit), limit)
+        except family.errors as error:
+            if not family.lost(error, outgoing, limit):
+                family.raised(error)
+        self._generations.expire(address.name)
         try:
-            return self._sent(pools, where, outgoing, (target, host), limit)
-        except self.family.errors as error:
-            self.family.raised(error)
+            return PooledAnswer(family, self._sent(address, outgoing, limit), limit)
+        except family.errors as error:
+            family.raised(error)
+
+    def _sent(self, address: Address, outgoing: Outgoing, limit: Limit) -> Sent:
+        kept = self._kept
+        connection, old = kept.take(address)
+        try:
+            for one in old:
+                one.close()
+            response = connection.handle_request(self.family.request(outgoing, address, limit))
+            return Sent(response, connection, kept, address)
         except BaseException:
-            self.drop(pools)
+            connection.close()
             raise
 
-    def _sent(
-        self, pools: Pools, where: Where, outgoing: Outgoing, address: tuple[Any, Header], limit: Limit
-    ) -> PooledAnswer:
-        pool = pools.by_way.get(where)
-        if pool is None:  # two threads may make one each; the first counts, and the other holds nothing
-            pool = pools.by_way.setdefault(where, self._pool(where))
-        request = self.family.request(outgoing, *address, limit)
-        return PooledAnswer(self, pools, pool.handle_request(request), limit)
-
-    def _pool(self, where: Where) -> Any:
+    def _maker(self, way: Way) -> Any:
         made: type[Backend] = imported("resilient_llm.drive.engines.network").Backend
-        backend = made(self.family, self._generations)
-        pool = self.family.pool(where, backend, self.family.core.ConnectionPool)
-        if hasattr(pool, "_optional_thread_lock"):
-            # Theirs is a class in Python: interrupted between taking it and saying so, the very same call would wait
-            # for it for ever while it cleans up.  A lock in C cannot be interrupted there.
-            pool._optional_thread_lock = threading.Lock()
-        return pool
-
-    def drop(self, pools: Pools) -> None:
-        """Use these pools no more: an exception from outside interrupted one, whose locks may be held for ever."""
-        pools.suspect = True
-        if self._pools is pools:
-            self._pools = Pools()
-        pools.close_idle()
+        return self.family.maker(way, made(self.family, self._generations), self.family.core.ConnectionPool)
 
     def close(self) -> None:
         """Close idle connections; those in use are closed when they come back."""
-        pools, self._pools = self._pools, Pools()
-        pools.suspect = True
-        pools.close_idle()
-
-    def __del__(self) -> None:
-        """Of a client that was dropped without being closed."""
-        with suppress(Exception):
-            self._pools.close_idle()
+        kept, self._kept = self._kept, Kept(self._maker)
+        for connection in kept.end():
+            with suppress(Exception):
+                connection.close()
 
     def reset_after_fork(self) -> None:
         """In the child: forget the parent's connections without touching them."""
-        FORGOTTEN.append(self._pools)
-        self._pools = Pools()
+        FORGOTTEN.append(self._kept)
+        self._kept = Kept(self._maker)
         self._generations = Generations()
 
 

@@ -7,60 +7,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from functools import cache
-from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import anyio
 
 from resilient_llm.drive.engines.loops import AsyncBackend
-from resilient_llm.drive.engines.pooled import Family, Head, Where, surplus
+from resilient_llm.drive.engines.kept import Address, Kept, Way
+from resilient_llm.drive.engines.pooled import Family, Head, Sent
 from resilient_llm.drive.engines.seam import Limit, Outgoing
 
 
-@cache
-def _pool_class(core: ModuleType) -> Any:
-    """The pool, whose connections are closed whenever a request on them fails or is cancelled.
-
-    Cancelled between connecting and sending, a connection would stay open and in the pool for ever.
-    """
-
-    class Pool(core.AsyncConnectionPool):  # type: ignore[misc, name-defined]
-        def create_connection(self, origin: Any) -> Any:
-            base: Any = super()
-            connection = base.create_connection(origin)
-            connection.__class__ = _closing(cast(Any, type(connection)), core.ConnectionNotAvailable)
-            return connection
-
-    return Pool
-
-
-@cache
-def _closing(kind: Any, not_now: type[Exception]) -> Any:
-    class Connection(kind):  # type: ignore[misc]
-        async def handle_async_request(self, request: Any) -> Any:
-            try:
-                base: Any = super()
-                return await base.handle_async_request(request)
-            except not_now:
-                raise
-            except BaseException:
-                with anyio.CancelScope(shield=True):  # closing does not wait
-                    await self.aclose()
-                raise
-
-    return Connection
-
-
 class AsyncPooledAnswer(Head):
-    """An answer of a pool whose body is still to be read."""
+    """An answer whose body is still to be read."""
 
-    __slots__ = ("_chunks", "_family")
+    __slots__ = ("_chunks",)
 
-    def __init__(self, family: Family, response: Any, limit: Limit) -> None:
-        super().__init__(response, limit)
-        self._family = family
-        self._chunks: AsyncIterator[bytes] = response.stream.__aiter__()
+    def __init__(self, family: Family, sent: Sent, limit: Limit) -> None:
+        super().__init__(family, sent, limit)
+        self._chunks: AsyncIterator[bytes] = sent.response.stream.__aiter__()
 
     async def read(self) -> bytes | None:
         """The next piece of the body; ``None`` at its end."""
@@ -75,20 +39,19 @@ class AsyncPooledAnswer(Head):
     async def aclose(self) -> None:
         """Give the connection back, or close it if the answer was not read to its end.
 
-        The pool reads in async generators.  Left in the middle, trio complains about them and asyncio ends them in
-        tasks of their own; a read that fails lets them end here.
+        The connection reads in async generators.  Left in the middle, trio complains about them and asyncio ends them
+        in tasks of their own; a read that fails lets them end here.
         """
         self._limit.release()
         if not self.spent:
-            self._stream.spoil()
             self._stream.refuse()
             with suppress(Exception):
                 async for _ in self._chunks:
                     pass
-        elif surplus(self._response):
-            self._stream.spoil()
         with suppress(*self._family.errors):
             await self._response.aclose()
+        for connection in self.parted():
+            await connection.aclose()
 
 
 class AsyncPooled:
@@ -97,32 +60,43 @@ class AsyncPooled:
     def __init__(self, family: Family) -> None:
         self._family = family
         self._backend = AsyncBackend(family.core)
-        self._pools: dict[Where, Any] = {}
+        self._kept = Kept(self._maker)
 
     async def send(self, outgoing: Outgoing, limit: Limit) -> AsyncPooledAnswer:
         """Send a request.  Over a kept-alive connection that turns out to be closed it is sent once more."""
         family = self._family
-        target, host, where, name = family.address(outgoing.url)
+        address = family.address(outgoing.url)
         if outgoing.fresh:
-            self._backend.generations.expire(name)
-        pool = self._pools.get(where)
-        if pool is None:
-            pool = self._pools[where] = family.pool(where, self._backend, _pool_class(family.core))
+            self._backend.generations.expire(address.name)
         try:
-            response = await pool.handle_async_request(family.request(outgoing, target, host, limit))
+            return AsyncPooledAnswer(family, await self._sent(address, outgoing, limit), limit)
         except family.errors as error:
             if not family.lost(error, outgoing, limit):
                 family.raised(error)
-        else:
-            return AsyncPooledAnswer(family, response, limit)
-        self._backend.generations.expire(name)
+        self._backend.generations.expire(address.name)
         try:
-            response = await pool.handle_async_request(family.request(outgoing, target, host, limit))
+            return AsyncPooledAnswer(family, await self._sent(address, outgoing, limit), limit)
         except family.errors as error:
             family.raised(error)
-        return AsyncPooledAnswer(family, response, limit)
+
+    async def _sent(self, address: Address, outgoing: Outgoing, limit: Limit) -> Sent:
+        kept = self._kept
+        connection, old = kept.take(address)
+        try:
+            for one in old:
+                await one.aclose()
+            response = await connection.handle_async_request(self._family.request(outgoing, address, limit))
+            return Sent(response, connection, kept, address)
+        except BaseException:
+            with anyio.CancelScope(shield=True):  # closing does not wait
+                await connection.aclose()
+            raise
+
+    def _maker(self, way: Way) -> Any:
+        return self._family.maker(way, self._backend, self._family.core.AsyncConnectionPool)
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        while self._pools:
-            await self._pools.popitem()[1].aclose()
+        """Close idle connections; those in use are closed when they come back."""
+        kept, self._kept = self._kept, Kept(self._maker)
+        for connection in kept.end():
+            await connection.aclose()
