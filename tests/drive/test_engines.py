@@ -263,5 +263,8 @@ def test_a_usual_url_is_read_as_httpx_reads_it(scheme: str, host: str, port: int
         return
     found = family.destination(url)
     assert (found.target, found.headers) == (expected.raw_path, [(b"host", expected.netloc)])
-    assert (found.host, found.port) == (expected.raw_host.decode("ascii"), expected.port or {"http": 80, "https": 443}[scheme])
+    assert (found.host, found.port) == (
+        expected.raw_host.decode("ascii"),
+        expected.port or {"http": 80, "https": 443}[scheme],
+    )
     assert found.place == (expected.scheme, expected.netloc, None)

@@ -7,13 +7,13 @@ from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from resilient_llm.drive.engines.kept import Place
-from resilient_llm.drive.engines.proxies import Greeting, Proxy, proxy_for, proxy_of
-from resilient_llm.drive.engines.seam import Limit, Outgoing
 from resilient_llm.drive.fork import imported
 
 if TYPE_CHECKING:
     import ssl
+
+    from resilient_llm.drive.engines.kept import Place
+    from resilient_llm.drive.engines.proxies import Greeting, Proxy
 
 _CORES = {"httpx": "httpcore", "httpx2": "httpcore2"}
 _NEEDED = ("urllib.request", "email.utils")
@@ -61,11 +61,10 @@ class Destination(NamedTuple):
         """Whether a proxy is asked for each URL, and not once for a way through."""
         return self.proxy is not None and self.proxy.scheme == "http" and not self.encrypted
 
-    def greeting(self, core: ModuleType) -> Greeting | None:
-        """What a proxy is told before anything else."""
-        if self.proxy is None or self.forwarded:
-            return None
-        return self.proxy.greeting(core, self.host, self.port)
+    def greeting(self, core: ModuleType) -> Greeting:
+        """What is said to a proxy before anything else."""
+        if self.proxy is not None and not self.forwarded:
+            yield from self.proxy.greeting(core, self.host, self.port)
 
 
 class Family:
@@ -105,14 +104,15 @@ class Family:
                 self._known.clear()
             parts = self._plain(url) or self._unusual(url)
             host = parts.host.decode("ascii")
-            way = proxy_for(parts.scheme, host, parts.port)
+            proxies = imported("resilient_llm.drive.engines.proxies")
+            way = proxies.proxy_for(parts.scheme, host, parts.port)
             made = Destination(
                 (parts.scheme, parts.netloc, way),
                 host,
                 parts.port or _PORTS[parts.scheme],
                 parts.target,
                 [(b"host", parts.netloc)],
-                None if way is None else proxy_of(way),
+                None if way is None else proxies.proxy_of(way),
             )
             if made.proxy is not None and made.forwarded:
                 target = b"%s://%s%s" % (parts.scheme.encode(), parts.netloc, parts.target)
@@ -134,13 +134,6 @@ class Family:
     def _unusual(self, url: str) -> Parts:
         parsed = self.face.URL(url)
         return Parts(parsed.scheme, parsed.raw_host, parsed.port, parsed.raw_path, parsed.netloc)
-
-    def lost(self, error: Exception, outgoing: Outgoing, limit: Limit) -> bool:
-        """Whether a kept-alive connection was closed before any byte of the answer: nobody failed."""
-        stale = limit.reused and not limit.heard and not limit.ended
-        core = self.core
-        closed = (core.ReadError, core.WriteError, core.RemoteProtocolError)
-        return stale and outgoing.repeatable and isinstance(error, closed)
 
     def raised(self, error: Exception) -> NoReturn:
         """Raise an error of httpcore as the one of httpx it stands for."""

@@ -1,7 +1,7 @@
 """Kept-alive connections of the engines ``httpx`` and ``httpx2``: which one serves a request.
 
 A connection serves one request at a time and stands nowhere in here meanwhile: whatever interrupts that request hurts
-no other, and no lock is needed.  Closing is left to the caller, who may have to await it.
+no other, and no lock is needed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,25 @@ class Idle(Protocol):
         """Whether it can serve another request: the other side has not closed it, or sent anything."""
         ...
 
+    def close(self) -> None:
+        """Close it; waits for nothing."""
+        ...
+
+
+class Generations:
+    """Which kept-alive connections may still be used: those of the current generation of their host."""
+
+    def __init__(self) -> None:
+        self._current: dict[str, int] = {}
+
+    def of(self, host: str) -> int:
+        """The current generation."""
+        return self._current.get(host, 0)
+
+    def expire(self, host: str) -> None:
+        """Use no idle connection to this host any more."""
+        self._current[host] = self._current.get(host, 0) + 1
+
 
 C = TypeVar("C", bound=Idle)
 
@@ -39,20 +58,19 @@ class Kept(Generic[C]):
         self._idle: dict[Place, deque[C]] = {}
         self._over = False
 
-    def take(self, place: Place) -> tuple[C | None, list[C]]:
-        """The idle connection that was used last, if there is one that can be used, and those to be closed."""
-        old: list[C] = []
+    def take(self, place: Place) -> C | None:
+        """The idle connection that was used last, if there is one that can be used."""
         idle = self._idle.get(place)
         with suppress(IndexError):  # another thread may take the last one
             while idle:
                 connection = idle.pop()
                 if _good(connection):
-                    return connection, old
-                old.append(connection)
-        return None, old
+                    return connection
+                connection.close()
+        return None
 
-    def give(self, place: Place, connection: C) -> C | None:
-        """Keep a connection whose request is over; returns one that is to be closed, if any."""
+    def give(self, place: Place, connection: C) -> None:
+        """Keep a connection whose request is over, or close one."""
         idle = self._idle.get(place)
         if idle is None:
             idle = self._idle.setdefault(place, deque())
@@ -62,19 +80,17 @@ class Kept(Generic[C]):
             with suppress(IndexError):
                 oldest = idle.popleft()
                 if self._over or len(idle) >= _MOST or not _good(oldest):
-                    return oldest
-                idle.appendleft(oldest)
-        return None
+                    oldest.close()
+                else:
+                    idle.appendleft(oldest)
 
-    def end(self) -> list[C]:
-        """Keep nothing any more; returns the connections to be closed."""
+    def end(self) -> None:
+        """Close the idle connections, and those that are given back from now on."""
         self._over = True
-        found: list[C] = []
         for idle in list(self._idle.values()):
             with suppress(IndexError):
                 while True:
-                    found.append(idle.pop())
-        return found
+                    idle.pop().close()
 
 
 def _good(connection: Idle) -> bool:

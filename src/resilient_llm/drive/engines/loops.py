@@ -18,7 +18,7 @@ import anyio
 import anyio.lowlevel
 
 from resilient_llm.drive.engines.family import Destination, Family
-from resilient_llm.drive.engines.generations import Generations
+from resilient_llm.drive.engines.kept import Generations
 from resilient_llm.drive.engines.network import Connection, connecting, shut
 from resilient_llm.drive.engines.proxies import Greeting
 from resilient_llm.drive.engines.resolver import RESOLVER, Address, at_port, literal
@@ -60,13 +60,10 @@ async def connected(
     with connecting(core), anyio.fail_after(min(limit.left(), limit.connect)):
         stream = await _opened(core, generations, to, limit)
     try:
-        greeting = to.greeting(core)
-        if greeting is not None:
-            await _greet(stream, greeting, limit)
+        await _greet(stream, to.greeting(core), limit)
         return await stream.encrypted(family.trust, limit) if to.encrypted else stream
     except BaseException:
-        with anyio.CancelScope(shield=True):  # closing does not wait
-            await stream.aclose()
+        stream.close()
         raise
 
 
@@ -228,7 +225,7 @@ class AsyncioStream(Connection, asyncio.Protocol):
         with suppress(Exception):
             shut(sock._sock if hasattr(sock, "_sock") else sock)
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close the connection at once.  What was not sent is thrown away, and no farewell of TLS is waited for."""
         if not self._transport.is_closing():
             self._transport.abort()
@@ -289,6 +286,6 @@ class TrioStream(Connection):
         with suppress(Exception):
             self._inner.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
-    async def aclose(self) -> None:
-        """Close the connection."""
-        await self._inner.aclose()
+    def close(self) -> None:
+        """Close the connection at once.  No farewell of TLS is waited for."""
+        self._inner.get_extra_info("socket").close()

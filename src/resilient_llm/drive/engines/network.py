@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 
 from resilient_llm.drive.engines.family import Destination, Family
-from resilient_llm.drive.engines.generations import Generations
 from resilient_llm.drive.engines.http1 import Http1
+from resilient_llm.drive.engines.kept import Generations
 from resilient_llm.drive.engines.proxies import Greeting
 from resilient_llm.drive.engines.resolver import RESOLVER, Address, at_port, literal
 from resilient_llm.drive.engines.seam import Limit, Outgoing
@@ -75,6 +75,10 @@ class Connection:
         """Whether it can serve another request: the other side has not closed it, or sent anything."""
         return not self._spoilt and self._generation == self._generations.of(self.to.host)
 
+    def close(self) -> None:
+        """Close it; waits for nothing."""
+        raise NotImplementedError
+
     def asks(self, to: Destination, outgoing: Outgoing, limit: Limit) -> list[bytes]:
         """What to write for a request."""
         limit.reused, self._served = self._served, True
@@ -92,9 +96,7 @@ def connected(family: Family, generations: Generations, to: Destination, limit: 
         sock = _opened(*to.peer, limit)
     stream = Stream(core, sock, generations, to)
     try:
-        greeting = to.greeting(core)
-        if greeting is not None:
-            _greet(stream, greeting, limit)
+        _greet(stream, to.greeting(core), limit)
         return stream.encrypted(family.trust, limit) if to.encrypted else stream
     except BaseException:
         stream.close()
@@ -286,7 +288,7 @@ class Stream(Connection):
             self._sock.close()
 
     def __del__(self) -> None:
-        """Of a client that was dropped, or of a call that was interrupted at some instant."""
+        """Of a call that was interrupted at some instant."""
         self.close()
 
 

@@ -7,11 +7,11 @@ API call wants.  Exceptions are those of httpx, or httpx2.  Bodies come as they 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from resilient_llm.drive.engines.family import Destination, Family
-from resilient_llm.drive.engines.generations import Generations
-from resilient_llm.drive.engines.kept import Kept
+from resilient_llm.drive.engines.kept import Generations, Kept
 from resilient_llm.drive.engines.seam import Limit, Outgoing
 from resilient_llm.drive.fork import imported, tell_after_fork
 
@@ -50,18 +50,48 @@ class Answer(Generic[C]):
         """Cut the connection."""
         self._limit.sever()
 
-    def parted(self) -> list[C]:
-        """Part from the connection, the first time: keep it for others, if all of the answer was read and another
-        request may follow.  Returns what is to be closed."""
+    def piece(self) -> bytes | None:
+        """The next piece of the body; empty: more must be read first; ``None``: that was all of it."""
+        piece = None if self.spent else self._connection.http.piece()
+        self.spent = piece is None
+        return piece
+
+    def close(self) -> None:
+        """Give the connection back, or close it if the answer was not read to its end, or no other request may follow.
+        Waits for nothing."""
         self._limit.release()
         try:
             connection = self._held.pop()  # at once, should two threads close it
         except IndexError:
-            return []
-        if not self.spent or not connection.http.renew():
-            return [connection]
-        left = self._kept.give(connection.to.place, connection)
-        return [] if left is None else [left]
+            return
+        if self.spent and connection.http.renew():
+            self._kept.give(connection.to.place, connection)
+        else:
+            connection.close()
+
+
+class Sending:
+    """A request that is being sent: over a kept-alive connection that turns out to be closed, once more."""
+
+    def __init__(self, family: Family, generations: Generations, outgoing: Outgoing, limit: Limit) -> None:
+        self.to: Destination = family.destination(outgoing.url)
+        self._family = family
+        self._generations = generations
+        self._outgoing = outgoing
+        self._limit = limit
+        self._again = False
+        if outgoing.fresh:
+            generations.expire(self.to.host)
+
+    def failed(self, error: Exception) -> None:
+        """Raises what that means, unless it is to be sent once more."""
+        limit, core = self._limit, self._family.core
+        stale = limit.reused and not limit.heard and not limit.ended  # before any byte of the answer: nobody failed
+        closed = isinstance(error, core.ReadError | core.RemoteProtocolError)
+        if self._again or not (stale and closed and self._outgoing.repeatable):
+            self._family.raised(error)
+        self._again = True
+        self._generations.expire(self.to.host)
 
 
 class PooledAnswer(Answer["Stream"]):
@@ -71,24 +101,12 @@ class PooledAnswer(Answer["Stream"]):
 
     def read(self) -> bytes | None:
         """The next piece of the body; ``None`` at its end."""
-        http = self._connection.http
         try:
-            while not self.spent:
-                piece = http.piece()
-                if piece:
-                    return piece
-                if piece is None:
-                    self.spent = True
-                else:
-                    http.received(self._connection.read(self._limit))
+            while (piece := self.piece()) == b"":
+                self._connection.http.received(self._connection.read(self._limit))
         except self._family.errors as error:
             self._family.raised(error)
-        return None
-
-    def close(self) -> None:
-        """Give the connection back, or close it if the answer was not read to its end."""
-        for connection in self.parted():
-            connection.close()
+        return piece
 
 
 class Pooled:
@@ -103,27 +121,17 @@ class Pooled:
         tell_after_fork(self)
 
     def send(self, outgoing: Outgoing, limit: Limit) -> PooledAnswer:
-        """Send a request.  Over a kept-alive connection that turns out to be closed it is sent once more."""
-        family = self.family
-        to = family.destination(outgoing.url)
-        if outgoing.fresh:
-            self._generations.expire(to.host)
-        try:
-            return self._sent(to, outgoing, limit)
-        except family.errors as error:
-            if not family.lost(error, outgoing, limit):
-                family.raised(error)
-        self._generations.expire(to.host)
-        try:
-            return self._sent(to, outgoing, limit)
-        except family.errors as error:
-            family.raised(error)
+        """Send a request."""
+        sending = Sending(self.family, self._generations, outgoing, limit)
+        while True:
+            try:
+                return self._sent(sending.to, outgoing, limit)
+            except self.family.errors as error:
+                sending.failed(error)
 
     def _sent(self, to: Destination, outgoing: Outgoing, limit: Limit) -> PooledAnswer:
         kept = self._kept
-        connection, old = kept.take(to.place)
-        for one in old:
-            one.close()
+        connection = kept.take(to.place)
         if connection is None:
             made: Any = imported("resilient_llm.drive.engines.network").connected
             connection = made(self.family, self._generations, to, limit)
@@ -139,8 +147,12 @@ class Pooled:
     def close(self) -> None:
         """Close idle connections; those in use are closed when they come back."""
         kept, self._kept = self._kept, Kept()
-        for connection in kept.end():
-            connection.close()
+        kept.end()
+
+    def __del__(self) -> None:
+        """Of a client that was dropped without being closed."""
+        with suppress(Exception):
+            self._kept.end()
 
     def reset_after_fork(self) -> None:
         """In the child: forget the parent's connections without touching them."""

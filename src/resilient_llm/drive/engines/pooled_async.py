@@ -5,13 +5,10 @@ A module of its own, so that the sync client imports no event loop.
 
 from __future__ import annotations
 
-import anyio
-
 from resilient_llm.drive.engines.family import Destination, Family
-from resilient_llm.drive.engines.generations import Generations
-from resilient_llm.drive.engines.kept import Kept
+from resilient_llm.drive.engines.kept import Generations, Kept
 from resilient_llm.drive.engines.loops import AsyncioStream, TrioStream, connected
-from resilient_llm.drive.engines.pooled import Answer
+from resilient_llm.drive.engines.pooled import Answer, Sending
 from resilient_llm.drive.engines.seam import Limit, Outgoing
 
 
@@ -22,24 +19,16 @@ class AsyncPooledAnswer(Answer[AsyncioStream | TrioStream]):
 
     async def read(self) -> bytes | None:
         """The next piece of the body; ``None`` at its end."""
-        http = self._connection.http
         try:
-            while not self.spent:
-                piece = http.piece()
-                if piece:
-                    return piece
-                if piece is None:
-                    self.spent = True
-                else:
-                    http.received(await self._connection.read(self._limit))
+            while (piece := self.piece()) == b"":
+                self._connection.http.received(await self._connection.read(self._limit))
         except self._family.errors as error:
             self._family.raised(error)
-        return None
+        return piece
 
     async def aclose(self) -> None:
-        """Give the connection back, or close it if the answer was not read to its end."""
-        for connection in self.parted():
-            await connection.aclose()
+        """The same as ``close``."""
+        self.close()
 
 
 class AsyncPooled:
@@ -51,28 +40,17 @@ class AsyncPooled:
         self._kept: Kept[AsyncioStream | TrioStream] = Kept()
 
     async def send(self, outgoing: Outgoing, limit: Limit) -> AsyncPooledAnswer:
-        """Send a request.  Over a kept-alive connection that turns out to be closed it is sent once more."""
-        family = self._family
-        to = family.destination(outgoing.url)
-        if outgoing.fresh:
-            self._generations.expire(to.host)
-        try:
-            return await self._sent(to, outgoing, limit)
-        except family.errors as error:
-            if not family.lost(error, outgoing, limit):
-                family.raised(error)
-        self._generations.expire(to.host)
-        try:
-            return await self._sent(to, outgoing, limit)
-        except family.errors as error:
-            family.raised(error)
+        """Send a request."""
+        sending = Sending(self._family, self._generations, outgoing, limit)
+        while True:
+            try:
+                return await self._sent(sending.to, outgoing, limit)
+            except self._family.errors as error:
+                sending.failed(error)
 
     async def _sent(self, to: Destination, outgoing: Outgoing, limit: Limit) -> AsyncPooledAnswer:
         kept = self._kept
-        connection, old = kept.take(to.place)
-        for one in old:
-            with anyio.CancelScope(shield=True):  # closing does not wait
-                await one.aclose()
+        connection = kept.take(to.place)
         if connection is None:
             connection = await connected(self._family, self._generations, to, limit)
         try:
@@ -81,12 +59,10 @@ class AsyncPooled:
                 connection.http.received(await connection.read(limit))
             return AsyncPooledAnswer(self._family, connection, head, kept, limit)
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await connection.aclose()
+            connection.close()
             raise
 
     async def aclose(self) -> None:
         """Close idle connections; those in use are closed when they come back."""
         kept, self._kept = self._kept, Kept()
-        for connection in kept.end():
-            await connection.aclose()
+        kept.end()
