@@ -8,6 +8,7 @@ piece.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from contextlib import suppress
@@ -121,6 +122,7 @@ class AsyncioStream(Connection, asyncio.Protocol):
     def __init__(self, core: ModuleType, generations: Generations, to: Destination) -> None:
         super().__init__(core, generations, to)
         self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
         self._transport: Any = None
         self._pieces: list[bytes] = []
         self._size = 0
@@ -227,14 +229,14 @@ class AsyncioStream(Connection, asyncio.Protocol):
 
     def close(self) -> None:
         """Close the connection at once.  What was not sent is thrown away, and no farewell of TLS is waited for."""
-        if not self._transport.is_closing():
+        if self._process == os.getpid() and not self._transport.is_closing():  # a fork shares the loop's selector
             self._transport.abort()
 
     def __del__(self) -> None:
-        """A pool that was dropped does not close its connections."""
-        if self._transport is not None and not self._transport.is_closing() and not self._loop.is_closed():
+        """Of a client that was dropped."""
+        if self._transport is not None and not self._loop.is_closed():
             with suppress(Exception):
-                self._transport.abort()
+                self.close()
 
 
 def _wake(waiting: asyncio.Future[None] | None) -> None:
