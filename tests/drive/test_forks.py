@@ -70,6 +70,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize(
     ("code", "engine"),
+    [(SYNC, "httpx"), (ASYNCIO, "httpx")],
     ids=["sync", "asyncio"],
 )
 def test_open_streams_of_the_parent_are_left_alone(code: str, engine: str) -> None:

@@ -20,7 +20,7 @@ import anyio.lowlevel
 
 from resilient_llm.drive.engines.family import Destination, Family
 from resilient_llm.drive.engines.kept import Generations
-from resilient_llm.drive.engines.network import Connection, connecting, shut
+from resilient_llm.drive.engines.network import Connection, Socket, connecting, shut
 from resilient_llm.drive.engines.proxies import Greeting
 from resilient_llm.drive.engines.resolver import RESOLVER, Address, at_port, literal
 from resilient_llm.drive.engines.seam import Limit
@@ -98,7 +98,7 @@ async def _opened(
 
 async def _on_asyncio(stream: AsyncioStream, address: tuple[str | int, ...], kind: int) -> AsyncioStream:
     loop = asyncio.get_running_loop()
-    sock = socket.socket(kind, socket.SOCK_STREAM)
+    sock = Socket(kind, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         await loop.sock_connect(sock, address)
@@ -274,8 +274,8 @@ class TrioStream(Connection):
 
     async def encrypted(self, context: ssl.SSLContext, limit: Limit) -> TrioStream:
         """The same connection, encrypted."""
-        inner = await self._inner.start_tls(context, self.to.host, min(limit.use(self), limit.connect))
-        return TrioStream(self._core, inner, self._generations, self.to)
+        self._inner = await self._inner.start_tls(context, self.to.host, min(limit.use(self), limit.connect))
+        return self
 
     @property
     def usable(self) -> bool:
@@ -291,3 +291,10 @@ class TrioStream(Connection):
     def close(self) -> None:
         """Close the connection at once.  No farewell of TLS is waited for."""
         self._inner.get_extra_info("socket").close()
+
+    def __del__(self) -> None:
+        """Of a client that was dropped, perhaps after trio has ended."""
+        with suppress(Exception):
+            descriptor = self._inner.get_extra_info("socket").detach()
+            if descriptor >= 0:
+                os.close(descriptor)
