@@ -52,14 +52,15 @@ def test_a_stream_outlives_its_client(server: LoopbackLLM, told: list[Any]) -> N
     assert not told
 
 
-def test_a_client_of_several_event_loops(server: LoopbackLLM, told: list[Any]) -> None:
+@pytest.mark.parametrize("engine", ["httpx", "aiohttp"])
+def test_a_client_of_several_event_loops(engine: Any, server: LoopbackLLM, told: list[Any]) -> None:
     async def ask(client: AsyncResilientClient) -> str:
         stream = client.stream("x")
         await anext(stream)
         return (await client.chat("x")).text
 
     def use() -> None:
-        client = AsyncResilientClient([openai(server)])
+        client = AsyncResilientClient([openai(server)], engine=engine)
         for _ in range(3):
             assert anyio.run(ask, client) == "one two three four"
         assert client.health()["first"].in_flight == 0

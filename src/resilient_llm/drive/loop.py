@@ -3,7 +3,8 @@ waits and to let go of it; and the user's code as a source."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from inspect import isawaitable
@@ -33,6 +34,11 @@ class LoopUnderWay(UnderWay):
         self._tasks: set[Any] = set()
         self._loop = ref(loop)  # weak: whoever keeps this under the loop must not keep the loop
         self._asyncio: bool = hasattr(loop, "call_soon_threadsafe")
+        self._end: AsyncGenerator[None] | None = None
+        if self._asyncio and getattr(engine, "of_loop", False):
+            self._end = _at_end(engine, self.orphans)
+            with suppress(StopIteration):
+                self._end.__anext__().__await__().send(None)
 
     def from_any_thread(self, event: anyio.Event) -> Callable[[], None]:
         """A function that sets the event and may be called from any thread, also when the loop is gone."""
@@ -82,6 +88,18 @@ class LoopUnderWay(UnderWay):
 
         self.spawn(sleep)
         return scope.cancel
+
+
+async def _at_end(engine: AsyncEngine, orphans: deque[Any]) -> AsyncGenerator[None]:
+    """Closes what is left open when its event loop ends, of a client that lives on: ``asyncio.run`` ends the generators
+    that are suspended then."""
+    try:
+        yield
+    finally:
+        while orphans:
+            with suppress(Exception):
+                await orphans.popleft().aclose()
+        await engine.aclose()
 
 
 class Within:
