@@ -216,7 +216,7 @@ class AsyncDriver:
         under_way.emptied = None  # it holds the loop
         under_way.end()
         await self.tidy(under_way)
-        await under_way.engine.aclose()
+        await under_way.aclose()
 
     def reset_after_fork(self) -> None:
         """In the child: forget the parent's event loops without touching them, or even collecting them: they share the
