@@ -103,6 +103,17 @@ def test_a_file_is_read_again_when_its_time_is_over(tmp_path: Path) -> None:
     assert held() == OTHER, "the last value stays in use"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes on this machine")
+def test_a_file_that_somebody_has_yet_to_write_to_makes_nobody_wait(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    held = secret(f"file:{path}")
+    assert held.missing() == f"its key file:{path}: its store has not answered yet"
+    path.write_text(KEY)
+    eventually(lambda: held.missing() is None)
+    assert held() == KEY
+
+
 def test_a_real_keyring_is_asked() -> None:
     keyring = pytest.importorskip("keyring")
 

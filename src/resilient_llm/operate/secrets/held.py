@@ -21,7 +21,7 @@ from typing import Final, NoReturn
 from resilient_llm.drive.fork import tell_after_fork
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.operate.secrets.reference import Reference
-from resilient_llm.operate.secrets.stores import AT_ONCE, STORES, NotThere, Store
+from resilient_llm.operate.secrets.stores import AT_ONCE, STORES, NotThere, Store, answers_at_once
 from resilient_llm.providers.credentials import KeyUnavailable
 
 TTL: Final = 300.0
@@ -73,7 +73,7 @@ class Held:
             now = self.clock()
             if self.fetching or now < self._again_at or (self.value is not None and now < self._stale_at):
                 return
-            if not self._at_once:
+            if not self._at_once or not answers_at_once(self.reference):
                 self._begin(now)
                 return
         self._work()
