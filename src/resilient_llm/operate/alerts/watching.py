@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, cast, final
@@ -97,7 +98,7 @@ class Alerts(Watcher):
             for outlet in self._outlets if notification is not None else ():
                 assert notification is not None
                 outlet.put(notification)
-            for outlet in sorted(self._outlets, key=Outlet.turn):  # who hangs makes nobody else wait
+            for outlet in sorted(self._outlets, key=Outlet.turn):  # who works goes first
                 outlet.deliver(self._pool.clock())
         return notification
 
@@ -125,8 +126,11 @@ class Alerts(Watcher):
         self._stop()
         self._pool.unobserve(self)
         self._closed = True
+        ends = time.monotonic() + timeout
         self._background.submit(self.look)
         self._background.flush(timeout)
+        for outlet in self._outlets:
+            outlet.wait(ends - time.monotonic())
 
     def __enter__(self) -> Self:
         return self
@@ -178,6 +182,8 @@ class Alerts(Watcher):
         """In the child process."""
         self._lock = threading.Lock()
         self._asked = False
+        for outlet in self._outlets:
+            outlet.reset_after_fork()
 
     # --- internals ---
 
