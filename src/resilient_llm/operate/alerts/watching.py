@@ -29,7 +29,7 @@ from resilient_llm.operate.alerts.conditions import ProviderConditions, Seen
 from resilient_llm.operate.alerts.delivery import Delivery, Outlet, described
 from resilient_llm.operate.alerts.sinks import AnySink, Log, as_sink
 from resilient_llm.operate.alerts.words import RUNBOOKS, TITLES, Alert, Condition, Notification, Source
-from resilient_llm.operate.background import HasPool, background_of
+from resilient_llm.operate.background import HasPool, background_of, pool_of
 from resilient_llm.operate.callers import caused_by_caller
 
 _log = logging.getLogger("resilient_llm.alerts")
@@ -60,7 +60,7 @@ class Alerts(Watcher):
     ) -> None:
         if callable(sinks) or isinstance(sinks, str) or not isinstance(sinks, Sequence):
             raise ConfigurationError("sinks must be a list")
-        self._pool = client.pool
+        self._pool = pool_of(client, "Alerts")
         self._rules = Rules() if rules is None else rules
         self._sources = tuple(watch)
         for source in self._sources:
