@@ -640,8 +640,16 @@ def test_an_async_store_needs_the_async_client() -> None:
 
         async def set(self, name: str, value: bytes, *, ex: int) -> None: ...
 
-    with ResilientClient([ScriptedProvider()]) as raw, pytest.raises(ConfigurationError, match="async client"):
-        cached(raw, Awaited()).chat("hi", **KEPT)
+    class Returned:
+        def get(self, name: str) -> Any:
+            return Awaited().get(name)
+
+        def set(self, name: str, value: bytes, *, ex: int) -> None: ...
+
+    with ResilientClient([ScriptedProvider()]) as raw:
+        for store in (Awaited(), Returned()):
+            with pytest.raises(ConfigurationError, match="async client"):
+                cached(raw, store)
 
 
 # --- a real Redis ---

@@ -53,7 +53,8 @@ class _Cached(Generic[C]):
         """The client beneath, for everything that is not kept: streams, embeddings, health."""
         self._caching = caching
         self._shelf = Shelf(store, caching.store_timeout)
-        self._shelf.meet()
+        self._awaits: bool = self._shelf.meet()
+        """Whether the store wants to be awaited."""
         self._counts: Counter[str] = Counter()
         self._counting = threading.Lock()
         tell_after_fork(self)
@@ -158,6 +159,8 @@ class CachedClient(_Cached[ResilientClient]):
 
     def __init__(self, client: ResilientClient, store: Store, caching: Caching) -> None:
         super().__init__(client, store, caching)
+        if self._awaits:
+            raise ConfigurationError("a store whose methods are async needs the async client")
         self._flights = Flights()
 
     @overload
@@ -287,7 +290,8 @@ def cached(
     ``store`` is any object with ``get`` and ``set`` as redis-py has them (``None``: the last 1,000 answers in memory).
     ``caching`` says which answers and for how long (``None``: ``temperature=0``, an hour, a day while nobody answers).
     Nothing a store does fails a call; it is asked once, for ``store_timeout`` seconds at most, so that the first call
-    knows how it fares.  Raises ``ConfigurationError`` for what is no client or no store.
+    knows how it fares.  Raises ``ConfigurationError`` for what is no client or no store, and for an async store with the
+    sync client.
     """
     store = Memory() if store is None else store
     for method in ("get", "set"):

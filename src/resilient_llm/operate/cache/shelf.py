@@ -111,20 +111,21 @@ class Shelf:
         """Whether it is in this process, so that nothing about it waits."""
         return isinstance(self._store, Memory)
 
-    def meet(self) -> None:
-        """Ask it once, and wait for as long as it may take, so that the first call knows how it fares.  One that wants
-        to be awaited is met by the first call."""
-        if not self.near and not iscoroutinefunction(self._store.get):
-            self._reads.ask(partial(self._store.get, _NOTHING), self._timeout)
+    def meet(self) -> bool:
+        """Ask it once, and wait for as long as it may take, so that the first call knows how it fares.  Whether it
+        wants to be awaited: then it is met by the first call."""
+        if self.near:
+            return False
+        if iscoroutinefunction(self._store.get):
+            return True
+        asked = self._reads.ask(partial(self._store.get, _NOTHING), self._timeout)
+        return asked is not None and asked.awaitable
 
     def read(self, name: str) -> object:
-        """What is kept under a name; ``None`` if there is nothing, or the store does not say so in time.  Raises
-        ``ConfigurationError`` for a store that wants to be awaited."""
+        """What is kept under a name; ``None`` if there is nothing, or the store does not say so in time."""
         if self.near:
             return self._store.get(name)
         asked = self._reads.ask(partial(self._store.get, name))
-        if asked is not None and asked.awaitable:
-            raise ConfigurationError("a store whose methods are async needs the async client")
         return None if asked is None else asked.value
 
     async def aread(self, name: str) -> object:

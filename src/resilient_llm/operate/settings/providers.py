@@ -32,6 +32,7 @@ from resilient_llm.operate.settings.kinds import (
 from resilient_llm.operate.settings.places import Path
 from resilient_llm.operate.settings.problems import Problems, guess
 from resilient_llm.providers.base import LINES, HttpProvider, ProviderOptions
+from resilient_llm.providers.custom import Function
 from resilient_llm.providers.secrecy import holds_credentials
 
 Tiers: TypeAlias = list[list[AnyProvider]]
@@ -203,7 +204,9 @@ class ProviderReader:
     # --- one provider ---
 
     def _provider(self, value: object, path: Path, name: str | None) -> tuple[AnyProvider, float | None] | None:
-        if isinstance(value, HttpProvider) or (hasattr(value, "id") and callable(getattr(value, "chat", None))):
+        if isinstance(value, HttpProvider | Function) or (
+            hasattr(value, "id") and callable(getattr(value, "chat", None))
+        ):
             return cast(AnyProvider, value), None
         if isinstance(value, str):
             value = self._spelt_out(value, path)
