@@ -26,7 +26,7 @@ from resilient_llm.errors import ConfigurationError
 from resilient_llm.operate.background import Background
 from resilient_llm.operate.news.buckets import Answer, Asked, Buckets
 from resilient_llm.operate.news.message import account_elsewhere, named_alike, subject
-from resilient_llm.operate.news.store import SupportsStream, connect
+from resilient_llm.operate.news.store import NotFetched, SupportsStream, connect
 from resilient_llm.policy import Rate
 
 _log = logging.getLogger("resilient_llm.operate")
@@ -132,7 +132,8 @@ class SharedPace:
             answers = self._buckets.exchange(pool.token, [question for question, _ in asked])
         except Exception as error:  # whatever a client, a server or a stranger behind its address comes up with
             pool.pool.look(partial(_alone, pool.clock(), [limit for _, limit in asked]))
-            self._failed(error)
+            if not isinstance(error, NotFetched):  # whoever fetches it says why
+                self._failed(error)
         else:
             self._answered()
             pool.pool.look(partial(self._granted, pool.clock(), asked, answers))

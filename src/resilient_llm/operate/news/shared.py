@@ -21,7 +21,7 @@ from resilient_llm.errors import ConfigurationError
 from resilient_llm.health import ProviderHealth
 from resilient_llm.operate.background import background_of
 from resilient_llm.operate.news.message import Kind, News, account_elsewhere, decoded, subject
-from resilient_llm.operate.news.store import Store, SupportsStream, connect
+from resilient_llm.operate.news.store import NotFetched, Store, SupportsStream, connect
 
 _log = logging.getLogger("resilient_llm.operate")
 
@@ -99,6 +99,8 @@ class SharedNews:
         own = list(self._own(pool, known))
         try:
             found = self._store.exchange([news.encoded() for news, _ in own])
+        except NotFetched:  # whoever fetches it says why
+            return
         except Exception as error:  # whatever a client, a server or a stranger behind its address comes up with
             self._failed(error)
             return

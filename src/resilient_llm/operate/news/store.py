@@ -44,11 +44,7 @@ def connect(url: str, patience: float = PATIENCE) -> SupportsStream:
 
     Raises ``ConfigurationError`` for a URL that is none, or where the extra ``redis`` is missing; connects to nobody.
     """
-    try:
-        make: Callable[..., SupportsStream] = import_module("redis").Redis.from_url
-        no_retry: object = import_module("redis.retry").Retry(import_module("redis.backoff").NoBackoff(), 0)
-    except ImportError:
-        raise ConfigurationError("sharing news needs the extra: pip install 'resilient-llm[redis]'") from None
+    make, no_retry = _library()
     try:
         return make(
             url,
@@ -61,6 +57,50 @@ def connect(url: str, patience: float = PATIENCE) -> SupportsStream:
     except ValueError:
         scheme = url.partition("://")[0][:20]  # the rest may hold a password
         raise ConfigurationError(f"the store needs a URL like redis://host:6379/0, not one of {scheme!r}") from None
+
+
+def _library() -> tuple[Callable[..., SupportsStream], object]:
+    """What makes a client of a URL, and a policy without retries."""
+    try:
+        make: Callable[..., SupportsStream] = import_module("redis").Redis.from_url
+        no_retry: object = import_module("redis.retry").Retry(import_module("redis.backoff").NoBackoff(), 0)
+    except ImportError:
+        raise ConfigurationError("sharing news needs the extra: pip install 'resilient-llm[redis]'") from None
+    return make, no_retry
+
+
+class NotFetched(LookupError):
+    """The URL of a store is not known yet."""
+
+
+class Fetched:
+    """A client for a URL that has to be fetched, as it holds a password: ``url`` says what it is now, ``None`` while
+    nobody knows, and waits for nobody.  Where it changes, it is connected to anew.
+
+    Raises ``ConfigurationError`` where the extra ``redis`` is missing."""
+
+    def __init__(self, url: Callable[[], str | None], patience: float = PATIENCE) -> None:
+        _library()
+        self._url = url
+        self._patience = patience
+        self._client: SupportsStream | None = None
+        self._used = ""
+
+    def pipeline(self, transaction: bool = True) -> Pipeline:
+        """Of the client.  Raises ``NotFetched`` while there is none, ``ConfigurationError`` for a URL that is none."""
+        url = self._url()
+        if url is None:
+            raise NotFetched("the URL of the store has not been fetched yet")
+        if self._client is None or url != self._used:
+            self.close()
+            self._client, self._used = connect(url, self._patience), url
+        return self._client.pipeline(transaction=transaction)
+
+    def close(self) -> None:
+        """Close its connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
 
 class Store:
