@@ -228,11 +228,21 @@ def test_settings_that_make_no_sense_are_refused(settings: Any, told: str) -> No
         Caching(**settings)
 
 
+class NeedsMore:
+    def get(self, name: str) -> None: ...
+
+    def set(self, name: str, value: bytes, ttl: int, *, ex: int) -> None: ...
+
+
 def test_only_a_client_can_be_cached_and_only_in_a_store() -> None:
     wrong: Any = object()
     with ResilientClient([ScriptedProvider()]) as raw:
         with pytest.raises(ConfigurationError, match="a store needs get and set"):
             cached(raw, wrong)
+        with pytest.raises(ConfigurationError, match="a store needs get and set, which"):
+            cached(raw, {})  # type: ignore[call-overload]
+        with pytest.raises(ConfigurationError, match="missing a required argument: 'ttl'"):
+            cached(raw, NeedsMore())  # type: ignore[call-overload]
         with pytest.raises(ConfigurationError, match="cached\\(\\) needs a ResilientClient"):
             cached(wrong)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from inspect import isawaitable
+from inspect import isawaitable, signature
 from typing import Any, Generic, TypeVar, Unpack, cast, overload
 
 from resilient_llm.client import AsyncResilientClient, ResilientClient
@@ -294,12 +294,28 @@ def cached(
     an async store.
     """
     store = Memory() if store is None else store
-    for method in ("get", "set"):
-        if not callable(getattr(store, method, None)):
-            raise ConfigurationError(f"a store needs get and set, which {store!r} has not")
+    _check_store(store)
     caching = Caching() if caching is None else caching
     if isinstance(client, ResilientClient):
         return CachedClient(client, store, caching)
     if isinstance(client, AsyncResilientClient):
         return AsyncCachedClient(client, store, caching)
     raise ConfigurationError(f"cached() needs a ResilientClient or an AsyncResilientClient, not {client!r}")
+
+
+def _check_store(store: object) -> None:
+    """Raises ``ConfigurationError`` for what is no store."""
+    calls: tuple[tuple[str, tuple[object, ...], dict[str, int]], ...] = (
+        ("get", ("name",), {}),
+        ("set", ("name", b"value"), {"ex": 1}),
+    )
+    for method, values, options in calls:
+        function: object = getattr(store, method, None)
+        if not callable(function):
+            raise ConfigurationError(f"a store needs get and set, which {store!r} has not")
+        try:
+            signature(function).bind(*values, **options)
+        except TypeError as error:
+            raise ConfigurationError(f"a store needs get(name) and set(name, value, ex=seconds): {error}") from None
+        except ValueError:  # it does not tell
+            continue
