@@ -404,6 +404,24 @@ def test_a_key_that_was_rotated_is_replaced_within_the_call(world: World, stream
     assert client.health()["first"].error_rate in (None, 0.0)
 
 
+def test_a_store_that_is_down_when_a_key_is_refused_keeps_no_call_from_the_next_provider(world: World) -> None:
+    store = Store(KEY, OTHER, patience=20.0)
+    locked, other = world.server(default=Status(401)), world.server(default=Reply("well"))
+    held = Secret("vault:kv/a#b", fetch=store)
+    assert held() == KEY
+    store.open.clear()
+    client = world.client([openai(locked, "locked", api_key=held), openai(other, "other")])
+    try:
+        assert client.chat("hi", deadline=8).text == "well"
+        assert held.reason() == "the provider refused it, and its store has not told another one yet"
+        asked = locked.request_count
+        assert client.chat("hi", deadline=8).text == "well"
+        assert locked.request_count == asked
+    finally:
+        store.open.set()
+    quiet()
+
+
 def test_a_pool_of_keys_is_passed_over_while_all_of_them_are_missing(world: World) -> None:
     store = Store(KEY)
     store.open.clear()

@@ -30,6 +30,9 @@ PATIENCE: Final = 10.0
 """Seconds a call waits for the first answer of a store if no other provider can be asked."""
 REFUSED: Final = 60.0
 """Seconds in which a provider does not use a value again that it refused, doubling up to an hour while it does."""
+_LEAST_AGAIN, _MOST_AGAIN = 0.25, 1.0
+"""Seconds that a call waits for another value than one that was refused: twice as long as the last one took to fetch,
+within these bounds, for somebody else may answer the call meanwhile."""
 _BACKOFF_BASE, _BACKOFF_CAP, _REFUSED_CAP = 1.0, 60.0, 3600.0
 _RENEWED = 5.0  # seconds between two looks for another value than one that was refused
 
@@ -56,6 +59,7 @@ class Held:
         self._ttl = ttl
         self._thread: threading.Thread | None = None
         self._errors = 0
+        self._took = 0.0
         self._stale_at = self._again_at = self._hurry_at = 0.0
         tell_after_fork(self)
 
@@ -64,6 +68,11 @@ class Held:
         """Whether it is being fetched."""
         thread = self._thread
         return thread is not None and thread.is_alive()  # in a forked child it is not
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a call waits for what is being fetched."""
+        return PATIENCE if self.value is None else min(max(_LEAST_AGAIN, 2.0 * self._took), _MOST_AGAIN)
 
     def look(self) -> None:
         """Fetch what is due: here if that takes no time, else in a thread of its own."""
@@ -96,10 +105,12 @@ class Held:
             self._again_at = now + _BACKOFF_BASE
 
     def _work(self) -> None:
+        began = self.clock()
         value, error = _fetched(self._fetch, self.reference)
         with self.changed:
             now = self.clock()
             if value is not None:
+                self._took = now - began
                 self.value, self.error, self._errors = value, "", 0
                 self._stale_at = self._again_at = now + self._ttl
             else:
@@ -121,8 +132,9 @@ class Secret:
     """The current value of a secret; give it to a provider as ``api_key=`` or ``token=``.
 
     Calling it returns the value at once if there is one, an outdated one too: it is replaced in the background.  Before
-    the first answer of its store, calling it waits up to :data:`PATIENCE` seconds; it raises ``KeyUnavailable`` if
-    there is none then, or the last attempt to fetch it failed.  Safe for threads and forks.
+    the first answer of its store, calling it waits up to :data:`PATIENCE` seconds, and where the value was refused a
+    second at most; it raises ``KeyUnavailable`` if there is none then, or the last attempt to fetch it failed.  Safe
+    for threads and forks.
     """
 
     def __init__(
@@ -165,7 +177,7 @@ class Secret:
         held = self._looked()
         with held.changed:
             if self._usable() is None and held.fetching and not held.error:
-                held.changed.wait_for(lambda: not held.fetching, PATIENCE)
+                held.changed.wait_for(lambda: not held.fetching, held.patience)
             value = self._usable()
         if value is None:
             raise KeyUnavailable(f"{self.reference}: {self.reason()}")
@@ -189,6 +201,8 @@ class Secret:
         with self._held.changed:
             if self._usable() is not None:
                 return ""
+            if self._held.value is not None and self._held.fetching:
+                return "the provider refused it, and its store has not told another one yet"
             if self._held.value is not None:
                 return "the provider refused it, and its store has no other"
             return self._held.error or "its store has not answered yet"
