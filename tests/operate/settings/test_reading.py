@@ -197,6 +197,13 @@ def test_the_environment_alone_is_enough(write: Write, monkeypatch: pytest.Monke
     assert (found.options["hedge"].enabled, found.options["breaker"].consecutive) == (False, 3)  # type: ignore[attr-defined]
 
 
+def test_where_there_are_no_settings_it_is_said_how_to_give_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="needs providers; name a settings file, or set RESILIENT_LLM__PROVIDERS="):
+        public.load()
+    with pytest.raises(ConfigurationError, match="settings are a file, a mapping or None, not 7"):
+        public.load(7)  # type: ignore[call-overload]
+
+
 def test_a_route_and_a_named_provider_can_come_from_variables(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESILIENT_LLM__PROVIDERS", '[["openai/a", "openai/b"], "openai/c"]')
     monkeypatch.setenv("RESILIENT_LLM__ROUTES__FAST", "openai/c,openai/a")

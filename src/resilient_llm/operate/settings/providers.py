@@ -143,7 +143,10 @@ class ProviderReader:
         """The routes that ``providers`` and ``routes`` of the settings describe (``None``: not given); ``None`` after
         what is wrong was told."""
         if providers is None and routes is None:
-            self._problems.tell((), "needs providers", 'write providers = ["openai/gpt-5.2"], say')
+            meant = 'write providers = ["openai/gpt-5.2"], say'
+            if self._problems.origin(()) is None:  # there is no file
+                meant = "name a settings file, or set RESILIENT_LLM__PROVIDERS=openai/gpt-5.2, say"
+            self._problems.tell((), "needs providers", meant)
             return None
         if providers is not None:
             self._declare(providers)
