@@ -826,3 +826,19 @@ def test_tasks_that_never_began_leave_their_places() -> None:
     for _ in range(9):
         anyio.run(work, backend="asyncio")
     assert shelf._reads._free._value == 8
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_store_that_hangs_keeps_no_process_from_ending(backend: str) -> None:
+    release = threading.Event()
+    shelf = Shelf(Bad(lambda: release.wait(20) and None), 0.05)
+
+    async def work() -> None:
+        before = set(threading.enumerate())
+        assert await shelf.aread("x") is None
+        begun = set(threading.enumerate()) - before
+        assert begun
+        assert all(one.daemon for one in begun)
+
+    anyio.run(work, backend=backend)
+    release.set()
