@@ -26,7 +26,7 @@ from resilient_llm.errors import ConfigurationError
 from resilient_llm.operate.background import Background
 from resilient_llm.operate.news.buckets import Answer, Asked, Buckets
 from resilient_llm.operate.news.message import account_elsewhere, named_alike, subject
-from resilient_llm.operate.news.store import NotFetched, SupportsStream, connect
+from resilient_llm.operate.news.store import NotFetched, SupportsStream, client_of
 from resilient_llm.policy import Rate
 
 _log = logging.getLogger("resilient_llm.operate")
@@ -220,10 +220,8 @@ def share_pace(
         raise ConfigurationError(f"group must be a non-empty string, not {group!r}")
     if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= 10_000:
         raise ConfigurationError(f"workers must be a number of processes from 1 to 10000, not {workers!r}")
-    if not isinstance(store, str) and not callable(getattr(store, "pipeline", None)):
-        raise ConfigurationError(f"store must be a URL or a client of redis or valkey, not {type(store).__name__}")
     pool = client.pool
-    buckets = Buckets(connect(store, PATIENCE) if isinstance(store, str) else store, group)
+    buckets = Buckets(client_of(store, PATIENCE), group)
     with _guard:
         if pool in _sharing:
             raise ConfigurationError(f"the limits of {pool!r} are shared already")
