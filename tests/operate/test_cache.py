@@ -579,6 +579,14 @@ def test_a_store_that_hung_is_given_a_millisecond_until_it_is_back() -> None:
     assert shelf.read("x") == b"answer"
 
 
+def test_who_makes_a_cached_client_waits_for_no_store_for_long() -> None:
+    release = threading.Event()
+    with ResilientClient([ScriptedProvider()]) as raw:
+        took = seconds_of(lambda: cached(raw, Bad(lambda: release.wait(20) and None), Caching(store_timeout=10.0)))
+        release.set()
+    assert took < 5.0
+
+
 def test_at_most_a_few_reads_wait_for_a_store() -> None:
     release = threading.Event()
     store = Bad(lambda: release.wait(20) and None)

@@ -15,6 +15,7 @@ from resilient_llm.operate.cache.asking import MARGIN, Asking
 
 _READS, _WRITES = 8, 64
 """Questions that may be under way at a time; beyond that calls go on without the store, and answers are not kept."""
+_MEETING: Final = 0.25  # seconds for which whoever makes a cached client waits for its store
 _NOTHING: Final = "resilient_llm:nothing"
 """A name under which nothing is kept."""
 
@@ -112,13 +113,13 @@ class Shelf:
         return isinstance(self._store, Memory)
 
     def meet(self) -> bool:
-        """Ask it once, and wait for as long as it may take, so that the first call knows how it fares.  Whether it
-        wants to be awaited: then it is met by the first call."""
+        """Ask it once, and wait for as long as it may take, a quarter of a second at most, so that the first call knows
+        how it fares.  Whether it wants to be awaited: then it is met by the first call."""
         if self.near:
             return False
         if iscoroutinefunction(self._store.get):
             return True
-        asked = self._reads.ask(partial(self._store.get, _NOTHING), self._timeout)
+        asked = self._reads.ask(partial(self._store.get, _NOTHING), min(self._timeout, _MEETING))
         return asked is not None and asked.awaitable
 
     def read(self, name: str) -> object:
