@@ -290,8 +290,8 @@ def cached(
     ``store`` is any object with ``get`` and ``set`` as redis-py has them (``None``: the last 1,000 answers in memory).
     ``caching`` says which answers and for how long (``None``: ``temperature=0``, an hour, a day while nobody answers).
     Nothing a store does fails a call; it is asked once, for ``store_timeout`` and a quarter of a second at most, so
-    that the first call knows how it fares.  Raises ``ConfigurationError`` for what is no client or no store, and for the sync client with
-    an async store.
+    that the first call knows how it fares.  Raises ``ConfigurationError`` for what is no client or no store, and for
+    the sync client with an async store.
     """
     store = Memory() if store is None else store
     _check_store(store)
