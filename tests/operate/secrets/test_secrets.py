@@ -475,3 +475,32 @@ def test_a_secret_is_the_same_account_in_every_process_that_names_it_alike() -> 
     assert one.account == same.account != other.account
     assert KEY not in Secret(f"plain:{KEY}").account
     assert Secret("env:A", fetch=Store(KEY)).account != Secret("env:A", fetch=Store(KEY)).account
+
+
+def test_a_function_is_a_secret_too(world: World) -> None:
+    store = Store(KEY, OTHER)
+
+    def ours() -> str:
+        return store(Reference("plain", ""))
+
+    with pytest.raises(ConfigurationError, match="a reference like env:NAME, or a function that is not async, not int"):
+        secret(7)  # type: ignore[arg-type]
+
+    async def later() -> str:
+        return KEY
+
+    with pytest.raises(ConfigurationError, match=r"function that is not async, not .*later"):
+        secret(later)  # type: ignore[arg-type]
+    held = secret(ours, ttl=1e6)
+    assert held.account.startswith("callable-"), "nothing that another process would know it by"
+    server = world.server(default=Reply("well"))
+    client = world.client([openai(server, api_key=held)])
+    for _ in range(3):
+        assert client.chat("hi").text == "well"
+    assert store.asked == 1
+    ours.account = "team-a"  # type: ignore[attr-defined]
+    assert secret(ours).account == "team-a"
+    store.answers = [ValueError(KEY)]
+    with pytest.raises(KeyUnavailable, match=r"function:.*ours: its store failed with ValueError") as failed:
+        secret(ours)()
+    assert KEY not in str(failed.value)

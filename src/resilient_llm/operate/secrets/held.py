@@ -12,6 +12,7 @@ State is kept under a lock that is held for no I/O.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import threading
 import time
@@ -155,8 +156,10 @@ class Secret:
             raise ConfigurationError(f"ttl must be a number of seconds above 0, not {ttl!r}")
         self.reference: Reference = reference
         self._held = held or Held(reference, ttl, fetch, clock)
-        whose = id(self._held) if fetch is not None else _digest(self.reference)
-        self._account = f"secret-{whose}"
+        self._account = f"secret-{_digest(self.reference)}"
+        if fetch is not None:
+            named: object = getattr(fetch, "account", None)
+            self._account = named if isinstance(named, str) and named else f"callable-{id(self._held)}"
         self._refused: str | None = None
         self._refusals = 0
         self._usable_at = 0.0
@@ -255,13 +258,32 @@ def doubling(base: float, times: int, cap: float) -> float:
     return min(base * 2.0 ** min(times - 1, 30), cap)
 
 
-def secret(reference: str, *, ttl: float = TTL) -> Secret:
-    """The secret that a reference names, ``env:NAME`` say; ``ttl``: seconds before it is fetched again.
+def secret(source: str | Callable[[], str], *, ttl: float = TTL) -> Secret:
+    """The secret that a reference names, ``env:NAME`` say, or that a function returns; ``ttl``: seconds before it is
+    fetched again.
 
-    Nothing is fetched before it is needed.  Raises ``ConfigurationError`` for a text that is no reference, without
-    showing it.
+    Nothing is fetched before it is needed.  A function is asked in a thread of its own, and may have an attribute
+    ``account`` that tells other processes which account it is.  Raises ``ConfigurationError`` for a text that is no
+    reference, without showing it, and for an async function, which an event loop has to ask: give that as ``api_key=``.
     """
-    return Secret(reference, ttl=ttl)
+    if isinstance(source, str):
+        return Secret(source, ttl=ttl)
+    if not callable(source) or inspect.iscoroutinefunction(source):
+        what = getattr(source, "__qualname__", type(source).__name__)
+        raise ConfigurationError(f"a secret is a reference like env:NAME, or a function that is not async, not {what}")
+    name = str(getattr(source, "__qualname__", type(source).__name__))
+    return Secret(Reference("function", name), ttl=ttl, fetch=_Function(source))
+
+
+class _Function:
+    """A function of the user's as a store."""
+
+    def __init__(self, function: Callable[[], str]) -> None:
+        self._function = function
+        self.account: object = getattr(function, "account", None)
+
+    def __call__(self, reference: Reference) -> str:
+        return self._function()
 
 
 def _fetched(fetch: Store, reference: Reference) -> tuple[str | None, str]:
