@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from resilient_llm.client import AsyncResilientClient, Candidate, ProviderHealth, ResilientClient
+from resilient_llm.decide.breaker import Cause
 from resilient_llm.decide.member import Member
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.subject import Target
@@ -107,7 +108,9 @@ def take(
 
 
 def _unanswering(members: Mapping[str, Member[Target]]) -> AbstractSet[str]:
-    return {one.id for one in members.values() if one.good_start < one.breaker.since}
+    """Those that are merely slow answer."""
+    found = members.values()
+    return {one.id for one in found if one.good_start < one.breaker.since and one.breaker.cause is not Cause.SLOW}
 
 
 def _keyless(pool: ProviderPool) -> dict[str, str]:
