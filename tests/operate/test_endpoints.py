@@ -123,6 +123,16 @@ def test_a_process_whose_only_provider_answers_nothing_is_ready_again_when_a_tri
         assert endpoints.answer("/readyz").status == 200
 
 
+def test_a_provider_that_became_slow_answers(client: ResilientClient) -> None:
+    endpoints, now = Endpoints(client), client.pool.clock()
+    client.pool.pool.look(lambda members: members["three"].breaker.slowed(now, 0.0))
+    assert client.health()["three"].breaker == "softly_open"
+    assert endpoints.answer("/readyz", query={"route": "fast"}).status == 200
+    client.restore("three")
+    client.pool.pool.look(lambda members: members["three"].breaker.silent(now, 0.0))
+    assert endpoints.answer("/readyz", query={"route": "fast"}).status == 503
+
+
 def test_a_process_without_a_single_key_is_not_ready(tmp_path: Path) -> None:
     key = tmp_path / "key"
     with ResilientClient([OpenAI("model", id="one", api_key=secret(f"file:{key}"))]) as client:
