@@ -217,6 +217,15 @@ def test_a_reported_limit_lifts_a_declared_one_to_twice_of_it_while_enough_is_le
     assert it.fits_at(0.0, 101.0, ahead=1) >= 101.9, "and no longer than that"
 
 
+def test_what_lifted_a_declared_limit_is_forgotten_with_it() -> None:
+    it = pace(MINUTE)
+    answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(60, 40, 20.0))
+    answered(it, it.take(0.0, 101.0), 101.0, requests=Limit(remaining=40, reset_in=5.0))
+    for _ in range(60):
+        it.take(0.0, 130.0)
+    assert it.fits_at(0.0, 130.0) == pytest.approx(131.0), "one a second, as declared"
+
+
 def test_a_reported_limit_of_a_minute_does_not_lift_a_declared_one_of_a_day() -> None:
     it = pace(Rate(amount=86_400, per=86_400.0, unit="requests"))
     for _ in range(86_400):
@@ -434,6 +443,16 @@ def test_a_failed_call_gives_its_tokens_back() -> None:
     world = World(Target("a", rates=(TOKENS,)))
     world.fail(world.start(tokens=6000), FaultKind.SERVER_ERROR, status=500)
     assert world.health("a").tokens_left == 6000
+
+
+def test_what_the_parent_of_a_fork_sent_is_not_heard_of_in_the_child() -> None:
+    world = World("a")
+    attempt = world.start()
+    world.pool.reset_after_fork()
+    world.abandon(attempt)
+    world.start()
+    (key,) = world.member("a").keys
+    assert key.pace.unheard == 1
 
 
 # --- many callers ---

@@ -33,8 +33,8 @@ class Meter:
             self.at = now
 
     def fits_at(self, cost: float, now: float, keep: float, ahead: float = 0.0) -> float:
-        """When ``cost`` units can be taken so that a share of ``keep`` is left, after others took ``ahead``.  What is more
-        than the bucket holds waits until it is full, and no longer."""
+        """When ``cost`` units can be taken so that a share of ``keep`` is left, after others took ``ahead``.  What is
+        more than the bucket holds waits until it is full, and no longer."""
         need = min(cost + keep * self.limit, self.limit) + ahead
         if self.level >= need:
             return -math.inf

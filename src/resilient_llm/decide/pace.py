@@ -138,6 +138,9 @@ class Pace:
         over = [one is not None and now >= one.until for one in self.reported]
         if any(over):
             self.reported = [None if gone else one for gone, one in zip(over, self.reported, strict=True)]
+            for declared, of_tokens in self.declared:
+                if over[of_tokens]:  # nobody says any more that it is too low
+                    declared.corrected(0.0, now, ample=False)
             self.arrange()
         if self.learnt is not None and self.learnt.over(now):
             self.learnt = None
