@@ -220,7 +220,7 @@ def test_a_reported_limit_lifts_a_declared_one_to_twice_of_it_while_enough_is_le
 def test_what_lifted_a_declared_limit_is_forgotten_with_it() -> None:
     it = pace(MINUTE)
     answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(60, 40, 20.0))
-    answered(it, it.take(0.0, 101.0), 101.0, requests=Limit(remaining=40, reset_in=5.0))
+    answered(it, it.take(0.0, 101.0), 101.0, requests=Limit(remaining=40, reset_in=20.0))
     for _ in range(60):
         it.take(0.0, 130.0)
     assert it.fits_at(0.0, 130.0) == pytest.approx(131.0), "one a second, as declared"
