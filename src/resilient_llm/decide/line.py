@@ -21,6 +21,8 @@ from resilient_llm.decide.ask import Ask
 
 OFFER: Final = 0.05
 """Seconds within which an offer must be taken."""
+PASSED: Final = 5.0
+"""Seconds for which smaller calls may pass the first in line while it is too large for what is left of a limit."""
 
 
 class Place:
@@ -85,6 +87,8 @@ class Line:
         self.needs: float = 0.0
         """Seconds an answer seems to take at least, after attempts that their deadlines cut short; 0 once something was
         heard."""
+        self._large: Place | None = None  # the first, while it is too large
+        self._passed_until = -math.inf
         self._blocked: set[object] = set()  # event loops that did not take an offer, until they are heard of again
 
     def join(self, place: Place) -> None:
@@ -170,6 +174,29 @@ class Line:
             return True
         late = place is not None and self.too_late(place, now)
         return not late and self._rank(first.ask, first.number) > self._rank(ask, order)
+
+    def too_large(self, first: Place, now: float) -> None:
+        """Too little is left of a limit for the first in line: for :data:`PASSED` seconds, smaller ones may pass it."""
+        if self._large is not first:
+            self._large, self._passed_until = first, now + PASSED
+
+    def passed(self, now: float) -> Place | None:
+        """The first in line, if it may be passed now."""
+        if self._large is None or now >= self._passed_until or self.first(now) is not self._large:
+            return None
+        return self._large
+
+    def passer(self, now: float) -> Place | None:
+        """Who may pass it: the first that is smaller and of its class."""
+        large = self.passed(now)
+        if large is None:
+            return None
+        tokens, batch = large.ask.tokens, large.ask.batch
+        for place in self.waiting:
+            smaller = place.ask.tokens < tokens and place.ask.batch is batch
+            if smaller and place.offer is None and not place.missed(now) and not self.too_late(place, now):
+                return place
+        return None
 
     def lapse(self, now: float) -> None:
         """Take back offers that were not taken in time."""
