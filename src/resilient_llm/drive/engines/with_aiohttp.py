@@ -16,7 +16,7 @@ from yarl import URL
 
 from resilient_llm.drive.engines.loops import resolved
 from resilient_llm.drive.engines.network import shut
-from resilient_llm.drive.engines.pooled import proxy_for
+from resilient_llm.drive.engines.proxies import proxy_for
 from resilient_llm.drive.engines.seam import Limit, Outgoing
 
 _LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
@@ -99,6 +99,8 @@ class _Connection:
 
 class Aiohttp:
     """The engine of the async client on one event loop."""
+
+    of_loop = True
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
