@@ -66,7 +66,7 @@ class Waiting(Generic[T]):
                 told, served = member.opens_at(refusal, ask, now, told=True), _served_at(ask, past, member, now)
                 unknown = told == math.inf and served > now  # when there is room, but not when its limits allow it
                 retry_at = min(retry_at, served if unknown else max(told, served))
-                waits = told <= min(ask.deadline, now + retry.max_wait) or refusal.needs_room
+                waits = told <= min(ask.deadline, now + retry.max_wait) or refusal.needs_room or refusal is Refusal.DOWN
                 if more and waits and served <= ask.deadline:
                     waited.append((member, refusal))
             elif more:
