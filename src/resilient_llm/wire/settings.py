@@ -14,6 +14,7 @@ Settings that a wire writes by rules of its own are not in its table.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Final, TypedDict, cast
 
 from resilient_llm.model import ChatRequest
@@ -121,11 +122,20 @@ TABLES: Final[Mapping[str, Table]] = {
 }
 
 
-def read_settings(table: Table, fields: f.Fields) -> Settings:
+@cache
+def _outermost(wire: str) -> frozenset[str]:
+    """The fields of a body in which a wire keeps its settings."""
+    places = (place for place in TABLES[wire].values() if place not in (HARD, SOFT))
+    return frozenset(path.partition(".")[0] for place in places for path in place.split("|"))
+
+
+def read_settings(wire: str, fields: f.Fields) -> Settings:
     """Take the settings out of a body; an object that is empty then is taken, too.  Raises ``Malformed``."""
     settings: dict[str, object] = {}
+    if _outermost(wire).isdisjoint(fields):
+        return cast("Settings", settings)
     opened: dict[str, f.Fields] = {}
-    for name, place in table.items():
+    for name, place in TABLES[wire].items():
         for path in place.split("|") if place not in (HARD, SOFT) else ():
             outer, dot, key = path.rpartition(".")
             if (outer or key) not in fields and outer not in opened:  # as nearly all

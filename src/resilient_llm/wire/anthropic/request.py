@@ -44,7 +44,7 @@ def decode_request(body: f.Fields, _path: str = "") -> m.ChatRequest:
     choice, parallel = _decode_choice(f.take_object(fields, "tool_choice"))
     output, effort = _decode_output(fields)
     tools = _decode_tools(fields)
-    values = read_settings(TABLES[p.WIRE], fields)
+    values = read_settings(p.WIRE, fields)
     values["parallel_tool_calls"] = parallel
     return m.ChatRequest(
         tuple(messages),
@@ -141,11 +141,11 @@ def _decode_reasoning(thinking: f.Fields | None, effort: str | None) -> m.Reason
 
 def encode_request(request: m.ChatRequest, version: str) -> HttpRequest:
     """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
-    source = f.own_fields(request.source, p.WIRE)
+    source = request.source.fields if request.source is not None and request.source.wire == p.WIRE else {}
     notes = Notes(p.WIRE) if source else notes_on(request, p.WIRE)
-    body = f.forwarded(request, source) if source else _encode_body(request, notes)
-    body = _restricted(body, version, notes)
-    return HttpRequest("/v1/messages", f.dump_request(body), (("anthropic-version", version),), notes.all())
+    fields = f.forwarded(request, source) if source else _encode_body(request, notes)
+    body = f.dump_forwarded(_restricted(fields, version, notes), source)
+    return HttpRequest("/v1/messages", body, (("anthropic-version", version),), notes.all())
 
 
 def _encode_body(request: m.ChatRequest, notes: Notes) -> f.Fields:

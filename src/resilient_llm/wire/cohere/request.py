@@ -24,7 +24,7 @@ def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
     fields = dict(whole)
     messages = tuple(_decode_message(item) for item in f.take_list(fields, "messages"))
     tools = _decode_tools(fields)
-    values = read_settings(TABLES[WIRE], fields)
+    values = read_settings(WIRE, fields)
     return m.ChatRequest(
         messages,
         f.take_text(fields, "model") or "",
@@ -120,7 +120,8 @@ def _encode_found(part: m.Text | m.Json) -> f.Fields:
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     """The request for Cohere.  Raises ``UnsupportedFeature``.  A body that came in on this wire is forwarded."""
     if request.source is not None and request.source.wire == WIRE:
-        return HttpRequest(PATH, f.dump_request(f.forwarded(request, request.source.fields)), JSON_HEADERS)
+        source = request.source.fields
+        return HttpRequest(PATH, f.dump_forwarded(f.forwarded(request, source), source), JSON_HEADERS)
     notes = notes_on(request, WIRE)
     lose_marks(request, notes)
     if request.output is not None and request.output.description:

@@ -31,7 +31,7 @@ def decode_request(whole: f.Fields, path: str) -> m.ChatRequest:
     tools, remaining = _decode_tools(f.take_list(fields, "tools"))
     choice, tool_config = _decode_choice(p.camel(f.take_object(fields, "toolConfig") or {}))
     output, reasoning = _decode_output(config), _decode_thinking(f.take_object(config, "thinkingConfig"))
-    values = read_settings(TABLES[p.WIRE], f.put(fields, generationConfig=config))
+    values = read_settings(p.WIRE, f.put(fields, generationConfig=config))
     return m.ChatRequest(
         (*_decode_system(fields.pop("systemInstruction", None)), *_decode_contents(f.take_list(fields, "contents"))),
         model,
@@ -158,7 +158,8 @@ def _decode_thinking(fields: f.Fields | None) -> m.Reasoning | None:
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     path = path_of(request.model, "streamGenerateContent?alt=sse" if request.stream else "generateContent")
     if request.source is not None and request.source.wire == p.WIRE:
-        return HttpRequest(path, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
+        source = request.source.fields
+        return HttpRequest(path, f.dump_forwarded(_forwarded(request, source), source), JSON_HEADERS)
     notes = notes_on(request, p.WIRE)
     lose_marks(request, notes)
     if request.output is not None and request.output.description:

@@ -19,7 +19,7 @@ from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
 from resilient_llm.wire.kit.tools import decode_tool
 from resilient_llm.wire.openai_chat import parts as p
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
-from resilient_llm.wire.settings import TABLES, read_settings, write_settings
+from resilient_llm.wire.settings import read_settings, write_settings
 
 _HARD = frozenset({"n", "logprobs", "top_logprobs", "tools", "response_format"})
 """Fields whose absence gives another answer than the one asked for."""
@@ -32,11 +32,16 @@ def decode_request(whole: f.Fields, dialect: p.Dialect) -> m.ChatRequest:
     messages = f.take_list(fields, "messages", lone=False)
     if not messages:
         raise f.Malformed("messages must be a list with at least one message")
+    turns = tuple([p.decode_message(f.object_of(message, "a message"), dialect) for message in messages])
+    source = m.Extra(p.WIRE, whole)
+    if _PLAIN.issuperset(fields):  # nothing but a model and whether to stream
+        model, stream = f.take_text(fields, "model") or "", f.take_bool(fields, "stream") or False
+        return m.ChatRequest(turns, model, stream=stream, source=source)
     settings = {name: fields.pop(name, None) for name in _NEEDS_MORE}
     tools = _decode_tools(f.take_list(fields, "tools", lone=False), fields)
-    values = read_settings(TABLES[p.WIRE], fields)
+    values = read_settings(p.WIRE, fields)
     return m.ChatRequest(
-        messages=tuple(p.decode_message(f.object_of(message, "a message"), dialect) for message in messages),
+        messages=turns,
         model=f.take_text(fields, "model") or "",
         tools=tools,
         tool_choice=o.decode_tool_choice(settings["tool_choice"], fields, _decode_named),
@@ -44,11 +49,12 @@ def decode_request(whole: f.Fields, dialect: p.Dialect) -> m.ChatRequest:
         reasoning=_decode_reasoning(fields),
         stream=_decode_stream(settings["stream_options"], fields),
         extra=f.request_extras(p.WIRE, fields),
-        source=m.Extra(p.WIRE, whole),
+        source=source,
         **values,
     )
 
 
+_PLAIN = frozenset({"model", "stream"})
 _NEEDS_MORE = ("tool_choice", "response_format", "stream_options")
 
 
@@ -104,10 +110,10 @@ def encode_request(request: m.ChatRequest, dialect: p.Dialect) -> HttpRequest:
     notes = Notes(dialect.origin)
     source = request.source
     if source is not None and source.wire == p.WIRE:
-        body = _forwarded(request, source.fields, dialect)
+        body = f.dump_forwarded(_forwarded(request, source.fields, dialect), source.fields)
     else:
-        body = _fresh(request, dialect, notes)
-    return HttpRequest(dialect.path, f.dump_request(body), JSON_HEADERS, notes.all())
+        body = f.dump_request(_fresh(request, dialect, notes))
+    return HttpRequest(dialect.path, body, JSON_HEADERS, notes.all())
 
 
 def _forwarded(request: m.ChatRequest, fields: m.JsonObject, dialect: p.Dialect) -> f.Fields:

@@ -30,7 +30,7 @@ def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
     if output is None:
         f.put(text, format=wanted or None)
     f.put(fields, reasoning=reasoning or None, text=text or None)
-    values = read_settings(TABLES[p.WIRE], fields)
+    values = read_settings(p.WIRE, fields)
     values["logprobs"] = _decode_include(fields)
     return m.ChatRequest(
         messages=messages,
@@ -139,8 +139,11 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     """
     notes = Notes(p.WIRE)
     source = request.source
-    body = _fresh(request, notes) if source is None or source.wire != p.WIRE else _forwarded(request, source.fields)
-    return HttpRequest("/responses", f.dump_request(body), JSON_HEADERS, notes.all())
+    if source is not None and source.wire == p.WIRE:
+        body = f.dump_forwarded(_forwarded(request, source.fields), source.fields)
+    else:
+        body = f.dump_request(_fresh(request, notes))
+    return HttpRequest("/responses", body, JSON_HEADERS, notes.all())
 
 
 def _forwarded(request: m.ChatRequest, fields: m.JsonObject) -> f.Fields:
