@@ -91,15 +91,20 @@ class AsyncDriver:
         return None
 
     async def answered(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> None:
-        """Send and read; once more, without sealed reasoning or with another key, if that was refused."""
+        """Send and read; once more, without sealed reasoning or with another key, if that was refused; and part by part
+        if the vendor divided the answer."""
         try:
-            return await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
+            await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
+            more = exchange.goes_on()
         except AttemptFailed as failure:
             exchange.again(failure)
-        return await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
+            more = True
+        while more:
+            await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
+            more = exchange.goes_on()
 
     async def exchanged(self, task: Task[Any], exchange: AnyExchange, source: AsyncSource) -> None:
-        """Read until there is enough: a whole answer, or the first content of a stream."""
+        """Read until there is enough: a whole answer, a part of it, or the first content of a stream."""
         try:
             exchange.head(source.status, source.headers)
             while not exchange.enough:
@@ -107,11 +112,11 @@ class AsyncDriver:
         except BaseException:
             await close(source)
             raise
-        if exchange.answer is not None or not task.subject.streaming:
-            await close(source)
-        else:
+        if exchange.streams():
             exchange.source = source
             task.first_content(exchange)
+        else:
+            await close(source)
 
     async def tidy(self, under_way: UnderWay) -> None:
         """Close what finalisers left behind."""
@@ -161,6 +166,11 @@ class AsyncDriver:
         if self.seam.altered:
             engine = self.seam.engine(engine)
         return await engine.send(exchange.outgoing(), exchange.limit)
+
+    async def further(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> AsyncSource:
+        """The same for another part of an open stream, which no cancel scope bounds."""
+        with anyio.fail_after(exchange.limit.left()):
+            return await self.source(under_way, task, exchange)
 
     async def pull(self, source: AsyncSource) -> object | None:
         """The next piece.  Now and then the others have their turn: a source whose pieces are always there would keep
@@ -448,7 +458,9 @@ class AsyncOpenStream(Opened):
         """Read one piece.  Raises ``StreamInterrupted`` if it breaks."""
         try:
             self.bound()
-            self.take(await self.pull())
+            if self.take(await self.pull()):
+                await close(self.source)
+                self.part(await self.driver.further(self.under_way, self.task, self.exchange))
         except Exception as error:
             if not self.over:  # else closed meanwhile by somebody else, which is why the read failed
                 await self.go_on(error)

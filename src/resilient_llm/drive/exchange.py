@@ -37,6 +37,7 @@ from resilient_llm.model import (
     Degradation,
     EmbedRequest,
     EmbedResponse,
+    Extra,
     StreamEnd,
     StreamEvent,
     TextDelta,
@@ -47,6 +48,8 @@ from resilient_llm.providers.credentials import Credential
 from resilient_llm.providers.custom import Custom
 from resilient_llm.providers.secrecy import without_secret
 from resilient_llm.wire.kit.accumulate import replay
+from resilient_llm.wire.kit.divided import joined
+from resilient_llm.wire.protocol import StreamDecoder
 
 _NO_CREDENTIAL = Credential(None)
 P = TypeVar("P", HttpProvider, Custom)
@@ -159,6 +162,14 @@ class Exchange(Generic[P]):
         the one that was.  Raises the failure if it is about something else, or nothing would be different."""
         raise failure
 
+    def goes_on(self) -> bool:
+        """Whether the vendor divided the answer, and another part of it is to be asked for."""
+        return False
+
+    def streams(self) -> bool:
+        """Whether the content of a stream has begun, and more may follow."""
+        return self.answer is None and self.subject.streaming
+
     def head(self, status: int | None, headers: Mapping[str, str]) -> None:
         """The head of the answer arrived."""
         raise NotImplementedError
@@ -255,7 +266,7 @@ class Exchange(Generic[P]):
 class HttpExchange(Exchange[HttpProvider]):
     """With a provider that is reached over HTTP."""
 
-    __slots__ = ("_body", "_headers", "_inflater", "_unsealed")
+    __slots__ = ("_body", "_headers", "_inflater", "_part", "_rest", "_unsealed")
 
     # Told again for checkers that do not look at a generic base.
     status: int | None
@@ -272,6 +283,10 @@ class HttpExchange(Exchange[HttpProvider]):
         super().__init__(attempt, subject)
         self._unsealed: ChatRequest | None = None
         """The request without the sealed reasoning that is not accepted there."""
+        self._part: ChatResponse | None = None
+        """The beginning of an answer that the vendor divided."""
+        self._rest: Extra | None = None
+        """What the rest of it is asked for with."""
 
     @property
     def credential(self) -> Credential:
@@ -340,11 +355,12 @@ class HttpExchange(Exchange[HttpProvider]):
         try:
             if isinstance(request, EmbedRequest):
                 return provider.prepare_embed(request, self.key)
-            kept = self.subject.kept
-            if kept is not None and kept.rest is not None:
-                return provider.prepare_resume(kept.rest, self.key)
             request, lost = self._fitted(self._request())
-            prepared = provider.prepare(request, self.key)
+            kept = self._kept
+            rest = self._rest if kept is None else kept.rest
+            prepared = (
+                provider.prepare(request, self.key) if rest is None else provider.prepare_rest(rest, request, self.key)
+            )
             lost = self.degradations + lost
             return replace(prepared, degradations=lost + prepared.degradations) if lost else prepared
         except UnsupportedFeature as unsupported:
@@ -379,13 +395,42 @@ class HttpExchange(Exchange[HttpProvider]):
         self._learn(headers)
         streamed = self.subject.streaming or self.subject.gathers
         if streamed and 200 <= status < 300 and "text/html" not in headers.get("content-type", ""):
-            self.reading = self.subject.kept
+            self.reading = self._kept
             if self.reading is not None:
                 self.reading.reopen(self.subject.clock())
             else:
-                self.reading = self._reading(self.provider.stream_decoder(), self.provider)
+                self.reading = self._reading(self._decoder(), self.provider)
         else:
             self._body = Body(limit)
+
+    @property
+    def _kept(self) -> Reading | None:
+        """The stream of which the rest is asked for, if it is: it broke, or the vendor divided it."""
+        divided = self.reading is not None and self.reading.divided
+        return self.reading if divided else self.subject.kept
+
+    @property
+    def _follows(self) -> bool:
+        """Whether parts of a divided answer are asked for here; who speaks the vendor's wire does it."""
+        request = self.subject.request
+        source = request.source if isinstance(request, ChatRequest) else None
+        return source is None or source.wire != self.provider.wire
+
+    def _decoder(self) -> StreamDecoder:
+        decoder = self.provider.stream_decoder()
+        follow: Callable[[], None] | None = getattr(decoder, "follow", None)
+        if follow is not None and self._follows:
+            follow()
+        return decoder
+
+    def streams(self) -> bool:
+        return super().streams() and self.reading is not None and self.reading.committed
+
+    def goes_on(self) -> bool:
+        divided = self._rest is not None if self.reading is None else self.reading.divided and not self.streams()
+        if divided:
+            self.enough = False
+        return divided
 
     def _learn(self, headers: Mapping[str, str]) -> None:
         limits = self.provider.limits(headers, self.subject.wall())
@@ -406,7 +451,8 @@ class HttpExchange(Exchange[HttpProvider]):
             assert self.reading is not None
             self.reading.feed(data, now)
         elif self._body is not None:
-            self.answer = self._understood(self._body.bytes())
+            found = self._understood(self._body.bytes())
+            self.answer = self._put_together(found) if isinstance(found, ChatResponse) else found
             self.enough = True
             return
         else:
@@ -419,6 +465,16 @@ class HttpExchange(Exchange[HttpProvider]):
             self.enough = True
         if self.reading.fault is not None:
             self.check()
+
+    def _put_together(self, part: ChatResponse) -> ChatResponse | None:
+        """The whole answer; ``None`` if this is a part of it and another one follows."""
+        rest = self.provider.rest_of(part) if self._follows else None
+        whole = part if self._part is None else joined(self._part, part)
+        if rest is None or rest == self._rest:  # the vendor does not get on with it
+            self._rest = None
+            return whole
+        self._part, self._rest = whole, rest
+        return None
 
     def _understood(self, body: bytes) -> Response:
         """The response these bytes are.  Raises ``AttemptFailed`` if they are none."""

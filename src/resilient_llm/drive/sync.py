@@ -84,15 +84,20 @@ class Driver:
         return None
 
     def answered(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> None:
-        """Send and read; once more, without sealed reasoning or with another key, if that was refused."""
+        """Send and read; once more, without sealed reasoning or with another key, if that was refused; and part by part
+        if the vendor divided the answer."""
         try:
-            return self.exchanged(task, exchange, self.source(under_way, task, exchange))
+            self.exchanged(task, exchange, self.source(under_way, task, exchange))
+            more = exchange.goes_on()
         except AttemptFailed as failure:
             exchange.again(failure)
-        return self.exchanged(task, exchange, self.source(under_way, task, exchange))
+            more = True
+        while more:
+            self.exchanged(task, exchange, self.source(under_way, task, exchange))
+            more = exchange.goes_on()
 
     def exchanged(self, task: Task[Any], exchange: AnyExchange, source: Source) -> None:
-        """Read until there is enough: a whole answer, or the first content of a stream."""
+        """Read until there is enough: a whole answer, a part of it, or the first content of a stream."""
         try:
             exchange.head(source.status, source.headers)
             while not exchange.enough:
@@ -100,11 +105,11 @@ class Driver:
         except BaseException:
             close(source)
             raise
-        if exchange.answer is not None or not task.subject.streaming:
-            close(source)
-        else:
+        if exchange.streams():
             exchange.source = source
             task.first_content(exchange)
+        else:
+            close(source)
 
     def tidy(self, under_way: UnderWay) -> None:
         """Close what finalisers left behind."""
@@ -139,6 +144,10 @@ class Driver:
         if self.seam.altered:
             engine = self.seam.engine(engine)
         return engine.send(exchange.outgoing(), exchange.limit)
+
+    def further(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> Source:
+        """The same for another part of an open stream."""
+        return self.source(under_way, task, exchange)
 
     def pull(self, source: Source) -> object | None:
         """The next piece."""
@@ -199,7 +208,9 @@ class OpenStream(Opened):
         """Read one piece.  Raises ``StreamInterrupted`` if it breaks."""
         try:
             self.bound()
-            self.take(self.pull())
+            if self.take(self.pull()):
+                close(self.source)
+                self.part(self.driver.further(self.under_way, self.task, self.exchange))
         except Exception as error:
             if not self.over:  # else closed meanwhile by somebody else, which is why the read failed
                 self.go_on(error)

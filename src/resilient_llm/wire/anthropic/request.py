@@ -141,7 +141,8 @@ def _decode_reasoning(thinking: f.Fields | None, effort: str | None) -> m.Reason
 
 def encode_request(request: m.ChatRequest, version: str) -> HttpRequest:
     """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
-    source = request.source.fields if request.source is not None and request.source.wire == p.WIRE else {}
+    own = request.source is not None and request.source.wire == p.WIRE
+    source: m.JsonObject = request.source.fields if request.source is not None and own else {}
     notes = Notes(p.WIRE) if source else notes_on(request, p.WIRE)
     fields = f.forwarded(request, source) if source else _encode_body(request, notes)
     body = f.dump_forwarded(_restricted(fields, version, notes), source)

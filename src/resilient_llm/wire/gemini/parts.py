@@ -340,8 +340,11 @@ FINISH: Mapping[str, m.FinishReason] = {
     "IMAGE_OTHER": "other",
     "ESCALATION": "other",
     "PUP_LIMITED_DISABLED": "other",
-    "CONTINUATION": "other",  # not an end: the token that comes with it asks for more
+    "CONTINUATION": "other",
 }
+DIVIDED: Final = "CONTINUATION"
+"""Not an end: the :data:`TOKEN` of the candidate asks for more."""
+TOKEN: Final = "continuationToken"
 
 _WORDS: Mapping[m.FinishReason, str] = {
     "stop": "STOP",
