@@ -382,6 +382,7 @@ def bring_about(cause: Cause, before: State) -> Breaker:
         Cause.FAILING: lambda: fail(subject, 3),
         Cause.SLOW: lambda: subject.slowed(0.0, 0.0),
         Cause.SILENT: lambda: subject.silent(0.0, 0.0),
+        Cause.STALLED: lambda: subject.stalled(0.0, 0.0),
         Cause.DOWN: lambda: fail(subject, 2),
         Cause.TRIAL_PASSED: lambda: record(subject, Outcome.OK),
         Cause.RECOVERED: lambda: close(subject, 0.0),

@@ -48,7 +48,7 @@ def test_a_declared_limit_is_a_bucket() -> None:
         assert it.fits_at(1.0, 100.0) <= 100.0
         it.take(1.0, 100.0)
     assert it.fits_at(1.0, 100.0) == pytest.approx(101.0)
-    assert it.fits_at(1.0, 100.0, count=3) == pytest.approx(103.0)
+    assert it.fits_at(1.0, 100.0, ahead=2) == pytest.approx(103.0)
     assert it.fits_at(1.0, 101.0) <= 101.0
 
 
@@ -198,7 +198,7 @@ def test_a_reported_limit_lifts_a_declared_one_to_twice_of_it_while_enough_is_le
     assert it.fits_at(0.0, 100.0) == pytest.approx(100.5 if remaining else 101.0)
     it.report(Limit(6000, 100, 60.0), sent, 101.0, tokens=False)
     it.take(0.0, 101.0)
-    assert it.fits_at(0.0, 101.0, count=2) >= 101.9, "and no longer than that"
+    assert it.fits_at(0.0, 101.0, ahead=1) >= 101.9, "and no longer than that"
 
 
 def test_a_reported_limit_of_a_minute_does_not_lift_a_declared_one_of_a_day() -> None:

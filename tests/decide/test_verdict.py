@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 
 from resilient_llm import events
+from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.verdict import LOCAL_WINDOW
 from resilient_llm.errors import FaultKind
 from tests.decide.world import Target, World
@@ -285,6 +287,124 @@ def test_a_provider_that_was_not_silent_after_all_is_well_again_at_once() -> Non
     world.speak(waiting[-1])
     assert world.changes() == [("a", "softly_open", "closed")]
     assert world.health("a").breaker_reason == "it was not silent after all"
+
+
+# --- streams that stop ---
+
+
+def reading(world: World, count: int, *, only: str | None = None) -> list[Attempt[Target]]:
+    """Streams that have begun and whose callers wait for more."""
+    streams = [world.start(only=only, streaming=True, timeout=60.0) for _ in range(count)]
+    for stream in streams:
+        world.speak(stream)
+        stream.quiet_since = world.now
+    return streams
+
+
+def test_new_calls_go_elsewhere_where_most_streams_stopped_before_any_of_them_has_ended() -> None:
+    world = World("a", "b")
+    reading(world, 3)
+    world.now += 1.9
+    assert world.start().target.id == "a", "it is not known yet how long it pauses"
+    world.now += 0.3
+    assert world.start().target.id == "b"
+    assert world.health("a").breaker_reason == "its streams stopped"
+
+
+def test_streams_that_pause_as_usual_have_not_stopped() -> None:
+    world = World("a", "b")
+    for _ in range(20):
+        (stream,) = reading(world, 1)
+        world.call_of[stream].paused(stream, 2.0)
+        world.succeed(stream, after=3.0)
+    reading(world, 3)
+    world.now += 5.9
+    assert world.start().target.id == "a"
+    world.now += 0.3
+    assert world.start().target.id == "b"
+
+
+@pytest.mark.parametrize(
+    ("stopped", "others", "opens"), [(2, 0, False), (3, 0, True), (3, 3, False), (4, 3, True)], ids=str
+)
+def test_three_streams_and_most_of_them_must_stop(stopped: int, others: int, opens: bool) -> None:
+    world = World("a", "b")
+    reading(world, stopped)
+    speaking = reading(world, others)
+    world.now += 3.0
+    for stream in speaking:
+        stream.quiet_since = world.now - 0.1
+    assert world.start().target.id == ("b" if opens else "a")
+
+
+def test_streams_that_have_only_just_begun_do_not_speak_for_their_provider() -> None:
+    world = World("a", "b")
+    reading(world, 3)
+    world.now += 2.0
+    reading(world, 9)
+    world.now += 0.3
+    assert world.start().target.id == "b"
+
+
+def test_streams_are_counted_from_the_last_one_that_was_answered() -> None:
+    world = World("a", "b")
+    reading(world, 2)
+    world.now += 0.1
+    world.succeed(world.start(streaming=True, timeout=60.0))
+    world.now += 0.1
+    reading(world, 2)
+    world.now += 3.0
+    assert world.start().target.id == "a", "four are left over from many that were answered"
+    reading(world, 1)
+    world.now += 3.0
+    assert world.start().target.id == "b"
+
+
+def test_a_stream_that_nobody_reads_has_not_stopped() -> None:
+    world = World("a", "b")
+    for stream in reading(world, 5):
+        stream.quiet_since = math.inf
+    world.now += 30.0
+    assert world.start().target.id == "a"
+
+
+def test_streams_that_go_on_make_it_void_and_leave_no_trace() -> None:
+    world = World("a", "b")
+    streams = reading(world, 3)
+    world.now += 2.5
+    assert world.start().target.id == "b"
+    world.now += 0.5
+    streams[1].quiet_since = world.now
+    assert world.start().target.id == "a"
+    assert world.health("a").breaker_reason == "it was not silent after all"
+    assert world.member("a").breaker.needed == world.pool.policies.breaker.successes
+
+
+def test_trials_of_one_whose_streams_stopped_are_judged_at_the_end() -> None:
+    world = World("a", "b")
+    streams = reading(world, 3)
+    world.now += 2.5
+    assert world.start().target.id == "b"
+    for stream in streams:
+        world.expire(stream, silence=60.0)
+    world.now += 30.0
+    world.pool._leases.hedges.tokens = 10.0
+    trial = world.start(streaming=True, timeout=60.0)
+    assert (trial.target.id, trial.kind) == ("a", "trial")
+    world.speak(trial)
+    assert world.breaker("a") == "softly_open"
+    world.expire(trial, silence=60.0)
+    assert world.breaker("a") == "softly_open"
+
+
+def test_a_process_that_stood_still_blames_no_stream() -> None:
+    world = World("a", "b")
+    for _ in range(100):
+        world.now += 0.01
+        world.succeed(world.start())
+    reading(world, 5)
+    world.now += 4.0
+    assert world.start().target.id == "a"
 
 
 def test_an_answer_judged_at_its_first_content_proves_nothing_after_the_breaker_moved_on() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -119,6 +120,44 @@ def test_keep_alives_are_no_content(world: World) -> None:
     client, _, _ = world.pair(Reply("one two", fault=Stall(1), keep_alive=0.02), timeouts={"idle": 0.15})
     with pytest.raises(StreamInterrupted, match="silent"):
         client.stream().text()
+
+
+def test_calls_go_elsewhere_while_streams_that_stopped_are_still_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resilient_llm.decide.patience._SHORTEST_PAUSE", 0.05)
+    first = world.server(default=Reply("one two", fault=Stall(1)))
+    client = world.client([openai(first, "first"), openai(world.server(), "second")])
+    waited_for, left = [client.stream(deadline=5) for _ in range(3)], client.stream(deadline=5)
+    for stream in (*waited_for, left):
+        next(iter(stream))
+    with ThreadPoolExecutor() as readers:
+        ends = [readers.submit(stream.text) for stream in waited_for]
+        time.sleep(0.4)
+        assert client.chat(deadline=5).provider == "second"
+        assert client.health()["first"].breaker_reason == "its streams stopped"
+        first.close()
+        for end in ends:
+            with pytest.raises(StreamInterrupted):
+                end.result()
+    left.close()
+
+
+def test_nobody_waits_for_a_stream_whose_caller_does_something_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resilient_llm.decide.patience._SHORTEST_PAUSE", 0.01)
+    servers = [world.server(default=Reply("one two", fault=Stall(1))), world.server()]
+    client = world.client([openai(servers[0], "first"), openai(servers[1], "second")])
+    streams = [client.stream(deadline=5) for _ in range(4)]
+    for stream in streams:
+        next(iter(stream))
+    time.sleep(0.1)
+    with client.stream(deadline=5) as last:
+        next(iter(last))
+        assert last.response.provider == "first"
+    for stream in streams:
+        stream.close()
 
 
 def test_a_slow_consumer_is_no_stall(world: World) -> None:

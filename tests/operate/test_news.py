@@ -24,7 +24,8 @@ from resilient_llm.errors import FaultKind, ProviderError
 from resilient_llm.operate.background import background_of
 from resilient_llm.operate.news import SharedNews, share_news
 from resilient_llm.operate.news.message import News, decoded
-from resilient_llm.providers import Function
+from resilient_llm.operate.news.shared import _known
+from resilient_llm.providers import Function, OpenAI
 from resilient_llm.testing import LoopbackLLM
 from tests.decide.world import PROPERTY
 from tests.operate.redis_server import RedisServer, needs_redis
@@ -398,3 +399,13 @@ def test_a_call_that_nobody_can_serve_is_not_refused_because_of_news() -> None:
         pool = one.client.pool
         pool.pool.hint("first", pool.clock(), seconds=50.0, limited=True)
         assert one.client.chat("?", deadline=1).text == "first", "its deadline comes before the wait"
+
+
+def test_a_key_that_a_function_gives_is_the_same_account_elsewhere_unless_it_is_named() -> None:
+    def known(**options: object) -> str:
+        provider = OpenAI("m", id="p", **options)  # type: ignore[arg-type]
+        return _known(provider).of_account
+
+    assert known(api_key=lambda: "k") == known(api_key=lambda: "k")
+    assert known(api_key=lambda: "k", account="a") == known(api_key=lambda: "k", account="a")
+    assert len({known(api_key=lambda: "k"), known(api_key=lambda: "k", account="a"), known(api_key="k")}) == 3

@@ -20,6 +20,7 @@ from resilient_llm.decide.meters import Declared
 from resilient_llm.operate import load
 from resilient_llm.operate.news import SharedPace, buckets, share_pace
 from resilient_llm.operate.news.buckets import Asked, Buckets
+from resilient_llm.operate.news.pace import _name
 from resilient_llm.operate.news.store import connect
 from resilient_llm.operate.secrets import Secret
 from resilient_llm.providers import OpenAI
@@ -378,3 +379,31 @@ def test_processes_that_name_the_same_secret_share_its_limits(redis: RedisServer
     for pace, client in zip(made, clients, strict=True):
         pace.close()
         client.close()
+
+
+def test_a_key_that_a_function_gives_is_known_by_its_place_and_people_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pytest.importorskip("redis")
+
+    def names(*keys: object, **options: str) -> list[str]:
+        caplog.clear()
+        provider = OpenAI("m", id="p", api_keys=list(keys), requests_per_minute=60, **options)  # type: ignore[arg-type]
+        with ResilientClient([provider]) as client:
+            pace = share_pace(client, "redis://127.0.0.1:1")
+            pace.close()
+            return client.pool.pool.look(
+                lambda members: [_name(members["p"], key, key.terms.rates[0]) for key in members["p"].keys]
+            )
+
+    def named() -> str:
+        return PASSWORD
+
+    named.account = "team-a"  # type: ignore[attr-defined]
+    first = names(lambda: PASSWORD, "sk-second")
+    [told] = [record.getMessage() for record in caplog.records if "a function gives" in record.getMessage()]
+    assert "p, key 1 of 2" in told
+    assert "account=" in told
+    assert names(lambda: "another object in another process", "sk-second") == first
+    assert names(named, "sk-second") != first
+    assert "a function gives" not in caplog.text

@@ -1,6 +1,8 @@
 """One adversarial run: a random world drawn from a seed, every invariant checked at every step.
 
-``python -m tests.proof.fuzz [N] [--first SEED]`` runs N of them and exits with status 1 if an invariant did not hold.
+``python -m tests.proof.fuzz [--world NAME] [--seeds A B]`` runs the seeds from A to B - 1 in one process, tells of every
+invariant that did not hold, and exits with status 1 if there was any.  Worlds: ``any``, everything that can go wrong, a
+thousand calls each; ``lines``, more calls than the limits allow, by several tenants and a batch, two hundred calls each.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from resilient_llm.simulate.client import Production, Question, Real
 from resilient_llm.simulate.driver import Spinning
 from resilient_llm.simulate.providers import Nature, Provider, Trouble
 from resilient_llm.simulate.world import Load, Session, World
+from tests.proof import lines
 from tests.proof.adversary import Adversary
 from tests.proof.invariants import Checker, Violation
 from tests.proof.watched import Watched
@@ -54,7 +57,7 @@ class Run(NamedTuple):
 
 
 def fuzz(seed: int, *, log: bool = False, start: float = 0.0, calls: float = 1.0) -> Run:
-    """Run one seed.  Raises :class:`~tests.proof.invariants.Violation`."""
+    """Run one seed of the world ``any``.  Raises :class:`~tests.proof.invariants.Violation`."""
     dice = random.Random(f"world {seed}")
     names = "abc"[: dice.choice((1, 2, 3, 3, 3))]
     total = dice.random() < 0.5  # everybody is troubled at the same time
@@ -69,25 +72,37 @@ def fuzz(seed: int, *, log: bool = False, start: float = 0.0, calls: float = 1.0
     layout = [providers] if one_tier else [[provider] for provider in providers]
     checker = Checker(seed)
     client = Production(layout, Policies(), seed, _watch(checker, names, random.Random(f"ruled out {seed}"), seed))
+    load, late = _load(dice, calls), dice.choice((0.0, 0.0, 0.05))
+    rate = dice.choice((0.05, 0.3, 1.0))
+    return _run(checker, client, load, (_TROUBLED, _QUIET), rate, late=late, log=log, start=start)
+
+
+def crowded(seed: int, *, log: bool = False) -> Run:
+    """Run one seed of the world ``lines``.  Raises :class:`~tests.proof.invariants.Violation`."""
+    dice = random.Random(f"crowded {seed}")
+    layout, load, policies = lines.layout(seed)
+    checker = Checker(seed)
+    client = Production(layout, policies, seed, lines.watch(checker, seed))
+    late, rate = dice.choice((0.0, 0.0, 0.05)), dice.choice((0.0, 0.3, 1.0, 3.0))
+    return _run(checker, client, load, (lines.TROUBLED, lines.QUIET), rate, late=late, log=log)
+
+
+def _run(
+    checker: Checker, client: Production, load: Load, seconds: tuple[float, float], rate: float, **settings: Any
+) -> Run:
+    """``seconds`` of trouble and of quiet, in a world with these settings; an adversary interferes ``rate`` times a
+    second of the first (0: there is none)."""
     checker.attach(client)
-    world = WatchedWorld(
-        checker,
-        [client],
-        _load(dice, calls),
-        seed,
-        shuffle=True,
-        log=log,
-        late=dice.choice((0.0, 0.0, 0.05)),
-        start=start,
-    )
-    adversary = Adversary(world, client, checker, seed, dice.choice((0.05, 0.3, 1.0)))
-    adversary.begin(start + _TROUBLED)
+    seed, tiers = checker.seed, client.routes["main"]
+    names = [provider.id for provider in tiers[0]]
+    world = WatchedWorld(checker, [client], load, seed, shuffle=True, **settings)
+    if rate:
+        Adversary(world, client, checker, seed, rate).begin(world.clock.now + seconds[0])
     try:
-        world.run(_TROUBLED + _QUIET)
+        world.run(sum(seconds))
     except Spinning as error:
         raise Violation("S12", str(error), seed, checker.trail) from error
-    patient = world.load.deadline >= 20.0
-    checker.at_rest(world.clock.now, names if one_tier else names[:1], world.asked, patient=patient)
+    checker.at_rest(world.clock.now, names, world.asked, patient=load.deadline >= 20.0)
     return Run(seed, world.arrivals, world.clock.steps, world.transcript())
 
 
@@ -194,24 +209,31 @@ _REPORT: Final = 500
 """Seeds between two reports."""
 
 
+WORLDS: Final[dict[str, Callable[[int], Run]]] = {"any": fuzz, "lines": crowded}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run many seeds; say what was found, and go on."""
     parser = argparse.ArgumentParser(prog="python -m tests.proof.fuzz", description=__doc__)
-    parser.add_argument("runs", type=int, nargs="?", default=1000, metavar="N", help="how many (default 1000)")
-    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed (default 0)")
+    parser.add_argument("--world", choices=WORLDS, default="any", help="which (default any)")
+    parser.add_argument(
+        "--seeds", type=int, nargs=2, default=(0, 1000), metavar=("A", "B"), help="from A to B - 1 (default 0 1000)"
+    )
     options = parser.parse_args(arguments)
-    if options.runs < 1:
-        parser.error(f"N must be 1 or more, not {options.runs}")
+    first, end = options.seeds
+    if not 0 <= first < end:
+        parser.error(f"--seeds must be two numbers that rise, from 0 on, not {first} {end}")
     began, calls, steps, broken = time.process_time(), 0, 0, 0
-    for done, seed in enumerate(range(options.first, options.first + options.runs), 1):
+    for seed in range(first, end):
         try:
-            run = fuzz(seed)
+            run = WORLDS[options.world](seed)
         except Violation as violation:
             broken += 1
-            print(violation)
+            print(violation, flush=True)
         else:
             calls, steps = calls + run.calls, steps + run.steps
-        if done % _REPORT == 0 or done == options.runs:
+        done = seed + 1 - first
+        if done % _REPORT == 0 or seed + 1 == end:
             spent = time.process_time() - began
             told = f"{calls:,} calls, {steps:,} steps, {spent:,.0f} s of CPU"
             print(f"{done} seeds: {broken} violations in {told}", flush=True)

@@ -34,7 +34,7 @@ INVARIANTS: Final[dict[str, str]] = {
     "S4": "a result of an earlier generation never moves a breaker",
     "S5": "cancelling, dropping, 4xx and 429 change neither breaker nor statistics; no outcome changes another one's",
     "S6": "a breaker changes its state for a cause that its table knows: enough failures in a row, failing often, "
-    "slow, silent; and closes after enough successes of this generation in a row",
+    "slow, silent, streams stopped; and closes after enough successes of this generation in a row",
     "S7": "no attempt starts before the time a provider asked for, a smaller hint shortens nothing, no gate is closed "
     "for more than its cap",
     "S8": "the next trial of an open breaker is due within its bounds",
@@ -301,6 +301,18 @@ class Checker:
             self.pictures[member] = picture(member)
         self._rate = 0.0 if concerned is None else concerned.statistics.success_rate(now)
 
+    def looked(self, now: float) -> None:
+        """A call comes, and with it a look at the open streams."""
+        was = {member: member.breaker.state for member in self.members}
+        pool = self.client.pool
+        with pool._lock:  # pyright: ignore[reportPrivateUsage]
+            pool._verdicts.look(now)  # pyright: ignore[reportPrivateUsage]
+        for member, state in was.items():
+            if member.breaker.state is State.SOFTLY_OPEN and state is State.CLOSED:
+                begun = [one for one, lease in self.leases.items() if one.member is member and lease.spoke]
+                quiet = [one for one in begun if now - one.quiet_since >= 1.0]
+                self.demand(len(quiet) >= 3, "S6", f"{member.id} opened softly with {len(quiet)} silent streams")
+
     def after(self, now: float, concerned: Member[Provider] | None) -> None:
         """Nobody but the provider concerned has changed, nobody sleeps who could be served, and the lock is free."""
         self.read_events()
@@ -378,14 +390,15 @@ class Checker:
         if any(place.woken or place.alarm <= now + OFFER for place in waiting):
             return  # on its way, and it looks for the others when it has been served
         in_time = [place for place in waiting if not place.too_late(now)]
-        for place in (in_time or waiting)[:1]:
-            free = member.refusal(place.ask, now) is None
-            if member.breaker.down:
-                free = free and now >= member.next_trial()
-            alarm = place.alarm if in_time else min(one.alarm for one in waiting)
-            asleep = free and alarm > now + 1.0 + OFFER  # the last resort goes once a second
-            told = f"at {now} call {place.number} (of {len(line.waiting)}) sleeps until {place.alarm}"
-            self.demand(not asleep, "W2", f"{told} beside {member.id}, free")
+        heads = heads_of(in_time or waiting)
+        free = all(member.refusal(place.ask, now) is None for place in heads)
+        if member.breaker.down:
+            free = free and now >= member.next_trial()
+        first = min(heads if in_time else waiting, key=lambda place: place.alarm)
+        alarm, grows = first.alarm, 0.1 * (first.alarm - max(first.since, first.woken_at))  # a learnt limit meanwhile
+        asleep = free and alarm > now + 1.0 + OFFER + grows  # the last resort goes once a second
+        told = f"at {now} {[place.number for place in heads]} (of {len(line.waiting)}) sleep until {alarm}"
+        self.demand(not asleep, "W2", f"{told} beside {member.id}, free")
 
     # --- outcomes ---
 
@@ -465,6 +478,15 @@ def waiting_before(line: Iterable[Place], ask: Ask, number: int, now: float) -> 
         if place.number < number and (place.ask.batch, place.ask.tenant) == (ask.batch, ask.tenant):
             return place
     return None
+
+
+def heads_of(waiting: Iterable[Place]) -> list[Place]:
+    """The first of each tenant in the class that comes first: one of them is the first in line."""
+    found: dict[tuple[bool, str | None], Place] = {}
+    for place in waiting:
+        found.setdefault((place.ask.batch, place.ask.tenant), place)
+    leading = min(batch for batch, _ in found)
+    return [place for (batch, _), place in found.items() if batch is leading]
 
 
 def ready(line: Iterable[Place], now: float) -> list[Place]:

@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 from resilient_llm.decide import outcome as outcome_module
+from resilient_llm.decide import verdict as verdict_module
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import Breaker, State
 from resilient_llm.decide.budget import Budget
@@ -547,6 +548,13 @@ def batch_first(original, self, now, but=None):
 @_wrapping(Line, "served")
 def large_tenant_first(original, self, tenant):
     """One customer's thousand calls stand before another's one."""
+
+
+@_wrapping(Verdicts, "_look_at_streams")
+def one_quiet_stream_is_enough(original, self, member, now):
+    """One stream that pauses takes away its provider's traffic."""
+    with _patched(verdict_module, "_STALLED", 1):
+        original(self, member, now)
 
 
 @_wrapping(Waiting, "_wake")

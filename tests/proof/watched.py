@@ -96,6 +96,8 @@ class Watched:
         self._cost = 0.0
         self._down_since = math.inf
         self._mine: list[Real] = []
+        self._place: Place | None = None
+        """Where it stood before its last step."""
         checker.calls += 1
 
     def __repr__(self) -> str:
@@ -123,10 +125,11 @@ class Watched:
     def next_attempt(self, now: float) -> Real | Wait:
         """See :meth:`Call.next_attempt`."""
         check, call = self._checker, self.call
+        check.looked(now)
         check.before(now)
         self._begin(now)
         check.demand(not self._mine, "S11", f"{self._mine} still run: a failure was taken for the answer")
-        well, ahead = self._fresh_and_well(now), self._ahead(now)
+        well, ahead, self._place = self._fresh_and_well(now), self._ahead(now), call._place  # pyright: ignore[reportPrivateUsage]
         lines = {member: ready(member.line.waiting, now) for member in self.route()}
         try:
             step = call.next_attempt(now)
@@ -445,10 +448,13 @@ class Watched:
         for member in self.route():
             if member.id in call.ask.unsuitable or self.tried.get(member.id, 0) >= _MOST_PER_PROVIDER or self._rejected:
                 continue
-            refusal = member.refusal(call.ask, now)
+            refusal = member.refusal(call.ask, now, waits=True)
             if member.drained or member.breaker.state is State.ISOLATED or self._barred(member):
                 continue
-            if member.fits_at(call.ask, now, member.line.before(call.ask)) > call.deadline:
+            ahead, place = member.line.before(call.ask), self._place
+            if ahead >= check.client.policies.limits.max_queue and (place is None or member.line not in place.lines):
+                continue
+            if member.fits_at(call.ask, now, ahead) > call.deadline:
                 check.demand(error.retry_after is not None, "S9", f"{member.id}: too many wait, but no retry_after")
                 continue
             tried_at, last = member.next_trial(), call.deadline - least - 0.01

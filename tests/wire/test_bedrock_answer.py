@@ -307,7 +307,7 @@ def test_exceptions_and_errors_carry_what_the_vendor_said() -> None:
     )
     plain = eventstream.exception("modelStreamErrorException", b"oops")
     assert events_of(CODEC, [plain]) == [StreamError({"__type": "modelStreamErrorException", "message": "oops"})]
-    headers: dict[str, eventstream.Value] = {":message-type": "error", ":error-code": "500", ":error-message": "Oh"}
+    headers = {":message-type": "error", ":error-code": "500", ":error-message": "Oh"}
     coded = eventstream.encode(eventstream.EventMessage(headers))
     assert events_of(CODEC, [coded]) == [StreamError({"__type": "500", "message": "Oh"})]
 

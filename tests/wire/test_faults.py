@@ -9,8 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from resilient_llm.errors import Fault, FaultKind, FaultScope
-from resilient_llm.wire.faults.answers import classify, classify_stream_error
-from resilient_llm.wire.faults.retry_after import parse_retry_after
+from resilient_llm.wire.faults.answers import classify, classify_stream_error, parse_retry_after
 from resilient_llm.wire.faults.scrub import scrub
 from resilient_llm.wire.faults.times import LONGEST
 from tests.material import corpus, material

@@ -147,7 +147,7 @@ def patterns() -> Iterator[re.Pattern[str]]:
         for text in (rule.words, rule.text, rule.unless):
             if text:
                 yield re.compile(text)
-    yield times._wait_pattern()
+    yield re.compile(times._SPOKEN, re.IGNORECASE)
     yield from (re.compile(each) for each, _ in ratelimit._NAMES)
     for module in (error_body, exceptions, rules, in_band, ratelimit, times):
         for name, value in vars(module).items():  # those that are compiled when they are first used are text

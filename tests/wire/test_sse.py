@@ -72,13 +72,11 @@ VECTORS: list[tuple[bytes, list[str]]] = [
 
 def decoded(raw: bytes, size: int = 0) -> list[sse.Event]:
     decoder = sse.Decoder()
-    events = [
+    return [
         event
         for i in range(0, len(raw), size or len(raw) or 1)
         for event in decoder.feed(raw[i : i + (size or len(raw))])
     ]
-    decoder.close()
-    return events
 
 
 @pytest.mark.parametrize(("raw", "data"), VECTORS)

@@ -47,6 +47,9 @@ class Attempt(Generic[T]):
     content_at: float | None = None
     pause: float = 0.0
     """Seconds of the longest pause of its stream."""
+    quiet_since: float = math.inf
+    """When its stream, which has begun, fell silent, while its caller waits for more; infinite: nobody waits for more.
+    Written by the stream alone, without the lock: what is read a moment too late is read at the next look."""
     waits_for_key: bool = False
     judged: bool = False
     """Whether the breaker has its verdict already."""

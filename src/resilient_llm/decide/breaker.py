@@ -55,6 +55,7 @@ class Cause(StrEnum):
     FAILING = "it failed too often"
     SLOW = "it became much slower"
     SILENT = "it gives no sign of life"
+    STALLED = "its streams stopped"
     DOWN = "it failed many times in a row"
     TRIAL_PASSED = "a trial was answered"
     RECOVERED = "enough trials were answered"
@@ -68,6 +69,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Cause], State]] = MappingProxyType(
         (State.CLOSED, Cause.FAILING): State.SOFTLY_OPEN,
         (State.CLOSED, Cause.SLOW): State.SOFTLY_OPEN,
         (State.CLOSED, Cause.SILENT): State.SOFTLY_OPEN,
+        (State.CLOSED, Cause.STALLED): State.SOFTLY_OPEN,
         (State.CLOSED, Cause.DOWN): State.OPEN,
         (State.SOFTLY_OPEN, Cause.DOWN): State.OPEN,
         (State.SOFTLY_OPEN, Cause.RECOVERED): State.CLOSED,
@@ -83,6 +85,8 @@ TRANSITIONS: Final[Mapping[tuple[State, Cause], State]] = MappingProxyType(
     }
 )
 
+_PRESUMED: Final = frozenset({Cause.SILENT, Cause.STALLED})
+"""Presumptions, which an answer makes void."""
 RELAPSE: Final = 300.0
 """Seconds after it closed within which opening again is a relapse."""
 LAST_RESORT: Final = 1.0
@@ -254,9 +258,15 @@ class Breaker:
             self.cause = Cause.SILENT  # it was taken for slow while earlier attempts were still answered
         return self._suspect(Cause.SILENT, now, draw)
 
+    def stalled(self, now: float, draw: float) -> bool:
+        """Most of its open streams are silent for too long; returns whether the state changed."""
+        changed = self._suspect(Cause.STALLED, now, draw)
+        self.ends_late = self.ends_late or changed
+        return changed
+
     def spoke(self, now: float, draw: float) -> bool:
-        """An attempt that was taken for silent spoke: the presumption is void; returns whether the state changed."""
-        if self.state is not State.SOFTLY_OPEN or self.cause is not Cause.SILENT:
+        """What was taken for silent or stalled spoke: the presumption is void; returns whether the state changed."""
+        if self.state is not State.SOFTLY_OPEN or self.cause not in _PRESUMED:
             return False
         self._move(Cause.SPOKE, now, draw)
         return True
@@ -311,7 +321,7 @@ class Breaker:
             self._down_at = now
             if before is CLOSED:
                 relapsed = now - self.closed_at < RELAPSE
-                if cause is not Cause.SILENT:  # a presumption, which an answer makes void
+                if cause not in _PRESUMED:
                     self._relapses = min(self._relapses + 1, 16) if relapsed else 0
                 self.since = now
                 self._schedule(now, draw)

@@ -71,16 +71,18 @@ class Granted(Declared):
         self.used *= math.exp((self.at - now) / _REMEMBERED)
         self.at = now
 
-    def fits_at(self, cost: float, now: float, keep: float) -> float:
-        """When ``cost`` units can be taken.  ``keep``: so that there is something left for those who are waited for."""
-        need = min(2.0 * cost if keep else cost, self.limit) - 1e-6
+    def fits_at(self, cost: float, now: float, keep: float, ahead: float = 0.0) -> float:
+        """When ``cost`` units can be taken, after others took ``ahead`` units.  ``keep``: so that there is something left
+        for those who are waited for."""
+        own = min(2.0 * cost if keep else cost, self.limit) - 1e-6
+        need = own + ahead
         if max(0.0, self.level) + self.credit >= need:
             return -math.inf
         self.advance(now)
         missing = need - max(0.0, self.level) - self.credit
         if missing <= 0.0:
             return -math.inf
-        self.missed = need if self.missed == 0.0 else min(self.missed, need)
+        self.missed = own if self.missed == 0.0 else min(self.missed, own)
         expected = self.share if self.busy or now >= self.alone_from else 1.0
         return now + missing / (expected * self.rate)
 

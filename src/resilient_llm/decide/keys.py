@@ -77,7 +77,7 @@ class Key:
         known for certain."""
         pace = self.pace
         keep = self._reserve if ask.batch else 0.0
-        return pace.fits_at(pace.need(ask.tokens, ask.max_tokens), now, count=1 + ahead, keep=keep, stated=stated)
+        return pace.fits_at(pace.need(ask.tokens, ask.max_tokens), now, ahead=ahead, keep=keep, stated=stated)
 
     def opens_at(self, ask: Ask, now: float, *, told: bool = False, ahead: int = 0) -> float:
         """When it may be used again by time alone; ``told``: in the provider's own words where it gave any."""

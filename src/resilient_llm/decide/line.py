@@ -40,6 +40,8 @@ class Place:
     """When its own timer wakes it."""
     offer: Line | None = None
     """Where it has been offered a place it has not taken yet."""
+    turns: tuple[int, int] = (0, 0)
+    """Its tenant's turn in that line before the offer, and since."""
     needs: float = 0.0
     """Seconds an answer usually takes."""
 
@@ -107,6 +109,22 @@ class Line:
         self._turn += 1
         self._turns[tenant] = self._turn
 
+    def make_offer(self, place: Place) -> None:
+        """Offer a place, which is its tenant's turn."""
+        before = self._turns.get(place.ask.tenant, 0)
+        place.offer = self
+        self.offers += 1
+        self.served(place.ask.tenant)
+        place.turns = before, self._turn
+
+    def take_back(self, place: Place) -> None:
+        """It could not take what it was offered: its tenant has not had its turn."""
+        place.offer = None
+        self.offers -= 1
+        before, since = place.turns
+        if self._turns.get(place.ask.tenant) == since:
+            self._turns[place.ask.tenant] = before
+
     def before(self, ask: Ask) -> int:
         """How many wait of its class, or of one that comes first."""
         return len(self.waiting) - (0 if ask.batch else self._batches)
@@ -151,8 +169,7 @@ class Line:
         if self.offers:
             for place in self.waiting:
                 if place.offer is self and now - place.woken_at > OFFER:
-                    place.offer = None
-                    self.offers -= 1
+                    self.take_back(place)
                     if place.owner is not None:
                         self._blocked.add(place.owner)
 

@@ -57,6 +57,8 @@ class Member(Generic[T]):
 
     good_start: float = -math.inf
     """The latest start among attempts that gave a sign of life."""
+    answered_start: float = -math.inf
+    """The latest start among attempts that were answered to the end."""
     heard_at: float = -math.inf
     """When an attempt gave a sign of life last."""
     connect_failed_at: float = -math.inf

@@ -32,10 +32,10 @@ class Meter:
                 self.level = min(self.limit, self.level + (now - self.at) * self.rate)
             self.at = now
 
-    def fits_at(self, cost: float, now: float, keep: float) -> float:
-        """When ``cost`` units can be taken so that a share of ``keep`` is left.  What is more than the bucket holds
-        waits until it is full, and no longer."""
-        need = min(cost + keep * self.limit, self.limit)
+    def fits_at(self, cost: float, now: float, keep: float, ahead: float = 0.0) -> float:
+        """When ``cost`` units can be taken so that a share of ``keep`` is left, after others took ``ahead`` units.  What
+        is more than the bucket holds waits until it is full, and no longer."""
+        need = min(cost + keep * self.limit, self.limit) + ahead
         if self.level >= need:
             return -math.inf
         self.advance(now)
@@ -107,13 +107,13 @@ class Reported(Meter):
         self.until: float = math.inf
         """When what was told is over, where nobody told how much there is in all: at its reset."""
 
-    def fits_at(self, cost: float, now: float, keep: float) -> float:
+    def fits_at(self, cost: float, now: float, keep: float, ahead: float = 0.0) -> float:
         """See :meth:`Meter.fits_at`.  Whoever leaves a share to others sends evenly: a burst comes back as a burst, one
         window later, and until then what others find is less than it seems."""
         if now >= self.until:
             return -math.inf
-        at = super().fits_at(cost, now, keep)
-        return max(at, self._even.fits_at(cost, now, 0.0)) if keep else at
+        at = super().fits_at(cost, now, keep, ahead)
+        return max(at, self._even.fits_at(cost, now, 0.0, ahead)) if keep else at
 
     def take(self, cost: float, now: float) -> None:
         """See :meth:`Meter.take`."""
@@ -210,9 +210,9 @@ class Ramp(Meter):
         self._opens = opens
         self._sent = 0.0
 
-    def fits_at(self, cost: float, now: float, keep: float) -> float:
+    def fits_at(self, cost: float, now: float, keep: float, ahead: float = 0.0) -> float:
         """See :meth:`Meter.fits_at`."""
-        return self._opens + _DOUBLES * math.log2(self._sent + cost)
+        return self._opens + _DOUBLES * math.log2(self._sent + cost + ahead)
 
     def take(self, cost: float, now: float) -> None:
         """See :meth:`Meter.take`."""

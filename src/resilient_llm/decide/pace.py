@@ -55,6 +55,7 @@ class Pace:
         self.unheard_tokens: float = 0.0
         """Of those sent, those to which no answer has begun."""
         self.cap = cap
+        self._usual: float | None = None  # tokens of a call
         self._output: float | None = None  # tokens of an answer
         self._prompt = 1.0
         self._refused = 0
@@ -104,14 +105,14 @@ class Pace:
         output = self._output or 0.0
         return tokens * self._prompt + (output if output < max_tokens else max_tokens)
 
-    def fits_at(self, need: float, now: float, *, count: int = 1, keep: float = 0.0, stated: bool = False) -> float:
-        """When a call of ``need`` tokens can be sent: at ``now`` or before, now.  ``count - 1`` like it come first; a
-        share of ``keep`` is to be left.  ``stated``: by what was declared or reported alone."""
-        at = -math.inf
+    def fits_at(self, need: float, now: float, *, ahead: int = 0, keep: float = 0.0, stated: bool = False) -> float:
+        """When a call of ``need`` tokens can be sent: at ``now`` or before, now.  ``ahead`` others of the usual size come
+        first; a share of ``keep`` is to be left.  ``stated``: by what was declared or reported alone."""
+        at, usual = -math.inf, need if self._usual is None else self._usual
         for meter, tokens in self._stated if stated else self._meters:
-            fits = meter.fits_at(count * need if tokens else count, now, keep)
+            fits = meter.fits_at(need if tokens else 1.0, now, keep, ahead * usual if tokens else ahead)
             at = max(at, fits)
-        return at if at <= now + self.cap else now + self.cap
+        return at if ahead or at <= now + self.cap else now + self.cap
 
     def take(self, need: float, now: float) -> Sent:
         """One is sent."""
@@ -124,6 +125,7 @@ class Pace:
         self.unheard += 1
         self.unheard_tokens += need
         if self.limited:
+            self._usual = need if self._usual is None else self._usual + _USUAL * (need - self._usual)
             for meter, tokens in self._meters:
                 meter.take(need if tokens else 1, now)
             self._forget(now)

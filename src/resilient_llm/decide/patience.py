@@ -123,6 +123,12 @@ def longest_pause(seen: Statistics) -> float:
     return max(_SHORTEST_PAUSE, 3.0 * seen.pauses.p95)
 
 
+def open_pause(seen: Statistics) -> float:
+    """Seconds of silence in a stream that is still open that speak against its provider: twice as many while too little
+    is known of how it pauses."""
+    return longest_pause(seen) * (1.0 if seen.pauses.count >= ENOUGH else 2.0)
+
+
 def backoff(retry: Retry, retries: int, draw: float) -> float:
     """Seconds before a provider is asked again, as the vendors' SDKs pause: doubling, and up to a quarter less."""
     return min(retry.backoff_cap, retry.backoff_base * 2.0 ** min(retries, 64)) * (1.0 - 0.25 * draw)

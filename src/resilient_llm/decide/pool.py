@@ -51,7 +51,7 @@ class Pool(Shared[T]):
             place = past.place
             if place is not None:
                 place.woken = False
-            self._verdicts.standstill.notice(now)
+            self._verdicts.look(now)
             found = self._acquired(ask, past, now)
         self._wake()
         return found

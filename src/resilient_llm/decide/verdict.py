@@ -12,11 +12,13 @@ from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import CLOSED, RELAPSE, Cause, State
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.outcome import OK, Outcome, disposition
-from resilient_llm.decide.patience import LATE_TIMER, Standstill, longest_pause
+from resilient_llm.decide.patience import LATE_TIMER, Standstill, longest_pause, open_pause
 from resilient_llm.faults import Fault, FaultKind
 
 _OF_A_KEY = frozenset({FaultKind.AUTH, FaultKind.QUOTA_EXHAUSTED})
 _CROWDED = frozenset({FaultKind.OVERLOADED, FaultKind.TIMEOUT})
+_STALLED = 3  # silent streams that are no chance, as three failures in a row are none
+_LOOK = 0.25  # seconds from one look at the open streams to the next
 _SURELY_LATE = 10.0  # seconds of silence that are a failure of anybody
 LOCAL_WINDOW = 5.0
 """Seconds within which connection failures at *all* providers mean: it is us."""
@@ -33,6 +35,7 @@ class Verdicts(Generic[T]):
         self._draw = draw
         self.events: deque[events.Event] = deque()
         self.standstill: Standstill = Standstill()
+        self._look_at: float = -math.inf
 
     # --- signs of life ---
 
@@ -46,6 +49,7 @@ class Verdicts(Generic[T]):
     def answered(self, attempt: Attempt[T], output_tokens: int, now: float) -> None:
         """An answer is complete, which is proof of more than its provider's health."""
         member, spoke_at, elapsed = attempt.member, attempt.content_at, now - attempt.started
+        member.answered_start = max(member.answered_start, attempt.started)
         if spoke_at is not None:
             member.statistics.stream_ended(elapsed, now - spoke_at, output_tokens)
             if attempt.pause:
@@ -226,6 +230,35 @@ class Verdicts(Generic[T]):
         long, or it has a long queue."""
         breaker = member.breaker
         if member.queueing and (breaker.silent if member.silent(since, now) else breaker.slowed)(now, self._draw()):
+            self.changed(member, CLOSED, now)
+
+    def look(self, now: float) -> None:
+        """A call comes: look at the open streams of the others, four times a second at most."""
+        standstill = self.standstill
+        standstill.notice(now)
+        if now >= self._look_at:
+            self._look_at = now + _LOOK
+            if not standstill.since(now - _LOOK, now):
+                for member in self.members.values():
+                    self._look_at_streams(member, now)
+
+    def _look_at_streams(self, member: Member[T], now: float) -> None:
+        """Where three streams that began one after the other, with no answer between them, and most of those that
+        somebody reads, are silent for longer than they usually pause, the next calls go elsewhere.  Else all calls of a
+        whole deadline would be lost before the first of them ends.  One that goes on makes it void."""
+        breaker = member.breaker
+        if not member.held or (breaker.state is not CLOSED and breaker.cause is not Cause.STALLED):
+            return
+        read = [one for one in member.held if isinstance(one, Attempt) and one.quiet_since < math.inf]
+        if breaker.state is not CLOSED:
+            went_on = any(one.generation < breaker.generation and one.quiet_since > breaker.since for one in read)
+            if went_on and breaker.spoke(now, self._draw()):
+                self.changed(member, State.SOFTLY_OPEN, now)
+            return
+        pause = open_pause(member.statistics)
+        told = [one for one in read if one.started > member.answered_start and now - (one.content_at or now) >= pause]
+        stopped = sum(now - one.quiet_since >= pause for one in told)
+        if stopped >= _STALLED and 2 * stopped > len(told) and breaker.stalled(now, self._draw()):
             self.changed(member, CLOSED, now)
 
     def changed(self, member: Member[T], before: State, now: float) -> None:

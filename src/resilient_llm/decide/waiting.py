@@ -110,6 +110,9 @@ class Waiting(Generic[T]):
             for member, _ in room:
                 if member.line.first(now) is not place:
                     self.serve(member, now, place)
+        if place.alarm > place.last - place.needs:
+            for member, _ in firsts:
+                self._follow(member.line, place, now)
         found.place, found.seconds = place, place.alarm - now
 
     def leave(self, place: Place, now: float) -> None:
@@ -127,8 +130,7 @@ class Waiting(Generic[T]):
 
     def pass_on(self, place: Place, line: Line, now: float) -> None:
         """A call could not take what it was offered in this line, where it still stands: offer it to another one."""
-        place.offer = None
-        line.offers -= 1
+        line.take_back(place)
         self.serve(self._table.members[line.provider], now, place)
 
     def serve(self, member: Member[T], now: float, but: Place | None = None) -> None:
@@ -145,18 +147,20 @@ class Waiting(Generic[T]):
         if refusal is None and member.breaker.down and now < member.next_trial():
             refusal = Refusal.DOWN
         if refusal is None:
-            place.offer = line
-            line.offers += 1
-            line.served(place.ask.tenant)
+            line.make_offer(place)
             self._wake(place, now)
             standby = line.standby(place)
             if standby is not None:
                 self._wake(standby, now)
             return
-        following = line.first(now, place)
+        self._follow(line, place, now)
+        self._set_alarm(place, member.opens_at(refusal, place.ask, now), now)
+
+    def _follow(self, line: Line, first: Place, now: float) -> None:
+        """See that whoever follows the first has a timer, should that become too late."""
+        following = line.first(now, first)
         if following is not None:
             self._set_alarm(following, line.gives_way_at(following, now), now)
-        self._set_alarm(place, member.opens_at(refusal, place.ask, now), now)
 
     def _set_alarm(self, place: Place, at: float, now: float) -> None:
         """Wake a place whose timer is too late, so that it sets another one."""
@@ -188,10 +192,11 @@ def _why_not(ask: Ask, past: Past, member: Member[T], now: float) -> Refusal | N
         return Refusal.UNSUITABLE
     if member.breaker.state is State.ISOLATED:
         return Refusal.ISOLATED
-    refusal = member.refusal(ask, now, waits=True)
-    if refusal is None and member.breaker.down:
+    refusal, down = member.refusal(ask, now, waits=True), member.breaker.down
+    if refusal is None and down:
         return Refusal.DOWN
-    after_pause = past.again or member.id not in past.tried  # who has to pause first does not stand in line meanwhile
-    if refusal is None and after_pause and not member.line.may_pass(past.order, ask, past.place, now):
+    if member.id in past.tried and not past.again:  # who has to pause first does not stand in line meanwhile
+        return None if refusal is not None and refusal.needs_room and not down else refusal
+    if refusal is None and not member.line.may_pass(past.order, ask, past.place, now):
         return Refusal.LINE
     return refusal

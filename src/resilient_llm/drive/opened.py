@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from resilient_llm.capability import Broken, Resumption, ends_well, resumable, tokens_of, why_not
@@ -92,6 +93,7 @@ class Opened:
         """A piece was read.  Returns whether the vendor divided the answer, so that its next part is to be asked for.
         Raises what is wrong with it, or that it came too late."""
         self.heard_at = now = self.task.owner.clock()
+        self.exchange.attempt.quiet_since = inf
         self.exchange.feed(piece, now)
         if now > self.exchange.limit.until and self.hungry():
             raise TimeoutError("no content in time")  # of a source that cannot bound a read
@@ -108,6 +110,8 @@ class Opened:
         task, reading, before = self.task, self.reading, self.heard_at
         self.heard_at = now = task.owner.clock()
         reading.since += now - before
+        if not reading.held:
+            self.exchange.attempt.quiet_since = reading.since
         silent_at, deadline = reading.silent_at(), task.call.deadline
         self.exchange.limit.until = silent_at if silent_at < deadline else deadline
         if reading.fault is not None:

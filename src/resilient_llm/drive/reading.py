@@ -71,7 +71,6 @@ class Reading:
         "_closed",
         "_decoder",
         "_flows",
-        "_held",
         "_interpreter",
         "_splice",
         "_stream",
@@ -81,6 +80,7 @@ class Reading:
         "ended",
         "fault",
         "forwarded",
+        "held",
         "longest",
         "ready",
         "since",
@@ -107,7 +107,7 @@ class Reading:
         self._splice = splice
         self._accumulator = Accumulator() if splice is None else splice.accumulator
         self._closed: set[tuple[int, int]] = set()
-        self._held: list[StreamEvent] = []
+        self.held: list[StreamEvent] = []
         self._bytes = 0
         self._unreleased = b""
         self._flows = False  # content is handed over as it comes: nothing is held, checked or joined to an earlier one
@@ -151,7 +151,7 @@ class Reading:
         else:
             for event in events if self._splice is None else self._joined(self._splice, events, now):
                 self.take(event, now)
-            self._flows = self.committed and not self._held and self._splice is None and not self.ended
+            self._flows = self.committed and not self.held and self._splice is None and not self.ended
         if self.forwarded is not None:
             self._keep(data)
 
@@ -164,7 +164,7 @@ class Reading:
         if b"\r" in data:
             carriage = data[-1:] if data[-1:] == b"\r" else b""  # the other half of this line end may follow
             data = data[: len(data) - len(carriage)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        end = 0 if self._held or self.fault is not None else data.rfind(b"\n\n") + 2
+        end = 0 if self.held or self.fault is not None else data.rfind(b"\n\n") + 2
         if end > 1:
             assert self.forwarded is not None
             self.forwarded += data[:end]
@@ -215,7 +215,7 @@ class Reading:
         elif kind in _TOOL:
             self._accumulator.add(event)
             self.spoke_at = self.since = now
-            self._held.append(event)
+            self.held.append(event)
             if not self._stream.hold_tool_arguments:
                 self._release()
         else:
@@ -249,21 +249,21 @@ class Reading:
 
     def _release(self) -> None:
         """The tool call being held is complete."""
-        if self._held:
-            self.ready.extend(self._held)
-            self._held.clear()
+        if self.held:
+            self.ready.extend(self.held)
+            self.held.clear()
             self.committed = True
 
     # --- what that means ---
 
     def silent_at(self) -> float:
         """When the silence becomes a stall: the next content must have arrived by then."""
-        return self.since + (self._timeouts.idle_tool_arguments if self._held else self._timeouts.idle)
+        return self.since + (self._timeouts.idle_tool_arguments if self.held else self._timeouts.idle)
 
     def silence(self, now: float) -> float:
         """Seconds of the longest silence after the first content.  Inside a tool call some vendors are silent for
         minutes; that does not count."""
-        return self.longest if self._held else max(self.longest, now - self.since)
+        return self.longest if self.held else max(self.longest, now - self.since)
 
     def response(self) -> ChatResponse:
         """The answer so far, or the whole one."""
@@ -271,7 +271,7 @@ class Reading:
 
     def so_far(self) -> SoFar:
         """What may be handed over of a stream that broke: a tool call that is held is not part of it."""
-        held = frozenset((event.choice, event.block) for event in self._held if isinstance(event, ToolCallStart))
+        held = frozenset((event.choice, event.block) for event in self.held if isinstance(event, ToolCallStart))
         return SoFar(self._accumulator.fork(held), frozenset(self._closed))
 
     @property
@@ -300,7 +300,7 @@ class Reading:
         """The answer is whole although its stream broke: write the end of it."""
         if not self._accumulator.finished:
             self._accumulator = self.so_far().accumulator
-            self._held.clear()
+            self.held.clear()
             finish = Finish("tool_calls")
             self._accumulator.add(finish)
             self.ready.append(finish)

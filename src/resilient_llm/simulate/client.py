@@ -39,6 +39,9 @@ class Pause(NamedTuple):
 class Try(Protocol):
     """One attempt at one provider."""
 
+    quiet_since: float
+    """When its stream falls silent."""
+
     @property
     def target(self) -> Provider: ...
 

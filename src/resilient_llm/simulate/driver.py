@@ -299,6 +299,7 @@ class Driver(Generic[A]):
         flight.life_at = now
         self._learn(flight, now)
         session.call.first_content(flight.attempt, now)
+        flight.attempt.quiet_since = min(flight.last_at, flight.done_at)
         if flight.losing:
             flight.over = True
             session.call.abandoned(flight.attempt, now)

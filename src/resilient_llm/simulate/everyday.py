@@ -200,7 +200,7 @@ def _stalls() -> Iterator[Schedule]:
             output=30,
             fault=(30.0, 300.0),
             hurt=during("stall", 30.0, 300.0),
-            losses=round(4.0 * min(deadline, 31.0)) + 15,
+            losses=25,
             waived=(("oracle", "what streams cost that break after content"),),
         )
 

@@ -38,7 +38,7 @@ _FINAL: Final = frozenset(
 class PlainTry:
     """An attempt without a lease."""
 
-    __slots__ = ("fresh", "kind", "released", "rescue_after", "target", "timeout")
+    __slots__ = ("fresh", "kind", "quiet_since", "released", "rescue_after", "target", "timeout")
 
     def __init__(self, target: Provider, timeout: float) -> None:
         self.target: Provider = target
@@ -47,6 +47,7 @@ class PlainTry:
         self.kind: str = "plain"
         self.released: bool = False
         self.fresh: bool = False
+        self.quiet_since: float = math.inf
 
 
 class Strategy(ABC):

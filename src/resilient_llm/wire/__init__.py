@@ -22,9 +22,8 @@ from resilient_llm.wire.kit.accumulate import Accumulator, replay
 from resilient_llm.wire.protocol import Codec, EmbedCodec, HttpRequest, StreamDecoder, StreamEncoder
 
 if TYPE_CHECKING:
-    from resilient_llm.wire.faults.answers import classify, classify_stream_error
+    from resilient_llm.wire.faults.answers import classify, classify_stream_error, parse_retry_after
     from resilient_llm.wire.faults.exceptions import classify_exception
-    from resilient_llm.wire.faults.retry_after import parse_retry_after
 
 __all__ = [
     "EMBED_WIRES",
@@ -73,7 +72,7 @@ _LATER = {
     "classify": "answers",
     "classify_exception": "exceptions",
     "classify_stream_error": "answers",
-    "parse_retry_after": "retry_after",
+    "parse_retry_after": "answers",
 }
 """Name -> the module of ``faults`` it is imported from when it is first used."""
 
@@ -86,20 +85,14 @@ EMBED_WIRES = frozenset(_EMBEDDINGS)
 
 @cache
 def codec(name: str) -> Codec:
-    """The codec of a wire format.
-
-    Raises :class:`~resilient_llm.errors.ConfigurationError` for an unknown name.
-    """
+    """The codec of a wire format.  Raises ``ConfigurationError`` for an unknown name."""
     found: Codec = import_module(f"{__name__}.{_known(name, _PACKAGES)}").CODEC
     return found
 
 
 @cache
 def embed_codec(name: str) -> EmbedCodec:
-    """The codec of a wire's embeddings.
-
-    Raises :class:`~resilient_llm.errors.ConfigurationError` for an unknown name.
-    """
+    """The codec of a wire's embeddings.  Raises ``ConfigurationError`` for an unknown name."""
     found: EmbedCodec = import_module(f"{__name__}.embeddings.{_known(name, _EMBEDDINGS)}").CODEC
     return found
 

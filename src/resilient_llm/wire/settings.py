@@ -151,10 +151,8 @@ def read_settings(wire: str, fields: f.Fields) -> Settings:
 
 
 def write_settings(table: Table, request: ChatRequest, body: f.Fields, notes: Notes, *written: str) -> None:
-    """Put the settings into a body, but for those ``written`` already; note what is left out.
-
-    Raises ``UnsupportedFeature`` for what must not be left out.
-    """
+    """Put the settings into a body, but for those ``written`` already; note what is left out.  Raises
+    ``UnsupportedFeature`` for what must not be left out."""
     for name, place in table.items():
         value = getattr(request, name)
         if value is None or value == () or name in written:

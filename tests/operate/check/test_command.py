@@ -143,6 +143,10 @@ def test_the_providers_are_asked(capsys: Capture) -> None:
         write_file(provider.format("a", well.url))
         assert main(["check", "resilient.toml", "--probe"]) == 0
         assert "all providers answer" in capsys.readouterr().out
+        nowhere = provider.format("c", well.url).replace("plain:k", "file:/nowhere")
+        write_file(provider.format("b", locked.url) + nowhere)
+        assert main(["check", "resilient.toml", "--probe"]) == 1
+        assert "right; 1 secret is not there; b, c did not answer as it should" in capsys.readouterr().out
         write_file(provider.format("a", well.url) + provider.format("b", locked.url))
         assert main(["check", "resilient.toml", "--probe"]) == 1
         told = capsys.readouterr().out

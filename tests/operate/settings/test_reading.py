@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from opentelemetry.trace import NoOpTracerProvider
 
 import resilient_llm
 from resilient_llm import AsyncResilientClient, ResilientClient
+from resilient_llm.drive import engines
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.operate import settings as public
 from resilient_llm.operate.settings import sections
@@ -19,7 +21,7 @@ from resilient_llm.operate.settings.annotations import kind_of
 from resilient_llm.operate.settings.problems import SettingsError
 from resilient_llm.operate.settings.providers import kinds, options_of
 from resilient_llm.operate.settings.reading import Settings, read
-from resilient_llm.operate.settings.shape import schema
+from resilient_llm.operate.settings.shape import ENGINES, schema
 from resilient_llm.policy import Policies, Retry
 from resilient_llm.providers import OpenAI
 from resilient_llm.providers.base import LINES
@@ -315,10 +317,32 @@ consecutive = "five"
         ('providers = ["openaicompatible/a"]', "resilient.toml:1: providers[0]: OpenAICompatible needs base_url="),
         ('name = "a"\nname = "b"', "resilient.toml:2: it is not TOML: Cannot overwrite a value"),
         ("x = [1,\n", "resilient.toml:2: it is not TOML"),
+        ('providers = ["openai/a"]\ndeadline = 0', "resilient.toml:2: deadline: must be a number of seconds above 0"),
+        ('providers = ["openai/a"]\nengine = "aiohtp"', "resilient.toml:2: engine: must be 'httpx' or 'httpx2' or"),
+        ('providers = ["openai/a"]\ntracer_provider = 3', "resilient.toml:2: tracer_provider: there is no such"),
     ],
 )
 def test_a_mistake_has_its_place(write: Write, text: str, said: str) -> None:
     assert problems(write(text))[0].startswith(said)
+
+
+def test_a_mistaken_variable_is_told_with_its_name(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write('providers = ["openai/gpt-5.2"]')
+    monkeypatch.setenv("RESILIENT_LLM_DEADLINE", "5")
+    [told] = read(path).warnings
+    assert str(told) == "variable RESILIENT_LLM_DEADLINE: it is no setting; did you mean RESILIENT_LLM__DEADLINE?"
+    monkeypatch.setenv("RESILIENT_LLM__RETRI__MAX_ATTEMPTS", "3")
+    monkeypatch.setenv("RESILIENT_LLM__DEADLINE", "-1")
+    found = problems(path)
+    assert [line.partition(": ")[0] for line in found] == [
+        "variable RESILIENT_LLM_DEADLINE",
+        "variable RESILIENT_LLM__DEADLINE",
+        "variable RESILIENT_LLM__RETRI__MAX_ATTEMPTS",
+    ]
+
+
+def test_the_engines_are_those_of_the_client() -> None:
+    assert ENGINES == engines._NAMES
 
 
 def test_a_missing_key_is_told_and_hides_nothing(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,6 +488,12 @@ def test_load_makes_either_client(write: Write) -> None:
         assert client.pool.allowance == 5
         assert len(client.pool.listeners) == 1
     assert type(public.load(path, client=AsyncResilientClient)) is AsyncResilientClient
+
+
+def test_load_takes_what_only_code_can_give() -> None:
+    tracers = NoOpTracerProvider()
+    with public.load({"providers": [OpenAI("m", api_key="k")]}, tracer_provider=tracers, deadline=None) as client:
+        assert client.pool.allowance == float("inf")
 
 
 def test_load_takes_a_mapping_and_objects_of_code(write: Write) -> None:

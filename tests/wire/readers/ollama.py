@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from resilient_llm import model as m
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.roles import take_role
-from resilient_llm.wire.kit.tools import Pairing, decode_tool
-from resilient_llm.wire.ollama.parts import MADE_UP, WIRE, decode_call
+from resilient_llm.wire.kit.tools import Pairing, decode_call, decode_tool, take_role
+from resilient_llm.wire.ollama.parts import MADE_UP, WIRE
 from resilient_llm.wire.settings import read_settings
 
 
@@ -66,5 +65,5 @@ def _message_parts(fields: f.Fields, text: str, pairing: Pairing) -> tuple[m.Par
     thoughts = (m.Thought(thinking, origin=WIRE),) if thinking else ()
     texts = (m.Text(text),) if text else ()
     images = tuple(m.Media("image", data=f.decode_base64(image)) for image in f.take_texts(fields, "images"))
-    calls = tuple(decode_call(item, pairing.call) for item in f.take_list(fields, "tool_calls"))
+    calls = tuple(decode_call(item, WIRE, pairing.call) for item in f.take_list(fields, "tool_calls"))
     return (*thoughts, *texts, *images, *calls)

@@ -14,7 +14,6 @@ from resilient_llm.client import AsyncResilientClient, ResilientClient
 from resilient_llm.drive.fork import tell_after_fork
 from resilient_llm.errors import CallFailed, ConfigurationError, RequestRejected
 from resilient_llm.model import ChatRequest, ChatResponse, ParsedResponse
-from resilient_llm.operate.background import background_of
 from resilient_llm.operate.cache.entry import Caching, Entry, Stats, name_of, packed, unpacked, worth_keeping
 from resilient_llm.operate.cache.flights import AsyncFlights, Flights
 from resilient_llm.operate.cache.shelf import Memory, Shelf, Store
@@ -54,6 +53,7 @@ class _Cached(Generic[C]):
         """The client beneath, for everything that is not kept: streams, embeddings, health."""
         self._caching = caching
         self._shelf = Shelf(store, caching.store_timeout)
+        self._shelf.meet()
         self._counts: Counter[str] = Counter()
         self._counting = threading.Lock()
         tell_after_fork(self)
@@ -195,14 +195,9 @@ class CachedClient(_Cached[ResilientClient]):
     def _ask(self, messages: Messages | ChatRequest, call: _Call, left: float | None) -> ChatResponse:
         response = self.client.chat(messages, **self._within(call, left))
         worth = self._worth(call, response)
-        if worth is not None and self._shelf.near:
+        if worth is not None:
             self._shelf.write(call.name, *worth)
-        elif worth is not None:
-            background_of(self.client.pool).submit(partial(self._write, call.name, *worth))
         return response
-
-    def _write(self, name: str, value: bytes, good_for: int) -> None:
-        self._shelf.write(name, value, good_for)
 
     def _fits(self, call: _Call, response: ChatResponse) -> bool:
         """Whether the caller's own checks accept an answer that was not made for this call."""
@@ -291,7 +286,8 @@ def cached(
 
     ``store`` is any object with ``get`` and ``set`` as redis-py has them (``None``: the last 1,000 answers in memory).
     ``caching`` says which answers and for how long (``None``: ``temperature=0``, an hour, a day while nobody answers).
-    Nothing a store does fails a call.  Raises ``ConfigurationError`` for what is no client or no store.
+    Nothing a store does fails a call; it is asked once, for ``store_timeout`` seconds at most, so that the first call
+    knows how it fares.  Raises ``ConfigurationError`` for what is no client or no store.
     """
     store = Memory() if store is None else store
     for method in ("get", "set"):

@@ -37,8 +37,9 @@ class Caching:
 
     ``ttl`` is for how many seconds an answer stands for the same call again (3600); ``stale_if_down`` for how many
     more it stands in when no provider answers (86,400; 0: never).  ``only`` says which requests (see :data:`Only`).
-    ``store_timeout`` is how many seconds a store may take before the call goes on without it (0.05); one that was
-    silent or failed is left alone for a second, doubling to a minute.
+    ``store_timeout`` is how many seconds a store may take to answer (0.05): a call waits no longer than its answers
+    took lately and a millisecond more, and one that was silent for so long or failed is left alone for a second,
+    doubling to a minute.
 
     Raises ``ConfigurationError`` for values that make no sense.
     """

@@ -1,38 +1,22 @@
-"""Where answers are kept: in memory, or in a store of the user's that may be slow, full, gone or hostile.
-
-Nothing a store does fails a call.  A read is waited for as long as reads took lately and a millisecond more; it ends
-beside the call.  Writes are made beside the call; a store that was silent or failed is left alone for a while and then
-only glanced at, and at most a few reads wait for it at a time.
-"""
+"""Where answers are kept: in memory, or in a store of the user's.  Nothing a store does fails a call."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from inspect import isawaitable
-from typing import Final, Protocol, cast
+from inspect import iscoroutinefunction
+from typing import Final, Protocol
 
-import anyio
-import anyio.to_thread
-
-from resilient_llm.drive.workers import Workers
 from resilient_llm.errors import ConfigurationError
+from resilient_llm.operate.cache.asking import MARGIN, Asking
 
-_log = logging.getLogger("resilient_llm.operate")
-_READERS: Final = 8
-"""Reads that may wait for a store at a time; further calls go on without it."""
-_REST, _LONGEST_REST = 1.0, 60.0
-_GLANCE: Final = 0.001
-"""Seconds that a call waits for a store that failed when it was last asked; that it is back is noticed beside the
-call."""
-
-
-_FADES: Final = 0.25
-"""Share of what a quicker answer takes off the longest time that answers took lately."""
+_READS, _WRITES = 8, 64
+"""Questions that may be under way at a time; beyond that calls go on without the store, and answers are not kept."""
+_NOTHING: Final = "resilient_llm:nothing"
+"""A name under which nothing is kept."""
 
 
 class Store(Protocol):
@@ -108,204 +92,72 @@ class Memory:
         self._lock = threading.Lock()
 
 
-class _Box:
-    """What a read in another thread found."""
-
-    __slots__ = ("asked_at", "begun", "done", "error", "released", "value")
-
-    def __init__(self, asked_at: float) -> None:
-        self.asked_at = asked_at
-        self.done = threading.Event()
-        self.begun = False
-        self.released = False
-        self.value: object = None
-        self.error: Exception | None = None
-
-
 class Shelf:
-    """A store, and how it fares."""
+    """A store, and how it fares: its reads, and its writes."""
 
     def __init__(self, store: Store, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._timeout = timeout
-        self._clock = clock
-        self._workers = Workers()
-        self._readers = threading.BoundedSemaphore(_READERS)
-        self._lock = threading.Lock()
-        self._rest = _REST
-        self._rests_until = 0.0
-        self._doubted = False
-        self._usual = timeout
-        """Seconds that answers took lately: the longest of them, fading."""
-        self._overdue: _Box | None = None
-        """A read that took longer than usual, and may be silent for good."""
-        self.failures: int = 0
+        self._reads = Asking(timeout, clock, _READS, "is left alone")
+        self._writes = Asking(timeout, clock, _WRITES, "nothing is written to it")
+
+    @property
+    def failures(self) -> int:
+        """Reads and writes that failed, or were not answered in time."""
+        return self._reads.failures + self._writes.failures
 
     @property
     def near(self) -> bool:
         """Whether it is in this process, so that nothing about it waits."""
         return isinstance(self._store, Memory)
 
+    def meet(self) -> None:
+        """Ask it once, and wait for as long as it may take, so that the first call knows how it fares.  One that wants
+        to be awaited is met by the first call."""
+        if not self.near and not iscoroutinefunction(self._store.get):
+            self._reads.ask(partial(self._store.get, _NOTHING), self._timeout)
+
     def read(self, name: str) -> object:
         """What is kept under a name; ``None`` if there is nothing, or the store does not say so in time.  Raises
         ``ConfigurationError`` for a store that wants to be awaited."""
         if self.near:
             return self._store.get(name)
-        box = self._place()
-        if box is None:
-            return None
-        if not self._workers.start(partial(self._fetch, name, box)):
-            self._release(box)
-            return None
-        patience = _GLANCE if self._doubted else self._patience
-        if not box.done.wait(patience):
-            self._late(box, patience)
-            return None
-        if box.error is not None:
-            self._failed(box.error)
-            return None
-        if isawaitable(box.value):
-            _closed(box.value)
+        asked = self._reads.ask(partial(self._store.get, name))
+        if asked is not None and asked.awaitable:
             raise ConfigurationError("a store whose methods are async needs the async client")
-        return box.value
+        return None if asked is None else asked.value
 
     async def aread(self, name: str) -> object:
         """The same for an event loop; the store may want to be awaited."""
         if self.near:
             return self._store.get(name)
-        box = self._place()
-        if box is None:
-            return None
-        patience = self._patience
-        try:
-            with anyio.fail_after(patience):
-                await _in_thread(partial(self._fetch, name, box))
-                found = box.value
-                if isawaitable(found):
-                    found = await cast("Awaitable[object]", found)
-        except TimeoutError:
-            self._late(box, patience)
-            return None
-        except Exception as error:
-            self._failed(error)
-            return None
-        finally:
-            if not box.begun:
-                self._release(box)
-        if box.error is not None:
-            self._failed(box.error)
-            return None
-        self._answered(box)
-        return found
+        asked = await self._reads.aask(partial(self._store.get, name))
+        return None if asked is None else asked.value
 
-    def write(self, name: str, value: bytes, seconds: int) -> object:
-        """Keep something.  Raises nothing; what the store gives back, which may be awaitable."""
-        if not self.near and self._clock() < self._rests_until:
-            return None
-        try:
-            return self._store.set(name, value, ex=seconds)
-        except Exception as error:
-            self._failed(error)
-            return None
+    def write(self, name: str, value: bytes, seconds: int) -> None:
+        """Keep something.  Raises nothing; waits for a millisecond, so that a program may end then."""
+        if self.near:
+            self._store.set(name, value, ex=seconds)
+            return
+        if not self._reads.resting:
+            self._writes.ask(partial(self._store.set, name, value, ex=seconds), self._moment, judged=False)
 
     async def awrite(self, name: str, value: bytes, seconds: int) -> None:
-        """The same for an event loop: no longer than the timeout."""
+        """The same for an event loop."""
         if self.near:
-            self.write(name, value, seconds)
+            self._store.set(name, value, ex=seconds)
             return
-        try:
-            with anyio.fail_after(self._timeout):
-                done = await _in_thread(partial(self.write, name, value, seconds))
-                if isawaitable(done):
-                    await cast("Awaitable[object]", done)
-        except Exception as error:
-            self._failed(error)
-
-    def _place(self) -> _Box | None:
-        """A place among those who may wait for the store; ``None``: go on without it."""
-        now, overdue = self._clock(), self._overdue
-        if now < self._rests_until:
-            return None
-        if overdue is not None:
-            self._overdue = None
-            if not overdue.done.is_set():
-                self._failed(TimeoutError(f"silent for {self._timeout:g} s"))
-                return None
-        return _Box(now) if self._readers.acquire(blocking=False) else None
+        if not self._reads.resting:
+            await self._writes.aask(partial(self._store.set, name, value, ex=seconds), self._moment, judged=False)
 
     @property
-    def _patience(self) -> float:
-        """Seconds that a call waits: no more than a millisecond longer than for a store that is well."""
-        return min(self._timeout, self._usual + _GLANCE)
-
-    def _late(self, box: _Box, patience: float) -> None:
-        """It took longer than a call waits, ``patience`` seconds.  Nobody else asks before it has had its time; whether
-        it is silent for good is seen then."""
-        if box.done.is_set():  # its store is awaited, and the call that did so is gone on
-            self._usual = min(self._timeout, 2.0 * self._usual)
-        elif patience < self._timeout and not self._doubted:
-            with self._lock:
-                self._overdue, self._doubted = box, True
-                self._rests_until = max(self._rests_until, box.asked_at + self._timeout)
-            return
-        self._failed(TimeoutError(f"silent for {patience:.3g} s"))
-
-    def _release(self, box: _Box) -> None:
-        with self._lock:
-            if box.released:
-                return
-            box.released = True
-        self._readers.release()
-
-    def _fetch(self, name: str, box: _Box) -> None:
-        box.begun = True
-        try:
-            box.value = self._store.get(name)
-            if self._clock() - box.asked_at <= self._timeout and not isawaitable(box.value):
-                self._answered(box)
-        except Exception as error:
-            box.error = error
-        finally:
-            self._release(box)
-            box.done.set()
-
-    def _answered(self, box: _Box) -> None:
-        """It answered in time, be it that nobody waited so long."""
-        took = self._clock() - box.asked_at
-        with self._lock:
-            self._usual = max(took, self._usual + _FADES * (took - self._usual))
-            self._doubted, self._rest, self._rests_until = False, _REST, 0.0
-
-    def _failed(self, error: Exception) -> None:
-        """Leave the store alone for a while."""
-        now = self._clock()
-        with self._lock:
-            self.failures += 1
-            self._doubted = True
-            if now < self._rests_until:
-                return
-            rest = self._rest
-            self._rests_until, self._rest = now + rest, min(_LONGEST_REST, 2.0 * rest)
-        told = f"{type(error).__name__}: {str(error)[:200]}"
-        _log.warning("the cache's store failed (%s) and is left alone for %g s", told, rest)
+    def _moment(self) -> float:
+        """Seconds that a call waits for a write: none where it waited for a read in vain."""
+        return 0.0 if self._reads.doubted else MARGIN
 
     def reset_after_fork(self) -> None:
-        """In the child: the parent's readers are not here."""
-        self._readers = threading.BoundedSemaphore(_READERS)
-        self._lock = threading.Lock()
+        """In the child: nobody is under way, and a lock may be held by a thread that is not here."""
+        self._reads.reset_after_fork()
+        self._writes.reset_after_fork()
         if isinstance(self._store, Memory):
             self._store.reset_after_fork()
-
-
-async def _in_thread(work: Callable[[], object]) -> object:
-    """In a thread of its own, which is left behind if it hangs."""
-    (value,) = await anyio.to_thread.run_sync(  # in a tuple, as trio wants no coroutine from a thread
-        lambda: (work(),), abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
-    )
-    return value
-
-
-def _closed(coroutine: object) -> None:
-    close = getattr(coroutine, "close", None)
-    if close is not None:
-        close()

@@ -100,13 +100,15 @@ def _verdict(found: Checked, name: str) -> Row:
     if errors:
         return row(f"{name}: {errors} {'error' if errors == 1 else 'errors'}", mood="bad")
     missing = sum(bool(one.missing) for one in found.secrets) if found.keys_needed else 0
-    if missing:
-        told = "secret is not there" if missing == 1 else "secrets are not there"
-        return row(f"{name}: the settings are right; {missing} {told}", mood="bad")
     unwell = [one.provider for one in found.probes if not one.fine]
-    if unwell:
-        return row(f"{name}: the settings are right; {', '.join(unwell)} did not answer as it should", mood="bad")
-    return row(f"{name}: the settings are right" + ("; all providers answer" if found.probes else ""), mood="good")
+    told = [
+        *([f"{missing} {'secret is' if missing == 1 else 'secrets are'} not there"] if missing else []),
+        *([f"{', '.join(unwell)} did not answer as it should"] if unwell else []),
+    ]
+    well = "all providers answer" if found.probes and not told else ""
+    return row(
+        "; ".join([f"{name}: the settings are right", *told, *filter(None, [well])]), mood="bad" if told else "good"
+    )
 
 
 def _seconds(text: str) -> float:

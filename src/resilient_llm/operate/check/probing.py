@@ -149,7 +149,7 @@ class _Work:
                 for piece in stream.text_deltas():
                     first = first or time.perf_counter() - began
                     text += piece
-        return self._judged(_WORD in text.lower(), f"answered {text[:40]!r}", first, time.perf_counter() - began)
+        return self._judged(_WORD in text.lower(), _answered(text), first, time.perf_counter() - began)
 
     def _judged(self, right: bool, told: str, first: float, took: float) -> float | None:
         step = Step("correct", right, told, took)
@@ -173,3 +173,7 @@ class _Work:
     def _conclude(self, status: Status, step: Step) -> None:
         self._found.status = status
         self._found.steps.append(step)
+
+
+def _answered(text: str) -> str:
+    return f"answered {text[:40]!r}" + ("" if _WORD in text.lower() else f", not {_WORD!r}")

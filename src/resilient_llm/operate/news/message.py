@@ -56,3 +56,13 @@ def subject(*facts: object) -> str:
     """Names a provider to those who have the same one, and tells nobody else anything: a hash of what it is."""
     told = "\0".join(str(fact) for fact in facts)
     return hashlib.blake2b(told.encode(), digest_size=12, person=b"resilient_news").hexdigest()
+
+
+def named_alike(account: str | None) -> bool:
+    """Whether other processes know this account by the same name; that of a function's key is this process's own."""
+    return account is not None and "/callable-" not in account
+
+
+def account_elsewhere(account: str | None, number: int) -> str:
+    """What others know an account by: its name, or the place of its key among the provider's."""
+    return account if account is not None and named_alike(account) else f"key {number}"

@@ -25,7 +25,7 @@ from resilient_llm.drive.subject import Target
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.operate.background import Background
 from resilient_llm.operate.news.buckets import Answer, Asked, Buckets
-from resilient_llm.operate.news.message import subject
+from resilient_llm.operate.news.message import account_elsewhere, named_alike, subject
 from resilient_llm.operate.news.store import SupportsStream, connect
 from resilient_llm.policy import Rate
 
@@ -36,6 +36,10 @@ PATIENCE: Final = 0.1
 _LOOK: Final = 0.02  # seconds between two looks at what is in stock
 _SIGN_OF_LIFE: Final = 0.25  # seconds after which the store is asked although nothing is needed
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # seconds without asking a store that fails
+_UNNAMED: Final = (
+    "shared pace: a function gives the key of %s, so that other processes know its account by its place alone; if they "
+    "do not have the same one there, name it: account= of the provider, or an attribute `account` of the function"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +206,9 @@ def share_pace(
     ``store``: as for :func:`share_news`.  ``workers``: among how many processes a limit is divided while the store has
     not said how many there are.  While the store does not answer, each process keeps to its share.
 
+    A key that a function gives is taken to be the same account in every process, at its place among the provider's
+    keys, unless ``account=`` of the provider or an attribute ``account`` of the function names it; that is logged once.
+
     Returns at once; the store is asked from a thread of its own.  Raises ``ConfigurationError`` for arguments that make
     no sense, for a client that shares its limits already, or if the extra ``redis`` is missing, never because of the
     store.
@@ -220,6 +227,8 @@ def share_pace(
         if pool in _sharing:
             raise ConfigurationError(f"the limits of {pool!r} are shared already")
         found = _sharing[pool] = SharedPace(pool, buckets, workers)
+    for which in pool.pool.look(_unnamed):
+        _log.warning(_UNNAMED, which)
     return found
 
 
@@ -236,10 +245,17 @@ def _limits(members: Mapping[str, Member[Target]]) -> list[_Limit]:
 def _name(member: Member[Target], key: Key, rate: Rate) -> str:
     """A limit by what makes it the same one elsewhere: endpoint, model and account, and what it counts."""
     facts = [getattr(member.target, name, None) for name in ("vendor", "model", "host", "port")]
-    account = key.terms.account
-    if account is None or "/callable-" in account:  # nothing that another process would know it by
-        account = f"key {key.number}"
-    return subject("pace", *facts, account, rate.unit, rate.per)
+    return subject("pace", *facts, account_elsewhere(key.terms.account, key.number), rate.unit, rate.per)
+
+
+def _unnamed(members: Mapping[str, Member[Target]]) -> list[str]:
+    """The keys with declared limits that functions give without saying which account it is."""
+    return [
+        f"{member.id}, key {key.number + 1} of {len(member.keys)}" if len(member.keys) > 1 else member.id
+        for member in members.values()
+        for key in member.keys
+        if key.terms.rates and key.terms.account is not None and not named_alike(key.terms.account)
+    ]
 
 
 def _alone(now: float, limits: list[_Limit], members: object) -> None:

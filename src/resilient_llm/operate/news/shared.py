@@ -20,7 +20,7 @@ from resilient_llm.drive.core import ProviderPool
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.health import ProviderHealth
 from resilient_llm.operate.background import background_of
-from resilient_llm.operate.news.message import Kind, News, decoded, subject
+from resilient_llm.operate.news.message import Kind, News, account_elsewhere, decoded, subject
 from resilient_llm.operate.news.store import Store, SupportsStream, connect
 
 _log = logging.getLogger("resilient_llm.operate")
@@ -95,7 +95,7 @@ class SharedNews:
         pool = self._pool()
         if pool is None or self._closed or time.monotonic() < self._not_before:
             return
-        known = [_known(pool, target) for target in pool.pool.targets()]
+        known = [_known(target) for target in pool.pool.targets()]
         own = list(self._own(pool, known))
         try:
             found = self._store.exchange([news.encoded() for news, _ in own])
@@ -226,9 +226,10 @@ def _troubles(health: ProviderHealth) -> Iterator[tuple[Kind, float]]:
         yield ("limited" if health.gate_reason in _RATE_LIMITS else "refused"), health.gate_open_in
 
 
-def _known(pool: ProviderPool, target: object) -> _Known:
+def _known(target: object) -> _Known:
     """A provider by what makes it the same one elsewhere: with its own name there, at the same address; and the same
     account, where it is about a key."""
     facts = [getattr(target, name, None) for name in ("id", "vendor", "model", "host", "port")]
     identity = str(getattr(target, "id", ""))
-    return _Known(identity, subject(*facts), subject(*facts, "account", getattr(target, "account", None)))
+    account = account_elsewhere(getattr(target, "account", None), 0)
+    return _Known(identity, subject(*facts), subject(*facts, "account", account))

@@ -64,6 +64,8 @@ _OURS: Final = "resilient_llm.operate."
 
 def kind_of(annotation: object) -> Kind | None:
     """The kind of values an annotation allows; ``None``: nothing that a file could hold."""
+    if annotation is _Elsewhere:
+        return None
     if annotation in _SCALARS:
         return _SCALARS[annotation]
     origin, inside = get_origin(annotation), get_args(annotation)

@@ -78,6 +78,11 @@ def _is_number(value: object) -> bool:
 
 
 NUMBER: Final = Scalar("a number", {"type": "number"}, _is_number)
+SECONDS: Final = Scalar(
+    "a number of seconds above 0",
+    {"type": "number", "exclusiveMinimum": 0},
+    lambda value: _is_number(value) and cast(float, value) > 0,
+)
 WHOLE: Final = Scalar(
     "a whole number", {"type": "integer"}, lambda value: isinstance(value, int) and not isinstance(value, bool)
 )

@@ -170,7 +170,14 @@ def put_variables(tree: Tree, variables: Mapping[str, str] | None = None) -> Non
         values: dict[str, object] = {path[-1]: Raw(found[name])}
         for part in reversed(path[:-1]):
             values = {part: values}
-        tree.put(values, {path: Origin(f"variable {name}")})
+        origin = Origin(f"variable {name}")
+        tree.put(values, {path[:length]: origin for length in range(1, len(path) + 1)})
+
+
+def misspelt_variables() -> list[str]:
+    """The variables that begin almost like settings, with one underscore."""
+    almost = PREFIX[:-1]
+    return sorted(name for name in os.environ if name.startswith(almost) and not name.startswith(PREFIX))
 
 
 def _path_of(parts: list[str], values: Mapping[str, object]) -> tuple[str, ...]:

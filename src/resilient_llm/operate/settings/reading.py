@@ -15,8 +15,10 @@ from resilient_llm.operate.secrets.reference import Reference
 from resilient_llm.operate.settings.kinds import Table
 from resilient_llm.operate.settings.layers import (
     ENVIRONMENT,
+    PREFIX,
     Tree,
     environment_file,
+    misspelt_variables,
     put_file,
     put_mapping,
     put_variables,
@@ -86,6 +88,7 @@ def read(
     else:
         with suppress(AttributeError):  # of a check that wants to know more of a provider than its name
             _check_sections(reader.outline(tree.values.get("routes")), values, reading)
+    _warn_of_variables(reading)
     reading.raise_errors()
     assert routes is not None
     fresh.held = {key: one for key, one in fresh.held.items() if key[0] in secrets and key[1] == ttl}
@@ -112,6 +115,12 @@ def _check_sections(routes: Routes, values: Mapping[str, object], problems: Prob
         check = section(name).check
         for path, message in () if check is None else check(routes, values[name]):
             problems.tell((name, *path), message)
+
+
+def _warn_of_variables(problems: Problems) -> None:
+    for name in misspelt_variables():
+        meant = f"did you mean {PREFIX}{name.removeprefix(PREFIX[:-1])}?"
+        problems.found.append(Problem("", "it is no setting", Origin(f"variable {name}"), meant, "warning"))
 
 
 def _noting(secret: Callable[[Reference], Secret], given: dict[str, Secret]) -> Callable[[Reference], Secret]:

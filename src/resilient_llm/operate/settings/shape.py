@@ -9,7 +9,7 @@ from typing import Final
 from resilient_llm.client import SETTINGS, ClientSettings
 from resilient_llm.keywords import unknown
 from resilient_llm.operate.settings.annotations import hints, kind_of, table_of
-from resilient_llm.operate.settings.kinds import ANYTHING, TEXT, Field, Schema, Table
+from resilient_llm.operate.settings.kinds import ANYTHING, SECONDS, Field, OneOf, Optional, Schema, Table
 from resilient_llm.operate.settings.problems import guess
 from resilient_llm.operate.settings.providers import provider_schema
 from resilient_llm.operate.settings.sections import SECTIONS, section
@@ -20,6 +20,7 @@ _PLACES: Final = {
     "routes": Field(ANYTHING, words="names of routes -> ids of providers in order; a nested list is a tier of equals"),
 }
 """What :class:`~resilient_llm.operate.settings.providers.ProviderReader` reads."""
+ENGINES: Final = ("httpx", "httpx2", "aiohttp")
 _DEFAULTS: Final[Mapping[str, object]] = {"deadline": 600.0, "name": "default", "on_unsupported": "skip"}
 
 
@@ -32,7 +33,8 @@ def client_fields() -> Mapping[str, Field]:
         kind = policies[name].kind if name in policies else kind_of(annotation)
         if kind is not None:
             found[name] = Field(kind, default=_DEFAULTS.get(name), words=SETTINGS.get(name, ""))
-    found["engine"] = Field(TEXT, default="httpx", words="what sends HTTP: 'httpx', 'httpx2' or 'aiohttp'")
+    found["deadline"] = Field(Optional(SECONDS), default=_DEFAULTS["deadline"], words=SETTINGS["deadline"])
+    found["engine"] = Field(OneOf(ENGINES), default="httpx", words="what sends HTTP")
     return found
 
 

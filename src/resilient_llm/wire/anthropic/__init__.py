@@ -16,7 +16,7 @@ from functools import partial
 from resilient_llm.wire.anthropic import answer, request, stream
 from resilient_llm.wire.anthropic.parts import WIRE
 from resilient_llm.wire.anthropic.request import VERSION, VERSION_2026
-from resilient_llm.wire.kit.json_codec import JsonCodec
+from resilient_llm.wire.protocol import JsonCodec
 
 __all__ = ["CODEC", "VERSION", "VERSION_2026", "WIRE", "codec_for"]
 

@@ -14,25 +14,17 @@ WIRE: Final = "anthropic_messages"
 
 TOOL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
-_MEANINGS: dict[str, m.FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-    "pause_turn": "other",  # not an end: the caller has to send the turn back, which only this wire can say
-}
-
-_WORDS: dict[m.FinishReason, str] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "content_filter": "refusal",
-}
-
-
-REASONS: Final = Reasons(_MEANINGS, _WORDS, "end_turn")
+REASONS: Final = Reasons(
+    {
+        "stop": "end_turn stop_sequence",
+        "length": "max_tokens model_context_window_exceeded",
+        "tool_calls": "tool_use",
+        "content_filter": "refusal",
+        "other": "pause_turn",  # not an end: the caller has to send the turn back, which only this wire can say
+    },
+    last="end_turn",
+    take_any=True,
+)
 
 
 def decode_usage(usage: f.Fields) -> m.Usage:
@@ -84,10 +76,7 @@ def origin_and_signature(signature: str) -> tuple[str, str]:
 
 
 def decode_block(block: object) -> m.Part:
-    """A content block as a part; one the neutral model has no word for stays whole.
-
-    Raises :class:`~resilient_llm.wire.kit.fields.Malformed` for what is no block.
-    """
+    """A content block as a part; one without a neutral word stays whole.  Raises ``Malformed`` for what is none."""
     fields = f.object_of(block, "a content block")
     match f.take_text(fields, "type"):
         case "text":
@@ -95,7 +84,8 @@ def decode_block(block: object) -> m.Part:
             notes = tuple(f.object_of(each, "a citation") for each in f.list_of(citations or [], "citations"))
             return m.Text(text, notes, f.unread(WIRE, fields))
         case "tool_use":
-            return _decode_call(fields)
+            name, ident = f.take_text(fields, "name") or "", f.take_text(fields, "id") or ""
+            return m.ToolCall(ident, name, arguments_text(fields.pop("input", None)), f.unread(WIRE, fields))
         case "thinking" | "redacted_thinking" as kind:
             return decode_thought(fields, kind == "redacted_thinking")
         case "tool_result":
@@ -105,12 +95,6 @@ def decode_block(block: object) -> m.Part:
             return media or m.Opaque(WIRE, f.object_of(block, kind))
         case _:
             return m.Opaque(WIRE, f.object_of(block, "a content block"))
-
-
-def _decode_call(fields: f.Fields) -> m.ToolCall:
-    name, ident = f.take_text(fields, "name") or "", f.take_text(fields, "id") or ""
-    given = fields.pop("input", None)
-    return m.ToolCall(ident, name, arguments_text(given), f.unread(WIRE, fields))
 
 
 def decode_thought(fields: f.Fields, redacted: bool) -> m.Thought:
@@ -128,16 +112,15 @@ def _decode_media(fields: f.Fields, kind: Literal["image", "document"]) -> m.Med
     match f.take_text(source, "type"):
         case "base64":
             data = f.decode_base64(f.take_text(source, "data") or "")
-            return m.Media(kind, mime, data, name=name, extra=f.unread(WIRE, fields))
+        case "text":
+            mime, data = mime or "text/plain", (f.take_text(source, "data") or "").encode("utf-8", "replace")
         case "url":
             return m.Media(kind, mime, url=f.take_text(source, "url"), name=name, extra=f.unread(WIRE, fields))
-        case "text":
-            data = (f.take_text(source, "data") or "").encode("utf-8", "replace")
-            return m.Media(kind, mime or "text/plain", data, name=name, extra=f.unread(WIRE, fields))
         case "file":  # the Extra, even if empty, says whose file it is
             return m.Media(kind, file_id=f.take_text(source, "file_id"), name=name, extra=m.Extra(WIRE, fields))
         case _:
             return None
+    return m.Media(kind, mime, data, name=name, extra=f.unread(WIRE, fields))
 
 
 def _decode_result(fields: f.Fields) -> m.ToolResult:

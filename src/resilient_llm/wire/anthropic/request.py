@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Final, TypeAlias, cast
+from typing import Final, cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.anthropic import parts as p
@@ -18,8 +18,8 @@ from resilient_llm.wire.blocks.turns import Turn, TurnEncoder, decode_messages
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.caching import MARK
-from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
-from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools
+from resilient_llm.wire.kit.notes import Notes, fields_for, notes_on
+from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools, said, take_tool
 from resilient_llm.wire.protocol import HttpRequest
 from resilient_llm.wire.settings import TABLES, read_settings, write_settings
 
@@ -29,14 +29,16 @@ VERSION: Final = "2023-06-01"
 VERSION_2026: Final = "2026-10-21"
 """Has no sampling parameters, and rejects documents in assistant turns and citations on the user's text."""
 
+_IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 
 def decode_request(body: f.Fields, _path: str = "") -> m.ChatRequest:
     """Raises :class:`~resilient_llm.wire.kit.fields.Malformed` for a field of the wrong type."""
     fields = dict(body)
+    system = fields.pop("system", None)
     messages = [
-        *_decode_system(fields.pop("system", None)),
+        *([m.Message("system", _decode_content(system))] if system else []),
         *decode_messages(f.take_list(fields, "messages"), p.WIRE, _decode_content),
     ]
     if not messages:
@@ -60,12 +62,6 @@ def decode_request(body: f.Fields, _path: str = "") -> m.ChatRequest:
     )
 
 
-def _decode_system(system: object) -> list[m.Message]:
-    if not system:
-        return []
-    return [m.Message("system", _decode_content(system))]
-
-
 def _decode_content(content: object) -> tuple[m.Part, ...]:
     if isinstance(content, str):
         return (m.Text(content),)
@@ -81,12 +77,7 @@ def _decode_tools(fields: f.Fields) -> tuple[m.Tool, ...]:
         if tool.get("type") not in (None, "custom"):
             remaining.append(tool)
             continue
-        name = f.take_text(tool, "name")
-        if not name:
-            raise f.Malformed("a tool has no name")
-        description, strict = f.take_text(tool, "description"), f.take_bool(tool, "strict")
-        parameters = f.take_object(tool, "input_schema")
-        tools.append(m.Tool(name, description, parameters, strict, f.unread(p.WIRE, tool)))
+        tools.append(take_tool(tool, p.WIRE, "input_schema"))
     f.put(fields, tools=remaining or None)
     return tuple(tools)
 
@@ -150,56 +141,37 @@ def encode_request(request: m.ChatRequest, version: str) -> HttpRequest:
 
 
 def _encode_body(request: m.ChatRequest, notes: Notes) -> f.Fields:
-    extra = extras_for(p.WIRE, request.extra, notes)
-    system, messages = _encode_messages(request, notes)
+    writing = _Turns(request.model, notes)
+    system, turns = writing.turns(request.messages)
+    _trim_prefill(turns, notes)
+    output = _encode_output(request.output, system, notes)
+    messages = [{"role": turn.role, "content": _compact(turn.blocks)} | turn.fields for turn in turns]
     body: f.Fields = f.put({}, model=request.model or None)
     body |= {"max_tokens": default_max_tokens(request.model), "messages": messages}
-    f.put(body, system=system or None, stream=True if request.stream else None)
+    f.put(body, system=_compact(system) or None, stream=True if request.stream else None)
     write_settings(TABLES[p.WIRE], request, body, notes, "stop", "temperature")
-    f.put(body, stop_sequences=_encode_stop(request.stop, notes) or None)
-    f.put(body, temperature=rules.lowered_temperature(request.temperature, notes))
-    _encode_tools(request, body, bool(extra.get("tools")), notes)
-    _encode_output(request, body, notes)
+    stop = [word for word in request.stop if word.strip()]
+    if len(stop) != len(request.stop):
+        notes.add(Feature.STOP, "left out: this wire rejects stop words of white space alone")
+    f.put(body, stop_sequences=stop or None, temperature=rules.lowered_temperature(request.temperature, notes))
+    _encode_tools(request, body, bool(notes.own.get("tools")), notes)
+    f.put(body, output_config=output)
     if request.reasoning is not None:
-        _encode_reasoning(request, request.reasoning, body, notes)
-    f.merge(body, extra)
+        _encode_reasoning(request, request.reasoning, body, writing.unthought_calls(turns), notes)
+    f.merge(body, notes.own)
     return body
 
 
-def _encode_stop(stop: tuple[str, ...], notes: Notes) -> list[str]:
-    kept = [word for word in stop if word.strip()]
-    if len(kept) != len(stop):
-        notes.add(Feature.STOP, "left out: this wire rejects stop words of white space alone")
-    return kept
-
-
-def _encode_output(request: m.ChatRequest, body: f.Fields, notes: Notes) -> None:
-    output = request.output
+def _encode_output(output: m.OutputFormat | None, system: list[f.Fields], notes: Notes) -> f.Fields | None:
     if output is None or output.kind == "text":
-        return
+        return None
     if output.kind == "json_object":  # this wire enforces schemas only, and a closed schema cannot say "any object"
         notes.add(Feature.JSON_OBJECT, "asked for in the system prompt, not enforced")
-        _add_system(body, rules.JSON_ONLY)
-        return
+        system.append({"type": "text", "text": rules.JSON_ONLY})
+        return None
     if output.description:
         notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
-    body["output_config"] = {"format": {"type": "json_schema", "schema": rules.enforceable_schema(output, notes)}}
-
-
-def _add_system(body: f.Fields, text: str) -> None:
-    system = body.get("system", [])
-    blocks = [{"type": "text", "text": system}] if isinstance(system, str) else cast("list[f.Fields]", system)
-    body["system"] = [*blocks, {"type": "text", "text": text}]
-
-
-_Encoded: TypeAlias = tuple[str | list[f.Fields], list[f.Fields]]
-
-
-def _encode_messages(request: m.ChatRequest, notes: Notes) -> _Encoded:
-    """The system prompt and the turns."""
-    system, turns = _Turns(request.model, notes).turns(request.messages)
-    _trim_prefill(turns, notes)
-    return _compact(system), [{"role": turn.role, "content": _compact(turn.blocks)} | turn.fields for turn in turns]
+    return {"format": {"type": "json_schema", "schema": rules.enforceable_schema(output, notes)}}
 
 
 def _compact(blocks: list[f.Fields]) -> str | list[f.Fields]:
@@ -227,6 +199,9 @@ class _Turns(TurnEncoder):
     def is_result(self, block: f.Fields) -> bool:
         return block.get("type") == "tool_result"
 
+    def is_thought(self, block: f.Fields) -> bool:
+        return block.get("type") in {"thinking", "redacted_thinking"}
+
     def text(self, part: m.Text) -> f.Fields | None:
         if len(p.own_citations(part.annotations)) != len(part.annotations):
             self.notes.add(Feature.ANNOTATIONS, "left out")
@@ -243,7 +218,7 @@ class _Turns(TurnEncoder):
     def mark(self, blocks: list[f.Fields]) -> bool:
         """Thoughts cannot be marked."""
         for index in reversed(range(len(blocks))):
-            if blocks[index].get("type") not in {"thinking", "redacted_thinking"}:
+            if not self.is_thought(blocks[index]):
                 blocks[index] = MARK | blocks[index]
                 return True
         return False
@@ -256,9 +231,7 @@ class _Turns(TurnEncoder):
     def result(self, part: m.ToolResult) -> f.Fields:
         extra = fields_for(p.WIRE, part.extra, self.notes)
         body: f.Fields = {"type": "tool_result", "tool_use_id": self.call_id(part.tool_call_id)}
-        content = self.blocks(
-            m.Text(f.dump_text(each.value)) if isinstance(each, m.Json) else each for each in part.parts
-        )
+        content = self.blocks(said(part))
         if content:
             body["content"] = _compact(content)
         if part.is_error:
@@ -279,14 +252,9 @@ class _Turns(TurnEncoder):
 
     def _typed(self, part: m.Media, data: bytes) -> m.Media:
         """Inline data needs a type this wire knows."""
-        if part.kind == "image":
-            mime = part.mime_type or rules.image_type(data)
-            if mime not in {"image/jpeg", "image/png", "image/gif", "image/webp"}:
-                raise self.notes.unsupported(Feature.MEDIA_TYPE, str(mime))
-            return replace(part, mime_type=mime)
-        mime = part.mime_type or "application/pdf"
-        if mime != "application/pdf" and not mime.startswith("text/"):
-            raise self.notes.unsupported(Feature.MEDIA_TYPE, str(mime))
+        mime = part.mime_type or (rules.image_type(data) if part.kind == "image" else "application/pdf") or ""
+        if mime not in _IMAGES if part.kind == "image" else mime != "application/pdf" and not mime.startswith("text/"):
+            raise self.notes.unsupported(Feature.MEDIA_TYPE, mime)
         return replace(part, mime_type=mime)
 
 
@@ -317,32 +285,20 @@ def _encode_choice(choice: m.ToolChoice | None, parallel: bool | None) -> f.Fiel
     return body
 
 
-def _encode_reasoning(request: m.ChatRequest, reasoning: m.Reasoning, body: f.Fields, notes: Notes) -> None:
+def _encode_reasoning(
+    request: m.ChatRequest, reasoning: m.Reasoning, body: f.Fields, unthought: bool, notes: Notes
+) -> None:
     if reasoning.extra is not None and reasoning.extra.wire == p.WIRE:
         kept = dict(reasoning.extra.fields)
         effort = kept.pop("effort", reasoning.effort)
         f.merge(body, kept | ({"output_config": {"effort": effort}} if effort else {}))
         return
     fields_for(p.WIRE, reasoning.extra, notes)
-    fields, limit = thinking(request, reasoning, _unthought_calls(body), notes)
+    fields, limit = thinking(request, reasoning, unthought, notes)
     f.put(body, max_tokens=limit)
     f.merge(body, fields)
     if thinks(fields):
         leave_out(body, ("temperature", "top_k"), "not together with reasoning", notes)
-
-
-def _unthought_calls(body: f.Fields) -> bool:
-    """Whether the last turns are calls and their results without the thought that led there: with a budget, the vendor
-    insists on it, and it may have been another's, which was left out."""
-    turns = cast("list[dict[str, object]]", body["messages"])
-    if len(turns) < 2 or turns[-1]["role"] != "user" or not _blocks_of(turns[-1], "tool_result"):
-        return False
-    return not _blocks_of(turns[-2], "thinking", "redacted_thinking")
-
-
-def _blocks_of(turn: f.Fields, *kinds: str) -> bool:
-    content = turn["content"]
-    return isinstance(content, list) and any(block.get("type") in kinds for block in cast("list[f.Fields]", content))
 
 
 # --- what some versions and models reject -----------------------------------------------------------------------------

@@ -10,28 +10,16 @@ with ``ping`` and ``error`` anywhere.  Only ``message_stop`` says that the answe
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.anthropic import parts as p
 from resilient_llm.wire.anthropic.answer import decode_response, error_body, message_body
+from resilient_llm.wire.blocks.decoder import Block, OpenBlocks
 from resilient_llm.wire.blocks.encoder import BlockEncoder
 from resilient_llm.wire.framing import sse
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.streams import JsonEvents
-from resilient_llm.wire.kit.tools import arguments_text
-
-
-@dataclass(slots=True)
-class _Block:
-    """A content block while it is open.  ``number`` is its place in the neutral answer."""
-
-    number: int
-    kind: str
-    body: f.Fields
-    whole: object = None
-    pieces: list[str] = field(default_factory=list[str])
 
 
 class Decoder(JsonEvents):
@@ -41,9 +29,7 @@ class Decoder(JsonEvents):
         super().__init__()
         self._id: str | None = None
         self._usage: f.Fields = {}
-        self._open: dict[int, _Block] = {}
-        self._blocks = 0
-        self._called = False
+        self._open = OpenBlocks("tool_use", frozenset({"text", "thinking"}), _whole)
         self._handlers: dict[str, Callable[[f.Fields], None]] = {
             "content_block_delta": self._delta,
             "content_block_start": self._block_start,
@@ -86,17 +72,15 @@ class Decoder(JsonEvents):
 
     def _block_start(self, body: f.Fields) -> None:
         index, content = f.take_count(body, "index"), f.take_object(body, "content_block") or {}
-        self._close(index)
-        block = self._open[index] = _Block(self._blocks, f.take_text(content, "type") or "", content)
-        self._blocks += 1
+        self._out += self._open.close(index)
+        block = self._open.begin(index, f.take_text(content, "type") or "", content)
         match block.kind:
             case "text":
                 self._text(block, f.take_text(content, "text"), f.take_list(content, "citations"))
             case "tool_use":
                 ident, name = f.take_text(content, "id") or "", f.take_text(content, "name") or ""
-                block.whole = content.pop("input", None)
-                self._called = True
-                self._out.append(m.ToolCallStart(ident, name, block.number, 0, f.unread(p.WIRE, content)))
+                extra = f.extra_of(p.WIRE, f.others(content, ("input",)))
+                self._out.append(m.ToolCallStart(ident, name, block.number, 0, extra))
             case "thinking":
                 self._thought(block, f.take_text(content, "thinking"), f.take_text(content, "signature"))
             case _:
@@ -115,7 +99,7 @@ class Decoder(JsonEvents):
         else:
             self._other_delta(block, kind, fields)
 
-    def _other_delta(self, block: _Block, kind: object, delta: f.Fields) -> None:
+    def _other_delta(self, block: Block, kind: object, delta: f.Fields) -> None:
         match block.kind, kind:
             case "tool_use", "input_json_delta":
                 self._arguments(block, f.take_text(delta, "partial_json"))
@@ -132,47 +116,37 @@ class Decoder(JsonEvents):
             case _:
                 _grow(block.body, {key: value for key, value in delta.items() if key != "type"})
 
-    def _text(self, block: _Block, text: str | None, citations: list[object]) -> None:
+    def _text(self, block: Block, text: str | None, citations: list[object]) -> None:
         if citations:
             notes = tuple(f.object_of(citation, "a citation") for citation in citations)
             self._out.append(m.TextDelta(text or "", block.number, 0, notes))
         elif text:
             self._out.append(m.TextDelta(text, block.number))
 
-    def _thought(self, block: _Block, text: str | None, signature: str | None) -> None:
+    def _thought(self, block: Block, text: str | None, signature: str | None) -> None:
         if text or signature:
             origin, mine = p.origin_and_signature(signature or "")
             self._out.append(m.ThoughtDelta(text or "", block.number, 0, mine or None, origin))
 
-    def _arguments(self, block: _Block, piece: str | None) -> None:
+    def _arguments(self, block: Block, piece: str | None) -> None:
         if piece:
             block.pieces.append(piece)
             self._out.append(m.ToolCallDelta(piece, block.number))
 
     def _block_stop(self, body: f.Fields) -> None:
-        self._close(f.take_count(body, "index"))
-
-    def _close(self, index: int) -> None:
-        block = self._open.pop(index, None)
-        if block is None:
-            return
-        if block.kind == "tool_use":
-            if not block.pieces:  # no arguments, or all of them at once
-                self._out.append(m.ToolCallDelta(arguments_text(block.whole), block.number))
-        elif block.kind not in {"text", "thinking"}:
-            self._out.append(m.PartAdded(_whole(block), block.number))
-        self._out.append(m.BlockEnd(block.number))
+        self._out += self._open.close(f.take_count(body, "index"))
 
     def _message_delta(self, body: f.Fields) -> None:
         delta = f.take_object(body, "delta") or {}
         self._count(body)
         if raw := f.take_text(delta, "stop_reason"):
             body.pop("type", None)  # some send it in the event line alone
-            self._out.append(m.Finish(p.REASONS.neutral(raw, self._called), raw, 0, f.unread(p.WIRE, body | delta)))
+            reason = p.REASONS.neutral(raw, self._open.called)
+            self._out.append(m.Finish(reason, raw, 0, f.unread(p.WIRE, body | delta)))
 
     def _message_stop(self, _body: f.Fields) -> None:
         for index in list(self._open):
-            self._close(index)
+            self._out += self._open.close(index)
         self.end(m.StreamEnd())
 
     def _error(self, body: f.Fields) -> None:
@@ -194,15 +168,10 @@ def _grow(body: f.Fields, delta: f.Fields) -> None:
             body[key] = value
 
 
-def _whole(block: _Block) -> m.Part:
+def _whole(block: Block) -> m.Part:
     if block.kind == "redacted_thinking":
         return p.decode_thought(block.body, redacted=True)
-    written = "".join(block.pieces)
-    if written:
-        try:
-            block.body["input"] = f.parse(written)
-        except f.Malformed:
-            block.body["input"] = written
+    f.put(block.body, input=block.given(None))
     return m.Opaque(p.WIRE, {"type": block.kind} | block.body)
 
 
@@ -218,8 +187,8 @@ def frame(body: f.Fields) -> bytes:
 class Encoder(BlockEncoder):
     """Events -> bytes of one streamed answer.  See :class:`~resilient_llm.wire.protocol.StreamEncoder`."""
 
-    def opening(self, event: m.StreamStart) -> bytes:
-        return frame({"type": "message_start", "message": message_body(event.id, event.model)})
+    def opening(self) -> bytes:
+        return frame({"type": "message_start", "message": message_body(self.start.id, self.start.model)})
 
     def begun(self, index: int, content: f.Fields) -> bytes:
         return frame({"type": "content_block_start", "index": index, "content_block": content})
@@ -230,30 +199,31 @@ class Encoder(BlockEncoder):
     def ended(self, index: int) -> bytes:
         return frame({"type": "content_block_stop", "index": index})
 
-    def text_block(self) -> f.Fields:
-        return {"type": "text", "text": ""}
+    def block(self, event: m.TextDelta | m.ThoughtDelta | m.ToolCallStart) -> f.Fields:
+        match event:
+            case m.TextDelta():
+                return {"type": "text", "text": ""}
+            case m.ThoughtDelta():
+                return {"type": "thinking", "thinking": "", "signature": ""}
+            case _:
+                call: f.Fields = {"type": "tool_use", "id": event.id, "name": event.name, "input": {}}
+                return call | f.own_fields(event.extra, p.WIRE)
 
-    def text_deltas(self, event: m.TextDelta) -> list[f.Fields]:
-        deltas: list[f.Fields] = [{"type": "text_delta", "text": event.text}] if event.text else []
-        citations = p.own_citations(event.annotations)
-        return deltas + [{"type": "citations_delta", "citation": citation} for citation in citations]
-
-    def thought_block(self) -> f.Fields:
-        return {"type": "thinking", "thinking": "", "signature": ""}
-
-    def thought_deltas(self, event: m.ThoughtDelta) -> list[f.Fields]:
-        deltas: list[f.Fields] = [{"type": "thinking_delta", "thinking": event.text}] if event.text else []
-        if event.signature:
-            signature = p.marked_signature(m.Thought("", event.signature, origin=event.origin))
-            deltas.append({"type": "signature_delta", "signature": signature})
+    def deltas(self, event: m.TextDelta | m.ThoughtDelta | m.ToolCallDelta) -> list[f.Fields]:
+        deltas: list[f.Fields] = []
+        match event:
+            case m.TextDelta():
+                deltas += [{"type": "text_delta", "text": event.text}] if event.text else []
+                citations = p.own_citations(event.annotations)
+                deltas += [{"type": "citations_delta", "citation": citation} for citation in citations]
+            case m.ThoughtDelta():
+                deltas += [{"type": "thinking_delta", "thinking": event.text}] if event.text else []
+                if event.signature:
+                    signature = p.marked_signature(m.Thought("", event.signature, origin=event.origin))
+                    deltas.append({"type": "signature_delta", "signature": signature})
+            case _:
+                deltas.append({"type": "input_json_delta", "partial_json": event.arguments})
         return deltas
-
-    def call_block(self, event: m.ToolCallStart) -> f.Fields:
-        call: f.Fields = {"type": "tool_use", "id": event.id, "name": event.name, "input": {}}
-        return call | f.own_fields(event.extra, p.WIRE)
-
-    def arguments_delta(self, arguments: str) -> f.Fields:
-        return {"type": "input_json_delta", "partial_json": arguments}
 
     def whole_block(self, part: m.Part) -> tuple[f.Fields, list[f.Fields]] | None:
         content = p.encode_part(part)

@@ -13,28 +13,17 @@ WIRE: Final = "bedrock_converse"
 
 MediaKind: TypeAlias = Literal["image", "audio", "video", "document"]
 
-_MEANINGS: dict[str, m.FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "guardrail_intervened": "content_filter",
-    "content_filtered": "content_filter",
-    "malformed_model_output": "error",
-    "malformed_tool_use": "error",
-}
-
-_WORDS: dict[m.FinishReason, str] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "content_filter": "content_filtered",
-    "error": "malformed_model_output",
-}
-
-
-REASONS: Final = Reasons(_MEANINGS, _WORDS, "end_turn")
+REASONS: Final = Reasons(
+    {
+        "stop": "end_turn stop_sequence",
+        "length": "max_tokens model_context_window_exceeded",
+        "tool_calls": "tool_use",
+        "content_filter": "content_filtered guardrail_intervened",
+        "error": "malformed_model_output malformed_tool_use",
+    },
+    last="end_turn",
+    take_any=True,
+)
 
 
 def decode_usage(usage: f.Fields) -> m.Usage:
@@ -62,38 +51,34 @@ def encode_usage(usage: m.Usage) -> f.Fields:
     return body | {name: count for name, count in cached.items() if count} | f.own_fields(usage.extra, WIRE)
 
 
+_TYPES = {
+    "pdf": "application/pdf",
+    "csv": "text/csv",
+    "doc": "application/msword",
+    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "xls": "application/vnd.ms-excel",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "html": "text/html",
+    "txt": "text/plain",
+    "md": "text/markdown",
+    "mov": "video/quicktime",
+    "mkv": "video/x-matroska",
+    "flv": "video/x-flv",
+    "wmv": "video/x-ms-wmv",
+    "three_gp": "video/3gpp",
+    "mp3": "audio/mpeg",
+    "m4a": "audio/mp4",
+}
+"""Format -> MIME type, where it is not called after the format."""
+
 _MIME: dict[str, dict[str, str]] = {
-    "image": {"png": "image/png", "jpeg": "image/jpeg", "gif": "image/gif", "webp": "image/webp"},
-    "document": {
-        "pdf": "application/pdf",
-        "csv": "text/csv",
-        "doc": "application/msword",
-        "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-        "xls": "application/vnd.ms-excel",
-        "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-        "html": "text/html",
-        "txt": "text/plain",
-        "md": "text/markdown",
-    },
-    "video": {
-        "mp4": "video/mp4",
-        "mov": "video/quicktime",
-        "mkv": "video/x-matroska",
-        "webm": "video/webm",
-        "flv": "video/x-flv",
-        "mpeg": "video/mpeg",
-        "wmv": "video/x-ms-wmv",
-        "three_gp": "video/3gpp",
-    },
-    "audio": {
-        "mp3": "audio/mpeg",
-        "wav": "audio/wav",
-        "ogg": "audio/ogg",
-        "opus": "audio/opus",
-        "flac": "audio/flac",
-        "aac": "audio/aac",
-        "m4a": "audio/mp4",
-    },
+    kind: {name: _TYPES.get(name, f"{kind}/{name}") for name in names.split()}
+    for kind, names in {
+        "image": "png jpeg gif webp",
+        "document": "pdf csv doc docx xls xlsx html txt md",
+        "video": "mp4 mov mkv webm flv mpeg wmv three_gp",
+        "audio": "mp3 wav ogg opus flac aac m4a",
+    }.items()
 }
 """Format -> MIME type, for each kind of media this wire has."""
 
@@ -136,10 +121,7 @@ def media_block(media: m.Media, fields: f.Fields) -> f.Fields:
 
 
 def decode_block(block: object) -> m.Part:
-    """A content block as a part; one the neutral model has no word for stays whole.
-
-    Raises :class:`~resilient_llm.wire.kit.fields.Malformed` for what is no block.
-    """
+    """A content block as a part; one without a neutral word stays whole.  Raises ``Malformed`` for what is none."""
     whole = f.object_of(block, "a content block")
     fields = dict(whole)
     if "text" in fields:

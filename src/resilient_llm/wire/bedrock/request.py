@@ -16,7 +16,7 @@ from resilient_llm.wire.blocks.turns import Turn, TurnEncoder
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.caching import lose_marks
-from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
+from resilient_llm.wire.kit.notes import Notes, fields_for, notes_on
 from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools, tool_names
 from resilient_llm.wire.protocol import HttpRequest
 from resilient_llm.wire.settings import TABLES, write_settings
@@ -49,7 +49,10 @@ class _Turns(TurnEncoder):
         self._names: set[str] = set()  # of documents: this wire wants them different
 
     def is_result(self, block: f.Fields) -> bool:
-        return _is_result(block)
+        return "toolResult" in block
+
+    def is_thought(self, block: f.Fields) -> bool:
+        return "reasoningContent" in block
 
     def text(self, part: m.Text) -> f.Fields | None:
         if len(p.own_citations(part.annotations)) != len(part.annotations):
@@ -77,17 +80,15 @@ class _Turns(TurnEncoder):
 
     def result(self, part: m.ToolResult) -> f.Fields:
         extra = fields_for(p.WIRE, part.extra, self.notes)
-        content = [block for each in part.parts if (block := self._result_part(each)) is not None]
+        content: list[f.Fields] = []
+        for each in part.parts:
+            value = each.value if isinstance(each, m.Json) else None
+            if isinstance(value, dict):
+                content.append({"json": cast("object", value)})
+            else:
+                content += self.blocks([m.Text(f.dump_text(value)) if isinstance(each, m.Json) else each])
         body: f.Fields = {"toolUseId": self.call_id(part.tool_call_id), "content": content}
-        if part.is_error:
-            body["status"] = "error"
-        return {"toolResult": body | extra}
-
-    def _result_part(self, part: m.Text | m.Media | m.Json) -> f.Fields | None:
-        if not isinstance(part, m.Json):
-            return self.part(part)
-        value = part.value
-        return {"json": cast("object", value)} if isinstance(value, dict) else {"text": f.dump_text(value)}
+        return {"toolResult": f.put(body, status="error" if part.is_error else None) | extra}
 
     def media(self, part: m.Media) -> f.Fields:
         extra = fields_for(p.WIRE, part.extra, self.notes)
@@ -133,9 +134,9 @@ class _Encoding:
 
     def body(self) -> f.Fields:
         request, notes = self.request, self.notes
-        extra = extras_for(p.WIRE, request.extra, notes)
-        remaining = f.list_of(extra.pop("tools", []), "tools")
-        system, turns = _Turns(request.model, notes).turns(request.messages)
+        remaining = f.list_of(notes.own.pop("tools", []), "tools")
+        writing = _Turns(request.model, notes)
+        system, turns = writing.turns(request.messages)
         starts = not turns or turns[0].role == "user" or "claude" in request.model  # Claude answers the others, too
         if not starts:  # "A conversation must start with a user message."
             raise notes.unsupported(Feature.ASSISTANT_FIRST)
@@ -144,8 +145,8 @@ class _Encoding:
         self._settings(body)
         f.put(body, toolConfig=self._tools(turns, remaining) or None)
         self._output(body)
-        self._reasoning(body, turns)
-        f.merge(body, extra)
+        self._reasoning(body, writing.unthought_calls(turns))
+        f.merge(body, notes.own)
         return body
 
     def _settings(self, body: f.Fields) -> None:
@@ -202,14 +203,14 @@ class _Encoding:
 
     # --- what differs by model ----------------------------------------------------------------------------------------
 
-    def _reasoning(self, body: f.Fields, turns: list[Turn]) -> None:
+    def _reasoning(self, body: f.Fields, unthought: bool) -> None:
         request, reasoning = self.request, self.request.reasoning
         more: f.Fields = {}
         if reasoning is not None and f.own_fields(reasoning.extra, p.WIRE):
             f.merge(body, {"outputConfig": f.own_fields(reasoning.extra, p.WIRE)})
         elif reasoning is not None:
             fields_for(p.WIRE, reasoning.extra, self.notes)
-            more = self._reasoning_fields(request, reasoning, body, turns)
+            more = self._reasoning_fields(request, reasoning, body, unthought)
         if request.top_k is not None:
             if thinks(more):
                 self.notes.add(Feature.TOP_K, "left out: not together with reasoning")
@@ -219,10 +220,10 @@ class _Encoding:
             body["additionalModelRequestFields"] = more
 
     def _reasoning_fields(
-        self, request: m.ChatRequest, reasoning: m.Reasoning, body: f.Fields, turns: list[Turn]
+        self, request: m.ChatRequest, reasoning: m.Reasoning, body: f.Fields, unthought: bool
     ) -> f.Fields:
         if "claude" in request.model:
-            fields, limit = thinking(request, reasoning, _unthought_calls(turns), self.notes)
+            fields, limit = thinking(request, reasoning, unthought, self.notes)
             settings = f.object_of(body.pop("inferenceConfig", {}), "settings")
             f.put(settings, maxTokens=limit)
             if thinks(fields):
@@ -252,17 +253,6 @@ _EFFORTS: Mapping[str, Callable[[str], f.Fields]] = {
     "nova-2": lambda effort: {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}},
 }
 """Part of a model's name -> the fields that say how hard to think."""
-
-
-def _is_result(block: f.Fields) -> bool:
-    return "toolResult" in block
-
-
-def _unthought_calls(turns: list[Turn]) -> bool:
-    """Whether the last turns are calls and their results without the thought that led there."""
-    if len(turns) < 2 or not any(map(_is_result, turns[-1].blocks)):
-        return False
-    return not any("reasoningContent" in block for block in turns[-2].blocks)
 
 
 def _encode_choice(choice: m.ToolChoice | None) -> f.Fields | None:

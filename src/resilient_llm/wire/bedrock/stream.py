@@ -11,29 +11,17 @@ says that the answer is whole; ``metadata`` (token counts) usually follows it, b
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import cast
 
 from resilient_llm import model as m
 from resilient_llm.errors import Fault
 from resilient_llm.wire.bedrock import parts as p
 from resilient_llm.wire.bedrock.answer import decode_response, exception_of
+from resilient_llm.wire.blocks.decoder import Block, OpenBlocks
 from resilient_llm.wire.blocks.encoder import BlockEncoder
 from resilient_llm.wire.framing import eventstream
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.streams import StreamDecoder
-from resilient_llm.wire.kit.tools import arguments_text
-
-
-@dataclass(slots=True)
-class _Block:
-    """A content block while it is open.  ``number`` is its place in the neutral answer; ``kind`` is the member of the
-    delta that it grows by."""
-
-    number: int
-    kind: str
-    body: f.Fields = field(default_factory=dict[str, object])
-    pieces: list[str] = field(default_factory=list[str])
 
 
 class Decoder(StreamDecoder):
@@ -44,9 +32,8 @@ class Decoder(StreamDecoder):
     def __init__(self) -> None:
         super().__init__(eventstream.MAX_PAYLOAD)
         self._frames = eventstream.Decoder()
-        self._started = self._stopped = self._counted = self._called = False
-        self._open: dict[int, _Block] = {}
-        self._blocks = 0
+        self._started = self._stopped = self._counted = False
+        self._open = OpenBlocks("toolUse", frozenset({"text", "reasoningContent"}), _whole)
         self._handlers: dict[str, Callable[[f.Fields], None]] = {
             "contentBlockDelta": self._delta,
             "contentBlockStart": self._block_start,
@@ -57,9 +44,10 @@ class Decoder(StreamDecoder):
         }
 
     def on_bytes(self, data: bytes) -> None:
-        self._frames.push(data)
-        while not self._over and (message := self._frames.take()) is not None:
+        for message in self._frames.feed(data):
             self._message(message)
+            if self._over:
+                break
 
     def at_end(self) -> str | None:
         return None if self._stopped and not self._frames.pending else "the stream ended without messageStop"
@@ -93,19 +81,17 @@ class Decoder(StreamDecoder):
 
     def _block_start(self, body: f.Fields) -> None:
         index, start = f.take_count(body, "contentBlockIndex"), f.take_object(body, "start") or {}
-        self._close(index)
+        self._out += self._open.close(index)
         for kind, value in start.items():
             self._begin(index, kind, f.object_of(value, kind))
 
-    def _begin(self, index: int, kind: str, content: f.Fields) -> _Block:
+    def _begin(self, index: int, kind: str, content: f.Fields) -> Block:
         if kind == "toolUse" and content.get("type") == p.SERVER_CALL:
             kind = p.SERVER_CALL
-        block = self._open[index] = _Block(self._blocks, kind, content)
-        self._blocks += 1
+        block = self._open.begin(index, kind, content)
         if kind == "toolUse":
-            self._called = True
             ident, name = f.take_text(content, "toolUseId") or "", f.take_text(content, "name") or ""
-            extra = f.unread(p.WIRE, {key: value for key, value in content.items() if key != "input"})
+            extra = f.extra_of(p.WIRE, f.others(content, ("input",)))
             self._out.append(m.ToolCallStart(ident, name, block.number, 0, extra))
         return block
 
@@ -125,15 +111,15 @@ class Decoder(StreamDecoder):
                 case _:
                     _grow(self._block(index, kind).body, value)
 
-    def _block(self, index: int, kind: str) -> _Block:
+    def _block(self, index: int, kind: str) -> Block:
         """The open block of this kind; a delta of another kind ends one and begins the next."""
         block = self._open.get(index)
         if block is not None and block.kind == kind:
             return block
-        self._close(index)
+        self._out += self._open.close(index)
         return self._begin(index, kind, {})
 
-    def _text(self, block: _Block, text: str) -> None:
+    def _text(self, block: Block, text: str) -> None:
         if text:
             self._out.append(m.TextDelta(text, block.number))
 
@@ -157,24 +143,13 @@ class Decoder(StreamDecoder):
                 self._out.append(m.ToolCallDelta(piece, block.number))
 
     def _block_stop(self, body: f.Fields) -> None:
-        self._close(f.take_count(body, "contentBlockIndex"))
-
-    def _close(self, index: int) -> None:
-        block = self._open.pop(index, None)
-        if block is None:
-            return
-        if block.kind == "toolUse":
-            if not block.pieces:  # no arguments, or all of them at once
-                self._out.append(m.ToolCallDelta(arguments_text(block.body.get("input")), block.number))
-        elif block.kind not in {"text", "reasoningContent"}:
-            self._out.append(m.PartAdded(_whole(block), block.number))
-        self._out.append(m.BlockEnd(block.number))
+        self._out += self._open.close(f.take_count(body, "contentBlockIndex"))
 
     def _message_stop(self, body: f.Fields) -> None:
         for index in list(self._open):
-            self._close(index)
+            self._out += self._open.close(index)
         raw = f.take_text(body, "stopReason")
-        self._out.append(m.Finish(p.REASONS.neutral(raw, self._called), raw, 0, f.unread(p.WIRE, body)))
+        self._out.append(m.Finish(p.REASONS.neutral(raw, self._open.called), raw, 0, f.unread(p.WIRE, body)))
         self._stopped = True
         self._end_if_whole()
 
@@ -206,22 +181,14 @@ def _grow(body: f.Fields, delta: object) -> None:
         body.update(f.object_of(delta, "a delta"))
 
 
-def _whole(block: _Block) -> m.Part:
+def _whole(block: Block) -> m.Part:
     if block.kind == "redacted":
-        return m.Thought("", _joined(block.pieces), redacted=True, origin=p.WIRE)
+        data, *more = block.pieces  # base64, each piece padded on its own
+        joined = f.encode_base64(b"".join(map(f.decode_base64, block.pieces))) if more else data
+        return m.Thought("", joined, redacted=True, origin=p.WIRE)
     if block.kind == p.SERVER_CALL:
-        written = "".join(block.pieces)
-        try:
-            given = f.parse(written) if written else block.body.get("input", {})
-        except f.Malformed:
-            given = written
-        return m.Opaque(p.WIRE, {"toolUse": block.body | {"input": given}})
+        return m.Opaque(p.WIRE, {"toolUse": block.body | {"input": block.given(block.body.get("input", {}))}})
     return p.decode_block({block.kind: block.body})
-
-
-def _joined(pieces: list[str]) -> str:
-    """Base64 in pieces, each padded on its own, as one."""
-    return pieces[0] if len(pieces) == 1 else f.encode_base64(b"".join(map(f.decode_base64, pieces)))
 
 
 def _frame(kind: str, body: f.Fields) -> bytes:
@@ -231,7 +198,7 @@ def _frame(kind: str, body: f.Fields) -> bytes:
 class Encoder(BlockEncoder):
     """Events -> bytes of one streamed answer.  See :class:`~resilient_llm.wire.protocol.StreamEncoder`."""
 
-    def opening(self, event: m.StreamStart) -> bytes:
+    def opening(self) -> bytes:
         return _frame("messageStart", {"role": "assistant"})
 
     def begun(self, index: int, content: f.Fields) -> bytes:
@@ -243,27 +210,24 @@ class Encoder(BlockEncoder):
     def ended(self, index: int) -> bytes:
         return _frame("contentBlockStop", {"contentBlockIndex": index})
 
-    def text_block(self) -> f.Fields:
-        return {}
-
-    def text_deltas(self, event: m.TextDelta) -> list[f.Fields]:
-        deltas: list[f.Fields] = [{"text": event.text}] if event.text else []
-        return deltas + [{"citation": citation} for citation in p.own_citations(event.annotations)]
-
-    def thought_block(self) -> f.Fields:
-        return {}
-
-    def thought_deltas(self, event: m.ThoughtDelta) -> list[f.Fields]:
-        deltas: list[f.Fields] = [{"reasoningContent": {"text": event.text}}] if event.text else []
-        if event.signature and event.origin == p.WIRE:
-            deltas.append({"reasoningContent": {"signature": event.signature}})
-        return deltas
-
-    def call_block(self, event: m.ToolCallStart) -> f.Fields:
+    def block(self, event: m.TextDelta | m.ThoughtDelta | m.ToolCallStart) -> f.Fields:
+        if not isinstance(event, m.ToolCallStart):
+            return {}
         return {"toolUse": {"toolUseId": event.id, "name": event.name} | f.own_fields(event.extra, p.WIRE)}
 
-    def arguments_delta(self, arguments: str) -> f.Fields:
-        return {"toolUse": {"input": arguments}}
+    def deltas(self, event: m.TextDelta | m.ThoughtDelta | m.ToolCallDelta) -> list[f.Fields]:
+        deltas: list[f.Fields] = []
+        match event:
+            case m.TextDelta():
+                deltas += [{"text": event.text}] if event.text else []
+                deltas += [{"citation": citation} for citation in p.own_citations(event.annotations)]
+            case m.ThoughtDelta():
+                deltas += [{"reasoningContent": {"text": event.text}}] if event.text else []
+                if event.signature and event.origin == p.WIRE:
+                    deltas.append({"reasoningContent": {"signature": event.signature}})
+            case _:
+                deltas.append({"toolUse": {"input": event.arguments}})
+        return deltas
 
     def whole_block(self, part: m.Part) -> tuple[f.Fields, list[f.Fields]] | None:
         """Redacted reasoning, images and the vendor's own calls and results have a streamed form; nothing else has."""

@@ -1,1 +1,1 @@
-"""What the two wires whose turns are made of typed blocks share: Anthropic Messages and Bedrock Converse."""
+"""What the wires share whose answers are made of typed blocks: Anthropic Messages, Bedrock Converse and Cohere."""

@@ -38,10 +38,8 @@ def default_max_tokens(model: str) -> int:
 
 
 def thinking(request: ChatRequest, reasoning: Reasoning, unthought: bool, notes: Notes) -> tuple[Fields, int | None]:
-    """The fields that make a Claude think as asked, and the new limit of tokens if it needs one.
-
-    ``unthought`` says that the conversation ends in calls (and their results) without the thought that led to them.
-    """
+    """The fields that make a Claude think as asked, and the new limit of tokens if it needs one.  ``unthought``: the
+    conversation ends in calls (and their results) without the thought that led to them."""
     if reasoning.effort == "none" or reasoning.budget == 0:
         return {"thinking": {"type": "disabled"}}, None
     if reasoning.effort is None and reasoning.budget is None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit.fields import Fields
 from resilient_llm.wire.kit.notes import Notes
+from resilient_llm.wire.kit.tools import subschemas
 
 _IMAGES = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"))
 
@@ -41,10 +41,7 @@ def parameters_of(tool: m.Tool) -> m.JsonObject:
 
 
 def valid_tool_name(name: str, longest: int, notes: Notes) -> str:
-    """The name of a tool called in the past, in the letters both wires allow.
-
-    It may have been made up by the model, or offered to it by a vendor who allows more.
-    """
+    """The name of a tool called in the past, in the letters both wires allow: others may have allowed more."""
     tidy = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:longest] or "_"
     if tidy != name:
         notes.add(Feature.TOOL_CALL_NAME, "characters replaced that this wire rejects")
@@ -66,8 +63,6 @@ _UNSUPPORTED_KEYWORDS = frozenset(
         *("minProperties", "maxProperties", "contains", "minContains", "maxContains"),
     }
 )
-_SCHEMA_MAPS = frozenset({"properties", "$defs", "definitions"})
-_SUBSCHEMAS = frozenset({"items", "prefixItems", "anyOf", "oneOf", "allOf", "not"})
 
 
 def enforceable_schema(output: m.OutputFormat, notes: Notes) -> m.JsonObject:
@@ -80,21 +75,10 @@ def _enforceable(schema: m.JsonObject, notes: Notes) -> Fields:
     for key, value in schema.items():
         if key in _UNSUPPORTED_KEYWORDS:
             notes.add(Feature.OUTPUT_SCHEMA, f"{key} left out: it cannot be enforced")
-        elif key in _SCHEMA_MAPS and isinstance(value, dict):
-            children = cast("Fields", value).items()
-            result[key] = {name: _child(child, notes) for name, child in children}
-        elif key in _SUBSCHEMAS:
-            result[key] = _child(value, notes)
         else:
-            result[key] = value
+            result[key] = subschemas(key, value, lambda schema: _enforceable(schema, notes))
     if result.get("type") == "object":
         if result.get("additionalProperties", False) is not False:
             notes.add(Feature.OUTPUT_SCHEMA, "closed: further properties cannot be allowed")
         result["additionalProperties"] = False
     return result
-
-
-def _child(value: object, notes: Notes) -> object:
-    if isinstance(value, list):
-        return [_child(item, notes) for item in cast("list[object]", value)]
-    return _enforceable(cast("Fields", value), notes) if isinstance(value, dict) else value

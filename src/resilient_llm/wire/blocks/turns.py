@@ -80,6 +80,10 @@ class TurnEncoder(ABC):
         """Whether a block is a tool's result."""
 
     @abstractmethod
+    def is_thought(self, block: f.Fields) -> bool:
+        """Whether a block is reasoning."""
+
+    @abstractmethod
     def text(self, part: m.Text) -> f.Fields | None:
         """A text; ``None`` for one the wire rejects as empty."""
 
@@ -110,8 +114,13 @@ class TurnEncoder(ABC):
         turns: list[Turn] = []
         for message in remaining:
             _add_turn(turns, self._role(message), self._blocks(message), f.own_fields(message.extra, self.wire))
-        self._results_follow_calls(turns)
-        self._results_first(turns)
+        for i in range(1, len(turns) - 1):  # a system turn between calls and their results changes places with these
+            before, middle, after = turns[i - 1 : i + 2]
+            if middle.role == "system" and before.role == "assistant" and any(map(self.is_result, after.blocks)):
+                turns[i : i + 2] = [after, middle]
+        for turn in turns:
+            if turn.role == "user":  # both vendors want results directly after the calls
+                turn.blocks.sort(key=lambda block: not self.is_result(block))
         if not turns and system:
             self.notes.add(Feature.SYSTEM, "sent as the user's turn: this wire wants one")
             return [], [Turn("user", system)]
@@ -168,18 +177,12 @@ class TurnEncoder(ABC):
             self.notes.add(Feature.TOOL_CALL_ID, "replaced by a hash")
         return mapped
 
-    def _results_first(self, turns: list[Turn]) -> None:
-        """Moves tool results to the front of their user turn: both vendors want them directly after the calls."""
-        for turn in turns:
-            if turn.role == "user":
-                turn.blocks.sort(key=lambda block: not self.is_result(block))
-
-    def _results_follow_calls(self, turns: list[Turn]) -> None:
-        """A system turn between calls and their results changes places with the results."""
-        for i in range(1, len(turns) - 1):
-            before, middle, after = turns[i - 1 : i + 2]
-            if middle.role == "system" and before.role == "assistant" and any(map(self.is_result, after.blocks)):
-                turns[i : i + 2] = [after, middle]
+    def unthought_calls(self, turns: list[Turn]) -> bool:
+        """Whether the last turns are calls and their results without the thought that led there: with a budget, the
+        vendor insists on it, and it may have been another's, which was left out."""
+        if len(turns) < 2 or not any(map(self.is_result, turns[-1].blocks)):
+            return False
+        return not any(map(self.is_thought, turns[-2].blocks))
 
 
 def _add_turn(turns: list[Turn], role: str, blocks: Sequence[f.Fields], fields: f.Fields) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from resilient_llm.wire.cohere import answer, request, stream
 from resilient_llm.wire.cohere.parts import WIRE
-from resilient_llm.wire.kit.json_codec import JsonCodec
+from resilient_llm.wire.protocol import JsonCodec
 
 __all__ = ["CODEC", "WIRE"]
 

@@ -20,7 +20,8 @@ def decode_response(raw: f.Fields) -> ChatResponse:
     reason, usage = f.take_text(fields, "finish_reason"), p.take_usage(fields)
     id_ = f.take_text(fields, "id") or ""
     extra = f.unread(p.WIRE, f.put(fields, message=f.unread(p.WIRE, message) and message))
-    return ChatResponse(parts, p.finish_reason(reason, calls(parts)), reason, usage, id_, extra=extra, raw=raw)
+    finish = p.REASONS.neutral(reason or "COMPLETE", calls(parts))
+    return ChatResponse(parts, finish, reason, usage, id_, extra=extra, raw=raw)
 
 
 def encode_response(response: ChatResponse) -> f.Fields:
@@ -32,7 +33,7 @@ def encode_response(response: ChatResponse) -> f.Fields:
     body: f.Fields = {
         "id": response.id,
         "message": {"role": "assistant", **message},
-        "finish_reason": p.finish_word(response.finish_reason, response.raw_finish_reason),
+        "finish_reason": p.REASONS.word(response.finish_reason, response.raw_finish_reason),
     }
     f.put(body, usage=p.encode_usage(response.usage))
     f.merge(body, extra)

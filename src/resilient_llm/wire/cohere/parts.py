@@ -7,8 +7,8 @@ from typing import Final, cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.reasons import ended, meaning
-from resilient_llm.wire.kit.tools import arguments_text
+from resilient_llm.wire.kit.reasons import Reasons
+from resilient_llm.wire.kit.tools import decode_call, encode_call
 
 WIRE: Final = "cohere_v2"
 PLAN: Final = f"{WIRE}/tool_plan"
@@ -20,7 +20,7 @@ def decode_parts(fields: f.Fields) -> tuple[m.Part, ...]:
     parts = _decode_content(fields.pop("content", None))
     if plan := f.take_text(fields, "tool_plan"):
         parts.append(m.Thought(plan, origin=PLAN))
-    parts += [_decode_call(item) for item in f.take_list(fields, "tool_calls")]
+    parts += [decode_call(item, WIRE, lambda id_, _name: id_ or "") for item in f.take_list(fields, "tool_calls")]
     return tuple(_with_citations(parts, fields))
 
 
@@ -61,15 +61,6 @@ def _decode_image(fields: f.Fields) -> m.Media:
     return m.Media("image", mime or None, f.decode_base64(data), extra=extra)
 
 
-def _decode_call(value: object) -> m.ToolCall:
-    fields = f.object_of(value, "a tool call")
-    fields.pop("type", None)
-    id_ = f.take_text(fields, "id") or ""
-    function = f.take_object(fields, "function") or {}
-    name, arguments = f.take_text(function, "name") or "", arguments_text(function.pop("arguments", None))
-    return m.ToolCall(id_, name, arguments, f.unread(WIRE, f.put(fields, function=function or None)))
-
-
 def _with_citations(parts: list[m.Part], fields: f.Fields) -> list[m.Part]:
     """Each citation goes to the text it cites for, by the number of the content block, else to the first text."""
     texts = [at for at, part in enumerate(parts) if isinstance(part, m.Text)]
@@ -89,7 +80,11 @@ def encode_parts(parts: Sequence[m.Part]) -> f.Fields:
     content = [block for part in parts if (block := encode_block(part)) is not None]
     alone = len(content) == 1 and content[0].keys() == {"type", "text"}
     plans = [part.text for part in parts if isinstance(part, m.Thought) and part.origin == PLAN]
-    calls = [_encode_call(part) for part in parts if isinstance(part, m.ToolCall)]
+    calls = [
+        encode_call(part, WIRE, part.arguments or "{}", id=part.id, type="function")
+        for part in parts
+        if isinstance(part, m.ToolCall)
+    ]
     fields: f.Fields = {"content": content[0]["text"] if alone else content} if content else {}
     return f.put(fields, tool_plan="".join(plans) or None, tool_calls=calls or None, citations=citations(parts) or None)
 
@@ -117,13 +112,6 @@ def _image_url(media: m.Media) -> str:
     return f"data:{media.mime_type or 'image/png'};base64,{f.encode_base64(media.data)}"
 
 
-def _encode_call(call: m.ToolCall) -> f.Fields:
-    extra = f.own_fields(call.extra, WIRE)
-    function: f.Fields = {"name": call.name, "arguments": call.arguments or "{}"}
-    f.merge(function, f.object_of(extra.pop("function", {}), "function"))
-    return {"id": call.id, "type": "function", "function": function, **extra}
-
-
 def citations(parts: Iterable[m.Part]) -> list[m.JsonObject]:
     """The annotations that are Cohere's: a span with its sources."""
     texts = (part for part in parts if isinstance(part, m.Text))
@@ -146,27 +134,15 @@ def showable(parts: Iterable[m.Part]) -> list[m.Part]:
     return shown
 
 
-_FINISH: dict[str, m.FinishReason] = {
-    "COMPLETE": "stop",
-    "STOP_SEQUENCE": "stop",
-    "MAX_TOKENS": "length",
-    "TOOL_CALL": "tool_calls",
-    "ERROR": "error",
-    "TIMEOUT": "error",
-}
-_WORDS: dict[m.FinishReason, str] = {"stop": "COMPLETE", "length": "MAX_TOKENS", "tool_calls": "TOOL_CALL"}
-
-
-def finish_reason(reason: str | None, called: bool) -> m.FinishReason:
-    """The neutral word; an answer without a reason has one by what is in it."""
-    word = reason or "COMPLETE"
-    return ended(_FINISH.get(word) or meaning(word), called)
-
-
-def finish_word(reason: m.FinishReason, raw: str | None) -> str:
-    """Cohere's own word where it means the same.  It has none for a filter, and anything else is no success."""
-    own = _FINISH.get(raw or "")
-    return raw if raw and own and reason in (own, ended(own, called=True)) else _WORDS.get(reason, "ERROR")
+REASONS: Final = Reasons(
+    {
+        "stop": "COMPLETE STOP_SEQUENCE",
+        "length": "MAX_TOKENS",
+        "tool_calls": "TOOL_CALL",
+        "error": "ERROR TIMEOUT",
+    },
+    last="ERROR",  # there is none for a filter, and anything else is no success
+)
 
 
 def take_usage(fields: f.Fields) -> m.Usage | None:

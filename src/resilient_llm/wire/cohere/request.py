@@ -11,8 +11,14 @@ from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.caching import lose_marks
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
-from resilient_llm.wire.kit.roles import encode_message, result_extra, take_role
-from resilient_llm.wire.kit.tools import decode_tool, encode_tool, offered_tools
+from resilient_llm.wire.kit.tools import (
+    decode_tool,
+    encode_message,
+    encode_tool,
+    offered_tools,
+    result_extra,
+    take_role,
+)
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.settings import TABLES, read_settings, write_settings
 
@@ -122,17 +128,15 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     if request.source is not None and request.source.wire == WIRE:
         source = request.source.fields
         return HttpRequest(PATH, f.dump_forwarded(f.forwarded(request, source), source), JSON_HEADERS)
-    notes = notes_on(request, WIRE)
+    notes = notes_on(request, WIRE, described=False)
     lose_marks(request, notes)
-    if request.output is not None and request.output.description:
-        notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
     messages = [each for message in request.messages for each in _encode_message(message, notes)]
     body: f.Fields = {"model": request.model, "messages": messages, "stream": request.stream}
     body |= _encode_tools(request, notes)
     write_settings(TABLES[WIRE], request, body, notes)
     thinking = _encode_thinking(request.reasoning, notes)
     f.put(body, response_format=_encode_format(request.output), thinking=thinking)
-    f.merge_own(body, request.extra, WIRE)
+    f.merge(body, notes.own)
     return HttpRequest(PATH, f.dump_request(body), JSON_HEADERS, notes.all())
 
 

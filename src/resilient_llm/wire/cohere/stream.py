@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from resilient_llm import model as m
 from resilient_llm.errors import Fault
+from resilient_llm.wire.blocks.encoder import BlockEncoder
 from resilient_llm.wire.cohere import parts as p
 from resilient_llm.wire.cohere.answer import decode_response
 from resilient_llm.wire.framing import sse
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.streams import JsonEvents, StreamEncoder
+from resilient_llm.wire.kit.streams import JsonEvents
 
 
 class Decoder(JsonEvents):
@@ -110,106 +111,82 @@ class Decoder(JsonEvents):
             return
         reason, usage = f.take_text(delta, "finish_reason"), p.take_usage(delta)
         f.put(delta, logprobs=self._logprobs or None)
-        finish = p.finish_reason(reason, self._called)
+        finish = p.REASONS.neutral(reason or "COMPLETE", self._called)
         self._out.append(m.Finish(finish, reason, extra=f.unread(p.WIRE, delta)))
         if usage is not None:
             self._out.append(m.UsageUpdate(usage))
         self.end(m.StreamEnd())
 
 
-class Encoder(StreamEncoder):
-    """Events -> events.  Content blocks follow one another; calls may be open side by side."""
+class Encoder(BlockEncoder):
+    """Events -> events.  Content blocks and calls are numbered apart; plans and citations are no blocks."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._begun = False
-        self._content: tuple[int, int, str] | None = None  # neutral block, number here, kind
-        self._contents = 0
-        self._calls: dict[int, int] = {}
-        self._called = 0
+        self._places: list[tuple[str, int]] = []  # what each block is here, and its number
         self._cited = 0
 
-    def on_start(self, event: m.StreamStart) -> bytes:
-        if self._begun:
-            return b""
-        self._begun = True
+    def opening(self) -> bytes:
         message: f.Fields = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
-        data: f.Fields = {"id": event.id, "type": "message-start", "delta": {"message": message}}
+        data: f.Fields = {"id": self.start.id, "type": "message-start", "delta": {"message": message}}
         return sse.encode(f.dump(data), "message-start")
 
-    def on_text(self, event: m.TextDelta) -> bytes:
-        text = self._grow(event.block, "text", event.text) if event.text else b""
-        return text + b"".join(self._citation(each) for each in event.annotations if p.is_citation(each))
+    def begun(self, index: int, content: f.Fields) -> bytes:
+        kind, name = ("tool-call", "tool_calls") if "id" in content else ("content", "content")
+        number = sum(kind == other for other, _ in self._places)
+        self._places.append((kind, number))
+        return _frame(f"{kind}-start", number, {name: content})
+
+    def delta(self, index: int, delta: f.Fields) -> bytes:
+        kind, number = self._places[index]
+        return _frame(f"{kind}-delta", number, delta)
+
+    def ended(self, index: int) -> bytes:
+        kind, number = self._places[index]
+        return _frame(f"{kind}-end", number)
+
+    def block(self, event: m.TextDelta | m.ThoughtDelta | m.ToolCallStart) -> f.Fields:
+        match event:
+            case m.TextDelta():
+                return {"type": "text", "text": ""}
+            case m.ThoughtDelta():
+                return {"type": "thinking", "thinking": ""}
+            case _:
+                return {"id": event.id, "type": "function", "function": {"name": event.name, "arguments": ""}}
+
+    def deltas(self, event: m.TextDelta | m.ThoughtDelta | m.ToolCallDelta) -> list[f.Fields]:
+        match event:
+            case m.TextDelta():
+                return [{"content": {"text": event.text}}] if event.text else []
+            case m.ThoughtDelta():
+                return [{"content": {"thinking": event.text}}] if event.text else []
+            case _:
+                return [{"tool_calls": {"function": {"arguments": event.arguments}}}]
+
+    def on_text(self, event: m.TextDelta | m.ThoughtDelta) -> bytes:
+        frames = super().on_text(event)
+        for citation in event.annotations if isinstance(event, m.TextDelta) else ():
+            if p.is_citation(citation):
+                frames += _frame("citation-start", self._cited, {"citations": citation})
+                frames += _frame("citation-end", self._cited)
+                self._cited += 1
+        return frames
 
     def on_thought(self, event: m.ThoughtDelta) -> bytes:
-        if not event.text:
-            return b""
-        if event.origin == p.PLAN:
-            return self._opening() + _frame("tool-plan-delta", None, {"tool_plan": event.text})
-        return self._grow(event.block, "thinking", event.text)
+        if event.origin == p.PLAN and event.text:
+            return self.opened() + _frame("tool-plan-delta", None, {"tool_plan": event.text})
+        return super().on_thought(event)
 
-    def on_whole(self, part: m.Part, block: int, choice: int) -> bytes:
-        whole = [item for each in p.showable([part]) if (item := p.encode_block(each)) is not None]
-        return b"".join(
-            self._opening() + self._end_content() + self._begin(block, "whole", item) + self._end_content()
-            for item in whole
-        )
+    def whole_block(self, part: m.Part) -> tuple[f.Fields, list[f.Fields]] | None:
+        shown = next((p.encode_block(each) for each in p.showable([part])), None)
+        return None if shown is None else (shown, [])
 
-    def on_call(self, event: m.ToolCallStart) -> bytes:
-        self._calls[event.block] = self._called
-        self._called += 1
-        calls = {"id": event.id, "type": "function", "function": {"name": event.name, "arguments": ""}}
-        begun = self._opening() + self._end_content()
-        return begun + _frame("tool-call-start", self._called - 1, {"tool_calls": calls})
-
-    def on_arguments(self, event: m.ToolCallDelta) -> bytes:
-        if event.block not in self._calls or not event.arguments:
-            return b""
-        calls = {"function": {"arguments": event.arguments}}
-        return _frame("tool-call-delta", self._calls[event.block], {"tool_calls": calls})
-
-    def on_block_end(self, event: m.BlockEnd) -> bytes:
-        return self._end(event.block)
-
-    def on_end(self, event: m.StreamEnd) -> bytes:
-        begun = self._opening() + self._end_content() + b"".join(self._end(block) for block in list(self._calls))
-        delta: f.Fields = {"finish_reason": p.finish_word(self.finish.reason, self.finish.raw)}
-        return begun + _message_end(f.put(delta, usage=p.encode_usage(self.usage)))
+    def closing(self) -> bytes:
+        delta: f.Fields = {"finish_reason": p.REASONS.word(self.finish.reason, self.finish.raw)}
+        return _message_end(f.put(delta, usage=p.encode_usage(self.usage)))
 
     def failure(self, message: str) -> bytes:
         return _message_end({"error": message, "finish_reason": "ERROR"})
-
-    def _opening(self) -> bytes:
-        return self.on_start(m.StreamStart())
-
-    def _grow(self, block: int, kind: str, text: str) -> bytes:
-        """A piece of a content block, which begins if it is not the one that grows."""
-        begun = b""
-        if self._content is None or (self._content[0], self._content[2]) != (block, kind):
-            begun = self._opening() + self._end_content() + self._begin(block, kind, {"type": kind, kind: ""})
-        return begun + _frame("content-delta", self._contents - 1, {"content": {kind: text}})
-
-    def _begin(self, block: int, kind: str, content: f.Fields) -> bytes:
-        self._content = block, self._contents, kind
-        self._contents += 1
-        return _frame("content-start", self._contents - 1, {"content": content})
-
-    def _citation(self, citation: m.JsonObject) -> bytes:
-        self._cited += 1
-        start = _frame("citation-start", self._cited - 1, {"citations": citation})
-        return start + _frame("citation-end", self._cited - 1)
-
-    def _end(self, block: int) -> bytes:
-        if block in self._calls:
-            return _frame("tool-call-end", self._calls.pop(block))
-        return self._end_content() if self._content is not None and self._content[0] == block else b""
-
-    def _end_content(self) -> bytes:
-        if self._content is None:
-            return b""
-        index = self._content[1]
-        self._content = None
-        return _frame("content-end", index)
 
 
 def _frame(kind: str, index: int | None, message: f.Fields | None = None) -> bytes:

@@ -9,8 +9,8 @@ from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.bedrock.parts import WIRE
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.json_codec import JsonEmbedCodec
-from resilient_llm.wire.protocol import HttpRequest
+from resilient_llm.wire.kit.notes import Notes, extras_for
+from resilient_llm.wire.protocol import HttpRequest, JsonEmbedCodec
 
 
 def _encode_request(request: EmbedRequest) -> HttpRequest:
@@ -18,7 +18,7 @@ def _encode_request(request: EmbedRequest) -> HttpRequest:
     if len(request.inputs) != 1:
         raise UnsupportedFeature(Feature.SEVERAL_INPUTS, request.model)
     body: f.Fields = f.put({"inputText": request.inputs[0]}, dimensions=request.dimensions)
-    f.merge_own(body, request.extra, WIRE)
+    f.merge(body, extras_for(WIRE, request.extra, Notes(WIRE)))
     return HttpRequest(f"/model/{quote(request.model, safe='', errors='replace')}/invoke", f.dump_request(body))
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.cohere.parts import WIRE
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.json_codec import JsonEmbedCodec
 from resilient_llm.wire.kit.notes import Notes, extras_for
-from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
+from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest, JsonEmbedCodec
 
 
 def _decode_request(whole: f.Fields, _path: str) -> EmbedRequest:

@@ -8,9 +8,8 @@ from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.gemini.parts import WIRE, camel
 from resilient_llm.wire.gemini.request import path_of, read_path
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.json_codec import JsonEmbedCodec
 from resilient_llm.wire.kit.notes import Notes, extras_for
-from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
+from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest, JsonEmbedCodec
 
 _BATCH = "@batch"
 """Key in a request's Extra: the caller sent a batch and expects one."""

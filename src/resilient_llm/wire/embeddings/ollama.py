@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.json_codec import JsonEmbedCodec
 from resilient_llm.wire.kit.notes import Notes, extras_for
 from resilient_llm.wire.ollama.parts import WIRE
-from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
+from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest, JsonEmbedCodec
 
 
 def _encode_request(request: EmbedRequest) -> HttpRequest:

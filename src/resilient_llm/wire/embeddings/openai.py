@@ -17,9 +17,8 @@ from collections.abc import Sequence
 
 from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.json_codec import JsonEmbedCodec
 from resilient_llm.wire.kit.notes import Notes, extras_for
-from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
+from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest, JsonEmbedCodec
 
 WIRE = "openai_embed"
 

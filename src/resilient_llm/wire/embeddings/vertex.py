@@ -14,9 +14,8 @@ from __future__ import annotations
 from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.gemini.request import path_of
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.json_codec import JsonEmbedCodec
 from resilient_llm.wire.kit.notes import Notes, extras_for
-from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
+from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest, JsonEmbedCodec
 
 WIRE = "vertex_predict"
 

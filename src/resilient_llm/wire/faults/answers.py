@@ -1,7 +1,7 @@
 """What an answer means: any status, headers and body -> a :class:`~resilient_llm.errors.Fault`, or success.
 
-Three steps, each a module: ``error_body`` reads whatever came into a small record, ``fault_rules`` decides its kind by
-one ordered table, ``retry_after`` finds the server's hint.  ``in_band`` knows where vendors hide failures inside a 200.
+``body`` reads whatever came into a small record, ``rules`` decides its kind by one ordered table, and the server's hint
+how long to wait is looked for.  ``in_band`` knows where vendors hide failures inside a 200.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from resilient_llm.errors import Fault, FaultKind, FaultScope
-from resilient_llm.wire.faults import in_band
+from resilient_llm.wire.faults import in_band, times
 from resilient_llm.wire.faults.body import Facts, decode, lowered, read
-from resilient_llm.wire.faults.retry_after import hint_of
+from resilient_llm.wire.faults.ratelimit import RateLimits
 from resilient_llm.wire.faults.rules import Verdict, decide, scope_of
 from resilient_llm.wire.faults.scrub import scrub
-from resilient_llm.wire.faults.times import clock_of
 
 _SSE = "text/event-stream"
 _HINTS_NEVER_HELP = frozenset({FaultKind.PAYLOAD_TOO_LARGE, FaultKind.CONTEXT_LENGTH, FaultKind.BAD_REQUEST})
@@ -41,10 +40,10 @@ def classify(
     decoded = decode(body)
     if 200 <= status < 300:
         return _inside_a_success(vendor, status, fields, decoded, now)
-    clock = clock_of(fields, now)
+    clock = times.clock_of(fields, now)
     facts = read(vendor, fields, decoded, clock)
     verdict = decide(vendor, status, facts)
-    fault = _fault(verdict, facts, status, hint_of(fields, facts, clock, limits=status == 429))
+    fault = _fault(verdict, facts, status, _hint_of(fields, facts, clock, limits=status == 429))
     if fault.kind is FaultKind.MISCONFIGURED:
         return replace(fault, message=_looks_wrong(status, fields.get("location"), fault.message))
     return fault
@@ -73,7 +72,7 @@ def classify_stream_error(vendor: str, payload: object, *, now: float | None = N
     """
     decoded = decode(payload)
     found = None if isinstance(decoded, str) or decoded is None else in_band.find({"content-type": _SSE}, decoded)
-    return _from_evidence(vendor, 200, {}, found or in_band.InBand(decoded), clock_of({}, now))
+    return _from_evidence(vendor, 200, {}, found or in_band.InBand(decoded), times.clock_of({}, now))
 
 
 def _inside_a_success(
@@ -82,7 +81,7 @@ def _inside_a_success(
     if status in {204, 205} or (status == 202 and not body):
         return None
     failure = in_band.find(headers, body)
-    return None if failure is None else _from_evidence(vendor, status, headers, failure, clock_of(headers, now))
+    return None if failure is None else _from_evidence(vendor, status, headers, failure, times.clock_of(headers, now))
 
 
 def _from_evidence(
@@ -92,7 +91,7 @@ def _from_evidence(
     readable = evidence if failure.kind is None else None  # an answer cut off by a filter is not an error text
     facts = read(vendor, headers, readable, clock)
     verdict = Verdict(failure.kind) if failure.kind is not None else decide(vendor, 0, facts)
-    return _fault(verdict, facts, status, hint_of({}, facts, clock, limits=False))
+    return _fault(verdict, facts, status, _hint_of({}, facts, clock, limits=False))
 
 
 def _fault(verdict: Verdict, facts: Facts, status: int, hint: float | None) -> Fault:
@@ -107,3 +106,45 @@ def _fault(verdict: Verdict, facts: Facts, status: int, hint: float | None) -> F
         trust_hint=trusted or hint is None,
         request_id=facts.request_id[:200] if facts.request_id else None,
     )
+
+
+# --- how long to wait --------------------------------------------------------------------------------------
+
+
+def parse_retry_after(
+    headers: Mapping[str, str], body: object, vendor: str = "", now: float | None = None
+) -> float | None:
+    """Seconds the server asks to wait after a failed request; ``None`` if it does not say, or says nonsense.
+
+    The first of these that can be read: ``retry-after-ms``, ``x-ms-retry-after-ms``, ``retry-after``, the structured
+    body, the vendor's reset header of an exhausted bucket, the text.  The number is the server's own, not clamped (more
+    than ten years counts as nonsense); a date that has passed is 0.  ``now`` is the wall clock in epoch seconds for
+    absolute dates, overruled by a ``Date`` header.  Never raises.
+    """
+    fields = lowered(headers)
+    clock = times.clock_of(fields, now)
+    return _hint_of(fields, read(vendor, fields, decode(body), clock), clock)
+
+
+def _hint_of(headers: Mapping[str, str], facts: Facts, clock: float | None, *, limits: bool = True) -> float | None:
+    """As :func:`parse_retry_after`, from what was read already.  ``limits`` false leaves reset headers out: on anything
+    but a 429 they describe buckets that had nothing to do with the failure."""
+    plain = headers.get("retry-after", "")
+    for found in (
+        times.milliseconds(headers.get("retry-after-ms", "")),
+        times.milliseconds(headers.get("x-ms-retry-after-ms", "")),
+        times.seconds(plain),
+        times.until(plain, clock),
+        next(iter(facts.hints.values()), None),
+        _exhausted(facts.limits) if limits else None,
+    ):
+        if found is not None:
+            return found
+    return times.wait_in_words(facts.text)
+
+
+def _exhausted(limits: RateLimits) -> float | None:
+    """When the last of the exhausted buckets is full again; a bucket that tells only its reset counts as exhausted."""
+    known = limits.known().values()
+    resets = [bucket.reset_in for bucket in known if bucket.reset_in is not None and not bucket.remaining]
+    return max(resets, default=None)

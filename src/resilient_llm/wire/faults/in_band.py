@@ -45,10 +45,8 @@ _SSE_FIELD = re.compile(r"(?:data|event|id|retry|error)?:", re.IGNORECASE)
 
 
 def find(headers: Mapping[str, str], body: object) -> InBand | None:
-    """The failure in a 2xx answer, or ``None`` if there is none to see.
-
-    ``headers`` have lower-case names; ``body`` is decoded: JSON, or the text that was not JSON.
-    """
+    """The failure in a 2xx answer, or ``None`` if there is none to see.  ``headers`` have lower-case names; ``body`` is
+    decoded: JSON, or the text that was not JSON."""
     content_type = headers.get("content-type", "").lower()
     streaming = "event-stream" in content_type or "ndjson" in content_type
     if headers.get(":message-type") in {"exception", "error"}:

@@ -60,7 +60,6 @@ EMPTY = RateLimits()
 """No header spoke of limits."""
 
 _ATTRIBUTES = ("requests", "tokens", "input_tokens", "output_tokens")
-_FIELDS = {"limit": "limit", "remaining": "remaining", "reset": "reset"}
 _WINDOWS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800, "month": 2_592_000}
 _ALIASES = {"": "requests", "req": "requests", "request": "requests", "token": "tokens"}
 _OWN_WINDOWS: Mapping[str, Mapping[str, str]] = {
@@ -157,7 +156,7 @@ def _place(name: str) -> tuple[str, str | None, str] | None:
             words = (prefix + (groups.get("base") or "")).strip("-").split("-")
             window = words.pop() if words[-1] in _WINDOWS else None
             base = "_".join(words)
-            return _ALIASES.get(base, base), window, _FIELDS[groups["field"] or ""]
+            return _ALIASES.get(base, base), window, groups["field"]
     return None
 
 

@@ -21,7 +21,6 @@ from functools import cache
 from resilient_llm.errors import FaultKind, FaultScope
 from resilient_llm.wire.faults import words as v
 from resilient_llm.wire.faults.body import Facts
-from resilient_llm.wire.faults.ratelimit import RateLimits
 
 K = FaultKind
 
@@ -35,17 +34,31 @@ class Verdict:
     trust_hint: bool = True
 
 
-@dataclass(frozen=True, slots=True)
 class Rule:
-    """Conditions, all of which must hold; an absent one always does.  Statuses: 0 is an error without one."""
+    """Conditions, all of which must hold; an absent one always does.
 
-    verdict: Verdict
-    vendors: frozenset[str] = frozenset()
-    status: frozenset[int] = frozenset()
-    words: str = ""
-    text: str = ""
-    unless: str = ""
-    flag: str = ""
+    ``at`` lists vendors, ``words`` canonical codes, ``*`` being any letters; ``text`` and ``unless`` are regular
+    expressions.  Status 0 is an error without one.
+    """
+
+    def __init__(
+        self,
+        kind: FaultKind,
+        *,
+        at: str = "",
+        status: tuple[int, ...] | range = (),
+        words: str = "",
+        text: str = "",
+        unless: str = "",
+        flag: str = "",
+        scope: FaultScope | None = None,
+        trust: bool = True,
+    ) -> None:
+        alternatives = "|".join(re.escape(word).replace(r"\*", r"\w*") for word in words.split())
+        self.verdict = Verdict(kind, scope, trust)
+        self.vendors, self.status = frozenset(at.split()), frozenset(status)
+        self.words = f"(?<= )(?:{alternatives})(?= )" if alternatives else ""
+        self.text, self.unless, self.flag = text, unless, flag
 
     def holds(self, vendor: str, status: int, facts: Facts) -> bool:
         return (
@@ -58,38 +71,13 @@ class Rule:
         )
 
 
-def _found(pattern: str, text: str) -> bool:
-    return _compiled(pattern).search(text) is not None
-
-
 @cache  # compiled when a failure first needs it: importing the library must stay cheap
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-def _rule(
-    kind: FaultKind,
-    *,
-    at: str = "",
-    status: tuple[int, ...] | range = (),
-    words: str = "",
-    text: str = "",
-    unless: str = "",
-    flag: str = "",
-    scope: FaultScope | None = None,
-    trust: bool = True,
-) -> Rule:
-    """``words`` lists canonical codes, ``*`` being any letters; ``text`` and ``unless`` are regular expressions."""
-    alternatives = "|".join(re.escape(word).replace(r"\*", r"\w*") for word in words.split())
-    return Rule(
-        Verdict(kind, scope, trust),
-        frozenset(at.split()),
-        frozenset(status),
-        f"(?<= )(?:{alternatives})(?= )" if alternatives else "",
-        text,
-        unless,
-        flag,
-    )
+def _found(pattern: str, text: str) -> bool:
+    return _compiled(pattern).search(text) is not None
 
 
 _GOOGLE = "gemini vertex_ai google vertex"
@@ -100,133 +88,133 @@ _BILLING_STATUSES = (0, 400, 401, 403, 404, 405, 406, 409, 412, 422, 429)  # not
 
 RULES: tuple[Rule, ...] = (
     # 1. A vendor's own meaning.
-    _rule(K.QUOTA_EXHAUSTED, at=_GOOGLE, status=(402, 429), text=r"\blimit: ?0\b", trust=False),  # not in this tier
-    _rule(K.QUOTA_EXHAUSTED, at=_GOOGLE, status=(0, 429), text=v.LONG_WINDOW, trust=False),  # yet RetryInfo says 17 s
-    _rule(K.RATE_LIMITED, at=_GOOGLE, words="resourceexhausted", text=r"exceeded your current quota"),
-    _rule(K.PERMISSION, at=_GOOGLE, words="failedprecondition", text=r"location|country|region|billing|terms"),
-    _rule(K.PERMISSION, at="azure_openai azure", status=(403,), text=r"resource has been|virtual network|firewall"),
-    _rule(K.NOT_FOUND_MODEL, at="bedrock", status=(0, 400), text=r"model identifier is invalid|on-demand throughput"),
-    _rule(K.CONTENT_FILTER, at="cohere", status=(498,)),  # 498 at Groq is its flex tier at capacity
-    _rule(K.AUTH, at="nvidia_nim fireworks", status=(403,), text=r"authorization failed|unauthori[sz]ed|authenticat"),
-    _rule(K.QUOTA_EXHAUSTED, at="fireworks", status=(412,), text=r"suspend|billing|payment|spend|credit|invoice"),
-    _rule(K.BAD_REQUEST, at=_WORKERS, words="3003 3010 5004 5005 5006"),
-    _rule(K.PAYLOAD_TOO_LARGE, at=_WORKERS, words="3006"),
-    _rule(K.TIMEOUT, at=_WORKERS, words="3007 3046"),
-    _rule(K.CLIENT_CLOSED, at=_WORKERS, words="3008"),
-    _rule(K.QUOTA_EXHAUSTED, at=_WORKERS, words="3036"),
-    _rule(K.OVERLOADED, at=_WORKERS, words="3040"),
-    _rule(K.NOT_FOUND_MODEL, at=_WORKERS, words="5007"),
-    _rule(K.PERMISSION, at=_WORKERS, words="5016 5018 3041"),
-    _rule(K.AUTH, at=_WORKERS, words="10000 10001 9109 9103 9106 6003 6111"),
-    _rule(K.OVERLOADED, at="mistral", words="3505"),
-    _rule(K.CONTEXT_LENGTH, at="mistral", words="3051"),
-    _rule(K.NOT_FOUND_MODEL, at="mistral", words="1500"),
-    _rule(K.CONTENT_FILTER, status=(0, 403), flag="moderated"),
-    _rule(K.SEALED_REASONING, status=(0, 400, 422), words="invalidencryptedcontent"),
-    _rule(K.SEALED_REASONING, status=(0, 400, 404, 422), text=v.SEALED),
-    _rule(K.BAD_REQUEST, status=(0, 400, 403, 404), text=v.NOT_KEPT, unless=r"\bmodel\b|deployment|endpoint"),
-    _rule(K.PERMISSION, flag="challenge"),  # Cloudflare doubts our user agent or address, not our key
-    _rule(K.OVERLOADED, words="*capacityexhausted", scope=FaultScope.MODEL),  # Google says RESOURCE_EXHAUSTED as well
-    _rule(
+    Rule(K.QUOTA_EXHAUSTED, at=_GOOGLE, status=(402, 429), text=r"\blimit: ?0\b", trust=False),  # not in this tier
+    Rule(K.QUOTA_EXHAUSTED, at=_GOOGLE, status=(0, 429), text=v.LONG_WINDOW, trust=False),  # yet RetryInfo says 17 s
+    Rule(K.RATE_LIMITED, at=_GOOGLE, words="resourceexhausted", text=r"exceeded your current quota"),
+    Rule(K.PERMISSION, at=_GOOGLE, words="failedprecondition", text=r"location|country|region|billing|terms"),
+    Rule(K.PERMISSION, at="azure_openai azure", status=(403,), text=r"resource has been|virtual network|firewall"),
+    Rule(K.NOT_FOUND_MODEL, at="bedrock", status=(0, 400), text=r"model identifier is invalid|on-demand throughput"),
+    Rule(K.CONTENT_FILTER, at="cohere", status=(498,)),  # 498 at Groq is its flex tier at capacity
+    Rule(K.AUTH, at="nvidia_nim fireworks", status=(403,), text=r"authorization failed|unauthori[sz]ed|authenticat"),
+    Rule(K.QUOTA_EXHAUSTED, at="fireworks", status=(412,), text=r"suspend|billing|payment|spend|credit|invoice"),
+    Rule(K.BAD_REQUEST, at=_WORKERS, words="3003 3010 5004 5005 5006"),
+    Rule(K.PAYLOAD_TOO_LARGE, at=_WORKERS, words="3006"),
+    Rule(K.TIMEOUT, at=_WORKERS, words="3007 3046"),
+    Rule(K.CLIENT_CLOSED, at=_WORKERS, words="3008"),
+    Rule(K.QUOTA_EXHAUSTED, at=_WORKERS, words="3036"),
+    Rule(K.OVERLOADED, at=_WORKERS, words="3040"),
+    Rule(K.NOT_FOUND_MODEL, at=_WORKERS, words="5007"),
+    Rule(K.PERMISSION, at=_WORKERS, words="5016 5018 3041"),
+    Rule(K.AUTH, at=_WORKERS, words="10000 10001 9109 9103 9106 6003 6111"),
+    Rule(K.OVERLOADED, at="mistral", words="3505"),
+    Rule(K.CONTEXT_LENGTH, at="mistral", words="3051"),
+    Rule(K.NOT_FOUND_MODEL, at="mistral", words="1500"),
+    Rule(K.CONTENT_FILTER, status=(0, 403), flag="moderated"),
+    Rule(K.SEALED_REASONING, status=(0, 400, 422), words="invalidencryptedcontent"),
+    Rule(K.SEALED_REASONING, status=(0, 400, 404, 422), text=v.SEALED),
+    Rule(K.BAD_REQUEST, status=(0, 400, 403, 404), text=v.NOT_KEPT, unless=r"\bmodel\b|deployment|endpoint"),
+    Rule(K.PERMISSION, flag="challenge"),  # Cloudflare doubts our user agent or address, not our key
+    Rule(K.OVERLOADED, words="*capacityexhausted", scope=FaultScope.MODEL),  # Google says RESOURCE_EXHAUSTED as well
+    Rule(
         K.OVERLOADED,
         status=(400, 422, 500, 502),
         text=r"\b(?:model|server|service|backend|engine) is (?:currently )?(?:overloaded|busy)|^overloaded\W*$",
     ),
-    _rule(K.OVERLOADED, status=(500, 502, 503), text=r"\bresource ?exhausted\b|total request limit reached"),
+    Rule(K.OVERLOADED, status=(500, 502, 503), text=r"\bresource ?exhausted\b|total request limit reached"),
     # What a relay says about its own channels never concerns our credential.
-    _rule(K.OVERLOADED, words=v.SHARED_POOL_CODES, scope=FaultScope.MODEL),
-    _rule(K.TIMEOUT, words="channelresponsetimeexceeded"),
-    _rule(K.SERVER_ERROR, words="channel*"),
+    Rule(K.OVERLOADED, words=v.SHARED_POOL_CODES, scope=FaultScope.MODEL),
+    Rule(K.TIMEOUT, words="channelresponsetimeexceeded"),
+    Rule(K.SERVER_ERROR, words="channel*"),
     # Money, and requests above their limit.  In-flight budgets settle: theirs is the one 402 worth waiting for.
-    _rule(K.RATE_LIMITED, words="inflightbudgetexhausted openrouterinflightbudget"),
-    _rule(K.RATE_LIMITED, words="entitlement*", text=r"per minute|\brpm\b|\btpm\b|concurren"),
-    _rule(K.QUOTA_EXHAUSTED, words="entitlement*exceeded entitlement*exhausted"),
-    _rule(K.QUOTA_EXHAUSTED, words=v.BILLING_CODES, trust=False),
-    _rule(K.QUOTA_EXHAUSTED, status=(402,), trust=False),
-    _rule(K.CONTEXT_LENGTH, status=(0, 400, 422), flag="never_fits", text=v.CONTEXT, unless=v.NOT_CONTEXT),
-    _rule(K.PAYLOAD_TOO_LARGE, status=(0, 400, 413, 429), flag="never_fits", trust=False),
-    _rule(K.PAYLOAD_TOO_LARGE, status=(0, 413, 429), text=v.NEVER_FITS, trust=False),
-    _rule(K.QUOTA_EXHAUSTED, status=_BILLING_STATUSES, text=v.BILLING, trust=False),
-    _rule(K.QUOTA_EXHAUSTED, text=r"exceeded your current quota", unless="resourceexhausted", trust=False),
+    Rule(K.RATE_LIMITED, words="inflightbudgetexhausted openrouterinflightbudget"),
+    Rule(K.RATE_LIMITED, words="entitlement*", text=r"per minute|\brpm\b|\btpm\b|concurren"),
+    Rule(K.QUOTA_EXHAUSTED, words="entitlement*exceeded entitlement*exhausted"),
+    Rule(K.QUOTA_EXHAUSTED, words=v.BILLING_CODES, trust=False),
+    Rule(K.QUOTA_EXHAUSTED, status=(402,), trust=False),
+    Rule(K.CONTEXT_LENGTH, status=(0, 400, 422), flag="never_fits", text=v.CONTEXT, unless=v.NOT_CONTEXT),
+    Rule(K.PAYLOAD_TOO_LARGE, status=(0, 400, 413, 429), flag="never_fits", trust=False),
+    Rule(K.PAYLOAD_TOO_LARGE, status=(0, 413, 429), text=v.NEVER_FITS, trust=False),
+    Rule(K.QUOTA_EXHAUSTED, status=_BILLING_STATUSES, text=v.BILLING, trust=False),
+    Rule(K.QUOTA_EXHAUSTED, text=r"exceeded your current quota", unless="resourceexhausted", trust=False),
     # 2. Throttling.  The long windows first: seconds do not cure them.
-    _rule(K.QUOTA_EXHAUSTED, status=(0, 413, 429, 503), words=v.RATE_CODES, text=v.LONG_WINDOW),
-    _rule(K.QUOTA_EXHAUSTED, status=(429,), text=v.LONG_WINDOW),
-    _rule(K.QUOTA_EXHAUSTED, status=(429,), flag="long_window_spent"),
-    _rule(K.OVERLOADED, status=(429,), words=v.OVERLOAD_CODES, scope=FaultScope.MODEL),
-    _rule(
+    Rule(K.QUOTA_EXHAUSTED, status=(0, 413, 429, 503), words=v.RATE_CODES, text=v.LONG_WINDOW),
+    Rule(K.QUOTA_EXHAUSTED, status=(429,), text=v.LONG_WINDOW),
+    Rule(K.QUOTA_EXHAUSTED, status=(429,), flag="long_window_spent"),
+    Rule(K.OVERLOADED, status=(429,), words=v.OVERLOAD_CODES, scope=FaultScope.MODEL),
+    Rule(
         K.OVERLOADED,
         status=(0, 429),
         text=r"high demand|peak load|rate-limited upstream|shared pool",
         scope=FaultScope.MODEL,
     ),
-    _rule(K.OVERLOADED, status=(429,), text=v.OVERLOAD, unless=v.OUR_LIMIT, scope=FaultScope.MODEL),
-    _rule(  # no quota is named: the capacity all customers share
+    Rule(K.OVERLOADED, status=(429,), text=v.OVERLOAD, unless=v.OUR_LIMIT, scope=FaultScope.MODEL),
+    Rule(  # no quota is named: the capacity all customers share
         K.OVERLOADED,
         status=(0, 429),
         text=r"resource (?:has been )?exhausted\W+(?:please )?(?:try|retry)",
         unless=r"quota|limit(?!exceeded)|perminute",
         scope=FaultScope.MODEL,
     ),
-    _rule(K.RATE_LIMITED, status=(429,), text=r"error code: 1015|\b1015\b", scope=FaultScope.ENDPOINT),  # by address
-    _rule(
+    Rule(K.RATE_LIMITED, status=(429,), text=r"error code: 1015|\b1015\b", scope=FaultScope.ENDPOINT),  # by address
+    Rule(
         K.RATE_LIMITED,
         words=v.RATE_CODES,
         text=r"(?:for|this|per)[ _](?:base[ _])?model|permodel|base_model",
         scope=FaultScope.MODEL,
     ),
-    _rule(K.RATE_LIMITED, words=v.RATE_CODES),
-    _rule(K.RATE_LIMITED, status=(429,)),
+    Rule(K.RATE_LIMITED, words=v.RATE_CODES),
+    Rule(K.RATE_LIMITED, status=(429,)),
     # 3. Codes that decide whatever the status.
-    _rule(K.PERMISSION, status=(403,), words="modelnotfound modelnotavailable *modelaccess*"),
-    _rule(K.PERMISSION, status=(0, 400, 403, 404), text=r"use case details|not agreed to"),
-    _rule(K.CONTENT_FILTER, words=v.CONTENT_CODES),
-    _rule(K.CONTENT_FILTER, words="invalidprompt", text=r"polic|violat|flagged|safety"),
-    _rule(K.AUTH, words=v.AUTH_CODES),
-    _rule(K.PERMISSION, words=v.ACCOUNT_CODES),
-    _rule(K.NOT_FOUND_MODEL, status=(0, 400, 404, 410, 422, 500, 503), words=v.MODEL_CODES),
-    _rule(K.CONTEXT_LENGTH, words=v.CONTEXT_CODES, unless=v.NOT_CONTEXT),
-    _rule(K.PAYLOAD_TOO_LARGE, words=v.PAYLOAD_CODES),
-    _rule(K.SERVER_ERROR, words="tooluse*failed jsonvalidatefailed *generationfailed*", scope=FaultScope.MODEL),
-    _rule(K.SERVER_ERROR, flag="failed_generation", scope=FaultScope.MODEL),
-    _rule(K.CONFLICT, status=(0, 409), words="conflict* aborted"),
-    _rule(K.BAD_REQUEST, status=(0, 400, 404, 422), words="image* invalidimage* emptyimage*"),  # ours, not a model
+    Rule(K.PERMISSION, status=(403,), words="modelnotfound modelnotavailable *modelaccess*"),
+    Rule(K.PERMISSION, status=(0, 400, 403, 404), text=r"use case details|not agreed to"),
+    Rule(K.CONTENT_FILTER, words=v.CONTENT_CODES),
+    Rule(K.CONTENT_FILTER, words="invalidprompt", text=r"polic|violat|flagged|safety"),
+    Rule(K.AUTH, words=v.AUTH_CODES),
+    Rule(K.PERMISSION, words=v.ACCOUNT_CODES),
+    Rule(K.NOT_FOUND_MODEL, status=(0, 400, 404, 410, 422, 500, 503), words=v.MODEL_CODES),
+    Rule(K.CONTEXT_LENGTH, words=v.CONTEXT_CODES, unless=v.NOT_CONTEXT),
+    Rule(K.PAYLOAD_TOO_LARGE, words=v.PAYLOAD_CODES),
+    Rule(K.SERVER_ERROR, words="tooluse*failed jsonvalidatefailed *generationfailed*", scope=FaultScope.MODEL),
+    Rule(K.SERVER_ERROR, flag="failed_generation", scope=FaultScope.MODEL),
+    Rule(K.CONFLICT, status=(0, 409), words="conflict* aborted"),
+    Rule(K.BAD_REQUEST, status=(0, 400, 404, 422), words="image* invalidimage* emptyimage*"),  # ours, not a model
     # 4. Text, where the status leaves room for it.
-    _rule(K.CONTEXT_LENGTH, status=(0, 500, *_CLIENT_ERRORS), text=v.CONTEXT, unless=v.NOT_CONTEXT),
-    _rule(K.PERMISSION, status=(400, 403), text=v.ACCOUNT_BLOCKED, unless=r"api[ _-]?key"),
-    _rule(K.CONTENT_FILTER, status=(0, 400, 403, 422, 451, 498), text=v.CONTENT),
-    _rule(K.SERVER_ERROR, status=(0, 400, 422), text=v.MODEL_FAILED, scope=FaultScope.MODEL),
-    _rule(K.PAYLOAD_TOO_LARGE, status=(0, 400, 403, 413, 422), text=v.PAYLOAD, unless=r"per[ _-]minute"),
-    _rule(
+    Rule(K.CONTEXT_LENGTH, status=(0, 500, *_CLIENT_ERRORS), text=v.CONTEXT, unless=v.NOT_CONTEXT),
+    Rule(K.PERMISSION, status=(400, 403), text=v.ACCOUNT_BLOCKED, unless=r"api[ _-]?key"),
+    Rule(K.CONTENT_FILTER, status=(0, 400, 403, 422, 451, 498), text=v.CONTENT),
+    Rule(K.SERVER_ERROR, status=(0, 400, 422), text=v.MODEL_FAILED, scope=FaultScope.MODEL),
+    Rule(K.PAYLOAD_TOO_LARGE, status=(0, 400, 403, 413, 422), text=v.PAYLOAD, unless=r"per[ _-]minute"),
+    Rule(
         K.NOT_FOUND_MODEL,
         status=(0, 400, 404, 410, 422),
         text=v.MODEL,
         unless=r"unsupported (?:parameter|value)|with this model|modified",
     ),
-    _rule(K.PERMISSION, status=(401,), text=r"ip allowlist|ip address|insufficient permission|missing scopes|country"),
-    _rule(K.AUTH, status=(0, 400, 403), text=v.AUTH, unless=r"does not have|don't have|unexpected token|json"),
-    _rule(K.PERMISSION, status=(0, 400), text=v.PERMISSION, unless=r"is not permitted|extra inputs"),
+    Rule(K.PERMISSION, status=(401,), text=r"ip allowlist|ip address|insufficient permission|missing scopes|country"),
+    Rule(K.AUTH, status=(0, 400, 403), text=v.AUTH, unless=r"does not have|don't have|unexpected token|json"),
+    Rule(K.PERMISSION, status=(0, 400), text=v.PERMISSION, unless=r"is not permitted|extra inputs"),
     # 5. General codes.
-    _rule(K.OVERLOADED, status=(0, *range(400, 404), *range(405, 600)), words=v.OVERLOAD_CODES),
-    _rule(K.TIMEOUT, words="*timeout *timedout *deadlineexceeded"),
-    _rule(K.CLIENT_CLOSED, words="cancelled canceled requestcancel* clientclosed* clientdisconnect*"),
-    _rule(K.PERMISSION, status=(0, 401, *_CLIENT_ERRORS), words=v.PERMISSION_CODES),
-    _rule(K.MISCONFIGURED, status=(400, 404), text=v.WRONG_ADDRESS),
-    _rule(K.NOT_FOUND_MODEL, status=(0, 404), words="notfound"),
-    _rule(  # botocore gives what Bedrock says inside a stream the status 400
+    Rule(K.OVERLOADED, status=(0, *range(400, 404), *range(405, 600)), words=v.OVERLOAD_CODES),
+    Rule(K.TIMEOUT, words="*timeout *timedout *deadlineexceeded"),
+    Rule(K.CLIENT_CLOSED, words="cancelled canceled requestcancel* clientclosed* clientdisconnect*"),
+    Rule(K.PERMISSION, status=(0, 401, *_CLIENT_ERRORS), words=v.PERMISSION_CODES),
+    Rule(K.MISCONFIGURED, status=(400, 404), text=v.WRONG_ADDRESS),
+    Rule(K.NOT_FOUND_MODEL, status=(0, 404), words="notfound"),
+    Rule(  # botocore gives what Bedrock says inside a stream the status 400
         K.SERVER_ERROR,
         status=(0, 400, 424, *range(500, 503)),
         words="internalserver* internal internalfailure serverinternal dataloss modelstream model",
     ),
-    _rule(K.BAD_REQUEST, words="notimplemented unimplemented notsupported"),
+    Rule(K.BAD_REQUEST, words="notimplemented unimplemented notsupported"),
     # 6. Errors without a status: inside a stream or a 200.  What no code says, the text may.
-    _rule(K.BAD_REQUEST, status=(0,), words=v.VAGUE_REQUEST_CODES),
-    _rule(K.SERVER_ERROR, status=(0,), words=v.VAGUE_SERVER_CODES),
-    _rule(K.OVERLOADED, status=(0,), text=v.OVERLOAD),
-    _rule(K.RATE_LIMITED, status=(0,), text=r"rate[ _-]?limit|too many requests|throttl|slow down"),
-    _rule(K.TIMEOUT, status=(0,), text=r"timed out|time-?out\b|deadline (?:expired|exceeded)"),
-    _rule(K.CLIENT_CLOSED, status=(0,), text=r"cancell?ed"),
-    _rule(K.CLIENT_CLOSED, status=(408,), text=r"abort|cancell?ed"),
-    _rule(K.BAD_REQUEST, status=(0,), text=r"^(?:input )?validation error|^bad request|unprocessable"),
+    Rule(K.BAD_REQUEST, status=(0,), words=v.VAGUE_REQUEST_CODES),
+    Rule(K.SERVER_ERROR, status=(0,), words=v.VAGUE_SERVER_CODES),
+    Rule(K.OVERLOADED, status=(0,), text=v.OVERLOAD),
+    Rule(K.RATE_LIMITED, status=(0,), text=r"rate[ _-]?limit|too many requests|throttl|slow down"),
+    Rule(K.TIMEOUT, status=(0,), text=r"timed out|time-?out\b|deadline (?:expired|exceeded)"),
+    Rule(K.CLIENT_CLOSED, status=(0,), text=r"cancell?ed"),
+    Rule(K.CLIENT_CLOSED, status=(408,), text=r"abort|cancell?ed"),
+    Rule(K.BAD_REQUEST, status=(0,), text=r"^(?:input )?validation error|^bad request|unprocessable"),
 )
 
 
@@ -300,10 +288,8 @@ def by_status(status: int, facts: Facts) -> FaultKind:
 
 
 def decide(vendor: str, status: int, facts: Facts) -> Verdict:
-    """The verdict on an error answer.  ``status`` is that of the response, 0 for an error inside a 200.
-
-    A status in the body stands above the envelope's: relays and gateways wrap one in another.
-    """
+    """The verdict on an error answer of this status, 0 for an error inside a 200.  A status in the body stands above
+    the envelope's: relays and gateways wrap one in another."""
     effective = facts.statuses[0] if facts.statuses else status
     facts = replace(facts, flags=facts.flags | _derived_flags(facts))
     for rule in RULES:
@@ -320,15 +306,9 @@ def _derived_flags(facts: Facts) -> frozenset[str]:
     limit, requested = re.search(_LIMIT, facts.text), re.search(_REQUESTED, facts.text)
     if limit and requested and 0 < int(limit[1].replace(",", "")) < int(requested[1].replace(",", "")):
         flags.add("never_fits")  # "Limit 6000, Requested 12089": an empty bucket would not do either
-    if _long_window_spent(facts.limits):
+    if any(one.remaining == 0 and one.window in {"day", "week", "month"} for one in facts.limits.known().values()):
         flags.add("long_window_spent")
     return frozenset(flags)
-
-
-def _long_window_spent(limits: RateLimits) -> bool:
-    return any(
-        bucket.remaining == 0 and bucket.window in {"day", "week", "month"} for bucket in limits.known().values()
-    )
 
 
 def _of_the_relay(verdict: Verdict) -> Verdict:

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import lru_cache
 
 LONGEST = 10 * 365 * 86_400.0
 """Seconds.  Nobody means a longer wait; such a number is a mistake and counts as unknown."""
@@ -65,7 +65,7 @@ def duration(text: str) -> float | None:
 
 def wait_in_words(text: str) -> float | None:
     """The wait a sentence asks for: ``"Please try again in 15m18.4s."``, ``"retry after 6 seconds"``."""
-    found = _wait_pattern().search(text)
+    found = re.search(_SPOKEN, text, re.IGNORECASE)
     return bounded(_sum_pieces(found[1])) if found else None
 
 
@@ -123,17 +123,9 @@ def clock_of(headers: Mapping[str, str], now: float | None) -> float | None:
     return now if now is not None and math.isfinite(now) else None
 
 
-@cache  # only failures need it
-def _wait_pattern() -> re.Pattern[str]:
-    return re.compile(_SPOKEN, re.IGNORECASE)
-
-
 def _sum_pieces(text: str) -> float:
-    return sum(float(number) * _unit(unit.lower()) for number, unit in re.findall(_PIECE, text))
-
-
-def _unit(word: str) -> float:
-    return _UNITS.get(word) or _UNITS[word.removesuffix("s")]
+    pieces = re.findall(_PIECE, text.lower())
+    return sum(float(number) * (_UNITS.get(unit) or _UNITS[unit.removesuffix("s")]) for number, unit in pieces)
 
 
 def _epoch(moment: datetime) -> float:

@@ -16,18 +16,13 @@ lost, so nothing after it can be believed.
 from __future__ import annotations
 
 import struct
-import uuid
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Final
 
 from resilient_llm.errors import InvalidAnswer
-
-Value: TypeAlias = bool | int | bytes | str | datetime | uuid.UUID
-"""A header's value; the integer types are told apart only on the wire."""
 
 MAX_HEADERS: Final = 128 * 1024
 """Most bytes of headers (botocore's limit)."""
@@ -37,29 +32,26 @@ MAX_PAYLOAD: Final = 24 * 1024 * 1024
 
 _PRELUDE: Final = 12
 _OVERHEAD: Final = _PRELUDE + 4
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_BYTES, _TEXT, _TIMESTAMP, _UUID = 6, 7, 8, 9
-_INTEGERS = {2: ">b", 3: ">h", 4: ">i", 5: ">q", _TIMESTAMP: ">q"}
+_TEXT = 7
+_SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 6: None, _TEXT: None, 8: 8, 9: 16}
+"""How long a header's value of each type is; ``None``: two bytes before it say."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventMessage:
-    """One frame: its headers by name, and its payload."""
+    """One frame: those of its headers that are text, and its payload."""
 
-    headers: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
     payload: bytes = b""
 
     def header(self, name: str) -> str:
-        """A header as text; empty if there is none or it is no text."""
-        value = self.headers.get(name)
-        return value if isinstance(value, str) else ""
+        """A header; empty if there is none or it is no text."""
+        return self.headers.get(name, "")
 
 
 class Decoder:
     """Bytes of one event stream -> messages."""
-
-    __slots__ = ("_buffer",)
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -69,24 +61,14 @@ class Decoder:
         """How many bytes of an unfinished frame have arrived."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> list[EventMessage]:
-        """The messages these bytes complete.
-
-        Raises :class:`~resilient_llm.errors.InvalidAnswer` for a frame that cannot be believed.  Messages that came
-        before it with the same bytes are lost with it; use :meth:`take` to have them one by one.
-        """
-        self.push(data)
-        messages: list[EventMessage] = []
-        while (message := self.take()) is not None:
-            messages.append(message)
-        return messages
-
-    def push(self, data: bytes) -> None:
-        """Bytes to :meth:`take` messages from."""
+    def feed(self, data: bytes) -> Iterator[EventMessage]:
+        """The messages these bytes complete, one by one.  Raises ``InvalidAnswer`` at a frame that cannot be
+        believed."""
         self._buffer += data
+        while (message := self._take()) is not None:
+            yield message
 
-    def take(self) -> EventMessage | None:
-        """The next message; ``None`` until it is complete.  Raises ``InvalidAnswer``."""
+    def _take(self) -> EventMessage | None:
         buffer = self._buffer
         if len(buffer) < _PRELUDE:
             return None
@@ -116,18 +98,23 @@ def _checked_prelude(buffer: bytearray) -> tuple[int, int]:
     return total, head
 
 
-def _decode_headers(data: bytes) -> Mapping[str, Value]:
-    headers: dict[str, Value] = {}
+def _decode_headers(data: bytes) -> Mapping[str, str]:
+    headers: dict[str, str] = {}
+    names: set[bytes] = set()
     position = 0
     try:
         while position < len(data):
-            label, position = _piece_at(data, position, 1)
-            name = label.decode("utf-8")
-            value, position = _value_at(data, position + 1, data[position])
-            if name in headers:
-                raise InvalidAnswer(f"an event stream message has two headers {name!r}")
-            headers[name] = value
-    except (IndexError, struct.error, UnicodeDecodeError, OverflowError) as error:
+            name, position = _piece_at(data, position, 1)
+            kind, position = data[position], position + 1
+            if name in names or kind not in _SIZES:
+                what = f"is of the unknown type {kind}" if kind not in _SIZES else "stands there twice"
+                raise InvalidAnswer(f"the header {name!r} of an event stream message {what}")
+            names.add(name)
+            size = _SIZES[kind]
+            value, position = _piece_at(data, position, 2) if size is None else _taken(data, position, size)
+            if kind == _TEXT:
+                headers[name.decode()] = value.decode()
+    except (IndexError, UnicodeDecodeError) as error:
         raise InvalidAnswer(f"the headers of an event stream message cannot be read: {error}") from error
     return headers
 
@@ -138,39 +125,20 @@ _REPEATED: Final = 256
 _decode_repeated = lru_cache(64)(_decode_headers)
 
 
-def _value_at(data: bytes, position: int, kind: int) -> tuple[Value, int]:
-    """A value of a type and the position after it."""
-    if kind in {0, 1}:
-        return kind == 0, position
-    if kind in {_BYTES, _TEXT}:
-        piece, position = _piece_at(data, position, 2)
-        return piece if kind == _BYTES else piece.decode("utf-8"), position
-    if kind == _UUID:
-        if position + 16 > len(data):
-            raise IndexError("a UUID is cut short")
-        return uuid.UUID(bytes=data[position : position + 16]), position + 16
-    form = _INTEGERS.get(kind)
-    if form is None:
-        raise InvalidAnswer(f"an event stream header is of the unknown type {kind}")
-    number: int = struct.unpack_from(form, data, position)[0]
-    value = _EPOCH + timedelta(milliseconds=number) if kind == _TIMESTAMP else number
-    return value, position + struct.calcsize(form)
-
-
 def _piece_at(data: bytes, position: int, width: int) -> tuple[bytes, int]:
-    """Bytes behind their own length, which is ``width`` bytes wide."""
+    """Bytes behind their own length, which is ``width`` bytes wide, and the position after them."""
     start = position + width
-    end = start + int.from_bytes(data[position:start], "big")
-    if end > len(data):
+    return _taken(data, start, int.from_bytes(data[position:start], "big"))
+
+
+def _taken(data: bytes, start: int, size: int) -> tuple[bytes, int]:
+    if start + size > len(data):
         raise IndexError("a value is cut short")
-    return data[start:end], end
+    return data[start : start + size], start + size
 
 
 def encode(message: EventMessage) -> bytes:
-    """One frame.  An integer is written in the narrowest type from 32 bits on.
-
-    Raises ``ValueError`` for what the limits or the length fields of the format cannot hold.
-    """
+    """One frame.  Raises ``ValueError`` for what the format cannot hold."""
     head = b"".join(_encode_header(name, value) for name, value in message.headers.items())
     if len(head) > MAX_HEADERS or len(message.payload) > MAX_PAYLOAD:
         raise ValueError("an event stream message is longer than the format allows")
@@ -179,30 +147,12 @@ def encode(message: EventMessage) -> bytes:
     return body + struct.pack(">I", zlib.crc32(body))
 
 
-def _encode_header(name: str, value: Value) -> bytes:
-    label = name.encode()
+def _encode_header(name: str, value: str) -> bytes:
+    label, text = name.encode(), value.encode()
     try:
-        return struct.pack(">B", len(label)) + label + _encode_value(value)
+        return struct.pack(">B", len(label)) + label + struct.pack(">BH", _TEXT, len(text)) + text
     except struct.error as error:
         raise ValueError(f"the header {name!r} cannot be written: {error}") from error
-
-
-def _encode_value(value: Value) -> bytes:
-    match value:
-        case bool():
-            return b"\x00" if value else b"\x01"
-        case int():
-            kind = 4 if -(2**31) <= value < 2**31 else 5
-            return bytes([kind]) + struct.pack(_INTEGERS[kind], value)
-        case bytes():
-            return struct.pack(">BH", _BYTES, len(value)) + value
-        case str():
-            data = value.encode()
-            return struct.pack(">BH", _TEXT, len(data)) + data
-        case datetime():
-            return struct.pack(">Bq", _TIMESTAMP, (value - _EPOCH) // timedelta(milliseconds=1))
-        case _:
-            return bytes([_UUID]) + value.bytes
 
 
 def event(kind: str, payload: bytes) -> bytes:

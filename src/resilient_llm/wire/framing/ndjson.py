@@ -19,8 +19,6 @@ class Decoder:
     """Lines.  They end in LF only, because every other line end may stand inside a JSON string; a CR before it and
     blank lines are dropped."""
 
-    __slots__ = ("_limit", "_pieces", "_size")
-
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._pieces: list[bytes] = []
@@ -65,8 +63,6 @@ class ObjectDecoder:
     """Objects one after another, whatever stands between them may only be white space, commas and the brackets of an
     array around them.  Anything else raises :class:`~resilient_llm.errors.InvalidAnswer`."""
 
-    __slots__ = ("_at", "_buffer", "_depth", "_in_string", "_limit")
-
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._buffer = b""
@@ -88,10 +84,6 @@ class ObjectDecoder:
         if len(self._buffer) > self._limit:
             raise InvalidAnswer(f"an object of the answer is longer than {self._limit} bytes")
         return found
-
-    def close(self) -> bytes:
-        """What is left: the beginning of an object that was cut short, or nothing."""
-        return self._buffer
 
     def _scan(self) -> int | None:
         """Where the object at the head of the buffer ends; ``None`` if its end has not arrived."""

@@ -29,20 +29,6 @@ class Decoder:
     :class:`~resilient_llm.errors.InvalidAnswer`.
     """
 
-    __slots__ = (
-        "_at_boundary",
-        "_cr",
-        "_data",
-        "_event",
-        "_first",
-        "_held",
-        "_id",
-        "_line",
-        "_max",
-        "_size",
-        "last_event_id",
-    )
-
     def __init__(self, max_event: int = MAX_EVENT) -> None:
         self._max = max_event
         self._cr = False  # the last byte was a CR, which ended its line; an LF now is its other half
@@ -72,11 +58,6 @@ class Decoder:
                 return [("message", text[6:-2])]
             return self._blocks(text)
         return self._mixed(data)
-
-    def close(self) -> None:
-        """The stream ended: an event without its blank line is no event."""
-        self._line.clear()
-        self._data.clear()
 
     def unfinished(self) -> list[Event]:
         """The stream ended: the event that its last bytes would be with a blank line after them, if any."""
@@ -176,10 +157,8 @@ class Decoder:
 
 
 def encode(data: bytes, event: str | None = None) -> bytes:
-    """One frame.  ``data`` must not contain a line end (compact JSON never does).
-
-    The space, the LF and the blank line are required by clients that look for them literally (google-genai does).
-    """
+    """One frame, as clients want it that look for the space and LFs literally.  ``data`` must not contain a line
+    end."""
     if event is None:
         return b"data: %b\n\n" % data
     return b"event: %b\ndata: %b\n\n" % (event.encode(), data)

@@ -9,7 +9,7 @@ from resilient_llm.model import ChatResponse, Choice, Extra
 from resilient_llm.wire.gemini import parts as p
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.reasons import calls
-from resilient_llm.wire.kit.tools import Namer, Pairing
+from resilient_llm.wire.kit.tools import Namer
 
 
 def decode_response(raw: f.Fields) -> ChatResponse:
@@ -63,9 +63,9 @@ def _blocked(fields: f.Fields, raw: f.Fields) -> str:
 def _decode_candidate(value: f.Fields, namer: Namer) -> Choice:
     fields = p.camel(value)
     content = f.take_object(fields, "content") or {}
-    parts = p.decode_parts(f.take_list(content, "parts"), p.Ids(namer, Pairing(p.MADE_UP).result))
+    parts = p.decode_parts(f.take_list(content, "parts"), namer)
     raw = p.take_finish(fields)
-    reason = p.finish_reason(raw, calls(parts))
+    reason = p.REASONS.neutral(raw, calls(parts))
     return Choice(parts, reason, raw, f.unread(p.WIRE, {"candidate": fields} if fields else {}))
 
 
@@ -86,7 +86,7 @@ def _encode_candidate(choice: Choice, index: int) -> f.Fields:
     content = f.put({"role": "model"}, parts=p.encode_shown(choice.parts) or None)
     more = f.object_of(f.own_fields(choice.extra, p.WIRE).get("candidate") or {}, "candidate")
     unsaid_reason = choice.finish_reason == "other" and choice.raw_finish_reason is None
-    word = None if unsaid_reason else p.finish_word(choice.finish_reason, choice.raw_finish_reason)
+    word = None if unsaid_reason else p.REASONS.word(choice.finish_reason, choice.raw_finish_reason)
     return {**f.put({"content": content}, finishReason=word), "index": index, **more}
 
 

@@ -6,16 +6,17 @@ may have no identifier.  A ``thoughtSignature`` belongs to the part it came with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
-from resilient_llm.wire.kit.reasons import ended, meaning
-from resilient_llm.wire.kit.tools import arguments_object, arguments_text
+from resilient_llm.wire.kit.openai import FALLBACK_TYPES, Kind
+from resilient_llm.wire.kit.reasons import Reasons
+from resilient_llm.wire.kit.tools import Pairing, arguments_object, arguments_text, subschemas
 
 WIRE: Final = "gemini"
 MADE_UP: Final = "gemini_call_"
@@ -48,33 +49,19 @@ def _camel(key: str) -> str:
     return name if name in _KNOWN else key
 
 
-_Kind: TypeAlias = Literal["image", "audio", "video", "document"]
-_KINDS: Mapping[str, _Kind] = {"image": "image", "audio": "audio", "video": "video"}
-
-NameCall: TypeAlias = Callable[[str | None, str], str]
-"""Gives a call its identifier."""
-NameResult: TypeAlias = Callable[[str | None, str | None], tuple[str, str | None]]
-"""Gives a result the identifier and the name of its call."""
+_KINDS: Mapping[str, Kind] = {"image": "image", "audio": "audio", "video": "video"}
 
 
-@dataclass(frozen=True, slots=True)
-class Ids:
-    """How calls and results get their identifiers."""
-
-    call: NameCall
-    result: NameResult
-
-
-def decode_parts(items: Iterable[object], ids: Ids) -> tuple[m.Part, ...]:
+def decode_parts(items: Iterable[object], ids: Pairing) -> tuple[m.Part, ...]:
     """The parts of one turn."""
     return tuple(part for item in items for part in _decode_part(camel(f.object_of(item, "a part")), ids))
 
 
-def _decode_part(fields: f.Fields, ids: Ids) -> tuple[m.Part, ...]:
+def _decode_part(fields: f.Fields, ids: Pairing) -> tuple[m.Part, ...]:
     if fields.get("functionCall") is not None:
-        return (decode_call(fields, ids.call),)
+        return (_decode_call(fields, ids),)
     if fields.get("functionResponse") is not None:
-        return (_decode_result(fields, ids.result),)
+        return (_decode_result(fields, ids),)
     if fields.get("inlineData") is not None or fields.get("fileData") is not None:
         return (_decode_media(fields),)
     if isinstance(fields.get("text"), str) or fields.keys() == {"thoughtSignature"}:
@@ -98,18 +85,17 @@ def _decode_text(fields: f.Fields) -> tuple[m.Part, ...]:
     return (m.Text(text, extra=extra), *seal)
 
 
-def decode_call(fields: f.Fields, name_call: NameCall) -> m.ToolCall:
-    """A part that holds a whole function call."""
+def _decode_call(fields: f.Fields, ids: Pairing) -> m.ToolCall:
     call = camel(f.take_object(fields, "functionCall") or {})
     id_, name = f.take_text(call, "id"), f.take_text(call, "name") or ""
     arguments = arguments_text(f.take_object(call, "args"))
     extra = f.unread(WIRE, f.put(fields, functionCall=call or None))
-    return m.ToolCall(name_call(id_, name), name, arguments, extra)
+    return m.ToolCall(ids.call(id_, name), name, arguments, extra)
 
 
-def _decode_result(fields: f.Fields, name_result: NameResult) -> m.ToolResult:
+def _decode_result(fields: f.Fields, ids: Pairing) -> m.ToolResult:
     answer = camel(f.take_object(fields, "functionResponse") or {})
-    id_, name = name_result(f.take_text(answer, "id"), f.take_text(answer, "name"))
+    id_, name = ids.result(f.take_text(answer, "id"), f.take_text(answer, "name"))
     is_error, parts = _decode_outcome(f.take_object(answer, "response") or {})
     beside = [camel(f.object_of(item, "a part")) for item in f.list_of(answer.get("parts") or [], "parts")]
     if all("inlineData" in each or "fileData" in each for each in beside):
@@ -134,17 +120,13 @@ def _decode_media(fields: f.Fields) -> m.Media:
     source = camel(inline if inline is not None else f.take_object(fields, "fileData") or {})
     mime, name = f.take_text(source, "mimeType"), f.take_text(source, "displayName")
     extra = f.unread(WIRE, fields)
-    kind = _kind(mime)
+    kind = _KINDS.get((mime or "").partition("/")[0], "document")
     if inline is not None:
         return m.Media(kind, mime, f.decode_base64(f.take_text(source, "data") or ""), name=name, extra=extra)
     uri = f.take_text(source, "fileUri") or ""
     if _is_upload(uri):
         return m.Media(kind, mime, file_id=uri, name=name, extra=extra)
     return m.Media(kind, mime, url=uri, name=name, extra=extra)
-
-
-def _kind(mime: str | None) -> _Kind:
-    return _KINDS.get((mime or "").partition("/")[0], "document")
 
 
 def _is_upload(uri: str) -> bool:
@@ -260,7 +242,7 @@ def _encode_outcome(result: m.ToolResult) -> f.Fields:
 
 
 def _encode_media(media: m.Media, writing: Writing) -> f.Fields:
-    mime = media.mime_type or _MIME[media.kind]
+    mime = media.mime_type or FALLBACK_TYPES[media.kind]
     name = f.put({}, displayName=media.name)
     extra = f.own_fields(media.extra, WIRE)
     if media.data is not None:
@@ -273,14 +255,6 @@ def _encode_media(media: m.Media, writing: Writing) -> f.Fields:
     return {"fileData": f.put({"fileUri": uri, **name}, mimeType=media.mime_type), **extra}
 
 
-_MIME: Mapping[_Kind, str] = {
-    "image": "image/png",
-    "audio": "audio/wav",
-    "video": "video/mp4",
-    "document": "application/pdf",
-}
-
-
 def generation(model: str) -> int:
     """The 3 of ``models/gemini-3-pro``; 0 for a name that does not say."""
     _, found, rest = model.rpartition("gemini-")
@@ -288,71 +262,39 @@ def generation(model: str) -> int:
     return int(digits) if found and digits.isascii() and digits.isdigit() and len(digits) < 4 else 0
 
 
-_NESTED = frozenset({"items", "additionalProperties", "not"})
-_LISTED = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
-_MAPPED = frozenset({"properties", "$defs", "defs"})
-
-
-def json_schema(schema: object) -> object:
+def json_schema(schema: m.JsonObject) -> f.Fields:
     """JSON schema from Gemini's older subset of OpenAPI, which says ``STRING`` and ``nullable``."""
-    if not isinstance(schema, Mapping):
-        return schema
-    fields = camel(dict(cast("Mapping[str, object]", schema)))
+    fields = camel(dict(schema))
     nullable = fields.pop("nullable", False)
-    converted: f.Fields = {key: _convert(key, value) for key, value in fields.items() if key != "propertyOrdering"}
-    if nullable and isinstance(converted.get("type"), str):
-        converted["type"] = [converted["type"], "null"]
+    converted: f.Fields = {}
+    for key, value in fields.items():
+        if key == "type" and isinstance(value, str):
+            converted[key] = [value.lower(), "null"] if nullable else value.lower()
+        elif key != "propertyOrdering":
+            converted[key] = subschemas(key, value, json_schema)
     return converted
 
 
-def _convert(key: str, value: object) -> object:
-    if key == "type" and isinstance(value, str):
-        return value.lower()
-    if key in _NESTED:
-        return json_schema(value)
-    if key in _LISTED and isinstance(value, list):
-        return [json_schema(each) for each in cast("list[object]", value)]
-    if key in _MAPPED and isinstance(value, Mapping):
-        return {name: json_schema(each) for name, each in cast("Mapping[str, object]", value).items()}
-    return value
-
-
-FINISH: Mapping[str, m.FinishReason] = {
-    "STOP": "stop",
-    "MAX_TOKENS": "length",
-    "SAFETY": "content_filter",
-    "RECITATION": "content_filter",
-    "BLOCKLIST": "content_filter",
-    "PROHIBITED_CONTENT": "content_filter",
-    "SPII": "content_filter",
-    "MODEL_ARMOR": "content_filter",
-    "IMAGE_SAFETY": "content_filter",
-    "IMAGE_PROHIBITED_CONTENT": "content_filter",
-    "IMAGE_RECITATION": "content_filter",
-    "MALFORMED_FUNCTION_CALL": "error",
-    "MALFORMED_RESPONSE": "error",
-    "UNEXPECTED_TOOL_CALL": "error",
-    "TOO_MANY_TOOL_CALLS": "error",
-    "MISSING_THOUGHT_SIGNATURE": "error",
-    "OTHER": "error",
-    "LANGUAGE": "other",
-    "NO_IMAGE": "other",
-    "IMAGE_OTHER": "other",
-    "ESCALATION": "other",
-    "PUP_LIMITED_DISABLED": "other",
-    "CONTINUATION": "other",
-}
+REASONS: Final = Reasons(
+    {
+        "stop": "STOP",
+        "tool_calls": "STOP",  # is also what ends an answer that calls functions
+        "length": "MAX_TOKENS",
+        "content_filter": """
+            SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII MODEL_ARMOR IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT
+            IMAGE_RECITATION
+        """,
+        "error": """
+            OTHER MALFORMED_FUNCTION_CALL MALFORMED_RESPONSE UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS
+            MISSING_THOUGHT_SIGNATURE
+        """,
+        "other": "LANGUAGE NO_IMAGE IMAGE_OTHER ESCALATION PUP_LIMITED_DISABLED CONTINUATION",
+    },
+    last="FINISH_REASON_UNSPECIFIED",
+)
 DIVIDED: Final = "CONTINUATION"
 """Not an end: the :data:`TOKEN` of the candidate asks for more."""
 TOKEN: Final = "continuationToken"
-
-_WORDS: Mapping[m.FinishReason, str] = {
-    "stop": "STOP",
-    "tool_calls": "STOP",
-    "length": "MAX_TOKENS",
-    "content_filter": "SAFETY",
-    "other": "FINISH_REASON_UNSPECIFIED",
-}
 
 _NUMBERS = ("FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION")
 """Where client libraries write the enumeration's numbers; beyond these the two endpoints differ."""
@@ -365,18 +307,6 @@ def take_finish(candidate: f.Fields) -> str | None:
         candidate.pop("finishReason")
         return _NUMBERS[raw] if 0 <= raw < len(_NUMBERS) else str(raw)
     return f.take_text(candidate, "finishReason")
-
-
-def finish_reason(raw: str | None, called: bool) -> m.FinishReason:
-    """The neutral word; ``STOP`` is also what ends an answer that calls functions."""
-    return ended(FINISH.get(raw or "") or meaning(raw or ""), called)
-
-
-def finish_word(reason: m.FinishReason, raw: str | None) -> str:
-    """Gemini's word: its own where it means the same."""
-    if raw is not None and FINISH.get(raw) == ("stop" if reason == "tool_calls" else reason):
-        return raw
-    return _WORDS.get(reason, "OTHER")
 
 
 def decode_usage(metadata: f.Fields) -> m.Usage | None:

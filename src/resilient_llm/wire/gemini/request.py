@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Literal
 from urllib.parse import quote, unquote
 
 from resilient_llm import model as m
@@ -27,13 +28,14 @@ def decode_request(whole: f.Fields, path: str) -> m.ChatRequest:
     fields = p.camel(dict(whole))
     model, stream = read_path(path)
     model = model or (f.take_text(fields, "model") or "").removeprefix("models/")
-    config = p.camel(f.take_object(fields, "generationConfig") or {})
+    ids, config = Pairing(p.MADE_UP), p.camel(f.take_object(fields, "generationConfig") or {})
+    contents = [_decode_content(f.object_of(item, "a content"), ids) for item in f.take_list(fields, "contents")]
     tools, remaining = _decode_tools(f.take_list(fields, "tools"))
     choice, tool_config = _decode_choice(p.camel(f.take_object(fields, "toolConfig") or {}))
     output, reasoning = _decode_output(config), _decode_thinking(f.take_object(config, "thinkingConfig"))
     values = read_settings(p.WIRE, f.put(fields, generationConfig=config))
     return m.ChatRequest(
-        (*_decode_system(fields.pop("systemInstruction", None)), *_decode_contents(f.take_list(fields, "contents"))),
+        (*_decode_system(fields.pop("systemInstruction", None)), *contents),
         model,
         tools,
         choice,
@@ -60,20 +62,11 @@ def _decode_system(value: object) -> tuple[m.Message, ...]:
     if value is None:
         return ()
     fields: f.Fields = {"parts": {"text": value}} if isinstance(value, str) else f.object_of(value, "systemInstruction")
-    parts = p.decode_parts(f.take_list(fields, "parts"), _ids(Pairing(p.MADE_UP)))
+    parts = p.decode_parts(f.take_list(fields, "parts"), Pairing(p.MADE_UP))
     return (m.Message("system", parts),) if parts else ()
 
 
-def _ids(pairing: Pairing) -> p.Ids:
-    return p.Ids(pairing.call, pairing.result)
-
-
-def _decode_contents(items: list[object]) -> list[m.Message]:
-    ids = _ids(Pairing(p.MADE_UP))
-    return [_decode_content(f.object_of(item, "a content"), ids) for item in items]
-
-
-def _decode_content(fields: f.Fields, ids: p.Ids) -> m.Message:
+def _decode_content(fields: f.Fields, ids: Pairing) -> m.Message:
     said = f.take_text(fields, "role") or "user"
     parts = p.decode_parts(f.take_list(fields, "parts"), ids)
     if said == "function":
@@ -107,24 +100,28 @@ def _decode_tool(fields: f.Fields) -> m.Tool:
     description = f.take_text(fields, "description")
     schema, older = f.take_object(fields, "parametersJsonSchema"), f.take_object(fields, "parameters")
     if schema is None and older is not None:
-        schema = f.object_of(p.json_schema(older), "parameters")
+        schema = p.json_schema(older)
         f.put(fields, parameters=older if schema != older else None)
     return m.Tool(name, description, schema, extra=f.unread(p.WIRE, fields))
 
 
 def _decode_choice(config: f.Fields) -> tuple[m.ToolChoice | None, f.Fields]:
     """The choice, and what it does not say: ``VALIDATED`` is ``auto`` with arguments that fit."""
-    calling = p.camel(f.take_object(config, "functionCallingConfig") or {})
-    kept = dict(calling)
-    mode, names = (f.take_text(calling, "mode") or "").upper(), f.take_texts(calling, "allowedFunctionNames")
-    choice = None
-    if mode == "ANY":
-        choice, kept = m.ToolChoice("required", names), calling
-    elif mode == "NONE":
-        choice, kept = m.ToolChoice("none"), calling
-    elif mode in {"AUTO", "VALIDATED"}:
-        choice, kept = m.ToolChoice("auto"), (calling if mode == "AUTO" and not names else kept)
-    return choice, f.put(config, functionCallingConfig=kept or None)
+    whole = p.camel(f.take_object(config, "functionCallingConfig") or {})
+    rest = dict(whole)
+    mode, names = (f.take_text(rest, "mode") or "").upper(), f.take_texts(rest, "allowedFunctionNames")
+    known = _MODES.get(mode)
+    choice = None if known is None else m.ToolChoice(known, names if mode == "ANY" else ())
+    said = mode in {"ANY", "NONE"} or (mode == "AUTO" and not names)
+    return choice, f.put(config, functionCallingConfig=(rest if said else whole) or None)
+
+
+_MODES: Mapping[str, Literal["auto", "none", "required"]] = {
+    "AUTO": "auto",
+    "VALIDATED": "auto",
+    "ANY": "required",
+    "NONE": "none",
+}
 
 
 def _decode_output(config: f.Fields) -> m.OutputFormat | None:
@@ -139,7 +136,7 @@ def _decode_output(config: f.Fields) -> m.OutputFormat | None:
             return None
     schema, older = f.take_object(config, "responseJsonSchema"), f.take_object(config, "responseSchema")
     if schema is None and older is not None:
-        schema = f.object_of(p.json_schema(older), "responseSchema")
+        schema = p.json_schema(older)
         f.put(config, responseSchema=older if schema != older else None)
     return m.OutputFormat("json_object") if schema is None else m.OutputFormat("json_schema", schema)
 
@@ -160,18 +157,18 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     if request.source is not None and request.source.wire == p.WIRE:
         source = request.source.fields
         return HttpRequest(path, f.dump_forwarded(_forwarded(request, source), source), JSON_HEADERS)
-    notes = notes_on(request, p.WIRE)
+    notes = notes_on(request, p.WIRE, described=False)
     lose_marks(request, notes)
-    if request.output is not None and request.output.description:
-        notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
     writing = p.Writing(request.model, tool_names(request.messages), notes)
     body = _encode_turns(request.messages, writing)
-    f.put(body, tools=_encode_tools(_offered(request, notes), notes), toolConfig=_encode_choice(request.tool_choice))
+    listed = request.tool_choice is not None and request.tool_choice.mode == "required"  # then names can be listed here
+    tools = request.tools if listed else offered_tools(request, notes)
+    f.put(body, tools=_encode_tools(tools, notes), toolConfig=_encode_choice(request.tool_choice))
     config = _encode_output(request.output)
     f.put(config, thinkingConfig=_encode_thinking(request.reasoning, request.model, notes))
     f.put(body, generationConfig=config or None)
     write_settings(TABLES[p.WIRE], request, body, notes)
-    f.merge_own(body, request.extra, p.WIRE)
+    f.merge(body, notes.own)
     config = f.as_object(body.get("generationConfig"))
     if "responseSchema" in config:
         config.pop("responseJsonSchema", None)  # one or the other
@@ -208,10 +205,7 @@ def sign_calls(parts: list[f.Fields]) -> bool:
 
 
 def _encode_turns(messages: tuple[m.Message, ...], writing: p.Writing) -> f.Fields:
-    """Contents, and the system messages, which go before them all.
-
-    Results of parallel calls belong into one turn, however many messages hold them.
-    """
+    """Contents, and the system messages before them all.  Results of parallel calls belong into one turn."""
     system: list[f.Fields] = []
     contents: list[f.Fields] = []
     results: list[f.Fields] | None = None  # parts of the last turn, if it holds results only
@@ -225,26 +219,15 @@ def _encode_turns(messages: tuple[m.Message, ...], writing: p.Writing) -> f.Fiel
         elif message.role == "tool" and results is not None:
             results += parts
         elif parts:
-            contents.append(_encode_turn(message, parts, writing))
+            role = "model" if message.role == "assistant" else "user"
+            if role == "model" and p.generation(writing.model) >= 3 and sign_calls(parts):
+                writing.notes.add(Feature.REASONING, "the check was skipped: another model made the call")
+            contents.append({"role": role, "parts": parts, **f.own_fields(message.extra, p.WIRE)})
             results = parts if message.role == "tool" else None
     if system and not contents:
         writing.notes.add(Feature.SYSTEM, "sent as the user's turn: this wire wants one")
         return {"contents": [{"role": "user", "parts": system}]}
     return f.put({"contents": contents}, systemInstruction={"parts": system} if system else None)
-
-
-def _encode_turn(message: m.Message, parts: list[f.Fields], writing: p.Writing) -> f.Fields:
-    role = "model" if message.role == "assistant" else "user"
-    if role == "model" and p.generation(writing.model) >= 3 and sign_calls(parts):
-        writing.notes.add(Feature.REASONING, "the check was skipped: another model made the call")
-    return {"role": role, "parts": parts, **f.own_fields(message.extra, p.WIRE)}
-
-
-def _offered(request: m.ChatRequest, notes: Notes) -> tuple[m.Tool, ...]:
-    """Names can be listed here if one of them must be called."""
-    choice = request.tool_choice
-    listed = choice is not None and choice.mode == "required"
-    return request.tools if listed else offered_tools(request, notes)
 
 
 def _encode_tools(tools: tuple[m.Tool, ...], notes: Notes) -> list[f.Fields] | None:

@@ -18,7 +18,7 @@ from resilient_llm.wire.gemini.answer import encode_error, is_blocked
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.divided import added
 from resilient_llm.wire.kit.streams import BlockCounter, JsonEvents, WholeCalls, told_message
-from resilient_llm.wire.kit.tools import Namer, Pairing
+from resilient_llm.wire.kit.tools import Namer
 
 _PLAIN = (b"\n{", b"\n[", b"\r{", b"\r[")
 _USUAL = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId"})
@@ -190,7 +190,7 @@ class Decoder(JsonEvents):
             candidate.finished = True
             rest: f.Fields = dict(self._rest) if index == 0 else {}
             f.put(rest, candidate=candidate.rest or None)
-            word = p.finish_reason(reason, candidate.called)
+            word = p.REASONS.neutral(reason, candidate.called)
             self._out.append(m.Finish(word, reason, index, f.unread(p.WIRE, rest)))
         return reason is not None
 
@@ -213,7 +213,6 @@ class _Candidate(BlockCounter):
         super().__init__()
         self.index = index
         self._namer = namer
-        self._ids = p.Ids(namer, Pairing(p.MADE_UP).result)
         self._call: _Patches | None = None
         self.called = False
         self.finished = False
@@ -226,7 +225,7 @@ class _Candidate(BlockCounter):
             said = p.camel(f.object_of(call, "functionCall"))
             if self._call is not None or "willContinue" in said or "partialArgs" in said:
                 return self._patch(said, fields)
-        return [event for part in p.decode_parts([fields], self._ids) for event in self._events_of(part)]
+        return [event for part in p.decode_parts([fields], self._namer) for event in self._events_of(part)]
 
     def _events_of(self, part: m.Part) -> list[m.StreamEvent]:
         match part:
@@ -258,7 +257,7 @@ class _Candidate(BlockCounter):
         if self._call is None:
             name = f.take_text(call, "name") or ""
             self._call, self.called = _Patches(self.at(None)), True
-            id_ = self._namer(f.take_text(call, "id"), name)
+            id_ = self._namer.call(f.take_text(call, "id"), name)
             extra = f.unread(p.WIRE, {key: value for key, value in fields.items() if key != "functionCall"})
             events.append(m.ToolCallStart(id_, name, self._call.block, self.index, extra))
         self._call.value.update(f.take_object(call, "args") or {})
@@ -276,6 +275,7 @@ class _Candidate(BlockCounter):
 
 
 _STEP = re.compile(r"""\.([^.\[\]'"]+)|\[(\d{1,4})\]|\['([^']*)'\]|\["([^"]*)"\]""")
+_PATH = re.compile(rf"\$(?:{_STEP.pattern})*")
 _DEPTH = 64
 
 
@@ -301,15 +301,10 @@ class _Patches:
 
 
 def _steps(path: str) -> list[str | int]:
-    steps: list[str | int] = []
-    at = 1
-    while at < len(path) and len(steps) < _DEPTH and (found := _STEP.match(path, at)) is not None:
-        name, number, *quoted = found.groups()
-        steps.append(int(number) if number is not None else next(each for each in (name, *quoted) if each is not None))
-        at = found.end()
-    if not path.startswith("$") or at < len(path):
+    steps = _STEP.findall(path)
+    if not _PATH.fullmatch(path) or len(steps) > _DEPTH:
         raise f.Malformed(f"no path to an argument: {path[:80]!r}")
-    return steps
+    return [int(number) if number else name or single or double for name, number, single, double in steps]
 
 
 def _put_at(place: object, steps: list[str | int], value: object, goes_on: bool) -> object:
@@ -328,10 +323,8 @@ def _put_at(place: object, steps: list[str | int], value: object, goes_on: bool)
 
 
 class Encoder(WholeCalls):
-    """Events -> events, for clients that are no parsers of event streams: nothing but ``data: `` lines.
-
-    Function calls go out whole; reasons wait for the token counts, which belong into the last chunk.
-    """
+    """Events -> ``data: `` lines and nothing else, as clients want them that are no parsers of event streams.  Function
+    calls go out whole; reasons wait for the token counts, which belong into the last chunk."""
 
     def on_text(self, event: m.TextDelta) -> bytes:
         return self._parts(m.Text(event.text), event.choice) if event.text else b""
@@ -384,7 +377,7 @@ class Encoder(WholeCalls):
 def _ended(finish: m.Finish) -> f.Fields:
     more = f.object_of(f.own_fields(finish.extra, p.WIRE).get("candidate") or {}, "candidate")
     content = {"role": "model", "parts": [{"text": ""}]}
-    ended = {"content": content, "finishReason": p.finish_word(finish.reason, finish.raw), "index": finish.choice}
+    ended = {"content": content, "finishReason": p.REASONS.word(finish.reason, finish.raw), "index": finish.choice}
     return {**ended, **more}
 
 

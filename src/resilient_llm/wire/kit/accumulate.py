@@ -5,8 +5,8 @@ The answer of a stream is put together here, whole or as far as it came, whichev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Iterator
+from typing import Protocol, TypeAlias
 
 from resilient_llm import model as m
 from resilient_llm.wire.kit.reasons import calls, ended
@@ -29,9 +29,36 @@ class Accumulator:
 
     def add(self, event: m.StreamEvent) -> None:
         """Take one event; those that carry no part of the answer are ignored."""
-        handler = self._HANDLERS.get(type(event))
-        if handler is not None:
-            handler(self, event)
+        match event:
+            case m.TextDelta():
+                self.text(event)
+            case m.ToolCallDelta():
+                block = self._blocks.get((event.choice, event.block))
+                if block is not None and block.kind is m.ToolCall:  # of a call that never began, they belong to nothing
+                    block.pieces.append(event.arguments)
+            case m.ThoughtDelta():
+                block = self._growing(event, m.Thought, event)
+                block.pieces.append(event.text)
+                if event.signature is not None:
+                    block.signature = event.signature
+            case m.RefusalDelta():
+                self._growing(event, m.Refusal).pieces.append(event.text)
+            case m.ToolCallStart():
+                self._begin(event, m.ToolCall, event)
+            case m.PartAdded():
+                self._begin(event, m.Opaque, event.part)
+            case m.StreamStart():
+                self._start = event
+            case m.UsageUpdate():
+                self._usage = event.usage
+            case m.Finish():
+                self._finishes[event.choice] = event
+            case m.StreamEnd():
+                self._complete = True
+            case m.Restarted():
+                self._clear()
+            case _:
+                pass
 
     def response(self) -> m.ChatResponse:
         """The answer so far."""
@@ -96,85 +123,31 @@ class Accumulator:
         finish = self._finishes.get(index)
         if finish is not None:
             return m.Choice(parts, finish.reason, finish.raw, finish.extra)
-        return m.Choice(parts, implied_finish(parts) if self._complete else "error")
+        return m.Choice(parts, ended("stop", calls(parts)) if self._complete else "error")
 
     def text(self, event: m.TextDelta) -> None:
         """Take an event that is known to be text, as nearly every one is."""
-        block = self._blocks.get((event.choice, event.block))
-        if block is None or block.kind is not m.Text:
-            block = self._begin(event, _Block(m.Text))
+        block = self._growing(event, m.Text)
         block.pieces.append(event.text)
         if event.annotations:
             block.annotations += event.annotations
 
-    def _thought(self, event: m.ThoughtDelta) -> None:
+    def _growing(self, event: _Placed, kind: type[m.Part], begun: _Begun = None) -> _Block:
         block = self._blocks.get((event.choice, event.block))
-        if block is None or block.kind is not m.Thought:
-            block = self._begin(event, _Block(m.Thought, event))
-        block.pieces.append(event.text)
-        if event.signature is not None:
-            block.signature = event.signature
+        return block if block is not None and block.kind is kind else self._begin(event, kind, begun)
 
-    def _refusal(self, event: m.RefusalDelta) -> None:
-        block = self._blocks.get((event.choice, event.block))
-        if block is None or block.kind is not m.Refusal:
-            block = self._begin(event, _Block(m.Refusal))
-        block.pieces.append(event.text)
-
-    def _tool(self, event: m.ToolCallStart) -> None:
-        self._begin(event, _Block(m.ToolCall, event))
-
-    def _arguments(self, event: m.ToolCallDelta) -> None:
-        block = self._blocks.get((event.choice, event.block))
-        if block is not None and block.kind is m.ToolCall:  # arguments of a call that never began belong to nothing
-            block.pieces.append(event.arguments)
-
-    def _part(self, event: m.PartAdded) -> None:
-        self._begin(event, _Block(m.Opaque, event.part))
-
-    def _begin(self, event: _Placed, block: _Block) -> _Block:
-        self._blocks[event.choice, event.block] = block
+    def _begin(self, event: _Placed, kind: type[m.Part], begun: _Begun) -> _Block:
+        block = self._blocks[event.choice, event.block] = _Block(kind, begun)
         self._order.setdefault(event.choice, []).append(block)
         return block
 
-    def _started(self, event: m.StreamStart) -> None:
-        self._start = event
-
-    def _counted(self, event: m.UsageUpdate) -> None:
-        self._usage = event.usage
-
-    def _finished(self, event: m.Finish) -> None:
-        self._finishes[event.choice] = event
-
-    def _ended(self, _event: m.StreamEnd) -> None:
-        self._complete = True
-
-    def _clear(self, _event: m.Restarted | None = None) -> None:
+    def _clear(self) -> None:
         self._start = m.StreamStart()
         self._blocks: dict[tuple[int, int], _Block] = {}
         self._order: dict[int, list[_Block]] = {}
         self._finishes: dict[int, m.Finish] = {}
         self._usage = None
         self._complete = False
-
-    _HANDLERS: ClassVar[Mapping[type, Callable[..., None]]] = {
-        m.TextDelta: text,
-        m.ToolCallDelta: _arguments,
-        m.ThoughtDelta: _thought,
-        m.RefusalDelta: _refusal,
-        m.ToolCallStart: _tool,
-        m.PartAdded: _part,
-        m.StreamStart: _started,
-        m.UsageUpdate: _counted,
-        m.Finish: _finished,
-        m.StreamEnd: _ended,
-        m.Restarted: _clear,
-    }
-
-
-def implied_finish(parts: Sequence[m.Part]) -> m.FinishReason:
-    """Why an answer ended that is complete but does not say."""
-    return ended("stop", calls(parts))
 
 
 class _Placed(Protocol):
@@ -184,12 +157,16 @@ class _Placed(Protocol):
     block: int
 
 
+_Begun: TypeAlias = m.ToolCallStart | m.ThoughtDelta | m.Part | None
+"""What a block began with."""
+
+
 class _Block:
     """A part of the answer while it is growing; ``kind`` is the class of the part."""
 
     __slots__ = ("annotations", "begun", "kind", "pieces", "signature")
 
-    def __init__(self, kind: type[m.Part], begun: m.ToolCallStart | m.ThoughtDelta | m.Part | None = None) -> None:
+    def __init__(self, kind: type[m.Part], begun: _Begun) -> None:
         self.kind = kind
         self.begun = begun
         self.pieces: list[str] = []
@@ -217,10 +194,8 @@ class _Block:
 
 
 def replay(response: m.ChatResponse) -> list[m.StreamEvent]:
-    """The events a stream of this answer would have had: one delta a part.
-
-    For a caller who wants a stream and an answer that came whole.
-    """
+    """The events a stream of this answer would have had, one delta a part: for who wants a stream of an answer that
+    came whole."""
     first = m.Choice(response.parts, response.finish_reason, response.raw_finish_reason, response.extra)
     events: list[m.StreamEvent] = [m.StreamStart(response.id, response.model, response.created)]
     for index, choice in enumerate((first, *response.alternatives)):

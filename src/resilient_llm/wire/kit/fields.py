@@ -73,9 +73,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def parse(data: bytes | str, *, as_written: bool = False) -> object:
     """The value of a JSON text.  Half a surrogate pair, which cannot be encoded, becomes U+FFFD unless ``as_written``.
-
-    Raises :class:`Malformed` for anything that is not JSON, ``NaN`` and more than :data:`DEEPEST` levels included.
-    """
+    Raises :class:`Malformed` for anything that is not JSON, ``NaN`` and more than :data:`DEEPEST` levels included."""
     try:
         if isinstance(data, str):
             text = data
@@ -112,16 +110,11 @@ def _checked(value: object, text: str, as_written: bool = False) -> object:
 def _is_too_deep(value: object) -> bool:
     level: list[object] = [value]
     for _ in range(DEEPEST + 1):
-        level = [child for parent in level for child in _children(parent) if isinstance(child, dict | list)]
+        children = [child for parent in level for child in (*as_object(parent).values(), *as_list(parent))]
+        level = [child for child in children if isinstance(child, dict | list)]
         if not level:
             return False
     return True
-
-
-def _children(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return cast("Fields", value).values()
-    return cast("list[object]", value) if isinstance(value, list) else ()
 
 
 def _without_surrogates(value: object) -> object:
@@ -281,7 +274,7 @@ def is_list(value: object) -> TypeGuard[list[object]]:
 
 def objects(value: object) -> list[Mapping[str, object]]:
     """The objects of a list; of anything else, none."""
-    return [item for item in value if is_object(item)] if is_list(value) else []
+    return [item for item in as_list(value) if is_object(item)]
 
 
 def put(fields: Fields, **values: object) -> Fields:
@@ -304,12 +297,6 @@ def merge(into: Fields, more: Mapping[str, object]) -> None:
             into[key] = value
 
 
-def merge_own(into: Fields, extras: Iterable[Extra], wire: str) -> None:
-    """Put the fields of those extras that belong to ``wire`` over ``into``."""
-    for extra in extras:
-        merge(into, own_fields(extra, wire))
-
-
 # --- what was not taken ------------------------------------------------------------------------------------
 
 
@@ -326,8 +313,7 @@ def extra_of(wire: str, fields: Fields) -> Extra | None:
 
 def unread(wire: str, fields: Fields) -> Extra | None:
     """What was not taken, for the encoder of the same wire; ``None`` if nothing, or only nulls, is left."""
-    kept = {key: value for key, value in fields.items() if value is not None}
-    return Extra(wire, kept) if kept else None
+    return extra_of(wire, others(fields, ()))
 
 
 def request_extras(wire: str, fields: Fields) -> tuple[Extra, ...]:
@@ -342,10 +328,7 @@ def own_fields(extra: Extra | None, wire: str) -> Fields:
 
 
 def decode_base64(text: str) -> bytes:
-    """Bytes from base64 in either alphabet, padded or not.
-
-    Raises :class:`Malformed` for anything else.
-    """
+    """Bytes from base64 in either alphabet, padded or not.  Raises :class:`Malformed` for anything else."""
     tidy = text.strip().rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return base64.b64decode(tidy + "=" * (-len(tidy) % 4), validate=True)

@@ -17,10 +17,10 @@ from resilient_llm.wire.kit.fields import Fields
 class Notes:
     """What encoding a request for ``target`` had to give up, each thing said once."""
 
-    __slots__ = ("_lost", "_target")
-
     def __init__(self, target: str) -> None:
         self._target = target
+        self.own: Fields = {}
+        """The fields of the request that only the target knows."""
         self._lost: dict[m.Degradation, None] = {}
 
     def add(self, feature: str, action: str) -> None:
@@ -59,10 +59,8 @@ _HARMLESS: Mapping[str, object] = {"modalities": ["text"], "stream_options": {"i
 
 
 def fields_for(wire: str, extra: m.Extra | None, notes: Notes) -> Fields:
-    """A copy of the fields of an extra that belongs to ``wire``; those of another wire are left out and noted.
-
-    Raises :class:`~resilient_llm.errors.UnsupportedFeature` for a field that must not be left out.
-    """
+    """A copy of the fields of an extra that belongs to ``wire``; those of another wire are left out and noted.  Raises
+    ``UnsupportedFeature`` for a field that must not be left out."""
     if extra is None:
         return {}
     if extra.wire == wire:
@@ -84,15 +82,15 @@ def extras_for(wire: str, extras: Iterable[m.Extra | None], notes: Notes) -> Fie
     return mine
 
 
-def notes_on(request: m.ChatRequest, wire: str) -> Notes:
-    """Notes on a request for a wire whose messages have neither names nor a developer's role.
-
-    Raises ``UnsupportedFeature`` for fields of other wires that must not be left out.
-    """
+def notes_on(request: m.ChatRequest, wire: str, *, described: bool = True) -> Notes:
+    """Notes on a request for a wire whose messages have neither names nor a developer's role, and whose output formats
+    may not be ``described``.  Raises ``UnsupportedFeature`` for fields of others that must not be left out."""
     notes = Notes(wire)
     if any(message.name for message in request.messages):
         notes.add(Feature.MESSAGE_NAME, "left out")
     if any(message.role == "developer" for message in request.messages):
         notes.add(Feature.DEVELOPER, "sent as system")
-    extras_for(wire, request.extra, notes)
+    if not described and request.output is not None and request.output.description:
+        notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
+    notes.own = extras_for(wire, request.extra, notes)
     return notes

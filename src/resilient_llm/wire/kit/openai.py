@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from resilient_llm import model as m
 from resilient_llm.errors import Fault, FaultKind
@@ -12,6 +12,8 @@ from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.fields import Fields
 from resilient_llm.wire.kit.notes import Notes
+
+Kind: TypeAlias = Literal["image", "audio", "video", "document"]
 
 MODES: Mapping[str, Literal["auto", "none", "required"]] = {
     "auto": "auto",
@@ -95,6 +97,29 @@ def inline(url: str) -> tuple[str | None, bytes | None]:
         return None, None
 
 
+def decode_media(kind: Kind, url: str, extra: m.Extra | None, name: str | None = None) -> m.Media:
+    """Media named by a URL, or inside of it."""
+    mime, data = inline(url)
+    return m.Media(kind, mime, data, url=url if data is None else None, name=name, extra=extra)
+
+
+def decode_audio(value: object, extra: m.Extra | None) -> m.Media | None:
+    """Sound in a request; ``None`` if it cannot be read."""
+    audio = f.as_object(value)
+    try:
+        data = f.decode_base64(f.as_text(audio.get("data")))
+    except f.Malformed:
+        return None
+    return m.Media("audio", f"audio/{f.as_text(audio.get('format'))}", data, extra=extra)
+
+
+def encode_audio(data: bytes, mime_type: str | None) -> Fields:
+    """Sound as both wires take it; they have their own words for its type."""
+    name = (mime_type or "audio/wav").partition("/")[2]
+    audio = {"data": f.encode_base64(data), "format": _AUDIO_FORMATS.get(name, name)}
+    return {"type": "input_audio", "input_audio": audio}
+
+
 _EFFORTS = ((0, "none"), (2048, "low"), (8192, "medium"))
 """Highest thinking budget in tokens that still counts as this effort; above them all it is "high"."""
 
@@ -114,19 +139,13 @@ def data_url(part: m.Media, notes: Notes) -> str:
     """Inline content as a URL."""
     if part.data is None:
         raise notes.unsupported(Feature.FILE_ID)
-    return f"data:{part.mime_type or _FALLBACK_TYPES[part.kind]};base64,{f.encode_base64(part.data)}"
+    return f"data:{part.mime_type or FALLBACK_TYPES[part.kind]};base64,{f.encode_base64(part.data)}"
 
 
-_FALLBACK_TYPES = {"audio": "audio/wav", "image": "image/png", "video": "video/mp4", "document": "application/pdf"}
+FALLBACK_TYPES = {"audio": "audio/wav", "image": "image/png", "video": "video/mp4", "document": "application/pdf"}
 """For media whose type nobody named."""
 
 _AUDIO_FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav"}
-
-
-def audio_format(mime_type: str | None) -> str:
-    """The vendor's word for a type of sound."""
-    name = (mime_type or "audio/wav").partition("/")[2]
-    return _AUDIO_FORMATS.get(name, name)
 
 
 def left_out(part: m.Part, notes: Notes) -> None:

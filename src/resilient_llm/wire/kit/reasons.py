@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from resilient_llm.model import FinishReason, Part, ToolCall
 from resilient_llm.wire.kit.fields import words
@@ -54,22 +53,29 @@ def ended(reason: FinishReason, called: bool) -> FinishReason:
     return "tool_calls" if reason == "stop" and called else reason
 
 
-@dataclass(frozen=True, slots=True)
 class Reasons:
-    """A wire's words for why an answer ended: what each means, and which one to write; ``last`` where there is none."""
+    """A wire's words for why an answer ended: for each reason those that mean it, first the one to write.
 
-    meanings: Mapping[str, FinishReason]
-    words: Mapping[FinishReason, str]
-    last: str
+    ``last`` is written for ``other``, unless it is an unknown word and the wire's clients ``take_any``, and for a
+    reason without words.
+    """
+
+    def __init__(self, known: Mapping[FinishReason, str], last: str, *, take_any: bool = False) -> None:
+        self._written: dict[FinishReason, str] = {reason: found.split()[0] for reason, found in known.items()}
+        self._written["other"] = self._last = last
+        self._meanings: dict[str, FinishReason] = {}
+        self._of_unknown: FinishReason | None = "other" if take_any else None
+        for reason, found in known.items():
+            for word in found.split():
+                self._meanings.setdefault(word, reason)
 
     def neutral(self, raw: str | None, called: bool = False) -> FinishReason:
         """The neutral word, given whether tools are called."""
-        known = self.meanings.get(raw or "")
-        return ended(meaning(raw or "") if known is None else known, called)
+        return ended(self._meanings.get(raw or "") or meaning(raw or ""), called)
 
     def word(self, reason: FinishReason, raw: str | None) -> str:
-        """The wire's word: the vendor's own where it means the same here, as an unknown one does for ``other``."""
-        own = self.meanings.get(raw or "", "other")
-        if raw is not None and reason in (own, ended(own, called=True)):
+        """The wire's word: the vendor's own where it means the same here."""
+        own = self._meanings.get(raw or "", self._of_unknown)
+        if raw is not None and own is not None and reason in (own, ended(own, called=True)):
             return raw
-        return self.words.get(reason, self.last)
+        return self._written.get(reason, self._last)

@@ -152,7 +152,6 @@ class JsonEvents(StreamDecoder):
         return data.strip() in {"", "[DONE]"}  # the latter from proxies that know only one way to end a stream
 
     def on_bytes(self, data: bytes) -> None:
-        """Bytes of the stream."""
         self._take(self._frames.feed(data))
 
     def _take(self, events: list[sse.Event]) -> None:
@@ -209,6 +208,7 @@ class StreamEncoder:
         self.start: m.StreamStart = m.StreamStart()
         self.usage: m.Usage | None = None
         self.finishes: dict[int, m.Finish] = {}
+        self._opened = False
 
     @property
     def finish(self) -> m.Finish:
@@ -227,6 +227,17 @@ class StreamEncoder:
     def on_start(self, event: m.StreamStart) -> bytes:
         """The vendor began to answer."""
         self.start = event
+        return self.opened()
+
+    def opened(self) -> bytes:
+        """What has to stand before the first piece, if it does not yet."""
+        if self._opened:
+            return b""
+        self._opened = True
+        return self.opening()
+
+    def opening(self) -> bytes:
+        """The frame before everything else, where the wire has one."""
         return b""
 
     def on_text(self, event: m.TextDelta) -> bytes:
@@ -341,22 +352,18 @@ class WholeCalls(StreamEncoder):
         raise NotImplementedError
 
     def on_call(self, event: m.ToolCallStart) -> bytes:
-        """A tool call begins."""
         self._calls[event.choice, event.block] = (event, [])
         return b""
 
     def on_arguments(self, event: m.ToolCallDelta) -> bytes:
-        """A piece of a call's arguments."""
         if (event.choice, event.block) in self._calls:
             self._calls[event.choice, event.block][1].append(event.arguments)
         return b""
 
     def on_block_end(self, event: m.BlockEnd) -> bytes:
-        """A part is complete."""
         return self.flush(event.choice, event.block)
 
     def on_finish(self, event: m.Finish) -> bytes:
-        """Why a choice ended."""
         super().on_finish(event)
         return self.flush(event.choice)
 

@@ -13,9 +13,9 @@ A request and its answer::
 
 from __future__ import annotations
 
-from resilient_llm.wire.kit.json_codec import JsonCodec
 from resilient_llm.wire.ollama import answer, request, stream
 from resilient_llm.wire.ollama.parts import WIRE
+from resilient_llm.wire.protocol import JsonCodec
 
 __all__ = ["CODEC", "WIRE"]
 

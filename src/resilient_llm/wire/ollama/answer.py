@@ -7,7 +7,7 @@ from resilient_llm.errors import Fault, InvalidAnswer
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes
 from resilient_llm.wire.kit.reasons import calls
-from resilient_llm.wire.kit.tools import Namer
+from resilient_llm.wire.kit.tools import Namer, decode_call
 from resilient_llm.wire.ollama import parts as p
 
 
@@ -23,16 +23,14 @@ def decode_response(raw: f.Fields) -> m.ChatResponse:
     parts = _answer_parts(message, str(fields.get("created_at")))
     model, reason, usage = f.take_text(fields, "model") or "", f.take_text(fields, "done_reason"), p.take_usage(fields)
     extra = f.unread(p.WIRE, fields)
-    created = p.seconds_of(fields.get("created_at"))
-    return m.ChatResponse(
-        parts, p.finish_reason(reason, calls(parts)), reason, usage, "", model, created, extra=extra, raw=raw
-    )
+    created, finish = p.seconds_of(fields.get("created_at")), p.REASONS.neutral(reason or "stop", calls(parts))
+    return m.ChatResponse(parts, finish, reason, usage, "", model, created, extra=extra, raw=raw)
 
 
 def _answer_parts(message: f.Fields, answer: str) -> tuple[m.Part, ...]:
     thinking, text = f.take_text(message, "thinking"), f.take_text(message, "content")
-    identify = Namer(p.MADE_UP, answer)
-    calls = [p.decode_call(item, identify) for item in f.take_list(message, "tool_calls")]
+    namer = Namer(p.MADE_UP, answer)
+    calls = [decode_call(item, p.WIRE, namer.call) for item in f.take_list(message, "tool_calls")]
     images = [m.Media("image", data=f.decode_base64(image)) for image in f.take_texts(message, "images")]
     thoughts = [m.Thought(thinking, origin=p.WIRE)] if thinking else []
     return (*thoughts, *([m.Text(text)] if text else []), *images, *calls)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -10,34 +10,24 @@ from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, fields_for
-from resilient_llm.wire.kit.reasons import ended, meaning
-from resilient_llm.wire.kit.tools import arguments_object, arguments_text
+from resilient_llm.wire.kit.reasons import Reasons
+from resilient_llm.wire.kit.tools import arguments_object, encode_call
 
 WIRE: Final = "ollama"
 
 MADE_UP: Final = "ollama_call_"
 
-_FINISH: dict[str, m.FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "load": "other",
-    "unload": "other",
-    "content_filter": "content_filter",  # this and the next are never sent by Ollama, only written for others
-    "error": "error",
-}
-_DONE: dict[m.FinishReason, str] = {"stop": "stop", "tool_calls": "stop"}
-
-
-def decode_call(value: object, identify: Callable[[str | None, str], str]) -> m.ToolCall:
-    fields = f.object_of(value, "a tool call")
-    fields.pop("type", None)
-    id_ = f.take_text(fields, "id")
-    function = f.take_object(fields, "function")
-    if function is None:
-        raise f.Malformed("a tool call without a function")
-    name = f.take_text(function, "name") or ""
-    arguments = arguments_text(function.pop("arguments", None))
-    return m.ToolCall(identify(id_, name), name, arguments, f.unread(WIRE, f.put(fields, function=function or None)))
+REASONS: Final = Reasons(
+    {
+        "stop": "stop",
+        "tool_calls": "stop",  # is also what ends an answer that asks for tools
+        "length": "length",
+        "other": "load unload",
+        "content_filter": "content_filter",  # this and the next are never sent by Ollama, only written for others
+        "error": "error",
+    },
+    last="other",
+)
 
 
 def encode_parts(parts: Sequence[m.Part], role: str, notes: Notes) -> f.Fields:
@@ -52,11 +42,14 @@ def encode_parts(parts: Sequence[m.Part], role: str, notes: Notes) -> f.Fields:
                 if isinstance(part, m.Text) and part.annotations:
                     notes.add(Feature.ANNOTATIONS, "left out")
             case m.Thought():
-                thoughts += _own_thought(part, notes)
+                if part.origin == WIRE:
+                    thoughts.append(part.text)
+                else:
+                    notes.add(Feature.REASONING, "left out: another model's thoughts")
             case m.Media():
                 images.append(_encode_image(part, notes))
             case m.ToolCall():
-                calls.append(_encode_call(part, notes))
+                calls.append(encode_call(part, WIRE, arguments_object(part, notes), id=sent_id(part.id)))
             case _:  # a vendor's own block; results were taken out before
                 raise notes.unsupported(Feature.BUILTIN_TOOLS)
         fields_for(WIRE, getattr(part, "extra", None), notes)
@@ -64,13 +57,6 @@ def encode_parts(parts: Sequence[m.Part], role: str, notes: Notes) -> f.Fields:
     return f.put(
         {"content": content}, thinking="".join(thoughts) or None, images=images or None, tool_calls=calls or None
     )
-
-
-def _own_thought(thought: m.Thought, notes: Notes) -> list[str]:
-    if thought.origin == WIRE:
-        return [thought.text]
-    notes.add(Feature.REASONING, "left out: another model's thoughts")
-    return []
 
 
 def _encode_image(media: m.Media, notes: Notes) -> str:
@@ -81,22 +67,9 @@ def _encode_image(media: m.Media, notes: Notes) -> str:
     return f.encode_base64(media.data)
 
 
-def _encode_call(call: m.ToolCall, notes: Notes) -> f.Fields:
-    extra = f.own_fields(call.extra, WIRE)
-    function: f.Fields = {"name": call.name, "arguments": arguments_object(call, notes)}
-    f.merge(function, f.object_of(extra.pop("function", {}), "function"))
-    return f.put({"function": function, **extra}, id=sent_id(call.id))
-
-
 def sent_id(id_: str) -> str | None:
     """An identifier goes out if somebody gave it; servers that have none ignore it."""
     return None if id_.startswith(MADE_UP) else id_
-
-
-def finish_reason(reason: str | None, called: bool) -> m.FinishReason:
-    """``stop`` is also what ends an answer that asks for tools; servers before 2024-08 gave no reason."""
-    word = reason or "stop"
-    return ended(_FINISH.get(word) or meaning(word), called)
 
 
 def take_usage(fields: f.Fields) -> m.Usage | None:
@@ -134,6 +107,5 @@ def head(model: str, created: int | None, extra: m.Extra | None) -> f.Fields:
 
 def tail(reason: m.FinishReason, raw: str | None, more: f.Fields, usage: m.Usage | None) -> f.Fields:
     """What closes an answer: why, how long and how much."""
-    word = raw if raw in _FINISH else _DONE.get(reason, reason)
     counts = {"prompt_eval_count": usage.input_tokens, "eval_count": usage.output_tokens} if usage else {}
-    return {"done_reason": word, "done": True, **more, **counts}
+    return {"done_reason": REASONS.word(reason, raw), "done": True, **more, **counts}

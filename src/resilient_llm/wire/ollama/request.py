@@ -9,8 +9,7 @@ from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.caching import lose_marks
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
-from resilient_llm.wire.kit.roles import encode_message, result_extra
-from resilient_llm.wire.kit.tools import encode_tool, offered_tools, tool_names
+from resilient_llm.wire.kit.tools import encode_message, encode_tool, offered_tools, result_extra, tool_names
 from resilient_llm.wire.ollama.parts import WIRE, encode_parts, sent_id
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.settings import TABLES, write_settings
@@ -23,10 +22,8 @@ _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", 
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     if request.source is not None and request.source.wire == WIRE:
         return HttpRequest(PATH, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
-    notes = notes_on(request, WIRE)
+    notes = notes_on(request, WIRE, described=False)
     lose_marks(request, notes)
-    if request.output is not None and request.output.description:
-        notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
     if request.tool_choice is not None and request.tool_choice.mode == "required":
         names = request.tool_choice.names
         raise notes.unsupported(Feature.TOOL_CHOICE_NAME if names else Feature.TOOL_CHOICE_REQUIRED)
@@ -37,7 +34,7 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
         body["tools"] = tools
     f.put(body, format=_encode_format(request.output), think=_encode_think(request.reasoning, notes))
     write_settings(TABLES[WIRE], request, body, notes)
-    f.merge_own(body, request.extra, WIRE)
+    f.merge(body, notes.own)
     return HttpRequest(PATH, f.dump_request(body), JSON_HEADERS, notes.all())
 
 

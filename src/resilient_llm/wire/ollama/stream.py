@@ -10,7 +10,7 @@ from resilient_llm.wire.framing import ndjson
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes
 from resilient_llm.wire.kit.streams import BlockCounter, StreamDecoder, WholeCalls
-from resilient_llm.wire.kit.tools import Namer
+from resilient_llm.wire.kit.tools import Namer, decode_call
 from resilient_llm.wire.ollama import parts as p
 from resilient_llm.wire.ollama.answer import encode_error
 
@@ -23,7 +23,7 @@ class Decoder(StreamDecoder):
     def __init__(self) -> None:
         super().__init__()
         self._lines = ndjson.Decoder()
-        self._identify: Namer | None = None  # of the first line's answer
+        self._namer: Namer | None = None  # of the first line's answer
         self._blocks = BlockCounter()
         self._called = False
 
@@ -48,18 +48,18 @@ class Decoder(StreamDecoder):
         if "error" in fields:
             self.end(m.StreamError(fields))
             return
-        if self._identify is None:
+        if self._namer is None:
             created_at = fields.get("created_at")
-            self._identify = Namer(p.MADE_UP, str(created_at))
+            self._namer = Namer(p.MADE_UP, str(created_at))
             self._out.append(m.StreamStart("", str(fields.get("model") or ""), p.seconds_of(created_at)))
         if fields.get("done") is False and (text := _only_text(fields.get("message"))):
             self._out.append(m.TextDelta(text, self._blocks.at(m.TextDelta)))
             return
-        self._content(f.take_object(fields, "message") or {}, self._identify)
+        self._content(f.take_object(fields, "message") or {}, self._namer)
         if f.take_bool(fields, "done"):
             self._ended(fields)
 
-    def _content(self, message: f.Fields, identify: Namer) -> None:
+    def _content(self, message: f.Fields, namer: Namer) -> None:
         out, at = self._out, self._blocks.at
         if thinking := f.take_text(message, "thinking"):
             out.append(m.ThoughtDelta(thinking, at(m.ThoughtDelta), origin=p.WIRE))
@@ -68,7 +68,7 @@ class Decoder(StreamDecoder):
         for image in f.take_texts(message, "images"):
             out.append(m.PartAdded(m.Media("image", data=f.decode_base64(image)), at(None)))
         for item in f.take_list(message, "tool_calls"):
-            call, block = p.decode_call(item, identify), at(None)
+            call, block = decode_call(item, p.WIRE, namer.call), at(None)
             self._called = True
             out.append(m.ToolCallStart(call.id, call.name, block, extra=call.extra))
             out += [m.ToolCallDelta(call.arguments, block), m.BlockEnd(block)]
@@ -76,7 +76,7 @@ class Decoder(StreamDecoder):
     def _ended(self, fields: f.Fields) -> None:
         reason, usage = f.take_text(fields, "done_reason"), p.take_usage(fields)
         fields.pop("model", None)
-        finish = p.finish_reason(reason, self._called)
+        finish = p.REASONS.neutral(reason or "stop", self._called)
         self._out.append(m.Finish(finish, reason, extra=f.unread(p.WIRE, fields)))
         if usage is not None:
             self._out.append(m.UsageUpdate(usage))

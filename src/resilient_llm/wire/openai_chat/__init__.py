@@ -21,10 +21,10 @@ from resilient_llm.model import Message, Tool
 from resilient_llm.wire.framing import sse
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit import openai, tools
-from resilient_llm.wire.kit.json_codec import JsonCodec
 from resilient_llm.wire.openai_chat import answer, parts, request, stream
 from resilient_llm.wire.openai_chat.parts import WIRE, Dialect
 from resilient_llm.wire.openai_chat.request import wants_usage
+from resilient_llm.wire.protocol import JsonCodec
 
 __all__ = ["CODEC", "WIRE", "Dialect", "codec_for", "decode_message", "decode_tool", "wants_usage"]
 
@@ -51,10 +51,7 @@ CODEC = codec_for()
 
 
 def decode_message(fields: Mapping[str, object]) -> Message:
-    """One message in OpenAI's shape, the lingua franca of applications.  Unknown fields are kept.
-
-    Raises ``InvalidRequest``.
-    """
+    """One message in OpenAI's shape, as applications know it.  Unknown fields are kept.  Raises ``InvalidRequest``."""
     try:
         return parts.decode_message(dict(fields), Dialect())
     except f.Malformed as error:

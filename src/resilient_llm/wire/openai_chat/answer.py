@@ -8,11 +8,12 @@ from typing import cast
 from resilient_llm import model as m
 from resilient_llm.errors import InvalidAnswer
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.reasons import calls, ended, meaning
+from resilient_llm.wire.kit.reasons import Reasons, calls
 from resilient_llm.wire.openai_chat import parts as p
 
-_WORDS: Mapping[m.FinishReason, str] = {"other": "stop"}
-"""Neutral reasons the wire has no word for; ``error`` goes out as it is (OpenRouter's precedent)."""
+_WORDS: tuple[m.FinishReason, ...] = ("stop", "length", "tool_calls", "content_filter", "error")
+REASONS = Reasons({word: word for word in _WORDS}, last="stop")
+"""The neutral words are this wire's; ``error`` goes out as it is (OpenRouter's precedent)."""
 
 _BODY = frozenset({"id", "object", "model", "created", "choices", "usage"})
 _CHOICE = frozenset({"index", "message", "delta", "finish_reason"})
@@ -101,26 +102,29 @@ def _decode_choice(choice: f.Fields, dialect: p.Dialect) -> m.Choice:
     message = f.as_object(choice.get("message"))
     raw = choice.get("finish_reason")
     word = raw if isinstance(raw, str) else None
-    if _says_only_text(message):
-        reason, plain = finish_reason(word, False), (m.Text(f.as_text(message["content"])),)
-        unknown = choice_extra(choice, word, reason)
-        return m.Choice(plain, reason, word, f.extra_of(p.WIRE, {CHOICE: unknown} if unknown else {}))
+    parts: list[m.Part] = [m.Text(f.as_text(message["content"]))] if _says_only_text(message) else []
+    more = {} if parts else _decode_message(message, dialect, parts)
+    reason = REASONS.neutral(word or "stop", calls(parts))
+    unknown = choice_extra(choice, word, reason)
+    extra: f.Fields = {CHOICE: unknown} if unknown else {}
+    return m.Choice(tuple(parts), reason, word, f.extra_of(p.WIRE, extra | ({MESSAGE: more} if more else {})))
+
+
+def _decode_message(message: f.Fields, dialect: p.Dialect, parts: list[m.Part]) -> f.Fields:
+    """Adds the parts of a message; what else it says is left."""
     annotations = f.as_objects(message.get("annotations"))
-    parts = _with_annotations(p.assistant_parts(message, dialect.origin), annotations)
-    parts = [part for part in parts if not (isinstance(part, m.Text) and not part.text and not part.annotations)]
+    for part in p.assistant_parts(message, dialect.origin):
+        if isinstance(part, m.Text) and annotations:
+            parts.append(m.Text(part.text, tuple(annotations), part.extra))
+            annotations = []
+        elif not isinstance(part, m.Text) or part.text:
+            parts.append(part)
     called = f.as_object(message.get("function_call"))
     if called.get("name"):  # the form before tools
         name, arguments = f.as_text(called["name"]), f.as_text(called.get("arguments"))
         parts.append(m.ToolCall("call_0", name, arguments, m.Extra(p.WIRE, _LEGACY)))
-    reason = finish_reason(word, calls(parts))
-    unknown = choice_extra(choice, word, reason)
-    extra: f.Fields = {CHOICE: unknown} if unknown else {}
     more = f.others(message, _MESSAGE | {"function_call"} if called.get("name") else _MESSAGE)
-    if annotations and not any(isinstance(part, m.Text) for part in parts):
-        more["annotations"] = annotations
-    if more:
-        extra[MESSAGE] = more
-    return m.Choice(tuple(parts), reason, word, f.extra_of(p.WIRE, extra))
+    return f.put(more, annotations=annotations or None)
 
 
 def _says_only_text(message: f.Fields) -> bool:
@@ -137,22 +141,9 @@ def _says_only_text(message: f.Fields) -> bool:
 def choice_extra(choice: f.Fields, word: str | None, reason: m.FinishReason) -> f.Fields:
     """What a choice says beyond the answer, a finish word of the vendor's own included."""
     unknown = f.others(choice, _CHOICE)
-    if word is not None and word != finish_word(reason):
+    if word is not None and word != REASONS.word(reason, None):
         unknown["finish_reason"] = word
     return unknown
-
-
-def _with_annotations(parts: list[m.Part], annotations: Sequence[m.JsonObject]) -> list[m.Part]:
-    for i, part in enumerate(parts):
-        if annotations and isinstance(part, m.Text):
-            parts[i] = m.Text(part.text, tuple(annotations), part.extra)
-            break
-    return parts
-
-
-def finish_reason(word: str | None, called: bool) -> m.FinishReason:
-    """The neutral reason.  Some vendors say nothing, or the empty string."""
-    return ended(meaning(word or "stop"), called)
 
 
 def usage_of(fields: Mapping[str, object]) -> f.Fields:
@@ -161,11 +152,8 @@ def usage_of(fields: Mapping[str, object]) -> f.Fields:
 
 
 def decode_usage(usage: f.Fields) -> m.Usage | None:
-    """Token counts; ``None`` for an empty object.
-
-    Cached tokens are in the details; DeepSeek, Z.ai, Mistral and LiteLLM also or only put them beside the others.  xAI
-    counts reasoning apart from the completion, which shows in its total.
-    """
+    """Token counts; ``None`` for an empty object.  Cached tokens are in the details; DeepSeek, Z.ai, Mistral and
+    LiteLLM put them beside the others.  xAI counts reasoning apart from the completion, which shows in its total."""
     if not usage:
         return None
     prompt = f.as_object(usage.get("prompt_tokens_details"))
@@ -208,14 +196,15 @@ def _encode_choice(choice: m.Choice, index: int, dialect: p.Dialect) -> f.Fields
     extra = f.own_fields(choice.extra, p.WIRE)
     body: f.Fields = {"index": index, "message": _encode_message(choice.parts, dialect), "logprobs": None}
     f.as_object(body["message"]).update(f.as_object(extra.get(MESSAGE)))
-    body["finish_reason"] = finish_word(choice.finish_reason)
+    body["finish_reason"] = REASONS.word(choice.finish_reason, None)
     return body | f.as_object(extra.get(CHOICE))
 
 
 def _encode_message(parts: Sequence[m.Part], dialect: p.Dialect) -> f.Fields:
     texts = [part for part in parts if isinstance(part, m.Text)]
     plain: list[f.Fields] = [{"type": "text", "text": "".join(part.text for part in texts)}] if texts else []
-    plain += [dict(part.data) for part in parts if isinstance(part, m.Opaque) and _is_content(part)]
+    own = [part for part in parts if isinstance(part, m.Opaque) and part.wire == p.WIRE]
+    plain += [dict(part.data) for part in own if not p.is_call(part)]
     message: f.Fields = {"role": "assistant", "refusal": None}
     message |= p.assistant_body(plain, [part for part in parts if isinstance(part, m.Thought)], dialect)
     refusal = "".join(part.text for part in parts if isinstance(part, m.Refusal))
@@ -224,7 +213,11 @@ def _encode_message(parts: Sequence[m.Part], dialect: p.Dialect) -> f.Fields:
     annotations = [dict(item) for part in texts for item in part.annotations if _is_annotation(item)]
     if annotations:
         message["annotations"] = annotations
-    calls = [call for part in parts if (call := _encode_called(part)) is not None]
+    calls = [
+        p.encode_call(part) | f.own_fields(part.extra, p.WIRE) if isinstance(part, m.ToolCall) else dict(part.data)
+        for part in parts
+        if isinstance(part, m.ToolCall) or p.is_call(part)
+    ]
     if calls and "function_call" in calls[0]:
         message["function_call"] = calls[0]["function"]
     elif calls:
@@ -232,26 +225,9 @@ def _encode_message(parts: Sequence[m.Part], dialect: p.Dialect) -> f.Fields:
     return message
 
 
-def _encode_called(part: m.Part) -> f.Fields | None:
-    if isinstance(part, m.ToolCall):
-        return p.encode_call(part) | f.own_fields(part.extra, p.WIRE)
-    if isinstance(part, m.Opaque) and part.wire == p.WIRE and not _is_content(part):
-        return dict(part.data)
-    return None
-
-
-def _is_content(part: m.Opaque) -> bool:
-    return part.wire == p.WIRE and part.data.get("type") != "custom"
-
-
 def _is_annotation(item: m.JsonObject) -> bool:
     """Whether a citation has this wire's shape; an answer may carry another's."""
     return isinstance(item.get("type"), str) and isinstance(item.get(cast(str, item["type"])), dict)
-
-
-def finish_word(reason: m.FinishReason) -> str:
-    """The wire's word for a neutral reason."""
-    return _WORDS.get(reason, reason)
 
 
 def encode_usage(usage: m.Usage) -> f.Fields:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TypeGuard
 
 from resilient_llm import model as m
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.openai import inline
+from resilient_llm.wire.kit import openai as o
 from resilient_llm.wire.kit.tools import arguments_text
 from resilient_llm.wire.settings import SOFT, TABLES, Table
 
@@ -183,7 +182,7 @@ def _decode_part(part: f.Fields, origin: str) -> m.Part:
     elif kind in _URL_KINDS:
         found = _decode_url(kind, part.get(kind), extra)
     elif kind == "input_audio":
-        found = _decode_audio(f.as_object(part.get(kind)), extra)
+        found = o.decode_audio(part.get(kind), f.extra_of(WIRE, extra))
     elif kind == "file":
         found = _decode_file(f.as_object(part.get(kind)), extra)
     elif kind == "thinking":
@@ -194,8 +193,7 @@ def _decode_part(part: f.Fields, origin: str) -> m.Part:
     return m.Opaque(WIRE, part) if found is None else found
 
 
-_Kind = Literal["image", "audio", "video", "document"]
-_URL_KINDS: Mapping[str, _Kind] = {
+_URL_KINDS: Mapping[str, o.Kind] = {
     "image_url": "image",
     "video_url": "video",
     "audio_url": "audio",
@@ -210,29 +208,16 @@ def _decode_url(kind: str, value: object, extra: f.Fields) -> m.Media | None:
     if not isinstance(url, str):
         return None
     kept = f.extra_of(WIRE, extra | f.others(link, ("url",)))
-    mime, data = inline(url)
-    if data is not None:
-        return m.Media(_URL_KINDS[kind], mime, data, extra=kept)
-    return m.Media(_URL_KINDS[kind], url=url, extra=kept)
-
-
-def _decode_audio(audio: f.Fields, extra: f.Fields) -> m.Media | None:
-    try:
-        data = base64.b64decode(f.as_text(audio.get("data")), validate=True)
-    except ValueError:
-        return None
-    return m.Media("audio", f"audio/{f.as_text(audio.get('format'))}", data, extra=f.extra_of(WIRE, extra))
+    return o.decode_media(_URL_KINDS[kind], url, kept)
 
 
 def _decode_file(file: f.Fields, extra: f.Fields) -> m.Media | None:
     kept = f.extra_of(WIRE, extra | f.others(file, ("file_data", "file_id", "filename")))
     name, file_id, content = (f.as_text(file.get(key)) or None for key in ("filename", "file_id", "file_data"))
-    if file_id is not None:
-        return m.Media("document", file_id=file_id, name=name, extra=kept)
-    mime, data = inline(content or "")
-    if data is None and not (content or "").startswith(("https://", "http://")):
-        return None
-    return m.Media("document", mime, data, url=content if data is None else None, name=name, extra=kept)
+    if file_id is not None or content is None:
+        return m.Media("document", file_id=file_id, name=name, extra=kept) if file_id else None
+    media = o.decode_media("document", content, kept, name)
+    return media if media.data is not None or content.startswith(("https://", "http://")) else None
 
 
 def content_of(items: list[f.Fields]) -> object:
@@ -242,7 +227,8 @@ def content_of(items: list[f.Fields]) -> object:
     return items or None
 
 
-def is_call(part: m.Part) -> bool:
+def is_call(part: m.Part) -> TypeGuard[m.Opaque]:
+    """Whether a part is a call of a tool that only this wire knows."""
     return isinstance(part, m.Opaque) and part.wire == WIRE and part.data.get("type") == "custom"
 
 
@@ -280,19 +266,17 @@ def tool_id(original: str, dialect: Dialect) -> str:
     return hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
+@dataclass(slots=True)
 class StreamedCall:
     """A tool call while it streams: held until its name is known."""
 
-    __slots__ = ("block", "custom", "extra", "given", "id", "name", "waiting")
-
-    def __init__(self, call_id: str, number: int) -> None:
-        self.id: str = call_id or f"call_{number}"
-        self.given: bool = bool(call_id)
-        self.name: str = ""
-        self.extra: f.Fields = {}
-        self.block: int = -1
-        self.waiting: list[str] = []
-        self.custom: f.Fields = {}
+    id: str
+    given: bool
+    name: str = ""
+    block: int = -1
+    extra: f.Fields = field(default_factory=dict[str, object])
+    custom: f.Fields = field(default_factory=dict[str, object])
+    waiting: list[str] = field(default_factory=list[str])
 
     def add_custom(self, piece: f.Fields) -> None:
         """A piece of a call whose input is free text: the input grows, anything else is said once."""

@@ -6,7 +6,6 @@ which a :class:`Dialect` names.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 from typing import cast
 
@@ -16,7 +15,7 @@ from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit import openai as o
 from resilient_llm.wire.kit.caching import MARK, lose_marks, sent_key
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
-from resilient_llm.wire.kit.tools import decode_tool
+from resilient_llm.wire.kit.tools import decode_tool, forced_tool, said
 from resilient_llm.wire.openai_chat import parts as p
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.settings import read_settings, write_settings
@@ -37,17 +36,17 @@ def decode_request(whole: f.Fields, dialect: p.Dialect) -> m.ChatRequest:
     if _PLAIN.issuperset(fields):  # nothing but a model and whether to stream
         model, stream = f.take_text(fields, "model") or "", f.take_bool(fields, "stream") or False
         return m.ChatRequest(turns, model, stream=stream, source=source)
-    settings = {name: fields.pop(name, None) for name in _NEEDS_MORE}
+    choice, options, wanted = (fields.pop(name, None) for name in ("tool_choice", "stream_options", "response_format"))
     tools = _decode_tools(f.take_list(fields, "tools", lone=False), fields)
     values = read_settings(p.WIRE, fields)
     return m.ChatRequest(
         messages=turns,
         model=f.take_text(fields, "model") or "",
         tools=tools,
-        tool_choice=o.decode_tool_choice(settings["tool_choice"], fields, _decode_named),
-        output=_decode_format(settings["response_format"], fields),
+        tool_choice=o.decode_tool_choice(choice, fields, _decode_named),
+        output=_decode_format(wanted, fields),
         reasoning=_decode_reasoning(fields),
-        stream=_decode_stream(settings["stream_options"], fields),
+        stream=_decode_stream(options, fields),
         extra=f.request_extras(p.WIRE, fields),
         source=source,
         **values,
@@ -55,7 +54,6 @@ def decode_request(whole: f.Fields, dialect: p.Dialect) -> m.ChatRequest:
 
 
 _PLAIN = frozenset({"model", "stream"})
-_NEEDS_MORE = ("tool_choice", "response_format", "stream_options")
 
 
 def _decode_stream(given: object, fields: f.Fields) -> bool:
@@ -103,10 +101,8 @@ def _decode_reasoning(fields: f.Fields) -> m.Reasoning | None:
 
 
 def encode_request(request: m.ChatRequest, dialect: p.Dialect) -> HttpRequest:
-    """The request for a vendor of this dialect.  Raises ``UnsupportedFeature``.
-
-    A body that came in on this wire is forwarded: what we do not know may still mean something to the vendor.
-    """
+    """The request for a vendor of this dialect; a body that came in on this wire is forwarded.  Raises
+    ``UnsupportedFeature``."""
     notes = Notes(dialect.origin)
     source = request.source
     if source is not None and source.wire == p.WIRE:
@@ -178,7 +174,8 @@ def _fresh(request: m.ChatRequest, dialect: p.Dialect, notes: Notes) -> f.Fields
 
 def _encode_tools(request: m.ChatRequest, body: f.Fields, dialect: p.Dialect, notes: Notes) -> None:
     tools, choice = request.tools, request.tool_choice
-    if choice is not None and choice.mode != "none" and choice.names and not _can_name(choice, dialect):
+    can_name = dialect.allowed_tools if choice is None or forced_tool(choice) is None else dialect.named_tool
+    if choice is not None and choice.mode != "none" and choice.names and not can_name:
         tools = tuple(tool for tool in tools if tool.name in choice.names)
         choice = m.ToolChoice(choice.mode)
         notes.add(Feature.TOOL_CHOICE_ALLOWED, "the other tools are left out instead")
@@ -190,11 +187,6 @@ def _encode_tools(request: m.ChatRequest, body: f.Fields, dialect: p.Dialect, no
             lambda name: {"type": "function", "function": {"name": name}},
             lambda allowed: {"type": "allowed_tools", "allowed_tools": allowed},
         )
-
-
-def _can_name(choice: m.ToolChoice, dialect: p.Dialect) -> bool:
-    single = choice.mode == "required" and len(choice.names) == 1
-    return dialect.named_tool if single else dialect.allowed_tools
 
 
 def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:
@@ -294,11 +286,19 @@ class _MessageEncoder:
 
     def _assistant(self, parts: Sequence[m.Part]) -> f.Fields:
         thoughts = [part for part in parts if isinstance(part, m.Thought)]
-        calls = [call for part in parts if (call := self._call(part)) is not None]
-        said = [
-            part for part in parts if not isinstance(part, m.Thought | m.ToolCall | m.Refusal) and not p.is_call(part)
-        ]
-        items = [item for part in said if (item := self._content_item(part)) is not None]
+        calls: list[f.Fields] = []
+        for part in parts:
+            if isinstance(part, m.ToolCall):
+                call = p.encode_call(part) | fields_for(p.WIRE, part.extra, self._notes)
+                calls.append(call | {"id": p.tool_id(part.id, self._dialect)})
+            elif p.is_call(part):
+                calls.append(dict(part.data))
+        items: list[f.Fields] = []
+        for part in parts:
+            if isinstance(part, m.Media):
+                o.left_out(part, self._notes)
+            elif not isinstance(part, m.Thought | m.ToolCall | m.Refusal) and not p.is_call(part):
+                items += [item] if (item := self._part(part)) is not None else []
         refusal = "".join(part.text for part in parts if isinstance(part, m.Refusal))
         body = p.assistant_body(items, self._sendable(thoughts), self._dialect)
         if refusal:
@@ -311,12 +311,6 @@ class _MessageEncoder:
             body["content"] = ""
         return body
 
-    def _content_item(self, part: m.Part) -> f.Fields | None:
-        if isinstance(part, m.Media):  # the wire has no place for it
-            self._notes.add(Feature.MEDIA_OF_ASSISTANT, "left out")
-            return None
-        return self._part(part)
-
     def _sendable(self, thoughts: Sequence[m.Thought]) -> list[m.Thought]:
         returned = [
             part for part in thoughts if part.origin == self._dialect.origin and self._dialect.returns_reasoning
@@ -325,16 +319,9 @@ class _MessageEncoder:
             self._notes.add(Feature.REASONING, "left out")
         return returned
 
-    def _call(self, part: m.Part) -> f.Fields | None:
-        if isinstance(part, m.ToolCall):
-            call = p.encode_call(part) | fields_for(p.WIRE, part.extra, self._notes)
-            call["id"] = p.tool_id(part.id, self._dialect)
-            return call
-        return dict(part.data) if isinstance(part, m.Opaque) and p.is_call(part) else None
-
     def result(self, result: m.ToolResult, late: list[f.Fields]) -> f.Fields:
         """A tool message; media it may not hold go to ``late``."""
-        items = [self._result_item(part) for part in result.parts]
+        items = [item for part in said(result) if (item := self._part(part)) is not None]
         media = [item for item in items if item["type"] != "text"]
         if media and not self._dialect.tool_media:
             items = [item for item in items if item["type"] == "text"]
@@ -348,15 +335,6 @@ class _MessageEncoder:
         if result.name is not None:
             body["name"] = result.name
         return body | fields_for(p.WIRE, result.extra, self._notes)
-
-    def _result_item(self, part: m.Text | m.Media | m.Json) -> f.Fields:
-        match part:
-            case m.Text():
-                return self._text(part)
-            case m.Media():
-                return self._media(part)
-            case _:
-                return {"type": "text", "text": f.dump_text(part.value)}
 
     def _part(self, part: m.Part) -> f.Fields | None:
         match part:
@@ -380,13 +358,13 @@ class _MessageEncoder:
     def _media(self, part: m.Media) -> f.Fields:
         extra = fields_for(p.WIRE, part.extra, self._notes)
         if part.kind == "audio" and part.data is not None:
-            audio = {"data": base64.b64encode(part.data).decode(), "format": o.audio_format(part.mime_type)}
-            return {"type": "input_audio", "input_audio": audio} | extra
+            return o.encode_audio(part.data, part.mime_type) | extra
         kind = f"{part.kind}_url"
-        if part.kind == "document" and kind not in self._dialect.media and self._fits_file(part):
+        media = self._dialect.media
+        if part.kind == "document" and kind not in media and (part.url is None or "file_url" in media):
             return {"type": "file", "file": self._file(part)} | extra
         url = part.url if part.url is not None else o.data_url(part, self._notes)
-        if kind != "image_url" and kind not in self._dialect.media:
+        if kind != "image_url" and kind not in media:
             raise self._notes.unsupported(kind if part.data is None else part.kind)
         if kind == "document_url":  # Mistral's, and a bare string
             return {"type": kind, kind: url} | extra
@@ -394,9 +372,6 @@ class _MessageEncoder:
         for name in _LINK_FIELDS & extra.keys():
             link[name] = extra.pop(name)
         return {"type": kind, kind: link} | extra
-
-    def _fits_file(self, part: m.Media) -> bool:
-        return part.url is None or "file_url" in self._dialect.media
 
     def _file(self, part: m.Media) -> f.Fields:
         file: f.Fields = (

@@ -9,6 +9,7 @@ wins over all of this.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from typing import cast
 
 from resilient_llm import model as m
@@ -24,20 +25,18 @@ _CHUNK = ("id", "object", "created", "model", "choices", "usage", "obfuscation",
 """Fields of a chunk that are no news; the last two are padding against guessing tokens from their length."""
 
 
+@dataclass(slots=True)
 class _ChoiceState:
     """Where one choice of the stream is."""
 
-    __slots__ = ("block", "by_index", "calls", "details", "finished", "index", "kind", "logprobs")
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.block = -1
-        self.kind = ""  # of the open block; "" if none is
-        self.finished = False
-        self.calls: list[StreamedCall] = []
-        self.by_index: dict[int, StreamedCall] = {}
-        self.details: list[f.Fields] = []
-        self.logprobs: dict[str, list[object]] = {}
+    index: int
+    block: int = -1
+    kind: str = ""  # of the open block; "" if none is
+    finished: bool = False
+    calls: list[StreamedCall] = field(default_factory=list[StreamedCall])
+    by_index: dict[int, StreamedCall] = field(default_factory=dict[int, StreamedCall])
+    details: list[f.Fields] = field(default_factory=list[f.Fields])
+    logprobs: dict[str, list[object]] = field(default_factory=dict[str, list[object]])
 
     def silent(self) -> bool:
         return self.block < 0 and not self.calls and not self.details
@@ -187,8 +186,7 @@ class Decoder(JsonEvents):
             self._content(state, content)
         annotations = f.as_objects(delta.get("annotations"))
         if annotations:
-            self._open(state, "text")
-            self._out.append(m.TextDelta("", state.block, state.index, tuple(annotations)))
+            self._said(state, "", tuple(annotations))
         refusal = delta.get("refusal")
         if refusal and isinstance(refusal, str):
             self._open(state, "refusal")
@@ -201,18 +199,20 @@ class Decoder(JsonEvents):
 
     def _content(self, state: _ChoiceState, content: object) -> None:
         if isinstance(content, str):
-            self._open(state, "text")
-            self._out.append(m.TextDelta(content, state.block, state.index))
+            self._said(state, content)
             return
         for chunk in f.as_objects(content):  # Mistral: text and thinking
             if chunk.get("type") == "thinking":
                 for piece in f.as_objects(chunk.get("thinking")):
                     self._thought(state, f.as_text(piece.get("text")))
             elif isinstance(chunk.get("text"), str):
-                self._open(state, "text")
-                self._out.append(m.TextDelta(f.as_text(chunk["text"]), state.block, state.index))
+                self._said(state, f.as_text(chunk["text"]))
             else:
                 self._add(state, m.Opaque(WIRE, chunk))
+
+    def _said(self, state: _ChoiceState, text: str, annotations: tuple[m.JsonObject, ...] = ()) -> None:
+        self._open(state, "text")
+        self._out.append(m.TextDelta(text, state.block, state.index, annotations))
 
     def _thought(self, state: _ChoiceState, text: str) -> None:
         self._open(state, "thought")
@@ -276,7 +276,7 @@ class Decoder(JsonEvents):
         self._close(state)
         state.finished = True
         word = f.as_text((choice or {}).get("finish_reason")) or None
-        reason = a.finish_reason(word, bool(state.calls))
+        reason = a.REASONS.neutral(word or "stop", bool(state.calls))
         extra = f.others(chunk, _CHUNK) if chunk and state.index == 0 else {}
         unknown = a.choice_extra(choice or {}, word, reason)
         if state.logprobs:
@@ -287,11 +287,8 @@ class Decoder(JsonEvents):
 
 
 def _call_for(state: _ChoiceState, delta: f.Fields, function: f.Fields) -> StreamedCall:
-    """The call a delta belongs to.
-
-    By index, as the wire has it; some vendors leave the index out, or send every call with index 0 and an id of its
-    own; some repeat the id in every delta.
-    """
+    """The call a delta belongs to, by index; some vendors leave it out, or send every call with index 0 and an id of
+    its own, and some repeat the id in every delta."""
     index, raw = delta.get("index"), delta.get("id")
     call_id = raw if isinstance(raw, str) else "" if raw is None else str(raw)
     last = state.calls[-1] if state.calls else None
@@ -302,7 +299,7 @@ def _call_for(state: _ChoiceState, delta: f.Fields, function: f.Fields) -> Strea
     if known is not None and known.given and call_id not in {"", known.id}:
         known = None
     if known is None:
-        known = StreamedCall(call_id, len(state.calls))
+        known = StreamedCall(call_id or f"call_{len(state.calls)}", bool(call_id))
         state.calls.append(known)
         if type(index) is int:
             state.by_index[index] = known
@@ -312,11 +309,9 @@ def _call_for(state: _ChoiceState, delta: f.Fields, function: f.Fields) -> Strea
 
 
 class Encoder(StreamEncoder):
-    """Encodes one stream as the vendor's SDK wants it.
-
-    One role per choice, the same id, model and time in every chunk, tool calls counted from 0 without gaps, one finish
-    per choice, usage in a chunk of its own without choices (unless ``include_usage`` is false), then ``[DONE]``.
-    """
+    """Encodes one stream as the vendor's SDK wants it: one role and one finish per choice, the same id, model and time
+    in every chunk, tool calls counted from 0 without gaps, usage in a chunk of its own without choices (unless
+    ``include_usage`` is false), then ``[DONE]``."""
 
     choices = True
 
@@ -398,7 +393,7 @@ class Encoder(StreamEncoder):
             return b""
         self._finished.add(event.choice)
         extra = f.own_fields(event.extra, WIRE)
-        choice: f.Fields = {"index": event.choice, "delta": {}, "finish_reason": a.finish_word(event.reason)}
+        choice: f.Fields = {"index": event.choice, "delta": {}, "finish_reason": a.REASONS.word(event.reason, None)}
         choice |= f.as_object(extra.get(a.CHOICE))
         return self._role(event.choice) + self._chunk(choice, f.others(extra, (a.CHOICE, a.MESSAGE)))
 

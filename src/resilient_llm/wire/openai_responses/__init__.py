@@ -15,9 +15,9 @@ A request and its answer::
 from __future__ import annotations
 
 from resilient_llm.wire.kit import openai
-from resilient_llm.wire.kit.json_codec import JsonCodec
 from resilient_llm.wire.openai_responses import answer, request, stream
 from resilient_llm.wire.openai_responses.parts import WIRE
+from resilient_llm.wire.protocol import JsonCodec
 
 __all__ = ["CODEC", "WIRE"]
 

@@ -20,10 +20,7 @@ _ENDED_BADLY = frozenset({"failed", "cancelled"})
 
 
 def decode_response(fields: f.Fields) -> m.ChatResponse:
-    """A whole answer, or the one in the event that ends a stream.
-
-    Raises ``InvalidAnswer`` for one that failed or has no output.
-    """
+    """A whole answer, or the one that ends a stream.  Raises ``InvalidAnswer`` if it failed or has no output."""
     if fields.get("error") or fields.get("status") == "failed":
         raise InvalidAnswer("the answer reports an error", fields)
     if not isinstance(fields.get("output"), list):

@@ -8,13 +8,14 @@ carries the item's identity; both are written back as one item.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit import openai as o
 from resilient_llm.wire.kit.notes import Notes, fields_for
-from resilient_llm.wire.kit.openai import audio_format, data_url, inline, left_out
 from resilient_llm.wire.kit.tools import arguments_text
 
 WIRE = "openai_responses"
@@ -106,7 +107,8 @@ def _decode_part(part: f.Fields) -> m.Part:
         case "input_file":
             found = _decode_media("document", part, ("file_url", "file_data"))
         case "input_audio":
-            found = _decode_audio(part)
+            extra = f.others(part, ("type", "input_audio"))
+            found = o.decode_audio(part.get("input_audio"), f.extra_of(WIRE, extra))
         case _:
             pass
     return m.Opaque(WIRE, part) if found is None else found
@@ -119,30 +121,13 @@ def _decode_media(kind: Literal["image", "document"], part: f.Fields, sources: S
     if file_id:
         return m.Media(kind, file_id=file_id, name=name, extra=kept)
     link = next((link for source in sources if (link := f.as_text(part.get(source)))), "")
-    mime, data = inline(link)
-    if data is not None:
-        return m.Media(kind, mime, data, name=name, extra=kept)
-    if not link or part.get("file_data"):
-        return None
-    return m.Media(kind, url=link, name=name, extra=kept)
-
-
-def _decode_audio(part: f.Fields) -> m.Media | None:
-    audio = f.as_object(part.get("input_audio"))
-    try:
-        data = f.decode_base64(f.as_text(audio.get("data")))
-    except ValueError:
-        return None
-    extra = f.extra_of(WIRE, f.others(part, ("type", "input_audio")))
-    return m.Media("audio", f"audio/{f.as_text(audio.get('format'))}", data, extra=extra)
+    media = o.decode_media(kind, link, kept, name)
+    return None if media.data is None and (not link or part.get("file_data")) else media
 
 
 def encode_items(parts: Iterable[m.Part], notes: Notes, answer: bool) -> list[f.Fields]:
-    """The model's side: what it said, thought and called.
-
-    In an ``answer`` every item is finished and has an id, and another vendor's reasoning is shown; in a request it
-    is left out.
-    """
+    """The model's side: what it said, thought and called.  In an ``answer`` every item is finished and has an id, and
+    another vendor's reasoning is shown; in a request it is left out."""
     items: list[f.Fields] = []
     message: f.Fields | None = None  # the open message item
     thoughts: list[m.Thought] = []
@@ -191,7 +176,7 @@ def _encode_other(part: m.Part, notes: Notes, answer: bool, index: int) -> list[
         return [item | fields_for(WIRE, part.extra, notes)]
     if isinstance(part, m.Opaque) and part.wire == WIRE and (is_item(part.data) or not answer):
         return [dict(part.data)]  # what is no item was content of a message, and would make the answer unreadable
-    left_out(part, notes)
+    o.left_out(part, notes)
     return []
 
 
@@ -224,20 +209,18 @@ def reasoning_item(thought: m.Thought, earlier: str = "") -> f.Fields:
     return item
 
 
-def encode_input(parts: Iterable[m.Part | m.Json], notes: Notes) -> list[f.Fields]:
+def encode_input(parts: Iterable[m.Part], notes: Notes) -> list[f.Fields]:
     """Content of a message from the caller's side, or of a function's output."""
     return [item for part in parts if (item := _encode_input_part(part, notes)) is not None]
 
 
-def _encode_input_part(part: m.Part | m.Json, notes: Notes) -> f.Fields | None:
+def _encode_input_part(part: m.Part, notes: Notes) -> f.Fields | None:
     """One piece of content from the caller's side."""
     match part:
         case m.Text():
             if part.annotations:
                 notes.add(Feature.ANNOTATIONS, "left out")
             return {"type": "input_text", "text": part.text} | fields_for(WIRE, part.extra, notes)
-        case m.Json():
-            return {"type": "input_text", "text": f.dump_text(part.value)}
         case m.Refusal():
             return {"type": "input_text", "text": part.text}
         case m.Media():
@@ -245,7 +228,7 @@ def _encode_input_part(part: m.Part | m.Json, notes: Notes) -> f.Fields | None:
         case m.Opaque(wire="openai_responses"):
             return dict(part.data)
         case _:
-            left_out(part, notes)
+            o.left_out(part, notes)
             return None
 
 
@@ -255,8 +238,7 @@ def _encode_media(part: m.Media, notes: Notes) -> f.Fields:
     if part.kind == "audio":
         if part.data is None:
             raise notes.unsupported(Feature.AUDIO_URL)
-        audio = {"data": f.encode_base64(part.data), "format": audio_format(part.mime_type)}
-        return {"type": "input_audio", "input_audio": audio}
+        return o.encode_audio(part.data, part.mime_type)
     image = part.kind == "image"
     item: f.Fields = {"type": "input_image" if image else "input_file"}
     if part.file_id is not None:
@@ -264,7 +246,7 @@ def _encode_media(part: m.Media, notes: Notes) -> f.Fields:
     elif part.url is not None:
         item["image_url" if image else "file_url"] = part.url
     else:
-        item["image_url" if image else "file_data"] = data_url(part, notes)
+        item["image_url" if image else "file_data"] = o.data_url(part, notes)
     if part.name is not None:
         item["filename"] = part.name
     elif not image and "file_data" in item:
@@ -272,27 +254,54 @@ def _encode_media(part: m.Media, notes: Notes) -> f.Fields:
     return item
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How output items of one kind are streamed: the names of ids and events, and what an item begins with.
+
+    An item but a call ``holds`` one ``part``, which has events of its own; its text ``grows`` in a field, with other
+    fields ``beside`` each piece.
+    """
+
+    prefix: str
+    body: f.Fields
+    event: str
+    grows: str = "text"
+    holds: str = "content"
+    part: f.Fields | None = None
+    part_event: str = "response.content_part"
+    beside: f.Fields = field(default_factory=dict[str, object])
+
+    @property
+    def place(self) -> f.Fields:
+        """What says in which part of the item a piece belongs."""
+        return {f"{self.holds}_index": 0} if self.part else {}
+
+
+_MESSAGE: f.Fields = {"type": "message", "role": "assistant", "content": []}
+_TEXT: f.Fields = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+
+TEXT = Kind("msg_", _MESSAGE, "response.output_text", part=_TEXT, beside={"logprobs": []})
+REFUSAL = Kind("msg_", _MESSAGE, "response.refusal", "refusal", part={"type": "refusal", "refusal": ""})
+THOUGHT = Kind(
+    FOREIGN,
+    {"type": "reasoning", "summary": []},
+    "response.reasoning_summary_text",
+    holds="summary",
+    part={"type": "summary_text", "text": ""},
+    part_event="response.reasoning_summary_part",
+)
+CALL = Kind("fc_", {"type": "function_call"}, "response.function_call_arguments", "arguments")
+
+
 class StreamedItem:
     """An output item while it is being written."""
 
-    __slots__ = ("about", "annotations", "block", "body", "id", "index", "kind", "pieces", "place")
-
-    def __init__(self, kind: str, block: int, index: int, body: f.Fields) -> None:
-        self.kind: str = kind
-        self.block: int = block
-        self.index: int = index
-        self.place: Mapping[str, object] = _PLACES[kind]
-        self.body: f.Fields = {"id": f"{_PREFIXES[kind]}{index}", "status": "in_progress"} | body
-        self.id: object = self.body["id"]
+    def __init__(self, kind: Kind, block: int, index: int, more: f.Fields) -> None:
+        self.kind = kind
+        self.block = block
+        self.index = index
+        self.place = kind.place
+        self.body: f.Fields = {"id": f"{kind.prefix}{index}", "status": "in_progress"} | kind.body | more
         self.about: f.Fields = {}
         self.pieces: list[str] = []
         self.annotations: list[m.JsonObject] = []
-
-
-_PREFIXES = {"text": "msg_", "refusal": "msg_", "thought": FOREIGN, "call": "fc_"}
-_PLACES: Mapping[str, Mapping[str, object]] = {
-    "text": {"content_index": 0},
-    "refusal": {"content_index": 0},
-    "thought": {"summary_index": 0},
-    "call": {},
-}

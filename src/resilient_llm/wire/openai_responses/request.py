@@ -10,6 +10,7 @@ from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit import openai as o
 from resilient_llm.wire.kit.caching import lose_marks, sent_key
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
+from resilient_llm.wire.kit.tools import said, take_tool
 from resilient_llm.wire.openai_responses import parts as p
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
 from resilient_llm.wire.settings import TABLES, read_settings, write_settings
@@ -112,14 +113,8 @@ def _decode_tools(fields: f.Fields) -> tuple[m.Tool, ...]:
     """The functions; other tools stay behind in ``fields``."""
     tools = [f.object_of(tool, "a tool") for tool in f.take_list(fields, "tools", lone=False)]
     f.put(fields, tools=[tool for tool in tools if tool.get("type") != "function"] or None)
-    return tuple(_decode_tool(tool) for tool in tools if tool.get("type") == "function")
-
-
-def _decode_tool(tool: f.Fields) -> m.Tool:
-    name, description = f.take_text(tool, "name") or "", f.take_text(tool, "description")
-    parameters, strict = f.take_object(tool, "parameters"), f.take_bool(tool, "strict")
-    del tool["type"]
-    return m.Tool(name, description, parameters, strict, f.unread(p.WIRE, tool))
+    functions = [tool for tool in tools if tool.get("type") == "function"]
+    return tuple(take_tool({key: value for key, value in tool.items() if key != "type"}, p.WIRE) for tool in functions)
 
 
 def _decode_named(choice: f.Fields) -> m.ToolChoice | None:
@@ -133,10 +128,7 @@ def _decode_named(choice: f.Fields) -> m.ToolChoice | None:
 
 
 def encode_request(request: m.ChatRequest) -> HttpRequest:
-    """The request for a vendor of this wire.  Raises ``UnsupportedFeature``.
-
-    A body that came in on this wire is forwarded.
-    """
+    """The request for a vendor of this wire; one that came in on it is forwarded.  Raises ``UnsupportedFeature``."""
     notes = Notes(p.WIRE)
     source = request.source
     if source is not None and source.wire == p.WIRE:
@@ -226,7 +218,7 @@ def _plain(content: list[f.Fields]) -> object:
 def _encode_result(result: m.ToolResult, notes: Notes) -> f.Fields:
     if result.is_error:
         notes.add(Feature.TOOL_RESULT_IS_ERROR, "left out")
-    output = _plain(p.encode_input(result.parts, notes)) or ""
+    output = _plain(p.encode_input(said(result), notes)) or ""
     item: f.Fields = {"type": "function_call_output", "call_id": result.tool_call_id, "output": output}
     return item | fields_for(p.WIRE, result.extra, notes)
 

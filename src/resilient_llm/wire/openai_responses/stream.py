@@ -216,35 +216,25 @@ class Encoder(StreamEncoder):
     def __init__(self) -> None:
         super().__init__()
         self._number = -1
-        self._started = False
         self._response: f.Fields = a.frame_of("", "", None)
         self._output: list[f.Fields] = []
         self._item: p.StreamedItem | None = None
         self._closing: p.StreamedItem | None = None  # reasoning, which may yet learn its name
-        self._dones: Mapping[str, Callable[[p.StreamedItem], bytes]] = {
-            "text": self._text_done,
-            "refusal": self._refusal_done,
-            "thought": self._thought_done,
-            "call": self._call_done,
-        }
 
     def _frame(self, kind: str, **fields: object) -> bytes:
         self._number += 1
         return encode(f.dump({"type": kind, "sequence_number": self._number, **fields}), kind)
 
     def _piece(self, kind: str, item: p.StreamedItem, **fields: object) -> bytes:
-        return self._frame(kind, item_id=item.id, output_index=item.index, **item.place, **fields)
+        return self._frame(kind, item_id=item.body["id"], output_index=item.index, **item.place, **fields)
 
-    def on_start(self, event: m.StreamStart) -> bytes:
-        if self._started:
-            return b""
-        self._started = True
-        self._response = a.frame_of(event.id, event.model, event.created)
+    def opening(self) -> bytes:
+        self._response = a.frame_of(self.start.id, self.start.model, self.start.created)
         created = self._frame("response.created", response=self._response)
         return created + self._frame("response.in_progress", response=self._response)
 
     def on_end(self, event: m.StreamEnd) -> bytes:
-        out = self.on_start(m.StreamStart()) + self._close()
+        out = self.opened() + self._close()
         counted = {} if self.usage is None else {"usage": a.encode_usage(self.usage)}
         finish = self.finish
         body = self._response | counted | {"output": self._output} | a.status_of(finish.reason, finish.raw)
@@ -269,22 +259,25 @@ class Encoder(StreamEncoder):
     def on_keep_alive(self, event: m.KeepAlive) -> bytes:
         return b": keep-alive\n\n"
 
-    def _begin(self, kind: str, block: int, about: f.Fields) -> bytes:
+    def _begin(self, kind: p.Kind, block: int, more: f.Fields) -> tuple[bytes, p.StreamedItem]:
         """A new item, which ends the one before it."""
-        out = self.on_start(m.StreamStart()) + self._close()
-        item = p.StreamedItem(kind, block, len(self._output), about)
-        self._item = item
+        out = self.opened() + self._close()
+        item = self._item = p.StreamedItem(kind, block, len(self._output), more)
         self._output.append(item.body)
-        return out + self._frame("response.output_item.added", output_index=item.index, item=item.body)
+        out += self._frame("response.output_item.added", output_index=item.index, item=item.body)
+        return out + self._part(item, "added", kind.part), item
+
+    def _part(self, item: p.StreamedItem, what: str, part: f.Fields | None) -> bytes:
+        return self._piece(f"{item.kind.part_event}.{what}", item, part=part) if part else b""
 
     def _close(self) -> bytes:
         """The open item is complete."""
         out = b""
         for item in (self._closing, self._item):
             if item is not None:
-                out += self._dones[item.kind](item)
+                out += self._done(item)
                 item.body["status"] = "completed"
-                if item.kind == "thought":
+                if item.kind is p.THOUGHT:
                     del item.body["status"]
                 out += self._frame("response.output_item.done", output_index=item.index, item=item.body)
         self._item = self._closing = None
@@ -294,41 +287,40 @@ class Encoder(StreamEncoder):
         item = self._item
         if item is None or item.block != event.block:
             return b""
-        if item.kind == "thought":
+        if item.kind is p.THOUGHT:
             self._item, self._closing = None, item
             return b""
         return self._close()
 
-    def _open(self, kind: str, block: int) -> tuple[bytes, p.StreamedItem]:
+    def _open(self, kind: p.Kind, block: int) -> tuple[bytes, p.StreamedItem]:
         """The item of a block, begun if it is not open."""
         item = self._item
-        if item is not None and item.kind == kind and item.block == block:
+        if item is not None and item.kind is kind and item.block == block:
             return b"", item
-        out = self._begin_thought(block) if kind == "thought" else self._begin_message(kind, block)
-        assert self._item is not None
-        return out, self._item
+        return self._begin(kind, block, {})
 
-    def _begin_message(self, kind: str, block: int) -> bytes:
-        out = self._begin(kind, block, {"type": "message", "role": "assistant", "content": []})
-        part: f.Fields = {"type": "refusal", "refusal": ""}
-        if kind == "text":
-            part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
-        assert self._item is not None
-        out += self._piece("response.content_part.added", self._item, part=part)
-        p.contents(self._item.body).append(part)
+    def _grow(self, item: p.StreamedItem, text: str) -> bytes:
+        item.pieces.append(text)
+        return self._piece(f"{item.kind.event}.delta", item, delta=text, **item.kind.beside)
+
+    def _done(self, item: p.StreamedItem) -> bytes:
+        """The last events of an item's content, which its body holds from now on."""
+        kind, text = item.kind, "".join(item.pieces)
+        if kind.part is None:
+            item.body[kind.grows] = text = text or "{}"
+            return self._piece(f"{kind.event}.done", item, **{kind.grows: text})
+        part = kind.part | {kind.grows: text}
+        if item.annotations:
+            part["annotations"] = [dict(annotation) for annotation in item.annotations]
+        out = self._piece(f"{kind.event}.done", item, **{kind.grows: text}, **kind.beside)
+        out += self._part(item, "done", part)
+        item.body |= {kind.holds: [part]} | item.about
         return out
 
-    def _begin_thought(self, block: int) -> bytes:
-        out = self._begin("thought", block, {"type": "reasoning", "summary": []})
-        assert self._item is not None
-        part = {"type": "summary_text", "text": ""}
-        return out + self._piece("response.reasoning_summary_part.added", self._item, part=part)
-
     def on_text(self, event: m.TextDelta) -> bytes:
-        out, item = self._open("text", event.block)
+        out, item = self._open(p.TEXT, event.block)
         if event.text:
-            item.pieces.append(event.text)
-            out += self._piece("response.output_text.delta", item, delta=event.text, logprobs=[])
+            out += self._grow(item, event.text)
         for annotation in event.annotations:
             out += self._annotate(item, annotation)
         return out
@@ -342,34 +334,31 @@ class Encoder(StreamEncoder):
         return self._piece(kind, item, annotation_index=index, annotation=dict(annotation))
 
     def on_refusal(self, event: m.RefusalDelta) -> bytes:
-        out, item = self._open("refusal", event.block)
-        item.pieces.append(event.text)
-        return out + self._piece("response.refusal.delta", item, delta=event.text)
+        out, item = self._open(p.REFUSAL, event.block)
+        return out + self._grow(item, event.text)
 
     def on_thought(self, event: m.ThoughtDelta) -> bytes:
         if not event.text:
             return b""
-        out, item = self._open("thought", event.block)
-        item.pieces.append(event.text)
-        return out + self._piece("response.reasoning_summary_text.delta", item, delta=event.text)
+        out, item = self._open(p.THOUGHT, event.block)
+        return out + self._grow(item, event.text)
 
     def on_call(self, event: m.ToolCallStart) -> bytes:
-        call: f.Fields = {"type": "function_call", "call_id": event.id, "name": event.name, "arguments": ""}
-        return self._begin("call", event.block, call | f.own_fields(event.extra, p.WIRE))
+        call: f.Fields = {"call_id": event.id, "name": event.name, "arguments": ""}
+        return self._begin(p.CALL, event.block, call | f.own_fields(event.extra, p.WIRE))[0]
 
     def on_arguments(self, event: m.ToolCallDelta) -> bytes:
         item = self._item
-        if item is None or item.kind != "call" or item.block != event.block:
+        if item is None or item.kind is not p.CALL or item.block != event.block:
             return b""
-        item.pieces.append(event.arguments)
-        return self._piece("response.function_call_arguments.delta", item, delta=event.arguments)
+        return self._grow(item, event.arguments)
 
     def on_whole(self, part: m.Part, block: int, choice: int) -> bytes:
         match part:
             case m.Thought():
                 return self._whole_thought(part, block)
             case m.Opaque(wire="openai_responses"):
-                return self.on_start(m.StreamStart()) + self._close() + self._whole(dict(part.data))
+                return self.opened() + self._close() + self._whole(dict(part.data))
             case _:
                 return b""
 
@@ -380,7 +369,7 @@ class Encoder(StreamEncoder):
             return self.on_thought(m.ThoughtDelta(part.text, block)) if part.text else b""
         streamed = self._closing
         if streamed is None or part.text:
-            return self.on_start(m.StreamStart()) + self._close() + self._whole(p.reasoning_item(part))
+            return self.opened() + self._close() + self._whole(p.reasoning_item(part))
         streamed.about = p.reasoning_item(part)
         return self._close()
 
@@ -389,35 +378,6 @@ class Encoder(StreamEncoder):
         self._output.append(item)
         added = self._frame("response.output_item.added", output_index=index, item=item)
         return added + self._frame("response.output_item.done", output_index=index, item=item)
-
-    # --- ends of items -------------------------------------------------------------------------------------
-
-    def _text_done(self, item: p.StreamedItem) -> bytes:
-        text, annotations = "".join(item.pieces), [dict(annotation) for annotation in item.annotations]
-        part: f.Fields = {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
-        return self._message_done(item, part, self._piece("response.output_text.done", item, text=text, logprobs=[]))
-
-    def _refusal_done(self, item: p.StreamedItem) -> bytes:
-        text = "".join(item.pieces)
-        done = self._piece("response.refusal.done", item, refusal=text)
-        return self._message_done(item, {"type": "refusal", "refusal": text}, done)
-
-    def _message_done(self, item: p.StreamedItem, part: f.Fields, done: bytes) -> bytes:
-        item.body["content"] = [part]
-        return done + self._piece("response.content_part.done", item, part=part)
-
-    def _thought_done(self, item: p.StreamedItem) -> bytes:
-        text = "".join(item.pieces)
-        part: f.Fields = {"type": "summary_text", "text": text}
-        out = self._piece("response.reasoning_summary_text.done", item, text=text)
-        out += self._piece("response.reasoning_summary_part.done", item, part=part)
-        item.body["summary"] = [part]
-        item.body |= item.about
-        return out
-
-    def _call_done(self, item: p.StreamedItem) -> bytes:
-        item.body["arguments"] = arguments = "".join(item.pieces) or "{}"
-        return self._piece("response.function_call_arguments.done", item, arguments=arguments)
 
 
 def error_frame(fault: Fault, message: str) -> bytes:
