@@ -56,7 +56,8 @@ class Frames:
 
 
 class MistralFrames(Frames):
-    """One stream as Mistral sends it: a tool call comes whole, and the token counts come with the finish."""
+    """One stream as Mistral sends it: a tool call comes whole, the token counts come with the finish, and every piece
+    has a text, which programs add up without asking whether there is one."""
 
     def __init__(self, asked: Asked, now: float) -> None:
         super().__init__(asked, now)
@@ -71,11 +72,11 @@ class MistralFrames(Frames):
             call, arguments = self._calls[event.choice, event.block]
             self._calls[event.choice, event.block] = call, arguments + event.arguments
             return b""
-        calls = b"".join(super(MistralFrames, self).of(_whole(*held)) for held in self._calls.values())
+        calls = b"".join(_with_text(super(MistralFrames, self).of(_whole(*held))) for held in self._calls.values())
         self._calls.clear()
         data = super().of(event)
         if isinstance(event, Finish):
-            self._finish += data
+            self._finish += _with_text(data)
             data = b""
         elif self.complete:
             data = _with_counts(self._finish, data)
@@ -103,6 +104,12 @@ def _whole(call: ToolCallStart, arguments: str) -> ToolCallStart:
     fields = dict(call.extra.fields) if call.extra is not None and call.extra.wire == "openai_chat" else {}
     fields["function"] = {"name": call.name, "arguments": arguments}
     return replace(call, extra=Extra("openai_chat", fields))
+
+
+def _with_text(frame: bytes) -> bytes:
+    """A frame whose piece has a text, if it says nothing else or calls a tool."""
+    frame = frame.replace(b'"delta":{}', b'"delta":{"content":""}')
+    return frame.replace(b'"delta":{"tool_calls"', b'"delta":{"content":"","tool_calls"')
 
 
 def _with_counts(finish: bytes, end: bytes) -> bytes:
