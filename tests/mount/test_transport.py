@@ -325,6 +325,18 @@ def test_the_rest_of_a_divided_answer_is_asked_of_its_own_vendor_alone(token: st
     assert answer.status_code == (503 if token else 200)
 
 
+@pytest.mark.parametrize("field", [{"web_search_options": {}}, {"modalities": ["text", "audio"]}, {"functions": [{}]}])
+def test_what_no_other_vendor_can_do_is_asked_of_no_other(field: dict[str, object], servers: Any) -> None:
+    first, second = servers
+    first.default = Status(503)
+    with (
+        clients(*servers, deadline=2.0, retry={"max_attempts": 1}) as client,
+        httpx.Client(transport=mount.transport(client)) as http,
+    ):
+        assert http.post(CHAT, json={**QUESTION, **field}).status_code == 503
+    assert (first.requests[0].json.items() >= field.items(), second.request_count) == (True, 0)
+
+
 def test_leaving_a_stream_ends_the_generation(servers: Any) -> None:
     first, _ = servers
     first.default = Reply("one two three four", interval=5.0)
