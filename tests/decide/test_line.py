@@ -16,7 +16,7 @@ from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.line import OFFER, Line, Place
 from resilient_llm.errors import ClientClosed, Fault, FaultKind, NoProviderAvailable
-from resilient_llm.policy import Limits
+from resilient_llm.policy import Limits, Rate
 from tests.decide.driver import Act, Driver, Run, acts, well
 from tests.decide.world import HEAVY, MACHINE, PROPERTY, Target, World
 
@@ -330,6 +330,74 @@ def test_restoring_wakes_who_waits_for_a_gate() -> None:
     world.pool.operate("a", "restore", world.now)
     assert woken == ["it"]
     assert world.start(call).target.id == "a"
+
+
+def test_a_limit_that_is_full_again_is_offered_to_as_many_as_it_takes() -> None:
+    """A process that stood still for an hour wakes up with a long line and a full bucket of two."""
+    world = World(Target("a", rates=(Rate(amount=2, per=2.0, unit="requests"),), max_concurrency=2))
+    busy = [world.start(), world.start()]
+    woken: list[str] = []
+    for number in range(10):
+        waiting(world, woken, str(number))
+    world.now += 3600.0
+    for attempt in busy:
+        world.succeed(attempt)
+    for _ in range(10):
+        world.pool.serve_all(world.now)
+    assert world.member("a").line.offers == 2
+
+
+def test_a_call_that_failed_pauses_before_it_stands_in_line_for_the_same_provider() -> None:
+    """Or, where our own network is lost and no attempt counts, it would be offered the room it has just left."""
+    world = World(Target("a", max_concurrency=2), "b")
+    world.fail(world.start(only="b"), FaultKind.CONNECTION, code="not_sent")
+    other, attempt = world.start(only="a"), world.start(only="a")
+    next_in_line = world.call(only="a")
+    world.told_to_wait(next_in_line)
+    call = world.call_of[attempt]
+    world.fail(attempt, FaultKind.CONNECTION, code="not_sent")
+    world.start(next_in_line)
+    assert world.told_to_wait(call).reason == "backoff"
+    world.now += 10.0
+    assert world.told_to_wait(call).reason == "line"
+    world.succeed(other)
+    assert world.start(call).kind == "retry"
+
+
+def test_a_tenant_that_could_not_take_what_it_was_offered_has_not_had_its_turn() -> None:
+    one, two = Place(1, Ask("main", tenant="x")), Place(2, Ask("main", tenant="y"))
+    line = queue(one, two)
+    line.served("y")
+    line.make_offer(one)
+    assert line.first(0.0) is two
+    line.take_back(one)
+    assert line.first(0.0) is one
+    line.make_offer(one)
+    line.served("x")
+    line.take_back(one)
+    assert line.first(0.0) is two, "another one of the same tenant was served"
+
+
+def test_who_is_too_late_goes_when_all_others_are_too_late_as_well() -> None:
+    """A share is kept from the two of a batch, who go before it while they have time, but not from the third."""
+    world = World(Target("a", rates=(Rate(amount=10, per=10.0, unit="requests"),)))
+    world.answer("a", 5, first=4.0)
+    while world.member("a").refusal(world.ask(), world.now) is None:
+        world.start()
+    needs = world.member("a").statistics.complete(streaming=True)
+    late = world.call(timeout=needs - 0.1, streaming=True)
+    world.told_to_wait(late)
+    batch = [world.call(timeout=needs + more, streaming=True, batch=True) for more in (1.2, 1.4)]
+    for call in batch:
+        world.told_to_wait(call)
+    world.now += 1.01
+    step = world.told_to_wait(late)
+    assert (step.reason, step.place is not None) == ("line", True)
+    world.now += 0.2
+    world.told_to_wait(batch[1])
+    assert world.told_to_wait(late).seconds == pytest.approx(0.19, abs=0.01)
+    world.now += 0.2
+    assert world.start(late).target.id == "a"
 
 
 # --- many calls ---

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resilient_llm.decide.meters import Learnt
 from resilient_llm.decide.pace import Pace, Sent
 from resilient_llm.errors import FaultKind, NoProviderAvailable
 from resilient_llm.policy import Rate
@@ -50,6 +51,21 @@ def test_a_declared_limit_is_a_bucket() -> None:
     assert it.fits_at(1.0, 100.0) == pytest.approx(101.0)
     assert it.fits_at(1.0, 100.0, ahead=2) == pytest.approx(103.0)
     assert it.fits_at(1.0, 101.0) <= 101.0
+
+
+def test_who_comes_after_others_waits_for_them_even_at_a_limit_that_is_full() -> None:
+    it = pace(MINUTE)
+    assert it.fits_at(1.0, 100.0, ahead=59) <= 100.0
+    assert it.fits_at(1.0, 100.0, ahead=60) == pytest.approx(101.0)
+    assert it.fits_at(1.0, 100.0, ahead=660) == pytest.approx(701.0), "also beyond the window, and the longest wait"
+
+
+def test_others_ahead_are_reckoned_with_as_calls_of_the_usual_size() -> None:
+    it = pace(TOKENS)
+    for _ in range(60):
+        it.take(100.0, 100.0)
+    assert it.fits_at(1000.0, 160.0, ahead=10) <= 160.0
+    assert it.fits_at(5500.0, 160.0, ahead=10) == pytest.approx(165.0)
 
 
 def test_tokens_are_reserved_and_settled() -> None:
@@ -333,6 +349,37 @@ def test_the_window_is_as_long_as_the_pause_that_was_needed(pauses: tuple[float,
     assert (it.learnt.count, it.learnt.window) == (pytest.approx(20.0, abs=1.0), window)
 
 
+def test_refusals_for_long_that_come_again_at_once_are_a_limit_and_no_outage() -> None:
+    """One caller alone: ten pass, one is refused until a minute is over, ten pass, and one is refused."""
+    it, now = pace(), 100.0
+    for _ in range(2):
+        for _ in range(10):
+            it.answered(it.take(0.0, now)[1])
+            it.heard(0.0)
+            now += 0.1
+        if now < 150.0:
+            for pause in (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 16.0):
+                refuse(it, 1, now + pause, now + pause)
+                now += pause
+            assert it.learnt is None
+            now += 16.0
+    refuse(it, 1, now, now + 1.0)
+    assert it.learnt is not None
+    assert (round(it.learnt.count), it.learnt.window) == (10, 60.0)
+    assert it.fits_at(0.0, now + 1.0) == pytest.approx(now - 1.0 + 60.0), "when the minute of the ten is over"
+
+
+def test_a_limit_that_was_met_again_is_kept_for_longer() -> None:
+    it = Learnt(10.0, 60.0, 0.0)
+    for expected in (60.0, 120.0, 240.0, 480.0, 600.0, 600.0):
+        met = it._since + 1.5 * expected
+        it.advance(it._since + expected)
+        assert it.rate == pytest.approx(0.15), "not more than at first"
+        it.advance(met)
+        assert it.rate > 0.15
+        it.refused(met)
+
+
 def test_who_leaves_a_reserve_sends_evenly_where_a_limit_is_told() -> None:
     it = pace()
     answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(100, 99, 1.0))
@@ -439,7 +486,7 @@ def test_a_few_callers_at_a_slow_limit_that_nobody_tells_wait_longer_and_longer(
         assert not crowd.lost
         assert crowd.seconds <= 1.4 * (100 - 10) * 6.0
         refused += crowd.refused
-    assert refused <= 0.35 * 400, "one call after the other, and seldom"
+    assert refused <= 0.16 * 400, "one call after the other, and seldom"
 
 
 def test_after_a_pause_one_call_goes_first_however_late_it_comes() -> None:
@@ -481,3 +528,15 @@ def test_who_cannot_be_served_in_time_behind_those_who_wait_already_is_told_at_o
     assert world.health("a").waiting == 21
     world.now += 0.5
     assert world.health("a").wait == pytest.approx(0.5)
+
+
+def test_who_would_have_to_wait_longer_than_a_whole_window_is_told_at_once() -> None:
+    world = World(Target("a", rates=(MINUTE,)))
+    for _ in range(60):
+        world.start()
+    for _ in range(100):
+        world.told_to_wait(world.call(timeout=600.0))
+    with pytest.raises(NoProviderAvailable) as failure:
+        world.call(timeout=90.0).next_attempt(world.now)
+    assert failure.value.retry_after == pytest.approx(101.0)
+    world.told_to_wait(world.call(timeout=110.0))

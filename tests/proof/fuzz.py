@@ -1,8 +1,9 @@
 """One adversarial run: a random world drawn from a seed, every invariant checked at every step.
 
-``python -m tests.proof.fuzz [--world NAME] [--seeds A B]`` runs the seeds from A to B - 1 in one process, tells of every
-invariant that did not hold, and exits with status 1 if there was any.  Worlds: ``any``, everything that can go wrong, a
-thousand calls each; ``lines``, more calls than the limits allow, by several tenants and a batch, two hundred calls each.
+``python -m tests.proof.fuzz [--world NAME] [--seeds A B]`` runs the seeds from A to B - 1 in one process, tells of
+every invariant that did not hold, and exits with status 1 if there was any.  Worlds: ``any``, everything that can go
+wrong, a thousand calls each; ``lines``, more calls than the limits allow, by several tenants and a batch, two hundred
+calls each.
 """
 
 from __future__ import annotations

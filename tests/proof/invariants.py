@@ -391,6 +391,8 @@ class Checker:
             return  # on its way, and it looks for the others when it has been served
         in_time = [place for place in waiting if not place.too_late(now)]
         heads = heads_of(in_time or waiting)
+        leading = min(place.ask.batch for place in heads)
+        heads = [place for place in heads if place.ask.batch is leading]
         free = all(member.refusal(place.ask, now) is None for place in heads)
         if member.breaker.down:
             free = free and now >= member.next_trial()
@@ -481,12 +483,11 @@ def waiting_before(line: Iterable[Place], ask: Ask, number: int, now: float) -> 
 
 
 def heads_of(waiting: Iterable[Place]) -> list[Place]:
-    """The first of each tenant in the class that comes first: one of them is the first in line."""
+    """The first of each tenant in each class: one of those in the class that comes first is the first in line."""
     found: dict[tuple[bool, str | None], Place] = {}
     for place in waiting:
         found.setdefault((place.ask.batch, place.ask.tenant), place)
-    leading = min(batch for batch, _ in found)
-    return [place for (batch, _), place in found.items() if batch is leading]
+    return list(found.values())
 
 
 def ready(line: Iterable[Place], now: float) -> list[Place]:

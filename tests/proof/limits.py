@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -45,6 +46,8 @@ class Served:
         self._buckets: dict[Key, list[Bucket]] = {}
         self._turns: dict[Member[Provider], dict[tuple[bool, str | None], frozenset[tuple[int, str | None]]]] = {}
         """Who stood in line when a tenant was served last, and has not been passed by its own since."""
+        self._turned: dict[tuple[Member[Provider], bool, str | None], float] = {}
+        """When that was."""
 
     def restored(self, member: Member[Provider]) -> None:
         """A person opened everything."""
@@ -58,8 +61,9 @@ class Served:
         for turn, those in turns.items():
             turns[turn] = frozenset(one for one in those if one[1] not in tenants)
 
-    def leased(self, step: Real, waiting: list[Place], now: float) -> None:
-        """An attempt was allowed; these stood in line before it, and could be served."""
+    def leased(self, step: Real, waiting: list[Place], now: float, offered_at: float = math.inf) -> None:
+        """An attempt was allowed; these stood in line before it, and could be served.  ``offered_at``: when it was
+        offered the place (``inf``: it was not); several who have offers come in any order."""
         member, ask = step.member, step.ask
         self._demand(not (ask.batch and step.kind == "hedge"), "C3", f"{step!r}")
         reserve = member.policies.limits.reserve if ask.batch else 0.0
@@ -71,9 +75,9 @@ class Served:
             self._demand(left >= least - 1e-3, "P1", f"{step!r} leaves {left} of {bucket.amount}")
         if step.kind == "hedge":
             return
-        self._in_turn(step, waiting, now)
+        self._in_turn(step, waiting, now, offered_at)
 
-    def _in_turn(self, step: Real, waiting: list[Place], now: float) -> None:
+    def _in_turn(self, step: Real, waiting: list[Place], now: float, offered_at: float) -> None:
         member, ask = step.member, step.ask
         others = [place for place in waiting if place.ask.batch is ask.batch and place.ask.tenant != ask.tenant]
         if ask.batch and not member.breaker.down:
@@ -82,8 +86,9 @@ class Served:
         turns = self._turns.setdefault(member, {})
         stood = turns.get((ask.batch, ask.tenant), frozenset())
         passed = [place.number for place in others if (place.number, place.ask.tenant) in stood]
-        if not member.breaker.down:
+        if not member.breaker.down and offered_at > self._turned.get((member, ask.batch, ask.tenant), -math.inf):
             self._demand(not passed, "C2", f"{step!r} of {ask.tenant} once more before calls {passed}")
         for turn, those in turns.items():  # whose tenant was served now has had its turn
             turns[turn] = frozenset(one for one in those if one[1] != ask.tenant)
+        self._turned[member, ask.batch, ask.tenant] = now
         turns[ask.batch, ask.tenant] = frozenset((place.number, place.ask.tenant) for place in others)

@@ -19,7 +19,7 @@ from resilient_llm.faults import Fault, FaultKind, FaultScope
 from resilient_llm.policy import Breaker
 from resilient_llm.simulate.client import Production, Question, Real
 from resilient_llm.simulate.providers import Provider
-from tests.proof.invariants import Checker, Lease, picture, ready, waiting_before
+from tests.proof.invariants import Checker, Lease, heads_of, picture, ready, waiting_before
 
 _BLAMELESS: Final = frozenset(
     {
@@ -131,6 +131,7 @@ class Watched:
         check.demand(not self._mine, "S11", f"{self._mine} still run: a failure was taken for the answer")
         well, ahead, self._place = self._fresh_and_well(now), self._ahead(now), call._place  # pyright: ignore[reportPrivateUsage]
         lines = {member: ready(member.line.waiting, now) for member in self.route()}
+        offer, woken_at = (None, math.inf) if self._place is None else (self._place.offer, self._place.woken_at)
         try:
             step = call.next_attempt(now)
         except CallFailed as error:
@@ -143,9 +144,10 @@ class Watched:
             check.after(now, None)
             return step
         self._leased(step, well, ahead, now)
-        other = [one for one in lines.get(step.member, []) if one.number != call.number]
+        heads = heads_of(one for one in lines.get(step.member, []) if one.number != call.number)
         check.served.offered(step.member)
-        check.served.leased(step, [one for one in other if step.member.refusal(one.ask, now) is None], now)
+        could = [one for one in heads if one.woken_at < now and step.member.refusal(one.ask, now) is None]
+        check.served.leased(step, could, now, woken_at if offer is step.member.line else math.inf)
         check.after(now, step.member)
         return step
 
@@ -183,7 +185,7 @@ class Watched:
             self._pays(check, self._cost, now)
         first = ahead.get(member)
         if first is not None and not check.pictures[member].down:
-            served = member.refusal(first.ask, now) is None
+            served = first.woken_at < now and member.refusal(first.ask, now) is None  # else it had its chance just now
             check.demand(not served, "W1", f"{self!r} was served at {member.id} before call {first.number}")
         self._lease(step, now)
 

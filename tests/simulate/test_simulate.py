@@ -32,7 +32,7 @@ from resilient_llm.simulate.replay import arrivals, burst, incidents, year
 from resilient_llm.simulate.report import LAYOUTS, Figures, lay, measure
 from resilient_llm.simulate.scheduler import Scheduler
 from tests.material import material
-from tests.proof.fuzz import fuzz
+from tests.proof.fuzz import crowded, fuzz
 from tests.proof.mutants import MUTANTS, hunt
 
 
@@ -82,6 +82,11 @@ def test_after_a_suspend_everything_is_late_and_nothing_is_lost() -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_every_invariant_holds_at_every_step(seed: int) -> None:
     fuzz(seed)
+
+
+@pytest.mark.parametrize("seed", [*range(16), 402, 548])
+def test_every_invariant_holds_where_most_calls_stand_in_line(seed: int) -> None:
+    crowded(seed)
 
 
 def test_the_same_seed_gives_the_same_log_byte_for_byte() -> None:

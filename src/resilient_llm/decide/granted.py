@@ -72,8 +72,8 @@ class Granted(Declared):
         self.at = now
 
     def fits_at(self, cost: float, now: float, keep: float, ahead: float = 0.0) -> float:
-        """When ``cost`` units can be taken, after others took ``ahead`` units.  ``keep``: so that there is something left
-        for those who are waited for."""
+        """When ``cost`` units can be taken, after others took ``ahead``.  ``keep``: so that there is something left for
+        those who are waited for."""
         own = min(2.0 * cost if keep else cost, self.limit) - 1e-6
         need = own + ahead
         if max(0.0, self.level) + self.credit >= need:

@@ -33,8 +33,8 @@ class Meter:
             self.at = now
 
     def fits_at(self, cost: float, now: float, keep: float, ahead: float = 0.0) -> float:
-        """When ``cost`` units can be taken so that a share of ``keep`` is left, after others took ``ahead`` units.  What
-        is more than the bucket holds waits until it is full, and no longer."""
+        """When ``cost`` units can be taken so that a share of ``keep`` is left, after others took ``ahead``.  What is more
+        than the bucket holds waits until it is full, and no longer."""
         need = min(cost + keep * self.limit, self.limit) + ahead
         if self.level >= need:
             return -math.inf
@@ -165,6 +165,7 @@ class Learnt(Meter):
         self.count: float = count
         self.window: float = window
         self._since = self.at = now
+        self._kept = min(_KEPT * window, _KEPT_MOST)  # seconds
         self._share(count)
 
     def _share(self, count: float) -> None:
@@ -173,7 +174,7 @@ class Learnt(Meter):
         self.rate = max(count - self.limit, 0.9 * count) / self.window
 
     def _growth(self, now: float) -> float:
-        over = (now - self._since) / min(_KEPT * self.window, _KEPT_MOST) - 1.0
+        over = (now - self._since) / self._kept - 1.0
         return 1.0 + over**3 if over > 0.0 else 1.0
 
     def advance(self, now: float) -> None:
@@ -184,17 +185,22 @@ class Learnt(Meter):
         super().advance(now)
 
     def refused(self, opens: float) -> None:
-        """A call was refused, which may be chance: it begins anew to grow."""
+        """A call was refused, which may be chance: it begins anew to grow, and later than before."""
         if self._growth(self.at) > 1.0:
-            self._since = opens
+            self._since, self._kept = opens, min(2.0 * self._kept, _KEPT * self.window)
             self._share(self.count)
         self.hold(1.0, opens)
+
+    def shut(self, until: float) -> None:
+        """All of it is used up; one call fits at that time."""
+        self.level, self.at, self._since = 0.0, until - 1.0 / self.rate, until
 
     def corrected(self, count: float, window: float, now: float) -> None:
         """So many got through in a longer or equal window, and then several were refused together: at most halve it,
         because there may have been too few calls to tell."""
         most = self.count * self._growth(now) * window / self.window
         self.count, self.window, self._since = min(max(count, 0.5 * self.count), most), window, now
+        self._kept = max(self._kept, min(_KEPT * window, _KEPT_MOST))
         self._share(self.count)
 
     def over(self, now: float) -> bool:

@@ -19,7 +19,8 @@ _MARK = 0.1  # seconds between two notes of how many requests got through
 _MARKS = 640  # notes that are kept: more than a minute's
 _SHORTEST = 1.0  # seconds of the shortest limit there usually is
 _WINDOWS = (1.0, 10.0, 60.0)  # seconds of the usual ones
-_LONGEST = 75.0  # seconds of refusals beyond which it is no limit of a minute, but an outage that says 429
+_LONG = 5.0  # seconds of refusals that come again within as many seconds where a limit, and no outage, is met
+_LONGEST = 82.0  # seconds of refusals beyond which it is no limit of a minute, but an outage that says 429
 _PAUSE = 4.0  # requests that are left out after a refusal where a limit was found out
 _PROOF = 3.0  # refusals that prove a limit; so many calls sent meanwhile outweigh one: a quarter refused is chance
 _AMPLE = 0.1  # share of a limit that is more than we thought
@@ -62,6 +63,7 @@ class Pace:
         self.row: int = 0
         """Refusals in a row: 0 again when a call that was sent after them is let through."""
         self._row_at = -math.inf  # when the first of them came
+        self._row_ended = -math.inf  # when the call was sent that ended the last row
         self._evidence = 0.0  # that there is a limit
         self._sent_then = 0.0  # what had been sent at the last refusal
         self._pause = _SHORTEST
@@ -106,8 +108,8 @@ class Pace:
         return tokens * self._prompt + (output if output < max_tokens else max_tokens)
 
     def fits_at(self, need: float, now: float, *, ahead: int = 0, keep: float = 0.0, stated: bool = False) -> float:
-        """When a call of ``need`` tokens can be sent: at ``now`` or before, now.  ``ahead`` others of the usual size come
-        first; a share of ``keep`` is to be left.  ``stated``: by what was declared or reported alone."""
+        """When a call of ``need`` tokens can be sent: at ``now`` or before, now.  ``ahead`` others of the usual size
+        come first; a share of ``keep`` is to be left.  ``stated``: by what was declared or reported alone."""
         at, usual = -math.inf, need if self._usual is None else self._usual
         for meter, tokens in self._stated if stated else self._meters:
             fits = meter.fits_at(need if tokens else 1.0, now, keep, ahead * usual if tokens else ahead)
@@ -190,8 +192,10 @@ class Pace:
     def refused(self, need: float, started: float, opens: float, now: float) -> None:
         """The limit refused a call sent at ``started``; nobody is sent again before ``opens``."""
         self._refused += 1
-        again = self.row and started > self._row_at
+        again, took, short = self.row and started > self._row_at, 0.0, 0.0
         if not self.row:
+            if now - self._row_ended < self._row_ended - self._row_at:
+                took, short = self._row_ended - self._row_at, self._refused_at - self._row_at
             self._row_at, self._pause = now, self.pause
         self.row += 1
         self._refused_at = max(started, self._refused_at)
@@ -208,8 +212,17 @@ class Pace:
                 since = max(self.sent - self._sent_then - 1.0, 0.0)
                 self._evidence = min(max(self._evidence - since / _PROOF, 0.0) + 1.0, _PROOF)
             self._sent_then, self._proven = self.sent, self._evidence >= _PROOF
+            if self.learnt is None and _LONG <= took <= _LONGEST:
+                self._learn(self._window(took, short), now)
             self.ramp = Ramp(opens)
             self.arrange()
+
+    def _learn(self, window: float, now: float) -> None:
+        """Calls were refused for a long time, let through, and are refused again before as much time has passed: what
+        got through in between is the limit, and its window began when that did."""
+        self.learnt = Learnt(self._most_in(window, self.sent - self._refused), window, now)
+        self.learnt.shut(self._row_ended + window)
+        self._evidence = _PROOF
 
     @property
     def pause(self) -> float:
@@ -221,6 +234,7 @@ class Pace:
     def answered(self, started: float) -> None:
         """A call that began at ``started`` was let through."""
         if started > self._refused_at:
+            self._row_ended = started if self.row else self._row_ended
             if self._measured:
                 self._marks.clear()
             self.row, self._proven, self._measured, self.ramp = 0, False, False, None
