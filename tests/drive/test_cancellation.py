@@ -194,3 +194,19 @@ def test_an_interrupt_at_any_instant_leaves_nothing_current_for_the_caller(monke
         with pytest.raises(KeyboardInterrupt):
             client.chat("hi")
     assert context.get_current() == before
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_call_that_is_cancelled_before_it_begins_sends_nothing(backend: str) -> None:
+    async def main() -> None:
+        with LoopbackLLM() as server:
+            async with AsyncResilientClient([openai(server)]) as client:
+                await client.chat("hi")
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    await client.chat("hi")
+                assert (scope.cancelled_caught, client.health()["first"].in_flight) == (True, 0)
+            await server.wait_for_async(lambda s: s.open_connections == 0)
+            assert server.request_count == 1
+
+    anyio.run(main, backend=backend)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from resilient_llm import AsyncResilientClient, ResilientClient
 from resilient_llm.drive.engines import AsyncSource, Limit, Outgoing, Source, Time
-from resilient_llm.drive.engines.pooled import Family
+from resilient_llm.drive.engines.family import Family
 from resilient_llm.errors import CallFailed, ConfigurationError
 from resilient_llm.testing import LoopbackLLM, ManualClock, Reply, Status
 from tests.drive.clients import openai
@@ -261,6 +261,10 @@ def test_a_usual_url_is_read_as_httpx_reads_it(scheme: str, host: str, port: int
         expected = httpx.URL(url)
     except httpx.InvalidURL:
         return
-    target, (_, netloc), (way, _), name = family.address(url)
-    assert (target.host, target.port, target.target) == (expected.raw_host, expected.port, expected.raw_path)
-    assert (way, netloc, name) == (expected.scheme, expected.netloc, expected.raw_host.decode("ascii"))
+    found = family.destination(url)
+    assert (found.target, found.headers) == (expected.raw_path, [(b"host", expected.netloc)])
+    assert (found.host, found.port) == (
+        expected.raw_host.decode("ascii"),
+        expected.port or {"http": 80, "https": 443}[scheme],
+    )
+    assert found.place == (expected.scheme, expected.netloc, None)

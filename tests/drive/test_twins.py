@@ -57,6 +57,7 @@ PAIRS = [
 ]
 MODULES = [
     ("drive/aio.py", "drive/sync.py"),
+    ("drive/loop.py", "drive/sync.py"),
     ("drive/engines/loops.py", "drive/engines/network.py"),
     ("drive/engines/pooled_async.py", "drive/engines/pooled.py"),
 ]

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import zlib
+from contextlib import closing
 from typing import Any
 
 import anyio
@@ -19,6 +20,7 @@ import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient
 from resilient_llm.drive.engines import Limit, Outgoing
+from resilient_llm.drive.engines.network import Stream
 from resilient_llm.drive.engines.pooled import Pooled
 from resilient_llm.errors import CallFailed, FaultKind
 from resilient_llm.providers import Function
@@ -146,30 +148,32 @@ def test_bytes_after_compressed_data_are_bounded(kind: str, pack: Any) -> None:
 # --- interrupts --------------------------------------------------------------------------------------------
 
 
-def test_an_engine_that_was_interrupted_is_not_used_again() -> None:
-    """Ctrl-C between two lines of the pool can leave its lock held for ever."""
+def test_a_connection_that_was_interrupted_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between two lines leaves it in the middle of anything; others are not affected."""
+
+    def limit() -> Limit:
+        return Limit(time.monotonic, time.monotonic() + 2.0, 2.0)
+
+    def answered() -> None:
+        with closing(engine.send(send, limit())) as found:
+            while found.read() is not None:
+                pass
+
+    def interrupted(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
     with RawServer(answering(answer(b"well"))) as server:
         engine = Pooled("httpx")
         send = Outgoing("a", server.url + "/v1", (), b"{}")
-
-        def limit() -> Limit:
-            return Limit(time.monotonic, time.monotonic() + 2.0, 2.0)
-
-        engine.send(send, limit()).close()
-        (pool,) = engine._pools.by_way.values()
-        taken = pool.handle_request
-
-        def interrupted(request: Any) -> Any:
-            pool._optional_thread_lock.acquire()
-            raise KeyboardInterrupt
-
-        pool.handle_request = interrupted
-        with pytest.raises(KeyboardInterrupt):
-            engine.send(send, limit())
-        pool.handle_request = taken
-        answered = engine.send(send, limit())
-        assert answered.status == 200
-        answered.close()
+        for _ in range(2):
+            answered()
+        assert server.connections == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(Stream, "read", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                engine.send(send, limit())
+        answered()
+        assert server.connections == 2
         engine.close()
 
 

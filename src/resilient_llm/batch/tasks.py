@@ -18,7 +18,8 @@ from resilient_llm.batch.again import Tries
 from resilient_llm.batch.prompts import Asked
 from resilient_llm.batch.results import MapResult, R, R_co
 from resilient_llm.batch.work import Ended, Work, ended
-from resilient_llm.drive.aio import AsyncDriver, LoopUnderWay
+from resilient_llm.drive.aio import AsyncDriver
+from resilient_llm.drive.loop import LoopUnderWay
 from resilient_llm.errors import CallFailed, InvalidRequest
 from resilient_llm.options import ChatOptions, Messages
 

@@ -96,6 +96,7 @@ async def answers_async(driver: AsyncDriver, parts: Sequence[Begin]) -> list[Emb
             except Exception as error:
                 errors.append(error)
                 group.cancel_scope.cancel()
+                return
 
     if len(parts) == 1:
         return [cast(EmbedResponse, (await driver.run(parts[0]())).response())]

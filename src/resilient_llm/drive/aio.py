@@ -6,14 +6,12 @@ The twin of ``sync``; see there.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from contextvars import copy_context
 from functools import partial
 from inspect import isawaitable
-from types import TracebackType
 from typing import Any, cast
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.lowlevel
@@ -22,17 +20,16 @@ import anyio.to_thread
 from resilient_llm.decide.call import Wait
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.engines import AsyncEngine, AsyncSource, Seam
-from resilient_llm.drive.exchange import AnyExchange, FromCode
+from resilient_llm.drive.exchange import AnyExchange
 from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.drive.fork import tell_after_fork
+from resilient_llm.drive.loop import LoopUnderWay, Within, called, close, in_thread
 from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
 from resilient_llm.drive.task import Task
 from resilient_llm.drive.under_way import Running, UnderWay, closed
-from resilient_llm.model import ChatRequest, ChatResponse, EmbedResponse, StreamEvent
-from resilient_llm.providers.custom import as_answer
+from resilient_llm.model import ChatRequest, StreamEvent
 
-_CLOSE = 2.0  # seconds letting go of a connection may take, cancelled or not
 _TURN = 31  # pieces after which others have their turn: a power of two less one
 
 
@@ -93,15 +90,13 @@ class AsyncDriver:
     async def answered(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send and read; once more, without sealed reasoning or with another key, if that was refused; and part by part
         if the vendor divided the answer."""
-        try:
-            await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
-            more = exchange.goes_on()
-        except AttemptFailed as failure:
-            exchange.again(failure)
-            more = True
-        while more:
-            await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
-            more = exchange.goes_on()
+        while True:
+            try:
+                await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
+                if not exchange.goes_on():
+                    return
+            except AttemptFailed as failure:
+                exchange.again(failure)
 
     async def exchanged(self, task: Task[Any], exchange: AnyExchange, source: AsyncSource) -> None:
         """Read until there is enough: a whole answer, a part of it, or the first content of a stream."""
@@ -113,8 +108,7 @@ class AsyncDriver:
             await close(source)
             raise
         if exchange.streams():
-            exchange.source = source
-            task.first_content(exchange)
+            task.first_content(exchange, source)
         else:
             await close(source)
 
@@ -162,15 +156,14 @@ class AsyncDriver:
             return await called(exchange)
         if exchange.refused is not None:
             await self.take_key(task, exchange)
+        await anyio.lowlevel.checkpoint_if_cancelled()  # what follows may send everything before it has to wait
         engine: AsyncEngine = under_way.engine
         if self.seam.altered:
             engine = self.seam.engine(engine)
-        return await engine.send(exchange.outgoing(), exchange.limit)
-
-    async def further(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> AsyncSource:
-        """The same for another part of an open stream, which no cancel scope bounds."""
-        with anyio.fail_after(exchange.limit.left()):
-            return await self.source(under_way, task, exchange)
+        if exchange.limit.scoped:
+            return await engine.send(exchange.outgoing(), exchange.limit)
+        with anyio.fail_after(exchange.limit.left()):  # another part of an open stream
+            return await engine.send(exchange.outgoing(), exchange.limit)
 
     async def pull(self, source: AsyncSource) -> object | None:
         """The next piece.  Now and then the others have their turn: a source whose pieces are always there would keep
@@ -239,66 +232,6 @@ class AsyncDriver:
 
 
 _FORGOTTEN: list[object] = []
-
-
-class LoopUnderWay(UnderWay):
-    """What is under way on one event loop, and how to start something on it."""
-
-    def __init__(self, engine: AsyncEngine, loop: object) -> None:
-        super().__init__()
-        self.engine: AsyncEngine = engine
-        self._tasks: set[Any] = set()
-        self._loop = ref(loop)  # weak: whoever keeps this under the loop must not keep the loop
-        self._asyncio: bool = hasattr(loop, "call_soon_threadsafe")
-
-    def from_any_thread(self, event: anyio.Event) -> Callable[[], None]:
-        """A function that sets the event and may be called from any thread, also when the loop is gone."""
-        loop: Any = self._loop()
-        call = loop.call_soon_threadsafe if self._asyncio else loop.run_sync_soon
-
-        def wake() -> None:
-            with suppress(Exception):  # the loop is closed: nobody waits there any more
-                call(event.set)
-
-        return wake
-
-    def soon(self, work: Callable[[], object]) -> None:
-        """Call a function on the event loop; from any thread, also when the loop is gone."""
-        loop: Any = self._loop()
-        with suppress(Exception):  # the loop is closed: nothing runs there any more
-            (loop.call_soon_threadsafe if self._asyncio else loop.run_sync_soon)(work)
-
-    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Start a task that belongs to nobody.  It must not raise."""
-        if self._asyncio:
-            loop: Any = self._loop()
-            task = loop.create_task(work())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            return
-        import trio  # noqa: PLC0415 - it is running, so it is there
-
-        trio.lowlevel.spawn_system_task(work, context=copy_context())
-
-    def later(self, seconds: float, work: Callable[[], None]) -> Callable[[], object]:
-        """Call a function in so many seconds; returns what calls that off.
-
-        On asyncio with a bare timer: a task that sleeps, is cancelled and waited for costs forty times as much.
-        """
-        if self._asyncio:
-            loop: Any = self._loop()
-            handle = loop.call_later(seconds, work)
-            return cast("Callable[[], object]", handle.cancel)
-        scope = anyio.CancelScope()
-
-        async def sleep() -> None:
-            with scope:
-                await anyio.sleep(seconds)
-            if not scope.cancel_called:
-                work()
-
-        self.spawn(sleep)
-        return scope.cancel
 
 
 class AsyncContest(Race):
@@ -400,46 +333,6 @@ class AsyncContest(Race):
             self._woken.set()
 
 
-async def in_thread(work: Callable[[], object]) -> object:
-    """Run what may block in a worker thread; a cancelled caller does not wait for it."""
-    (value,) = await anyio.to_thread.run_sync(  # in a tuple, as trio wants no coroutine from a thread
-        lambda: (work(),), abandon_on_cancel=True
-    )
-    return value
-
-
-class Within:
-    """A cancel scope with the time an attempt may take, at half the price of ``anyio.fail_after``: it is on the way of
-    every call."""
-
-    __slots__ = ("_exchange", "_scope")
-
-    def __init__(self, exchange: AnyExchange) -> None:
-        self._exchange = exchange
-        self._scope = anyio.CancelScope(deadline=anyio.current_time() + exchange.attempt.timeout)
-
-    def __enter__(self) -> None:
-        self._exchange.stop = self._scope.cancel
-        self._exchange.extend = self._extend
-        self._exchange.limit.scoped = True
-        self._scope.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._exchange.limit.scoped = False
-        self._exchange.extend = None
-        self._scope.__exit__(kind, error, trace)
-        if self._scope.cancelled_caught:
-            raise TimeoutError
-
-    def _extend(self, until: float) -> None:
-        """From now on every read is bounded by the attempt's limit, and the scope only by this monotonic time."""
-        exchange = self._exchange
-        exchange.limit.scoped = False
-        self._scope.deadline = anyio.current_time() + until - exchange.subject.clock()
-
-
 class AsyncOpenStream(Opened):
     """A stream from its first content on."""
 
@@ -460,7 +353,7 @@ class AsyncOpenStream(Opened):
             self.bound()
             if self.take(await self.pull()):
                 await close(self.source)
-                self.part(await self.driver.further(self.under_way, self.task, self.exchange))
+                self.part(await self.driver.source(self.under_way, self.task, self.exchange))
         except Exception as error:
             if not self.over:  # else closed meanwhile by somebody else, which is why the read failed
                 await self.go_on(error)
@@ -499,54 +392,3 @@ class AsyncOpenStream(Opened):
         await anyio.lowlevel.checkpoint()
         piece: object | None = await self.source.read()
         return piece
-
-
-async def close(held: AsyncSource) -> None:
-    """Let go of a connection even if the caller is being cancelled, but not for ever; that it was broken is known
-    already or does not matter any more."""
-    if getattr(held, "spent", False):  # no waiting is left, and so no bound on it needed
-        with suppress(Exception):
-            await held.aclose()
-        return
-    with anyio.move_on_after(_CLOSE, shield=True), suppress(Exception):
-        await held.aclose()
-
-
-async def called(exchange: AnyExchange) -> AsyncCodeSource:
-    """Call the user's code: async code here, blocking code in a worker thread."""
-    value = exchange.started() if exchange.provider.needs_loop else await in_thread(exchange.started)
-    answer = as_answer(await cast(Awaitable[object], value) if isawaitable(value) else value)
-    return AsyncCodeSource(iter((answer,)) if isinstance(answer, ChatResponse | EmbedResponse) else answer, exchange)
-
-
-class AsyncCodeSource(FromCode):
-    """Pieces from a provider the user wrote, async or (in a worker thread) blocking."""
-
-    status: int | None = None
-    headers: Mapping[str, str] = {}
-
-    def __init__(self, items: Iterator[object] | AsyncIterator[object], exchange: AnyExchange) -> None:
-        self._items = items
-        self._limit = exchange.limit
-        self._context = copy_context()  # one for all pieces of a blocking generator: what it sets in it, it can reset
-
-    async def read(self) -> object | None:
-        """The next piece; ``None`` at the end."""
-        if self._limit.scoped:
-            return await self._next()
-        with anyio.fail_after(self._limit.left()):
-            return await self._next()
-
-    async def _next(self) -> object | None:
-        items = self._items
-        if isinstance(items, AsyncIterator):
-            return await anext(items, None)
-        return await anyio.to_thread.run_sync(lambda: self._context.run(next, items, None), abandon_on_cancel=True)
-
-    async def aclose(self) -> None:
-        """Close the user's iterator."""
-        items: Any = self._items
-        if hasattr(items, "aclose"):
-            await items.aclose()
-        elif hasattr(items, "close"):
-            self._context.run(items.close)  # raises if it is running in its thread; it ends there then

@@ -17,7 +17,8 @@ from resilient_llm.decide.attempt import Ask
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.pool import Pool
 from resilient_llm.drive.engines import Time
-from resilient_llm.drive.exchange import AnyExchange, Lease
+from resilient_llm.drive.exchange import AnyExchange
+from resilient_llm.drive.exchange_base import Lease
 from resilient_llm.drive.fork import imported, tell_after_fork
 from resilient_llm.drive.observer import Observer, Observers, complain
 from resilient_llm.drive.spending import Spending

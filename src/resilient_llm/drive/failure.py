@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 
 from resilient_llm import wire
-from resilient_llm.errors import CallFailed, Fault, FaultKind, FaultScope, InvalidAnswer, NoProviderAvailable
+from resilient_llm.errors import (
+    CallFailed,
+    Fault,
+    FaultKind,
+    FaultScope,
+    InvalidAnswer,
+    InvalidRequest,
+    NoProviderAvailable,
+)
 from resilient_llm.providers.credentials import KeyUnavailable
 from resilient_llm.providers.secrecy import contains_secret
 
@@ -81,7 +90,12 @@ def tell_skipped(failure: CallFailed, unsuitable: Mapping[str, str]) -> None:
 
 
 def rejection(verdict: object) -> Fault | None:
-    """What a verdict of the caller's check means for the attempt."""
+    """What a verdict of the caller's check means for the attempt.  Raises ``InvalidRequest`` for one that would
+    have to be awaited."""
+    if verdict is not None and inspect.isawaitable(verdict):
+        if inspect.iscoroutine(verdict):
+            verdict.close()
+        raise InvalidRequest("validate= returned an awaitable, which only AsyncResilientClient can wait for")
     if isinstance(verdict, ValueError):
         return Fault(FaultKind.INVALID_RESPONSE, scope=FaultScope.REQUEST, message=str(verdict)[:200])
     if verdict is False:

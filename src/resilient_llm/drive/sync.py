@@ -86,15 +86,13 @@ class Driver:
     def answered(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> None:
         """Send and read; once more, without sealed reasoning or with another key, if that was refused; and part by part
         if the vendor divided the answer."""
-        try:
-            self.exchanged(task, exchange, self.source(under_way, task, exchange))
-            more = exchange.goes_on()
-        except AttemptFailed as failure:
-            exchange.again(failure)
-            more = True
-        while more:
-            self.exchanged(task, exchange, self.source(under_way, task, exchange))
-            more = exchange.goes_on()
+        while True:
+            try:
+                self.exchanged(task, exchange, self.source(under_way, task, exchange))
+                if not exchange.goes_on():
+                    return
+            except AttemptFailed as failure:
+                exchange.again(failure)
 
     def exchanged(self, task: Task[Any], exchange: AnyExchange, source: Source) -> None:
         """Read until there is enough: a whole answer, a part of it, or the first content of a stream."""
@@ -106,8 +104,7 @@ class Driver:
             close(source)
             raise
         if exchange.streams():
-            exchange.source = source
-            task.first_content(exchange)
+            task.first_content(exchange, source)
         else:
             close(source)
 
@@ -144,10 +141,6 @@ class Driver:
         if self.seam.altered:
             engine = self.seam.engine(engine)
         return engine.send(exchange.outgoing(), exchange.limit)
-
-    def further(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> Source:
-        """The same for another part of an open stream."""
-        return self.source(under_way, task, exchange)
 
     def pull(self, source: Source) -> object | None:
         """The next piece."""
@@ -210,7 +203,7 @@ class OpenStream(Opened):
             self.bound()
             if self.take(self.pull()):
                 close(self.source)
-                self.part(self.driver.further(self.under_way, self.task, self.exchange))
+                self.part(self.driver.source(self.under_way, self.task, self.exchange))
         except Exception as error:
             if not self.over:  # else closed meanwhile by somebody else, which is why the read failed
                 self.go_on(error)

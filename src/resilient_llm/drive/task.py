@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Generic, Literal, TypeVar
 
 from resilient_llm.capability import NO_NEEDS, Needs
@@ -20,11 +19,11 @@ from resilient_llm.drive.failure import (
     shows,
     tell_skipped,
 )
+from resilient_llm.drive.labels import label_source, record_of
 from resilient_llm.drive.observer import CallObserver
 from resilient_llm.drive.spending import Purse, settle, settle_loser, sooner
 from resilient_llm.drive.subject import Response, Subject, Target
 from resilient_llm.errors import (
-    AttemptRecord,
     CallFailed,
     ClientClosed,
     ConfigurationError,
@@ -38,9 +37,8 @@ from resilient_llm.errors import (
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, Usage
 from resilient_llm.options import Validator
 from resilient_llm.policy import OnBreak
-from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.credentials import KeyUnavailable
-from resilient_llm.providers.secrecy import masked, without_secret
+from resilient_llm.providers.secrecy import without_secret
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
 _TOO_LATE = Fault(FaultKind.TIMEOUT, message="the deadline passed")
@@ -93,13 +91,9 @@ class Task(Generic[Request]):
             request, needs, streaming, ask.repeatable, policies, pool, owner.clock, owner.wall, call_id, gathers
         )
         operation: Literal["chat", "embeddings"] = "chat" if isinstance(request, ChatRequest) else "embeddings"
+        first = owner.first(ask.route)
         self.observer: CallObserver = owner.observer.call(
-            operation,
-            request,
-            ask.route,
-            owner.first(ask.route),
-            streaming=streaming,
-            call_id=call_id,
+            operation, request, ask.route, first, streaming=streaming, call_id=call_id
         )
         if ask.conversation is not None:
             self.observer.conversation(ask.conversation)
@@ -172,9 +166,9 @@ class Task(Generic[Request]):
         elif exchange.key is None:
             exchange.key = exchange.credential.get()
 
-    def first_content(self, exchange: AnyExchange) -> None:
-        """A stream's first content is about to be handed over."""
-        now = self.owner.clock()
+    def first_content(self, exchange: AnyExchange, source: object) -> None:
+        """A stream's first content is about to be handed over; what follows comes from ``source``."""
+        exchange.source, now = source, self.owner.clock()
         self.call.first_content(exchange.attempt, now)
         if not exchange.lost and self.interruption is None:
             self.observer.first_chunk(now - self.call.started)
@@ -195,10 +189,6 @@ class Task(Generic[Request]):
     def accept(self, exchange: AnyExchange, verdict: object) -> bool:
         """An answer arrived, and this is what the caller's check says of it: finish the call with it.  ``False``: it
         was rejected.  A stream is finished where it ends."""
-        if verdict is not None and inspect.isawaitable(verdict):
-            if inspect.iscoroutine(verdict):
-                verdict.close()
-            raise InvalidRequest("validate= returned an awaitable, which only AsyncResilientClient can wait for")
         if self.subject.streaming:
             return True
         response = exchange.response()
@@ -223,16 +213,8 @@ class Task(Generic[Request]):
 
     def label(self, exchange: AnyExchange, response: Response) -> None:
         """Say on a response who answered and how it came to that."""
-        target = exchange.attempt.target
-        known, response.provider = response.provider == target.id, target.id
-        if not known and isinstance(response, ChatResponse) and isinstance(target, HttpProvider):
-            response.model_mismatch = target.other_model(response.model)
-            self.owner.pool.named_model(exchange.attempt, other=response.model_mismatch)
-            secrets = self._secrets(exchange)
-            response.id, response.model = masked(response.id, *secrets), masked(response.model, *secrets)
-            if response.raw_finish_reason is not None:
-                response.raw_finish_reason = masked(response.raw_finish_reason, *secrets)
-        response.model = response.model or target.model
+        if response.provider != exchange.attempt.target.id:
+            label_source(response, exchange, self._secrets(exchange))
         response.attempts = tuple(self.call.records)
         if isinstance(response, ChatResponse):
             response.degradations = exchange.degradations
@@ -352,11 +334,7 @@ class Task(Generic[Request]):
             self.owner.let_go(exchange)
         if observer is None:
             return
-        record = next((one for one in reversed(self.call.records) if one.number == attempt.number), None)
-        if record is None:  # the pool released what a finaliser left behind before anybody could write it down
-            took = self.owner.clock() - attempt.started
-            target = attempt.target
-            record = AttemptRecord(attempt.number, target.id, target.model, attempt.kind, "cancelled", None, None, took)
+        record = record_of(attempt, self.call.records, self.owner.clock())
         if self.purse is not None and not exchange.runs_on:
             settle(self.purse, exchange, record, usage)
         observer.ended(record, selected=selected, usage=None if selected else usage)

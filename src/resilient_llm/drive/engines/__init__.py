@@ -71,7 +71,7 @@ def async_engines(engine: object, http_client: object) -> Callable[[], AsyncEngi
     if _checked(engine) == "aiohttp":
         made = _imported("resilient_llm.drive.engines.with_aiohttp", engine)
         return partial(_on_asyncio, made)
-    return partial(_pooled, _imported("resilient_llm.drive.engines.pooled", engine).Family(engine))
+    return partial(_pooled, _imported("resilient_llm.drive.engines.family", engine).Family(engine))
 
 
 def _pooled(family: object) -> AsyncEngine:

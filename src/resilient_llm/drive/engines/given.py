@@ -17,7 +17,6 @@ from typing import Any
 
 import anyio
 
-from resilient_llm.drive.engines.pooled import OnePiece
 from resilient_llm.drive.engines.seam import Limit, Outgoing
 from resilient_llm.errors import ClientClosed
 
@@ -29,6 +28,37 @@ def family_of(given: object) -> ModuleType:
         if package in ("httpx", "httpx2"):
             return sys.modules[package]
     return import_module("httpx")
+
+
+class OnePiece:
+    """A request body of one piece.  Not an async generator, which trio complains about when sending is cancelled."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter((self._body,))
+
+    def __aiter__(self) -> _Once:
+        return _Once(self._body)
+
+
+class _Once:
+    __slots__ = ("_left",)
+
+    def __init__(self, piece: bytes) -> None:
+        self._left: bytes | None = piece
+
+    def __aiter__(self) -> _Once:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece, self._left = self._left, None
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
 
 
 @cache

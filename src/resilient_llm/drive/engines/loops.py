@@ -1,8 +1,8 @@
 """The async engine's connections: on asyncio a protocol of our own, on trio its streams.
 
-As in ``network``, the timeout that the pool passes on is the attempt's limit.  While a cancel scope bounds the attempt
-nothing else needs to; later, when a stream is read piece by piece, each read that has to wait is bounded here, because
-a cancel scope per piece would cost more than the piece.
+While a cancel scope bounds the attempt nothing else needs to; later, when a stream is read piece by piece, each read
+that has to wait is bounded here by the attempt's limit, because a cancel scope per piece would cost more than the
+piece.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterable
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
@@ -18,8 +17,10 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from resilient_llm.drive.engines.generations import Generations
-from resilient_llm.drive.engines.network import SMALL, Connection, connecting, shut
+from resilient_llm.drive.engines.family import Destination, Family
+from resilient_llm.drive.engines.kept import Generations
+from resilient_llm.drive.engines.network import Connection, connecting, shut
+from resilient_llm.drive.engines.proxies import Greeting
 from resilient_llm.drive.engines.resolver import RESOLVER, Address, at_port, literal
 from resilient_llm.drive.engines.seam import Limit
 
@@ -50,67 +51,62 @@ def from_any_thread(event: anyio.Event) -> Any:
     return wake
 
 
-class AsyncBackend:
-    """Opens connections for a pool.  ``core`` is httpcore or httpcore2, whose exceptions the pool expects."""
+async def connected(
+    family: Family, generations: Generations, to: Destination, limit: Limit
+) -> AsyncioStream | TrioStream:
+    """A connection that is ready for requests.  Raises httpcore's ``ConnectError``, ``ConnectTimeout`` or
+    ``ProxyError``."""
+    core = family.core
+    with connecting(core), anyio.fail_after(min(limit.left(), limit.connect)):
+        stream = await _opened(core, generations, to, limit)
+    try:
+        await _greet(stream, to.greeting(core), limit)
+        return await stream.encrypted(family.trust, limit) if to.encrypted else stream
+    except BaseException:
+        stream.close()
+        raise
 
-    def __init__(self, core: ModuleType) -> None:
-        self._core = core
-        self.generations: Generations = Generations()
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: object = None,  # noqa: ASYNC109 - the attempt's limit
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> AsyncioStream | TrioStream:
-        """A connection to the first address that accepts one.  Raises the pool's ``ConnectError`` or
-        ``ConnectTimeout``."""
-        assert isinstance(timeout, Limit)
-        with connecting(self._core), anyio.fail_after(min(timeout.left(), timeout.connect)):
-            return await self._connect(host, port, timeout)
+async def _greet(stream: AsyncioStream | TrioStream, greeting: Greeting, limit: Limit) -> None:
+    with suppress(StopIteration):
+        said = next(greeting)
+        while True:
+            if said:
+                await stream.write([said], limit)
+            said = greeting.send(await stream.read(limit))
 
-    async def _connect(self, host: str, port: int, limit: Limit) -> AsyncioStream | TrioStream:
-        addresses = await resolved(host)
-        failed: Exception = OSError(f"{host} has no address")
-        for at, address in enumerate(addresses):
-            share = min(limit.left(), limit.connect) / (len(addresses) - at)
-            try:
-                with anyio.fail_after(share):
-                    return await self._connected(address, port, host)
-            except (OSError, self._core.ConnectError) as error:
-                failed = error
-        raise failed
 
-    async def _connected(self, address: Address, port: int, host: str) -> AsyncioStream | TrioStream:
-        if not hasattr(native_loop(), "create_connection"):
-            inner = await self._core.TrioBackend().connect_tcp(str(address[1][0]), port)
-            return TrioStream(self._core, inner, self.generations, host)
-        loop = asyncio.get_running_loop()
-        sock = socket.socket(address[0], socket.SOCK_STREAM)
+async def _opened(
+    core: ModuleType, generations: Generations, to: Destination, limit: Limit
+) -> AsyncioStream | TrioStream:
+    host, port = to.peer
+    addresses = await resolved(host)
+    failed: Exception = OSError(f"{host} has no address")
+    for at, address in enumerate(addresses):
+        share = min(limit.left(), limit.connect) / (len(addresses) - at)
         try:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, at_port(address, port))
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            stream = AsyncioStream(self._core, loop, self.generations, host)
-            await loop.create_connection(lambda: stream, sock=sock)
-        except BaseException:
-            sock.close()
-            raise
-        return stream
+            with anyio.fail_after(share):
+                if hasattr(native_loop(), "create_connection"):
+                    return await _on_asyncio(AsyncioStream(core, generations, to), at_port(address, port), address[0])
+                inner = await core.TrioBackend().connect_tcp(str(address[1][0]), port)
+                return TrioStream(core, inner, generations, to)
+        except (OSError, core.ConnectError) as error:
+            failed = error
+    raise failed
 
-    async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: object = None,  # noqa: ASYNC109
-        socket_options: Iterable[Any] | None = None,
-    ) -> Any:
-        """Not used."""
-        raise NotImplementedError
 
-    async def sleep(self, seconds: float) -> None:
-        """Not used: connecting is not repeated here."""
+async def _on_asyncio(stream: AsyncioStream, address: tuple[str | int, ...], kind: int) -> AsyncioStream:
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(kind, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, address)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await loop.create_connection(lambda: stream, sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+    return stream
 
 
 def native_loop() -> Any:
@@ -122,9 +118,9 @@ def native_loop() -> Any:
 class AsyncioStream(Connection, asyncio.Protocol):
     """One connection on asyncio.  One task reads and writes at a time."""
 
-    def __init__(self, core: ModuleType, loop: asyncio.AbstractEventLoop, generations: Generations, host: str) -> None:
-        super().__init__(core, generations, host)
-        self._loop = loop
+    def __init__(self, core: ModuleType, generations: Generations, to: Destination) -> None:
+        super().__init__(core, generations, to)
+        self._loop = asyncio.get_running_loop()
         self._transport: Any = None
         self._pieces: list[bytes] = []
         self._size = 0
@@ -166,50 +162,35 @@ class AsyncioStream(Connection, asyncio.Protocol):
         self._paused = False
         _wake(self._writer)
 
-    # --- what the pool asks ---
+    # --- what the engine asks ---
 
-    async def read(self, max_bytes: int, timeout: object = None) -> bytes:  # noqa: ASYNC109
+    async def read(self, limit: Limit) -> bytes:
         """The next bytes; empty at the end."""
-        assert isinstance(timeout, Limit)
-        if self._head:
-            await self.write(b"", timeout)
-        timeout.use(self)
+        limit.use(self)
         while not self._pieces:
             if self._error is not None:
                 raise self._core.ReadError(str(self._error)) from self._error
             if self._over:
                 return b""
             self._reader = self._loop.create_future()
-            await self._wait(self._reader, timeout, self._core.ReadTimeout)
+            await self._wait(self._reader, limit, self._core.ReadTimeout)
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces = [data[max_bytes:]] if len(data) > max_bytes else []
-        self._size = len(data) - max_bytes if len(data) > max_bytes else 0
-        if self._full and self._size <= _FULL:
+        self._pieces, self._size = [], 0
+        if self._full:
             self._full = False
             self._transport.resume_reading()
-        timeout.heard = True
-        return data[:max_bytes] if self._size else data
+        limit.heard = True
+        return data
 
-    async def write(self, buffer: bytes, timeout: object = None) -> None:  # noqa: ASYNC109
-        """Send all of it.  The head of a request waits for what follows: one packet instead of two."""
-        assert isinstance(timeout, Limit)
-        timeout.use(self)
-        if self.begins(timeout):
-            self._head = buffer
-            return
-        if self._over or self._transport.is_closing():
-            raise self._core.WriteError("the connection is closed") from self._error
-        if self._head:
-            head, self._head = self._head, b""
-            if len(buffer) <= SMALL:
-                buffer = head + buffer
-            else:
-                self._transport.write(head)
-        if buffer:
-            self._transport.write(buffer)
+    async def write(self, pieces: list[bytes], limit: Limit) -> None:
+        """Send all of it.  If the other side wants no more, that is no error yet: it may have answered early."""
+        limit.use(self)
+        for piece in pieces:
+            if not self._over and not self._transport.is_closing():
+                self._transport.write(piece)
         while self._paused and not self._over:
             self._writer = self._loop.create_future()
-            await self._wait(self._writer, timeout, self._core.WriteTimeout)
+            await self._wait(self._writer, limit, self._core.WriteTimeout)
 
     async def _wait(self, woken: asyncio.Future[None], limit: Limit, late: type[Exception]) -> None:
         if limit.scoped:
@@ -223,35 +204,19 @@ class AsyncioStream(Connection, asyncio.Protocol):
         finally:
             timer.cancel()
 
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: object = None,  # noqa: ASYNC109
-    ) -> AsyncioStream:
+    async def encrypted(self, context: ssl.SSLContext, limit: Limit) -> AsyncioStream:
         """The same connection, encrypted."""
-        assert isinstance(timeout, Limit)
-        left = min(timeout.use(self), timeout.connect)
-        try:
-            with connecting(self._core):
-                self._transport = await self._loop.start_tls(
-                    self._transport, self, ssl_context, server_hostname=server_hostname, ssl_handshake_timeout=left
-                )
-        except BaseException:
-            self._transport.abort()
-            raise
+        left = min(limit.use(self), limit.connect)
+        with connecting(self._core):
+            self._transport = await self._loop.start_tls(
+                self._transport, self, context, server_hostname=self.to.host, ssl_handshake_timeout=left
+            )
         return self
 
-    def get_extra_info(self, info: str) -> object:
-        """``is_readable``, ``socket`` and ``ssl_object``; ``None`` for anything else."""
-        if info == "is_readable":  # an idle connection that says yes is closed and not used again
-            return self.outdated or bool(self._pieces) or self._over or self._transport.is_closing()
-        return self._transport.get_extra_info(info) if info in ("socket", "ssl_object") else None
-
-    def refuse(self) -> None:
-        """Let every further read fail at once."""
-        self._pieces, self._size = [], 0
-        self._error = self._error or EOFError("nobody reads on")
+    @property
+    def usable(self) -> bool:
+        """Whether it can serve another request."""
+        return super().usable and not (self._pieces or self._over or self._transport.is_closing())
 
     def sever(self) -> None:
         """End whatever waits; may be called by a finaliser on any thread, so it touches the socket only."""
@@ -260,7 +225,7 @@ class AsyncioStream(Connection, asyncio.Protocol):
         with suppress(Exception):
             shut(sock._sock if hasattr(sock, "_sock") else sock)
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close the connection at once.  What was not sent is thrown away, and no farewell of TLS is waited for."""
         if not self._transport.is_closing():
             self._transport.abort()
@@ -283,57 +248,37 @@ def _expire(waiting: asyncio.Future[None]) -> None:
 
 
 class TrioStream(Connection):
-    """One connection on trio: the pool's own stream, with the attempt's limit for a timeout."""
+    """One connection on trio: a stream of httpcore's, bounded by the attempt's limit."""
 
-    def __init__(self, core: ModuleType, inner: Any, generations: Generations, host: str) -> None:
-        super().__init__(core, generations, host)
+    def __init__(self, core: ModuleType, inner: Any, generations: Generations, to: Destination) -> None:
+        super().__init__(core, generations, to)
         self._inner = inner
-        self._refused = False
 
-    async def read(self, max_bytes: int, timeout: object = None) -> bytes:  # noqa: ASYNC109
+    async def read(self, limit: Limit) -> bytes:
         """The next bytes; empty at the end."""
-        assert isinstance(timeout, Limit)
-        if self._refused:
-            raise self._core.ReadError("nobody reads on")
-        left = timeout.use(self)
-        data: bytes = await self._inner.read(max_bytes, None if timeout.scoped else left)
-        timeout.heard = timeout.heard or bool(data)
+        left = limit.use(self)
+        data: bytes = await self._inner.read(_FULL, None if limit.scoped else left)
+        limit.heard = limit.heard or bool(data)
         return data
 
-    async def write(self, buffer: bytes, timeout: object = None) -> None:  # noqa: ASYNC109
-        """Send all of it."""
-        assert isinstance(timeout, Limit)
-        left = timeout.use(self)
-        self.begins(timeout)
-        await self._inner.write(buffer, None if timeout.scoped else left)
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: object = None,  # noqa: ASYNC109
-    ) -> TrioStream:
-        """The same connection, encrypted."""
-        assert isinstance(timeout, Limit)
-        left = min(timeout.use(self), timeout.connect)
+    async def write(self, pieces: list[bytes], limit: Limit) -> None:
+        """Send all of it.  If the other side wants no more, that is no error yet: it may have answered early."""
         try:
-            inner = await self._inner.start_tls(ssl_context, server_hostname, left)
-        except BaseException:
-            with anyio.CancelScope(shield=True):  # closing a socket does not wait
-                await self._inner.aclose()
-            raise
-        return TrioStream(self._core, inner, self._generations, self._host)
+            for piece in pieces:
+                left = limit.use(self)
+                await self._inner.write(piece, None if limit.scoped else left)
+        except self._core.WriteError:
+            self._spoilt = True
 
-    def get_extra_info(self, info: str) -> object:
-        """What the inner stream tells; an idle connection that says it is readable is closed and not used again."""
-        if info == "is_readable" and self.outdated:
-            return True
-        found: object = self._inner.get_extra_info(info)
-        return found
+    async def encrypted(self, context: ssl.SSLContext, limit: Limit) -> TrioStream:
+        """The same connection, encrypted."""
+        inner = await self._inner.start_tls(context, self.to.host, min(limit.use(self), limit.connect))
+        return TrioStream(self._core, inner, self._generations, self.to)
 
-    def refuse(self) -> None:
-        """Let every further read fail at once."""
-        self._refused = True
+    @property
+    def usable(self) -> bool:
+        """Whether it can serve another request."""
+        return super().usable and not self._inner.get_extra_info("is_readable")
 
     def sever(self) -> None:
         """End whatever waits; touches the socket only."""
@@ -341,6 +286,6 @@ class TrioStream(Connection):
         with suppress(Exception):
             self._inner.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
-    async def aclose(self) -> None:
-        """Close the connection."""
-        await self._inner.aclose()
+    def close(self) -> None:
+        """Close the connection at once.  No farewell of TLS is waited for."""
+        self._inner.get_extra_info("socket").close()

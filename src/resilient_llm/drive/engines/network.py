@@ -1,7 +1,6 @@
 """The sync engine's connections: every operation on them takes at most what the attempt's limit leaves.
 
-They stand behind the connection pool of httpcore (or httpcore2), which passes the ``timeout`` of a request on to its
-network stream unseen.  That timeout is the attempt's :class:`~resilient_llm.drive.engines.seam.Limit` here.
+Errors are those of httpcore (or httpcore2), which tell connecting, reading and writing apart.
 """
 
 from __future__ import annotations
@@ -13,27 +12,28 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from itertools import count
 from types import ModuleType
-from typing import Any, Protocol
 
-from resilient_llm.drive.engines.generations import Generations
+from resilient_llm.drive.engines.family import Destination, Family
+from resilient_llm.drive.engines.http1 import Http1
+from resilient_llm.drive.engines.kept import Generations
+from resilient_llm.drive.engines.proxies import Greeting
 from resilient_llm.drive.engines.resolver import RESOLVER, Address, at_port, literal
-from resilient_llm.drive.engines.seam import Limit
+from resilient_llm.drive.engines.seam import Limit, Outgoing
 
 LOCAL_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 """Errors of this machine, for which no provider is to blame."""
 
 
-SMALL = 65536  # bytes of a body that may be copied to go out with the head
+_AT_ONCE = 65536  # bytes
 _UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY})
 
 
 @contextmanager
 def connecting(core: ModuleType) -> Generator[None]:
-    """Raise errors of establishing a connection as those of the pool; errors of this machine stay what they are."""
+    """Raise errors of establishing a connection as those of httpcore; errors of this machine stay what they are."""
     try:
         yield
     except TimeoutError as error:
@@ -44,9 +44,6 @@ def connecting(core: ModuleType) -> Generator[None]:
         raise core.ConnectError(str(error) or "the connection could not be established") from error
 
 
-_NUMBERS = count(1)
-
-
 class Connection:
     """What all kinds of connection know about themselves."""
 
@@ -55,103 +52,92 @@ class Connection:
         "_core",
         "_generation",
         "_generations",
-        "_head",
-        "_host",
-        "_number",
         "_served",
         "_spoilt",
+        "http",
+        "kept_until",
+        "to",
     )
 
-    def __init__(self, core: ModuleType, generations: Generations, host: str) -> None:
+    def __init__(self, core: ModuleType, generations: Generations, to: Destination) -> None:
+        self.to: Destination = to
         self._core = core
-        self._number = next(_NUMBERS)
         self._generations = generations
-        self._generation = generations.of(host)
-        self._host = host
+        self._generation = generations.of(to.host)
         self._served = False
         self._spoilt = False
-        self._head = b""
-
-    def spoil(self) -> None:
-        """Let nobody use it again: bytes nobody asked for have arrived on it, or it was left in the middle."""
-        self._spoilt = True
+        self.http: Http1 = Http1(core)
+        self.kept_until: float = 0.0
+        """Monotonic time until which it is kept, while nobody uses it."""
 
     @property
-    def outdated(self) -> bool:
-        """Whether nobody may use it again."""
-        return self._spoilt or self._generation != self._generations.of(self._host)
+    def usable(self) -> bool:
+        """Whether it can serve another request: the other side has not closed it, or sent anything."""
+        return not self._spoilt and self._generation == self._generations.of(self.to.host)
 
-    def begins(self, limit: Limit) -> bool:
-        """Whether this write begins a request."""
-        if limit.over == self._number:
-            return False
-        limit.over, limit.reused, self._served = self._number, self._served, True
-        return True
-
-
-class HasCore(Protocol):
-    """Knows the package whose connection pool is used."""
-
-    @property
-    def core(self) -> ModuleType: ...
-
-
-class Backend:
-    """Opens connections for a pool.  ``family`` knows httpcore or httpcore2, whose exceptions the pool expects."""
-
-    def __init__(self, family: HasCore, generations: Generations) -> None:
-        self._family = family
-        self._generations = generations
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: object = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> Stream:
-        """A connection to the first address that accepts one.  Raises the pool's ``ConnectError`` or
-        ``ConnectTimeout``."""
-        assert isinstance(timeout, Limit)
-        with connecting(self._family.core):
-            return self._connect(host, port, timeout)
-
-    def _connect(self, host: str, port: int, limit: Limit) -> Stream:
-        left_after = limit.left() - min(limit.left(), limit.connect)  # what must be left when connecting has to be done
-        addresses = literal(host) or self._resolve(host, limit, limit.left() - left_after)
-        failed: OSError = OSError(f"{host} has no address")
-        for at, address in enumerate(addresses):
-            left = limit.left() - left_after
-            if left <= 0:
-                raise TimeoutError("connecting took too long")
-            try:
-                sock = _connected(address, port, limit, left / (len(addresses) - at))
-            except OSError as error:
-                failed = error
-                continue
-            return Stream(self._family.core, sock, self._generations, host)
-        raise failed
-
-    def _resolve(self, host: str, limit: Limit, seconds: float) -> tuple[Address, ...]:
-        lookup = RESOLVER.start(host)
-        known = _Signal()
-        lookup.then(known.set)
-        left_after = limit.left() - seconds
-        while not known.wait(min(limit.use(known), max(0.001, limit.left() - left_after))):
-            if not limit.due():
-                raise TimeoutError("the host name was not resolved in time")
-        limit.left()
-        return lookup.result()
-
-    def connect_unix_socket(
-        self, path: str, timeout: object = None, socket_options: Iterable[Any] | None = None
-    ) -> Stream:
-        """Not used."""
+    def close(self) -> None:
+        """Close it; waits for nothing."""
         raise NotImplementedError
 
-    def sleep(self, seconds: float) -> None:
-        """Not used: connecting is not repeated here."""
+    def asks(self, to: Destination, outgoing: Outgoing, limit: Limit) -> list[bytes]:
+        """What to write for a request."""
+        limit.reused, self._served = self._served, True
+        body = outgoing.body
+        headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in outgoing.headers]
+        headers = [*to.headers, *headers, (b"content-length", b"%d" % len(body))]
+        return self.http.request(outgoing.method.encode("ascii"), to.target, headers, body)
+
+
+def connected(family: Family, generations: Generations, to: Destination, limit: Limit) -> Stream:
+    """A connection that is ready for requests.  Raises httpcore's ``ConnectError``, ``ConnectTimeout`` or
+    ``ProxyError``."""
+    core = family.core
+    with connecting(core):
+        sock = _opened(*to.peer, limit)
+    stream = Stream(core, sock, generations, to)
+    try:
+        _greet(stream, to.greeting(core), limit)
+        return stream.encrypted(family.trust, limit) if to.encrypted else stream
+    except BaseException:
+        stream.close()
+        raise
+
+
+def _greet(stream: Stream, greeting: Greeting, limit: Limit) -> None:
+    with suppress(StopIteration):
+        said = next(greeting)
+        while True:
+            if said:
+                stream.write([said], limit)
+            said = greeting.send(stream.read(limit))
+
+
+def _opened(host: str, port: int, limit: Limit) -> socket.socket:
+    """A socket that is connected to the first address that accepts it."""
+    left_after = limit.left() - min(limit.left(), limit.connect)  # what must be left when connecting has to be done
+    addresses = literal(host) or _resolved(host, limit, limit.left() - left_after)
+    failed: OSError = OSError(f"{host} has no address")
+    for at, address in enumerate(addresses):
+        left = limit.left() - left_after
+        if left <= 0:
+            raise TimeoutError("connecting took too long")
+        try:
+            return _connected(address, port, limit, left / (len(addresses) - at))
+        except OSError as error:
+            failed = error
+    raise failed
+
+
+def _resolved(host: str, limit: Limit, seconds: float) -> tuple[Address, ...]:
+    lookup = RESOLVER.start(host)
+    known = _Signal()
+    lookup.then(known.set)
+    left_after = limit.left() - seconds
+    while not known.wait(min(limit.use(known), max(0.001, limit.left() - left_after))):
+        if not limit.due():
+            raise TimeoutError("the host name was not resolved in time")
+    limit.left()
+    return lookup.result()
 
 
 class _Signal(threading.Event):
@@ -226,93 +212,70 @@ class Stream(Connection):
 
     __slots__ = ("_sock",)
 
-    def __init__(self, core: ModuleType, sock: socket.socket, generations: Generations, host: str) -> None:
-        super().__init__(core, generations, host)
+    def __init__(self, core: ModuleType, sock: socket.socket, generations: Generations, to: Destination) -> None:
+        super().__init__(core, generations, to)
         self._sock = sock
 
-    def read(self, max_bytes: int, timeout: object = None) -> bytes:
+    def read(self, limit: Limit) -> bytes:
         """The next bytes; empty at the end."""
-        assert isinstance(timeout, Limit)
-        if self._head:
-            head, self._head = self._head, b""
-            self._send(head, timeout)
         try:
-            data = self._received(max_bytes, timeout)
+            data = self._received(limit)
         except TimeoutError as error:
             raise self._core.ReadTimeout(str(error) or "the read operation timed out") from error
         except OSError as error:
             raise self._core.ReadError(str(error)) from error
         if data:
-            timeout.heard = True
+            limit.heard = True
         return data
 
-    def _received(self, max_bytes: int, limit: Limit) -> bytes:
+    def _received(self, limit: Limit) -> bytes:
         while True:
             self._sock.settimeout(_seconds(limit.use(self)))
             try:
-                return self._sock.recv(max_bytes)
+                return self._sock.recv(_AT_ONCE)
             except TimeoutError:
                 if not limit.due():
                     raise
 
-    def write(self, buffer: bytes, timeout: object = None) -> None:
-        """Send all of it.  The head of a request waits for what follows: one packet instead of two."""
-        assert isinstance(timeout, Limit)
-        if self.begins(timeout):
-            timeout.use(self)
-            self._head = buffer
-            return
-        if self._head:
-            head, self._head = self._head, b""
-            if len(buffer) <= SMALL:
-                buffer = head + buffer
-            else:
-                self._send(head, timeout)
-        self._send(buffer, timeout)
-
-    def _send(self, buffer: bytes, limit: Limit) -> None:
-        left = memoryview(buffer)
+    def write(self, pieces: list[bytes], limit: Limit) -> None:
+        """Send all of it.  If the other side wants no more, that is no error yet: it may have answered early."""
         try:
-            while left:
-                self._sock.settimeout(_seconds(limit.use(self)))
-                try:
-                    left = left[self._sock.send(left) :]
-                except TimeoutError:
-                    if not limit.due():
-                        raise
+            for piece in pieces:
+                self._send(piece, limit)
         except TimeoutError as error:
             raise self._core.WriteTimeout(str(error) or "the write operation timed out") from error
-        except OSError as error:
-            raise self._core.WriteError(str(error)) from error
+        except OSError:
+            self._spoilt = True
 
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: object = None
-    ) -> Stream:
+    def _send(self, piece: bytes, limit: Limit) -> None:
+        left = memoryview(piece)
+        while left:
+            self._sock.settimeout(_seconds(limit.use(self)))
+            try:
+                left = left[self._sock.send(left) :]
+            except TimeoutError:
+                if not limit.due():
+                    raise
+
+    def encrypted(self, context: ssl.SSLContext, limit: Limit) -> Stream:
         """The same connection, encrypted."""
-        assert isinstance(timeout, Limit)
-        if isinstance(self._sock, ssl.SSLSocket):
-            raise self._core.UnsupportedProtocol("TLS inside TLS is not supported: use a proxy with an http:// URL")
         try:
-            sock = ssl_context.wrap_socket(self._sock, server_hostname=server_hostname, do_handshake_on_connect=False)
+            sock = context.wrap_socket(self._sock, server_hostname=self.to.host, do_handshake_on_connect=False)
         except Exception as error:
-            self.close()
             raise self._core.ConnectError(str(error)) from error
-        stream = Stream(self._core, sock, self._generations, self._host)
+        stream = Stream(self._core, sock, self._generations, self.to)
         try:
             with connecting(self._core):
-                _shake_hands(sock, stream, timeout)
+                _shake_hands(sock, stream, limit)
         except BaseException:
             stream.close()
             raise
         return stream
 
-    def get_extra_info(self, info: str) -> object:
-        """``is_readable``, ``socket`` and ``ssl_object``; ``None`` for anything else."""
-        if info == "is_readable":  # an idle connection that says yes is closed and not used again
-            return self.outdated or readable(self._sock)
-        if info == "socket":
-            return self._sock
-        return self._sock if info == "ssl_object" and isinstance(self._sock, ssl.SSLSocket) else None
+    @property
+    def usable(self) -> bool:
+        """Whether it can serve another request."""
+        return super().usable and not readable(self._sock)
 
     def sever(self) -> None:
         """End an operation that waits in another thread; takes no lock."""
@@ -321,7 +284,12 @@ class Stream(Connection):
 
     def close(self) -> None:
         """Close the socket."""
-        self._sock.close()
+        with suppress(OSError):
+            self._sock.close()
+
+    def __del__(self) -> None:
+        """Of a call that was interrupted at some instant."""
+        self.close()
 
 
 def _shake_hands(sock: ssl.SSLSocket, stream: Stream, limit: Limit) -> None:

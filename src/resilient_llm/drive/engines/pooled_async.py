@@ -5,90 +5,30 @@ A module of its own, so that the sync client imports no event loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import suppress
-from functools import cache
-from types import ModuleType
-from typing import Any, cast
-
-import anyio
-
-from resilient_llm.drive.engines.loops import AsyncBackend
-from resilient_llm.drive.engines.pooled import Family, Head, Where, surplus
+from resilient_llm.drive.engines.family import Destination, Family
+from resilient_llm.drive.engines.kept import Generations, Kept
+from resilient_llm.drive.engines.loops import AsyncioStream, TrioStream, connected
+from resilient_llm.drive.engines.pooled import Answer, Sending
 from resilient_llm.drive.engines.seam import Limit, Outgoing
 
 
-@cache
-def _pool_class(core: ModuleType) -> Any:
-    """The pool, whose connections are closed whenever a request on them fails or is cancelled.
+class AsyncPooledAnswer(Answer[AsyncioStream | TrioStream]):
+    """For the async client."""
 
-    Cancelled between connecting and sending, a connection would stay open and in the pool for ever.
-    """
-
-    class Pool(core.AsyncConnectionPool):  # type: ignore[misc, name-defined]
-        def create_connection(self, origin: Any) -> Any:
-            base: Any = super()
-            connection = base.create_connection(origin)
-            connection.__class__ = _closing(cast(Any, type(connection)), core.ConnectionNotAvailable)
-            return connection
-
-    return Pool
-
-
-@cache
-def _closing(kind: Any, not_now: type[Exception]) -> Any:
-    class Connection(kind):  # type: ignore[misc]
-        async def handle_async_request(self, request: Any) -> Any:
-            try:
-                base: Any = super()
-                return await base.handle_async_request(request)
-            except not_now:
-                raise
-            except BaseException:
-                with anyio.CancelScope(shield=True):  # closing does not wait
-                    await self.aclose()
-                raise
-
-    return Connection
-
-
-class AsyncPooledAnswer(Head):
-    """An answer of a pool whose body is still to be read."""
-
-    __slots__ = ("_chunks", "_family")
-
-    def __init__(self, family: Family, response: Any, limit: Limit) -> None:
-        super().__init__(response, limit)
-        self._family = family
-        self._chunks: AsyncIterator[bytes] = response.stream.__aiter__()
+    __slots__ = ()
 
     async def read(self) -> bytes | None:
         """The next piece of the body; ``None`` at its end."""
         try:
-            return await self._chunks.__anext__()
-        except StopAsyncIteration:
-            self.spent = True
-            return None
+            while (piece := self.piece()) == b"":
+                self._connection.http.received(await self._connection.read(self._limit))
         except self._family.errors as error:
             self._family.raised(error)
+        return piece
 
     async def aclose(self) -> None:
-        """Give the connection back, or close it if the answer was not read to its end.
-
-        The pool reads in async generators.  Left in the middle, trio complains about them and asyncio ends them in
-        tasks of their own; a read that fails lets them end here.
-        """
-        self._limit.release()
-        if not self.spent:
-            self._stream.spoil()
-            self._stream.refuse()
-            with suppress(Exception):
-                async for _ in self._chunks:
-                    pass
-        elif surplus(self._response):
-            self._stream.spoil()
-        with suppress(*self._family.errors):
-            await self._response.aclose()
+        """The same as ``close``."""
+        self.close()
 
 
 class AsyncPooled:
@@ -96,33 +36,33 @@ class AsyncPooled:
 
     def __init__(self, family: Family) -> None:
         self._family = family
-        self._backend = AsyncBackend(family.core)
-        self._pools: dict[Where, Any] = {}
+        self._generations = Generations()
+        self._kept: Kept[AsyncioStream | TrioStream] = Kept()
 
     async def send(self, outgoing: Outgoing, limit: Limit) -> AsyncPooledAnswer:
-        """Send a request.  Over a kept-alive connection that turns out to be closed it is sent once more."""
-        family = self._family
-        target, host, where, name = family.address(outgoing.url)
-        if outgoing.fresh:
-            self._backend.generations.expire(name)
-        pool = self._pools.get(where)
-        if pool is None:
-            pool = self._pools[where] = family.pool(where, self._backend, _pool_class(family.core))
+        """Send a request."""
+        sending = Sending(self._family, self._generations, outgoing, limit)
+        while True:
+            try:
+                return await self._sent(sending.to, outgoing, limit)
+            except self._family.errors as error:
+                sending.failed(error)
+
+    async def _sent(self, to: Destination, outgoing: Outgoing, limit: Limit) -> AsyncPooledAnswer:
+        kept = self._kept
+        connection = kept.take(to.place)
+        if connection is None:
+            connection = await connected(self._family, self._generations, to, limit)
         try:
-            response = await pool.handle_async_request(family.request(outgoing, target, host, limit))
-        except family.errors as error:
-            if not family.lost(error, outgoing, limit):
-                family.raised(error)
-        else:
-            return AsyncPooledAnswer(family, response, limit)
-        self._backend.generations.expire(name)
-        try:
-            response = await pool.handle_async_request(family.request(outgoing, target, host, limit))
-        except family.errors as error:
-            family.raised(error)
-        return AsyncPooledAnswer(family, response, limit)
+            await connection.write(connection.asks(to, outgoing, limit), limit)
+            while (head := connection.http.head()) is None:
+                connection.http.received(await connection.read(limit))
+            return AsyncPooledAnswer(self._family, connection, head, kept, limit)
+        except BaseException:
+            connection.close()
+            raise
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        while self._pools:
-            await self._pools.popitem()[1].aclose()
+        """Close idle connections; those in use are closed when they come back."""
+        kept, self._kept = self._kept, Kept()
+        kept.end()

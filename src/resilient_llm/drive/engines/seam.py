@@ -58,7 +58,6 @@ class Limit:
         "ended",
         "heard",
         "on_due",
-        "over",
         "reused",
         "scoped",
         "until",
@@ -79,8 +78,6 @@ class Limit:
         """The request went over a connection that had served another one."""
         self.heard: bool = False
         """Bytes of an answer have arrived."""
-        self.over: int = 0
-        """The number of the connection the request was sent over last; 0 before."""
         self.due_at: float = math.inf
         """Sync only: monotonic time at which an operation that waits calls ``on_due`` and waits on."""
         self.on_due: Callable[[], None] | None = None

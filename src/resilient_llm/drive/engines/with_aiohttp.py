@@ -16,7 +16,7 @@ from yarl import URL
 
 from resilient_llm.drive.engines.loops import resolved
 from resilient_llm.drive.engines.network import shut
-from resilient_llm.drive.engines.pooled import proxy_for
+from resilient_llm.drive.engines.proxies import proxy_for
 from resilient_llm.drive.engines.seam import Limit, Outgoing
 
 _LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)

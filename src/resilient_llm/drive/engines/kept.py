@@ -1,0 +1,97 @@
+"""Kept-alive connections of the engines ``httpx`` and ``httpx2``: which one serves a request.
+
+A connection serves one request at a time and stands nowhere in here meanwhile: whatever interrupts that request hurts
+no other, and no lock is needed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+Place: TypeAlias = tuple[str, bytes, str | None]
+"""What a connection leads to: the scheme, host and port, and the URL of the proxy on the way (``None``: none)."""
+
+_MOST = 100  # idle connections to one place
+_LONGEST = 30.0  # seconds a connection is kept that nobody uses
+
+
+class Idle(Protocol):
+    """A connection, as far as keeping it is concerned."""
+
+    kept_until: float
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can serve another request: the other side has not closed it, or sent anything."""
+        ...
+
+    def close(self) -> None:
+        """Close it; waits for nothing."""
+        ...
+
+
+class Generations:
+    """Which kept-alive connections may still be used: those of the current generation of their host."""
+
+    def __init__(self) -> None:
+        self._current: dict[str, int] = {}
+
+    def of(self, host: str) -> int:
+        """The current generation."""
+        return self._current.get(host, 0)
+
+    def expire(self, host: str) -> None:
+        """Use no idle connection to this host any more."""
+        self._current[host] = self._current.get(host, 0) + 1
+
+
+C = TypeVar("C", bound=Idle)
+
+
+class Kept(Generic[C]):
+    """The idle connections of one engine."""
+
+    def __init__(self) -> None:
+        self._idle: dict[Place, deque[C]] = {}
+        self._over = False
+
+    def take(self, place: Place) -> C | None:
+        """The idle connection that was used last, if there is one that can be used."""
+        idle = self._idle.get(place)
+        with suppress(IndexError):  # another thread may take the last one
+            while idle:
+                connection = idle.pop()
+                if _good(connection):
+                    return connection
+                connection.close()
+        return None
+
+    def give(self, place: Place, connection: C) -> None:
+        """Keep a connection whose request is over, or close one."""
+        idle = self._idle.get(place)
+        if idle is None:
+            idle = self._idle.setdefault(place, deque())
+        connection.kept_until = time.monotonic() + _LONGEST
+        idle.append(connection)
+        if len(idle) > 1 or self._over:
+            with suppress(IndexError):
+                oldest = idle.popleft()
+                if self._over or len(idle) >= _MOST or not _good(oldest):
+                    oldest.close()
+                else:
+                    idle.appendleft(oldest)
+
+    def end(self) -> None:
+        """Close the idle connections, and those that are given back from now on."""
+        self._over = True
+        for idle in list(self._idle.values()):
+            with suppress(IndexError):
+                while True:
+                    idle.pop().close()
+
+
+def _good(connection: Idle) -> bool:
+    return connection.usable and time.monotonic() <= connection.kept_until

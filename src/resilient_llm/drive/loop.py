@@ -1,0 +1,175 @@
+"""What the async driver needs of an event loop: to start something on it, to wake it from other threads, to bound what
+waits and to let go of it; and the user's code as a source."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import suppress
+from contextvars import copy_context
+from inspect import isawaitable
+from types import TracebackType
+from typing import Any, cast
+from weakref import ref
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from resilient_llm.drive.engines import AsyncEngine, AsyncSource
+from resilient_llm.drive.exchange import AnyExchange, FromCode
+from resilient_llm.drive.under_way import UnderWay
+from resilient_llm.model import ChatResponse, EmbedResponse
+from resilient_llm.providers.custom import as_answer
+
+_CLOSE = 2.0  # seconds letting go of a connection may take, cancelled or not
+
+
+class LoopUnderWay(UnderWay):
+    """What is under way on one event loop, and how to start something on it."""
+
+    def __init__(self, engine: AsyncEngine, loop: object) -> None:
+        super().__init__()
+        self.engine: AsyncEngine = engine
+        self._tasks: set[Any] = set()
+        self._loop = ref(loop)  # weak: whoever keeps this under the loop must not keep the loop
+        self._asyncio: bool = hasattr(loop, "call_soon_threadsafe")
+
+    def from_any_thread(self, event: anyio.Event) -> Callable[[], None]:
+        """A function that sets the event and may be called from any thread, also when the loop is gone."""
+        loop: Any = self._loop()
+        call = loop.call_soon_threadsafe if self._asyncio else loop.run_sync_soon
+
+        def wake() -> None:
+            with suppress(Exception):  # the loop is closed: nobody waits there any more
+                call(event.set)
+
+        return wake
+
+    def soon(self, work: Callable[[], object]) -> None:
+        """Call a function on the event loop; from any thread, also when the loop is gone."""
+        loop: Any = self._loop()
+        with suppress(Exception):  # the loop is closed: nothing runs there any more
+            (loop.call_soon_threadsafe if self._asyncio else loop.run_sync_soon)(work)
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a task that belongs to nobody.  It must not raise."""
+        if self._asyncio:
+            loop: Any = self._loop()
+            task = loop.create_task(work())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return
+        import trio  # noqa: PLC0415 - it is running, so it is there
+
+        trio.lowlevel.spawn_system_task(work, context=copy_context())
+
+    def later(self, seconds: float, work: Callable[[], None]) -> Callable[[], object]:
+        """Call a function in so many seconds; returns what calls that off.
+
+        On asyncio with a bare timer: a task that sleeps, is cancelled and waited for costs forty times as much.
+        """
+        if self._asyncio:
+            loop: Any = self._loop()
+            handle = loop.call_later(seconds, work)
+            return cast("Callable[[], object]", handle.cancel)
+        scope = anyio.CancelScope()
+
+        async def sleep() -> None:
+            with scope:
+                await anyio.sleep(seconds)
+            if not scope.cancel_called:
+                work()
+
+        self.spawn(sleep)
+        return scope.cancel
+
+
+class Within:
+    """A cancel scope with the time an attempt may take, at half the price of ``anyio.fail_after``: it is on the way of
+    every call."""
+
+    __slots__ = ("_exchange", "_scope")
+
+    def __init__(self, exchange: AnyExchange) -> None:
+        self._exchange = exchange
+        self._scope = anyio.CancelScope(deadline=anyio.current_time() + exchange.attempt.timeout)
+
+    def __enter__(self) -> None:
+        self._exchange.stop = self._scope.cancel
+        self._exchange.extend = self._extend
+        self._exchange.limit.scoped = True
+        self._scope.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exchange.limit.scoped = False
+        self._exchange.extend = None
+        self._scope.__exit__(kind, error, trace)
+        if self._scope.cancelled_caught:
+            raise TimeoutError
+
+    def _extend(self, until: float) -> None:
+        """From now on every read is bounded by the attempt's limit, and the scope only by this monotonic time."""
+        exchange = self._exchange
+        exchange.limit.scoped = False
+        self._scope.deadline = anyio.current_time() + until - exchange.subject.clock()
+
+
+async def in_thread(work: Callable[[], object]) -> object:
+    """Run what may block in a worker thread; a cancelled caller does not wait for it."""
+    (value,) = await anyio.to_thread.run_sync(  # in a tuple, as trio wants no coroutine from a thread
+        lambda: (work(),), abandon_on_cancel=True
+    )
+    return value
+
+
+async def close(held: AsyncSource) -> None:
+    """Let go of a connection even if the caller is being cancelled, but not for ever; that it was broken is known
+    already or does not matter any more."""
+    if getattr(held, "spent", False):  # no waiting is left, and so no bound on it needed
+        with suppress(Exception):
+            await held.aclose()
+        return
+    with anyio.move_on_after(_CLOSE, shield=True), suppress(Exception):
+        await held.aclose()
+
+
+async def called(exchange: AnyExchange) -> AsyncCodeSource:
+    """Call the user's code: async code here, blocking code in a worker thread."""
+    value = exchange.started() if exchange.provider.needs_loop else await in_thread(exchange.started)
+    answer = as_answer(await cast(Awaitable[object], value) if isawaitable(value) else value)
+    return AsyncCodeSource(iter((answer,)) if isinstance(answer, ChatResponse | EmbedResponse) else answer, exchange)
+
+
+class AsyncCodeSource(FromCode):
+    """Pieces from a provider the user wrote, async or (in a worker thread) blocking."""
+
+    status: int | None = None
+    headers: Mapping[str, str] = {}
+
+    def __init__(self, items: Iterator[object] | AsyncIterator[object], exchange: AnyExchange) -> None:
+        self._items = items
+        self._limit = exchange.limit
+        self._context = copy_context()  # one for all pieces of a blocking generator: what it sets in it, it can reset
+
+    async def read(self) -> object | None:
+        """The next piece; ``None`` at the end."""
+        if self._limit.scoped:
+            return await self._next()
+        with anyio.fail_after(self._limit.left()):
+            return await self._next()
+
+    async def _next(self) -> object | None:
+        items = self._items
+        if isinstance(items, AsyncIterator):
+            return await anext(items, None)
+        return await anyio.to_thread.run_sync(lambda: self._context.run(next, items, None), abandon_on_cancel=True)
+
+    async def aclose(self) -> None:
+        """Close the user's iterator."""
+        items: Any = self._items
+        if hasattr(items, "aclose"):
+            await items.aclose()
+        elif hasattr(items, "close"):
+            self._context.run(items.close)  # raises if it is running in its thread; it ends there then
