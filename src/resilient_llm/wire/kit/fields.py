@@ -81,9 +81,17 @@ def parse(data: bytes | str, *, as_written: bool = False) -> object:
             text = data.decode()
         else:
             text = data.decode(json.detect_encoding(data))
-        return _checked(_DECODER.decode(text), text, as_written)
+        return _checked(_decoded(text), text, as_written)
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from error
+
+
+def _decoded(text: str) -> object:
+    try:
+        value, end = _DECODER.raw_decode(text)  # without the search for white space, which is rarely there
+    except ValueError:
+        return _DECODER.decode(text)
+    return value if end == len(text) else _DECODER.decode(text)
 
 
 _raw_decode = json.JSONDecoder().raw_decode
@@ -383,17 +391,24 @@ def dump_forwarded(body: Fields, source: JsonObject) -> bytes:
 def _rewritten(text: bytes, body: Fields, source: Whole) -> bytes | None:
     """The text with the fields of ``body``; ``None`` if that is not as simple as it must be to be safe: the model
     named in one place, which no escape hides."""
-    if source.keys() - body.keys() or text.count(_MODEL) != ("model" in source) or b"\\u00" in text or not source:
+    if text[:1] != b"{" or text[-1:] != b"}" or b"\\u00" in text or text.count(_MODEL) != ("model" in source):
         return None
-    if text[:1] != b"{" or text[-1:] != b"}":
+    added: Fields = {}
+    renamed = False
+    for key, value in body.items():
+        if key not in source:
+            added[key] = value
+        elif value is not source[key] and value != source[key]:
+            if key != "model":
+                return None
+            renamed = True
+    if not source or len(source) != len(body) - len(added):
         return None
-    changed = [key for key, value in source.items() if body[key] is not value and body[key] != value]
-    if changed:
-        named = _NAMED.search(text) if changed == ["model"] else None
+    if renamed:
+        named = _NAMED.search(text)
         if named is None or named[1] != str(source["model"]).encode(errors="replace"):
             return None
         text = b'%b"model":%b%b' % (text[: named.start()], dump_request(body["model"]), text[named.end() :])
-    added = {key: value for key, value in body.items() if key not in source}
     return b"%b,%b" % (text[:-1], dump_request(added)[1:]) if added else text
 
 
