@@ -20,7 +20,7 @@ from resilient_llm.mount.asked import Asked
 from resilient_llm.wire import Codec
 from resilient_llm.wire.openai_chat import wants_usage
 
-_DATA = b"data: "
+_DATA, _FIELD = b"data: ", b"data:"
 _FRAME_END = b"\n\n"
 _USAGE = b'"usage"'
 _COUNTS = re.compile(rb'"usage"\s*:\s*\{')
@@ -90,13 +90,14 @@ def frames_for(asked: Asked, now: float) -> Frames:
 
 def _only_counts(frame: bytes) -> bool:
     """Whether a frame has token counts in it and no choice."""
-    if not frame.startswith(_DATA) or not _COUNTS.search(frame):
+    if not _COUNTS.search(frame):
         return False
+    data = b"".join(line.removeprefix(_FIELD) for line in frame.splitlines() if line.startswith(_FIELD))
     try:
-        chunk = json.loads(frame.removeprefix(_DATA))
+        chunk = json.loads(data)
     except ValueError:
         return False
-    return bool(chunk.get("usage")) and not chunk.get("choices")
+    return isinstance(chunk, dict) and bool(chunk.get("usage")) and not chunk.get("choices")
 
 
 def _whole(call: ToolCallStart, arguments: str) -> ToolCallStart:
