@@ -257,9 +257,9 @@ class HttpExchange(Exchange[HttpProvider]):
 
     def _put_together(self, part: ChatResponse) -> ChatResponse | None:
         """The whole answer; ``None`` if this is a part of it and another one follows."""
-        rest = self.provider.rest_of(part) if self._follows else None
+        rest = self.provider.rest_of(part)
         whole = part if self._part is None else joined(self._part, part)
-        if rest is None or rest == self._rest:  # the vendor does not get on with it
+        if rest is None or rest == self._rest or not self._follows:  # the same again: it does not get on with it
             self._rest = None
             return whole
         self._part, self._rest = whole, rest

@@ -22,7 +22,8 @@ from resilient_llm.wire.openai_chat import wants_usage
 
 _DATA, _FIELD = b"data: ", b"data:"
 _FRAME_END = b"\n\n"
-_USAGE = b'"usage"'
+COUNTED = b'"usage"'
+"""What is in every frame with token counts."""
 _COUNTS = re.compile(rb'"usage"\s*:\s*\{')
 
 
@@ -35,12 +36,12 @@ class Frames:
         """The end of the answer was written."""
         self._encoder = asked.codec.stream_encoder(None if asked.mistral else asked.request)
         self._now = int(now)
-        self._uncounted = asked.codec.name == "openai_chat" and not (asked.mistral or wants_usage(asked.request))
+        self.uncounted: bool = asked.codec.name == "openai_chat" and not (asked.mistral or wants_usage(asked.request))
         """Whether token counts, which are always asked for, are to be kept from the caller."""
 
-    def forwarded(self, data: bytes | None) -> bytes | None:
-        """Frames that came on the caller's own wire, as the caller shall see them; ``None``: there are none."""
-        if data and self._uncounted and _USAGE in data and _COUNTS.search(data):
+    def without_counts(self, data: bytes) -> bytes:
+        """Frames that came on the caller's own wire, without token counts that are to be kept from the caller."""
+        if _COUNTS.search(data):
             frames = [frame for frame in data.split(_FRAME_END) if frame and not _only_counts(frame)]
             return b"".join(frame + _FRAME_END for frame in frames)
         return data
