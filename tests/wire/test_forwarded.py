@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resilient_llm.model import ChatRequest, Extra
 from resilient_llm.wire import codec
 from resilient_llm.wire.kit import fields as f
 
@@ -25,6 +26,10 @@ def whole(text: bytes) -> f.Whole:
     return f.Whole(f.parse_object(text, "the body", as_written=True), text)
 
 
+def sent(body: f.Fields, source: f.Whole) -> bytes:
+    return f.dump_forwarded(body, ChatRequest((), source=Extra("a_wire", source)))
+
+
 class TestDumpForwarded:
     @given(BODIES, BODIES, STYLES)
     def test_whatever_changes_is_what_is_sent(
@@ -32,18 +37,16 @@ class TestDumpForwarded:
     ) -> None:
         text = json.dumps(source, **style).encode()  # type: ignore[arg-type]
         body = {**source, **changes}
-        assert json.loads(f.dump_forwarded(body, whole(text))) == body
+        assert json.loads(sent(body, whole(text))) == body
 
     def test_only_the_model_is_another_one(self) -> None:
         text = b'{ "messages": [1,  2], "model" : "gpt",\n"x": 1.50 }'
         source = whole(text)
-        assert f.dump_forwarded({**source, "model": "cl\u00e9"}, source) == text.replace(
-            b' : "gpt"', ':"cl\u00e9"'.encode()
-        )
+        assert sent({**source, "model": "cl\u00e9"}, source) == text.replace(b' : "gpt"', ':"cl\u00e9"'.encode())
 
     def test_what_is_added_follows(self) -> None:
         source = whole(b'{"model":"gpt","x": 1.50}')
-        assert f.dump_forwarded({**source, "stream": True}, source) == b'{"model":"gpt","x": 1.50,"stream":true}'
+        assert sent({**source, "stream": True}, source) == b'{"model":"gpt","x": 1.50,"stream":true}'
 
     @pytest.mark.parametrize(
         "text",
@@ -57,14 +60,14 @@ class TestDumpForwarded:
     )
     def test_who_is_asked_for_is_never_left_to_the_caller(self, text: bytes) -> None:
         source = whole(text)
-        sent = f.dump_forwarded({**source, "model": "mine"}, source)
-        assert sent.count(b'"mine"') == 1
-        assert b'"two"' not in sent
-        assert json.loads(sent)["model"] == "mine"
+        text = sent({**source, "model": "mine"}, source)
+        assert text.count(b'"mine"') == 1
+        assert b'"two"' not in text
+        assert json.loads(text)["model"] == "mine"
 
     def test_a_model_that_stays_must_be_named_once(self) -> None:
         source = whole(b'{"model":"one","model":"two"}')
-        assert f.dump_forwarded({"model": "two"}, source) == b'{"model":"two"}'
+        assert sent({"model": "two"}, source) == b'{"model":"two"}'
 
 
 def test_a_request_keeps_its_bytes() -> None:

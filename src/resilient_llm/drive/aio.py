@@ -107,9 +107,7 @@ class AsyncDriver:
         except BaseException:
             await close(source)
             raise
-        if exchange.streams():
-            task.first_content(exchange, source)
-        else:
+        if not task.streams(exchange, source):
             await close(source)
 
     async def tidy(self, under_way: UnderWay) -> None:
@@ -221,7 +219,7 @@ class AsyncDriver:
         under_way.emptied = None  # it holds the loop
         under_way.end()
         await self.tidy(under_way)
-        await under_way.engine.aclose()
+        await under_way.aclose()
 
     def reset_after_fork(self) -> None:
         """In the child: forget the parent's event loops without touching them, or even collecting them: they share the

@@ -3,7 +3,7 @@ waits and to let go of it; and the user's code as a source."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from inspect import isawaitable
@@ -33,6 +33,28 @@ class LoopUnderWay(UnderWay):
         self._tasks: set[Any] = set()
         self._loop = ref(loop)  # weak: whoever keeps this under the loop must not keep the loop
         self._asyncio: bool = hasattr(loop, "call_soon_threadsafe")
+        self._end: AsyncGenerator[None] | None = None
+        if self._asyncio and getattr(engine, "of_loop", False):
+            self._end = self._open()
+            with suppress(StopIteration):
+                self._end.__anext__().__await__().send(None)
+
+    async def _open(self) -> AsyncGenerator[None]:
+        """Closes what is left open when the event loop ends, of a client that lives on: ``asyncio.run`` ends the
+        generators that are suspended then."""
+        try:
+            yield
+        finally:
+            self._end = None  # it holds the loop
+            while self.orphans:
+                with suppress(Exception):
+                    await self.orphans.popleft().aclose()
+            await self.engine.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        end, self._end = self._end, None
+        await (self.engine.aclose() if end is None else end.aclose())
 
     def from_any_thread(self, event: anyio.Event) -> Callable[[], None]:
         """A function that sets the event and may be called from any thread, also when the loop is gone."""

@@ -103,9 +103,7 @@ class Driver:
         except BaseException:
             close(source)
             raise
-        if exchange.streams():
-            task.first_content(exchange, source)
-        else:
+        if not task.streams(exchange, source):
             close(source)
 
     def tidy(self, under_way: UnderWay) -> None:

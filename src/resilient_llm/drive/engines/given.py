@@ -140,7 +140,8 @@ class GivenAnswer:
     def sever(self) -> None:
         """Cut the connection, where it can be reached."""
         self._limit.ended = True
-        cut(self._network)
+        if not self._limit.inherited:
+            cut(self._network)
 
     def close(self) -> None:
         """Let go of the connection; it may serve other answers from now on."""
@@ -232,7 +233,8 @@ class AsyncGivenAnswer:
     def sever(self) -> None:
         """Cut the connection, where it can be reached."""
         self._limit.ended = True
-        cut(self._network)
+        if not self._limit.inherited:
+            cut(self._network)
 
     async def aclose(self) -> None:
         """Let go of the connection.  The HTTP library reads in async generators; a read that fails lets them end."""

@@ -8,6 +8,7 @@ piece.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from contextlib import suppress
@@ -19,7 +20,7 @@ import anyio.lowlevel
 
 from resilient_llm.drive.engines.family import Destination, Family
 from resilient_llm.drive.engines.kept import Generations
-from resilient_llm.drive.engines.network import Connection, connecting, shut
+from resilient_llm.drive.engines.network import Connection, Socket, connecting, shut
 from resilient_llm.drive.engines.proxies import Greeting
 from resilient_llm.drive.engines.resolver import RESOLVER, Address, at_port, literal
 from resilient_llm.drive.engines.seam import Limit
@@ -97,7 +98,7 @@ async def _opened(
 
 async def _on_asyncio(stream: AsyncioStream, address: tuple[str | int, ...], kind: int) -> AsyncioStream:
     loop = asyncio.get_running_loop()
-    sock = socket.socket(kind, socket.SOCK_STREAM)
+    sock = Socket(kind, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         await loop.sock_connect(sock, address)
@@ -121,6 +122,7 @@ class AsyncioStream(Connection, asyncio.Protocol):
     def __init__(self, core: ModuleType, generations: Generations, to: Destination) -> None:
         super().__init__(core, generations, to)
         self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
         self._transport: Any = None
         self._pieces: list[bytes] = []
         self._size = 0
@@ -227,14 +229,14 @@ class AsyncioStream(Connection, asyncio.Protocol):
 
     def close(self) -> None:
         """Close the connection at once.  What was not sent is thrown away, and no farewell of TLS is waited for."""
-        if not self._transport.is_closing():
+        if self._process == os.getpid() and not self._transport.is_closing():  # a fork shares the loop's selector
             self._transport.abort()
 
     def __del__(self) -> None:
-        """A pool that was dropped does not close its connections."""
-        if self._transport is not None and not self._transport.is_closing() and not self._loop.is_closed():
+        """Of a client that was dropped."""
+        if self._transport is not None and not self._loop.is_closed():
             with suppress(Exception):
-                self._transport.abort()
+                self.close()
 
 
 def _wake(waiting: asyncio.Future[None] | None) -> None:
@@ -272,8 +274,8 @@ class TrioStream(Connection):
 
     async def encrypted(self, context: ssl.SSLContext, limit: Limit) -> TrioStream:
         """The same connection, encrypted."""
-        inner = await self._inner.start_tls(context, self.to.host, min(limit.use(self), limit.connect))
-        return TrioStream(self._core, inner, self._generations, self.to)
+        self._inner = await self._inner.start_tls(context, self.to.host, min(limit.use(self), limit.connect))
+        return self
 
     @property
     def usable(self) -> bool:
@@ -289,3 +291,10 @@ class TrioStream(Connection):
     def close(self) -> None:
         """Close the connection at once.  No farewell of TLS is waited for."""
         self._inner.get_extra_info("socket").close()
+
+    def __del__(self) -> None:
+        """Of a client that was dropped, perhaps after trio has ended."""
+        with suppress(Exception):
+            descriptor = self._inner.get_extra_info("socket").detach()
+            if descriptor >= 0:
+                os.close(descriptor)

@@ -140,6 +140,23 @@ def _resolved(host: str, limit: Limit, seconds: float) -> tuple[Address, ...]:
     return lookup.result()
 
 
+class Socket(socket.socket):
+    """A socket that closes without a warning when it is dropped: of a call that was interrupted, of a client that was
+    forgotten, in whatever order these are collected."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _EncryptedSocket(ssl.SSLSocket):
+    """The same with TLS."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class _Signal(threading.Event):
     """An event as something that can be severed."""
 
@@ -170,7 +187,7 @@ def shut(sock: socket.socket) -> None:
 
 
 def _connected(address: Address, port: int, limit: Limit, seconds: float) -> socket.socket:
-    sock = socket.socket(address[0], socket.SOCK_STREAM)
+    sock = Socket(address[0], socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         _connect(sock, at_port(address, port), limit, seconds)
@@ -259,6 +276,7 @@ class Stream(Connection):
 
     def encrypted(self, context: ssl.SSLContext, limit: Limit) -> Stream:
         """The same connection, encrypted."""
+        context.sslsocket_class = _EncryptedSocket
         try:
             sock = context.wrap_socket(self._sock, server_hostname=self.to.host, do_handshake_on_connect=False)
         except Exception as error:
@@ -286,10 +304,6 @@ class Stream(Connection):
         """Close the socket."""
         with suppress(OSError):
             self._sock.close()
-
-    def __del__(self) -> None:
-        """Of a call that was interrupted at some instant."""
-        self.close()
 
 
 def _shake_hands(sock: ssl.SSLSocket, stream: Stream, limit: Limit) -> None:

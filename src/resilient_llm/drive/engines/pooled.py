@@ -7,7 +7,6 @@ API call wants.  Exceptions are those of httpx, or httpx2.  Bodies come as they 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from resilient_llm.drive.engines.family import Destination, Family
@@ -148,11 +147,6 @@ class Pooled:
         """Close idle connections; those in use are closed when they come back."""
         kept, self._kept = self._kept, Kept()
         kept.end()
-
-    def __del__(self) -> None:
-        """Of a client that was dropped without being closed."""
-        with suppress(Exception):
-            self._kept.end()
 
     def reset_after_fork(self) -> None:
         """In the child: forget the parent's connections without touching them."""

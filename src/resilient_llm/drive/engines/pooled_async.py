@@ -34,6 +34,8 @@ class AsyncPooledAnswer(Answer[AsyncioStream | TrioStream]):
 class AsyncPooled:
     """The engine of the async client on one event loop."""
 
+    of_loop = True
+
     def __init__(self, family: Family) -> None:
         self._family = family
         self._generations = Generations()

@@ -8,11 +8,14 @@ tests does to inject faults.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from resilient_llm.errors import ClientClosed
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Limit:
     __slots__ = (
         "_clock",
         "_connection",
+        "_process",
         "connect",
         "due_at",
         "ended",
@@ -66,6 +70,7 @@ class Limit:
     def __init__(self, clock: Callable[[], float], until: float, connect: float) -> None:
         self._clock = clock
         self._connection: Severable | None = None
+        self._process = os.getpid()
         self.until: float = until
         """Monotonic time by which an operation that runs must have ended."""
         self.connect: float = connect
@@ -82,10 +87,18 @@ class Limit:
         """Sync only: monotonic time at which an operation that waits calls ``on_due`` and waits on."""
         self.on_due: Callable[[], None] | None = None
 
+    @property
+    def inherited(self) -> bool:
+        """Whether this process was forked from the one whose attempt it is: the connection is still that one's."""
+        return self._process != os.getpid()
+
     def left(self) -> float:
-        """Seconds that are left.  Raises ``TimeoutError`` if there are none, or nobody waits any more."""
+        """Seconds that are left.  Raises ``TimeoutError`` if there are none, or nobody waits any more; ``ClientClosed``
+        in a forked process, which would take the parent's bytes."""
         if self.ended:
             raise TimeoutError("nobody waits for the answer any more")
+        if self.inherited:
+            raise ClientClosed("the answer is being read by the process that this one was forked from")
         left = self.until - self._clock()
         if left <= 0:
             raise TimeoutError("the time for the attempt is up")
@@ -126,10 +139,11 @@ class Limit:
         self._connection = None
 
     def sever(self) -> None:
-        """End the operation that runs and all later ones; takes no lock, so that a finaliser may do it."""
+        """End the operation that runs and all later ones; takes no lock, so that a finaliser may do it.  In a forked
+        process the connection is left to the parent."""
         self.ended = True
         connection = self._connection
-        if connection is not None:
+        if connection is not None and not self.inherited:
             with suppress(Exception):
                 connection.sever()
 

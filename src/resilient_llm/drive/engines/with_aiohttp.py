@@ -100,6 +100,8 @@ class _Connection:
 class Aiohttp:
     """The engine of the async client on one event loop."""
 
+    of_loop = True
+
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
         self._addresses: dict[str, tuple[URL, str | None]] = {}

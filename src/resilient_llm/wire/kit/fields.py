@@ -1,11 +1,10 @@
 """Reading and writing JSON that someone else defined, in two tempers.
 
-Strict: a codec copies an object, *takes* the fields it knows out of the copy and keeps what is left over in an
-:class:`~resilient_llm.model.Extra`.  A field of the wrong type raises :class:`Malformed`; ``null`` counts as absent.
-Requests are read so, because their caller can mend them.
+Strict, for requests, whose caller can mend them: a codec copies an object, *takes* the fields it knows out of the copy
+and keeps what is left over in an :class:`~resilient_llm.model.Extra`.  A field of the wrong type raises
+:class:`Malformed`; ``null`` counts as absent.
 
-Lenient (``as_...``): a value of the wrong type is as good as absent.  Answers of vendors who speak a dialect are read
-so: what can be used is.
+Lenient (``as_...``), for answers of vendors who speak a dialect: a value of the wrong type is as good as absent.
 """
 
 from __future__ import annotations
@@ -305,9 +304,6 @@ def merge(into: Fields, more: Mapping[str, object]) -> None:
             into[key] = value
 
 
-# --- what was not taken ------------------------------------------------------------------------------------
-
-
 def others(fields: Mapping[str, object], known: Iterable[str]) -> Fields:
     """The fields not in ``known``; null says nothing and is left out."""
     names = known if isinstance(known, frozenset) else frozenset(known)
@@ -381,9 +377,10 @@ _MODEL = b'"model"'
 _NAMED = re.compile(rb'"model"\s*:\s*"([^"\\\x00-\x1f]*)"')
 
 
-def dump_forwarded(body: Fields, source: JsonObject) -> bytes:
-    """The body of a request that is ``source`` with little changed: written as the caller wrote it where only the model
-    is another one, or something was added.  Raises ``InvalidRequest`` as :func:`dump_request` does."""
+def dump_forwarded(body: Fields, request: ChatRequest) -> bytes:
+    """The body of a request: as the caller wrote it where it is theirs with another model, or with something added.
+    Raises ``InvalidRequest`` as :func:`dump_request` does."""
+    source = None if request.source is None else request.source.fields
     text = _rewritten(source.text, body, source) if isinstance(source, Whole) else None
     return dump_request(body) if text is None else text
 
