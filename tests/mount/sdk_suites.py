@@ -112,7 +112,7 @@ SUITES = (
             Why("", "invalid_response 200", _NO_ANSWER),
             Why("", "HTTPNotImplementedError|APIConnectionError: Connection error", _NO_CALL),
             Why("", r"(server_error|timeout|connection)( 5\d\d)? after", _FINAL),
-            Why("", "KeyError: '(x-|anthropic-)|== 'my-req-id'", _OWN_HEADERS),
+            Why("", "KeyError: '([xX]-|anthropic-)|== 'my-req-id'", _OWN_HEADERS),
             Why("", "assert 503 == 429", _STATUS),
             Why("RateLimitedFastHop", "assert|DID NOT RAISE|all 2 attempts failed", _GATED),
             Why("test_stainless_helpers|prepared_body", r"assert \[\] ==|None == '1'", _OWN_HEADERS),
