@@ -8,7 +8,20 @@ from importlib import import_module
 
 from benchmarks.harness import Row, table
 
-NAMES = ("core", "telemetry", "chat", "engines", "stream", "decode", "mounted", "imports", "memory", "calls", "compare")
+NAMES = (
+    "core",
+    "waiting",
+    "telemetry",
+    "chat",
+    "engines",
+    "stream",
+    "decode",
+    "mounted",
+    "imports",
+    "memory",
+    "calls",
+    "compare",
+)
 
 
 def main() -> None:

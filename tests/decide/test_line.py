@@ -692,3 +692,44 @@ def test_a_trial_goes_to_a_call_with_time_for_an_answer() -> None:
     line = world.member("a").line
     assert line.first(world.now) is first.place
     assert line.first(world.now + 7.5) is second.place, "half a second is left to the one that came first"
+
+
+def test_after_an_attempt_that_was_cut_short_calls_with_more_time_left_come_first() -> None:
+    line = queue(place(1, last=10.0), place(2, last=12.0), place(3, last=13.0))
+    one, two, three = line.waiting
+    assert line.first(9.0) is one
+    line.needs = 2.0
+    assert line.first(9.0) is two
+    assert line.gives_way_at(three, 9.0) == 10.0
+    line.needs = 30.0
+    assert line.first(9.0) is three, "all may come too late: the one with the most time left"
+    assert line.first(9.0, but=three) is two
+
+
+def test_a_batch_never_comes_before_others_that_may_come_too_late() -> None:
+    line = queue(place(1, last=10.0), Place(2, Ask("main", 60.0, batch=True)))
+    line.needs = 90.0
+    assert line.first(0.0) is line.waiting[0]
+
+
+def test_an_attempt_that_its_deadline_ended_tells_how_long_an_answer_takes_until_one_comes() -> None:
+    world = World("a")
+    attempt = world.start(timeout=1.5)
+    world.now += 1.5
+    world.expire(attempt)
+    line = world.member("a").line
+    assert line.needs == pytest.approx(3.0)
+    refused = world.start()
+    world.fail(refused, FaultKind.RATE_LIMITED, status=429)
+    assert line.needs == pytest.approx(3.0)
+    world.now += 60.0
+    world.succeed(world.start())
+    assert line.needs == 0.0
+
+
+def test_behind_a_provider_that_never_answered_a_second_is_to_be_left() -> None:
+    world = World("a")
+    world.fail(world.start(), FaultKind.RATE_LIMITED, status=429, retry_after=20.0)
+    waits = world.told_to_wait(world.call(timeout=40.0))
+    assert waits.place is not None
+    assert waits.place.needs == 1.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 import random
 import sys
@@ -15,6 +17,7 @@ import pytest
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.call import Call
+from resilient_llm.decide.line import Place
 from resilient_llm.decide.pool import Pool
 from resilient_llm.policy import Policies, Rate
 from tests.decide.crowd import Crowd, Server
@@ -130,3 +133,31 @@ def test_ten_thousand_who_wait_have_one_timer_at_most() -> None:
     world.succeed(running)
     woken = [place for place in places if place is not None and place.woken]
     assert woken == places[:1], "one is woken for one place"
+
+
+def test_ten_thousand_who_wait_cost_no_time_while_nothing_happens() -> None:
+    """They wait as tasks of an event loop do: on an event that a wake sets, and until their own alarm."""
+    world = World(Target("a", max_concurrency=1), limits={"max_queue": 20_000})
+    world.start()
+
+    async def wait(place: Place) -> None:
+        woken = asyncio.Event()
+        place.wake = woken.set
+        seconds = place.alarm - world.now
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(woken.wait(), None if seconds == math.inf else seconds)
+
+    async def scenario() -> float:
+        places = [world.told_to_wait(world.call(timeout=600.0)).place for _ in range(10_000)]
+        waiting = [asyncio.create_task(wait(place)) for place in places if place is not None]
+        await asyncio.sleep(0.1)
+        assert sum(task.done() for task in waiting) == 0
+        began = time.thread_time()
+        await asyncio.sleep(0.25)
+        spent = time.thread_time() - began
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return spent
+
+    assert asyncio.run(scenario()) < 0.02

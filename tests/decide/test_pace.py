@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import random
+from statistics import mean
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resilient_llm.decide.line import PASSED
 from resilient_llm.decide.meters import Learnt
 from resilient_llm.decide.pace import Pace, Sent
 from resilient_llm.errors import FaultKind, NoProviderAvailable
@@ -215,6 +218,15 @@ def test_a_reported_limit_lifts_a_declared_one_to_twice_of_it_while_enough_is_le
     it.report(Limit(6000, 100, 60.0), sent, 101.0, tokens=False)
     it.take(0.0, 101.0)
     assert it.fits_at(0.0, 101.0, ahead=1) >= 101.9, "and no longer than that"
+
+
+def test_what_lifted_a_declared_limit_is_forgotten_with_it() -> None:
+    it = pace(MINUTE)
+    answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(60, 40, 20.0))
+    answered(it, it.take(0.0, 101.0), 101.0, requests=Limit(remaining=40, reset_in=20.0))
+    for _ in range(60):
+        it.take(0.0, 130.0)
+    assert it.fits_at(0.0, 130.0) == pytest.approx(131.0), "one a second, as declared"
 
 
 def test_a_reported_limit_of_a_minute_does_not_lift_a_declared_one_of_a_day() -> None:
@@ -436,6 +448,16 @@ def test_a_failed_call_gives_its_tokens_back() -> None:
     assert world.health("a").tokens_left == 6000
 
 
+def test_what_the_parent_of_a_fork_sent_is_not_heard_of_in_the_child() -> None:
+    world = World("a")
+    attempt = world.start()
+    world.pool.reset_after_fork()
+    world.abandon(attempt)
+    world.start()
+    (key,) = world.member("a").keys
+    assert key.pace.unheard == 1
+
+
 # --- many callers ---
 
 
@@ -540,3 +562,41 @@ def test_who_would_have_to_wait_longer_than_a_whole_window_is_told_at_once() -> 
         world.call(timeout=90.0).next_attempt(world.now)
     assert failure.value.retry_after == pytest.approx(101.0)
     world.told_to_wait(world.call(timeout=110.0))
+
+
+def sized() -> dict[int, list[float]]:
+    """How long calls of two sizes waited at 80 % of a limit of tokens."""
+    luck, took, now = random.Random(4), dict[int, list[float]](), 0.0
+    rate = Rate(amount=5000, per=5.0, unit="tokens")
+    crowd = Crowd({"a": Server(seconds=0.0, transit=0.001)}, Target("a", rates=(rate,)))
+    while now < 300.0:
+        now += luck.expovariate(0.8 * 1000.0 / 590.0)
+        crowd.work(1, 1, start=now, tokens=5000 if luck.random() < 0.1 else 100, max_tokens=0)
+    crowd.all()
+    for work in crowd.workers:
+        assert work.runs[0].answered
+        took.setdefault(work.options["tokens"], []).append(work.runs[0].took)
+    return took
+
+
+def test_small_calls_pass_a_large_one_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    passing = sized()
+    monkeypatch.setattr("resilient_llm.decide.line.PASSED", 0.0)
+    in_order = sized()
+    assert mean(passing[100]) <= 0.1 * mean(in_order[100])
+    assert mean(passing[5000]) <= 1.4 * mean(in_order[5000])
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("large", [500, 2000, 5000])
+def test_a_large_call_is_passed_for_a_bounded_time_whoever_comes(large: int, batch: bool) -> None:
+    """Small calls come faster than the limit allows, for twenty seconds."""
+    rate = Rate(amount=5000, per=5.0, unit="tokens")
+    crowd = Crowd({"a": Server(seconds=0.0, transit=0.001)}, Target("a", rates=(rate,)), limits={"reserve": 0.0})
+    for number in range(300):
+        crowd.work(1, 1, start=number / 15.0, tokens=100, max_tokens=0, batch=batch)
+    [work] = crowd.work(1, 1, start=10.001, tokens=large, max_tokens=0, batch=batch)
+    crowd.all()
+    assert not crowd.lost
+    ahead = 150.0 * 151 - 5000.0 - 10.0 * 1000.0  # with the answers
+    assert work.runs[0].took <= (ahead + large) / 1000.0 + PASSED + 0.5

@@ -152,6 +152,13 @@ def half_minute(providers: int, seed: int) -> tuple[int, int, int]:
     return ours, plain, len(driver.requests)
 
 
+@pytest.mark.parametrize("seed", [21, 44])
+def test_a_lone_provider_that_comes_back_slow_answers_who_has_time_for_it(seed: int) -> None:
+    """Who has waited longest is asked first, and has no time left for an answer that takes longer than ever before."""
+    ours, plain, _ = half_minute(1, seed)
+    assert ours >= 0.8 * plain
+
+
 def test_no_call_is_given_up_untried_while_it_has_time() -> None:
     for seed in range(8):
         driver = Driver({name: drifting(random.Random(f"{name}{seed}")) for name in "ab"}, seed=seed)

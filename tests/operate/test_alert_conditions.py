@@ -49,6 +49,21 @@ def test_down_and_half_broken_are_one_condition_of_two_severities() -> None:
     assert held(found, seen(replace(DOWN, breaker="isolated"), well)) == {}, "a person did it, and knows"
 
 
+def test_a_provider_that_says_nothing_but_that_it_is_overloaded_is_down() -> None:
+    found, soft, well = ProviderConditions(), replace(WELL, breaker="softly_open"), replace(WELL, id="b")
+    for _ in range(4):
+        found.ended(record(FaultKind.OVERLOADED))
+    found.ended(record(FaultKind.BAD_REQUEST))
+    found.ended(record(FaultKind.RATE_LIMITED))
+    assert held(found, seen(soft, well))["provider_unhealthy/a"].severity == "info"
+    found.ended(record(FaultKind.OVERLOADED))
+    condition = held(found, seen(soft, well))["provider_unhealthy/a"]
+    assert (condition.severity, condition.detail) == ("warning", "down: the last 5 attempts failed")
+    assert held(found, seen(WELL, well)) == {}, "what its breaker lets through is no matter of alerts"
+    found.ended(record(None, "success"))
+    assert held(found, seen(soft, well))["provider_unhealthy/a"].severity == "info"
+
+
 def test_a_route_is_down_when_each_of_its_providers_is_and_only_then() -> None:
     other = replace(WELL, id="b")
     closed = replace(other, gate_open_in=42.0, gate_reason="rate_limited")

@@ -6,6 +6,7 @@ import itertools
 import logging
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from email import message_from_bytes
@@ -429,3 +430,23 @@ def test_mistakes_are_told_at_once_and_show_no_secret(wrong: Callable[[], object
     with pytest.raises(ConfigurationError, match=words) as caught:
         wrong()
     assert SECRET not in str(caught.value)
+
+
+def test_a_sink_that_hangs_holds_up_nobody_and_goes_on_where_it_was() -> None:
+    go, got = threading.Event(), list[str]()
+
+    def hang(notification: Notification) -> None:
+        go.wait(20)
+        got.append(notification.fired[0].subject)
+
+    outlet = Outlet(Call(hang))
+    outlet.put(fired(alert("first")))
+    outlet.deliver(0.0)
+    for number in range(MOST_QUEUED):
+        outlet.put(fired(alert(f"p{number}")))
+    outlet.deliver(1.0)
+    assert (got, outlet.state().sent, outlet.state().dropped) == ([], 0, 1)
+    go.set()
+    outlet.wait(20)
+    assert got == ["first", *(f"p{number}" for number in range(MOST_QUEUED))]
+    assert (outlet.state().queued, outlet.state().sent) == (0, MOST_QUEUED + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from wsgiref.util import setup_testing_defaults
@@ -17,12 +18,14 @@ from resilient_llm import ConfigurationError, ResilientClient
 from resilient_llm.decide.keys import Refusal
 from resilient_llm.errors import (
     AllAttemptsFailed,
+    CallFailed,
     ClientClosed,
     DeadlineExceeded,
     Fault,
     FaultKind,
     InvalidRequest,
     NoProviderAvailable,
+    ProviderError,
     RequestRejected,
     StreamInterrupted,
     UnsupportedFeature,
@@ -90,6 +93,44 @@ def test_not_ready_says_when_the_first_gate_opens() -> None:
         refused = Endpoints(client).answer("/readyz")
     assert refused.status == 503
     assert 30 <= int(dict(refused.headers)["retry-after"]) <= 39  # up to a quarter more, against herds
+
+
+@pytest.mark.parametrize("kind", [FaultKind.SERVER_ERROR, FaultKind.OVERLOADED])
+def test_a_process_whose_only_provider_answers_nothing_is_ready_again_when_a_trial_is_due(kind: FaultKind) -> None:
+    late, failing = [0.0], [True]
+
+    def answer(messages: object) -> str:
+        if failing[0]:
+            raise ProviderError("no", kind=kind, status=500)
+        return "yes"
+
+    with ResilientClient([Function(answer, id="x")]) as client:
+        client.pool.clock = lambda: time.monotonic() + late[0]
+        endpoints = Endpoints(client)
+        while client.health()["x"].breaker == "closed":
+            with pytest.raises(CallFailed):
+                client.chat("?", when_down="fail", deadline=0.01)
+        refused = endpoints.answer("/readyz")
+        assert (refused.status, dict(refused.headers)["retry-after"]) == (503, "1")
+        late[0] += 2.0
+        assert endpoints.answer("/readyz").status == 200, "or no call would ever come to find out"
+        with pytest.raises(CallFailed):
+            client.chat("?", when_down="fail", deadline=0.01)
+        assert endpoints.answer("/readyz").status == 503
+        late[0] += 30.0
+        failing[0] = False
+        client.chat("?")
+        assert endpoints.answer("/readyz").status == 200
+
+
+def test_a_provider_that_became_slow_answers(client: ResilientClient) -> None:
+    endpoints, now = Endpoints(client), client.pool.clock()
+    client.pool.pool.look(lambda members: members["three"].breaker.slowed(now, 0.0))
+    assert client.health()["three"].breaker == "softly_open"
+    assert endpoints.answer("/readyz", query={"route": "fast"}).status == 200
+    client.restore("three")
+    client.pool.pool.look(lambda members: members["three"].breaker.silent(now, 0.0))
+    assert endpoints.answer("/readyz", query={"route": "fast"}).status == 503
 
 
 def test_a_process_without_a_single_key_is_not_ready(tmp_path: Path) -> None:

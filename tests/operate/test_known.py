@@ -320,3 +320,18 @@ def test_a_process_that_ends_by_itself_has_saved(path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", code, str(path)]
     told = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() for _ in range(2)]
     assert told == ["0", "1"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes on this machine")
+def test_what_is_no_file_is_neither_read_nor_replaced_and_a_link_stays_one(path: Path, tmp_path: Path) -> None:
+    used, pipe, link = down(Clock(5000.0, 1_000_000.0)), tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(path)
+    for one in (pipe, tmp_path):
+        with pytest.raises(OSError, match="it is no file"):
+            save(used, one)
+        assert load(used, one) == ()
+    save(used, link)
+    assert link.is_symlink()
+    assert path.is_file()
+    background_of(used.pool).close()

@@ -94,3 +94,16 @@ def test_the_structlog_example_keeps_every_fact_and_what_the_application_bound()
     assert failover["level"] == "warning"
     assert failover["resilient_llm.failover.reason"] == "rate_limit"
     assert failover["resilient_llm.attempt.id"] in done.stdout, "the same id that the provider was sent"
+
+
+def test_no_value_costs_its_line() -> None:
+    class Silent:
+        def __repr__(self) -> str:
+            raise ValueError("no repr")
+
+    record = logging.makeLogRecord({"msg": "a\u2028b\ud800", "levelno": 20, "one": Silent(), "two": b"\xff"})
+    line = JsonFormatter().format(record)
+    assert line.isascii()
+    assert len(line.splitlines()) == 1
+    told = json.loads(line)
+    assert (told["message"], told["one"], told["two"]) == ("a\u2028b\ud800", "<Silent>", "b'\\xff'")

@@ -22,7 +22,7 @@ from resilient_llm import ConfigurationError, ResilientClient
 from resilient_llm.decide.keys import Refusal
 from resilient_llm.errors import FaultKind, ProviderError
 from resilient_llm.operate.background import background_of
-from resilient_llm.operate.news import SharedNews, share_news
+from resilient_llm.operate.news import SharedNews, share_news, share_pace
 from resilient_llm.operate.news.message import News, decoded
 from resilient_llm.operate.news.shared import _known
 from resilient_llm.providers import Function, OpenAI
@@ -409,3 +409,18 @@ def test_a_key_that_a_function_gives_is_the_same_account_elsewhere_unless_it_is_
     assert known(api_key=lambda: "k") == known(api_key=lambda: "k")
     assert known(api_key=lambda: "k", account="a") == known(api_key=lambda: "k", account="a")
     assert len({known(api_key=lambda: "k"), known(api_key=lambda: "k", account="a"), known(api_key="k")}) == 3
+
+
+def test_a_client_that_decodes_is_refused_and_one_that_waits_for_long_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    redis = pytest.importorskip("redis")
+    with ResilientClient([Function(lambda messages: "x", id="x")]) as client:
+        for share in (share_news, share_pace):
+            with pytest.raises(ConfigurationError, match="decode_responses off"):
+                share(client, redis.Redis(port=1, decode_responses=True))
+            share(client, redis.Redis(port=1, socket_timeout=0.1)).close()
+            assert "socket_timeout" not in caplog.text
+            share(client, redis.Redis(port=1, socket_timeout=None)).close()
+            assert "has socket_timeout=None" in caplog.text
+            caplog.clear()

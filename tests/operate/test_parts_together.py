@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
-from resilient_llm import NoProviderAvailable, ResilientClient
+from resilient_llm import ConfigurationError, NoProviderAvailable, ResilientClient
 from resilient_llm.model import ChatResponse, Text, Usage
 from resilient_llm.operate.alerts import Alerts, Notification, Rules
 from resilient_llm.operate.anomalies import Anomalies
+from resilient_llm.operate.cache import cached
 from resilient_llm.operate.cost import Budget, Price, Prices, track
 from resilient_llm.operate.endpoints import Endpoints
 from resilient_llm.operate.incidents import Incidents
+from resilient_llm.operate.known import keep, load, save
 from resilient_llm.operate.objectives import Objective, Objectives
 from resilient_llm.testing import ScriptedProvider
 
@@ -62,3 +65,23 @@ def test_everything_at_once_on_one_background_thread() -> None:
         assert incidents.recent() == ()
         for part in (objectives, anomalies, incidents):
             part.close()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Alerts,
+        Anomalies,
+        Objectives,
+        Endpoints,
+        track,
+        cached,
+        lambda client: Incidents(client, "incidents"),
+        lambda client: keep(client, "known.json"),
+        lambda client: save(client, "known.json"),
+        lambda client: load(client, "known.json"),
+    ],
+)
+def test_every_part_says_that_it_needs_a_client(part: Callable[[object], object]) -> None:
+    with pytest.raises(ConfigurationError, match=r"needs? a ResilientClient or (an )?AsyncResilientClient, not 7"):
+        part(7)

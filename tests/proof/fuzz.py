@@ -95,7 +95,7 @@ def _run(
     second of the first (0: there is none)."""
     checker.attach(client)
     seed, tiers = checker.seed, client.routes["main"]
-    names = [provider.id for provider in tiers[0]]
+    names = [provider.id for provider in tiers[0]] if seconds[1] >= _QUIET else []  # else it is too soon to be back
     world = WatchedWorld(checker, [client], load, seed, shuffle=True, **settings)
     if rate:
         Adversary(world, client, checker, seed, rate).begin(world.clock.now + seconds[0])

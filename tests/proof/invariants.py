@@ -19,7 +19,7 @@ from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.breaker import State
 from resilient_llm.decide.keys import Key
 from resilient_llm.decide.leases import _FLOOR  # pyright: ignore[reportPrivateUsage]
-from resilient_llm.decide.line import OFFER, Place
+from resilient_llm.decide.line import OFFER, Line, Place
 from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.simulate.client import Production, Real
@@ -389,7 +389,7 @@ class Checker:
         waiting = [place for place in line.waiting if not place.missed(now)]
         if any(place.woken or place.alarm <= now + OFFER for place in waiting):
             return  # on its way, and it looks for the others when it has been served
-        in_time = [place for place in waiting if not place.too_late(now)]
+        in_time = [place for place in waiting if not line.too_late(place, now)]
         heads = heads_of(in_time or waiting)
         leading = min(place.ask.batch for place in heads)
         heads = [place for place in heads if place.ask.batch is leading]
@@ -474,7 +474,7 @@ class Checker:
             self.demand(silence < 300.0, "L4", f"{member.id} was last asked {silence} s ago")
 
 
-def waiting_before(line: Iterable[Place], ask: Ask, number: int, now: float) -> Place | None:
+def waiting_before(line: Line, ask: Ask, number: int, now: float) -> Place | None:
     """Who stands in a line, is of the same class and tenant, and came earlier than this call."""
     for place in ready(line, now):
         if place.number < number and (place.ask.batch, place.ask.tenant) == (ask.batch, ask.tenant):
@@ -490,6 +490,6 @@ def heads_of(waiting: Iterable[Place]) -> list[Place]:
     return list(found.values())
 
 
-def ready(line: Iterable[Place], now: float) -> list[Place]:
+def ready(line: Line, now: float) -> list[Place]:
     """Who stands in a line, comes when it is woken and is not too late."""
-    return [one for one in line if one.offer is None and not one.missed(now) and not one.too_late(now)]
+    return [one for one in line.waiting if one.offer is None and not one.missed(now) and not line.too_late(one, now)]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.keys import Key
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member
@@ -86,9 +87,15 @@ class Served:
         turns = self._turns.setdefault(member, {})
         stood = turns.get((ask.batch, ask.tenant), frozenset())
         passed = [place.number for place in others if (place.number, place.ask.tenant) in stood]
-        if not member.breaker.down and offered_at > self._turned.get((member, ask.batch, ask.tenant), -math.inf):
+        if not member.breaker.down and offered_at > self._turn_of(member, ask):
             self._demand(not passed, "C2", f"{step!r} of {ask.tenant} once more before calls {passed}")
         for turn, those in turns.items():  # whose tenant was served now has had its turn
             turns[turn] = frozenset(one for one in those if one[1] != ask.tenant)
+        if offered_at < math.inf:  # it was its turn when it was offered the place; who had theirs since is not passed
+            others = [one for one in others if self._turn_of(member, one.ask) < offered_at]
         self._turned[member, ask.batch, ask.tenant] = now
         turns[ask.batch, ask.tenant] = frozenset((place.number, place.ask.tenant) for place in others)
+
+    def _turn_of(self, member: Member[Provider], ask: Ask) -> float:
+        """When this tenant was served last."""
+        return self._turned.get((member, ask.batch, ask.tenant), -math.inf)

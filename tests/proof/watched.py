@@ -117,8 +117,9 @@ class Watched:
         closed = [m for m in self.route() if m.id not in self.tried and m.breaker.state is State.CLOSED]
         number, ask = self.call.number, self.call.ask
         place = self.call._place  # pyright: ignore[reportPrivateUsage]
-        late = place is not None and place.too_late(now)  # then it lets the others pass
-        return [] if late else [m for m in closed if self._could(m, now) and m.line.may_pass(number, ask, None, now)]
+        if place is not None:  # who comes too late lets the others pass
+            closed = [m for m in closed if not m.line.too_late(place, now)]
+        return [m for m in closed if self._could(m, now) and m.line.may_pass(number, ask, None, now)]
 
     # --- deciding ---
 
@@ -130,7 +131,7 @@ class Watched:
         self._begin(now)
         check.demand(not self._mine, "S11", f"{self._mine} still run: a failure was taken for the answer")
         well, ahead, self._place = self._fresh_and_well(now), self._ahead(now), call._place  # pyright: ignore[reportPrivateUsage]
-        lines = {member: ready(member.line.waiting, now) for member in self.route()}
+        lines = {member: ready(member.line, now) for member in self.route()}
         offer, woken_at = (None, math.inf) if self._place is None else (self._place.offer, self._place.woken_at)
         try:
             step = call.next_attempt(now)
@@ -164,7 +165,7 @@ class Watched:
     def _ahead(self, now: float) -> Mapping[Member[Provider], Place]:
         """Who stands before this call in the lines of its providers."""
         ask, number = self.call.ask, self.call.number
-        found = {member: waiting_before(member.line.waiting, ask, number, now) for member in self.route()}
+        found = {member: waiting_before(member.line, ask, number, now) for member in self.route()}
         return {member: place for member, place in found.items() if place is not None}
 
     def _leased(

@@ -157,14 +157,32 @@ def test_a_trace_may_tell_the_time_and_be_compressed(tmp_path: Path) -> None:
     assert [at for at, _, _ in read_trace(file)] == [0.0, 5.0]
 
 
+def test_a_trace_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "trace.csv"
+    file.write_bytes("\ufeffseconds\r\n3\r\n1\r\n".encode())
+    assert [at for at, _, _ in read_trace(file)] == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("option", ["--traffic", "--html"])
+def test_a_file_that_cannot_be_read_or_written_is_told_by_name(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "resilient.toml"
+    file.write_text('providers = ["openai/a"]')
+    nowhere = str(tmp_path / "nowhere" / "x")
+    assert main([str(file), "--incident", SHORT.name, option, nowhere]) == 2
+    assert capsys.readouterr().err == f"{nowhere}: no such file or directory\n"
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("when\n1\n", "needs a column seconds or time"),
+        ("when\n1\n", "needs a column seconds or time; its columns: when"),
+        ("", "needs a column seconds or time; its columns: none"),
         ("seconds\n", "has no calls"),
-        ("seconds\n1\nlater\n", "line 3"),
+        ("seconds\n1\nlater\n", "line 3: 'later' is no value for seconds"),
         ("seconds\nnan\n", "line 2"),
-        ("seconds,prompt_tokens\n1,many\n", "line 2"),
+        ("seconds,prompt_tokens\n1,many\n", "line 2: 'many' is no value for prompt_tokens"),
         ("time\nyesterday\n", "line 2"),
     ],
 )

@@ -181,3 +181,17 @@ ANSWERS = st.builds(
 @given(ANSWERS)
 def test_an_answer_played_back_and_put_together_is_the_same(response: ChatResponse) -> None:
     assert put_together(*replay(response)) == response
+
+
+def test_what_is_added_to_a_fork_is_not_in_the_other() -> None:
+    first = Accumulator()
+    for event in (StreamStart("id", "m"), TextDelta("Hel", 0), ToolCallStart("t", "f", 1), UsageUpdate(Usage(1, 2))):
+        first.add(event)
+    second = first.fork(without=frozenset({(0, 1)}))
+    assert (first.calls(), second.calls(), second.next_block(), second.last_text(frozenset())) == ([(0, 1)], [], 1, 0)
+    second.renamed("n")
+    for event in (TextDelta("lo", 0), Finish("stop")):
+        second.add(event)
+    assert (first.response().text, second.response().text) == ("Hel", "Hello")
+    assert (first.response().model, second.response().model, second.usage) == ("m", "n", Usage(1, 2))
+    assert (first.finished, second.finished) == (False, True)

@@ -381,8 +381,9 @@ def test_a_schema_is_closed_and_freed_of_what_cannot_be_enforced() -> None:
 @pytest.mark.parametrize("system", [(), (Message("system", (Text("Be brief."),)),)])
 def test_any_json_object_is_asked_for_in_words(system: tuple[Message, ...]) -> None:
     body, lost = encoded(request(*system, USER, output=OutputFormat("json_object")))
-    assert len(body["system"]) == len(system) + 1
-    assert "JSON object" in body["system"][-1]["text"]
+    blocks = body["system"] if system else [{"type": "text", "text": body["system"]}]
+    assert len(blocks) == len(system) + 1
+    assert "JSON object" in blocks[-1]["text"]
     assert list(lost) == ["json_object"]
 
 

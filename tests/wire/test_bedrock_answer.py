@@ -38,7 +38,8 @@ from resilient_llm.model import (
     Usage,
     UsageUpdate,
 )
-from resilient_llm.wire.bedrock import CODEC, WIRE
+from resilient_llm.wire.bedrock import CODEC
+from resilient_llm.wire.bedrock.parts import WIRE
 from resilient_llm.wire.framing import eventstream
 from resilient_llm.wire.kit.accumulate import replay
 from tests.wire.readers import read_request

@@ -27,7 +27,8 @@ from resilient_llm.model import (
     ToolChoice,
     ToolResult,
 )
-from resilient_llm.wire.bedrock import CODEC, WIRE
+from resilient_llm.wire.bedrock import CODEC
+from resilient_llm.wire.bedrock.parts import WIRE
 from resilient_llm.wire.embeddings.bedrock import CODEC as EMBED
 from tests.wire.asking import PNG, TOOL, USER, Asking, refused, request
 from tests.wire.readers import read_request

@@ -43,8 +43,8 @@ from resilient_llm.model import (
     Usage,
     UsageUpdate,
 )
-from resilient_llm.wire.cohere import CODEC, WIRE
-from resilient_llm.wire.cohere.parts import PLAN
+from resilient_llm.wire.cohere import CODEC
+from resilient_llm.wire.cohere.parts import PLAN, WIRE
 from resilient_llm.wire.embeddings.cohere import CODEC as EMBED
 from tests.wire.asking import refused
 from tests.wire.recorded import Recorded

@@ -757,3 +757,14 @@ def test_every_fault_has_a_body_and_a_frame(kind: FaultKind) -> None:
 def test_degradations_say_what_was_done() -> None:
     (degradation,) = CODEC.encode_request(ChatRequest((HI,), top_k=1)).degradations
     assert degradation == Degradation("top_k", "left out")
+
+
+def test_of_two_names_of_a_setting_the_newer_counts() -> None:
+    assert decoded(max_completion_tokens=5, max_tokens=7).max_tokens == 5
+    assert decoded(max_completion_tokens=None, max_tokens=7).max_tokens == 7
+
+
+def test_an_empty_piece_of_text_beside_others_says_nothing() -> None:
+    message = {"role": "assistant", "content": [{"type": "text", "text": ""}, {"type": "text", "text": "Hi"}]}
+    answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    assert CODEC.decode_response(json.dumps(answer).encode()).parts == (Text("Hi"),)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from resilient_llm.errors import InvalidAnswer
 from resilient_llm.model import (
     BlockEnd,
+    Continued,
     Extra,
     Finish,
     KeepAlive,
@@ -615,3 +616,9 @@ def test_text_in_a_last_event_without_blank_line_is_no_answer() -> None:
     found = [*decoder.feed(chunk({"content": "one"}) + chunk({"content": "two"})[:-2]), *decoder.close()]
     assert [one.text for one in found if isinstance(one, TextDelta)] == ["one"]
     assert type(found[-1]) is StreamBroken
+
+
+def test_who_goes_on_with_a_stream_is_said_in_a_comment() -> None:
+    said = CODEC.stream_encoder().feed(Continued("second", "reset"))
+    assert said == b': resilient_llm continued {"provider":"second","reason":"reset"}\n\n'
+    assert CODEC.stream_decoder().feed(said) == []

@@ -133,3 +133,10 @@ def test_the_other_wires_write_requests_and_read_vectors(wire: str) -> None:
         embed_codec(wire).decode_request(sent.body, sent.path)
     with pytest.raises(ConfigurationError, match="read here and not written"):
         embed_codec(wire).encode_response(EmbedResponse(()))
+
+
+@pytest.mark.parametrize("wire", sorted(EMBED_WIRES - {"openai_embed"}))
+def test_what_another_wire_asks_for_is_left_out_and_said_on_each(wire: str) -> None:
+    asked = EmbedRequest(("a text",), "a-model", extra=(Extra("openai_embed", {"encoding_format": "base64"}),))
+    lost = embed_codec(wire).encode_request(asked).degradations
+    assert [each.feature for each in lost] == ["openai_embed.encoding_format"]

@@ -839,3 +839,30 @@ def test_any_items_are_a_request_and_an_answer_or_refused(items: list[Any]) -> N
     except InvalidAnswer:
         return
     CODEC.decode_response(CODEC.encode_response(response))
+
+
+def test_a_stream_that_the_vendor_keeps_goes_on_over_another_connection() -> None:
+    def framed(kind: str, number: int, **fields: Any) -> bytes:
+        return b"data: " + json.dumps({"type": kind, "sequence_number": number, **fields}).encode() + b"\n\n"
+
+    decoder: Any = CODEC.stream_decoder()
+    assert decoder.rest is None
+    kept = {"id": "r/1", "model": "m", "background": True}
+    events = decoder.feed(framed("response.created", 0, response=kept))
+    events += decoder.feed(framed("response.output_text.delta", 1, output_index=0, content_index=0, delta="Hel"))
+    assert decoder.rest == "/responses/r%2F1?stream=true&starting_after=1"
+    assert isinstance(decoder.close()[-1], StreamBroken)
+    decoder.reopen()
+    events += decoder.feed(framed("response.output_text.delta", 2, output_index=0, content_index=0, delta="lo"))
+    done = {
+        "status": "completed",
+        "output": [{"type": "message", "content": [{"type": "output_text", "text": "Hello"}]}],
+    }
+    events += decoder.feed(framed("response.completed", 3, response=done))
+    assert isinstance(events[-1], StreamEnd)
+    assert assembled(events).text == "Hello"
+
+
+def test_a_tool_without_a_name_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="a tool has no name"):
+        decoded(tools=[{"type": "function", "parameters": {}}])

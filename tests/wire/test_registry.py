@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from resilient_llm import wire
 from resilient_llm.errors import ConfigurationError, InvalidRequest
 from resilient_llm.wire import codec
 
@@ -36,7 +37,12 @@ def test_codecs_are_imported_when_they_are_asked_for() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-@pytest.mark.parametrize("wire", ["bedrock_converse", "ollama"])
-def test_a_request_of_a_wire_that_no_mounted_sdk_speaks_is_refused_in_words(wire: str) -> None:
+@pytest.mark.parametrize("name", ["bedrock_converse", "ollama"])
+def test_a_request_of_a_wire_that_no_mounted_sdk_speaks_is_refused_in_words(name: str) -> None:
     with pytest.raises(InvalidRequest, match="written here and not read"):
-        codec(wire).decode_request(b'{"model": "m", "messages": []}')
+        codec(name).decode_request(b'{"model": "m", "messages": []}')
+
+
+def test_what_is_not_there_is_missed_in_the_usual_words() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = wire.nothing

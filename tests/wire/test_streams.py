@@ -8,6 +8,7 @@ import pytest
 
 from resilient_llm.model import (
     ChatResponse,
+    Continued,
     Finish,
     KeepAlive,
     Restarted,
@@ -18,10 +19,11 @@ from resilient_llm.model import (
     StreamStart,
     Text,
     TextDelta,
+    ToolCall,
 )
 from resilient_llm.wire import WIRES, codec
 from resilient_llm.wire.kit.accumulate import replay
-from resilient_llm.wire.kit.streams import JsonEvents, StreamEncoder
+from resilient_llm.wire.kit.streams import JsonEvents, StreamDecoder, StreamEncoder, WholeCalls
 from tests.wire.roundtrip import events_of
 
 # --- streams of JSON objects ---------------------------------------------------------------------------------
@@ -107,10 +109,26 @@ def test_a_wire_must_say_what_its_events_mean() -> None:
     for method in ("on_text", "on_thought", "on_call", "on_arguments", "on_end", "failure"):
         with pytest.raises(NotImplementedError):
             getattr(StreamEncoder(), method)(event)
+    with pytest.raises(NotImplementedError):
+        StreamDecoder().feed(b"x")
+    with pytest.raises(NotImplementedError):
+        StreamEncoder().on_whole(Text(""), 0, 0)
+    with pytest.raises(NotImplementedError):
+        WholeCalls().call(ToolCall("t", "f", "{}"), 0)
+
+
+def test_a_last_event_without_its_blank_line_may_be_wrong_too() -> None:
+    decoder = codec("anthropic_messages").stream_decoder()
+    assert decoder.feed(b'data: {"type": "message_start", "message": 5}') == []
+    assert decoder.close() == [StreamBroken("message is not an object", malformed=True)]
 
 
 @pytest.mark.parametrize("wire", sorted(WIRES))
-@pytest.mark.parametrize("event", [KeepAlive(), Restarted("other", "it broke")], ids=["alive", "restart"])
+@pytest.mark.parametrize(
+    "event",
+    [KeepAlive(), Restarted("other", "it broke"), Continued("other", "it broke")],
+    ids=["alive", "restart", "continued"],
+)
 def test_what_says_nothing_of_the_answer_leaves_it_whole(wire: str, event: StreamEvent) -> None:
     encoder = codec(wire).stream_encoder()
     told = (StreamStart("id", "m"), event, TextDelta("Once"), event, TextDelta(" more"), Finish("stop"), StreamEnd())

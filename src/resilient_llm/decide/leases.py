@@ -139,7 +139,7 @@ class Leases(Generic[T]):
         nobody else is well."""
         line, place = member.line, past.place
         hope = past.last_hope and member.breaker.down
-        if line.waiting and not (hope or line.may_pass(past.order, ask, place, now)):
+        if line.waiting and not (hope or member.in_turn(past.order, ask, place, now)):
             return False
         if place is None:
             return member.refusal(ask, now, waits=waits) is None

@@ -21,6 +21,8 @@ from resilient_llm.decide.ask import Ask
 
 OFFER: Final = 0.05
 """Seconds within which an offer must be taken."""
+PASSED: Final = 5.0
+"""Seconds for which smaller calls may pass the first in line while it is too large for what is left of a limit."""
 
 
 class Place:
@@ -82,6 +84,11 @@ class Line:
         self._batches = 0  # how many of a batch wait
         self.offers: int = 0
         """Places offered and not taken yet."""
+        self.needs: float = 0.0
+        """Seconds an answer seems to take at least, after attempts that their deadlines cut short; 0 once something was
+        heard."""
+        self._large: Place | None = None  # the first, while it is too large
+        self._passed_until = -math.inf
         self._blocked: set[object] = set()  # event loops that did not take an offer, until they are heard of again
 
     def join(self, place: Place) -> None:
@@ -129,6 +136,9 @@ class Line:
         """How many wait of its class, or of one that comes first."""
         return len(self.waiting) - (0 if ask.batch else self._batches)
 
+    def too_late(self, place: Place, now: float) -> bool:
+        return place.too_late(now) or now + self.needs > place.last
+
     def _rank(self, ask: Ask, number: int) -> tuple[bool, int, int]:
         return ask.batch, self._turns.get(ask.tenant, 0), number
 
@@ -143,8 +153,9 @@ class Line:
             if best is not None and place.ask.batch and not best.ask.batch:
                 break
             if place is not but and place.offer is None and not place.missed(now):
-                if place.too_late(now) or place.owner in self._blocked:
-                    late = late or place
+                if self.too_late(place, now) or place.owner in self._blocked:
+                    if late is None or (self.needs and place.ask.batch is late.ask.batch):
+                        late = place  # of those that may all come too late the one with the most time left
                 elif not several:
                     return place
                 elif best is None or self._rank(place.ask, 0) < self._rank(best.ask, 0):
@@ -161,8 +172,31 @@ class Line:
         first = self.first(now)
         if first is None or first is place:
             return True
-        late = place is not None and place.too_late(now)
+        late = place is not None and self.too_late(place, now)
         return not late and self._rank(first.ask, first.number) > self._rank(ask, order)
+
+    def too_large(self, first: Place, now: float) -> None:
+        """Too little is left of a limit for the first in line: for :data:`PASSED` seconds, smaller ones may pass it."""
+        if self._large is not first:
+            self._large, self._passed_until = first, now + PASSED
+
+    def passed(self, now: float) -> Place | None:
+        """The first in line, if it may be passed now."""
+        if self._large is None or now >= self._passed_until or self.first(now) is not self._large:
+            return None
+        return self._large
+
+    def passer(self, now: float) -> Place | None:
+        """Who may pass it: the first that is smaller and of its class."""
+        large = self.passed(now)
+        if large is None:
+            return None
+        tokens, batch = large.ask.tokens, large.ask.batch
+        for place in self.waiting:
+            smaller = place.ask.tokens < tokens and place.ask.batch is batch
+            if smaller and place.offer is None and not place.missed(now) and not self.too_late(place, now):
+                return place
+        return None
 
     def lapse(self, now: float) -> None:
         """Take back offers that were not taken in time."""
@@ -177,9 +211,9 @@ class Line:
         """When this place may become the first: an offer is not taken, or whoever is first becomes too late."""
         first = self.first(now)
         times = [one.woken_at + OFFER for one in self.waiting if one.offer is self] if self.offers else []
-        yields = first is not None and first is not place and not first.too_late(now)  # it may, and has not yet
+        yields = first is not None and first is not place and not self.too_late(first, now)  # it may, and has not yet
         if first is not None and yields and self.first(now, first) is place:
-            times.append(first.last - first.needs)
+            times.append(first.last - max(first.needs, self.needs))
         return min(times, default=math.inf)
 
     def standby(self, place: Place) -> Place | None:

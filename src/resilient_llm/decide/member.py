@@ -11,7 +11,7 @@ from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Breaker, State
 from resilient_llm.decide.gate import RateGate, Room, SlowGate
 from resilient_llm.decide.heard import Heard
 from resilient_llm.decide.keys import Key, Refusal
-from resilient_llm.decide.line import Line
+from resilient_llm.decide.line import Line, Place
 from resilient_llm.decide.statistics import Statistics
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.policy import KeyTerms, Policies
@@ -167,6 +167,18 @@ class Member(Generic[T]):
         if any(refusal is None for _, refusal in refused):
             return None
         return min(refused, key=lambda one: one[0].opens_at(ask, now))[1]
+
+    def in_turn(self, order: int, ask: Ask, place: Place | None, now: float) -> bool:
+        """Whether a call of this number may take room now: nobody's turn is before, or who is first needs more tokens
+        than are left, and may be passed by a smaller one."""
+        line = self.line
+        if line.may_pass(order, ask, place, now):
+            return True
+        large = line.passed(now)
+        if large is None or ask.tokens >= large.ask.tokens or ask.batch is not large.ask.batch:
+            return False
+        next_one = line.passer(now) in {None, place}
+        return next_one and self.refusal(large.ask, now, waits=True) is Refusal.PACE
 
     def other_key(self, key: Key, ask: Ask, now: float) -> bool:
         """Whether it has another key that can be used."""

@@ -29,13 +29,15 @@ class Meter:
         """Credit the time that passed."""
         if now > self.at:
             if self.level < self.limit and self.at > -math.inf:
-                self.level = min(self.limit, self.level + (now - self.at) * self.rate)
+                level = self.level + (now - self.at) * self.rate
+                self.level = level if level < self.limit else self.limit
             self.at = now
 
     def fits_at(self, cost: float, now: float, keep: float, ahead: float = 0.0) -> float:
-        """When ``cost`` units can be taken so that a share of ``keep`` is left, after others took ``ahead``.  What is more
-        than the bucket holds waits until it is full, and no longer."""
-        need = min(cost + keep * self.limit, self.limit) + ahead
+        """When ``cost`` units can be taken so that a share of ``keep`` is left, after others took ``ahead``.  What is
+        more than the bucket holds waits until it is full, and no longer."""
+        need = cost + keep * self.limit
+        need = (need if need < self.limit else self.limit) + ahead
         if self.level >= need:
             return -math.inf
         self.advance(now)
@@ -45,11 +47,12 @@ class Meter:
     def take(self, cost: float, now: float) -> None:
         """Take them.  A debt is forgotten, or a bucket could stay empty for longer than its window."""
         self.advance(now)
-        self.level = max(0.0, self.level - cost)
+        self.level = self.level - cost if cost < self.level else 0.0
 
     def give(self, cost: float) -> None:
         """Give back what was taken too much (or take what was too little)."""
-        self.level = min(self.limit, max(0.0, self.level + cost))
+        level = self.level + cost
+        self.level = 0.0 if level < 0.0 else level if level < self.limit else self.limit
 
     def hold(self, cost: float, until: float) -> None:
         """What was refused fits at that time, and no more."""

@@ -52,9 +52,8 @@ class Pace:
         """Whether anything at all is limited."""
         self.sent: float = 0.0
         self.sent_tokens: float = 0.0
-        self.unheard: float = 0.0
-        self.unheard_tokens: float = 0.0
-        """Of those sent, those to which no answer has begun."""
+        self._heard: float = 0.0
+        self._heard_tokens: float = 0.0  # of those sent, those to which an answer has begun, or that failed
         self.cap = cap
         self._usual: float | None = None  # tokens of a call
         self._output: float | None = None  # tokens of an answer
@@ -74,6 +73,7 @@ class Pace:
         self._proven = False  # the row proves a limit, which is to be measured when the next call is sent
         self._measured = False  # that was done
         self._marks: deque[tuple[float, float]] = deque(maxlen=_MARKS)  # when, and how many had got through
+        self._mark_at = -math.inf  # when the next one is due
         self._bucket: Callable[[Rate], Declared] = Declared.of
         self.declare(rates)
 
@@ -89,7 +89,7 @@ class Pace:
 
     def reset_after_fork(self) -> None:
         """In the child: nothing is under way."""
-        self.unheard = self.unheard_tokens = 0.0
+        self._heard, self._heard_tokens = self.sent, self.sent_tokens
         for meter, _ in self.declared:
             meter.reset_after_fork()
 
@@ -118,14 +118,14 @@ class Pace:
 
     def take(self, need: float, now: float) -> Sent:
         """One is sent."""
-        if self._proven:
-            self._measure(now)
-        if not self.row and (not self._marks or now - self._marks[-1][0] >= _MARK):
+        if self.row:
+            if self._proven:
+                self._measure(now)
+        elif now >= self._mark_at:
             self._marks.append((now, self.sent - self._refused))
+            self._mark_at = now + _MARK
         self.sent += 1
         self.sent_tokens += need
-        self.unheard += 1
-        self.unheard_tokens += need
         if self.limited:
             self._usual = need if self._usual is None else self._usual + _USUAL * (need - self._usual)
             for meter, tokens in self._meters:
@@ -138,6 +138,9 @@ class Pace:
         over = [one is not None and now >= one.until for one in self.reported]
         if any(over):
             self.reported = [None if gone else one for gone, one in zip(over, self.reported, strict=True)]
+            for declared, of_tokens in self.declared:
+                if over[of_tokens]:  # nobody says any more that it is too low
+                    declared.corrected(0.0, now, ample=False)
             self.arrange()
         if self.learnt is not None and self.learnt.over(now):
             self.learnt = None
@@ -145,17 +148,29 @@ class Pace:
 
     def heard(self, need: float) -> None:
         """The answer to a call of so many tokens began, or there is none."""
-        self.unheard -= 1
-        self.unheard_tokens -= need
+        self._heard += 1
+        self._heard_tokens += need
+
+    @property
+    def unheard(self) -> float:
+        """Calls to which no answer has begun."""
+        return self.sent - self._heard
+
+    @property
+    def unheard_tokens(self) -> float:
+        """Tokens reserved for them."""
+        return self.sent_tokens - self._heard_tokens
 
     def settle(self, need: float, prompt: int, tokens: int, output: int) -> None:
         """A call for which ``need`` tokens were reserved, with a prompt put at ``prompt`` of them, was answered: it
         took ``tokens``, ``output`` of them for the answer."""
         usual = self._output
         self._output = float(output) if usual is None else usual + _USUAL * (output - usual)
-        if prompt > 0 and tokens > output:
-            self._prompt += _USUAL * (min(max((tokens - output) / prompt, 1.0), 8.0) - self._prompt)
-        self.give_back(need - tokens)
+        if tokens > output and prompt > 0:
+            counted = (tokens - output) / prompt
+            self._prompt += _USUAL * ((1.0 if counted < 1.0 else 8.0 if counted > 8.0 else counted) - self._prompt)
+        if self.declared:
+            self.give_back(need - tokens)
 
     def give_back(self, tokens: float) -> None:
         """So many tokens less were taken than had been reserved.  What a provider reports is left as it says: many

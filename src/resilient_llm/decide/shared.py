@@ -166,7 +166,8 @@ class Shared(Generic[T]):
         """It is known whether the provider counts it."""
         if not attempt.heard:
             attempt.heard = True
-            attempt.key.pace.heard(attempt.need)
+            if attempt.generation >= attempt.member.born:
+                attempt.key.pace.heard(attempt.need)
 
     def _serve(self, member: Member[T], now: float) -> None:
         """Something changed at a provider, and for those who share its account."""

@@ -84,6 +84,7 @@ class Verdicts(Generic[T]):
         member = attempt.member
         member.pending.pop(attempt, None)
         member.heard_at = now
+        member.line.needs = 0.0
         member.good_start = max(member.good_start, attempt.started)
         breaker = member.breaker
         presumed = breaker.soft and attempt.generation < breaker.generation and not self._oldest_late(member, now)

@@ -99,9 +99,13 @@ class Waiting(Generic[T]):
         place.lines = lines
         found.down = all(refusal is Refusal.DOWN for _, refusal in room)
         place.needs = min(m.statistics.complete(streaming=ask.streaming) for m, _ in room)
-        if found.down:
+        if found.down or not place.needs:
             place.needs = max(place.needs, place.least)
-        firsts = [(m, r) for m, r in room if m.line.first(now) is place]
+        for member, refusal in room:
+            if refusal is Refusal.PACE and member.line.first(now) is place:
+                member.line.too_large(place, now)
+        paced = {member for member, refusal in room if refusal is Refusal.PACE and member.line.passer(now) is place}
+        firsts = [(m, r) for m, r in room if m in paced or m.line.first(now) is place]
         # Who seemed too late by what an answer took before, and is not, looks again at once.
         opens = [now if r is Refusal.LINE else m.opens_at(r, ask, now) for m, r in firsts]
         gives_way = [line.gives_way_at(place, now) for line in lines]
@@ -153,8 +157,23 @@ class Waiting(Generic[T]):
             if standby is not None:
                 self._wake(standby, now)
             return
+        if refusal is Refusal.PACE and but is None:
+            line.too_large(place, now)
+            self._pass(member, now)
         self._follow(line, place, now)
         self._set_alarm(place, member.opens_at(refusal, place.ask, now), now)
+
+    def _pass(self, member: Member[T], now: float) -> None:
+        """The first in line is too large for now: offer what is free to who may pass it, or see that it has a timer."""
+        place = member.line.passer(now)
+        if place is None or member.breaker.down:
+            return
+        refusal = member.refusal(place.ask, now, waits=True)
+        if refusal is None:
+            member.line.make_offer(place)
+            self._wake(place, now)
+        else:
+            self._set_alarm(place, member.opens_at(refusal, place.ask, now), now)
 
     def _follow(self, line: Line, first: Place, now: float) -> None:
         """See that whoever follows the first has a timer, should that become too late."""

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.fork import tell_after_fork
+from resilient_llm.errors import ConfigurationError
 
 Job = Callable[[], object]
 
@@ -33,6 +34,14 @@ class HasPool(Protocol):
 
     @property
     def pool(self) -> ProviderPool: ...
+
+
+def pool_of(client: HasPool, who: str) -> ProviderPool:
+    """The pool of a client.  Raises ``ConfigurationError`` for what is none; ``who`` wanted one."""
+    pool: object = getattr(client, "pool", None)
+    if not isinstance(pool, ProviderPool):
+        raise ConfigurationError(f"{who} needs a ResilientClient or an AsyncResilientClient, not {client!r}")
+    return pool
 
 
 class Background:

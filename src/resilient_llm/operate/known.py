@@ -14,6 +14,7 @@ asked, and is no configuration: providers are those of the client.
 from __future__ import annotations
 
 import atexit
+import errno
 import hashlib
 import json
 import logging
@@ -30,7 +31,7 @@ from resilient_llm.decide.member import Member
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.subject import Target
 from resilient_llm.errors import ConfigurationError
-from resilient_llm.operate.background import background_of
+from resilient_llm.operate.background import background_of, pool_of
 from resilient_llm.operate.settings.sections import AnyClient
 from resilient_llm.record.keeping import Kept, Unusable, kept, restore
 from resilient_llm.version import __version__
@@ -47,9 +48,9 @@ def save(client: AnyClient, path: str | os.PathLike[str]) -> None:
     """Write down what is known about the providers of a client.
 
     The file is replaced in one step, so that nobody ever reads half of it; only its owner may read it.  Raises
-    ``OSError`` if it cannot be written.
+    ``OSError`` if it cannot be written, or there is something that is no file (a device, a pipe).
     """
-    _save(client.pool, Path(path))
+    _save(pool_of(client, "save()"), Path(path))
 
 
 def load(client: AnyClient, path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -59,7 +60,7 @@ def load(client: AnyClient, path: str | os.PathLike[str]) -> tuple[str, ...]:
     that this client has asked already is left alone.  A file that is not there, is older than a day, was written by
     another version or is not what it should be (that is logged) changes nothing and raises nothing.
     """
-    return _load(client.pool, Path(path))
+    return _load(pool_of(client, "load()"), Path(path))
 
 
 def keep(client: AnyClient, path: str | os.PathLike[str], *, every: float = EVERY) -> Callable[[], None]:
@@ -133,7 +134,16 @@ def _kept(name: str, members: Mapping[str, Member[Target]]) -> Kept | None:
     return kept(members[name]) if name in members else None
 
 
+def _file(path: Path) -> Path:
+    """The file that is meant, which a link may lead to.  Raises ``OSError`` for what is there and no file."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return path
+
+
 def _replace(path: Path, content: bytes) -> None:
+    path = _file(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -146,7 +156,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 def _load(pool: ProviderPool, path: Path) -> tuple[str, ...]:
     try:
-        with path.open("rb") as file:
+        with _file(path).open("rb") as file:
             text = file.read(_LARGEST + 1)
     except FileNotFoundError:
         return ()

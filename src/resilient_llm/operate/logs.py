@@ -27,7 +27,8 @@ class JsonFormatter(logging.Formatter):
         handler.setFormatter(JsonFormatter())
         logging.getLogger("resilient_llm").addHandler(handler)
 
-    Serves every logger, not only this library's.  Values that JSON does not have become text; what is not a number
+    Serves every logger, not only this library's.  A line is ASCII, so that no stream refuses it and nobody takes a
+    separator of Unicode for its end.  Values that JSON does not have become text; what is not a number
     (``nan``, ``inf``) becomes ``null``.
     """
 
@@ -50,4 +51,4 @@ class JsonFormatter(logging.Formatter):
             facts["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             facts["stack"] = self.formatStack(record.stack_info)
-        return json.dumps(facts, ensure_ascii=False, allow_nan=False)
+        return json.dumps(facts, allow_nan=False)

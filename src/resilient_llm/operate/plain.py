@@ -29,4 +29,7 @@ def plain(value: object, depth: int = 0) -> Plain:
             return {str(key): plain(one, depth + 1) for key, one in items}
         if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
             return [plain(one, depth + 1) for one in cast(Sequence[object], value)]
-    return str(value)
+    try:
+        return str(value)
+    except Exception:  # code of others
+        return f"<{type(value).__name__}>"

@@ -1,17 +1,14 @@
 """What every wire format offers: one object with both directions.
 
 Providers encode requests and decode answers; mounts and the loopback server decode requests and encode answers.
-A codec is stateless and shared; the two stream objects hold the state of one stream.
-
-Rules all codecs keep:
+A codec is stateless and shared; the two stream objects hold the state of one stream.  Rules all codecs keep:
 
 * bytes in, neutral model out, and back; no I/O, no clock, no randomness;
-* a field of the wire that the neutral model has no word for is kept in an :class:`~resilient_llm.model.Extra`
-  of this wire and written back by the encoder of the same wire;
+* a field that the neutral model has no word for is kept in an :class:`~resilient_llm.model.Extra` of this wire and
+  written back by the encoder of the same wire;
 * what the target cannot express is either a :class:`~resilient_llm.model.Degradation` on the parts returned by
   ``encode_request`` (soft) or :class:`~resilient_llm.errors.UnsupportedFeature` (hard); nothing vanishes silently;
-* undecodable input raises :class:`~resilient_llm.errors.InvalidAnswer` (answers) or
-  :class:`~resilient_llm.errors.InvalidRequest` (requests), and nothing else.
+* undecodable input raises ``InvalidAnswer`` (answers) or ``InvalidRequest`` (requests), and nothing else.
 """
 
 from __future__ import annotations
@@ -23,6 +20,7 @@ from typing import Final, NoReturn, Protocol
 from resilient_llm.errors import ConfigurationError, Fault, InvalidRequest
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedRequest, EmbedResponse, StreamEvent
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.notes import Notes, extras_for
 
 JSON_HEADERS: Final = (("content-type", "application/json"),)
 """What a wire demands that has no header of its own."""
@@ -187,14 +185,53 @@ class JsonCodec:
         return self.write_stream_error(fault, message)
 
 
+class AnswerModule(Protocol):
+    """A wire's module of whole answers."""
+
+    def decode_response(self, raw: f.Fields, /) -> ChatResponse: ...
+    def encode_response(self, response: ChatResponse, /) -> f.Fields: ...
+    def encode_error(self, fault: Fault, message: str, /) -> f.Fields: ...
+
+
+class StreamModule(Protocol):
+    """A wire's module of streams."""
+
+    def Decoder(self) -> StreamDecoder: ...  # noqa: N802 - the class
+    def Encoder(self) -> StreamEncoder: ...  # noqa: N802 - the class
+    def error_frame(self, fault: Fault, message: str, /) -> bytes: ...
+
+
+def codec_of(
+    name: str,
+    write_request: Callable[[ChatRequest], HttpRequest],
+    answer: AnswerModule,
+    stream: StreamModule,
+    read_request: Callable[[f.Fields, str], ChatRequest] = only_written,
+) -> JsonCodec:
+    """The codec of a wire that has but one."""
+    return JsonCodec(
+        name=name,
+        read_request=read_request,
+        write_request=write_request,
+        read_answer=answer.decode_response,
+        write_answer=answer.encode_response,
+        write_error=answer.encode_error,
+        write_stream_error=stream.error_frame,
+        make_decoder=stream.Decoder,
+        make_encoder=lambda _asked: stream.Encoder(),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonEmbedCodec:
-    """See :class:`EmbedCodec`.  The functions are as those of :class:`JsonCodec`;
-    ``write_answer`` is given the caller's request, if there is one."""
+    """See :class:`EmbedCodec`.  The functions are as those of :class:`JsonCodec`, but ``write_request`` is given the
+    fields that only this wire knows and gives path and body; ``write_answer`` is given the caller's request, if there
+    is one.
+    """
 
     name: str
     read_request: Callable[[f.Fields, str], EmbedRequest] = only_written
-    write_request: Callable[[EmbedRequest], HttpRequest]
+    write_request: Callable[[EmbedRequest, f.Fields], tuple[str, f.Fields]]
     read_answer: Callable[[f.Fields], EmbedResponse]
     write_answer: Callable[[EmbedResponse, EmbedRequest | None], f.Fields] = only_read
 
@@ -202,7 +239,9 @@ class JsonEmbedCodec:
         return f.reading_request(self.name, body, lambda fields: self.read_request(fields, path))
 
     def encode_request(self, request: EmbedRequest) -> HttpRequest:
-        return self.write_request(request)
+        notes = Notes(self.name)
+        path, body = self.write_request(request, extras_for(self.name, request.extra, notes))
+        return HttpRequest(path, f.dump_request(body), JSON_HEADERS, notes.all())
 
     def decode_response(self, body: bytes) -> EmbedResponse:
         return f.reading_answer(self.name, body, self.read_answer)

@@ -1,22 +1,17 @@
 """Where each wire keeps the settings of a request: one table a wire, for both directions and for planning.
 
 An entry is the path of a field (``a.b``; of several, divided by ``|``, the first is written and all are read), or what
-it means that the wire has no field for the setting:
-
-``HARD``
-    Without it the answer would be another one.  A provider of the wire is skipped.
-``SOFT``
-    It is left out, and that is recorded.
-
-Settings that a wire writes by rules of its own are not in its table.
+it means that the wire has no field for the setting: ``HARD``, without it the answer would be another one, so that a
+provider of the wire is skipped; or ``SOFT``, it is left out, and that is recorded.  What a wire writes by rules of its
+own is not in its table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, TypedDict, cast
+from typing import Final, TypedDict, Unpack, cast
 
-from resilient_llm.model import ChatRequest
+from resilient_llm.model import ChatRequest, Extra
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes
 
@@ -28,7 +23,7 @@ Table = Mapping[str, str]
 
 
 class Settings(TypedDict, total=False):
-    """The settings that tables speak of, as fields of a request."""
+    """The settings that tables speak of, as fields of a request, and what else every request has."""
 
     max_tokens: int | None
     temperature: float | None
@@ -43,6 +38,10 @@ class Settings(TypedDict, total=False):
     top_logprobs: int | None
     parallel_tool_calls: bool | None
     user: str | None
+    model: str
+    stream: bool
+    extra: tuple[Extra, ...]
+    source: Extra
 
 
 _READERS: Mapping[str, Callable[[f.Fields, str], object]] = {
@@ -138,6 +137,15 @@ def read_settings(table: Table, fields: f.Fields) -> Settings:
     if opened:
         f.put(fields, **{outer: inner or None for outer, inner in opened.items()})
     return cast("Settings", settings)
+
+
+def read_rest(wire: str, fields: f.Fields, whole: f.Fields, **own: Unpack[Settings]) -> Settings:
+    """What is left in a body: settings, but for the wire's ``own``, model, stream, and what only the wire knows.
+    Raises ``Malformed``."""
+    rest = read_settings(TABLES[wire], fields)
+    rest["model"], rest["stream"] = f.take_text(fields, "model") or "", f.take_bool(fields, "stream") or False
+    rest["extra"], rest["source"] = f.request_extras(wire, fields), Extra(wire, whole)
+    return cast("Settings", {**rest, **own})
 
 
 def write_settings(table: Table, request: ChatRequest, body: f.Fields, notes: Notes, *written: str) -> None:

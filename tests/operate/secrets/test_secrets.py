@@ -103,6 +103,17 @@ def test_a_file_is_read_again_when_its_time_is_over(tmp_path: Path) -> None:
     assert held() == OTHER, "the last value stays in use"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes on this machine")
+def test_a_file_that_somebody_has_yet_to_write_to_makes_nobody_wait(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    held = secret(f"file:{path}")
+    assert held.missing() == f"its key file:{path}: its store has not answered yet"
+    path.write_text(KEY)
+    eventually(lambda: held.missing() is None)
+    assert held() == KEY
+
+
 def test_a_real_keyring_is_asked() -> None:
     keyring = pytest.importorskip("keyring")
 
@@ -393,6 +404,24 @@ def test_a_key_that_was_rotated_is_replaced_within_the_call(world: World, stream
     assert client.health()["first"].error_rate in (None, 0.0)
 
 
+def test_a_store_that_is_down_when_a_key_is_refused_keeps_no_call_from_the_next_provider(world: World) -> None:
+    store = Store(KEY, OTHER, patience=20.0)
+    locked, other = world.server(default=Status(401)), world.server(default=Reply("well"))
+    held = Secret("vault:kv/a#b", fetch=store)
+    assert held() == KEY
+    store.open.clear()
+    client = world.client([openai(locked, "locked", api_key=held), openai(other, "other")])
+    try:
+        assert client.chat("hi", deadline=8).text == "well"
+        assert held.reason() == "the provider refused it, and its store has not told another one yet"
+        asked = locked.request_count
+        assert client.chat("hi", deadline=8).text == "well"
+        assert locked.request_count == asked
+    finally:
+        store.open.set()
+    quiet()
+
+
 def test_a_pool_of_keys_is_passed_over_while_all_of_them_are_missing(world: World) -> None:
     store = Store(KEY)
     store.open.clear()
@@ -446,3 +475,32 @@ def test_a_secret_is_the_same_account_in_every_process_that_names_it_alike() -> 
     assert one.account == same.account != other.account
     assert KEY not in Secret(f"plain:{KEY}").account
     assert Secret("env:A", fetch=Store(KEY)).account != Secret("env:A", fetch=Store(KEY)).account
+
+
+def test_a_function_is_a_secret_too(world: World) -> None:
+    store = Store(KEY, OTHER)
+
+    def ours() -> str:
+        return store(Reference("plain", ""))
+
+    with pytest.raises(ConfigurationError, match="a reference like env:NAME, or a function that is not async, not int"):
+        secret(7)  # type: ignore[arg-type]
+
+    async def later() -> str:
+        return KEY
+
+    with pytest.raises(ConfigurationError, match=r"function that is not async, not .*later"):
+        secret(later)  # type: ignore[arg-type]
+    held = secret(ours, ttl=1e6)
+    assert held.account.startswith("callable-"), "nothing that another process would know it by"
+    server = world.server(default=Reply("well"))
+    client = world.client([openai(server, api_key=held)])
+    for _ in range(3):
+        assert client.chat("hi").text == "well"
+    assert store.asked == 1
+    ours.account = "team-a"  # type: ignore[attr-defined]
+    assert secret(ours).account == "team-a"
+    store.answers = [ValueError(KEY)]
+    with pytest.raises(KeyUnavailable, match=r"function:.*ours: its store failed with ValueError") as failed:
+        secret(ours)()
+    assert KEY not in str(failed.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import resilient_llm
 from resilient_llm.operate.background import background_of
 from resilient_llm.operate.settings import SettingsError, attached, reload
 from resilient_llm.testing import LoopbackLLM, Reply
+from tests.drive.clients import eventually
+from tests.operate.redis_server import RedisServer, needs_redis
 
 FILE = """\
 [providers.a]
@@ -157,3 +160,21 @@ def test_mistakes_are_told_with_their_place(text: str, file: Path, section: str,
     with pytest.raises(SettingsError) as refused:
         resilient_llm.load(file)
     assert str(refused.value).removeprefix(f"{file.parent}/").startswith(said), str(refused.value)
+
+
+@needs_redis
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes on this machine")
+def test_a_secret_store_that_is_down_keeps_no_client_from_starting(
+    file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipe = tmp_path / "url"
+    os.mkfifo(pipe)
+    provider = "[providers.a]\nkind = 'openai'\nmodel = 'm'\napi_key = 'plain:k'\nrequests_per_minute = 60\n"
+    file.write_text(f"{provider}[news]\nstore = 'file:{pipe}'\nexact_pace = true\nevery = 0.02\n")
+    with RedisServer() as redis, resilient_llm.load(file) as client:
+        parts: Any = attached(client)
+        assert (parts["news"].status().connected, parts["pace"].status().connected) == (None, None)
+        pipe.write_text(redis.url)
+        eventually(lambda: parts["news"].status().connected and parts["pace"].status().connected)
+        assert "does not answer" not in caplog.text
+        background_of(client.pool).close()

@@ -23,7 +23,7 @@ from resilient_llm.operate.settings.providers import kinds, options_of
 from resilient_llm.operate.settings.reading import Settings, read
 from resilient_llm.operate.settings.shape import ENGINES, schema
 from resilient_llm.policy import Policies, Retry
-from resilient_llm.providers import OpenAI
+from resilient_llm.providers import Function, OpenAI
 from resilient_llm.providers.base import LINES
 from resilient_llm.providers.credentials import ApiKey
 
@@ -195,6 +195,13 @@ def test_the_environment_alone_is_enough(write: Write, monkeypatch: pytest.Monke
     assert found.options["name"] == "7"
     assert found.options["deadline"] is None
     assert (found.options["hedge"].enabled, found.options["breaker"].consecutive) == (False, 3)  # type: ignore[attr-defined]
+
+
+def test_where_there_are_no_settings_it_is_said_how_to_give_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="needs providers; name a settings file, or set RESILIENT_LLM__PROVIDERS="):
+        public.load()
+    with pytest.raises(ConfigurationError, match="settings are a file, a mapping or None, not 7"):
+        public.load(7)  # type: ignore[call-overload]
 
 
 def test_a_route_and_a_named_provider_can_come_from_variables(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -498,8 +505,10 @@ def test_load_takes_what_only_code_can_give() -> None:
 
 def test_load_takes_a_mapping_and_objects_of_code(write: Write) -> None:
     own = OpenAI("m", id="own", api_key="k")
-    client = public.load({"providers": [own, "openai/gpt-5.2"]}, retry=Retry(max_attempts=1))
-    assert [one.id for one in client.pool.pool.targets()] == ["own", "openai/gpt-5.2"]
+    function = Function(lambda request: "yes", id="function")
+    client = public.load({"providers": [own, "openai/gpt-5.2", function]}, retry=Retry(max_attempts=1))
+    assert [one.id for one in client.pool.pool.targets()] == ["own", "openai/gpt-5.2", "function"]
+    assert public.load({"deadline": 3}, providers=[function]).chat("?").text == "yes"
     assert client.pool.policies.retry.max_attempts == 1
     with pytest.raises(ConfigurationError, match="client must be"):
         public.load({"providers": [own]}, client=dict)  # type: ignore[type-var]

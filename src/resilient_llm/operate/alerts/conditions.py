@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from resilient_llm.decide.outcome import Outcome, disposition
 from resilient_llm.errors import AttemptRecord, FaultKind
 from resilient_llm.health import ProviderHealth
 from resilient_llm.operate.alerts.words import Condition, Kind
@@ -26,6 +27,8 @@ _DOWN_HOLD, _SOFT_HOLD = 10.0, 60.0  # seconds a provider may be down, or half b
 _ALL_DOWN_HOLD = 3.0
 _BUDGET_HOLD = 4.0
 _MOST_UNANSWERED, _UNANSWERED_HOLD = 5, 5.0  # calls in a row without an answer, and seconds since the first of them
+_FAILED: Final = frozenset({Outcome.HARD, Outcome.SOFT})
+"""What of attempts speaks against their provider."""
 _LONG_GATE = 10.0  # seconds: a gate that is closed for less is no outage
 
 
@@ -45,17 +48,20 @@ class ProviderConditions:
     def __init__(self) -> None:
         self._waits: dict[str, tuple[Kind, str]] = {}
         self._unanswered: dict[str, tuple[int, float]] = {}
+        self._failed: dict[str, int] = {}  # attempts since a provider answered last
 
     def ended(self, record: AttemptRecord) -> bool:
         """An attempt ended; whether that changed anything.  May be called from any thread, and takes no lock."""
         fault = record.fault
         if fault is None:
-            cured = record.outcome == "success" and record.provider in self._waits
-            if cured:
-                self._waits.pop(record.provider, None)
-            return cured
+            if record.outcome != "success":
+                return False
+            self._failed.pop(record.provider, None)
+            return self._waits.pop(record.provider, None) is not None
         kind = _WAITS.get(fault.kind)
         if kind is None:
+            if disposition(fault).outcome in _FAILED:
+                self._failed[record.provider] = self._failed.get(record.provider, 0) + 1
             return False
         status = "" if fault.status is None else f" (HTTP {fault.status})"
         known = record.provider in self._waits
@@ -78,7 +84,7 @@ class ProviderConditions:
         """What holds."""
         known = {found.id: found for found in seen.providers}
         for found in seen.providers:
-            yield from _health(found)
+            yield from _health(found, self._failed.get(found.id, 0))
         for provider, (kind, detail) in list(self._waits.items()):
             if provider in known:
                 yield Condition(kind, provider, "warning", _until(detail, known[provider]))
@@ -106,9 +112,12 @@ class ProviderConditions:
             )
 
 
-def _health(found: ProviderHealth) -> Iterator[Condition]:
-    if found.breaker == "open":
-        yield Condition("provider_unhealthy", found.id, "warning", f"down: {found.breaker_reason}", _DOWN_HOLD)
+def _health(found: ProviderHealth, failed: int) -> Iterator[Condition]:
+    """``failed``: attempts since it answered last.  A breaker opens softly where a provider says that it is overloaded,
+    and it may say nothing else."""
+    if found.breaker == "open" or (found.breaker == "softly_open" and failed >= _MOST_UNANSWERED):
+        told = found.breaker_reason if found.breaker == "open" else f"the last {failed} attempts failed"
+        yield Condition("provider_unhealthy", found.id, "warning", f"down: {told}", _DOWN_HOLD)
     elif found.breaker == "softly_open":
         detail = f"it answers some calls: {found.breaker_reason}"
         yield Condition("provider_unhealthy", found.id, "info", detail, _SOFT_HOLD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, cast, final
@@ -28,7 +29,7 @@ from resilient_llm.operate.alerts.conditions import ProviderConditions, Seen
 from resilient_llm.operate.alerts.delivery import Delivery, Outlet, described
 from resilient_llm.operate.alerts.sinks import AnySink, Log, as_sink
 from resilient_llm.operate.alerts.words import RUNBOOKS, TITLES, Alert, Condition, Notification, Source
-from resilient_llm.operate.background import HasPool, background_of
+from resilient_llm.operate.background import HasPool, background_of, pool_of
 from resilient_llm.operate.callers import caused_by_caller
 
 _log = logging.getLogger("resilient_llm.alerts")
@@ -59,7 +60,7 @@ class Alerts(Watcher):
     ) -> None:
         if callable(sinks) or isinstance(sinks, str) or not isinstance(sinks, Sequence):
             raise ConfigurationError("sinks must be a list")
-        self._pool = client.pool
+        self._pool = pool_of(client, "Alerts")
         self._rules = Rules() if rules is None else rules
         self._sources = tuple(watch)
         for source in self._sources:
@@ -97,7 +98,7 @@ class Alerts(Watcher):
             for outlet in self._outlets if notification is not None else ():
                 assert notification is not None
                 outlet.put(notification)
-            for outlet in sorted(self._outlets, key=Outlet.turn):  # who hangs makes nobody else wait
+            for outlet in sorted(self._outlets, key=Outlet.turn):  # who works goes first
                 outlet.deliver(self._pool.clock())
         return notification
 
@@ -125,8 +126,11 @@ class Alerts(Watcher):
         self._stop()
         self._pool.unobserve(self)
         self._closed = True
+        ends = time.monotonic() + timeout
         self._background.submit(self.look)
         self._background.flush(timeout)
+        for outlet in self._outlets:
+            outlet.wait(ends - time.monotonic())
 
     def __enter__(self) -> Self:
         return self
@@ -178,6 +182,8 @@ class Alerts(Watcher):
         """In the child process."""
         self._lock = threading.Lock()
         self._asked = False
+        for outlet in self._outlets:
+            outlet.reset_after_fork()
 
     # --- internals ---
 

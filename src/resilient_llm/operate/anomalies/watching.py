@@ -26,7 +26,7 @@ from resilient_llm.errors import AttemptRecord
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse, Usage
 from resilient_llm.operate.alerts.words import Condition
 from resilient_llm.operate.anomalies.detectors import Failures, Slowdown
-from resilient_llm.operate.background import HasPool, background_of
+from resilient_llm.operate.background import HasPool, background_of, pool_of
 
 MOST_QUEUED: Final = 20_000
 """Samples that wait to be looked at; the oldest is dropped for one more."""
@@ -124,7 +124,7 @@ class Anomalies(Watcher):
     """
 
     def __init__(self, client: HasPool) -> None:
-        self._pool = client.pool
+        self._pool = pool_of(client, "Anomalies")
         self._queue: deque[Sample] = deque(maxlen=MOST_QUEUED)
         self._known: dict[str, _Known] = {}
         self._lock = threading.Lock()

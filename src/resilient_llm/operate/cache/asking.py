@@ -11,6 +11,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from inspect import isawaitable
@@ -18,7 +19,6 @@ from typing import Any, Final, TypeAlias, cast
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 
 from resilient_llm.drive.workers import Workers
 
@@ -29,6 +29,7 @@ MARGIN: Final = 0.001
 _FADES: Final = 0.25  # share of what a quicker answer takes off the longest time that answers took lately
 _REST, _LONGEST_REST = 1.0, 60.0  # seconds for which a store that failed is left alone
 
+_AsyncioLoop: Final = asyncio.AbstractEventLoop
 Question: TypeAlias = Callable[[], object]
 """What asks the store; what it returns may be awaitable."""
 
@@ -132,7 +133,7 @@ class Asking:
 
     async def _await(self, asked: Asked, question: Question, done: anyio.Event) -> None:
         try:
-            found = question() if self._awaited else await _in_thread(question)
+            found = question() if self._awaited else await _in_thread(self._workers, question)
             self._awaited = isawaitable(found)
             asked.value = await cast("Awaitable[object]", found) if isawaitable(found) else found
             self._answered(asked)
@@ -144,9 +145,8 @@ class Asking:
 
     def _spawn(self, work: Callable[[], Coroutine[Any, Any, None]], asked: Asked) -> None:
         """A task that belongs to nobody; it ends with its event loop."""
-        token = anyio.lowlevel.current_token()
-        loop: object = getattr(token, "native_token", token)
-        if isinstance(loop, asyncio.AbstractEventLoop):
+        loop = _loop()
+        if isinstance(loop, _AsyncioLoop):
             task = loop.create_task(work())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -214,24 +214,41 @@ class Asking:
         _log.warning("the cache's store failed (%s) and %s for %g s", told, self._what, rest)
 
 
-async def _in_thread(question: Question) -> object:
-    """In a thread of its own, which is left behind if it hangs.  What nobody is there to await any more is closed."""
+async def _in_thread(workers: Workers, question: Question) -> object:
+    """Beside the event loop.  If it hangs it is left behind, and keeps no process from ending; what nobody is there to
+    await any more is closed."""
     found: list[object] = []
-    left = False
+    failed: list[Exception] = []
+    done, loop, left = anyio.Event(), _loop(), False
 
     def carry_out() -> None:
-        found.append(question())
-        if left:
+        try:
+            found.append(question())
+        except Exception as error:
+            failed.append(error)
+        if left and found:
             _drop(found[0])
+        with suppress(Exception):  # the loop is closed: nobody waits there any more
+            (loop.call_soon_threadsafe if isinstance(loop, _AsyncioLoop) else loop.run_sync_soon)(done.set)
 
+    if not workers.start(carry_out):
+        raise RuntimeError("there can be no more threads")
     try:
-        await anyio.to_thread.run_sync(carry_out, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
+        await done.wait()
     except BaseException:
         left = True
         for one in found:
             _drop(one)
         raise
+    if failed:
+        raise failed[0]
     return found[0]
+
+
+def _loop() -> Any:
+    """The running event loop: asyncio's, or trio's token."""
+    token = anyio.lowlevel.current_token()
+    return getattr(token, "native_token", token)
 
 
 def _drop(awaitable: object) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from inspect import isawaitable
+from inspect import isawaitable, signature
 from typing import Any, Generic, TypeVar, Unpack, cast, overload
 
 from resilient_llm.client import AsyncResilientClient, ResilientClient
@@ -53,7 +53,8 @@ class _Cached(Generic[C]):
         """The client beneath, for everything that is not kept: streams, embeddings, health."""
         self._caching = caching
         self._shelf = Shelf(store, caching.store_timeout)
-        self._shelf.meet()
+        self._awaits: bool = self._shelf.meet()
+        """Whether the store wants to be awaited."""
         self._counts: Counter[str] = Counter()
         self._counting = threading.Lock()
         tell_after_fork(self)
@@ -158,6 +159,8 @@ class CachedClient(_Cached[ResilientClient]):
 
     def __init__(self, client: ResilientClient, store: Store, caching: Caching) -> None:
         super().__init__(client, store, caching)
+        if self._awaits:
+            raise ConfigurationError("a store whose methods are async needs the async client")
         self._flights = Flights()
 
     @overload
@@ -286,16 +289,33 @@ def cached(
 
     ``store`` is any object with ``get`` and ``set`` as redis-py has them (``None``: the last 1,000 answers in memory).
     ``caching`` says which answers and for how long (``None``: ``temperature=0``, an hour, a day while nobody answers).
-    Nothing a store does fails a call; it is asked once, for ``store_timeout`` seconds at most, so that the first call
-    knows how it fares.  Raises ``ConfigurationError`` for what is no client or no store.
+    Nothing a store does fails a call; it is asked once, for ``store_timeout`` and a quarter of a second at most, so
+    that the first call knows how it fares.  Raises ``ConfigurationError`` for what is no client or no store, and for
+    the sync client with an async store.
     """
     store = Memory() if store is None else store
-    for method in ("get", "set"):
-        if not callable(getattr(store, method, None)):
-            raise ConfigurationError(f"a store needs get and set, which {store!r} has not")
+    _check_store(store)
     caching = Caching() if caching is None else caching
     if isinstance(client, ResilientClient):
         return CachedClient(client, store, caching)
     if isinstance(client, AsyncResilientClient):
         return AsyncCachedClient(client, store, caching)
     raise ConfigurationError(f"cached() needs a ResilientClient or an AsyncResilientClient, not {client!r}")
+
+
+def _check_store(store: object) -> None:
+    """Raises ``ConfigurationError`` for what is no store."""
+    calls: tuple[tuple[str, tuple[object, ...], dict[str, int]], ...] = (
+        ("get", ("name",), {}),
+        ("set", ("name", b"value"), {"ex": 1}),
+    )
+    for method, values, options in calls:
+        function: object = getattr(store, method, None)
+        if not callable(function):
+            raise ConfigurationError(f"a store needs get and set, which {store!r} has not")
+        try:
+            signature(function).bind(*values, **options)
+        except TypeError as error:
+            raise ConfigurationError(f"a store needs get(name) and set(name, value, ex=seconds): {error}") from None
+        except ValueError:  # it does not tell
+            continue

@@ -15,6 +15,7 @@ from resilient_llm.operate.cache.asking import MARGIN, Asking
 
 _READS, _WRITES = 8, 64
 """Questions that may be under way at a time; beyond that calls go on without the store, and answers are not kept."""
+_MEETING: Final = 0.25  # seconds for which whoever makes a cached client waits for its store
 _NOTHING: Final = "resilient_llm:nothing"
 """A name under which nothing is kept."""
 
@@ -111,20 +112,21 @@ class Shelf:
         """Whether it is in this process, so that nothing about it waits."""
         return isinstance(self._store, Memory)
 
-    def meet(self) -> None:
-        """Ask it once, and wait for as long as it may take, so that the first call knows how it fares.  One that wants
-        to be awaited is met by the first call."""
-        if not self.near and not iscoroutinefunction(self._store.get):
-            self._reads.ask(partial(self._store.get, _NOTHING), self._timeout)
+    def meet(self) -> bool:
+        """Ask it once, and wait for as long as it may take, a quarter of a second at most, so that the first call knows
+        how it fares.  Whether it wants to be awaited: then it is met by the first call."""
+        if self.near:
+            return False
+        if iscoroutinefunction(self._store.get):
+            return True
+        asked = self._reads.ask(partial(self._store.get, _NOTHING), min(self._timeout, _MEETING))
+        return asked is not None and asked.awaitable
 
     def read(self, name: str) -> object:
-        """What is kept under a name; ``None`` if there is nothing, or the store does not say so in time.  Raises
-        ``ConfigurationError`` for a store that wants to be awaited."""
+        """What is kept under a name; ``None`` if there is nothing, or the store does not say so in time."""
         if self.near:
             return self._store.get(name)
         asked = self._reads.ask(partial(self._store.get, name))
-        if asked is not None and asked.awaitable:
-            raise ConfigurationError("a store whose methods are async needs the async client")
         return None if asked is None else asked.value
 
     async def aread(self, name: str) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from resilient_llm.decide.attempt import Ask
 from resilient_llm.drive.core import ProviderPool
@@ -14,6 +14,7 @@ from resilient_llm.drive.observer import Described
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, EmbedRequest
 from resilient_llm.operate.alerts.words import Condition, Severity
+from resilient_llm.operate.background import HasPool, pool_of
 from resilient_llm.operate.cost.budget import Budget, Budgeted, BudgetState
 from resilient_llm.operate.cost.ledger import Account, By, Entry, Ledger, Spent
 from resilient_llm.operate.cost.prices import Price, Prices, sample_prices
@@ -26,13 +27,6 @@ _USUAL_ANSWER: Final = 500
 _DEAR: Final = 1000.0
 """Seconds that a provider at twice the price is put back where the cheap one is preferred: more than any wait."""
 _MOST: Final = 1e6
-
-
-class HasPool(Protocol):
-    """A client of either kind."""
-
-    @property
-    def pool(self) -> ProviderPool: ...
 
 
 class Costs:
@@ -173,7 +167,7 @@ def track(client: HasPool, prices: Prices | None = None, *, budgets: Sequence[Bu
     call, sends nothing and starts no thread.  Raises ``ConfigurationError`` for budgets of a route or a provider that
     there is not, and if the client's costs are counted already.
     """
-    pool = client.pool
+    pool = pool_of(client, "track()")
     if pool.spending is not None:
         raise ConfigurationError(f"the costs of {pool!r} are counted already")
     for budget in budgets:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from resilient_llm.client import AsyncResilientClient, Candidate, ProviderHealth, ResilientClient
+from resilient_llm.decide.breaker import Cause
+from resilient_llm.decide.member import Member
 from resilient_llm.drive.core import ProviderPool
+from resilient_llm.drive.subject import Target
 from resilient_llm.errors import ClientClosed
 from resilient_llm.operate.plain import Plain, plain
 from resilient_llm.providers.base import HttpProvider
@@ -28,7 +32,8 @@ class SupportsStatus(Protocol):
 class Snapshot:
     """A client at one moment.  ``routes``: who would be asked, in order; ``budgets``: what is left of the allowances
     for extra attempts and trials; ``objectives`` and ``anomalies``: as their owners tell them, ``None`` without one;
-    ``keyless``: the providers whose key could not be fetched yet, and why."""
+    ``keyless``: the providers whose key could not be fetched yet, and why; ``unanswering``: those that have answered
+    nothing since their breaker opened."""
 
     client: str
     closed: bool
@@ -38,14 +43,22 @@ class Snapshot:
     objectives: Plain = None
     anomalies: Plain = None
     keyless: Mapping[str, str] = field(default_factory=dict[str, str])
+    unanswering: AbstractSet[str] = frozenset()
 
     def admissible(self, route: str | None = None) -> tuple[str, ...]:
         """The providers of a route (``None``: of any) that could be asked now: no open breaker, no closed gate, not
         drained, and a key to send.  One that is merely busy counts, for its line moves; so does one that is softly
-        open."""
+        open and answers some calls, and one whose next trial is due, for only a call can find out that it is back."""
         chosen = self.routes.values() if route is None else (self.routes[route],)
         ids = dict.fromkeys(candidate.provider for candidates in chosen for candidate in candidates)
-        return tuple(name for name in ids if _admissible(self.providers[name]) and name not in self.keyless)
+        return tuple(name for name in ids if name not in self.keyless and self._admissible(self.providers[name]))
+
+    def _admissible(self, health: ProviderHealth) -> bool:
+        if health.drained or health.gate_open_in is not None:
+            return False
+        if health.breaker == "closed" or (health.breaker == "softly_open" and health.id not in self.unanswering):
+            return True
+        return health.retry_in is not None and health.retry_in <= 0.0
 
     def ready(self, route: str | None = None) -> bool:
         """Whether the client is open and one of them is there."""
@@ -90,7 +103,14 @@ def take(
         route: [one for one in candidates if one.provider in providers] for route, candidates in routes.items()
     }
     budgets, told = dict(pool.pool.budgets), (_status(objectives), _status(anomalies))
-    return Snapshot(pool.name, _closed(client), known, providers, budgets, *told, keyless)
+    unanswering = pool.pool.look(_unanswering)
+    return Snapshot(pool.name, _closed(client), known, providers, budgets, *told, keyless, unanswering)
+
+
+def _unanswering(members: Mapping[str, Member[Target]]) -> AbstractSet[str]:
+    """Those that are merely slow answer."""
+    found = members.values()
+    return {one.id for one in found if one.good_start < one.breaker.since and one.breaker.cause is not Cause.SLOW}
 
 
 def _keyless(pool: ProviderPool) -> dict[str, str]:
@@ -105,10 +125,6 @@ def _explained(pool: ProviderPool, route: str, keyless: Mapping[str, str]) -> li
         Candidate(target.id, target.model, why or keyless.get(target.id))
         for target, why in pool.pool.explain(ask, pool.clock())
     ]
-
-
-def _admissible(health: ProviderHealth) -> bool:
-    return not health.drained and health.breaker in ("closed", "softly_open") and health.gate_open_in is None
 
 
 def _closed(client: AnyClient) -> bool:

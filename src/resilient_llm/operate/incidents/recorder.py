@@ -29,7 +29,7 @@ from resilient_llm.errors import ConfigurationError
 from resilient_llm.events import BreakerChanged, Event, GateClosed, OperatorChanged
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse
 from resilient_llm.operate.alerts.words import SEVERITIES, Notification, Severity, checked_severity
-from resilient_llm.operate.background import HasPool, background_of
+from resilient_llm.operate.background import HasPool, background_of, pool_of
 from resilient_llm.operate.callers import caused_by_caller
 from resilient_llm.operate.incidents.page import page
 from resilient_llm.operate.incidents.record import Bucket, Incident, Moment
@@ -75,7 +75,7 @@ class Incidents(Watcher):
         self.least: Severity = checked_severity("least", least)
         self._directory = None if directory is None else Path(directory)
         self._keep = keep
-        self._pool = client.pool
+        self._pool = pool_of(client, "Incidents")
         self._lock = threading.Lock()
         self._counting = threading.Lock()
         """Of the buckets, which calls need: never held for longer than an addition takes."""

@@ -26,7 +26,7 @@ from resilient_llm.errors import ConfigurationError
 from resilient_llm.operate.background import Background
 from resilient_llm.operate.news.buckets import Answer, Asked, Buckets
 from resilient_llm.operate.news.message import account_elsewhere, named_alike, subject
-from resilient_llm.operate.news.store import SupportsStream, connect
+from resilient_llm.operate.news.store import NotFetched, SupportsStream, client_of
 from resilient_llm.policy import Rate
 
 _log = logging.getLogger("resilient_llm.operate")
@@ -132,7 +132,8 @@ class SharedPace:
             answers = self._buckets.exchange(pool.token, [question for question, _ in asked])
         except Exception as error:  # whatever a client, a server or a stranger behind its address comes up with
             pool.pool.look(partial(_alone, pool.clock(), [limit for _, limit in asked]))
-            self._failed(error)
+            if not isinstance(error, NotFetched):  # whoever fetches it says why
+                self._failed(error)
         else:
             self._answered()
             pool.pool.look(partial(self._granted, pool.clock(), asked, answers))
@@ -219,10 +220,8 @@ def share_pace(
         raise ConfigurationError(f"group must be a non-empty string, not {group!r}")
     if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= 10_000:
         raise ConfigurationError(f"workers must be a number of processes from 1 to 10000, not {workers!r}")
-    if not isinstance(store, str) and not callable(getattr(store, "pipeline", None)):
-        raise ConfigurationError(f"store must be a URL or a client of redis or valkey, not {type(store).__name__}")
     pool = client.pool
-    buckets = Buckets(connect(store, PATIENCE) if isinstance(store, str) else store, group)
+    buckets = Buckets(client_of(store, PATIENCE), group)
     with _guard:
         if pool in _sharing:
             raise ConfigurationError(f"the limits of {pool!r} are shared already")

@@ -21,7 +21,7 @@ from resilient_llm.errors import ConfigurationError
 from resilient_llm.health import ProviderHealth
 from resilient_llm.operate.background import background_of
 from resilient_llm.operate.news.message import Kind, News, account_elsewhere, decoded, subject
-from resilient_llm.operate.news.store import Store, SupportsStream, connect
+from resilient_llm.operate.news.store import PATIENCE, NotFetched, Store, SupportsStream, client_of
 
 _log = logging.getLogger("resilient_llm.operate")
 
@@ -99,6 +99,8 @@ class SharedNews:
         own = list(self._own(pool, known))
         try:
             found = self._store.exchange([news.encoded() for news, _ in own])
+        except NotFetched:  # whoever fetches it says why
+            return
         except Exception as error:  # whatever a client, a server or a stranger behind its address comes up with
             self._failed(error)
             return
@@ -210,10 +212,8 @@ def share_news(
         raise ConfigurationError(f"group must be a non-empty string, not {group!r}")
     if isinstance(every, bool) or not isinstance(every, int | float) or not 0.01 <= every <= 60.0:
         raise ConfigurationError(f"every must be seconds between 0.01 and 60, not {every!r}")
-    if not isinstance(store, str) and not callable(getattr(store, "pipeline", None)):
-        raise ConfigurationError(f"store must be a URL or a client of redis or valkey, not {type(store).__name__}")
     pool = client.pool
-    news = SharedNews(pool, Store(connect(store) if isinstance(store, str) else store, group))
+    news = SharedNews(pool, Store(client_of(store, PATIENCE), group))
     background_of(pool).every(every, partial(SharedNews.exchange, news))  # also if nobody keeps what is returned
     return news
 

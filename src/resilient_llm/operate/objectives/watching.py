@@ -14,7 +14,7 @@ from resilient_llm.drive.observer import CallObserver, CallWatcher, Described, O
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse
 from resilient_llm.operate.alerts.words import Condition
-from resilient_llm.operate.background import HasPool
+from resilient_llm.operate.background import HasPool, pool_of
 from resilient_llm.operate.callers import caused_by_caller
 from resilient_llm.operate.objectives import gauges
 from resilient_llm.operate.objectives.ledger import Ledger, Objective, ObjectiveStatus
@@ -76,7 +76,7 @@ class Objectives(Watcher):
         *,
         meter_provider: MeterProvider | None = None,
     ) -> None:
-        self._pool = client.pool
+        self._pool = pool_of(client, "Objectives")
         self._promised = _by_route(Objective() if promised is None else promised, self._pool.pool.route_names)
         self._lock = threading.Lock()
         self._ledgers: dict[str, tuple[Ledger, ...]] = {}

@@ -12,6 +12,7 @@ State is kept under a lock that is held for no I/O.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import threading
 import time
@@ -21,7 +22,7 @@ from typing import Final, NoReturn
 from resilient_llm.drive.fork import tell_after_fork
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.operate.secrets.reference import Reference
-from resilient_llm.operate.secrets.stores import AT_ONCE, STORES, NotThere, Store
+from resilient_llm.operate.secrets.stores import AT_ONCE, STORES, NotThere, Store, answers_at_once
 from resilient_llm.providers.credentials import KeyUnavailable
 
 TTL: Final = 300.0
@@ -30,6 +31,9 @@ PATIENCE: Final = 10.0
 """Seconds a call waits for the first answer of a store if no other provider can be asked."""
 REFUSED: Final = 60.0
 """Seconds in which a provider does not use a value again that it refused, doubling up to an hour while it does."""
+_LEAST_AGAIN, _MOST_AGAIN = 0.25, 1.0
+"""Seconds that a call waits for another value than one that was refused: twice as long as the last one took to fetch,
+within these bounds, for somebody else may answer the call meanwhile."""
 _BACKOFF_BASE, _BACKOFF_CAP, _REFUSED_CAP = 1.0, 60.0, 3600.0
 _RENEWED = 5.0  # seconds between two looks for another value than one that was refused
 
@@ -56,6 +60,7 @@ class Held:
         self._ttl = ttl
         self._thread: threading.Thread | None = None
         self._errors = 0
+        self._took = 0.0
         self._stale_at = self._again_at = self._hurry_at = 0.0
         tell_after_fork(self)
 
@@ -65,6 +70,11 @@ class Held:
         thread = self._thread
         return thread is not None and thread.is_alive()  # in a forked child it is not
 
+    @property
+    def patience(self) -> float:
+        """Seconds that a call waits for what is being fetched."""
+        return PATIENCE if self.value is None else min(max(_LEAST_AGAIN, 2.0 * self._took), _MOST_AGAIN)
+
     def look(self) -> None:
         """Fetch what is due: here if that takes no time, else in a thread of its own."""
         if self.value is not None and self.clock() < self._stale_at:  # the common case needs no lock
@@ -73,7 +83,7 @@ class Held:
             now = self.clock()
             if self.fetching or now < self._again_at or (self.value is not None and now < self._stale_at):
                 return
-            if not self._at_once:
+            if not self._at_once or not answers_at_once(self.reference):
                 self._begin(now)
                 return
         self._work()
@@ -96,10 +106,12 @@ class Held:
             self._again_at = now + _BACKOFF_BASE
 
     def _work(self) -> None:
+        began = self.clock()
         value, error = _fetched(self._fetch, self.reference)
         with self.changed:
             now = self.clock()
             if value is not None:
+                self._took = now - began
                 self.value, self.error, self._errors = value, "", 0
                 self._stale_at = self._again_at = now + self._ttl
             else:
@@ -121,8 +133,9 @@ class Secret:
     """The current value of a secret; give it to a provider as ``api_key=`` or ``token=``.
 
     Calling it returns the value at once if there is one, an outdated one too: it is replaced in the background.  Before
-    the first answer of its store, calling it waits up to :data:`PATIENCE` seconds; it raises ``KeyUnavailable`` if
-    there is none then, or the last attempt to fetch it failed.  Safe for threads and forks.
+    the first answer of its store, calling it waits up to :data:`PATIENCE` seconds, and where the value was refused a
+    second at most; it raises ``KeyUnavailable`` if there is none then, or the last attempt to fetch it failed.  Safe
+    for threads and forks.
     """
 
     def __init__(
@@ -143,8 +156,10 @@ class Secret:
             raise ConfigurationError(f"ttl must be a number of seconds above 0, not {ttl!r}")
         self.reference: Reference = reference
         self._held = held or Held(reference, ttl, fetch, clock)
-        whose = id(self._held) if fetch is not None else _digest(self.reference)
-        self._account = f"secret-{whose}"
+        self._account = f"secret-{_digest(self.reference)}"
+        if fetch is not None:
+            named: object = getattr(fetch, "account", None)
+            self._account = named if isinstance(named, str) and named else f"callable-{id(self._held)}"
         self._refused: str | None = None
         self._refusals = 0
         self._usable_at = 0.0
@@ -165,7 +180,7 @@ class Secret:
         held = self._looked()
         with held.changed:
             if self._usable() is None and held.fetching and not held.error:
-                held.changed.wait_for(lambda: not held.fetching, PATIENCE)
+                held.changed.wait_for(lambda: not held.fetching, held.patience)
             value = self._usable()
         if value is None:
             raise KeyUnavailable(f"{self.reference}: {self.reason()}")
@@ -189,6 +204,8 @@ class Secret:
         with self._held.changed:
             if self._usable() is not None:
                 return ""
+            if self._held.value is not None and self._held.fetching:
+                return "the provider refused it, and its store has not told another one yet"
             if self._held.value is not None:
                 return "the provider refused it, and its store has no other"
             return self._held.error or "its store has not answered yet"
@@ -241,13 +258,32 @@ def doubling(base: float, times: int, cap: float) -> float:
     return min(base * 2.0 ** min(times - 1, 30), cap)
 
 
-def secret(reference: str, *, ttl: float = TTL) -> Secret:
-    """The secret that a reference names, ``env:NAME`` say; ``ttl``: seconds before it is fetched again.
+def secret(source: str | Callable[[], str], *, ttl: float = TTL) -> Secret:
+    """The secret that a reference names, ``env:NAME`` say, or that a function returns; ``ttl``: seconds before it is
+    fetched again.
 
-    Nothing is fetched before it is needed.  Raises ``ConfigurationError`` for a text that is no reference, without
-    showing it.
+    Nothing is fetched before it is needed.  A function is asked in a thread of its own, and may have an attribute
+    ``account`` that tells other processes which account it is.  Raises ``ConfigurationError`` for a text that is no
+    reference, without showing it, and for an async function, which an event loop has to ask: give that as ``api_key=``.
     """
-    return Secret(reference, ttl=ttl)
+    if isinstance(source, str):
+        return Secret(source, ttl=ttl)
+    if not callable(source) or inspect.iscoroutinefunction(source):
+        what = getattr(source, "__qualname__", type(source).__name__)
+        raise ConfigurationError(f"a secret is a reference like env:NAME, or a function that is not async, not {what}")
+    name = str(getattr(source, "__qualname__", type(source).__name__))
+    return Secret(Reference("function", name), ttl=ttl, fetch=_Function(source))
+
+
+class _Function:
+    """A function of the user's as a store."""
+
+    def __init__(self, function: Callable[[], str]) -> None:
+        self._function = function
+        self.account: object = getattr(function, "account", None)
+
+    def __call__(self, reference: Reference) -> str:
+        return self._function()
 
 
 def _fetched(fetch: Store, reference: Reference) -> tuple[str | None, str]:

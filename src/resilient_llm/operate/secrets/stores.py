@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +25,16 @@ AT_ONCE: Final = frozenset({"env", "file", "plain"})
 """Stores that answer without waiting for anybody."""
 
 
+def answers_at_once(reference: Reference) -> bool:
+    """Whether asking for it waits for nobody: not a file that somebody else has to write to, as a named pipe."""
+    if reference.store != "file":
+        return reference.store in AT_ONCE
+    try:
+        return stat.S_ISREG(os.stat(_path(reference)).st_mode)
+    except OSError:
+        return True  # so will opening it fail
+
+
 class NotThere(Exception):
     """The store works and has no such secret.  The text is ours and shows no secret."""
 
@@ -38,13 +49,17 @@ def from_env(reference: Reference) -> str:
 
 def from_file(reference: Reference) -> str:
     """A file, as Docker and Kubernetes mount secrets; space around its content is dropped."""
-    path = Path(reference.path).expanduser()
+    path = _path(reference)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise NotThere(f"{path} is no text") from None
     except OSError as error:
         raise NotThere(f"{path}: {error.strerror or type(error).__name__}") from None
+
+
+def _path(reference: Reference) -> Path:
+    return Path(reference.path).expanduser()
 
 
 def from_plain(reference: Reference) -> str:

@@ -95,6 +95,8 @@ def load(
         raise ConfigurationError(f"client must be ResilientClient or AsyncResilientClient, not {client!r}")
     if reload not in (None, "change", "sighup"):
         raise ConfigurationError(f"reload must be 'change', 'sighup' or None, not {reload!r}")
+    if not isinstance(source, str | os.PathLike | Mapping | None):
+        raise ConfigurationError(f"settings are a file, a mapping or None, not {source!r}")
     loaded = Loaded(source, environment, cast("Mapping[str, object]", settings))
     made = loaded.client(client)
     if reload == "change":

@@ -18,8 +18,12 @@ from resilient_llm.operate.cost import Budget, load_prices, track
 from resilient_llm.operate.incidents import Incidents
 from resilient_llm.operate.known import EVERY
 from resilient_llm.operate.known import keep as keep_known
-from resilient_llm.operate.news import share_news, share_pace
+from resilient_llm.operate.news import SupportsStream, share_news, share_pace
+from resilient_llm.operate.news.pace import PATIENCE as PACE_PATIENCE
+from resilient_llm.operate.news.store import PATIENCE, Fetched
 from resilient_llm.operate.objectives import Objective, Objectives
+from resilient_llm.operate.secrets.held import Secret
+from resilient_llm.operate.secrets.stores import answers_at_once
 from resilient_llm.operate.settings.providers import Routes
 from resilient_llm.operate.settings.sections import AnyClient, Mistake, Section, Undo, keep, kept
 from resilient_llm.providers.credentials import ApiKey, Credential, KeyUnavailable
@@ -139,17 +143,25 @@ class NewsSettings:
 
 
 def _news(client: AnyClient, wanted: NewsSettings) -> Undo:
-    try:
-        url = Credential(wanted.store).get()
-    except KeyUnavailable as error:
-        raise ConfigurationError(f"news.store: {error}") from None
-    news = share_news(client, str(url), group=wanted.group, every=wanted.every)
+    store = _store(wanted.store, PATIENCE)
+    news = share_news(client, store, group=wanted.group, every=wanted.every)
     undo = keep(client.pool, "news", news, news.close)
     if not wanted.exact_pace:
         return undo
-    pace = share_pace(client, str(url), group=wanted.group, workers=wanted.workers)
+    store = _store(wanted.store, PACE_PATIENCE)
+    pace = share_pace(client, store, group=wanted.group, workers=wanted.workers)
     more = keep(client.pool, "pace", pace, pace.close)
     return lambda: (undo(), more())
+
+
+def _store(source: ApiKey, patience: float) -> str | SupportsStream:
+    """The URL; where somebody else has to be asked for it, a client that waits for the answer in the background."""
+    if isinstance(source, Secret) and not answers_at_once(source.reference):
+        return Fetched(source.at_hand, patience)
+    try:
+        return str(Credential(source).get())
+    except KeyUnavailable as error:
+        raise ConfigurationError(f"news.store: {error}") from None
 
 
 NEWS: Final = Section(NewsSettings, _news)

@@ -32,6 +32,7 @@ from resilient_llm.operate.settings.kinds import (
 from resilient_llm.operate.settings.places import Path
 from resilient_llm.operate.settings.problems import Problems, guess
 from resilient_llm.providers.base import LINES, HttpProvider, ProviderOptions
+from resilient_llm.providers.custom import Function
 from resilient_llm.providers.secrecy import holds_credentials
 
 Tiers: TypeAlias = list[list[AnyProvider]]
@@ -142,7 +143,10 @@ class ProviderReader:
         """The routes that ``providers`` and ``routes`` of the settings describe (``None``: not given); ``None`` after
         what is wrong was told."""
         if providers is None and routes is None:
-            self._problems.tell((), "needs providers", 'write providers = ["openai/gpt-5.2"], say')
+            meant = 'write providers = ["openai/gpt-5.2"], say'
+            if self._problems.origin(()) is None:  # there is no file
+                meant = "name a settings file, or set RESILIENT_LLM__PROVIDERS=openai/gpt-5.2, say"
+            self._problems.tell((), "needs providers", meant)
             return None
         if providers is not None:
             self._declare(providers)
@@ -203,7 +207,9 @@ class ProviderReader:
     # --- one provider ---
 
     def _provider(self, value: object, path: Path, name: str | None) -> tuple[AnyProvider, float | None] | None:
-        if isinstance(value, HttpProvider) or (hasattr(value, "id") and callable(getattr(value, "chat", None))):
+        if isinstance(value, HttpProvider | Function) or (
+            hasattr(value, "id") and callable(getattr(value, "chat", None))
+        ):
             return cast(AnyProvider, value), None
         if isinstance(value, str):
             value = self._spelt_out(value, path)

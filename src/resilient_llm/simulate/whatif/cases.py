@@ -204,12 +204,13 @@ def read_trace(path: str | Path) -> Trace:
     path = Path(path)
     raw = path.read_bytes()
     try:
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
     except (ValueError, EOFError, OSError) as error:
         raise ConfigurationError(f"{path} is no CSV: {error}") from None
     reader = csv.DictReader(io.StringIO(text, newline=""))
     if not {"seconds", "time"} & set(reader.fieldnames or ()):
-        raise ConfigurationError(f"{path} needs a column seconds or time, and has {reader.fieldnames}")
+        there = ", ".join(reader.fieldnames or ()) or "none"
+        raise ConfigurationError(f"{path} needs a column seconds or time; its columns: {there}")
     rows = [_arrival(row, path, reader.line_num) for row in reader]
     if not rows:
         raise ConfigurationError(f"{path} has no calls")
@@ -219,15 +220,20 @@ def read_trace(path: str | Path) -> Trace:
 
 
 def _arrival(row: dict[str, str | None], path: Path, line: int) -> tuple[float, int, int]:
+    name = "seconds" if row.get("seconds") else "time"
     try:
-        if row.get("seconds"):
-            at = float(row["seconds"] or "")
-        else:
-            moment = datetime.fromisoformat(row.get("time") or "")
-            at = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        prompt, output = int(row.get("prompt_tokens") or 1000), int(row.get("output_tokens") or 130)
-    except ValueError as error:
-        raise ConfigurationError(f"{path}, line {line}: {error}") from None
+        at = float(row["seconds"] or "") if name == "seconds" else _moment(row.get("time") or "")
+        name = "prompt_tokens"
+        prompt = int(row.get(name) or 1000)
+        name = "output_tokens"
+        output = int(row.get(name) or 130)
+    except ValueError:
+        raise ConfigurationError(f"{path}, line {line}: {row.get(name)!r} is no value for {name}") from None
     if not -inf < at < inf or prompt < 0 or output < 0:
         raise ConfigurationError(f"{path}, line {line}: {row} is no call")
     return at, prompt, max(1, output)
+
+
+def _moment(text: str) -> float:
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -54,10 +54,16 @@ def is_settings(name: str) -> bool:
 def run(arguments: argparse.Namespace) -> int:
     """Answer it.  Returns 0, or 2 for settings, traces or names that make no sense."""
     try:
+        if arguments.html is not None:
+            arguments.html.touch()  # before the work is done for nothing
         answers = _answers(arguments)
         if arguments.html is not None:
             arguments.html.write_text(as_html(answers, _again(arguments)), encoding="utf-8")
-    except (ConfigurationError, OSError) as error:
+    except OSError as error:
+        what = (error.strerror or type(error).__name__).lower()
+        sys.stderr.write(f"{error.filename}: {what}\n")
+        return 2
+    except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write(as_json(answers) + "\n" if arguments.json else as_text(answers))

@@ -56,9 +56,8 @@ def decode_response(raw: f.Fields) -> ChatResponse:
 
 def encode_response(response: ChatResponse) -> f.Fields:
     """The answer as a client of this wire expects it.  Only the first of several choices has a place."""
-    blocks = [p.encode_part(part) for part in response.parts]
     body = message_body(response.id, response.model) | {
-        "content": [block for block in blocks if block is not None],
+        "content": [block for part in response.parts if (block := p.encode_part(part)) is not None],
         "stop_reason": p.REASONS.word(response.finish_reason, response.raw_finish_reason),
         "usage": p.encode_usage(response.usage),
     }
@@ -67,7 +66,7 @@ def encode_response(response: ChatResponse) -> f.Fields:
 
 def message_body(name: str, model: str) -> f.Fields:
     """An answer nothing has been said in yet."""
-    body: f.Fields = {
+    return {
         "id": name or "msg_0",
         "type": "message",
         "role": "assistant",
@@ -77,7 +76,6 @@ def message_body(name: str, model: str) -> f.Fields:
         "stop_sequence": None,
         "usage": {"input_tokens": 0, "output_tokens": 0},
     }
-    return body
 
 
 def error_body(kind: str, message: str) -> f.Fields:

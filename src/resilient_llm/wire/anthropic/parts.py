@@ -57,8 +57,6 @@ def encode_usage(usage: m.Usage | None) -> f.Fields:
     return body | f.own_fields(usage.extra, WIRE)
 
 
-# --- signatures on their way through a client -----------------------------------------------------------------------
-
 _SEAL = re.compile(r"origin:([^:]*):(.*)", re.DOTALL)
 
 
@@ -156,9 +154,7 @@ def encode_part(part: m.Part) -> f.Fields | None:
 
 def text_block(part: m.Text) -> f.Fields:
     """The text with those annotations that are this wire's citations."""
-    body: f.Fields = {"type": "text", "text": part.text}
-    if citations := own_citations(part.annotations):
-        body["citations"] = citations
+    body = f.put({"type": "text", "text": part.text}, citations=own_citations(part.annotations) or None)
     return body | f.own_fields(part.extra, WIRE)
 
 
@@ -178,17 +174,13 @@ def thought_block(part: m.Thought) -> f.Fields:
 
 def media_block(part: m.Media) -> f.Fields:
     """An image or document block, without its Extra."""
-    body: f.Fields = {"type": "image" if part.kind == "image" else "document", "source": _source(part)}
-    if part.name and part.kind != "image":
-        body["title"] = part.name
-    return body
-
-
-def _source(part: m.Media) -> f.Fields:
     if part.file_id is not None:
-        return {"type": "file", "file_id": part.file_id}
-    if part.data is None:
-        return {"type": "url", "url": part.url or ""}
-    if part.kind == "document" and (part.mime_type or "").startswith("text/"):
-        return {"type": "text", "media_type": "text/plain", "data": part.data.decode("utf-8", "replace")}
-    return {"type": "base64", "media_type": part.mime_type or "", "data": f.encode_base64(part.data)}
+        source: f.Fields = {"type": "file", "file_id": part.file_id}
+    elif part.data is None:
+        source = {"type": "url", "url": part.url or ""}
+    elif part.kind == "document" and (part.mime_type or "").startswith("text/"):
+        source = {"type": "text", "media_type": "text/plain", "data": part.data.decode("utf-8", "replace")}
+    else:
+        source = {"type": "base64", "media_type": part.mime_type or "", "data": f.encode_base64(part.data)}
+    body: f.Fields = {"type": "image" if part.kind == "image" else "document", "source": source}
+    return f.put(body, title=part.name or None if part.kind != "image" else None)

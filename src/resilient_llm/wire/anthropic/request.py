@@ -21,7 +21,7 @@ from resilient_llm.wire.kit.caching import MARK
 from resilient_llm.wire.kit.notes import Notes, fields_for, notes_on
 from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools, said, take_tool
 from resilient_llm.wire.protocol import HttpRequest
-from resilient_llm.wire.settings import TABLES, read_settings, write_settings
+from resilient_llm.wire.settings import TABLES, read_rest, write_settings
 
 VERSION: Final = "2023-06-01"
 """The API version every platform understands."""
@@ -46,19 +46,13 @@ def decode_request(body: f.Fields, _path: str = "") -> m.ChatRequest:
     choice, parallel = _decode_choice(f.take_object(fields, "tool_choice"))
     output, effort = _decode_output(fields)
     tools = _decode_tools(fields)
-    values = read_settings(TABLES[p.WIRE], fields)
-    values["parallel_tool_calls"] = parallel
     return m.ChatRequest(
         tuple(messages),
-        f.take_text(fields, "model") or "",
-        tools,
-        choice,
+        tools=tools,
+        tool_choice=choice,
         output=output,
         reasoning=_decode_reasoning(f.take_object(fields, "thinking"), effort),
-        stream=f.take_bool(fields, "stream") or False,
-        extra=f.request_extras(p.WIRE, fields),
-        source=m.Extra(p.WIRE, body),
-        **values,
+        **read_rest(p.WIRE, fields, body, parallel_tool_calls=parallel),
     )
 
 
@@ -135,7 +129,10 @@ def encode_request(request: m.ChatRequest, version: str) -> HttpRequest:
     source = f.own_fields(request.source, p.WIRE)
     notes = Notes(p.WIRE) if source else notes_on(request, p.WIRE)
     body = f.forwarded(request, source) if source else _encode_body(request, notes)
-    body = _restricted(body, version, notes)
+    if version == VERSION_2026 or generation(str(body.get("model"))) >= (4, 7):
+        leave_out(body, ("temperature", "top_p", "top_k"), "removed from this wire", notes)
+    if version == VERSION_2026:
+        body["messages"] = [_restricted_turn(turn, notes) for turn in cast("list[object]", body["messages"])]
     return HttpRequest("/v1/messages", f.dump_request(body), (("anthropic-version", version),), notes.all())
 
 
@@ -153,7 +150,10 @@ def _encode_body(request: m.ChatRequest, notes: Notes) -> f.Fields:
     if len(stop) != len(request.stop):
         notes.add(Feature.STOP, "left out: this wire rejects stop words of white space alone")
     f.put(body, stop_sequences=stop or None, temperature=rules.lowered_temperature(request.temperature, notes))
-    _encode_tools(request, body, bool(notes.own.get("tools")), notes)
+    tools = [_encode_tool(tool, notes) for tool in offered_tools(request, notes, single=True)]
+    f.put(body, tools=tools or None)
+    if tools or notes.own.get("tools"):  # without tools there is nothing to choose from: this wire answers with a 400
+        f.put(body, tool_choice=_encode_choice(request.tool_choice, request.parallel_tool_calls))
     f.put(body, output_config=output)
     if request.reasoning is not None:
         _encode_reasoning(request, request.reasoning, body, writing.unthought_calls(turns), notes)
@@ -204,7 +204,6 @@ class _Turns(TurnEncoder):
     def text(self, part: m.Text) -> f.Fields | None:
         if len(p.own_citations(part.annotations)) != len(part.annotations):
             self.notes.add(Feature.ANNOTATIONS, "left out")
-        fields_for(p.WIRE, part.extra, self.notes)
         return p.text_block(part) if part.text.strip() else None  # this wire rejects blank texts
 
     def thought(self, part: m.Thought) -> f.Fields | None:
@@ -222,47 +221,29 @@ class _Turns(TurnEncoder):
                 return True
         return False
 
-    def call(self, part: m.ToolCall) -> f.Fields:
+    def call(self, part: m.ToolCall, extra: f.Fields) -> f.Fields:
         given, name = arguments_object(part, self.notes), rules.valid_tool_name(part.name, 128, self.notes)
-        extra = fields_for(p.WIRE, part.extra, self.notes)
         return {"type": "tool_use", "id": self.call_id(part.id), "name": name, "input": given} | extra
 
-    def result(self, part: m.ToolResult) -> f.Fields:
-        extra = fields_for(p.WIRE, part.extra, self.notes)
+    def result(self, part: m.ToolResult, extra: f.Fields) -> f.Fields:
         body: f.Fields = {"type": "tool_result", "tool_use_id": self.call_id(part.tool_call_id)}
-        content = self.blocks(said(part))
-        if content:
-            body["content"] = _compact(content)
-        if part.is_error:
-            body["is_error"] = True
-        return body | extra
+        content = _compact(self.blocks(said(part))) or None
+        return f.put(body, content=content, is_error=part.is_error or None) | extra
 
-    def media(self, part: m.Media) -> f.Fields:
-        extra = fields_for(p.WIRE, part.extra, self.notes)
+    def media(self, part: m.Media, extra: f.Fields) -> f.Fields:
         if part.kind not in {"image", "document"}:
             raise self.notes.unsupported(part.kind if part.url is None else f"{part.kind}_url")
         if part.file_id is not None and (part.extra is None or part.extra.wire != p.WIRE):
             raise self.notes.unsupported(Feature.FILE_ID)
         if part.url is not None and not part.url.startswith(("https://", "http://")):
             raise self.notes.unsupported(f"{part.kind}_url")
-        if part.data is not None:
-            part = self._typed(part, part.data)
+        if part.data is not None:  # it needs a type this wire knows
+            image = part.kind == "image"
+            mime = part.mime_type or (rules.image_type(part.data) if image else "application/pdf") or ""
+            if mime not in _IMAGES if image else mime != "application/pdf" and not mime.startswith("text/"):
+                raise self.notes.unsupported(Feature.MEDIA_TYPE, mime)
+            part = replace(part, mime_type=mime)
         return p.media_block(part) | extra
-
-    def _typed(self, part: m.Media, data: bytes) -> m.Media:
-        """Inline data needs a type this wire knows."""
-        mime = part.mime_type or (rules.image_type(data) if part.kind == "image" else "application/pdf") or ""
-        if mime not in _IMAGES if part.kind == "image" else mime != "application/pdf" and not mime.startswith("text/"):
-            raise self.notes.unsupported(Feature.MEDIA_TYPE, mime)
-        return replace(part, mime_type=mime)
-
-
-def _encode_tools(request: m.ChatRequest, body: f.Fields, remaining: bool, notes: Notes) -> None:
-    tools = offered_tools(request, notes, single=True)
-    if tools:
-        body["tools"] = [_encode_tool(tool, notes) for tool in tools]
-    if tools or remaining:  # without tools there is nothing to choose from, and this wire says so with a 400
-        f.put(body, tool_choice=_encode_choice(request.tool_choice, request.parallel_tool_calls))
 
 
 def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:
@@ -298,17 +279,6 @@ def _encode_reasoning(
     f.merge(body, fields)
     if thinks(fields):
         leave_out(body, ("temperature", "top_k"), "not together with reasoning", notes)
-
-
-# --- what some versions and models reject -----------------------------------------------------------------------------
-
-
-def _restricted(body: f.Fields, version: str, notes: Notes) -> f.Fields:
-    if version == VERSION_2026 or generation(str(body.get("model"))) >= (4, 7):
-        leave_out(body, ("temperature", "top_p", "top_k"), "removed from this wire", notes)
-    if version == VERSION_2026:
-        body["messages"] = [_restricted_turn(turn, notes) for turn in cast("list[object]", body["messages"])]
-    return body
 
 
 def _restricted_turn(turn: object, notes: Notes) -> object:

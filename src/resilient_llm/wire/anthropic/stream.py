@@ -9,7 +9,6 @@ with ``ping`` and ``error`` anywhere.  Only ``message_stop`` says that the answe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 from resilient_llm import model as m
@@ -30,23 +29,27 @@ class Decoder(JsonEvents):
         self._id: str | None = None
         self._usage: f.Fields = {}
         self._open = OpenBlocks("tool_use", frozenset({"text", "thinking"}), _whole)
-        self._handlers: dict[str, Callable[[f.Fields], None]] = {
-            "content_block_delta": self._delta,
-            "content_block_start": self._block_start,
-            "content_block_stop": self._block_stop,
-            "message_start": self._message_start,
-            "message_delta": self._message_delta,
-            "message_stop": self._message_stop,
-            "error": self._error,
-            "ping": self._ping,
-        }
 
     def on_object(self, event: str, data: f.Fields) -> None:
-        handler = self._handlers.get(str(data.get("type", event)))
-        if handler is not None:  # an event type that did not exist when this was written says nothing we must know
-            handler(data)
-        elif event == "error" or data.get("error"):
-            self._error(data)
+        match data.get("type", event):
+            case "content_block_delta":
+                self._delta(data)
+            case "content_block_start":
+                self._block_start(data)
+            case "content_block_stop":
+                self._out += self._open.close(f.take_count(data, "index"))
+            case "message_start":
+                self._message_start(data)
+            case "message_delta":
+                self._message_delta(data)
+            case "message_stop":
+                self._out += [event for index in list(self._open) for event in self._open.close(index)]
+                self.end(m.StreamEnd())
+            case "ping":
+                self._out.append(m.KeepAlive())
+            case kind:  # one that did not exist when this was written says nothing we must know
+                if "error" in (kind, event) or data.get("error"):
+                    self.end(m.StreamError(data))
 
     def at_end(self) -> str | None:
         return "the stream ended without message_stop"
@@ -102,7 +105,9 @@ class Decoder(JsonEvents):
     def _other_delta(self, block: Block, kind: object, delta: f.Fields) -> None:
         match block.kind, kind:
             case "tool_use", "input_json_delta":
-                self._arguments(block, f.take_text(delta, "partial_json"))
+                if piece := f.take_text(delta, "partial_json"):
+                    block.pieces.append(piece)
+                    self._out.append(m.ToolCallDelta(piece, block.number))
             case "thinking", "thinking_delta":
                 self._thought(block, f.take_text(delta, "thinking"), None)
             case "thinking", "signature_delta":
@@ -128,14 +133,6 @@ class Decoder(JsonEvents):
             origin, mine = p.origin_and_signature(signature or "")
             self._out.append(m.ThoughtDelta(text or "", block.number, 0, mine or None, origin))
 
-    def _arguments(self, block: Block, piece: str | None) -> None:
-        if piece:
-            block.pieces.append(piece)
-            self._out.append(m.ToolCallDelta(piece, block.number))
-
-    def _block_stop(self, body: f.Fields) -> None:
-        self._out += self._open.close(f.take_count(body, "index"))
-
     def _message_delta(self, body: f.Fields) -> None:
         delta = f.take_object(body, "delta") or {}
         self._count(body)
@@ -144,28 +141,15 @@ class Decoder(JsonEvents):
             reason = p.REASONS.neutral(raw, self._open.called)
             self._out.append(m.Finish(reason, raw, 0, f.unread(p.WIRE, body | delta)))
 
-    def _message_stop(self, _body: f.Fields) -> None:
-        for index in list(self._open):
-            self._out += self._open.close(index)
-        self.end(m.StreamEnd())
-
-    def _error(self, body: f.Fields) -> None:
-        self.end(m.StreamError(body))
-
-    def _ping(self, _body: f.Fields) -> None:
-        self._out.append(m.KeepAlive())
-
 
 def _grow(body: f.Fields, delta: f.Fields) -> None:
-    """Adds a delta of an unknown kind to an unknown block: texts and lists grow, anything else is replaced."""
+    """Adds a delta of an unknown kind to an unknown block: what can grow does, anything else is replaced."""
     for key, value in delta.items():
         before = body.get(key)
         if isinstance(before, str) and isinstance(value, str):
             body[key] = before + value
-        elif isinstance(before, list) and isinstance(value, list):
-            body[key] = f.list_of(cast("object", before), key) + f.list_of(cast("object", value), key)
         else:
-            body[key] = value
+            f.merge(body, {key: value})
 
 
 def _whole(block: Block) -> m.Part:
@@ -213,11 +197,11 @@ class Encoder(BlockEncoder):
         deltas: list[f.Fields] = []
         match event:
             case m.TextDelta():
-                deltas += [{"type": "text_delta", "text": event.text}] if event.text else []
+                deltas.extend([{"type": "text_delta", "text": event.text}] if event.text else [])
                 citations = p.own_citations(event.annotations)
-                deltas += [{"type": "citations_delta", "citation": citation} for citation in citations]
+                deltas.extend([{"type": "citations_delta", "citation": citation} for citation in citations])
             case m.ThoughtDelta():
-                deltas += [{"type": "thinking_delta", "thinking": event.text}] if event.text else []
+                deltas.extend([{"type": "thinking_delta", "thinking": event.text}] if event.text else [])
                 if event.signature:
                     signature = p.marked_signature(m.Thought("", event.signature, origin=event.origin))
                     deltas.append({"type": "signature_delta", "signature": signature})

@@ -60,8 +60,7 @@ def decode_response(raw: f.Fields) -> ChatResponse:
 
 def encode_response(response: ChatResponse) -> f.Fields:
     """The answer as a client of this wire expects it.  Only the first of several choices has a place."""
-    blocks = [p.encode_part(part) for part in response.parts]
-    content = [block for block in blocks if block is not None]
+    content = [block for part in response.parts if (block := p.encode_part(part)) is not None]
     body: f.Fields = {
         "output": {"message": {"role": "assistant", "content": content}},
         "stopReason": p.REASONS.word(response.finish_reason, response.raw_finish_reason),

@@ -130,20 +130,16 @@ def decode_block(block: object) -> m.Part:
         if kind in fields:
             return _decode_media(f.object_of(fields[kind], kind), kind) or m.Opaque(WIRE, whole)
     if "toolUse" in fields:
-        return _decode_call(f.object_of(fields["toolUse"], "toolUse")) or m.Opaque(WIRE, whole)
+        call = f.object_of(fields["toolUse"], "toolUse")
+        if call.get("type") == SERVER_CALL:
+            return m.Opaque(WIRE, whole)
+        ident, name = f.take_text(call, "toolUseId") or "", f.take_text(call, "name") or ""
+        return m.ToolCall(ident, name, arguments_text(call.pop("input", None)), f.unread(WIRE, call))
     if "reasoningContent" in fields:
         return decode_thought(f.object_of(fields["reasoningContent"], "reasoningContent"))
     if "citationsContent" in fields:
         return _decode_cited(f.object_of(fields["citationsContent"], "citationsContent"))
     return m.Opaque(WIRE, whole)
-
-
-def _decode_call(fields: f.Fields) -> m.ToolCall | None:
-    """``None`` for a call that the vendor answers itself."""
-    if fields.get("type") == SERVER_CALL:
-        return None
-    ident, name = f.take_text(fields, "toolUseId") or "", f.take_text(fields, "name") or ""
-    return m.ToolCall(ident, name, arguments_text(fields.pop("input", None)), f.unread(WIRE, fields))
 
 
 SERVER_CALL: Final = "server_tool_use"

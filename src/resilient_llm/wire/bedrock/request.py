@@ -15,8 +15,7 @@ from resilient_llm.wire.blocks.claude import generation, leave_out, thinking, th
 from resilient_llm.wire.blocks.turns import Turn, TurnEncoder
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.caching import lose_marks
-from resilient_llm.wire.kit.notes import Notes, fields_for, notes_on
+from resilient_llm.wire.kit.notes import Notes, fields_for, lose_marks, notes_on
 from resilient_llm.wire.kit.tools import arguments_object, forced_tool, offered_tools, tool_names
 from resilient_llm.wire.protocol import HttpRequest
 from resilient_llm.wire.settings import TABLES, write_settings
@@ -57,7 +56,6 @@ class _Turns(TurnEncoder):
     def text(self, part: m.Text) -> f.Fields | None:
         if len(p.own_citations(part.annotations)) != len(part.annotations):
             self.notes.add(Feature.ANNOTATIONS, "left out")
-        fields_for(p.WIRE, part.extra, self.notes)
         return p.text_block(part) if part.text else None  # this wire rejects empty texts
 
     def thought(self, part: m.Thought) -> f.Fields | None:
@@ -73,13 +71,11 @@ class _Turns(TurnEncoder):
         blocks.append(_CACHE_POINT)
         return True
 
-    def call(self, part: m.ToolCall) -> f.Fields:
+    def call(self, part: m.ToolCall, extra: f.Fields) -> f.Fields:
         given, name = arguments_object(part, self.notes), rules.valid_tool_name(part.name, 64, self.notes)
-        fields = p.call_fields(self.call_id(part.id), name, given)
-        return {"toolUse": fields | fields_for(p.WIRE, part.extra, self.notes)}
+        return {"toolUse": p.call_fields(self.call_id(part.id), name, given) | extra}
 
-    def result(self, part: m.ToolResult) -> f.Fields:
-        extra = fields_for(p.WIRE, part.extra, self.notes)
+    def result(self, part: m.ToolResult, extra: f.Fields) -> f.Fields:
         content: list[f.Fields] = []
         for each in part.parts:
             value = each.value if isinstance(each, m.Json) else None
@@ -90,8 +86,7 @@ class _Turns(TurnEncoder):
         body: f.Fields = {"toolUseId": self.call_id(part.tool_call_id), "content": content}
         return {"toolResult": f.put(body, status="error" if part.is_error else None) | extra}
 
-    def media(self, part: m.Media) -> f.Fields:
-        extra = fields_for(p.WIRE, part.extra, self.notes)
+    def media(self, part: m.Media, extra: f.Fields) -> f.Fields:
         if part.file_id is not None:
             raise self.notes.unsupported(Feature.FILE_ID)
         if part.data is None and not (part.url or "").startswith("s3://"):
@@ -180,7 +175,11 @@ class _Encoding:
             encoded = [self._tool(m.Tool(name)) for name in dict.fromkeys(used) if TOOL_NAME.fullmatch(name)]
         if not encoded and not remaining:
             return {}
-        return f.put({"tools": encoded + remaining}, toolChoice=_encode_choice(choice))
+        chosen: f.Fields | None = None
+        if choice is not None and choice.mode != "none":
+            forced, word = forced_tool(choice), "any" if choice.mode == "required" else "auto"
+            chosen = {word: {}} if forced is None else {"tool": {"name": forced}}
+        return f.put({"tools": encoded + remaining}, toolChoice=chosen)
 
     def _tool(self, tool: m.Tool) -> f.Fields:
         if not TOOL_NAME.fullmatch(tool.name):
@@ -201,8 +200,6 @@ class _Encoding:
         f.put(spec, description=output.description)
         body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": spec}}}
 
-    # --- what differs by model ----------------------------------------------------------------------------------------
-
     def _reasoning(self, body: f.Fields, unthought: bool) -> None:
         request, reasoning = self.request, self.request.reasoning
         more: f.Fields = {}
@@ -210,18 +207,16 @@ class _Encoding:
             f.merge(body, {"outputConfig": f.own_fields(reasoning.extra, p.WIRE)})
         elif reasoning is not None:
             fields_for(p.WIRE, reasoning.extra, self.notes)
-            more = self._reasoning_fields(request, reasoning, body, unthought)
+            more = self._reasoning_fields(reasoning, body, unthought)
         if request.top_k is not None:
             if thinks(more):
                 self.notes.add(Feature.TOP_K, "left out: not together with reasoning")
             else:
                 f.merge(more, self._top_k(request.top_k))
-        if more:
-            body["additionalModelRequestFields"] = more
+        f.put(body, additionalModelRequestFields=more or None)
 
-    def _reasoning_fields(
-        self, request: m.ChatRequest, reasoning: m.Reasoning, body: f.Fields, unthought: bool
-    ) -> f.Fields:
+    def _reasoning_fields(self, reasoning: m.Reasoning, body: f.Fields, unthought: bool) -> f.Fields:
+        request = self.request
         if "claude" in request.model:
             fields, limit = thinking(request, reasoning, unthought, self.notes)
             settings = f.object_of(body.pop("inferenceConfig", {}), "settings")
@@ -253,12 +248,3 @@ _EFFORTS: Mapping[str, Callable[[str], f.Fields]] = {
     "nova-2": lambda effort: {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}},
 }
 """Part of a model's name -> the fields that say how hard to think."""
-
-
-def _encode_choice(choice: m.ToolChoice | None) -> f.Fields | None:
-    if choice is None or choice.mode == "none":
-        return None
-    forced = forced_tool(choice)
-    if forced is not None:
-        return {"tool": {"name": forced}}
-    return {"any" if choice.mode == "required" else "auto": {}}

@@ -10,7 +10,6 @@ says that the answer is whole; ``metadata`` (token counts) usually follows it, b
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 from resilient_llm import model as m
@@ -23,6 +22,8 @@ from resilient_llm.wire.framing import eventstream
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.streams import StreamDecoder
 
+_EVENTS = f.words("messageStart contentBlockStart contentBlockDelta contentBlockStop messageStop metadata")
+
 
 class Decoder(StreamDecoder):
     """Bytes of one streamed answer -> events."""
@@ -34,18 +35,18 @@ class Decoder(StreamDecoder):
         self._frames = eventstream.Decoder()
         self._started = self._stopped = self._counted = False
         self._open = OpenBlocks("toolUse", frozenset({"text", "reasoningContent"}), _whole)
-        self._handlers: dict[str, Callable[[f.Fields], None]] = {
-            "contentBlockDelta": self._delta,
-            "contentBlockStart": self._block_start,
-            "contentBlockStop": self._block_stop,
-            "messageStart": self._message_start,
-            "messageStop": self._message_stop,
-            "metadata": self._metadata,
-        }
 
     def on_bytes(self, data: bytes) -> None:
         for message in self._frames.feed(data):
-            self._message(message)
+            match message.header(":message-type"):
+                case "exception":
+                    kind = message.header(":exception-type")
+                    self.end(m.StreamError({"__type": kind} | _error_fields(message.payload)))
+                case "error":
+                    text = message.header(":error-message")
+                    self.end(m.StreamError({"__type": message.header(":error-code"), "message": text}))
+                case _:
+                    self._event(message)
             if self._over:
                 break
 
@@ -55,29 +56,28 @@ class Decoder(StreamDecoder):
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return decode_response(body)
 
-    def _message(self, message: eventstream.EventMessage) -> None:
-        match message.header(":message-type"):
-            case "exception":
-                self.end(m.StreamError({"__type": message.header(":exception-type")} | _error_fields(message.payload)))
-            case "error":
-                text = message.header(":error-message")
-                self.end(m.StreamError({"__type": message.header(":error-code"), "message": text}))
-            case _:
-                self._event(message)
-
     def _event(self, message: eventstream.EventMessage) -> None:
-        handler = self._handlers.get(message.header(":event-type"))
-        if handler is None:  # an event type that did not exist when this was written
+        kind = message.header(":event-type")
+        if kind not in _EVENTS:  # one that did not exist when this was written
             return
         body = f.parse_object(message.payload, "an event")
         body.pop("p", None)  # padding, so that the length of a frame does not tell its content
         if not self._started:
             self._started = True
             self._out.append(m.StreamStart())
-        handler(body)
-
-    def _message_start(self, _body: f.Fields) -> None:
-        pass
+        match kind:
+            case "contentBlockDelta":
+                self._delta(body)
+            case "contentBlockStart":
+                self._block_start(body)
+            case "contentBlockStop":
+                self._out += self._open.close(f.take_count(body, "contentBlockIndex"))
+            case "messageStop":
+                self._message_stop(body)
+            case "metadata":
+                self._metadata(body)
+            case _:
+                pass
 
     def _block_start(self, body: f.Fields) -> None:
         index, start = f.take_count(body, "contentBlockIndex"), f.take_object(body, "start") or {}
@@ -142,12 +142,8 @@ class Decoder(StreamDecoder):
             if block.kind == "toolUse":
                 self._out.append(m.ToolCallDelta(piece, block.number))
 
-    def _block_stop(self, body: f.Fields) -> None:
-        self._out += self._open.close(f.take_count(body, "contentBlockIndex"))
-
     def _message_stop(self, body: f.Fields) -> None:
-        for index in list(self._open):
-            self._out += self._open.close(index)
+        self._out += [event for index in list(self._open) for event in self._open.close(index)]
         raw = f.take_text(body, "stopReason")
         self._out.append(m.Finish(p.REASONS.neutral(raw, self._open.called), raw, 0, f.unread(p.WIRE, body)))
         self._stopped = True
@@ -219,10 +215,10 @@ class Encoder(BlockEncoder):
         deltas: list[f.Fields] = []
         match event:
             case m.TextDelta():
-                deltas += [{"text": event.text}] if event.text else []
-                deltas += [{"citation": citation} for citation in p.own_citations(event.annotations)]
+                deltas.extend([{"text": event.text}] if event.text else [])
+                deltas.extend([{"citation": citation} for citation in p.own_citations(event.annotations)])
             case m.ThoughtDelta():
-                deltas += [{"reasoningContent": {"text": event.text}}] if event.text else []
+                deltas.extend([{"reasoningContent": {"text": event.text}}] if event.text else [])
                 if event.signature and event.origin == p.WIRE:
                     deltas.append({"reasoningContent": {"signature": event.signature}})
             case _:
@@ -234,7 +230,10 @@ class Encoder(BlockEncoder):
         content = p.encode_part(part) or {}
         match part:
             case m.Thought():
-                return {}, _thought_deltas(f.object_of(content["reasoningContent"], "reasoningContent"))
+                thought = f.object_of(content["reasoningContent"], "reasoningContent")
+                text = f.take_object(thought, "reasoningText")
+                inner = [thought] if text is None else [{name: value} for name, value in text.items() if value]
+                return {}, [{"reasoningContent": each} for each in inner]
             case m.Media() | m.Opaque():
                 return _whole_deltas(content)
             case _:
@@ -254,12 +253,6 @@ class Encoder(BlockEncoder):
 def error_frame(fault: Fault, message: str) -> bytes:
     """An exception frame."""
     return eventstream.exception(exception_of(fault), f.dump({"message": message}))
-
-
-def _thought_deltas(content: f.Fields) -> list[f.Fields]:
-    text = f.take_object(content, "reasoningText")
-    inner = [content] if text is None else [{name: value} for name, value in text.items() if value]
-    return [{"reasoningContent": each} for each in inner]
 
 
 def _whole_deltas(content: f.Fields) -> tuple[f.Fields, list[f.Fields]] | None:

@@ -49,17 +49,14 @@ def thinking(request: ChatRequest, reasoning: Reasoning, unthought: bool, notes:
         return {}, None
     model = generation(request.model)
     if model >= (4, 6) and reasoning.budget is None:
-        return _adaptive(_effort(reasoning.effort or "", model, notes)), None
+        # Such a model decides how long it thinks and is told how hard.
+        effort = _effort(reasoning.effort or "", model, notes)
+        fields: Fields = {"thinking": {"type": "adaptive"}}
+        return fields | ({"output_config": {"effort": effort}} if effort else {}), None
     if unthought:  # with a budget, the vendor insists on the thought, which was another vendor's and is left out
         notes.add(Feature.REASONING, "left out: the calls of this turn were made without")
         return {}, None
     return _budgeted(request, reasoning, notes)
-
-
-def _adaptive(effort: str | None) -> Fields:
-    """Since 4.6 a model decides how long it thinks and is told how hard."""
-    fields: Fields = {"thinking": {"type": "adaptive"}}
-    return fields | {"output_config": {"effort": effort}} if effort else fields
 
 
 def _effort(effort: str, model: Generation, notes: Notes) -> str | None:

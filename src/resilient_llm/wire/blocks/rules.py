@@ -1,7 +1,4 @@
-"""What the two block-structured wires, Anthropic Messages and Bedrock Converse, have in common.
-
-Both speak of messages made of typed blocks and take tool arguments as objects.
-"""
+"""What the two wires that speak of typed blocks, Anthropic Messages and Bedrock Converse, have in common."""
 
 from __future__ import annotations
 

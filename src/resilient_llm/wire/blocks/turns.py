@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -88,11 +88,11 @@ class TurnEncoder(ABC):
         """A text; ``None`` for one the wire rejects as empty."""
 
     @abstractmethod
-    def call(self, part: m.ToolCall) -> f.Fields:
-        """A tool call."""
+    def call(self, part: m.ToolCall, extra: f.Fields) -> f.Fields:
+        """A tool call, with the fields that only this wire knows of it."""
 
     @abstractmethod
-    def result(self, part: m.ToolResult) -> f.Fields:
+    def result(self, part: m.ToolResult, extra: f.Fields) -> f.Fields:
         """A tool's result."""
 
     @abstractmethod
@@ -100,7 +100,7 @@ class TurnEncoder(ABC):
         """A thought; ``None`` for one that must not be sent."""
 
     @abstractmethod
-    def media(self, part: m.Media) -> f.Fields:
+    def media(self, part: m.Media, extra: f.Fields) -> f.Fields:
         """An image, a document..."""
 
     @abstractmethod
@@ -109,11 +109,17 @@ class TurnEncoder(ABC):
 
     def turns(self, messages: Iterable[m.Message]) -> tuple[list[f.Fields], list[Turn]]:
         """The system prompt, made of the messages a conversation opens with, and the turns."""
-        leading, remaining = _split_leading_system([message for message in messages if message.parts])
-        system = [block for message in leading for block in self._blocks(message)]
+        said = [message for message in messages if message.parts]
+        count = next((i for i, each in enumerate(said) if each.role not in {"system", "developer"}), len(said))
+        system = [block for message in said[:count] for block in self._blocks(message)]
         turns: list[Turn] = []
-        for message in remaining:
-            _add_turn(turns, self._role(message), self._blocks(message), f.own_fields(message.extra, self.wire))
+        for message in said[count:]:
+            role, blocks, fields = self._role(message), self._blocks(message), f.own_fields(message.extra, self.wire)
+            if blocks and turns and turns[-1].role == role:
+                turns[-1].blocks += blocks
+                turns[-1].fields.update(fields)
+            elif blocks:
+                turns.append(Turn(role, blocks, fields))
         for i in range(1, len(turns) - 1):  # a system turn between calls and their results changes places with these
             before, middle, after = turns[i - 1 : i + 2]
             if middle.role == "system" and before.role == "assistant" and any(map(self.is_result, after.blocks)):
@@ -151,19 +157,20 @@ class TurnEncoder(ABC):
 
     def part(self, part: m.Part) -> f.Fields | None:
         """The block of a part; ``None`` for one that is left out."""
+        if isinstance(part, m.Thought):
+            return self.thought(part)
+        extra = fields_for(self.wire, getattr(part, "extra", None), self.notes)
         match part:
             case m.Text():
                 return self.text(part)
             case m.Refusal():
                 return self.text(m.Text(part.text))
             case m.ToolCall():
-                return self.call(part)
+                return self.call(part, extra)
             case m.ToolResult():
-                return self.result(part)
-            case m.Thought():
-                return self.thought(part)
+                return self.result(part, extra)
             case m.Media():
-                return self.media(part)
+                return self.media(part, extra)
             case _:
                 if part.wire == self.wire:
                     return dict(part.data)
@@ -183,22 +190,3 @@ class TurnEncoder(ABC):
         if len(turns) < 2 or not any(map(self.is_result, turns[-1].blocks)):
             return False
         return not any(map(self.is_thought, turns[-2].blocks))
-
-
-def _add_turn(turns: list[Turn], role: str, blocks: Sequence[f.Fields], fields: f.Fields) -> None:
-    """Appends blocks, joining them to the last turn if it has the same role; no blocks, no turn."""
-    if not blocks:
-        return
-    if turns and turns[-1].role == role:
-        turns[-1].blocks.extend(blocks)
-        turns[-1].fields.update(fields)
-    else:
-        turns.append(Turn(role, list(blocks), fields))
-
-
-def _split_leading_system(messages: Sequence[m.Message]) -> tuple[Sequence[m.Message], Sequence[m.Message]]:
-    """The system messages a conversation opens with, and everything after them."""
-    count = 0
-    while count < len(messages) and messages[count].role in {"system", "developer"}:
-        count += 1
-    return messages[:count], messages[count:]

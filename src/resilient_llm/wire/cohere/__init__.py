@@ -14,20 +14,7 @@ A request and its answer::
 
 from __future__ import annotations
 
-from resilient_llm.wire.cohere import answer, request, stream
-from resilient_llm.wire.cohere.parts import WIRE
-from resilient_llm.wire.protocol import JsonCodec
+from resilient_llm.wire.cohere import answer, parts, request, stream
+from resilient_llm.wire.protocol import codec_of
 
-__all__ = ["CODEC", "WIRE"]
-
-CODEC = JsonCodec(
-    name=WIRE,
-    read_request=request.decode_request,
-    write_request=request.encode_request,
-    read_answer=answer.decode_response,
-    write_answer=answer.encode_response,
-    write_error=answer.encode_error,
-    write_stream_error=stream.error_frame,
-    make_decoder=stream.Decoder,
-    make_encoder=lambda _asked: stream.Encoder(),
-)
+CODEC = codec_of(parts.WIRE, request.encode_request, answer, stream, request.decode_request)

@@ -7,6 +7,7 @@ from typing import Final, cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit import openai as o
 from resilient_llm.wire.kit.reasons import Reasons
 from resilient_llm.wire.kit.tools import decode_call, encode_call
 
@@ -17,19 +18,21 @@ PLAN: Final = f"{WIRE}/tool_plan"
 
 def decode_parts(fields: f.Fields) -> tuple[m.Part, ...]:
     """Content, plan and calls, in the order the model makes them."""
-    parts = _decode_content(fields.pop("content", None))
+    content = fields.pop("content", None)
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    found = [] if blocks is None else f.list_of(blocks, "content")
+    parts = [decode_block(f.object_of(block, "a content block")) for block in found]
     if plan := f.take_text(fields, "tool_plan"):
         parts.append(m.Thought(plan, origin=PLAN))
     parts += [decode_call(item, WIRE, lambda id_, _name: id_ or "") for item in f.take_list(fields, "tool_calls")]
-    return tuple(_with_citations(parts, fields))
-
-
-def _decode_content(value: object) -> list[m.Part]:
-    if value is None:
-        return []
-    if isinstance(value, str):
-        return [m.Text(value)]
-    return [decode_block(f.object_of(item, "a content block")) for item in f.list_of(value, "content")]
+    texts = [at for at, part in enumerate(parts) if isinstance(part, m.Text)]
+    for item in f.take_list(fields, "citations") if texts else ():
+        citation = f.object_of(item, "a citation")
+        at = citation.get("content_index")  # of the content block it cites for; else it is the first text
+        at = at if isinstance(at, int) and at in texts else texts[0]
+        text = cast("m.Text", parts[at])
+        parts[at] = m.Text(text.text, (*text.annotations, citation), text.extra)
+    return tuple(parts)
 
 
 def decode_block(fields: f.Fields) -> m.Part:
@@ -43,36 +46,13 @@ def decode_block(fields: f.Fields) -> m.Part:
         thinking = f.take_text(fields, "thinking") or ""
         return m.Thought(thinking, origin=WIRE, extra=f.unread(WIRE, fields))
     if kind == "image_url":
-        return _decode_image(f.take_object(fields, "image_url") or {})
+        image = f.take_object(fields, "image_url") or {}
+        url = f.take_text(image, "url")
+        media = None if url is None else o.decode_media("image", url, f.unread(WIRE, image))
+        if media is None or (media.url or "").startswith("data:"):
+            raise f.Malformed("an image has no url, or data that is not in base64")
+        return media
     return m.Opaque(WIRE, block)
-
-
-def _decode_image(fields: f.Fields) -> m.Media:
-    url = f.take_text(fields, "url")
-    extra = f.unread(WIRE, fields)
-    if url is None:
-        raise f.Malformed("an image has no url")
-    if not url.startswith("data:"):
-        return m.Media("image", url=url, extra=extra)
-    head, _, data = url.partition(",")
-    if not head.endswith(";base64"):
-        raise f.Malformed("an image's data is not in base64")
-    mime = head.removeprefix("data:").removesuffix(";base64").partition(";")[0]
-    return m.Media("image", mime or None, f.decode_base64(data), extra=extra)
-
-
-def _with_citations(parts: list[m.Part], fields: f.Fields) -> list[m.Part]:
-    """Each citation goes to the text it cites for, by the number of the content block, else to the first text."""
-    texts = [at for at, part in enumerate(parts) if isinstance(part, m.Text)]
-    if not texts:
-        return parts
-    for item in f.take_list(fields, "citations"):
-        citation = f.object_of(item, "a citation")
-        at = citation.get("content_index")
-        at = at if isinstance(at, int) and at in texts else texts[0]
-        text = cast("m.Text", parts[at])
-        parts[at] = m.Text(text.text, (*text.annotations, citation), text.extra)
-    return parts
 
 
 def encode_parts(parts: Sequence[m.Part]) -> f.Fields:
@@ -99,17 +79,11 @@ def encode_block(part: m.Part) -> f.Fields | None:
         case m.Thought() if part.origin != PLAN:
             return {"type": "thinking", "thinking": part.text, **f.own_fields(part.extra, WIRE)}
         case m.Media():
-            return {"type": "image_url", "image_url": {"url": _image_url(part), **f.own_fields(part.extra, WIRE)}}
+            return {"type": "image_url", "image_url": {"url": o.url_of(part), **f.own_fields(part.extra, WIRE)}}
         case m.Opaque():
             return dict(part.data)
         case _:
             return None
-
-
-def _image_url(media: m.Media) -> str:
-    if media.data is None:
-        return media.url or ""
-    return f"data:{media.mime_type or 'image/png'};base64,{f.encode_base64(media.data)}"
 
 
 def citations(parts: Iterable[m.Part]) -> list[m.JsonObject]:

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final, cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.cohere.parts import PLAN, WIRE, citations, decode_parts, encode_parts
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.caching import lose_marks
+from resilient_llm.wire.kit import tools as t
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
-from resilient_llm.wire.kit.tools import (
-    decode_tool,
-    encode_message,
-    encode_tool,
-    offered_tools,
-    result_extra,
-    take_role,
-)
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
-from resilient_llm.wire.settings import TABLES, read_settings, write_settings
+from resilient_llm.wire.settings import TABLES, read_rest, write_settings
 
 PATH: Final = "/v2/chat"
 
@@ -30,42 +23,26 @@ def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
     fields = dict(whole)
     messages = tuple(_decode_message(item) for item in f.take_list(fields, "messages"))
     tools = _decode_tools(fields)
-    values = read_settings(TABLES[WIRE], fields)
+    word = f.take_text(fields, "tool_choice")
+    if word not in (None, "REQUIRED", "NONE"):
+        raise f.Malformed("tool_choice is neither REQUIRED nor NONE")
     return m.ChatRequest(
         messages,
-        f.take_text(fields, "model") or "",
-        tools,
-        tool_choice=_decode_choice(f.take_text(fields, "tool_choice")),
+        tools=tools,
+        tool_choice=None if word is None else m.ToolChoice("required" if word == "REQUIRED" else "none"),
         output=_decode_format(f.take_object(fields, "response_format")),
         reasoning=_decode_thinking(f.take_object(fields, "thinking")),
-        stream=f.take_bool(fields, "stream") or False,
-        extra=f.request_extras(WIRE, fields),
-        source=m.Extra(WIRE, whole),
-        **values,
+        **read_rest(WIRE, fields, whole),
     )
 
 
 def _decode_tools(fields: f.Fields) -> tuple[m.Tool, ...]:
     """The tools; the one switch for all of them, ``strict_tools``, belongs to each."""
-    tools = [decode_tool(item, WIRE) for item in f.take_list(fields, "tools")]
+    tools = [t.decode_tool(item, WIRE) for item in f.take_list(fields, "tools")]
     if not tools:
         return ()
     strict = f.take_bool(fields, "strict_tools")
-    return tuple(
-        m.Tool(t.name, t.description, t.parameters, t.strict if strict is None else strict, t.extra) for t in tools
-    )
-
-
-def _decode_choice(word: str | None) -> m.ToolChoice | None:
-    match word:
-        case None:
-            return None
-        case "REQUIRED":
-            return m.ToolChoice("required")
-        case "NONE":
-            return m.ToolChoice("none")
-        case _:
-            raise f.Malformed("tool_choice is neither REQUIRED nor NONE")
+    return tuple(tool if strict is None else replace(tool, strict=strict) for tool in tools)
 
 
 def _decode_format(fields: f.Fields | None) -> m.OutputFormat | None:
@@ -89,10 +66,9 @@ def _decode_thinking(fields: f.Fields | None) -> m.Reasoning | None:
 
 def _decode_message(value: object) -> m.Message:
     fields = f.object_of(value, "a message")
-    role = take_role(fields)
-    if role == "tool":
-        return m.Message(role, (_decode_result(fields),), extra=f.unread(WIRE, fields))
-    return m.Message(role, decode_parts(fields), extra=f.unread(WIRE, fields))
+    role = t.take_role(fields)
+    parts = (_decode_result(fields),) if role == "tool" else decode_parts(fields)
+    return m.Message(role, parts, extra=f.unread(WIRE, fields))
 
 
 def _decode_result(fields: f.Fields) -> m.ToolResult:
@@ -127,25 +103,26 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     """The request for Cohere.  Raises ``UnsupportedFeature``.  A body that came in on this wire is forwarded."""
     if request.source is not None and request.source.wire == WIRE:
         return HttpRequest(PATH, f.dump_request(f.forwarded(request, request.source.fields)), JSON_HEADERS)
-    notes = notes_on(request, WIRE, described=False)
-    lose_marks(request, notes)
+    notes = notes_on(request, WIRE, plain=True)
     messages = [each for message in request.messages for each in _encode_message(message, notes)]
     body: f.Fields = {"model": request.model, "messages": messages, "stream": request.stream}
     body |= _encode_tools(request, notes)
     write_settings(TABLES[WIRE], request, body, notes)
-    thinking = _encode_thinking(request.reasoning, notes)
-    f.put(body, response_format=_encode_format(request.output), thinking=thinking)
+    if (output := request.output) is not None:
+        wanted: f.Fields = {"type": "text" if output.kind == "text" else "json_object"}
+        body["response_format"] = f.put(wanted, json_schema=output.schema if output.kind == "json_schema" else None)
+    f.put(body, thinking=_encode_thinking(request.reasoning, notes))
     f.merge(body, notes.own)
     return HttpRequest(PATH, f.dump_request(body), JSON_HEADERS, notes.all())
 
 
 def _encode_tools(request: m.ChatRequest, notes: Notes) -> f.Fields:
     """Tools and the choice among them.  No tool can be named, so a named one is the only one offered."""
-    choice, tools = request.tool_choice, offered_tools(request, notes)
+    choice, tools = request.tool_choice, t.offered_tools(request, notes)
     if not tools:
         return {}
     extras_for(WIRE, (tool.extra for tool in tools), notes)
-    body: f.Fields = {"tools": [encode_tool(tool, WIRE) for tool in tools]}
+    body: f.Fields = {"tools": [t.encode_tool(tool, WIRE) for tool in tools]}
     flags = {tool.strict for tool in tools}
     if len(flags) > 1:
         notes.add(Feature.TOOL_STRICT, "sent for all tools or none")
@@ -153,13 +130,6 @@ def _encode_tools(request: m.ChatRequest, notes: Notes) -> f.Fields:
         body["strict_tools"] = flags == {True}
     word = {"required": "REQUIRED", "none": "NONE"}.get(choice.mode) if choice is not None else None
     return f.put(body, tool_choice=word)
-
-
-def _encode_format(output: m.OutputFormat | None) -> f.Fields | None:
-    if output is None:
-        return None
-    kind = "text" if output.kind == "text" else "json_object"
-    return f.put({"type": kind}, json_schema=output.schema if output.kind == "json_schema" else None)
 
 
 def _encode_thinking(reasoning: m.Reasoning | None, notes: Notes) -> f.Fields | None:
@@ -174,7 +144,7 @@ def _encode_thinking(reasoning: m.Reasoning | None, notes: Notes) -> f.Fields | 
 
 
 def _encode_message(message: m.Message, notes: Notes) -> list[f.Fields]:
-    return encode_message(
+    return t.encode_message(
         message,
         fields_for(WIRE, message.extra, notes),
         lambda result: _encode_result(result, notes),
@@ -183,7 +153,7 @@ def _encode_message(message: m.Message, notes: Notes) -> list[f.Fields]:
 
 
 def _encode_result(result: m.ToolResult, notes: Notes) -> f.Fields:
-    content = result_extra(result, WIRE, notes).get("content")
+    content = t.result_extra(result, WIRE, notes).get("content")
     if content is None:
         found = [part for part in result.parts if not isinstance(part, m.Media)]
         alone = len(found) == 1 and isinstance(found[0], m.Text)

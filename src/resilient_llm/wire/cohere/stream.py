@@ -51,10 +51,9 @@ class Decoder(JsonEvents):
             case "tool-plan-delta":
                 if plan := f.take_text(message, "tool_plan"):
                     self._out.append(m.ThoughtDelta(plan, self._place("plan", 0), origin=p.PLAN))
-            case "tool-call-start":
-                self._call_start(self._place("tool", index), message)
-            case "tool-call-delta":
-                self._call(self._place("tool", index), message)
+            case "tool-call-start" | "tool-call-delta":
+                self._called = True
+                self._call(self._place("tool", index), message, begins=kind == "tool-call-start")
             case "citation-start":
                 citations = tuple(f.object_of(item, "a citation") for item in f.take_list(message, "citations"))
                 if citations:
@@ -89,19 +88,13 @@ class Decoder(JsonEvents):
         if text:
             self._out.append(m.TextDelta(text, block))
 
-    def _call_start(self, block: int, message: f.Fields) -> None:
-        self._called = True
+    def _call(self, block: int, message: f.Fields, begins: bool) -> None:
         for item in f.take_list(message, "tool_calls")[:1]:
             fields = f.object_of(item, "a tool call")
             function = f.take_object(fields, "function") or {}
-            name, arguments = f.take_text(function, "name") or "", f.take_text(function, "arguments")
-            self._out.append(m.ToolCallStart(f.take_text(fields, "id") or "", name, block))
-            if arguments:
-                self._out.append(m.ToolCallDelta(arguments, block))
-
-    def _call(self, block: int, message: f.Fields) -> None:
-        for item in f.take_list(message, "tool_calls")[:1]:
-            function = f.take_object(f.object_of(item, "a tool call"), "function") or {}
+            if begins:
+                id_, name = f.take_text(fields, "id") or "", f.take_text(function, "name") or ""
+                self._out.append(m.ToolCallStart(id_, name, block))
             if arguments := f.take_text(function, "arguments"):
                 self._out.append(m.ToolCallDelta(arguments, block))
 
@@ -109,13 +102,9 @@ class Decoder(JsonEvents):
         if delta.get("error") is not None:
             self.end(m.StreamError(delta))
             return
-        reason, usage = f.take_text(delta, "finish_reason"), p.take_usage(delta)
+        raw, usage = f.take_text(delta, "finish_reason"), p.take_usage(delta)
         f.put(delta, logprobs=self._logprobs or None)
-        finish = p.REASONS.neutral(reason or "COMPLETE", self._called)
-        self._out.append(m.Finish(finish, reason, extra=f.unread(p.WIRE, delta)))
-        if usage is not None:
-            self._out.append(m.UsageUpdate(usage))
-        self.end(m.StreamEnd())
+        self.finish(p.REASONS.neutral(raw or "COMPLETE", self._called), raw, f.unread(p.WIRE, delta), usage)
 
 
 class Encoder(BlockEncoder):

@@ -9,17 +9,16 @@ from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.bedrock.parts import WIRE
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.notes import Notes, extras_for
-from resilient_llm.wire.protocol import HttpRequest, JsonEmbedCodec
+from resilient_llm.wire.protocol import JsonEmbedCodec
 
 
-def _encode_request(request: EmbedRequest) -> HttpRequest:
+def _encode_request(request: EmbedRequest, own: f.Fields) -> tuple[str, f.Fields]:
     """Titan takes one text at a time."""
     if len(request.inputs) != 1:
         raise UnsupportedFeature(Feature.SEVERAL_INPUTS, request.model)
     body: f.Fields = f.put({"inputText": request.inputs[0]}, dimensions=request.dimensions)
-    f.merge(body, extras_for(WIRE, request.extra, Notes(WIRE)))
-    return HttpRequest(f"/model/{quote(request.model, safe='', errors='replace')}/invoke", f.dump_request(body))
+    f.merge(body, own)
+    return f"/model/{quote(request.model, safe='', errors='replace')}/invoke", body
 
 
 def _decode_response(raw: f.Fields) -> EmbedResponse:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.cohere.parts import WIRE
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.notes import Notes, extras_for
-from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest, JsonEmbedCodec
+from resilient_llm.wire.protocol import JsonEmbedCodec
 
 
 def _decode_request(whole: f.Fields, _path: str) -> EmbedRequest:
@@ -17,14 +16,13 @@ def _decode_request(whole: f.Fields, _path: str) -> EmbedRequest:
     return EmbedRequest(texts, model, f.take_int(fields, "output_dimension"), f.request_extras(WIRE, fields))
 
 
-def _encode_request(request: EmbedRequest) -> HttpRequest:
+def _encode_request(request: EmbedRequest, own: f.Fields) -> tuple[str, f.Fields]:
     """``input_type``, which the vendor demands, is ``search_document`` unless given."""
-    notes = Notes(WIRE)
     body: f.Fields = {"model": request.model, "texts": list(request.inputs), "input_type": "search_document"}
     f.put(body, output_dimension=request.dimensions)
-    f.merge(body, extras_for(WIRE, request.extra, notes))
+    f.merge(body, own)
     body["embedding_types"] = ["float"]
-    return HttpRequest("/v2/embed", f.dump_request(body), JSON_HEADERS, notes.all())
+    return "/v2/embed", body
 
 
 def _decode_response(raw: f.Fields) -> EmbedResponse:

@@ -8,8 +8,7 @@ from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.gemini.parts import WIRE, camel
 from resilient_llm.wire.gemini.request import path_of, read_path
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.notes import Notes, extras_for
-from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest, JsonEmbedCodec
+from resilient_llm.wire.protocol import JsonEmbedCodec
 
 _BATCH = "@batch"
 """Key in a request's Extra: the caller sent a batch and expects one."""
@@ -38,14 +37,12 @@ def _decode_item(item: f.Fields, path: str, batch: bool) -> EmbedRequest:
     return EmbedRequest(("".join(cast("list[str]", texts)),), model, dimensions, extra)
 
 
-def _encode_request(request: EmbedRequest) -> HttpRequest:
-    notes = Notes(WIRE)
+def _encode_request(request: EmbedRequest, own: f.Fields) -> tuple[str, f.Fields]:
     more: f.Fields = f.put({"model": f"models/{request.model}"}, outputDimensionality=request.dimensions)
-    f.merge(more, extras_for(WIRE, request.extra, notes))
+    f.merge(more, own)
     more.pop(_BATCH, None)
     requests = [{"content": {"parts": [{"text": text}]}, **more} for text in request.inputs]
-    path = path_of(request.model, "batchEmbedContents")
-    return HttpRequest(path, f.dump_request({"requests": requests}), JSON_HEADERS, notes.all())
+    return path_of(request.model, "batchEmbedContents"), {"requests": requests}
 
 
 def _decode_response(raw: f.Fields) -> EmbedResponse:

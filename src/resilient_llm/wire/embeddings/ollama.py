@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.notes import Notes, extras_for
 from resilient_llm.wire.ollama.parts import WIRE
-from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest, JsonEmbedCodec
+from resilient_llm.wire.protocol import JsonEmbedCodec
 
 
-def _encode_request(request: EmbedRequest) -> HttpRequest:
-    notes = Notes(WIRE)
+def _encode_request(request: EmbedRequest, own: f.Fields) -> tuple[str, f.Fields]:
     body = f.put({"model": request.model, "input": list(request.inputs)}, dimensions=request.dimensions)
-    f.merge(body, extras_for(WIRE, request.extra, notes))
-    return HttpRequest("/api/embed", f.dump_request(body), JSON_HEADERS, notes.all())
+    f.merge(body, own)
+    return "/api/embed", body
 
 
 def _decode_response(raw: f.Fields) -> EmbedResponse:

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
 
 from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.notes import Notes, extras_for
-from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest, JsonEmbedCodec
+from resilient_llm.wire.protocol import JsonEmbedCodec
 
 WIRE = "openai_embed"
 
@@ -33,12 +31,9 @@ def _decode_request(whole: f.Fields, _path: str) -> EmbedRequest:
     return EmbedRequest(inputs, model, dimensions, f.request_extras(WIRE, fields))
 
 
-def _encode_request(request: EmbedRequest) -> HttpRequest:
-    notes = Notes(WIRE)
+def _encode_request(request: EmbedRequest, own: f.Fields) -> tuple[str, f.Fields]:
     body: f.Fields = {"model": request.model, "input": list(request.inputs)}
-    f.put(body, dimensions=request.dimensions)
-    body |= extras_for(WIRE, request.extra, notes)
-    return HttpRequest("/embeddings", f.dump_request(body), JSON_HEADERS, notes.all())
+    return "/embeddings", f.put(body, dimensions=request.dimensions) | own
 
 
 def _decode_response(fields: f.Fields) -> EmbedResponse:
@@ -73,17 +68,13 @@ def _little_endian(floats: array[float]) -> array[float]:
 
 def _encode_response(response: EmbedResponse, request: EmbedRequest | None) -> f.Fields:
     encoded = any(extra.fields.get("encoding_format") == "base64" for extra in (request.extra if request else ()))
-    data = [
-        {"object": "embedding", "index": index, "embedding": _encode_vector(values) if encoded else list(values)}
-        for index, values in enumerate(response.vectors)
-    ]
+    vectors: list[object] = [list(values) for values in response.vectors]
+    if encoded:
+        vectors = [f.encode_base64(_little_endian(array("f", values)).tobytes()) for values in response.vectors]
+    data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
     usage = response.usage or Usage()
     counts = {"prompt_tokens": usage.input_tokens, "total_tokens": usage.total_tokens or usage.input_tokens}
     return {"object": "list", "data": data, "model": response.model, "usage": counts}
-
-
-def _encode_vector(values: Sequence[float]) -> str:
-    return f.encode_base64(_little_endian(array("f", values)).tobytes())
 
 
 CODEC = JsonEmbedCodec(

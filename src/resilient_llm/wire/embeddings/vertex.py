@@ -14,21 +14,17 @@ from __future__ import annotations
 from resilient_llm.model import EmbedRequest, EmbedResponse, Usage
 from resilient_llm.wire.gemini.request import path_of
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.notes import Notes, extras_for
-from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest, JsonEmbedCodec
+from resilient_llm.wire.protocol import JsonEmbedCodec
 
 WIRE = "vertex_predict"
 
 
-def _encode_request(request: EmbedRequest) -> HttpRequest:
-    notes = Notes(WIRE)
-    extra = dict(extras_for(WIRE, request.extra, notes))
-    beside = f.as_object(extra.pop("instances", None))
-    parameters = f.put(dict(f.as_object(extra.pop("parameters", None))), outputDimensionality=request.dimensions)
+def _encode_request(request: EmbedRequest, own: f.Fields) -> tuple[str, f.Fields]:
+    beside = f.as_object(own.pop("instances", None))
+    parameters = f.put(dict(f.as_object(own.pop("parameters", None))), outputDimensionality=request.dimensions)
     body: f.Fields = {"instances": [{**beside, "content": text} for text in request.inputs]}
     f.put(body, parameters=parameters or None)
-    path = path_of(request.model, "predict")
-    return HttpRequest(path, f.dump_request({**body, **extra}), JSON_HEADERS, notes.all())
+    return path_of(request.model, "predict"), {**body, **own}
 
 
 def _decode_response(raw: f.Fields) -> EmbedResponse:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from resilient_llm.errors import Fault, FaultKind, FaultScope
 from resilient_llm.wire.faults import in_band, times
 from resilient_llm.wire.faults.body import Facts, decode, lowered, read
-from resilient_llm.wire.faults.ratelimit import RateLimits
 from resilient_llm.wire.faults.rules import Verdict, decide, scope_of
 from resilient_llm.wire.faults.scrub import scrub
 
@@ -26,20 +25,22 @@ def classify(
     """What a whole answer means; ``None`` is success.
 
     ``body`` is bytes, text, or parsed JSON; ``status`` 0 or ``None`` means there was no response, and digits are read
-    as a number.  ``headers`` may be ``None``.  ``now`` is the wall clock in
-    epoch seconds, for hints given as a date; the response's ``Date`` header wins over it, and without either such a
-    hint is unknown.  An unknown ``vendor`` is judged by the general rules.  Never raises.
+    as a number.  ``now`` is the wall clock in epoch seconds, for hints given as a date; the response's ``Date`` header
+    wins over it, and without either such a hint is unknown.  An unknown ``vendor`` is judged by the general rules.
 
     With a success status, ``None`` or empty as the body means that nothing came, which is a failure: do not ask before
-    a stream has been read.  A ``Retry-After`` on a success is not a hint (Anthropic and Hugging Face send one).
+    a stream has been read.  ``Retry-After`` on a success (Anthropic, Hugging Face) is no hint.  Never raises.
     """
     fields = lowered(headers)
-    status = _number(status)
-    if status <= 0:
+    if isinstance(status, str):
+        status = int(status) if status.isascii() and status.isdigit() and len(status) < 4 else 0
+    if not isinstance(status, int) or status <= 0:
         return Fault(FaultKind.CONNECTION, scope=FaultScope.ENDPOINT, message="no response")
     decoded = decode(body)
     if 200 <= status < 300:
-        return _inside_a_success(vendor, status, fields, decoded, now)
+        empty = status in {204, 205} or (status == 202 and not decoded)
+        failure = None if empty else in_band.find(fields, decoded)
+        return None if failure is None else _from_evidence(vendor, status, fields, failure, now)
     clock = times.clock_of(fields, now)
     facts = read(vendor, fields, decoded, clock)
     verdict = decide(vendor, status, facts)
@@ -57,13 +58,6 @@ def _looks_wrong(status: int, location: str | None, said: str) -> str:
     return scrub(f"{what} where an API was expected{': ' if said else ''}{said}")
 
 
-def _number(status: object) -> int:
-    """The status as a number; 0 for what is none."""
-    if isinstance(status, str):
-        return int(status) if status.isascii() and status.isdigit() and len(status) < 4 else 0
-    return int(status) if isinstance(status, int) else 0
-
-
 def classify_stream_error(vendor: str, payload: object, *, now: float | None = None) -> Fault:
     """What an error inside a running stream means: ``payload`` is its decoded JSON, or text.
 
@@ -72,23 +66,14 @@ def classify_stream_error(vendor: str, payload: object, *, now: float | None = N
     """
     decoded = decode(payload)
     found = None if isinstance(decoded, str) or decoded is None else in_band.find({"content-type": _SSE}, decoded)
-    return _from_evidence(vendor, 200, {}, found or in_band.InBand(decoded), times.clock_of({}, now))
-
-
-def _inside_a_success(
-    vendor: str, status: int, headers: Mapping[str, str], body: object, now: float | None
-) -> Fault | None:
-    if status in {204, 205} or (status == 202 and not body):
-        return None
-    failure = in_band.find(headers, body)
-    return None if failure is None else _from_evidence(vendor, status, headers, failure, times.clock_of(headers, now))
+    return _from_evidence(vendor, 200, {}, found or in_band.InBand(decoded), now)
 
 
 def _from_evidence(
-    vendor: str, status: int, headers: Mapping[str, str], failure: in_band.InBand, clock: float | None
+    vendor: str, status: int, headers: Mapping[str, str], failure: in_band.InBand, now: float | None
 ) -> Fault:
-    evidence = failure.evidence
-    readable = evidence if failure.kind is None else None  # an answer cut off by a filter is not an error text
+    clock = times.clock_of(headers, now)
+    readable = failure.evidence if failure.kind is None else None  # an answer cut off by a filter is not an error text
     facts = read(vendor, headers, readable, clock)
     verdict = Verdict(failure.kind) if failure.kind is not None else decide(vendor, 0, facts)
     return _fault(verdict, facts, status, _hint_of({}, facts, clock, limits=False))
@@ -106,9 +91,6 @@ def _fault(verdict: Verdict, facts: Facts, status: int, hint: float | None) -> F
         trust_hint=trusted or hint is None,
         request_id=facts.request_id[:200] if facts.request_id else None,
     )
-
-
-# --- how long to wait --------------------------------------------------------------------------------------
 
 
 def parse_retry_after(
@@ -130,21 +112,17 @@ def _hint_of(headers: Mapping[str, str], facts: Facts, clock: float | None, *, l
     """As :func:`parse_retry_after`, from what was read already.  ``limits`` false leaves reset headers out: on anything
     but a 429 they describe buckets that had nothing to do with the failure."""
     plain = headers.get("retry-after", "")
+    # A bucket that tells only its reset counts as exhausted.
+    buckets = facts.limits.known().values() if limits else ()
+    resets = [bucket.reset_in for bucket in buckets if bucket.reset_in is not None and not bucket.remaining]
     for found in (
         times.milliseconds(headers.get("retry-after-ms", "")),
         times.milliseconds(headers.get("x-ms-retry-after-ms", "")),
         times.seconds(plain),
         times.until(plain, clock),
         next(iter(facts.hints.values()), None),
-        _exhausted(facts.limits) if limits else None,
+        max(resets, default=None),
     ):
         if found is not None:
             return found
     return times.wait_in_words(facts.text)
-
-
-def _exhausted(limits: RateLimits) -> float | None:
-    """When the last of the exhausted buckets is full again; a bucket that tells only its reset counts as exhausted."""
-    known = limits.known().values()
-    resets = [bucket.reset_in for bucket in known if bucket.reset_in is not None and not bucket.remaining]
-    return max(resets, default=None)

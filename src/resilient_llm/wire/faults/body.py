@@ -194,10 +194,12 @@ class _Reader:
                 self.code("errortype", key)
                 self.value(item, depth + 1)
         self._openrouter({name: item for _, name, item in named})
-        # Texts of this level before those of deeper ones: the outermost sentence is the one to show.
+        # Texts of this level before those of deeper ones: the outermost sentence is the one to show.  Fields of codes
+        # may hold sentences (xAI), and quota ids read like one (``...PerDayPerProject``).
         for _, name, item in named:
-            if isinstance(item, str) and name in _TEXTS and _is_prose(name, item):
-                self._text(item, depth + 1)
+            prose = isinstance(item, str) and (name not in _CODES or " " in item.strip() or "quota" in name)
+            if prose and name in _TEXTS:
+                self._text(str(item), depth + 1)
         for _, name, item in named:
             if name in _BRANCHES and not isinstance(item, str):
                 self.value(item, depth + 1)
@@ -219,7 +221,7 @@ class _Reader:
     def _hint(self, name: str, item: object) -> None:
         wait: float | None = None
         if isinstance(item, (int, float)) and not isinstance(item, bool):
-            wait = _scaled(item, _HINTS[name])
+            wait = times.bounded(item * _HINTS[name]) if abs(item) < 1e15 else None
         elif isinstance(item, str):
             plain = times.seconds(item)
             wait = times.duration(item) if plain is None else times.bounded(plain * _HINTS[name])
@@ -258,11 +260,6 @@ class _Reader:
             self.texts.append(text[: 2 * _TEXT])
 
 
-def _is_prose(name: str, text: str) -> bool:
-    """Fields of codes may hold sentences (xAI), and quota ids read like one (``...PerDayPerProject``)."""
-    return name not in _CODES or " " in text.strip() or "quota" in name
-
-
 def _embedded(text: str) -> object | None:
     """The JSON object a sentence carries: ``Error code: 400 - {"error": ...}``."""
     try:
@@ -270,10 +267,3 @@ def _embedded(text: str) -> object | None:
     except (ValueError, RecursionError):
         return None
     return found or None
-
-
-def _scaled(value: float, scale: float) -> float | None:
-    try:
-        return times.bounded(float(value) * scale)
-    except OverflowError:  # an integer of 400 digits
-        return None

@@ -1,8 +1,7 @@
 """What an exception means: transports, SDKs and built-ins, told apart by class names.
 
-Nothing is imported from the libraries concerned: a class is known by its name and its ancestors' names, so httpx,
-httpx2, httpcore, requests, urllib3, aiohttp, anyio, botocore and the vendors' SDKs are covered in any version,
-installed or not.
+Nothing is imported from the libraries concerned: a class is known by its name and its ancestors' names, so they are
+covered in any version, installed or not.
 """
 
 from __future__ import annotations
@@ -94,10 +93,12 @@ def classify_exception(exc: BaseException) -> Fault:
         fault = _carried(link)
         if fault is not None:
             return fault
-        verdict = _named(link)
-        if verdict is not None:
-            return _fault(verdict, exc)
-        coarse = coarse or _lookup(link, _COARSE)
+        known, vague = _lookup(link, _KNOWN), _lookup(link, _COARSE)
+        if known is None and vague is None and isinstance(link, OSError):
+            known = Verdict(K.CONNECTION, _LOCAL if link.errno in _LOCAL_ERRNOS else FaultScope.ENDPOINT)
+        if known is not None:
+            return _fault(known, exc)
+        coarse = coarse or vague
     return _fault(coarse or Verdict(K.SERVER_ERROR), exc)
 
 
@@ -171,14 +172,6 @@ def _status(exc: BaseException) -> int | None:
         _get(exc, "code"),
     )
     return next((c for c in candidates if isinstance(c, int) and not isinstance(c, bool) and 100 <= c <= 599), None)
-
-
-def _named(exc: BaseException) -> Verdict | None:
-    verdict = _lookup(exc, _KNOWN)
-    if verdict is None and isinstance(exc, OSError) and _lookup(exc, _COARSE) is None:
-        local = exc.errno in _LOCAL_ERRNOS
-        return Verdict(K.CONNECTION, _LOCAL if local else FaultScope.ENDPOINT)
-    return verdict
 
 
 def _lookup(exc: BaseException, table: Mapping[str, Verdict]) -> Verdict | None:

@@ -125,9 +125,6 @@ def _assemble(buckets: Mapping[str, Limit], over_limit: bool) -> RateLimits:
     )
 
 
-# --- one header per number ---------------------------------------------------------------------------------
-
-
 def _named(vendor: str, headers: Mapping[str, str], clock: float | None) -> Iterator[tuple[str, Limit]]:
     found: dict[tuple[str, str | None], dict[str, str]] = {}
     for name, value in headers.items():
@@ -137,7 +134,8 @@ def _named(vendor: str, headers: Mapping[str, str], clock: float | None) -> Iter
             found.setdefault((base, window), {})[what] = value
     taken: set[str] = set()
     # The shortest window gets the plain name: it is the one that throttles first.
-    for (base, window), values in sorted(found.items(), key=_by_window):
+    ordered = sorted(found.items(), key=lambda item: (item[0][0], _WINDOWS.get(item[0][1] or "", 0)))
+    for (base, window), values in ordered:
         limit = _limit(values, window or _OWN_WINDOWS.get(vendor, {}).get(base), clock)
         if limit is None:
             continue
@@ -160,11 +158,6 @@ def _place(name: str) -> tuple[str, str | None, str] | None:
     return None
 
 
-def _by_window(item: tuple[tuple[str, str | None], dict[str, str]]) -> tuple[str, int]:
-    (base, window), _ = item
-    return base, _WINDOWS.get(window or "", 0)
-
-
 def _limit(values: Mapping[str, str], window: str | None, clock: float | None) -> Limit | None:
     """The bucket, or ``None`` if nothing of it is known."""
     limit, remaining = (_integer(values.get(key)) for key in ("limit", "remaining"))
@@ -183,9 +176,6 @@ def _integer(text: str | None) -> int | None:
     match = re.fullmatch(_INTEGER, text.strip()) if text else None
     value = int(match[1]) if match else -1
     return value if value >= 0 else None
-
-
-# --- the IETF structured fields ----------------------------------------------------------------------------
 
 
 def _structured(headers: Mapping[str, str]) -> Iterator[tuple[str, Limit]]:

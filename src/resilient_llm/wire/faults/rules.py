@@ -1,14 +1,13 @@
 """The decision table: which failure an error answer means.
 
-Rules are tried from top to bottom and the first whose every condition holds decides.  The order is the point:
+The first rule whose every condition holds decides.  The order is the point:
 
 1. what a vendor means by words it shares with others, and what no wait can fix (billing, a request above its limit);
 2. throttling, which hides billing, long quotas and overload behind one status;
 3. codes; 4. text, guarded by the status; 5. the status alone; 6. text where there is no status.
 
 So a structured code beats the status and the status beats loose text, except where text is all that tells two opposite
-meanings of one code apart ("too many tokens per day").  The cases behind the rules are the vendors' documented
-errors and bodies seen in the wild; a rule that names a vendor is wrong for the others.
+meanings of one code apart ("too many tokens per day").  A rule that names a vendor is wrong for the others.
 """
 
 from __future__ import annotations
@@ -291,7 +290,13 @@ def decide(vendor: str, status: int, facts: Facts) -> Verdict:
     """The verdict on an error answer of this status, 0 for an error inside a 200.  A status in the body stands above
     the envelope's: relays and gateways wrap one in another."""
     effective = facts.statuses[0] if facts.statuses else status
-    facts = replace(facts, flags=facts.flags | _derived_flags(facts))
+    flags = set(facts.flags)
+    limit, requested = re.search(_LIMIT, facts.text), re.search(_REQUESTED, facts.text)
+    if limit and requested and 0 < int(limit[1].replace(",", "")) < int(requested[1].replace(",", "")):
+        flags.add("never_fits")  # "Limit 6000, Requested 12089": an empty bucket would not do either
+    if any(one.remaining == 0 and one.window in {"day", "week", "month"} for one in facts.limits.known().values()):
+        flags.add("long_window_spent")
+    facts = replace(facts, flags=frozenset(flags))
     for rule in RULES:
         if rule.holds(vendor, effective, facts):
             verdict = rule.verdict
@@ -299,16 +304,6 @@ def decide(vendor: str, status: int, facts: Facts) -> Verdict:
     else:
         verdict = Verdict(by_status(effective, facts))
     return _of_the_relay(verdict) if "relayed" in facts.flags else verdict
-
-
-def _derived_flags(facts: Facts) -> frozenset[str]:
-    flags: set[str] = set()
-    limit, requested = re.search(_LIMIT, facts.text), re.search(_REQUESTED, facts.text)
-    if limit and requested and 0 < int(limit[1].replace(",", "")) < int(requested[1].replace(",", "")):
-        flags.add("never_fits")  # "Limit 6000, Requested 12089": an empty bucket would not do either
-    if any(one.remaining == 0 and one.window in {"day", "week", "month"} for one in facts.limits.known().values()):
-        flags.add("long_window_spent")
-    return frozenset(flags)
 
 
 def _of_the_relay(verdict: Verdict) -> Verdict:

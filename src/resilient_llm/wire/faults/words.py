@@ -202,8 +202,6 @@ NOT_KEPT = any_of(
 MODEL_FAILED = any_of(r"failed to (?:call a function|generate json|parse tool)", r"tool call validation failed")
 """The model's own output was unusable; the next sample may be fine."""
 
-# --- codes -------------------------------------------------------------------------------------------------
-
 RATE_CODES = """
     ratelimit* *ratelimit *ratelimited *ratelimitexceeded toomanyrequests throttl* *throttling slowdown requests
     tokens dynamic*limited *concurrencylimit* resourceexhausted quotaexceeded requestlimitexceeded limitexceeded

@@ -1,9 +1,7 @@
 """Server-sent events: bytes <-> (event, data), after the WHATWG's parsing rules.
 
-:class:`Decoder` has two ways through.  Most chunks are whole frames with plain ``data: ...`` lines and are cut apart
-by ``str`` methods; anything else (a frame in pieces, comments, several data lines, a byte-order mark) goes line by
-line.  Both give the same events, however the bytes are cut.  Line ends are made LF first, so that neither has to know
-about CR.
+Whole frames with plain ``data: ...`` lines, as most chunks are, are cut apart by ``str`` methods; anything else goes
+line by line.  Both ways give the same events, however the bytes are cut.  Line ends are made LF first.
 """
 
 from __future__ import annotations

@@ -20,9 +20,11 @@ def decode_response(raw: f.Fields) -> ChatResponse:
     namer = Namer(p.MADE_UP, id_)
     choices = [_decode_candidate(f.object_of(item, "a candidate"), namer) for item in f.take_list(fields, "candidates")]
     if not choices:
-        return ChatResponse(
-            (), "content_filter", _blocked(fields, raw), usage, id_, model, extra=f.unread(p.WIRE, fields)
-        )
+        feedback = p.camel(f.object_of(fields.get("promptFeedback") or {}, "promptFeedback"))
+        reason, extra = f.take_text(feedback, "blockReason"), f.unread(p.WIRE, fields)
+        if reason is None:
+            raise InvalidAnswer("the answer has no candidates", raw)
+        return ChatResponse((), "content_filter", reason, usage, id_, model, extra=extra)
     first, *remaining = choices
     if not first.parts and first.raw_finish_reason is None:
         raise InvalidAnswer("the answer says nothing and does not say why", raw)
@@ -37,17 +39,6 @@ def decode_response(raw: f.Fields) -> ChatResponse:
         extra=f.unread(p.WIRE, {**fields, **f.own_fields(first.extra, p.WIRE)}),
         raw=raw,
     )
-
-
-def _blocked(fields: f.Fields, raw: f.Fields) -> str:
-    """Why there are no candidates.  Raises ``InvalidAnswer`` if not because the prompt was blocked."""
-    feedback = fields.get("promptFeedback")
-    reason = (
-        f.take_text(p.camel(f.object_of(feedback, "promptFeedback")), "blockReason") if feedback is not None else None
-    )
-    if reason is None:
-        raise InvalidAnswer("the answer has no candidates", raw)
-    return reason
 
 
 def _decode_candidate(value: f.Fields, namer: Namer) -> Choice:
@@ -67,9 +58,8 @@ def encode_response(response: ChatResponse) -> f.Fields:
         choices = [first, *response.alternatives]
         body["candidates"] = [_encode_candidate(choice, index) for index, choice in enumerate(choices)]
     rest.pop("candidate", None)
-    f.put(body, usageMetadata=p.encode_usage(response.usage))
-    f.put(body, modelVersion=response.model or None, responseId=response.id or None)
-    return {**body, **rest}
+    f.put(body, usageMetadata=p.encode_usage(response.usage), modelVersion=response.model or None)
+    return {**f.put(body, responseId=response.id or None), **rest}
 
 
 def _encode_candidate(choice: Choice, index: int) -> f.Fields:

@@ -59,7 +59,11 @@ def decode_parts(items: Iterable[object], ids: Pairing) -> tuple[m.Part, ...]:
 
 def _decode_part(fields: f.Fields, ids: Pairing) -> tuple[m.Part, ...]:
     if fields.get("functionCall") is not None:
-        return (_decode_call(fields, ids),)
+        call = camel(f.take_object(fields, "functionCall") or {})
+        id_, name = f.take_text(call, "id"), f.take_text(call, "name") or ""
+        arguments = arguments_text(f.take_object(call, "args"))
+        extra = f.unread(WIRE, f.put(fields, functionCall=call or None))
+        return (m.ToolCall(ids.call(id_, name), name, arguments, extra),)
     if fields.get("functionResponse") is not None:
         return (_decode_result(fields, ids),)
     if fields.get("inlineData") is not None or fields.get("fileData") is not None:
@@ -83,14 +87,6 @@ def _decode_text(fields: f.Fields) -> tuple[m.Part, ...]:
         return (m.Thought(text, signature, origin=WIRE, extra=extra),)
     seal = () if signature is None else (m.Thought("", signature, origin=WIRE, extra=ATTACHED),)
     return (m.Text(text, extra=extra), *seal)
-
-
-def _decode_call(fields: f.Fields, ids: Pairing) -> m.ToolCall:
-    call = camel(f.take_object(fields, "functionCall") or {})
-    id_, name = f.take_text(call, "id"), f.take_text(call, "name") or ""
-    arguments = arguments_text(f.take_object(call, "args"))
-    extra = f.unread(WIRE, f.put(fields, functionCall=call or None))
-    return m.ToolCall(ids.call(id_, name), name, arguments, extra)
 
 
 def _decode_result(fields: f.Fields, ids: Pairing) -> m.ToolResult:
@@ -183,7 +179,10 @@ def _encode_part(part: m.Part, writing: Writing, written: list[f.Fields]) -> Non
         case m.Media():
             written.append(_encode_media(part, writing))
         case m.ToolCall():
-            written.append(_encode_call(part, writing.notes))
+            extra = f.own_fields(part.extra, WIRE)
+            said: f.Fields = {"name": part.name, "args": arguments_object(part, writing.notes)}
+            said |= f.object_of(extra.pop("functionCall", {}), "functionCall")
+            written.append({"functionCall": f.put(said, id=_sent_id(part.id)), **extra})
         case m.ToolResult():
             written += _encode_result(part, writing)
         case _:
@@ -201,13 +200,6 @@ def _encode_thought(thought: m.Thought, written: list[f.Fields]) -> None:
         extra = f.own_fields(thought.extra, WIRE)
         extra.pop("attached", None)
         written.append({"text": "", **extra, "thoughtSignature": thought.signature})
-
-
-def _encode_call(call: m.ToolCall, notes: Notes) -> f.Fields:
-    extra = f.own_fields(call.extra, WIRE)
-    more = f.object_of(extra.pop("functionCall", {}), "functionCall")
-    said: f.Fields = {"name": call.name, "args": arguments_object(call, notes), **more}
-    return {"functionCall": f.put(said, id=_sent_id(call.id)), **extra}
 
 
 def _sent_id(id_: str) -> str | None:

@@ -11,11 +11,10 @@ from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.gemini import parts as p
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.caching import lose_marks
-from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
+from resilient_llm.wire.kit.notes import Notes, fields_for, notes_on
 from resilient_llm.wire.kit.tools import Pairing, offered_tools, tool_names
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
-from resilient_llm.wire.settings import TABLES, read_settings, write_settings
+from resilient_llm.wire.settings import TABLES, read_rest, write_settings
 
 _PATH = re.compile(r"(?:^|/)(?:(models|tunedModels|endpoints)/)?([^/:?]+):(\w+)")
 """Where a path names its model, whatever stands before it: a version, or a project, a location and a publisher."""
@@ -30,21 +29,21 @@ def decode_request(whole: f.Fields, path: str) -> m.ChatRequest:
     model = model or (f.take_text(fields, "model") or "").removeprefix("models/")
     ids, config = Pairing(p.MADE_UP), p.camel(f.take_object(fields, "generationConfig") or {})
     contents = [_decode_content(f.object_of(item, "a content"), ids) for item in f.take_list(fields, "contents")]
+    if isinstance(said := fields.get("systemInstruction"), str):
+        fields["systemInstruction"] = {"parts": {"text": said}}
+    parts = f.take_list(f.take_object(fields, "systemInstruction") or {}, "parts")
+    system = p.decode_parts(parts, Pairing(p.MADE_UP))
     tools, remaining = _decode_tools(f.take_list(fields, "tools"))
     choice, tool_config = _decode_choice(p.camel(f.take_object(fields, "toolConfig") or {}))
     output, reasoning = _decode_output(config), _decode_thinking(f.take_object(config, "thinkingConfig"))
-    values = read_settings(TABLES[p.WIRE], f.put(fields, generationConfig=config))
+    f.put(fields, generationConfig=config, tools=remaining or None, toolConfig=tool_config or None)
     return m.ChatRequest(
-        (*_decode_system(fields.pop("systemInstruction", None)), *contents),
-        model,
-        tools,
-        choice,
+        (*([m.Message("system", system)] if system else []), *contents),
+        tools=tools,
+        tool_choice=choice,
         output=output,
         reasoning=reasoning,
-        stream=stream,
-        extra=f.request_extras(p.WIRE, f.put(fields, tools=remaining or None, toolConfig=tool_config or None)),
-        source=m.Extra(p.WIRE, whole),
-        **values,
+        **read_rest(p.WIRE, fields, whole, model=model, stream=stream),
     )
 
 
@@ -56,14 +55,6 @@ def read_path(path: str) -> tuple[str, bool]:
     kind, model, method = found.groups()
     name = unquote(model)
     return (name if kind in {None, "models"} else f"{kind}/{name}"), method.startswith("stream")
-
-
-def _decode_system(value: object) -> tuple[m.Message, ...]:
-    if value is None:
-        return ()
-    fields: f.Fields = {"parts": {"text": value}} if isinstance(value, str) else f.object_of(value, "systemInstruction")
-    parts = p.decode_parts(f.take_list(fields, "parts"), Pairing(p.MADE_UP))
-    return (m.Message("system", parts),) if parts else ()
 
 
 def _decode_content(fields: f.Fields, ids: Pairing) -> m.Message:
@@ -156,14 +147,22 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     path = path_of(request.model, "streamGenerateContent?alt=sse" if request.stream else "generateContent")
     if request.source is not None and request.source.wire == p.WIRE:
         return HttpRequest(path, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
-    notes = notes_on(request, p.WIRE, described=False)
-    lose_marks(request, notes)
+    notes = notes_on(request, p.WIRE, plain=True)
     writing = p.Writing(request.model, tool_names(request.messages), notes)
     body = _encode_turns(request.messages, writing)
-    listed = request.tool_choice is not None and request.tool_choice.mode == "required"  # then names can be listed here
+    choice, output = request.tool_choice, request.output
+    listed = choice is not None and choice.mode == "required"  # then names can be listed here
     tools = request.tools if listed else offered_tools(request, notes)
-    f.put(body, tools=_encode_tools(tools, notes), toolConfig=_encode_choice(request.tool_choice))
-    config = _encode_output(request.output)
+    if tools:
+        body["tools"] = [{"functionDeclarations": [_encode_tool(tool, notes) for tool in tools]}]
+    if choice is not None:
+        mode = {"auto": "AUTO", "none": "NONE", "required": "ANY"}[choice.mode]
+        names = list(choice.names) if listed else None
+        body["toolConfig"] = {"functionCallingConfig": f.put({"mode": mode}, allowedFunctionNames=names or None)}
+    config: f.Fields = {}
+    if output is not None:
+        config["responseMimeType"] = "text/plain" if output.kind == "text" else "application/json"
+        f.put(config, responseJsonSchema=output.schema if output.kind != "text" else None)
     f.put(config, thinkingConfig=_encode_thinking(request.reasoning, request.model, notes))
     f.put(body, generationConfig=config or None)
     write_settings(TABLES[p.WIRE], request, body, notes)
@@ -229,33 +228,12 @@ def _encode_turns(messages: tuple[m.Message, ...], writing: p.Writing) -> f.Fiel
     return f.put({"contents": contents}, systemInstruction={"parts": system} if system else None)
 
 
-def _encode_tools(tools: tuple[m.Tool, ...], notes: Notes) -> list[f.Fields] | None:
-    if any(tool.strict for tool in tools):
+def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:
+    if tool.strict:
         notes.add(Feature.TOOL_STRICT, "left out")
-    extras_for(p.WIRE, (tool.extra for tool in tools), notes)
-    return [{"functionDeclarations": [_encode_tool(tool) for tool in tools]}] if tools else None
-
-
-def _encode_tool(tool: m.Tool) -> f.Fields:
-    extra = f.own_fields(tool.extra, p.WIRE)
+    extra = fields_for(p.WIRE, tool.extra, notes)
     schema = None if "parameters" in extra else tool.parameters
     return f.put({"name": tool.name}, description=tool.description, parametersJsonSchema=schema, **extra)
-
-
-def _encode_choice(choice: m.ToolChoice | None) -> f.Fields | None:
-    if choice is None:
-        return None
-    mode = {"auto": "AUTO", "none": "NONE", "required": "ANY"}[choice.mode]
-    names = list(choice.names) if mode == "ANY" else None
-    return {"functionCallingConfig": f.put({"mode": mode}, allowedFunctionNames=names or None)}
-
-
-def _encode_output(output: m.OutputFormat | None) -> f.Fields:
-    if output is None:
-        return {}
-    if output.kind == "text":
-        return {"responseMimeType": "text/plain"}
-    return f.put({"responseMimeType": "application/json"}, responseJsonSchema=output.schema)
 
 
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 24576, "max": 24576}

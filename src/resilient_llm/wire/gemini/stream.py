@@ -183,7 +183,10 @@ class _Candidate(BlockCounter):
             case m.Text(extra=None):
                 return [m.TextDelta(part.text, self.at(m.TextDelta), self.index)] if part.text else []
             case m.Thought(redacted=False) if part.text:
-                return self._thought(part)
+                block = self.at(m.ThoughtDelta)
+                if part.signature is not None:
+                    self.growing = None  # what follows is another thought
+                return [m.ThoughtDelta(part.text, block, self.index, part.signature, p.WIRE)]
             case m.Thought():
                 return [m.ThoughtDelta("", self.at(None), self.index, part.signature, p.WIRE)]
             case m.ToolCall():
@@ -193,15 +196,6 @@ class _Candidate(BlockCounter):
                 return [start, m.ToolCallDelta(part.arguments, block, self.index), m.BlockEnd(block, self.index)]
             case _:
                 return [m.PartAdded(part, self.at(None), self.index)]
-
-    def _thought(self, part: m.Thought) -> list[m.StreamEvent]:
-        block = self.at(m.ThoughtDelta)
-        delta = m.ThoughtDelta(part.text, block, self.index, part.signature, p.WIRE)
-        if part.signature is not None:
-            self.growing = None  # what follows is another thought
-        return [delta]
-
-    # --- arguments that come as patches --------------------------------------------------------------------
 
     def _patch(self, call: f.Fields, fields: f.Fields) -> list[m.StreamEvent]:
         events: list[m.StreamEvent] = []
@@ -297,7 +291,12 @@ class Encoder(WholeCalls):
         finishes = self.finishes or {0: m.Finish("stop")}
         rest = f.own_fields(finishes[min(finishes)].extra, p.WIRE)
         rest.pop("candidate", None)
-        candidates = [] if is_blocked(rest) else [_ended(finish) for _, finish in sorted(finishes.items())]
+        candidates: list[f.Fields] = []
+        for _, finish in [] if is_blocked(rest) else sorted(finishes.items()):
+            more = f.object_of(f.own_fields(finish.extra, p.WIRE).get("candidate") or {}, "candidate")
+            word = p.REASONS.word(finish.reason, finish.raw)
+            content = {"role": "model", "parts": [{"text": ""}]}
+            candidates.append({"content": content, "finishReason": word, "index": finish.choice, **more})
         return written + self._chunk(candidates, rest)
 
     def on_error(self, event: m.StreamError | m.StreamBroken) -> bytes:
@@ -323,13 +322,6 @@ class Encoder(WholeCalls):
         f.put(chunk, usageMetadata=p.encode_usage(self.usage))
         f.put(chunk, modelVersion=self.start.model or None, responseId=self.start.id or None)
         return sse.encode(f.dump({**chunk, **(rest or {})}))
-
-
-def _ended(finish: m.Finish) -> f.Fields:
-    more = f.object_of(f.own_fields(finish.extra, p.WIRE).get("candidate") or {}, "candidate")
-    content = {"role": "model", "parts": [{"text": ""}]}
-    ended = {"content": content, "finishReason": p.REASONS.word(finish.reason, finish.raw), "index": finish.choice}
-    return {**ended, **more}
 
 
 def error_frame(fault: Fault, message: str) -> bytes:

@@ -1,7 +1,4 @@
-"""Stream events -> one answer, and one answer -> stream events.
-
-The answer of a stream is put together here, whole or as far as it came, whichever wire it arrived on.
-"""
+"""Stream events -> one answer, whole or as far as it came, and one answer -> stream events."""
 
 from __future__ import annotations
 
@@ -74,8 +71,6 @@ class Accumulator:
             tuple(others),
             first.extra,
         )
-
-    # --- after a break -------------------------------------------------------------------------------------
 
     def fork(self, without: frozenset[tuple[int, int]] = frozenset()) -> Accumulator:
         """The same to go on with, less some blocks (choice and number).  What is added to one is not in the other."""
@@ -200,7 +195,7 @@ def replay(response: m.ChatResponse) -> list[m.StreamEvent]:
     events: list[m.StreamEvent] = [m.StreamStart(response.id, response.model, response.created)]
     for index, choice in enumerate((first, *response.alternatives)):
         for block, part in enumerate(choice.parts):
-            events += _events_of(part, block, index)
+            events += events_of(part, block, index)
             events.append(m.BlockEnd(block, index))
         events.append(m.Finish(choice.finish_reason, choice.raw_finish_reason, index, choice.extra))
     if response.usage is not None:
@@ -209,7 +204,8 @@ def replay(response: m.ChatResponse) -> list[m.StreamEvent]:
     return events
 
 
-def _events_of(part: m.Part, block: int, choice: int) -> Iterator[m.StreamEvent]:
+def events_of(part: m.Part, block: int, choice: int) -> Iterator[m.StreamEvent]:
+    """The events of a part that came whole, but for its end."""
     match part:
         case m.Text():
             yield m.TextDelta(part.text, block, choice, part.annotations)

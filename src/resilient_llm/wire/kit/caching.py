@@ -7,20 +7,12 @@ import re
 from typing import Final
 
 from resilient_llm import model as m
-from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.notes import Notes
 
 MARK: Final[f.Fields] = {"cache_control": {"type": "ephemeral"}}
 """Anthropic's mark, beside the last thing to be cached; OpenRouter's too."""
 
 _SIMPLE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-
-
-def lose_marks(request: m.ChatRequest, notes: Notes, *, of_messages: bool = True) -> None:
-    """Notes marks of tools, and those of messages, that a wire has no place for: its vendors cache by themselves."""
-    if any(tool.cache for tool in request.tools) or (of_messages and any(each.cache for each in request.messages)):
-        notes.add(Feature.CACHE, "left out")
 
 
 def sent_key(key: str) -> str:

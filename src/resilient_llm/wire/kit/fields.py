@@ -1,11 +1,10 @@
 """Reading and writing JSON that someone else defined, in two tempers.
 
-Strict: a codec copies an object, *takes* the fields it knows out of the copy and keeps what is left over in an
-:class:`~resilient_llm.model.Extra`.  A field of the wrong type raises :class:`Malformed`; ``null`` counts as absent.
-Requests are read so, because their caller can mend them.
+Strict, for requests, whose caller can mend them: a codec copies an object, *takes* the fields it knows out of the copy
+and keeps what is left over in an :class:`~resilient_llm.model.Extra`.  A field of the wrong type raises
+:class:`Malformed`; ``null`` counts as absent.
 
-Lenient (``as_...``): a value of the wrong type is as good as absent.  Answers of vendors who speak a dialect are read
-so: what can be used is.
+Lenient (``as_...``), for answers of vendors who speak a dialect: a value of the wrong type is as good as absent.
 """
 
 from __future__ import annotations
@@ -289,9 +288,6 @@ def merge(into: Fields, more: Mapping[str, object]) -> None:
             into[key] = [*cast("list[object]", mine), *cast("list[object]", value)]
         else:
             into[key] = value
-
-
-# --- what was not taken ------------------------------------------------------------------------------------
 
 
 def others(fields: Mapping[str, object], known: Iterable[str]) -> Fields:

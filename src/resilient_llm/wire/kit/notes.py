@@ -82,15 +82,24 @@ def extras_for(wire: str, extras: Iterable[m.Extra | None], notes: Notes) -> Fie
     return mine
 
 
-def notes_on(request: m.ChatRequest, wire: str, *, described: bool = True) -> Notes:
-    """Notes on a request for a wire whose messages have neither names nor a developer's role, and whose output formats
-    may not be ``described``.  Raises ``UnsupportedFeature`` for fields of others that must not be left out."""
+def lose_marks(request: m.ChatRequest, notes: Notes, *, of_messages: bool = True) -> None:
+    """Notes marks of tools, and those of messages, that a wire has no place for: its vendors cache by themselves."""
+    if any(tool.cache for tool in request.tools) or (of_messages and any(each.cache for each in request.messages)):
+        notes.add(Feature.CACHE, "left out")
+
+
+def notes_on(request: m.ChatRequest, wire: str, *, plain: bool = False) -> Notes:
+    """Notes on a request for a wire whose messages have neither names nor a developer's role and, where it is
+    ``plain``, that knows no marks for a cache and no descriptions of output.  Raises ``UnsupportedFeature`` for fields
+    of other wires that must not be left out."""
     notes = Notes(wire)
     if any(message.name for message in request.messages):
         notes.add(Feature.MESSAGE_NAME, "left out")
     if any(message.role == "developer" for message in request.messages):
         notes.add(Feature.DEVELOPER, "sent as system")
-    if not described and request.output is not None and request.output.description:
+    if plain and request.output is not None and request.output.description:
         notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
+    if plain:
+        lose_marks(request, notes)
     notes.own = extras_for(wire, request.extra, notes)
     return notes

@@ -36,12 +36,10 @@ def decode_tool_choice(
     choice: object, extra: Fields, named: Callable[[Fields], m.ToolChoice | None]
 ) -> m.ToolChoice | None:
     """A choice among tools: a word, or an object that ``named`` reads.  One only the vendor knows goes to ``extra``."""
-    found: m.ToolChoice | None = None
     if choice is None:
         return None
     if isinstance(choice, str):
-        mode = MODES.get(choice)
-        found = m.ToolChoice(mode) if mode is not None else None
+        found = m.ToolChoice(MODES[choice]) if choice in MODES else None
     else:
         found = named(f.object_of(choice, "tool_choice"))
     if found is None:  # a custom or built-in tool, say
@@ -88,19 +86,15 @@ def encode_format(output: m.OutputFormat) -> Fields:
 _DATA_URL = re.compile(r"data:([^;,]*);base64,(.*)", re.DOTALL)
 
 
-def inline(url: str) -> tuple[str | None, bytes | None]:
-    """Type and content of a base64 data URL."""
-    match = _DATA_URL.fullmatch(url)
-    try:
-        return (None, None) if match is None else (match[1] or None, f.decode_base64(match[2]))
-    except f.Malformed:
-        return None, None
-
-
 def decode_media(kind: Kind, url: str, extra: m.Extra | None, name: str | None = None) -> m.Media:
-    """Media named by a URL, or inside of it."""
-    mime, data = inline(url)
-    return m.Media(kind, mime, data, url=url if data is None else None, name=name, extra=extra)
+    """Media named by a URL, or inside of it in base64."""
+    found = _DATA_URL.fullmatch(url)
+    try:
+        if found is not None:
+            return m.Media(kind, found[1] or None, f.decode_base64(found[2]), name=name, extra=extra)
+    except f.Malformed:
+        pass
+    return m.Media(kind, url=url, name=name, extra=extra)
 
 
 def decode_audio(value: object, extra: m.Extra | None) -> m.Media | None:
@@ -139,6 +133,13 @@ def data_url(part: m.Media, notes: Notes) -> str:
     """Inline content as a URL."""
     if part.data is None:
         raise notes.unsupported(Feature.FILE_ID)
+    return url_of(part)
+
+
+def url_of(part: m.Media) -> str:
+    """Its URL, or one with its content inside."""
+    if part.data is None:
+        return part.url or ""
     return f"data:{part.mime_type or FALLBACK_TYPES[part.kind]};base64,{f.encode_base64(part.data)}"
 
 

@@ -1,8 +1,7 @@
 """Why an answer ended.
 
-Every wire has words of its own; relays and compatible servers pass on those of whoever answered, in any spelling
-(``MAX_TOKENS``, ``end_turn``, ``content_filter: PROHIBITED_CONTENT``), so a word that is not a wire's own is read as
-anybody's.
+Every wire has words of its own; relays pass on those of whoever answered, in any spelling (``MAX_TOKENS``,
+``end_turn``, ``content_filter: PROHIBITED_CONTENT``), so a word that is not a wire's own is read as anybody's.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class Reasons:
 
     def word(self, reason: FinishReason, raw: str | None) -> str:
         """The wire's word: the vendor's own where it means the same here."""
-        own = self._meanings.get(raw or "", self._of_unknown)
+        own = self._meanings.get(raw or "") or self._of_unknown
         if raw is not None and own is not None and reason in (own, ended(own, called=True)):
             return raw
         return self._written.get(reason, self._last)

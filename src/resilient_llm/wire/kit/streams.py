@@ -52,12 +52,18 @@ class StreamDecoder:
         if self._over:
             return []
         if not self._sniffed:
-            self._sniff(data)
+            head = data.lstrip(b" \t\r\n\xef\xbb\xbf")
+            self._sniffed = bool(head)
+            if head and head[:1] in self.plain:
+                self._body = []
         try:
             if self._body is None:
                 self.on_bytes(data)
             else:
-                self._keep(self._body, data)
+                self._body.append(data)
+                self._held += len(data)
+                if self._held > self._max:
+                    raise InvalidAnswer(f"no stream, and longer than {self._max} bytes")
         except (InvalidAnswer, f.Malformed) as error:
             self.end(m.StreamBroken(str(error), malformed=True))
         out, self._out = self._out, []
@@ -84,18 +90,12 @@ class StreamDecoder:
         self._out.append(event)
         self._over = True
 
-    def _sniff(self, data: bytes) -> None:
-        head = data.lstrip(b" \t\r\n\xef\xbb\xbf")
-        if head:
-            self._sniffed = True
-            if head[:1] in self.plain:
-                self._body = []
-
-    def _keep(self, body: list[bytes], data: bytes) -> None:
-        body.append(data)
-        self._held += len(data)
-        if self._held > self._max:
-            raise InvalidAnswer(f"no stream, and longer than {self._max} bytes")
+    def finish(self, reason: m.FinishReason, raw: str | None, extra: m.Extra | None, usage: m.Usage | None) -> None:
+        """Emit that the answer is complete, and why."""
+        self._out.append(m.Finish(reason, raw, extra=extra))
+        if usage is not None:
+            self._out.append(m.UsageUpdate(usage))
+        self.end(m.StreamEnd())
 
     def _close_body(self, body: bytes) -> None:
         try:
@@ -136,12 +136,6 @@ class JsonEvents(StreamDecoder):
                 out, self._out = self._out, []
                 return out
         return super().close()
-
-    def begin_anew(self) -> None:
-        """The bytes that follow come over another connection; what is known of the answer stays."""
-        self._frames = sse.Decoder(self._max)
-        self._over = self._sniffed = False
-        self._out.clear()
 
     def on_object(self, event: str, data: f.Fields) -> None:
         """One event of the stream; append to ``self._out``."""

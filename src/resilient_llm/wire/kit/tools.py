@@ -1,15 +1,15 @@
-"""Tools and their calls, where several wires write them alike.
+"""Tools, their calls and their schemas, where several wires write them alike.
 
-OpenAI's shape of a tool is also Cohere's and Ollama's.  Arguments are an object for Gemini and Ollama.  And these two
-pair a tool's result with its call by name and order, where everyone else has an identifier.  One made up here depends
-on the answer alone, so that decoding the same bytes twice, whole or streamed, gives the same; its prefix says that it
-is made up, so that it is not written back to a wire that never had it.
+Gemini and Ollama pair a tool's result with its call by name and order, where everyone else has an identifier.  One made
+up here depends on the answer alone, so that decoding the same bytes twice, whole or streamed, gives the same; its
+prefix says that it is made up, so that it is not written back to a wire that never had it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 from resilient_llm import model as m
@@ -26,7 +26,7 @@ def decode_tool(value: object, wire: str) -> m.Tool:
     function = f.take_object(fields, "function") or {}
     tool = take_tool(function, wire)
     more = f.put(fields, function=dict(tool.extra.fields) if tool.extra else None)
-    return m.Tool(tool.name, tool.description, tool.parameters, tool.strict, f.unread(wire, more))
+    return replace(tool, extra=f.unread(wire, more))
 
 
 def take_tool(fields: f.Fields, wire: str, schema: str = "parameters") -> m.Tool:
@@ -128,18 +128,12 @@ class Pairing:
 
     def result(self, id_: str | None, name: str | None) -> tuple[str, str | None]:
         """A result: the identifier of its call, and the name of the tool if either of them says it."""
-        found = self._find(id_, name)
+        asked = id_ or name
+        found = next((each for each in self._open if asked in (None, "", each[0 if id_ else 1])), None)
         if found is None:
             return id_ or self._next(), name
         self._open.remove(found)
         return found[0], name or found[1]
-
-    def _find(self, id_: str | None, name: str | None) -> tuple[str, str] | None:
-        if id_:
-            return next((each for each in self._open if each[0] == id_), None)
-        if name:
-            return next((each for each in self._open if each[1] == name), None)
-        return next(iter(self._open), None)
 
     def _next(self) -> str:
         self._count += 1

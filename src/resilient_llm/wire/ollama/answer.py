@@ -20,20 +20,16 @@ def decode_response(raw: f.Fields) -> m.ChatResponse:
         raise InvalidAnswer("the answer has no message", raw)
     if f.take_bool(fields, "done") is False:
         raise InvalidAnswer("the answer is not complete", raw)
-    parts = _answer_parts(message, str(fields.get("created_at")))
+    thinking, text = f.take_text(message, "thinking"), f.take_text(message, "content")
+    namer = Namer(p.MADE_UP, str(fields.get("created_at")))
+    called = [decode_call(item, p.WIRE, namer.call) for item in f.take_list(message, "tool_calls")]
+    images = [m.Media("image", data=f.decode_base64(image)) for image in f.take_texts(message, "images")]
+    thoughts = [m.Thought(thinking, origin=p.WIRE)] if thinking else []
+    parts: tuple[m.Part, ...] = (*thoughts, *([m.Text(text)] if text else []), *images, *called)
     model, reason, usage = f.take_text(fields, "model") or "", f.take_text(fields, "done_reason"), p.take_usage(fields)
     extra = f.unread(p.WIRE, fields)
     created, finish = p.seconds_of(fields.get("created_at")), p.REASONS.neutral(reason or "stop", calls(parts))
     return m.ChatResponse(parts, finish, reason, usage, "", model, created, extra=extra, raw=raw)
-
-
-def _answer_parts(message: f.Fields, answer: str) -> tuple[m.Part, ...]:
-    thinking, text = f.take_text(message, "thinking"), f.take_text(message, "content")
-    namer = Namer(p.MADE_UP, answer)
-    calls = [decode_call(item, p.WIRE, namer.call) for item in f.take_list(message, "tool_calls")]
-    images = [m.Media("image", data=f.decode_base64(image)) for image in f.take_texts(message, "images")]
-    thoughts = [m.Thought(thinking, origin=p.WIRE)] if thinking else []
-    return (*thoughts, *([m.Text(text)] if text else []), *images, *calls)
 
 
 def encode_response(response: m.ChatResponse) -> f.Fields:

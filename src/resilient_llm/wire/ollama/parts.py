@@ -47,7 +47,11 @@ def encode_parts(parts: Sequence[m.Part], role: str, notes: Notes) -> f.Fields:
                 else:
                     notes.add(Feature.REASONING, "left out: another model's thoughts")
             case m.Media():
-                images.append(_encode_image(part, notes))
+                if part.kind != "image":
+                    raise notes.unsupported(part.kind)
+                if part.data is None:
+                    raise notes.unsupported(Feature.IMAGE_URL if part.url else Feature.FILE_ID)
+                images.append(f.encode_base64(part.data))
             case m.ToolCall():
                 calls.append(encode_call(part, WIRE, arguments_object(part, notes), id=sent_id(part.id)))
             case _:  # a vendor's own block; results were taken out before
@@ -57,14 +61,6 @@ def encode_parts(parts: Sequence[m.Part], role: str, notes: Notes) -> f.Fields:
     return f.put(
         {"content": content}, thinking="".join(thoughts) or None, images=images or None, tool_calls=calls or None
     )
-
-
-def _encode_image(media: m.Media, notes: Notes) -> str:
-    if media.kind != "image":
-        raise notes.unsupported(media.kind)
-    if media.data is None:
-        raise notes.unsupported(Feature.IMAGE_URL if media.url else "file_id")
-    return f.encode_base64(media.data)
 
 
 def sent_id(id_: str) -> str | None:

@@ -7,7 +7,6 @@ from typing import Final
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.caching import lose_marks
 from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, notes_on
 from resilient_llm.wire.kit.tools import encode_message, encode_tool, offered_tools, result_extra, tool_names
 from resilient_llm.wire.ollama.parts import WIRE, encode_parts, sent_id
@@ -21,29 +20,26 @@ _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", 
 
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     if request.source is not None and request.source.wire == WIRE:
-        return HttpRequest(PATH, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
-    notes = notes_on(request, WIRE, described=False)
-    lose_marks(request, notes)
+        body: f.Fields = {**request.source.fields, "model": request.model}
+        if request.stream is not (body.get("stream") is not False):  # a stream is the default
+            body["stream"] = request.stream
+        return HttpRequest(PATH, f.dump_request(body), JSON_HEADERS)
+    notes = notes_on(request, WIRE, plain=True)
     if request.tool_choice is not None and request.tool_choice.mode == "required":
         names = request.tool_choice.names
         raise notes.unsupported(Feature.TOOL_CHOICE_NAME if names else Feature.TOOL_CHOICE_REQUIRED)
     called = tool_names(request.messages)
     messages = [each for message in request.messages for each in _encode_message(message, called, notes)]
-    body: f.Fields = {"model": request.model, "messages": messages, "stream": request.stream}
+    body = {"model": request.model, "messages": messages, "stream": request.stream}
     if tools := _encode_tools(request, notes):
         body["tools"] = tools
-    f.put(body, format=_encode_format(request.output), think=_encode_think(request.reasoning, notes))
+    if request.output is not None and request.output.kind != "text":
+        schema = request.output.schema if request.output.kind == "json_schema" else None
+        body["format"] = "json" if schema is None else schema
+    f.put(body, think=_encode_think(request.reasoning, notes))
     write_settings(TABLES[WIRE], request, body, notes)
     f.merge(body, notes.own)
     return HttpRequest(PATH, f.dump_request(body), JSON_HEADERS, notes.all())
-
-
-def _forwarded(request: m.ChatRequest, source: m.JsonObject) -> f.Fields:
-    """The caller's own body; a stream is the default, so its switch is only written where it says otherwise."""
-    body: f.Fields = {**source, "model": request.model}
-    if request.stream is not (body.get("stream") is not False):
-        body["stream"] = request.stream
-    return body
 
 
 def _encode_tools(request: m.ChatRequest, notes: Notes) -> list[f.Fields]:
@@ -55,12 +51,6 @@ def _encode_tools(request: m.ChatRequest, notes: Notes) -> list[f.Fields]:
     if any(tool.strict for tool in tools):
         notes.add(Feature.TOOL_STRICT, "left out")
     return [encode_tool(tool, WIRE) for tool in tools]
-
-
-def _encode_format(output: m.OutputFormat | None) -> object:
-    if output is None or output.kind == "text":
-        return None
-    return output.schema if output.kind == "json_schema" and output.schema is not None else "json"
 
 
 def _encode_think(reasoning: m.Reasoning | None, notes: Notes) -> bool | str | None:

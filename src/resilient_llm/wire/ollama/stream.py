@@ -57,7 +57,9 @@ class Decoder(StreamDecoder):
             return
         self._content(f.take_object(fields, "message") or {}, self._namer)
         if f.take_bool(fields, "done"):
-            self._ended(fields)
+            raw, usage = f.take_text(fields, "done_reason"), p.take_usage(fields)
+            fields.pop("model", None)
+            self.finish(p.REASONS.neutral(raw or "stop", self._called), raw, f.unread(p.WIRE, fields), usage)
 
     def _content(self, message: f.Fields, namer: Namer) -> None:
         out, at = self._out, self._blocks.at
@@ -72,15 +74,6 @@ class Decoder(StreamDecoder):
             self._called = True
             out.append(m.ToolCallStart(call.id, call.name, block, extra=call.extra))
             out += [m.ToolCallDelta(call.arguments, block), m.BlockEnd(block)]
-
-    def _ended(self, fields: f.Fields) -> None:
-        reason, usage = f.take_text(fields, "done_reason"), p.take_usage(fields)
-        fields.pop("model", None)
-        finish = p.REASONS.neutral(reason or "stop", self._called)
-        self._out.append(m.Finish(finish, reason, extra=f.unread(p.WIRE, fields)))
-        if usage is not None:
-            self._out.append(m.UsageUpdate(usage))
-        self.end(m.StreamEnd())
 
 
 _SAID = frozenset({"role", "content"})

@@ -206,13 +206,10 @@ def _encode_message(parts: Sequence[m.Part], dialect: p.Dialect) -> f.Fields:
     own = [part for part in parts if isinstance(part, m.Opaque) and part.wire == p.WIRE]
     plain += [dict(part.data) for part in own if not p.is_call(part)]
     message: f.Fields = {"role": "assistant", "refusal": None}
-    message |= p.assistant_body(plain, [part for part in parts if isinstance(part, m.Thought)], dialect)
-    refusal = "".join(part.text for part in parts if isinstance(part, m.Refusal))
-    if refusal:
-        message["refusal"] = refusal
-    annotations = [dict(item) for part in texts for item in part.annotations if _is_annotation(item)]
-    if annotations:
-        message["annotations"] = annotations
+    message |= p.assistant_body(plain, [part for part in parts if isinstance(part, m.Thought)], parts, dialect)
+    said = [item for part in texts for item in part.annotations]
+    annotations = [dict(item) for item in said if f.is_object(item.get(str(item.get("type"))))]  # of this wire's shape
+    f.put(message, annotations=annotations or None)
     calls = [
         p.encode_call(part) | f.own_fields(part.extra, p.WIRE) if isinstance(part, m.ToolCall) else dict(part.data)
         for part in parts
@@ -225,27 +222,16 @@ def _encode_message(parts: Sequence[m.Part], dialect: p.Dialect) -> f.Fields:
     return message
 
 
-def _is_annotation(item: m.JsonObject) -> bool:
-    """Whether a citation has this wire's shape; an answer may carry another's."""
-    return isinstance(item.get("type"), str) and isinstance(item.get(cast(str, item["type"])), dict)
-
-
 def encode_usage(usage: m.Usage) -> f.Fields:
     """Token counts, over what this wire once said beside them."""
     body = f.own_fields(usage.extra, p.WIRE)
     if decode_usage(body) == usage:
         return body
-    counts: f.Fields = {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.total_tokens or usage.input_tokens + usage.output_tokens,
-    }
-    body |= counts
+    f.put(body, prompt_tokens=usage.input_tokens, completion_tokens=usage.output_tokens)
+    body["total_tokens"] = usage.total_tokens or usage.input_tokens + usage.output_tokens
     if usage.cache_read_tokens or usage.cache_write_tokens:
         details = f.as_object(body.get("prompt_tokens_details")) | {"cached_tokens": usage.cache_read_tokens}
-        if usage.cache_write_tokens:
-            details["cache_write_tokens"] = usage.cache_write_tokens
-        body["prompt_tokens_details"] = details
+        body["prompt_tokens_details"] = f.put(details, cache_write_tokens=usage.cache_write_tokens or None)
     if usage.reasoning_tokens:
         details = f.as_object(body.get("completion_tokens_details")) | {"reasoning_tokens": usage.reasoning_tokens}
         body["completion_tokens_details"] = details

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
@@ -99,26 +99,22 @@ def decode_message(message: f.Fields, dialect: Dialect) -> m.Message:
     role = _ROLES.get(f.as_text(message.get("role")))
     if role is None:  # "function", or a role only this vendor knows
         return m.Message("user", (m.Opaque(WIRE, message),))
+    name = f.take_text(message, "name")
     if role == "tool":
-        return _decode_tool_message(message)
-    known = {"role", "content", "name"}
+        found = tuple(
+            part if isinstance(part, m.Text | m.Media) else m.Json(part.data if isinstance(part, m.Opaque) else None)
+            for part in _decode_content(message.get("content"))
+        )
+        extra = f.extra_of(WIRE, f.others(message, ("role", "content", "tool_call_id")))
+        return m.Message("tool", (m.ToolResult(f.as_text(message.get("tool_call_id")), found, name),), extra=extra)
+    known = {"role", "content"}
     parts: list[m.Part] = []
     if role == "assistant":
         known |= {"refusal", "tool_calls", "reasoning_details", *REASONING_FIELDS}
         parts = assistant_parts(message, dialect.origin)
     else:
         parts = _decode_content(message.get("content"))
-    return m.Message(role, tuple(parts), f.take_text(message, "name"), f.extra_of(WIRE, f.others(message, known)))
-
-
-def _decode_tool_message(message: f.Fields) -> m.Message:
-    parts = tuple(
-        part if isinstance(part, m.Text | m.Media) else m.Json(part.data if isinstance(part, m.Opaque) else None)
-        for part in _decode_content(message.get("content"))
-    )
-    known = ("role", "content", "name", "tool_call_id")
-    result = m.ToolResult(f.as_text(message.get("tool_call_id")), parts, f.take_text(message, "name"))
-    return m.Message("tool", (result,), extra=f.extra_of(WIRE, f.others(message, known)))
+    return m.Message(role, tuple(parts), name, f.extra_of(WIRE, f.others(message, known)))
 
 
 def assistant_parts(message: Mapping[str, object], origin: str) -> list[m.Part]:
@@ -232,11 +228,14 @@ def encode_call(call: m.ToolCall) -> f.Fields:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
 
 
-def assistant_body(items: list[f.Fields], thoughts: Sequence[m.Thought], dialect: Dialect) -> f.Fields:
-    """Content and reasoning of an assistant message."""
+def assistant_body(
+    items: list[f.Fields], thoughts: Iterable[m.Thought], parts: Iterable[m.Part], dialect: Dialect
+) -> f.Fields:
+    """Content, reasoning and refusal of an assistant message."""
+    refusal = "".join(part.text for part in parts if isinstance(part, m.Refusal)) or None
     if dialect.reasoning_field == "content":  # Mistral: reasoning is a kind of content
         chunks = [_thinking(thought) for thought in thoughts]
-        return {"content": [*chunks, *items] if chunks else content_of(items)}
+        return f.put({"content": [*chunks, *items] if chunks else content_of(items)}, refusal=refusal)
     body: f.Fields = {"content": content_of(items)}
     for thought in thoughts:
         extra = f.own_fields(thought.extra, WIRE)
@@ -245,7 +244,7 @@ def assistant_body(items: list[f.Fields], thoughts: Sequence[m.Thought], dialect
             body[name] = f.as_text(body.get(name)) + thought.text
         if "reasoning_details" in extra:
             f.merge(body, {"reasoning_details": extra["reasoning_details"]})
-    return body
+    return f.put(body, refusal=refusal)
 
 
 def _thinking(thought: m.Thought) -> f.Fields:
@@ -269,9 +268,9 @@ class StreamedCall:
     given: bool
     name: str = ""
     block: int = -1
+    waiting: str = ""
     extra: f.Fields = field(default_factory=dict[str, object])
     custom: f.Fields = field(default_factory=dict[str, object])
-    waiting: list[str] = field(default_factory=list[str])
 
     def add_custom(self, piece: f.Fields) -> None:
         """A piece of a call whose input is free text: the input grows, anything else is said once."""

@@ -1,7 +1,6 @@
-"""Chat Completions requests <-> the neutral model.
+"""Chat Completions requests <-> the neutral model (field list and content parts: API reference as of SDK 3.54).
 
-Field list and content parts: the vendor's API reference as of SDK 3.54.  Compatible vendors differ in small ways,
-which a :class:`Dialect` names.
+Compatible vendors differ in small ways, which a :class:`Dialect` names.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit import openai as o
-from resilient_llm.wire.kit.caching import MARK, lose_marks, sent_key
-from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
+from resilient_llm.wire.kit.caching import MARK, sent_key
+from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, lose_marks
 from resilient_llm.wire.kit.tools import decode_tool, forced_tool, said
 from resilient_llm.wire.openai_chat import parts as p
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
-from resilient_llm.wire.settings import TABLES, read_settings, write_settings
+from resilient_llm.wire.settings import read_rest, write_settings
 
 _HARD = frozenset({"n", "logprobs", "top_logprobs", "tools", "response_format"})
 """Fields whose absence gives another answer than the one asked for."""
@@ -32,28 +31,25 @@ def decode_request(whole: f.Fields, dialect: p.Dialect) -> m.ChatRequest:
     if not messages:
         raise f.Malformed("messages must be a list with at least one message")
     choice, options, wanted = (fields.pop(name, None) for name in ("tool_choice", "stream_options", "response_format"))
-    tools = _decode_tools(f.take_list(fields, "tools", lone=False), fields)
-    values = read_settings(TABLES[p.WIRE], fields)
-    return m.ChatRequest(
-        messages=tuple(p.decode_message(f.object_of(message, "a message"), dialect) for message in messages),
-        model=f.take_text(fields, "model") or "",
-        tools=tools,
-        tool_choice=o.decode_tool_choice(choice, fields, _decode_named),
-        output=_decode_format(wanted, fields),
-        reasoning=_decode_reasoning(fields),
-        stream=_decode_stream(options, fields),
-        extra=f.request_extras(p.WIRE, fields),
-        source=m.Extra(p.WIRE, whole),
-        **values,
-    )
-
-
-def _decode_stream(given: object, fields: f.Fields) -> bool:
-    options = f.object_of(given or {}, "stream_options")
+    options = f.object_of(options or {}, "stream_options")
     if options.get("include_usage") is not False:  # usage is asked for in any case
         options.pop("include_usage", None)
     f.put(fields, stream_options=options or None)
-    return f.take_bool(fields, "stream") or False
+    tools = _decode_tools(f.take_list(fields, "tools", lone=False), fields)
+    wanted = f.object_of(wanted or {}, "response_format")
+    output = o.decode_format(wanted, f.object_of(wanted.get("json_schema") or {}, "json_schema"))
+    reasoning = f.take_object(fields, "reasoning") or {}
+    effort, budget = f.take_text(reasoning, "effort"), f.take_int(reasoning, "max_tokens")
+    effort = f.take_text(fields, "reasoning_effort") or effort
+    f.put(fields, response_format=None if output else wanted or None, reasoning=reasoning or None)
+    return m.ChatRequest(
+        messages=tuple(p.decode_message(f.object_of(message, "a message"), dialect) for message in messages),
+        tools=tools,
+        tool_choice=o.decode_tool_choice(choice, fields, _decode_named),
+        output=output,
+        reasoning=None if effort is None and budget is None else m.Reasoning(effort, budget),
+        **read_rest(p.WIRE, fields, whole),
+    )
 
 
 def _decode_tools(items: list[object], fields: f.Fields) -> tuple[m.Tool, ...]:
@@ -76,40 +72,19 @@ def _decode_named(choice: f.Fields) -> m.ToolChoice | None:
     return m.ToolChoice(mode, names) if mode is not None and names and all(names) else None
 
 
-def _decode_format(given: object, fields: f.Fields) -> m.OutputFormat | None:
-    wanted = f.object_of(given or {}, "response_format")
-    known = o.decode_format(wanted, f.object_of(wanted.get("json_schema") or {}, "json_schema"))
-    if known is None:
-        f.put(fields, response_format=wanted or None)
-    return known
-
-
-def _decode_reasoning(fields: f.Fields) -> m.Reasoning | None:
-    settings = f.take_object(fields, "reasoning") or {}
-    effort = f.take_text(settings, "effort")
-    effort, budget = f.take_text(fields, "reasoning_effort") or effort, f.take_int(settings, "max_tokens")
-    f.put(fields, reasoning=settings or None)
-    return None if effort is None and budget is None else m.Reasoning(effort, budget)
-
-
 def encode_request(request: m.ChatRequest, dialect: p.Dialect) -> HttpRequest:
     """The request for a vendor of this dialect; a body that came in on this wire is forwarded.  Raises
     ``UnsupportedFeature``."""
     notes = Notes(dialect.origin)
-    source = request.source
-    if source is not None and source.wire == p.WIRE:
-        body = _forwarded(request, source.fields, dialect)
-    else:
-        body = _fresh(request, dialect, notes)
-    return HttpRequest(dialect.path, f.dump_request(body), JSON_HEADERS, notes.all())
-
-
-def _forwarded(request: m.ChatRequest, fields: m.JsonObject, dialect: p.Dialect) -> f.Fields:
-    body = f.forwarded(request, fields)
+    source = f.own_fields(request.source, p.WIRE)
+    body = f.forwarded(request, source) if source else _fresh(request, dialect, notes)
     _ask_for_usage(body, request.stream, dialect)
-    if dialect.tool_id_length:
+    if source and dialect.tool_id_length:
         body["messages"] = [_with_short_ids(message, dialect) for message in f.as_objects(body.get("messages"))]
-    return body
+    for name in () if source or not dialect.rejects else sorted(dialect.rejects & body.keys()):
+        del body[name]
+        notes.lose(_FEATURES.get(name, name), hard=name in _HARD)
+    return HttpRequest(dialect.path, f.dump_request(body), JSON_HEADERS, notes.all())
 
 
 def _ask_for_usage(body: f.Fields, stream: bool, dialect: p.Dialect) -> None:
@@ -153,14 +128,8 @@ def _fresh(request: m.ChatRequest, dialect: p.Dialect, notes: Notes) -> f.Fields
         body["response_format"] = {"type": kind, "json_schema": wanted} if wanted else {"type": kind}
     if request.reasoning is not None:
         _encode_reasoning(request.reasoning, body, dialect, notes)
-    if request.stream:
-        body["stream"] = True
-    if request.extra:
-        f.merge(body, extras_for(p.WIRE, request.extra, notes))
-    _ask_for_usage(body, request.stream, dialect)
-    for name in sorted(dialect.rejects & body.keys()) if dialect.rejects else ():
-        del body[name]
-        notes.lose(_FEATURES.get(name, name), hard=name in _HARD)
+    f.put(body, stream=request.stream or None)
+    f.merge(body, extras_for(p.WIRE, request.extra, notes))
     return body
 
 
@@ -190,14 +159,9 @@ def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:
 
 def _encode_reasoning(reasoning: m.Reasoning, body: f.Fields, dialect: p.Dialect, notes: Notes) -> None:
     if dialect.reasoning_object:
-        settings: f.Fields = {"effort": reasoning.effort} if reasoning.effort is not None else {}
-        if reasoning.budget is not None:
-            settings["max_tokens"] = reasoning.budget
-        body["reasoning"] = settings
+        body["reasoning"] = f.put({}, effort=reasoning.effort, max_tokens=reasoning.budget)
     else:
-        effort = o.effort_of(reasoning, notes)
-        if effort is not None:
-            body["reasoning_effort"] = effort
+        f.put(body, reasoning_effort=o.effort_of(reasoning, notes))
     f.merge(body, fields_for(p.WIRE, reasoning.extra, notes))
 
 
@@ -272,9 +236,7 @@ class _MessageEncoder:
             body |= self._assistant(parts)
         else:
             body["content"] = p.content_of([item for part in parts if (item := self._part(part)) is not None]) or ""
-        if message.name is not None:
-            body["name"] = message.name
-        return body | fields_for(p.WIRE, message.extra, self._notes)
+        return f.put(body, name=message.name) | fields_for(p.WIRE, message.extra, self._notes)
 
     def _assistant(self, parts: Sequence[m.Part]) -> f.Fields:
         thoughts = [part for part in parts if isinstance(part, m.Thought)]
@@ -291,25 +253,18 @@ class _MessageEncoder:
                 o.left_out(part, self._notes)
             elif not isinstance(part, m.Thought | m.ToolCall | m.Refusal) and not p.is_call(part):
                 items += [item] if (item := self._part(part)) is not None else []
-        refusal = "".join(part.text for part in parts if isinstance(part, m.Refusal))
-        body = p.assistant_body(items, self._sendable(thoughts), self._dialect)
-        if refusal:
-            body["refusal"] = refusal
+        origin = self._dialect.origin if self._dialect.returns_reasoning else None
+        sendable = [part for part in thoughts if part.origin == origin]
+        if len(sendable) != len(thoughts):
+            self._notes.add(Feature.REASONING, "left out")
+        body = p.assistant_body(items, sendable, parts, self._dialect)
         if calls:
             body["tool_calls"] = calls
             if self._dialect.wants_reasoning and not body.get(self._dialect.reasoning_field):
                 body[self._dialect.reasoning_field] = " "
-        if not calls and not refusal and body["content"] is None:
+        if not calls and "refusal" not in body and body["content"] is None:
             body["content"] = ""
         return body
-
-    def _sendable(self, thoughts: Sequence[m.Thought]) -> list[m.Thought]:
-        returned = [
-            part for part in thoughts if part.origin == self._dialect.origin and self._dialect.returns_reasoning
-        ]
-        if len(returned) != len(thoughts):
-            self._notes.add(Feature.REASONING, "left out")
-        return returned
 
     def result(self, result: m.ToolResult, late: list[f.Fields]) -> f.Fields:
         """A tool message; media it may not hold go to ``late``."""
@@ -324,14 +279,14 @@ class _MessageEncoder:
             self._notes.add(Feature.TOOL_RESULT_IS_ERROR, "left out")
         body: f.Fields = {"role": "tool", "tool_call_id": p.tool_id(result.tool_call_id, self._dialect)}
         body["content"] = p.content_of(items) or ("(content follows)" if media else "")
-        if result.name is not None:
-            body["name"] = result.name
-        return body | fields_for(p.WIRE, result.extra, self._notes)
+        return f.put(body, name=result.name) | fields_for(p.WIRE, result.extra, self._notes)
 
     def _part(self, part: m.Part) -> f.Fields | None:
         match part:
             case m.Text():
-                return self._text(part)
+                if part.annotations:
+                    self._notes.add(Feature.ANNOTATIONS, "left out")
+                return {"type": "text", "text": part.text} | fields_for(p.WIRE, part.extra, self._notes)
             case m.Media():
                 return self._media(part)
             case m.Opaque(wire="openai_chat"):
@@ -342,11 +297,6 @@ class _MessageEncoder:
                 o.left_out(part, self._notes)
                 return None
 
-    def _text(self, part: m.Text) -> f.Fields:
-        if part.annotations:
-            self._notes.add(Feature.ANNOTATIONS, "left out")
-        return {"type": "text", "text": part.text} | fields_for(p.WIRE, part.extra, self._notes)
-
     def _media(self, part: m.Media) -> f.Fields:
         extra = fields_for(p.WIRE, part.extra, self._notes)
         if part.kind == "audio" and part.data is not None:
@@ -354,26 +304,11 @@ class _MessageEncoder:
         kind = f"{part.kind}_url"
         media = self._dialect.media
         if part.kind == "document" and kind not in media and (part.url is None or "file_url" in media):
-            return {"type": "file", "file": self._file(part)} | extra
+            data = part.url or o.data_url(part, self._notes) if part.file_id is None else None
+            return {"type": "file", "file": f.put({}, file_id=part.file_id, file_data=data, filename=part.name)} | extra
         url = part.url if part.url is not None else o.data_url(part, self._notes)
         if kind != "image_url" and kind not in media:
             raise self._notes.unsupported(kind if part.data is None else part.kind)
         if kind == "document_url":  # Mistral's, and a bare string
             return {"type": kind, kind: url} | extra
-        link: f.Fields = {"url": url}
-        for name in _LINK_FIELDS & extra.keys():
-            link[name] = extra.pop(name)
-        return {"type": kind, kind: link} | extra
-
-    def _file(self, part: m.Media) -> f.Fields:
-        file: f.Fields = (
-            {"file_id": part.file_id}
-            if part.file_id is not None
-            else {"file_data": part.url or o.data_url(part, self._notes)}
-        )
-        if part.name is not None:
-            file["filename"] = part.name
-        return file
-
-
-_LINK_FIELDS = frozenset({"detail"})
+        return {"type": kind, kind: f.put({"url": url}, detail=extra.pop("detail", None))} | extra

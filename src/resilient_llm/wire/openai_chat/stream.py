@@ -82,13 +82,20 @@ class Decoder(JsonEvents):
                 self.end(m.StreamError(data))
                 return
             choices = f.as_list(choices)
-        if not self._begun:
-            self._begin(data)
+        if not self._begun and not data.get("id") and not choices:
+            self._out.append(m.KeepAlive())  # Azure opens with a chunk about the prompt
+        elif not self._begun:
+            self._begun = True
+            id_, model = f.as_text(data.get("id")), f.as_text(data.get("model"))
+            self._out.append(m.StreamStart(id_, model, f.time_of(data.get("created"))))
         for choice in cast("list[object]", choices):
             if isinstance(choice, dict) and not self._over:
                 self._on_choice(cast(f.Fields, choice), data)
         if (data.get("usage") or "x_groq" in data) and not self._over:
-            self._on_usage(data)
+            usage = a.decode_usage(a.usage_of(data))
+            if usage is not None:
+                self._counted = self._counted or (not choices and usage.output_tokens > 0)
+                self._out.append(m.UsageUpdate(usage))
 
     def on_text(self, data: str) -> bool:
         """``[DONE]``; empty data keeps the connection alive."""
@@ -107,14 +114,6 @@ class Decoder(JsonEvents):
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return a.decode_response(body, self._dialect)
 
-    def _begin(self, data: f.Fields) -> None:
-        if not data.get("id") and not data.get("choices"):
-            self._out.append(m.KeepAlive())  # Azure opens with a chunk about the prompt
-            return
-        self._begun = True
-        id_, model = f.as_text(data.get("id")), f.as_text(data.get("model"))
-        self._out.append(m.StreamStart(id_, model, f.time_of(data.get("created"))))
-
     def _done(self) -> None:
         if not self._choices:
             self.end(m.StreamBroken("[DONE] without an answer"))
@@ -131,12 +130,6 @@ class Decoder(JsonEvents):
             if self._over:
                 return
         self.end(m.StreamEnd())
-
-    def _on_usage(self, data: f.Fields) -> None:
-        usage = a.decode_usage(a.usage_of(data))
-        if usage is not None:
-            self._counted = self._counted or (not data.get("choices") and usage.output_tokens > 0)
-            self._out.append(m.UsageUpdate(usage))
 
     def _on_choice(self, choice: f.Fields, chunk: f.Fields) -> None:
         index = choice.get("index")
@@ -198,11 +191,8 @@ class Decoder(JsonEvents):
             self._tool(state, {"index": 0}, called)
 
     def _content(self, state: _ChoiceState, content: object) -> None:
-        if isinstance(content, str):
-            self._said(state, content)
-            return
-        for chunk in f.as_objects(content):  # Mistral: text and thinking
-            if chunk.get("type") == "thinking":
+        for chunk in [{"text": content}] if isinstance(content, str) else f.as_objects(content):
+            if chunk.get("type") == "thinking":  # Mistral
                 for piece in f.as_objects(chunk.get("thinking")):
                     self._thought(state, f.as_text(piece.get("text")))
             elif isinstance(chunk.get("text"), str):
@@ -241,24 +231,21 @@ class Decoder(JsonEvents):
         if custom.get("name") or call.custom:  # a tool whose input is free text
             call.add_custom(custom)
             return
-        name = f.as_text(function.get("name"))
-        if name and call.block < 0:
-            call.name = name
-            self._begin_call(state, call)
-        arguments = arguments_text(function.get("arguments"), absent="")
-        if not arguments:
-            return
-        if call.block < 0:
-            call.waiting.append(arguments)
-        else:
-            self._out.append(m.ToolCallDelta(arguments, call.block, state.index))
+        call.name = call.name or f.as_text(function.get("name"))
+        call.waiting += arguments_text(function.get("arguments"), absent="")
+        if call.name or call.block >= 0:
+            self._say_call(state, call)
 
-    def _begin_call(self, state: _ChoiceState, call: StreamedCall) -> None:
-        self._open(state, "tool")
-        call.block = state.block
-        self._out.append(m.ToolCallStart(call.id, call.name, call.block, state.index, f.extra_of(WIRE, call.extra)))
+    def _say_call(self, state: _ChoiceState, call: StreamedCall) -> None:
+        """What has come of a call and is not said yet."""
+        if call.block < 0:
+            self._open(state, "tool")
+            call.block = state.block
+            extra = f.extra_of(WIRE, call.extra)
+            self._out.append(m.ToolCallStart(call.id, call.name, call.block, state.index, extra))
         if call.waiting:
-            self._out.append(m.ToolCallDelta("".join(call.waiting), call.block, state.index))
+            self._out.append(m.ToolCallDelta(call.waiting, call.block, state.index))
+            call.waiting = ""
 
     def _finish(self, state: _ChoiceState, choice: f.Fields | None, chunk: f.Fields | None) -> None:
         for call in state.calls:
@@ -269,7 +256,7 @@ class Decoder(JsonEvents):
                 self.end(m.StreamBroken("a tool call without a function"))
                 return
             if call.block < 0:  # never named; the caller shall see it all the same
-                self._begin_call(state, call)
+                self._say_call(state, call)
         if state.details:
             details = m.Extra(WIRE, {"reasoning_details": state.details})
             self._add(state, m.Thought(origin=self._origin, extra=details))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from resilient_llm import model as m
 from resilient_llm.errors import InvalidAnswer
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit import openai
 from resilient_llm.wire.kit.notes import Notes
 from resilient_llm.wire.kit.reasons import calls, ended
 from resilient_llm.wire.openai_responses.parts import WIRE, decode_item, encode_items, is_item
@@ -75,18 +76,6 @@ def decode_usage(usage: f.Fields) -> m.Usage | None:
     )
 
 
-_DEFAULTS: f.Fields = {
-    "instructions": None,
-    "metadata": {},
-    "parallel_tool_calls": True,
-    "temperature": None,
-    "tool_choice": "auto",
-    "tools": [],
-    "top_p": None,
-}
-"""Fields that clients of this wire expect in every response."""
-
-
 def encode_response(response: m.ChatResponse) -> f.Fields:
     """The answer as a client of this wire expects it.  Alternatives have no place in it."""
     body = frame_of(response.id, response.model, response.created)
@@ -98,8 +87,8 @@ def encode_response(response: m.ChatResponse) -> f.Fields:
 
 
 def frame_of(response_id: str, model: str, created: int | None) -> f.Fields:
-    """A response before anything has been said."""
-    body: f.Fields = {
+    """A response before anything has been said, with the fields that clients expect in every one."""
+    return {
         "id": response_id or "resp_0",
         "object": "response",
         "created_at": created or 0,
@@ -109,8 +98,14 @@ def frame_of(response_id: str, model: str, created: int | None) -> f.Fields:
         "model": model,
         "output": [],
         "usage": None,
+        "instructions": None,
+        "metadata": {},
+        "parallel_tool_calls": True,
+        "temperature": None,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": None,
     }
-    return body | _DEFAULTS
 
 
 def status_of(reason: m.FinishReason, raw: str | None) -> f.Fields:
@@ -129,9 +124,7 @@ def encode_usage(usage: m.Usage) -> f.Fields:
     body = f.own_fields(usage.extra, WIRE)
     if decode_usage(body) == usage:
         return body
-    given: f.Fields = {"cached_tokens": usage.cache_read_tokens}
-    if usage.cache_write_tokens:
-        given["cache_write_tokens"] = usage.cache_write_tokens
+    given = f.put({"cached_tokens": usage.cache_read_tokens}, cache_write_tokens=usage.cache_write_tokens or None)
     return {
         "input_tokens": usage.input_tokens,
         "input_tokens_details": given,
@@ -139,6 +132,9 @@ def encode_usage(usage: m.Usage) -> f.Fields:
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.total_tokens or usage.input_tokens + usage.output_tokens,
     }
+
+
+encode_error = openai.encode_error
 
 
 def error_fields(error: f.Fields) -> f.Fields:

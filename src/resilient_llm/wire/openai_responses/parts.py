@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal
 
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
@@ -37,7 +37,10 @@ def decode_item(item: f.Fields) -> list[m.Part]:
     """The parts of one item of the model's side."""
     match item.get("type", "message"):
         case "message":
-            return _decode_message(item)
+            parts, about = decode_content(item.get("content")), about_item(item, "role", "content")
+            if about and parts and isinstance(first := parts[0], m.Text):  # a refusal has no place for it
+                parts[0] = m.Text(first.text, first.annotations, m.Extra(WIRE, about | f.own_fields(first.extra, WIRE)))
+            return parts
         case "function_call":
             return [decode_call(item)]
         case "reasoning":
@@ -52,14 +55,6 @@ def about_item(item: f.Fields, *known: str) -> f.Fields:
     if about.get("status") == "completed":
         del about["status"]
     return about
-
-
-def _decode_message(item: f.Fields) -> list[m.Part]:
-    parts = decode_content(item.get("content"))
-    about = about_item(item, "role", "content")
-    if about and parts and isinstance(first := parts[0], m.Text):  # a refusal has no place for it
-        parts[0] = m.Text(first.text, first.annotations, m.Extra(WIRE, about | f.own_fields(first.extra, WIRE)))
-    return parts
 
 
 def decode_call(item: f.Fields) -> m.ToolCall:
@@ -129,33 +124,26 @@ def encode_items(parts: Iterable[m.Part], notes: Notes, answer: bool) -> list[f.
     """The model's side: what it said, thought and called.  In an ``answer`` every item is finished and has an id, and
     another vendor's reasoning is shown; in a request it is left out."""
     items: list[f.Fields] = []
-    message: f.Fields | None = None  # the open message item
+    content: list[f.Fields] | None = None  # of the open message item
     thoughts: list[m.Thought] = []
     for part in parts:
         if isinstance(part, m.Thought):
-            message = None
+            content = None
             thoughts.append(part)
             continue
         items += _encode_thoughts(thoughts, notes, answer, len(items))
         item = _encode_content(part, notes)
         if item is None:
-            message = None
+            content = None
             items += _encode_other(part, notes, answer, len(items))
             continue
         about = {key: item.pop(key) for key in _ITEM if key in item}
-        if message is None or about:
-            message = {"id": f"msg_{len(items)}", "status": "completed"} if answer else {}
-            message |= {"type": "message", "role": "assistant", "content": list[object]()} | about
-            items.append(message)
-        contents(message).append(item)
+        if content is None or about:
+            content = []
+            message: f.Fields = {"id": f"msg_{len(items)}", "status": "completed"} if answer else {}
+            items.append(message | {"type": "message", "role": "assistant", "content": content} | about)
+        content.append(item)
     return items + _encode_thoughts(thoughts, notes, answer, len(items))
-
-
-def contents(item: f.Fields) -> list[object]:
-    """The content list of a message item under construction."""
-    content = item["content"]
-    assert isinstance(content, list)
-    return cast("list[object]", content)
 
 
 def _encode_content(part: m.Part, notes: Notes) -> f.Fields | None:
@@ -203,10 +191,7 @@ def reasoning_item(thought: m.Thought, earlier: str = "") -> f.Fields:
     """The item of a thought that carries its identity; ``earlier`` is text that was streamed before it."""
     text = thought.text or earlier
     item: f.Fields = {"type": "reasoning", "summary": [{"type": "summary_text", "text": text}] if text else []}
-    item |= f.own_fields(thought.extra, WIRE)
-    if thought.signature is not None:
-        item["encrypted_content"] = thought.signature
-    return item
+    return f.put(item | f.own_fields(thought.extra, WIRE), encrypted_content=thought.signature)
 
 
 def encode_input(parts: Iterable[m.Part], notes: Notes) -> list[f.Fields]:
@@ -240,18 +225,11 @@ def _encode_media(part: m.Media, notes: Notes) -> f.Fields:
             raise notes.unsupported(Feature.AUDIO_URL)
         return o.encode_audio(part.data, part.mime_type)
     image = part.kind == "image"
-    item: f.Fields = {"type": "input_image" if image else "input_file"}
-    if part.file_id is not None:
-        item["file_id"] = part.file_id
-    elif part.url is not None:
-        item["image_url" if image else "file_url"] = part.url
-    else:
-        item["image_url" if image else "file_data"] = o.data_url(part, notes)
-    if part.name is not None:
-        item["filename"] = part.name
-    elif not image and "file_data" in item:
-        item["filename"] = "file"  # inline files must have a name
-    return item
+    item = f.put({"type": "input_image" if image else "input_file"}, file_id=part.file_id)
+    if part.file_id is None:
+        name = "image_url" if image else "file_data" if part.url is None else "file_url"
+        item[name] = o.data_url(part, notes) if part.url is None else part.url
+    return f.put(item, filename=part.name or ("file" if "file_data" in item else None))  # inline files must have a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,11 +248,6 @@ class Kind:
     part: f.Fields | None = None
     part_event: str = "response.content_part"
     beside: f.Fields = field(default_factory=dict[str, object])
-
-    @property
-    def place(self) -> f.Fields:
-        """What says in which part of the item a piece belongs."""
-        return {f"{self.holds}_index": 0} if self.part else {}
 
 
 _MESSAGE: f.Fields = {"type": "message", "role": "assistant", "content": []}
@@ -300,7 +273,7 @@ class StreamedItem:
         self.kind = kind
         self.block = block
         self.index = index
-        self.place = kind.place
+        self.place: f.Fields = {f"{kind.holds}_index": 0} if kind.part else {}
         self.body: f.Fields = {"id": f"{kind.prefix}{index}", "status": "in_progress"} | kind.body | more
         self.about: f.Fields = {}
         self.pieces: list[str] = []

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit import openai as o
-from resilient_llm.wire.kit.caching import lose_marks, sent_key
-from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for
+from resilient_llm.wire.kit.caching import sent_key
+from resilient_llm.wire.kit.notes import Notes, extras_for, fields_for, lose_marks
 from resilient_llm.wire.kit.tools import said, take_tool
 from resilient_llm.wire.openai_responses import parts as p
 from resilient_llm.wire.protocol import JSON_HEADERS, HttpRequest
-from resilient_llm.wire.settings import TABLES, read_settings, write_settings
+from resilient_llm.wire.settings import TABLES, read_rest, write_settings
 
 _LOGPROBS = "message.output_text.logprobs"
 _ROLES: dict[str, m.Role] = {"user": "user", "system": "system", "developer": "developer"}
@@ -31,26 +32,16 @@ def decode_request(whole: f.Fields, _path: str) -> m.ChatRequest:
     if output is None:
         f.put(text, format=wanted or None)
     f.put(fields, reasoning=reasoning or None, text=text or None)
-    values = read_settings(TABLES[p.WIRE], fields)
-    values["logprobs"] = _decode_include(fields)
+    included = f.as_list(fields.pop("include", None))
+    f.put(fields, include=[name for name in included if name != _LOGPROBS] or None)
     return m.ChatRequest(
         messages=messages,
-        model=f.take_text(fields, "model") or "",
         tools=_decode_tools(fields),
         tool_choice=o.decode_tool_choice(choice, fields, _decode_named),
         output=output,
         reasoning=m.Reasoning(effort) if effort is not None else None,
-        stream=f.take_bool(fields, "stream") or False,
-        extra=f.request_extras(p.WIRE, fields),
-        source=m.Extra(p.WIRE, whole),
-        **values,
+        **read_rest(p.WIRE, fields, whole, logprobs=True if _LOGPROBS in included else None),
     )
-
-
-def _decode_include(fields: f.Fields) -> bool | None:
-    wanted = f.as_list(fields.pop("include", None))
-    f.put(fields, include=[name for name in wanted if name != _LOGPROBS] or None)
-    return True if _LOGPROBS in wanted else None
 
 
 def _decode_input(fields: f.Fields) -> tuple[m.Message, ...]:
@@ -130,17 +121,12 @@ def _decode_named(choice: f.Fields) -> m.ToolChoice | None:
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     """The request for a vendor of this wire; one that came in on it is forwarded.  Raises ``UnsupportedFeature``."""
     notes = Notes(p.WIRE)
-    source = request.source
-    body = _fresh(request, notes) if source is None or source.wire != p.WIRE else _forwarded(request, source.fields)
-    return HttpRequest("/responses", f.dump_request(body), JSON_HEADERS, notes.all())
-
-
-def _forwarded(request: m.ChatRequest, fields: m.JsonObject) -> f.Fields:
-    body = f.forwarded(request, fields)
-    if isinstance(body.get("input"), list):  # reasoning that another vendor's model did means nothing to this one
+    source = f.own_fields(request.source, p.WIRE)
+    body = f.forwarded(request, source) if source else _fresh(request, notes)
+    if source and isinstance(body.get("input"), list):  # another vendor's reasoning means nothing to this one
         items = f.as_list(body["input"])
         body["input"] = [one for one in items if not f.as_text(f.as_object(one).get("id")).startswith(p.FOREIGN)]
-    return body
+    return HttpRequest("/responses", f.dump_request(body), JSON_HEADERS, notes.all())
 
 
 def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
@@ -154,10 +140,8 @@ def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
     write_settings(TABLES[p.WIRE], request, body, notes)
     lose_marks(request, notes)
     f.put(body, prompt_cache_key=sent_key(request.cache_key) if request.cache_key else None)
-    if request.logprobs:
-        body["include"] = [_LOGPROBS]
-    if request.tools:
-        body["tools"] = [_encode_tool(tool, notes) for tool in request.tools]
+    f.put(body, include=[_LOGPROBS] if request.logprobs else None, stream=request.stream or None)
+    f.put(body, tools=[_encode_tool(tool, notes) for tool in request.tools] or None)
     if request.tool_choice is not None:
         body["tool_choice"] = o.encode_tool_choice(
             request.tool_choice,
@@ -168,9 +152,9 @@ def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
         wanted = o.encode_format(request.output)
         body["text"] = {"format": {"schema": {}} | wanted if "name" in wanted else wanted}
     if request.reasoning is not None:
-        _encode_reasoning(request.reasoning, body, notes)
-    if request.stream:
-        body["stream"] = True
+        effort = o.effort_of(request.reasoning, notes)
+        f.put(body, reasoning={"effort": effort} if effort is not None else None)
+        f.merge(body, fields_for(p.WIRE, request.reasoning.extra, notes))
     f.merge(body, extras_for(p.WIRE, request.extra, notes))
     return body
 
@@ -183,26 +167,22 @@ def _encode_message(message: m.Message, notes: Notes) -> list[f.Fields]:
     results = [_encode_result(part, notes) for part in message.parts if isinstance(part, m.ToolResult)]
     if message.name is not None:
         notes.add(Feature.MESSAGE_NAME, "left out")
+    rest = [part for part in message.parts if not isinstance(part, m.ToolResult)]
     if message.role == "assistant":
-        return results + p.encode_items(
-            (part for part in message.parts if not isinstance(part, m.ToolResult)), notes, answer=False
-        )
-    items: list[f.Fields] = []
-    said: list[m.Part] = []
-    for part in message.parts:
-        if (
-            isinstance(part, m.Opaque)
-            and part.wire == p.WIRE
-            and not f.as_text(part.data.get("type")).startswith("input_")
-        ):
-            items.append(dict(part.data))
-        elif not isinstance(part, m.ToolResult):
-            said.append(part)
-    if said or not (items or results):
-        content = p.encode_input(said, notes)
+        return results + p.encode_items(rest, notes, answer=False)
+    items = [dict(part.data) for part in rest if _is_item(part)]
+    rest = [part for part in rest if not _is_item(part)]
+    if rest or not (items or results):
+        content = p.encode_input(rest, notes)
         role = "user" if message.role == "tool" else message.role
         items.append({"role": role, "content": _plain(content) or ""} | fields_for(p.WIRE, message.extra, notes))
     return results + items
+
+
+def _is_item(part: m.Part) -> TypeGuard[m.Opaque]:
+    """Whether a part is an item of its own."""
+    kind = f.as_text(part.data.get("type")) if isinstance(part, m.Opaque) and part.wire == p.WIRE else "input_"
+    return not kind.startswith("input_")
 
 
 def _plain(content: list[f.Fields]) -> object:
@@ -224,10 +204,3 @@ def _encode_tool(tool: m.Tool, notes: Notes) -> f.Fields:
     body: f.Fields = {"type": "function", "name": tool.name}
     f.put(body, description=tool.description, parameters=tool.parameters, strict=tool.strict)
     return body | fields_for(p.WIRE, tool.extra, notes)
-
-
-def _encode_reasoning(reasoning: m.Reasoning, body: f.Fields, notes: Notes) -> None:
-    effort = o.effort_of(reasoning, notes)
-    if effort is not None:
-        body["reasoning"] = {"effort": effort}
-    f.merge(body, fields_for(p.WIRE, reasoning.extra, notes))

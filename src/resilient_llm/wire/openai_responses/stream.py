@@ -6,14 +6,14 @@ therefore collects it.  Errors come as an ``error`` event, flat or nested, or as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
 from resilient_llm import model as m
 from resilient_llm.errors import Fault, InvalidAnswer
+from resilient_llm.wire.framing.sse import Decoder as Frames
 from resilient_llm.wire.framing.sse import encode
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.kit.accumulate import replay
+from resilient_llm.wire.kit.accumulate import events_of
 from resilient_llm.wire.kit.openai import encode_error
 from resilient_llm.wire.kit.streams import JsonEvents, StreamEncoder, told_message
 from resilient_llm.wire.openai_responses import answer as a
@@ -27,34 +27,14 @@ class Decoder(JsonEvents):
 
     def __init__(self) -> None:
         super().__init__()
-        self._begun = False
+        self._begun = self._seen = False
         self._kept = ""  # the id of a response that the vendor keeps while it is written
         self._seen_number: int | None = None
         self._last = -1
-        self._blocks: dict[tuple[object, object], int] = {}  # (output index, what of the item) -> open block
-        self._in_pieces: set[tuple[object, object]] = set()  # texts and arguments that came in pieces
+        self._item: object = None  # the number of the output item that an event is about
+        self._blocks: dict[tuple[object, object], int] = {}  # (output item, what of it) -> open block
+        self._in_pieces: set[object] = set()  # items whose arguments came in pieces
         self._calls: list[m.ToolCall] = []
-        self._refused = self._seen = False
-        self._handlers: Mapping[object, Callable[[f.Fields], None]] = {
-            "response.output_text.delta": self._text,
-            "response.function_call_arguments.delta": self._arguments,
-            "response.reasoning_summary_text.delta": self._thought,
-            "response.reasoning_text.delta": self._thought,
-            "response.refusal.delta": self._refusal,
-            "response.created": self._start,
-            "response.in_progress": self._start,
-            "response.queued": self._start,
-            "response.output_text.done": self._text_done,
-            "response.output_item.added": self._item_added,
-            "response.output_item.done": self._item_done,
-            "response.output_text.annotation.added": self._annotation,
-            "response.reasoning_summary_part.added": self._summary_part,
-            "response.completed": self._end,
-            "response.incomplete": self._end,
-            "response.cancelled": self._error,
-            "response.failed": self._error,
-            "error": self._error,
-        }
 
     def on_object(self, event: str, data: f.Fields) -> None:
         """One event; its type is repeated in the data, and vendors differ in which of the two they send."""
@@ -64,11 +44,43 @@ class Decoder(JsonEvents):
         number = data.get("sequence_number")
         if type(number) is int:
             self._seen_number = number
-        handler = self._handlers.get(str(data.get("type", event)))
-        if handler is not None:
-            handler(data)
-        elif event == "error" or data.get("error"):
-            self._error(data)
+        self._item, content, delta = data.get("output_index"), data.get("content_index"), f.as_text(data.get("delta"))
+        match data.get("type", event):
+            case "response.output_text.delta":
+                self._out.append(m.TextDelta(delta, self._block(content)))
+            case "response.function_call_arguments.delta":
+                self._arguments(delta)
+            case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
+                self._out.append(m.ThoughtDelta(delta, self._block("thought"), origin=p.WIRE))
+            case "response.refusal.delta":
+                self._out.append(m.RefusalDelta(delta, self._block(content)))
+            case "response.created" | "response.in_progress" | "response.queued" if not self._begun:
+                self._start(f.as_object(data.get("response")))
+            case "response.completed" | "response.incomplete":
+                self._end(data, f.as_object(data.get("response")))
+            case "response.cancelled" | "response.failed" | "error":
+                self.end(m.StreamError(data))
+            case kind:
+                self._on_item(kind, data, content, f.as_object(data.get("item")))
+                if event == "error" or data.get("error"):
+                    self.end(m.StreamError(data))
+
+    def _on_item(self, kind: object, data: f.Fields, content: object, item: f.Fields) -> None:
+        match kind:
+            case "response.output_item.added" if item.get("type") == "function_call":
+                self._begin_call(p.decode_call(item))
+            case "response.output_item.done":
+                self._item_done(item)
+            case "response.output_text.done" if (self._item, content) not in self._blocks:
+                # Some servers send a text in one piece.
+                self._out.append(m.TextDelta(f.as_text(data.get("text")), self._block(content)))
+            case "response.output_text.annotation.added":
+                annotations = (f.as_object(data.get("annotation")),)
+                self._out.append(m.TextDelta("", self._block(content), annotations=annotations))
+            case "response.reasoning_summary_part.added" if (self._item, "thought") in self._blocks:  # not the first
+                self._out.append(m.ThoughtDelta("\n\n", self._block("thought"), origin=p.WIRE))
+            case _:
+                pass
 
     def at_end(self) -> str | None:
         return "the stream ended before the response was completed"
@@ -83,130 +95,73 @@ class Decoder(JsonEvents):
 
     def reopen(self) -> None:
         """The rest of the stream follows, over another connection."""
-        self.begin_anew()
+        self._frames = Frames(self._max)
+        self._over = self._sniffed = False
+        self._out.clear()
 
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return a.decode_response(body)
 
-    def _block(self, data: f.Fields, what: object) -> int:
-        key = (data.get("output_index"), what)
-        block = self._blocks.get(key)
-        return self._open(key) if block is None else block
+    def _block(self, what: object) -> int:
+        block = self._blocks.get((self._item, what))
+        return self._open(what) if block is None else block
 
-    def _open(self, key: tuple[object, object]) -> int:
-        self._last = self._blocks[key] = self._last + 1
+    def _open(self, what: object) -> int:
+        self._last = self._blocks[self._item, what] = self._last + 1
         self._seen = True
         return self._last
 
-    def _text(self, data: f.Fields) -> None:
-        what = data.get("content_index")
-        self._out.append(m.TextDelta(f.as_text(data.get("delta")), self._block(data, what)))
+    def _arguments(self, piece: str) -> None:
+        if (self._item, "call") in self._blocks:
+            self._in_pieces.add(self._item)
+            self._out.append(m.ToolCallDelta(piece, self._block("call")))
 
-    def _text_done(self, data: f.Fields) -> None:
-        """The whole of a text; some servers send it in one piece."""
-        if (data.get("output_index"), data.get("content_index")) not in self._blocks:
-            self._text(data | {"delta": data.get("text")})
-
-    def _annotation(self, data: f.Fields) -> None:
-        block = self._block(data, data.get("content_index"))
-        self._out.append(m.TextDelta("", block, annotations=(f.as_object(data.get("annotation")),)))
-
-    def _refusal(self, data: f.Fields) -> None:
-        self._out.append(m.RefusalDelta(f.as_text(data.get("delta")), self._block(data, data.get("content_index"))))
-
-    def _arguments(self, data: f.Fields) -> None:
-        key = (data.get("output_index"), "call")
-        if key in self._blocks:
-            self._in_pieces.add(key)
-            self._out.append(m.ToolCallDelta(f.as_text(data.get("delta")), self._blocks[key]))
-
-    def _thought(self, data: f.Fields) -> None:
-        block = self._block(data, "thought")
-        self._out.append(m.ThoughtDelta(f.as_text(data.get("delta")), block, origin=p.WIRE))
-
-    def _summary_part(self, data: f.Fields) -> None:
-        if (data.get("output_index"), "thought") in self._blocks:  # not the first
-            self._out.append(m.ThoughtDelta("\n\n", self._block(data, "thought"), origin=p.WIRE))
-
-    def _item_added(self, data: f.Fields) -> None:
-        item = f.as_object(data.get("item"))
-        if item.get("type") == "function_call":
-            self._begin_call(data, p.decode_call(item))
-
-    def _begin_call(self, data: f.Fields, call: m.ToolCall) -> None:
-        block = self._open((data.get("output_index"), "call"))
+    def _begin_call(self, call: m.ToolCall) -> None:
         self._calls.append(call)
-        self._out.append(m.ToolCallStart(call.id, call.name, block, extra=call.extra))
+        self._out.append(m.ToolCallStart(call.id, call.name, self._open("call"), extra=call.extra))
 
-    def _item_done(self, data: f.Fields) -> None:
-        item = f.as_object(data.get("item"))
+    def _item_done(self, item: f.Fields) -> None:
         kind = item.get("type")
         if kind == "message":
-            self._message_done(data, item)
+            for index, part in enumerate(p.decode_item(item)):
+                if (self._item, index) not in self._blocks:  # it did not come in pieces
+                    self._out += events_of(part, self._block(index), 0)
         elif kind == "function_call":
-            self._call_done(data, p.decode_call(item))
+            call = p.decode_call(item)
+            if (self._item, "call") not in self._blocks:
+                self._begin_call(call)
+            if self._item not in self._in_pieces and call.arguments:
+                self._out.append(m.ToolCallDelta(call.arguments, self._block("call")))
         elif kind == "reasoning":
-            streamed = (data.get("output_index"), "thought") in self._blocks
-            self._close(data)
-            self._out.append(m.PartAdded(p.decode_thought(item, streamed), self._block(data, "item")))
+            streamed = (self._item, "thought") in self._blocks
+            self._close()
+            self._out.append(m.PartAdded(p.decode_thought(item, streamed), self._block("item")))
         else:
-            self._out.append(m.PartAdded(m.Opaque(p.WIRE, item), self._block(data, "item")))
-        self._close(data)
+            self._out.append(m.PartAdded(m.Opaque(p.WIRE, item), self._block("item")))
+        self._close()
 
-    def _message_done(self, data: f.Fields, item: f.Fields) -> None:
-        for index, part in enumerate(p.decode_item(item)):
-            if (data.get("output_index"), index) in self._blocks:  # it came in pieces
-                continue
-            if isinstance(part, m.Text):
-                self._out.append(m.TextDelta(part.text, self._block(data, index), annotations=part.annotations))
-            elif isinstance(part, m.Refusal):
-                self._out.append(m.RefusalDelta(part.text, self._block(data, index)))
-            else:
-                self._out.append(m.PartAdded(part, self._block(data, index)))
-
-    def _call_done(self, data: f.Fields, call: m.ToolCall) -> None:
-        key = (data.get("output_index"), "call")
-        if key not in self._blocks:
-            self._begin_call(data, call)
-        if key not in self._in_pieces and call.arguments:
-            self._out.append(m.ToolCallDelta(call.arguments, self._blocks[key]))
-
-    def _close(self, data: f.Fields) -> None:
-        index = data.get("output_index")
-        for key in [key for key in self._blocks if key[0] == index]:
+    def _close(self) -> None:
+        for key in [key for key in self._blocks if key[0] == self._item]:
             self._out.append(m.BlockEnd(self._blocks.pop(key)))
 
-    def _start(self, data: f.Fields) -> None:
-        if self._begun:
-            return
+    def _start(self, response: f.Fields) -> None:
         self._begun = True
-        response = f.as_object(data.get("response"))
-        created = f.time_of(response.get("created_at"))
+        id_, created = f.as_text(response.get("id")), f.time_of(response.get("created_at"))
         if response.get("background") is True:
-            self._kept = f.as_text(response.get("id"))
-        self._out.append(m.StreamStart(f.as_text(response.get("id")), f.as_text(response.get("model")), created))
+            self._kept = id_
+        self._out.append(m.StreamStart(id_, f.as_text(response.get("model")), created))
 
-    def _end(self, data: f.Fields) -> None:
-        fields = f.as_object(data.get("response"))
+    def _end(self, data: f.Fields, fields: f.Fields) -> None:
         try:
             response = a.decode_response(fields)
         except InvalidAnswer as error:
-            if fields.get("error"):
-                self._error(data)
-            else:
-                self.end(m.StreamBroken(error.message))
+            self.end(m.StreamError(data) if fields.get("error") else m.StreamBroken(error.message))
             return
-        if not self._seen and response.parts:  # everything comes at the end
-            self._out += [event for event in replay(response) if not isinstance(event, m.StreamStart | m.UsageUpdate)]
-            self._out = [event for event in self._out if not isinstance(event, m.Finish | m.StreamEnd)]
+        if not self._seen:  # everything comes at the end
+            for block, part in enumerate(response.parts):
+                self._out += [*events_of(part, block, 0), m.BlockEnd(block)]
         reason, raw = a.finish_of(fields, self._calls or response.parts)
-        self._out.append(m.Finish(reason, raw, extra=a.settings_of(fields)))
-        if response.usage is not None:
-            self._out.append(m.UsageUpdate(response.usage))
-        self.end(m.StreamEnd())
-
-    def _error(self, data: f.Fields) -> None:
-        self.end(m.StreamError(data))
+        self.finish(reason, raw, a.settings_of(fields), response.usage)
 
 
 class Encoder(StreamEncoder):
@@ -322,16 +277,13 @@ class Encoder(StreamEncoder):
         if event.text:
             out += self._grow(item, event.text)
         for annotation in event.annotations:
-            out += self._annotate(item, annotation)
+            if not isinstance(annotation.get("type"), str):  # another wire's citation
+                continue
+            item.annotations.append(annotation)
+            place, said = len(item.annotations) - 1, dict(annotation)
+            kind = "response.output_text.annotation.added"
+            out += self._piece(kind, item, annotation_index=place, annotation=said)
         return out
-
-    def _annotate(self, item: p.StreamedItem, annotation: m.JsonObject) -> bytes:
-        if not isinstance(annotation.get("type"), str):  # another wire's citation
-            return b""
-        index = len(item.annotations)
-        item.annotations.append(annotation)
-        kind = "response.output_text.annotation.added"
-        return self._piece(kind, item, annotation_index=index, annotation=dict(annotation))
 
     def on_refusal(self, event: m.RefusalDelta) -> bytes:
         out, item = self._open(p.REFUSAL, event.block)
