@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,16 +18,20 @@ from resilient_llm.policy import Breaker as Policy
 from tests.decide.world import MACHINE, PROPERTY
 
 draws = st.floats(0.0, 1.0, exclude_max=True)
-NEUTRAL = [Outcome.NEUTRAL, Outcome.GATED, Outcome.DISABLED]
+JUDGING = [Outcome.OK, Outcome.HARD, Outcome.SOFT]
 
 
 def breaker(**policy: object) -> Breaker:
     return Breaker(Policy(**policy))  # type: ignore[arg-type]
 
 
+def told(subject: Breaker, now: float, outcome: Outcome, draw: float, **more: Any) -> bool:
+    return subject.succeeded(now) if outcome is Outcome.OK else subject.failed(now, outcome, draw, **more)
+
+
 def record(subject: Breaker, *outcomes: Outcome, now: float = 0.0, draw: float = 0.0) -> None:
     for outcome in outcomes:
-        subject.record(now, outcome, draw)
+        told(subject, now, outcome, draw)
 
 
 def fail(subject: Breaker, times: int, now: float = 0.0) -> None:
@@ -50,7 +55,7 @@ def down(now: float = 0.0) -> Breaker:
 def close(subject: Breaker, now: float) -> int:
     """Answers until it closes; returns how many that took."""
     for count in range(1, 30):
-        subject.record(now, Outcome.OK, 0.0)
+        told(subject, now, Outcome.OK, 0.0)
         if subject.state is State.CLOSED:
             return count
     raise AssertionError("it did not close")
@@ -63,7 +68,7 @@ def test_two_failures_are_chance_and_a_third_in_a_row_opens_softly() -> None:
     subject = breaker()
     fail(subject, 2)
     assert subject.state is State.CLOSED
-    assert subject.record(0.0, Outcome.HARD, 0.0)
+    assert told(subject, 0.0, Outcome.HARD, 0.0)
     assert (subject.state, subject.cause, subject.reason) == (
         State.SOFTLY_OPEN,
         Cause.FAILING,
@@ -107,7 +112,7 @@ def test_five_failures_in_a_row_mean_that_it_is_down() -> None:
 def test_five_failures_in_a_row_open_it_also_at_one_call_an_hour() -> None:
     subject = breaker()
     for hour in range(5):
-        subject.record(3600.0 * hour, Outcome.HARD, 0.0)
+        told(subject, 3600.0 * hour, Outcome.HARD, 0.0)
     assert subject.state.value == "open"
 
 
@@ -126,25 +131,17 @@ def test_of_attempts_that_ran_at_the_same_time_one_counts_towards_the_row() -> N
     """Failures often come sooner than answers: fifty in flight that are reset together are one event."""
     subject = breaker()
     for _ in range(50):
-        subject.record(1.0, Outcome.HARD, 0.0, started=0.0)
+        told(subject, 1.0, Outcome.HARD, 0.0, started=0.0)
     assert subject.run == 1
     assert subject.soft
 
 
-@pytest.mark.parametrize("outcome", NEUTRAL)
-def test_an_outcome_that_judges_nobody_moves_nothing(outcome: Outcome) -> None:
-    for subject in (breaker(), soft(), down()):
-        before = (subject.state, subject.generation, subject.run, subject.passed, subject.trial_at)
-        assert not subject.record(9.0, outcome, 0.5)
-        assert (subject.state, subject.generation, subject.run, subject.passed, subject.trial_at) == before
-
-
 def test_slowness_opens_softly_and_so_does_silence_once() -> None:
     slow, silent = breaker(), breaker()
-    assert slow.slowed(0.0, 0.0)
-    assert not slow.slowed(0.0, 0.0)
-    assert silent.silent(0.0, 0.0)
-    assert not silent.silent(0.0, 0.0)
+    assert slow.suspected(Cause.SLOW, 0.0, 0.0)
+    assert not slow.suspected(Cause.SLOW, 0.0, 0.0)
+    assert silent.suspected(Cause.SILENT, 0.0, 0.0)
+    assert not silent.suspected(Cause.SILENT, 0.0, 0.0)
     assert (slow.state, silent.state) == (State.SOFTLY_OPEN, State.SOFTLY_OPEN)
     assert not slow.down
     assert silent.down, "asking it is likely to be in vain"
@@ -156,8 +153,8 @@ def test_slowness_opens_softly_and_so_does_silence_once() -> None:
 
 def test_an_answer_of_a_silent_one_makes_it_merely_slow() -> None:
     subject = breaker()
-    subject.silent(0.0, 0.0)
-    assert not subject.succeeded(5.0, 0.0)
+    subject.suspected(Cause.SILENT, 0.0, 0.0)
+    assert not subject.succeeded(5.0)
     assert (subject.state, subject.reason) == (State.SOFTLY_OPEN, "it became much slower")
     assert not subject.down, "who has nobody better may ask it"
     assert subject.together
@@ -165,11 +162,11 @@ def test_an_answer_of_a_silent_one_makes_it_merely_slow() -> None:
 
 def test_a_provider_that_was_not_silent_after_all_is_well_again() -> None:
     subject = breaker()
-    subject.silent(0.0, 0.0)
-    assert subject.spoke(0.5, 0.0)
+    subject.suspected(Cause.SILENT, 0.0, 0.0)
+    assert subject.spoke(0.5)
     assert (subject.state, subject.reason) == (State.CLOSED, "it was not silent after all")
     for other in (breaker(), soft(), down()):
-        assert not other.spoke(0.0, 0.0)
+        assert not other.spoke(0.0)
 
 
 # --- trials ---
@@ -179,7 +176,7 @@ def test_the_first_trial_is_due_a_second_after_it_opened_and_jitter_shortens_tha
     assert soft(now=100.0).trial_at == 101.0
     subject = breaker()
     for _ in range(3):
-        subject.record(100.0, Outcome.HARD, 0.999)
+        told(subject, 100.0, Outcome.HARD, 0.999)
     assert subject.trial_at == pytest.approx(100.75, abs=0.001)
 
 
@@ -207,10 +204,10 @@ def test_a_trial_that_took_longer_than_the_wait_is_followed_by_the_next_at_once(
 @pytest.mark.parametrize("started", [soft, down])
 def test_a_success_makes_the_next_call_a_trial_and_two_close_it(started: object) -> None:
     subject: Breaker = started(0.0)  # type: ignore[operator]
-    subject.record(5.0, Outcome.OK, 0.0)
+    told(subject, 5.0, Outcome.OK, 0.0)
     assert subject.state is State.SOFTLY_OPEN
     assert subject.trial_at == 5.0
-    assert subject.record(6.0, Outcome.OK, 0.0)
+    assert told(subject, 6.0, Outcome.OK, 0.0)
     assert subject.state.value == "closed"
     assert subject.reason == "enough trials were answered"
 
@@ -253,10 +250,10 @@ def test_after_an_outage_the_first_trial_comes_soon(length: float, draw: float) 
     """Promise: within ``max(2 s, min(L, 15 s))`` after it recovered."""
     subject, now = breaker(), 0.0
     for _ in range(5):
-        subject.record(0.0, Outcome.HARD, draw)
+        told(subject, 0.0, Outcome.HARD, draw)
     while now < length:
         subject.tried_at = now
-        subject.record(now, Outcome.HARD, draw)
+        told(subject, now, Outcome.HARD, draw)
         assert subject.trial_at > now
         now = subject.trial_at
     assert now - length <= max(2.0, min(length, 15.0))
@@ -272,7 +269,7 @@ def test_as_the_last_resort_a_trial_is_made_at_least_every_second() -> None:
 def test_who_failed_after_content_is_judged_at_the_end_of_its_answer() -> None:
     subject = breaker()
     for _ in range(3):
-        subject.record(0.0, Outcome.HARD, 0.0, after_content=True)
+        told(subject, 0.0, Outcome.HARD, 0.0, after_content=True)
     assert subject.soft
     assert subject.ends_late
     fail(subject, 1)
@@ -336,8 +333,8 @@ def test_an_isolated_breaker_stays_open_until_restored() -> None:
         subject.isolate(0.0)
         generation = subject.generation
         record(subject, *[Outcome.OK] * 20, *[Outcome.HARD] * 20)
-        assert not subject.slowed(0.0, 0.0)
-        assert not subject.silent(0.0, 0.0)
+        assert not subject.suspected(Cause.SLOW, 0.0, 0.0)
+        assert not subject.suspected(Cause.SILENT, 0.0, 0.0)
         subject.isolate(0.0)
         assert (subject.state, subject.generation) == (State.ISOLATED, generation)
         subject.restore(0.0)
@@ -369,8 +366,8 @@ def in_state(state: State) -> Breaker:
 def bring_about(cause: Cause, before: State) -> Breaker:
     if cause is Cause.SPOKE:
         subject = breaker()
-        subject.silent(0.0, 0.0)
-        subject.spoke(0.0, 0.0)
+        subject.suspected(Cause.SILENT, 0.0, 0.0)
+        subject.spoke(0.0)
         return subject
     subject = breaker(successes=1) if (before, cause) == (State.OPEN, Cause.RECOVERED) else in_state(before)
     if (before, cause) == (State.OPEN, Cause.RECOVERED):
@@ -380,9 +377,9 @@ def bring_about(cause: Cause, before: State) -> Breaker:
         record(subject, *[Outcome.OK] * 100)
     moves: dict[Cause, Callable[[], object]] = {
         Cause.FAILING: lambda: fail(subject, 3),
-        Cause.SLOW: lambda: subject.slowed(0.0, 0.0),
-        Cause.SILENT: lambda: subject.silent(0.0, 0.0),
-        Cause.STALLED: lambda: subject.stalled(0.0, 0.0),
+        Cause.SLOW: lambda: subject.suspected(Cause.SLOW, 0.0, 0.0),
+        Cause.SILENT: lambda: subject.suspected(Cause.SILENT, 0.0, 0.0),
+        Cause.STALLED: lambda: subject.suspected(Cause.STALLED, 0.0, 0.0),
         Cause.DOWN: lambda: fail(subject, 2),
         Cause.TRIAL_PASSED: lambda: record(subject, Outcome.OK),
         Cause.RECOVERED: lambda: close(subject, 0.0),
@@ -412,23 +409,26 @@ class BreakerMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule(outcome=st.sampled_from(Outcome), draw=draws, age=st.floats(0.0, 10.0), late=st.booleans())
+    @rule(outcome=st.sampled_from(JUDGING), draw=draws, age=st.floats(0.0, 10.0), late=st.booleans())
     def outcome(self, outcome: Outcome, draw: float, age: float, late: bool) -> None:
         subject, state, run = self.subject, self.subject.state, self.subject.run
-        changed = subject.record(self.now, outcome, draw, started=self.now - age, after_content=late)
+        changed = told(subject, self.now, outcome, draw, started=self.now - age, after_content=late)
         assert changed == (subject.state is not state)
         assert subject.run in {Outcome.OK: (0,), Outcome.HARD: (run, run + 1)}.get(outcome, (run,))
-        if outcome in NEUTRAL:
-            assert not changed
         if outcome is not Outcome.OK and changed:
             assert subject.state in (State.SOFTLY_OPEN, State.OPEN), "no failure gives traffic back"
         if outcome is Outcome.OK and changed:
             assert state in (State.SOFTLY_OPEN, State.OPEN), "no success takes it away"
 
-    @rule(kind=st.sampled_from(["slowed", "silent", "spoke"]), draw=draws)
-    def suspicion(self, kind: str, draw: float) -> None:
+    @rule(cause=st.sampled_from([Cause.SLOW, Cause.SILENT, Cause.STALLED]), draw=draws)
+    def suspicion(self, cause: Cause, draw: float) -> None:
         state = self.subject.state
-        assert getattr(self.subject, kind)(self.now, draw) == (self.subject.state is not state)
+        assert self.subject.suspected(cause, self.now, draw) == (self.subject.state is not state)
+
+    @rule()
+    def spoken(self) -> None:
+        state = self.subject.state
+        assert self.subject.spoke(self.now) == (self.subject.state is not state)
 
     @rule()
     def isolated(self) -> None:
@@ -472,7 +472,7 @@ test_any_history_keeps_to_the_table = BreakerMachine.TestCase
 
 @PROPERTY
 @given(
-    history=st.lists(st.tuples(st.sampled_from(Outcome), st.sampled_from([0.0, 0.5, 3.0, 40.0])), max_size=60),
+    history=st.lists(st.tuples(st.sampled_from(JUDGING), st.sampled_from([0.0, 0.5, 3.0, 40.0])), max_size=60),
     shift=st.sampled_from([0.0, 1.0, 4096.0, 2.0**30]),
 )
 def test_shifting_the_clock_shifts_the_decisions_and_nothing_else(
@@ -482,7 +482,7 @@ def test_shifting_the_clock_shifts_the_decisions_and_nothing_else(
         subject, now, made = breaker(), start, []
         for outcome, pause in history:
             now += pause
-            subject.record(now, outcome, 0.5)
+            told(subject, now, outcome, 0.5)
             made.append((subject.state, subject.generation, subject.trial_at - start))
         return made
 

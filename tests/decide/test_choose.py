@@ -73,12 +73,12 @@ def test_without_any_weight_somebody_is_still_chosen() -> None:
 def test_an_unknown_latency_is_taken_for_the_best_known_one() -> None:
     assert usual_latency([member("a"), member("b")]) is None
     assert usual_latency([member("a"), member("b", 2.0), member("c", 1.0)]) == 1.0
-    assert member("a").price(None, 0.95, 2.0) == pytest.approx(2.25)
+    assert member("a").price(2.0) == pytest.approx(2.25)
 
 
 def test_the_cheapest_counts_failures_as_seconds() -> None:
-    assert cheapest([member("a", 1.0, failures=5), member("b", 2.0)], 0.0).id == "b"
-    assert cheapest([member("a", 1.0), member("b", 2.0)], 0.0).id == "a"
+    assert cheapest([member("a", 1.0, failures=5), member("b", 2.0)]).id == "b"
+    assert cheapest([member("a", 1.0), member("b", 2.0)]).id == "a"
 
 
 def test_the_stalest_is_the_one_unseen_for_longest() -> None:
@@ -100,23 +100,23 @@ def test_who_is_under_trial_is_not_tried_again_until_that_is_over() -> None:
 
 
 def test_of_the_half_broken_the_one_before_is_asked_unless_another_is_clearly_better() -> None:
-    assert least_bad([member("a", failures=3), member("b", failures=3)], 0.0).id == "a"
-    assert least_bad([member("a", failures=9), member("b", failures=2)], 0.0).id == "b"
+    assert least_bad([member("a", failures=3), member("b", failures=3)]).id == "a"
+    assert least_bad([member("a", failures=9), member("b", failures=2)]).id == "b"
 
 
 def test_a_conversation_stays_unless_another_costs_clearly_less() -> None:
     home, other = member("home", 1.0), member("other", 0.9)
-    assert at_home([home, other], "home", 0.7, 0.0) is home
-    assert at_home([home, member("other", 0.1)], "home", 0.7, 0.0) is None
-    assert at_home([other], "home", 0.7, 0.0) is None, "it is not among those that can be asked"
-    assert at_home([home], None, 0.7, 0.0) is None
+    assert at_home([home, other], "home", 0.7) is home
+    assert at_home([home, member("other", 0.1)], "home", 0.7) is None
+    assert at_home([other], "home", 0.7) is None, "it is not among those that can be asked"
+    assert at_home([home], None, 0.7) is None
 
 
 def test_work_under_way_makes_a_provider_dearer() -> None:
     busy, idle = member("busy", 1.0), member("idle", 1.2)
     busy.pending[object()] = 0.0
-    assert busy.queued_latency() == 2.0
-    assert cheapest([busy, idle], 0.0) is idle
+    assert busy.price(0.0) == pytest.approx(member("idle", 1.0).price(0.0) + 1.0)
+    assert cheapest([busy, idle]) is idle
 
 
 @PROPERTY
@@ -133,6 +133,5 @@ def test_somebody_is_always_chosen_and_every_score_lies_between_nothing_and_one(
     assert choose(members, 0.0, random.Random(seed).random) in members
     best = usual_latency(members)
     for each in members:
-        latency, rate = each.queued_latency(), each.statistics.success_rate(0.0)
-        assert 0.0 <= each.score(latency, rate, best) <= 1.0
-        assert 0.0 <= each.price(latency, rate, best or 0.0) < 1e6
+        assert 0.0 <= each.score(each.statistics.latency, each.statistics.success_rate(0.0), best) <= 1.0
+        assert 0.0 <= each.price(best or 0.0) < 1e6

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from resilient_llm.decide.gate import MIN_WAIT, RateGate, Room, SlowGate
+from resilient_llm.decide.gate import MIN_WAIT, RateGate, SlowGate
 from resilient_llm.policy import Limits
 from tests.decide.world import MACHINE, PROPERTY
 
@@ -191,29 +191,6 @@ def test_a_refusal_without_a_hint_while_it_is_closed_moves_what_was_said() -> No
     closed.close(129.5, None, 0.0, "429")
     assert closed.until == 130.0
     assert closed.opens(1e9, waits=True) == 130.0
-
-
-# --- no room ---
-
-
-def test_a_provider_without_room_is_given_less_and_slowly_more_again() -> None:
-    room = Room()
-    assert room.room_at(10**6) == -math.inf, "before it was overloaded there is room for any number"
-    room.crowd(100.0, 10)
-    assert room.room_at(6) == -math.inf
-    assert room.room_at(7) > 100.0
-    assert room.room_at(13) == pytest.approx(130.0)
-    room.crowd(100.0, 0)
-    assert room.room_at(0) == -math.inf, "one is always allowed"
-
-
-def test_after_a_calm_minute_there_is_room_for_any_number() -> None:
-    room = Room()
-    room.crowd(100.0, 10)
-    room.answered(160.0)
-    assert room.room_at(100) > 0.0
-    room.answered(162.0)
-    assert room.room_at(10**6) == -math.inf
 
 
 @PROPERTY

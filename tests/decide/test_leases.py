@@ -204,17 +204,6 @@ def test_an_attempt_is_late_at_the_very_moment_of_its_rescue() -> None:
         world.abandon(attempt)
 
 
-def test_one_that_has_no_room_comes_to_the_rescue_before_one_that_is_down() -> None:
-    world = World("a", "b", "c")
-    world.trip("b")
-    asked = [world.start(only="c") for _ in range(4)]
-    world.fail(asked.pop(), FaultKind.OVERLOADED, status=529)
-    assert world.member("c").refusal(world.ask(), world.now) == "it has no room for more"
-    attempt = world.start(timeout=10.0)
-    assert attempt.target.id == "a"
-    assert world.rescued(attempt, after=5.0).target.id == "c"
-
-
 def test_who_stated_until_when_is_not_asked_sooner() -> None:
     world = World("a")
     world.fail(world.start(), FaultKind.QUOTA_EXHAUSTED, retry_after=600.0)

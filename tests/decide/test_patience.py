@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_llm.decide.patience import (
-    Patience,
-    Wanted,
-    first_due,
-    longest_pause,
-    patience,
-    trial_patience,
-    usual,
-)
+from resilient_llm.decide import patience as module
+from resilient_llm.decide.ask import Ask
+from resilient_llm.decide.patience import first_due, longest_pause, usual
 from resilient_llm.decide.statistics import Statistics
 from resilient_llm.policy import Advanced, Hedge, Policies, Timeouts
 from tests.decide.world import PROPERTY
 
 DEFAULT = Policies()
+
+
+class Patience(NamedTuple):
+    late: float
+    known: bool
+    rescue: float | None
+    timeout: float
+
+
+class Wanted(NamedTuple):
+    ask: Ask
+    alone: bool
+
+
+def patience(policies: Policies, seen: Statistics, want: Wanted) -> Patience:
+    return Patience(*module.patience(policies, seen, want.ask, 0.0, alone=want.alone))
+
+
+def trial_patience(policies: Policies, seen: Statistics, want: Wanted, *, together: bool, rival: float) -> Patience:
+    beside = None if want.alone else rival
+    return Patience(*module.trial_patience(policies, seen, want.ask, 0.0, together=together, rival=beside))
 
 
 def known(first: float | None = None, whole: float | None = None, times: int = 20) -> Statistics:
@@ -44,7 +60,7 @@ def wanted(
     repeatable: bool = True,
     alone: bool = False,
 ) -> Wanted:
-    return Wanted(streaming, tokens, max_tokens, left, repeatable, alone)
+    return Wanted(Ask("default", left, streaming, tokens, max_tokens, repeatable=repeatable), alone)
 
 
 # --- late, and rescued ---
@@ -198,8 +214,8 @@ def test_every_time_is_positive_and_no_rescue_comes_after_the_end(
         seen.whole_answer(0.0, sample, 0, 100)
     found = patience(DEFAULT, seen, want), trial_patience(DEFAULT, seen, want, together=together, rival=rival)
     for one in found:
-        assert one.late >= min(1.0, want.left)
-        assert 0.0 < one.timeout <= want.left
+        assert one.late >= min(1.0, want.ask.deadline)
+        assert 0.0 < one.timeout <= want.ask.deadline
         assert one.rescue is None or 0.0 <= one.rescue < one.timeout
 
 

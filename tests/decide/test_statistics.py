@@ -87,7 +87,7 @@ def test_success_and_failure_move_the_estimate_by_their_weight() -> None:
 def test_an_outcome_that_judges_nobody_leaves_no_trace(outcome: Outcome) -> None:
     subject = judged(outcome)
     assert subject.samples == 0
-    assert subject.seen_at is None
+    assert subject.seen_at == math.inf
     assert subject.success_rate(0.0) == pytest.approx(0.95)
 
 

@@ -160,7 +160,9 @@ def test_every_point_in_time_is_moved() -> None:
         if isinstance(value, int | float) and abs(late[part][name] - value) > 1.0 and name not in ("generation",)
     }
     assert moved <= TIMES | {"lease_ends"}
-    assert {"until", "since", "trial_at", "_at", "_latency_at", "seen_at"} <= moved, "the events reach most of them"
+    assert {"until", "since", "trial_at", "weighed_at", "_latency_at", "seen_at"} <= moved, (
+        "the events reach most of them"
+    )
 
 
 # --- what is the same provider ---

@@ -31,6 +31,7 @@ from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Onward, Outcome
 from resilient_llm.decide.pace import Meter
 from resilient_llm.decide.pool import Pool
+from resilient_llm.decide.rescue import Rescues
 from resilient_llm.decide.statistics import Statistics
 from resilient_llm.decide.verdict import Verdicts
 from resilient_llm.decide.waiting import Waiting
@@ -112,16 +113,16 @@ def cancelled_trial_keeps_its_place(original, self, attempt, outcome, now):
 
 
 @_wrapping(Breaker, "succeeded")
-def one_success_closes(original, self, now, draw):
+def one_success_closes(original, self, now):
     """A single good trial closes the breaker, as in Hystrix, though two were asked for."""
     self.passed += 10 if self.state is not State.CLOSED else 0
-    return original(self, now, draw)
+    return original(self, now)
 
 
-@_wrapping(Breaker, "_failed")
-def failed_trial_ignored(original, self, now, outcome, draw, after_content):
+@_wrapping(Breaker, "failed")
+def failed_trial_ignored(original, self, now, outcome, draw, **more):
     """A failing trial changes nothing, and the next follows at once."""
-    return False if self.state is not State.CLOSED else original(self, now, outcome, draw, after_content)
+    return False if self.state is not State.CLOSED else original(self, now, outcome, draw, **more)
 
 
 @_wrapping(Call, "failed")
@@ -196,18 +197,18 @@ MUTANTS |= {
 
 
 @_wrapping(Breaker, "succeeded")
-def success_resets_nothing(original, self, now, draw):
+def success_resets_nothing(original, self, now):
     """Failures in a row need not be in a row: five in a week open the breaker."""
     run = self.run
-    changed = original(self, now, draw)
+    changed = original(self, now)
     self.run = run
     return changed
 
 
-@_wrapping(Breaker, "record")
+@_wrapping(Breaker, "failed")
 def never_opens(original, self, now, outcome, draw, **more):
     """A breaker that counts and never opens: Polly's defaults at one call a second."""
-    if self.state is State.CLOSED and outcome is not Outcome.OK:
+    if self.state is State.CLOSED:
         return False
     return original(self, now, outcome, draw, **more)
 
@@ -227,7 +228,7 @@ def counted_twice(original, self, attempt, fault, now):
     fresh = not attempt.released
     counted = original(self, attempt, fault, now)
     if fresh and outcome_module.disposition(fault).outcome is Outcome.HARD:
-        attempt.member.breaker.record(now, Outcome.HARD, 0.5)
+        attempt.member.breaker.failed(now, Outcome.HARD, 0.5)
     return counted
 
 
@@ -325,7 +326,7 @@ def limit_is_a_wall(original, self, *call, **more):
 @_wrapping(Call, "next_attempt")
 def sleep_before_failover(original, self, now):
     """A pause although an idle provider is there: LiteLLM."""
-    if self.total == 1 and not hasattr(self, "slept") and self.deadline - now > 1.0:
+    if self.past.number == 2 and not hasattr(self, "slept") and self.deadline - now > 1.0:
         self.slept = True
         return Wait(0.5, "backoff")
     return original(self, now)
@@ -337,7 +338,7 @@ def second_tries_cost_nothing(original, self, cost, now):
     return True
 
 
-@_wrapping(Leases, "_pay_for_rescue")
+@_wrapping(Rescues, "_pay_for_rescue")
 def rescues_cost_nothing(original, self, beside, rescuer, elapsed, now):
     """Hedging without a budget doubles the load of a slow provider's peers."""
     return True
@@ -349,7 +350,7 @@ def budget_overflows(original, self, amount):
     self.tokens += amount
 
 
-@_wrapping(Leases, "rescue")
+@_wrapping(Rescues, "rescue")
 def rescue_after_commit(original, self, beside, past, now):
     """The rescue timer fires although the first token is out: tokens of two answers in one stream."""
     spoke, beside.content_at = beside.content_at, None
@@ -360,7 +361,7 @@ def rescue_after_commit(original, self, beside, past, now):
     return found
 
 
-@_wrapping(Leases, "rescue")
+@_wrapping(Rescues, "rescue")
 def rescue_on_the_same_connection(original, self, beside, past, now):
     """The second attempt goes to the provider that is silent already, although others are well."""
     self._allowed = lambda ask, past: [beside.member]
@@ -383,25 +384,29 @@ def error_of_one_wins(original, self, flight, fault, now):
 @_wrapping(Leases, "_first_choice")
 def failed_provider_asked_again(original, self, ask, past, now):
     """A failover may pick the provider that just failed: LiteLLM, 1 of 10 calls with a healthy sibling."""
-    return original(self, ask, past._replace(tried={}), now)
+    tried, past.tried = past.tried, {}
+    try:
+        return original(self, ask, past, now)
+    finally:
+        past.tried = tried
 
 
 @_wrapping(Call, "failed")
 def attempts_not_counted(original, self, attempt, fault, now):
     """One call, seven providers, twenty-one attempts: LiteLLM's fallback groups."""
     original(self, attempt, fault, now)
-    self.counted = 0
-    self._tried = {provider: min(count, 0) for provider, count in self._tried.items()}
+    self.past.counted = 0
+    self.past.tried = {provider: min(count, 0) for provider, count in self.past.tried.items()}
 
 
 @_wrapping(Call, "_give_up_if_over")
 def one_attempt_too_many(original, self, now):
     """``max_attempts`` retries instead of attempts."""
-    self.counted -= 1
+    self.past.counted -= 1
     try:
         original(self, now)
     finally:
-        self.counted += 1
+        self.past.counted += 1
 
 
 @_wrapping(Call, "next_attempt")
@@ -432,7 +437,7 @@ def rejected_request_goes_on(original, self, attempt, fault, now):
     """An unanswered question is asked of everybody, although the first said that it is malformed."""
     original(self, attempt, fault, now)
     self._onward = Onward.ANYWHERE
-    self._tried = {provider: min(count, 1) for provider, count in self._tried.items()}
+    self.past.tried = {provider: min(count, 1) for provider, count in self.past.tried.items()}
 
 
 @_wrapping(Call, "_may_have_run")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, final
 
 from resilient_llm.decide.attempt import Attempt
@@ -103,7 +103,7 @@ class Watched:
     def __repr__(self) -> str:
         return f"call {self.call.number}"
 
-    def route(self) -> list[Member[Provider]]:
+    def route(self) -> Sequence[Member[Provider]]:
         """The providers of its route."""
         return self._checker.client.pool._table.order(self.call.ask.route)  # pyright: ignore[reportPrivateUsage]
 
@@ -116,7 +116,7 @@ class Watched:
     def _fresh_and_well(self, now: float) -> list[Member[Provider]]:
         closed = [m for m in self.route() if m.id not in self.tried and m.breaker.state is State.CLOSED]
         number, ask = self.call.number, self.call.ask
-        place = self.call._place  # pyright: ignore[reportPrivateUsage]
+        place = self.call.past.place
         if place is not None:  # who comes too late lets the others pass
             closed = [m for m in closed if not m.line.too_late(place, now)]
         return [m for m in closed if self._could(m, now) and m.line.may_pass(number, ask, None, now)]
@@ -130,7 +130,7 @@ class Watched:
         check.before(now)
         self._begin(now)
         check.demand(not self._mine, "S11", f"{self._mine} still run: a failure was taken for the answer")
-        well, ahead, self._place = self._fresh_and_well(now), self._ahead(now), call._place  # pyright: ignore[reportPrivateUsage]
+        well, ahead, self._place = self._fresh_and_well(now), self._ahead(now), call.past.place
         lines = {member: ready(member.line, now) for member in self.route()}
         offer, woken_at = (None, math.inf) if self._place is None else (self._place.offer, self._place.woken_at)
         try:

@@ -82,7 +82,7 @@ def test_late_successes_that_count_break_the_mirror(monkeypatch: Patch) -> None:
         fresh = not attempt.released and not attempt.trial
         original(self, attempt, now, *tokens)
         if fresh:
-            attempt.member.breaker.succeeded(now, 0.5)
+            attempt.member.breaker.succeeded(now)
 
     wrapped(monkeypatch, Pool, "succeeded", counts)
     found = SCENARIOS["overhang-mirror"].run(Path("nowhere"))

@@ -113,11 +113,11 @@ def test_an_idle_century_wedges_nothing() -> None:
     breaker = Breaker(BreakerPolicy())
     for now in (0.0, 3e9):
         for second in range(20):
-            breaker.record(now + second, Outcome.HARD, 0.5)
+            breaker.failed(now + second, Outcome.HARD, 0.5)
         assert breaker.state is not State.CLOSED
         assert now < breaker.trial_at < now + 80.0
         for second in range(30, 30 + breaker.needed):
-            breaker.record(now + second, Outcome.OK, 0.5)
+            breaker.succeeded(now + second)
         assert breaker.state is State.CLOSED
 
 
@@ -127,8 +127,10 @@ def test_a_burst_and_the_same_calls_spread_out_are_judged_alike(outcomes: str) -
     for gap in (0.001, 1.0, 53.0):
         breaker = Breaker(BreakerPolicy())
         for index in range(24):
-            outcome = Outcome.HARD if outcomes[index % len(outcomes)] == "x" else Outcome.OK
-            breaker.record(gap * index, outcome, 0.5)
+            if outcomes[index % len(outcomes)] == "x":
+                breaker.failed(gap * index, Outcome.HARD, 0.5)
+            else:
+                breaker.succeeded(gap * index)
             if breaker.state is not State.CLOSED:
                 break
         found.add((breaker.state, breaker.run))

@@ -62,12 +62,15 @@ class Attempt(Generic[T]):
     released: bool = False
 
     def __init__(self, ask: Ask, member: Member[T], kind: AttemptKind, number: int, now: float) -> None:
+        key, keys = member.keys[0], member.keys
+        if len(keys) > 1:
+            key = member.key_for(ask, now)
+        need = key.pace.need(ask.tokens, ask.max_tokens)
         self.ask: Ask = ask
         self.member: Member[T] = member
-        self.key: Key = member.key_for(ask, now)
-        pace = self.key.pace
-        self.need: float = pace.need(ask.tokens, ask.max_tokens)
-        self.sent: Sent = pace.take(self.need, now)
+        self.key: Key = key
+        self.need: float = need
+        self.sent: Sent = key.pace.take(need, now)
         self.kind: AttemptKind = kind
         self.number: int = number
         self.generation: int = member.breaker.generation

@@ -49,6 +49,9 @@ CLOSED: Final = State.CLOSED
 """For questions asked at every call: looking up an enum's member costs Python 3.11 more than the question."""
 
 
+_SOFT: Final = State.SOFTLY_OPEN
+
+
 class Cause(StrEnum):
     """Why a breaker changes its state; the text is the reason that people are shown."""
 
@@ -155,7 +158,7 @@ class Breaker:
     @property
     def soft(self) -> bool:
         """Whether it is open but the provider answers some calls."""
-        return self.state is State.SOFTLY_OPEN
+        return self.state is _SOFT
 
     @property
     def down(self) -> bool:
@@ -187,26 +190,7 @@ class Breaker:
 
     # --- outcomes ---
 
-    def record(
-        self, now: float, outcome: Outcome, draw: float, *, started: float = math.inf, after_content: bool = False
-    ) -> bool:
-        """Count the outcome of an attempt of the current generation that began at ``started``; returns whether the
-        state changed.
-
-        OK, HARD and SOFT count (SOFT half, and not towards the run); the others change nothing.
-        """
-        if outcome is Outcome.OK:
-            return self.succeeded(now, draw)
-        if outcome is Outcome.HARD:
-            self._failures += 1
-            if started >= self._run_at:
-                # Failures often come sooner than answers: of attempts that ran at the same time one counts.
-                self.run, self._run_at = self.run + 1, now
-        if outcome is Outcome.HARD or outcome is Outcome.SOFT:
-            return self._failed(now, outcome, draw, after_content)
-        return False
-
-    def succeeded(self, now: float, draw: float) -> bool:
+    def succeeded(self, now: float) -> bool:
         """Count a success of the current generation; returns whether the state changed."""
         if self._failures:
             self._share = self._share_after(self._failures)
@@ -223,15 +207,24 @@ class Breaker:
         self.passed += 1
         self.trial_at = now
         if self.passed >= self.needed:
-            self._move(Cause.RECOVERED, now, draw)
+            self._move(Cause.RECOVERED, now)
             return True
         if self.state is State.OPEN:
-            self._move(Cause.TRIAL_PASSED, now, draw)
+            self._move(Cause.TRIAL_PASSED, now)
             return True
         return False
 
-    def _failed(self, now: float, outcome: Outcome, draw: float, after_content: bool) -> bool:
+    def failed(
+        self, now: float, outcome: Outcome, draw: float, *, started: float = math.inf, after_content: bool = False
+    ) -> bool:
+        """Count a failure of the current generation, of an attempt that began at ``started``; returns whether the state
+        changed.  HARD and SOFT count (SOFT half, and not towards the run)."""
         weight = 1.0 if outcome is Outcome.HARD else 0.5
+        if outcome is Outcome.HARD:
+            self._failures += 1
+            if started >= self._run_at:
+                # Failures often come sooner than answers: of attempts that ran at the same time one counts.
+                self.run, self._run_at = self.run + 1, now
         if self.state is State.ISOLATED:
             return False
         self.ends_late = after_content or (self.ends_late and self.state is not CLOSED)
@@ -248,33 +241,21 @@ class Breaker:
                 return True
         return False
 
-    def slowed(self, now: float, draw: float) -> bool:
-        """Its latency has moved up for good; returns whether the state changed."""
-        return self._suspect(Cause.SLOW, now, draw)
-
-    def silent(self, now: float, draw: float) -> bool:
-        """Several attempts give no sign of life, one of them for too long; returns whether the state changed."""
-        if self.state is State.SOFTLY_OPEN and self.cause is Cause.SLOW:
+    def suspected(self, cause: Cause, now: float, draw: float) -> bool:
+        """It became slow, gives no sign of life, or its streams stopped; returns whether the state changed."""
+        if cause is Cause.SILENT and self.state is _SOFT and self.cause is Cause.SLOW:
             self.cause = Cause.SILENT  # it was taken for slow while earlier attempts were still answered
-        return self._suspect(Cause.SILENT, now, draw)
-
-    def stalled(self, now: float, draw: float) -> bool:
-        """Most of its open streams are silent for too long; returns whether the state changed."""
-        changed = self._suspect(Cause.STALLED, now, draw)
-        self.ends_late = self.ends_late or changed
-        return changed
-
-    def spoke(self, now: float, draw: float) -> bool:
-        """What was taken for silent or stalled spoke: the presumption is void; returns whether the state changed."""
-        if self.state is not State.SOFTLY_OPEN or self.cause not in _PRESUMED:
-            return False
-        self._move(Cause.SPOKE, now, draw)
-        return True
-
-    def _suspect(self, cause: Cause, now: float, draw: float) -> bool:
         if self.state is not CLOSED:
             return False
         self._move(cause, now, draw)
+        self.ends_late = cause is Cause.STALLED
+        return True
+
+    def spoke(self, now: float) -> bool:
+        """What was taken for silent or stalled spoke: the presumption is void; returns whether the state changed."""
+        if self.state is not _SOFT or self.cause not in _PRESUMED:
+            return False
+        self._move(Cause.SPOKE, now)
         return True
 
     # --- trials and people ---
@@ -282,12 +263,12 @@ class Breaker:
     def isolate(self, now: float) -> None:
         """Hold it open until :meth:`restore`."""
         if self.state is not State.ISOLATED:
-            self._move(Cause.ISOLATED, now, 0.0)
+            self._move(Cause.ISOLATED, now)
 
     def restore(self, now: float) -> None:
         """Close it by hand, and hold nothing against the provider."""
         if self.state is not CLOSED:
-            self._move(Cause.RESTORED, now, 0.0)
+            self._move(Cause.RESTORED, now)
         self.run, self._failures, self._level, self._relapses, self._share = 0, 0, 0.0, 0, _USUAL_SHARE
         self.closed_at, self.ends_late = -math.inf, False
 
@@ -308,7 +289,7 @@ class Breaker:
         wait = self.trial_wait(now)
         self.trial_at = max(now, max(self.tried_at, self.since) + wait * (1.0 - 0.25 * draw))
 
-    def _move(self, cause: Cause, now: float, draw: float, reason: str = "") -> None:
+    def _move(self, cause: Cause, now: float, draw: float = 0.0, reason: str = "") -> None:
         before, self.state = self.state, TRANSITIONS[self.state, cause]
         self.generation += 1
         self.reason = reason or cause.value

@@ -18,7 +18,7 @@ from typing import Final, Generic
 from resilient_llm import events
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt, larger_only
-from resilient_llm.decide.failure import Story, nobody, times, waits_for
+from resilient_llm.decide.failure import nobody, times, waits_for
 from resilient_llm.decide.leases import BARRED, Past
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import T
@@ -79,6 +79,11 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Step], Phase]] = MappingProxyType(
 )
 """The life of a call; there is no other way through it."""
 
+# For what every call passes: looking up an enum's member costs Python 3.11 more than what is done with it.
+_DECIDING, _WAITING, _RUNNING = Phase.DECIDING, Phase.WAITING, Phase.RUNNING
+_LEASED = {before: after for (before, step), after in TRANSITIONS.items() if step is Step.LEASED}
+_ANSWERED = TRANSITIONS[Phase.RUNNING, Step.ANSWERED]
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:
@@ -94,31 +99,24 @@ class Wait:
 class Call(Generic[T]):
     """One logical request; ``ask`` says what it wants, ``number`` is its place in the order of arrival."""
 
-    counted: int = 0  # attempts that max_attempts limits
-    total: int = 0  # attempts begun, which numbers them
     last_fault: Fault | None = None
-    _phase: Phase = Phase.DECIDING
     _onward: Onward = Onward.ANYWHERE
-    _cost: float = 0.0
-    _again: bool = False
     _retries: int = 0
-    _running: tuple[Attempt[T], ...] = ()
-    _place: Place | None = None
     _wait_over: float = -math.inf
-    _idle_since: float = 0.0
     _down_since: float | None = None
     _hoped: bool = False
-    _other_key: str | None = None
 
     def __init__(self, pool: Pool[T], ask: Ask, now: float) -> None:
         self.pool: Pool[T] = pool
         self.ask: Ask = ask
         self.started: float = now
-        self._idle_since = now
         self.deadline: float = ask.deadline
         self.number: int = pool.number()
+        self.past: Past = Past(self.number)
         self.records: list[AttemptRecord] = []
-        self._tried: dict[str, int] = {}
+        self._phase: Phase = _DECIDING
+        self._running: list[Attempt[T]] = []
+        self._idle_since = now
 
     # --- what to do ---
 
@@ -128,21 +126,20 @@ class Call(Generic[T]):
         Only to be called while no attempt is under way.  Raises a :class:`~resilient_llm.errors.CallFailed` when the
         call is over, or ``ClientClosed`` if it waited and the client was closed.
         """
-        if self._phase is Phase.WAITING:
-            if now < self._wait_over and self._place is None:
+        past = self.past
+        if self._phase is _WAITING:
+            if now < self._wait_over and past.place is None:
                 return Wait(self._wait_over - now, "backoff")
             self._phase = TRANSITIONS[self._phase, Step.ASKED_AGAIN]
             if self.pool.closed:
                 self._stop(now)
                 raise ClientClosed("the client was closed while the call waited")
-        if self.total or self.deadline <= now:
+            since = self._down_since
+            past.last_hope = since is not None and not (self._hoped or past.counted) and now >= self._hope_at(since)
+        if past.number > 1 or self.deadline <= now:
             self._give_up_if_over(now)
-        past = self._past(now)
         found = self.pool.acquire(self.ask, past, now)
-        if isinstance(found, Attempt):
-            self._hoped = self._hoped or past.last_hope
-            return self._begun(found)
-        return self._wait_or_give_up(found, now)
+        return self._begun(found) if isinstance(found, Attempt) else self._wait_or_give_up(found, now)
 
     def rescue(self, beside: Attempt[T], now: float) -> Attempt[T] | None:
         """A second attempt beside one that has been silent for its ``rescue_after``.
@@ -152,8 +149,8 @@ class Call(Generic[T]):
         over = (
             self._phase is not Phase.RUNNING or self._onward is Onward.NOWHERE or self.deadline - now <= self._least()
         )
-        over = over or self.counted >= self.pool.policies.retry.max_attempts
-        found = self.pool.rescue(beside, None if over else self._past(now), now)
+        over = over or self.past.counted >= self.pool.policies.retry.max_attempts
+        found = self.pool.rescue(beside, None if over else self.past, now)
         return None if found is None else self._begun(found)
 
     def stopped_waiting(self, now: float) -> None:
@@ -176,7 +173,7 @@ class Call(Generic[T]):
 
     def paused(self, attempt: Attempt[T], seconds: float) -> None:
         """The longest pause between two pieces of content of its stream."""
-        self.pool.paused(attempt, seconds)
+        attempt.pause = seconds
 
     def succeeded(
         self, attempt: Attempt[T], now: float, output_tokens: int = 0, status: int | None = None, tokens: int = 0
@@ -186,9 +183,9 @@ class Call(Generic[T]):
         if attempt.released:
             return
         self.pool.succeeded(attempt, now, output_tokens, tokens)
-        if self._phase is not Phase.RUNNING:
+        if self._phase is not _RUNNING:
             return
-        self._phase = TRANSITIONS[self._phase, Step.ANSWERED]
+        self._phase = _ANSWERED
         self._record(attempt, now, "success", None, status)
         if self.ask.conversation is not None:
             self.pool.remember(self.ask.conversation, attempt.member.id, attempt.member.cached_until(now))
@@ -205,15 +202,15 @@ class Call(Generic[T]):
         self._ended(now)
         if self._onward is Onward.NOWHERE:
             return  # the request was rejected; how an attempt beside that one fails does not bring it back
-        self.last_fault = fault
-        self._again, self._cost = False, 0.0 if told else price(fault)
-        self.counted += counted
+        self.last_fault, past = fault, self.past
+        past.again, past.cost = False, 0.0 if told else price(fault)
+        past.counted += counted
         onward, provider = disposition(fault).onward, attempt.member.id
-        self._other_key = provider if attempt.other_key else None
+        past.other_key = provider if attempt.other_key else None
         if onward is Onward.ANYWHERE or attempt.other_key:
-            self._tried[provider] = self._tried.get(provider, 0) + counted
+            past.tried[provider] = past.tried.get(provider, 0) + counted
         else:
-            self._tried[provider] = BARRED
+            past.tried[provider] = BARRED
         if onward is Onward.LARGER:
             self.ask = larger_only(self.ask, self.pool.targets(self.ask.route), attempt.target.context_window or 0)
         self._onward = Onward.ANYWHERE if attempt.other_key else onward
@@ -256,32 +253,24 @@ class Call(Generic[T]):
 
     # --- internals: going on ---
 
-    def _past(self, now: float) -> Past:
-        again = self._again or self._place is not None
-        since = self._down_since
-        last_hope = since is not None and not self._hoped and not self.counted and now >= self._hope_at(since)
-        place, key = self._place, self._other_key
-        return Past(self.total + 1, self.number, self._tried, self._cost, again, place, last_hope, key)
-
     def _hope_at(self, since: float) -> float:
         """When a call that waits behind an outage is sent somewhere in any case: no call is given up untried."""
         wait = self.pool.policies.retry.max_down_wait
         return since + _LAST_HOPE * min(wait, self.deadline - since)
 
     def _begun(self, attempt: Attempt[T]) -> Attempt[T]:
-        self._phase = TRANSITIONS[self._phase, Step.LEASED]
-        self.total += 1
-        self._running = (*self._running, attempt)
-        self._place = None
-        if not attempt.trial:
-            self._down_since = None
-        if attempt.kind != "hedge":
-            attempt.delay = attempt.started - self._idle_since
-        provider = attempt.member.id
-        if provider not in self._tried:
-            self._tried[provider] = 0
-        elif attempt.kind != "hedge":
-            self._retries += 1
+        self._phase, past = _LEASED[self._phase], self.past
+        self._running.append(attempt)
+        if past.number > 1 or past.again:
+            self._hoped = self._hoped or past.last_hope
+            past.place, past.last_hope = None, False
+            if not attempt.trial:
+                self._down_since = None
+            if attempt.kind != "hedge":
+                attempt.delay = attempt.started - self._idle_since
+                self._retries += attempt.member.id in past.tried
+        past.number += 1
+        past.tried.setdefault(attempt.member.id, 0)
         return attempt
 
     def _wait_or_give_up(self, found: Refused, now: float) -> Wait:
@@ -293,10 +282,10 @@ class Call(Generic[T]):
                 if budget is None
                 else self._pause(min(budget, _BUDGET_PAUSE), "budget", now)
             )
+        self.past.place = found.place
         if found.place is None:
-            self._place = None
             raise self._nobody(found, now)
-        self._place = found.place
+        self.past.again = True
         seconds = found.seconds
         if found.down:
             seconds = min(seconds, self._down_left(found, now))
@@ -321,7 +310,7 @@ class Call(Generic[T]):
         lasts longer than two tries needs one after it."""
         retry = self.pool.policies.retry
         pause = backoff(retry, self._retries, self.pool.draw())
-        last = min(self._tried.values(), default=0) >= retry.max_attempts_per_provider - 1
+        last = min(self.past.tried.values(), default=0) >= retry.max_attempts_per_provider - 1
         if last and found.run > 1:
             pause = max(pause, min(_LAST_TRY, (self.deadline - now) / 4.0))
         return pause
@@ -333,12 +322,12 @@ class Call(Generic[T]):
             raise self._too_late(now)
         seconds = min(seconds, longest)
         self._phase = TRANSITIONS[self._phase, Step.TOLD_TO_WAIT]
-        self._again, self._place = True, None
+        self.past.again, self.past.place = True, None
         self._wait_over = now + seconds
         return Wait(seconds, reason)
 
     def _leave(self, now: float) -> None:
-        place, self._place = self._place, None
+        place, self.past.place = self.past.place, None
         if place is not None:
             self.pool.leave(place, now)
 
@@ -354,16 +343,17 @@ class Call(Generic[T]):
     def _record(
         self, attempt: Attempt[T], now: float, outcome: AttemptOutcome, fault: Fault | None, status: int | None
     ) -> None:
-        self._running = tuple(other for other in self._running if other is not attempt)
-        provider, took = attempt.member, now - attempt.started
+        if attempt in self._running:
+            self._running.remove(attempt)
+        provider, took, records = attempt.member, now - attempt.started, self.records
         model, delay, kind = getattr(provider.target, "model", ""), attempt.delay, attempt.kind
         # Positional: this runs for every attempt.
         record = AttemptRecord(attempt.number, provider.id, model, kind, outcome, fault, status, took, delay)
-        self.records.append(record)
-        if len(self.records) > 1 and self.records[-2].number > record.number:
-            self.records.sort(key=lambda one: one.number)  # by number: a rescue ended before what it was to rescue
+        records.append(record)
+        if len(records) > 1 and records[-2].number > record.number:
+            records.sort(key=lambda one: one.number)  # by number: a rescue ended before what it was to rescue
         if self.pool.listening:
-            self.pool.note(events.AttemptEnded(now, attempt.member.id, self.number, record))
+            self.pool.note(events.AttemptEnded(now, provider.id, self.number, record))
 
     def _least(self) -> float:
         """Seconds that must be left for another attempt to make sense."""
@@ -374,11 +364,12 @@ class Call(Generic[T]):
     def _give_up_if_over(self, now: float) -> None:
         if self._onward is Onward.NOWHERE:
             raise self._error(RequestRejected, "the provider rejected the request", now)
-        if self.deadline - now <= (self._least() if self.total else 0.0):
+        total = self.past.number - 1
+        if self.deadline - now <= (self._least() if total else 0.0):
             raise self._too_late(now)
-        if self.counted >= self.pool.policies.retry.max_attempts:
-            raise self._error(AllAttemptsFailed, f"{times(self.total)} failed", now)
-        if self.total and not self.ask.repeatable and self._may_have_run():
+        if self.past.counted >= self.pool.policies.retry.max_attempts:
+            raise self._error(AllAttemptsFailed, f"{times(total)} failed", now)
+        if total and not self.ask.repeatable and self._may_have_run():
             raise self._error(AllAttemptsFailed, "the request may have taken effect and must not be repeated", now)
 
     def _may_have_run(self) -> bool:
@@ -388,10 +379,10 @@ class Call(Generic[T]):
         """The error for a call nobody can take."""
         self._phase = Phase.OVER
         route = [target.id for target in self.pool.targets(self.ask.route)]
-        excluded = {*self.ask.unsuitable, *(provider for provider, count in self._tried.items() if count >= BARRED)}
+        excluded = {*self.ask.unsuitable, *(provider for provider, count in self.past.tried.items() if count >= BARRED)}
         too_long = self._onward is Onward.LARGER and all(provider in excluded for provider in route)
-        story = Story(tuple(self.records), self.last_fault, self.total, self.counted)
-        return nobody(self.ask, found, story, now, too_long=too_long)
+        records, fault = tuple(self.records), self.last_fault
+        return nobody(self.ask, found, self.past, now, records=records, fault=fault, too_long=too_long)
 
     def _too_late(self, now: float) -> CallFailed:
         return self._error(DeadlineExceeded, f"no answer within {self.deadline - self.started:.3g} s", now)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.keys import Refusal
+from resilient_llm.decide.leases import Past
 from resilient_llm.decide.waiting import Refused
 from resilient_llm.errors import AllAttemptsFailed, CallFailed, NoProviderAvailable, RequestRejected
 from resilient_llm.faults import AttemptRecord, Fault
@@ -13,33 +14,34 @@ from resilient_llm.faults import AttemptRecord, Fault
 _LIMITED: Final = frozenset({Refusal.GATED, Refusal.PACE})
 
 
-class Story(NamedTuple):
-    """How far the call came: its attempts, the last failure, attempts begun, and those of them that count."""
-
-    records: tuple[AttemptRecord, ...]
-    last_fault: Fault | None
-    total: int
-    counted: int
-
-
-def nobody(ask: Ask, found: Refused, story: Story, now: float, *, too_long: bool) -> CallFailed:
-    """The attempts that failed, or why nobody is to be asked; ``too_long``: the prompt, for everybody."""
+def nobody(
+    ask: Ask,
+    found: Refused,
+    past: Past,
+    now: float,
+    *,
+    records: tuple[AttemptRecord, ...],
+    fault: Fault | None,
+    too_long: bool,
+) -> CallFailed:
+    """The attempts that failed, the last one with ``fault``, or why nobody is to be asked; ``too_long``: the prompt,
+    for everybody."""
     retry_after = None if found.retry_at is None else max(0.0, found.retry_at - now)
-    if retry_after is None and story.last_fault is not None:
-        retry_after = story.last_fault.retry_after
+    if retry_after is None and fault is not None:
+        retry_after = fault.retry_after
     if too_long:
         why = "the request is too long for every provider"
-        return RequestRejected(why, story.records, retry_after, story.last_fault)
-    if story.counted and not any(one in _LIMITED or one.needs_room for one in found.reasons.values()):
-        why = f"{times(story.total)} failed and nobody else can be asked"
-        return AllAttemptsFailed(why, story.records, retry_after, story.last_fault)
+        return RequestRejected(why, records, retry_after, fault)
+    if past.counted and not any(one in _LIMITED or one.needs_room for one in found.reasons.values()):
+        why = f"{times(past.number - 1)} failed and nobody else can be asked"
+        return AllAttemptsFailed(why, records, retry_after, fault)
     reasons = {
         provider: ask.unsuitable[provider] if refusal is Refusal.UNSUITABLE else refusal.value
         for provider, refusal in found.reasons.items()
     }
     told = "; ".join(f"{provider}: {reason}" for provider, reason in reasons.items())
     message = f"no provider can be asked now ({told})"
-    return NoProviderAvailable(message, story.records, retry_after, story.last_fault, reasons)
+    return NoProviderAvailable(message, records, retry_after, fault, reasons)
 
 
 def waits_for(found: Refused) -> str:

@@ -18,8 +18,6 @@ _BACKOFF_CAP = 60.0  # seconds added to a hint that proved too short, at most
 _NO_HINT_CAP = 16.0  # seconds a gate without a hint stays closed at most, for one refused call in 16 s is cheap
 _NO_HINT_WAIT = 1.0  # the same where nobody else can be asked, for a plain client would ask again and again
 _NO_HINT_SHARE = 0.125  # of its time that such a call waits, if that is longer
-_CROWDED_DOUBLES = 30.0  # seconds in which the number of calls for which there is room doubles after an overload
-_CALM = 60.0  # seconds without a refusal after which there is room for any number
 _SLOW_BASE = 60.0  # seconds before the first attempt after a quota or a key was refused
 
 
@@ -120,29 +118,6 @@ class RateGate:
         """Open it by hand."""
         self.until = self.told = self.soonest = self.closed_at = self.opened_at = -math.inf
         self.strikes = 0
-
-
-class Room:
-    """How many calls a provider has room for, guessed from overloads.  It only makes others more attractive."""
-
-    width: float = math.inf
-    """Calls that may be without an answer; ``inf``: any number."""
-    _since: float = -math.inf
-
-    def crowd(self, now: float, unanswered: int) -> None:
-        """The provider has no room for so many calls: fewer from now on, and slowly more again."""
-        self.width, self._since = max(1.0, 0.7 * unanswered), now
-
-    def room_at(self, unanswered: int) -> float:
-        """When one more call may follow so many that are without an answer."""
-        if self.width == math.inf or unanswered < self.width:
-            return -math.inf
-        return self._since + _CROWDED_DOUBLES * math.log2((unanswered + 1) / self.width)
-
-    def answered(self, started: float) -> None:
-        """A call that began at ``started`` was answered."""
-        if started - self._since > _CALM:
-            self.width = math.inf
 
 
 class SlowGate:

@@ -24,7 +24,6 @@ class Refusal(StrEnum):
     GATED = "asked us to wait"
     PACE = "too little is left of its rate limit"
     FULL = "at its concurrency limit"
-    OPENING = "it has no room for more"
     LINE = "others wait in line for it"
     DOWN = "breaker open"
     HEARD = "other processes report that it fails or asks to wait"
@@ -32,7 +31,7 @@ class Refusal(StrEnum):
     @property
     def needs_room(self) -> bool:
         """Whether it ends when somebody makes room, rather than by time alone."""
-        return self in (Refusal.FULL, Refusal.OPENING, Refusal.LINE)
+        return self in (Refusal.FULL, Refusal.LINE)
 
 
 class Key:

@@ -7,19 +7,19 @@ one that is softly open; one it has tried before; and, as the last resort, one t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Generic, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, Generic
 
 from resilient_llm import events
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, State
 from resilient_llm.decide.budget import Budget
-from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, roomiest, soonest, stalest
+from resilient_llm.decide.choose import at_home, choose, least_bad, soonest, stalest
 from resilient_llm.decide.keys import Refusal
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member, T
-from resilient_llm.decide.patience import LATE_TIMER, Wanted, longest, patience, trial_patience, usual
+from resilient_llm.decide.patience import Patience, patience, trial_patience, usual
 from resilient_llm.decide.routes import Table
 from resilient_llm.decide.verdict import Verdicts
 from resilient_llm.faults import AttemptKind
@@ -29,30 +29,35 @@ BARRED: Final = 1_000_000
 """As a number of attempts: this call must not ask that provider again."""
 _SLOW_LEASE = 60.0
 _HEDGE_CAP, _TRIAL_CAP, _TRIAL_START = 10.0, 10.0, 3.0
-_CROWD = 3  # attempts none of which is answered that make a provider suspect before one of them is late
 SUCCESS_EARNS: Final = 3.0
 """Tokens that an answer earns: enough for all tries of an SDK at a provider that fails four fifths of its calls."""
 _FLOOR = 0.03  # tokens a second: a thousand small clients must not storm a provider that has no room
 _NEAR = 5.0  # seconds of toll more than the least that a provider may have to be tried for news
 _ALONE = 10.0  # seconds without another call after which a batch has a provider to itself
 _PACE = 4.0  # calls a second from which on trials may cost no more than their share of traffic
-_NOBODY: Final[Mapping[str, int]] = {}
 
 
-class Past(NamedTuple):
-    """What a call has done so far.  ``number``: of its next attempt; ``order``: of the call, for the line; ``tried``:
-    attempts that count, by provider; ``cost`` of a second try after its last failure; ``again``: its pause is over, so
-    that it may ask the same provider again; ``place``: where it waits.  ``last_hope``: it waited long behind an outage
-    and was never sent anywhere.  ``other_key``: the provider that refused its last attempt's key and has another."""
+class Past:
+    """What a call has done so far; its call alone writes it.
 
-    number: int
-    order: int
-    tried: Mapping[str, int] = _NOBODY
-    cost: float = 0.0
-    again: bool = False
-    place: Place | None = None
-    last_hope: bool = False
-    other_key: str | None = None
+    ``number``: of its next attempt; ``order``: of the call, for the line; ``tried``: attempts that count, by provider;
+    ``counted``: how many in all; ``cost`` of a second try after its last failure; ``again``: its pause is over, so that
+    it may ask the same provider again; ``place``: where it waits; ``last_hope``: it waited long behind an outage and
+    was never sent anywhere; ``other_key``: the provider that refused its last attempt's key and has another.
+    """
+
+    __slots__ = ("again", "cost", "counted", "last_hope", "number", "order", "other_key", "place", "tried")
+
+    def __init__(self, order: int) -> None:
+        self.number: int = 1
+        self.order: int = order
+        self.tried: dict[str, int] = {}
+        self.counted: int = 0
+        self.cost: float = 0.0
+        self.again: bool = False
+        self.place: Place | None = None
+        self.last_hope: bool = False
+        self.other_key: str | None = None
 
 
 class Leases(Generic[T]):
@@ -92,12 +97,12 @@ class Leases(Generic[T]):
 
     def acquire(self, ask: Ask, past: Past, now: float) -> Attempt[T] | bool:
         """A lease; or whether it is refused for want of budget alone."""
-        tiers = self._table.routes.get(ask.route, ())
         if past.number == 1 and past.place is None:
             self._call_began(ask, now)
-            if tiers and len(tiers[0]) == 1:  # the common case, told apart for its speed alone
-                member = tiers[0][0]
-                if member.breaker.state is CLOSED and not ask.unsuitable and self.admits(member, ask, past, now):
+            member = self._table.first.get(ask.route)  # the common case, told apart for its speed alone
+            if member is not None and member.breaker.state is CLOSED and not (member.line.waiting or ask.unsuitable):
+                refusal = member.refusal(ask, now)
+                if refusal is None:
                     return self._lease(ask, past, member, "initial", now)
         return self._first_choice(ask, past, now) or self._second_choice(ask, past, now)
 
@@ -117,12 +122,16 @@ class Leases(Generic[T]):
     def _first_choice(self, ask: Ask, past: Past, now: float) -> Attempt[T] | None:
         """The first tier with somebody well whom this call has not tried."""
         due: Member[T] | None = None
+        unsuitable, tried, place = ask.unsuitable, past.tried, past.place
         for tier in self._table.routes.get(ask.route, ()):
             ready: list[Member[T]] = []
             for member in tier:
-                if member.id in ask.unsuitable or (member.id in past.tried and member.id != past.other_key):
+                if member.id in unsuitable or (member.id in tried and member.id != past.other_key):
                     continue
-                if not self.admits(member, ask, past, now):
+                if place is not None or member.line.waiting:
+                    if not self.admits(member, ask, past, now):
+                        continue
+                elif member.refusal(ask, now) is not None:
                     continue
                 if member.breaker.state is CLOSED:
                     ready.append(member)
@@ -160,21 +169,22 @@ class Leases(Generic[T]):
         """One of some equals: where the conversation is, who has not been heard of for long, or the better of two
         draws."""
         kind: AttemptKind = "initial" if past.number == 1 else "failover"
-        again = next((member for member in ready if member.id == past.other_key), None)
-        if again is not None:
-            return self._lease(ask, past, again, "retry", now)
+        if past.other_key is not None:
+            again = next((member for member in ready if member.id == past.other_key), None)
+            if again is not None:
+                return self._lease(ask, past, again, "retry", now)
         if len(ready) == 1:
             return self._lease(ask, past, ready[0], kind, now)
         if ask.conversation is not None:
             home = self._table.home(ask.conversation, now)
-            found = at_home(ready, home, self._policies.advanced.stickiness, now)
+            found = at_home(ready, home, self._policies.advanced.stickiness)
             if found is not None:
                 return self._lease(ask, past, found, kind, now)
         if past.number == 1 and self._tries(ask, now):
             stale = stalest(ready, now)
             if stale is not None and _worth(stale, ready, ask) and self.trials.spend(1.0, _TRIAL_START):
                 return self._lease(ask, past, stale, "trial", now)
-        chosen = soonest(ready, ask.tolls, now) if ask.tolls else choose(ready, now, self.draw)
+        chosen = soonest(ready, ask.tolls) if ask.tolls else choose(ready, now, self.draw)
         return self._lease(ask, past, chosen, kind, now)
 
     def _second_choice(self, ask: Ask, past: Past, now: float) -> Attempt[T] | bool:
@@ -189,10 +199,10 @@ class Leases(Generic[T]):
             return True
         well = [member for member in candidates if member.breaker.state is CLOSED]
         if past.number == 1 and self._tries(ask, now):
-            for member in (*fresh, *down) if well else down:
+            for member in down:
                 if member.trial_due(now) and self._may_try(member):
                     return self._lease(ask, past, member, "trial", now)
-        chosen = roomiest(well) if well else least_bad(candidates, now)
+        chosen = well[0] if well else least_bad(candidates)
         kind: AttemptKind = "initial" if past.number == 1 else ("retry" if chosen.id in past.tried else "failover")
         return self._lease(ask, past, chosen, kind, now)
 
@@ -249,24 +259,14 @@ class Leases(Generic[T]):
 
     def _lease(self, ask: Ask, past: Past, member: Member[T], kind: AttemptKind, now: float) -> Attempt[T]:
         attempt = Attempt(ask, member, kind, past.number, now)
-        seen, breaker = member.statistics, member.breaker
-        alone = self._alone(ask, past, member)
-        wanted = Wanted(ask.streaming, ask.tokens, ask.max_tokens, ask.deadline - now, ask.hedged, alone)
+        breaker = member.breaker
         if kind == "trial":
-            rival = self._rival(ask, past, member, now)
-            if rival is None:
-                wanted = wanted._replace(alone=True)
-            found = trial_patience(self._policies, seen, wanted, together=breaker.together, rival=rival or 0.0)
-            member.trial = attempt
-            member.resort_at = max(member.resort_at, now + breaker.last_resort_wait(now))
-            member.trial_ends = now + _exclusive_seconds(member, ask, found.timeout, now)
+            found = self._trial(ask, past, attempt, now)
         else:
-            found = patience(self._policies, seen, wanted)
+            found = patience(self._policies, member.statistics, ask, now, alone=self._alone(ask, past, member))
+        attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
         if now < member.heard.until:
             member.heard.asked(now, self.draw())
-        attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
-        if ask.batch:
-            attempt.rescue_after = None
         if breaker.state is not CLOSED or kind == "trial":
             breaker.tried_at = now
         slow = attempt.key.slow
@@ -281,10 +281,20 @@ class Leases(Generic[T]):
             self._verdicts.events.append(events.AttemptStarted(now, member.id, past.order, past.number, kind))
         return attempt
 
+    def _trial(self, ask: Ask, past: Past, attempt: Attempt[T], now: float) -> Patience:
+        """Make an attempt the trial of its provider; how long it may be silent."""
+        member = attempt.member
+        breaker, rival = member.breaker, self._rival(ask, past, member, now)
+        found = trial_patience(self._policies, member.statistics, ask, now, together=breaker.together, rival=rival)
+        member.trial = attempt
+        member.resort_at = max(member.resort_at, now + breaker.last_resort_wait(now))
+        member.trial_ends = now + _exclusive_seconds(member, ask, found[3], now)
+        return found
+
     def _alone(self, ask: Ask, past: Past, member: Member[T]) -> bool:
         """Whether there is nobody else to turn to."""
         if not ask.unsuitable and not past.tried:
-            return len(self._table.members) == 1 or len(self._table.order(ask.route)) == 1
+            return len(self._table.order(ask.route)) == 1
         return all(other is member for other in self._allowed(ask, past))
 
     def _rival(self, ask: Ask, past: Past, member: Member[T], now: float) -> float | None:
@@ -292,69 +302,6 @@ class Leases(Generic[T]):
         others = [one for one in self._allowed(ask, past) if one is not member and one.breaker.state is CLOSED]
         well = [one for one in others if one.refusal(ask, now) is None]
         return max((usual(one.statistics, ask.tokens, streaming=ask.streaming) for one in well), default=None)
-
-    # --- rescuing ---
-
-    def rescue(self, beside: Attempt[T], past: Past, now: float) -> Attempt[T] | None:
-        """A second attempt beside one that is silent, elsewhere, or at the same provider if there is no other; ``None``
-        if there is to be none now, and ``beside.rescue_after`` says when to ask again."""
-        elapsed, due = now - beside.started, beside.rescue_after
-        beside.rescue_after = None
-        if beside.released or beside.content_at is not None or due is None:
-            return None
-        if due > 0.0 and elapsed > due + LATE_TIMER:  # this process stood still: its silence proves nothing
-            beside.rescue_after, beside.late_after = elapsed + due, beside.late_after + elapsed
-            return None
-        ask, member = beside.ask, beside.member
-        half = (ask.deadline - beside.started) / 2.0 - 0.001
-        unheard_of = elapsed >= max(half, longest(member.statistics, ask.tokens, streaming=ask.streaming))
-        since = min(elapsed, beside.late_after)
-        if beside.late(now) or (unheard_of and (member.silent(since, now) or len(member.pending) > _CROWD)):
-            self._verdicts.silent(member, since, now)
-        chosen = self._rescuer(ask, past, member, now)
-        if chosen is None:
-            alone = all(_opens(one, ask, now) > ask.deadline for one in self._allowed(ask, past) if one is not member)
-            if not alone or elapsed < half or not self._again_beside(beside, past, now):
-                soon = elapsed + LAST_RESORT / 4.0
-                beside.rescue_after = _within(max(half, soon) if alone else soon, beside.timeout)
-                return None
-        if not self._pay_for_rescue(beside, chosen, elapsed >= half, now):
-            self._verdicts.not_taken(member, "hedge", "budget", now)
-            soon = 1.5 * max(elapsed, 0.1)
-            beside.rescue_after = _within(half + 0.001 if elapsed < half < soon else soon, beside.timeout)
-            return None
-        found = self._lease(ask, past, chosen or member, "hedge", now)
-        if chosen is None:
-            found.fresh, found.rescue_after = True, None
-        return found
-
-    def _again_beside(self, beside: Attempt[T], past: Past, now: float) -> bool:
-        """Whether the same provider can be asked a second time, over another connection."""
-        member = beside.member
-        gone = self._table.members.get(member.id) is not member
-        more = past.tried.get(member.id, 0) + 1 < self._most
-        return not gone and more and beside.kind != "hedge" and self.admits(member, beside.ask, past, now)
-
-    def _rescuer(self, ask: Ask, past: Past, late: Member[T], now: float) -> Member[T] | None:
-        """Who comes: somebody well whom the call has not tried and that has room, somebody that answers some calls,
-        somebody that is down and due for a trial."""
-        fresh, again, down = ([one for one in some if one is not late] for some in self._half_broken(ask, past, now))
-        well = [one for one in fresh if one.breaker.state is CLOSED and one.refusal(ask, now) is None]
-        if well:
-            return cheapest(well, now)
-        if fresh or again:
-            return least_bad([*fresh, *again], now)
-        return next((one for one in down if one.trial is None and now >= one.next_trial()), None)
-
-    def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:
-        """Beside a trial, and beside a provider that is down or silent, somebody else is free: it is an early failover.
-        Beside a slow one more requests would make it worse.  Half-way to the deadline it may be paid like any
-        second try."""
-        if chosen is not None and (beside.trial or beside.member.breaker.down):
-            return True
-        quiet = beside.member.heard_at < beside.started
-        pressed = pressed and (quiet or not beside.known or beside.late(now) or chosen is None)
-        return self.hedges.spend() or (pressed and self._pay(1.0, now))
 
 
 def _exclusive_seconds(member: Member[T], ask: Ask, timeout: float, now: float) -> float:
@@ -373,16 +320,3 @@ def _worth(stale: Member[T], ready: Sequence[Member[T]], ask: Ask) -> bool:
     """Whether news of a provider are of use to a call: not where it would hardly be taken for its toll."""
     tolls = ask.tolls
     return not tolls or tolls.get(stale.id, 0.0) <= min(tolls.get(one.id, 0.0) for one in ready) + _NEAR
-
-
-def _opens(member: Member[T], ask: Ask, now: float) -> float:
-    """When a provider may be asked by what time alone brings; ``now`` if it merely needs room."""
-    refusal = member.refusal(ask, now)
-    if refusal is None:
-        return member.next_trial() if member.breaker.down else now
-    opens = member.opens_at(refusal, ask, now)
-    return now if refusal.needs_room else opens
-
-
-def _within(seconds: float, timeout: float) -> float | None:
-    return seconds if seconds < timeout else None

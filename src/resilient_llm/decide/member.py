@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Breaker, State
-from resilient_llm.decide.gate import RateGate, Room, SlowGate
+from resilient_llm.decide.gate import RateGate, SlowGate
 from resilient_llm.decide.heard import Heard
 from resilient_llm.decide.keys import Key, Refusal
 from resilient_llm.decide.line import Line, Place
@@ -80,7 +80,6 @@ class Member(Generic[T]):
         self.policies: Policies = policies
         self.breaker: Breaker = Breaker(policies.breaker)
         self.own_gate: SlowGate = SlowGate(policies.advanced.slow_gate_cap)
-        self.room: Room = Room()
         self.keys: list[Key] = []
         self.statistics: Statistics = Statistics(policies.advanced)
         self.heard: Heard = Heard()
@@ -89,6 +88,8 @@ class Member(Generic[T]):
         """Attempts that hold a lease, and the numbers of their calls."""
         self.pending: dict[object, float] = {}
         """Attempts without a sign of life yet and when they began, oldest first."""
+        self.kin: tuple[Member[T], ...] = ()
+        """Other providers with a key of the same account: what opens or closes here may do so there."""
         self._install(accounts)
 
     def govern(self, policies: Policies) -> None:
@@ -145,8 +146,6 @@ class Member(Generic[T]):
             refusal = self._any_key(ask, now, waits, ahead)
         if refusal is not None and refusal is not Refusal.QUOTA:
             return refusal
-        if self.room.width < math.inf and not waits and now < self.room.room_at(self._unanswered - held):
-            return Refusal.OPENING
         limit = self.target.max_concurrency
         if limit is not None:
             if ask.batch:
@@ -186,12 +185,9 @@ class Member(Generic[T]):
     def key_for(self, ask: Ask, now: float) -> Key:
         """The key to send a call with: of those that can be used the one with the most headroom, or the one that can be
         used soonest."""
-        keys = self.keys
-        if len(keys) == 1:
-            return keys[0]
-        usable = [key for key in keys if key.refusal(ask, now, waits=True) is None]
+        usable = [key for key in self.keys if key.refusal(ask, now, waits=True) is None]
         if not usable:
-            return min(keys, key=lambda key: key.opens_at(ask, now))
+            return min(self.keys, key=lambda key: key.opens_at(ask, now))
         return max(usable, key=lambda key: (key.pace.headroom(now), -key.pace.sent))
 
     def opens_at(self, refusal: Refusal, ask: Ask, now: float, *, told: bool = False, ahead: int = 0) -> float:
@@ -199,8 +195,6 @@ class Member(Generic[T]):
         the provider's own words where it gave any; ``ahead`` calls come first."""
         if refusal is Refusal.DOWN:
             return max(now, self.next_trial())
-        if refusal is Refusal.OPENING:
-            return self.room.room_at(self._unanswered)
         if refusal is Refusal.GATED or refusal is Refusal.PACE:
             return min(key.opens_at(ask, now, told=told, ahead=ahead // len(self.keys)) for key in self.keys)
         if refusal is Refusal.QUOTA:
@@ -226,11 +220,6 @@ class Member(Generic[T]):
             return now
         return math.inf if state is State.ISOLATED else max(self.breaker.trial_at, now + LAST_RESORT)
 
-    @property
-    def _unanswered(self) -> int:
-        """Calls without a sign of life, and those that are about to begin."""
-        return len(self.pending) + self.line.offers
-
     def next_trial(self) -> float:
         """When the next trial may begin if nobody else can be asked."""
         breaker, trial = self.breaker, self.trial
@@ -250,10 +239,6 @@ class Member(Generic[T]):
         if now < self.heard.until and now < self.heard.check_at:  # another process is about to find out
             return False
         return now >= self.breaker.trial_at and (self.trial is None or now >= self.trial_ends)
-
-    def shares_account(self, other: Member[T]) -> bool:
-        """Whether a key of theirs belongs to the same account."""
-        return any(key.slow is its.slow for key in self.keys for its in other.keys)
 
     def left(self, now: float) -> tuple[int | None, int | None]:
         """Requests and tokens that all its keys together may take now, as far as it is known."""
@@ -288,19 +273,16 @@ class Member(Generic[T]):
 
     # --- what a call there costs ---
 
-    def queued_latency(self) -> float | None:
-        """Expected seconds to the first token of a call sent here now; ``None`` while unknown.
+    def price(self, usual: float) -> float:
+        """Expected seconds until a call sent here is answered: its latency (``usual`` while that is unknown), and the
+        price of its failures.
 
         Each attempt that has not spoken yet is one ahead in the queue (least-loaded choice, as in Finagle).  Streams
         that speak are not counted: they would measure how much the model has to say.
         """
-        known = self.statistics.latency
-        return known if known is None or not self.pending else known * (1 + len(self.pending))
-
-    def price(self, latency: float | None, rate: float, usual: float) -> float:
-        """Expected seconds until a call sent here is answered: its latency (``usual`` stands in for an unknown one)
-        plus the price of a failure."""
-        return (usual if latency is None else latency) + (1.0 - rate) * self.policies.advanced.failure_cost
+        seen = self.statistics
+        latency = usual if seen.latency is None else seen.latency
+        return latency * (1 + len(self.pending)) + seen.risk
 
     def score(self, latency: float | None, rate: float, best: float | None) -> float:
         """Health in [0, 1]: success rate times how its latency compares to ``best`` (``None``: nothing to compare
@@ -326,7 +308,6 @@ class Member(Generic[T]):
         self.breaker.restore(now)
         self.statistics.forgive()
         self.own_gate.open()
-        self.room.width = math.inf
         for key in self.keys:
             key.gate.open()
             key.pace.open()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
+from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.statistics import Statistics
 from resilient_llm.policy import Policies, Retry
 
@@ -19,92 +20,72 @@ _TIMEOUT_FACTOR = 4.0
 _TRIAL_WHOLE = 30.0  # seconds a whole answer has at least before a trial counts as failed
 
 
-class Patience(NamedTuple):
-    """Seconds after the start of an attempt.
-
-    ``late``: from then on its silence speaks against its provider (``inf``: never); ``known`` says whether that is its
-    provider's own measure.  ``rescue``: a second attempt may start (``None``: never).  ``timeout``: it is given up.
-    """
-
-    late: float
-    known: bool
-    rescue: float | None
-    timeout: float
-
-
-class Wanted(NamedTuple):
-    """What of a call its patience depends on.  ``left``: seconds to the deadline.  ``alone``: there is no other
-    provider to turn to."""
-
-    streaming: bool
-    tokens: int
-    max_tokens: int
-    left: float
-    repeatable: bool
-    alone: bool
+Patience: TypeAlias = tuple[float, bool, float | None, float]
+"""Seconds after the start of an attempt: when it is late, so that its silence speaks against its provider (``inf``:
+never), and whether that is its provider's own measure; when a second attempt may start (``None``: never); when it is
+given up.  A plain tuple, as one is made for every attempt."""
 
 
 class Standstill:
     """Notices that this process stood still: nothing at all happened for much longer than usual."""
 
-    _noticed_at: float = -math.inf
-    _resumed_at: float = -math.inf
-    _usual_gap: float = 60.0
+    __slots__ = ("_noticed_at", "_resumed_at", "_usual_gap")
 
-    def notice(self, now: float) -> None:
-        """Something happened."""
-        gap, self._noticed_at = now - self._noticed_at, now
-        if gap > _STANDSTILL and gap > 20.0 * self._usual_gap:
+    def __init__(self) -> None:
+        self._noticed_at = self._resumed_at = -math.inf
+        self._usual_gap = 60.0
+
+    def notice(self, now: float, started: float = math.inf) -> bool:
+        """Something happened; returns whether it did, until just now, while something begun at ``started`` was under
+        way."""
+        gap, usual_gap, self._noticed_at = now - self._noticed_at, self._usual_gap, now
+        if gap > _STANDSTILL and gap > 20.0 * usual_gap:
             self._resumed_at = now
-        self._usual_gap += 0.05 * (min(gap, 60.0) - self._usual_gap)
-
-    def since(self, started: float, now: float) -> bool:
-        """Whether it did, until just now, while something begun at ``started`` was under way."""
+        self._usual_gap = usual_gap + 0.05 * ((gap if gap < 60.0 else 60.0) - usual_gap)
         return started < self._resumed_at and now - self._resumed_at < LATE_TIMER
 
 
-def patience(policies: Policies, seen: Statistics, wanted: Wanted) -> Patience:
-    """How long an ordinary attempt may be silent.
+def patience(policies: Policies, seen: Statistics, ask: Ask, now: float, *, alone: bool) -> Patience:
+    """How long an ordinary attempt may be silent.  ``alone``: there is no other provider to turn to.
 
     The textbook trigger of a hedge, the 95th percentile itself, spends its whole allowance on ordinary stragglers and
     has none left when a provider hangs; twice that is a rescue.  Before enough is known, and in any case at the latest,
     the rescue starts when half the time left is gone, unless this provider usually needs longer.
     """
-    left = wanted.left
-    own = seen.first if wanted.streaming else seen.whole
+    streaming, left = ask.streaming, ask.deadline - now
+    own = seen.first if streaming else seen.whole
     known = own.count >= ENOUGH
-    scale = seen.scale(wanted.tokens)
-    late = _late(policies, own.p95 * scale, wanted) if known else _unknown_late(policies, seen, wanted, scale)
-    timeout = _timeout(policies, seen, wanted, scale)
-    rescue: float | None = late if known and not wanted.alone else None
-    if left < math.inf:
-        half = left / 2.0
-        if rescue is None or rescue > half:
-            latest = half if wanted.alone else max(half, min((own.at(0.5) or 0.0) * scale, left))
-            rescue = latest if rescue is None or rescue > latest else rescue
+    scale = 1.0 + ask.tokens / seen.policy.prompt_scale
+    late = _late(policies, own.p95 * scale, streaming) if known else _unknown_late(policies, seen, ask, left, scale)
+    timeout = _timeout(policies, seen, ask, scale)
     end = timeout if timeout < left else left
-    if not wanted.repeatable or not policies.hedge.enabled or (rescue is not None and rescue >= end):
-        rescue = None
-    return Patience(late, known, rescue, end)
+    if not ask.repeatable or ask.batch or not policies.hedge.enabled:
+        return late, known, None, end
+    rescue, half = late if known and not alone else math.inf, left / 2.0
+    if rescue > half:
+        rescue = min(rescue, half if alone else max(half, min((own.at(0.5) or 0.0) * scale, left)))
+    return late, known, rescue if rescue < end else None, end
 
 
-def trial_patience(policies: Policies, seen: Statistics, wanted: Wanted, *, together: bool, rival: float) -> Patience:
+def trial_patience(
+    policies: Policies, seen: Statistics, ask: Ask, now: float, *, together: bool, rival: float | None
+) -> Patience:
     """How long a trial may be silent.  With somebody beside it (``rival``: how long that one usually takes; 0: unknown)
-    it is judged as soon as it is late; alone it has its usual time.
+    it is judged as soon as it is late; alone (``None``) it has its usual time.
 
     Streams speak at the first token.  A whole answer says nothing until it is done, so it has at least half a minute.
     """
-    scale = seen.scale(wanted.tokens)
-    timeout = _timeout(policies, seen, wanted, scale)
-    if wanted.alone:
-        half = wanted.left / 2.0 if policies.hedge.enabled else math.inf
-        return Patience(math.inf, False, half if half < timeout else None, min(timeout, wanted.left))
-    own = seen.first if wanted.streaming else seen.whole
-    late = _late(policies, own.p95 * scale, wanted)
-    limit = min(late if wanted.streaming else max(late, _TRIAL_WHOLE), timeout)
-    rescue = 0.0 if together else min(max(policies.advanced.rescue_min, rival), wanted.left / 2.0)
-    end = min(limit, wanted.left)
-    return Patience(limit, True, rescue if rescue < end else None, end)
+    streaming, left, scale = ask.streaming, ask.deadline - now, seen.scale(ask.tokens)
+    timeout = _timeout(policies, seen, ask, scale)
+    if rival is None:
+        half = left / 2.0 if policies.hedge.enabled else math.inf
+        return math.inf, False, half if half < timeout and not ask.batch else None, min(timeout, left)
+    own = seen.first if streaming else seen.whole
+    late = _late(policies, own.p95 * scale, streaming)
+    limit = min(late if streaming else max(late, _TRIAL_WHOLE), timeout)
+    rescue = 0.0 if together else min(max(policies.advanced.rescue_min, rival), left / 2.0)
+    end = min(limit, left)
+    return limit, True, rescue if rescue < end and not ask.batch else None, end
 
 
 def usual(seen: Statistics, tokens: int, *, streaming: bool) -> float:
@@ -143,27 +124,27 @@ def first_due(
     return min(due, key=lambda one: one[0])[1]
 
 
-def _late(policies: Policies, slow: float, wanted: Wanted) -> float:
+def _late(policies: Policies, slow: float, streaming: bool) -> float:
     """``slow`` is the 95th percentile.  For streams at most ``rescue_max``: a whole answer may take minutes.  No rescue
     comes before its provider usually speaks: a model that thinks for half a minute is not late after ten
     seconds."""
     advanced = policies.advanced
     late = policies.hedge.factor * slow
-    if wanted.streaming and late > advanced.rescue_max:
+    if streaming and late > advanced.rescue_max:
         return slow if slow > advanced.rescue_max else advanced.rescue_max
     return late if late > advanced.rescue_min else advanced.rescue_min
 
 
-def _unknown_late(policies: Policies, seen: Statistics, wanted: Wanted, scale: float) -> float:
+def _unknown_late(policies: Policies, seen: Statistics, ask: Ask, left: float, scale: float) -> float:
     """Late for a provider that is not known well enough: twice as long as ever, or, if it never spoke, half the time
     of the call."""
-    own, other = (seen.first, seen.whole) if wanted.streaming else (seen.whole, seen.first)
+    own, other = (seen.first, seen.whole) if ask.streaming else (seen.whole, seen.first)
     longest = policies.hedge.factor * (own.largest if own.count else other.largest) * scale
-    half = wanted.left / 2.0
+    half = left / 2.0
     return max(longest, half if half < math.inf else 0.0) or math.inf
 
 
-def _timeout(policies: Policies, seen: Statistics, wanted: Wanted, scale: float) -> float:
+def _timeout(policies: Policies, seen: Statistics, ask: Ask, scale: float) -> float:
     advanced = policies.advanced
     first = policies.timeouts.first_token
     if first is None:
@@ -173,6 +154,6 @@ def _timeout(policies: Policies, seen: Statistics, wanted: Wanted, scale: float)
             # 64 samples cannot resolve a 99th percentile; a tenth above the largest stands in for it.
             slowest = _TIMEOUT_FACTOR * seen.first.largest * 1.1 * scale
             first = min(max(slowest, advanced.first_token_min), advanced.first_token_max)
-    if wanted.streaming:
+    if ask.streaming:
         return first
-    return first + 2.0 * wanted.max_tokens * (seen.pace or advanced.seconds_per_token)
+    return first + 2.0 * ask.max_tokens * (seen.pace or advanced.seconds_per_token)

@@ -53,7 +53,8 @@ class Pool(Shared[T]):
                 place.woken = False
             self._verdicts.look(now)
             found = self._acquired(ask, past, now)
-        self._wake()
+        if self._waiting.woken:
+            self._wake()
         return found
 
     def _acquired(self, ask: Ask, past: Past, now: float) -> Attempt[T] | Refused:
@@ -142,7 +143,8 @@ class Pool(Shared[T]):
             if extra.tokens < extra.cap:
                 extra.earn(SUCCESS_EARNS)
             self._release(attempt, OK, now)
-        self._wake()
+        if self._waiting.woken:
+            self._wake()
 
     def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> bool:
         """The attempt is over and failed.  Returns whether it counts among the attempts of its call: a trial of a
@@ -203,11 +205,6 @@ class Pool(Shared[T]):
             self._release(attempt, self._verdicts.overtaken(attempt, fault, now), now)
         self._wake()
         return False, late
-
-    def paused(self, attempt: Attempt[T], seconds: float) -> None:
-        """The longest pause between two pieces of content of a stream that is about to end."""
-        with self._lock:
-            attempt.pause = seconds
 
     def abandon_later(self, attempt: Attempt[T]) -> None:
         """As :meth:`abandoned`, but safe in a finaliser: takes no lock; the next operation releases it."""

@@ -27,6 +27,9 @@ class Table(Generic[T]):
         self.policies: Policies = policies
         self.members: dict[str, Member[T]] = {}
         self.routes: dict[str, Tiers[T]] = {}
+        self.first: dict[str, Member[T]] = {}
+        """The preferred provider of each route that has only one."""
+        self._order: dict[str, tuple[Member[T], ...]] = {}
         self.conversations: OrderedDict[str, tuple[str, float]] = OrderedDict()
         """Where each conversation was answered last, and until when that is a reason to go on there."""
         self._accounts: dict[str | tuple[str, int], SlowGate] = {}
@@ -45,6 +48,12 @@ class Table(Generic[T]):
             members[provider].retarget(target, self._accounts_of(target))
         gone = [member for provider, member in self.members.items() if provider not in members]
         self.routes, self.members = table, members
+        for member in members.values():
+            accounts = {key.slow for key in member.keys}
+            others = (one for one in members.values() if one is not member)
+            member.kin = tuple(one for one in others if any(key.slow in accounts for key in one.keys))
+        self.first = {name: tiers[0][0] for name, tiers in table.items() if len(tiers[0]) == 1}
+        self._order = {name: tuple(member for tier in tiers for member in tier) for name, tiers in table.items()}
         return gone
 
     def govern(self, policies: Policies) -> None:
@@ -53,10 +62,10 @@ class Table(Generic[T]):
         for member in self.members.values():
             member.govern(policies)
 
-    def order(self, route: str) -> list[Member[T]]:
+    def order(self, route: str) -> tuple[Member[T], ...]:
         """The providers of a route in order of preference.  A route may be gone by the time a call wants to go on: then
         nobody is left to ask."""
-        return [member for tier in self.routes.get(route, ()) for member in tier]
+        return self._order.get(route, ())
 
     def home(self, conversation: str, now: float) -> str | None:
         """Where a conversation is kept; ``None``: it may go on anywhere."""

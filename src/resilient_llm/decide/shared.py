@@ -12,10 +12,10 @@ from typing import Generic, TypeVar
 from resilient_llm import events
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.leases import Leases
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.decide.report import health_of, why_not
+from resilient_llm.decide.rescue import Rescues
 from resilient_llm.decide.routes import Routes, Table
 from resilient_llm.decide.verdict import Verdicts
 from resilient_llm.decide.waiting import Waiting
@@ -39,7 +39,7 @@ class Shared(Generic[T]):
         self._table: Table[T] = Table(policies)
         self._table.install(routes)
         self._verdicts: Verdicts[T] = Verdicts(self._table.members, draw)
-        self._leases: Leases[T] = Leases(self._table, self._verdicts, policies, draw)
+        self._leases: Rescues[T] = Rescues(self._table, self._verdicts, policies, draw)
         self._waiting: Waiting[T] = Waiting(self._table, policies)
 
     # --- configuration ---
@@ -155,12 +155,14 @@ class Shared(Generic[T]):
         """Give the lease back, exactly once; an attempt of a parent process holds nothing here."""
         if attempt.released:
             return
-        attempt.member.held.pop(attempt, None)  # first of all and in one step: whatever interrupts the rest, it is free
+        member = attempt.member
+        member.held.pop(attempt, None)  # first of all and in one step: whatever interrupts the rest, it is free
         attempt.released = True
-        self._hear(attempt)
-        if attempt.generation >= attempt.member.born:
+        if not attempt.heard:
+            self._hear(attempt)
+        if attempt.generation >= member.born:
             self._verdicts.ended(attempt, outcome, now)
-            self._serve(attempt.member, now)
+            self._serve(member, now)
 
     def _hear(self, attempt: Attempt[T]) -> None:
         """It is known whether the provider counts it."""
@@ -173,8 +175,8 @@ class Shared(Generic[T]):
         """Something changed at a provider, and for those who share its account."""
         if member.line.waiting:
             self._waiting.serve(member, now)
-        for other in self._table.members.values():
-            if other.line.waiting and other is not member and other.shares_account(member):
+        for other in member.kin:
+            if other.line.waiting:
                 self._waiting.serve(other, now)
 
     def _settle(self, now: float) -> None:

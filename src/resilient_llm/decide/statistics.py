@@ -8,6 +8,7 @@ of the doubt.  A change detector says when a provider has become slow.
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.policy import Advanced as Policy
@@ -18,7 +19,8 @@ _NOT_NOTICED = 0.05  # seconds within which nobody minds how much slower it beca
 _MIN_TOKENS = 8  # a shorter answer says nothing about the pace
 _REFRESH = 8  # quantiles may lag this many samples behind: sorting at every call would cost more than the call...
 _REFRESH_ALWAYS = 25  # ...but not while there are few, and decisions hang on whether there are 20
-_FRESH = 0.5  # seconds within which evidence does not fade noticeably, and need not be faded
+FRESH: Final = 2.0
+"""Seconds within which evidence does not fade noticeably, and need not be faded."""
 _TRIPLED = 1.1  # likewise, of a single latency
 _DOUBLED = 0.7  # logarithm of how much slower counts as slow: a doubling
 
@@ -104,20 +106,26 @@ class Statistics:
     """The record of one provider.  Not locked: the pool's lock is held by whoever calls."""
 
     samples: int = 0
-    seen_at: float | None = None
-    """When it last answered or failed; ``None`` before the first time."""
+    seen_at: float = math.inf
+    """When it last answered or failed; ``inf`` before the first time."""
     pace: float | None = None
     """Seconds per output token once a stream runs; ``None`` until measured."""
     latency: float | None = None
     """Estimated seconds to the first token of a short prompt; ``None`` until measured."""
     _good: float = 0.0
     _total: float = 0.0
-    _at: float | None = None
+    weighed_at: float = -math.inf
+    """Until when its evidence has faded."""
     _latency_at: float = 0.0
     _fastest: float = math.inf
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        self.risk: float = 0.0
+        """Seconds that its failures cost a call on average, as far as they were known when it was last heard of."""
+        self.merit: float = 0.0
+        """How often it is drawn among equals, by its latency and its failures; 0 while its latency is unknown."""
+        self._weigh()
         self.first: Quantiles = Quantiles()
         """Normalised times to the first token of streamed answers."""
         self.whole: Quantiles = Quantiles()
@@ -132,9 +140,11 @@ class Statistics:
 
     def success_rate(self, now: float) -> float:
         """Estimated probability that the next call is answered."""
-        at = self._at
-        fade = 1.0 if at is None or now <= at else math.exp((at - now) / self.policy.memory)
-        return (self._good * fade + _PRIOR * _PRIOR_WEIGHT) / (self._total * fade + _PRIOR_WEIGHT)
+        good, total = self._good, self._total
+        if now - self.weighed_at > FRESH:
+            fade = math.exp((self.weighed_at - now) / self.policy.memory)
+            good, total = good * fade, total * fade
+        return (good + _PRIOR * _PRIOR_WEIGHT) / (total + _PRIOR_WEIGHT)
 
     def error_rate(self) -> float | None:
         """Share of recent calls that failed, an overload counting half; ``None`` without any."""
@@ -155,17 +165,18 @@ class Statistics:
         score = _SCORES.get(outcome)
         if score is None:
             return
-        if self._at is None:
-            self._at = now
-        elif now - self._at > _FRESH:
-            fade = math.exp((self._at - now) / self.policy.memory)
-            self._good *= fade
-            self._total *= fade
-            self._at = now
+        if now - self.weighed_at > FRESH:
+            self._fade(now)
         self._good += score
         self._total += 1.0
         self.seen_at = now
         self.samples += 1
+        self._weigh()
+
+    def weigh(self, now: float) -> None:
+        """Let the evidence fade, and what it costs a call with it."""
+        self._fade(now)
+        self._weigh()
 
     def first_token(self, now: float, seconds: float, prompt_tokens: int) -> float:
         """A streamed answer began after this long; returns the latency that compares with others."""
@@ -219,8 +230,22 @@ class Statistics:
         """Hold nothing against it any more: a person says that it is well."""
         self.shift.forget()
         self._good = self._total = 0.0
+        self._weigh()
 
     # --- internals ---
+
+    def _fade(self, now: float) -> None:
+        fade, self.weighed_at = math.exp((self.weighed_at - now) / self.policy.memory), now
+        self._good *= fade
+        self._total *= fade
+
+    def _weigh(self) -> None:
+        """What the evidence says, for those who choose."""
+        rate = (self._good + _PRIOR * _PRIOR_WEIGHT) / (self._total + _PRIOR_WEIGHT)
+        self.risk = (1.0 - rate) * self.policy.failure_cost
+        if self.latency:
+            merit = rate / self.latency
+            self.merit = merit * merit
 
     def _follow(self, now: float, sample: float, shift: Shift | None = None) -> None:
         """Let the estimate follow a sample, and ``shift`` see it."""

@@ -16,6 +16,7 @@ from resilient_llm.decide.patience import LATE_TIMER, Standstill, longest_pause,
 from resilient_llm.faults import Fault, FaultKind
 
 _OF_A_KEY = frozenset({FaultKind.AUTH, FaultKind.QUOTA_EXHAUSTED})
+_SOFT = State.SOFTLY_OPEN
 _CROWDED = frozenset({FaultKind.OVERLOADED, FaultKind.TIMEOUT})
 _STALLED = 3  # silent streams that are no chance, as three failures in a row are none
 _LOOK = 0.25  # seconds from one look at the open streams to the next
@@ -41,67 +42,63 @@ class Verdicts(Generic[T]):
 
     def first_content(self, attempt: Attempt[T], now: float) -> None:
         """A stream began."""
-        self.spoke(attempt, now)
-        if not self._stood_still(attempt, now):
-            elapsed = now - attempt.started
-            self.latency(attempt, attempt.member.statistics.first_token(now, elapsed, attempt.ask.tokens), now)
+        if self._spoke(attempt, now):
+            sample = attempt.member.statistics.first_token(now, now - attempt.started, attempt.ask.tokens)
+            self._judge_latency(attempt, sample, now)
 
     def answered(self, attempt: Attempt[T], output_tokens: int, now: float) -> None:
         """An answer is complete, which is proof of more than its provider's health."""
-        member, spoke_at, elapsed = attempt.member, attempt.content_at, now - attempt.started
-        member.answered_start = max(member.answered_start, attempt.started)
+        member, spoke_at, started = attempt.member, attempt.content_at, attempt.started
+        seen, key = member.statistics, attempt.key
+        member.answered_start = started if started > member.answered_start else member.answered_start
         if spoke_at is not None:
-            member.statistics.stream_ended(elapsed, now - spoke_at, output_tokens)
+            seen.stream_ended(now - started, now - spoke_at, output_tokens)
             if attempt.pause:
-                member.statistics.pauses.add(attempt.pause)
-        else:
-            self.spoke(attempt, now)
-            if not self._stood_still(attempt, now):
-                sample = member.statistics.whole_answer(now, elapsed, attempt.ask.tokens, output_tokens)
-                self.latency(attempt, sample, now)
-        gate = attempt.key.gate
-        if gate.strikes:
-            gate.succeeded(attempt.started)
-        if attempt.key.pace.row:
-            attempt.key.pace.answered(attempt.started)
-        if member.room.width < math.inf:
-            member.room.answered(attempt.started)
+                seen.pauses.add(attempt.pause)
+        elif self._spoke(attempt, now):
+            sample = seen.whole_answer(now, now - started, attempt.ask.tokens, output_tokens)
+            self._judge_latency(attempt, sample, now)
+        if key.gate.strikes:
+            key.gate.succeeded(started)
+        if key.pace.row:
+            key.pace.answered(started)
         if attempt.slow_lease:
             member.own_gate.open()
-            attempt.key.slow.open()
+            key.slow.open()
         if now < member.heard.until:
-            member.heard.answered(attempt.started, now)
+            member.heard.answered(started, now)
 
-    def _stood_still(self, attempt: Attempt[T], now: float) -> bool:
-        """Whether this process stood still while the attempt was under way: then how long it took proves nothing."""
-        self.standstill.notice(now)
-        due = attempt.rescue_after or attempt.timeout
-        return now - attempt.started > due + LATE_TIMER or self.standstill.since(attempt.started, now)
-
-    def spoke(self, attempt: Attempt[T], now: float) -> None:
-        """The first sign of life, or the success that contains it."""
-        attempt.content_at = now
-        member = attempt.member
+    def _spoke(self, attempt: Attempt[T], now: float) -> bool:
+        """The first sign of life, or the success that contains it.  Returns whether how long it took is evidence: not
+        where this process stood still meanwhile."""
+        member, started = attempt.member, attempt.started
+        attempt.content_at = member.heard_at = now
         member.pending.pop(attempt, None)
-        member.heard_at = now
+        member.good_start = started if started > member.good_start else member.good_start
         member.line.needs = 0.0
-        member.good_start = max(member.good_start, attempt.started)
         breaker = member.breaker
-        presumed = breaker.soft and attempt.generation < breaker.generation and not self._oldest_late(member, now)
-        if presumed and breaker.spoke(now, self._draw()):
+        silent = breaker.state is _SOFT and breaker.cause is Cause.SILENT
+        if silent and attempt.generation < breaker.generation and not self._oldest_late(member, now):
+            breaker.spoke(now)
             self.changed(member, State.SOFTLY_OPEN, now)
+        due = attempt.rescue_after or attempt.timeout
+        return not self.standstill.notice(now, started) and now - started <= due + LATE_TIMER
 
     def _oldest_late(self, member: Member[T], now: float) -> bool:
         """Whether another attempt waits for a sign of life for too long: the answer came late in a long queue."""
         oldest = next(iter(member.pending), None)
         return isinstance(oldest, Attempt) and oldest.late(now)
 
-    def latency(self, attempt: Attempt[T], sample: float, now: float) -> None:
+    def _judge_latency(self, attempt: Attempt[T], sample: float, now: float) -> None:
         """Judge an attempt by when its first sign of life came."""
         member = attempt.member
         breaker, shift = member.breaker, member.statistics.shift
         if breaker.state is CLOSED:
-            if shift.raised and attempt.generation == breaker.generation and breaker.slowed(now, self._draw()):
+            if (
+                shift.raised
+                and attempt.generation == breaker.generation
+                and breaker.suspected(Cause.SLOW, now, self._draw())
+            ):
                 self.changed(member, CLOSED, now)
         elif not breaker.ends_late:
             # What has been slow for minutes is slow for good, and no reason to stay away any more.
@@ -112,19 +109,23 @@ class Verdicts(Generic[T]):
         """Tell the breaker once, unless the attempt began before its last change of state."""
         member = attempt.member
         breaker = member.breaker
-        if attempt.judged and outcome is OK:
-            if attempt.generation == breaker.generation:
-                breaker.run = 0
-            return
         if attempt.generation != breaker.generation:
-            self.not_taken(member, "verdict", "stale", now)
+            if outcome is not OK or not attempt.judged:
+                self.not_taken(member, "verdict", "stale", now)
+            return
+        if attempt.judged and outcome is OK:
+            breaker.run = 0
             return
         before = breaker.state
         attempt.judged = True
         if member.trial is attempt:
             member.trial = None
-        spoken = attempt.content_at is not None and attempt.content_at < now
-        if breaker.record(now, outcome, self._draw(), started=attempt.started, after_content=spoken):
+        if outcome is OK:
+            changed = breaker.succeeded(now)
+        else:
+            spoken = attempt.content_at is not None and attempt.content_at < now
+            changed = breaker.failed(now, outcome, self._draw(), started=attempt.started, after_content=spoken)
+        if changed:
             self.changed(member, before, now)
             if breaker.state is CLOSED:
                 member.statistics.shift.forget()
@@ -210,8 +211,6 @@ class Verdicts(Generic[T]):
             name = key.terms.name if shared else ""
             self.events.append(events.GateClosed(now, member.id, wait, kind, slow=True, message=wrong, key=name))
             return
-        if fault.kind is FaultKind.OVERLOADED:
-            member.room.crowd(now, len(member.pending))
         if outcome is Outcome.GATED or (outcome is Outcome.SOFT and fault.retry_after is not None):
             hint, pause, began = fault.retry_after, key.pace.pause, attempt.started
             until = key.gate.close(now, hint, self._draw(), str(fault.kind), pause=pause, started=began)
@@ -230,17 +229,17 @@ class Verdicts(Generic[T]):
         """An attempt is late after so many seconds: open softly if nothing at all was heard of its provider for as
         long, or it has a long queue."""
         breaker = member.breaker
-        if member.queueing and (breaker.silent if member.silent(since, now) else breaker.slowed)(now, self._draw()):
+        cause = Cause.SILENT if member.silent(since, now) else Cause.SLOW
+        if member.queueing and breaker.suspected(cause, now, self._draw()):
             self.changed(member, CLOSED, now)
 
     def look(self, now: float) -> None:
         """A call comes: look at the open streams of the others, four times a second at most."""
-        standstill = self.standstill
-        standstill.notice(now)
+        stood_still = self.standstill.notice(now, now - _LOOK)
         if now >= self._look_at:
             self._look_at = now + _LOOK
-            if not standstill.since(now - _LOOK, now):
-                for member in self.members.values():
+            for member in self.members.values():
+                if member.held and not stood_still:
                     self._look_at_streams(member, now)
 
     def _look_at_streams(self, member: Member[T], now: float) -> None:
@@ -248,18 +247,18 @@ class Verdicts(Generic[T]):
         somebody reads, are silent for longer than they usually pause, the next calls go elsewhere.  Else all calls of a
         whole deadline would be lost before the first of them ends.  One that goes on makes it void."""
         breaker = member.breaker
-        if not member.held or (breaker.state is not CLOSED and breaker.cause is not Cause.STALLED):
+        if breaker.state is not CLOSED and breaker.cause is not Cause.STALLED:
             return
         read = [one for one in member.held if isinstance(one, Attempt) and one.quiet_since < math.inf]
         if breaker.state is not CLOSED:
             went_on = any(one.generation < breaker.generation and one.quiet_since > breaker.since for one in read)
-            if went_on and breaker.spoke(now, self._draw()):
+            if went_on and breaker.spoke(now):
                 self.changed(member, State.SOFTLY_OPEN, now)
             return
         pause = open_pause(member.statistics)
         told = [one for one in read if one.started > member.answered_start and now - (one.content_at or now) >= pause]
         stopped = sum(now - one.quiet_since >= pause for one in told)
-        if stopped >= _STALLED and 2 * stopped > len(told) and breaker.stalled(now, self._draw()):
+        if stopped >= _STALLED and 2 * stopped > len(told) and breaker.suspected(Cause.STALLED, now, self._draw()):
             self.changed(member, CLOSED, now)
 
     def changed(self, member: Member[T], before: State, now: float) -> None:

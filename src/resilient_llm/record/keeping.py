@@ -22,7 +22,7 @@ TIMES: Final = frozenset(
     {
         *("until", "told", "soonest", "closed_at", "opened_at"),  # gates
         *("trial_at", "tried_at", "since", "_down_at", "_run_at"),  # breaker
-        *("seen_at", "_at", "_latency_at"),  # statistics
+        *("seen_at", "weighed_at", "_latency_at"),  # statistics
     }
 )
 """Attributes that are points in time."""
@@ -93,7 +93,7 @@ def restore(member: Member[T], found: Mapping[str, object], *, later: float, now
 def _is_known(member: Member[T]) -> bool:
     """Whether it was asked by this process, or told to wait."""
     gates = member.gate.strikes or member.own_gate.strikes or member.account_gate.strikes
-    return member.statistics.seen_at is not None or bool(gates)
+    return member.statistics.samples > 0 or bool(gates)
 
 
 def _go_on(gate: SlowGate, found: SlowGate) -> None:

@@ -1,0 +1,91 @@
+"""The rescue: a second attempt beside one that gives no sign of life."""
+
+from __future__ import annotations
+
+from resilient_llm.decide.ask import Ask
+from resilient_llm.decide.attempt import Attempt
+from resilient_llm.decide.breaker import CLOSED, LAST_RESORT
+from resilient_llm.decide.choose import cheapest, least_bad
+from resilient_llm.decide.leases import Leases, Past
+from resilient_llm.decide.member import Member, T
+from resilient_llm.decide.patience import LATE_TIMER, longest
+
+_CROWD = 3  # attempts none of which is answered that make a provider suspect before one of them is late
+
+
+class Rescues(Leases[T]):
+    """Gives leases, those beside attempts that are late too."""
+
+    def rescue(self, beside: Attempt[T], past: Past, now: float) -> Attempt[T] | None:
+        """A second attempt beside one that is silent, elsewhere, or at the same provider if there is no other; ``None``
+        if there is to be none now, and ``beside.rescue_after`` says when to ask again."""
+        elapsed, due = now - beside.started, beside.rescue_after
+        beside.rescue_after = None
+        if beside.released or beside.content_at is not None or due is None:
+            return None
+        if due > 0.0 and elapsed > due + LATE_TIMER:  # this process stood still: its silence proves nothing
+            beside.rescue_after, beside.late_after = elapsed + due, beside.late_after + elapsed
+            return None
+        ask, member = beside.ask, beside.member
+        half = (ask.deadline - beside.started) / 2.0 - 0.001
+        unheard_of = elapsed >= max(half, longest(member.statistics, ask.tokens, streaming=ask.streaming))
+        since = min(elapsed, beside.late_after)
+        if beside.late(now) or (unheard_of and (member.silent(since, now) or len(member.pending) > _CROWD)):
+            self._verdicts.silent(member, since, now)
+        chosen = self._rescuer(ask, past, member, now)
+        if chosen is None:
+            alone = all(_opens(one, ask, now) > ask.deadline for one in self._allowed(ask, past) if one is not member)
+            if not alone or elapsed < half or not self._again_beside(beside, past, now):
+                soon = elapsed + LAST_RESORT / 4.0
+                beside.rescue_after = _within(max(half, soon) if alone else soon, beside.timeout)
+                return None
+        if not self._pay_for_rescue(beside, chosen, elapsed >= half, now):
+            self._verdicts.not_taken(member, "hedge", "budget", now)
+            soon = 1.5 * max(elapsed, 0.1)
+            beside.rescue_after = _within(half + 0.001 if elapsed < half < soon else soon, beside.timeout)
+            return None
+        found = self._lease(ask, past, chosen or member, "hedge", now)
+        if chosen is None:
+            found.fresh, found.rescue_after = True, None
+        return found
+
+    def _again_beside(self, beside: Attempt[T], past: Past, now: float) -> bool:
+        """Whether the same provider can be asked a second time, over another connection."""
+        member = beside.member
+        gone = self._table.members.get(member.id) is not member
+        more = past.tried.get(member.id, 0) + 1 < self._most
+        return not gone and more and beside.kind != "hedge" and self.admits(member, beside.ask, past, now)
+
+    def _rescuer(self, ask: Ask, past: Past, late: Member[T], now: float) -> Member[T] | None:
+        """Who comes: somebody well whom the call has not tried and that has room, somebody that answers some calls,
+        somebody that is down and due for a trial."""
+        fresh, again, down = ([one for one in some if one is not late] for some in self._half_broken(ask, past, now))
+        well = [one for one in fresh if one.breaker.state is CLOSED and one.refusal(ask, now) is None]
+        if well:
+            return cheapest(well)
+        if fresh or again:
+            return least_bad([*fresh, *again])
+        return next((one for one in down if one.trial is None and now >= one.next_trial()), None)
+
+    def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:
+        """Beside a trial, and beside a provider that is down or silent, somebody else is free: it is an early failover.
+        Beside a slow one more requests would make it worse.  Half-way to the deadline it may be paid like any
+        second try."""
+        if chosen is not None and (beside.trial or beside.member.breaker.down):
+            return True
+        quiet = beside.member.heard_at < beside.started
+        pressed = pressed and (quiet or not beside.known or beside.late(now) or chosen is None)
+        return self.hedges.spend() or (pressed and self._pay(1.0, now))
+
+
+def _opens(member: Member[T], ask: Ask, now: float) -> float:
+    """When a provider may be asked by what time alone brings; ``now`` if it merely needs room."""
+    refusal = member.refusal(ask, now)
+    if refusal is None:
+        return member.next_trial() if member.breaker.down else now
+    opens = member.opens_at(refusal, ask, now)
+    return now if refusal.needs_room else opens
+
+
+def _within(seconds: float, timeout: float) -> float | None:
+    return seconds if seconds < timeout else None
