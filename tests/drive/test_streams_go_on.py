@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from resilient_llm.errors import ConfigurationError, FaultKind, InvalidRequest, StreamInterrupted
-from resilient_llm.model import Continued, Degradation, Restarted, StreamEnd, StreamStart, TextDelta, ToolCall
+from resilient_llm.model import Continued, Degradation, Finish, Restarted, StreamEnd, StreamStart, TextDelta, ToolCall
 from resilient_llm.policy import Stream
-from resilient_llm.providers import Anthropic, Mistral, OpenAI, OpenAIResponses
+from resilient_llm.providers import Anthropic, Gemini, Mistral, OpenAI, OpenAIResponses
 from resilient_llm.testing import Cut, Hang, LoopbackLLM, Raw, Reply, Stall, Status
 from tests.drive.clients import Client, World, openai
 
@@ -365,3 +365,114 @@ def test_a_response_that_nobody_keeps_is_not_fetched(world: World) -> None:
     with pytest.raises(StreamInterrupted):
         client.stream(on_break="continue").text()
     assert server.request_count == 1
+
+
+# --- the vendor divides the answer -------------------------------------------------------------------------
+
+
+def gemini_part(text: str, reason: str | None, token: str | None, output: int = 0) -> dict[str, Any]:
+    candidate: dict[str, Any] = {"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}
+    candidate |= {"finishReason": reason} if reason else {}
+    candidate |= {"continuationToken": token} if token else {}
+    counts = {"promptTokenCount": 3, "candidatesTokenCount": output, "totalTokenCount": 3 + output}
+    return {"candidates": [candidate], "usageMetadata": counts, "modelVersion": "gemini-3.1-pro", "responseId": "r1"}
+
+
+def gemini(server: LoopbackLLM, **options: Any) -> Gemini:
+    return Gemini("gemini-3.1-pro", base_url=server.url, api_key="k", **options)
+
+
+def gemini_stream(*parts: dict[str, Any]) -> Raw:
+    return Raw((HEAD, *(b"data: %b\n\n" % json.dumps(part).encode() for part in parts)))
+
+
+def gemini_whole(part: dict[str, Any]) -> Raw:
+    body = json.dumps(part).encode()
+    return Raw(
+        (b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body),)
+    )
+
+
+DIVIDED = (
+    gemini_part("one ", "CONTINUATION", "dG9r", 2),
+    gemini_part("two ", "CONTINUATION", "dG9s", 3),
+    gemini_part("three", "STOP", None, 4),
+)
+
+
+def whole(stream: Any) -> Any:
+    list(stream)
+    return stream.response
+
+
+def tokens_of(server: LoopbackLLM) -> list[object]:
+    return [body_of(server, index).get("continuationToken") for index in range(server.request_count)]
+
+
+@pytest.mark.parametrize("settings", [{}, {"stream": GATHER}], ids=["whole", "gathered"])
+def test_an_answer_that_its_vendor_divided_is_put_together(world: World, settings: dict[str, Any]) -> None:
+    made = gemini_stream if settings else gemini_whole
+    server = world.server(*map(made, DIVIDED))
+    response = world.client([gemini(server)], **settings).chat("hi")
+    assert (response.text, response.finish_reason, len(response.attempts)) == ("one two three", "stop", 1)
+    assert len(response.parts) == 1
+    assert response.usage is not None
+    assert (response.usage.input_tokens, response.usage.output_tokens, response.usage.total_tokens) == (9, 9, 18)
+    assert tokens_of(server) == [None, "dG9r", "dG9s"]
+    assert {tuple(body_of(server, at)["contents"][0]["parts"][0].items()) for at in range(3)} == {(("text", "hi"),)}
+
+
+def test_a_stream_that_its_vendor_divided_is_one_stream(world: World) -> None:
+    server = world.server(*map(gemini_stream, DIVIDED))
+    stream = world.client([gemini(server, require_model=True)]).stream("hi")
+    events = list(stream)
+    assert [event.text for event in events if isinstance(event, TextDelta)] == ["one ", "two ", "three"]
+    kinds = [type(event) for event in events]
+    assert (kinds.count(StreamStart), kinds.count(Finish), kinds.count(StreamEnd)) == (1, 1, 1)
+    response = stream.response
+    assert (response.text, response.finish_reason, len(response.attempts)) == ("one two three", "stop", 1)
+    assert response.usage is not None
+    assert (response.usage.input_tokens, response.usage.output_tokens, response.usage.estimated) == (9, 9, False)
+    assert tokens_of(server) == [None, "dG9r", "dG9s"]
+
+
+@pytest.mark.parametrize("made", [gemini_stream, gemini_whole])
+def test_a_vendor_that_does_not_get_on_is_not_asked_for_ever(world: World, made: Any) -> None:
+    server = world.server(*map(made, DIVIDED[:1] * 9))
+    client = world.client([gemini(server)])
+    response = client.chat("hi") if made is gemini_whole else whole(client.stream("hi"))
+    assert (response.text, response.finish_reason, response.raw_finish_reason) == ("one one ", "other", "CONTINUATION")
+    assert server.request_count == 2
+
+
+def test_a_part_that_is_refused_breaks_the_stream(world: World) -> None:
+    server = world.server(gemini_stream(DIVIDED[0]), default=Status(503))
+    stream = world.client([gemini(server)]).stream("hi")
+    with pytest.raises(StreamInterrupted) as caught:
+        list(stream)
+    assert (caught.value.partial.text, caught.value.status_code) == ("one ", 503)
+    assert server.request_count == 2
+
+
+def test_a_whole_answer_whose_next_part_is_refused_is_asked_for_elsewhere(world: World) -> None:
+    first, second = world.server(gemini_whole(DIVIDED[0]), default=Status(503)), world.server(Reply("other"))
+    response = world.client([gemini(first), openai(second, "second")]).chat("hi")
+    assert (response.text, [record.outcome for record in response.attempts]) == ("other", ["error", "success"])
+
+
+@pytest.mark.parametrize("said_after", [False, True])
+def test_a_stream_that_breaks_goes_on_from_where_its_vendor_can(world: World, said_after: bool) -> None:
+    parts = [gemini_part("one ", None, None), gemini_part("two ", None, "dG9r", 2)]
+    parts += [gemini_part("lost ", None, None)] if said_after else []
+    server = world.server(gemini_stream(*parts), gemini_stream(DIVIDED[2]), default=Status(500))
+    client = world.client([gemini(server)], retry={"backoff_base": 0.01, "max_attempts_per_provider": 2})
+    stream = client.stream("hi", on_break="continue")
+    if said_after:  # what came after the token would come again; the model itself can write on
+        list(stream)
+        assert "continuationToken" not in body_of(server, 1)
+        assert body_of(server, 1)["contents"][-1] == {"role": "model", "parts": [{"text": "one two lost"}]}
+        return
+    assert stream.text() == "one two three"
+    assert tokens_of(server) == [None, "dG9r"]
+    assert stream.response.usage is not None
+    assert stream.response.usage.output_tokens == 6

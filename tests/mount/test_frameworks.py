@@ -45,11 +45,15 @@ def city() -> Any:
     return pytest.importorskip("pydantic").create_model("City", name=(str, ...), people=(int, ...))
 
 
+def http_client(client: ResilientClient) -> Any:
+    """A mounted one of the library that the SDK wants."""
+    library = httpx if issubclass(openai.DefaultHttpxClient, httpx.Client) else import_module("httpx2")
+    return library.Client(transport=mount.transport(client))
+
+
 def test_langchain(client: ResilientClient) -> None:
     chat: Any = pytest.importorskip("langchain_openai")
-    library = httpx if issubclass(openai.DefaultHttpxClient, httpx.Client) else import_module("httpx2")
-    http = library.Client(transport=mount.transport(client))
-    llm = chat.ChatOpenAI(model="gpt-5.2", api_key="not-used", http_client=http, max_retries=0)
+    llm = chat.ChatOpenAI(model="gpt-5.2", api_key="not-used", http_client=http_client(client), max_retries=0)
     assert llm.invoke("Why is the sky blue?").content == TEXT
     assert "".join(chunk.content for chunk in llm.stream("Why is the sky blue?")) == TEXT
 
@@ -89,3 +93,19 @@ def test_openais_agents(client: ResilientClient) -> None:
             return (await agents.Runner.run(agents.Agent(name="sky", model=model), "Why is it blue?")).final_output
 
     assert anyio.run(main) == TEXT
+
+
+def test_llama_index(client: ResilientClient) -> None:
+    llms: Any = pytest.importorskip("llama_index.llms.openai")
+    messages = [import_module("llama_index.core.llms").ChatMessage(role="user", content="Why is the sky blue?")]
+    llm = llms.OpenAI(model="gpt-5.2", api_key="not-used", http_client=http_client(client), max_retries=0)
+    assert llm.chat(messages).message.content == TEXT
+    assert [piece.message.content for piece in llm.stream_chat(messages)][-1] == TEXT
+
+
+def test_smolagents(client: ResilientClient) -> None:
+    smolagents: Any = pytest.importorskip("smolagents")
+    options = {"http_client": http_client(client), "max_retries": 0}
+    model = smolagents.OpenAIModel(model_id="gpt-5.2", api_key="not-used", client_kwargs=options)
+    question = smolagents.ChatMessage(role="user", content=[{"type": "text", "text": "Why is the sky blue?"}])
+    assert model.generate([question]).content == TEXT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,8 +15,8 @@ from typing_extensions import TypedDict
 from resilient_llm import ResilientClient, mount
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ToolCall
-from resilient_llm.providers import Anthropic, OpenAI
-from resilient_llm.testing import LoopbackLLM, Reply, Status
+from resilient_llm.providers import Anthropic, Gemini, OpenAI
+from resilient_llm.testing import LoopbackLLM, Raw, Reply, Status
 from tests.mount.apps import MESSAGES, OPENAI_TOOL, mistral_class
 
 openai: Any = pytest.importorskip("openai")
@@ -227,6 +228,63 @@ def test_mistrals_streams_count_tokens_where_they_finish(client: ResilientClient
     assert all(chunk.choices for chunk in chunks)
     assert chunks[-1].usage.completion_tokens > 0
     assert chunks[-1].choices[0].finish_reason == "stop"
+    assert all(isinstance(chunk.choices[0].delta.content, str) for chunk in chunks)  # programs add them up
+
+
+def test_every_piece_of_a_mistral_stream_that_calls_a_tool_has_a_text(client: ResilientClient, servers: Any) -> None:
+    try:
+        sdk = mistral_class()
+    except ImportError:
+        pytest.skip("mistralai is not installed")
+    servers[1].default = Reply(tool_calls=(ToolCall("c1", "look", "{}"),))
+    chunks = [event.data for event in mount(sdk, client).chat.stream(model="m", messages=MESSAGES)]
+    assert all(isinstance(chunk.choices[0].delta.content, str) for chunk in chunks)
+    assert [one.function.name for chunk in chunks for one in chunk.choices[0].delta.tool_calls or []] == ["look"]
+
+
+def test_a_raw_answer_says_how_long_it_took(llm: Any) -> None:
+    raw = llm.chat.completions.with_raw_response.create(model="m", messages=MESSAGES)
+    assert raw.elapsed.total_seconds() > 0
+
+
+def test_geminis_files_are_uploaded_where_google_takes_them(tmp_path: Path) -> None:
+    genai = pytest.importorskip("google.genai")
+    file = tmp_path / "a.txt"
+    file.write_text("hello")
+    there = b"https://generativelanguage.googleapis.com/upload/v1beta/files?upload_id=9"
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    begun = b"x-goog-upload-status: active\r\nx-goog-upload-url: %b\r\n\r\n{}" % there
+    done = b'x-goog-upload-status: final\r\n\r\n{"file":{"name":"files/abc"}}'
+    with LoopbackLLM() as server:
+        server.script(Raw((head + begun,)), Raw((head + done,)))
+        provider = Gemini("g", base_url=f"{server.url}/v1beta", api_key="key-of-gemini")
+        with ResilientClient([provider]) as client:
+            llm = mount(genai.Client, client, api_key="canary-caller")
+            assert llm.files.upload(file=str(file)).name == "files/abc"
+            llm.close()
+        assert [one.path for one in server.requests] == ["/upload/v1beta/files", "/upload/v1beta/files?upload_id=9"]
+        assert server.requests[1].body == b"hello"
+        sent = [one.headers for one in server.requests]
+        assert [one["x-goog-upload-command"] for one in sent] == ["start", "upload, finalize"]
+        assert "canary" not in str(sent)
+
+
+def test_for_whom_a_request_is_made_is_told_to_anthropic_alone(servers: Any) -> None:
+    anthropic = pytest.importorskip("anthropic")
+    first, second = servers
+    providers = [
+        Anthropic("own", base_url=first.url, api_key="k" * 9),
+        OpenAI("other", base_url=second.url + "/v1", api_key="k" * 9),
+    ]
+    with ResilientClient(providers, deadline=5.0) as client, mount(anthropic.Anthropic, client) as llm:
+        raw = llm.messages.with_raw_response
+        asked = {"model": "m", "max_tokens": 9, "messages": MESSAGES}
+        asked["extra_headers"] = {"anthropic-user-profile-id": "up_canary"}
+        assert "x-resilient-llm-degraded" not in raw.create(**asked).headers
+        first.default = Status(503)
+        assert raw.create(**asked).headers["x-resilient-llm-degraded"] == "user_profile_id"
+    assert first.requests[0].headers["anthropic-user-profile-id"] == "up_canary"
+    assert "canary" not in str(second.requests[0].headers)
 
 
 def test_cohere_makes_one_pass_too(client: ResilientClient, servers: Any) -> None:

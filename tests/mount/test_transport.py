@@ -20,7 +20,7 @@ from resilient_llm import AsyncResilientClient, ResilientClient, mount
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.mount.paths import wire_of
 from resilient_llm.providers import Anthropic, Cohere, Gemini, Mistral, OpenAI, OpenAIResponses
-from resilient_llm.testing import Cut, LoopbackLLM, Reply, Stall, Status
+from resilient_llm.testing import Cut, LoopbackLLM, Raw, Reply, Stall, Status
 
 httpx2 = pytest.importorskip("httpx2")
 
@@ -138,6 +138,18 @@ def test_streams_say_who_gives_them(servers: Any) -> None:
         assert answer.headers["x-resilient-llm-provider"] == "anthropic/other"
         assert answer.headers["x-resilient-llm-attempts"] == "2"
         assert answer.headers["x-resilient-llm-degraded"] == "seed"
+
+
+@pytest.mark.parametrize("begins", [b"data: ", b"data:", b"event: chunk\nid: 4\ndata: "])
+def test_token_counts_nobody_asked_for_are_kept_back_however_they_are_framed(begins: bytes, servers: Any) -> None:
+    said = {"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}
+    counted = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}
+    frames = [begins + json.dumps(one).encode() + b"\n\n" for one in (said, counted)]
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+    servers[0].script(Raw((head, *frames, b"data: [DONE]\n\n")))
+    with clients(*servers) as client, httpx.Client(transport=mount.transport(client)) as http:
+        body = http.post(CHAT, json={**QUESTION, "stream": True}).content
+    assert body == frames[0] + b"data: [DONE]\n\n"
 
 
 @pytest.mark.parametrize("asked", [None, {"include_usage": False}, {"include_usage": True}])
@@ -323,6 +335,18 @@ def test_the_rest_of_a_divided_answer_is_asked_of_its_own_vendor_alone(token: st
         answer = http.post(url, json=body)
     assert second.request_count == (0 if token else 1)
     assert answer.status_code == (503 if token else 200)
+
+
+@pytest.mark.parametrize("field", [{"web_search_options": {}}, {"modalities": ["text", "audio"]}, {"functions": [{}]}])
+def test_what_no_other_vendor_can_do_is_asked_of_no_other(field: dict[str, object], servers: Any) -> None:
+    first, second = servers
+    first.default = Status(503)
+    with (
+        clients(*servers, deadline=2.0, retry={"max_attempts": 1}) as client,
+        httpx.Client(transport=mount.transport(client)) as http,
+    ):
+        assert http.post(CHAT, json={**QUESTION, **field}).status_code == 503
+    assert (first.requests[0].json.items() >= field.items(), second.request_count) == (True, 0)
 
 
 def test_leaving_a_stream_ends_the_generation(servers: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from resilient_llm.model import ChatRequest, Extra, Media, Opaque, Text, ToolChoice, ToolResult
 from resilient_llm.wire.features import Feature
-from resilient_llm.wire.kit.notes import BINDING
+from resilient_llm.wire.kit.notes import binds
 from resilient_llm.wire.settings import uses
 
 Need: TypeAlias = str
@@ -94,7 +94,7 @@ def _of_choice(choice: ToolChoice) -> list[Need]:
 
 def _binding(extra: Extra) -> bool:
     """Whether these fields of a wire change the answer, so that no other wire will do."""
-    return any(value and value != ["text"] for key, value in extra.fields.items() if key in BINDING)
+    return any(value != ["text"] and binds(key, value) for key, value in extra.fields.items())
 
 
 _STORES = (("gs://", "gemini"), ("https://generativelanguage.googleapis.com/", "gemini"), ("s3://", "bedrock_converse"))

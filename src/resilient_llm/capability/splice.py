@@ -13,6 +13,7 @@ from typing import Protocol
 
 from resilient_llm import model as m
 from resilient_llm.wire.kit.accumulate import Accumulator
+from resilient_llm.wire.kit.divided import added
 
 _OVERLAP = range(12, 201)
 """Characters of a repetition.  Shorter ones occur by themselves (of perfect continuations, 1 in 2,000 begins with 12
@@ -39,21 +40,6 @@ class SoFar:
     def unfinished_calls(self) -> bool:
         """Whether a tool call was handed over in part."""
         return any(block not in self.closed for block in self.accumulator.calls())
-
-
-def added(before: m.Usage | None, usage: m.Usage) -> m.Usage:
-    """The tokens of all attempts together."""
-    if before is None:
-        return usage
-    return m.Usage(
-        before.input_tokens + usage.input_tokens,
-        before.output_tokens + usage.output_tokens,
-        before.cache_read_tokens + usage.cache_read_tokens,
-        before.cache_write_tokens + usage.cache_write_tokens,
-        before.reasoning_tokens + usage.reasoning_tokens,
-        before.total_tokens + usage.total_tokens if before.total_tokens and usage.total_tokens else 0,
-        estimated=before.estimated or usage.estimated,
-    )
 
 
 class Splice:

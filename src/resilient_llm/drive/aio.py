@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 
 from resilient_llm.decide.call import Wait
 from resilient_llm.drive.core import ProviderPool
@@ -88,15 +87,18 @@ class AsyncDriver:
         return None
 
     async def answered(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> None:
-        """Send and read; once more, without sealed reasoning or with another key, if that was refused."""
-        try:
-            return await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
-        except AttemptFailed as failure:
-            exchange.again(failure)
-        return await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
+        """Send and read; once more, without sealed reasoning or with another key, if that was refused; and part by part
+        if the vendor divided the answer."""
+        while True:
+            try:
+                await self.exchanged(task, exchange, await self.source(under_way, task, exchange))
+                if not exchange.goes_on():
+                    return
+            except AttemptFailed as failure:
+                exchange.again(failure)
 
     async def exchanged(self, task: Task[Any], exchange: AnyExchange, source: AsyncSource) -> None:
-        """Read until there is enough: a whole answer, or the first content of a stream."""
+        """Read until there is enough: a whole answer, a part of it, or the first content of a stream."""
         try:
             exchange.head(source.status, source.headers)
             while not exchange.enough:
@@ -104,11 +106,8 @@ class AsyncDriver:
         except BaseException:
             await close(source)
             raise
-        if exchange.answer is not None or not task.subject.streaming:
+        if not task.streams(exchange, source):
             await close(source)
-        else:
-            exchange.source = source
-            task.first_content(exchange)
 
     async def tidy(self, under_way: UnderWay) -> None:
         """Close what finalisers left behind."""
@@ -158,7 +157,10 @@ class AsyncDriver:
         engine: AsyncEngine = under_way.engine
         if self.seam.altered:
             engine = self.seam.engine(engine)
-        return await engine.send(exchange.outgoing(), exchange.limit)
+        if exchange.limit.scoped:
+            return await engine.send(exchange.outgoing(), exchange.limit)
+        with anyio.fail_after(exchange.limit.left()):  # another part of an open stream
+            return await engine.send(exchange.outgoing(), exchange.limit)
 
     async def pull(self, source: AsyncSource) -> object | None:
         """The next piece.  Now and then the others have their turn: a source whose pieces are always there would keep
@@ -346,7 +348,9 @@ class AsyncOpenStream(Opened):
         """Read one piece.  Raises ``StreamInterrupted`` if it breaks."""
         try:
             self.bound()
-            self.take(await self.pull())
+            if self.take(await self.pull()):
+                await close(self.source)
+                self.part(await self.driver.source(self.under_way, self.task, self.exchange))
         except Exception as error:
             if not self.over:  # else closed meanwhile by somebody else, which is why the read failed
                 await self.go_on(error)

@@ -8,7 +8,7 @@ providers all look the same from outside.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import ClassVar, TypeAlias
@@ -37,6 +37,7 @@ from resilient_llm.model import (
     Degradation,
     EmbedRequest,
     EmbedResponse,
+    Extra,
     StreamEnd,
     StreamEvent,
     TextDelta,
@@ -46,12 +47,14 @@ from resilient_llm.providers.credentials import Credential
 from resilient_llm.providers.custom import Custom
 from resilient_llm.providers.secrecy import without_secret
 from resilient_llm.wire.kit.accumulate import replay
+from resilient_llm.wire.kit.divided import joined
+from resilient_llm.wire.protocol import StreamDecoder
 
 
 class HttpExchange(Exchange[HttpProvider]):
     """With a provider that is reached over HTTP."""
 
-    __slots__ = ("_body", "_headers", "_inflater", "_unsealed")
+    __slots__ = ("_body", "_headers", "_inflater", "_part", "_rest", "_unsealed")
 
     # Told again for checkers that do not look at a generic base.
     status: int | None
@@ -68,6 +71,10 @@ class HttpExchange(Exchange[HttpProvider]):
         super().__init__(attempt, subject)
         self._unsealed: ChatRequest | None = None
         """The request without the sealed reasoning that is not accepted there."""
+        self._part: ChatResponse | None = None
+        """The beginning of an answer that the vendor divided."""
+        self._rest: Extra | None = None
+        """What the rest of it is asked for with."""
 
     @property
     def credential(self) -> Credential:
@@ -108,6 +115,7 @@ class HttpExchange(Exchange[HttpProvider]):
         """The HTTP request.  Raises ``InvalidRequest`` for one that cannot be written, ``AttemptFailed`` for one that
         this provider cannot take."""
         provider, prepared = self.provider, self._prepared()
+        self.limit.heard = False  # of the answer to this request
         self.degradations = prepared.degradations
         headers = prepared.headers
         if provider.propagate_trace_context and self.observer is not None:
@@ -136,11 +144,12 @@ class HttpExchange(Exchange[HttpProvider]):
         try:
             if isinstance(request, EmbedRequest):
                 return provider.prepare_embed(request, self.key)
-            kept = self.subject.kept
-            if kept is not None and kept.rest is not None:
-                return provider.prepare_resume(kept.rest, self.key)
             request, lost = self._fitted(self._request())
-            prepared = provider.prepare(request, self.key)
+            kept = self._kept
+            rest = self._rest if kept is None else kept.rest
+            prepared = (
+                provider.prepare(request, self.key) if rest is None else provider.prepare_rest(rest, request, self.key)
+            )
             lost = self.degradations + lost
             return replace(prepared, degradations=lost + prepared.degradations) if lost else prepared
         except UnsupportedFeature as unsupported:
@@ -175,13 +184,42 @@ class HttpExchange(Exchange[HttpProvider]):
         self._learn(headers)
         streamed = self.subject.streaming or self.subject.gathers
         if streamed and 200 <= status < 300 and "text/html" not in headers.get("content-type", ""):
-            self.reading = self.subject.kept
+            self.reading = self._kept
             if self.reading is not None:
                 self.reading.reopen(self.subject.clock())
             else:
-                self.reading = self._reading(self.provider.stream_decoder(), self.provider)
+                self.reading = self._reading(self._decoder(), self.provider)
         else:
             self._body = Body(limit)
+
+    @property
+    def _kept(self) -> Reading | None:
+        """The stream of which the rest is asked for, if it is: it broke, or the vendor divided it."""
+        divided = self.reading is not None and self.reading.divided
+        return self.reading if divided else self.subject.kept
+
+    @property
+    def _follows(self) -> bool:
+        """Whether parts of a divided answer are asked for here; who speaks the vendor's wire does it."""
+        request = self.subject.request
+        source = request.source if isinstance(request, ChatRequest) else None
+        return source is None or source.wire != self.provider.wire
+
+    def _decoder(self) -> StreamDecoder:
+        decoder = self.provider.stream_decoder()
+        follow: Callable[[], None] | None = getattr(decoder, "follow", None)
+        if follow is not None and self._follows:
+            follow()
+        return decoder
+
+    def streams(self) -> bool:
+        return super().streams() and self.reading is not None and self.reading.committed
+
+    def goes_on(self) -> bool:
+        divided = self._rest is not None if self.reading is None else self.reading.divided and not self.streams()
+        if divided:
+            self.enough = False
+        return divided
 
     def _learn(self, headers: Mapping[str, str]) -> None:
         limits = self.provider.limits(headers, self.subject.wall())
@@ -202,7 +240,8 @@ class HttpExchange(Exchange[HttpProvider]):
             assert self.reading is not None
             self.reading.feed(data, now)
         elif self._body is not None:
-            self.answer = self._understood(self._body.bytes())
+            found = self._understood(self._body.bytes())
+            self.answer = self._put_together(found) if isinstance(found, ChatResponse) else found
             self.enough = True
             return
         else:
@@ -215,6 +254,16 @@ class HttpExchange(Exchange[HttpProvider]):
             self.enough = True
         if self.reading.fault is not None:
             self.check()
+
+    def _put_together(self, part: ChatResponse) -> ChatResponse | None:
+        """The whole answer; ``None`` if this is a part of it and another one follows."""
+        rest = self.provider.rest_of(part)
+        whole = part if self._part is None else joined(self._part, part)
+        if rest is None or rest == self._rest or not self._follows:  # the same again: it does not get on with it
+            self._rest = None
+            return whole
+        self._part, self._rest = whole, rest
+        return None
 
     def _understood(self, body: bytes) -> Response:
         """The response these bytes are.  Raises ``AttemptFailed`` if they are none."""

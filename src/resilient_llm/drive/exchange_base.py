@@ -137,6 +137,14 @@ class Exchange(Generic[P]):
         the one that was.  Raises the failure if it is about something else, or nothing would be different."""
         raise failure
 
+    def goes_on(self) -> bool:
+        """Whether the vendor divided the answer, and another part of it is to be asked for."""
+        return False
+
+    def streams(self) -> bool:
+        """Whether the content of a stream has begun, and more may follow."""
+        return self.answer is None and self.subject.streaming
+
     def head(self, status: int | None, headers: Mapping[str, str]) -> None:
         """The head of the answer arrived."""
         raise NotImplementedError

@@ -9,7 +9,6 @@ from math import inf
 from typing import Any
 
 from resilient_llm.capability import Broken, Resumption, ends_well, resumable, tokens_of, why_not
-from resilient_llm.capability.splice import added
 from resilient_llm.drive.exchange import AnyExchange
 from resilient_llm.drive.failure import AttemptFailed, fault_of
 from resilient_llm.drive.reading import NOT_REPEATED, Reading
@@ -19,6 +18,7 @@ from resilient_llm.errors import Fault, FaultKind
 from resilient_llm.model import ChatRequest, ChatResponse, Degradation, StreamEvent, Usage
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.wire.features import Feature
+from resilient_llm.wire.kit.divided import added
 
 _DRAIN = 0.05  # seconds an ended answer may take to let go of its connection
 
@@ -89,13 +89,20 @@ class Opened:
         """Whether more must be read before there is an event to hand over."""
         return not self.over and not self.reading.ready and not self.reading.ended
 
-    def take(self, piece: object | None) -> None:
-        """A piece was read.  Raises what is wrong with it, or that it came too late."""
+    def take(self, piece: object | None) -> bool:
+        """A piece was read.  Returns whether the vendor divided the answer, so that its next part is to be asked for.
+        Raises what is wrong with it, or that it came too late."""
         self.heard_at = now = self.task.owner.clock()
         self.exchange.attempt.quiet_since = inf
         self.exchange.feed(piece, now)
         if now > self.exchange.limit.until and self.hungry():
             raise TimeoutError("no content in time")  # of a source that cannot bound a read
+        return piece is None and self.reading.divided
+
+    def part(self, source: Any) -> None:
+        """Another part of the answer follows."""
+        self.source = source
+        self.exchange.head(source.status, source.headers)
 
     def bound(self) -> None:
         """Bound the next read: content must arrive before the silence becomes a stall, and before the deadline.  Time

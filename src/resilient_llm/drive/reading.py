@@ -16,6 +16,7 @@ from resilient_llm.errors import Fault, FaultKind, FaultScope
 from resilient_llm.model import (
     BlockEnd,
     ChatResponse,
+    Extra,
     Finish,
     KeepAlive,
     PartAdded,
@@ -175,7 +176,7 @@ class Reading:
         self.given(self._decoder.close(), now)
         if self.ended and self.forwarded is not None and getattr(self._decoder, "took_last", False):
             self.forwarded += self._unreleased.rstrip(b"\r\n") + _FRAME_END
-        if not self.ended and self.fault is None:
+        if not self.ended and self.fault is None and not self.divided:
             self.fault = Fault(FaultKind.CONNECTION, message="the stream ended without saying that it was complete")
 
     def given(self, events: Iterable[StreamEvent], now: float) -> None:
@@ -274,10 +275,16 @@ class Reading:
         return SoFar(self._accumulator.fork(held), frozenset(self._closed))
 
     @property
-    def rest(self) -> str | None:
-        """The path at which its provider keeps the rest of this stream; ``None``: nowhere."""
-        rest: str | None = getattr(self._decoder, "rest", None)
+    def rest(self) -> str | Extra | None:
+        """The path at which its provider keeps the rest of this stream, or what is to be said beside the same request
+        to get it; ``None``: it cannot be had."""
+        rest: str | Extra | None = getattr(self._decoder, "rest", None)
         return rest
+
+    @property
+    def divided(self) -> bool:
+        """Whether a part ended, and the answer goes on in another one, for which :attr:`rest` asks."""
+        return bool(getattr(self._decoder, "divided", False))
 
     def reopen(self, now: float) -> None:
         """The rest of it follows, over another connection."""

@@ -84,15 +84,18 @@ class Driver:
         return None
 
     def answered(self, under_way: UnderWay, task: Task[Any], exchange: AnyExchange) -> None:
-        """Send and read; once more, without sealed reasoning or with another key, if that was refused."""
-        try:
-            return self.exchanged(task, exchange, self.source(under_way, task, exchange))
-        except AttemptFailed as failure:
-            exchange.again(failure)
-        return self.exchanged(task, exchange, self.source(under_way, task, exchange))
+        """Send and read; once more, without sealed reasoning or with another key, if that was refused; and part by part
+        if the vendor divided the answer."""
+        while True:
+            try:
+                self.exchanged(task, exchange, self.source(under_way, task, exchange))
+                if not exchange.goes_on():
+                    return
+            except AttemptFailed as failure:
+                exchange.again(failure)
 
     def exchanged(self, task: Task[Any], exchange: AnyExchange, source: Source) -> None:
-        """Read until there is enough: a whole answer, or the first content of a stream."""
+        """Read until there is enough: a whole answer, a part of it, or the first content of a stream."""
         try:
             exchange.head(source.status, source.headers)
             while not exchange.enough:
@@ -100,11 +103,8 @@ class Driver:
         except BaseException:
             close(source)
             raise
-        if exchange.answer is not None or not task.subject.streaming:
+        if not task.streams(exchange, source):
             close(source)
-        else:
-            exchange.source = source
-            task.first_content(exchange)
 
     def tidy(self, under_way: UnderWay) -> None:
         """Close what finalisers left behind."""
@@ -199,7 +199,9 @@ class OpenStream(Opened):
         """Read one piece.  Raises ``StreamInterrupted`` if it breaks."""
         try:
             self.bound()
-            self.take(self.pull())
+            if self.take(self.pull()):
+                close(self.source)
+                self.part(self.driver.source(self.under_way, self.task, self.exchange))
         except Exception as error:
             if not self.over:  # else closed meanwhile by somebody else, which is why the read failed
                 self.go_on(error)

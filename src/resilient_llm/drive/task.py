@@ -166,12 +166,15 @@ class Task(Generic[Request]):
         elif exchange.key is None:
             exchange.key = exchange.credential.get()
 
-    def first_content(self, exchange: AnyExchange) -> None:
-        """A stream's first content is about to be handed over."""
-        now = self.owner.clock()
+    def streams(self, exchange: AnyExchange, source: object) -> bool:
+        """Whether a stream's first content is about to be handed over, so that what follows comes from ``source``."""
+        if not exchange.streams():
+            return False
+        exchange.source, now = source, self.owner.clock()
         self.call.first_content(exchange.attempt, now)
         if not exchange.lost and self.interruption is None:
             self.observer.first_chunk(now - self.call.started)
+        return True
 
     # --- answers ---
 

@@ -16,8 +16,10 @@ from resilient_llm.providers import Mistral
 from resilient_llm.wire import Codec, codec
 from resilient_llm.wire.openai_chat import codec_for
 
+_PROFILE = "anthropic-user-profile-id"
+"""Says for whom a request is made: ``user_profile_id`` of Anthropic's SDK."""
 _OWN_HEADERS: Mapping[str, tuple[str, ...]] = {
-    "anthropic_messages": ("anthropic-beta",),
+    "anthropic_messages": ("anthropic-beta", _PROFILE),
     "openai_chat": ("openai-beta",),
     "openai_responses": ("openai-beta",),
 }
@@ -41,8 +43,11 @@ class Asked:
     def lost(self, wire: str | None) -> tuple[Degradation, ...]:
         """What a provider of this wire was not told, besides what the answer says itself."""
         source = self.request.source
-        stored = source is not None and wire != source.wire and source.fields.get(_STORE)
-        return (Degradation(_STORE, "left out"),) if stored else ()
+        if wire == self.codec.name or source is None:
+            return ()
+        stored = [_STORE] if source.fields.get(_STORE) else []
+        named = ["user_profile_id"] if any(name == _PROFILE for name, _ in self.request.headers) else []
+        return tuple(Degradation(name, "left out") for name in stored + named)
 
     @property
     def mistral(self) -> bool:

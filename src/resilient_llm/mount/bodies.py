@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from resilient_llm.errors import CallFailed
 from resilient_llm.mount.answers import broken
 from resilient_llm.mount.asked import Asked
-from resilient_llm.mount.frames import frames_for
+from resilient_llm.mount.frames import COUNTED, frames_for
 
 if TYPE_CHECKING:
     from resilient_llm.client import AsyncChatStream, ChatStream
@@ -21,6 +21,7 @@ class StreamedBody:
     def __init__(self, stream: ChatStream, asked: Asked, now: float) -> None:
         self._stream = stream
         self._frames = frames_for(asked, now)
+        self._filters: bool = self._frames.uncounted
         self._over = False
 
     def __iter__(self) -> Self:
@@ -33,7 +34,9 @@ class StreamedBody:
                 if opened is not None:  # its frames are handed over as they come
                     if opened.hungry():
                         opened.step()
-                    data = self._frames.forwarded(opened.forwarded())
+                    data = opened.forwarded()
+                    if data and self._filters and COUNTED in data:
+                        data = self._frames.without_counts(data)
                     if data:
                         return data
                     if opened.hungry():
@@ -66,6 +69,7 @@ class AsyncStreamedBody:
     def __init__(self, stream: AsyncChatStream, asked: Asked, now: float) -> None:
         self._stream = stream
         self._frames = frames_for(asked, now)
+        self._filters: bool = self._frames.uncounted
         self._over = False
 
     def __aiter__(self) -> Self:
@@ -78,7 +82,9 @@ class AsyncStreamedBody:
                 if opened is not None:  # its frames are handed over as they come
                     if opened.hungry():
                         await opened.step()
-                    data = self._frames.forwarded(opened.forwarded())
+                    data = opened.forwarded()
+                    if data and self._filters and COUNTED in data:
+                        data = self._frames.without_counts(data)
                     if data:
                         return data
                     if opened.hungry():

@@ -20,9 +20,10 @@ from resilient_llm.mount.asked import Asked
 from resilient_llm.wire import Codec
 from resilient_llm.wire.openai_chat import wants_usage
 
-_DATA = b"data: "
+_DATA, _FIELD = b"data: ", b"data:"
 _FRAME_END = b"\n\n"
-_USAGE = b'"usage"'
+COUNTED = b'"usage"'
+"""What is in every frame with token counts."""
 _COUNTS = re.compile(rb'"usage"\s*:\s*\{')
 
 
@@ -35,12 +36,12 @@ class Frames:
         """The end of the answer was written."""
         self._encoder = asked.codec.stream_encoder(None if asked.mistral else asked.request)
         self._now = int(now)
-        self._uncounted = asked.codec.name == "openai_chat" and not (asked.mistral or wants_usage(asked.request))
+        self.uncounted: bool = asked.codec.name == "openai_chat" and not (asked.mistral or wants_usage(asked.request))
         """Whether token counts, which are always asked for, are to be kept from the caller."""
 
-    def forwarded(self, data: bytes | None) -> bytes | None:
-        """Frames that came on the caller's own wire, as the caller shall see them; ``None``: there are none."""
-        if data and self._uncounted and _USAGE in data and _COUNTS.search(data):
+    def without_counts(self, data: bytes) -> bytes:
+        """Frames that came on the caller's own wire, without token counts that are to be kept from the caller."""
+        if _COUNTS.search(data):
             frames = [frame for frame in data.split(_FRAME_END) if frame and not _only_counts(frame)]
             return b"".join(frame + _FRAME_END for frame in frames)
         return data
@@ -56,7 +57,8 @@ class Frames:
 
 
 class MistralFrames(Frames):
-    """One stream as Mistral sends it: a tool call comes whole, and the token counts come with the finish."""
+    """One stream as Mistral sends it: a tool call comes whole, the token counts come with the finish, and every piece
+    has a text, which programs add up without asking whether there is one."""
 
     def __init__(self, asked: Asked, now: float) -> None:
         super().__init__(asked, now)
@@ -71,11 +73,11 @@ class MistralFrames(Frames):
             call, arguments = self._calls[event.choice, event.block]
             self._calls[event.choice, event.block] = call, arguments + event.arguments
             return b""
-        calls = b"".join(super(MistralFrames, self).of(_whole(*held)) for held in self._calls.values())
+        calls = b"".join(_with_text(super(MistralFrames, self).of(_whole(*held))) for held in self._calls.values())
         self._calls.clear()
         data = super().of(event)
         if isinstance(event, Finish):
-            self._finish += data
+            self._finish += _with_text(data)
             data = b""
         elif self.complete:
             data = _with_counts(self._finish, data)
@@ -89,13 +91,14 @@ def frames_for(asked: Asked, now: float) -> Frames:
 
 def _only_counts(frame: bytes) -> bool:
     """Whether a frame has token counts in it and no choice."""
-    if not frame.startswith(_DATA) or not _COUNTS.search(frame):
+    if not _COUNTS.search(frame):
         return False
+    data = b"".join(line.removeprefix(_FIELD) for line in frame.splitlines() if line.startswith(_FIELD))
     try:
-        chunk = json.loads(frame.removeprefix(_DATA))
+        chunk = json.loads(data)
     except ValueError:
         return False
-    return bool(chunk.get("usage")) and not chunk.get("choices")
+    return isinstance(chunk, dict) and bool(chunk.get("usage")) and not chunk.get("choices")
 
 
 def _whole(call: ToolCallStart, arguments: str) -> ToolCallStart:
@@ -103,6 +106,12 @@ def _whole(call: ToolCallStart, arguments: str) -> ToolCallStart:
     fields = dict(call.extra.fields) if call.extra is not None and call.extra.wire == "openai_chat" else {}
     fields["function"] = {"name": call.name, "arguments": arguments}
     return replace(call, extra=Extra("openai_chat", fields))
+
+
+def _with_text(frame: bytes) -> bytes:
+    """A frame whose piece has a text, if it says nothing else or calls a tool."""
+    frame = frame.replace(b'"delta":{}', b'"delta":{"content":""}')
+    return frame.replace(b'"delta":{"tool_calls"', b'"delta":{"content":"","tool_calls"')
 
 
 def _with_counts(finish: bytes, end: bytes) -> bytes:

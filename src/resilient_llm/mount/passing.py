@@ -11,7 +11,7 @@ from resilient_llm.errors import FaultKind
 from resilient_llm.mount.answers import refused
 from resilient_llm.mount.asked import spoken_by
 from resilient_llm.mount.families import family_of
-from resilient_llm.mount.paths import Sdk, below_version
+from resilient_llm.mount.paths import Sdk, before_version, below_version
 from resilient_llm.providers.base import USER_AGENT, HttpProvider
 
 _KEPT = frozenset(
@@ -21,7 +21,13 @@ _KEPT = frozenset(
     }
 )
 """Headers of the caller that say nothing about the caller."""
-_OF_VENDOR = frozenset({"anthropic-beta", "anthropic-version", "openai-beta", "idempotency-key"})
+_OF_UPLOADS = "x-goog-upload-"
+"""How the headers begin that say which piece of a file google-genai sends."""
+_UPLOAD = "/upload"
+"""How the paths begin to which it sends them: before the version of the API."""
+_OF_VENDOR = frozenset(
+    {"anthropic-beta", "anthropic-user-profile-id", "anthropic-version", "openai-beta", "idempotency-key"}
+)
 """Headers that the SDK's own vendor understands."""
 _CREDENTIALS = frozenset({"key", "api_key", "api-key", "access_token"})
 """Parameters of a URL that may hold the caller's credential."""
@@ -49,6 +55,8 @@ def addressed(request: Any, sdk: Sdk, provider: HttpProvider, key: str | None) -
     if sdk.name == "anthropic":
         path = f"/v1{path}"
     address = provider.address(path)
+    if sdk.name == "google-genai" and request.url.path.startswith(f"{_UPLOAD}/"):
+        address = before_version(address, _UPLOAD)
     query = [
         (name, value)
         for name, value in request.url.params.multi_items()
@@ -57,7 +65,7 @@ def addressed(request: Any, sdk: Sdk, provider: HttpProvider, key: str | None) -
     module = family_of(request).module
     url = module.URL(address)
     url = url.copy_with(params=[*url.params.multi_items(), *query]) if query else url
-    headers = {name: value for name, value in request.headers.items() if name in _KEPT}
+    headers = {name: value for name, value in request.headers.items() if name in _KEPT or name.startswith(_OF_UPLOADS)}
     if provider.vendor in sdk.vendors:
         headers |= {name: value for name, value in request.headers.items() if name in _OF_VENDOR}
     headers |= {"host": urlsplit(str(url)).netloc, "user-agent": USER_AGENT}

@@ -31,6 +31,7 @@ _CALLS = (
     ("/v2/chat", "cohere_v2"),
 )
 """How the path of a model call ends, and its wire."""
+_VERSION_AT = re.compile(r"/v\d+(?:alpha|beta)?\d*(?=/)")
 _VERSION = re.compile(r"^.*?/v\d+(?:alpha|beta)?\d*(?=/)")
 
 
@@ -60,3 +61,9 @@ def below_version(path: str) -> str:
     found = _VERSION.match(path)
     rest = path[found.end() :] if found else path
     return rest.removeprefix("/openai") if rest.startswith("/openai/") else rest
+
+
+def before_version(address: str, segment: str) -> str:
+    """A URL with another segment of its path before the version of the API; unchanged if it has none."""
+    found = _VERSION_AT.search(address)
+    return f"{address[: found.start()]}{segment}{address[found.start() :]}" if found else address

@@ -26,6 +26,7 @@ from resilient_llm.model import (
     Degradation,
     EmbedRequest,
     EmbedResponse,
+    Extra,
     StreamError,
     StreamEvent,
     StreamStart,
@@ -321,11 +322,22 @@ class HttpProvider:
             parts = replace(parts, headers=(*parts.headers, (self.cache_key_header, sent_key(request.cache_key))))
         return self._posted(parts, key, request.idempotency_key)
 
-    def prepare_resume(self, path: str, key: str | None) -> Prepared:
-        """The HTTP request for the rest of a stream that the vendor keeps at this path."""
+    def rest_of(self, response: ChatResponse) -> Extra | None:
+        """What is to be said beside the same request to get the rest of an answer that the vendor divided; ``None``: it
+        is whole."""
+        return None
+
+    def prepare_rest(self, rest: str | Extra, request: ChatRequest, key: str | None) -> Prepared:
+        """The HTTP request for the rest of an answer: the vendor keeps it at this path, or wants this to be said beside
+        the request."""
+        if isinstance(rest, Extra):
+            source = request.source
+            if source is not None and source.wire == rest.wire:
+                return self.prepare(replace(request, source=Extra(rest.wire, {**source.fields, **rest.fields})), key)
+            return self.prepare(replace(request, extra=(*request.extra, rest)), key)
         headers = _headers_of(()) + (self.auth_headers(key) if key is not None else ())
         headers = tuple({**dict(headers), **dict(self.headers)}.items())
-        return self.sign(Prepared(self.address(path), headers, b"", method="GET"))
+        return self.sign(Prepared(self.address(rest), headers, b"", method="GET"))
 
     def read(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> ChatResponse | Fault:
         """What a whole answer means.  ``now`` is wall-clock time, for hints given as dates."""
@@ -522,10 +534,9 @@ class _OneModel:
         self._provider = provider
         self._refused = False
 
-    @property
-    def took_last(self) -> bool:
-        """Whether the last event came without its blank line, and was taken all the same."""
-        return bool(getattr(self._decoder, "took_last", False))
+    def __getattr__(self, name: str) -> object:
+        """What only some decoders know: how the stream ended, and where its rest is."""
+        return getattr(self._decoder, name)
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         return [] if self._refused else self._checked(self._decoder.feed(data))

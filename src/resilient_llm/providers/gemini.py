@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+from resilient_llm.model import ChatResponse, Extra
 from resilient_llm.providers.base import HttpProvider
+from resilient_llm.wire.gemini.answer import rest_of
 
 
 class Gemini(HttpProvider):
@@ -24,6 +26,9 @@ class Gemini(HttpProvider):
 
     def auth_headers(self, key: str) -> tuple[tuple[str, str], ...]:
         return (("x-goog-api-key", key),)
+
+    def rest_of(self, response: ChatResponse) -> Extra | None:
+        return rest_of(response)
 
     def address(self, path: str) -> str:
         version = "" if urlsplit(self.base_url).path else "/v1beta"

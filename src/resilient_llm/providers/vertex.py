@@ -9,9 +9,10 @@ from typing import ClassVar, Final, Unpack
 from urllib.parse import quote
 
 from resilient_llm.errors import ConfigurationError
-from resilient_llm.model import ChatRequest, EmbedRequest
+from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, Extra
 from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords
 from resilient_llm.providers.credentials import ApiKey
+from resilient_llm.wire.gemini.answer import rest_of
 from resilient_llm.wire.protocol import HttpRequest
 
 _CLAUDE_VERSION: Final = "vertex-2023-10-16"
@@ -60,6 +61,9 @@ class Vertex(HttpProvider):
     def encode_embed(self, request: EmbedRequest) -> HttpRequest:
         parts = super().encode_embed(request)
         return replace(parts, path=f"/publishers/google{parts.path}") if parts.path.startswith("/models/") else parts
+
+    def rest_of(self, response: ChatResponse) -> Extra | None:
+        return rest_of(response)
 
     def encode(self, request: ChatRequest) -> HttpRequest:
         parts = self.codec.encode_request(request)

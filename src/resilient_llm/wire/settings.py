@@ -9,6 +9,7 @@ own is not in its table.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Final, TypedDict, Unpack, cast
 
 from resilient_llm.model import ChatRequest, Extra
@@ -120,11 +121,20 @@ TABLES: Final[Mapping[str, Table]] = {
 }
 
 
-def read_settings(table: Table, fields: f.Fields) -> Settings:
+@cache
+def _outermost(wire: str) -> frozenset[str]:
+    """The fields of a body in which a wire keeps its settings."""
+    places = (place for place in TABLES[wire].values() if place not in (HARD, SOFT))
+    return frozenset(path.partition(".")[0] for place in places for path in place.split("|"))
+
+
+def read_settings(wire: str, fields: f.Fields) -> Settings:
     """Take the settings out of a body; an object that is empty then is taken, too.  Raises ``Malformed``."""
     settings: dict[str, object] = {}
+    if _outermost(wire).isdisjoint(fields):
+        return cast("Settings", settings)
     opened: dict[str, f.Fields] = {}
-    for name, place in table.items():
+    for name, place in TABLES[wire].items():
         for path in place.split("|") if place not in (HARD, SOFT) else ():
             outer, dot, key = path.rpartition(".")
             if (outer or key) not in fields and outer not in opened:  # as nearly all
@@ -142,7 +152,7 @@ def read_settings(table: Table, fields: f.Fields) -> Settings:
 def read_rest(wire: str, fields: f.Fields, whole: f.Fields, **own: Unpack[Settings]) -> Settings:
     """What is left in a body: settings, but for the wire's ``own``, model, stream, and what only the wire knows.
     Raises ``Malformed``."""
-    rest = read_settings(TABLES[wire], fields)
+    rest = read_settings(wire, fields)
     rest["model"], rest["stream"] = f.take_text(fields, "model") or "", f.take_bool(fields, "stream") or False
     rest["extra"], rest["source"] = f.request_extras(wire, fields), Extra(wire, whole)
     return cast("Settings", {**rest, **own})

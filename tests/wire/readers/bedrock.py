@@ -9,7 +9,7 @@ from resilient_llm import model as m
 from resilient_llm.wire.bedrock import parts as p
 from resilient_llm.wire.blocks.turns import decode_messages
 from resilient_llm.wire.kit import fields as f
-from resilient_llm.wire.settings import TABLES, read_settings
+from resilient_llm.wire.settings import read_settings
 
 _PATH = re.compile(r"/model/([^/?]+)/converse(-stream)?")
 
@@ -26,7 +26,7 @@ def read_request(body: f.Fields, path: str) -> m.ChatRequest:
         raise f.Malformed("messages are missing")
     tools, choice = _decode_tools(fields)
     output, reasoning = _decode_output(fields)
-    values = read_settings(TABLES[p.WIRE], fields)
+    values = read_settings(p.WIRE, fields)
     return m.ChatRequest(
         tuple(messages),
         unquote(found[1]) if found else "",

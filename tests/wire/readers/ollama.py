@@ -6,7 +6,7 @@ from resilient_llm import model as m
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.tools import Pairing, decode_call, decode_tool, take_role
 from resilient_llm.wire.ollama.parts import MADE_UP, WIRE
-from resilient_llm.wire.settings import TABLES, read_settings
+from resilient_llm.wire.settings import read_settings
 
 
 def read_request(whole: f.Fields, _path: str) -> m.ChatRequest:
@@ -16,7 +16,7 @@ def read_request(whole: f.Fields, _path: str) -> m.ChatRequest:
     tools = tuple(decode_tool(item, WIRE) for item in f.take_list(fields, "tools"))
     model, stream = f.take_text(fields, "model") or "", f.take_bool(fields, "stream")
     output, reasoning = _decode_format(fields.pop("format", None)), _decode_think(fields.pop("think", None))
-    values = read_settings(TABLES[WIRE], fields)
+    values = read_settings(WIRE, fields)
     return m.ChatRequest(
         messages,
         model,

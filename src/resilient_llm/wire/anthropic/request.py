@@ -133,7 +133,7 @@ def encode_request(request: m.ChatRequest, version: str) -> HttpRequest:
         leave_out(body, ("temperature", "top_p", "top_k"), "removed from this wire", notes)
     if version == VERSION_2026:
         body["messages"] = [_restricted_turn(turn, notes) for turn in cast("list[object]", body["messages"])]
-    return HttpRequest("/v1/messages", f.dump_request(body), (("anthropic-version", version),), notes.all())
+    return HttpRequest("/v1/messages", f.dump_forwarded(body, request), (("anthropic-version", version),), notes.all())
 
 
 def _encode_body(request: m.ChatRequest, notes: Notes) -> f.Fields:

@@ -102,7 +102,7 @@ def _encode_found(part: m.Text | m.Json) -> f.Fields:
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     """The request for Cohere.  Raises ``UnsupportedFeature``.  A body that came in on this wire is forwarded."""
     if request.source is not None and request.source.wire == WIRE:
-        return HttpRequest(PATH, f.dump_request(f.forwarded(request, request.source.fields)), JSON_HEADERS)
+        return HttpRequest(PATH, f.dump_forwarded(f.forwarded(request, request.source.fields), request), JSON_HEADERS)
     notes = notes_on(request, WIRE, plain=True)
     messages = [each for message in request.messages for each in _encode_message(message, notes)]
     body: f.Fields = {"model": request.model, "messages": messages, "stream": request.stream}

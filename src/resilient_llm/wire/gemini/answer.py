@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from resilient_llm.errors import Fault, FaultKind, InvalidAnswer
-from resilient_llm.model import ChatResponse, Choice
+from resilient_llm.model import ChatResponse, Choice, Extra
 from resilient_llm.wire.gemini import parts as p
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.reasons import calls
@@ -39,6 +39,16 @@ def decode_response(raw: f.Fields) -> ChatResponse:
         extra=f.unread(p.WIRE, {**fields, **f.own_fields(first.extra, p.WIRE)}),
         raw=raw,
     )
+
+
+def rest_of(response: ChatResponse) -> Extra | None:
+    """What is to be said beside the same request to get the rest of an answer that the vendor divided; ``None``: it is
+    whole."""
+    if response.raw_finish_reason != p.DIVIDED:
+        return None
+    candidate = f.as_object(f.own_fields(response.extra, p.WIRE).get("candidate"))
+    token = f.as_text(candidate.get(p.TOKEN))
+    return Extra(p.WIRE, {p.TOKEN: token}) if token else None
 
 
 def _decode_candidate(value: f.Fields, namer: Namer) -> Choice:

@@ -280,11 +280,13 @@ REASONS: Final = Reasons(
             OTHER MALFORMED_FUNCTION_CALL MALFORMED_RESPONSE UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS
             MISSING_THOUGHT_SIGNATURE
         """,
-        # CONTINUATION is not an end: the token that comes with it asks for more.
         "other": "LANGUAGE NO_IMAGE IMAGE_OTHER ESCALATION PUP_LIMITED_DISABLED CONTINUATION",
     },
     last="FINISH_REASON_UNSPECIFIED",
 )
+DIVIDED: Final = "CONTINUATION"
+"""Not an end: the :data:`TOKEN` of the candidate asks for more."""
+TOKEN: Final = "continuationToken"
 
 _NUMBERS = ("FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION")
 """Where client libraries write the enumeration's numbers; beyond these the two endpoints differ."""

@@ -146,7 +146,7 @@ def _decode_thinking(fields: f.Fields | None) -> m.Reasoning | None:
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     path = path_of(request.model, "streamGenerateContent?alt=sse" if request.stream else "generateContent")
     if request.source is not None and request.source.wire == p.WIRE:
-        return HttpRequest(path, f.dump_request(_forwarded(request, request.source.fields)), JSON_HEADERS)
+        return HttpRequest(path, f.dump_forwarded(_forwarded(request, request.source.fields), request), JSON_HEADERS)
     notes = notes_on(request, p.WIRE, plain=True)
     writing = p.Writing(request.model, tool_names(request.messages), notes)
     body = _encode_turns(request.messages, writing)

@@ -16,6 +16,7 @@ from resilient_llm.wire.framing import ndjson, sse
 from resilient_llm.wire.gemini import parts as p
 from resilient_llm.wire.gemini.answer import encode_error, is_blocked
 from resilient_llm.wire.kit import fields as f
+from resilient_llm.wire.kit.divided import added
 from resilient_llm.wire.kit.streams import BlockCounter, JsonEvents, WholeCalls, told_message
 from resilient_llm.wire.kit.tools import Namer
 
@@ -42,6 +43,40 @@ class Decoder(JsonEvents):
         self._reported = False
         self._rest: f.Fields = {}
         self._blocked = False
+        self._token = ""  # asks for what follows the content that came so far
+        self._asked = ""  # the one that the last part was asked for with
+        self._follows = False
+        self._before: m.Usage | None = None  # what the parts before this one cost
+        self._cost: m.Usage | None = None
+        self.divided: bool = False
+        """This part ended, and the answer goes on in another one, for which :attr:`rest` asks."""
+
+    def follow(self) -> None:
+        """Whoever reads will ask for the parts of a divided answer: an end of a part is none of the answer."""
+        self._follows = True
+
+    @property
+    def rest(self) -> m.Extra | None:
+        """What is to be said beside the same request to get the rest of the stream; ``None``: it cannot be had."""
+        return m.Extra(p.WIRE, {p.TOKEN: self._token}) if self._token else None
+
+    def reopen(self) -> None:
+        """The rest of the stream follows, over another connection."""
+        self._count()
+        self._before = added(self._before, self._cost) if self._cost is not None else self._before
+        self._asked, self._cost, self._objects, self._at_line_start = self._token, None, None, True
+        self.divided = self._reported = False
+        for candidate in self._candidates.values():
+            candidate.finished = False
+            candidate.rest.pop(p.TOKEN, None)
+        self._frames = sse.Decoder(self._max)
+        self._over = self._sniffed = False
+        self._out.clear()
+
+    def close(self) -> list[m.StreamEvent]:
+        """The connection ended; the end of a part is none."""
+        events = super().close()
+        return [event for event in events if not isinstance(event, m.StreamEnd)] if self.divided else events
 
     def on_bytes(self, data: bytes) -> None:
         if self._objects is None:
@@ -115,6 +150,7 @@ class Decoder(JsonEvents):
         if usage:
             self._counted = usage
         self._out.append(m.TextDelta(text, candidate.at(m.TextDelta), candidate.index))
+        self._token = ""
         return True
 
     def _count(self) -> None:
@@ -122,8 +158,8 @@ class Decoder(JsonEvents):
         usage = p.decode_usage(f.object_of(self._counted, "usageMetadata")) if self._counted is not None else None
         self._counted = None
         if usage is not None:
-            self._reported = True
-            self._out.append(m.UsageUpdate(usage))
+            self._reported, self._cost = True, usage
+            self._out.append(m.UsageUpdate(added(self._before, usage)))
 
     def _on_feedback(self, feedback: f.Fields) -> bool:
         reason = f.take_text(feedback, "blockReason")
@@ -141,9 +177,13 @@ class Decoder(JsonEvents):
         if candidate is None:
             candidate = self._candidates[index] = _Candidate(index, namer)
         content = f.take_object(fields, "content") or {}
-        for item in f.take_list(content, "parts"):
+        parts = f.take_list(content, "parts")
+        for item in parts:
             self._out += candidate.part(p.camel(f.object_of(item, "a part")))
         reason = p.take_finish(fields)
+        if index == 0 and self._goes_on(fields, reason, said=bool(parts)):
+            candidate.finished = True
+            return True
         for key, value in fields.items():
             if value:
                 candidate.rest[key] = value
@@ -155,6 +195,17 @@ class Decoder(JsonEvents):
             word = p.REASONS.neutral(reason, candidate.called)
             self._out.append(m.Finish(word, reason, index, f.unread(p.WIRE, rest)))
         return reason is not None
+
+    def _goes_on(self, fields: f.Fields, reason: str | None, *, said: bool) -> bool:
+        """Whether this is the end of a part, and not of the answer.  What asks for the rest stands for what came before
+        it and with it."""
+        token = f.as_text(fields.get(p.TOKEN))
+        if token or said or reason not in (None, p.DIVIDED):
+            self._token = token if reason in (None, p.DIVIDED) else ""
+        if reason is None:
+            return False
+        self.divided = self._follows and reason == p.DIVIDED and self._token not in ("", self._asked)
+        return self.divided
 
 
 class _Candidate(BlockCounter):

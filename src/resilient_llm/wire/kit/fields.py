@@ -74,10 +74,23 @@ def parse(data: bytes | str, *, as_written: bool = False) -> object:
     """The value of a JSON text.  Half a surrogate pair, which cannot be encoded, becomes U+FFFD unless ``as_written``.
     Raises :class:`Malformed` for anything that is not JSON, ``NaN`` and more than :data:`DEEPEST` levels included."""
     try:
-        text = data if isinstance(data, str) else data.decode(json.detect_encoding(data))
-        return _checked(_DECODER.decode(text), text, as_written)
+        if isinstance(data, str):
+            text = data
+        elif data[:1] == b"{" and data[1:2] != b"\0":  # nearly always
+            text = data.decode()
+        else:
+            text = data.decode(json.detect_encoding(data))
+        return _checked(_decoded(text), text, as_written)
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from error
+
+
+def _decoded(text: str) -> object:
+    try:
+        value, end = _DECODER.raw_decode(text)  # without the search for white space, which is rarely there
+    except ValueError:
+        return _DECODER.decode(text)
+    return value if end == len(text) else _DECODER.decode(text)
 
 
 _raw_decode = json.JSONDecoder().raw_decode
@@ -186,8 +199,9 @@ MOST = 10**15
 
 def count_of(value: object) -> int:
     """A count: a number from 0 to :data:`MOST`; 0 for anything else, since no count is worth failing an answer for."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST
-    return int(cast("float", value)) if usable else 0
+    if type(value) is int:  # nearly always
+        return value if 0 <= value <= MOST else 0
+    return int(value) if isinstance(value, float) and 0 <= value <= MOST else 0
 
 
 LAST_SECOND = 253_402_300_799
@@ -339,6 +353,16 @@ def vector(value: object) -> tuple[float, ...]:
     return tuple(cast("list[float]", numbers))
 
 
+class Whole(Fields):
+    """An object as it was parsed, and the text it was parsed from."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, fields: Fields, text: bytes) -> None:
+        super().__init__(fields)
+        self.text: bytes = text
+
+
 def forwarded(request: ChatRequest, source: JsonObject) -> Fields:
     """The body a caller sent, with the model and the stream switch of the request as it is now."""
     body: Fields = dict(source)
@@ -349,10 +373,46 @@ def forwarded(request: ChatRequest, source: JsonObject) -> Fields:
     return body
 
 
+_MODEL = b'"model"'
+_NAMED = re.compile(rb'"model"\s*:\s*"([^"\\\x00-\x1f]*)"')
+
+
+def dump_forwarded(body: Fields, request: ChatRequest) -> bytes:
+    """The body of a request: as the caller wrote it where it is theirs with another model, or with something added.
+    Raises ``InvalidRequest`` as :func:`dump_request` does."""
+    source = None if request.source is None else request.source.fields
+    text = _rewritten(source.text, body, source) if isinstance(source, Whole) else None
+    return dump_request(body) if text is None else text
+
+
+def _rewritten(text: bytes, body: Fields, source: Whole) -> bytes | None:
+    """The text with the fields of ``body``; ``None`` if that is not as simple as it must be to be safe: the model
+    named in one place, which no escape hides."""
+    if text[:1] != b"{" or text[-1:] != b"}" or b"\\u00" in text or text.count(_MODEL) != ("model" in source):
+        return None
+    added: Fields = {}
+    renamed = False
+    for key, value in body.items():
+        if key not in source:
+            added[key] = value
+        elif value is not source[key] and value != source[key]:
+            if key != "model":
+                return None
+            renamed = True
+    if not source or len(source) != len(body) - len(added):
+        return None
+    if renamed:
+        named = _NAMED.search(text)
+        if named is None or named[1] != str(source["model"]).encode(errors="replace"):
+            return None
+        text = b'%b"model":%b%b' % (text[: named.start()], dump_request(body["model"]), text[named.end() :])
+    return b"%b,%b" % (text[:-1], dump_request(added)[1:]) if added else text
+
+
 def reading_request(wire: str, body: bytes, read: Callable[[Fields], Read]) -> Read:
     """``read`` of the object in ``body``, with what is malformed reported as the caller's fault."""
     try:
-        return read(parse_object(body, "the body", as_written=True))
+        return read(Whole(parse_object(body, "the body", as_written=True), body))
     except Malformed as error:
         raise InvalidRequest(f"not a request for {wire}: {error}") from error
 

@@ -58,6 +58,15 @@ _HARMLESS: Mapping[str, object] = {"modalities": ["text"], "stream_options": {"i
 """Values that say nothing another wire would have to be told."""
 
 
+_SAYS_ALL = "web_search_options"
+"""A field whose empty object asks for everything."""
+
+
+def binds(key: str, value: object) -> bool:
+    """Whether an answer to a request without this field would be another one."""
+    return key in BINDING and (bool(value) or (key == _SAYS_ALL and value is not None))
+
+
 def fields_for(wire: str, extra: m.Extra | None, notes: Notes) -> Fields:
     """A copy of the fields of an extra that belongs to ``wire``; those of another wire are left out and noted.  Raises
     ``UnsupportedFeature`` for a field that must not be left out."""
@@ -68,7 +77,7 @@ def fields_for(wire: str, extra: m.Extra | None, notes: Notes) -> Fields:
     for key, value in extra.fields.items():
         if value is not None and value == _HARMLESS.get(key):
             continue
-        if key in BINDING and value:
+        if binds(key, value):
             raise UnsupportedFeature(BINDING[key], wire)
         notes.add(f"{extra.wire}.{key}", "left out")
     return {}

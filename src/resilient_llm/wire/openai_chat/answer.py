@@ -37,10 +37,13 @@ def decode_response(fields: f.Fields, dialect: p.Dialect) -> m.ChatResponse:
     """A whole answer.  Raises ``InvalidAnswer`` for one that reports an error, has no choices, or has one that says
     nothing and does not say why either."""
     choices = f.as_objects(fields.get("choices"))
-    if fields.get("error") or any(choice.get("error") for choice in choices):
+    if fields.get("error"):
         raise InvalidAnswer("the answer reports an error", fields)
     if not choices:
         raise InvalidAnswer("the answer has no choices", fields)
+    for choice in choices:
+        if choice.get("error"):
+            raise InvalidAnswer("the answer reports an error", fields)
     for choice in choices:
         wrong = _wrong_with(choice)
         if wrong:
@@ -67,6 +70,8 @@ def _wrong_with(choice: f.Fields) -> str:
         return "" if choice.get("finish_reason") == "content_filter" else "has no message"
     said = cast(f.Fields, message)
     content, calls = said.get("content"), said.get("tool_calls")
+    if content and not calls and isinstance(content, str):  # nearly always
+        return ""
     if not is_content(content):
         return "has a content that is neither text nor parts"
     if calls and not all(

@@ -91,6 +91,8 @@ class Dialect:
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Where compatible vendors put reasoning text, in messages and deltas."""
 
+_SAID = 2
+"""The fields of a message that is a role and a content."""
 _ROLES: Mapping[str, m.Role] = {role: role for role in ("system", "developer", "user", "assistant", "tool")}
 
 
@@ -99,6 +101,9 @@ def decode_message(message: f.Fields, dialect: Dialect) -> m.Message:
     role = _ROLES.get(f.as_text(message.get("role")))
     if role is None:  # "function", or a role only this vendor knows
         return m.Message("user", (m.Opaque(WIRE, message),))
+    content = message.get("content")
+    if content and isinstance(content, str) and len(message) == _SAID and role != "tool":  # nearly every message
+        return m.Message(role, (m.Text(content),))
     name = f.take_text(message, "name")
     if role == "tool":
         found = tuple(

@@ -30,6 +30,9 @@ def decode_request(whole: f.Fields, dialect: p.Dialect) -> m.ChatRequest:
     messages = f.take_list(fields, "messages", lone=False)
     if not messages:
         raise f.Malformed("messages must be a list with at least one message")
+    turns = tuple([p.decode_message(f.object_of(message, "a message"), dialect) for message in messages])
+    if _PLAIN.issuperset(fields):  # nothing but a model and whether to stream
+        return m.ChatRequest(turns, **read_rest(p.WIRE, fields, whole))
     choice, options, wanted = (fields.pop(name, None) for name in ("tool_choice", "stream_options", "response_format"))
     options = f.object_of(options or {}, "stream_options")
     if options.get("include_usage") is not False:  # usage is asked for in any case
@@ -43,13 +46,16 @@ def decode_request(whole: f.Fields, dialect: p.Dialect) -> m.ChatRequest:
     effort = f.take_text(fields, "reasoning_effort") or effort
     f.put(fields, response_format=None if output else wanted or None, reasoning=reasoning or None)
     return m.ChatRequest(
-        messages=tuple(p.decode_message(f.object_of(message, "a message"), dialect) for message in messages),
+        messages=turns,
         tools=tools,
         tool_choice=o.decode_tool_choice(choice, fields, _decode_named),
         output=output,
         reasoning=None if effort is None and budget is None else m.Reasoning(effort, budget),
         **read_rest(p.WIRE, fields, whole),
     )
+
+
+_PLAIN = frozenset({"model", "stream"})
 
 
 def _decode_tools(items: list[object], fields: f.Fields) -> tuple[m.Tool, ...]:
@@ -84,7 +90,7 @@ def encode_request(request: m.ChatRequest, dialect: p.Dialect) -> HttpRequest:
     for name in () if source or not dialect.rejects else sorted(dialect.rejects & body.keys()):
         del body[name]
         notes.lose(_FEATURES.get(name, name), hard=name in _HARD)
-    return HttpRequest(dialect.path, f.dump_request(body), JSON_HEADERS, notes.all())
+    return HttpRequest(dialect.path, f.dump_forwarded(body, request), JSON_HEADERS, notes.all())
 
 
 def _ask_for_usage(body: f.Fields, stream: bool, dialect: p.Dialect) -> None:

@@ -126,7 +126,7 @@ def encode_request(request: m.ChatRequest) -> HttpRequest:
     if source and isinstance(body.get("input"), list):  # another vendor's reasoning means nothing to this one
         items = f.as_list(body["input"])
         body["input"] = [one for one in items if not f.as_text(f.as_object(one).get("id")).startswith(p.FOREIGN)]
-    return HttpRequest("/responses", f.dump_request(body), JSON_HEADERS, notes.all())
+    return HttpRequest("/responses", f.dump_forwarded(body, request), JSON_HEADERS, notes.all())
 
 
 def _fresh(request: m.ChatRequest, notes: Notes) -> f.Fields:
