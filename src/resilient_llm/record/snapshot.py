@@ -25,6 +25,7 @@ _OWN: Final = frozenset(
 _METERS: Final = frozenset({"declared", "reported", "learnt", "ramp", "_stated", "_meters", "_bucket"})
 _ASK: Final = ("deadline", "tokens", "max_tokens", "batch")
 M = TypeVar("M", bound=Meter)
+_OF_LINE: Final = frozenset({"provider", "waiting", "offers", "_large", "_batches"})
 _DRIVERS: Final = frozenset({"wake", "owner"})
 """What drivers set on a place in line."""
 
@@ -63,6 +64,9 @@ class MemberState(TypedDict):
     """The place of the trial under way among ``held``; -1: it has ended; ``None``: there is none."""
     offers: int
     waiting: list[Waiting]
+    line: dict[str, Plain]
+    large: int | None
+    """The place among ``waiting`` of the first in line that is too large for now; ``None``: there is none."""
 
 
 def member_state(
@@ -78,6 +82,8 @@ def member_state(
         pending=[(held.index(attempt), began) for attempt, began in member.pending.items() if attempt in held],
         trial=None if trial is None else (held.index(trial) if trial in held else -1),
         offers=line.offers,
+        line=fields_of(line, without=_OF_LINE),
+        large=next((at for at, one in enumerate(line.waiting) if one is vars(line)["_large"]), None),
         waiting=[
             Waiting(
                 own=one is place,
@@ -184,3 +190,5 @@ def _install_line(line: Line, state: MemberState, strangers: dict[int, Place], p
         if waiting["offered"]:
             one.offer = line
         line.join(one)
+    install(line, state["line"])
+    vars(line)["_large"] = None if state["large"] is None else line.waiting[state["large"]]
