@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Generic
+from typing import Generic, TypeGuard
 
 from resilient_llm import events
 from resilient_llm.decide.attempt import Attempt
@@ -251,7 +251,7 @@ class Verdicts(Generic[T]):
         breaker = member.breaker
         if breaker.state is not CLOSED and breaker.cause is not Cause.STALLED:
             return
-        read = [one for one in member.held if isinstance(one, Attempt) and one.quiet_since < math.inf]
+        read = [one for one in member.held if self._is_attempt(one) and one.quiet_since < math.inf]
         if breaker.state is not CLOSED:
             went_on = any(one.generation < breaker.generation and one.quiet_since > breaker.since for one in read)
             if went_on and breaker.spoke(now):
@@ -262,6 +262,9 @@ class Verdicts(Generic[T]):
         stopped = sum(now - one.quiet_since >= pause for one in told)
         if stopped >= _STALLED and 2 * stopped > len(told) and breaker.suspected(Cause.STALLED, now, self._draw()):
             self.changed(member, CLOSED, now)
+
+    def _is_attempt(self, held: object) -> TypeGuard[Attempt[T]]:
+        return isinstance(held, Attempt)
 
     def changed(self, member: Member[T], before: State, now: float) -> None:
         """Tell of a change of state, if there was one."""
