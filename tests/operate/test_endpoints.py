@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from resilient_llm import ConfigurationError, ResilientClient
+from resilient_llm.decide.breaker import Cause
 from resilient_llm.decide.keys import Refusal
 from resilient_llm.errors import (
     AllAttemptsFailed,
@@ -125,11 +126,11 @@ def test_a_process_whose_only_provider_answers_nothing_is_ready_again_when_a_tri
 
 def test_a_provider_that_became_slow_answers(client: ResilientClient) -> None:
     endpoints, now = Endpoints(client), client.pool.clock()
-    client.pool.pool.look(lambda members: members["three"].breaker.slowed(now, 0.0))
+    client.pool.pool.look(lambda members: members["three"].breaker.suspected(Cause.SLOW, now, 0.0))
     assert client.health()["three"].breaker == "softly_open"
     assert endpoints.answer("/readyz", query={"route": "fast"}).status == 200
     client.restore("three")
-    client.pool.pool.look(lambda members: members["three"].breaker.silent(now, 0.0))
+    client.pool.pool.look(lambda members: members["three"].breaker.suspected(Cause.SILENT, now, 0.0))
     assert endpoints.answer("/readyz", query={"route": "fast"}).status == 503
 
 
