@@ -65,6 +65,16 @@ def test_a_bad_key_is_taken_out_by_its_place(kind: FaultKind) -> None:
     assert world.breaker("a") == "closed"
 
 
+def test_a_bad_key_is_told_once_however_many_calls_are_under_way() -> None:
+    world = World(Target("a", pool=2))
+    under_way = [world.start() for _ in range(10)]
+    world.events()
+    for attempt in under_way:
+        if attempt.key.number == 0:
+            world.fail(attempt, FaultKind.AUTH)
+    assert len(world.events(events.GateClosed)) == 1
+
+
 def test_a_provider_all_of_whose_keys_are_bad_is_left_alone() -> None:
     world = World(Target("a", pool=2), "b")
     call = world.call()

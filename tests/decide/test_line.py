@@ -680,6 +680,40 @@ def test_a_trial_that_the_callers_deadline_cuts_short_gives_way_to_the_next() ->
     assert world.member("a").resort_at == pytest.approx(short.started + 1.0), "nothing was found out"
 
 
+def test_of_many_who_wait_only_the_first_of_each_tenant_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = queue(*(Place(number, Ask("main", tenant=str(number % 20))) for number in range(1000)))
+    looked: list[Place] = []
+    monkeypatch.setattr(Place, "missed", lambda self, now: looked.append(self))
+    assert line.first(0.0) is line.waiting[0]
+    assert len(looked) == 20
+
+
+@PROPERTY
+@given(
+    calls=st.lists(st.tuples(st.booleans(), st.sampled_from("xyz"), st.sampled_from([5.0, 20.0])), max_size=20),
+    served=st.lists(st.sampled_from("xyz"), max_size=5),
+    needs=st.sampled_from([0.0, 30.0]),
+)
+def test_the_first_of_several_tenants_is_the_one_not_served_for_longest(
+    calls: list[tuple[bool, str, float]], served: list[str], needs: float
+) -> None:
+    """As a search of the whole line finds it."""
+    line, now = Line("a"), 10.0
+    for number, (batch, tenant, last) in enumerate(calls):
+        line.join(Place(number, Ask("main", last, batch=batch, tenant=tenant)))
+    for tenant in served:
+        line.served(tenant)
+    line.needs = needs
+    turn = {tenant: -served[::-1].index(tenant) if tenant in served else -99 for tenant in "xyz"}
+    in_time = [one for one in line.waiting if not line.too_late(one, now)]
+    if in_time:
+        expected = min(in_time, key=lambda one: (one.ask.batch, turn[str(one.ask.tenant)], one.number))
+    else:
+        leading = [one for one in line.waiting if one.ask.batch is line.waiting[0].ask.batch]
+        expected = (leading[-1] if needs else leading[0]) if leading else None
+    assert line.first(now) is expected
+
+
 def test_a_trial_goes_to_a_call_with_time_for_an_answer() -> None:
     world = World("a")
     world.trip("a")

@@ -397,7 +397,7 @@ def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
 def test_a_call_that_nobody_can_serve_is_not_refused_because_of_news() -> None:
     with workers("redis://127.0.0.1:1", "g", 1, alone=True) as (one,):
         pool = one.client.pool
-        pool.pool.hint("first", pool.clock(), seconds=50.0, limited=True)
+        pool.pool.hint("first", pool.clock(), seconds=50.0)
         assert one.client.chat("?", deadline=1).text == "first", "its deadline comes before the wait"
 
 

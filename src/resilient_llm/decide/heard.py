@@ -1,10 +1,10 @@
 """What other processes report about a provider.
 
 Hearsay only makes this process more careful, and only for so long: a provider of which others report that it fails or
-asks to wait is asked when nobody else is there, its trials come later, and a call that has nobody else waits, if its
-deadline allows, for as long as others were asked to.  Every :data:`CHECK` seconds one call finds out for itself; an
-answer makes this process deaf to reports about that provider for :data:`DEAF` seconds.  So a wrong report costs little,
-and cannot fail a call.
+asks to wait is asked when nobody else is there, and its trials come later.  A call that has nobody else does not wait
+because of it: eight processes that all waited for one limit would leave it unused.  Every :data:`CHECK` seconds one
+call finds out for itself; an answer makes this process deaf to reports about that provider for :data:`DEAF` seconds.
+So a wrong report costs little, and cannot fail a call.
 """
 
 from __future__ import annotations
@@ -25,32 +25,26 @@ class Heard:
 
     until: float = -math.inf
     """Until when others leave it alone."""
-    limited_until: float = -math.inf
-    """Until when it asked others of the same account to wait."""
     check_at: float = -math.inf
     """When one call finds out for itself."""
     deaf_until: float = -math.inf
     _since: float = -math.inf
 
-    def report(self, now: float, seconds: float, *, limited: bool, draw: float) -> None:
-        """Another process leaves it alone for so many seconds; ``limited``: because it asked to."""
+    def report(self, now: float, seconds: float, *, draw: float) -> None:
+        """Another process leaves it alone for so many seconds."""
         if now < self.deaf_until or not 0.0 < seconds < math.inf:
             return
         if now >= self.until:
             self._since, self.check_at = now, now + CHECK * (1.0 + 0.25 * draw)
         self.until = max(self.until, now + min(seconds, LONGEST))
-        if limited:
-            self.limited_until = max(self.limited_until, now + min(seconds, CHECK))
 
-    def stops(self, last: float, now: float, *, waits: bool) -> bool:
-        """Whether a call that must begin by ``last`` is kept away; ``waits``: it has nobody else."""
-        if now >= self.until or now >= self.check_at:
-            return False
-        return not waits or now < self.limited_until <= last
+    def stops(self, now: float) -> bool:
+        """Whether a call that may go elsewhere is kept away."""
+        return now < self.until and now < self.check_at
 
-    def opens_at(self, now: float) -> float:
+    def opens_at(self) -> float:
         """When a call that is kept away may look again."""
-        return min(self.limited_until if now < self.limited_until else self.until, self.check_at)
+        return min(self.until, self.check_at)
 
     def asked(self, now: float, draw: float) -> None:
         """A call goes there in spite of it."""
@@ -64,4 +58,4 @@ class Heard:
 
     def over(self) -> None:
         """Others ask it again."""
-        self.until = self.limited_until = -math.inf
+        self.until = -math.inf

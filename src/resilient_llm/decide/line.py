@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -78,7 +77,7 @@ class Line:
         self.provider = provider
         self.waiting: list[Place] = []
         """By class, and in order of arrival."""
-        self._tenants: Counter[str | None] = Counter()  # how many of each wait
+        self._groups: dict[tuple[bool, str | None], list[Place]] = {}  # by class and tenant
         self._turns: dict[str | None, int] = {}  # when each tenant was served last, as a number that rises
         self._turn = 0
         self._batches = 0  # how many of a batch wait
@@ -94,7 +93,7 @@ class Line:
     def join(self, place: Place) -> None:
         """Stand in line by order of arrival, not of joining: who comes back from a failed attempt loses nothing."""
         insort(self.waiting, place)
-        self._tenants[place.ask.tenant] += 1
+        insort(self._groups.setdefault((place.ask.batch, place.ask.tenant), []), place)
         self._batches += place.ask.batch
 
     def remove(self, place: Place) -> None:
@@ -105,9 +104,10 @@ class Line:
         if place in self.waiting:
             self.waiting.remove(place)
             self._batches -= place.ask.batch
-            self._tenants[place.ask.tenant] -= 1
-            if not self._tenants[place.ask.tenant]:
-                del self._tenants[place.ask.tenant]
+            group = self._groups[place.ask.batch, place.ask.tenant]
+            group.remove(place)
+            if not group:
+                del self._groups[place.ask.batch, place.ask.tenant]
             if not self.waiting:
                 self._turns.clear()
 
@@ -146,21 +146,30 @@ class Line:
         """The first in line, ``but`` excepted, that has not been offered a place and comes when it is woken; whoever is
         too late, or belongs to a loop that is blocked, only when nobody else waits.  Of several tenants the one that
         has not been served for longest is first."""
+        if len(self._groups) == 1:  # the common case, told apart for its speed alone
+            return self._first_of(self.waiting, now, but)[0]
         late: Place | None = None
-        best: Place | None = None
-        several = len(self._tenants) > 1
-        for place in self.waiting:
-            if best is not None and place.ask.batch and not best.ask.batch:
-                break
+        for batch in (False, True):
+            found = [self._first_of(group, now, but) for (its, _), group in self._groups.items() if its is batch]
+            in_time = [place for place, is_late in found if place is not None and not is_late]
+            if in_time:
+                return min(in_time, key=lambda place: self._rank(place.ask, place.number))
+            if late is None:
+                too_late = [place for place, _ in found if place is not None]
+                late = (max if self.needs else min)(too_late, key=lambda place: place.number, default=None)
+        return late
+
+    def _first_of(self, group: list[Place], now: float, but: Place | None) -> tuple[Place | None, bool]:
+        """Of one tenant the first in time; or, and then it is true, one that is too late or belongs to a blocked loop:
+        of those that may all come too late the one with the most time left."""
+        late: Place | None = None
+        for place in group:
             if place is not but and place.offer is None and not place.missed(now):
-                if self.too_late(place, now) or place.owner in self._blocked:
-                    if late is None or (self.needs and place.ask.batch is late.ask.batch):
-                        late = place  # of those that may all come too late the one with the most time left
-                elif not several:
-                    return place
-                elif best is None or self._rank(place.ask, 0) < self._rank(best.ask, 0):
-                    best = place
-        return best or late
+                if not self.too_late(place, now) and place.owner not in self._blocked:
+                    return place, False
+                if late is None or self.needs:
+                    late = place
+        return late, True
 
     def may_pass(self, order: int, ask: Ask, place: Place | None, now: float) -> bool:
         """Whether the call of this number may take room now without stepping before somebody whose turn it is."""

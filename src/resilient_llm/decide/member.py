@@ -154,8 +154,7 @@ class Member(Generic[T]):
                 return Refusal.FULL
         if refusal is not None or (self.own_gate.strikes and not self.own_gate.admits(now)):
             return Refusal.QUOTA
-        heard = self.heard
-        if now < heard.until and heard.stops(ask.deadline, now, waits=waits):
+        if not waits and self.heard.stops(now):
             return Refusal.HEARD
         return None
 
@@ -202,7 +201,7 @@ class Member(Generic[T]):
             own = self.own_gate
             return max(own.until, own.lease_ends, min(key.opens_at(ask, now) for key in self.keys))
         if refusal is Refusal.HEARD:
-            return self.heard.opens_at(now)
+            return self.heard.opens_at()
         return math.inf
 
     def fits_at(self, ask: Ask, now: float, ahead: int) -> float:

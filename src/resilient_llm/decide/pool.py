@@ -245,13 +245,13 @@ class Pool(Shared[T]):
 
     # --- what other processes report ---
 
-    def hint(self, provider: str, now: float, *, seconds: float, limited: bool = False) -> None:
-        """Another process leaves this provider alone for so many seconds, because it fails or, ``limited``, because it
-        asked to.  See :mod:`resilient_llm.decide.heard`; nothing happens for an unknown provider."""
+    def hint(self, provider: str, now: float, *, seconds: float) -> None:
+        """Another process leaves this provider alone for so many seconds, because it fails or asked to.  See
+        :mod:`resilient_llm.decide.heard`; nothing happens for an unknown provider."""
         with self._lock:
             member = self._table.members.get(provider)
             if member is not None:
-                member.heard.report(now, seconds, limited=limited, draw=self.draw())
+                member.heard.report(now, seconds, draw=self.draw())
 
     def hint_over(self, provider: str, now: float) -> None:
         """Other processes ask it again."""

@@ -205,7 +205,9 @@ class Verdicts(Generic[T]):
             shared = fault.kind in _OF_A_KEY or (fault.kind is FaultKind.PERMISSION and len(member.keys) > 1)
             gate = key.slow if shared else member.own_gate
             hint = fault.retry_after if fault.trust_hint else None
-            until = gate.close(now, hint, self._draw(), str(fault.kind))
+            before, until = gate.until, gate.close(now, hint, self._draw(), str(fault.kind))
+            if until == before:
+                return  # others that were under way told it already
             wait, kind = until - now, str(fault.kind)
             wrong = fault.message if fault.kind is FaultKind.MISCONFIGURED else ""
             name = key.terms.name if shared else ""

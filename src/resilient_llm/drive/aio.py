@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 
 from resilient_llm.decide.call import Wait
 from resilient_llm.drive.core import ProviderPool

@@ -12,7 +12,6 @@ from typing import Any, cast
 from weakref import ref
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 
 from resilient_llm.drive.engines import AsyncEngine, AsyncSource

@@ -6,6 +6,7 @@ no other, and no lock is needed.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from contextlib import suppress
@@ -57,6 +58,7 @@ class Kept(Generic[C]):
     def __init__(self) -> None:
         self._idle: dict[Place, deque[C]] = {}
         self._over = False
+        self._sweep_at = 0.0
 
     def take(self, place: Place) -> C | None:
         """The idle connection that was used last, if there is one that can be used."""
@@ -64,34 +66,34 @@ class Kept(Generic[C]):
         with suppress(IndexError):  # another thread may take the last one
             while idle:
                 connection = idle.pop()
-                if _good(connection):
+                if time.monotonic() <= connection.kept_until and connection.usable:
                     return connection
                 connection.close()
         return None
 
     def give(self, place: Place, connection: C) -> None:
-        """Keep a connection whose request is over, or close one."""
+        """Keep a connection whose request is over, or close one.  Now and then, close what nobody has used for long,
+        also where nobody asks any more."""
+        now = time.monotonic()
         idle = self._idle.get(place)
         if idle is None:
             idle = self._idle.setdefault(place, deque())
-        connection.kept_until = time.monotonic() + _LONGEST
+        connection.kept_until = now + _LONGEST
         idle.append(connection)
-        if len(idle) > 1 or self._over:
+        if self._over or len(idle) > _MOST:
             with suppress(IndexError):
-                oldest = idle.popleft()
-                if self._over or len(idle) >= _MOST or not _good(oldest):
-                    oldest.close()
-                else:
-                    idle.appendleft(oldest)
+                idle.popleft().close()
+        if now >= self._sweep_at:
+            self._sweep_at = now + _LONGEST
+            self._close_old(now)
 
     def end(self) -> None:
         """Close the idle connections, and those that are given back from now on."""
         self._over = True
+        self._close_old(math.inf)
+
+    def _close_old(self, now: float) -> None:
         for idle in list(self._idle.values()):
             with suppress(IndexError):
-                while True:
-                    idle.pop().close()
-
-
-def _good(connection: Idle) -> bool:
-    return connection.usable and time.monotonic() <= connection.kept_until
+                while idle[0].kept_until < now:
+                    idle.popleft().close()

@@ -173,7 +173,7 @@ class SharedNews:
             else:  # not all at the same time
                 left += max(_SLACK, left) * self._draw()
             if left > 0.0:
-                pool.pool.hint(one.id, now, seconds=left, limited=news.kind == "limited")
+                pool.pool.hint(one.id, now, seconds=left)
 
     def _answered(self) -> None:
         if self._connected is False:
