@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from typing import cast
 
 from resilient_llm.model import (
     Extra,
@@ -95,10 +96,11 @@ def _only_counts(frame: bytes) -> bool:
         return False
     data = b"".join(line.removeprefix(_FIELD) for line in frame.splitlines() if line.startswith(_FIELD))
     try:
-        chunk = json.loads(data)
+        chunk: object = json.loads(data)
     except ValueError:
         return False
-    return isinstance(chunk, dict) and bool(chunk.get("usage")) and not chunk.get("choices")
+    fields = cast("dict[str, object]", chunk) if isinstance(chunk, dict) else {}
+    return bool(fields.get("usage")) and not fields.get("choices")
 
 
 def _whole(call: ToolCallStart, arguments: str) -> ToolCallStart:
