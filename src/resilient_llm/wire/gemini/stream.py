@@ -61,7 +61,6 @@ class Decoder(JsonEvents):
         return m.Extra(p.WIRE, {p.TOKEN: self._token}) if self._token else None
 
     def reopen(self) -> None:
-        """The rest of the stream follows, over another connection."""
         self._count()
         self._before = added(self._before, self._cost) if self._cost is not None else self._before
         self._asked, self._cost, self._objects, self._at_line_start = self._token, None, None, True
@@ -69,9 +68,7 @@ class Decoder(JsonEvents):
         for candidate in self._candidates.values():
             candidate.finished = False
             candidate.rest.pop(p.TOKEN, None)
-        self._frames = sse.Decoder(self._max)
-        self._over = self._sniffed = False
-        self._out.clear()
+        super().reopen()
 
     def close(self) -> list[m.StreamEvent]:
         """The connection ended; the end of a part is none."""
@@ -233,13 +230,11 @@ class _Candidate(BlockCounter):
         match part:
             case m.Text(extra=None):
                 return [m.TextDelta(part.text, self.at(m.TextDelta), self.index)] if part.text else []
-            case m.Thought(redacted=False) if part.text:
-                block = self.at(m.ThoughtDelta)
+            case m.Thought():
+                block = self.at(m.ThoughtDelta if part.text else None)
                 if part.signature is not None:
                     self.growing = None  # what follows is another thought
                 return [m.ThoughtDelta(part.text, block, self.index, part.signature, p.WIRE)]
-            case m.Thought():
-                return [m.ThoughtDelta("", self.at(None), self.index, part.signature, p.WIRE)]
             case m.ToolCall():
                 self.called = True
                 block = self.at(None)
@@ -352,11 +347,8 @@ class Encoder(WholeCalls):
 
     def on_error(self, event: m.StreamError | m.StreamBroken) -> bytes:
         """The vendor's own error object if it is Google's, else one in its shape."""
-        error = (
-            f.as_object(event.payload.get("error"))
-            if isinstance(event, m.StreamError) and not isinstance(event.payload, str)
-            else {}
-        )
+        payload = f.as_object(event.payload) if isinstance(event, m.StreamError) else {}
+        error = f.as_object(payload.get("error"))
         if not (isinstance(error.get("status"), str) and isinstance(error.get("code"), int)):
             error = {"code": 500, "message": told_message(event), "status": "INTERNAL"}
         return sse.encode(f.dump({"error": error}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from resilient_llm import model as m
+from resilient_llm.wire.kit.reasons import calls, ended
 
 
 def added(before: m.Usage | None, usage: m.Usage) -> m.Usage:
@@ -24,16 +25,12 @@ def added(before: m.Usage | None, usage: m.Usage) -> m.Usage:
 
 def joined(first: m.ChatResponse, rest: m.ChatResponse) -> m.ChatResponse:
     """One answer of an answer's beginning and the rest of it: why it ended is what the rest says."""
-    usage = first.usage if rest.usage is None else added(first.usage, rest.usage)
     parts = (*first.parts[:-1], *_met(first.parts[-1:], rest.parts[:1]), *rest.parts[1:])
-    finish = rest.finish_reason
-    if finish == "stop" and any(isinstance(part, m.ToolCall) for part in parts):
-        finish = "tool_calls"
     return replace(
         rest,
         parts=parts,
-        finish_reason=finish,
-        usage=usage,
+        finish_reason=ended(rest.finish_reason, calls(parts)),
+        usage=first.usage if rest.usage is None else added(first.usage, rest.usage),
         id=first.id or rest.id,
         created=first.created if first.created is not None else rest.created,
     )
@@ -41,9 +38,8 @@ def joined(first: m.ChatResponse, rest: m.ChatResponse) -> m.ChatResponse:
 
 def _met(last: tuple[m.Part, ...], first: tuple[m.Part, ...]) -> tuple[m.Part, ...]:
     """Where two parts meet: a text that was divided is one text."""
-    if not last or not first:
-        return (*last, *first)
-    one, other = last[0], first[0]
-    if isinstance(one, m.Text) and isinstance(other, m.Text) and one.extra is None and other.extra is None:
-        return (m.Text(one.text + other.text, (*one.annotations, *other.annotations)),)
-    return (one, other)
+    match (*last, *first):
+        case (m.Text(extra=None) as one, m.Text(extra=None) as other):
+            return (m.Text(one.text + other.text, (*one.annotations, *other.annotations)),)
+        case parts:
+            return parts

@@ -74,23 +74,13 @@ def parse(data: bytes | str, *, as_written: bool = False) -> object:
     """The value of a JSON text.  Half a surrogate pair, which cannot be encoded, becomes U+FFFD unless ``as_written``.
     Raises :class:`Malformed` for anything that is not JSON, ``NaN`` and more than :data:`DEEPEST` levels included."""
     try:
-        if isinstance(data, str):
-            text = data
-        elif data[:1] == b"{" and data[1:2] != b"\0":  # nearly always
-            text = data.decode()
-        else:
-            text = data.decode(json.detect_encoding(data))
-        return _checked(_decoded(text), text, as_written)
+        plain = data[:1] == b"{" and data[1:2] != b"\0"  # nearly always
+        text = data if isinstance(data, str) else data.decode("utf-8" if plain else json.detect_encoding(data))
+        # Without the search for white space, which is rarely there.
+        value, end = _DECODER.raw_decode(text) if text[:1] in "{[" else (None, -1)
+        return _checked(value if end == len(text) else _DECODER.decode(text), text, as_written)
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from error
-
-
-def _decoded(text: str) -> object:
-    try:
-        value, end = _DECODER.raw_decode(text)  # without the search for white space, which is rarely there
-    except ValueError:
-        return _DECODER.decode(text)
-    return value if end == len(text) else _DECODER.decode(text)
 
 
 _raw_decode = json.JSONDecoder().raw_decode
@@ -390,22 +380,17 @@ def _rewritten(text: bytes, body: Fields, source: Whole) -> bytes | None:
     named in one place, which no escape hides."""
     if text[:1] != b"{" or text[-1:] != b"}" or b"\\u00" in text or text.count(_MODEL) != ("model" in source):
         return None
-    added: Fields = {}
-    renamed = False
-    for key, value in body.items():
-        if key not in source:
-            added[key] = value
-        elif value is not source[key] and value != source[key]:
-            if key != "model":
-                return None
-            renamed = True
-    if not source or len(source) != len(body) - len(added):
+    if not source or not source.keys() <= body.keys():
         return None
-    if renamed:
+    added = {key: value for key, value in body.items() if key not in source}
+    changed = [key for key, value in source.items() if body[key] is not value and body[key] != value]
+    if changed == ["model"]:
         named = _NAMED.search(text)
         if named is None or named[1] != str(source["model"]).encode(errors="replace"):
             return None
         text = b'%b"model":%b%b' % (text[: named.start()], dump_request(body["model"]), text[named.end() :])
+    elif changed:
+        return None
     return b"%b,%b" % (text[:-1], dump_request(added)[1:]) if added else text
 
 

@@ -58,13 +58,10 @@ _HARMLESS: Mapping[str, object] = {"modalities": ["text"], "stream_options": {"i
 """Values that say nothing another wire would have to be told."""
 
 
-_SAYS_ALL = "web_search_options"
-"""A field whose empty object asks for everything."""
-
-
 def binds(key: str, value: object) -> bool:
-    """Whether an answer to a request without this field would be another one."""
-    return key in BINDING and (bool(value) or (key == _SAYS_ALL and value is not None))
+    """Whether an answer to a request without this field would be another one.  An empty ``web_search_options`` asks
+    for everything; any other empty value for nothing."""
+    return key in BINDING and (bool(value) or (key == "web_search_options" and value is not None))
 
 
 def fields_for(wire: str, extra: m.Extra | None, notes: Notes) -> Fields:

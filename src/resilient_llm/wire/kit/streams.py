@@ -74,16 +74,20 @@ class StreamDecoder:
         if self._over:
             return []
         try:
-            if self._body is not None:
-                self._close_body(b"".join(self._body))
-            else:
-                missing = self.at_end()
-                if not self._over:
-                    self.end(m.StreamEnd() if missing is None else m.StreamBroken(missing))
+            self.on_close()
         except (InvalidAnswer, f.Malformed) as error:
             self.end(m.StreamBroken(str(error), malformed=True))
         out, self._out = self._out, []
         return out
+
+    def on_close(self) -> None:
+        """The connection ended, and the answer had not."""
+        if self._body is not None:
+            self._close_body(b"".join(self._body))
+            return
+        missing = self.at_end()
+        if not self._over:
+            self.end(m.StreamEnd() if missing is None else m.StreamBroken(missing))
 
     def end(self, event: m.StreamEnd | m.StreamError | m.StreamBroken) -> None:
         """Emit the last event."""
@@ -118,24 +122,24 @@ class JsonEvents(StreamDecoder):
         self.took_last: bool = False
         """The last event came without its blank line, and was taken all the same."""
 
-    def close(self) -> list[m.StreamEvent]:
-        """The connection ended.  By the rules of event streams, an event without its blank line is none; vendors' SDKs
-        read it, and it counts here where the answer is complete with it."""
-        last = [] if self._over or self._body is not None else self._frames.unfinished()
+    def on_close(self) -> None:
+        """By the rules of event streams, an event without its blank line is none; vendors' SDKs read it, and it counts
+        here where the answer is complete with it."""
+        last = [] if self._body is not None else self._frames.unfinished()
         if last and _is_whole(last[0][1]):
-            try:
-                self._take(last)
-            except (InvalidAnswer, f.Malformed) as error:
-                self.end(m.StreamBroken(str(error), malformed=True))
-            missing = None if self._over else self.at_end()
-            if missing is not None:
+            self.took_last = True
+            self._take(last)
+            if not self._over and (missing := self.at_end()) is not None:
                 self._out.clear()
                 self.end(m.StreamBroken(missing))
-            self.took_last = True
-            if self._over:
-                out, self._out = self._out, []
-                return out
-        return super().close()
+        if not self._over:
+            super().on_close()
+
+    def reopen(self) -> None:
+        """The rest of the stream follows, over another connection."""
+        self._frames = sse.Decoder(self._max)
+        self._over = self._sniffed = False
+        self._out.clear()
 
     def on_object(self, event: str, data: f.Fields) -> None:
         """One event of the stream; append to ``self._out``."""

@@ -37,13 +37,10 @@ def decode_response(fields: f.Fields, dialect: p.Dialect) -> m.ChatResponse:
     """A whole answer.  Raises ``InvalidAnswer`` for one that reports an error, has no choices, or has one that says
     nothing and does not say why either."""
     choices = f.as_objects(fields.get("choices"))
-    if fields.get("error"):
+    if fields.get("error") or any(choice.get("error") for choice in choices):
         raise InvalidAnswer("the answer reports an error", fields)
     if not choices:
         raise InvalidAnswer("the answer has no choices", fields)
-    for choice in choices:
-        if choice.get("error"):
-            raise InvalidAnswer("the answer reports an error", fields)
     for choice in choices:
         wrong = _wrong_with(choice)
         if wrong:

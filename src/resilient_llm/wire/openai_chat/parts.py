@@ -91,8 +91,6 @@ class Dialect:
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Where compatible vendors put reasoning text, in messages and deltas."""
 
-_SAID = 2
-"""The fields of a message that is a role and a content."""
 _ROLES: Mapping[str, m.Role] = {role: role for role in ("system", "developer", "user", "assistant", "tool")}
 
 
@@ -102,7 +100,7 @@ def decode_message(message: f.Fields, dialect: Dialect) -> m.Message:
     if role is None:  # "function", or a role only this vendor knows
         return m.Message("user", (m.Opaque(WIRE, message),))
     content = message.get("content")
-    if content and isinstance(content, str) and len(message) == _SAID and role != "tool":  # nearly every message
+    if content and isinstance(content, str) and len(message) == 2 and role != "tool":  # no other field: nearly always
         return m.Message(role, (m.Text(content),))
     name = f.take_text(message, "name")
     if role == "tool":

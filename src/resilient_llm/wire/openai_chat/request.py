@@ -21,6 +21,8 @@ from resilient_llm.wire.settings import read_rest, write_settings
 
 _HARD = frozenset({"n", "logprobs", "top_logprobs", "tools", "response_format"})
 """Fields whose absence gives another answer than the one asked for."""
+_PLAIN = frozenset({"model", "stream"})
+"""What stands beside the messages of most requests."""
 _FEATURES = {"response_format": Feature.JSON_SCHEMA, "reasoning_effort": Feature.REASONING}
 
 
@@ -31,7 +33,7 @@ def decode_request(whole: f.Fields, dialect: p.Dialect) -> m.ChatRequest:
     if not messages:
         raise f.Malformed("messages must be a list with at least one message")
     turns = tuple([p.decode_message(f.object_of(message, "a message"), dialect) for message in messages])
-    if _PLAIN.issuperset(fields):  # nothing but a model and whether to stream
+    if _PLAIN.issuperset(fields):
         return m.ChatRequest(turns, **read_rest(p.WIRE, fields, whole))
     choice, options, wanted = (fields.pop(name, None) for name in ("tool_choice", "stream_options", "response_format"))
     options = f.object_of(options or {}, "stream_options")
@@ -53,9 +55,6 @@ def decode_request(whole: f.Fields, dialect: p.Dialect) -> m.ChatRequest:
         reasoning=None if effort is None and budget is None else m.Reasoning(effort, budget),
         **read_rest(p.WIRE, fields, whole),
     )
-
-
-_PLAIN = frozenset({"model", "stream"})
 
 
 def _decode_tools(items: list[object], fields: f.Fields) -> tuple[m.Tool, ...]:

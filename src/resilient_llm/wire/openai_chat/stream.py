@@ -38,9 +38,6 @@ class _ChoiceState:
     details: list[f.Fields] = field(default_factory=list[f.Fields])
     logprobs: dict[str, list[object]] = field(default_factory=dict[str, list[object]])
 
-    def silent(self) -> bool:
-        return self.block < 0 and not self.calls and not self.details
-
 
 class Decoder(JsonEvents):
     """Decodes one stream."""
@@ -121,7 +118,7 @@ class Decoder(JsonEvents):
         for state in self._choices.values():
             if state.finished:
                 continue
-            if state.silent():
+            if state.block < 0 and not state.calls and not state.details:
                 self.end(m.StreamBroken("[DONE] after a choice that says nothing"))
             elif not self._counted:
                 self.end(m.StreamBroken("[DONE] without finish_reason or token counts"))

@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from resilient_llm import model as m
 from resilient_llm.errors import Fault, InvalidAnswer
-from resilient_llm.wire.framing.sse import Decoder as Frames
 from resilient_llm.wire.framing.sse import encode
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.accumulate import events_of
@@ -49,7 +48,9 @@ class Decoder(JsonEvents):
             case "response.output_text.delta":
                 self._out.append(m.TextDelta(delta, self._block(content)))
             case "response.function_call_arguments.delta":
-                self._arguments(delta)
+                if (self._item, "call") in self._blocks:
+                    self._in_pieces.add(self._item)
+                    self._out.append(m.ToolCallDelta(delta, self._block("call")))
             case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
                 self._out.append(m.ThoughtDelta(delta, self._block("thought"), origin=p.WIRE))
             case "response.refusal.delta":
@@ -93,12 +94,6 @@ class Decoder(JsonEvents):
             return None
         return f"/responses/{quote(self._kept, safe='')}?stream=true&starting_after={self._seen_number}"
 
-    def reopen(self) -> None:
-        """The rest of the stream follows, over another connection."""
-        self._frames = Frames(self._max)
-        self._over = self._sniffed = False
-        self._out.clear()
-
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return a.decode_response(body)
 
@@ -110,11 +105,6 @@ class Decoder(JsonEvents):
         self._last = self._blocks[self._item, what] = self._last + 1
         self._seen = True
         return self._last
-
-    def _arguments(self, piece: str) -> None:
-        if (self._item, "call") in self._blocks:
-            self._in_pieces.add(self._item)
-            self._out.append(m.ToolCallDelta(piece, self._block("call")))
 
     def _begin_call(self, call: m.ToolCall) -> None:
         self._calls.append(call)
