@@ -222,7 +222,7 @@ def codec_of(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class JsonEmbedCodec:
     """See :class:`EmbedCodec`.  The functions are as those of :class:`JsonCodec`, but ``write_request`` is given the
     fields that only this wire knows and gives path and body; ``write_answer`` is given the caller's request, if there
@@ -230,9 +230,9 @@ class JsonEmbedCodec:
     """
 
     name: str
-    read_request: Callable[[f.Fields, str], EmbedRequest] = only_written
     write_request: Callable[[EmbedRequest, f.Fields], tuple[str, f.Fields]]
     read_answer: Callable[[f.Fields], EmbedResponse]
+    read_request: Callable[[f.Fields, str], EmbedRequest] = only_written
     write_answer: Callable[[EmbedResponse, EmbedRequest | None], f.Fields] = only_read
 
     def decode_request(self, body: bytes, path: str = "") -> EmbedRequest:

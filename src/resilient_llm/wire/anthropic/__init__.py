@@ -16,7 +16,7 @@ from functools import partial
 from resilient_llm.wire.anthropic import answer, request, stream
 from resilient_llm.wire.anthropic.parts import WIRE
 from resilient_llm.wire.anthropic.request import VERSION, VERSION_2026
-from resilient_llm.wire.protocol import JsonCodec
+from resilient_llm.wire.protocol import JsonCodec, codec_of
 
 __all__ = ["CODEC", "VERSION", "VERSION_2026", "WIRE", "codec_for"]
 
@@ -27,17 +27,8 @@ def codec_for(version: str) -> JsonCodec:
     ``2026-10-21`` has no sampling parameters, documents in assistant turns or citations on the user's text; a request
     that has them loses them, with a ``Degradation``.
     """
-    return JsonCodec(
-        name=WIRE,
-        read_request=request.decode_request,
-        write_request=partial(request.encode_request, version=version),
-        read_answer=answer.decode_response,
-        write_answer=answer.encode_response,
-        write_error=answer.encode_error,
-        write_stream_error=lambda fault, message: stream.frame(answer.encode_error(fault, message)),
-        make_decoder=stream.Decoder,
-        make_encoder=lambda _asked: stream.Encoder(),
-    )
+    write = partial(request.encode_request, version=version)
+    return codec_of(WIRE, write, answer, stream, request.decode_request)
 
 
 CODEC = codec_for(VERSION)

@@ -141,10 +141,10 @@ def _encode_body(request: m.ChatRequest, notes: Notes) -> f.Fields:
     system, turns = writing.turns(request.messages)
     _trim_prefill(turns, notes)
     output = _encode_output(request.output, system, notes)
-    messages = [{"role": turn.role, "content": _compact(turn.blocks)} | turn.fields for turn in turns]
+    messages = [{"role": turn.role, "content": f.compact(turn.blocks)} | turn.fields for turn in turns]
     body: f.Fields = f.put({}, model=request.model or None)
     body |= {"max_tokens": default_max_tokens(request.model), "messages": messages}
-    f.put(body, system=_compact(system) or None, stream=True if request.stream else None)
+    f.put(body, system=f.compact(system) or None, stream=True if request.stream else None)
     write_settings(TABLES[p.WIRE], request, body, notes, "stop", "temperature")
     stop = [word for word in request.stop if word.strip()]
     if len(stop) != len(request.stop):
@@ -171,13 +171,6 @@ def _encode_output(output: m.OutputFormat | None, system: list[f.Fields], notes:
     if output.description:
         notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
     return {"format": {"type": "json_schema", "schema": rules.enforceable_schema(output, notes)}}
-
-
-def _compact(blocks: list[f.Fields]) -> str | list[f.Fields]:
-    """A single plain text as a string, as people write it."""
-    if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
-        return str(blocks[0]["text"])
-    return blocks
 
 
 def _trim_prefill(turns: list[Turn], notes: Notes) -> None:
@@ -227,7 +220,7 @@ class _Turns(TurnEncoder):
 
     def result(self, part: m.ToolResult, extra: f.Fields) -> f.Fields:
         body: f.Fields = {"type": "tool_result", "tool_use_id": self.call_id(part.tool_call_id)}
-        content = _compact(self.blocks(said(part))) or None
+        content = f.compact(self.blocks(said(part))) or None
         return f.put(body, content=content, is_error=part.is_error or None) | extra
 
     def media(self, part: m.Media, extra: f.Fields) -> f.Fields:

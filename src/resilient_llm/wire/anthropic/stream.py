@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import cast
 
 from resilient_llm import model as m
+from resilient_llm.errors import Fault
 from resilient_llm.wire.anthropic import parts as p
-from resilient_llm.wire.anthropic.answer import decode_response, error_body, message_body
+from resilient_llm.wire.anthropic.answer import decode_response, encode_error, error_body, message_body
 from resilient_llm.wire.blocks.decoder import Block, OpenBlocks
 from resilient_llm.wire.blocks.encoder import BlockEncoder
 from resilient_llm.wire.framing import sse
@@ -166,6 +167,11 @@ _OUTSIDE = frozenset({"context_management"})
 def frame(body: f.Fields) -> bytes:
     """One server-sent event, named by its type."""
     return sse.encode(f.dump(body), str(body["type"]))
+
+
+def error_frame(fault: Fault, message: str) -> bytes:
+    """The event that reports an error inside a running stream."""
+    return frame(encode_error(fault, message))
 
 
 class Encoder(BlockEncoder):

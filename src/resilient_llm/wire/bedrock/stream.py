@@ -100,7 +100,9 @@ class Decoder(StreamDecoder):
         for kind, value in delta.items():
             match kind:
                 case "text":
-                    self._text(self._block(index, "text"), f.take_text({"text": value}, "text") or "")
+                    block = self._block(index, "text")
+                    if text := f.take_text({"text": value}, "text"):
+                        self._out.append(m.TextDelta(text, block.number))
                 case "citation":
                     block = self._block(index, "text")
                     self._out.append(m.TextDelta("", block.number, 0, (f.object_of(value, "a citation"),)))
@@ -118,10 +120,6 @@ class Decoder(StreamDecoder):
             return block
         self._out += self._open.close(index)
         return self._begin(index, kind, {})
-
-    def _text(self, block: Block, text: str) -> None:
-        if text:
-            self._out.append(m.TextDelta(text, block.number))
 
     def _thought(self, index: int, fields: f.Fields) -> None:
         redacted = f.take_text(fields, "redactedContent")

@@ -58,14 +58,13 @@ def decode_block(fields: f.Fields) -> m.Part:
 def encode_parts(parts: Sequence[m.Part]) -> f.Fields:
     """The fields of a message made of these parts."""
     content = [block for part in parts if (block := encode_block(part)) is not None]
-    alone = len(content) == 1 and content[0].keys() == {"type", "text"}
     plans = [part.text for part in parts if isinstance(part, m.Thought) and part.origin == PLAN]
     calls = [
         encode_call(part, WIRE, part.arguments or "{}", id=part.id, type="function")
         for part in parts
         if isinstance(part, m.ToolCall)
     ]
-    fields: f.Fields = {"content": content[0]["text"] if alone else content} if content else {}
+    fields: f.Fields = {"content": f.compact(content)} if content else {}
     return f.put(fields, tool_plan="".join(plans) or None, tool_calls=calls or None, citations=citations(parts) or None)
 
 

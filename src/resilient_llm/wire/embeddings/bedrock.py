@@ -28,4 +28,4 @@ def _decode_response(raw: f.Fields) -> EmbedResponse:
     return EmbedResponse((numbers,), usage=Usage(f.count_of(raw.get("inputTextTokenCount"))), raw=raw)
 
 
-CODEC = JsonEmbedCodec(name=WIRE, write_request=_encode_request, read_answer=_decode_response)
+CODEC = JsonEmbedCodec(WIRE, _encode_request, _decode_response)

@@ -63,10 +63,4 @@ def _encode_response(response: EmbedResponse, request: EmbedRequest | None) -> f
     return f.put(body, usageMetadata=counts)
 
 
-CODEC = JsonEmbedCodec(
-    name=WIRE,
-    read_request=_decode_request,
-    write_request=_encode_request,
-    read_answer=_decode_response,
-    write_answer=_encode_response,
-)
+CODEC = JsonEmbedCodec(WIRE, _encode_request, _decode_response, _decode_request, _encode_response)

@@ -21,4 +21,4 @@ def _decode_response(raw: f.Fields) -> EmbedResponse:
     return EmbedResponse(vectors, f.take_text(fields, "model") or "", Usage(count) if count else None, raw)
 
 
-CODEC = JsonEmbedCodec(name=WIRE, write_request=_encode_request, read_answer=_decode_response)
+CODEC = JsonEmbedCodec(WIRE, _encode_request, _decode_response)

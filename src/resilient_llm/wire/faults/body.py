@@ -31,9 +31,7 @@ _TEXTS = frozenset({
     "message", "msg", "detail", "error", "errormessage", "errormsg", "errordescription", "faultstring", "title",
     "raw", "statusmsg", "reason", "code", "quotaid", "quotametric", "info", "body", "upstreamerror",
 })  # fmt: skip
-_STATUSES = frozenset({
-    "code", "status", "statuscode", "httpstatuscode", "httpstatus", "rawstatuscode",
-})  # fmt: skip
+_STATUSES = frozenset({"code", "status", "statuscode", "httpstatuscode", "httpstatus", "rawstatuscode"})
 _BRANCHES = frozenset({
     "error", "errors", "detail", "details", "fault", "metadata", "innererror", "cause", "response", "output",
     "message", "violations", "raw", "body", "msg", "baseresp", "exception", "info", "upstreamerror", "errordetails",

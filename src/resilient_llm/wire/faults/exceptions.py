@@ -154,10 +154,8 @@ def _from_response(exc: BaseException, status: int) -> Fault:
         body = _get(exc, "details")
     if body is None or callable(body):
         body = _get(response, "content") or scrub(str(exc), 2000)
-    fault = classify(_vendor(exc), status, lowered(headers), body)
-    if fault is None:
-        # An error object whose envelope was a success: an event inside a stream (the SDKs keep its 200).
-        fault = classify_stream_error(_vendor(exc), body)
+    # An error object whose envelope was a success is an event inside a stream (the SDKs keep its 200).
+    fault = classify(_vendor(exc), status, lowered(headers), body) or classify_stream_error(_vendor(exc), body)
     return fault if fault.message else replace(fault, message=scrub(str(exc)))
 
 

@@ -106,11 +106,7 @@ def parse_rate_limit(vendor: str, headers: Mapping[str, str] | None, *, now: flo
     clock = times.clock_of({"date": date}, now)
     buckets = dict(_structured(relevant)) if "ratelimit" in relevant else {}
     buckets.update(_named(vendor, relevant, clock))
-    over = relevant.get("x-ratelimit-over-limit", "").strip().lower() in {"yes", "true", "1"}
-    return _assemble(buckets, over)
-
-
-def _assemble(buckets: Mapping[str, Limit], over_limit: bool) -> RateLimits:
+    over_limit = relevant.get("x-ratelimit-over-limit", "").strip().lower() in {"yes", "true", "1"}
     if not buckets and not over_limit:
         return EMPTY
     other = {name: limit for name, limit in buckets.items() if name not in _ATTRIBUTES}

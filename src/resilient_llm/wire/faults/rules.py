@@ -234,19 +234,10 @@ _STATUSES: Mapping[FaultKind, tuple[int, ...]] = {
 _BY_STATUS = {status: kind for kind, statuses in _STATUSES.items() for status in statuses}
 
 _SCOPES: Mapping[FaultKind, FaultScope] = {
-    K.RATE_LIMITED: FaultScope.CREDENTIAL,
-    K.QUOTA_EXHAUSTED: FaultScope.CREDENTIAL,
-    K.AUTH: FaultScope.CREDENTIAL,
-    K.PERMISSION: FaultScope.CREDENTIAL,
+    **dict.fromkeys((K.RATE_LIMITED, K.QUOTA_EXHAUSTED, K.AUTH, K.PERMISSION), FaultScope.CREDENTIAL),
     K.NOT_FOUND_MODEL: FaultScope.MODEL,
-    K.BAD_REQUEST: FaultScope.REQUEST,
-    K.CONTEXT_LENGTH: FaultScope.REQUEST,
-    K.PAYLOAD_TOO_LARGE: FaultScope.REQUEST,
-    K.CONTENT_FILTER: FaultScope.REQUEST,
-    K.CONFLICT: FaultScope.REQUEST,
-    K.CLIENT_CLOSED: FaultScope.REQUEST,
-    K.UNSUPPORTED: FaultScope.REQUEST,
-    K.SEALED_REASONING: FaultScope.REQUEST,
+    **dict.fromkeys((K.BAD_REQUEST, K.CONTEXT_LENGTH, K.PAYLOAD_TOO_LARGE, K.CONTENT_FILTER), FaultScope.REQUEST),
+    **dict.fromkeys((K.CONFLICT, K.CLIENT_CLOSED, K.UNSUPPORTED, K.SEALED_REASONING), FaultScope.REQUEST),
 }
 
 _LIMIT = r"\blimit:? ([0-9][0-9,]{0,14})\b"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from resilient_llm import model as m
 from resilient_llm.wire.kit.reasons import calls, ended
@@ -18,7 +18,6 @@ class Accumulator:
 
     __slots__ = ("_blocks", "_complete", "_finishes", "_order", "_start", "_usage")
 
-    _start: m.StreamStart
     _usage: m.Usage | None
 
     def __init__(self) -> None:
@@ -145,12 +144,8 @@ class Accumulator:
         self._complete = False
 
 
-class _Placed(Protocol):
-    """An event with a place in the answer."""
-
-    choice: int
-    block: int
-
+_Placed: TypeAlias = m.TextDelta | m.ThoughtDelta | m.RefusalDelta | m.ToolCallStart | m.PartAdded
+"""An event with a place in the answer."""
 
 _Begun: TypeAlias = m.ToolCallStart | m.ThoughtDelta | m.Part | None
 """What a block began with."""

@@ -335,6 +335,11 @@ def encode_base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
+def compact(blocks: list[Fields]) -> object:
+    """Content: a single plain text as a string, as people write it."""
+    return blocks[0]["text"] if len(blocks) == 1 and blocks[0].keys() == {"type", "text"} else blocks
+
+
 def vector(value: object) -> tuple[float, ...]:
     """A list of numbers."""
     numbers = list_of(value, "a vector")

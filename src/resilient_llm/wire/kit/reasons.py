@@ -10,31 +10,23 @@ import re
 from collections.abc import Mapping, Sequence
 
 from resilient_llm.model import FinishReason, Part, ToolCall
-from resilient_llm.wire.kit.fields import words
 
 _SQUEEZE = re.compile(r"[^a-z0-9]+")
-_ANYBODYS: Mapping[str, FinishReason] = {
-    **dict.fromkeys(words("stop eos eostoken endturn stopsequence complete completed"), "stop"),
-    **dict.fromkeys(
-        words("length maxtokens maxoutputtokens modellength modelcontextwindowexceeded tokenlimit"), "length"
-    ),
-    **dict.fromkeys(words("toolcalls toolcall tooluse functioncall"), "tool_calls"),
-    **dict.fromkeys(
-        words("""
-            contentfilter contentfiltered refusal sensitive safety recitation blocklist prohibitedcontent spii
-            imagesafety imageprohibitedcontent imagerecitation modelarmor guardrailintervened errortoxic
-        """),
-        "content_filter",
-    ),
-    **dict.fromkeys(
-        words("""
-            error failed abort networkerror timeout usercancel errorlimit insufficientsystemresource overloaded
-            servererror malformedfunctioncall malformedresponse malformedmodeloutput malformedtooluse functioncallfilter
-            unexpectedtoolcall toomanytoolcalls missingthoughtsignature
-        """),
-        "error",
-    ),
+_WORDS: Mapping[FinishReason, str] = {
+    "stop": "stop eos eostoken endturn stopsequence complete completed",
+    "length": "length maxtokens maxoutputtokens modellength modelcontextwindowexceeded tokenlimit",
+    "tool_calls": "toolcalls toolcall tooluse functioncall",
+    "content_filter": """
+        contentfilter contentfiltered refusal sensitive safety recitation blocklist prohibitedcontent spii
+        imagesafety imageprohibitedcontent imagerecitation modelarmor guardrailintervened errortoxic
+    """,
+    "error": """
+        error failed abort networkerror timeout usercancel errorlimit insufficientsystemresource overloaded
+        servererror malformedfunctioncall malformedresponse malformedmodeloutput malformedtooluse functioncallfilter
+        unexpectedtoolcall toomanytoolcalls missingthoughtsignature
+    """,
 }
+_ANYBODYS: Mapping[str, FinishReason] = {word: reason for reason, found in _WORDS.items() for word in found.split()}
 
 
 def meaning(word: str) -> FinishReason:

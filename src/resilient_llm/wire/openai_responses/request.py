@@ -175,7 +175,7 @@ def _encode_message(message: m.Message, notes: Notes) -> list[f.Fields]:
     if rest or not (items or results):
         content = p.encode_input(rest, notes)
         role = "user" if message.role == "tool" else message.role
-        items.append({"role": role, "content": _plain(content) or ""} | fields_for(p.WIRE, message.extra, notes))
+        items.append({"role": role, "content": f.compact(content) or ""} | fields_for(p.WIRE, message.extra, notes))
     return results + items
 
 
@@ -185,17 +185,10 @@ def _is_item(part: m.Part) -> TypeGuard[m.Opaque]:
     return not kind.startswith("input_")
 
 
-def _plain(content: list[f.Fields]) -> object:
-    """One text alone is a string."""
-    if len(content) == 1 and content[0].keys() == {"type", "text"}:
-        return content[0]["text"]
-    return content
-
-
 def _encode_result(result: m.ToolResult, notes: Notes) -> f.Fields:
     if result.is_error:
         notes.add(Feature.TOOL_RESULT_IS_ERROR, "left out")
-    output = _plain(p.encode_input(said(result), notes)) or ""
+    output = f.compact(p.encode_input(said(result), notes)) or ""
     item: f.Fields = {"type": "function_call_output", "call_id": result.tool_call_id, "output": output}
     return item | fields_for(p.WIRE, result.extra, notes)
 
