@@ -225,9 +225,7 @@ def codec_of(
 @dataclass(frozen=True, slots=True)
 class JsonEmbedCodec:
     """See :class:`EmbedCodec`.  The functions are as those of :class:`JsonCodec`, but ``write_request`` is given the
-    fields that only this wire knows and gives path and body; ``write_answer`` is given the caller's request, if there
-    is one.
-    """
+    fields that only this wire knows and gives path and body; ``write_answer`` is given the caller's request, if any."""
 
     name: str
     write_request: Callable[[EmbedRequest, f.Fields], tuple[str, f.Fields]]

@@ -131,10 +131,8 @@ def _outermost(wire: str) -> frozenset[str]:
 def read_settings(wire: str, fields: f.Fields) -> Settings:
     """Take the settings out of a body; an object that is empty then is taken, too.  Raises ``Malformed``."""
     settings: dict[str, object] = {}
-    if _outermost(wire).isdisjoint(fields):
-        return cast("Settings", settings)
     opened: dict[str, f.Fields] = {}
-    for name, place in TABLES[wire].items():
+    for name, place in () if _outermost(wire).isdisjoint(fields) else TABLES[wire].items():
         for path in place.split("|") if place not in (HARD, SOFT) else ():
             outer, dot, key = path.rpartition(".")
             if (outer or key) not in fields and outer not in opened:  # as nearly all

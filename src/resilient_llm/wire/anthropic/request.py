@@ -170,7 +170,8 @@ def _encode_output(output: m.OutputFormat | None, system: list[f.Fields], notes:
         return None
     if output.description:
         notes.add(Feature.OUTPUT_DESCRIPTION, "left out")
-    return {"format": {"type": "json_schema", "schema": rules.enforceable_schema(output, notes)}}
+    schema = rules.enforceable_schema(output.schema or {"type": "object"}, notes)
+    return {"format": {"type": "json_schema", "schema": schema}}
 
 
 def _trim_prefill(turns: list[Turn], notes: Notes) -> None:

@@ -40,9 +40,21 @@ class Decoder(JsonEvents):
             case "content_block_stop":
                 self._out += self._open.close(f.take_count(data, "index"))
             case "message_start":
-                self._message_start(data)
+                message = f.take_object(data, "message") or {}
+                name = f.take_text(message, "id") or ""
+                if self._id is None:
+                    self._id = name
+                    self._out.append(m.StreamStart(name, f.take_text(message, "model") or ""))
+                    self._count(message)
+                elif name != self._id:
+                    self.end(m.StreamBroken("another answer began inside this one"))
             case "message_delta":
-                self._message_delta(data)
+                self._count(data)
+                delta = f.take_object(data, "delta") or {}
+                if raw := f.take_text(delta, "stop_reason"):
+                    data.pop("type", None)  # some send it in the event line alone
+                    reason = p.REASONS.neutral(raw, self._open.called)
+                    self._out.append(m.Finish(reason, raw, 0, f.unread(p.WIRE, data | delta)))
             case "message_stop":
                 self._out += [event for index in list(self._open) for event in self._open.close(index)]
                 self.end(m.StreamEnd())
@@ -57,16 +69,6 @@ class Decoder(JsonEvents):
 
     def whole_answer(self, body: f.Fields) -> m.ChatResponse:
         return decode_response(body)
-
-    def _message_start(self, body: f.Fields) -> None:
-        message = f.take_object(body, "message") or {}
-        name = f.take_text(message, "id") or ""
-        if self._id is None:
-            self._id = name
-            self._out.append(m.StreamStart(name, f.take_text(message, "model") or ""))
-            self._count(message)
-        elif name != self._id:
-            self.end(m.StreamBroken("another answer began inside this one"))
 
     def _count(self, body: f.Fields) -> None:
         usage = {key: count for key, count in (f.take_object(body, "usage") or {}).items() if count is not None}
@@ -133,14 +135,6 @@ class Decoder(JsonEvents):
         if text or signature:
             origin, mine = p.origin_and_signature(signature or "")
             self._out.append(m.ThoughtDelta(text or "", block.number, 0, mine or None, origin))
-
-    def _message_delta(self, body: f.Fields) -> None:
-        delta = f.take_object(body, "delta") or {}
-        self._count(body)
-        if raw := f.take_text(delta, "stop_reason"):
-            body.pop("type", None)  # some send it in the event line alone
-            reason = p.REASONS.neutral(raw, self._open.called)
-            self._out.append(m.Finish(reason, raw, 0, f.unread(p.WIRE, body | delta)))
 
 
 def _grow(body: f.Fields, delta: f.Fields) -> None:

@@ -138,7 +138,10 @@ def decode_block(block: object) -> m.Part:
     if "reasoningContent" in fields:
         return decode_thought(f.object_of(fields["reasoningContent"], "reasoningContent"))
     if "citationsContent" in fields:
-        return _decode_cited(f.object_of(fields["citationsContent"], "citationsContent"))
+        cited = f.object_of(fields["citationsContent"], "citationsContent")
+        pieces = [f.object_of(item, "cited text") for item in f.list_of(cited.get("content") or [], "content")]
+        citations = [f.object_of(item, "a citation") for item in f.list_of(cited.get("citations") or [], "citations")]
+        return m.Text("".join(f.take_text(piece, "text") or "" for piece in pieces), tuple(citations))
     return m.Opaque(WIRE, whole)
 
 
@@ -156,13 +159,6 @@ def decode_thought(fields: f.Fields) -> m.Thought:
     return m.Thought(words, signature, False, WIRE, f.unread(WIRE, text))
 
 
-def _decode_cited(fields: f.Fields) -> m.Text:
-    """A text with citations: its pieces joined."""
-    pieces = [f.object_of(item, "cited text") for item in f.list_of(fields.get("content") or [], "content")]
-    citations = [f.object_of(item, "a citation") for item in f.list_of(fields.get("citations") or [], "citations")]
-    return m.Text("".join(f.take_text(piece, "text") or "" for piece in pieces), tuple(citations))
-
-
 def encode_part(part: m.Part) -> f.Fields | None:
     """A part of an answer as a client of this wire expects it; ``None`` for another vendor's own block."""
     match part:
@@ -171,7 +167,8 @@ def encode_part(part: m.Part) -> f.Fields | None:
         case m.Refusal():
             return {"text": part.text}
         case m.ToolCall():
-            return {"toolUse": call_fields(part.id, part.name, arguments_object(part)) | f.own_fields(part.extra, WIRE)}
+            call: f.Fields = {"toolUseId": part.id, "name": part.name, "input": arguments_object(part)}
+            return {"toolUse": call | f.own_fields(part.extra, WIRE)}
         case m.Thought():
             return thought_block(part)
         case m.Media():
@@ -192,11 +189,6 @@ def text_block(part: m.Text) -> f.Fields:
 def own_citations(annotations: tuple[m.JsonObject, ...]) -> list[m.JsonObject]:
     """The annotations in this wire's shape: a location or a source, and no type."""
     return [each for each in annotations if "type" not in each and ("location" in each or "sourceContent" in each)]
-
-
-def call_fields(ident: str, name: str, given: m.JsonObject) -> f.Fields:
-    """The inside of a ``toolUse``."""
-    return {"toolUseId": ident, "name": name, "input": given}
 
 
 def thought_block(part: m.Thought) -> f.Fields:

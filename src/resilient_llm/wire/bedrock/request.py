@@ -26,17 +26,13 @@ TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _FILE_NAME = re.compile(r"[^\w\s\-()\[\]]|_", re.ASCII)
 
 
-def path_of(request: m.ChatRequest) -> str:
-    """Model and stream switch are in the path on this wire."""
-    return f"/model/{quote(request.model, safe='', errors='replace')}/converse{'-stream' if request.stream else ''}"
-
-
 def encode_request(request: m.ChatRequest) -> HttpRequest:
     """The request for a provider of this wire.  Raises ``UnsupportedFeature``."""
     source = f.own_fields(request.source, p.WIRE)
     notes = Notes(p.WIRE) if source else notes_on(request, p.WIRE)
     body = source or _Encoding(request, notes).body()
-    return HttpRequest(path_of(request), f.dump_request(body), degradations=notes.all())
+    path = f"/model/{quote(request.model, safe='', errors='replace')}/converse{'-stream' if request.stream else ''}"
+    return HttpRequest(path, f.dump_request(body), degradations=notes.all())
 
 
 class _Turns(TurnEncoder):
@@ -73,7 +69,7 @@ class _Turns(TurnEncoder):
 
     def call(self, part: m.ToolCall, extra: f.Fields) -> f.Fields:
         given, name = arguments_object(part, self.notes), rules.valid_tool_name(part.name, 64, self.notes)
-        return {"toolUse": p.call_fields(self.call_id(part.id), name, given) | extra}
+        return {"toolUse": {"toolUseId": self.call_id(part.id), "name": name, "input": given} | extra}
 
     def result(self, part: m.ToolResult, extra: f.Fields) -> f.Fields:
         content: list[f.Fields] = []
@@ -196,8 +192,8 @@ class _Encoding:
             self.notes.add(Feature.JSON_OBJECT, "asked for in the system prompt, not enforced")
             body["system"] = [*f.list_of(body.get("system", []), "system"), {"text": rules.JSON_ONLY}]
             return
-        spec = f.put({"schema": f.dump_text(rules.enforceable_schema(output, self.notes))}, name=output.name)
-        f.put(spec, description=output.description)
+        schema = rules.enforceable_schema(output.schema or {"type": "object"}, self.notes)
+        spec = f.put({"schema": f.dump_text(schema)}, name=output.name, description=output.description)
         body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": spec}}}
 
     def _reasoning(self, body: f.Fields, unthought: bool) -> None:

@@ -73,11 +73,19 @@ class Decoder(StreamDecoder):
             case "contentBlockStop":
                 self._out += self._open.close(f.take_count(body, "contentBlockIndex"))
             case "messageStop":
-                self._message_stop(body)
+                self._out += [event for index in list(self._open) for event in self._open.close(index)]
+                raw = f.take_text(body, "stopReason")
+                self._out.append(m.Finish(p.REASONS.neutral(raw, self._open.called), raw, 0, f.unread(p.WIRE, body)))
+                self._stopped = True
             case "metadata":
-                self._metadata(body)
+                usage = f.take_object(body, "usage")
+                if usage is not None:
+                    self._out.append(m.UsageUpdate(p.decode_usage(usage)))
+                self._counted = True
             case _:
                 pass
+        if self._stopped and self._counted:  # then nothing can follow; else the end of the connection has to be awaited
+            self.end(m.StreamEnd())
 
     def _block_start(self, body: f.Fields) -> None:
         index, start = f.take_count(body, "contentBlockIndex"), f.take_object(body, "start") or {}
@@ -139,25 +147,6 @@ class Decoder(StreamDecoder):
             block.pieces.append(piece)
             if block.kind == "toolUse":
                 self._out.append(m.ToolCallDelta(piece, block.number))
-
-    def _message_stop(self, body: f.Fields) -> None:
-        self._out += [event for index in list(self._open) for event in self._open.close(index)]
-        raw = f.take_text(body, "stopReason")
-        self._out.append(m.Finish(p.REASONS.neutral(raw, self._open.called), raw, 0, f.unread(p.WIRE, body)))
-        self._stopped = True
-        self._end_if_whole()
-
-    def _metadata(self, body: f.Fields) -> None:
-        usage = f.take_object(body, "usage")
-        if usage is not None:
-            self._out.append(m.UsageUpdate(p.decode_usage(usage)))
-        self._counted = True
-        self._end_if_whole()
-
-    def _end_if_whole(self) -> None:
-        """With both, nothing can follow; with ``messageStop`` alone, the end of the connection has to be awaited."""
-        if self._stopped and self._counted:
-            self.end(m.StreamEnd())
 
 
 def _error_fields(payload: bytes) -> f.Fields:

@@ -7,7 +7,7 @@ import re
 
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
-from resilient_llm.wire.kit.fields import Fields
+from resilient_llm.wire.kit.fields import Fields, words
 from resilient_llm.wire.kit.notes import Notes
 from resilient_llm.wire.kit.tools import subschemas
 
@@ -53,27 +53,20 @@ def lowered_temperature(temperature: float | None, notes: Notes) -> float | None
     return 1
 
 
-_UNSUPPORTED_KEYWORDS = frozenset(
-    {
-        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
-        *("minLength", "maxLength", "pattern", "maxItems", "uniqueItems"),
-        *("minProperties", "maxProperties", "contains", "minContains", "maxContains"),
-    }
-)
+_UNSUPPORTED_KEYWORDS = words("""
+    minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength pattern maxItems uniqueItems
+    minProperties maxProperties contains minContains maxContains
+""")
 
 
-def enforceable_schema(output: m.OutputFormat, notes: Notes) -> m.JsonObject:
+def enforceable_schema(schema: m.JsonObject, notes: Notes) -> Fields:
     """The schema in the subset that can be enforced: every object closed, numeric and length limits taken out."""
-    return _enforceable(output.schema or {"type": "object"}, notes)
-
-
-def _enforceable(schema: m.JsonObject, notes: Notes) -> Fields:
     result: Fields = {}
     for key, value in schema.items():
         if key in _UNSUPPORTED_KEYWORDS:
             notes.add(Feature.OUTPUT_SCHEMA, f"{key} left out: it cannot be enforced")
         else:
-            result[key] = subschemas(key, value, lambda schema: _enforceable(schema, notes))
+            result[key] = subschemas(key, value, lambda schema: enforceable_schema(schema, notes))
     if result.get("type") == "object":
         if result.get("additionalProperties", False) is not False:
             notes.add(Feature.OUTPUT_SCHEMA, "closed: further properties cannot be allowed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final, cast
 
@@ -93,10 +93,8 @@ def _decode_found(block: f.Fields) -> m.Text | m.Json:
 def _encode_found(part: m.Text | m.Json) -> f.Fields:
     if isinstance(part, m.Text):
         return {"type": "text", "text": part.text}
-    data = part.value
-    if not isinstance(data, Mapping):
-        data = {"result": data}
-    return {"type": "document", "document": {"data": cast("object", data)}}
+    data: object = part.value if f.is_object(part.value) else {"result": part.value}
+    return {"type": "document", "document": {"data": data}}
 
 
 def encode_request(request: m.ChatRequest) -> HttpRequest:

@@ -45,7 +45,13 @@ class Decoder(JsonEvents):
     def _piece(self, kind: str, index: object, message: f.Fields) -> None:
         match kind:
             case "content-start":
-                self._content_start(index, f.take_object(message, "content") or {})
+                content, block = f.take_object(message, "content") or {}, self._place("content", index)
+                begun = content.get("type", "text")
+                if begun in ("text", "thinking"):
+                    self._text = block if begun == "text" else self._text
+                    self._content(block, content)
+                else:
+                    self._out.append(m.PartAdded(p.decode_block(content), block))
             case "content-delta":
                 self._content(self._place("content", index), f.take_object(message, "content") or {})
             case "tool-plan-delta":
@@ -72,14 +78,6 @@ class Decoder(JsonEvents):
         index = citation.get("content_index")
         block = self._blocks.get(("content", index), self._text) if isinstance(index, int) else self._text
         return self._place("cited", 0) if block is None else block
-
-    def _content_start(self, index: object, content: f.Fields) -> None:
-        kind, block = content.get("type", "text"), self._place("content", index)
-        if kind in ("text", "thinking"):
-            self._text = block if kind == "text" else self._text
-            self._content(block, content)
-        else:
-            self._out.append(m.PartAdded(p.decode_block(content), block))
 
     def _content(self, block: int, content: f.Fields) -> None:
         thinking, text = f.take_text(content, "thinking"), f.take_text(content, "text")

@@ -163,9 +163,8 @@ class _Reader:
 
     def best_code(self) -> str | None:
         """The vendor's own word: a code rather than a type, a word rather than a number."""
-        ranked = [
-            self._codes[key] for key in ("code", "errorcode", "errortype", "type", "status") if key in self._codes
-        ]
+        order = ("code", "errorcode", "errortype", "type", "status")
+        ranked = [self._codes[key] for key in order if key in self._codes]
         return next((code for code in ranked if not code.isdigit()), ranked[0] if ranked else None)
 
     def value(self, value: object, depth: int) -> None:

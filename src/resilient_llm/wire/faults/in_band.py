@@ -99,9 +99,8 @@ def _in_object(body: Mapping[str, object], streaming: bool) -> InBand | None:
 
 def _reported(body: Mapping[str, object]) -> InBand | None:
     """An error object, wherever a vendor puts it.  ``"error": null`` is part of many successes."""
-    if _says_something(body.get("error")) or body.get("success") is False:
-        return InBand(body)
-    if body.get("type") == "error" or body.get("object") == "error":
+    said = _says_something(body.get("error")) or body.get("success") is False
+    if said or "error" in (body.get("type"), body.get("object")):
         return InBand(body)
     response = body.get("response")
     inner = response if f.is_object(response) else body if body.get("object") == "response" else None
@@ -174,10 +173,7 @@ def _empty(body: Mapping[str, object], streaming: bool) -> InBand | None:
         return InBand(body, K.CONTENT_FILTER)
     # A chunk without choices carries usage or Azure's prompt filter results; an answer without any is none.
     chunk = streaming or body.get("object") in ("chat.completion.chunk", "") or "prompt_filter_results" in body
-    if not streaming and not body:
+    empty = not chunk and any(key in body and not body[key] for key in ("choices", "candidates"))
+    if empty or (not streaming and body.keys() <= _AROUND_CANDIDATES):  # nothing, or what Gemini says around an answer
         return InBand(body, K.SERVER_ERROR)
-    if not chunk and any(key in body and not body[key] for key in ("choices", "candidates")):
-        return InBand(body, K.SERVER_ERROR)
-    if not streaming and body.keys() and body.keys() <= _AROUND_CANDIDATES:
-        return InBand(body, K.SERVER_ERROR)  # Gemini's answer without an answer in it
     return None

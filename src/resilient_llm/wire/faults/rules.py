@@ -22,6 +22,7 @@ from resilient_llm.wire.faults import words as v
 from resilient_llm.wire.faults.body import Facts
 
 K = FaultKind
+_MODEL = FaultScope.MODEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ RULES: tuple[Rule, ...] = (
     Rule(K.SEALED_REASONING, status=(0, 400, 404, 422), text=v.SEALED),
     Rule(K.BAD_REQUEST, status=(0, 400, 403, 404), text=v.NOT_KEPT, unless=r"\bmodel\b|deployment|endpoint"),
     Rule(K.PERMISSION, flag="challenge"),  # Cloudflare doubts our user agent or address, not our key
-    Rule(K.OVERLOADED, words="*capacityexhausted", scope=FaultScope.MODEL),  # Google says RESOURCE_EXHAUSTED as well
+    Rule(K.OVERLOADED, words="*capacityexhausted", scope=_MODEL),  # Google says RESOURCE_EXHAUSTED as well
     Rule(
         K.OVERLOADED,
         status=(400, 422, 500, 502),
@@ -121,7 +122,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(K.OVERLOADED, status=(500, 502, 503), text=r"\bresource ?exhausted\b|total request limit reached"),
     # What a relay says about its own channels never concerns our credential.
-    Rule(K.OVERLOADED, words=v.SHARED_POOL_CODES, scope=FaultScope.MODEL),
+    Rule(K.OVERLOADED, words=v.SHARED_POOL_CODES, scope=_MODEL),
     Rule(K.TIMEOUT, words="channelresponsetimeexceeded"),
     Rule(K.SERVER_ERROR, words="channel*"),
     # Money, and requests above their limit.  In-flight budgets settle: theirs is the one 402 worth waiting for.
@@ -139,27 +140,22 @@ RULES: tuple[Rule, ...] = (
     Rule(K.QUOTA_EXHAUSTED, status=(0, 413, 429, 503), words=v.RATE_CODES, text=v.LONG_WINDOW),
     Rule(K.QUOTA_EXHAUSTED, status=(429,), text=v.LONG_WINDOW),
     Rule(K.QUOTA_EXHAUSTED, status=(429,), flag="long_window_spent"),
-    Rule(K.OVERLOADED, status=(429,), words=v.OVERLOAD_CODES, scope=FaultScope.MODEL),
-    Rule(
-        K.OVERLOADED,
-        status=(0, 429),
-        text=r"high demand|peak load|rate-limited upstream|shared pool",
-        scope=FaultScope.MODEL,
-    ),
-    Rule(K.OVERLOADED, status=(429,), text=v.OVERLOAD, unless=v.OUR_LIMIT, scope=FaultScope.MODEL),
+    Rule(K.OVERLOADED, status=(429,), words=v.OVERLOAD_CODES, scope=_MODEL),
+    Rule(K.OVERLOADED, status=(0, 429), text=r"high demand|peak load|rate-limited upstream|shared pool", scope=_MODEL),
+    Rule(K.OVERLOADED, status=(429,), text=v.OVERLOAD, unless=v.OUR_LIMIT, scope=_MODEL),
     Rule(  # no quota is named: the capacity all customers share
         K.OVERLOADED,
         status=(0, 429),
         text=r"resource (?:has been )?exhausted\W+(?:please )?(?:try|retry)",
         unless=r"quota|limit(?!exceeded)|perminute",
-        scope=FaultScope.MODEL,
+        scope=_MODEL,
     ),
     Rule(K.RATE_LIMITED, status=(429,), text=r"error code: 1015|\b1015\b", scope=FaultScope.ENDPOINT),  # by address
     Rule(
         K.RATE_LIMITED,
         words=v.RATE_CODES,
         text=r"(?:for|this|per)[ _](?:base[ _])?model|permodel|base_model",
-        scope=FaultScope.MODEL,
+        scope=_MODEL,
     ),
     Rule(K.RATE_LIMITED, words=v.RATE_CODES),
     Rule(K.RATE_LIMITED, status=(429,)),
@@ -173,15 +169,15 @@ RULES: tuple[Rule, ...] = (
     Rule(K.NOT_FOUND_MODEL, status=(0, 400, 404, 410, 422, 500, 503), words=v.MODEL_CODES),
     Rule(K.CONTEXT_LENGTH, words=v.CONTEXT_CODES, unless=v.NOT_CONTEXT),
     Rule(K.PAYLOAD_TOO_LARGE, words=v.PAYLOAD_CODES),
-    Rule(K.SERVER_ERROR, words="tooluse*failed jsonvalidatefailed *generationfailed*", scope=FaultScope.MODEL),
-    Rule(K.SERVER_ERROR, flag="failed_generation", scope=FaultScope.MODEL),
+    Rule(K.SERVER_ERROR, words="tooluse*failed jsonvalidatefailed *generationfailed*", scope=_MODEL),
+    Rule(K.SERVER_ERROR, flag="failed_generation", scope=_MODEL),
     Rule(K.CONFLICT, status=(0, 409), words="conflict* aborted"),
     Rule(K.BAD_REQUEST, status=(0, 400, 404, 422), words="image* invalidimage* emptyimage*"),  # ours, not a model
     # 4. Text, where the status leaves room for it.
     Rule(K.CONTEXT_LENGTH, status=(0, 500, *_CLIENT_ERRORS), text=v.CONTEXT, unless=v.NOT_CONTEXT),
     Rule(K.PERMISSION, status=(400, 403), text=v.ACCOUNT_BLOCKED, unless=r"api[ _-]?key"),
     Rule(K.CONTENT_FILTER, status=(0, 400, 403, 422, 451, 498), text=v.CONTENT),
-    Rule(K.SERVER_ERROR, status=(0, 400, 422), text=v.MODEL_FAILED, scope=FaultScope.MODEL),
+    Rule(K.SERVER_ERROR, status=(0, 400, 422), text=v.MODEL_FAILED, scope=_MODEL),
     Rule(K.PAYLOAD_TOO_LARGE, status=(0, 400, 403, 413, 422), text=v.PAYLOAD, unless=r"per[ _-]minute"),
     Rule(
         K.NOT_FOUND_MODEL,

@@ -235,8 +235,8 @@ BILLING_CODES = """
     *spendlimit* *spendinglimit* *usagelimitexceeded *usagelimitreached billing* paymentrequired*
     preconsumetokenquotafailed accountoverdue* arrearage balance*insufficient openrouterfreetierdaily
     openroutercredits openrouterkeylimit weightexceedsbudget *dailylimit* *weeklylimit* *monthlylimit*
-    *budgetexceeded setlimitexceeded
-    quotaexhausted outofcredits nocredits *quotanotenough servicequotaexceeded exceededcurrentquota
+    *budgetexceeded setlimitexceeded quotaexhausted outofcredits nocredits *quotanotenough servicequotaexceeded
+    exceededcurrentquota
 """
 
 CONTENT_CODES = """
@@ -262,9 +262,8 @@ PERMISSION_CODES = "permission* *permissiondenied accessdenied forbidden thecall
 
 MODEL_CODES = """
     *modelnotfound *invalidmodel* modelnotexist* unknownmodel *modeldecommissioned modeldeprecated
-    *deploymentnotfound *modelnotsupported unavailablemodel
-    nosuchmodel unsupportedmodel modelnotavailable *modeldoesnotexist
-    resourcenotfound somerequestedentity*
+    *deploymentnotfound *modelnotsupported unavailablemodel nosuchmodel unsupportedmodel modelnotavailable
+    *modeldoesnotexist resourcenotfound somerequestedentity*
 """
 
 CONTEXT_CODES = """

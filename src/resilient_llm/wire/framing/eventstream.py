@@ -72,7 +72,16 @@ class Decoder:
         buffer = self._buffer
         if len(buffer) < _PRELUDE:
             return None
-        total, head = _checked_prelude(buffer)
+        # Lengths are believed as soon as they are there: a wrong one must not make us wait for ever.
+        total, head, crc = struct.unpack_from(">III", buffer)
+        if zlib.crc32(buffer[:8]) != crc:
+            raise InvalidAnswer("an event stream prelude has the wrong checksum")
+        if head > MAX_HEADERS:
+            raise InvalidAnswer(f"the headers of an event stream message are longer than {MAX_HEADERS} bytes")
+        if total - head < _OVERHEAD:
+            raise InvalidAnswer("an event stream message is shorter than its headers")
+        if total - head > _OVERHEAD + MAX_PAYLOAD:
+            raise InvalidAnswer(f"the payload of an event stream message is longer than {MAX_PAYLOAD} bytes")
         if len(buffer) < total:
             return None
         frame = bytes(buffer[:total])
@@ -81,21 +90,6 @@ class Decoder:
             raise InvalidAnswer("an event stream message has the wrong checksum")
         decode = _decode_repeated if head <= _REPEATED else _decode_headers
         return EventMessage(decode(frame[_PRELUDE : _PRELUDE + head]), frame[_PRELUDE + head : -4])
-
-
-def _checked_prelude(buffer: bytearray) -> tuple[int, int]:
-    """Total and headers length, believed as soon as they are there: a wrong length must not make us wait for ever."""
-    total, head, crc = struct.unpack_from(">III", buffer)
-    if zlib.crc32(buffer[:8]) != crc:
-        raise InvalidAnswer("an event stream prelude has the wrong checksum")
-    if head > MAX_HEADERS:
-        raise InvalidAnswer(f"the headers of an event stream message are longer than {MAX_HEADERS} bytes")
-    payload = total - head - _OVERHEAD
-    if payload < 0:
-        raise InvalidAnswer("an event stream message is shorter than its headers")
-    if payload > MAX_PAYLOAD:
-        raise InvalidAnswer(f"the payload of an event stream message is longer than {MAX_PAYLOAD} bytes")
-    return total, head
 
 
 def _decode_headers(data: bytes) -> Mapping[str, str]:

@@ -44,10 +44,8 @@ def decode_response(raw: f.Fields) -> ChatResponse:
 def rest_of(response: ChatResponse) -> Extra | None:
     """What is to be said beside the same request to get the rest of an answer that the vendor divided; ``None``: it is
     whole."""
-    if response.raw_finish_reason != p.DIVIDED:
-        return None
     candidate = f.as_object(f.own_fields(response.extra, p.WIRE).get("candidate"))
-    token = f.as_text(candidate.get(p.TOKEN))
+    token = f.as_text(candidate.get(p.TOKEN)) if response.raw_finish_reason == p.DIVIDED else ""
     return Extra(p.WIRE, {p.TOKEN: token}) if token else None
 
 
@@ -81,22 +79,18 @@ def _encode_candidate(choice: Choice, index: int) -> f.Fields:
 
 
 _ERRORS: Mapping[FaultKind, tuple[int, str]] = {
-    FaultKind.RATE_LIMITED: (429, "RESOURCE_EXHAUSTED"),
-    FaultKind.QUOTA_EXHAUSTED: (429, "RESOURCE_EXHAUSTED"),
-    FaultKind.OVERLOADED: (503, "UNAVAILABLE"),
-    FaultKind.CONNECTION: (503, "UNAVAILABLE"),
+    **dict.fromkeys((FaultKind.RATE_LIMITED, FaultKind.QUOTA_EXHAUSTED), (429, "RESOURCE_EXHAUSTED")),
+    **dict.fromkeys((FaultKind.OVERLOADED, FaultKind.CONNECTION), (503, "UNAVAILABLE")),
     FaultKind.TIMEOUT: (504, "DEADLINE_EXCEEDED"),
     FaultKind.AUTH: (401, "UNAUTHENTICATED"),
     FaultKind.PERMISSION: (403, "PERMISSION_DENIED"),
     FaultKind.NOT_FOUND_MODEL: (404, "NOT_FOUND"),
-    FaultKind.BAD_REQUEST: (400, "INVALID_ARGUMENT"),
-    FaultKind.CONTEXT_LENGTH: (400, "INVALID_ARGUMENT"),
+    **dict.fromkeys((FaultKind.BAD_REQUEST, FaultKind.CONTEXT_LENGTH), (400, "INVALID_ARGUMENT")),
+    **dict.fromkeys((FaultKind.CONTENT_FILTER, FaultKind.SEALED_REASONING), (400, "INVALID_ARGUMENT")),
     FaultKind.PAYLOAD_TOO_LARGE: (413, "INVALID_ARGUMENT"),
-    FaultKind.CONTENT_FILTER: (400, "INVALID_ARGUMENT"),
     FaultKind.CONFLICT: (409, "ABORTED"),
     FaultKind.CLIENT_CLOSED: (499, "CANCELLED"),
     FaultKind.UNSUPPORTED: (400, "FAILED_PRECONDITION"),
-    FaultKind.SEALED_REASONING: (400, "INVALID_ARGUMENT"),
 }
 
 

@@ -63,7 +63,6 @@ def _not_json(constant: str) -> NoReturn:
 
 _DECODER = json.JSONDecoder(parse_constant=_not_json)  # made once: json.loads would make one for every call
 
-
 DEEPEST = 128
 """Levels of nesting a JSON text may have: copying and pickling what was read must not exhaust the stack."""
 

@@ -168,11 +168,10 @@ _ERRORS: Mapping[FaultKind, tuple[str, str | None]] = {
     FaultKind.AUTH: ("invalid_request_error", "invalid_api_key"),
     FaultKind.PERMISSION: ("permission_error", None),
     FaultKind.NOT_FOUND_MODEL: ("invalid_request_error", "model_not_found"),
-    FaultKind.BAD_REQUEST: ("invalid_request_error", None),
+    **dict.fromkeys((FaultKind.BAD_REQUEST, FaultKind.CONFLICT), ("invalid_request_error", None)),
     FaultKind.CONTEXT_LENGTH: ("invalid_request_error", "context_length_exceeded"),
     FaultKind.PAYLOAD_TOO_LARGE: ("invalid_request_error", None),
     FaultKind.CONTENT_FILTER: ("invalid_request_error", "content_filter"),
-    FaultKind.CONFLICT: ("invalid_request_error", None),
     FaultKind.UNSUPPORTED: ("invalid_request_error", "unsupported_parameter"),
     FaultKind.SEALED_REASONING: ("invalid_request_error", "invalid_encrypted_content"),
 }

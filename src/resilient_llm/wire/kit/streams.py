@@ -82,12 +82,21 @@ class StreamDecoder:
 
     def on_close(self) -> None:
         """The connection ended, and the answer had not."""
-        if self._body is not None:
-            self._close_body(b"".join(self._body))
+        if self._body is None:
+            missing = self.at_end()
+            if not self._over:
+                self.end(m.StreamEnd() if missing is None else m.StreamBroken(missing))
             return
-        missing = self.at_end()
-        if not self._over:
-            self.end(m.StreamEnd() if missing is None else m.StreamBroken(missing))
+        body = b"".join(self._body)
+        try:
+            fields = f.object_of(f.parse(body), "the body")
+        except f.Malformed:
+            raise InvalidAnswer(f"no stream: {body[:80].decode('utf-8', 'replace')!r}") from None
+        try:
+            self._out += replay(self.whole_answer(fields))
+            self._over = True
+        except (InvalidAnswer, f.Malformed):
+            self.end(m.StreamError(fields))
 
     def end(self, event: m.StreamEnd | m.StreamError | m.StreamBroken) -> None:
         """Emit the last event."""
@@ -100,17 +109,6 @@ class StreamDecoder:
         if usage is not None:
             self._out.append(m.UsageUpdate(usage))
         self.end(m.StreamEnd())
-
-    def _close_body(self, body: bytes) -> None:
-        try:
-            fields = f.object_of(f.parse(body), "the body")
-        except f.Malformed:
-            raise InvalidAnswer(f"no stream: {body[:80].decode('utf-8', 'replace')!r}") from None
-        try:
-            self._out += replay(self.whole_answer(fields))
-            self._over = True
-        except (InvalidAnswer, f.Malformed):
-            self.end(m.StreamError(fields))
 
 
 class JsonEvents(StreamDecoder):

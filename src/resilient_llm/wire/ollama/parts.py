@@ -57,10 +57,8 @@ def encode_parts(parts: Sequence[m.Part], role: str, notes: Notes) -> f.Fields:
             case _:  # a vendor's own block; results were taken out before
                 raise notes.unsupported(Feature.BUILTIN_TOOLS)
         fields_for(WIRE, getattr(part, "extra", None), notes)
-    content = ("" if role == "assistant" else "\n").join(texts)
-    return f.put(
-        {"content": content}, thinking="".join(thoughts) or None, images=images or None, tool_calls=calls or None
-    )
+    said: f.Fields = {"content": ("" if role == "assistant" else "\n").join(texts)}
+    return f.put(said, thinking="".join(thoughts) or None, images=images or None, tool_calls=calls or None)
 
 
 def sent_id(id_: str) -> str | None:
@@ -88,9 +86,9 @@ def showable(parts: Iterable[m.Part]) -> list[m.Part]:
     for part in parts:
         if isinstance(part, m.Thought):
             shown.append(m.Thought(part.text, origin=WIRE))
-        elif not isinstance(part, m.Media | m.Opaque) or (
-            isinstance(part, m.Media) and part.kind == "image" and part.data
-        ):
+        elif isinstance(part, m.Media):
+            shown += [part] if part.kind == "image" and part.data else []
+        elif not isinstance(part, m.Opaque):
             shown.append(part)
     return shown
 

@@ -114,10 +114,9 @@ class Encoder(WholeCalls):
         return self._line(p.encode_parts(parts, "assistant", Notes(p.WIRE))) if parts else b""
 
     def _line(self, message: f.Fields, ending: f.Fields | None = None) -> bytes:
-        whole = p.head(self.start.model, self.start.created, None)
-        return ndjson.encode(
-            f.dump(whole | {"message": {"role": "assistant", **message}} | (ending or {"done": False}))
-        )
+        opening = p.head(self.start.model, self.start.created, None)
+        said = {"message": {"role": "assistant", **message}}
+        return ndjson.encode(f.dump(opening | said | (ending or {"done": False})))
 
 
 def error_frame(fault: Fault, message: str) -> bytes:

@@ -190,8 +190,7 @@ def encode_response(response: m.ChatResponse, dialect: p.Dialect) -> f.Fields:
     if response.usage is not None:
         body["usage"] = encode_usage(response.usage)
     extra = f.own_fields(response.extra, p.WIRE)
-    body |= {key: value for key, value in extra.items() if key not in {CHOICE, MESSAGE}}
-    return body
+    return body | {key: value for key, value in extra.items() if key not in {CHOICE, MESSAGE}}
 
 
 def _encode_choice(choice: m.Choice, index: int, dialect: p.Dialect) -> f.Fields:

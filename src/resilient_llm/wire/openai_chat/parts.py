@@ -111,7 +111,6 @@ def decode_message(message: f.Fields, dialect: Dialect) -> m.Message:
         extra = f.extra_of(WIRE, f.others(message, ("role", "content", "tool_call_id")))
         return m.Message("tool", (m.ToolResult(f.as_text(message.get("tool_call_id")), found, name),), extra=extra)
     known = {"role", "content"}
-    parts: list[m.Part] = []
     if role == "assistant":
         known |= {"refusal", "tool_calls", "reasoning_details", *REASONING_FIELDS}
         parts = assistant_parts(message, dialect.origin)
@@ -122,14 +121,10 @@ def decode_message(message: f.Fields, dialect: Dialect) -> m.Message:
 
 def assistant_parts(message: Mapping[str, object], origin: str) -> list[m.Part]:
     """What the model said, thought and called; also the parts of an answer's message."""
-    parts: list[m.Part] = []
     thought = decode_thought(message, origin)
-    if thought is not None:
-        parts.append(thought)
-    content = message.get("content")
-    parts += _decode_content(content or None, origin)
-    refusal = f.as_text(message.get("refusal"))
-    if refusal:
+    parts: list[m.Part] = [] if thought is None else [thought]
+    parts += _decode_content(message.get("content") or None, origin)
+    if refusal := f.as_text(message.get("refusal")):
         parts.append(m.Refusal(refusal))
     parts += [_decode_call(call) for call in f.as_objects(message.get("tool_calls"))]
     return parts

@@ -83,22 +83,17 @@ def encode_request(request: m.ChatRequest, dialect: p.Dialect) -> HttpRequest:
     notes = Notes(dialect.origin)
     source = f.own_fields(request.source, p.WIRE)
     body = f.forwarded(request, source) if source else _fresh(request, dialect, notes)
-    _ask_for_usage(body, request.stream, dialect)
+    # Usage comes only if asked for, an error without a stream.  A caller who said that it is not wanted is obeyed.
+    if request.stream and dialect.stream_usage:
+        body["stream_options"] = {"include_usage": True} | f.others(f.as_object(body.get("stream_options")), ())
+    else:
+        body.pop("stream_options", None)
     if source and dialect.tool_id_length:
         body["messages"] = [_with_short_ids(message, dialect) for message in f.as_objects(body.get("messages"))]
     for name in () if source or not dialect.rejects else sorted(dialect.rejects & body.keys()):
         del body[name]
         notes.lose(_FEATURES.get(name, name), hard=name in _HARD)
     return HttpRequest(dialect.path, f.dump_forwarded(body, request), JSON_HEADERS, notes.all())
-
-
-def _ask_for_usage(body: f.Fields, stream: bool, dialect: p.Dialect) -> None:
-    """Usage comes with a stream only if asked for, and asking without a stream is an error.  A caller who said that it
-    is not wanted is obeyed."""
-    if not stream or not dialect.stream_usage:
-        body.pop("stream_options", None)
-    else:
-        body["stream_options"] = {"include_usage": True} | f.others(f.as_object(body.get("stream_options")), ())
 
 
 def wants_usage(request: m.ChatRequest) -> bool:
@@ -246,18 +241,17 @@ class _MessageEncoder:
     def _assistant(self, parts: Sequence[m.Part]) -> f.Fields:
         thoughts = [part for part in parts if isinstance(part, m.Thought)]
         calls: list[f.Fields] = []
+        items: list[f.Fields] = []
         for part in parts:
             if isinstance(part, m.ToolCall):
                 call = p.encode_call(part) | fields_for(p.WIRE, part.extra, self._notes)
                 calls.append(call | {"id": p.tool_id(part.id, self._dialect)})
             elif p.is_call(part):
                 calls.append(dict(part.data))
-        items: list[f.Fields] = []
-        for part in parts:
-            if isinstance(part, m.Media):
+            elif isinstance(part, m.Media):
                 o.left_out(part, self._notes)
-            elif not isinstance(part, m.Thought | m.ToolCall | m.Refusal) and not p.is_call(part):
-                items += [item] if (item := self._part(part)) is not None else []
+            elif not isinstance(part, m.Thought | m.Refusal) and (item := self._part(part)) is not None:
+                items.append(item)
         origin = self._dialect.origin if self._dialect.returns_reasoning else None
         sendable = [part for part in thoughts if part.origin == origin]
         if len(sendable) != len(thoughts):

@@ -68,14 +68,9 @@ def decode_thought(item: f.Fields, streamed: bool = False) -> m.Thought:
     """A reasoning item; ``streamed`` if its text has come in pieces already."""
     about = about_item(item, "encrypted_content")
     origin = "" if f.as_text(item.get("id")).startswith(FOREIGN) else WIRE
-    text = "" if streamed else thought_text(item)
+    pieces = f.as_objects(item.get("content")) or f.as_objects(item.get("summary"))  # the raw text, where it is shown
+    text = "" if streamed else "\n\n".join(f.as_text(piece.get("text")) for piece in pieces)
     return m.Thought(text, f.as_text(item.get("encrypted_content")) or None, False, origin, f.extra_of(WIRE, about))
-
-
-def thought_text(item: Mapping[str, object]) -> str:
-    """What reasoning can be read: the raw text where a vendor shows it, else its summary."""
-    pieces = f.as_objects(item.get("content")) or f.as_objects(item.get("summary"))
-    return "\n\n".join(f.as_text(piece.get("text")) for piece in pieces)
 
 
 def decode_content(content: object) -> list[m.Part]:
