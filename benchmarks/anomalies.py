@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from resilient_llm.decide.breaker import Breaker, State
+from resilient_llm.decide.breaker import Breaker, Cause, State
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.decide.statistics import Shift
 from resilient_llm.operate.anomalies.detectors import Failures, Slowdown
@@ -65,11 +65,13 @@ class TheBreakers:
 
     def add(self, sample: Sample) -> bool:
         self.now += 1.0
-        self.breaker.record(self.now, Outcome.HARD if sample.failed else Outcome.OK, 0.5)
-        if not sample.failed:
+        if sample.failed:
+            self.breaker.failed(self.now, Outcome.HARD, 0.5)
+        else:
+            self.breaker.succeeded(self.now)
             self.shift.add(sample.seconds)
             if self.shift.raised:
-                self.breaker.slowed(self.now, 0.5)
+                self.breaker.suspected(Cause.SLOW, self.now, 0.5)
         return self.breaker.state is not State.CLOSED
 
 
