@@ -196,7 +196,8 @@ class Learnt(Meter):
 
     def shut(self, until: float) -> None:
         """All of it is used up; one call fits at that time."""
-        self.level, self.at, self._since = 0.0, until - 1.0 / self.rate, until
+        self.hold(0.0, until - 1.0 / self.rate)
+        self._since = until
 
     def corrected(self, count: float, window: float, now: float) -> None:
         """So many got through in a longer or equal window, and then several were refused together: at most halve it,

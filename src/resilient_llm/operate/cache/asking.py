@@ -40,10 +40,10 @@ class Asked:
     __slots__ = ("at", "awaitable", "done", "ended", "value")
 
     def __init__(self, at: float) -> None:
-        self.at = at
-        self.done = threading.Event()
-        self.ended = False
-        self.awaitable = False
+        self.at: float = at
+        self.done: threading.Event = threading.Event()
+        self.ended: bool = False
+        self.awaitable: bool = False
         """Whether the store wants to be awaited, which threads cannot do."""
         self.value: object = None
 

@@ -39,7 +39,7 @@ class OpenBlocks(dict[int, Block]):
         super().__init__()
         self._call, self._growing, self._whole = call, growing, whole
         self._count = 0
-        self.called = False
+        self.called: bool = False
 
     def begin(self, index: int, kind: str, body: f.Fields) -> Block:
         """A new block."""

@@ -55,10 +55,13 @@ class Rule:
         trust: bool = True,
     ) -> None:
         alternatives = "|".join(re.escape(word).replace(r"\*", r"\w*") for word in words.split())
-        self.verdict = Verdict(kind, scope, trust)
-        self.vendors, self.status = frozenset(at.split()), frozenset(status)
-        self.words = f"(?<= )(?:{alternatives})(?= )" if alternatives else ""
-        self.text, self.unless, self.flag = text, unless, flag
+        self.verdict: Verdict = Verdict(kind, scope, trust)
+        self.vendors: frozenset[str] = frozenset(at.split())
+        self.status: frozenset[int] = frozenset(status)
+        self.words: str = f"(?<= )(?:{alternatives})(?= )" if alternatives else ""
+        self.text: str = text
+        self.unless: str = unless
+        self.flag: str = flag
 
     def holds(self, vendor: str, status: int, facts: Facts) -> bool:
         return (

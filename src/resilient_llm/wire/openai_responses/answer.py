@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from resilient_llm import model as m
-from resilient_llm.errors import InvalidAnswer
+from resilient_llm.errors import Fault, InvalidAnswer
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit import openai
 from resilient_llm.wire.kit.notes import Notes
@@ -134,7 +134,9 @@ def encode_usage(usage: m.Usage) -> f.Fields:
     }
 
 
-encode_error = openai.encode_error
+def encode_error(fault: Fault, message: str) -> f.Fields:
+    """As in Chat Completions."""
+    return openai.encode_error(fault, message)
 
 
 def error_fields(error: f.Fields) -> f.Fields:
