@@ -331,10 +331,7 @@ class HttpProvider:
         """The HTTP request for the rest of an answer: the vendor keeps it at this path, or wants this to be said beside
         the request."""
         if isinstance(rest, Extra):
-            source = request.source
-            if source is not None and source.wire == rest.wire:
-                return self.prepare(replace(request, source=Extra(rest.wire, {**source.fields, **rest.fields})), key)
-            return self.prepare(replace(request, extra=(*request.extra, rest)), key)
+            return self.prepare(_with_extra(request, rest), key)
         headers = _headers_of(()) + (self.auth_headers(key) if key is not None else ())
         headers = tuple({**dict(headers), **dict(self.headers)}.items())
         return self.sign(Prepared(self.address(rest), headers, b"", method="GET"))
@@ -419,7 +416,7 @@ class HttpProvider:
         return Fault(FaultKind.INVALID_RESPONSE, status=status, message=scrub(invalid.message))
 
     def _posted(self, parts: HttpRequest, key: str | None, idempotency_key: str | None) -> Prepared:
-        body = self._with_params(parts.body) if self.params else parts.body
+        body = _with_params(parts.body, self.params) if self.params else parts.body
         headers = _headers_of(parts.headers)
         if idempotency_key is not None and self.idempotency_header is not None:
             headers += ((self.idempotency_header, idempotency_key),)
@@ -451,10 +448,6 @@ class HttpProvider:
             return keys_of(name, given, frozenset(one for one in options if options.get(one) is not None))
         key = options.get("api_key")
         return (Held(from_environment(key, self.key_variables, name, required=self.key_required)),)
-
-    def _with_params(self, body: bytes) -> bytes:
-        fields = json.loads(body)
-        return json.dumps({**self.params, **fields}, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 _FIXED_HEADERS = (
@@ -514,6 +507,19 @@ def _require_model(provider: HttpProvider, value: object) -> bool:
             "does not say which model answers"
         )
     return value
+
+
+def _with_params(body: bytes, params: Mapping[str, object]) -> bytes:
+    """A body with fields of the user's own, where it does not say them itself."""
+    return json.dumps({**params, **json.loads(body)}, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _with_extra(request: ChatRequest, extra: Extra) -> ChatRequest:
+    """A request that says this too."""
+    source = request.source
+    if source is not None and source.wire == extra.wire:
+        return replace(request, source=Extra(extra.wire, {**source.fields, **extra.fields}))
+    return replace(request, extra=(*request.extra, extra))
 
 
 class _OtherModel(dict[str, object]):
