@@ -406,11 +406,8 @@ class HttpProvider:
 
     def _invalid(self, status: int, headers: Mapping[str, str], invalid: InvalidAnswer, now: float) -> Fault:
         """A success that is no answer: what it says itself if it is an error object, else that it is none."""
-        told = (
-            wires.classify(self.vendor, status, headers, invalid.payload, now=now)
-            if invalid.payload is not None
-            else None
-        )
+        payload = invalid.payload
+        told = None if payload is None else wires.classify(self.vendor, status, headers, payload, now=now)
         if told is not None and (told.code or told.message):
             return told
         return Fault(FaultKind.INVALID_RESPONSE, status=status, message=scrub(invalid.message))
