@@ -488,7 +488,8 @@ GOALS: dict[str, tuple[dict[str, Server], int, float, float, float, float]] = {
 
 
 @pytest.mark.parametrize("name", GOALS)
-def test_a_batch_loses_nothing_and_takes_hardly_longer_than_it_must(name: str) -> None:
+def test_a_batch_loses_nothing_and_takes_hardly_longer_than_it_must(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1_800_000_000.25)  # one dialect tells whole seconds of the day
     servers, prompts, ideal, most, share, wait = GOALS[name]
     crowd = Crowd(servers, seed=1)
     crowd.work(50, prompts)
