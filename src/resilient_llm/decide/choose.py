@@ -12,9 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.statistics import FRESH
 
-_LEAST = (
-    0.02  # share of the best one's draws that everybody has: who is never drawn could never show that it got better
-)
+_LEAST = 0.02  # of the best one's draws: who is never drawn could never show that it got better
 _STALE = 30.0  # seconds without news of an equal after which it is tried
 
 

@@ -137,6 +137,7 @@ class Line:
         return len(self.waiting) - (0 if ask.batch else self._batches)
 
     def too_late(self, place: Place, now: float) -> bool:
+        """Whether an answer that begins now comes too late, by what is usual and what was seen lately."""
         return place.too_late(now) or now + self.needs > place.last
 
     def _rank(self, ask: Ask, number: int) -> tuple[bool, int, int]:
