@@ -7,12 +7,13 @@ seen again.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.statistics import FRESH
 
-_LEAST = 0.02  # of the best one's draws: who is never drawn could never show that it got better
 _STALE = 30.0  # seconds without news of an equal after which it is tried
 
 
@@ -29,26 +30,26 @@ def prices(members: Sequence[Member[T]]) -> list[float]:
 
 def choose(members: Sequence[Member[T]], now: float, draw: Callable[[], float]) -> Member[T]:
     """One of several equals: healthy and fast ones more often, the cheaper of two draws."""
-    best, total = 0.0, 0.0
-    merits: list[float] = []
+    shares: list[float] = []
     for member in members:
-        seen, ahead = member.statistics, len(member.pending) + 1
-        if now - seen.weighed_at > FRESH:
-            seen.weigh(now)
-        merit = seen.merit / (ahead * ahead)
-        merits.append(merit)
-        best = merit if merit > best else best
-    least, unknown = _LEAST * best, best or 1.0
-    weights: list[float] = []
-    for member, merit in zip(members, merits, strict=True):
-        weight = member.target.weight * ((merit if merit > least else least) if merit else unknown)
-        weights.append(weight)
-        total += weight
-    first, second = _drawn(weights, total * draw()), _drawn(weights, total * draw())
-    if first == second:
-        return members[first]
-    usual = usual_latency(members) or 0.0
-    return members[second if members[second].price(usual) < members[first].price(usual) else first]
+        seen = member.statistics
+        merit = seen.merit
+        if merit is None or now - seen.weighed_at > FRESH:
+            merit = seen.weigh(now)
+        if member.pending:
+            merit /= (1 + len(member.pending)) ** 2
+        shares.append(merit * member.target.weight)
+    unknown = 0.0 in shares
+    if unknown:  # drawn as often as the best
+        best = max(shares) or 1.0
+        shares = [share or best * one.target.weight for share, one in zip(shares, members, strict=True)]
+    edges = list(accumulate(shares))
+    total, last = edges[-1], len(edges) - 1
+    first, second = members[bisect(edges, total * draw(), 0, last)], members[bisect(edges, total * draw(), 0, last)]
+    if first is second:
+        return first
+    usual = (usual_latency(members) or 0.0) if unknown else 0.0
+    return second if second.price(usual) < first.price(usual) else first
 
 
 def cheapest(members: Sequence[Member[T]]) -> Member[T]:
@@ -94,12 +95,3 @@ def _idle_price(member: Member[T], usual: float) -> float:
     """Its price without those who wait there: a conversation is not moved for every call beside it."""
     latency = member.statistics.latency
     return (usual if latency is None else latency) + member.statistics.risk
-
-
-def _drawn(weights: Sequence[float], point: float) -> int:
-    """The place of the weight that a point between 0 and their sum falls into."""
-    for index, weight in enumerate(weights):
-        point -= weight
-        if point < 0:
-            return index
-    return len(weights) - 1

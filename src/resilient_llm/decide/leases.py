@@ -263,7 +263,8 @@ class Leases(Generic[T]):
         if kind == "trial":
             found = self._trial(ask, past, attempt, now)
         else:
-            found = patience(self._policies, member.statistics, ask, now, alone=self._alone(ask, past, member))
+            alone = self._alone(ask, past, member) if past.tried or ask.unsuitable else ask.route in self._table.lone
+            found = patience(self._policies, member.statistics, ask, now, alone=alone)
         attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
         if now < member.heard.until:
             member.heard.asked(now, self.draw())
@@ -293,8 +294,6 @@ class Leases(Generic[T]):
 
     def _alone(self, ask: Ask, past: Past, member: Member[T]) -> bool:
         """Whether there is nobody else to turn to."""
-        if not ask.unsuitable and not past.tried:
-            return len(self._table.order(ask.route)) == 1
         return all(other is member for other in self._allowed(ask, past))
 
     def _rival(self, ask: Ask, past: Past, member: Member[T], now: float) -> float | None:
