@@ -10,10 +10,12 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
+from operator import mul
 
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.statistics import FRESH
 
+_LEAST = 0.02  # of the best one's draws: who is never drawn could never show that it got better
 _STALE = 30.0  # seconds without news of an equal after which it is tried
 
 
@@ -30,7 +32,8 @@ def prices(members: Sequence[Member[T]]) -> list[float]:
 
 def choose(members: Sequence[Member[T]], now: float, draw: Callable[[], float]) -> Member[T]:
     """One of several equals: healthy and fast ones more often, the cheaper of two draws."""
-    shares: list[float] = []
+    merits: list[float] = []
+    weights: list[float] = []
     for member in members:
         seen = member.statistics
         merit = seen.merit
@@ -38,17 +41,17 @@ def choose(members: Sequence[Member[T]], now: float, draw: Callable[[], float]) 
             merit = seen.weigh(now)
         if member.pending:
             merit /= (1 + len(member.pending)) ** 2
-        shares.append(merit * member.target.weight)
-    unknown = 0.0 in shares
-    if unknown:  # drawn as often as the best
-        best = max(shares) or 1.0
-        shares = [share or best * one.target.weight for share, one in zip(shares, members, strict=True)]
-    edges = list(accumulate(shares))
+        merits.append(merit)
+        weights.append(member.target.weight)
+    lowest, best = min(merits), max(merits)
+    if lowest <= _LEAST * best:  # 0: unknown, and drawn as often as the best
+        merits = [max(merit, _LEAST * best) if merit else best or 1.0 for merit in merits]
+    edges = list(accumulate(map(mul, merits, weights)))
     total, last = edges[-1], len(edges) - 1
     first, second = members[bisect(edges, total * draw(), 0, last)], members[bisect(edges, total * draw(), 0, last)]
     if first is second:
         return first
-    usual = (usual_latency(members) or 0.0) if unknown else 0.0
+    usual = 0.0 if lowest else usual_latency(members) or 0.0
     return second if second.price(usual) < first.price(usual) else first
 
 
