@@ -181,9 +181,8 @@ class Leases(Generic[T]):
             if found is not None:
                 return self._lease(ask, past, found, kind, now)
         stale = stalest(ready, now) if past.number == 1 else None
-        if stale is not None and self._tries(ask, now) and _worth(stale, ready, ask):
-            if self.trials.spend(1.0, _TRIAL_START):
-                return self._lease(ask, past, stale, "trial", now)
+        if stale and self._tries(ask, now) and _worth(stale, ready, ask) and self.trials.spend(1.0, _TRIAL_START):
+            return self._lease(ask, past, stale, "trial", now)
         chosen = soonest(ready, ask.tolls) if ask.tolls else choose(ready, now, self.draw)
         return self._lease(ask, past, chosen, kind, now)
 
