@@ -137,7 +137,7 @@ class Pool(Shared[T]):
             if attempt.released:
                 return
             self._verdicts.answered(attempt, output_tokens, now)
-            if tokens:
+            if tokens and attempt.key.pace.limited:
                 attempt.key.pace.settle(attempt.need, attempt.ask.tokens, tokens, output_tokens)
             extra = self._leases.extra
             if extra.tokens < extra.cap:
