@@ -151,6 +151,22 @@ def test_slowness_opens_softly_and_so_does_silence_once() -> None:
     assert not down().together
 
 
+@pytest.mark.parametrize("cause", [Cause.FAILING, Cause.SLOW])
+def test_one_that_answered_some_calls_and_fell_silent_is_down(cause: Cause) -> None:
+    """Else every call would be sent there, for it seems the least bad, and hang."""
+    subject = soft() if cause is Cause.FAILING else breaker()
+    subject.suspected(Cause.SLOW, 0.0, 0.0)
+    failed_at = subject.failed_at if cause is Cause.FAILING else 0.0
+    subject.fell_silent(failed_at + 1.0, 2.0)
+    assert subject.down is (cause is Cause.SLOW), "a failure is a sign of life"
+    subject.fell_silent(failed_at + 2.0, 2.0)
+    assert subject.soft
+    assert subject.down
+    assert subject.reason == "it gives no sign of life"
+    assert not subject.succeeded(6.0)
+    assert not subject.down
+
+
 def test_an_answer_of_a_silent_one_makes_it_merely_slow() -> None:
     subject = breaker()
     subject.suspected(Cause.SILENT, 0.0, 0.0)

@@ -263,6 +263,18 @@ def test_at_half_time_a_lone_provider_is_asked_again_but_only_once() -> None:
     assert world.rescue(first, after=1.0) is None
 
 
+def test_at_three_quarters_of_its_time_a_provider_is_asked_again_while_the_other_cannot_be() -> None:
+    world = rescuable()
+    world.gate("b", 7.0)
+    first = world.start(streaming=True, timeout=8.0)
+    began, found = world.now, None
+    while found is None:
+        assert first.rescue_after is not None
+        world.now = began + first.rescue_after
+        found = world.rescue(first)
+    assert (found.target.id, found.fresh, world.now - began) == ("a", True, pytest.approx(6.0, abs=0.25))
+
+
 def test_a_rescue_at_half_time_may_be_paid_like_a_second_try() -> None:
     world = World("a", "b")
     leases = world.pool._leases

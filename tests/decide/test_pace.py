@@ -263,7 +263,7 @@ def test_after_a_refusal_one_goes_first_and_until_it_is_let_through_few_follow()
     assert it.fits_at(0.0, 101.0) == 101.0
     sent = it.reserve(0.0, 0, 101.0)
     assert it.fits_at(0.0, 101.0) == pytest.approx(101.7)
-    it.answered(sent[1])
+    it.let_through(sent[1])
     assert it.fits_at(0.0, 101.0) <= 101.0
     assert not it.limited, "one refusal proves no limit"
 
@@ -275,7 +275,7 @@ def test_of_many_refused_together_a_rate_is_learnt_from_what_got_through() -> No
         it.reserve(0.0, 0, 100.0)
     refuse(it, 20, 100.1, 101.0)
     sent = it.reserve(0.0, 0, 101.0)
-    it.answered(sent[1])
+    it.let_through(sent[1])
     gaps, now = [], 101.0
     for _ in range(200):
         fits = max(now, it.fits_at(0.0, now))
@@ -289,7 +289,7 @@ def test_of_many_refused_together_a_rate_is_learnt_from_what_got_through() -> No
 def test_where_nothing_got_through_no_rate_is_learnt() -> None:
     it = pace()
     refuse(it, 20, 100.0, 101.0)
-    it.answered(it.reserve(0.0, 0, 101.0)[1])
+    it.let_through(it.reserve(0.0, 0, 101.0)[1])
     assert not it.limited
 
 
@@ -310,7 +310,7 @@ def rushed(count: int = 80) -> Pace:
         it.reserve(0.0, 0, 100.0)
         it.heard(0.0)
     refuse(it, 20, 100.1, 101.2)
-    it.answered(it.reserve(0.0, 0, 101.2)[1])
+    it.let_through(it.reserve(0.0, 0, 101.2)[1])
     return it
 
 
@@ -329,7 +329,7 @@ def test_a_quarter_of_refusals_is_chance_and_more_is_a_limit() -> None:
             sent = it.reserve(0.0, 0, now)
             it.heard(0.0)
             if number % every:
-                it.answered(sent[1])
+                it.let_through(sent[1])
             else:
                 it.refused(0.0, sent[1], now + 0.3, now + 0.1)
         assert (it.learnt is not None) is limited
@@ -356,7 +356,7 @@ def test_the_window_is_as_long_as_the_pause_that_was_needed(pauses: tuple[float,
         it.heard(0.0)
     for pause in (0.0, *pauses[:-1]):
         refuse(it, 1 if pause else 3, 100.0 + pause, 100.0 + pause)
-    it.answered(it.reserve(0.0, 0, 100.0 + pauses[-1])[1])
+    it.let_through(it.reserve(0.0, 0, 100.0 + pauses[-1])[1])
     assert it.learnt is not None
     assert (it.learnt.count, it.learnt.window) == (pytest.approx(20.0, abs=1.0), window)
 
@@ -366,7 +366,7 @@ def test_refusals_for_long_that_come_again_at_once_are_a_limit_and_no_outage() -
     it, now = pace(), 100.0
     for _ in range(2):
         for _ in range(10):
-            it.answered(it.reserve(0.0, 0, now)[1])
+            it.let_through(it.reserve(0.0, 0, now)[1])
             it.heard(0.0)
             now += 0.1
         if now < 150.0:
@@ -405,7 +405,7 @@ def test_a_learnt_rate_is_forgotten_when_nothing_is_refused_for_long() -> None:
     it = pace()
     it.reserve(0.0, 0, 98.0)
     refuse(it, 20, 100.0, 101.0)
-    it.answered(it.reserve(0.0, 0, 101.0)[1])
+    it.let_through(it.reserve(0.0, 0, 101.0)[1])
     assert it.limited
     it.reserve(0.0, 0, 300.0)
     assert not it.limited

@@ -448,6 +448,21 @@ def test_two_that_refuse_at_different_times_have_failed_themselves() -> None:
     assert world.health("b").samples == 1
 
 
+@pytest.mark.parametrize("sign", ["an error", "an answer"])
+def test_who_was_heard_of_since_shows_that_our_network_is_there(sign: str) -> None:
+    """Two providers that refused connections one after the other: the second was asked for five seconds more, although
+    the first had begun to answer with errors."""
+    world = World("a", "b")
+    refuse(world, "a")
+    world.now += 1.0
+    if sign == "an error":
+        world.fail(world.start(only="a"), status=500)
+    else:
+        world.succeed(world.start(only="a"), after=0.1)
+    refuse(world, "b")
+    assert world.health("b").samples == 1
+
+
 def test_a_lone_provider_that_refuses_has_failed() -> None:
     world = World("a")
     refuse(world, "a")
@@ -455,6 +470,30 @@ def test_a_lone_provider_that_refuses_has_failed() -> None:
 
 
 # --- gates ---
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "opens"),
+    [
+        (FaultKind.SERVER_ERROR, "", True),
+        (FaultKind.CONNECTION, "", True),
+        (FaultKind.CONNECTION, "not_sent", False),
+        (FaultKind.TIMEOUT, "", False),
+    ],
+)
+def test_a_call_that_failed_was_let_through_by_its_rate_limit(kind: FaultKind, code: str, opens: bool) -> None:
+    """Refused for a long time, a line of calls would else go on one by one although nobody is refused any more."""
+    world = World("a")
+    world.gate("a", 2.0)
+    world.now += 2.5
+    world.fail(world.start(), FaultKind.RATE_LIMITED, status=429, retry_after=2.0)
+    until = world.member("a").gate.until
+    world.now += 2.5
+    world.fail(world.start(), kind, code=code)
+    pace = world.member("a").keys[0].pace
+    assert (pace.row, pace.ramp is None, world.member("a").gate.until) == (
+        (0, True, -math.inf) if opens else (2, False, until)
+    )
 
 
 def test_a_wrong_key_bars_every_provider_of_the_account_and_a_missing_model_only_its_own() -> None:

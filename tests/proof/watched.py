@@ -9,7 +9,7 @@ from typing import Final, final
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import State
 from resilient_llm.decide.call import Call, Wait
-from resilient_llm.decide.keys import Key, Refusal
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.decide.leases import SUCCESS_EARNS
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member
@@ -317,7 +317,7 @@ class Watched:
         if lease is not None:
             lost = self._all_lost(now)
             local = lost and fault.kind is FaultKind.CONNECTION and attempt.content_at is None
-            self._gate(attempt.member, attempt.key, fault, now)
+            self._gate(attempt, fault, now)
             outcome = Outcome.NEUTRAL if slept or local else self._outcome(attempt, fault, now)
             check.judged(attempt, lease, outcome, now)
             if not self._over:
@@ -332,7 +332,9 @@ class Watched:
     def _all_lost(self, now: float) -> bool:
         """Whether every provider failed to connect within five seconds: it is our own network."""
         members = self._checker.now_members.values()
-        return len(members) > 1 and all(now - m.connect_failed_at <= 5.0 for m in members)
+        return len(members) > 1 and all(
+            now - m.connect_failed_at <= 5.0 and m.connect_failed_at > m.good_start for m in members
+        )
 
     @staticmethod
     def _outcome(attempt: Real, fault: Fault, now: float) -> Outcome:
@@ -345,8 +347,12 @@ class Watched:
             return Outcome.NEUTRAL
         return found if now - attempt.started >= 10.0 else Outcome.SOFT
 
-    def _gate(self, member: Member[Provider], key: Key, fault: Fault, now: float) -> None:
+    def _gate(self, attempt: Real, fault: Fault, now: float) -> None:
+        member, key, started = attempt.member, attempt.key, attempt.started
         soft = verdict(fault) is Outcome.SOFT and fault.retry_after is not None
+        hard = verdict(fault) is Outcome.HARD and fault.kind is not FaultKind.TIMEOUT and fault.code != "not_sent"
+        if hard and started > self._checker.members[member].gates.get(key, _OPEN)[1]:
+            self._checker.members[member].gates.pop(key, None)
         if fault.kind is not FaultKind.RATE_LIMITED and not soft:
             return
         check, books = self._checker, self._checker.members[member]

@@ -129,6 +129,8 @@ class Breaker:
     tried_at: float = -math.inf
     """When the last trial began."""
     closed_at: float = -math.inf
+    failed_at: float = -math.inf
+    """When it failed last."""
     ends_late: bool = False
     """Whether it failed after content had come: then a trial is judged at the end of its answer."""
     timed_out: bool = False
@@ -219,7 +221,7 @@ class Breaker:
     ) -> bool:
         """Count a failure of the current generation, of an attempt that began at ``started``; returns whether the state
         changed.  HARD and SOFT count (SOFT half, and not towards the run)."""
-        weight = 1.0 if outcome is Outcome.HARD else 0.5
+        weight, self.failed_at = 1.0 if outcome is Outcome.HARD else 0.5, now
         if outcome is Outcome.HARD:
             self._failures += 1
             if started >= self._run_at:
@@ -243,13 +245,17 @@ class Breaker:
 
     def suspected(self, cause: Cause, now: float, draw: float) -> bool:
         """It became slow, gives no sign of life, or its streams stopped; returns whether the state changed."""
-        if cause is Cause.SILENT and self.state is _SOFT and self.cause is Cause.SLOW:
-            self.cause = Cause.SILENT  # it was taken for slow while earlier attempts were still answered
         if self.state is not CLOSED:
             return False
         self._move(cause, now, draw)
         self.ends_late = cause is Cause.STALLED
         return True
+
+    def fell_silent(self, now: float, seconds: float) -> None:
+        """One that was slow, or failed too often, gave no sign of life for so long: it answers no calls any more."""
+        failing = self.cause is Cause.FAILING and now - self.failed_at >= seconds
+        if self.soft and (failing or self.cause is Cause.SLOW):
+            self.cause, self.reason = Cause.SILENT, Cause.SILENT.value
 
     def spoke(self, now: float) -> bool:
         """What was taken for silent or stalled spoke: the presumption is void; returns whether the state changed."""

@@ -248,10 +248,12 @@ class Pace:
             return self._pause
         return _SHORTEST if self.learnt is None else _PAUSE / self.learnt.rate
 
-    def answered(self, started: float) -> None:
-        """A call that began at ``started`` was let through."""
+    def let_through(self, started: float, *, answered: bool = True) -> None:
+        """A call that began at ``started`` was not refused.  If it was not answered either, that ends a row of
+        refusals, and says nothing of how much gets through."""
         if started > self._refused_at:
-            self._row_ended = started if self.row else self._row_ended
+            if self.row:
+                self._row_ended = started if answered else -math.inf
             if self._measured:
                 self._marks.clear()
             self.row, self._proven, self._measured, self.ramp = 0, False, False, None

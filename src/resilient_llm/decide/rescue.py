@@ -17,8 +17,9 @@ class Rescues(Leases[T]):
     """Gives leases, those beside attempts that are late too."""
 
     def rescue(self, beside: Attempt[T], past: Past, now: float) -> Attempt[T] | None:
-        """A second attempt beside one that is silent, elsewhere, or at the same provider if there is no other; ``None``
-        if there is to be none now, and ``beside.rescue_after`` says when to ask again."""
+        """A second attempt beside one that is silent, elsewhere; at the same provider when half of the call's time is
+        gone and there is no other, or three quarters and no other can be asked yet.  ``None`` if there is to be none
+        now, and ``beside.rescue_after`` says when to ask again."""
         elapsed, due = now - beside.started, beside.rescue_after
         beside.rescue_after = None
         if beside.released or beside.content_at is not None or due is None:
@@ -35,7 +36,7 @@ class Rescues(Leases[T]):
         chosen = self._rescuer(ask, past, member, now)
         if chosen is None:
             alone = all(_opens(one, ask, now) > ask.deadline for one in self._allowed(ask, past) if one is not member)
-            if not alone or elapsed < half or not self._again_beside(beside, past, now):
+            if elapsed < (half if alone else 1.5 * half) or not self._again_beside(beside, past, now):
                 soon = elapsed + LAST_RESORT / 4.0
                 beside.rescue_after = _within(max(half, soon) if alone else soon, beside.timeout)
                 return None

@@ -64,7 +64,7 @@ class Verdicts(Generic[T]):
         if key.gate.strikes:
             key.gate.succeeded(started)
         if key.pace.row:
-            key.pace.answered(started)
+            key.pace.let_through(started)
         if attempt.slow_lease:
             member.own_gate.open()
             key.slow.open()
@@ -187,6 +187,8 @@ class Verdicts(Generic[T]):
             attempt.member.connect_failed_at = now
             if self.local(now):
                 return Outcome.NEUTRAL
+        elif fault.status is not None:  # it can be reached
+            attempt.member.connect_failed_at = -math.inf
         if found is Outcome.HARD and breaker.timed_out and not attempt.known:
             # Not known well enough to be sure: half a failure, and none for one that was asked at the last moment.
             if attempt.kind == "hedge":
@@ -195,13 +197,18 @@ class Verdicts(Generic[T]):
         return found
 
     def local(self, now: float) -> bool:
-        """Whether every provider failed to connect just now."""
-        members = self.members.values()
-        return len(members) > 1 and all(now - member.connect_failed_at <= LOCAL_WINDOW for member in members)
+        """Whether every provider failed to connect just now, and no call begun since was answered."""
+        failed = [(one.connect_failed_at, one.good_start) for one in self.members.values()]
+        return len(failed) > 1 and all(now - at <= LOCAL_WINDOW and at > began for at, began in failed)
 
     def close_gates(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
-        """Obey a rate limit, an exhausted quota or a refused key."""
+        """Obey a rate limit, an exhausted quota or a refused key.  Where a provider failed, its limit let the call
+        through."""
         member, key, outcome = attempt.member, attempt.key, disposition(fault).outcome
+        if outcome is Outcome.HARD and fault.kind is not FaultKind.TIMEOUT and fault.code != "not_sent":
+            key.gate.succeeded(attempt.started)
+            key.pace.let_through(attempt.started, answered=False)
+            return
         if outcome is Outcome.DISABLED:
             if fault.kind is FaultKind.AUTH and not key.terms.fixed:
                 return  # the next call may bring another key
@@ -235,6 +242,8 @@ class Verdicts(Generic[T]):
         long, or it has a long queue."""
         breaker = member.breaker
         cause = Cause.SILENT if member.silent(since, now) else Cause.SLOW
+        if cause is Cause.SILENT:
+            breaker.fell_silent(now, since)
         if member.queueing and breaker.suspected(cause, now, self._draw()):
             self.changed(member, CLOSED, now)
 
