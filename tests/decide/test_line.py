@@ -714,6 +714,16 @@ def test_the_first_of_several_tenants_is_the_one_not_served_for_longest(
     assert line.first(now) is expected
 
 
+def test_who_passes_one_that_is_too_large_is_whoever_has_the_turn() -> None:
+    asks = [Ask("main", tokens=tokens, tenant=tenant) for tokens, tenant in ((9, "x"), (1, "y"), (1, "z"))]
+    large, served, waits = (Place(number, ask) for number, ask in enumerate(asks))
+    line = queue(large, served, waits)
+    line.served("y")
+    line.too_large(large, 0.0)
+    assert line.first(0.0) is large
+    assert line.passer(0.0) is waits, "y was served, and z was not"
+
+
 def test_a_trial_goes_to_a_call_with_time_for_an_answer() -> None:
     world = World("a")
     world.trip("a")

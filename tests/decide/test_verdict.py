@@ -224,6 +224,20 @@ def test_a_preferred_provider_that_became_slow_gives_way_until_it_is_fast_again(
     assert world.start(streaming=True).target.id == "a"
 
 
+def test_an_answer_that_proves_slowness_ends_a_run_of_failures() -> None:
+    world = World("a")
+    world.answer("a", times=40, first=0.2)
+    while world.breaker("a") == "closed":
+        slow = world.start(streaming=True)
+        world.fail(world.start())
+        world.speak(slow, after=2.0)
+        world.succeed(slow)
+    assert world.health("a").breaker_reason == "it became much slower"
+    for _ in range(4):
+        world.fail(world.start())
+    assert world.breaker("a") == "softly_open", "four in a row are not five"
+
+
 def silent() -> World:
     world = World("a", "b")
     world.answer("a", times=30, first=0.5)

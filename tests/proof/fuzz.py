@@ -12,6 +12,7 @@ import argparse
 import random
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, final
 
@@ -231,6 +232,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Violation as violation:
             broken += 1
             print(violation, flush=True)
+        except Exception:  # of the core or of the checks: neither must hide the seeds that follow
+            broken += 1
+            print(f"seed {seed}: {traceback.format_exc()}", flush=True)
         else:
             calls, steps = calls + run.calls, steps + run.steps
         done = seed + 1 - first

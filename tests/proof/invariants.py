@@ -387,7 +387,7 @@ class Checker:
         if not line.waiting or member not in self.now_members.values():
             return
         waiting = [place for place in line.waiting if not place.missed(now)]
-        if any(place.woken or place.alarm <= now + OFFER for place in waiting):
+        if not waiting or any(place.woken or place.alarm <= now + OFFER for place in waiting):
             return  # on its way, and it looks for the others when it has been served
         in_time = [place for place in waiting if not line.too_late(place, now)]
         heads = heads_of(in_time or waiting)

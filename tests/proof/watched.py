@@ -323,7 +323,7 @@ class Watched:
             if not self._over:
                 self._rejected |= fault.kind in _REJECTED
                 self._ran |= ran(fault)
-                self._cost = 0.0 if free(fault) else cost(fault)
+                self._cost = 0.0 if free(fault) or attempt.other_key else cost(fault)
                 counts = not (attempt.kind == "trial" or free(fault) or lost or attempt.other_key)
                 self._counted += counts
                 self.tried[attempt.member.id] = self.tried.get(attempt.member.id, 0) + counts

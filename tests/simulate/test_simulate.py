@@ -79,7 +79,7 @@ def test_after_a_suspend_everything_is_late_and_nothing_is_lost() -> None:
 # --- invariants ---
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(12), 2714])
 def test_every_invariant_holds_at_every_step(seed: int) -> None:
     fuzz(seed)
 

@@ -197,13 +197,17 @@ class Line:
         return self._large
 
     def passer(self, now: float) -> Place | None:
-        """Who may pass it: the first that is smaller and of its class."""
+        """Who may pass it: the first that is smaller and of its class; of several tenants the one whose turn it is."""
         large = self.passed(now)
         if large is None:
             return None
-        tokens, batch = large.ask.tokens, large.ask.batch
-        for place in self.waiting:
-            smaller = place.ask.tokens < tokens and place.ask.batch is batch
+        groups = [group for (batch, _), group in self._groups.items() if batch is large.ask.batch]
+        smaller = [place for group in groups if (place := self._smaller(group, large, now)) is not None]
+        return min(smaller, key=lambda place: self._rank(place.ask, place.number), default=None)
+
+    def _smaller(self, group: list[Place], large: Place, now: float) -> Place | None:
+        for place in group:
+            smaller = place.ask.tokens < large.ask.tokens
             if smaller and place.offer is None and not place.missed(now) and not self.too_late(place, now):
                 return place
         return None

@@ -103,6 +103,7 @@ class Verdicts(Generic[T]):
                 and breaker.suspected(Cause.SLOW, now, self._draw())
             ):
                 self.changed(member, CLOSED, now)
+                attempt.judged, attempt.generation = True, breaker.generation  # slow, and yet an answer
         elif not breaker.ends_late:
             # What has been slow for minutes is slow for good, and no reason to stay away any more.
             slow = breaker.cause is Cause.SLOW and now - breaker.since < RELAPSE and shift.slow(sample)
