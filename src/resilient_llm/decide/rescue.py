@@ -71,11 +71,12 @@ class Rescues(Leases[T]):
     def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:
         """Beside a trial, and beside a provider that is down or silent, somebody else is free: it is an early failover.
         Beside a slow one more requests would make it worse.  Half-way to the deadline it may be paid like any
-        second try."""
+        second try, and at three quarters in any case."""
         if chosen is not None and (beside.trial or beside.member.breaker.down):
             return True
         quiet = beside.member.heard_at < beside.started
-        pressed = pressed and (quiet or not beside.known or beside.late(now) or chosen is None)
+        last = now - beside.started >= 0.75 * (beside.ask.deadline - beside.started) - 0.002
+        pressed = pressed and (quiet or last or not beside.known or beside.late(now) or chosen is None)
         return self.hedges.spend() or (pressed and self._pay(1.0, now))
 
 
