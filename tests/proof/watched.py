@@ -321,7 +321,8 @@ class Watched:
             outcome = Outcome.NEUTRAL if slept or local else self._outcome(attempt, fault, now)
             check.judged(attempt, lease, outcome, now)
             if not self._over:
-                self._rejected |= fault.kind in _REJECTED
+                told = fault.kind is FaultKind.CLIENT_CLOSED and fault.status is not None  # by a provider
+                self._rejected |= fault.kind in _REJECTED and not told
                 self._ran |= ran(fault)
                 self._cost = 0.0 if free(fault) else cost(fault)
                 counts = not (attempt.kind == "trial" or free(fault) or lost or attempt.other_key)

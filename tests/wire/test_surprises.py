@@ -320,6 +320,8 @@ def test_a_success_without_an_answer_is_none(body: dict[str, object]) -> None:
         (413, "", FaultKind.PAYLOAD_TOO_LARGE),
         (414, "", FaultKind.BAD_REQUEST),
         (431, "", FaultKind.BAD_REQUEST),
+        (501, "<html>", FaultKind.SERVER_ERROR),
+        (501, {"error": {"message": "no such thing here"}}, FaultKind.BAD_REQUEST),
         (301, "", FaultKind.MISCONFIGURED),
         (308, {"error": "moved"}, FaultKind.MISCONFIGURED),
     ],
