@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from resilient_llm.errors import FaultKind, FaultScope, UnsupportedFeature
+from resilient_llm.errors import Fault, FaultKind, FaultScope, UnsupportedFeature
 from resilient_llm.model import (
     ChatRequest,
     Extra,
@@ -527,3 +527,19 @@ def test_what_went_wrong_is_said_in_words_wherever_a_vendor_puts_them() -> None:
     for payload in ({"code": 429, "msg": "slow down"}, {"base_resp": {"status_code": 1, "status_msg": "slow down"}}):
         for wire in sorted(WIRES):
             assert b"slow down" in codec(wire).stream_encoder().feed(StreamError(payload))
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (
+            b"<html><title>Sign in</title> key=secretsecret",
+            "a page and no answer: <html><title>Sign in</title> key=***",
+        ),
+        (b" ", "the body is empty"),
+    ],
+)
+def test_a_page_where_an_answer_was_expected_is_shown(body: bytes, told: str) -> None:
+    fault = VLLM("m", base_url="http://localhost:8000/v1").read(200, {}, body, 0.0)
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.message) == (FaultKind.INVALID_RESPONSE, told)
