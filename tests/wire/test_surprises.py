@@ -532,7 +532,7 @@ def test_what_went_wrong_is_said_in_words_wherever_a_vendor_puts_them() -> None:
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        (
+        (b"<html><h1>Sign in</h1> key=secretsecret", "a page and no answer: <html><h1>Sign in</h1> key=***"),
             b"<html><title>Sign in</title> key=secretsecret",
             "a page and no answer: <html><title>Sign in</title> key=***",
         ),
