@@ -317,7 +317,8 @@ class Watched:
         if lease is not None:
             lost = self._all_lost(now)
             local = lost and fault.kind is FaultKind.CONNECTION and attempt.content_at is None
-            self._gate(attempt.member, attempt.key, fault, now)
+            if not (attempt.insists and fault.retry_after is None):
+                self._gate(attempt.member, attempt.key, fault, now)
             outcome = Outcome.NEUTRAL if slept or local else self._outcome(attempt, fault, now)
             check.judged(attempt, lease, outcome, now)
             if not self._over:
