@@ -63,8 +63,8 @@ class RateGate:
         """Close it for ``hint`` seconds and up to a quarter more, so that a fleet told the same does not return at
         once; without a hint for ``pause`` seconds, which double with every strike.  Where hints prove too short again
         and again the time doubles, too (a provider that says "in 1 s" for an hour would cost every call an attempt).
-        Returns when it opens.  Refusals of calls that had ``started`` before it closed tell the same once more and are no further strike, or
-        fifty calls in flight would make a pause of a second one of a minute.
+        Returns when it opens.  Refusals of calls that had ``started`` before it closed tell the same once more and are
+        no further strike, or fifty calls in flight would make a pause of a second one of a minute.
         """
         again = now < self.until and started <= self.closed_at
         if not again:
