@@ -400,7 +400,9 @@ def _make_pool(providers: Routes, settings: ClientSettings) -> ProviderPool:
         limits=as_policy(Limits, settings.get("limits")),
         advanced=as_policy(Advanced, settings.get("advanced")),
     )
-    name = settings.get("name", "default")
+    name: object = settings.get("name", "default")
+    if not isinstance(name, str):
+        raise ConfigurationError(f"name must be a string, not {name!r}")
     tracers, meters = settings.get("tracer_provider"), settings.get("meter_provider")
     observed = "opentelemetry.metrics" in sys.modules  # then its gauges show the client before its first call
     return ProviderPool(
@@ -529,8 +531,10 @@ class ResilientClient(_Client):
         """Close the connections.  Calls made later raise ``ClientClosed``, and so do those that wait for their turn.
 
         What is under way, open streams included, has ``drain`` seconds to finish, and then ends with ``ClientClosed``
-        as well, which judges nobody.  An ``http_client`` you passed stays open.
+        as well, which judges nobody.  An ``http_client`` you passed stays open.  Raises ``ConfigurationError``, and
+        closes nothing, if ``drain`` is no number of seconds.
         """
+        _check_drain(drain)
         self._life.over = True
         self._driver.close(drain)
 
@@ -663,8 +667,10 @@ class AsyncResilientClient(_Client):
         for their turn.
 
         What is under way on this loop, open streams included, has ``drain`` seconds to finish, and then ends with
-        ``ClientClosed`` as well, which judges nobody.
+        ``ClientClosed`` as well, which judges nobody.  Raises ``ConfigurationError``, and closes nothing, if ``drain``
+        is no number of seconds.
         """
+        _check_drain(drain)
         self._life.over = True
         await self._driver.aclose(drain)
 
@@ -928,6 +934,11 @@ class AsyncTextDeltas:
             event = await self._stream.__anext__()
             if type(event) is TextDelta and event.text and not event.choice:
                 return event.text
+
+
+def _check_drain(drain: object) -> None:
+    if isinstance(drain, bool) or not isinstance(drain, int | float) or not drain >= 0.0:
+        raise ConfigurationError(f"drain must be a number of seconds, 0 or more, not {drain!r}")
 
 
 def _fallback(options: ChatOptions, failure: CallFailed) -> object:

@@ -146,6 +146,11 @@ def test_an_answer_the_callers_own_check_refused_is_no_proof_of_an_outage() -> N
     assert disposition(refused) == (Outcome.SOFT, Onward.ANYWHERE)
 
 
+def test_a_provider_that_takes_the_caller_for_gone_is_left_for_the_next() -> None:
+    told = fault(FaultKind.CLIENT_CLOSED, status=499)
+    assert disposition(told) == (Outcome.NEUTRAL, Onward.ELSEWHERE)
+
+
 def test_what_went_wrong_on_this_machine_judges_nobody() -> None:
     assert disposition(fault(FaultKind.CONNECTION, scope=FaultScope.LOCAL)) == (Outcome.NEUTRAL, Onward.ANYWHERE)
     assert disposition(fault(FaultKind.CONNECTION)).outcome is Outcome.HARD

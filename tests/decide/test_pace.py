@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.line import PASSED
 from resilient_llm.decide.meters import Learnt
 from resilient_llm.decide.pace import Pace, Sent
-from resilient_llm.errors import FaultKind, NoProviderAvailable
+from resilient_llm.errors import Fault, FaultKind, NoProviderAvailable
 from resilient_llm.policy import Rate
 from tests.decide.crowd import Crowd, Server
-from tests.decide.world import PROPERTY, Limit, Target, World
+from tests.decide.driver import Act, Driver
+from tests.decide.world import PROPERTY, Limit, Target, World, fault
 
 MINUTE = Rate(amount=60, per=60.0, unit="requests")
 TOKENS = Rate(amount=6000, per=60.0, unit="tokens")
@@ -601,3 +603,40 @@ def test_a_large_call_is_passed_for_a_bounded_time_whoever_comes(large: int, bat
     assert not crowd.lost
     ahead = 150.0 * 151 - 5000.0 - 10.0 * 1000.0  # with the answers
     assert work.runs[0].took <= (ahead + large) / 1000.0 + PASSED + 0.5
+
+
+# --- what is only guessed ---
+
+
+@pytest.mark.parametrize("hint", [None, 1.0])
+@pytest.mark.parametrize("share", [0.2, 0.4])
+def test_refusals_by_chance_cost_no_more_answers_than_an_sdk_loses(share: float, hint: float | None) -> None:
+    """They look like a limit, and obeying that makes them no fewer."""
+    luck = random.Random(7)
+
+    def weather(now: float, attempt: Attempt[Target]) -> Act:
+        refused = Fault(FaultKind.RATE_LIMITED, status=429, retry_after=hint)
+        return Act(0.005, refused if luck.random() < share else None)
+
+    runs = Driver({"a": weather}, Target("a")).calls(4.0, 120.0)
+    chance = 2.5 * (share**3 / len(runs)) ** 0.5
+    assert sum(run.answered for run in runs) >= (1.0 - share**3 - chance) * len(runs)
+    assert sum(len(run.call.records) for run in runs) <= 1.2 * (1.0 + share + share**2) * len(runs)
+
+
+def test_who_waits_for_a_guess_is_sent_at_each_quarter_of_its_time_and_tightens_nothing() -> None:
+    world = World("a")
+    (key,) = world.member("a").keys
+    world.succeed(world.start())
+    key.pace.learnt = Learnt(1.0, 60.0, world.now)
+    key.pace.learnt.take(1.0, world.now)
+    key.pace.arrange()
+    call, began, times = world.call(timeout=20.0), world.now, []
+    for _ in range(3):
+        world.wait(call)
+        attempt = call.next_attempt(world.now)
+        assert isinstance(attempt, Attempt)
+        times.append(world.now - began)
+        call.failed(attempt, fault(FaultKind.RATE_LIMITED, status=429), world.now)
+    assert times == pytest.approx([5.0, 10.0, 15.0])
+    assert (key.gate.strikes, key.pace.row) == (0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -49,6 +50,8 @@ CLIENTS: dict[str, tuple[Any, str]] = {
     "a deadline of zero": (lambda make: make([anyone()], deadline=0), "0"),
     "a deadline that is no number": (lambda make: make([anyone()], deadline=math.nan), "nan"),
     "a listener that is none": (lambda make: make([anyone()], listeners=[3]), "3"),
+    "a listener that is in no list": (lambda make: make([anyone()], listeners=print), "print"),
+    "a name that is no text": (lambda make: make([anyone()], name=3), "3"),
     "pool and providers": (lambda make: make([anyone()], pool=make([anyone()]).pool), "not both"),
     "pool and settings": (lambda make: make(pool=make([anyone()]).pool, deadline=3), "deadline="),
     "a foreign http client": (lambda make: make([anyone()], http_client=object()), "object"),
@@ -62,6 +65,16 @@ CLIENTS: dict[str, tuple[Any, str]] = {
     "a function's tags that are one string": (lambda make: make([Function(lambda r: "x", id="f", tags="eu")]), "tags"),
     "a function that is none": (lambda make: make([Function("x")]), "'x'"),  # type: ignore[arg-type]
 }
+
+
+@pytest.mark.parametrize("drain", [-1, math.nan, "5", None, True], ids=repr)
+def test_a_drain_that_is_no_time_closes_nothing(drain: Any) -> None:
+    with ResilientClient([Function(lambda request: "hi", id="f")]) as client:
+        with pytest.raises(ConfigurationError, match="drain must be a number of seconds"):
+            client.close(drain=drain)
+        with pytest.raises(ConfigurationError, match="drain must be a number of seconds"):
+            asyncio.run(AsyncResilientClient(pool=client.pool).aclose(drain=drain))
+        assert client.chat("hello").text == "hi"
 
 
 @pytest.mark.parametrize("make", [ResilientClient, AsyncResilientClient], ids=["sync", "async"])

@@ -317,11 +317,13 @@ class Watched:
         if lease is not None:
             lost = self._all_lost(now)
             local = lost and fault.kind is FaultKind.CONNECTION and attempt.content_at is None
-            self._gate(attempt, fault, now)
+            if not (attempt.insists and fault.retry_after is None):
+                self._gate(attempt, fault, now)
             outcome = Outcome.NEUTRAL if slept or local else self._outcome(attempt, fault, now)
             check.judged(attempt, lease, outcome, now)
             if not self._over:
-                self._rejected |= fault.kind in _REJECTED
+                told = fault.kind is FaultKind.CLIENT_CLOSED and fault.status is not None  # by a provider
+                self._rejected |= fault.kind in _REJECTED and not told
                 self._ran |= ran(fault)
                 self._cost = 0.0 if free(fault) or attempt.other_key else cost(fault)
                 counts = not (attempt.kind == "trial" or free(fault) or lost or attempt.other_key)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from resilient_llm.errors import FaultKind, FaultScope, UnsupportedFeature
+from resilient_llm.errors import Fault, FaultKind, FaultScope, UnsupportedFeature
 from resilient_llm.model import (
     ChatRequest,
     Extra,
@@ -320,6 +320,8 @@ def test_a_success_without_an_answer_is_none(body: dict[str, object]) -> None:
         (413, "", FaultKind.PAYLOAD_TOO_LARGE),
         (414, "", FaultKind.BAD_REQUEST),
         (431, "", FaultKind.BAD_REQUEST),
+        (501, "<html>", FaultKind.SERVER_ERROR),
+        (501, {"error": {"message": "no such thing here"}}, FaultKind.BAD_REQUEST),
         (301, "", FaultKind.MISCONFIGURED),
         (308, {"error": "moved"}, FaultKind.MISCONFIGURED),
     ],
@@ -525,3 +527,16 @@ def test_what_went_wrong_is_said_in_words_wherever_a_vendor_puts_them() -> None:
     for payload in ({"code": 429, "msg": "slow down"}, {"base_resp": {"status_code": 1, "status_msg": "slow down"}}):
         for wire in sorted(WIRES):
             assert b"slow down" in codec(wire).stream_encoder().feed(StreamError(payload))
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"<html><h1>Sign in</h1> key=secretsecret", "a page and no answer: <html><h1>Sign in</h1> key=***"),
+        (b" ", "the body is empty"),
+    ],
+)
+def test_a_page_where_an_answer_was_expected_is_shown(body: bytes, told: str) -> None:
+    fault = VLLM("m", base_url="http://localhost:8000/v1").read(200, {}, body, 0.0)
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.message) == (FaultKind.INVALID_RESPONSE, told)

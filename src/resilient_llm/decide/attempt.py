@@ -57,6 +57,8 @@ class Attempt(Generic[T]):
     """Whether it is the one that finds out if a quota or a key is good again."""
     other_key: bool = False
     """Whether it failed for its key's sake alone, and its provider has another key that can be used."""
+    insists: bool = False
+    """Whether it was sent against what we only guess of its key's limits."""
     heard: bool = False
     """Whether the head of its answer was read."""
     released: bool = False

@@ -23,7 +23,7 @@ from resilient_llm.decide.leases import BARRED, Past
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import T
 from resilient_llm.decide.outcome import Onward, costs_nothing, disposition, may_have_run, price
-from resilient_llm.decide.patience import backoff
+from resilient_llm.decide.patience import backoff, hope_at, insists_at
 from resilient_llm.decide.pool import Pool
 from resilient_llm.decide.waiting import Refused
 from resilient_llm.errors import (
@@ -39,7 +39,6 @@ _MIN_REMAINING = 0.2  # seconds: no later attempt starts with less left than thi
 _RESCUE_PAUSE = 0.5  # seconds between a rescue that failed and the next one
 _SHORTEST_PAUSE = 0.001  # seconds
 _BUDGET_PAUSE = 1.0  # seconds until an empty budget is looked at again: answers fill it sooner than time does
-_LAST_HOPE = 0.5  # share of its wait behind an outage after which a call is sent somewhere in any case
 _LAST_TRY = 2.5  # seconds the last try waits at most for an outage to end
 _OVERTAKEN: Final = Fault(FaultKind.TIMEOUT, message="gave no sign of life; another provider answered first")
 
@@ -105,6 +104,7 @@ class Call(Generic[T]):
     _wait_over: float = -math.inf
     _down_since: float | None = None
     _hoped: bool = False
+    _insisted: int = 0
 
     def __init__(self, pool: Pool[T], ask: Ask, now: float) -> None:
         self.pool: Pool[T] = pool
@@ -135,7 +135,9 @@ class Call(Generic[T]):
                 self._stop(now)
                 raise ClientClosed("the client was closed while the call waited")
             since = self._down_since
-            past.last_hope = since is not None and not (self._hoped or past.counted) and now >= self._hope_at(since)
+            hope = hope_at(since, self.pool.policies.retry.max_down_wait, self.deadline)
+            past.last_hope = now >= hope and not (self._hoped or past.counted)
+            past.insists = since is None and now >= insists_at(self.ask, self.started, self.deadline, self._insisted)
         if past.number > 1 or self.deadline <= now:
             self._give_up_if_over(now)
         found = self.pool.acquire(self.ask, past, now)
@@ -253,17 +255,14 @@ class Call(Generic[T]):
 
     # --- internals: going on ---
 
-    def _hope_at(self, since: float) -> float:
-        """When a call that waits behind an outage is sent somewhere in any case: no call is given up untried."""
-        wait = self.pool.policies.retry.max_down_wait
-        return since + _LAST_HOPE * min(wait, self.deadline - since)
-
     def _begun(self, attempt: Attempt[T]) -> Attempt[T]:
         self._phase, past = _LEASED[self._phase], self.past
         self._running.append(attempt)
         if past.number > 1 or past.again:
             self._hoped = self._hoped or past.last_hope
-            past.place, past.last_hope = None, False
+            attempt.insists = past.insists
+            self._insisted += past.insists
+            past.place, past.last_hope, past.insists = None, False, False
             if not attempt.trial:
                 self._down_since = None
             if attempt.kind != "hedge":
@@ -291,6 +290,9 @@ class Call(Generic[T]):
             seconds = min(seconds, self._down_left(found, now))
         else:
             self._down_since = None
+            insists = insists_at(self.ask, self.started, self.deadline, self._insisted)
+            if found.guessed and insists > now:
+                seconds = min(seconds, max(insists - now, _SHORTEST_PAUSE))
         seconds = min(seconds, self.deadline - now)
         self._phase = TRANSITIONS[self._phase, Step.TOLD_TO_WAIT]
         return Wait(seconds, "down" if found.down else waits_for(found), found.place)
@@ -302,7 +304,7 @@ class Call(Generic[T]):
         if left <= 0.0 or self.ask.when_down == "fail":
             self._leave(now)
             raise self._nobody(found, now)
-        hope = self._hope_at(since) - now
+        hope = hope_at(since, self.pool.policies.retry.max_down_wait, self.deadline) - now
         return min(left, hope) if hope > 0.0 and not self._hoped else left
 
     def _backoff(self, found: Refused, now: float) -> float:

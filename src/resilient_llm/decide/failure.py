@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from resilient_llm.decide.ask import Ask
-from resilient_llm.decide.keys import Refusal
+from resilient_llm.decide.keys import LIMITED, Refusal
 from resilient_llm.decide.leases import Past
 from resilient_llm.decide.waiting import Refused
 from resilient_llm.errors import AllAttemptsFailed, CallFailed, NoProviderAvailable, RequestRejected
 from resilient_llm.faults import AttemptRecord, Fault
-
-_LIMITED: Final = frozenset({Refusal.GATED, Refusal.PACE})
 
 
 def nobody(
@@ -32,7 +28,7 @@ def nobody(
     if too_long:
         why = "the request is too long for every provider"
         return RequestRejected(why, records, retry_after, fault)
-    if past.counted and not any(one in _LIMITED or one.needs_room for one in found.reasons.values()):
+    if past.counted and not any(one in LIMITED or one.needs_room for one in found.reasons.values()):
         why = f"{times(past.number - 1)} failed and nobody else can be asked"
         return AllAttemptsFailed(why, records, retry_after, fault)
     reasons = {
@@ -46,7 +42,7 @@ def nobody(
 
 def waits_for(found: Refused) -> str:
     """What a call in line waits for: ``gate`` or ``line``."""
-    return "gate" if any(refusal in _LIMITED for refusal in found.reasons.values()) else "line"
+    return "gate" if any(refusal in LIMITED for refusal in found.reasons.values()) else "line"
 
 
 def times(count: int) -> str:

@@ -35,8 +35,10 @@ class RateGate:
     until: float = -math.inf
     told: float = -math.inf
     """Until when the provider asked us to wait, in its own words: without jitter, and not capped."""
+    asked: float = -math.inf
+    """The same without what we suppose where it did not say for how long."""
     soonest: float = -math.inf
-    """The same with jitter."""
+    """``told`` with jitter."""
     closed_at: float = -math.inf
     opened_at: float = -math.inf
     """When it opened last by time alone."""
@@ -61,10 +63,8 @@ class RateGate:
         """Close it for ``hint`` seconds and up to a quarter more, so that a fleet told the same does not return at
         once; without a hint for ``pause`` seconds, which double with every strike.  Where hints prove too short again
         and again the time doubles, too (a provider that says "in 1 s" for an hour would cost every call an attempt).
-        Returns when it opens.
-
-        Refusals of calls that had ``started`` before it closed tell the same once more and are no further strike, or
-        fifty calls in flight would make a pause of a second one of a minute.
+        Returns when it opens.  Refusals of calls that had ``started`` before it closed tell the same once more and are
+        no further strike, or fifty calls in flight would make a pause of a second one of a minute.
         """
         again = now < self.until and started <= self.closed_at
         if not again:
@@ -76,9 +76,10 @@ class RateGate:
         self.without_hint = without_hint
         if hint is None or without_hint:
             seconds = min(pause * 2.0 ** min(self.strikes, 16), _NO_HINT_CAP)
-            told, soonest = min(pause, seconds), min(seconds, _NO_HINT_WAIT)
+            told = soonest = min(seconds, _NO_HINT_WAIT)
         else:
             seconds = told = soonest = hint
+            self.asked = max(self.asked, now + max(hint, MIN_WAIT))
         wait, soonest = seconds * (1.0 + 0.25 * draw), soonest + min(0.05 * soonest, _SPREAD) * draw
         if self.strikes and not again and not without_hint:
             wait = max(wait, doubling(0.5, _BACKOFF_CAP, self.strikes, draw))
@@ -105,7 +106,7 @@ class RateGate:
         if started >= self.opened_at:
             self.strikes = 0
         if started > self.closed_at:
-            self.until = self.told = self.soonest = -math.inf
+            self.until = self.told = self.asked = self.soonest = -math.inf
 
     def _until(self, now: float, wait: float, reason: str) -> float:
         until = now + min(wait, self.policy.gate_cap)
@@ -116,7 +117,8 @@ class RateGate:
 
     def open(self) -> None:
         """Open it by hand."""
-        self.until = self.told = self.soonest = self.closed_at = self.opened_at = -math.inf
+        self.until = self.told = self.asked = self.soonest = -math.inf
+        self.closed_at = self.opened_at = -math.inf
         self.strikes = 0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from typing import Final
 
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.gate import RateGate, SlowGate
@@ -34,6 +35,9 @@ class Refusal(StrEnum):
         return self in (Refusal.FULL, Refusal.LINE)
 
 
+LIMITED: Final = frozenset({Refusal.GATED, Refusal.PACE})
+
+
 class Key:
     """One of them."""
 
@@ -59,17 +63,23 @@ class Key:
             self.pace.declare(terms.rates)
         self.terms, self.slow = terms, slow
 
-    def refusal(self, ask: Ask, now: float, *, waits: bool = False, ahead: int = 0) -> Refusal | None:
+    def refusal(
+        self, ask: Ask, now: float, *, waits: bool = False, ahead: int = 0, insists: bool = False
+    ) -> Refusal | None:
         """Why a call cannot be sent with it now, ``ahead`` others before it; ``None`` if it can.  ``waits``: nobody
-        else can be asked."""
+        else can be asked; ``insists``: only what was declared or said by the provider keeps it."""
         gate = self.gate
-        if now < gate.until and now < gate.opens(ask.deadline, waits=waits):
+        if now < gate.until and (now < gate.asked or not insists) and now < gate.opens(ask.deadline, waits=waits):
             return Refusal.GATED
-        if self.pace.limited and self.fits_at(ask, now, ahead) > now:
+        if self.pace.limited and self.fits_at(ask, now, ahead, stated=insists) > now:
             return Refusal.PACE
         if self.slow.strikes and not self.slow.admits(now):
             return Refusal.QUOTA
         return None
+
+    def guessed(self, refusal: Refusal) -> bool:
+        """Whether a call is kept by what nobody said, or may be as soon as what was said is over."""
+        return refusal in LIMITED and (self.gate.without_hint or self.pace.learnt is not None)
 
     def fits_at(self, ask: Ask, now: float, ahead: int = 0, *, stated: bool = False) -> float:
         """When the call fits into what may be sent with it, after ``ahead`` others like it; ``stated``: by what is

@@ -16,7 +16,7 @@ from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, State
 from resilient_llm.decide.budget import Budget
 from resilient_llm.decide.choose import at_home, choose, least_bad, soonest, stalest
-from resilient_llm.decide.keys import Refusal
+from resilient_llm.decide.keys import LIMITED, Refusal
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.patience import Patience, patience, trial_patience, usual
@@ -43,10 +43,11 @@ class Past:
     ``number``: of its next attempt; ``order``: of the call, for the line; ``tried``: attempts that count, by provider;
     ``counted``: how many in all; ``cost`` of a second try after its last failure; ``again``: its pause is over, so that
     it may ask the same provider again; ``place``: where it waits; ``last_hope``: it waited long behind an outage and
-    was never sent anywhere; ``other_key``: the provider that refused its last attempt's key and has another.
+    was never sent anywhere; ``insists``: it waited long for a limit that we only guess, and goes by what was said;
+    ``other_key``: the provider that refused its last attempt's key and has another.
     """
 
-    __slots__ = ("again", "cost", "counted", "last_hope", "number", "order", "other_key", "place", "tried")
+    __slots__ = ("again", "cost", "counted", "insists", "last_hope", "number", "order", "other_key", "place", "tried")
 
     def __init__(self, order: int) -> None:
         self.number: int = 1
@@ -57,6 +58,7 @@ class Past:
         self.again: bool = False
         self.place: Place | None = None
         self.last_hope: bool = False
+        self.insists: bool = False
         self.other_key: str | None = None
 
 
@@ -148,11 +150,13 @@ class Leases(Generic[T]):
         nobody else is well."""
         line, place = member.line, past.place
         hope = past.last_hope and member.breaker.down
+        held = 0 if place is None else int(place.offer is line)
+        insists = past.insists and len(member.keys) == 1
+        if insists and member.refusal(ask, now, waits=True, held=held) in LIMITED:
+            return member.refusal(ask, now, waits=True, held=held, insists=True) is None
         if line.waiting and not (hope or member.in_turn(past.order, ask, place, now)):
             return False
-        if place is None:
-            return member.refusal(ask, now, waits=waits) is None
-        return member.refusal(ask, now, waits=True, held=int(place.offer is line)) is None
+        return member.refusal(ask, now, waits=waits or place is not None, held=held) is None
 
     def _tries(self, ask: Ask, now: float) -> bool:
         """Whether a call may find out how a provider is: a batch only when nobody else calls."""

@@ -65,9 +65,10 @@ _TABLE: Final[dict[FaultKind, Disposition]] = {
 
 
 def disposition(fault: Fault) -> Disposition:
-    """What this fault means.  Three cases depend on more than its kind: a 503 that says when to come back is a shortage
-    rather than a breakdown, an answer the caller's own check refused is no proof that the provider is down, and what
-    went wrong on this machine (no file descriptor left, say) proves nothing about anybody else."""
+    """What this fault means.  Four cases depend on more than its kind: a 503 that says when to come back is a shortage
+    rather than a breakdown, an answer the caller's own check refused is no proof that the provider is down, what went
+    wrong on this machine (no file descriptor left, say) proves nothing about anybody else, and a provider that answers
+    that the caller is gone is wrong, for somebody reads it."""
     outcome, onward = _TABLE[fault.kind]
     if outcome is Outcome.HARD and fault.scope is FaultScope.LOCAL:
         outcome = Outcome.NEUTRAL
@@ -75,6 +76,8 @@ def disposition(fault: Fault) -> Disposition:
         outcome = Outcome.SOFT
     if fault.kind is FaultKind.INVALID_RESPONSE and fault.scope is FaultScope.REQUEST:
         outcome = Outcome.SOFT
+    if fault.kind is FaultKind.CLIENT_CLOSED and fault.status is not None:
+        onward = Onward.ELSEWHERE
     return Disposition(outcome, onward)
 
 

@@ -234,6 +234,11 @@ class Pace:
             self.ramp = Ramp(opens)
             self.arrange()
 
+    def turned_down(self, need: float) -> None:
+        """A call was refused that was sent though it seemed to be too much."""
+        self._refused += 1
+        self.give_back(need)
+
     def _learn(self, window: float, now: float) -> None:
         """Calls were refused for a long time, let through, and are refused again before as much time has passed: what
         got through in between is the limit, and its window began when that did."""

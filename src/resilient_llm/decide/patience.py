@@ -17,6 +17,8 @@ _SHORTEST_PAUSE = 1.0  # seconds a stream may always pause without speaking agai
 _STANDSTILL = 0.5  # seconds
 _FIRST_TOKEN_UNKNOWN = 30.0
 _TIMEOUT_FACTOR = 4.0
+_INSISTS = 3
+_LAST_HOPE = 0.5
 _TRIAL_WHOLE = 30.0  # seconds a whole answer has at least before a trial counts as failed
 
 
@@ -113,6 +115,20 @@ def open_pause(seen: Statistics) -> float:
 def backoff(retry: Retry, retries: int, draw: float) -> float:
     """Seconds before a provider is asked again, as the vendors' SDKs pause: doubling, and up to a quarter less."""
     return min(retry.backoff_cap, retry.backoff_base * 2.0 ** min(retries, 64)) * (1.0 - 0.25 * draw)
+
+
+def hope_at(since: float | None, wait: float, deadline: float) -> float:
+    """When a call that waits behind an outage since then, for ``wait`` seconds at most, is sent somewhere in any case:
+    no call is given up untried.  ``None``: it does not."""
+    return math.inf if since is None else since + _LAST_HOPE * min(wait, deadline - since)
+
+
+def insists_at(ask: Ask, started: float, deadline: float, times: int) -> float:
+    """When a call that waits for a limit that nobody told, but we only guess, is sent in any case, after it was so many
+    times: as often as an SDK would send it.  A batch goes on waiting."""
+    if times >= _INSISTS or ask.batch:
+        return math.inf
+    return started + (deadline - started) * (times + 1.0) / (_INSISTS + 1.0)
 
 
 def first_due(

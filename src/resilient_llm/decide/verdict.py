@@ -224,10 +224,14 @@ class Verdicts(Generic[T]):
             name = key.terms.name if shared else ""
             self.events.append(events.GateClosed(now, member.id, wait, kind, slow=True, message=wrong, key=name))
             return
+        if outcome is Outcome.GATED and attempt.insists:
+            key.pace.turned_down(attempt.need)
+            if fault.retry_after is None:
+                return
         if outcome is Outcome.GATED or (outcome is Outcome.SOFT and fault.retry_after is not None):
             hint, pause, began = fault.retry_after, key.pace.pause, attempt.started
             until = key.gate.close(now, hint, self._draw(), str(fault.kind), pause=pause, started=began)
-            if outcome is Outcome.GATED:
+            if outcome is Outcome.GATED and not attempt.insists:
                 opens = min(until, key.gate.soonest)
                 key.pace.refused(attempt.need, attempt.started, opens, now)
             kind, name = str(fault.kind), key.terms.name

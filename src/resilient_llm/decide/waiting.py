@@ -25,7 +25,8 @@ _TRIAL_LEAST: Final = 1.0  # seconds that a call has left for a trial of a provi
 class Refused:
     """Nobody can be asked now: why not, per provider.
 
-    ``again``: somebody can be asked once more after a pause, whose breaker counts so many failures in a row as ``run``.
+    ``guessed``: some of that nobody said.  ``again``: somebody can be asked once more after a pause, whose breaker
+    counts so many failures in a row as ``run``.
     ``place``: the call stands in line and is woken, at the latest after ``seconds``; ``None``: there is nobody to wait
     for.  ``down``: everybody waited for is down.  ``budget``: the seconds until a second try can be paid for, if that
     is all that is missing.  ``retry_at``: the earliest time at which trying again makes sense, in the providers' own
@@ -36,6 +37,7 @@ class Refused:
     retry_at: float | None = None
     again: bool = False
     run: int = 0
+    guessed: bool = False
     place: Place | None = None
     seconds: float = math.inf
     down: bool = False
@@ -69,6 +71,7 @@ class Waiting(Generic[T]):
                 waits = told <= min(ask.deadline, now + retry.max_wait) or refusal.needs_room or refusal is Refusal.DOWN
                 if more and waits and served <= ask.deadline:
                     waited.append((member, refusal))
+                    found.guessed = found.guessed or any(key.guessed(refusal) for key in member.keys)
             elif more:
                 runs.append(member.breaker.run)
         found.retry_at = None if retry_at == math.inf else retry_at

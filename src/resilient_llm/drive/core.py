@@ -115,6 +115,8 @@ class ProviderPool:
             self.allowance: float = seconds(deadline)
         except InvalidRequest as error:
             raise ConfigurationError(str(error)) from None
+        if not isinstance(listeners, Iterable):
+            raise ConfigurationError(f"listeners must be a list of functions, not {listeners!r}")
         for listener in listeners:
             _check_listener(listener)
         self.name = name

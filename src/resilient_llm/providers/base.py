@@ -343,7 +343,7 @@ class HttpProvider:
         try:
             response = self.codec.decode_response(body)
         except InvalidAnswer as invalid:
-            return self._invalid(status, headers, invalid, now)
+            return self._invalid(status, headers, body, invalid, now)
         if response.finish_reason == "error":
             told = wires.classify(self.vendor, status, headers, body, now=now)
             return told or Fault(
@@ -393,7 +393,7 @@ class HttpProvider:
         try:
             response = self.decode_embed(body)
         except InvalidAnswer as invalid:
-            return self._invalid(status, headers, invalid, now)
+            return self._invalid(status, headers, body, invalid, now)
         return self.unexpected_model(response.model, status) or response
 
     def __repr__(self) -> str:
@@ -404,13 +404,18 @@ class HttpProvider:
 
     # --- internals ---
 
-    def _invalid(self, status: int, headers: Mapping[str, str], invalid: InvalidAnswer, now: float) -> Fault:
+    def _invalid(
+        self, status: int, headers: Mapping[str, str], body: bytes, invalid: InvalidAnswer, now: float
+    ) -> Fault:
         """A success that is no answer: what it says itself if it is an error object, else that it is none."""
         payload = invalid.payload
         told = None if payload is None else wires.classify(self.vendor, status, headers, payload, now=now)
         if told is not None and (told.code or told.message):
             return told
-        return Fault(FaultKind.INVALID_RESPONSE, status=status, message=scrub(invalid.message))
+        head = body[:200].lstrip()
+        looks = scrub(head.decode(errors="replace"), 60) if head[:1] == b"<" else ""
+        what = f"a page and no answer: {looks}" if looks else invalid.message if head else "the body is empty"
+        return Fault(FaultKind.INVALID_RESPONSE, status=status, message=scrub(what))
 
     def _posted(self, parts: HttpRequest, key: str | None, idempotency_key: str | None) -> Prepared:
         body = _with_params(parts.body, self.params) if self.params else parts.body

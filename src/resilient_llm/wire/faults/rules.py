@@ -262,6 +262,8 @@ def by_status(status: int, facts: Facts) -> FaultKind:
     error that says nothing of the kind come from something else than the API we expect.
     """
     known = _BY_STATUS.get(status)
+    if known is K.BAD_REQUEST and status >= 500 and not facts.structured:
+        return K.SERVER_ERROR  # no provider said that it does not know the request
     if known is not None:
         return known
     if 300 <= status < 400:
