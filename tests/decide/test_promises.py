@@ -150,11 +150,11 @@ def half_minute(providers: int, seed: int, ours_seed: int | None = None) -> tupl
     return ours, plain, len(driver.requests)
 
 
-@pytest.mark.parametrize("seed", [21, 44])
+@pytest.mark.parametrize("seed", [21, 44, 100])
 def test_a_lone_provider_that_comes_back_slow_answers_who_has_time_for_it(seed: int) -> None:
-    """Who has waited longest is asked first, and has no time left for an answer that takes longer than ever before."""
+    """Who has waited longest has no time left for an answer that takes longer than ever before."""
     figures = [half_minute(1, seed, luck) for luck in range(4)]
-    assert mean(ours for ours, _, _ in figures) >= 0.7 * figures[0][1], "a share of the trials is luck"
+    assert mean(ours for ours, _, _ in figures) >= figures[0][1]
 
 
 def test_no_call_is_given_up_untried_while_it_has_time() -> None:

@@ -180,8 +180,7 @@ class Pool(Shared[T]):
                 return False
             outcome = self._verdicts.expired(attempt, fault, silence, now)
             if attempt.content_at is None:
-                line = attempt.member.line
-                line.needs = max(line.needs, 2.0 * (now - attempt.started))
+                attempt.member.line.latest_first = True
             if attempt.trial and outcome is Outcome.NEUTRAL:  # the next one in line finds out
                 member = attempt.member
                 member.resort_at = min(member.resort_at, max(now, attempt.started + LAST_RESORT))
