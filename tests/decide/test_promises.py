@@ -438,6 +438,18 @@ def test_a_trial_of_a_dead_provider_costs_its_caller_no_attempt() -> None:
             assert len([record for record in records if record.provider == "b"]) == 3
 
 
+def test_trials_that_judge_nobody_are_bounded_like_other_attempts() -> None:
+    outage = down(5.0)
+
+    def conflicts(now: float, attempt: Attempt[Target]) -> Act:
+        return outage(now, attempt) if now < 5.0 else Act(0.01, Fault(FaultKind.CONFLICT, status=409))
+
+    driver = Driver({"a": conflicts})
+    driver.calls(rate=2.0, seconds=10.0)
+    late = [run for run in driver.runs if run.began >= 5.0]
+    assert all(len(run.call.records) <= 3 for run in late)
+
+
 def test_a_key_that_was_rotated_after_a_refusal_works_at_the_next_call() -> None:
     for fixed in (True, False):
         driver = Driver(

@@ -333,7 +333,8 @@ class Watched:
                 self._rejected |= fault.kind in _REJECTED
                 self._ran |= ran(fault)
                 self._cost = 0.0 if free(fault) or attempt.other_key else cost(fault)
-                counts = not (attempt.kind == "trial" or free(fault) or lost or attempt.other_key)
+                trial = attempt.kind == "trial" and outcome is not Outcome.NEUTRAL
+                counts = not (trial or free(fault) or lost or attempt.other_key)
                 self._counted += counts
                 self.tried[attempt.member.id] = self.tried.get(attempt.member.id, 0) + counts
         check.after(now, attempt.member)

@@ -160,7 +160,8 @@ class Pool(Shared[T]):
             self._release(attempt, outcome, now)
             if fault.kind in OF_A_KEY:
                 attempt.other_key = attempt.member.other_key(attempt.key, attempt.ask, now)
-            counted = not (attempt.trial or self._verdicts.local(now) or attempt.other_key)
+            trial = attempt.trial and outcome is not Outcome.NEUTRAL  # else nothing would bound or space them
+            counted = not (trial or self._verdicts.local(now) or attempt.other_key)
         self._wake()
         return counted
 
