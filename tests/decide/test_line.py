@@ -692,10 +692,10 @@ def test_of_many_who_wait_only_the_first_of_each_tenant_is_looked_at(monkeypatch
 @given(
     calls=st.lists(st.tuples(st.booleans(), st.sampled_from("xyz"), st.sampled_from([5.0, 20.0])), max_size=20),
     served=st.lists(st.sampled_from("xyz"), max_size=5),
-    needs=st.sampled_from([0.0, 30.0]),
+    latest=st.booleans(),
 )
 def test_the_first_of_several_tenants_is_the_one_not_served_for_longest(
-    calls: list[tuple[bool, str, float]], served: list[str], needs: float
+    calls: list[tuple[bool, str, float]], served: list[str], latest: bool
 ) -> None:
     """As a search of the whole line finds it."""
     line, now = Line("a"), 10.0
@@ -703,14 +703,16 @@ def test_the_first_of_several_tenants_is_the_one_not_served_for_longest(
         line.join(Place(number, Ask("main", last, batch=batch, tenant=tenant)))
     for tenant in served:
         line.served(tenant)
-    line.needs = needs
+    line.latest_first = latest
     turn = {tenant: -served[::-1].index(tenant) if tenant in served else -99 for tenant in "xyz"}
-    in_time = [one for one in line.waiting if not line.too_late(one, now)]
-    if in_time:
+    in_time = [one for one in line.waiting if not one.too_late(now)]
+    if latest:
+        expected = max(line.waiting, key=lambda one: (not one.ask.batch, one.last, one.number), default=None)
+    elif in_time:
         expected = min(in_time, key=lambda one: (one.ask.batch, turn[str(one.ask.tenant)], one.number))
     else:
         leading = [one for one in line.waiting if one.ask.batch is line.waiting[0].ask.batch]
-        expected = (leading[-1] if needs else leading[0]) if leading else None
+        expected = leading[0] if leading else None
     assert line.first(now) is expected
 
 
@@ -739,36 +741,35 @@ def test_a_trial_goes_to_a_call_with_time_for_an_answer() -> None:
 
 
 def test_after_an_attempt_that_was_cut_short_calls_with_more_time_left_come_first() -> None:
-    line = queue(place(1, last=10.0), place(2, last=12.0), place(3, last=13.0))
+    line = queue(place(1, last=10.0), place(2, last=13.0), place(3, last=12.0))
     one, two, three = line.waiting
     assert line.first(9.0) is one
-    line.needs = 2.0
+    line.latest_first = True
     assert line.first(9.0) is two
-    assert line.gives_way_at(three, 9.0) == 10.0
-    line.needs = 30.0
-    assert line.first(9.0) is three, "all may come too late: the one with the most time left"
-    assert line.first(9.0, but=three) is two
+    assert line.first(9.0, but=two) is three
+    assert not line.may_pass(4, Ask("main", 12.5), None, 9.0)
+    assert line.may_pass(4, Ask("main", 13.0), None, 9.0), "as much time, and it came last"
 
 
 def test_a_batch_never_comes_before_others_that_may_come_too_late() -> None:
     line = queue(place(1, last=10.0), Place(2, Ask("main", 60.0, batch=True)))
-    line.needs = 90.0
+    line.latest_first = True
     assert line.first(0.0) is line.waiting[0]
 
 
-def test_an_attempt_that_its_deadline_ended_tells_how_long_an_answer_takes_until_one_comes() -> None:
+def test_after_an_attempt_that_its_deadline_ended_who_has_the_most_time_comes_first_until_an_answer_comes() -> None:
     world = World("a")
     attempt = world.start(timeout=1.5)
     world.now += 1.5
     world.expire(attempt)
     line = world.member("a").line
-    assert line.needs == pytest.approx(3.0)
+    assert line.latest_first
     refused = world.start()
     world.fail(refused, FaultKind.RATE_LIMITED, status=429)
-    assert line.needs == pytest.approx(3.0)
+    assert line.latest_first, "a refusal says nothing of answers"
     world.now += 60.0
     world.succeed(world.start())
-    assert line.needs == 0.0
+    assert not line.latest_first
 
 
 def test_behind_a_provider_that_never_answered_a_second_is_to_be_left() -> None:

@@ -150,11 +150,11 @@ def half_minute(providers: int, seed: int, ours_seed: int | None = None) -> tupl
     return ours, plain, len(driver.requests)
 
 
-@pytest.mark.parametrize("seed", [21, 44])
+@pytest.mark.parametrize("seed", [21, 44, 100])
 def test_a_lone_provider_that_comes_back_slow_answers_who_has_time_for_it(seed: int) -> None:
-    """Who has waited longest is asked first, and has no time left for an answer that takes longer than ever before."""
+    """Who has waited longest has no time left for an answer that takes longer than ever before."""
     figures = [half_minute(1, seed, luck) for luck in range(4)]
-    assert mean(ours for ours, _, _ in figures) >= 0.7 * figures[0][1], "a share of the trials is luck"
+    assert mean(ours for ours, _, _ in figures) >= figures[0][1]
 
 
 def test_no_call_is_given_up_untried_while_it_has_time() -> None:
@@ -436,6 +436,18 @@ def test_a_trial_of_a_dead_provider_costs_its_caller_no_attempt() -> None:
         records = run.call.records
         if any(record.kind == "trial" for record in records) and not run.answered:
             assert len([record for record in records if record.provider == "b"]) == 3
+
+
+def test_trials_that_judge_nobody_are_bounded_like_other_attempts() -> None:
+    outage = down(5.0)
+
+    def conflicts(now: float, attempt: Attempt[Target]) -> Act:
+        return outage(now, attempt) if now < 5.0 else Act(0.01, Fault(FaultKind.CONFLICT, status=409))
+
+    driver = Driver({"a": conflicts})
+    driver.calls(rate=2.0, seconds=10.0)
+    late = [run for run in driver.runs if run.began >= 5.0]
+    assert all(len(run.call.records) <= 3 for run in late)
 
 
 def test_a_key_that_was_rotated_after_a_refusal_works_at_the_next_call() -> None:

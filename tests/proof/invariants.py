@@ -106,6 +106,8 @@ class Books:
     """Failures (hard or soft) of this generation and the run it began with, none answered in between."""
     gates: dict[Key, tuple[float, float]] = field(default_factory=dict[Key, tuple[float, float]])
     """Until when and since when the gate of each key is closed."""
+    cut_short: bool = False
+    """Whether nothing was heard since a deadline ended an attempt."""
 
 
 _LATELY: Final = 300.0
@@ -270,7 +272,7 @@ class Checker:
         pool.reset_after_fork()
         pool._lock = WatchedLock(self)  # type: ignore[assignment]  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
         for member, books in self.members.items():
-            books.generation = member.breaker.generation
+            books.generation, books.cut_short = member.breaker.generation, False
         self._dropped.extend(self.leases)
         self.leases.clear()
         self._fill_budgets()
@@ -279,7 +281,7 @@ class Checker:
         """A person restored a provider: nothing is held against it any more."""
         if action == "restore":
             books = self.members[self.now_members[provider]]
-            books.bad = 0
+            books.bad, books.cut_short = 0, False
             books.gates.clear()
             self.served.restored(self.now_members[provider])
 
@@ -389,8 +391,10 @@ class Checker:
         waiting = [place for place in line.waiting if not place.missed(now)]
         if not waiting or any(place.woken or place.alarm <= now + OFFER for place in waiting):
             return  # on its way, and it looks for the others when it has been served
-        in_time = [place for place in waiting if not line.too_late(place, now)]
+        in_time = [place for place in waiting if not place.too_late(now)]
         heads = heads_of(in_time or waiting)
+        if self.members[member].cut_short:
+            heads = in_time = [max(waiting, key=lambda place: (not place.ask.batch, place.last, place.number))]
         leading = min(place.ask.batch for place in heads)
         heads = [place for place in heads if place.ask.batch is leading]
         free = all(member.refusal(place.ask, now) is None for place in heads)
@@ -474,8 +478,11 @@ class Checker:
             self.demand(silence < 300.0, "L4", f"{member.id} was last asked {silence} s ago")
 
 
-def waiting_before(line: Line, ask: Ask, number: int, now: float) -> Place | None:
-    """Who stands in a line, is of the same class and tenant, and came earlier than this call."""
+def waiting_before(line: Line, ask: Ask, number: int, now: float, *, latest_first: bool) -> Place | None:
+    """Who stands in a line, is of the same class and tenant, and came earlier than this call; or has more time left."""
+    if latest_first:
+        here = [one for one in line.waiting if one.offer is None and not one.missed(now)]
+        return next((one for one in here if one.ask.batch is ask.batch and one.last > ask.deadline), None)
     for place in ready(line, now):
         if place.number < number and (place.ask.batch, place.ask.tenant) == (ask.batch, ask.tenant):
             return place
@@ -492,4 +499,4 @@ def heads_of(waiting: Iterable[Place]) -> list[Place]:
 
 def ready(line: Line, now: float) -> list[Place]:
     """Who stands in a line, comes when it is woken and is not too late."""
-    return [one for one in line.waiting if one.offer is None and not one.missed(now) and not line.too_late(one, now)]
+    return [one for one in line.waiting if one.offer is None and not one.missed(now) and not one.too_late(now)]

@@ -525,6 +525,22 @@ def last_come_first_served(original, self, now, but=None):
     return waiting[-1] if waiting else None
 
 
+@_wrapping(Line, "first")
+def oldest_first_after_silence(original, self, now, but=None):
+    """Who has waited longest is asked first, and has no time left for an answer that takes longer than ever."""
+    latest, self.latest_first = self.latest_first, False
+    try:
+        return original(self, now, but)
+    finally:
+        self.latest_first = latest
+
+
+@_wrapping(Pool, "failed")
+def trials_never_count(original, self, attempt, fault, now):
+    """A trial that judges nobody counts as no attempt, and the same call makes the next one at once."""
+    return original(self, attempt, fault, now) and not attempt.trial
+
+
 @_wrapping(Line, "may_pass")
 def queue_jumped(original, self, *more):
     """A new call takes the room that somebody was waiting for."""

@@ -118,7 +118,7 @@ class Watched:
         number, ask = self.call.number, self.call.ask
         place = self.call.past.place
         if place is not None:  # who comes too late lets the others pass
-            closed = [m for m in closed if not m.line.too_late(place, now)]
+            closed = [m for m in closed if not place.too_late(now)]
         return [m for m in closed if self._could(m, now) and m.line.may_pass(number, ask, None, now)]
 
     # --- deciding ---
@@ -131,7 +131,7 @@ class Watched:
         self._begin(now)
         check.demand(not self._mine, "S11", f"{self._mine} still run: a failure was taken for the answer")
         well, ahead, self._place = self._fresh_and_well(now), self._ahead(now), call.past.place
-        lines = {member: ready(member.line, now) for member in self.route()}
+        lines, cut = {member: ready(member.line, now) for member in self.route()}, self._cut_short()
         offer, woken_at = (None, math.inf) if self._place is None else (self._place.offer, self._place.woken_at)
         try:
             step = call.next_attempt(now)
@@ -145,7 +145,8 @@ class Watched:
             check.after(now, None)
             return step
         self._leased(step, well, ahead, now)
-        heads = heads_of(one for one in lines.get(step.member, []) if one.number != call.number)
+        others = (one for one in lines.get(step.member, []) if one.number != call.number)
+        heads = heads_of(one for one in others if step.member not in cut or one.ask.batch is not call.ask.batch)
         check.served.offered(step.member)
         could = [one for one in heads if one.woken_at < now and step.member.refusal(one.ask, now) is None]
         check.served.leased(step, could, now, woken_at if offer is step.member.line else math.inf)
@@ -162,10 +163,15 @@ class Watched:
             check.rescues.earn(ratio)
             check.last_call_at = now
 
+    def _cut_short(self) -> set[Member[Provider]]:
+        """Where who has the most time left comes first."""
+        return {member for member in self.route() if self._checker.members[member].cut_short}
+
     def _ahead(self, now: float) -> Mapping[Member[Provider], Place]:
         """Who stands before this call in the lines of its providers."""
         ask, number = self.call.ask, self.call.number
-        found = {member: waiting_before(member.line, ask, number, now) for member in self.route()}
+        cut = self._cut_short()
+        found = {m: waiting_before(m.line, ask, number, now, latest_first=m in cut) for m in self.route()}
         return {member: place for member, place in found.items() if place is not None}
 
     def _leased(
@@ -195,8 +201,10 @@ class Watched:
         check, member, was = self._checker, step.member, self._checker.pictures[step.member]
         check.demand(self.call.ask.repeatable, "R2", f"{step!r} of a call that must not be repeated")
         check.demand(was.state is not State.ISOLATED, "S6", f"{member.id} is isolated and was asked")
-        if not any(other is not member for other in well):
-            return  # the last resort
+        if not any(other is not member for other in well):  # the last resort takes the place of one under way
+            for attempt, lease in check.leases.items():
+                lease.due = lease.due and attempt.member is not member
+            return
         self._due = True
         others = [a for a, lease in check.leases.items() if a.member is member and lease.due and not lease.spoke]
         policy = check.client.policies.breaker  # the trial of a whole answer keeps its place until the next one is due
@@ -282,7 +290,7 @@ class Watched:
         self.call.first_content(attempt, now)
         lease = check.leases.get(attempt)
         if lease is not None:
-            lease.spoke = True
+            lease.spoke, check.members[attempt.member].cut_short = True, False
             self._spoke |= not self._over
             was = check.pictures[attempt.member]
             if lease.generation == was.generation and picture(attempt.member).passed > was.passed:
@@ -300,6 +308,7 @@ class Watched:
             check.extra.look(now)
             check.extra.earn(SUCCESS_EARNS)
             books = check.members[attempt.member]
+            books.cut_short = False
             if attempt.started > books.gates.get(attempt.key, _OPEN)[1]:
                 books.gates.pop(attempt.key, None)
             self._spoke = self._over = True
@@ -326,7 +335,8 @@ class Watched:
                 self._rejected |= fault.kind in _REJECTED and not told
                 self._ran |= ran(fault)
                 self._cost = 0.0 if free(fault) or attempt.other_key else cost(fault)
-                counts = not (attempt.kind == "trial" or free(fault) or lost or attempt.other_key)
+                trial = attempt.kind == "trial" and outcome is not Outcome.NEUTRAL
+                counts = not (trial or free(fault) or lost or attempt.other_key)
                 self._counted += counts
                 self.tried[attempt.member.id] = self.tried.get(attempt.member.id, 0) + counts
         check.after(now, attempt.member)
@@ -390,6 +400,8 @@ class Watched:
         """See :meth:`Call.expired`."""
         seen = attempt.member.statistics.pauses
         stopped = attempt.content_at is not None and silence >= max(1.0, 3.0 * seen.p95)
+        if attempt in self._checker.leases and attempt.content_at is None:
+            self._checker.members[attempt.member].cut_short = True
         guilty = (stopped or attempt.late(now)) and now <= self.call.deadline + 0.25
         outcome = self._outcome(attempt, fault, now) if guilty else Outcome.NEUTRAL
         self._leave(attempt, now, lambda a, t: self.call.expired(a, fault, t, silence), outcome)
@@ -507,4 +519,6 @@ def is_attempt(step: object) -> bool:
 
 def _exclusive_seconds(trial: Real, policy: Breaker) -> float:
     """Seconds for which a trial keeps others away, at least."""
+    if trial.member.breaker.ends_late:  # it is judged at the end of its stream, which may be far away
+        return min(trial.timeout, 4.0 * policy.open_base)
     return min(trial.timeout, policy.open_cap if trial.ask.streaming else policy.open_base)

@@ -83,9 +83,9 @@ class Line:
         self._batches = 0  # how many of a batch wait
         self.offers: int = 0
         """Places offered and not taken yet."""
-        self.needs: float = 0.0
-        """Seconds an answer seems to take at least, after attempts that their deadlines cut short; 0 once something was
-        heard."""
+        self.latest_first: bool = False
+        """Whether who has the most time left comes first: a deadline cut an attempt short, and nothing was heard
+        since."""
         self._large: Place | None = None  # the first, while it is too large
         self._passed_until = -math.inf
         self._blocked: set[object] = set()  # event loops that did not take an offer, until they are heard of again
@@ -136,10 +136,6 @@ class Line:
         """How many wait of its class, or of one that comes first."""
         return len(self.waiting) - (0 if ask.batch else self._batches)
 
-    def too_late(self, place: Place, now: float) -> bool:
-        """Whether an answer that begins now comes too late, by what is usual and what was seen lately."""
-        return place.too_late(now) or now + self.needs > place.last
-
     def _rank(self, ask: Ask, number: int) -> tuple[bool, int, int]:
         return ask.batch, self._turns.get(ask.tenant, 0), number
 
@@ -147,6 +143,8 @@ class Line:
         """The first in line, ``but`` excepted, that has not been offered a place and comes when it is woken; whoever is
         too late, or belongs to a loop that is blocked, only when nobody else waits.  Of several tenants the one that
         has not been served for longest is first."""
+        if self.latest_first:
+            return self._latest(now, but)
         if len(self._groups) == 1:  # the common case, told apart for its speed alone
             return self._first_of(self.waiting, now, but)[0]
         late: Place | None = None
@@ -157,19 +155,24 @@ class Line:
                 return min(in_time, key=lambda place: self._rank(place.ask, place.number))
             if late is None:
                 too_late = [place for place, _ in found if place is not None]
-                late = (max if self.needs else min)(too_late, key=lambda place: place.number, default=None)
+                late = min(too_late, key=lambda place: place.number, default=None)
         return late
 
+    def _latest(self, now: float, but: Place | None) -> Place | None:
+        """Who has the most time left, a batch and blocked loops last."""
+        here = [one for one in self.waiting if one is not but and one.offer is None and not one.missed(now)]
+        order = {one: (one.owner not in self._blocked, _time_left(one.ask, one.number)) for one in here}
+        return max(here, key=lambda one: order[one], default=None)
+
     def _first_of(self, group: list[Place], now: float, but: Place | None) -> tuple[Place | None, bool]:
-        """Of one tenant the first in time; or, and then it is true, one that is too late or belongs to a blocked loop:
-        of those that may all come too late the one with the most time left."""
+        """Of one tenant the first in time; or, and then it is true, the first of all: it is too late, or belongs to a
+        blocked loop."""
         late: Place | None = None
         for place in group:
             if place is not but and place.offer is None and not place.missed(now):
-                if not self.too_late(place, now) and place.owner not in self._blocked:
+                if not place.too_late(now) and place.owner not in self._blocked:
                     return place, False
-                if late is None or self.needs:
-                    late = place
+                late = late or place
         return late, True
 
     def may_pass(self, order: int, ask: Ask, place: Place | None, now: float) -> bool:
@@ -182,7 +185,9 @@ class Line:
         first = self.first(now)
         if first is None or first is place:
             return True
-        late = place is not None and self.too_late(place, now)
+        if self.latest_first:
+            return _time_left(ask, order) > _time_left(first.ask, first.number)
+        late = place is not None and place.too_late(now)
         return not late and self._rank(first.ask, first.number) > self._rank(ask, order)
 
     def too_large(self, first: Place, now: float) -> None:
@@ -208,7 +213,7 @@ class Line:
     def _smaller(self, group: list[Place], large: Place, now: float) -> Place | None:
         for place in group:
             smaller = place.ask.tokens < large.ask.tokens
-            if smaller and place.offer is None and not place.missed(now) and not self.too_late(place, now):
+            if smaller and place.offer is None and not place.missed(now) and not place.too_late(now):
                 return place
         return None
 
@@ -225,9 +230,9 @@ class Line:
         """When this place may become the first: an offer is not taken, or whoever is first becomes too late."""
         first = self.first(now)
         times = [one.woken_at + OFFER for one in self.waiting if one.offer is self] if self.offers else []
-        yields = first is not None and first is not place and not self.too_late(first, now)  # it may, and has not yet
+        yields = first is not None and first is not place and not first.too_late(now)  # it may, and has not yet
         if first is not None and yields and self.first(now, first) is place:
-            times.append(first.last - max(first.needs, self.needs))
+            times.append(first.last - first.needs)
         return min(times, default=math.inf)
 
     def standby(self, place: Place) -> Place | None:
@@ -235,3 +240,8 @@ class Line:
         if place.owner is None:
             return None
         return next((one for one in self.waiting if one.offer is None and one.owner is not place.owner), None)
+
+
+def _time_left(ask: Ask, number: int) -> tuple[bool, float, int]:
+    """For comparison: who has more time left, and of equals who came last."""
+    return not ask.batch, ask.deadline, number

@@ -307,7 +307,7 @@ class Member(Generic[T]):
             raise ConfigurationError(f"a provider can be drained, isolated or restored, not {action!r}")
 
     def _restore(self, now: float) -> None:
-        self.drained = False
+        self.drained = self.line.latest_first = False
         self.breaker.restore(now)
         self.statistics.forgive()
         self.own_gate.open()

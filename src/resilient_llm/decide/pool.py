@@ -160,7 +160,8 @@ class Pool(Shared[T]):
             self._release(attempt, outcome, now)
             if fault.kind in OF_A_KEY:
                 attempt.other_key = attempt.member.other_key(attempt.key, attempt.ask, now)
-            counted = not (attempt.trial or self._verdicts.local(now) or attempt.other_key)
+            trial = attempt.trial and outcome is not Outcome.NEUTRAL  # else nothing would bound or space them
+            counted = not (trial or self._verdicts.local(now) or attempt.other_key)
         self._wake()
         return counted
 
@@ -180,8 +181,7 @@ class Pool(Shared[T]):
                 return False
             outcome = self._verdicts.expired(attempt, fault, silence, now)
             if attempt.content_at is None:
-                line = attempt.member.line
-                line.needs = max(line.needs, 2.0 * (now - attempt.started))
+                attempt.member.line.latest_first = True
             if attempt.trial and outcome is Outcome.NEUTRAL:  # the next one in line finds out
                 member = attempt.member
                 member.resort_at = min(member.resort_at, max(now, attempt.started + LAST_RESORT))

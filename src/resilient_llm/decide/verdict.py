@@ -78,7 +78,7 @@ class Verdicts(Generic[T]):
         attempt.content_at = member.heard_at = now
         member.pending.pop(attempt, None)
         member.good_start = started if started > member.good_start else member.good_start
-        member.line.needs = 0.0
+        member.line.latest_first = False
         breaker = member.breaker
         silent = breaker.state is _SOFT and breaker.cause is Cause.SILENT
         if silent and attempt.generation < breaker.generation and not self._oldest_late(member, now):
