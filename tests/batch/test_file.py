@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import tracemalloc
 from pathlib import Path
@@ -135,6 +137,26 @@ def test_results_of_other_prompts_are_refused(tmp_path: Path) -> None:
     file = ResultsFile(path)
     with pytest.raises(ConfigurationError, match="results of other prompts"):
         file.saved(0, "e")
+    file.close()
+
+
+def test_a_disk_that_is_full_leaves_no_half_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = ResultsFile(tmp_path / "r.jsonl")
+    file.append(line(0))
+    write = os.write
+
+    def half(to: int, data: bytes) -> int:
+        monkeypatch.setattr("os.write", fails)
+        return write(to, data[: len(data) // 2])
+
+    def fails(to: int, data: bytes) -> int:
+        monkeypatch.setattr("os.write", write)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.write", half)
+    with pytest.raises(OSError, match=r"No space left on device: '.*r\.jsonl'"):
+        file.append(line(1))
+    assert (tmp_path / "r.jsonl").read_bytes() == line(0)
     file.close()
 
 

@@ -266,6 +266,13 @@ def test_what_makes_no_sense_is_told_at_once(case: str) -> None:
         make(client)
 
 
+def test_a_key_that_is_none_is_told_in_its_place() -> None:
+    with ResilientClient([Function(echo)]) as client:
+        first, second = client.map([(1.5, "a"), ("k", "b")])  # type: ignore[list-item]
+    assert "the key of prompt 0 must be text or a whole number, not 1.5" in str(first.error)
+    assert second.error is None
+
+
 def test_an_async_iterable_needs_the_async_client() -> None:
     async def prompts() -> AsyncIterator[str]:
         yield "a"

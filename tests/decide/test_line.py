@@ -270,7 +270,7 @@ def test_the_next_one_is_told_at_once_when_the_line_is_too_long() -> None:
         waiting(world, woken, name)
     with pytest.raises(NoProviderAvailable) as failure:
         world.call().next_attempt(world.now)
-    assert failure.value.reasons == {"a": "at its concurrency limit"}
+    assert failure.value.reasons == {"a": "as many wait in line for it as may (limits.max_queue)"}
     assert failure.value.retry_after is None
 
 

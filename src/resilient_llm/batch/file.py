@@ -152,10 +152,14 @@ class ResultsFile:
         with self._lock:
             if self._closed:
                 return False
-            self._dirty = True
-            written = os.write(self._file, line)
-            while written < len(line):
-                written += os.write(self._file, line[written:])
+            self._dirty, written = True, 0
+            try:
+                while written < len(line):
+                    written += os.write(self._file, line[written:])
+            except OSError as error:
+                with suppress(OSError):  # half a line would spoil the next one
+                    os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+                raise OSError(error.errno, error.strerror, self.path) from error
             return True
 
     def due(self, now: float) -> bool:

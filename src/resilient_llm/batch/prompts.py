@@ -54,6 +54,8 @@ def read(item: object, index: int, common: ChatOptions) -> Asked:
     """
     parts = list(cast("tuple[object, ...]", item)) if isinstance(item, tuple) else []
     if len(parts) not in (2, 3) or not isinstance(parts[0], str | int):
+        if len(parts) == 2 and isinstance(parts[1], str) and not isinstance(parts[0], Message | Mapping):
+            raise InvalidRequest(f"the key of prompt {index} must be text or a whole number, not {parts[0]!r:.80}")
         return Asked(index, index, cast(Messages, item), common)
     own: object = parts[2] if len(parts) == 3 else None
     if not isinstance(own, Mapping | None):

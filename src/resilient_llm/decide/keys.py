@@ -26,13 +26,14 @@ class Refusal(StrEnum):
     PACE = "too little is left of its rate limit"
     FULL = "at its concurrency limit"
     LINE = "others wait in line for it"
+    CROWDED = "as many wait in line for it as may (limits.max_queue)"
     DOWN = "breaker open"
     HEARD = "other processes report that it fails or asks to wait"
 
     @property
     def needs_room(self) -> bool:
         """Whether it ends when somebody makes room, rather than by time alone."""
-        return self in (Refusal.FULL, Refusal.LINE)
+        return self in (Refusal.FULL, Refusal.LINE, Refusal.CROWDED)
 
 
 LIMITED: Final = frozenset({Refusal.GATED, Refusal.PACE})

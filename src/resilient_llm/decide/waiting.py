@@ -89,6 +89,7 @@ class Waiting(Generic[T]):
         most = self.policies.limits.max_queue
         room = [(m, r) for m, r in waited if m.line.before(ask) < most or m.line in place.lines]
         if not room:
+            found.reasons |= {member.id: Refusal.CROWDED for member, _ in waited}
             if past.place is not None:
                 self.leave(past.place, now)
             return

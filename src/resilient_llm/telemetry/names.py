@@ -456,6 +456,7 @@ REFUSAL_TYPES: Final[Mapping[str, str]] = MappingProxyType(
         Refusal.PACE: "rate_limit",
         Refusal.FULL: "concurrency_limit",
         Refusal.LINE: "concurrency_limit",
+        Refusal.CROWDED: "concurrency_limit",
         Refusal.DOWN: "circuit_open",
         Refusal.HEARD: "rate_limit",
     }
