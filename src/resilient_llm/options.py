@@ -269,12 +269,25 @@ def embed_request(inputs: EmbedInputs, dimensions: int | None, options: CallOpti
         if dimensions is not None:
             raise InvalidRequest("dimensions= must be set in the EmbedRequest itself, not beside it")
         return inputs
-    texts = (inputs,) if isinstance(inputs, str) else tuple(inputs) if isinstance(inputs, Iterable) else ()
-    if not texts or not all(isinstance(text, str) and text for text in texts):
-        raise InvalidRequest(f"embed needs a non-empty text or a sequence of them, not {_short(inputs)}")
     return EmbedRequest(
-        texts, dimensions=_count("dimensions", dimensions), idempotency_key=options.get("idempotency_key")
+        _texts(inputs), dimensions=_count("dimensions", dimensions), idempotency_key=options.get("idempotency_key")
     )
+
+
+def _texts(inputs: object) -> tuple[str, ...]:
+    needs = "embed needs a non-empty text or a sequence of them, not"
+    if isinstance(inputs, str) and inputs:
+        return (inputs,)
+    if not isinstance(inputs, Iterable) or isinstance(inputs, str | bytes | Mapping):
+        raise InvalidRequest(f"{needs} {_short(inputs)}")
+    texts: list[str] = []
+    for text in cast("Iterable[object]", inputs):
+        if not isinstance(text, str) or not text:
+            raise InvalidRequest(f"{needs} {_short(text)} (number {len(texts)} of them)")
+        texts.append(text)
+    if not texts:
+        raise InvalidRequest(f"{needs} {_short(inputs)}")
+    return tuple(texts)
 
 
 def check_call(options: CallOptions, known: frozenset[str] = _CALL_OPTIONS) -> None:
