@@ -273,6 +273,8 @@ class Contest(Race):
                 self.task.abandoned(won)
                 self._alone(won, None)
             raise
+        finally:  # they refer to each other, and nothing is to wait for the garbage collector
+            first.limit.due_at, first.limit.on_due = math.inf, None
         return self.outcome()
 
     def _step(self, changed: threading.Event) -> None:
