@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import traceback
@@ -17,6 +18,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from resilient_llm import AsyncResilientClient, ResilientClient, mount
+from resilient_llm.drive.task import Task
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.mount.paths import wire_of
 from resilient_llm.providers import Anthropic, Cohere, Gemini, Mistral, OpenAI, OpenAIResponses
@@ -625,3 +627,16 @@ def test_what_nobody_is_known_to_have_is_passed_on_as_it_is(asked: dict[str, Any
     embedded(embedders(first, second, own="s", other="s"), asked)
     assert [json.loads(request.body) for request in first.requests] == [asked]
     assert second.request_count == 0
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_call_leaves_nothing_to_the_garbage_collector(stream: bool, servers: Any) -> None:
+    with clients(*servers) as client, httpx2.Client(transport=mount.transport(client)) as http:
+        gc.collect()  # of what other tests left
+        gc.disable()
+        try:
+            http.post(CHAT, json={**QUESTION, "stream": stream})
+            left = [one for one in gc.get_objects() if isinstance(one, Task) and one.owner is client.pool]
+        finally:
+            gc.enable()
+    assert left == []

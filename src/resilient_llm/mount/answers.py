@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from resilient_llm.decide.keys import Refusal
@@ -25,6 +25,19 @@ _THROTTLED = frozenset({FaultKind.RATE_LIMITED, FaultKind.QUOTA_EXHAUSTED})
 _REASONS = frozenset(refusal.value for refusal in Refusal)
 _PRINTABLE = 256
 """Characters of a header of ours."""
+_JSON = "application/json"
+_ID: Mapping[str, str] = {"anthropic_messages": "request-id"}
+"""The header in which an SDK looks for the id of a request, where it is another one than OpenAI's."""
+
+
+def answered(codec: Codec, response: ChatResponse) -> dict[str, str]:
+    """The headers of a whole answer, but for what its provider could not express."""
+    return headers(codec.name, _JSON, response.provider, response.model, len(response.attempts))
+
+
+def streamed(codec: Codec, provider: str, model: str, attempts: int) -> dict[str, str]:
+    """The same of a stream."""
+    return headers(codec.name, "text/event-stream; charset=utf-8", provider, model, attempts)
 
 
 def whole(codec: Codec, wire: str | None, response: ChatResponse) -> bytes:
@@ -39,17 +52,15 @@ def whole(codec: Codec, wire: str | None, response: ChatResponse) -> bytes:
 
 def embedded(codec: EmbedCodec, response: EmbedResponse, request: EmbedRequest) -> tuple[dict[str, str], bytes]:
     """Headers and body of vectors."""
-    found = headers("application/json", response.provider, response.model, len(response.attempts))
+    found = headers(codec.name, _JSON, response.provider, response.model, len(response.attempts))
     return found, codec.encode_response(response, request)
 
 
-def headers(content_type: str, provider: str, model: str, attempts: int) -> dict[str, str]:
-    """The headers of every answer."""
-    request_id = f"req_{os.urandom(12).hex()}"
+def headers(wire: str, content_type: str, provider: str, model: str, attempts: int) -> dict[str, str]:
+    """The headers of every answer to an SDK that speaks this wire."""
     return {
         "content-type": content_type,
-        "x-request-id": request_id,
-        "request-id": request_id,
+        _ID.get(wire, "x-request-id"): f"req_{os.urandom(12).hex()}",
         "x-resilient-llm-provider": _printable(provider),
         "x-resilient-llm-model": _printable(model),
         "x-resilient-llm-attempts": str(attempts),
@@ -66,7 +77,7 @@ def failed(codec: Codec, failure: CallFailed) -> tuple[int, dict[str, str], byte
     """Status, headers and body for a call that nobody answered.  An SDK makes its own exception of it, at once."""
     status = status_of(failure)
     model = failure.attempts[-1].model if failure.attempts else ""
-    found = headers("application/json", failure.provider or "", model, len(failure.attempts))
+    found = headers(codec.name, _JSON, failure.provider or "", model, len(failure.attempts))
     found["x-should-retry"] = "false"
     wait = failure.retry_after
     if wait is not None and math.isfinite(wait) and wait >= 0:

@@ -167,9 +167,8 @@ class Transport(_Base):
         return self._twin
 
     def _answer(self, family: Family, call: Asked, response: ChatResponse) -> Any:
-        found = answers.headers("application/json", response.provider, response.model, len(response.attempts))
-        wire = _wire_of_provider(self._client, response.provider)
-        found |= answers.degraded(response.degradations + call.lost(wire))
+        wire = call.codec.name if response.body is not None else _wire_of_provider(self._client, response.provider)
+        found = answers.answered(call.codec, response) | answers.degraded(response.degradations + call.lost(wire))
         if response.created is None:
             response.created = int(self._client.pool.wall())
         body = answers.whole(call.codec, wire, response)
@@ -221,7 +220,6 @@ def _stream_headers(
 ) -> dict[str, str]:
     """The headers of a stream that has begun."""
     begun = stream.response
-    attempts = len(stream.attempts) + 1
-    found = answers.headers("text/event-stream; charset=utf-8", begun.provider, begun.model, attempts)
+    found = answers.streamed(call.codec, begun.provider, begun.model, len(stream.attempts) + 1)
     lost = begun.degradations + call.lost(_wire_of_provider(client, begun.provider))
     return found | answers.degraded(lost)
