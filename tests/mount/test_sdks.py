@@ -149,6 +149,31 @@ def test_everybody_throttled_is_the_sdks_rate_limit_error(llm: Any, servers: Any
     assert (servers[0].request_count, servers[1].request_count) == (1, 1)
 
 
+def test_the_sdks_own_timeout_ends_a_call_with_its_own_exception(llm: Any, servers: Any) -> None:
+    servers[0].default, servers[1].default = Status(503), Reply(delay=30.0)
+    with pytest.raises(openai.APITimeoutError) as raised:
+        llm.with_options(timeout=0.3).chat.completions.create(model="m", messages=MESSAGES)
+    late = raised.value.__cause__
+    assert isinstance(late, TimeoutError)
+    assert "no answer within 0.3 s (1. " in str(late)
+    assert servers[1].request_count == 1
+
+
+def test_over_a_transport_alone_no_answer_in_time_is_an_answer_that_is_not_retried(
+    client: ResilientClient, servers: Any
+) -> None:
+    servers[0].default = servers[1].default = Reply(delay=30.0)
+    httpx2 = pytest.importorskip("httpx2")
+    http = httpx2.Client(transport=mount.transport(client))
+    with (
+        openai.OpenAI(api_key="k", http_client=http, timeout=0.3) as llm,
+        pytest.raises(openai.InternalServerError) as raised,
+    ):
+        llm.chat.completions.create(model="m", messages=MESSAGES)
+    assert raised.value.status_code == 504
+    assert servers[0].request_count + servers[1].request_count <= 2
+
+
 def test_sdks_with_retries_of_their_own_make_one_pass(client: ResilientClient, servers: Any) -> None:
     servers[0].default = servers[1].default = Status(401)
     httpx2 = pytest.importorskip("httpx2")

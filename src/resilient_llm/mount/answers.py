@@ -112,6 +112,25 @@ def status_of(failure: CallFailed) -> int:
     return 504 if late else 503
 
 
+def nobody_in_time(failure: CallFailed) -> bool:
+    """Whether a call failed for want of time: somebody was still silent at its end, or nobody could be asked."""
+    late = [_is(record, FaultKind.TIMEOUT) for record in failure.attempts if record.fault is not None]
+    if isinstance(failure, DeadlineExceeded):
+        return not late or any(late)
+    return bool(late) and all(late)
+
+
+def nobody_reached(failure: CallFailed) -> bool:
+    """Whether a call failed because no connection held long enough."""
+    lost = [_is(record, FaultKind.CONNECTION) for record in failure.attempts if record.fault is not None]
+    return bool(lost) and all(lost)
+
+
+def _is(record: AttemptRecord, kind: FaultKind) -> bool:
+    """Whether an attempt failed so without its provider having said it."""
+    return record.fault is not None and record.fault.kind is kind and _error_status(record) is None
+
+
 def _all_throttled(failure: CallFailed) -> bool:
     """Whether nobody was asked because everybody who could be has asked us to wait."""
     if not isinstance(failure, NoProviderAvailable):

@@ -22,6 +22,7 @@ from resilient_llm.mount.families import Family, family_of
 from resilient_llm.mount.passing import addressed, nobody, provider_for, returned
 from resilient_llm.mount.paths import Sdk, sdk_of, wire_of
 from resilient_llm.providers.base import HttpProvider
+from resilient_llm.wire import Codec
 
 if TYPE_CHECKING:
     import httpx
@@ -48,7 +49,8 @@ class Transport(_Base):
     # --- what the HTTP client calls ---
 
     def handle_request(self, request: Any) -> Any:
-        """Answer one request.  Raises what the HTTP library raises only for requests that are passed on."""
+        """Answer one request.  Raises what the HTTP library raises for requests that are passed on and, under
+        :func:`mount`, for calls that nobody answers in time or that reach nobody."""
         path = request.url.path
         wire = wire_of(request.method, path)
         sdk = self._sdk or sdk_of(request.headers, path)
@@ -71,7 +73,7 @@ class Transport(_Base):
                 )
             return self._answer(family, call, client.chat(call.request, **call.options))
         except CallFailed as failure:
-            return family.whole(*answers.failed(spoken, failure))
+            return self._failed(request, spoken, failure)
         except InvalidRequest as error:
             return family.whole(*answers.refused(spoken, 400, FaultKind.BAD_REQUEST, str(error)))
 
@@ -99,7 +101,7 @@ class Transport(_Base):
                 )
             return self._answer(family, call, await client.chat(call.request, **call.options))
         except CallFailed as failure:
-            return family.whole(*answers.failed(spoken, failure))
+            return self._failed(request, spoken, failure)
         except InvalidRequest as error:
             return family.whole(*answers.refused(spoken, 400, FaultKind.BAD_REQUEST, str(error)))
 
@@ -174,21 +176,30 @@ class Transport(_Base):
         body = answers.whole(call.codec, wire, response)
         return family.whole(200, found, body)
 
-    def _embed(self, request: Any, sdk: Sdk, asked: AskedToEmbed) -> Any:
+    def _failed(self, request: Any, spoken: Codec, failure: CallFailed) -> Any:
+        """The answer for a call that nobody answered.  Under :func:`mount`, which has turned the SDK's retries off,
+        what the SDK takes for a timeout, or for no connection, is raised instead, so that its own exception follows.
+        Over a transport alone it would be retried."""
         family = family_of(request)
+        if self._sdk is not None and answers.nobody_in_time(failure):
+            raise family.late(request, str(failure)) from failure
+        if self._sdk is not None and answers.nobody_reached(failure):
+            raise family.unreached(request, str(failure)) from failure
+        return family.whole(*answers.failed(spoken, failure))
+
+    def _embed(self, request: Any, sdk: Sdk, asked: AskedToEmbed) -> Any:
         try:
             response = self._sync_client().embed(asked.request, **asked.options)
         except CallFailed as failure:
-            return family.whole(*answers.failed(spoken_by(sdk, sdk.wires[0]), failure))
-        return family.whole(200, *answers.embedded(asked.codec, response, asked.request))
+            return self._failed(request, spoken_by(sdk, sdk.wires[0]), failure)
+        return family_of(request).whole(200, *answers.embedded(asked.codec, response, asked.request))
 
     async def _aembed(self, request: Any, sdk: Sdk, asked: AskedToEmbed) -> Any:
-        family = family_of(request)
         try:
             response = await self._async_client().embed(asked.request, **asked.options)
         except CallFailed as failure:
-            return family.whole(*answers.failed(spoken_by(sdk, sdk.wires[0]), failure))
-        return family.whole(200, *answers.embedded(asked.codec, response, asked.request))
+            return self._failed(request, spoken_by(sdk, sdk.wires[0]), failure)
+        return family_of(request).whole(200, *answers.embedded(asked.codec, response, asked.request))
 
     def _pass_on(self, request: Any, sdk: Sdk) -> Any:
         provider = provider_for(self._client.pool, sdk)
