@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing_extensions import TypedDict
 from resilient_llm import ResilientClient, mount
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ToolCall
-from resilient_llm.providers import Anthropic, Gemini, OpenAI
+from resilient_llm.providers import Anthropic, Gemini, Mistral, OpenAI
 from resilient_llm.testing import LoopbackLLM, Raw, Reply, Status
 from tests.mount.apps import MESSAGES, OPENAI_TOOL, mistral_class
 
@@ -358,3 +359,62 @@ def test_the_module_is_the_function() -> None:
     assert resilient_llm.mount is module
     assert callable(module)
     assert "mount" in dir(resilient_llm)
+
+
+def mistral_frame(delta: dict[str, Any], **more: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": more.pop("finish_reason", None)}
+    chunk = {
+        "id": "c1",
+        "object": "chat.completion.chunk",
+        "created": 7,
+        "model": "m-2411",
+        "choices": [choice],
+        **more,
+    }
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+MISTRALS = b"".join(
+    [
+        mistral_frame({"role": "assistant", "content": ""}, of_next_year={"a": [1]}),
+        mistral_frame({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]}),
+        mistral_frame({"content": "Hé"}, p="abcdef"),
+        mistral_frame(
+            {"tool_calls": [{"id": "a1B2c3D4e", "function": {"name": "f", "arguments": '{"x": 1}'}, "index": 0}]},
+            finish_reason="tool_calls",
+            usage={"prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12, "num_cached_tokens": 0},
+        ),
+        b"data: [DONE]\n\n",
+    ]
+)
+
+
+def test_mistrals_own_streams_come_as_they_are(servers: Any) -> None:
+    try:
+        sdk = mistral_class()
+    except ImportError:
+        pytest.skip("mistralai is not installed")
+    first, _ = servers
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n"
+    first.default = Raw((head % len(MISTRALS), MISTRALS))
+    with sdk(api_key="k", server_url=first.url) as bare:
+        expected = [
+            event.data.model_dump() for event in bare.chat.stream(model="m", messages=MESSAGES, safe_prompt=True)
+        ]
+    with ResilientClient([Mistral("m", base_url=first.url + "/v1", api_key="k" * 9)]) as client:
+        llm = mount(sdk, client)
+        found = [event.data.model_dump() for event in llm.chat.stream(model="m", messages=MESSAGES, safe_prompt=True)]
+    assert found == expected
+    assert [request.json for request in first.requests[1:]] == [first.requests[0].json]
+
+
+def test_what_mistral_alone_knows_comes_back_from_it(servers: Any) -> None:
+    try:
+        sdk = mistral_class()
+    except ImportError:
+        pytest.skip("mistralai is not installed")
+    first, _ = servers
+    with ResilientClient([Mistral("m", base_url=first.url + "/v1", api_key="k" * 9)]) as client:
+        llm = mount(sdk, client)
+        llm.chat.complete(model="m", messages=MESSAGES, safe_prompt=True, random_seed=7)
+    assert (first.requests[0].json["safe_prompt"], first.requests[0].json["random_seed"]) == (True, 7)

@@ -82,7 +82,9 @@ def asked(
     key = given["idempotency-key"] if "idempotency-key" in given else None  # noqa: SIM401 - get() is slow
     query, withheld = of_call(http_request.url)
     if own or key or query or spoken is _MISTRAL:
-        source = None if spoken is _MISTRAL else request.source  # nobody else takes it as it is
+        source = request.source
+        if spoken is _MISTRAL and source is not None:
+            source = Extra(Mistral.source_wire, source.fields)  # nobody else takes it as it is
         request = replace(request, headers=own, query=query, idempotency_key=key, source=source)
     allowance, deadline = allowance_of(client, http_request)
     options: ChatOptions = {"deadline": deadline}

@@ -310,15 +310,18 @@ class HttpProvider:
             self._codec = self.make_codec()
         return self._codec
 
+    def understands(self, request: ChatRequest) -> bool:
+        """Whether a request came in on this provider's wire, so that what came with it can be sent along."""
+        return request.source is not None and request.source.wire == self.wire
+
     def forwards(self, request: ChatRequest | EmbedRequest) -> bool:
         """Whether a request goes there in its caller's own words, so that the answer needs no translation either."""
-        source = request.source if isinstance(request, ChatRequest) else None
-        return source is not None and source.wire == self.wire
+        return isinstance(request, ChatRequest) and self.understands(request)
 
     def prepare(self, request: ChatRequest, key: str | None) -> Prepared:
         """The HTTP request for a call.  Raises ``UnsupportedFeature`` if this wire cannot express it."""
         parts = self.encode(request if request.model == self.model else replace(request, model=self.model))
-        own = request.source is not None and request.source.wire == self.wire
+        own = self.understands(request)
         if request.headers and own:
             parts = replace(parts, headers=(*parts.headers, *request.headers))
         if request.cache_key and self.cache_key_header:
