@@ -175,6 +175,19 @@ def test_over_a_transport_alone_no_answer_in_time_is_an_answer_that_is_not_retri
     assert servers[0].request_count + servers[1].request_count <= 2
 
 
+@pytest.mark.parametrize(("vendor", "code"), [(OpenAI, "string_above_max_length"), (Anthropic, None)])
+def test_an_error_has_the_code_of_the_sdks_own_vendor_alone(vendor: Any, code: str | None, servers: Any) -> None:
+    told = json.dumps({"error": {"type": "invalid_request_error", "message": "no", "code": "string_above_max_length"}})
+    head = f"HTTP/1.1 400 No\r\ncontent-type: application/json\r\ncontent-length: {len(told)}\r\n\r\n"
+    servers[0].default = Raw((head.encode() + told.encode(),))
+    base = servers[0].url + ("/v1" if vendor is OpenAI else "")
+    with ResilientClient([vendor("m", base_url=base, api_key="sk-first-000000")]) as client:
+        llm = mount(openai.OpenAI, client)
+        with pytest.raises(openai.BadRequestError) as raised:
+            llm.chat.completions.create(model="m", messages=MESSAGES)
+    assert raised.value.code == code
+
+
 def test_sdks_with_retries_of_their_own_make_one_pass(client: ResilientClient, servers: Any) -> None:
     servers[0].default = servers[1].default = Status(401)
     httpx2 = pytest.importorskip("httpx2")

@@ -73,8 +73,9 @@ def degraded(lost: Iterable[Degradation]) -> dict[str, str]:
     return {"x-resilient-llm-degraded": _printable(", ".join(named))} if named else {}
 
 
-def failed(codec: Codec, failure: CallFailed) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body for a call that nobody answered.  An SDK makes its own exception of it, at once."""
+def failed(codec: Codec, failure: CallFailed, wire: str | None) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body for a call that nobody answered.  An SDK makes its own exception of it, at once.  The
+    code of an error is that of the provider asked last if its wire (``wire``) is the SDK's: no program knows others."""
     status = status_of(failure)
     model = failure.attempts[-1].model if failure.attempts else ""
     found = headers(codec.name, _JSON, failure.provider or "", model, len(failure.attempts))
@@ -83,12 +84,15 @@ def failed(codec: Codec, failure: CallFailed) -> tuple[int, dict[str, str], byte
     if wait is not None and math.isfinite(wait) and wait >= 0:
         found["retry-after"] = str(math.ceil(wait))
         found["retry-after-ms"] = str(math.ceil(wait * 1000))
-    return status, found, codec.encode_error(_fault(failure, status), str(failure))
+    fault = _fault(failure, status)
+    if wire != codec.name:
+        fault = replace(fault, code=None)
+    return status, found, codec.encode_error(fault, str(failure))
 
 
 def broken(codec: Codec, failure: CallFailed) -> bytes:
     """The frame that ends a stream which broke."""
-    return codec.encode_stream_error(_fault(failure, status_of(failure)), str(failure))
+    return codec.encode_stream_error(replace(_fault(failure, status_of(failure)), code=None), str(failure))
 
 
 def refused(codec: Codec, status: int, kind: FaultKind, message: str) -> tuple[int, dict[str, str], bytes]:

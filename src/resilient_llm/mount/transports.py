@@ -185,7 +185,8 @@ class Transport(_Base):
             raise family.late(request, str(failure)) from failure
         if self._sdk is not None and answers.nobody_reached(failure):
             raise family.unreached(request, str(failure)) from failure
-        return family.whole(*answers.failed(spoken, failure))
+        wire = _wire_of_provider(self._client, failure.provider or "")
+        return family.whole(*answers.failed(spoken, failure, wire))
 
     def _embed(self, request: Any, sdk: Sdk, asked: AskedToEmbed) -> Any:
         try:
