@@ -421,6 +421,22 @@ def test_mistrals_own_streams_come_as_they_are(servers: Any) -> None:
     assert [request.json for request in first.requests[1:]] == [first.requests[0].json]
 
 
+def test_mistrals_sdk_takes_vectors_of_anybody(servers: Any) -> None:
+    try:
+        sdk = mistral_class()
+    except ImportError:
+        pytest.skip("mistralai is not installed")
+    first, second = servers
+    first.default = Status(503)
+    providers = [
+        Mistral("e", id="own", base_url=first.url + "/v1", api_key="k" * 9, embedding_space="s"),
+        OpenAI("e", id="other", base_url=second.url + "/v1", api_key="k" * 9, embedding_space="s"),
+    ]
+    with ResilientClient(providers, deadline=5.0) as client:
+        llm = mount(sdk, client)
+        assert llm.embeddings.create(model="e", inputs=["one", "two"]).data[1].embedding
+
+
 def test_what_mistral_alone_knows_comes_back_from_it(servers: Any) -> None:
     try:
         sdk = mistral_class()

@@ -614,6 +614,15 @@ def test_vectors_come_from_a_provider_of_the_same_space_if_theirs_fails(is_async
     ]
 
 
+@pytest.mark.parametrize("own", ["s", None], ids=["a space", "no space"])
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_vectors_of_the_same_wire_come_as_they_are(encoding: str, own: str | None, servers: Any) -> None:
+    first, second = servers
+    asked = {**TEXTS, "encoding_format": encoding}
+    bare = httpx.post(first.url + "/v1/embeddings", json=asked).json()
+    assert embedded(embedders(first, second, **({"own": own} if own else {})), asked).json() == bare
+
+
 @pytest.mark.parametrize("spaces", [{}, {"own": "s"}, {"own": "s", "other": "t"}, {"other": "t"}], ids=str)
 def test_vectors_of_another_space_are_never_given_for_them(spaces: dict[str, str], servers: Any) -> None:
     first, second = servers

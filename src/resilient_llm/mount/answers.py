@@ -18,7 +18,7 @@ from resilient_llm.errors import (
     NoProviderAvailable,
     RequestRejected,
 )
-from resilient_llm.model import ChatResponse, Degradation, EmbedRequest, EmbedResponse
+from resilient_llm.model import ChatResponse, Degradation, EmbedRequest, EmbedResponse, JsonObject
 from resilient_llm.wire import Codec, EmbedCodec
 
 _THROTTLED = frozenset({FaultKind.RATE_LIMITED, FaultKind.QUOTA_EXHAUSTED})
@@ -46,13 +46,22 @@ def whole(codec: Codec, wire: str | None, response: ChatResponse) -> bytes:
     if response.body is not None:
         return response.body
     if wire == codec.name and response.raw is not None:
-        return json.dumps(response.raw, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        return _dumped(response.raw)
     return codec.encode_response(response)
 
 
-def embedded(codec: EmbedCodec, response: EmbedResponse, request: EmbedRequest) -> tuple[dict[str, str], bytes]:
-    """Headers and body of vectors."""
+def _dumped(raw: JsonObject) -> bytes:
+    return json.dumps(raw, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def embedded(
+    codec: EmbedCodec, response: EmbedResponse, request: EmbedRequest, *, own: bool
+) -> tuple[dict[str, str], bytes]:
+    """Headers and body of vectors: of the SDK's own vendor (``own``) what that one sent, unless it was asked for them
+    in parts."""
     found = headers(codec.name, _JSON, response.provider, response.model, len(response.attempts))
+    if own and response.raw is not None:
+        return found, _dumped(response.raw)
     return found, codec.encode_response(response, request)
 
 

@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from resilient_llm.client import AsyncChatStream, AsyncResilientClient, ChatStream, ResilientClient
 from resilient_llm.errors import CallFailed, ConfigurationError, FaultKind, InvalidRequest
-from resilient_llm.model import ChatResponse
+from resilient_llm.model import ChatResponse, EmbedResponse
 from resilient_llm.mount import answers
 from resilient_llm.mount.asked import Asked, asked, spoken_by
 from resilient_llm.mount.bodies import AsyncStreamedBody, StreamedBody
@@ -193,14 +193,19 @@ class Transport(_Base):
             response = self._sync_client().embed(asked.request, **asked.options)
         except CallFailed as failure:
             return self._failed(request, spoken_by(sdk, sdk.wires[0]), failure)
-        return family_of(request).whole(200, *answers.embedded(asked.codec, response, asked.request))
+        return self._vectors(request, sdk, asked, response)
 
     async def _aembed(self, request: Any, sdk: Sdk, asked: AskedToEmbed) -> Any:
         try:
             response = await self._async_client().embed(asked.request, **asked.options)
         except CallFailed as failure:
             return self._failed(request, spoken_by(sdk, sdk.wires[0]), failure)
-        return family_of(request).whole(200, *answers.embedded(asked.codec, response, asked.request))
+        return self._vectors(request, sdk, asked, response)
+
+    def _vectors(self, request: Any, sdk: Sdk, asked: AskedToEmbed, response: EmbedResponse) -> Any:
+        there = _provider(self._client, response.provider)
+        own = there is not None and there.vendor in sdk.vendors and there.embed_wire == asked.codec.name
+        return family_of(request).whole(200, *answers.embedded(asked.codec, response, asked.request, own=own))
 
     def _pass_on(self, request: Any, sdk: Sdk) -> Any:
         provider = provider_for(self._client.pool, sdk)
@@ -221,10 +226,16 @@ class Transport(_Base):
         return returned(request, await self._async_passing.send(there, stream=True))
 
 
-def _wire_of_provider(client: ResilientClient | AsyncResilientClient, provider: str) -> str | None:
-    """The wire of the provider that answered; ``None`` for one that speaks none."""
+def _provider(client: ResilientClient | AsyncResilientClient, name: str) -> HttpProvider | None:
+    """The provider that answered; ``None`` for code of the user's."""
     targets = client.pool.pool.targets()
-    return next((one.wire for one in targets if one.id == provider and isinstance(one, HttpProvider)), None)
+    return next((one for one in targets if one.id == name and isinstance(one, HttpProvider)), None)
+
+
+def _wire_of_provider(client: ResilientClient | AsyncResilientClient, name: str) -> str | None:
+    """The wire of the provider that answered; ``None`` for one that speaks none."""
+    provider = _provider(client, name)
+    return None if provider is None else provider.wire
 
 
 def _stream_headers(
