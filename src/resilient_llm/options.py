@@ -331,9 +331,11 @@ def answer_check(request: ChatRequest, options: ChatOptions) -> Validator | None
 
     Sets ``parsed`` on the answer.  ``None`` if there is nothing to check.
     """
+    allow_empty = request.allow_empty
+    if "validate" not in options and "output" not in options:  # nearly always
+        return None if allow_empty else not_empty
     check = _validator(request, options.get("validate"))
     kind = output_class(options)
-    allow_empty = request.allow_empty
     if kind is None and check is None:
         return None if allow_empty else not_empty
 

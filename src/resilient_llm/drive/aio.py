@@ -28,7 +28,7 @@ from resilient_llm.drive.native import from_any_thread, native_loop
 from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
 from resilient_llm.drive.task import Task
-from resilient_llm.drive.under_way import Running, UnderWay, closed
+from resilient_llm.drive.under_way import UnderWay, closed
 from resilient_llm.model import ChatRequest, StreamEvent
 
 _TURN = 31  # pieces after which others have their turn: a power of two less one
@@ -51,24 +51,18 @@ class AsyncDriver:
 
         Raises the call's final error."""
         under_way = self.under_way()
-        await self.tidy(under_way)
-        with Running(under_way, task):
+        if under_way.orphans:
+            await self.tidy(under_way)
+        task.under_way = under_way
+        with task:
             while True:
                 step = task.next()
                 if isinstance(step, Wait):
                     await self.pause(under_way, task, step)
                     continue
                 won = await AsyncContest(self, under_way, task, step).run()
-                if won is not None and await self.accepted(task, won):
+                if won is not None and task.accept(won, await self.verdict(task, won)):
                     return won
-
-    async def accepted(self, task: Task[Any], exchange: AnyExchange) -> bool:
-        """Whether the answer is what the caller's check wants."""
-        try:
-            return task.accept(exchange, await self.verdict(task, exchange))
-        except BaseException:
-            task.abandoned(exchange)
-            raise
 
     async def open(self, task: Task[ChatRequest]) -> AsyncOpenStream:
         """A stream, from its first content on."""
@@ -180,6 +174,9 @@ class AsyncDriver:
             return await verdict
         except ValueError as error:
             return error
+        except BaseException:
+            task.abandoned(exchange)
+            raise
 
     async def pause(self, under_way: LoopUnderWay, task: Task[Any], wait: Wait) -> None:
         """Wait before the next attempt: so long, or until it is this call's turn."""

@@ -92,7 +92,7 @@ def _told(found: object) -> str:
     return repr(found) if plain else f"<{type(found).__name__} object>"
 
 
-_CHOOSING = ("providers", "tags", "require")
+_CHOOSING = frozenset({"providers", "tags", "require"})
 """Options that say who may be asked."""
 
 
@@ -339,7 +339,7 @@ class ProviderPool:
     def _unsuitable(self, route: str, options: CallOptions, tokens: int, needs: Needs) -> dict[str, str]:
         """Who cannot serve this call whatever their health, and why."""
         known = self._route(route)
-        if not (known.particular or needs.features or any(name in options for name in _CHOOSING)):
+        if not (known.particular or needs.features) and _CHOOSING.isdisjoint(options):
             return {}
         if "tags" in options and "require" in options:
             raise InvalidRequest("tags= and require= mean the same; give one of them")

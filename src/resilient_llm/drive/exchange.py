@@ -43,7 +43,6 @@ from resilient_llm.model import (
     TextDelta,
 )
 from resilient_llm.providers.base import HttpProvider, Prepared
-from resilient_llm.providers.credentials import Credential
 from resilient_llm.providers.custom import Custom
 from resilient_llm.providers.secrecy import without_secret
 from resilient_llm.wire.faults.ratelimit import EMPTY
@@ -62,11 +61,6 @@ class HttpExchange(Exchange[HttpProvider]):
     """The beginning of an answer that the vendor divided."""
     _rest: Extra | None = None
     """What the rest of it is asked for with."""
-
-    @property
-    def credential(self) -> Credential:
-        """Where its key comes from."""
-        return self.provider.held[self.attempt.key.number].credential
 
     @property
     def _capabilities(self) -> Capabilities | None:
@@ -351,7 +345,9 @@ def begin(attempt: Attempt[Target], subject: Subject) -> HttpExchange | CodeExch
     """The exchange of an attempt, by the kind of its provider."""
     target = attempt.target
     if isinstance(target, HttpProvider):
-        return HttpExchange(attempt, target, subject)
+        exchange = HttpExchange(attempt, target, subject)
+        exchange.credential = target.held[attempt.key.number].credential
+        return exchange
     return CodeExchange(attempt, target, subject)
 
 

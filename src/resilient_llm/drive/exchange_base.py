@@ -26,7 +26,6 @@ from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.credentials import Credential
 from resilient_llm.providers.custom import Custom
 
-_NO_CREDENTIAL = Credential(None)
 P = TypeVar("P", HttpProvider, Custom)
 
 
@@ -46,6 +45,8 @@ class Exchange(Generic[P]):
     """One attempt."""
 
     # What most attempts never change is kept on the class.
+    credential: Credential = Credential(None)
+    """Where its key comes from."""
     observer: AttemptObserver | None = None
     lease: Lease | None = None
     key: str | None = None
@@ -86,11 +87,6 @@ class Exchange(Generic[P]):
 
     by_code: ClassVar[bool]
     """Whether its source is code of the user's, and not HTTP."""
-
-    @property
-    def credential(self) -> Credential:
-        """Where its key comes from."""
-        return _NO_CREDENTIAL
 
     @property
     def asks_for_key(self) -> bool:

@@ -62,13 +62,14 @@ class Timer:
 
     def __init__(self, loop: object) -> None:
         self._loop = ref(loop)  # weak: whoever keeps this under the loop must not keep the loop
+        self._asyncio = is_asyncio(loop)
         self._due: dict[Due, float] = {}
         self._at: float = math.inf
         self._stop: Callable[[], object] | None = None
 
     def set(self, what: Due, seconds: float) -> None:
         """Call ``what.on_time()`` in so many seconds (infinite: never), and not when it was to be called before."""
-        at = self._due[what] = _time(self._loop()) + seconds
+        at = self._due[what] = self._now() + seconds
         if at < self._at:
             self._move(at)
 
@@ -79,13 +80,18 @@ class Timer:
     def go_off(self) -> None:
         """The loop's timer: call what is due."""
         self._stop, self._at = None, math.inf
-        now = _time(self._loop()) + _EARLY
+        now = self._now() + _EARLY
         for what in [one for one, at in self._due.items() if at <= now]:
             if self._due.pop(what, None) is not None:  # else called off by one before it
                 what.on_time()
         first = min(self._due.values(), default=math.inf)
         if first < self._at:
             self._move(first)
+
+    def _now(self) -> float:
+        loop: Any = self._loop()
+        seconds: float = loop.time() if self._asyncio else anyio.current_time()
+        return seconds
 
     def _move(self, at: float) -> None:
         if self._stop is not None:
@@ -98,11 +104,6 @@ class Timer:
         if self._stop is not None:
             with suppress(Exception):
                 self._stop()
-
-
-def _time(loop: Any) -> float:
-    seconds: float = loop.time() if is_asyncio(loop) else anyio.current_time()
-    return seconds
 
 
 def _at(loop: Any, at: float, timer: ref[Timer]) -> Callable[[], object]:

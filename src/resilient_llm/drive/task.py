@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Generic, Literal, TypeVar
 
 from resilient_llm.capability import NO_NEEDS, Needs
@@ -23,6 +24,7 @@ from resilient_llm.drive.failure import (
 from resilient_llm.drive.observer import CallObserver
 from resilient_llm.drive.spending import Purse, settle, settle_loser, sooner
 from resilient_llm.drive.subject import Response, Subject, Target
+from resilient_llm.drive.under_way import UnderWay
 from resilient_llm.errors import (
     CallFailed,
     ClientClosed,
@@ -61,7 +63,11 @@ class Task(Generic[Request]):
         "purse",
         "spent",
         "subject",
+        "under_way",
     )
+
+    under_way: UnderWay
+    """Where it is carried out."""
 
     def __init__(
         self,
@@ -99,6 +105,18 @@ class Task(Generic[Request]):
         )
         if ask.conversation is not None:
             self.observer.conversation(ask.conversation)
+
+    def __enter__(self) -> None:
+        """It is under way, from here to the end."""
+        self.under_way.calls.add(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """One that is interrupted, perhaps between two steps of anything, holds nothing any more."""
+        if kind is not None and not issubclass(kind, Exception):
+            self.owner.pool.disown(self.call.number, self.owner.clock())
+        self.under_way.done(self)
 
     # --- the next step ---
 
@@ -170,7 +188,7 @@ class Task(Generic[Request]):
 
     def streams(self, exchange: AnyExchange, source: object) -> bool:
         """Whether a stream's first content is about to be handed over, so that what follows comes from ``source``."""
-        if not exchange.streams():
+        if not self.subject.streaming or not exchange.streams():
             return False
         exchange.source, now = source, self.owner.clock()
         self.call.first_content(exchange.attempt, now)
@@ -192,19 +210,26 @@ class Task(Generic[Request]):
             return check(answer)
         except ValueError as error:
             return error
+        except BaseException:
+            self.abandoned(exchange)
+            raise
 
     def accept(self, exchange: AnyExchange, verdict: object) -> bool:
         """An answer arrived, and this is what the caller's check says of it: finish the call with it.  ``False``: it
         was rejected.  A stream is finished where it ends."""
         if self.subject.streaming:
             return True
-        response = exchange.response()
-        rejected = None if verdict is None else rejection(verdict)
-        if rejected is not None:
-            self.failed(exchange, AttemptFailed(rejected), response.usage)
-            return False
-        self.finish(exchange, response)
-        return True
+        try:
+            response = exchange.response()
+            rejected = None if verdict is None else rejection(verdict)
+            if rejected is not None:
+                self.failed(exchange, AttemptFailed(rejected), response.usage)
+                return False
+            self.finish(exchange, response)
+            return True
+        except BaseException:
+            self.abandoned(exchange)
+            raise
 
     def finish(self, exchange: AnyExchange, response: Response) -> None:
         """The answer is complete: report it and label it."""
@@ -322,10 +347,6 @@ class Task(Generic[Request]):
         else:
             pool.succeeded(attempt, now, *exchange.used(exchange.response().usage))
         self.owner.deliver()
-
-    def disowned(self) -> None:
-        """The call was interrupted, perhaps between two steps of anything: it holds nothing any more."""
-        self.owner.pool.disown(self.call.number, self.owner.clock())
 
     def interrupted(self) -> None:
         """The call was cancelled while no attempt was under way."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
@@ -36,6 +36,14 @@ class Outgoing:
 
     def __repr__(self) -> str:
         return f"<Outgoing {self.method} to {self.provider!r}, {len(self.body)} bytes>"
+
+
+def joined(headers: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+    """Headers by name; those that repeat are joined."""
+    found = dict(headers)
+    if len(found) < len(headers):
+        found = {name: ", ".join(value for key, value in headers if key == name) for name in found}
+    return found
 
 
 class Severable(Protocol):
