@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import TracebackType
 from typing import Generic, Literal, TypeVar
 
 from resilient_llm.capability import NO_NEEDS, Needs
@@ -19,10 +21,10 @@ from resilient_llm.drive.failure import (
     shows,
     tell_skipped,
 )
-from resilient_llm.drive.labels import label_source, record_of
 from resilient_llm.drive.observer import CallObserver
 from resilient_llm.drive.spending import Purse, settle, settle_loser, sooner
 from resilient_llm.drive.subject import Response, Subject, Target
+from resilient_llm.drive.under_way import UnderWay
 from resilient_llm.errors import (
     CallFailed,
     ClientClosed,
@@ -34,11 +36,13 @@ from resilient_llm.errors import (
     NoProviderAvailable,
     StreamInterrupted,
 )
+from resilient_llm.faults import AttemptRecord
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, Usage
-from resilient_llm.options import Validator
+from resilient_llm.options import Validator, not_empty
 from resilient_llm.policy import OnBreak
+from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.credentials import KeyUnavailable
-from resilient_llm.providers.secrecy import without_secret
+from resilient_llm.providers.secrecy import masked, searchable, without_secret
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
 _TOO_LATE = Fault(FaultKind.TIMEOUT, message="the deadline passed")
@@ -59,7 +63,11 @@ class Task(Generic[Request]):
         "purse",
         "spent",
         "subject",
+        "under_way",
     )
+
+    under_way: UnderWay
+    """Where it is carried out."""
 
     def __init__(
         self,
@@ -97,6 +105,18 @@ class Task(Generic[Request]):
         )
         if ask.conversation is not None:
             self.observer.conversation(ask.conversation)
+
+    def __enter__(self) -> None:
+        """It is under way, from here to the end."""
+        self.under_way.calls.add(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """One that is interrupted, perhaps between two steps of anything, holds nothing any more."""
+        if kind is not None and not issubclass(kind, Exception):
+            self.owner.pool.disown(self.call.number, self.owner.clock())
+        self.under_way.done(self)
 
     # --- the next step ---
 
@@ -139,7 +159,7 @@ class Task(Generic[Request]):
             self.owner.hold(exchange)
             if self.purse is not None:
                 self.purse.reserve(attempt.number, attempt.target)
-            exchange.observer = self.observer.attempt(attempt.target, attempt.number, attempt.kind, attempt.delay)
+            exchange.observer = self.observer.attempt(exchange.provider, attempt.number, attempt.kind, attempt.delay)
             self.owner.deliver()
         except BaseException:  # Ctrl-C in a listener or a span processor
             self.abandoned(exchange)
@@ -168,7 +188,7 @@ class Task(Generic[Request]):
 
     def streams(self, exchange: AnyExchange, source: object) -> bool:
         """Whether a stream's first content is about to be handed over, so that what follows comes from ``source``."""
-        if not exchange.streams():
+        if not self.subject.streaming or not exchange.streams():
             return False
         exchange.source, now = source, self.owner.clock()
         self.call.first_content(exchange.attempt, now)
@@ -181,26 +201,35 @@ class Task(Generic[Request]):
     def verdict(self, exchange: AnyExchange) -> object:
         """What the caller's check says of a whole answer, a ``ValueError`` included; an async one's is still to be
         awaited."""
-        if self._validate is None or not isinstance(exchange.answer, ChatResponse):
+        check, answer = self._validate, exchange.answer
+        if check is None or not isinstance(answer, ChatResponse):
             return None
-        self.label(exchange, exchange.answer)
+        if check is not not_empty:  # it may want to know who answered
+            self.label(exchange, answer)
         try:
-            return self._validate(exchange.answer)
+            return check(answer)
         except ValueError as error:
             return error
+        except BaseException:
+            self.abandoned(exchange)
+            raise
 
     def accept(self, exchange: AnyExchange, verdict: object) -> bool:
         """An answer arrived, and this is what the caller's check says of it: finish the call with it.  ``False``: it
         was rejected.  A stream is finished where it ends."""
         if self.subject.streaming:
             return True
-        response = exchange.response()
-        rejected = None if verdict is None else rejection(verdict)
-        if rejected is not None:
-            self.failed(exchange, AttemptFailed(rejected), response.usage)
-            return False
-        self.finish(exchange, response)
-        return True
+        try:
+            response = exchange.response()
+            rejected = None if verdict is None else rejection(verdict)
+            if rejected is not None:
+                self.failed(exchange, AttemptFailed(rejected), response.usage)
+                return False
+            self.finish(exchange, response)
+            return True
+        except BaseException:
+            self.abandoned(exchange)
+            raise
 
     def finish(self, exchange: AnyExchange, response: Response) -> None:
         """The answer is complete: report it and label it."""
@@ -210,14 +239,14 @@ class Task(Generic[Request]):
         self.call.succeeded(attempt, now, max(output - before, 0), exchange.status, tokens)
         self.label(exchange, response)
         self._ended(exchange, selected=True, usage=usage)
-        self.observer.succeeded(response, attempt.target, now - self.call.started)
+        self.observer.succeeded(response, exchange.provider, now - self.call.started)
         self.cause = None
         self.owner.deliver()
 
     def label(self, exchange: AnyExchange, response: Response) -> None:
         """Say on a response who answered and how it came to that."""
-        if response.provider != exchange.attempt.target.id:
-            label_source(response, exchange, self._secrets(exchange))
+        if response.provider != exchange.provider.id:
+            _label_source(response, exchange, self._secrets(exchange))
         response.attempts = tuple(self.call.records)
         if isinstance(response, ChatResponse):
             response.degradations = exchange.degradations
@@ -277,7 +306,7 @@ class Task(Generic[Request]):
 
     def _secrets(self, exchange: AnyExchange) -> tuple[str | None, ...]:
         """What the provider was sent that must not be shown, whoever echoes it."""
-        return (exchange.key, *exchange.attempt.target.secrets, *self.owner.secrets)
+        return (exchange.key, *exchange.provider.secrets, *self.owner.secrets)
 
     def abandoned(self, exchange: AnyExchange) -> None:
         """An attempt was cancelled or interrupted, and the call with it."""
@@ -319,10 +348,6 @@ class Task(Generic[Request]):
             pool.succeeded(attempt, now, *exchange.used(exchange.response().usage))
         self.owner.deliver()
 
-    def disowned(self) -> None:
-        """The call was interrupted, perhaps between two steps of anything: it holds nothing any more."""
-        self.owner.pool.disown(self.call.number, self.owner.clock())
-
     def interrupted(self) -> None:
         """The call was cancelled while no attempt was under way."""
         now = self.owner.clock()
@@ -337,7 +362,33 @@ class Task(Generic[Request]):
             self.owner.let_go(exchange)
         if observer is None:
             return
-        record = record_of(attempt, self.call.records, self.owner.clock())
+        record = _record_of(attempt, self.call.records, self.owner.clock())
         if self.purse is not None and not exchange.runs_on:
             settle(self.purse, exchange, record, usage)
         observer.ended(record, selected=selected, usage=None if selected else usage)
+
+
+def _label_source(response: Response, exchange: AnyExchange, secrets: tuple[str | None, ...]) -> None:
+    """Write on a response which provider and model gave it, and whether that is the model that was asked.  What the
+    provider says of itself is freed of secrets."""
+    target = exchange.provider
+    response.provider = target.id
+    if isinstance(response, ChatResponse) and isinstance(target, HttpProvider):
+        response.model_mismatch = target.other_model(response.model)
+        exchange.subject.pool.named_model(exchange.attempt, other=response.model_mismatch)
+        known = searchable(secrets)
+        if known:
+            response.id, response.model = masked(response.id, known), masked(response.model, known)
+            if response.raw_finish_reason is not None:
+                response.raw_finish_reason = masked(response.raw_finish_reason, known)
+    response.model = response.model or target.model
+
+
+def _record_of(attempt: Attempt[Target], records: Sequence[AttemptRecord], now: float) -> AttemptRecord:
+    """What the call has written down about an attempt that ended.  Nothing, if the pool released what a finaliser left
+    behind: then it was cancelled."""
+    for record in reversed(records):
+        if record.number == attempt.number:
+            return record
+    target, took = attempt.target, now - attempt.started
+    return AttemptRecord(attempt.number, target.id, target.model, attempt.kind, "cancelled", None, None, took)

@@ -11,8 +11,9 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import ClassVar, NoReturn, Unpack
 from urllib.parse import urlencode, urlsplit
 
@@ -320,7 +321,7 @@ class HttpProvider:
 
     def prepare(self, request: ChatRequest, key: str | None) -> Prepared:
         """The HTTP request for a call.  Raises ``UnsupportedFeature`` if this wire cannot express it."""
-        parts = self.encode(request if request.model == self.model else replace(request, model=self.model))
+        parts = self.encode(request if request.model == self.model else _asking(request, self.model))
         own = self.understands(request)
         if request.headers and own:
             parts = replace(parts, headers=(*parts.headers, *request.headers))
@@ -530,6 +531,14 @@ def _require_model(provider: HttpProvider, value: object) -> bool:
 def _with_params(body: bytes, params: Mapping[str, object]) -> bytes:
     """A body with fields of the user's own, where it does not say them itself."""
     return json.dumps({**params, **json.loads(body)}, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+_after_model = attrgetter(*[one.name for one in fields(ChatRequest)][2:])
+
+
+def _asking(request: ChatRequest, model: str) -> ChatRequest:
+    """The request, of this model.  On the way of every call: ``replace`` takes three times as long."""
+    return ChatRequest(request.messages, model, *_after_model(request))
 
 
 def _with_extra(request: ChatRequest, extra: Extra) -> ChatRequest:

@@ -39,7 +39,7 @@ class OpenAICompatible(HttpProvider):
 
     def encode(self, request: ChatRequest) -> HttpRequest:
         """A body that came in on this wire was written for OpenAI: for others it is written anew, in their dialect."""
-        if self.dialect not in (None, _OPENAIS) and request.source is not None:
+        if request.source is not None and self.dialect not in (None, _OPENAIS):
             request = replace(request, source=None)
         return super().encode(request)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from resilient_llm.drive.engines.family import Destination, Family
 from resilient_llm.drive.engines.kept import Generations, Kept
-from resilient_llm.drive.engines.seam import Limit, Outgoing
+from resilient_llm.drive.engines.seam import Limit, Outgoing, joined
 from resilient_llm.drive.fork import imported, tell_after_fork
 
 if TYPE_CHECKING:
@@ -21,12 +21,8 @@ C = TypeVar("C", bound="Connection")
 
 
 def headers_of(raw: Any) -> Mapping[str, str]:
-    """An answer's headers, whose names are in lower case; those that repeat are joined."""
-    found: dict[str, str] = {}
-    for name, value in raw:
-        key, text = name.decode("latin-1"), value.decode("latin-1")
-        found[key] = f"{found[key]}, {text}" if key in found else text
-    return found
+    """An answer's headers, whose names are in lower case."""
+    return joined([(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw])
 
 
 class Answer(Generic[C]):
