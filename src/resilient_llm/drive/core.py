@@ -103,9 +103,7 @@ class _Route:
 
     def __init__(self, targets: tuple[Target, ...]) -> None:
         self.targets: tuple[Target, ...] = targets
-        self.renewable: list[HttpProvider] = [
-            one for one in targets if isinstance(one, HttpProvider) and one.renewable
-        ]
+        self.renewable: list[HttpProvider] = [one for one in targets if isinstance(one, HttpProvider) and one.renewable]
         """Those whose keys may be missing for a while."""
         self.particular: bool = bool(self.renewable) or any(one.context_window is not None for one in targets)
         """Whether there is somebody who cannot serve every call."""

@@ -87,6 +87,7 @@ class LoopUnderWay(UnderWay):
 
         trio.lowlevel.spawn_system_task(work, context=copy_context())
 
+
 async def in_thread(work: Callable[[], object]) -> object:
     """Run what may block in a worker thread; a cancelled caller does not wait for it."""
     (value,) = await anyio.to_thread.run_sync(  # in a tuple, as trio wants no coroutine from a thread
