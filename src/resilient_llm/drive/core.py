@@ -261,7 +261,7 @@ class ProviderPool:
 
     def first(self, route: str) -> Target | None:
         """The provider a call will probably go to."""
-        targets = self.pool.targets(route)
+        targets = self._route(route).targets
         return targets[0] if targets else None
 
     def other_spaces(self, ask: Ask) -> Ask:
