@@ -30,10 +30,7 @@ _NOTHING: Sent = (0.0, 0.0, 0.0, 0.0)
 class NoPace(Pace):
     """Reserves and settles nothing."""
 
-    def need(self, tokens: int, max_tokens: int) -> float:
-        return 0.0
-
-    def take(self, need: float, now: float) -> Sent:
+    def reserve(self, tokens: float, max_tokens: float, now: float) -> Sent:
         return _NOTHING
 
     def heard(self, need: float) -> None:

@@ -209,7 +209,7 @@ def test_rescues_are_a_share_of_calls_and_trials_have_their_own() -> None:
     assert leases.trials.tokens == before
     told = world.events(events.NotTaken)
     assert not told, "nobody listens"
-    world.pool.listening = True
+    world.pool.listen(True)
     world.rescue(world.start(streaming=True, timeout=60.0), after=1.6)
     assert [(event.what, event.reason) for event in world.events(events.NotTaken)] == [("hedge", "budget")]
 

@@ -821,7 +821,7 @@ def test_calls_share_no_state_of_their_own() -> None:
 
 def test_attempts_are_told_to_listeners_with_the_number_of_their_call() -> None:
     world = World("a", "b")
-    world.pool.listening = True
+    world.pool.listen(True)
     assert world.pool.listening
     call = world.call()
     world.fail(world.start(call))

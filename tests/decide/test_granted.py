@@ -120,7 +120,7 @@ def test_tokens_are_settled_with_what_was_used() -> None:
     pace.share(bucket, [TOKENS])
     [meter] = meters
     meter.grant(1000.0, 0.25, 0.0, short=False)
-    pace.take(600.0, 0.0)
+    pace.reserve(600.0, 0, 0.0)
     assert pace.left(0.0) == (None, 400.0)
     pace.settle(600.0, 100, 1200, 500)
     assert meter.level == -200.0

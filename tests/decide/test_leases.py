@@ -383,7 +383,7 @@ def test_a_call_that_does_not_fit_into_the_headroom_goes_to_the_next() -> None:
 
 def test_what_was_not_done_for_want_of_savings_is_told() -> None:
     world = rescuable()
-    world.pool.listening = True
+    world.pool.listen(True)
     world.pool._leases.hedges.tokens = 0.0
     first = world.start(streaming=True, timeout=60.0)
     assert world.rescue(first, after=1.6) is None

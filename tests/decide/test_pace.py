@@ -40,7 +40,7 @@ def answered(it: Pace, sent: Sent, now: float, need: float = 0.0, **limits: Limi
 def test_without_any_limit_everything_fits() -> None:
     it = pace()
     for _ in range(1000):
-        it.take(10_000.0, 100.0)
+        it.reserve(10_000.0, 0, 100.0)
     assert not it.limited
     assert it.fits_at(1e9, 100.0) <= 100.0
     assert it.left(100.0) == (None, None)
@@ -50,7 +50,7 @@ def test_a_declared_limit_is_a_bucket() -> None:
     it = pace(MINUTE)
     for _ in range(60):
         assert it.fits_at(1.0, 100.0) <= 100.0
-        it.take(1.0, 100.0)
+        it.reserve(1.0, 0, 100.0)
     assert it.fits_at(1.0, 100.0) == pytest.approx(101.0)
     assert it.fits_at(1.0, 100.0, ahead=2) == pytest.approx(103.0)
     assert it.fits_at(1.0, 101.0) <= 101.0
@@ -66,14 +66,14 @@ def test_who_comes_after_others_waits_for_them_even_at_a_limit_that_is_full() ->
 def test_others_ahead_are_reckoned_with_as_calls_of_the_usual_size() -> None:
     it = pace(TOKENS)
     for _ in range(60):
-        it.take(100.0, 100.0)
+        it.reserve(100.0, 0, 100.0)
     assert it.fits_at(1000.0, 160.0, ahead=10) <= 160.0
     assert it.fits_at(5500.0, 160.0, ahead=10) == pytest.approx(165.0)
 
 
 def test_tokens_are_reserved_and_settled() -> None:
     it = pace(TOKENS)
-    it.take(5000.0, 100.0)
+    it.reserve(5000.0, 0, 100.0)
     assert it.fits_at(2000.0, 100.0) == pytest.approx(110.0)
     it.settle(5000.0, 1000, 1500, 500)
     assert it.fits_at(2000.0, 100.0) <= 100.0
@@ -91,14 +91,14 @@ def test_the_usual_answer_and_what_was_counted_for_prompts_are_learnt() -> None:
 
 def test_what_is_larger_than_the_whole_limit_waits_until_it_is_full_and_goes() -> None:
     it = pace(TOKENS)
-    it.take(6000.0, 100.0)
+    it.reserve(6000.0, 0, 100.0)
     assert it.fits_at(1e9, 100.0) == pytest.approx(160.0)
 
 
 def test_a_share_is_kept_for_others() -> None:
     it = pace(MINUTE)
     for _ in range(54):
-        it.take(0.0, 100.0)
+        it.reserve(0.0, 0, 100.0)
     assert it.fits_at(0.0, 100.0) <= 100.0
     assert it.fits_at(0.0, 100.0, keep=0.1) == pytest.approx(101.0)
 
@@ -112,7 +112,7 @@ def test_a_share_is_kept_for_others() -> None:
 def test_nothing_is_shut_for_longer_than_the_window(amount: float, per: float, costs: list[float]) -> None:
     it = Pace([Rate(amount=amount, per=per, unit="tokens")], 1e9)
     for cost in costs:
-        it.take(cost, 100.0)
+        it.reserve(cost, 0, 100.0)
     assert it.fits_at(1e9, 100.0, keep=0.5) <= 100.0 + per * 1.001
 
 
@@ -121,19 +121,19 @@ def test_nothing_is_shut_for_longer_than_the_window(amount: float, per: float, c
 
 def test_a_reported_limit_counts_down_with_what_is_sent() -> None:
     it = pace()
-    sent = it.take(0.0, 100.0)
+    sent = it.reserve(0.0, 0, 100.0)
     answered(it, sent, 100.0, requests=Limit(60, 2, 58.0))
     assert it.fits_at(0.0, 100.0) <= 100.0
-    it.take(0.0, 100.0)
-    it.take(0.0, 100.0)
+    it.reserve(0.0, 0, 100.0)
+    it.reserve(0.0, 0, 100.0)
     assert it.fits_at(0.0, 100.0) == pytest.approx(101.0), "60 in 60 s"
 
 
 def test_calls_under_way_count_before_the_provider_tells_of_them() -> None:
     it = pace()
-    first = it.take(0.0, 100.0)
+    first = it.reserve(0.0, 0, 100.0)
     for _ in range(9):
-        it.take(0.0, 100.0)
+        it.reserve(0.0, 0, 100.0)
     answered(it, first, 100.0, requests=Limit(60, 10, 50.0))
     assert it.left(100.0)[0] == pytest.approx(1.0)
 
@@ -141,38 +141,38 @@ def test_calls_under_way_count_before_the_provider_tells_of_them() -> None:
 def test_what_was_not_used_is_given_back_to_a_declared_limit_and_not_to_a_reported_one() -> None:
     """Many providers count the estimate."""
     it = pace(TOKENS)
-    sent = it.take(3000.0, 100.0)
+    sent = it.reserve(3000.0, 0, 100.0)
     answered(it, sent, 100.0, 3000.0, tokens=Limit(10_000, 1000, 9.0))
     it.settle(3000.0, 1000, 1200, 200)
     assert it.left(100.0)[1] == pytest.approx(1000.0)
     assert it.fits_at(1000.0, 100.0) <= 100.0
     it.open()
-    it.take(5000.0, 200.0)
+    it.reserve(5000.0, 0, 200.0)
     it.settle(5000.0, 1000, 1200, 200)
     assert it.left(200.0)[1] == pytest.approx(4800.0)
 
 
 def test_others_who_use_the_key_are_noticed() -> None:
     it = pace()
-    answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(600, 500, 10.0))
+    answered(it, it.reserve(0.0, 0, 100.0), 100.0, requests=Limit(600, 500, 10.0))
     assert it.fits_at(0.0, 100.0) <= 100.0
-    answered(it, it.take(0.0, 101.0), 101.0, requests=Limit(600, 0, 60.0))
+    answered(it, it.reserve(0.0, 0, 101.0), 101.0, requests=Limit(600, 0, 60.0))
     assert it.fits_at(0.0, 101.0) == pytest.approx(101.1)
 
 
 def test_a_window_that_starts_anew_is_used_at_the_rate_of_its_whole() -> None:
     """The time until it is whole again says little when the window is nearly over."""
     it = pace()
-    answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(60, 59, 60.0))
-    answered(it, it.take(0.0, 150.0), 150.0, requests=Limit(60, 0, 10.0))
+    answered(it, it.reserve(0.0, 0, 100.0), 100.0, requests=Limit(60, 59, 60.0))
+    answered(it, it.reserve(0.0, 0, 150.0), 150.0, requests=Limit(60, 0, 10.0))
     assert it.fits_at(0.0, 150.0) == pytest.approx(151.0)
 
 
 def test_a_rest_into_which_no_call_fits_is_no_reason_to_send_faster() -> None:
     """2,000 tokens that are full again in 4 s: half a call is always left of them where calls take 1,000."""
     it = pace()
-    answered(it, it.take(1000.0, 100.0), 100.0, 1000.0, tokens=Limit(2000, 0, 4.0))
-    sent = it.take(1000.0, 102.0)
+    answered(it, it.reserve(1000.0, 0, 100.0), 100.0, 1000.0, tokens=Limit(2000, 0, 4.0))
+    sent = it.reserve(1000.0, 0, 102.0)
     answered(it, sent, 103.0, 1000.0, tokens=Limit(2000, 500, 3.0))
     assert it.fits_at(1000.0, 103.0) == pytest.approx(104.0)
 
@@ -191,7 +191,7 @@ def test_a_rest_into_which_no_call_fits_is_no_reason_to_send_faster() -> None:
 )
 def test_a_limit_that_cannot_be_reckoned_with_restricts_nothing(told: Limit | None) -> None:
     it = pace()
-    sent = it.take(5.0, 100.0)
+    sent = it.reserve(5.0, 0, 100.0)
     it.report(told, sent, 100.0, tokens=True)
     it.report(told, sent, 100.0, tokens=False)
     assert not it.limited
@@ -199,11 +199,11 @@ def test_a_limit_that_cannot_be_reckoned_with_restricts_nothing(told: Limit | No
 
 def test_the_last_request_of_a_window_without_a_limit_waits_for_its_end() -> None:
     it = pace()
-    answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(remaining=0, reset_in=20.0))
+    answered(it, it.reserve(0.0, 0, 100.0), 100.0, requests=Limit(remaining=0, reset_in=20.0))
     assert it.fits_at(0.0, 100.0) == pytest.approx(120.0)
     for _ in range(50):
         assert it.fits_at(0.0, 120.0) <= 120.0, "nobody told how many there are in all"
-        it.take(0.0, 120.0)
+        it.reserve(0.0, 0, 120.0)
     assert not it.limited
 
 
@@ -211,28 +211,28 @@ def test_the_last_request_of_a_window_without_a_limit_waits_for_its_end() -> Non
 def test_a_reported_limit_lifts_a_declared_one_to_twice_of_it_while_enough_is_left(remaining: int) -> None:
     it = pace(MINUTE)
     for _ in range(60):
-        sent = it.take(0.0, 100.0)
+        sent = it.reserve(0.0, 0, 100.0)
         it.heard(0.0)
     it.report(Limit(6000, remaining, 60.0), sent, 100.0, tokens=False)
     assert it.fits_at(0.0, 100.0) == pytest.approx(100.5 if remaining else 101.0)
     it.report(Limit(6000, 100, 60.0), sent, 101.0, tokens=False)
-    it.take(0.0, 101.0)
+    it.reserve(0.0, 0, 101.0)
     assert it.fits_at(0.0, 101.0, ahead=1) >= 101.9, "and no longer than that"
 
 
 def test_what_lifted_a_declared_limit_is_forgotten_with_it() -> None:
     it = pace(MINUTE)
-    answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(60, 40, 20.0))
-    answered(it, it.take(0.0, 101.0), 101.0, requests=Limit(remaining=40, reset_in=20.0))
+    answered(it, it.reserve(0.0, 0, 100.0), 100.0, requests=Limit(60, 40, 20.0))
+    answered(it, it.reserve(0.0, 0, 101.0), 101.0, requests=Limit(remaining=40, reset_in=20.0))
     for _ in range(60):
-        it.take(0.0, 130.0)
+        it.reserve(0.0, 0, 130.0)
     assert it.fits_at(0.0, 130.0) == pytest.approx(131.0), "one a second, as declared"
 
 
 def test_a_reported_limit_of_a_minute_does_not_lift_a_declared_one_of_a_day() -> None:
     it = pace(Rate(amount=86_400, per=86_400.0, unit="requests"))
     for _ in range(86_400):
-        sent = it.take(0.0, 100.0)
+        sent = it.reserve(0.0, 0, 100.0)
         it.heard(0.0)
     it.report(Limit(6000, 3000, 30.0), sent, 100.0, tokens=False)
     assert it.fits_at(0.0, 100.0) == pytest.approx(101.0)
@@ -251,7 +251,7 @@ def test_a_declaration_of_half_of_what_there_is_costs_little_where_the_limit_is_
 
 
 def refuse(it: Pace, count: int, now: float, opens: float) -> None:
-    sents = [it.take(0.0, now) for _ in range(count)]
+    sents = [it.reserve(0.0, 0, now) for _ in range(count)]
     for sent in sents:
         it.heard(0.0)
         it.refused(0.0, sent[1], opens, now + 0.01)
@@ -261,7 +261,7 @@ def test_after_a_refusal_one_goes_first_and_until_it_is_let_through_few_follow()
     it = pace()
     refuse(it, 1, 100.0, 101.0)
     assert it.fits_at(0.0, 101.0) == 101.0
-    sent = it.take(0.0, 101.0)
+    sent = it.reserve(0.0, 0, 101.0)
     assert it.fits_at(0.0, 101.0) == pytest.approx(101.7)
     it.answered(sent[1])
     assert it.fits_at(0.0, 101.0) <= 101.0
@@ -272,16 +272,16 @@ def test_of_many_refused_together_a_rate_is_learnt_from_what_got_through() -> No
     it = pace()
     for _ in range(80):
         it.heard(0.0)
-        it.take(0.0, 100.0)
+        it.reserve(0.0, 0, 100.0)
     refuse(it, 20, 100.1, 101.0)
-    sent = it.take(0.0, 101.0)
+    sent = it.reserve(0.0, 0, 101.0)
     it.answered(sent[1])
     gaps, now = [], 101.0
     for _ in range(200):
         fits = max(now, it.fits_at(0.0, now))
         gaps.append(fits - now)
         now = fits
-        it.take(0.0, now)
+        it.reserve(0.0, 0, now)
     assert 199 / (now - 101.0) == pytest.approx(100.0, rel=0.3), "80 in a second and a little more, and growing"
     assert it.fits_at(0.0, now, stated=True) == -math.inf, "which is a guess, and no reason to refuse a call"
 
@@ -289,7 +289,7 @@ def test_of_many_refused_together_a_rate_is_learnt_from_what_got_through() -> No
 def test_where_nothing_got_through_no_rate_is_learnt() -> None:
     it = pace()
     refuse(it, 20, 100.0, 101.0)
-    it.answered(it.take(0.0, 101.0)[1])
+    it.answered(it.reserve(0.0, 0, 101.0)[1])
     assert not it.limited
 
 
@@ -298,7 +298,7 @@ def sent_in(it: Pace, start: float, seconds: float) -> int:
     count, now = 0, start
     while (now := max(now, it.fits_at(0.0, now))) < start + seconds:
         it.heard(0.0)
-        it.take(0.0, now)
+        it.reserve(0.0, 0, now)
         count += 1
     return count
 
@@ -307,10 +307,10 @@ def rushed(count: int = 80) -> Pace:
     """So many got through at 100.0, twenty more were refused, and a second later one was let through."""
     it = pace()
     for _ in range(count):
-        it.take(0.0, 100.0)
+        it.reserve(0.0, 0, 100.0)
         it.heard(0.0)
     refuse(it, 20, 100.1, 101.2)
-    it.answered(it.take(0.0, 101.2)[1])
+    it.answered(it.reserve(0.0, 0, 101.2)[1])
     return it
 
 
@@ -326,7 +326,7 @@ def test_a_quarter_of_refusals_is_chance_and_more_is_a_limit() -> None:
         it, now = pace(), 100.0
         for number in range(40):
             now += 0.5
-            sent = it.take(0.0, now)
+            sent = it.reserve(0.0, 0, now)
             it.heard(0.0)
             if number % every:
                 it.answered(sent[1])
@@ -337,14 +337,14 @@ def test_a_quarter_of_refusals_is_chance_and_more_is_a_limit() -> None:
 
 def test_a_wait_that_proved_too_short_says_nothing_of_how_much_a_provider_takes() -> None:
     it, now = pace(), 100.0
-    it.take(0.0, 98.0)
+    it.reserve(0.0, 0, 98.0)
     it.heard(0.0)
     for _ in range(5):
-        sent = it.take(0.0, now)
+        sent = it.reserve(0.0, 0, now)
         it.heard(0.0)
         it.refused(0.0, sent[1], now + 1.0, now + 0.1)
         now += 1.2
-    it.take(0.0, now)
+    it.reserve(0.0, 0, now)
     assert it.learnt is None
 
 
@@ -352,11 +352,11 @@ def test_a_wait_that_proved_too_short_says_nothing_of_how_much_a_provider_takes(
 def test_the_window_is_as_long_as_the_pause_that_was_needed(pauses: tuple[float, ...], window: float) -> None:
     it = pace()
     for _ in range(20):
-        it.take(0.0, 100.0)
+        it.reserve(0.0, 0, 100.0)
         it.heard(0.0)
     for pause in (0.0, *pauses[:-1]):
         refuse(it, 1 if pause else 3, 100.0 + pause, 100.0 + pause)
-    it.answered(it.take(0.0, 100.0 + pauses[-1])[1])
+    it.answered(it.reserve(0.0, 0, 100.0 + pauses[-1])[1])
     assert it.learnt is not None
     assert (it.learnt.count, it.learnt.window) == (pytest.approx(20.0, abs=1.0), window)
 
@@ -366,7 +366,7 @@ def test_refusals_for_long_that_come_again_at_once_are_a_limit_and_no_outage() -
     it, now = pace(), 100.0
     for _ in range(2):
         for _ in range(10):
-            it.answered(it.take(0.0, now)[1])
+            it.answered(it.reserve(0.0, 0, now)[1])
             it.heard(0.0)
             now += 0.1
         if now < 150.0:
@@ -394,27 +394,27 @@ def test_a_limit_that_was_met_again_is_kept_for_longer() -> None:
 
 def test_who_leaves_a_reserve_sends_evenly_where_a_limit_is_told() -> None:
     it = pace()
-    answered(it, it.take(0.0, 100.0), 100.0, requests=Limit(100, 99, 1.0))
+    answered(it, it.reserve(0.0, 0, 100.0), 100.0, requests=Limit(100, 99, 1.0))
     for _ in range(50):
-        it.take(0.0, 100.0)
+        it.reserve(0.0, 0, 100.0)
     assert it.fits_at(0.0, 100.0) <= 100.0, "who leaves none may take what is left at once"
     assert it.fits_at(0.0, 100.0, keep=0.1) == pytest.approx(100.01)
 
 
 def test_a_learnt_rate_is_forgotten_when_nothing_is_refused_for_long() -> None:
     it = pace()
-    it.take(0.0, 98.0)
+    it.reserve(0.0, 0, 98.0)
     refuse(it, 20, 100.0, 101.0)
-    it.answered(it.take(0.0, 101.0)[1])
+    it.answered(it.reserve(0.0, 0, 101.0)[1])
     assert it.limited
-    it.take(0.0, 300.0)
+    it.reserve(0.0, 0, 300.0)
     assert not it.limited
 
 
 def test_opening_by_hand_forgets_what_was_reported_and_learnt() -> None:
     it = pace(MINUTE)
     refuse(it, 20, 100.0, 101.0)
-    answered(it, it.take(0.0, 101.0), 101.0, requests=Limit(60, 0, 60.0))
+    answered(it, it.reserve(0.0, 0, 101.0), 101.0, requests=Limit(60, 0, 60.0))
     it.open()
     assert it.fits_at(0.0, 101.0) <= 101.0
     assert it.left(101.0) == (60.0, None)
@@ -515,7 +515,7 @@ def test_a_few_callers_at_a_slow_limit_that_nobody_tells_wait_longer_and_longer(
 def test_after_a_pause_one_call_goes_first_however_late_it_comes() -> None:
     it = pace()
     refuse(it, 1, 100.0, 101.0)
-    it.take(0.0, 120.0)
+    it.reserve(0.0, 0, 120.0)
     assert it.fits_at(0.0, 120.0) == pytest.approx(120.7), "the next after 0.7 s, and not at once"
 
 

@@ -302,7 +302,7 @@ class PoolMachine(RuleBasedStateMachine):
     def begin_with(self, limit: int | None, listening: bool) -> None:
         tiers = [[Target("a", max_concurrency=limit, account="x")], [Target("b", account="x"), Target("c")]]
         self.pool: Pool[Target] = Pool({"main": tiers}, Policies(), self.luck)
-        self.pool.listening = listening
+        self.pool.listen(listening)
 
     def health(self) -> dict[str, ProviderHealth]:
         return {health.id: health for health in self.pool.snapshot(self.now)}

@@ -87,7 +87,7 @@ def test_eight_threads_lose_nothing_and_raise_nothing() -> None:
         Policies(breaker=Breaker(open_base=0.05, open_cap=0.1)),
         random.Random(0).random,
     )
-    pool.listening = True
+    pool.listen(True)
     start = threading.Barrier(8)
 
     def work(seed: int) -> int:

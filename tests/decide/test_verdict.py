@@ -53,7 +53,7 @@ def test_a_late_success_from_before_the_outage_does_not_close_it() -> None:
 def test_a_verdict_that_came_too_late_is_told_to_listeners() -> None:
     for listening in (True, False):
         world = World("a", "b")
-        world.pool.listening = listening
+        world.pool.listen(listening)
         late = world.start(only="a")
         world.half_break("a")
         world.events()

@@ -215,7 +215,7 @@ class Checker:
         """Begin to watch a client's pool."""
         self._client = client
         client.pool._lock = WatchedLock(self)  # type: ignore[assignment]  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
-        client.pool.listening = True
+        client.pool.listen(True)
         self._fill_budgets()
         self._meet_members()
         return client

@@ -518,11 +518,13 @@ async def _listening(client: ResilientClient | AsyncResilientClient, notes: Note
     """Hear the client's events meanwhile."""
     owner = client.pool
     before, listening = owner.listeners, owner.pool.listening
-    owner.listeners, owner.pool.listening = (*before, notes.heard), True
+    owner.listeners = (*before, notes.heard)
+    owner.pool.listen(True)
     try:
         yield
     finally:
-        owner.listeners, owner.pool.listening = before, listening
+        owner.listeners = before
+        owner.pool.listen(listening)
 
 
 def _condition(given: AbortWhen | None) -> Callable[[Totals], bool] | None:

@@ -65,12 +65,12 @@ class Attempt(Generic[T]):
         key, keys = member.keys[0], member.keys
         if len(keys) > 1:
             key = member.key_for(ask, now)
-        need = key.pace.need(ask.tokens, ask.max_tokens)
+        sent = key.pace.reserve(ask.tokens, ask.max_tokens, now)
         self.ask: Ask = ask
         self.member: Member[T] = member
         self.key: Key = key
-        self.need: float = need
-        self.sent: Sent = key.pace.take(need, now)
+        self.sent: Sent = sent
+        self.need: float = sent[0]
         self.kind: AttemptKind = kind
         self.number: int = number
         self.generation: int = member.breaker.generation

@@ -111,7 +111,7 @@ class Call(Generic[T]):
         self.ask: Ask = ask
         self.started: float = now
         self.deadline: float = ask.deadline
-        self.number: int = pool.number()
+        self.number: int = next(pool.numbers)
         self.past: Past = Past(self.number)
         self.records: list[AttemptRecord] = []
         self._phase: Phase = _DECIDING

@@ -7,7 +7,10 @@ seen again.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
+from operator import mul
 
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.statistics import FRESH
@@ -29,26 +32,27 @@ def prices(members: Sequence[Member[T]]) -> list[float]:
 
 def choose(members: Sequence[Member[T]], now: float, draw: Callable[[], float]) -> Member[T]:
     """One of several equals: healthy and fast ones more often, the cheaper of two draws."""
-    best, total = 0.0, 0.0
     merits: list[float] = []
-    for member in members:
-        seen, ahead = member.statistics, len(member.pending) + 1
-        if now - seen.weighed_at > FRESH:
-            seen.weigh(now)
-        merit = seen.merit / (ahead * ahead)
-        merits.append(merit)
-        best = merit if merit > best else best
-    least, unknown = _LEAST * best, best or 1.0
     weights: list[float] = []
-    for member, merit in zip(members, merits, strict=True):
-        weight = member.target.weight * ((merit if merit > least else least) if merit else unknown)
-        weights.append(weight)
-        total += weight
-    first, second = _drawn(weights, total * draw()), _drawn(weights, total * draw())
-    if first == second:
-        return members[first]
-    usual = usual_latency(members) or 0.0
-    return members[second if members[second].price(usual) < members[first].price(usual) else first]
+    for member in members:
+        seen = member.statistics
+        merit = seen.merit
+        if merit is None or now - seen.weighed_at > FRESH:
+            merit = seen.weigh(now)
+        if member.pending:
+            merit /= (1 + len(member.pending)) ** 2
+        merits.append(merit)
+        weights.append(member.target.weight)
+    lowest, best = min(merits), max(merits)
+    if lowest <= _LEAST * best:  # 0: unknown, and drawn as often as the best
+        merits = [max(merit, _LEAST * best) if merit else best or 1.0 for merit in merits]
+    edges = list(accumulate(map(mul, merits, weights)))
+    total, last = edges[-1], len(edges) - 1
+    first, second = members[bisect(edges, total * draw(), 0, last)], members[bisect(edges, total * draw(), 0, last)]
+    if first is second:
+        return first
+    usual = 0.0 if lowest else usual_latency(members) or 0.0
+    return second if second.price(usual) < first.price(usual) else first
 
 
 def cheapest(members: Sequence[Member[T]]) -> Member[T]:
@@ -94,12 +98,3 @@ def _idle_price(member: Member[T], usual: float) -> float:
     """Its price without those who wait there: a conversation is not moved for every call beside it."""
     latency = member.statistics.latency
     return (usual if latency is None else latency) + member.statistics.risk
-
-
-def _drawn(weights: Sequence[float], point: float) -> int:
-    """The place of the weight that a point between 0 and their sum falls into."""
-    for index, weight in enumerate(weights):
-        point -= weight
-        if point < 0:
-            return index
-    return len(weights) - 1

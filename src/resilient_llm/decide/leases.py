@@ -180,10 +180,9 @@ class Leases(Generic[T]):
             found = at_home(ready, home, self._policies.advanced.stickiness)
             if found is not None:
                 return self._lease(ask, past, found, kind, now)
-        if past.number == 1 and self._tries(ask, now):
-            stale = stalest(ready, now)
-            if stale is not None and _worth(stale, ready, ask) and self.trials.spend(1.0, _TRIAL_START):
-                return self._lease(ask, past, stale, "trial", now)
+        stale = stalest(ready, now) if past.number == 1 else None
+        if stale and self._tries(ask, now) and _worth(stale, ready, ask) and self.trials.spend(1.0, _TRIAL_START):
+            return self._lease(ask, past, stale, "trial", now)
         chosen = soonest(ready, ask.tolls) if ask.tolls else choose(ready, now, self.draw)
         return self._lease(ask, past, chosen, kind, now)
 
@@ -263,7 +262,8 @@ class Leases(Generic[T]):
         if kind == "trial":
             found = self._trial(ask, past, attempt, now)
         else:
-            found = patience(self._policies, member.statistics, ask, now, alone=self._alone(ask, past, member))
+            alone = self._alone(ask, past, member) if past.tried or ask.unsuitable else ask.route in self._table.lone
+            found = patience(self._policies, member.statistics, ask, now, alone=alone)
         attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
         if now < member.heard.until:
             member.heard.asked(now, self.draw())
@@ -293,8 +293,6 @@ class Leases(Generic[T]):
 
     def _alone(self, ask: Ask, past: Past, member: Member[T]) -> bool:
         """Whether there is nobody else to turn to."""
-        if not ask.unsuitable and not past.tried:
-            return len(self._table.order(ask.route)) == 1
         return all(other is member for other in self._allowed(ask, past))
 
     def _rival(self, ask: Ask, past: Past, member: Member[T], now: float) -> float | None:

@@ -140,12 +140,13 @@ class Member(Generic[T]):
         can be asked, and it stands in line; ``held`` places were offered to it."""
         if self.drained:
             return Refusal.DRAINED
-        ahead, keys = self.line.offers - held, self.keys
-        refusal = keys[0].refusal(ask, now, waits=waits, ahead=ahead)
-        if refusal is not None and len(keys) > 1:
-            refusal = self._any_key(ask, now, waits, ahead)
-        if refusal is not None and refusal is not Refusal.QUOTA:
-            return refusal
+        ahead, key, refusal = self.line.offers - held, self.keys[0], None
+        if now < key.gate.until or key.pace.limited or key.slow.strikes:  # told apart for its speed alone
+            refusal = key.refusal(ask, now, waits=waits, ahead=ahead)
+            if refusal is not None and len(self.keys) > 1:
+                refusal = self._any_key(ask, now, waits, ahead)
+            if refusal is not None and refusal is not Refusal.QUOTA:
+                return refusal
         limit = self.target.max_concurrency
         if limit is not None:
             if ask.batch:
@@ -154,7 +155,7 @@ class Member(Generic[T]):
                 return Refusal.FULL
         if refusal is not None or (self.own_gate.strikes and not self.own_gate.admits(now)):
             return Refusal.QUOTA
-        if not waits and self.heard.stops(now):
+        if not waits and now < self.heard.until and self.heard.stops(now):
             return Refusal.HEARD
         return None
 

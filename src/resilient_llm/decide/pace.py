@@ -56,7 +56,7 @@ class Pace:
         self._heard_tokens: float = 0.0  # of those sent, those to which an answer has begun, or that failed
         self.cap = cap
         self._usual: float | None = None  # tokens of a call
-        self._output: float | None = None  # tokens of an answer
+        self._output: float = 0.0  # tokens of an answer; 0: unknown
         self._prompt = 1.0
         self._refused = 0
         self.row: int = 0
@@ -101,10 +101,10 @@ class Pace:
         self._meters: list[tuple[Meter, bool]] = [*self._stated, *guessed]
         self.limited = bool(self._meters)
 
-    def need(self, tokens: int, max_tokens: int) -> float:
+    def need(self, tokens: float, max_tokens: float) -> float:
         """Tokens that a call will probably take: its prompt, estimated and corrected by what this provider counted
         before, and an answer of the usual length."""
-        output = self._output or 0.0
+        output = self._output
         return tokens * self._prompt + (output if output < max_tokens else max_tokens)
 
     def fits_at(self, need: float, now: float, *, ahead: int = 0, keep: float = 0.0, stated: bool = False) -> float:
@@ -116,22 +116,23 @@ class Pace:
             at = max(at, fits)
         return at if ahead or at <= now + self.cap else now + self.cap
 
-    def take(self, need: float, now: float) -> Sent:
-        """One is sent."""
-        if self.row:
-            if self._proven:
+    def reserve(self, tokens: float, max_tokens: float, now: float) -> Sent:
+        """One is sent: take what it will probably need; while nothing is limited, nobody reckons what that is."""
+        need = self.need(tokens, max_tokens) if self._meters else tokens
+        if now >= self._mark_at:
+            if not self.row:
+                self._marks.append((now, self.sent - self._refused))
+                self._mark_at = now + _MARK
+            elif self._proven:
                 self._measure(now)
-        elif now >= self._mark_at:
-            self._marks.append((now, self.sent - self._refused))
-            self._mark_at = now + _MARK
-        self.sent += 1
-        self.sent_tokens += need
-        if self.limited:
+        sent = self.sent = self.sent + 1.0
+        sent_tokens = self.sent_tokens = self.sent_tokens + need
+        if self._meters:
             self._usual = need if self._usual is None else self._usual + _USUAL * (need - self._usual)
-            for meter, tokens in self._meters:
-                meter.take(need if tokens else 1, now)
+            for meter, of_tokens in self._meters:
+                meter.take(need if of_tokens else 1, now)
             self._forget(now)
-        return need, now, self.sent, self.sent_tokens
+        return need, now, sent, sent_tokens
 
     def _forget(self, now: float) -> None:
         """What limits nothing any more is no limit."""
@@ -165,7 +166,7 @@ class Pace:
         """A call for which ``need`` tokens were reserved, with a prompt put at ``prompt`` of them, was answered: it
         took ``tokens``, ``output`` of them for the answer."""
         usual = self._output
-        self._output = float(output) if usual is None else usual + _USUAL * (output - usual)
+        self._output = usual + _USUAL * (output - usual) if usual else float(output)
         if tokens > output and prompt > 0:
             counted = (tokens - output) / prompt
             self._prompt += _USUAL * ((1.0 if counted < 1.0 else 8.0 if counted > 8.0 else counted) - self._prompt)
@@ -213,6 +214,7 @@ class Pace:
                 took, short = self._row_ended - self._row_at, self._refused_at - self._row_at
             self._row_at, self._pause = now, self.pause
         self.row += 1
+        self._mark_at = -math.inf
         self._refused_at = max(started, self._refused_at)
         self.give_back(need)
         explained = False

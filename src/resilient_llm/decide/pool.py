@@ -40,37 +40,37 @@ class Pool(Shared[T]):
 
     # --- the life of an attempt ---
 
-    def number(self) -> int:
-        """A number for a new call: calls are served in this order where they wait."""
-        return next(self._numbers)
-
     def acquire(self, ask: Ask, past: Past, now: float) -> Attempt[T] | Refused:
         """Choose a provider and take a lease on it, or stand in line and be told how long to wait."""
         with self._lock:
             if self._abandoned:
                 self._settle(now)
-            place = past.place
-            if place is not None:
-                place.woken = False
+            if past.place is not None:
+                past.place.woken = False
             self._verdicts.look(now)
-            found = self._acquired(ask, past, now)
+            leased = self._leases.acquire(ask, past, now)
+            if isinstance(leased, Attempt):
+                if past.place is not None or leased.member.line.waiting:
+                    self._left_line(leased, past.place, now)
+                found: Attempt[T] | Refused = leased
+            else:
+                found = self._refused(ask, past, self._leases.extra.wait(past.cost) if leased else None, now)
         if self._waiting.woken:
             self._wake()
         return found
 
-    def _acquired(self, ask: Ask, past: Past, now: float) -> Attempt[T] | Refused:
+    def _left_line(self, attempt: Attempt[T], place: Place | None, now: float) -> None:
+        """A call that waited, or others wait for the same provider, has its lease."""
+        line = attempt.member.line
+        if line.waiting and (place is None or place.offer is not line):
+            line.served(attempt.ask.tenant)
+        if place is not None:
+            self._waiting.leave(place, now)
+        elif attempt.trial:  # the next one may follow it soon
+            self._waiting.serve(attempt.member, now)
+
+    def _refused(self, ask: Ask, past: Past, budget: float | None, now: float) -> Refused:
         place = past.place
-        leased = self._leases.acquire(ask, past, now)
-        if isinstance(leased, Attempt):
-            line = leased.member.line
-            if line.waiting and (place is None or place.offer is not line):
-                line.served(ask.tenant)
-            if place is not None:
-                self._waiting.leave(place, now)
-            elif line.waiting and leased.trial:  # the next one may follow it soon
-                self._waiting.serve(leased.member, now)
-            return leased
-        budget = self._leases.extra.wait(past.cost) if leased else None
         found = self._waiting.refuse(ask, past, budget, now)
         if place is not None and place.offer is not None:
             self._waiting.pass_on(place, place.offer, now)
@@ -138,7 +138,7 @@ class Pool(Shared[T]):
             if attempt.released:
                 return
             self._verdicts.answered(attempt, output_tokens, now)
-            if tokens:
+            if tokens and attempt.key.pace.limited:
                 attempt.key.pace.settle(attempt.need, attempt.ask.tokens, tokens, output_tokens)
             extra = self._leases.extra
             if extra.tokens < extra.cap:
@@ -226,7 +226,9 @@ class Pool(Shared[T]):
         """Take note of the rate limits a provider reported with the head of an answer."""
         with self._lock:
             member = attempt.member
-            self._hear(attempt)
+            if not attempt.heard and attempt.generation >= member.born:
+                attempt.heard = True
+                attempt.key.pace.heard(attempt.need)
             attempt.key.pace.report(requests, attempt.sent, now, tokens=False)
             attempt.key.pace.report(tokens, attempt.sent, now, tokens=True)
             if member.line.waiting:

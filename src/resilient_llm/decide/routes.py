@@ -29,6 +29,8 @@ class Table(Generic[T]):
         self.routes: dict[str, Tiers[T]] = {}
         self.first: dict[str, Member[T]] = {}
         """The preferred provider of each route that has only one."""
+        self.lone: frozenset[str] = frozenset()
+        """The routes of one provider."""
         self._order: dict[str, tuple[Member[T], ...]] = {}
         self.targets: dict[str, tuple[T, ...]] = {}
         """The providers of each route, in order of preference."""
@@ -57,6 +59,7 @@ class Table(Generic[T]):
         self.first = {name: tiers[0][0] for name, tiers in table.items() if len(tiers[0]) == 1}
         self._order = {name: tuple(member for tier in tiers for member in tier) for name, tiers in table.items()}
         self.targets = {name: tuple(member.target for member in members) for name, members in self._order.items()}
+        self.lone = frozenset(name for name, members in self._order.items() if len(members) == 1)
         return gone
 
     def govern(self, policies: Policies) -> None:

@@ -33,9 +33,12 @@ class Shared(Generic[T]):
         self.policies: Policies = policies
         self.draw = draw
         self.closed = False
+        self.listening: bool = False
+        """Whether attempt events are recorded too."""
         self._lock = threading.Lock()
         self._abandoned: deque[Attempt[T]] = deque()
-        self._numbers = count(1)
+        self.numbers: count[int] = count(1)
+        """One for each new call: calls are served in this order where they wait."""
         self._table: Table[T] = Table(policies)
         self._table.install(routes)
         self._verdicts: Verdicts[T] = Verdicts(self._table.members, draw)
@@ -44,14 +47,9 @@ class Shared(Generic[T]):
 
     # --- configuration ---
 
-    @property
-    def listening(self) -> bool:
-        """Whether attempt events are recorded too."""
-        return self._verdicts.listening
-
-    @listening.setter
-    def listening(self, value: bool) -> None:
-        self._verdicts.listening = value
+    def listen(self, on: bool) -> None:
+        """Record attempt events too, or not."""
+        self.listening = self._verdicts.listening = on
 
     def replace(self, routes: Routes[T], now: float) -> tuple[str, ...]:
         """Swap the providers.  State is kept for every id that stays; attempts in flight at removed ones end in peace.
@@ -158,18 +156,13 @@ class Shared(Generic[T]):
         member = attempt.member
         member.held.pop(attempt, None)  # first of all and in one step: whatever interrupts the rest, it is free
         attempt.released = True
-        if not attempt.heard:
-            self._hear(attempt)
         if attempt.generation >= member.born:
-            self._verdicts.ended(attempt, outcome, now)
-            self._serve(member, now)
-
-    def _hear(self, attempt: Attempt[T]) -> None:
-        """It is known whether the provider counts it."""
-        if not attempt.heard:
-            attempt.heard = True
-            if attempt.generation >= attempt.member.born:
+            if not attempt.heard:
+                attempt.heard = True
                 attempt.key.pace.heard(attempt.need)
+            self._verdicts.ended(attempt, outcome, now)
+            if member.line.waiting or member.kin:
+                self._serve(member, now)
 
     def _serve(self, member: Member[T], now: float) -> None:
         """Something changed at a provider, and for those who share its account."""

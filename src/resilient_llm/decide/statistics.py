@@ -116,16 +116,14 @@ class Statistics:
     _total: float = 0.0
     weighed_at: float = -math.inf
     """Until when its evidence has faded."""
+    merit: float | None = None
+    """How often it is drawn among equals, by its latency and its failures; 0 while its latency is unknown, ``None``
+    since something was heard of it."""
     _latency_at: float = 0.0
     _fastest: float = math.inf
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.risk: float = 0.0
-        """Seconds that its failures cost a call on average, as far as they were known when it was last heard of."""
-        self.merit: float = 0.0
-        """How often it is drawn among equals, by its latency and its failures; 0 while its latency is unknown."""
-        self._weigh()
         self.first: Quantiles = Quantiles()
         """Normalised times to the first token of streamed answers."""
         self.whole: Quantiles = Quantiles()
@@ -137,6 +135,12 @@ class Statistics:
         self.shift: Shift = Shift()
 
     # --- questions ---
+
+    @property
+    def risk(self) -> float:
+        """Seconds that its failures cost a call on average, by what was known when it was last heard of."""
+        rate = (self._good + _PRIOR * _PRIOR_WEIGHT) / (self._total + _PRIOR_WEIGHT)
+        return (1.0 - rate) * self.policy.failure_cost
 
     def success_rate(self, now: float) -> float:
         """Estimated probability that the next call is answered."""
@@ -171,12 +175,16 @@ class Statistics:
         self._total += 1.0
         self.seen_at = now
         self.samples += 1
-        self._weigh()
+        self.merit = None
 
-    def weigh(self, now: float) -> None:
-        """Let the evidence fade, and what it costs a call with it."""
-        self._fade(now)
-        self._weigh()
+    def weigh(self, now: float) -> float:
+        """Its merit as it is now."""
+        if now - self.weighed_at > FRESH:
+            self._fade(now)
+        rate = (self._good + _PRIOR * _PRIOR_WEIGHT) / (self._total + _PRIOR_WEIGHT)
+        merit = rate / self.latency if self.latency else 0.0
+        self.merit = merit = merit * merit
+        return merit
 
     def first_token(self, now: float, seconds: float, prompt_tokens: int) -> float:
         """A streamed answer began after this long; returns the latency that compares with others."""
@@ -230,7 +238,7 @@ class Statistics:
         """Hold nothing against it any more: a person says that it is well."""
         self.shift.forget()
         self._good = self._total = 0.0
-        self._weigh()
+        self.merit = None
 
     # --- internals ---
 
@@ -238,14 +246,6 @@ class Statistics:
         fade, self.weighed_at = math.exp((self.weighed_at - now) / self.policy.memory), now
         self._good *= fade
         self._total *= fade
-
-    def _weigh(self) -> None:
-        """What the evidence says, for those who choose."""
-        rate = (self._good + _PRIOR * _PRIOR_WEIGHT) / (self._total + _PRIOR_WEIGHT)
-        self.risk = (1.0 - rate) * self.policy.failure_cost
-        if self.latency:
-            merit = rate / self.latency
-            self.merit = merit * merit
 
     def _follow(self, now: float, sample: float, shift: Shift | None = None) -> None:
         """Let the estimate follow a sample, and ``shift`` see it."""

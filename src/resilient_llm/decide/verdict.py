@@ -42,9 +42,11 @@ class Verdicts(Generic[T]):
 
     def first_content(self, attempt: Attempt[T], now: float) -> None:
         """A stream began."""
+        member, seen = attempt.member, attempt.member.statistics
         if self._spoke(attempt, now):
-            sample = attempt.member.statistics.first_token(now, now - attempt.started, attempt.ask.tokens)
-            self._judge_latency(attempt, sample, now)
+            sample = seen.first_token(now, now - attempt.started, attempt.ask.tokens)
+            if seen.shift.raised or member.breaker.state is not CLOSED:
+                self._judge_latency(attempt, sample, now)
 
     def answered(self, attempt: Attempt[T], output_tokens: int, now: float) -> None:
         """An answer is complete, which is proof of more than its provider's health."""
@@ -57,7 +59,8 @@ class Verdicts(Generic[T]):
                 seen.pauses.add(attempt.pause)
         elif self._spoke(attempt, now):
             sample = seen.whole_answer(now, now - started, attempt.ask.tokens, output_tokens)
-            self._judge_latency(attempt, sample, now)
+            if seen.shift.raised or member.breaker.state is not CLOSED:
+                self._judge_latency(attempt, sample, now)
         if key.gate.strikes:
             key.gate.succeeded(started)
         if key.pace.row:
@@ -237,11 +240,12 @@ class Verdicts(Generic[T]):
 
     def look(self, now: float) -> None:
         """A call comes: look at the open streams of the others, four times a second at most."""
-        stood_still = self.standstill.notice(now, now - _LOOK)
-        if now >= self._look_at:
-            self._look_at = now + _LOOK
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK
+        if not self.standstill.notice(now, now - _LOOK):
             for member in self.members.values():
-                if member.held and not stood_still:
+                if member.held:
                     self._look_at_streams(member, now)
 
     def _look_at_streams(self, member: Member[T], now: float) -> None:

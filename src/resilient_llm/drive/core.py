@@ -154,7 +154,7 @@ class ProviderPool:
         self._wrapped: dict[int, Custom] = {}
         self.policies: Policies = policies
         self.pool: Pool[Target] = Pool(self.targets(routes), policies, random.random)
-        self.pool.listening = bool(listeners)
+        self.pool.listen(bool(listeners))
         self.spending: Spending | None = None
         """Who counts what calls cost, and keeps them from costing more; ``None``: nobody does."""
         self._routes: dict[str, _Route] = {}
@@ -173,12 +173,12 @@ class ProviderPool:
         """Call this function with every event from now on, as if it had been given as ``listeners=``."""
         _check_listener(listener)
         self.listeners = (*self.listeners, listener)
-        self.pool.listening = True
+        self.pool.listen(True)
 
     def unlisten(self, listener: Listener) -> None:
         """Call this function no more; nothing happens if it was not called."""
         self.listeners = tuple(one for one in self.listeners if one != listener)
-        self.pool.listening = bool(self.listeners)
+        self.pool.listen(bool(self.listeners))
 
     def observe(self, observer: Observer) -> None:
         """Report to this observer too: calls that begin from now on, and every change of state."""
@@ -261,7 +261,7 @@ class ProviderPool:
 
     def first(self, route: str) -> Target | None:
         """The provider a call will probably go to."""
-        targets = self.pool.targets(route)
+        targets = self._route(route).targets
         return targets[0] if targets else None
 
     def other_spaces(self, ask: Ask) -> Ask:

@@ -115,8 +115,8 @@ class HttpExchange(Exchange[HttpProvider]):
 
     def _with_id(self, header: str, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         """With the id of this attempt, unless the user gave one of their own; an empty one of theirs means none."""
-        for name, value in headers:
-            if name.lower() == header:
+        for name, value in self.provider.headers:
+            if name == header:
                 return headers if value else tuple(pair for pair in headers if pair[0].lower() != header)
         return (*headers, (header, attempt_id(self.subject.call_id, self.attempt.number)))
 
@@ -126,8 +126,7 @@ class HttpExchange(Exchange[HttpProvider]):
             if isinstance(request, EmbedRequest):
                 return provider.prepare_embed(request, self.key)
             request, lost = self._fitted(self._request())
-            kept = self._kept
-            rest = self._rest if kept is None else kept.rest
+            rest = self._rest if self._kept is None else self._kept.rest
             prepared = (
                 provider.prepare(request, self.key) if rest is None else provider.prepare_rest(rest, request, self.key)
             )
@@ -251,23 +250,25 @@ class HttpExchange(Exchange[HttpProvider]):
 
     def _understood(self, body: bytes) -> Response:
         """The response these bytes are.  Raises ``AttemptFailed`` if they are none."""
-        provider, wall, status = self.provider, self.subject.wall(), self.status or 0
+        provider, subject, status = self.provider, self.subject, self.status or 0
+        wall = subject.wall()
         result: Response | Fault
-        if self.subject.streaming and not 200 <= status < 300:
+        if subject.streaming and not 200 <= status < 300:
             result = provider.fault(status, self._headers, body, wall)
-        elif isinstance(self.subject.request, EmbedRequest):
+        elif isinstance(subject.request, EmbedRequest):
             result = provider.read_embed(status, self._headers, body, wall)
         else:
             result = provider.read(status, self._headers, body, wall)
         if isinstance(result, Fault):
             raise AttemptFailed(result)
-        if isinstance(result, ChatResponse) and self._forwards:
-            result.body = body
-        if isinstance(result, EmbedResponse) and isinstance(self.subject.request, EmbedRequest):
-            return one_each(result, self.subject.request, status)
-        if self.subject.streaming:
+        if isinstance(result, EmbedResponse):
+            assert isinstance(subject.request, EmbedRequest)
+            return one_each(result, subject.request, status)
+        if subject.streaming:
             message = "a whole answer came where a stream was asked for"
             raise AttemptFailed(Fault(FaultKind.INVALID_RESPONSE, status=status, message=message))
+        if subject.forwards and self._forwards:
+            result.body = body
         return result
 
 

@@ -52,22 +52,14 @@ _SLACK = 0.001  # seconds before a deadline that count as past it: timers are no
 class Task(Generic[Request]):
     """What one call needs besides its state machine.  Used by one caller; its races may report from other tasks."""
 
-    __slots__ = (
-        "_validate",
-        "call",
-        "cause",
-        "interruption",
-        "observer",
-        "on_break",
-        "owner",
-        "purse",
-        "spent",
-        "subject",
-        "under_way",
-    )
-
     under_way: UnderWay
     """Where it is carried out."""
+    cause: BaseException | None = None
+    """The last failed attempt's own exception."""
+    interruption: StreamInterrupted | None = None
+    """What is raised if nobody goes on with a stream that broke."""
+    spent: Usage | None = None
+    """The tokens of attempts that are part of the answer, the one under way apart."""
 
     def __init__(
         self,
@@ -84,14 +76,8 @@ class Task(Generic[Request]):
         """What it may spend; ``None``: nobody counts."""
         self.owner: ProviderPool = owner
         self.call: Call[Target] = call
-        self.cause: BaseException | None = None
-        """The last failed attempt's own exception."""
         self._validate = validate
         self.on_break: OnBreak = owner.policies.stream.on_break
-        self.interruption: StreamInterrupted | None = None
-        """What is raised if nobody goes on with a stream that broke."""
-        self.spent: Usage | None = None
-        """The tokens of attempts that are part of the answer, the one under way apart."""
         ask, pool, call_id = call.ask, owner.pool, owner.call_id(call.number)
         streaming = ask.streaming and not gathers
         policies = owner.policies
@@ -236,7 +222,7 @@ class Task(Generic[Request]):
         now, usage = self.owner.clock(), response.usage
         attempt, before = exchange.attempt, 0 if self.spent is None else self.spent.output_tokens
         output, tokens = exchange.used(usage)
-        self.call.succeeded(attempt, now, max(output - before, 0), exchange.status, tokens)
+        self.call.succeeded(attempt, now, max(output - before, 0) if before else output, exchange.status, tokens)
         self.label(exchange, response)
         self._ended(exchange, selected=True, usage=usage)
         self.observer.succeeded(response, exchange.provider, now - self.call.started)
@@ -246,7 +232,7 @@ class Task(Generic[Request]):
     def label(self, exchange: AnyExchange, response: Response) -> None:
         """Say on a response who answered and how it came to that."""
         if response.provider != exchange.provider.id:
-            _label_source(response, exchange, self._secrets(exchange))
+            _label_source(response, exchange, searchable(self._secrets(exchange)))
         response.attempts = tuple(self.call.records)
         if isinstance(response, ChatResponse):
             response.degradations = exchange.degradations
@@ -368,7 +354,7 @@ class Task(Generic[Request]):
         observer.ended(record, selected=selected, usage=None if selected else usage)
 
 
-def _label_source(response: Response, exchange: AnyExchange, secrets: tuple[str | None, ...]) -> None:
+def _label_source(response: Response, exchange: AnyExchange, secrets: list[str]) -> None:
     """Write on a response which provider and model gave it, and whether that is the model that was asked.  What the
     provider says of itself is freed of secrets."""
     target = exchange.provider
@@ -376,11 +362,10 @@ def _label_source(response: Response, exchange: AnyExchange, secrets: tuple[str 
     if isinstance(response, ChatResponse) and isinstance(target, HttpProvider):
         response.model_mismatch = target.other_model(response.model)
         exchange.subject.pool.named_model(exchange.attempt, other=response.model_mismatch)
-        known = searchable(secrets)
-        if known:
-            response.id, response.model = masked(response.id, known), masked(response.model, known)
+        if secrets:
+            response.id, response.model = masked(response.id, secrets), masked(response.model, secrets)
             if response.raw_finish_reason is not None:
-                response.raw_finish_reason = masked(response.raw_finish_reason, known)
+                response.raw_finish_reason = masked(response.raw_finish_reason, secrets)
     response.model = response.model or target.model
 
 

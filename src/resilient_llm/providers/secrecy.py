@@ -121,7 +121,8 @@ def contains_secret(text: str, *secrets: str | None) -> bool:
 
 def searchable(secrets: tuple[str | None, ...]) -> list[str]:
     """Those that can be looked for, the longest first: one may be part of another."""
-    return sorted({one for one in secrets if one and len(one) >= _SHORTEST}, key=len, reverse=True)
+    known = [one for one in secrets if one and len(one) >= _SHORTEST]
+    return sorted(set(known), key=len, reverse=True) if len(known) > 1 else known
 
 
 def _replaced(text: str | None, secret: str) -> str | None:

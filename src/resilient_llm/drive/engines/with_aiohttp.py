@@ -1,4 +1,4 @@
-"""The engine ``aiohttp``, for asyncio: less CPU a call."""
+"""The engine ``aiohttp``, for asyncio."""
 
 from __future__ import annotations
 

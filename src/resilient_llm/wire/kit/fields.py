@@ -247,8 +247,10 @@ def as_list(value: object) -> list[object]:
 
 def as_objects(value: object) -> list[Fields]:
     """The objects among a list's items."""
-    found: list[Fields] = [item for item in as_list(value) if isinstance(item, dict)]
-    return found
+    if not isinstance(value, list):
+        return []
+    items = cast("list[Fields]", value)
+    return items if len(items) == 1 and isinstance(items[0], dict) else [one for one in items if isinstance(one, dict)]
 
 
 def as_text(value: object) -> str:

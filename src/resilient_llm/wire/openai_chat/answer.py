@@ -46,7 +46,7 @@ def decode_response(fields: f.Fields, dialect: p.Dialect) -> m.ChatResponse:
         wrong = _wrong_with(choice)
         if wrong:
             raise InvalidAnswer(f"a choice of the answer {wrong}", fields)
-    first, *remaining = [_decode_choice(choice, dialect) for choice in choices]
+    first = _decode_choice(choices[0], dialect)
     unknown = f.others(fields, _BODY)
     if first.extra is not None:
         unknown |= first.extra.fields
@@ -58,7 +58,7 @@ def decode_response(fields: f.Fields, dialect: p.Dialect) -> m.ChatResponse:
         f.as_text(fields.get("id")),
         f.as_text(fields.get("model")),
         f.time_of(fields.get("created")),
-        tuple(remaining),
+        tuple([_decode_choice(choice, dialect) for choice in choices[1:]]) if len(choices) > 1 else (),
         f.extra_of(p.WIRE, unknown),
         fields,
     )
@@ -123,7 +123,7 @@ def _decode_choice(choice: f.Fields, dialect: p.Dialect) -> m.Choice:
     unknown = choice_extra(choice, word, reason)
     if unknown:
         extra[CHOICE] = unknown
-    return m.Choice(tuple(parts), reason, word, f.extra_of(p.WIRE, extra))
+    return m.Choice(tuple(parts), reason, word, m.Extra(p.WIRE, extra) if extra else None)
 
 
 def _decode_message(message: f.Fields, dialect: p.Dialect, parts: list[m.Part]) -> f.Fields:
