@@ -255,6 +255,7 @@ class Contest(Race):
                 self._arm()
                 # in a context of its own: an interrupt at any instant leaves nothing current in the caller's
                 contextvars.copy_context().run(self._carried, first)
+                first.limit.on_due, first.limit.due_at = None, math.inf  # the caller sees to the timer from now on
             if not self.over:
                 self._changed = threading.Event()
             while not self.over and self._changed is not None:

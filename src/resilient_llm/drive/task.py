@@ -115,7 +115,7 @@ class Task(Generic[Request]):
         except (CallFailed, ClientClosed) as error:
             if self.purse is not None and isinstance(error, NoProviderAvailable):
                 error.retry_after = sooner(error.retry_after, self.purse.retry_after())
-            failure = self._final(error)
+            failure = _final(error, self.interruption, self.call.records)
             self.owner.deliver()
             if isinstance(failure, CallFailed) and isinstance(self.subject.request, EmbedRequest):
                 tell_skipped(failure, self.call.ask.unsuitable)
@@ -124,15 +124,6 @@ class Task(Generic[Request]):
             failure.__suppress_context__ = True
             raise failure  # noqa: B904 - its cause is set
         return self._begin(step) if isinstance(step, Attempt) else step
-
-    def _final(self, failure: CallFailed | ClientClosed) -> CallFailed | ClientClosed:
-        """The same, or that a stream broke and nobody goes on with it."""
-        broke = self.interruption
-        if broke is None or isinstance(failure, ClientClosed):
-            return failure
-        message = f"{broke.message}; nobody can go on: {failure.message}"
-        fault = failure.fault or broke.fault
-        return StreamInterrupted(message, tuple(self.call.records), failure.retry_after, fault, broke.partial)
 
     def rescue(self, beside: AnyExchange) -> AnyExchange | None:
         """A second attempt beside a silent one, or ``None``."""
@@ -352,6 +343,16 @@ class Task(Generic[Request]):
         if self.purse is not None and not exchange.runs_on:
             settle(self.purse, exchange, record, usage)
         observer.ended(record, selected=selected, usage=None if selected else usage)
+
+
+def _final(
+    failure: CallFailed | ClientClosed, broke: StreamInterrupted | None, records: Sequence[AttemptRecord]
+) -> CallFailed | ClientClosed:
+    """The same, or that a stream broke and nobody goes on with it."""
+    if broke is None or isinstance(failure, ClientClosed):
+        return failure
+    message = f"{broke.message}; nobody can go on: {failure.message}"
+    return StreamInterrupted(message, tuple(records), failure.retry_after, failure.fault or broke.fault, broke.partial)
 
 
 def _label_source(response: Response, exchange: AnyExchange, secrets: list[str]) -> None:

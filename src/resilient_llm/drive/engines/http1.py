@@ -1,7 +1,7 @@
 """HTTP/1.1 without I/O: the bytes of a request, and what the bytes of an answer mean.  For both clients.
 
-An answer in the usual form (a status from 200 to 599, a length or chunks, nothing folded or repeated) is read here, at
-a sixth of what h11 takes.  Any other is left to h11, from its first byte on: answers of HTTP/1.0, those that end with
+An answer in the usual form (a status from 200 to 599, a length or chunks, no line folded) is read here, at
+a tenth of what h11 takes.  Any other is left to h11, from its first byte on: answers of HTTP/1.0, those that end with
 their connection, interim ones, and what may be no answer at all.
 """
 
