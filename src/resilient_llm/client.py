@@ -310,25 +310,28 @@ class _Client:
         self.check_open()
         if self._defaults:
             options = {**self._defaults, **options}
-        gathers = not stream and self._pool.policies.stream.under_chat == "stream"
+        pool = self._pool
+        gathers = not stream and pool.policies.stream.under_chat == "stream"
         request = chat_request(messages, options, stream=stream or gathers)
-        validate = options.get("validate")
-        fallback = options.get("fallback")
+        if "validate" in options or "fallback" in options:
+            self._check_answering(options, stream=stream)
+        tokens, needs = prompt_tokens(request), pool.needs(request, options)
+        streaming = request.stream
+        ask = pool.ask(options, streaming=streaming, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
+        ask, purse = priced(pool.spending, ask, request, options)
+        check = None if stream else answer_check(request, options)
+        task = Task(pool, request, pool.begin(ask, options), check, needs, purse=purse, gathers=gathers)
+        task.on_break = options.get("on_break") or task.on_break
+        task.subject.forwards = not stream and request.source is not None
+        return task
+
+    def _check_answering(self, options: ChatOptions, *, stream: bool) -> None:
+        """Raise ``InvalidRequest`` for a ``validate=`` or ``fallback=`` that is none, or not possible here."""
+        validate, fallback = options.get("validate"), options.get("fallback")
         if stream and (validate is not None or fallback is not None):
             raise InvalidRequest("validate= and fallback= need a whole answer; use chat(), or handle StreamInterrupted")
         self._check_validate(validate)
         self._check_fallback(fallback)
-        tokens = prompt_tokens(request)
-        needs = self._pool.needs(request, options)
-        streaming = request.stream
-        ask = self._pool.ask(options, streaming=streaming, tokens=tokens, max_tokens=request.max_tokens, needs=needs)
-        ask, purse = priced(self._pool.spending, ask, request, options)
-        check = None if stream else answer_check(request, options)
-        call = self._pool.begin(ask, options)
-        task = Task(self._pool, request, call, check, needs, purse=purse, gathers=gathers)
-        task.on_break = options.get("on_break") or task.on_break
-        task.subject.forwards = not stream and request.source is not None
-        return task
 
     @call_keywords
     def explain_embed(

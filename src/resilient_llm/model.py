@@ -451,6 +451,8 @@ class ChatRequest(_Value):
     model and stream switch replaced, so that fields we do not know survive."""
     headers: tuple[tuple[str, str], ...] = ()
     """Headers that came with it and belong to its wire (``anthropic-beta``): sent to providers of that wire alone."""
+    query: tuple[tuple[str, str], ...] = ()
+    """Parameters of the URL that came with it: the same, and a degradation elsewhere."""
     cache_key: str | None = None
     """What requests that begin alike have in common: vendors who take one send them to the server that has cached the
     beginning.  Others are not told, and nothing is lost by it."""

@@ -190,6 +190,9 @@ stream_keywords: Explicit = explicit(ChatOptions, _STREAM_LINES, DEFAULTS)
 call_keywords: Explicit = explicit(CallOptions, LINES, DEFAULTS)
 
 
+_Rule: TypeAlias = tuple[Callable[[object], bool], str]
+"""Whether a value will do, and what it must be."""
+
 _PLAIN = (
     "parallel_tool_calls",
     "temperature",
@@ -292,38 +295,42 @@ def _texts(inputs: object) -> tuple[str, ...]:
 
 def check_call(options: CallOptions, known: frozenset[str] = _CALL_OPTIONS) -> None:
     """Raise ``InvalidRequest`` for a name that is no option, and for a value that none of them takes."""
-    for name in options:
+    for name, value in options.items():
         if name not in known:
             raise InvalidRequest(unknown(name, known, "option"))
-    when_down: object = options.get("when_down", "wait")
-    if when_down not in ("wait", "fail"):
-        raise InvalidRequest(f"when_down must be 'wait' or 'fail', not {_short(when_down)}")
-    priority: object = options.get("priority", "interactive")
-    if priority not in ("interactive", "batch"):
-        raise InvalidRequest(f"priority must be 'interactive' or 'batch', not {_short(priority)}")
-    tenant: object = options.get("tenant")
-    if tenant is not None and (not isinstance(tenant, str) or not tenant):
-        raise InvalidRequest(f"tenant must be a string that is not empty, or None, not {_short(tenant)}")
-    breaking: object = options.get("on_break")
-    if breaking is not None and breaking not in get_args(OnBreak):
-        words = ", ".join(map(repr, get_args(OnBreak)))
-        raise InvalidRequest(f"on_break must be one of {words} or None, not {_short(breaking)}")
-    record: object = options.get("record", False)
-    if not isinstance(record, bool):
-        raise InvalidRequest(f"record must be True or False, not {_short(record)}")
-    prefer: object = options.get("prefer")
-    if prefer is not None and prefer not in get_args(Prefer):
-        raise InvalidRequest(f"prefer must be 'cheap', 'fast', 'balanced' or None, not {_short(prefer)}")
-    most: object = options.get("max_cost")
-    if most is not None and (isinstance(most, bool) or not isinstance(most, int | float) or not 0 < most < math.inf):
-        raise InvalidRequest(f"max_cost must be a number above 0 or None, not {_short(most)}")
-    key: object = options.get("idempotency_key")
-    if key is not None and not (isinstance(key, str) and 0 < len(key) <= 255 and key.isascii() and key.isprintable()):
-        raise InvalidRequest("idempotency_key must be printable ASCII text of at most 255 characters, or None")
-    for name in ("idempotent", "allow_empty"):
-        value = cast("Mapping[str, object]", options).get(name, True)
-        if not isinstance(value, bool):
-            raise InvalidRequest(f"{name} must be True or False, not {_short(value)}")
+        rule = _RULES.get(name)
+        if rule is not None and not rule[0](value):
+            raise InvalidRequest(f"{name} must be {rule[1]}, not {_short(value)}")
+
+
+def _is_key(value: object) -> bool:
+    text = isinstance(value, str) and value.isascii() and value.isprintable()
+    return value is None or (text and 0 < len(cast(str, value)) <= 255)
+
+
+def _is_amount(value: object) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or (number and 0 < cast(float, value) < math.inf)
+
+
+def _one_of(*words: object) -> tuple[Callable[[object], bool], str]:
+    *others, last = [word if word is None else repr(word) for word in words]
+    return (lambda value: value in words), f"{', '.join(map(str, others))} or {last}"
+
+
+_SWITCH: _Rule = (lambda value: isinstance(value, bool), "True or False")
+_RULES: Mapping[str, _Rule] = {
+    "conversation": (lambda value: isinstance(value, str | None), "a string or None"),
+    "idempotency_key": (_is_key, "printable ASCII text of at most 255 characters, or None"),
+    "max_cost": (_is_amount, "a number above 0 or None"),
+    "on_break": _one_of(*get_args(OnBreak), None),
+    "prefer": _one_of(*get_args(Prefer), None),
+    "priority": _one_of(*get_args(Priority)),
+    "tenant": (lambda value: value is None or (isinstance(value, str) and bool(value)), "a text, not empty, or None"),
+    "when_down": _one_of(*get_args(WhenDown)),
+    **dict.fromkeys(("idempotent", "allow_empty", "record"), _SWITCH),
+}
+"""What the values of options must be."""
 
 
 def output_class(options: ChatOptions) -> Typed | None:
@@ -337,15 +344,17 @@ def answer_check(request: ChatRequest, options: ChatOptions) -> Validator | None
 
     Sets ``parsed`` on the answer.  ``None`` if there is nothing to check.
     """
+    allow_empty = request.allow_empty
+    if "validate" not in options and "output" not in options:  # nearly always
+        return None if allow_empty else not_empty
     check = _validator(request, options.get("validate"))
     kind = output_class(options)
-    allow_empty = request.allow_empty
     if kind is None and check is None:
-        return None if allow_empty else _not_empty
+        return None if allow_empty else not_empty
 
     def checked(response: ChatResponse) -> object:
         if not allow_empty:
-            _not_empty(response)
+            not_empty(response)
         if kind is not None:
             kind.fill(response)
         return check(response) if check is not None else None
@@ -366,7 +375,8 @@ def _validator(request: ChatRequest, validate: Validate | None) -> Validator | N
     return fitting
 
 
-def _not_empty(response: ChatResponse) -> None:
+def not_empty(response: ChatResponse) -> None:
+    """Raise ``ValueError`` for an answer that says nothing."""
     if response.is_empty:
         raise ValueError("the answer is empty, without refusal or tool call (allow_empty=True accepts it)")
 

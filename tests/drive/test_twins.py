@@ -45,7 +45,7 @@ NAMES = {
     "__aexit__": "__exit__",
     "StopAsyncIteration": "StopIteration",
 }
-DRIVER = ("run", "accepted", "open", "carry", "answered", "exchanged", "tidy")
+DRIVER = ("run", "open", "carry", "answered", "exchanged", "tidy")
 STREAM = ("next", "step", "go_on", "end", "close")
 CHAT_STREAM = ("__next__", "_open", "start", "__enter__", "__exit__", "close")
 CLIENT = ("embed", "close", "stream", "__enter__", "__exit__")

@@ -75,7 +75,7 @@ def by_timer(count: int) -> tuple[int, int]:
     def attack(client: ResilientClient) -> bool:
         hit = False
         try:
-            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00002, 0.0012))
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00002, 0.0006))
             client.chat("x")
             signal.setitimer(signal.ITIMER_REAL, 0)
         except Interrupt:

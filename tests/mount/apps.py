@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 
@@ -56,6 +56,13 @@ class App:
 
     def provider(self, url: str, **options: Any) -> Any:
         return self.vendor("model-1", base_url=url + self.base, **options)
+
+    def network_error(self, how: Literal["late", "unreached"]) -> str:
+        """The name of the exception that its SDK raises for no answer in time, or for no connection."""
+        own = self.name.startswith(("openai", "anthropic"))
+        if how == "late":
+            return "APITimeoutError" if own else "ReadTimeout"
+        return "APIConnectionError" if own else "ConnectError"
 
     def __repr__(self) -> str:
         return self.name

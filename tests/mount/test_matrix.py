@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from resilient_llm import AsyncResilientClient, ResilientClient, mount
+from resilient_llm.errors import CallFailed, FaultKind
 from resilient_llm.model import ToolCall
 from resilient_llm.policy import OnBreak
 from resilient_llm.providers import Anthropic, OpenAI
@@ -24,6 +25,8 @@ CALLS = Reply("", tool_calls=(ToolCall("call_a1b2c3d4", "get_weather", '{"city":
 DEADLINE = 5.0
 SHORT = 0.5
 """The same where nobody answers and the call waits for its end."""
+LATE = 0.25
+"""The same where nothing else is to happen."""
 
 # A bare google-genai uses aiohttp for its async calls.
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
@@ -203,6 +206,37 @@ def test_everything_down_is_the_sdks_own_exception_after_one_pass(
     assert "503" in str(seen.error)
     # One pass: the call's own attempts within its deadline, not three of them.
     assert first.request_count + second.request_count <= 6
+
+
+@every_app
+@ways
+@whole_or_streamed
+@pytest.mark.parametrize("how", ["late", "unreached"])
+def test_no_answer_in_time_and_no_connection_are_what_the_sdk_raises_for_them(
+    app: App, is_async: bool, stream: bool, how: Any, servers: Any
+) -> None:
+    first, second = servers
+    found(app)
+    first.default = second.default = Reply(delay=30.0)
+    if how == "unreached":
+        first.close()
+        second.close()
+    made = mounted(app, first, second, is_async=is_async, deadline=LATE)
+    seen = app.run(made, stream=stream, is_async=is_async)
+    assert type(seen.error).__name__ == app.network_error(how)
+    fault = failure_in(seen.error).attempts[0].fault
+    assert fault is not None
+    assert fault.kind is (FaultKind.TIMEOUT if how == "late" else FaultKind.CONNECTION)
+    if how == "late":
+        assert first.request_count + second.request_count <= 2
+
+
+def failure_in(error: BaseException | None) -> CallFailed:
+    """What this library says, where the SDK's exception comes from."""
+    while error is not None and not isinstance(error, CallFailed):
+        error = error.__cause__
+    assert error is not None
+    return error
 
 
 @every_app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing_extensions import TypedDict
 from resilient_llm import ResilientClient, mount
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ToolCall
-from resilient_llm.providers import Anthropic, Gemini, OpenAI
+from resilient_llm.providers import Anthropic, Gemini, Mistral, OpenAI
 from resilient_llm.testing import LoopbackLLM, Raw, Reply, Status
 from tests.mount.apps import MESSAGES, OPENAI_TOOL, mistral_class
 
@@ -147,6 +148,44 @@ def test_everybody_throttled_is_the_sdks_rate_limit_error(llm: Any, servers: Any
         llm.with_options(timeout=1).chat.completions.create(model="m", messages=MESSAGES)
     assert 50 <= float(raised.value.response.headers["retry-after"]) <= 70
     assert (servers[0].request_count, servers[1].request_count) == (1, 1)
+
+
+def test_the_sdks_own_timeout_ends_a_call_with_its_own_exception(llm: Any, servers: Any) -> None:
+    servers[0].default, servers[1].default = Status(503), Reply(delay=30.0)
+    with pytest.raises(openai.APITimeoutError) as raised:
+        llm.with_options(timeout=0.3).chat.completions.create(model="m", messages=MESSAGES)
+    late = raised.value.__cause__
+    assert isinstance(late, TimeoutError)
+    assert "no answer within 0.3 s (1. " in str(late)
+    assert servers[1].request_count == 1
+
+
+def test_over_a_transport_alone_no_answer_in_time_is_an_answer_that_is_not_retried(
+    client: ResilientClient, servers: Any
+) -> None:
+    servers[0].default = servers[1].default = Reply(delay=30.0)
+    httpx2 = pytest.importorskip("httpx2")
+    http = httpx2.Client(transport=mount.transport(client))
+    with (
+        openai.OpenAI(api_key="k", http_client=http, timeout=0.3) as llm,
+        pytest.raises(openai.InternalServerError) as raised,
+    ):
+        llm.chat.completions.create(model="m", messages=MESSAGES)
+    assert raised.value.status_code == 504
+    assert servers[0].request_count + servers[1].request_count <= 2
+
+
+@pytest.mark.parametrize(("vendor", "code"), [(OpenAI, "string_above_max_length"), (Anthropic, None)])
+def test_an_error_has_the_code_of_the_sdks_own_vendor_alone(vendor: Any, code: str | None, servers: Any) -> None:
+    told = json.dumps({"error": {"type": "invalid_request_error", "message": "no", "code": "string_above_max_length"}})
+    head = f"HTTP/1.1 400 No\r\ncontent-type: application/json\r\ncontent-length: {len(told)}\r\n\r\n"
+    servers[0].default = Raw((head.encode() + told.encode(),))
+    base = servers[0].url + ("/v1" if vendor is OpenAI else "")
+    with ResilientClient([vendor("m", base_url=base, api_key="sk-first-000000")]) as client:
+        llm = mount(openai.OpenAI, client)
+        with pytest.raises(openai.BadRequestError) as raised:
+            llm.chat.completions.create(model="m", messages=MESSAGES)
+    assert raised.value.code == code
 
 
 def test_sdks_with_retries_of_their_own_make_one_pass(client: ResilientClient, servers: Any) -> None:
@@ -333,3 +372,78 @@ def test_the_module_is_the_function() -> None:
     assert resilient_llm.mount is module
     assert callable(module)
     assert "mount" in dir(resilient_llm)
+
+
+def mistral_frame(delta: dict[str, Any], **more: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": more.pop("finish_reason", None)}
+    chunk = {
+        "id": "c1",
+        "object": "chat.completion.chunk",
+        "created": 7,
+        "model": "m-2411",
+        "choices": [choice],
+        **more,
+    }
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+MISTRALS = b"".join(
+    [
+        mistral_frame({"role": "assistant", "content": ""}, of_next_year={"a": [1]}),
+        mistral_frame({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]}),
+        mistral_frame({"content": "Hé"}, p="abcdef"),
+        mistral_frame(
+            {"tool_calls": [{"id": "a1B2c3D4e", "function": {"name": "f", "arguments": '{"x": 1}'}, "index": 0}]},
+            finish_reason="tool_calls",
+            usage={"prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12, "num_cached_tokens": 0},
+        ),
+        b"data: [DONE]\n\n",
+    ]
+)
+
+
+def test_mistrals_own_streams_come_as_they_are(servers: Any) -> None:
+    try:
+        sdk = mistral_class()
+    except ImportError:
+        pytest.skip("mistralai is not installed")
+    first, _ = servers
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n"
+    first.default = Raw((head % len(MISTRALS), MISTRALS))
+    with sdk(api_key="k", server_url=first.url) as bare:
+        expected = [
+            event.data.model_dump() for event in bare.chat.stream(model="m", messages=MESSAGES, safe_prompt=True)
+        ]
+    with ResilientClient([Mistral("m", base_url=first.url + "/v1", api_key="k" * 9)]) as client:
+        llm = mount(sdk, client)
+        found = [event.data.model_dump() for event in llm.chat.stream(model="m", messages=MESSAGES, safe_prompt=True)]
+    assert found == expected
+    assert [request.json for request in first.requests[1:]] == [first.requests[0].json]
+
+
+def test_mistrals_sdk_takes_vectors_of_anybody(servers: Any) -> None:
+    try:
+        sdk = mistral_class()
+    except ImportError:
+        pytest.skip("mistralai is not installed")
+    first, second = servers
+    first.default = Status(503)
+    providers = [
+        Mistral("e", id="own", base_url=first.url + "/v1", api_key="k" * 9, embedding_space="s"),
+        OpenAI("e", id="other", base_url=second.url + "/v1", api_key="k" * 9, embedding_space="s"),
+    ]
+    with ResilientClient(providers, deadline=5.0) as client:
+        llm = mount(sdk, client)
+        assert llm.embeddings.create(model="e", inputs=["one", "two"]).data[1].embedding
+
+
+def test_what_mistral_alone_knows_comes_back_from_it(servers: Any) -> None:
+    try:
+        sdk = mistral_class()
+    except ImportError:
+        pytest.skip("mistralai is not installed")
+    first, _ = servers
+    with ResilientClient([Mistral("m", base_url=first.url + "/v1", api_key="k" * 9)]) as client:
+        llm = mount(sdk, client)
+        llm.chat.complete(model="m", messages=MESSAGES, safe_prompt=True, random_seed=7)
+    assert (first.requests[0].json["safe_prompt"], first.requests[0].json["random_seed"]) == (True, 7)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -17,10 +19,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from resilient_llm import AsyncResilientClient, ResilientClient, mount
+from resilient_llm.drive.task import Task
 from resilient_llm.errors import ConfigurationError
+from resilient_llm.model import Degradation
 from resilient_llm.mount.paths import wire_of
-from resilient_llm.providers import Anthropic, Cohere, Gemini, Mistral, OpenAI, OpenAIResponses
+from resilient_llm.providers import Anthropic, AzureOpenAI, Cohere, Gemini, Mistral, OpenAI, OpenAIResponses, Vertex
 from resilient_llm.testing import Cut, LoopbackLLM, Raw, Reply, Stall, Status
+from resilient_llm.wire import codec
 
 httpx2 = pytest.importorskip("httpx2")
 
@@ -609,6 +614,15 @@ def test_vectors_come_from_a_provider_of_the_same_space_if_theirs_fails(is_async
     ]
 
 
+@pytest.mark.parametrize("own", ["s", None], ids=["a space", "no space"])
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_vectors_of_the_same_wire_come_as_they_are(encoding: str, own: str | None, servers: Any) -> None:
+    first, second = servers
+    asked = {**TEXTS, "encoding_format": encoding}
+    bare = httpx.post(first.url + "/v1/embeddings", json=asked).json()
+    assert embedded(embedders(first, second, **({"own": own} if own else {})), asked).json() == bare
+
+
 @pytest.mark.parametrize("spaces", [{}, {"own": "s"}, {"own": "s", "other": "t"}, {"other": "t"}], ids=str)
 def test_vectors_of_another_space_are_never_given_for_them(spaces: dict[str, str], servers: Any) -> None:
     first, second = servers
@@ -625,3 +639,86 @@ def test_what_nobody_is_known_to_have_is_passed_on_as_it_is(asked: dict[str, Any
     embedded(embedders(first, second, own="s", other="s"), asked)
     assert [json.loads(request.body) for request in first.requests] == [asked]
     assert second.request_count == 0
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_call_leaves_nothing_to_the_garbage_collector(stream: bool, servers: Any) -> None:
+    with clients(*servers) as client, httpx2.Client(transport=mount.transport(client)) as http:
+        gc.collect()  # of what other tests left
+        gc.disable()
+        try:
+            http.post(CHAT, json={**QUESTION, "stream": stream})
+            left = [one for one in gc.get_objects() if isinstance(one, Task) and one.owner is client.pool]
+        finally:
+            gc.enable()
+    assert left == []
+
+
+ASKED = {"trace": "a b&c", "api-version": "2020-01-01", "key": "canary-key-0", "subscription-key": "canary-key-1"}
+"""Parameters that a caller put into the URL of a model call."""
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_parameters_of_a_call_go_to_providers_of_its_wire_but_no_credentials(is_async: bool, servers: Any) -> None:
+    first, _ = servers
+    with clients(*servers) as client:
+        answer = ask(client, CHAT, is_async=is_async, json=QUESTION, params=ASKED)
+    assert first.requests[0].path == "/v1/chat/completions?trace=a+b%26c"
+    assert answer.headers["x-resilient-llm-degraded"] == "key, subscription-key"
+
+
+def test_parameters_of_a_call_are_missed_where_another_wire_answers(servers: Any) -> None:
+    first, second = servers
+    first.default = Status(503)
+    with clients(*servers) as client:
+        answer = ask(client, CHAT, json=QUESTION, params=ASKED)
+    assert second.requests[0].path == "/v1/messages"
+    assert answer.headers["x-resilient-llm-degraded"] == "key, subscription-key, trace"
+
+
+def test_an_azure_deployment_keeps_its_own_version_of_the_api(servers: Any) -> None:
+    first, _ = servers
+    azure = AzureOpenAI("deployed", base_url=first.url, api_key="key-of-azure", api_version="2024-10-21")
+    with ResilientClient([azure]) as client:
+        ask(client, CHAT, json=QUESTION, params={"api-version": "2020-01-01", "trace": "7"})
+    assert first.requests[0].path.endswith("/chat/completions?api-version=2024-10-21&trace=7")
+
+
+def test_what_anthropics_sdk_says_twice_is_not_missed(servers: Any) -> None:
+    first, second = servers
+    second.default = Status(503)
+    asked = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    providers = [Anthropic("m", base_url=second.url, api_key="key-2"), OpenAI("o", base_url=first.url, api_key="key-1")]
+    with ResilientClient(providers) as client:
+        answer = ask(client, "https://api.anthropic.com/v1/messages?beta=true", json=asked)
+    assert second.requests[0].path == "/v1/messages?beta=true"
+    assert "?" not in first.requests[0].path
+    assert "x-resilient-llm-degraded" not in answer.headers
+
+
+def test_embeddings_with_parameters_are_passed_on(servers: Any) -> None:
+    first, _ = servers
+    with clients(*servers) as client:
+        ask(client, "https://api.openai.com/v1/embeddings", json={"model": "own", "input": "hi"}, params={"trace": "7"})
+    assert first.requests[0].path == "/v1/embeddings?trace=7"
+
+
+def ask(client: ResilientClient, url: str, *, is_async: bool = False, **what: Any) -> httpx.Response:
+    if not is_async:
+        with httpx.Client(transport=mount.transport(client)) as http:
+            return http.post(url, **what)
+
+    async def main() -> httpx.Response:
+        async with httpx.AsyncClient(transport=mount.transport(client)) as http:
+            return await http.post(url, **what)
+
+    return anyio.run(main)
+
+
+def test_google_is_told_no_parameters_it_may_not_know() -> None:
+    vertex = Vertex("claude-sonnet-5", project="project-1", location="global", api_key="key-of-google")
+    body = {"max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    asked = codec("anthropic_messages").decode_request(json.dumps(body).encode(), "/v1/messages")
+    prepared = vertex.prepare(replace(asked, query=(("beta", "true"), ("trace", "7"))), "key-of-google")
+    assert "?" not in prepared.url
+    assert prepared.degradations == (Degradation("trace", "left out"),)

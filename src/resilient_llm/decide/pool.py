@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import TypeGuard
 
 from resilient_llm import events
@@ -269,11 +270,7 @@ class Pool(Shared[T]):
     def take_events(self) -> Iterable[events.Event]:
         """Events recorded since the last call, oldest first.  Call it without the lock; cheap when there are none."""
         recorded = self._verdicts.events
-        while recorded:
-            try:
-                yield recorded.popleft()
-            except IndexError:  # another thread took the last one
-                return
+        return _taken(recorded) if recorded else ()
 
     def note(self, event: events.Event) -> None:
         """Add an event of the call's own."""
@@ -302,3 +299,11 @@ class Pool(Shared[T]):
         self._leases.fill_budgets()
         for member in self._table.members.values():
             member.reset_after_fork()
+
+
+def _taken(recorded: deque[events.Event]) -> Iterator[events.Event]:
+    while recorded:
+        try:
+            yield recorded.popleft()
+        except IndexError:  # another thread took the last one
+            return

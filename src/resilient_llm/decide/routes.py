@@ -32,6 +32,8 @@ class Table(Generic[T]):
         self.lone: frozenset[str] = frozenset()
         """The routes of one provider."""
         self._order: dict[str, tuple[Member[T], ...]] = {}
+        self.targets: dict[str, tuple[T, ...]] = {}
+        """The providers of each route, in order of preference."""
         self.conversations: OrderedDict[str, tuple[str, float]] = OrderedDict()
         """Where each conversation was answered last, and until when that is a reason to go on there."""
         self._accounts: dict[str | tuple[str, int], SlowGate] = {}
@@ -56,6 +58,7 @@ class Table(Generic[T]):
             member.kin = tuple(one for one in others if any(key.slow in accounts for key in one.keys))
         self.first = {name: tiers[0][0] for name, tiers in table.items() if len(tiers[0]) == 1}
         self._order = {name: tuple(member for tier in tiers for member in tier) for name, tiers in table.items()}
+        self.targets = {name: tuple(member.target for member in members) for name, members in self._order.items()}
         self.lone = frozenset(name for name, members in self._order.items() if len(members) == 1)
         return gone
 

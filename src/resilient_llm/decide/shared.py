@@ -85,7 +85,7 @@ class Shared(Generic[T]):
         for ``None``."""
         if route is None:
             return tuple(member.target for member in self._table.members.values())
-        return tuple(member.target for member in self._table.order(route))
+        return self._table.targets.get(route, ())
 
     # --- operators ---
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from inspect import isawaitable
 from typing import Any, cast
@@ -22,11 +23,12 @@ from resilient_llm.drive.engines import AsyncEngine, AsyncSource, Seam
 from resilient_llm.drive.exchange import AnyExchange
 from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.drive.fork import tell_after_fork
-from resilient_llm.drive.loop import LoopUnderWay, Within, called, close, in_thread
+from resilient_llm.drive.loop import LoopUnderWay, called, close, in_thread
+from resilient_llm.drive.native import from_any_thread, native_loop
 from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
 from resilient_llm.drive.task import Task
-from resilient_llm.drive.under_way import Running, UnderWay, closed
+from resilient_llm.drive.under_way import UnderWay, closed
 from resilient_llm.model import ChatRequest, StreamEvent
 
 _TURN = 31  # pieces after which others have their turn: a power of two less one
@@ -49,24 +51,18 @@ class AsyncDriver:
 
         Raises the call's final error."""
         under_way = self.under_way()
-        await self.tidy(under_way)
-        with Running(under_way, task):
+        if under_way.orphans:
+            await self.tidy(under_way)
+        task.under_way = under_way
+        with task:
             while True:
                 step = task.next()
                 if isinstance(step, Wait):
                     await self.pause(under_way, task, step)
                     continue
                 won = await AsyncContest(self, under_way, task, step).run()
-                if won is not None and await self.accepted(task, won):
+                if won is not None and task.accept(won, await self.verdict(task, won)):
                     return won
-
-    async def accepted(self, task: Task[Any], exchange: AnyExchange) -> bool:
-        """Whether the answer is what the caller's check wants."""
-        try:
-            return task.accept(exchange, await self.verdict(task, exchange))
-        except BaseException:
-            task.abandoned(exchange)
-            raise
 
     async def open(self, task: Task[ChatRequest]) -> AsyncOpenStream:
         """A stream, from its first content on."""
@@ -119,8 +115,7 @@ class AsyncDriver:
 
     def under_way(self) -> LoopUnderWay:
         """What is under way on the running event loop."""
-        token = anyio.lowlevel.current_token()
-        loop = getattr(token, "native_token", token)
+        loop = native_loop()
         under_way = self._loops.get(loop)
         if under_way is None:
             engine = self._engines()
@@ -132,12 +127,12 @@ class AsyncDriver:
         return under_way
 
     async def perform(self, under_way: LoopUnderWay, task: Task[Any], exchange: AnyExchange) -> None:
-        """Send, and read until there is enough, all in one cancel scope."""
+        """Send, and read until there is enough, all within the attempt's time."""
         if exchange.asks_for_key:
             await self.take_key(task, exchange)
         elif exchange.key is None:
             exchange.key = exchange.credential.get()
-        with Within(exchange):
+        with under_way.within(exchange, altered=self.seam.altered):
             await self.answered(under_way, task, exchange)
 
     async def take_key(self, task: Task[Any], exchange: AnyExchange) -> None:
@@ -179,6 +174,9 @@ class AsyncDriver:
             return await verdict
         except ValueError as error:
             return error
+        except BaseException:
+            task.abandoned(exchange)
+            raise
 
     async def pause(self, under_way: LoopUnderWay, task: Task[Any], wait: Wait) -> None:
         """Wait before the next attempt: so long, or until it is this call's turn."""
@@ -186,7 +184,7 @@ class AsyncDriver:
             self.owner.wait(wait.seconds)
             return
         woken = anyio.Event()
-        wake = under_way.from_any_thread(woken)
+        wake = from_any_thread(woken)
         under_way.waiting.add(wake)
         try:
             place = wait.place
@@ -208,7 +206,7 @@ class AsyncDriver:
         within ``drain`` seconds and is ended then."""
         under_way = self.under_way()
         emptied = anyio.Event()
-        under_way.emptied = under_way.from_any_thread(emptied)
+        under_way.emptied = from_any_thread(emptied)
         for other in list(self._loops.values()):
             other.wake()
         await self.tidy(under_way)
@@ -235,7 +233,7 @@ class AsyncContest(Race):
     """The first attempt runs in the caller's task, and a second one in a task of its own, which is made when it really
     starts.  A trial, which may have to run on, and one that waits for a key have one of their own from the start."""
 
-    __slots__ = ("_call_off", "_driver", "_under_way", "_woken")
+    __slots__ = ("_context", "_driver", "_under_way", "_woken")
 
     error: BaseException | None
 
@@ -243,8 +241,8 @@ class AsyncContest(Race):
         super().__init__(task, first)
         self._driver = driver
         self._under_way = under_way
+        self._context = copy_context()
         self._woken: anyio.Event | None = None
-        self._call_off: Callable[[], object] | None = None
 
     async def run(self) -> AnyExchange | None:
         """The winner, or ``None``.  Raises what ends the call."""
@@ -260,7 +258,8 @@ class AsyncContest(Race):
                     await self._alone(first, error)
                 else:
                     self.ended(first, error)
-                    self._arm()
+                    if self.running:
+                        self._arm()
             while not self.over:
                 self._woken = anyio.Event()
                 await self._woken.wait()
@@ -271,21 +270,24 @@ class AsyncContest(Race):
                 await self._discarded(self.won)
             raise
         finally:
-            if self._call_off is not None:
-                self._call_off()
+            self._under_way.timer.off(self)
         return self.outcome()
 
     def _arm(self) -> None:
         """Come to the rescue when it is due."""
-        if self._call_off is not None:
-            self._call_off()
         seconds = self.next_due()
-        self._call_off = None if seconds is None else self._under_way.later(seconds, self._due)
+        if seconds is None:
+            self._under_way.timer.off(self)
+        else:
+            self._under_way.timer.set(self, seconds)
+
+    def on_time(self) -> None:
+        """The rescue is due."""
+        self._context.run(self._due)
 
     def _due(self) -> None:
-        """The timer.  Another attempt, or another look later."""
+        """Another attempt, or another look later."""
         try:
-            self._call_off = None
             found = self.due()
             if found is not None:
                 self._spawn(found)

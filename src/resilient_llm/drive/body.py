@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
 
 from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.errors import Fault, FaultKind
@@ -43,9 +42,9 @@ class Inflater:
             raise too_long(self._limit)
 
 
-def inflater(headers: Mapping[str, str], limit: int) -> Inflater | None:
-    """What undoes the answer's content encoding; ``None`` if it has none."""
-    encoding = headers.get("content-encoding", "").strip().lower()
+def inflater(encoding: str, limit: int) -> Inflater | None:
+    """What undoes a content encoding; ``None`` if it is none."""
+    encoding = encoding.strip().lower()
     return None if encoding in ("", "identity") else Inflater(encoding, limit)
 
 

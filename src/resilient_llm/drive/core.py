@@ -92,6 +92,33 @@ def _told(found: object) -> str:
     return repr(found) if plain else f"<{type(found).__name__} object>"
 
 
+_CHOOSING = frozenset({"providers", "tags", "require"})
+"""Options that say who may be asked."""
+
+
+class _Route:
+    """What calls need to know of a route."""
+
+    __slots__ = ("particular", "renewable", "targets")
+
+    def __init__(self, targets: tuple[Target, ...]) -> None:
+        self.targets: tuple[Target, ...] = targets
+        self.renewable: list[HttpProvider] = [one for one in targets if isinstance(one, HttpProvider) and one.renewable]
+        """Those whose keys may be missing for a while."""
+        self.particular: bool = bool(self.renewable) or any(one.context_window is not None for one in targets)
+        """Whether there is somebody who cannot serve every call."""
+
+
+def _keyless(route: _Route, reasons: dict[str, str]) -> dict[str, str]:
+    """Beyond those reasons, whose key is not there yet; where it would be everybody's, a call waits for one."""
+    missing: dict[str, str] = {}
+    for target in route.renewable:
+        why = None if target.id in reasons else target.key_missing()
+        if why is not None:
+            missing[target.id] = why
+    return reasons | missing if len(missing) < len(route.targets) - len(reasons) else reasons
+
+
 class ProviderPool:
     """Providers, their state, and everything else about a client that does not wait.
 
@@ -132,8 +159,7 @@ class ProviderPool:
         self.pool.listen(bool(listeners))
         self.spending: Spending | None = None
         """Who counts what calls cost, and keeps them from costing more; ``None``: nobody does."""
-        self._firsts: dict[str, Target | None] = {}
-        self._renewable: list[HttpProvider] | None = None
+        self._routes: dict[str, _Route] = {}
         self._leases: set[Lease] = set()
         self._dropped: deque[Lease] = deque()
         self.beside: dict[str, object] = {}
@@ -218,7 +244,6 @@ class ProviderPool:
 
     def forget_unused(self) -> None:
         """Let go of providers of the user's that were replaced."""
-        self._firsts, self._renewable = {}, None
         used = set(self.pool.targets())
         self._wrapped = {key: known for key, known in self._wrapped.items() if known in used}
 
@@ -229,11 +254,17 @@ class ProviderPool:
         inner = cast(Mapping[str, object], routes).values() if isinstance(routes, Mapping) else routes
         return [target for part in cast(Iterable[object], inner) for target in self.flattened(part)]
 
+    def _route(self, name: str) -> _Route:
+        """What calls need to know of a route, gathered once."""
+        known, targets = self._routes.get(name), self.pool.targets(name)
+        if known is None or known.targets is not targets:
+            known = self._routes[name] = _Route(targets)
+        return known
+
     def first(self, route: str) -> Target | None:
         """The provider a call will probably go to."""
-        if route not in self._firsts:
-            self._firsts[route] = next(iter(self.pool.targets(route)), None)
-        return self._firsts[route]
+        targets = self._route(route).targets
+        return targets[0] if targets else None
 
     def other_spaces(self, ask: Ask) -> Ask:
         """The same ask of embeddings: nobody may serve it whose vectors do not mix with the first suitable
@@ -273,14 +304,6 @@ class ProviderPool:
             raise InvalidRequest(f"there is no route {route!r}; there are {', '.join(names)}")
         route = route or names[0]
         allowance = seconds(options["deadline"]) if "deadline" in options else self.allowance
-        conversation, idempotent = options.get("conversation"), options.get("idempotent", True)
-        if not isinstance(conversation, str | None):
-            raise InvalidRequest(f"conversation must be a string or None, not {conversation!r}")
-        if not isinstance(idempotent, bool):
-            raise InvalidRequest(f"idempotent must be True or False, not {idempotent!r}")
-        when_down = cast(Mapping[str, object], options).get("when_down", "wait")
-        if when_down not in ("wait", "fail"):
-            raise InvalidRequest(f"when_down must be 'wait' or 'fail', not {when_down!r}")
         return Ask(
             route,
             self.clock() + allowance if allowance < math.inf else math.inf,
@@ -288,9 +311,9 @@ class ProviderPool:
             tokens,
             max_tokens or 4096,
             self._unsuitable(route, options, (max_tokens or 0) + tokens, needs),
-            conversation,
-            idempotent,
-            when_down,
+            options.get("conversation"),
+            options.get("idempotent", True),
+            options.get("when_down", "wait"),
             batch=options.get("priority") == "batch",
             tenant=options.get("tenant"),
         )
@@ -315,17 +338,20 @@ class ProviderPool:
 
     def _unsuitable(self, route: str, options: CallOptions, tokens: int, needs: Needs) -> dict[str, str]:
         """Who cannot serve this call whatever their health, and why."""
+        known = self._route(route)
+        if not (known.particular or needs.features) and _CHOOSING.isdisjoint(options):
+            return {}
         if "tags" in options and "require" in options:
             raise InvalidRequest("tags= and require= mean the same; give one of them")
         named = "tags" if "tags" in options else "require"
         only, tags = options.get("providers"), options.get("tags", options.get("require"))
         allowed = None if only is None else ids("providers", only)
         require = frozenset[str]() if tags is None else ids(named, tags)
-        targets = self.pool.targets(route)
+        targets = known.targets
         unknown = (allowed or frozenset()) - {target.id for target in targets}
         if unknown:
-            known = ", ".join(target.id for target in targets)
-            raise InvalidRequest(f"route {route!r} has no provider {min(unknown)!r}; it has {known}")
+            has = ", ".join(target.id for target in targets)
+            raise InvalidRequest(f"route {route!r} has no provider {min(unknown)!r}; it has {has}")
         reasons: dict[str, str] = {}
         for target in targets:
             if allowed is not None and target.id not in allowed:
@@ -338,19 +364,7 @@ class ProviderPool:
                 lacking = target.capabilities.lacks(needs)
                 if lacking is not None:
                     reasons[target.id] = lacking
-        if self._renewable is None:
-            self._renewable = [one for one in self.pool.targets() if isinstance(one, HttpProvider) and one.renewable]
-        return self._keyless(targets, reasons) if self._renewable else reasons
-
-    def _keyless(self, targets: Sequence[Target], reasons: dict[str, str]) -> dict[str, str]:
-        """Beyond those reasons, whose key is not there yet; where it would be everybody's, a call waits for one."""
-        missing: dict[str, str] = {}
-        for target in self._renewable or ():
-            if target in targets and target.id not in reasons:
-                why = target.key_missing()
-                if why is not None:
-                    missing[target.id] = why
-        return reasons | missing if len(missing) < len(targets) - len(reasons) else reasons
+        return _keyless(known, reasons) if known.renewable else reasons
 
     # --- leases ---
 
@@ -363,8 +377,9 @@ class ProviderPool:
 
     def let_go(self, exchange: AnyExchange) -> None:
         """It has ended."""
-        if exchange.lease is not None:
-            self._leases.discard(exchange.lease)
+        lease, exchange.lease = exchange.lease, None
+        if lease is not None:
+            self._leases.discard(lease)
 
     def settle(self) -> None:
         """Give back what was dropped."""

@@ -43,9 +43,9 @@ from resilient_llm.model import (
     TextDelta,
 )
 from resilient_llm.providers.base import HttpProvider, Prepared
-from resilient_llm.providers.credentials import Credential
 from resilient_llm.providers.custom import Custom
 from resilient_llm.providers.secrecy import without_secret
+from resilient_llm.wire.faults.ratelimit import EMPTY
 from resilient_llm.wire.kit.accumulate import replay
 from resilient_llm.wire.kit.divided import joined
 from resilient_llm.wire.protocol import StreamDecoder
@@ -54,32 +54,13 @@ from resilient_llm.wire.protocol import StreamDecoder
 class HttpExchange(Exchange[HttpProvider]):
     """With a provider that is reached over HTTP."""
 
-    __slots__ = ("_body", "_headers", "_inflater", "_part", "_rest", "_unsealed")
-
-    # Told again for checkers that do not look at a generic base.
-    status: int | None
-    degradations: tuple[Degradation, ...]
-    answer: Response | None
-    reading: Reading | None
-    enough: bool
-    refused: Fault | None
-    key: str | None
-
     by_code: ClassVar[bool] = False
-
-    def __init__(self, attempt: Attempt[Target], subject: Subject) -> None:
-        super().__init__(attempt, subject)
-        self._unsealed: ChatRequest | None = None
-        """The request without the sealed reasoning that is not accepted there."""
-        self._part: ChatResponse | None = None
-        """The beginning of an answer that the vendor divided."""
-        self._rest: Extra | None = None
-        """What the rest of it is asked for with."""
-
-    @property
-    def credential(self) -> Credential:
-        """Where its key comes from."""
-        return self.provider.held[self.attempt.key.number].credential
+    _unsealed: ChatRequest | None = None
+    """The request without the sealed reasoning that is not accepted there."""
+    _part: ChatResponse | None = None
+    """The beginning of an answer that the vendor divided."""
+    _rest: Extra | None = None
+    """What the rest of it is asked for with."""
 
     @property
     def _capabilities(self) -> Capabilities | None:
@@ -134,8 +115,8 @@ class HttpExchange(Exchange[HttpProvider]):
 
     def _with_id(self, header: str, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         """With the id of this attempt, unless the user gave one of their own; an empty one of theirs means none."""
-        for name, value in headers:
-            if name.lower() == header:
+        for name, value in self.provider.headers:
+            if name == header:
                 return headers if value else tuple(pair for pair in headers if pair[0].lower() != header)
         return (*headers, (header, attempt_id(self.subject.call_id, self.attempt.number)))
 
@@ -145,8 +126,7 @@ class HttpExchange(Exchange[HttpProvider]):
             if isinstance(request, EmbedRequest):
                 return provider.prepare_embed(request, self.key)
             request, lost = self._fitted(self._request())
-            kept = self._kept
-            rest = self._rest if kept is None else kept.rest
+            rest = self._rest if self._kept is None else self._kept.rest
             prepared = (
                 provider.prepare(request, self.key) if rest is None else provider.prepare_rest(rest, request, self.key)
             )
@@ -179,7 +159,8 @@ class HttpExchange(Exchange[HttpProvider]):
         self.status = status
         self._headers = headers
         limit = self.subject.policies.stream.max_bytes
-        self._inflater: Inflater | None = inflater(headers, limit)
+        encoding = headers.get("content-encoding")
+        self._inflater: Inflater | None = None if encoding is None else inflater(encoding, limit)
         self._body: Body | None = None
         self._learn(headers)
         streamed = self.subject.streaming or self.subject.gathers
@@ -223,6 +204,8 @@ class HttpExchange(Exchange[HttpProvider]):
 
     def _learn(self, headers: Mapping[str, str]) -> None:
         limits = self.provider.limits(headers, self.subject.wall())
+        if limits is EMPTY:
+            return
         tokens = limits.tokens if limits.tokens.remaining is not None else limits.input_tokens
         if limits.requests.remaining is not None or tokens.remaining is not None:
             self.subject.pool.learn(self.attempt, self.subject.clock(), limits.requests, tokens)
@@ -267,34 +250,30 @@ class HttpExchange(Exchange[HttpProvider]):
 
     def _understood(self, body: bytes) -> Response:
         """The response these bytes are.  Raises ``AttemptFailed`` if they are none."""
-        provider, wall, status = self.provider, self.subject.wall(), self.status or 0
+        provider, subject, status = self.provider, self.subject, self.status or 0
+        wall = subject.wall()
         result: Response | Fault
-        if self.subject.streaming and not 200 <= status < 300:
+        if subject.streaming and not 200 <= status < 300:
             result = provider.fault(status, self._headers, body, wall)
-        elif isinstance(self.subject.request, EmbedRequest):
+        elif isinstance(subject.request, EmbedRequest):
             result = provider.read_embed(status, self._headers, body, wall)
         else:
             result = provider.read(status, self._headers, body, wall)
         if isinstance(result, Fault):
             raise AttemptFailed(result)
-        if isinstance(result, ChatResponse) and self._forwards:
-            result.body = body
-        if isinstance(result, EmbedResponse) and isinstance(self.subject.request, EmbedRequest):
-            return one_each(result, self.subject.request, status)
-        if self.subject.streaming:
+        if isinstance(result, EmbedResponse):
+            assert isinstance(subject.request, EmbedRequest)
+            return one_each(result, subject.request, status)
+        if subject.streaming:
             message = "a whole answer came where a stream was asked for"
             raise AttemptFailed(Fault(FaultKind.INVALID_RESPONSE, status=status, message=message))
+        if subject.forwards and self._forwards:
+            result.body = body
         return result
 
 
 class CodeExchange(Exchange[Custom]):
     """With a provider the user wrote: its pieces are text, events, or one whole response."""
-
-    __slots__ = ()
-
-    answer: Response | None
-    reading: Reading | None
-    enough: bool
 
     by_code: ClassVar[bool] = True
 
@@ -365,8 +344,12 @@ class FromCode:
 
 def begin(attempt: Attempt[Target], subject: Subject) -> HttpExchange | CodeExchange:
     """The exchange of an attempt, by the kind of its provider."""
-    made = HttpExchange if isinstance(attempt.target, HttpProvider) else CodeExchange
-    return made(attempt, subject)
+    target = attempt.target
+    if isinstance(target, HttpProvider):
+        exchange = HttpExchange(attempt, target, subject)
+        exchange.credential = target.held[attempt.key.number].credential
+        return exchange
+    return CodeExchange(attempt, target, subject)
 
 
 AnyExchange: TypeAlias = HttpExchange | CodeExchange

@@ -26,7 +26,6 @@ from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.credentials import Credential
 from resilient_llm.providers.custom import Custom
 
-_NO_CREDENTIAL = Credential(None)
 P = TypeVar("P", HttpProvider, Custom)
 
 
@@ -45,60 +44,41 @@ class Lease(ref["Exchange[Any]"]):
 class Exchange(Generic[P]):
     """One attempt."""
 
-    __slots__ = (
-        "__weakref__",
-        "answer",
-        "asking",
-        "attempt",
-        "degradations",
-        "enough",
-        "extend",
-        "key",
-        "lease",
-        "limit",
-        "lost",
-        "observer",
-        "provider",
-        "reading",
-        "refused",
-        "runs_on",
-        "source",
-        "status",
-        "stop",
-        "subject",
-    )
+    # What most attempts never change is kept on the class.
+    credential: Credential = Credential(None)
+    """Where its key comes from."""
+    observer: AttemptObserver | None = None
+    lease: Lease | None = None
+    key: str | None = None
+    """The key it was sent with: its failure must not show it."""
+    asking: bool = False
+    """A callable is being asked for the key."""
+    refused: Fault | None = None
+    """What it said when it refused the first key: another one is asked for."""
+    status: int | None = None
+    answer: Response | None = None
+    """The whole answer, when it has arrived."""
+    reading: Reading | None = None
+    """The stream, from its head on."""
+    enough: bool = False
+    """A whole answer or the first content of a stream has arrived."""
+    degradations: tuple[Degradation, ...] = ()
+    source: Any = None
+    """Where a stream's further pieces come from."""
+    lost: bool = False
+    """Another attempt of the call won, or the call is over: what it brings is thrown away."""
+    runs_on: bool = False
+    """It lost, and runs on to be judged."""
+    extend: Callable[[float], None] | None = None
+    """Async only: moves the end of the cancel scope it runs in, by monotonic time."""
 
-    def __init__(self, attempt: Attempt[Target], subject: Subject) -> None:
+    def __init__(self, attempt: Attempt[Target], provider: P, subject: Subject) -> None:
         self.attempt: Attempt[Target] = attempt
         self.subject: Subject = subject
-        self.provider: P = attempt.target  # type: ignore[assignment] # chosen by its kind, in ``begin``
-        self.observer: AttemptObserver | None = None
+        self.provider: P = provider
         self.limit: Limit = Limit(subject.clock, attempt.started + attempt.timeout, subject.policies.timeouts.connect)
-        self.lease: Lease | None = None
-        self.key: str | None = None
-        """The key it was sent with: its failure must not show it."""
-        self.asking: bool = False
-        """A callable is being asked for the key."""
-        self.refused: Fault | None = None
-        """What it said when it refused the first key: another one is asked for."""
-        self.status: int | None = None
-        self.answer: Response | None = None
-        """The whole answer, when it has arrived."""
-        self.reading: Reading | None = None
-        """The stream, from its head on."""
-        self.enough: bool = False
-        """A whole answer or the first content of a stream has arrived."""
-        self.degradations: tuple[Degradation, ...] = ()
-        self.source: Any = None
-        """Where a stream's further pieces come from."""
         self.stop: Callable[[], None] = self.limit.sever
         """Ends it from outside."""
-        self.lost: bool = False
-        """Another attempt of the call won, or the call is over: what it brings is thrown away."""
-        self.runs_on: bool = False
-        """It lost, and runs on to be judged."""
-        self.extend: Callable[[float], None] | None = None
-        """Async only: moves the end of the cancel scope it runs in, by monotonic time."""
 
     def __repr__(self) -> str:
         return f"<Exchange {self.attempt!r}>"
@@ -107,11 +87,6 @@ class Exchange(Generic[P]):
 
     by_code: ClassVar[bool]
     """Whether its source is code of the user's, and not HTTP."""
-
-    @property
-    def credential(self) -> Credential:
-        """Where its key comes from."""
-        return _NO_CREDENTIAL
 
     @property
     def asks_for_key(self) -> bool:

@@ -21,6 +21,13 @@ class Forkable(Protocol):
     def reset_after_fork(self) -> None: ...
 
 
+class Mark:
+    """``here``: an object that every child process replaces by one of its own.  To compare it takes a tenth of asking
+    the kernel for the number of the process."""
+
+    here: object = object()
+
+
 _LIVING: weakref.WeakSet[Forkable] = weakref.WeakSet()
 
 
@@ -30,6 +37,7 @@ def tell_after_fork(thing: Forkable) -> None:
 
 
 def _in_child() -> None:
+    Mark.here = object()
     for thing in list(_LIVING):
         thing.reset_after_fork()
 

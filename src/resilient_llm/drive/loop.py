@@ -7,8 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import suppress
 from contextvars import copy_context
 from inspect import isawaitable
-from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
 
 import anyio
@@ -16,9 +15,14 @@ import anyio.to_thread
 
 from resilient_llm.drive.engines import AsyncEngine, AsyncSource
 from resilient_llm.drive.exchange import AnyExchange, FromCode
+from resilient_llm.drive.fork import imported
+from resilient_llm.drive.native import Timer, is_asyncio
 from resilient_llm.drive.under_way import UnderWay
 from resilient_llm.model import ChatResponse, EmbedResponse
 from resilient_llm.providers.custom import as_answer
+
+if TYPE_CHECKING:
+    from resilient_llm.drive.within import PlainlyWithin, Within
 
 _CLOSE = 2.0  # seconds letting go of a connection may take, cancelled or not
 
@@ -29,11 +33,14 @@ class LoopUnderWay(UnderWay):
     def __init__(self, engine: AsyncEngine, loop: object) -> None:
         super().__init__()
         self.engine: AsyncEngine = engine
+        self.timer: Timer = Timer(loop)
         self._tasks: set[Any] = set()
         self._loop = ref(loop)  # weak: whoever keeps this under the loop must not keep the loop
-        self._asyncio: bool = hasattr(loop, "call_soon_threadsafe")
+        self._asyncio: bool = is_asyncio(loop)
+        self._ours: bool = self._asyncio and getattr(engine, "of_loop", False)
+        self._within: Any = imported("resilient_llm.drive.within")
         self._end: AsyncGenerator[None] | None = None
-        if self._asyncio and getattr(engine, "of_loop", False):
+        if self._ours:
             self._end = self._open()
             with suppress(StopIteration):
                 self._end.__anext__().__await__().send(None)
@@ -55,16 +62,12 @@ class LoopUnderWay(UnderWay):
         end, self._end = self._end, None
         await (self.engine.aclose() if end is None else end.aclose())
 
-    def from_any_thread(self, event: anyio.Event) -> Callable[[], None]:
-        """A function that sets the event and may be called from any thread, also when the loop is gone."""
-        loop: Any = self._loop()
-        call = loop.call_soon_threadsafe if self._asyncio else loop.run_sync_soon
-
-        def wake() -> None:
-            with suppress(Exception):  # the loop is closed: nobody waits there any more
-                call(event.set)
-
-        return wake
+    def within(self, exchange: AnyExchange, *, altered: bool) -> Within | PlainlyWithin:
+        """What bounds an attempt by its time.  ``altered``: there is a layer around the engine."""
+        plainly = self._ours and not (altered or exchange.by_code)
+        made: Within | PlainlyWithin
+        made = self._within.PlainlyWithin(exchange, self.timer) if plainly else self._within.Within(exchange)
+        return made
 
     def soon(self, work: Callable[[], object]) -> None:
         """Call a function on the event loop; from any thread, also when the loop is gone."""
@@ -83,58 +86,6 @@ class LoopUnderWay(UnderWay):
         import trio  # noqa: PLC0415 - it is running, so it is there
 
         trio.lowlevel.spawn_system_task(work, context=copy_context())
-
-    def later(self, seconds: float, work: Callable[[], None]) -> Callable[[], object]:
-        """Call a function in so many seconds; returns what calls that off.
-
-        On asyncio with a bare timer: a task that sleeps, is cancelled and waited for costs forty times as much.
-        """
-        if self._asyncio:
-            loop: Any = self._loop()
-            handle = loop.call_later(seconds, work)
-            return cast("Callable[[], object]", handle.cancel)
-        scope = anyio.CancelScope()
-
-        async def sleep() -> None:
-            with scope:
-                await anyio.sleep(seconds)
-            if not scope.cancel_called:
-                work()
-
-        self.spawn(sleep)
-        return scope.cancel
-
-
-class Within:
-    """A cancel scope with the time an attempt may take, at half the price of ``anyio.fail_after``: it is on the way of
-    every call."""
-
-    __slots__ = ("_exchange", "_scope")
-
-    def __init__(self, exchange: AnyExchange) -> None:
-        self._exchange = exchange
-        self._scope = anyio.CancelScope(deadline=anyio.current_time() + exchange.attempt.timeout)
-
-    def __enter__(self) -> None:
-        self._exchange.stop = self._scope.cancel
-        self._exchange.extend = self._extend
-        self._exchange.limit.scoped = True
-        self._scope.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._exchange.limit.scoped = False
-        self._exchange.extend = None
-        self._scope.__exit__(kind, error, trace)
-        if self._scope.cancelled_caught:
-            raise TimeoutError
-
-    def _extend(self, until: float) -> None:
-        """From now on every read is bounded by the attempt's limit, and the scope only by this monotonic time."""
-        exchange = self._exchange
-        exchange.limit.scoped = False
-        self._scope.deadline = anyio.current_time() + until - exchange.subject.clock()
 
 
 async def in_thread(work: Callable[[], object]) -> object:

@@ -372,7 +372,8 @@ class Later:
         call_id: str,
     ) -> CallObserver:
         """A call begins."""
-        return self._real().call(operation, request, route, target, streaming=streaming, call_id=call_id)
+        made = self._made or self._real()
+        return made.call(operation, request, route, target, streaming=streaming, call_id=call_id)
 
     def event(self, event: Event) -> None:
         """Something changed."""

@@ -46,6 +46,10 @@ class Spending(Protocol):
         ...
 
 
+_PRICED = frozenset({"max_cost", "prefer"})
+"""Options that only somebody who counts can obey."""
+
+
 def priced(
     spending: Spending | None, ask: Ask, request: ChatRequest | EmbedRequest, options: CallOptions
 ) -> tuple[Ask, Purse | None]:
@@ -53,9 +57,10 @@ def priced(
     counts and the call wants it."""
     if spending is not None:
         return spending.admit(ask, request, options)
-    for name in ("max_cost", "prefer"):
-        if cast("Mapping[str, object]", options).get(name) is not None:
-            raise InvalidRequest(f"{name}= needs prices: resilient_llm.operate.cost.track(client)")
+    if not _PRICED.isdisjoint(options):
+        for name in sorted(_PRICED):
+            if cast("Mapping[str, object]", options).get(name) is not None:
+                raise InvalidRequest(f"{name}= needs prices: resilient_llm.operate.cost.track(client)")
     return ask, None
 
 

@@ -21,7 +21,7 @@ from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
 from resilient_llm.drive.task import Task
-from resilient_llm.drive.under_way import Running, UnderWay, closed
+from resilient_llm.drive.under_way import UnderWay, closed
 from resilient_llm.drive.workers import Workers
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, StreamEvent
@@ -46,24 +46,18 @@ class Driver:
 
         Raises the call's final error."""
         under_way = self.under_way()
-        self.tidy(under_way)
-        with Running(under_way, task):
+        if under_way.orphans:
+            self.tidy(under_way)
+        task.under_way = under_way
+        with task:
             while True:
                 step = task.next()
                 if isinstance(step, Wait):
                     self.pause(under_way, task, step)
                     continue
                 won = Contest(self, under_way, task, step).run()
-                if won is not None and self.accepted(task, won):
+                if won is not None and task.accept(won, self.verdict(task, won)):
                     return won
-
-    def accepted(self, task: Task[Any], exchange: AnyExchange) -> bool:
-        """Whether the answer is what the caller's check wants."""
-        try:
-            return task.accept(exchange, self.verdict(task, exchange))
-        except BaseException:
-            task.abandoned(exchange)
-            raise
 
     def open(self, task: Task[ChatRequest]) -> OpenStream:
         """A stream, from its first content on."""
@@ -261,6 +255,7 @@ class Contest(Race):
                 self._arm()
                 # in a context of its own: an interrupt at any instant leaves nothing current in the caller's
                 contextvars.copy_context().run(self._carried, first)
+                first.limit.on_due, first.limit.due_at = None, math.inf  # the caller sees to the timer from now on
             if not self.over:
                 self._changed = threading.Event()
             while not self.over and self._changed is not None:
@@ -273,6 +268,8 @@ class Contest(Race):
                 self.task.abandoned(won)
                 self._alone(won, None)
             raise
+        finally:  # they refer to each other, and nothing is to wait for the garbage collector
+            first.limit.due_at, first.limit.on_due = math.inf, None
         return self.outcome()
 
     def _step(self, changed: threading.Event) -> None:

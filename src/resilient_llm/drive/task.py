@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import TracebackType
 from typing import Generic, Literal, TypeVar
 
 from resilient_llm.capability import NO_NEEDS, Needs
@@ -19,10 +21,10 @@ from resilient_llm.drive.failure import (
     shows,
     tell_skipped,
 )
-from resilient_llm.drive.labels import label_source, record_of
 from resilient_llm.drive.observer import CallObserver
 from resilient_llm.drive.spending import Purse, settle, settle_loser, sooner
 from resilient_llm.drive.subject import Response, Subject, Target
+from resilient_llm.drive.under_way import UnderWay
 from resilient_llm.errors import (
     CallFailed,
     ClientClosed,
@@ -34,11 +36,13 @@ from resilient_llm.errors import (
     NoProviderAvailable,
     StreamInterrupted,
 )
+from resilient_llm.faults import AttemptRecord
 from resilient_llm.model import ChatRequest, ChatResponse, EmbedRequest, Usage
-from resilient_llm.options import Validator
+from resilient_llm.options import Validator, not_empty
 from resilient_llm.policy import OnBreak
+from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.credentials import KeyUnavailable
-from resilient_llm.providers.secrecy import without_secret
+from resilient_llm.providers.secrecy import masked, searchable, without_secret
 
 Request = TypeVar("Request", bound=ChatRequest | EmbedRequest)
 _TOO_LATE = Fault(FaultKind.TIMEOUT, message="the deadline passed")
@@ -48,18 +52,14 @@ _SLACK = 0.001  # seconds before a deadline that count as past it: timers are no
 class Task(Generic[Request]):
     """What one call needs besides its state machine.  Used by one caller; its races may report from other tasks."""
 
-    __slots__ = (
-        "_validate",
-        "call",
-        "cause",
-        "interruption",
-        "observer",
-        "on_break",
-        "owner",
-        "purse",
-        "spent",
-        "subject",
-    )
+    under_way: UnderWay
+    """Where it is carried out."""
+    cause: BaseException | None = None
+    """The last failed attempt's own exception."""
+    interruption: StreamInterrupted | None = None
+    """What is raised if nobody goes on with a stream that broke."""
+    spent: Usage | None = None
+    """The tokens of attempts that are part of the answer, the one under way apart."""
 
     def __init__(
         self,
@@ -76,14 +76,8 @@ class Task(Generic[Request]):
         """What it may spend; ``None``: nobody counts."""
         self.owner: ProviderPool = owner
         self.call: Call[Target] = call
-        self.cause: BaseException | None = None
-        """The last failed attempt's own exception."""
         self._validate = validate
         self.on_break: OnBreak = owner.policies.stream.on_break
-        self.interruption: StreamInterrupted | None = None
-        """What is raised if nobody goes on with a stream that broke."""
-        self.spent: Usage | None = None
-        """The tokens of attempts that are part of the answer, the one under way apart."""
         ask, pool, call_id = call.ask, owner.pool, owner.call_id(call.number)
         streaming = ask.streaming and not gathers
         policies = owner.policies
@@ -98,6 +92,18 @@ class Task(Generic[Request]):
         if ask.conversation is not None:
             self.observer.conversation(ask.conversation)
 
+    def __enter__(self) -> None:
+        """It is under way, from here to the end."""
+        self.under_way.calls.add(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """One that is interrupted, perhaps between two steps of anything, holds nothing any more."""
+        if kind is not None and not issubclass(kind, Exception):
+            self.owner.pool.disown(self.call.number, self.owner.clock())
+        self.under_way.done(self)
+
     # --- the next step ---
 
     def next(self) -> AnyExchange | Wait:
@@ -109,7 +115,7 @@ class Task(Generic[Request]):
         except (CallFailed, ClientClosed) as error:
             if self.purse is not None and isinstance(error, NoProviderAvailable):
                 error.retry_after = sooner(error.retry_after, self.purse.retry_after())
-            failure = self._final(error)
+            failure = _final(error, self.interruption, self.call.records)
             self.owner.deliver()
             if isinstance(failure, CallFailed) and isinstance(self.subject.request, EmbedRequest):
                 tell_skipped(failure, self.call.ask.unsuitable)
@@ -118,15 +124,6 @@ class Task(Generic[Request]):
             failure.__suppress_context__ = True
             raise failure  # noqa: B904 - its cause is set
         return self._begin(step) if isinstance(step, Attempt) else step
-
-    def _final(self, failure: CallFailed | ClientClosed) -> CallFailed | ClientClosed:
-        """The same, or that a stream broke and nobody goes on with it."""
-        broke = self.interruption
-        if broke is None or isinstance(failure, ClientClosed):
-            return failure
-        message = f"{broke.message}; nobody can go on: {failure.message}"
-        fault = failure.fault or broke.fault
-        return StreamInterrupted(message, tuple(self.call.records), failure.retry_after, fault, broke.partial)
 
     def rescue(self, beside: AnyExchange) -> AnyExchange | None:
         """A second attempt beside a silent one, or ``None``."""
@@ -139,7 +136,7 @@ class Task(Generic[Request]):
             self.owner.hold(exchange)
             if self.purse is not None:
                 self.purse.reserve(attempt.number, attempt.target)
-            exchange.observer = self.observer.attempt(attempt.target, attempt.number, attempt.kind, attempt.delay)
+            exchange.observer = self.observer.attempt(exchange.provider, attempt.number, attempt.kind, attempt.delay)
             self.owner.deliver()
         except BaseException:  # Ctrl-C in a listener or a span processor
             self.abandoned(exchange)
@@ -168,7 +165,7 @@ class Task(Generic[Request]):
 
     def streams(self, exchange: AnyExchange, source: object) -> bool:
         """Whether a stream's first content is about to be handed over, so that what follows comes from ``source``."""
-        if not exchange.streams():
+        if not self.subject.streaming or not exchange.streams():
             return False
         exchange.source, now = source, self.owner.clock()
         self.call.first_content(exchange.attempt, now)
@@ -181,43 +178,52 @@ class Task(Generic[Request]):
     def verdict(self, exchange: AnyExchange) -> object:
         """What the caller's check says of a whole answer, a ``ValueError`` included; an async one's is still to be
         awaited."""
-        if self._validate is None or not isinstance(exchange.answer, ChatResponse):
+        check, answer = self._validate, exchange.answer
+        if check is None or not isinstance(answer, ChatResponse):
             return None
-        self.label(exchange, exchange.answer)
+        if check is not not_empty:  # it may want to know who answered
+            self.label(exchange, answer)
         try:
-            return self._validate(exchange.answer)
+            return check(answer)
         except ValueError as error:
             return error
+        except BaseException:
+            self.abandoned(exchange)
+            raise
 
     def accept(self, exchange: AnyExchange, verdict: object) -> bool:
         """An answer arrived, and this is what the caller's check says of it: finish the call with it.  ``False``: it
         was rejected.  A stream is finished where it ends."""
         if self.subject.streaming:
             return True
-        response = exchange.response()
-        rejected = None if verdict is None else rejection(verdict)
-        if rejected is not None:
-            self.failed(exchange, AttemptFailed(rejected), response.usage)
-            return False
-        self.finish(exchange, response)
-        return True
+        try:
+            response = exchange.response()
+            rejected = None if verdict is None else rejection(verdict)
+            if rejected is not None:
+                self.failed(exchange, AttemptFailed(rejected), response.usage)
+                return False
+            self.finish(exchange, response)
+            return True
+        except BaseException:
+            self.abandoned(exchange)
+            raise
 
     def finish(self, exchange: AnyExchange, response: Response) -> None:
         """The answer is complete: report it and label it."""
         now, usage = self.owner.clock(), response.usage
         attempt, before = exchange.attempt, 0 if self.spent is None else self.spent.output_tokens
         output, tokens = exchange.used(usage)
-        self.call.succeeded(attempt, now, max(output - before, 0), exchange.status, tokens)
+        self.call.succeeded(attempt, now, max(output - before, 0) if before else output, exchange.status, tokens)
         self.label(exchange, response)
         self._ended(exchange, selected=True, usage=usage)
-        self.observer.succeeded(response, attempt.target, now - self.call.started)
+        self.observer.succeeded(response, exchange.provider, now - self.call.started)
         self.cause = None
         self.owner.deliver()
 
     def label(self, exchange: AnyExchange, response: Response) -> None:
         """Say on a response who answered and how it came to that."""
-        if response.provider != exchange.attempt.target.id:
-            label_source(response, exchange, self._secrets(exchange))
+        if response.provider != exchange.provider.id:
+            _label_source(response, exchange, searchable(self._secrets(exchange)))
         response.attempts = tuple(self.call.records)
         if isinstance(response, ChatResponse):
             response.degradations = exchange.degradations
@@ -277,7 +283,7 @@ class Task(Generic[Request]):
 
     def _secrets(self, exchange: AnyExchange) -> tuple[str | None, ...]:
         """What the provider was sent that must not be shown, whoever echoes it."""
-        return (exchange.key, *exchange.attempt.target.secrets, *self.owner.secrets)
+        return (exchange.key, *exchange.provider.secrets, *self.owner.secrets)
 
     def abandoned(self, exchange: AnyExchange) -> None:
         """An attempt was cancelled or interrupted, and the call with it."""
@@ -319,10 +325,6 @@ class Task(Generic[Request]):
             pool.succeeded(attempt, now, *exchange.used(exchange.response().usage))
         self.owner.deliver()
 
-    def disowned(self) -> None:
-        """The call was interrupted, perhaps between two steps of anything: it holds nothing any more."""
-        self.owner.pool.disown(self.call.number, self.owner.clock())
-
     def interrupted(self) -> None:
         """The call was cancelled while no attempt was under way."""
         now = self.owner.clock()
@@ -337,7 +339,42 @@ class Task(Generic[Request]):
             self.owner.let_go(exchange)
         if observer is None:
             return
-        record = record_of(attempt, self.call.records, self.owner.clock())
+        record = _record_of(attempt, self.call.records, self.owner.clock())
         if self.purse is not None and not exchange.runs_on:
             settle(self.purse, exchange, record, usage)
         observer.ended(record, selected=selected, usage=None if selected else usage)
+
+
+def _final(
+    failure: CallFailed | ClientClosed, broke: StreamInterrupted | None, records: Sequence[AttemptRecord]
+) -> CallFailed | ClientClosed:
+    """The same, or that a stream broke and nobody goes on with it."""
+    if broke is None or isinstance(failure, ClientClosed):
+        return failure
+    message = f"{broke.message}; nobody can go on: {failure.message}"
+    return StreamInterrupted(message, tuple(records), failure.retry_after, failure.fault or broke.fault, broke.partial)
+
+
+def _label_source(response: Response, exchange: AnyExchange, secrets: list[str]) -> None:
+    """Write on a response which provider and model gave it, and whether that is the model that was asked.  What the
+    provider says of itself is freed of secrets."""
+    target = exchange.provider
+    response.provider = target.id
+    if isinstance(response, ChatResponse) and isinstance(target, HttpProvider):
+        response.model_mismatch = target.other_model(response.model)
+        exchange.subject.pool.named_model(exchange.attempt, other=response.model_mismatch)
+        if secrets:
+            response.id, response.model = masked(response.id, secrets), masked(response.model, secrets)
+            if response.raw_finish_reason is not None:
+                response.raw_finish_reason = masked(response.raw_finish_reason, secrets)
+    response.model = response.model or target.model
+
+
+def _record_of(attempt: Attempt[Target], records: Sequence[AttemptRecord], now: float) -> AttemptRecord:
+    """What the call has written down about an attempt that ended.  Nothing, if the pool released what a finaliser left
+    behind: then it was cancelled."""
+    for record in reversed(records):
+        if record.number == attempt.number:
+            return record
+    target, took = attempt.target, now - attempt.started
+    return AttemptRecord(attempt.number, target.id, target.model, attempt.kind, "cancelled", None, None, took)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from resilient_llm.drive.exchange import AnyExchange
-from resilient_llm.drive.task import Task
 from resilient_llm.errors import ClientClosed
 
 
@@ -87,26 +85,6 @@ class UnderWay:
     def error_of(self, error: Exception) -> Exception:
         """The error of an attempt, or that the client was closed, which is why it failed."""
         return closed() if self.ended else error
-
-
-class Running:
-    """A call that is under way, from beginning to end.  One that is interrupted holds nothing any more."""
-
-    __slots__ = ("_task", "_under_way")
-
-    def __init__(self, under_way: UnderWay, task: Task[Any]) -> None:
-        self._under_way = under_way
-        self._task = task
-
-    def __enter__(self) -> None:
-        self._under_way.calls.add(self._task)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None and not issubclass(kind, Exception):
-            self._task.disowned()
-        self._under_way.done(self._task)
 
 
 def closed() -> ClientClosed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from resilient_llm.decide.keys import Refusal
@@ -18,13 +18,26 @@ from resilient_llm.errors import (
     NoProviderAvailable,
     RequestRejected,
 )
-from resilient_llm.model import ChatResponse, Degradation, EmbedRequest, EmbedResponse
+from resilient_llm.model import ChatResponse, Degradation, EmbedRequest, EmbedResponse, JsonObject
 from resilient_llm.wire import Codec, EmbedCodec
 
 _THROTTLED = frozenset({FaultKind.RATE_LIMITED, FaultKind.QUOTA_EXHAUSTED})
 _REASONS = frozenset(refusal.value for refusal in Refusal)
 _PRINTABLE = 256
 """Characters of a header of ours."""
+_JSON = "application/json"
+_ID: Mapping[str, str] = {"anthropic_messages": "request-id"}
+"""The header in which an SDK looks for the id of a request, where it is another one than OpenAI's."""
+
+
+def answered(codec: Codec, response: ChatResponse) -> dict[str, str]:
+    """The headers of a whole answer, but for what its provider could not express."""
+    return headers(codec.name, _JSON, response.provider, response.model, len(response.attempts))
+
+
+def streamed(codec: Codec, provider: str, model: str, attempts: int) -> dict[str, str]:
+    """The same of a stream."""
+    return headers(codec.name, "text/event-stream; charset=utf-8", provider, model, attempts)
 
 
 def whole(codec: Codec, wire: str | None, response: ChatResponse) -> bytes:
@@ -33,23 +46,30 @@ def whole(codec: Codec, wire: str | None, response: ChatResponse) -> bytes:
     if response.body is not None:
         return response.body
     if wire == codec.name and response.raw is not None:
-        return json.dumps(response.raw, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        return _dumped(response.raw)
     return codec.encode_response(response)
 
 
-def embedded(codec: EmbedCodec, response: EmbedResponse, request: EmbedRequest) -> tuple[dict[str, str], bytes]:
-    """Headers and body of vectors."""
-    found = headers("application/json", response.provider, response.model, len(response.attempts))
+def _dumped(raw: JsonObject) -> bytes:
+    return json.dumps(raw, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def embedded(
+    codec: EmbedCodec, response: EmbedResponse, request: EmbedRequest, *, own: bool
+) -> tuple[dict[str, str], bytes]:
+    """Headers and body of vectors: of the SDK's own vendor (``own``) what that one sent, unless it was asked for them
+    in parts."""
+    found = headers(codec.name, _JSON, response.provider, response.model, len(response.attempts))
+    if own and response.raw is not None:
+        return found, _dumped(response.raw)
     return found, codec.encode_response(response, request)
 
 
-def headers(content_type: str, provider: str, model: str, attempts: int) -> dict[str, str]:
-    """The headers of every answer."""
-    request_id = f"req_{os.urandom(12).hex()}"
+def headers(wire: str, content_type: str, provider: str, model: str, attempts: int) -> dict[str, str]:
+    """The headers of every answer to an SDK that speaks this wire."""
     return {
         "content-type": content_type,
-        "x-request-id": request_id,
-        "request-id": request_id,
+        _ID.get(wire, "x-request-id"): f"req_{os.urandom(12).hex()}",
         "x-resilient-llm-provider": _printable(provider),
         "x-resilient-llm-model": _printable(model),
         "x-resilient-llm-attempts": str(attempts),
@@ -62,22 +82,26 @@ def degraded(lost: Iterable[Degradation]) -> dict[str, str]:
     return {"x-resilient-llm-degraded": _printable(", ".join(named))} if named else {}
 
 
-def failed(codec: Codec, failure: CallFailed) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body for a call that nobody answered.  An SDK makes its own exception of it, at once."""
+def failed(codec: Codec, failure: CallFailed, wire: str | None) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body for a call that nobody answered.  An SDK makes its own exception of it, at once.  The
+    code of an error is that of the provider asked last if its wire (``wire``) is the SDK's: no program knows others."""
     status = status_of(failure)
     model = failure.attempts[-1].model if failure.attempts else ""
-    found = headers("application/json", failure.provider or "", model, len(failure.attempts))
+    found = headers(codec.name, _JSON, failure.provider or "", model, len(failure.attempts))
     found["x-should-retry"] = "false"
     wait = failure.retry_after
     if wait is not None and math.isfinite(wait) and wait >= 0:
         found["retry-after"] = str(math.ceil(wait))
         found["retry-after-ms"] = str(math.ceil(wait * 1000))
-    return status, found, codec.encode_error(_fault(failure, status), str(failure))
+    fault = _fault(failure, status)
+    if wire != codec.name:
+        fault = replace(fault, code=None)
+    return status, found, codec.encode_error(fault, str(failure))
 
 
 def broken(codec: Codec, failure: CallFailed) -> bytes:
     """The frame that ends a stream which broke."""
-    return codec.encode_stream_error(_fault(failure, status_of(failure)), str(failure))
+    return codec.encode_stream_error(replace(_fault(failure, status_of(failure)), code=None), str(failure))
 
 
 def refused(codec: Codec, status: int, kind: FaultKind, message: str) -> tuple[int, dict[str, str], bytes]:
@@ -99,6 +123,25 @@ def status_of(failure: CallFailed) -> int:
         return next(status for status in statuses if status is not None)
     late = isinstance(failure, DeadlineExceeded) and all(fault.kind is FaultKind.TIMEOUT for fault in faults)
     return 504 if late else 503
+
+
+def nobody_in_time(failure: CallFailed) -> bool:
+    """Whether a call failed for want of time: somebody was still silent at its end, or nobody could be asked."""
+    late = [_is(record, FaultKind.TIMEOUT) for record in failure.attempts if record.fault is not None]
+    if isinstance(failure, DeadlineExceeded):
+        return not late or any(late)
+    return bool(late) and all(late)
+
+
+def nobody_reached(failure: CallFailed) -> bool:
+    """Whether a call failed because no connection held long enough."""
+    lost = [_is(record, FaultKind.CONNECTION) for record in failure.attempts if record.fault is not None]
+    return bool(lost) and all(lost)
+
+
+def _is(record: AttemptRecord, kind: FaultKind) -> bool:
+    """Whether an attempt failed so without its provider having said it."""
+    return record.fault is not None and record.fault.kind is kind and _error_status(record) is None
 
 
 def _all_throttled(failure: CallFailed) -> bool:

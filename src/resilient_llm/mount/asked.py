@@ -10,6 +10,7 @@ from typing import Any, cast
 from resilient_llm.client import AsyncResilientClient, ResilientClient
 from resilient_llm.model import ChatRequest, Degradation, Extra
 from resilient_llm.mount.history import without_foreign_thoughts
+from resilient_llm.mount.parameters import of_call
 from resilient_llm.mount.paths import MISTRAL, Sdk
 from resilient_llm.options import ChatOptions
 from resilient_llm.providers import Mistral
@@ -39,15 +40,18 @@ class Asked:
     options: ChatOptions
     deadline: float
     """Seconds the client allows, whatever the SDK's timeout; infinite for no limit."""
+    withheld: tuple[str, ...] = ()
+    """Parameters of its URL that are told to nobody."""
 
     def lost(self, wire: str | None) -> tuple[Degradation, ...]:
         """What a provider of this wire was not told, besides what the answer says itself."""
         source = self.request.source
+        withheld = tuple([Degradation(name, "left out") for name in self.withheld])
         if wire == self.codec.name or source is None:
-            return ()
+            return withheld
         stored = [_STORE] if source.fields.get(_STORE) else []
         named = ["user_profile_id"] if any(name == _PROFILE for name, _ in self.request.headers) else []
-        return tuple(Degradation(name, "left out") for name in stored + named)
+        return withheld + tuple([Degradation(name, "left out") for name in stored + named])
 
     @property
     def mistral(self) -> bool:
@@ -76,16 +80,19 @@ def asked(
             request = replace(request, allow_empty=True)  # the answer is written later; this one says under which id
     own = tuple((name, given[name]) for name in _OWN_HEADERS.get(spoken.name, ()) if name in given)
     key = given["idempotency-key"] if "idempotency-key" in given else None  # noqa: SIM401 - get() is slow
-    if own or key or spoken is _MISTRAL:
-        source = None if spoken is _MISTRAL else request.source  # nobody else takes it as it is
-        request = replace(request, headers=own, idempotency_key=key, source=source)
+    query, withheld = of_call(http_request.url)
+    if own or key or query or spoken is _MISTRAL:
+        source = request.source
+        if spoken is _MISTRAL and source is not None:
+            source = Extra(Mistral.source_wire, source.fields)  # nobody else takes it as it is
+        request = replace(request, headers=own, query=query, idempotency_key=key, source=source)
     allowance, deadline = allowance_of(client, http_request)
     options: ChatOptions = {"deadline": deadline}
     if (client.defaults.get("on_break") or client.pool.policies.stream.on_break) == "restart":
         options["on_break"] = "verify"  # no SDK can be told to forget what it has shown
     if request.model in client.pool.pool.route_names:
         options["route"] = request.model
-    return Asked(spoken, request, options, allowance)
+    return Asked(spoken, request, options, allowance, withheld)
 
 
 def allowance_of(client: ResilientClient | AsyncResilientClient, http_request: Any) -> tuple[float, float | None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from resilient_llm.errors import CallFailed
 from resilient_llm.mount.answers import broken
 from resilient_llm.mount.asked import Asked
-from resilient_llm.mount.frames import COUNTED, frames_for
+from resilient_llm.mount.frames import frames_for
 
 if TYPE_CHECKING:
     from resilient_llm.client import AsyncChatStream, ChatStream
@@ -21,7 +21,7 @@ class StreamedBody:
     def __init__(self, stream: ChatStream, asked: Asked, now: float) -> None:
         self._stream = stream
         self._frames = frames_for(asked, now)
-        self._filters: bool = self._frames.uncounted
+        self._mark: bytes | None = self._frames.mark
         self._over = False
 
     def __iter__(self) -> Self:
@@ -35,8 +35,8 @@ class StreamedBody:
                     if opened.hungry():
                         opened.step()
                     data = opened.forwarded()
-                    if data and self._filters and COUNTED in data:
-                        data = self._frames.without_counts(data)
+                    if data and self._mark is not None and self._mark in data:
+                        data = self._frames.forwarded(data)
                     if data:
                         return data
                     if opened.hungry():
@@ -69,7 +69,7 @@ class AsyncStreamedBody:
     def __init__(self, stream: AsyncChatStream, asked: Asked, now: float) -> None:
         self._stream = stream
         self._frames = frames_for(asked, now)
-        self._filters: bool = self._frames.uncounted
+        self._mark: bytes | None = self._frames.mark
         self._over = False
 
     def __aiter__(self) -> Self:
@@ -83,8 +83,8 @@ class AsyncStreamedBody:
                     if opened.hungry():
                         await opened.step()
                     data = opened.forwarded()
-                    if data and self._filters and COUNTED in data:
-                        data = self._frames.without_counts(data)
+                    if data and self._mark is not None and self._mark in data:
+                        data = self._frames.forwarded(data)
                     if data:
                         return data
                     if opened.hungry():

@@ -15,6 +15,7 @@ from resilient_llm.client import AsyncResilientClient, ResilientClient
 from resilient_llm.errors import InvalidRequest
 from resilient_llm.model import EmbedRequest
 from resilient_llm.mount.asked import allowance_of
+from resilient_llm.mount.parameters import of_call
 from resilient_llm.options import CallOptions
 from resilient_llm.providers.base import HttpProvider
 from resilient_llm.wire import EmbedCodec, embed_codec
@@ -48,6 +49,8 @@ def asked_to_embed(
 ) -> AskedToEmbed | None:
     """The call that an HTTP request for embeddings stands for; ``None``: it is to be passed on as it is."""
     path: str = http_request.url.path
+    if of_call(http_request.url)[0]:  # only its own vendor knows what they mean
+        return None
     codec = embed_codec(next(wire for end, wire in _PATHS.items() if path.endswith(end)))
     try:
         request = codec.decode_request(body, path)

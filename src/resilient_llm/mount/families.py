@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 
 class Pieces(Protocol):
@@ -39,6 +39,8 @@ class Family:
         self.module: Any = module
         self._body: Any = type("Body", (_Body, module.SyncByteStream), {})
         self._async_body: Any = type("AsyncBody", (_AsyncBody, module.AsyncByteStream), {})
+        self._late: Any = type("ReadTimeout", (module.ReadTimeout, TimeoutError), {})
+        self._unreached: Any = type("ConnectError", (module.ConnectError, ConnectionError), {})
 
     def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> Any:
         """A response that is there as a whole.  As a stream: given as content, its client would not say how long it
@@ -54,6 +56,15 @@ class Family:
     def async_streamed(self, headers: Mapping[str, str], pieces: AsyncPieces) -> Any:
         """The same for async clients."""
         return self.module.Response(200, headers=_encoded(headers), stream=self._async_body(pieces))
+
+    def late(self, request: object, message: str) -> Exception:
+        """What the library raises when no answer comes in time; a ``TimeoutError`` too, which an SDK that does not
+        always use the library raises then."""
+        return cast(Exception, self._late(message, request=request))
+
+    def unreached(self, request: object, message: str) -> Exception:
+        """The same when nobody could be reached; a ``ConnectionError`` too."""
+        return cast(Exception, self._unreached(message, request=request))
 
 
 def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from typing import cast
 
 from resilient_llm.model import (
     Extra,
@@ -19,12 +18,15 @@ from resilient_llm.model import (
 )
 from resilient_llm.mount.asked import Asked
 from resilient_llm.wire import Codec
+from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.openai_chat import wants_usage
 
 _DATA, _FIELD = b"data: ", b"data:"
 _FRAME_END = b"\n\n"
-COUNTED = b'"usage"'
+_COUNTED = b'"usage"'
 """What is in every frame with token counts."""
+_CALLING = b'"tool_calls"'
+"""What is in every frame with a tool call, or a piece of one."""
 _COUNTS = re.compile(rb'"usage"\s*:\s*\{')
 
 
@@ -37,11 +39,14 @@ class Frames:
         """The end of the answer was written."""
         self._encoder = asked.codec.stream_encoder(None if asked.mistral else asked.request)
         self._now = int(now)
-        self.uncounted: bool = asked.codec.name == "openai_chat" and not (asked.mistral or wants_usage(asked.request))
-        """Whether token counts, which are always asked for, are to be kept from the caller."""
+        uncounted = asked.codec.name == "openai_chat" and not (asked.mistral or wants_usage(asked.request))
+        self.mark: bytes | None = _COUNTED if uncounted else None
+        """What frames have in them that came on the caller's own wire and cannot always go on as they are; ``None``:
+        all go on so."""
 
-    def without_counts(self, data: bytes) -> bytes:
-        """Frames that came on the caller's own wire, without token counts that are to be kept from the caller."""
+    def forwarded(self, data: bytes) -> bytes:
+        """Frames that came on the caller's own wire and have the mark in them, as they go on: without token counts,
+        which are always asked for, where the caller did not."""
         if _COUNTS.search(data):
             frames = [frame for frame in data.split(_FRAME_END) if frame and not _only_counts(frame)]
             return b"".join(frame + _FRAME_END for frame in frames)
@@ -65,6 +70,17 @@ class MistralFrames(Frames):
         super().__init__(asked, now)
         self._calls: dict[tuple[int, int], tuple[ToolCallStart, str]] = {}
         self._finish = b""
+        self.mark = _CALLING
+
+    def forwarded(self, data: bytes) -> bytes:
+        """Mistral's own frames.  Servers that only speak its wire send a call piece by piece, as OpenAI does."""
+        frames = [frame for frame in data.split(_FRAME_END) if frame]
+        chunks = {at: _chunk(frame) for at, frame in enumerate(frames) if _CALLING in frame}
+        if all(_name_of(call) for chunk in chunks.values() for call in _calls_in(chunk)):
+            return data
+        _join_calls([call for chunk in chunks.values() for call in _calls_in(chunk)])
+        kept = [_with_named_calls(chunks[at]) if at in chunks else frame for at, frame in enumerate(frames)]
+        return b"".join(frame + _FRAME_END for frame in kept if frame)
 
     def of(self, event: StreamEvent) -> bytes:
         if isinstance(event, ToolCallStart):
@@ -92,15 +108,50 @@ def frames_for(asked: Asked, now: float) -> Frames:
 
 def _only_counts(frame: bytes) -> bool:
     """Whether a frame has token counts in it and no choice."""
-    if not _COUNTS.search(frame):
-        return False
+    chunk = _chunk(frame) if _COUNTS.search(frame) else {}
+    return bool(chunk.get("usage")) and not chunk.get("choices")
+
+
+def _chunk(frame: bytes) -> f.Fields:
+    """The object in a frame; empty if there is none."""
     data = b"".join(line.removeprefix(_FIELD) for line in frame.splitlines() if line.startswith(_FIELD))
     try:
-        chunk: object = json.loads(data)
+        return f.as_object(json.loads(data))
     except ValueError:
-        return False
-    fields = cast("dict[str, object]", chunk) if isinstance(chunk, dict) else {}
-    return bool(fields.get("usage")) and not fields.get("choices")
+        return {}
+
+
+def _deltas(chunk: f.Fields) -> list[f.Fields]:
+    return [f.as_object(choice.get("delta")) for choice in f.as_objects(chunk.get("choices"))]
+
+
+def _calls_in(chunk: f.Fields) -> list[f.Fields]:
+    return [call for delta in _deltas(chunk) for call in f.as_objects(delta.get("tool_calls"))]
+
+
+def _name_of(call: f.Fields) -> str:
+    return f.as_text(f.as_object(call.get("function")).get("name"))
+
+
+def _join_calls(calls: list[f.Fields]) -> None:
+    """Add the arguments of pieces without a name to the calls they belong to."""
+    begun: dict[object, f.Fields] = {}
+    for call in calls:
+        function = f.as_object(call.get("function"))
+        if _name_of(call):
+            begun[call.get("index")] = function
+        elif (whole := begun.get(call.get("index"))) is not None:
+            whole["arguments"] = f.as_text(whole.get("arguments")) + f.as_text(function.get("arguments"))
+
+
+def _with_named_calls(chunk: f.Fields) -> bytes:
+    """The frame of a chunk without pieces of calls; empty if that was all it had to say."""
+    for delta in _deltas(chunk):
+        named = [call for call in f.as_objects(delta.pop("tool_calls", None)) if _name_of(call)]
+        f.put(delta, tool_calls=named or None)
+    finished = any(choice.get("finish_reason") for choice in f.as_objects(chunk.get("choices")))
+    says = finished or chunk.get("usage") or any(value for delta in _deltas(chunk) for value in delta.values())
+    return _DATA + f.dump(chunk) if says else b""
 
 
 def _whole(call: ToolCallStart, arguments: str) -> ToolCallStart:

@@ -11,6 +11,7 @@ from resilient_llm.errors import FaultKind
 from resilient_llm.mount.answers import refused
 from resilient_llm.mount.asked import spoken_by
 from resilient_llm.mount.families import family_of
+from resilient_llm.mount.parameters import CREDENTIALS
 from resilient_llm.mount.paths import Sdk, before_version, below_version
 from resilient_llm.providers.base import USER_AGENT, HttpProvider
 
@@ -29,8 +30,6 @@ _OF_VENDOR = frozenset(
     {"anthropic-beta", "anthropic-user-profile-id", "anthropic-version", "openai-beta", "idempotency-key"}
 )
 """Headers that the SDK's own vendor understands."""
-_CREDENTIALS = frozenset({"key", "api_key", "api-key", "access_token"})
-"""Parameters of a URL that may hold the caller's credential."""
 
 
 def provider_for(pool: ProviderPool, sdk: Sdk) -> HttpProvider | None:
@@ -60,7 +59,7 @@ def addressed(request: Any, sdk: Sdk, provider: HttpProvider, key: str | None) -
     query = [
         (name, value)
         for name, value in request.url.params.multi_items()
-        if name.lower() not in _CREDENTIALS and f"?{name}=" not in address
+        if name.lower() not in CREDENTIALS and f"?{name}=" not in address
     ]
     module = family_of(request).module
     url = module.URL(address)

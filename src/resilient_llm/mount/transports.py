@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from resilient_llm.client import AsyncChatStream, AsyncResilientClient, ChatStream, ResilientClient
 from resilient_llm.errors import CallFailed, ConfigurationError, FaultKind, InvalidRequest
-from resilient_llm.model import ChatResponse
+from resilient_llm.model import ChatResponse, EmbedResponse
 from resilient_llm.mount import answers
 from resilient_llm.mount.asked import Asked, asked, spoken_by
 from resilient_llm.mount.bodies import AsyncStreamedBody, StreamedBody
@@ -22,6 +22,7 @@ from resilient_llm.mount.families import Family, family_of
 from resilient_llm.mount.passing import addressed, nobody, provider_for, returned
 from resilient_llm.mount.paths import Sdk, sdk_of, wire_of
 from resilient_llm.providers.base import HttpProvider
+from resilient_llm.wire import Codec
 
 if TYPE_CHECKING:
     import httpx
@@ -48,7 +49,8 @@ class Transport(_Base):
     # --- what the HTTP client calls ---
 
     def handle_request(self, request: Any) -> Any:
-        """Answer one request.  Raises what the HTTP library raises only for requests that are passed on."""
+        """Answer one request.  Raises what the HTTP library raises for requests that are passed on and, under
+        :func:`mount`, for calls that nobody answers in time or that reach nobody."""
         path = request.url.path
         wire = wire_of(request.method, path)
         sdk = self._sdk or sdk_of(request.headers, path)
@@ -71,7 +73,7 @@ class Transport(_Base):
                 )
             return self._answer(family, call, client.chat(call.request, **call.options))
         except CallFailed as failure:
-            return family.whole(*answers.failed(spoken, failure))
+            return self._failed(request, spoken, failure)
         except InvalidRequest as error:
             return family.whole(*answers.refused(spoken, 400, FaultKind.BAD_REQUEST, str(error)))
 
@@ -99,7 +101,7 @@ class Transport(_Base):
                 )
             return self._answer(family, call, await client.chat(call.request, **call.options))
         except CallFailed as failure:
-            return family.whole(*answers.failed(spoken, failure))
+            return self._failed(request, spoken, failure)
         except InvalidRequest as error:
             return family.whole(*answers.refused(spoken, 400, FaultKind.BAD_REQUEST, str(error)))
 
@@ -167,29 +169,43 @@ class Transport(_Base):
         return self._twin
 
     def _answer(self, family: Family, call: Asked, response: ChatResponse) -> Any:
-        found = answers.headers("application/json", response.provider, response.model, len(response.attempts))
-        wire = _wire_of_provider(self._client, response.provider)
-        found |= answers.degraded(response.degradations + call.lost(wire))
+        wire = call.codec.name if response.body is not None else _wire_of_provider(self._client, response.provider)
+        found = answers.answered(call.codec, response) | answers.degraded(response.degradations + call.lost(wire))
         if response.created is None:
             response.created = int(self._client.pool.wall())
         body = answers.whole(call.codec, wire, response)
         return family.whole(200, found, body)
 
-    def _embed(self, request: Any, sdk: Sdk, asked: AskedToEmbed) -> Any:
+    def _failed(self, request: Any, spoken: Codec, failure: CallFailed) -> Any:
+        """The answer for a call that nobody answered.  Under :func:`mount`, which has turned the SDK's retries off,
+        what the SDK takes for a timeout, or for no connection, is raised instead, so that its own exception follows.
+        Over a transport alone it would be retried."""
         family = family_of(request)
+        if self._sdk is not None and answers.nobody_in_time(failure):
+            raise family.late(request, str(failure)) from failure
+        if self._sdk is not None and answers.nobody_reached(failure):
+            raise family.unreached(request, str(failure)) from failure
+        wire = _wire_of_provider(self._client, failure.provider or "")
+        return family.whole(*answers.failed(spoken, failure, wire))
+
+    def _embed(self, request: Any, sdk: Sdk, asked: AskedToEmbed) -> Any:
         try:
             response = self._sync_client().embed(asked.request, **asked.options)
         except CallFailed as failure:
-            return family.whole(*answers.failed(spoken_by(sdk, sdk.wires[0]), failure))
-        return family.whole(200, *answers.embedded(asked.codec, response, asked.request))
+            return self._failed(request, spoken_by(sdk, sdk.wires[0]), failure)
+        return self._vectors(request, sdk, asked, response)
 
     async def _aembed(self, request: Any, sdk: Sdk, asked: AskedToEmbed) -> Any:
-        family = family_of(request)
         try:
             response = await self._async_client().embed(asked.request, **asked.options)
         except CallFailed as failure:
-            return family.whole(*answers.failed(spoken_by(sdk, sdk.wires[0]), failure))
-        return family.whole(200, *answers.embedded(asked.codec, response, asked.request))
+            return self._failed(request, spoken_by(sdk, sdk.wires[0]), failure)
+        return self._vectors(request, sdk, asked, response)
+
+    def _vectors(self, request: Any, sdk: Sdk, asked: AskedToEmbed, response: EmbedResponse) -> Any:
+        there = _provider(self._client, response.provider)
+        own = there is not None and there.vendor in sdk.vendors and there.embed_wire == asked.codec.name
+        return family_of(request).whole(200, *answers.embedded(asked.codec, response, asked.request, own=own))
 
     def _pass_on(self, request: Any, sdk: Sdk) -> Any:
         provider = provider_for(self._client.pool, sdk)
@@ -210,10 +226,16 @@ class Transport(_Base):
         return returned(request, await self._async_passing.send(there, stream=True))
 
 
-def _wire_of_provider(client: ResilientClient | AsyncResilientClient, provider: str) -> str | None:
-    """The wire of the provider that answered; ``None`` for one that speaks none."""
+def _provider(client: ResilientClient | AsyncResilientClient, name: str) -> HttpProvider | None:
+    """The provider that answered; ``None`` for code of the user's."""
     targets = client.pool.pool.targets()
-    return next((one.wire for one in targets if one.id == provider and isinstance(one, HttpProvider)), None)
+    return next((one for one in targets if one.id == name and isinstance(one, HttpProvider)), None)
+
+
+def _wire_of_provider(client: ResilientClient | AsyncResilientClient, name: str) -> str | None:
+    """The wire of the provider that answered; ``None`` for one that speaks none."""
+    provider = _provider(client, name)
+    return None if provider is None else provider.wire
 
 
 def _stream_headers(
@@ -221,7 +243,6 @@ def _stream_headers(
 ) -> dict[str, str]:
     """The headers of a stream that has begun."""
     begun = stream.response
-    attempts = len(stream.attempts) + 1
-    found = answers.headers("text/event-stream; charset=utf-8", begun.provider, begun.model, attempts)
+    found = answers.streamed(call.codec, begun.provider, begun.model, len(stream.attempts) + 1)
     lost = begun.degradations + call.lost(_wire_of_provider(client, begun.provider))
     return found | answers.degraded(lost)

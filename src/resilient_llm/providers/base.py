@@ -11,10 +11,11 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import ClassVar, NoReturn, Unpack
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from resilient_llm import wire as wires
 from resilient_llm.capability import Capabilities, Support, cache_seconds, reclassified
@@ -174,6 +175,8 @@ class HttpProvider:
     """Whether prompt tokens read from its cache count against its rate limits."""
     request_id_header: ClassVar[str | None] = None
     """The header for our own id of each attempt, in lower case, where the vendor documents one."""
+    takes_query: ClassVar[bool] = True
+    """Whether parameters of the URL that came with a request on its own wire may be sent on to it."""
     cache_key_header: ClassVar[str | None] = None
     """The header by which its servers find the one that has the beginning of a prompt cached."""
 
@@ -308,19 +311,27 @@ class HttpProvider:
             self._codec = self.make_codec()
         return self._codec
 
+    def understands(self, request: ChatRequest) -> bool:
+        """Whether a request came in on this provider's wire, so that what came with it can be sent along."""
+        return request.source is not None and request.source.wire == self.wire
+
     def forwards(self, request: ChatRequest | EmbedRequest) -> bool:
         """Whether a request goes there in its caller's own words, so that the answer needs no translation either."""
-        source = request.source if isinstance(request, ChatRequest) else None
-        return source is not None and source.wire == self.wire
+        return isinstance(request, ChatRequest) and self.understands(request)
 
     def prepare(self, request: ChatRequest, key: str | None) -> Prepared:
         """The HTTP request for a call.  Raises ``UnsupportedFeature`` if this wire cannot express it."""
-        parts = self.encode(request if request.model == self.model else replace(request, model=self.model))
-        if request.headers and request.source is not None and request.source.wire == self.wire:
+        parts = self.encode(request if request.model == self.model else _asking(request, self.model))
+        own = self.understands(request)
+        if request.headers and own:
             parts = replace(parts, headers=(*parts.headers, *request.headers))
         if request.cache_key and self.cache_key_header:
             parts = replace(parts, headers=(*parts.headers, (self.cache_key_header, sent_key(request.cache_key))))
-        return self._posted(parts, key, request.idempotency_key)
+        query = request.query if own and self.takes_query else ()
+        if request.query and not query:
+            lost = [Degradation(name, "left out") for name, _ in request.query if name not in _SAID_ELSEWHERE]
+            parts = replace(parts, degradations=(*parts.degradations, *lost))
+        return self._posted(parts, key, request.idempotency_key, query)
 
     def rest_of(self, response: ChatResponse) -> Extra | None:
         """What is to be said beside the same request to get the rest of an answer that the vendor divided; ``None``: it
@@ -417,7 +428,13 @@ class HttpProvider:
         what = f"a page and no answer: {looks}" if looks else invalid.message if head else "the body is empty"
         return Fault(FaultKind.INVALID_RESPONSE, status=status, message=scrub(what))
 
-    def _posted(self, parts: HttpRequest, key: str | None, idempotency_key: str | None) -> Prepared:
+    def _posted(
+        self,
+        parts: HttpRequest,
+        key: str | None,
+        idempotency_key: str | None,
+        query: tuple[tuple[str, str], ...] = (),
+    ) -> Prepared:
         body = _with_params(parts.body, self.params) if self.params else parts.body
         headers = _headers_of(parts.headers)
         if idempotency_key is not None and self.idempotency_header is not None:
@@ -426,7 +443,10 @@ class HttpProvider:
             headers += self.auth_headers(key)
         if self.headers:  # the user's replace ours
             headers = tuple({**dict(headers), **dict(self.headers)}.items())
-        return self.sign(Prepared(self.address(parts.path), headers, body, parts.degradations))
+        url = self.address(parts.path)
+        if query:
+            url += ("&" if "?" in url else "?") + urlencode(query)
+        return self.sign(Prepared(url, headers, body, parts.degradations))
 
     def _base_url(self, given: str | None) -> str:
         from os import environ  # noqa: PLC0415
@@ -465,6 +485,8 @@ def _headers_of(wire: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...
     return tuple({**dict(_FIXED_HEADERS), **dict(wire)}.items())
 
 
+_SAID_ELSEWHERE = frozenset({"beta"})
+"""Parameters that say what stands in a header or in the body as well: Anthropic's SDK adds one."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _NOT_YOURS = frozenset({"host", "content-length", "transfer-encoding"})
 """Headers that follow from the URL and the body."""
@@ -514,6 +536,14 @@ def _require_model(provider: HttpProvider, value: object) -> bool:
 def _with_params(body: bytes, params: Mapping[str, object]) -> bytes:
     """A body with fields of the user's own, where it does not say them itself."""
     return json.dumps({**params, **json.loads(body)}, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+_after_model = attrgetter(*[one.name for one in fields(ChatRequest)][2:])
+
+
+def _asking(request: ChatRequest, model: str) -> ChatRequest:
+    """The request, of this model.  On the way of every call: ``replace`` takes three times as long."""
+    return ChatRequest(request.messages, model, *_after_model(request))
 
 
 def _with_extra(request: ChatRequest, extra: Extra) -> ChatRequest:

@@ -12,7 +12,7 @@ from typing import ClassVar, Unpack
 from urllib.parse import quote
 
 from resilient_llm.errors import ConfigurationError
-from resilient_llm.model import ChatRequest, EmbedRequest
+from resilient_llm.model import ChatRequest, EmbedRequest, Extra
 from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords
 from resilient_llm.providers.credentials import ApiKey
 from resilient_llm.wire.openai_chat import CODEC, Dialect, codec_for
@@ -39,7 +39,7 @@ class OpenAICompatible(HttpProvider):
 
     def encode(self, request: ChatRequest) -> HttpRequest:
         """A body that came in on this wire was written for OpenAI: for others it is written anew, in their dialect."""
-        if self.dialect not in (None, _OPENAIS) and request.source is not None:
+        if request.source is not None and self.dialect not in (None, _OPENAIS):
             request = replace(request, source=None)
         return super().encode(request)
 
@@ -120,6 +120,19 @@ class Mistral(OpenAICompatible):
         cache_key=True,
         tool_id_length=9,
     )
+    source_wire: ClassVar[str] = "mistral_chat"
+    """What the bodies are marked with that were written for Mistral: OpenAI's wire, but nobody else takes them."""
+
+    def understands(self, request: ChatRequest) -> bool:
+        return request.source is not None and request.source.wire == self.source_wire
+
+    def forwards(self, request: ChatRequest | EmbedRequest) -> bool:
+        return isinstance(request, ChatRequest) and self.understands(request)
+
+    def encode(self, request: ChatRequest) -> HttpRequest:
+        if request.source is None or not self.understands(request):
+            return super().encode(request)
+        return self.codec.encode_request(replace(request, source=Extra(self.wire, request.source.fields)))
 
 
 class Groq(OpenAICompatible):

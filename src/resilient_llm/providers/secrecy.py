@@ -99,7 +99,7 @@ _UNQUOTED = re.compile(r"[A-Za-z0-9_.~-]+")  # what a URL holds as it is
 def without_secret(fault: Fault, *secrets: str | None) -> Fault:
     """The fault without secrets that are known, which no pattern need recognise: self-hosted gateways echo keys of any
     shape.  ``None`` and secrets of fewer than 6 characters are ignored, since they would be found in ordinary words."""
-    for secret in _known(secrets):
+    for secret in searchable(secrets):
         message, code = _replaced(fault.message, secret) or "", _replaced(fault.code, secret)
         request_id = _replaced(fault.request_id, secret)
         if (message, code, request_id) != (fault.message, fault.code, fault.request_id):
@@ -107,21 +107,22 @@ def without_secret(fault: Fault, *secrets: str | None) -> Fault:
     return fault
 
 
-def masked(text: str, *secrets: str | None) -> str:
-    """A text without secrets that are known."""
-    for secret in _known(secrets):
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """A text without these secrets, which are :func:`searchable`."""
+    for secret in secrets:
         text = _replaced(text, secret) or ""
     return text
 
 
 def contains_secret(text: str, *secrets: str | None) -> bool:
     """Whether a text holds one of these secrets, as it is or quoted for a URL."""
-    return masked(text, *secrets) != text
+    return masked(text, searchable(secrets)) != text
 
 
-def _known(secrets: tuple[str | None, ...]) -> list[str]:
+def searchable(secrets: tuple[str | None, ...]) -> list[str]:
     """Those that can be looked for, the longest first: one may be part of another."""
-    return sorted({one for one in secrets if one and len(one) >= _SHORTEST}, key=len, reverse=True)
+    known = [one for one in secrets if one and len(one) >= _SHORTEST]
+    return sorted(set(known), key=len, reverse=True) if len(known) > 1 else known
 
 
 def _replaced(text: str | None, secret: str) -> str | None:

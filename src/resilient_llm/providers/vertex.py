@@ -32,6 +32,7 @@ class Vertex(HttpProvider):
     """
 
     vendor = "vertex_ai"
+    takes_query: ClassVar[bool] = False  # a request with a parameter that Google does not know is refused
     embed_wire = "vertex_predict"
     model_in_path: ClassVar[bool] = True
 

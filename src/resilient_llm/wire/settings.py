@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from operator import attrgetter
 from typing import Final, TypedDict, Unpack, cast
 
 from resilient_llm.model import ChatRequest, Extra
@@ -156,9 +157,15 @@ def read_rest(wire: str, fields: f.Fields, whole: f.Fields, **own: Unpack[Settin
     return cast("Settings", {**rest, **own})
 
 
+_given = attrgetter(*_READERS)
+_NONE_GIVEN = _given(ChatRequest(()))
+
+
 def write_settings(table: Table, request: ChatRequest, body: f.Fields, notes: Notes, *written: str) -> None:
     """Put the settings into a body, but for those ``written`` already; note what is left out.  Raises
     ``UnsupportedFeature`` for what must not be left out."""
+    if _given(request) == _NONE_GIVEN:  # most have none
+        return
     for name, place in table.items():
         value = getattr(request, name)
         if value is None or value == () or name in written:

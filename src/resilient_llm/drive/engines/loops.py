@@ -16,7 +16,6 @@ from types import ModuleType
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 
 from resilient_llm.drive.engines.family import Destination, Family
 from resilient_llm.drive.engines.kept import Generations
@@ -24,6 +23,8 @@ from resilient_llm.drive.engines.network import Connection, Socket, connecting, 
 from resilient_llm.drive.engines.proxies import Greeting
 from resilient_llm.drive.engines.resolver import RESOLVER, Address, at_port, literal
 from resilient_llm.drive.engines.seam import Limit
+from resilient_llm.drive.fork import Mark
+from resilient_llm.drive.native import from_any_thread, is_asyncio, native_loop
 
 _FULL = 65536  # bytes waiting to be read above which no more are taken from the socket
 
@@ -38,18 +39,6 @@ async def resolved(host: str) -> list[Address]:
     lookup.then(from_any_thread(known))
     await known.wait()
     return list(lookup.result())
-
-
-def from_any_thread(event: anyio.Event) -> Any:
-    """A function that sets the event and may be called from any thread, also when its event loop is gone."""
-    native = native_loop()
-    call = native.call_soon_threadsafe if hasattr(native, "call_soon_threadsafe") else native.run_sync_soon
-
-    def wake() -> None:
-        with suppress(Exception):  # the loop is closed: nobody waits there any more
-            call(event.set)
-
-    return wake
 
 
 async def connected(
@@ -87,7 +76,7 @@ async def _opened(
         share = min(limit.left(), limit.connect) / (len(addresses) - at)
         try:
             with anyio.fail_after(share):
-                if hasattr(native_loop(), "create_connection"):
+                if is_asyncio(native_loop()):
                     return await _on_asyncio(AsyncioStream(core, generations, to), at_port(address, port), address[0])
                 inner = await core.TrioBackend().connect_tcp(str(address[1][0]), port)
                 return TrioStream(core, inner, generations, to)
@@ -110,19 +99,13 @@ async def _on_asyncio(stream: AsyncioStream, address: tuple[str | int, ...], kin
     return stream
 
 
-def native_loop() -> Any:
-    """The running event loop: asyncio's loop, or trio's token."""
-    token = anyio.lowlevel.current_token()
-    return getattr(token, "native_token", token)
-
-
 class AsyncioStream(Connection, asyncio.Protocol):
     """One connection on asyncio.  One task reads and writes at a time."""
 
     def __init__(self, core: ModuleType, generations: Generations, to: Destination) -> None:
         super().__init__(core, generations, to)
         self._loop = asyncio.get_running_loop()
-        self._process = os.getpid()
+        self._process = Mark.here
         self._transport: Any = None
         self._pieces: list[bytes] = []
         self._size = 0
@@ -229,7 +212,7 @@ class AsyncioStream(Connection, asyncio.Protocol):
 
     def close(self) -> None:
         """Close the connection at once.  What was not sent is thrown away, and no farewell of TLS is waited for."""
-        if self._process == os.getpid() and not self._transport.is_closing():  # a fork shares the loop's selector
+        if self._process is Mark.here and not self._transport.is_closing():  # a fork shares the loop's selector
             self._transport.abort()
 
     def __del__(self) -> None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 
 from resilient_llm.drive.engines.family import Destination, Family
-from resilient_llm.drive.engines.http1 import Http1
+from resilient_llm.drive.engines.http1 import Http1, lines_of
 from resilient_llm.drive.engines.kept import Generations
 from resilient_llm.drive.engines.proxies import Greeting
 from resilient_llm.drive.engines.resolver import RESOLVER, Address, at_port, literal
@@ -52,6 +52,8 @@ class Connection:
         "_core",
         "_generation",
         "_generations",
+        "_headers",
+        "_lines",
         "_served",
         "_spoilt",
         "http",
@@ -65,6 +67,8 @@ class Connection:
         self._generations = generations
         self._generation = generations.of(to.host)
         self._served = False
+        self._headers: tuple[tuple[str, str], ...] | None = None
+        self._lines = b""
         self._spoilt = False
         self.http: Http1 = Http1(core)
         self.kept_until: float = 0.0
@@ -82,10 +86,11 @@ class Connection:
     def asks(self, to: Destination, outgoing: Outgoing, limit: Limit) -> list[bytes]:
         """What to write for a request."""
         limit.reused, self._served = self._served, True
-        body = outgoing.body
-        headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in outgoing.headers]
-        headers = [*to.headers, *headers, (b"content-length", b"%d" % len(body))]
-        return self.http.request(outgoing.method.encode("ascii"), to.target, headers, body)
+        if outgoing.headers != self._headers:  # they nearly always are those of the request before
+            headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in outgoing.headers]
+            self._lines = lines_of(self._core, [*to.headers, *headers])
+            self._headers = outgoing.headers
+        return self.http.request(outgoing.method.encode("ascii"), to.target, self._lines, outgoing.body)
 
 
 def connected(family: Family, generations: Generations, to: Destination, limit: Limit) -> Stream:

@@ -15,18 +15,10 @@ from resilient_llm.drive.engines.seam import Limit, Outgoing
 from resilient_llm.drive.fork import imported, tell_after_fork
 
 if TYPE_CHECKING:
+    from resilient_llm.drive.engines.http1 import Head
     from resilient_llm.drive.engines.network import Connection, Stream
 
 C = TypeVar("C", bound="Connection")
-
-
-def headers_of(raw: Any) -> Mapping[str, str]:
-    """An answer's headers, whose names are in lower case; those that repeat are joined."""
-    found: dict[str, str] = {}
-    for name, value in raw:
-        key, text = name.decode("latin-1"), value.decode("latin-1")
-        found[key] = f"{found[key]}, {text}" if key in found else text
-    return found
 
 
 class Answer(Generic[C]):
@@ -34,9 +26,9 @@ class Answer(Generic[C]):
 
     __slots__ = ("_connection", "_family", "_held", "_kept", "_limit", "headers", "spent", "status")
 
-    def __init__(self, family: Family, connection: C, head: Any, kept: Kept[C], limit: Limit) -> None:
-        self.status: int = head.status_code
-        self.headers: Mapping[str, str] = headers_of(head.headers)
+    def __init__(self, family: Family, connection: C, head: Head, kept: Kept[C], limit: Limit) -> None:
+        self.status: int = head.status
+        self.headers: Mapping[str, str] = head.headers
         self.spent: bool = False
         """Whether the body was read to its end, so that closing waits for nothing."""
         self._family = family

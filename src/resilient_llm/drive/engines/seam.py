@@ -8,13 +8,13 @@ tests does to inject faults.
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
+from resilient_llm.drive.fork import Mark
 from resilient_llm.errors import ClientClosed
 
 
@@ -38,6 +38,14 @@ class Outgoing:
         return f"<Outgoing {self.method} to {self.provider!r}, {len(self.body)} bytes>"
 
 
+def joined(headers: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+    """Headers by name; those that repeat are joined."""
+    found = dict(headers)
+    if len(found) < len(headers):
+        found = {name: ", ".join(value for key, value in headers if key == name) for name in found}
+    return found
+
+
 class Severable(Protocol):
     """A connection that can be cut off from outside."""
 
@@ -53,51 +61,38 @@ class Limit:
     one thread or task at a time; :meth:`sever` may be called from any.
     """
 
-    __slots__ = (
-        "_clock",
-        "_connection",
-        "_process",
-        "connect",
-        "due_at",
-        "ended",
-        "heard",
-        "on_due",
-        "reused",
-        "scoped",
-        "until",
-    )
+    _connection: Severable | None = None
+    ended: bool = False
+    """Nobody waits any more: every further operation fails."""
+    scoped: bool = False
+    """Async only: a cancel scope bounds the operations already."""
+    reused: bool = False
+    """The request went over a connection that had served another one."""
+    heard: bool = False
+    """Bytes of an answer have arrived."""
+    due_at: float = math.inf
+    """Sync only: monotonic time at which an operation that waits calls ``on_due`` and waits on."""
+    on_due: Callable[[], None] | None = None
 
     def __init__(self, clock: Callable[[], float], until: float, connect: float) -> None:
         self._clock = clock
-        self._connection: Severable | None = None
-        self._process = os.getpid()
+        self._process = Mark.here
         self.until: float = until
         """Monotonic time by which an operation that runs must have ended."""
         self.connect: float = connect
         """Seconds that establishing a connection may take."""
-        self.ended: bool = False
-        """Nobody waits any more: every further operation fails."""
-        self.scoped: bool = False
-        """Async only: a cancel scope bounds the operations already."""
-        self.reused: bool = False
-        """The request went over a connection that had served another one."""
-        self.heard: bool = False
-        """Bytes of an answer have arrived."""
-        self.due_at: float = math.inf
-        """Sync only: monotonic time at which an operation that waits calls ``on_due`` and waits on."""
-        self.on_due: Callable[[], None] | None = None
 
     @property
     def inherited(self) -> bool:
         """Whether this process was forked from the one whose attempt it is: the connection is still that one's."""
-        return self._process != os.getpid()
+        return self._process is not Mark.here
 
     def left(self) -> float:
         """Seconds that are left.  Raises ``TimeoutError`` if there are none, or nobody waits any more; ``ClientClosed``
         in a forked process, which would take the parent's bytes."""
         if self.ended:
             raise TimeoutError("nobody waits for the answer any more")
-        if self.inherited:
+        if self._process is not Mark.here:
             raise ClientClosed("the answer is being read by the process that this one was forked from")
         left = self.until - self._clock()
         if left <= 0:

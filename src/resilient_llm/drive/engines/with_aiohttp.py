@@ -1,4 +1,4 @@
-"""The engine ``aiohttp``, for asyncio: less CPU a call."""
+"""The engine ``aiohttp``, for asyncio."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from yarl import URL
 from resilient_llm.drive.engines.loops import resolved
 from resilient_llm.drive.engines.network import shut
 from resilient_llm.drive.engines.proxies import proxy_for
-from resilient_llm.drive.engines.seam import Limit, Outgoing
+from resilient_llm.drive.engines.seam import Limit, Outgoing, joined
 
 _LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _UNASKED = ("accept", "accept-encoding", "content-type", "user-agent")
@@ -49,11 +49,8 @@ class AiohttpAnswer:
 
     def __init__(self, response: aiohttp.ClientResponse, limit: Limit) -> None:
         self.status: int = response.status
-        found: dict[str, str] = {}
-        for name, value in response.headers.items():
-            key = name.lower()
-            found[key] = f"{found[key]}, {value}" if key in found else value
-        self.headers: Mapping[str, str] = found
+        found = [(name.lower(), value) for name, value in response.headers.items()]
+        self.headers: Mapping[str, str] = joined(found)
         self._response = response
         self._limit = limit
         self.spent: bool = False
@@ -85,16 +82,17 @@ class AiohttpAnswer:
 class _Connection:
     """The connection of an answer, for :meth:`Limit.sever`."""
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_response",)
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
-        connection = response.connection
-        transport = None if connection is None else connection.transport
-        self._sock: Any = None if transport is None else transport.get_extra_info("socket")
+        self._response = response
 
     def sever(self) -> None:
         with suppress(Exception):
-            shut(getattr(self._sock, "_sock", self._sock))
+            connection = self._response.connection
+            transport = None if connection is None else connection.transport
+            sock: Any = None if transport is None else transport.get_extra_info("socket")
+            shut(getattr(sock, "_sock", sock))
 
 
 class Aiohttp:

@@ -74,7 +74,8 @@ def _encode_response(response: EmbedResponse, request: EmbedRequest | None) -> f
     data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
     usage = response.usage or Usage()
     counts = {"prompt_tokens": usage.input_tokens, "total_tokens": usage.total_tokens or usage.input_tokens}
-    return {"object": "list", "data": data, "model": response.model, "usage": counts}
+    # OpenAI's have no id, and Mistral's SDK refuses an answer without one.
+    return {"id": "", "object": "list", "data": data, "model": response.model, "usage": counts}
 
 
 CODEC = JsonEmbedCodec(WIRE, _encode_request, _decode_response, _decode_request, _encode_response)

@@ -199,8 +199,9 @@ LAST_SECOND = 253_402_300_799
 
 def time_of(value: object) -> int | None:
     """Seconds since 1970, if that is what it is; some vendors send fractions."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LAST_SECOND
-    return int(cast("float", value)) if usable else None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= LAST_SECOND:
+        return None
+    return int(value)
 
 
 def take_count(fields: Fields, key: str) -> int:
@@ -246,7 +247,10 @@ def as_list(value: object) -> list[object]:
 
 def as_objects(value: object) -> list[Fields]:
     """The objects among a list's items."""
-    return [cast(Fields, item) for item in as_list(value) if isinstance(item, dict)]
+    if not isinstance(value, list):
+        return []
+    items = cast("list[Fields]", value)
+    return items if len(items) == 1 and isinstance(items[0], dict) else [one for one in items if isinstance(one, dict)]
 
 
 def as_text(value: object) -> str:

@@ -90,8 +90,12 @@ def extras_for(wire: str, extras: Iterable[m.Extra | None], notes: Notes) -> Fie
 
 def lose_marks(request: m.ChatRequest, notes: Notes, *, of_messages: bool = True) -> None:
     """Notes marks of tools, and those of messages, that a wire has no place for: its vendors cache by themselves."""
-    if any(tool.cache for tool in request.tools) or (of_messages and any(each.cache for each in request.messages)):
-        notes.add(Feature.CACHE, "left out")
+    for tool in request.tools:
+        if tool.cache:
+            notes.add(Feature.CACHE, "left out")
+    for message in request.messages if of_messages else ():
+        if message.cache:
+            notes.add(Feature.CACHE, "left out")
 
 
 def notes_on(request: m.ChatRequest, wire: str, *, plain: bool = False) -> Notes:

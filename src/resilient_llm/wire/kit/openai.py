@@ -179,6 +179,7 @@ _ERRORS: Mapping[FaultKind, tuple[str, str | None]] = {
 
 
 def encode_error(fault: Fault, message: str) -> Fields:
-    """The body of an error answer, as Chat Completions, Responses and Embeddings share it."""
+    """The body of an error answer, as Chat Completions, Responses and Embeddings share it.  A fault's own ``code`` goes
+    before the one that its kind usually has."""
     kind, code = _ERRORS.get(fault.kind, ("server_error", None))
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    return {"error": {"message": message, "type": kind, "param": None, "code": fault.code or code}}

@@ -62,7 +62,8 @@ class Reasons:
 
     def neutral(self, raw: str | None, called: bool = False) -> FinishReason:
         """The neutral word, given whether tools are called."""
-        return ended(self._meanings.get(raw or "") or meaning(raw or ""), called)
+        found = self._meanings.get(raw or "") or meaning(raw or "")
+        return ended(found, called) if called else found
 
     def word(self, reason: FinishReason, raw: str | None) -> str:
         """The wire's word: the vendor's own where it means the same here."""

@@ -24,6 +24,7 @@ _SAID = frozenset({"role", "content"})
 _SPEAKING = (*p.REASONING_FIELDS, "refusal", "function_call", "reasoning_details", "audio")
 _BARE_CALL = frozenset({"index", "id", "type", "function"})
 """A tool call of these fields alone, and without a function, calls nothing."""
+_COUNTED = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _CACHED = frozenset({"cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens", "cache_read_input_tokens"})
 
 _LEGACY = {"function_call": True}
@@ -37,7 +38,7 @@ def decode_response(fields: f.Fields, dialect: p.Dialect) -> m.ChatResponse:
     """A whole answer.  Raises ``InvalidAnswer`` for one that reports an error, has no choices, or has one that says
     nothing and does not say why either."""
     choices = f.as_objects(fields.get("choices"))
-    if fields.get("error") or any(choice.get("error") for choice in choices):
+    if fields.get("error"):
         raise InvalidAnswer("the answer reports an error", fields)
     if not choices:
         raise InvalidAnswer("the answer has no choices", fields)
@@ -45,7 +46,10 @@ def decode_response(fields: f.Fields, dialect: p.Dialect) -> m.ChatResponse:
         wrong = _wrong_with(choice)
         if wrong:
             raise InvalidAnswer(f"a choice of the answer {wrong}", fields)
-    first, *remaining = [_decode_choice(choice, dialect) for choice in choices]
+    first = _decode_choice(choices[0], dialect)
+    unknown = f.others(fields, _BODY)
+    if first.extra is not None:
+        unknown |= first.extra.fields
     return m.ChatResponse(
         first.parts,
         first.finish_reason,
@@ -54,8 +58,8 @@ def decode_response(fields: f.Fields, dialect: p.Dialect) -> m.ChatResponse:
         f.as_text(fields.get("id")),
         f.as_text(fields.get("model")),
         f.time_of(fields.get("created")),
-        tuple(remaining),
-        f.extra_of(p.WIRE, f.others(fields, _BODY) | (dict(first.extra.fields) if first.extra else {})),
+        tuple([_decode_choice(choice, dialect) for choice in choices[1:]]) if len(choices) > 1 else (),
+        f.extra_of(p.WIRE, unknown),
         fields,
     )
 
@@ -63,6 +67,8 @@ def decode_response(fields: f.Fields, dialect: p.Dialect) -> m.ChatResponse:
 def _wrong_with(choice: f.Fields) -> str:
     """Why a choice is no answer; "" if it is one.  An empty text with a reason to end there is an answer."""
     message = choice.get("message")
+    if choice.get("error"):
+        return "reports an error"
     if not isinstance(message, dict):
         return "" if choice.get("finish_reason") == "content_filter" else "has no message"
     said = cast(f.Fields, message)
@@ -104,12 +110,20 @@ def _decode_choice(choice: f.Fields, dialect: p.Dialect) -> m.Choice:
     message = f.as_object(choice.get("message"))
     raw = choice.get("finish_reason")
     word = raw if isinstance(raw, str) else None
-    parts: list[m.Part] = [m.Text(f.as_text(message["content"]))] if _says_only_text(message) else []
-    more = {} if parts else _decode_message(message, dialect, parts)
-    reason = REASONS.neutral(word or "stop", calls(parts))
+    parts: list[m.Part] = []
+    extra: f.Fields = {}
+    if _says_only_text(message):
+        parts.append(m.Text(f.as_text(message["content"])))
+        reason = REASONS.neutral(word or "stop")
+    else:
+        more = _decode_message(message, dialect, parts)
+        if more:
+            extra[MESSAGE] = more
+        reason = REASONS.neutral(word or "stop", calls(parts))
     unknown = choice_extra(choice, word, reason)
-    extra: f.Fields = {CHOICE: unknown} if unknown else {}
-    return m.Choice(tuple(parts), reason, word, f.extra_of(p.WIRE, extra | ({MESSAGE: more} if more else {})))
+    if unknown:
+        extra[CHOICE] = unknown
+    return m.Choice(tuple(parts), reason, word, m.Extra(p.WIRE, extra) if extra else None)
 
 
 def _decode_message(message: f.Fields, dialect: p.Dialect, parts: list[m.Part]) -> f.Fields:
@@ -158,13 +172,16 @@ def decode_usage(usage: f.Fields) -> m.Usage | None:
     LiteLLM put them beside the others.  xAI counts reasoning apart from the completion, which shows in its total."""
     if not usage:
         return None
+    given, made = f.count_of(usage.get("prompt_tokens")), f.count_of(usage.get("completion_tokens"))
+    total = f.count_of(usage.get("total_tokens"))
+    if usage.keys() <= _COUNTED:
+        return m.Usage(given, made, total_tokens=total)
     prompt = f.as_object(usage.get("prompt_tokens_details"))
     completion = f.as_object(usage.get("completion_tokens_details"))
     cached = f.count_of(prompt.get("cached_tokens"))
     if not cached and not _CACHED.isdisjoint(usage):
         cached = max(f.count_of(usage.get(key)) for key in _CACHED)
-    given, made = f.count_of(usage.get("prompt_tokens")), f.count_of(usage.get("completion_tokens"))
-    thought, total = f.count_of(completion.get("reasoning_tokens")), f.count_of(usage.get("total_tokens"))
+    thought = f.count_of(completion.get("reasoning_tokens"))
     return m.Usage(
         given,
         made + thought if total == given + made + thought else made,

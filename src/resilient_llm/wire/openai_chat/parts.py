@@ -76,16 +76,15 @@ class Dialect:
     cache_key: bool = False
     rejects: frozenset[str] = frozenset()
 
-    @property
-    def origin(self) -> str:
-        """What the thoughts of this vendor are marked with."""
-        return f"{WIRE}/{self.vendor}" if self.vendor else WIRE
+    origin: str = field(init=False, compare=False, repr=False)
+    """What the thoughts of this vendor are marked with."""
+    settings: Table = field(init=False, compare=False, repr=False)
+    """Where this vendor keeps the settings of a request."""
 
-    @property
-    def settings(self) -> Table:
-        """Where this vendor keeps the settings of a request."""
+    def __post_init__(self) -> None:
         own = {"max_tokens": self.max_tokens_field, "seed": self.seed_field, "top_k": "top_k" if self.top_k else SOFT}
-        return {**TABLES[WIRE], **own}
+        object.__setattr__(self, "origin", f"{WIRE}/{self.vendor}" if self.vendor else WIRE)
+        object.__setattr__(self, "settings", {**TABLES[WIRE], **own})
 
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")

@@ -6,7 +6,6 @@ Compatible vendors differ in small ways, which a :class:`Dialect` names.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import cast
 
 from resilient_llm import model as m
 from resilient_llm.wire.features import Feature
@@ -81,7 +80,7 @@ def encode_request(request: m.ChatRequest, dialect: p.Dialect) -> HttpRequest:
     """The request for a vendor of this dialect; a body that came in on this wire is forwarded.  Raises
     ``UnsupportedFeature``."""
     notes = Notes(dialect.origin)
-    source = f.own_fields(request.source, p.WIRE)
+    source = None if request.source is None else f.own_fields(request.source, p.WIRE)
     body = f.forwarded(request, source) if source else _fresh(request, dialect, notes)
     # Usage comes only if asked for, an error without a stream.  A caller who said that it is not wanted is obeyed.
     if request.stream and dialect.stream_usage:
@@ -128,8 +127,10 @@ def _fresh(request: m.ChatRequest, dialect: p.Dialect, notes: Notes) -> f.Fields
         body["response_format"] = {"type": kind, "json_schema": wanted} if wanted else {"type": kind}
     if request.reasoning is not None:
         _encode_reasoning(request.reasoning, body, dialect, notes)
-    f.put(body, stream=request.stream or None)
-    f.merge(body, extras_for(p.WIRE, request.extra, notes))
+    if request.stream:
+        body["stream"] = True
+    if request.extra:
+        f.merge(body, extras_for(p.WIRE, request.extra, notes))
     return body
 
 
@@ -174,9 +175,11 @@ def encode_messages(messages: Iterable[m.Message], dialect: p.Dialect, notes: No
     out: list[f.Fields] = []
     late: list[f.Fields] = []
     for message in messages:
-        if _holds_only_text(message):  # nearly every message
-            out += _pop_all(late) if late else ()
-            out.append({"role": message.role, "content": cast(m.Text, message.parts[0]).text})
+        text = _only_text(message)
+        if text is not None:  # nearly every message
+            if late:
+                out += _pop_all(late)
+            out.append({"role": message.role, "content": text})
             continue
         encoder = _MessageEncoder(dialect, notes)
         results = [encoder.result(part, late) for part in message.parts if isinstance(part, m.ToolResult)]
@@ -189,15 +192,17 @@ def encode_messages(messages: Iterable[m.Message], dialect: p.Dialect, notes: No
             out.append(encoder.message(message, remaining))
         if message.cache and dialect.cache_marks:
             _mark(out[-1], notes)
-    return out + _pop_all(late)
+    return out + _pop_all(late) if late else out
 
 
-def _holds_only_text(message: m.Message) -> bool:
-    """Whether a message is a text and nothing else, said by somebody every dialect knows."""
+def _only_text(message: m.Message) -> str | None:
+    """The text of a message that is nothing else, said by somebody every dialect knows; ``None`` for any other."""
     if len(message.parts) != 1 or message.extra is not None or message.name is not None or message.cache:
-        return False
+        return None
     part = message.parts[0]
-    return isinstance(part, m.Text) and not part.annotations and part.extra is None and message.role in _PLAIN_ROLES
+    if not isinstance(part, m.Text) or part.annotations or part.extra is not None or message.role not in _PLAIN_ROLES:
+        return None
+    return part.text
 
 
 def _mark(message: f.Fields, notes: Notes) -> None:
