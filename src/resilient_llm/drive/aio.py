@@ -157,13 +157,11 @@ class AsyncDriver:
         with anyio.fail_after(exchange.limit.left()):  # another part of an open stream
             return await engine.send(exchange.outgoing(), exchange.limit)
 
-    async def pull(self, source: AsyncSource) -> object | None:
+    def pull(self, source: AsyncSource) -> Awaitable[object | None]:
         """The next piece.  Now and then the others have their turn: a source whose pieces are always there would keep
         the event loop to itself."""
         self._pieces += 1
-        if not self._pieces & _TURN:
-            await anyio.lowlevel.checkpoint()
-        return await source.read()
+        return source.read() if self._pieces & _TURN else _later(source)
 
     async def verdict(self, task: Task[Any], exchange: AnyExchange) -> object:
         """What the caller's check says, which may be async."""
@@ -384,10 +382,10 @@ class AsyncOpenStream(Opened):
     def pull(self) -> Awaitable[object | None]:
         """The next piece; now and then the others have their turn."""
         self.pieces += 1
-        piece: Awaitable[object | None] = self.source.read() if self.pieces & _TURN else self._later()
+        piece: Awaitable[object | None] = self.source.read() if self.pieces & _TURN else _later(self.source)
         return piece
 
-    async def _later(self) -> object | None:
-        await anyio.lowlevel.checkpoint()
-        piece: object | None = await self.source.read()
-        return piece
+
+async def _later(source: AsyncSource) -> object | None:
+    await anyio.lowlevel.checkpoint()
+    return await source.read()
