@@ -48,16 +48,19 @@ class Pool(Shared[T]):
             if past.place is not None:
                 past.place.woken = False
             self._verdicts.look(now)
-            leased = self._leases.acquire(ask, past, now)
-            if isinstance(leased, Attempt):
-                if past.place is not None or leased.member.line.waiting:
-                    self._left_line(leased, past.place, now)
-                found: Attempt[T] | Refused = leased
-            else:
-                found = self._refused(ask, past, self._leases.extra.wait(past.cost) if leased else None, now)
+            found = self._acquired(ask, past, now)
         if self._waiting.woken:
             self._wake()
         return found
+
+    def _acquired(self, ask: Ask, past: Past, now: float) -> Attempt[T] | Refused:
+        """The same under the lock; a recording pool writes down what this looks at."""
+        leased = self._leases.acquire(ask, past, now)
+        if isinstance(leased, Attempt):
+            if past.place is not None or leased.member.line.waiting:
+                self._left_line(leased, past.place, now)
+            return leased
+        return self._refused(ask, past, self._leases.extra.wait(past.cost) if leased else None, now)
 
     def _left_line(self, attempt: Attempt[T], place: Place | None, now: float) -> None:
         """A call that waited, or others wait for the same provider, has its lease."""
