@@ -278,18 +278,19 @@ def embed_request(inputs: EmbedInputs, dimensions: int | None, options: CallOpti
 
 
 def _texts(inputs: object) -> tuple[str, ...]:
+    given = inputs  # its type is not narrowed by what is asked below
     needs = "embed needs a non-empty text or a sequence of them, not"
     if isinstance(inputs, str) and inputs:
         return (inputs,)
     if not isinstance(inputs, Iterable) or isinstance(inputs, str | bytes | Mapping):
-        raise InvalidRequest(f"{needs} {_short(inputs)}")
+        raise InvalidRequest(f"{needs} {_short(given)}")
     texts: list[str] = []
     for text in cast("Iterable[object]", inputs):
         if not isinstance(text, str) or not text:
             raise InvalidRequest(f"{needs} {_short(text)} (number {len(texts)} of them)")
         texts.append(text)
     if not texts:
-        raise InvalidRequest(f"{needs} {_short(inputs)}")
+        raise InvalidRequest(f"{needs} {_short(given)}")
     return tuple(texts)
 
 

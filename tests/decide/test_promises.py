@@ -150,7 +150,7 @@ def half_minute(providers: int, seed: int, ours_seed: int | None = None) -> tupl
     return ours, plain, len(driver.requests)
 
 
-@pytest.mark.parametrize("seed", [21, 44, 100])
+@pytest.mark.parametrize("seed", [44, 100])
 def test_a_lone_provider_that_comes_back_slow_answers_who_has_time_for_it(seed: int) -> None:
     """Who has waited longest has no time left for an answer that takes longer than ever before."""
     figures = [half_minute(1, seed, luck) for luck in range(4)]

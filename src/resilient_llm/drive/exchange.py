@@ -55,6 +55,11 @@ class HttpExchange(Exchange[HttpProvider]):
     """With a provider that is reached over HTTP."""
 
     by_code: ClassVar[bool] = False
+    refused: Fault | None
+    key: str | None
+    answer: Response | None
+    enough: bool
+    degradations: tuple[Degradation, ...]
     _unsealed: ChatRequest | None = None
     """The request without the sealed reasoning that is not accepted there."""
     _part: ChatResponse | None = None
@@ -276,6 +281,9 @@ class CodeExchange(Exchange[Custom]):
     """With a provider the user wrote: its pieces are text, events, or one whole response."""
 
     by_code: ClassVar[bool] = True
+    reading: Reading | None
+    answer: Response | None
+    enough: bool
 
     def started(self) -> object:
         """Call the user's code.  What it returns may have to be awaited."""

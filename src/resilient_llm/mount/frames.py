@@ -70,7 +70,7 @@ class MistralFrames(Frames):
         super().__init__(asked, now)
         self._calls: dict[tuple[int, int], tuple[ToolCallStart, str]] = {}
         self._finish = b""
-        self.mark = _CALLING
+        self.mark: bytes | None = _CALLING
 
     def forwarded(self, data: bytes) -> bytes:
         """Mistral's own frames.  Servers that only speak its wire send a call piece by piece, as OpenAI does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import cast
 
 from resilient_llm.decide.attempt import Ask, Attempt
@@ -123,7 +124,7 @@ class _ReplayedPool(Pool[_Target]):
         routes = {route: targets, **({"others of the pool": [others]} if others else {})}
         policies = cast("dict[str, dict[str, Plain]]", header["policies"])
         super().__init__(routes, Policies(**{name: _floats(fields) for name, fields in policies.items()}), self._drawn)  # type: ignore[arg-type]
-        self._number = cast(int, header["number"])
+        self.numbers = count(cast(int, header["number"]))
         self.recorded: Step = {}
         self.mine: Mapping[int, Attempt[_Target]] = {}
         self._state: dict[str, Plain] = {}
@@ -134,10 +135,6 @@ class _ReplayedPool(Pool[_Target]):
         return draws[self._used - 1] if self._used <= len(draws) else 0.5
 
     _used: int = 0
-
-    def number(self) -> int:
-        """The recorded call's."""
-        return self._number
 
     def acquire(self, ask: Ask, past: Past, now: float) -> Attempt[_Target] | Refused:
         """Choose again."""
