@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from operator import attrgetter
-from typing import ClassVar, NoReturn, Unpack
+from typing import ClassVar, NoReturn, TypeAlias, Unpack
 from urllib.parse import urlencode, urlsplit
 
 from resilient_llm import wire as wires
@@ -132,6 +132,10 @@ provider_keywords: Explicit = explicit(
     },
 )
 """For constructors that take ``**options: Unpack[ProviderOptions]``."""
+
+
+Query: TypeAlias = tuple[tuple[str, str], ...]
+"""Parameters of a URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,15 +326,13 @@ class HttpProvider:
     def prepare(self, request: ChatRequest, key: str | None) -> Prepared:
         """The HTTP request for a call.  Raises ``UnsupportedFeature`` if this wire cannot express it."""
         parts = self.encode(request if request.model == self.model else _asking(request, self.model))
-        own = self.understands(request)
-        if request.headers and own:
+        if request.headers and self.understands(request):
             parts = replace(parts, headers=(*parts.headers, *request.headers))
         if request.cache_key and self.cache_key_header:
             parts = replace(parts, headers=(*parts.headers, (self.cache_key_header, sent_key(request.cache_key))))
-        query = request.query if own and self.takes_query else ()
+        query = request.query if self.takes_query and self.understands(request) else ()
         if request.query and not query:
-            lost = [Degradation(name, "left out") for name, _ in request.query if name not in _SAID_ELSEWHERE]
-            parts = replace(parts, degradations=(*parts.degradations, *lost))
+            parts = _without_query(parts, request.query)
         return self._posted(parts, key, request.idempotency_key, query)
 
     def rest_of(self, response: ChatResponse) -> Extra | None:
@@ -354,12 +356,11 @@ class HttpProvider:
         try:
             response = self.codec.decode_response(body)
         except InvalidAnswer as invalid:
-            return self._invalid(status, headers, body, invalid, now)
+            return _no_answer(self.vendor, (status, headers, body), invalid, now)
         if response.finish_reason == "error":
-            told = wires.classify(self.vendor, status, headers, body, now=now)
-            return told or Fault(
-                FaultKind.SERVER_ERROR, status=status, message=f"the model stopped with {response.raw_finish_reason!r}"
-            )
+            told = f"the model stopped with {response.raw_finish_reason!r}"
+            fault = Fault(FaultKind.SERVER_ERROR, status=status, message=told)
+            return wires.classify(self.vendor, status, headers, body, now=now) or fault
         return self.unexpected_model(response.model, status) or response
 
     def fault(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Fault:
@@ -404,7 +405,7 @@ class HttpProvider:
         try:
             response = self.decode_embed(body)
         except InvalidAnswer as invalid:
-            return self._invalid(status, headers, body, invalid, now)
+            return _no_answer(self.vendor, (status, headers, body), invalid, now)
         return self.unexpected_model(response.model, status) or response
 
     def __repr__(self) -> str:
@@ -415,26 +416,7 @@ class HttpProvider:
 
     # --- internals ---
 
-    def _invalid(
-        self, status: int, headers: Mapping[str, str], body: bytes, invalid: InvalidAnswer, now: float
-    ) -> Fault:
-        """A success that is no answer: what it says itself if it is an error object, else that it is none."""
-        payload = invalid.payload
-        told = None if payload is None else wires.classify(self.vendor, status, headers, payload, now=now)
-        if told is not None and (told.code or told.message):
-            return told
-        head = body[:200].lstrip()
-        looks = scrub(head.decode(errors="replace"), 60) if head[:1] == b"<" else ""
-        what = f"a page and no answer: {looks}" if looks else invalid.message if head else "the body is empty"
-        return Fault(FaultKind.INVALID_RESPONSE, status=status, message=scrub(what))
-
-    def _posted(
-        self,
-        parts: HttpRequest,
-        key: str | None,
-        idempotency_key: str | None,
-        query: tuple[tuple[str, str], ...] = (),
-    ) -> Prepared:
+    def _posted(self, parts: HttpRequest, key: str | None, idempotency_key: str | None, query: Query = ()) -> Prepared:
         body = _with_params(parts.body, self.params) if self.params else parts.body
         headers = _headers_of(parts.headers)
         if idempotency_key is not None and self.idempotency_header is not None:
@@ -531,6 +513,24 @@ def _require_model(provider: HttpProvider, value: object) -> bool:
             "does not say which model answers"
         )
     return value
+
+
+def _no_answer(vendor: str, answer: tuple[int, Mapping[str, str], bytes], invalid: InvalidAnswer, now: float) -> Fault:
+    """What a success means that is no answer: what it says itself if it is an error object, else that it is none."""
+    (status, headers, body), payload = answer, invalid.payload
+    told = None if payload is None else wires.classify(vendor, status, headers, payload, now=now)
+    if told is not None and (told.code or told.message):
+        return told
+    head = body[:200].lstrip()
+    looks = scrub(head.decode(errors="replace"), 60) if head[:1] == b"<" else ""
+    what = f"a page and no answer: {looks}" if looks else invalid.message if head else "the body is empty"
+    return Fault(FaultKind.INVALID_RESPONSE, status=status, message=scrub(what))
+
+
+def _without_query(parts: HttpRequest, query: Query) -> HttpRequest:
+    """A request that says which parameters of its caller's URL it leaves out."""
+    lost = [Degradation(name, "left out") for name, _ in query if name not in _SAID_ELSEWHERE]
+    return replace(parts, degradations=(*parts.degradations, *lost))
 
 
 def _with_params(body: bytes, params: Mapping[str, object]) -> bytes:
