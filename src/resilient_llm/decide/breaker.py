@@ -221,7 +221,8 @@ class Breaker:
     ) -> bool:
         """Count a failure of the current generation, of an attempt that began at ``started``; returns whether the state
         changed.  HARD and SOFT count (SOFT half, and not towards the run)."""
-        weight, self.failed_at = 1.0 if outcome is Outcome.HARD else 0.5, now
+        self.failed_at = now
+        weight = 1.0 if outcome is Outcome.HARD else 0.5
         if outcome is Outcome.HARD:
             self._failures += 1
             if started >= self._run_at:

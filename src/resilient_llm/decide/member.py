@@ -139,14 +139,15 @@ class Member(Generic[T]):
         self, ask: Ask, now: float, *, waits: bool = False, held: int = 0, insists: bool = False
     ) -> Refusal | None:
         """Why a call cannot be sent here now whatever the breaker says; ``None`` if it can.  ``waits``: nobody else
-        can be asked, and it stands in line; ``held`` places were offered to it; ``insists``: see :class:`Past`."""
+        can be asked, and it stands in line; ``held`` places were offered to it; ``insists``: of a lone key only what
+        was declared or said keeps it."""
         if self.drained:
             return Refusal.DRAINED
         ahead, key, refusal = self.line.offers - held, self.keys[0], None
         if now < key.gate.until or key.pace.limited or key.slow.strikes:  # told apart for its speed alone
             refusal = key.refusal(ask, now, waits=waits, ahead=ahead, insists=insists)
             if refusal is not None and len(self.keys) > 1:
-                refusal = self._any_key(ask, now, waits, ahead, insists)
+                refusal = self._any_key(ask, now, waits, ahead)
             if refusal is not None and refusal is not Refusal.QUOTA:
                 return refusal
         limit = self.target.max_concurrency
@@ -161,10 +162,10 @@ class Member(Generic[T]):
             return Refusal.HEARD
         return None
 
-    def _any_key(self, ask: Ask, now: float, waits: bool, ahead: int, insists: bool) -> Refusal | None:
+    def _any_key(self, ask: Ask, now: float, waits: bool, ahead: int) -> Refusal | None:
         """Why none of its keys can be used; ``None`` if one can."""
         ahead //= len(self.keys)
-        refused = [(key, key.refusal(ask, now, waits=waits, ahead=ahead, insists=insists)) for key in self.keys]
+        refused = [(key, key.refusal(ask, now, waits=waits, ahead=ahead)) for key in self.keys]
         if any(refusal is None for _, refusal in refused):
             return None
         return min(refused, key=lambda one: one[0].opens_at(ask, now))[1]

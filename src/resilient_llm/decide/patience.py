@@ -17,8 +17,8 @@ _SHORTEST_PAUSE = 1.0  # seconds a stream may always pause without speaking agai
 _STANDSTILL = 0.5  # seconds
 _FIRST_TOKEN_UNKNOWN = 30.0
 _TIMEOUT_FACTOR = 4.0
-_INSISTS = 3
-_LAST_HOPE = 0.5
+_INSISTS = 3  # times that a call is sent against a limit that is only guessed: the attempts of an SDK
+_LAST_HOPE = 0.5  # share of its wait behind an outage after which a call is sent somewhere in any case
 _TRIAL_WHOLE = 30.0  # seconds a whole answer has at least before a trial counts as failed
 
 

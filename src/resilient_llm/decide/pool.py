@@ -230,8 +230,7 @@ class Pool(Shared[T]):
         with self._lock:
             member = attempt.member
             if not attempt.heard and attempt.generation >= member.born:
-                attempt.heard = True
-                attempt.key.pace.heard(attempt.need)
+                self._hear(attempt)
             attempt.key.pace.report(requests, attempt.sent, now, tokens=False)
             attempt.key.pace.report(tokens, attempt.sent, now, tokens=True)
             if member.line.waiting:

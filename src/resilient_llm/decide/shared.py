@@ -158,11 +158,15 @@ class Shared(Generic[T]):
         attempt.released = True
         if attempt.generation >= member.born:
             if not attempt.heard:
-                attempt.heard = True
-                attempt.key.pace.heard(attempt.need)
+                self._hear(attempt)
             self._verdicts.ended(attempt, outcome, now)
             if member.line.waiting or member.kin:
                 self._serve(member, now)
+
+    def _hear(self, attempt: Attempt[T]) -> None:
+        """It is known whether the provider counts it."""
+        attempt.heard = True
+        attempt.key.pace.heard(attempt.need)
 
     def _serve(self, member: Member[T], now: float) -> None:
         """Something changed at a provider, and for those who share its account."""

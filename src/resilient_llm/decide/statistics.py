@@ -139,8 +139,7 @@ class Statistics:
     @property
     def risk(self) -> float:
         """Seconds that its failures cost a call on average, by what was known when it was last heard of."""
-        rate = (self._good + _PRIOR * _PRIOR_WEIGHT) / (self._total + _PRIOR_WEIGHT)
-        return (1.0 - rate) * self.policy.failure_cost
+        return (1.0 - self._rate()) * self.policy.failure_cost
 
     def success_rate(self, now: float) -> float:
         """Estimated probability that the next call is answered."""
@@ -181,8 +180,7 @@ class Statistics:
         """Its merit as it is now."""
         if now - self.weighed_at > FRESH:
             self._fade(now)
-        rate = (self._good + _PRIOR * _PRIOR_WEIGHT) / (self._total + _PRIOR_WEIGHT)
-        merit = rate / self.latency if self.latency else 0.0
+        merit = self._rate() / self.latency if self.latency else 0.0
         self.merit = merit = merit * merit
         return merit
 
@@ -241,6 +239,9 @@ class Statistics:
         self.merit = None
 
     # --- internals ---
+
+    def _rate(self) -> float:
+        return (self._good + _PRIOR * _PRIOR_WEIGHT) / (self._total + _PRIOR_WEIGHT)
 
     def _fade(self, now: float) -> None:
         fade, self.weighed_at = math.exp((self.weighed_at - now) / self.policy.memory), now
