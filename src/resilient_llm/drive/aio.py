@@ -20,11 +20,11 @@ import anyio.lowlevel
 from resilient_llm.decide.call import Wait
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.drive.engines import AsyncEngine, AsyncSource, Seam
+from resilient_llm.drive.event_loop import from_any_thread, native_loop
 from resilient_llm.drive.exchange import AnyExchange
 from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.drive.fork import tell_after_fork
 from resilient_llm.drive.loop import LoopUnderWay, called, close, in_thread
-from resilient_llm.drive.native import from_any_thread, native_loop
 from resilient_llm.drive.opened import Opened
 from resilient_llm.drive.race import Race
 from resilient_llm.drive.task import Task
@@ -132,7 +132,7 @@ class AsyncDriver:
             await self.take_key(task, exchange)
         elif exchange.key is None:
             exchange.key = exchange.credential.get()
-        with under_way.within(exchange, altered=self.seam.altered):
+        with under_way.bounded(exchange, altered=self.seam.altered):
             await self.answered(under_way, task, exchange)
 
     async def take_key(self, task: Task[Any], exchange: AnyExchange) -> None:
@@ -268,14 +268,14 @@ class AsyncContest(Race):
                 await self._discarded(self.won)
             raise
         finally:
-            self._under_way.timer.off(self)
+            self._under_way.timer.cancel(self)
         return self.outcome()
 
     def _arm(self) -> None:
         """Come to the rescue when it is due."""
         seconds = self.next_due()
         if seconds is None:
-            self._under_way.timer.off(self)
+            self._under_way.timer.cancel(self)
         else:
             self._under_way.timer.set(self, seconds)
 

@@ -14,15 +14,15 @@ import anyio
 import anyio.to_thread
 
 from resilient_llm.drive.engines import AsyncEngine, AsyncSource
+from resilient_llm.drive.event_loop import Timer, is_asyncio
 from resilient_llm.drive.exchange import AnyExchange, FromCode
 from resilient_llm.drive.fork import imported
-from resilient_llm.drive.native import Timer, is_asyncio
 from resilient_llm.drive.under_way import UnderWay
 from resilient_llm.model import ChatResponse, EmbedResponse
 from resilient_llm.providers.custom import as_answer
 
 if TYPE_CHECKING:
-    from resilient_llm.drive.within import PlainlyWithin, Within
+    from resilient_llm.drive.time_bound import ScopeBound, TaskBound
 
 _CLOSE = 2.0  # seconds letting go of a connection may take, cancelled or not
 
@@ -38,7 +38,7 @@ class LoopUnderWay(UnderWay):
         self._loop = ref(loop)  # weak: whoever keeps this under the loop must not keep the loop
         self._asyncio: bool = is_asyncio(loop)
         self._ours: bool = self._asyncio and getattr(engine, "of_loop", False)
-        self._within: Any = imported("resilient_llm.drive.within")
+        self._time_bound: Any = imported("resilient_llm.drive.time_bound")
         self._end: AsyncGenerator[None] | None = None
         if self._ours:
             self._end = self._open()
@@ -62,11 +62,11 @@ class LoopUnderWay(UnderWay):
         end, self._end = self._end, None
         await (self.engine.aclose() if end is None else end.aclose())
 
-    def within(self, exchange: AnyExchange, *, altered: bool) -> Within | PlainlyWithin:
+    def bounded(self, exchange: AnyExchange, *, altered: bool) -> ScopeBound | TaskBound:
         """What bounds an attempt by its time.  ``altered``: there is a layer around the engine."""
         plainly = self._ours and not (altered or exchange.by_code)
-        made: Within | PlainlyWithin
-        made = self._within.PlainlyWithin(exchange, self.timer) if plainly else self._within.Within(exchange)
+        made: ScopeBound | TaskBound
+        made = self._time_bound.TaskBound(exchange, self.timer) if plainly else self._time_bound.ScopeBound(exchange)
         return made
 
     def soon(self, work: Callable[[], object]) -> None:

@@ -23,8 +23,8 @@ from resilient_llm.drive.engines.network import Connection, Socket, connecting, 
 from resilient_llm.drive.engines.proxies import Greeting
 from resilient_llm.drive.engines.resolver import RESOLVER, Address, at_port, literal
 from resilient_llm.drive.engines.seam import Limit
+from resilient_llm.drive.event_loop import from_any_thread, is_asyncio, native_loop
 from resilient_llm.drive.fork import Mark
-from resilient_llm.drive.native import from_any_thread, is_asyncio, native_loop
 
 _FULL = 65536  # bytes waiting to be read above which no more are taken from the socket
 

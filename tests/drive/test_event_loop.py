@@ -14,8 +14,8 @@ import pytest
 import trio
 
 from resilient_llm.drive.engines import Limit
-from resilient_llm.drive.native import Timer, native_loop
-from resilient_llm.drive.within import PlainlyWithin
+from resilient_llm.drive.event_loop import Timer, native_loop
+from resilient_llm.drive.time_bound import TaskBound
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -46,8 +46,8 @@ def test_what_is_due_is_called_in_order_and_what_was_called_off_is_not(backend: 
         timer.set(one, 0.01)
         timer.set(two, 0.02)  # it was moved
         timer.set(Noted("infinite", came), float("inf"))
-        timer.off(never)
-        timer.off(never)
+        timer.cancel(never)
+        timer.cancel(never)
         with anyio.fail_after(5):
             await done.wait()
 
@@ -65,7 +65,7 @@ def test_what_is_due_may_call_off_and_set_others(backend: str) -> None:
         other, later = Noted("other", came), Noted("later", came, done.set)
 
         def then() -> None:
-            timer.off(other)
+            timer.cancel(other)
             timer.set(later, 0.01)
 
         timer.set(Noted("first", came, then), 0.005)
@@ -133,7 +133,7 @@ def run(main: Callable[[Timer], Awaitable[None]]) -> None:
 
 async def wait(attempt: Any, timer: Timer, *soon: Callable[[Any], object]) -> None:
     """Wait in the bound, while these are called with the exchange."""
-    with PlainlyWithin(attempt, timer):
+    with TaskBound(attempt, timer):
         assert attempt.limit.scoped
         for call in soon:
             asyncio.get_running_loop().call_soon(call, attempt)
@@ -165,7 +165,7 @@ def test_it_is_stopped_from_outside_and_no_more_once_it_is_over() -> None:
 def test_one_that_stops_itself_sends_and_reads_no_more() -> None:
     async def main(timer: Timer) -> None:
         attempt = exchange(5.0)
-        with PlainlyWithin(attempt, timer):
+        with TaskBound(attempt, timer):
             attempt.stop()
             await asyncio.sleep(0)
         assert attempt.limit.ended
@@ -187,7 +187,7 @@ def test_who_cancels_the_task_is_not_taken_for_its_time(both: bool) -> None:
 
 def test_a_scope_of_the_callers_around_it_ends_it() -> None:
     async def main(timer: Timer) -> None:
-        with anyio.move_on_after(0.01) as scope, PlainlyWithin(exchange(5.0), timer):
+        with anyio.move_on_after(0.01) as scope, TaskBound(exchange(5.0), timer):
             await asyncio.sleep(5)
         assert scope.cancelled_caught
 

@@ -73,11 +73,11 @@ class Timer:
         if at < self._at:
             self._move(at)
 
-    def off(self, what: Due) -> None:
+    def cancel(self, what: Due) -> None:
         """Call it off."""
         self._due.pop(what, None)
 
-    def go_off(self) -> None:
+    def fire(self) -> None:
         """The loop's timer: call what is due."""
         self._stop, self._at = None, math.inf
         now = self._now() + _EARLY
@@ -109,7 +109,7 @@ class Timer:
 def _at(loop: Any, at: float, timer: ref[Timer]) -> Callable[[], object]:
     """Let the timer go off at a time of the loop's; returns what prevents it.  It keeps neither timer nor caller."""
     if is_asyncio(loop):
-        handle = ref(loop.call_at(at, _go_off, timer, context=Context()))  # weak: it keeps the loop
+        handle = ref(loop.call_at(at, _fire, timer, context=Context()))  # weak: it keeps the loop
         return partial(_cancel, handle)
     import trio  # noqa: PLC0415 - it is running, so it is there
 
@@ -118,7 +118,7 @@ def _at(loop: Any, at: float, timer: ref[Timer]) -> Callable[[], object]:
     async def sleep() -> None:
         with scope:
             await trio.sleep_until(at)
-            _go_off(timer)
+            _fire(timer)
 
     trio.lowlevel.spawn_system_task(sleep)
     return scope.cancel
@@ -130,7 +130,7 @@ def _cancel(handle: ref[Any]) -> None:
         found.cancel()
 
 
-def _go_off(timer: ref[Timer]) -> None:
+def _fire(timer: ref[Timer]) -> None:
     found = timer()
     if found is not None:
-        found.go_off()
+        found.fire()

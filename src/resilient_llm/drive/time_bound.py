@@ -8,11 +8,11 @@ from typing import Any
 
 import anyio
 
+from resilient_llm.drive.event_loop import Timer
 from resilient_llm.drive.exchange import AnyExchange
-from resilient_llm.drive.native import Timer
 
 
-class Within:
+class ScopeBound:
     """A cancel scope with the time an attempt may take."""
 
     __slots__ = ("_exchange", "_scope")
@@ -43,7 +43,7 @@ class Within:
         self._scope.deadline = anyio.current_time() + until - exchange.subject.clock()
 
 
-class PlainlyWithin:
+class TaskBound:
     """The same on asyncio, for our own engines, at a fifth of the price: they let go of everything when they are
     cancelled once."""
 
@@ -67,7 +67,7 @@ class PlainlyWithin:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over = True
-        self._timer.off(self)
+        self._timer.cancel(self)
         exchange = self._exchange
         exchange.limit.scoped = False
         exchange.stop, exchange.extend = exchange.limit.sever, None  # a circle of references would be collected late
@@ -85,7 +85,7 @@ class PlainlyWithin:
         self._task.cancel()
 
     def _extend(self, until: float) -> None:
-        """See :class:`Within`."""
+        """See :class:`ScopeBound`."""
         exchange = self._exchange
         exchange.limit.scoped = False
         self._timer.set(self, until - exchange.subject.clock())
