@@ -254,6 +254,24 @@ def test_a_rescuer_that_is_gated_is_waited_for() -> None:
     assert (found.target.id, found.kind) == ("b", "hedge")
 
 
+def test_a_rescue_that_cannot_be_paid_is_asked_for_again_when_the_attempt_is_late() -> None:
+    """Three quarters of a call's time were too soon, and after them nobody asked again."""
+    world = World("a", "b")
+    world.answer("a", times=25, first=3.5)
+    world.answer("b", times=25, first=0.2)
+    world.pool._leases.hedges.tokens = 0.0
+    first = world.start(streaming=True, timeout=12.0)
+    world.answer("a", first=0.5)  # it was heard of since: a rescue at half time is no early failover
+    world.pool._leases.hedges.tokens = 0.0
+    assert first.late_after == pytest.approx(7.0)
+    began = first.started
+    world.now = began + 6.0
+    assert world.rescue(first) is None
+    assert first.rescue_after == pytest.approx(7.0)
+    world.now = began + 7.0
+    assert world.rescued(first).target.id == "b"
+
+
 def test_at_half_time_a_lone_provider_is_asked_again_but_only_once() -> None:
     world = rescuable("a")
     first = world.start(streaming=True, timeout=8.0)

@@ -10,7 +10,6 @@ from resilient_llm.decide.leases import Leases, Past
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.patience import LATE_TIMER, longest
 
-_LITTLE_LEFT = 1.5  # halves of a call's time: three quarters of it
 _CROWD = 3  # attempts none of which is answered that make a provider suspect before one of them is late
 
 
@@ -37,13 +36,15 @@ class Rescues(Leases[T]):
         chosen = self._rescuer(ask, past, member, now)
         if chosen is None:
             alone = all(_opens(one, ask, now) > ask.deadline for one in self._allowed(ask, past) if one is not member)
-            if elapsed < (half if alone else _LITTLE_LEFT * half) or not self._again_beside(beside, past, now):
+            if elapsed < (half if alone else 1.5 * half) or not self._again_beside(beside, past, now):
                 soon = elapsed + LAST_RESORT / 4.0
                 beside.rescue_after = _within(max(half, soon) if alone else soon, beside.timeout)
                 return None
-        if not self._pay_for_rescue(beside, chosen, half, now):
+        if not self._pay_for_rescue(beside, chosen, elapsed >= half, now):
             self._verdicts.not_taken(member, "hedge", "budget", now)
             soon = 1.5 * max(elapsed, 0.1)
+            if elapsed < beside.late_after < soon:  # then it can be paid
+                soon = beside.late_after
             beside.rescue_after = _within(half + 0.001 if elapsed < half < soon else soon, beside.timeout)
             return None
         found = self._lease(ask, past, chosen or member, "hedge", now)
@@ -69,15 +70,14 @@ class Rescues(Leases[T]):
             return least_bad([*fresh, *again])
         return next((one for one in down if one.trial is None and now >= one.next_trial()), None)
 
-    def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, half: float, now: float) -> bool:
+    def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:
         """Beside a trial, and beside a provider that is down or silent, somebody else is free: it is an early failover.
         Beside a slow one more requests would make it worse.  Half-way to the deadline it may be paid like any
-        second try, and at three quarters in any case.  ``half`` of the call's time, in seconds."""
+        second try."""
         if chosen is not None and (beside.trial or beside.member.breaker.down):
             return True
         quiet = beside.member.heard_at < beside.started
-        suspect = quiet or not beside.known or beside.late(now) or chosen is None
-        pressed = now - beside.started >= half * (1.0 if suspect else _LITTLE_LEFT)
+        pressed = pressed and (quiet or not beside.known or beside.late(now) or chosen is None)
         return self.hedges.spend() or (pressed and self._pay(1.0, now))
 
 
