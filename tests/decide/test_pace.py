@@ -323,6 +323,16 @@ def test_no_more_is_sent_than_got_through_and_after_ten_windows_slowly_more() ->
     assert 80 < sent[-1] <= 100
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_long_row_of_refusals_that_comes_again_shows_a_limit_only_if_calls_were_answered(answered: bool) -> None:
+    """Where a failure ended the row, nothing got through, and what seems a limit is an outage."""
+    it = pace()
+    it.refused(0.0, it.reserve(0.0, 0, 100.0)[1], 101.0, 100.1)
+    it.let_through(it.reserve(0.0, 0, 106.0)[1], answered=answered)
+    it.refused(0.0, it.reserve(0.0, 0, 107.0)[1], 108.0, 107.1)
+    assert (it.learnt is not None) is answered
+
+
 def test_a_quarter_of_refusals_is_chance_and_more_is_a_limit() -> None:
     for every, limited in ((4, False), (2, True)):
         it, now = pace(), 100.0

@@ -486,6 +486,22 @@ def test_a_lone_provider_that_refuses_has_failed() -> None:
 # --- gates ---
 
 
+@pytest.mark.parametrize("hint", [None, 20.0])
+def test_a_call_that_waited_a_quarter_of_its_time_is_sent_unless_the_provider_said_when(hint: float | None) -> None:
+    world = World("a")
+    world.gate("a", None)
+    world.now += 1.3
+    first, call = world.start(timeout=60.0), world.call(timeout=40.0)
+    world.told_to_wait(call)
+    world.now += 9.0
+    world.fail(first, FaultKind.RATE_LIMITED, status=429, retry_after=hint)
+    world.now = call.started + 10.0
+    if hint is None:
+        assert world.start(call).insists
+    else:
+        world.told_to_wait(call)
+
+
 @pytest.mark.parametrize(
     ("kind", "code", "opens"),
     [
