@@ -26,7 +26,7 @@ from resilient_llm.batch.together import answers, answers_async
 from resilient_llm.capability import OnUnsupported
 from resilient_llm.decide.attempt import Ask
 from resilient_llm.drive.core import Listener, ProviderPool, Routes
-from resilient_llm.drive.engines import AsyncEngine, Engine, Seam, async_engines, sync_engine
+from resilient_llm.drive.engines import AsyncEngine, Engine, Seam, async_engines, refusal, sync_engine
 from resilient_llm.drive.fork import imported
 from resilient_llm.drive.observer import Later, Observer
 from resilient_llm.drive.spending import priced
@@ -63,6 +63,7 @@ from resilient_llm.options import (
     stream_keywords,
 )
 from resilient_llm.policy import Advanced, Breaker, Hedge, Limits, Policies, Retry, Stream, Timeouts, as_policy
+from resilient_llm.providers.base import HttpProvider
 from resilient_llm.providers.embedding import joined, parts_of, smallest, text_tokens
 from resilient_llm.providers.secrecy import Secrets, secrets_in_headers
 from resilient_llm.typed import Typed
@@ -163,8 +164,15 @@ class _Life:
 class _Client:
     """What both clients offer that does not wait."""
 
+    _driver: Driver | AsyncDriver
+
     def __init__(
-        self, providers: Routes | None, pool: ProviderPool | None, settings: ClientSettings, http_client: object
+        self,
+        providers: Routes | None,
+        pool: ProviderPool | None,
+        settings: ClientSettings,
+        engine: object,
+        http_client: object,
     ) -> None:
         if (providers is None) == (pool is None):
             raise ConfigurationError("a client needs providers, or pool= of another client, and not both")
@@ -177,6 +185,8 @@ class _Client:
             if name not in _SETTINGS:
                 raise ConfigurationError(unknown(name, _SETTINGS, "setting"))
         self._pool = pool if pool is not None else _make_pool(cast(Routes, providers), settings)
+        self._refusal = partial(refusal, engine, http_client)
+        self._check_targets([[self._pool.pool.targets()]])
         self._keep_secret(http_client)
         self._life = _Life()
         self._defaults: CallOptions = {"record": True} if record else {}
@@ -265,7 +275,7 @@ class _Client:
 
     def replace_providers(self, providers: Routes) -> tuple[str, ...]:
         """Use other providers from now on; what is known about those that stay (by id) is kept, and calls under way
-        end undisturbed.
+        end undisturbed.  Idle connections with a proxy or certificate that no provider has any more are closed.
 
         Returns the ids that were removed.  Raises ``ConfigurationError`` and changes nothing if the new list is
         unusable.
@@ -274,6 +284,8 @@ class _Client:
         self._check_targets(routes)
         removed = self._pool.pool.replace(routes, self._pool.clock())
         self._pool.forget_unused()
+        targets = self._pool.pool.targets()
+        self._driver.retain({one.network for one in targets if isinstance(one, HttpProvider)})
         self._pool.deliver()
         return removed
 
@@ -288,7 +300,11 @@ class _Client:
         self._pool.secrets = Secrets({*self._pool.secrets, *secrets_in_headers(sent)})
 
     def _check_targets(self, routes: object) -> None:
-        """The sync client refuses what only the async one can use."""
+        """Raises ``ConfigurationError`` for a provider that this client cannot reach."""
+        for target in self._pool.flattened(routes):
+            refused = self._refusal(target.network) if isinstance(target, HttpProvider) else None
+            if refused is not None:
+                raise ConfigurationError(f"{target!r}: {refused}")
 
     def _check_validate(self, validate: object) -> None:
         if validate is not None and validate != "tools" and not callable(validate):
@@ -448,8 +464,7 @@ class ResilientClient(_Client):
         **settings: Unpack[ClientSettings],
     ) -> None:
         """Make a client; nothing is sent.  Raises ``ConfigurationError`` for settings that make no sense."""
-        super().__init__(providers, pool, settings, http_client)
-        self._check_targets([[self._pool.pool.targets()]])
+        super().__init__(providers, pool, settings, engine, http_client)
         self._driver = Driver(self._pool, sync_engine(engine, http_client))
 
     @property
@@ -550,6 +565,7 @@ class ResilientClient(_Client):
         self.close()
 
     def _check_targets(self, routes: object) -> None:
+        super()._check_targets(routes)
         for target in self._pool.flattened(routes):
             if target.needs_loop:
                 raise ConfigurationError(f"{target!r} needs an event loop; use AsyncResilientClient")
@@ -583,7 +599,7 @@ class AsyncResilientClient(_Client):
         **settings: Unpack[ClientSettings],
     ) -> None:
         """Make a client; nothing is sent.  Raises ``ConfigurationError`` for settings that make no sense."""
-        super().__init__(providers, pool, settings, http_client)
+        super().__init__(providers, pool, settings, engine, http_client)
         driver: type[AsyncDriver] = imported("resilient_llm.drive.aio").AsyncDriver
         self._driver = driver(self._pool, async_engines(engine, http_client))
 

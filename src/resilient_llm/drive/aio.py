@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -30,6 +31,7 @@ from resilient_llm.drive.race import Race
 from resilient_llm.drive.task import Task
 from resilient_llm.drive.under_way import UnderWay, closed
 from resilient_llm.model import ChatRequest, StreamEvent
+from resilient_llm.providers.network import Network
 
 _TURN = 31  # pieces after which others have their turn: a power of two less one
 
@@ -198,6 +200,11 @@ class AsyncDriver:
             raise
         finally:
             under_way.waiting.discard(wake)
+
+    def retain(self, networks: AbstractSet[Network]) -> None:
+        """Close connections of providers that are no more, on every loop."""
+        for under_way in list(self._loops.values()):
+            under_way.retain(networks)
 
     async def aclose(self, drain: float) -> None:
         """Close what belongs to this event loop: who waits is told so at once, on every loop; what runs here may finish

@@ -116,6 +116,7 @@ class HttpExchange(Exchange[HttpProvider]):
             self.attempt.fresh,
             self.subject.repeatable,
             prepared.method,
+            provider.network,
         )
 
     def _with_id(self, header: str, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

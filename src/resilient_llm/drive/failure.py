@@ -20,7 +20,17 @@ from resilient_llm.providers.credentials import KeyUnavailable
 from resilient_llm.providers.secrecy import contains_secret
 
 _CHAIN = 16  # exceptions behind an exception: more than any HTTP library has, and a chain may be a circle
-_NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"})
+_NOT_SENT = frozenset(
+    {
+        "ClientConnectorError",
+        "ClientHttpProxyError",
+        "ConnectError",
+        "ConnectTimeout",
+        "ConnectionTimeoutError",
+        "PoolTimeout",
+        "ProxyError",
+    }
+)
 """Exceptions of HTTP libraries after which the request cannot have reached anybody."""
 
 
@@ -41,7 +51,8 @@ def fault_of(error: Exception) -> Fault:
     if isinstance(error, KeyUnavailable):
         return Fault(FaultKind.AUTH, scope=FaultScope.CREDENTIAL, code="not_sent", message=str(error))
     fault = wire.classify_exception(error)
-    return replace(fault, code="not_sent") if type(error).__name__ in _NOT_SENT else fault
+    not_sent = any(one.__name__ in _NOT_SENT for one in type(error).__mro__)
+    return replace(fault, code="not_sent") if not_sent else fault
 
 
 def no_key_in_time(name: str) -> Fault:

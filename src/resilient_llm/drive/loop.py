@@ -4,8 +4,10 @@ waits and to let go of it; and the user's code as a source."""
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
@@ -20,6 +22,7 @@ from resilient_llm.drive.fork import imported
 from resilient_llm.drive.under_way import UnderWay
 from resilient_llm.model import ChatResponse, EmbedResponse
 from resilient_llm.providers.custom import as_answer
+from resilient_llm.providers.network import Network
 
 if TYPE_CHECKING:
     from resilient_llm.drive.time_bound import ScopeBound, TaskBound
@@ -61,6 +64,10 @@ class LoopUnderWay(UnderWay):
         """Close the connections."""
         end, self._end = self._end, None
         await (self.engine.aclose() if end is None else end.aclose())
+
+    def retain(self, networks: AbstractSet[Network]) -> None:
+        """The same, on the event loop; from any thread."""
+        self.soon(partial(super().retain, networks))
 
     def bounded(self, exchange: AnyExchange, *, altered: bool) -> ScopeBound | TaskBound:
         """What bounds an attempt by its time.  ``altered``: there is a layer around the engine."""

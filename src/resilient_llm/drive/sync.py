@@ -10,6 +10,7 @@ import contextvars
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any
 
@@ -26,6 +27,7 @@ from resilient_llm.drive.workers import Workers
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.model import ChatRequest, StreamEvent
 from resilient_llm.providers.custom import as_answer
+from resilient_llm.providers.network import Network
 
 _LOOK = 0.5  # seconds between two looks at a rescue that runs in another thread
 _EARLY = 0.005  # seconds a timer may come too early
@@ -162,6 +164,10 @@ class Driver:
             raise
         finally:
             under_way.waiting.discard(woken.set)
+
+    def retain(self, networks: AbstractSet[Network]) -> None:
+        """Close connections of providers that are no more."""
+        self._under_way.retain(networks)
 
     def close(self, drain: float) -> None:
         """Close: who waits is told so at once, what runs may finish within ``drain`` seconds and is ended then."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from resilient_llm.drive.exchange import AnyExchange
 from resilient_llm.errors import ClientClosed
+from resilient_llm.providers.network import Network
 
 
 class UnderWay:
@@ -43,6 +45,12 @@ class UnderWay:
         self.calls.discard(what)
         if self.closing and not self.calls and self.emptied is not None:
             self.emptied()
+
+    def retain(self, networks: AbstractSet[Network]) -> None:
+        """Close connections of providers that are no more; ``networks`` are those of the ones there are."""
+        retain = getattr(self.engine, "retain", None)
+        if retain is not None:
+            retain(networks)
 
     def wake(self) -> None:
         """Begin to close: wake everybody who waits."""

@@ -1,6 +1,6 @@
 """What every built-in provider is: a wire format, an endpoint, a credential, a model and some limits.
 
-A provider does no I/O.  It turns a request into the parts of an HTTP request and an HTTP answer into a response or a
+A provider sends nothing.  It turns a request into the parts of an HTTP request and an HTTP answer into a response or a
 fault; the drivers carry the bytes.  It holds no state either, so one object may serve any number of clients, threads
 and event loops.
 """
@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from operator import attrgetter
-from typing import ClassVar, NoReturn, TypeAlias, Unpack
+from os import PathLike
+from typing import TYPE_CHECKING, ClassVar, Literal, NoReturn, TypeAlias, Unpack
 from urllib.parse import urlencode, urlsplit
 
 from resilient_llm import wire as wires
@@ -39,6 +40,7 @@ from resilient_llm.providers.credentials import ApiKey, Credential, from_environ
 from resilient_llm.providers.embedding import EmbedLimits, limits_of
 from resilient_llm.providers.keys import ApiKeys, Held, keys_of, terms_of
 from resilient_llm.providers.model_names import same_model
+from resilient_llm.providers.network import Network, network_of
 from resilient_llm.providers.rates import RateOptions, rates_of
 from resilient_llm.providers.secrecy import (
     Fields,
@@ -54,6 +56,9 @@ from resilient_llm.wire.faults.ratelimit import RateLimits, parse_rate_limit
 from resilient_llm.wire.faults.scrub import scrub
 from resilient_llm.wire.kit.caching import sent_key
 from resilient_llm.wire.protocol import Codec, HttpRequest, StreamDecoder
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 USER_AGENT = f"resilient-llm/{__version__}"
 
@@ -83,6 +88,9 @@ class ProviderOptions(RateOptions, total=False):
     capabilities: Mapping[str, bool | Support]
     allow_http: bool
     require_model: bool
+    proxy: Literal[False] | str | None
+    verify: bool | str | PathLike[str] | SSLContext
+    cert: Sequence[str | PathLike[str]] | str | PathLike[str] | None
 
 
 LINES: Mapping[str, str] = {
@@ -110,6 +118,9 @@ LINES: Mapping[str, str] = {
     "require_model": "True: refuse answers that name another model; False: note them, as model_mismatch of the answer",
     "allow_http": "True: the key may travel over plain http:// to public hosts too, not only nearby",
     "propagate_trace_context": "True: traceparent is sent along",
+    "proxy": "http://user:password@host:port, or socks5://; False: none; None: the one that the environment names",
+    "verify": "whom TLS trusts: True, False (anybody), a file or directory of authorities, an ssl.SSLContext",
+    "cert": "our certificate: a file with its key, or (file, file of its key), or (file, file of its key, password)",
 }
 """What each keyword of a provider means, in one line; ``help(OpenAI)`` shows them."""
 
@@ -129,6 +140,7 @@ provider_keywords: Explicit = explicit(
         "require_model": False,
         "allow_http": False,
         "propagate_trace_context": False,
+        "verify": True,
     },
 )
 """For constructors that take ``**options: Unpack[ProviderOptions]``."""
@@ -200,6 +212,7 @@ class HttpProvider:
         """Of several keys the first."""
         self._show_key_ends = bool(options.get("show_key_ends", False))
         self.headers: tuple[tuple[str, str], ...] = _checked_headers(options.get("headers") or {})
+        self.network: Network = _network(self, options)
         _check_clear_text(self, options.get("allow_http", False))
         self.weight: float = positive("weight", options.get("weight", 1.0))
         self.max_concurrency: int | None = whole("max_concurrency", options.get("max_concurrency"))
@@ -220,7 +233,12 @@ class HttpProvider:
         )
         self._codec: Codec | None = None
         self.secrets: tuple[str, ...] = Secrets(
-            (*secrets_in_headers(self.headers), *secrets_in_fields(self.params), *endpoint.secrets_in(self.base_url))
+            (
+                *secrets_in_headers(self.headers),
+                *secrets_in_fields(self.params),
+                *endpoint.secrets_in(self.base_url),
+                *self.network.secrets,
+            )
         )
         """What the user gave besides the key that may be secret: in headers, parameters and the path of the URL.
         Nothing an answer or an exception says is shown with one of these in it."""
@@ -409,7 +427,8 @@ class HttpProvider:
         return self.unexpected_model(response.model, status) or response
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id!r} at {endpoint.shown(self.base_url)}>"
+        through = f" through {self.network.proxy.shown}" if self.network.proxy else ""
+        return f"<{type(self).__name__} {self.id!r} at {endpoint.shown(self.base_url)}{through}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self!r} holds a credential and is not pickled; build it anew in the other process")
@@ -495,13 +514,23 @@ def _check_clear_text(provider: HttpProvider, allow_http: object) -> None:
     """Refuse to send a credential where everybody on the way can read it."""
     if not isinstance(allow_http, bool):
         raise ConfigurationError(f"allow_http must be True or False, not {allow_http!r:.80}")
-    parts = urlsplit(provider.base_url)
+    parts, proxy = urlsplit(provider.base_url), provider.network.proxy
     has_credential = any(one.credential.account for one in provider.held) or holds_credentials(provider.headers)
-    if parts.scheme == "http" and has_credential and not allow_http and not endpoint.clear_text_is_safe(parts.hostname):
-        raise ConfigurationError(
-            f"{type(provider).__name__} would send its key to {parts.hostname} over plain http, where others can read "
-            "it; use https://, or allow_http=True if the way there is safe"
-        )
+    if parts.scheme != "http" or not has_credential or allow_http:
+        return
+    for host in (parts.hostname, *((urlsplit(proxy).hostname,) if proxy else ())):
+        if not endpoint.clear_text_is_safe(host):
+            raise ConfigurationError(
+                f"{type(provider).__name__} would send its key to {host} over plain http, where others can read "
+                "it; use https://, or allow_http=True if the way there is safe"
+            )
+
+
+def _network(provider: HttpProvider, options: ProviderOptions) -> Network:
+    try:
+        return network_of(options.get("proxy"), options.get("verify", True), options.get("cert"))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{type(provider).__name__} {provider.id!r}: {error}") from error.__cause__
 
 
 def _require_model(provider: HttpProvider, value: object) -> bool:

@@ -1,7 +1,8 @@
 """Engines: what carries the bytes, behind a small protocol.  Public for those who bring their own.
 
 ``engine="httpx"`` (default), ``"httpx2"`` or ``"aiohttp"`` on a client chooses one; an object with the methods of
-:class:`Engine` (or :class:`AsyncEngine`) is used as it is.
+:class:`Engine` (or :class:`AsyncEngine`) is used as it is; it finds a provider's proxy and certificates in
+:attr:`Outgoing.network`.
 """
 
 from __future__ import annotations
@@ -10,26 +11,31 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, cast
 
 from resilient_llm.drive.engines.seam import AsyncEngine, AsyncSource, Engine, Limit, Outgoing, Seam, Source, Time
 from resilient_llm.drive.fork import imported
 from resilient_llm.errors import ConfigurationError
+from resilient_llm.providers.network import USUAL, Network
 
 __all__ = [
     "AsyncEngine",
     "AsyncSource",
     "Engine",
     "Limit",
+    "Network",
     "Outgoing",
     "Seam",
     "Source",
     "Time",
     "async_engines",
+    "refusal",
     "sync_engine",
 ]
 
 _NAMES = ("httpx", "httpx2", "aiohttp")
+NO_SOCKS = "engine='aiohttp' has no way through a SOCKS proxy; 'httpx' and 'httpx2' have"
 
 
 def sync_engine(engine: object, http_client: object) -> Engine:
@@ -72,6 +78,19 @@ def async_engines(engine: object, http_client: object) -> Callable[[], AsyncEngi
         made = _imported("resilient_llm.drive.engines.with_aiohttp", engine)
         return partial(_on_asyncio, made)
     return partial(_pooled, _imported("resilient_llm.drive.engines.family", engine).Family(engine))
+
+
+def refusal(engine: object, http_client: object, network: Network) -> str | None:
+    """Why an engine cannot reach a provider that way; ``None``: it can, or it is the user's."""
+    if network == USUAL:
+        return None
+    if http_client is not None:
+        return "an http_client= has a proxy and certificates of its own; give them to it, not to a provider"
+    if network.socks and engine == "aiohttp":
+        return NO_SOCKS
+    if network.socks and engine in _NAMES and find_spec("socksio") is None:
+        return "a SOCKS proxy needs a package: pip install socksio"
+    return None
 
 
 def _pooled(family: object) -> AsyncEngine:

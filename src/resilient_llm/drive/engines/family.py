@@ -8,12 +8,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from resilient_llm.drive.fork import imported
+from resilient_llm.providers.network import USUAL, Network
 
 if TYPE_CHECKING:
     import ssl
 
     from resilient_llm.drive.engines.kept import Place
     from resilient_llm.drive.engines.proxies import Greeting, Proxy
+    from resilient_llm.drive.engines.trust import Contexts
 
 _CORES = {"httpx": "httpcore", "httpx2": "httpcore2"}
 _NEEDED = ("urllib.request", "email.utils")
@@ -45,6 +47,7 @@ class Destination(NamedTuple):
     target: bytes
     headers: list[tuple[bytes, bytes]]
     proxy: Proxy | None
+    network: Network
 
     @property
     def encrypted(self) -> bool:
@@ -74,6 +77,7 @@ class Family:
         self._name = name
         self._core: ModuleType | None = None
         self._known: dict[str, Destination] = {}
+        self._contexts: Contexts | None = None
 
     @property
     def core(self) -> ModuleType:
@@ -96,23 +100,24 @@ class Family:
         that takes longer than to import all else that a call needs."""
         return imported(self._name)
 
-    def destination(self, url: str) -> Destination:
+    def destination(self, url: str, network: Network = USUAL) -> Destination:
         """Where a URL leads.  Raises ``ConfigurationError`` where the environment names a proxy that cannot be used."""
         known = self._known.get(url)
-        if known is None:
+        if known is None or (known.network is not network and known.network != network):
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             parts = self._plain(url) or self._unusual(url)
             host = parts.host.decode("ascii")
             proxies = imported("resilient_llm.drive.engines.proxies")
-            way = proxies.proxy_for(parts.scheme, host, parts.port)
+            way = proxies.way_of(network, parts.scheme, host, parts.port)
             made = Destination(
-                (parts.scheme, parts.netloc, way),
+                (parts.scheme, parts.netloc, way, None if network is USUAL else network),
                 host,
                 parts.port or _PORTS[parts.scheme],
                 parts.target,
                 [(b"host", parts.netloc)],
                 None if way is None else proxies.proxy_of(way),
+                network,
             )
             if made.proxy is not None and made.forwarded:
                 target = b"%s://%s%s" % (parts.scheme.encode(), parts.netloc, parts.target)
@@ -142,10 +147,13 @@ class Family:
             raise error
         raise kind(str(error)) from error
 
-    @property
-    def trust(self) -> ssl.SSLContext:
-        """Whom TLS trusts."""
-        return _trust(self.face)
+    def context(self, network: Network) -> ssl.SSLContext:
+        """Whom TLS trusts, and which certificate it shows."""
+        if not network.own_tls:
+            return _trust(self.face)
+        if self._contexts is None:
+            self._contexts = imported("resilient_llm.drive.engines.trust").Contexts(self.face.create_ssl_context)
+        return self._contexts.of(network)
 
 
 @cache

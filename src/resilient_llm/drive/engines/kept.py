@@ -9,11 +9,15 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-Place: TypeAlias = tuple[str, bytes, str | None]
-"""What a connection leads to: the scheme, host and port, and the URL of the proxy on the way (``None``: none)."""
+from resilient_llm.providers.network import Network
+
+Place: TypeAlias = tuple[str, bytes, str | None, Network | None]
+"""What a connection leads to: the scheme, host and port, the URL of the proxy on the way (``None``: none), and what is
+said of the network (``None``: nothing)."""
 
 _MOST = 100  # idle connections to one place
 _LONGEST = 30.0  # seconds a connection is kept that nobody uses
@@ -87,6 +91,12 @@ class Kept(Generic[C]):
             self._sweep_at = now + _LONGEST
             self._close_old(now)
 
+    def retain(self, networks: AbstractSet[Network]) -> None:
+        """Close the idle connections of providers that said something else of the network than those there are."""
+        for place in list(self._idle):
+            if place[3] is not None and place[3] not in networks:
+                _close_until(math.inf, self._idle.pop(place, deque[C]()))
+
     def end(self) -> None:
         """Close the idle connections, and those that are given back from now on."""
         self._over = True
@@ -94,6 +104,10 @@ class Kept(Generic[C]):
 
     def _close_old(self, now: float) -> None:
         for idle in list(self._idle.values()):
-            with suppress(IndexError):
-                while idle[0].kept_until < now:
-                    idle.popleft().close()
+            _close_until(now, idle)
+
+
+def _close_until(now: float, idle: deque[C]) -> None:
+    with suppress(IndexError):  # another thread may take the last one
+        while idle[0].kept_until < now:
+            idle.popleft().close()

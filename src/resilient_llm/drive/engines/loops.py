@@ -51,7 +51,7 @@ async def connected(
         stream = await _opened(core, generations, to, limit)
     try:
         await _greet(stream, to.greeting(core), limit)
-        return await stream.encrypted(family.trust, limit) if to.encrypted else stream
+        return await stream.encrypted(family.context(to.network), limit) if to.encrypted else stream
     except BaseException:
         stream.close()
         raise

@@ -102,7 +102,7 @@ def connected(family: Family, generations: Generations, to: Destination, limit: 
     stream = Stream(core, sock, generations, to)
     try:
         _greet(stream, to.greeting(core), limit)
-        return stream.encrypted(family.trust, limit) if to.encrypted else stream
+        return stream.encrypted(family.context(to.network), limit) if to.encrypted else stream
     except BaseException:
         stream.close()
         raise

@@ -7,12 +7,14 @@ API call wants.  Exceptions are those of httpx, or httpx2.  Bodies come as they 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from resilient_llm.drive.engines.family import Destination, Family
 from resilient_llm.drive.engines.kept import Generations, Kept
 from resilient_llm.drive.engines.seam import Limit, Outgoing
 from resilient_llm.drive.fork import imported, tell_after_fork
+from resilient_llm.providers.network import Network
 
 if TYPE_CHECKING:
     from resilient_llm.drive.engines.http1 import Head
@@ -65,7 +67,7 @@ class Sending:
     """A request that is being sent: over a kept-alive connection that turns out to be closed, once more."""
 
     def __init__(self, family: Family, generations: Generations, outgoing: Outgoing, limit: Limit) -> None:
-        self.to: Destination = family.destination(outgoing.url)
+        self.to: Destination = family.destination(outgoing.url, outgoing.network)
         self._family = family
         self._generations = generations
         self._outgoing = outgoing
@@ -134,6 +136,10 @@ class Pooled:
         except BaseException:
             connection.close()
             raise
+
+    def retain(self, networks: AbstractSet[Network]) -> None:
+        """Close idle connections of providers that are no more."""
+        self._kept.retain(networks)
 
     def close(self) -> None:
         """Close idle connections; those in use are closed when they come back."""

@@ -5,11 +5,14 @@ A module of its own, so that the sync client imports no event loop.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from resilient_llm.drive.engines.family import Destination, Family
 from resilient_llm.drive.engines.kept import Generations, Kept
 from resilient_llm.drive.engines.loops import AsyncioStream, TrioStream, connected
 from resilient_llm.drive.engines.pooled import Answer, Sending
 from resilient_llm.drive.engines.seam import Limit, Outgoing
+from resilient_llm.providers.network import Network
 
 
 class AsyncPooledAnswer(Answer[AsyncioStream | TrioStream]):
@@ -63,6 +66,10 @@ class AsyncPooled:
         except BaseException:
             connection.close()
             raise
+
+    def retain(self, networks: AbstractSet[Network]) -> None:
+        """Close idle connections of providers that are no more."""
+        self._kept.retain(networks)
 
     async def aclose(self) -> None:
         """Close idle connections; those in use are closed when they come back."""

@@ -1,4 +1,4 @@
-"""The way through a proxy that the environment names: ``http://``, ``socks5://`` or ``socks5h://``.  Without I/O."""
+"""The way through a proxy: ``http://``, ``socks5://`` or ``socks5h://``.  Without I/O."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from base64 import b64encode
 from collections.abc import Generator
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from resilient_llm.drive.fork import imported
 from resilient_llm.errors import ConfigurationError
-
-_KNOWN = frozenset({"http", "socks5", "socks5h"})
+from resilient_llm.providers.network import PROXIES, Network, ProxyUrl, proxy_parts
 
 Greeting: TypeAlias = Generator[bytes, bytes, None]
 """Yields what to send, and is sent what came; it ends when the proxy passes everything on."""
@@ -25,6 +24,9 @@ class Proxy(NamedTuple):
     port: int
     auth: tuple[str, str] | None
 
+    def __repr__(self) -> str:
+        return f"<Proxy {self.scheme}://{self.host}:{self.port}>"
+
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """What an HTTP proxy wants to be told with a request."""
@@ -37,32 +39,34 @@ class Proxy(NamedTuple):
         return _tunnel(core, self, host, port) if self.scheme == "http" else _socks(core, self, host, port)
 
 
-def proxy_for(scheme: str, host: str, port: int | None) -> str | None:
-    """The URL of the proxy that the environment names for a URL; ``None``: none.
+def way_of(network: Network, scheme: str, host: str, port: int | None) -> ProxyUrl | None:
+    """The proxy on the way to a URL: the provider's own, else the one that the environment names; ``None``: none.
 
-    Raises ``ConfigurationError`` for one that cannot be used; nothing is sent, so no provider is to blame.
+    Raises ``ConfigurationError`` for one of the environment's that cannot be used; nothing is sent, so no provider is
+    to blame.
     """
+    if network.proxy is not None:
+        return network.proxy or None
     request = imported("urllib.request")
     proxies: dict[str, str] = request.getproxies()
     url = proxies.get(scheme) or proxies.get("all")
     if not url or request.proxy_bypass(host if port is None else f"{host}:{port}"):
         return None
-    if "://" not in url:
-        url = f"http://{url}"
-    parts = urlsplit(url)
-    if parts.scheme not in _KNOWN or not parts.hostname:
-        known = ", ".join(f"{one}://" for one in sorted(_KNOWN))
-        raise ConfigurationError(
-            f"the environment names a proxy for {scheme} with the scheme {parts.scheme!r}; it must be one of {known}"
-        )
-    return url
+    way = ProxyUrl(url if "://" in url else f"http://{url}")
+    try:
+        proxy_parts(way)
+    except ValueError:
+        known = ", ".join(f"{one}://" for one in PROXIES)
+        told = f"the scheme {way.partition('://')[0]!r}; it must be one of {known}, with a host"
+        raise ConfigurationError(f"the environment names a proxy for {scheme} with {told}") from None
+    return way
 
 
-def proxy_of(url: str) -> Proxy:
-    """The proxy behind a URL that :func:`proxy_for` returned."""
-    parts = urlsplit(url)
+def proxy_of(url: ProxyUrl) -> Proxy:
+    """The proxy behind a URL that :func:`way_of` returned."""
+    parts, port = proxy_parts(url)
     auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-    return Proxy(parts.scheme, parts.hostname or "", parts.port or {"http": 80}.get(parts.scheme, 1080), auth)
+    return Proxy(parts.scheme, parts.hostname or "", port, auth)
 
 
 def _tunnel(core: ModuleType, proxy: Proxy, host: str, port: int) -> Greeting:

@@ -16,6 +16,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from resilient_llm.drive.fork import Mark
 from resilient_llm.errors import ClientClosed
+from resilient_llm.providers.network import USUAL, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Outgoing:
 
     ``provider`` is the id of the provider it is for.  ``fresh``: send it over a new connection.  ``repeatable``: it may
     be sent a second time if a kept-alive connection turns out to be closed before any byte of the answer.
+    ``network``: through which proxy it goes, whom TLS trusts, and with which certificate of ours.
     """
 
     provider: str
@@ -33,6 +35,7 @@ class Outgoing:
     fresh: bool = False
     repeatable: bool = True
     method: str = "POST"
+    network: Network = USUAL
 
     def __repr__(self) -> str:
         return f"<Outgoing {self.method} to {self.provider!r}, {len(self.body)} bytes>"

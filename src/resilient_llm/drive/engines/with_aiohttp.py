@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import anyio
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from resilient_llm.drive.engines import NO_SOCKS
 from resilient_llm.drive.engines.loops import resolved
 from resilient_llm.drive.engines.network import shut
-from resilient_llm.drive.engines.proxies import proxy_for
+from resilient_llm.drive.engines.proxies import proxy_of, way_of
 from resilient_llm.drive.engines.seam import Limit, Outgoing, joined
+from resilient_llm.drive.engines.trust import Contexts
+from resilient_llm.errors import ConfigurationError
+from resilient_llm.providers.network import Network
 
 _LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _UNASKED = ("accept", "accept-encoding", "content-type", "user-agent")
@@ -95,6 +100,29 @@ class _Connection:
             shut(getattr(sock, "_sock", sock))
 
 
+class _Way(NamedTuple):
+    """Where a URL leads: with the proxy, and what it wants to be told, with the request or before it.  What stands in
+    the proxy's URL would be shown in aiohttp's errors."""
+
+    network: Network
+    url: URL
+    proxy: URL | None
+    headers: tuple[tuple[str, str], ...]
+    proxy_headers: dict[str, str] | None
+
+
+def _way_of(text: str, network: Network) -> _Way:
+    url = URL(text, encoded=True)
+    way = way_of(network, url.scheme, url.raw_host or "", url.explicit_port)
+    if way is None:
+        return _Way(network, url, None, (), None)
+    if not way.startswith("http:"):
+        raise ConfigurationError(f"{way.shown}: {NO_SOCKS}")
+    told = tuple((name.decode(), value.decode()) for name, value in proxy_of(way).headers)
+    encrypted = url.scheme == "https"
+    return _Way(network, url, URL(way.shown), () if encrypted else told, dict(told) if encrypted else None)
+
+
 class Aiohttp:
     """The engine of the async client on one event loop."""
 
@@ -102,18 +130,17 @@ class Aiohttp:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
-        self._addresses: dict[str, tuple[URL, str | None]] = {}
+        self._ways: dict[str, _Way] = {}
+        self._contexts = Contexts(ssl.create_default_context)
         self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
 
-    def _address(self, text: str) -> tuple[URL, str | None]:
-        """A URL, and the proxy on the way; kept, because providers have few and calls are many."""
-        known = self._addresses.get(text)
-        if known is None:
-            if len(self._addresses) >= _KNOWN:
-                self._addresses.clear()
-            url = URL(text, encoded=True)
-            proxy = proxy_for(url.scheme, url.raw_host or "", url.explicit_port)
-            known = self._addresses[text] = (url, proxy)
+    def _way(self, text: str, network: Network) -> _Way:
+        """Kept, because providers have few and calls are many."""
+        known = self._ways.get(text)
+        if known is None or (known.network is not network and known.network != network):
+            if len(self._ways) >= _KNOWN:
+                self._ways.clear()
+            known = self._ways[text] = _way_of(text, network)
         return known
 
     def _timeout(self, connect: float) -> aiohttp.ClientTimeout:
@@ -146,7 +173,8 @@ class Aiohttp:
         return await self._sent(outgoing, limit, fresh=True)
 
     async def _sent(self, outgoing: Outgoing, limit: Limit, *, fresh: bool) -> AiohttpAnswer:
-        url, proxy = self._address(outgoing.url)
+        network = outgoing.network
+        way = self._way(outgoing.url, network)
         limit.reused = True  # unless a socket is made for it
         asking = _asking.set(limit)
         if fresh:  # a session has no way to send one request over a new connection
@@ -154,11 +182,13 @@ class Aiohttp:
         try:
             response = await self._opened().request(
                 outgoing.method,
-                url,
+                way.url,
                 data=outgoing.body,
-                headers=outgoing.headers,
+                headers=(*outgoing.headers, *way.headers) if way.headers else outgoing.headers,
                 allow_redirects=False,
-                proxy=proxy,
+                proxy=way.proxy,
+                proxy_headers=way.proxy_headers,
+                ssl=self._contexts.of(network) if network.own_tls else True,
                 timeout=self._timeout(limit.connect),
             )
         finally:

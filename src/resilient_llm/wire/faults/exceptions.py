@@ -15,6 +15,7 @@ from resilient_llm.errors import CallFailed, Fault, FaultKind, FaultScope, Inval
 from resilient_llm.wire.faults import times
 from resilient_llm.wire.faults.answers import classify, classify_stream_error
 from resilient_llm.wire.faults.body import lowered
+from resilient_llm.wire.faults.certificates import of_certificate
 from resilient_llm.wire.faults.rules import Verdict, scope_of
 from resilient_llm.wire.faults.scrub import scrub
 from resilient_llm.wire.kit.fields import is_object
@@ -84,12 +85,14 @@ _VENDORS: Mapping[str, str] = {
 def classify_exception(exc: BaseException) -> Fault:
     """What an exception of a transport, an SDK or a provider means; one that carries nothing is a server error.
 
+    A certificate that one side does not accept is a misconfiguration: asking again does not help.
     Looks at what it carries (a ``Fault``, a status, a response, a body) and at its class names, then in the same way at
     its causes, a bounded number of steps.  Cancellation is ``client_closed`` and concerns this machine only.  Reads
     attributes of a foreign object, so a property that raises counts as absent.  Never raises.
     """
     coarse: Verdict | None = None
-    for link in _chain(exc):
+    chain = list(_chain(exc))
+    for link in chain:
         fault = _carried(link)
         if fault is not None:
             return fault
@@ -97,7 +100,7 @@ def classify_exception(exc: BaseException) -> Fault:
         if known is None and vague is None and isinstance(link, OSError):
             known = Verdict(K.CONNECTION, _LOCAL if link.errno in _LOCAL_ERRNOS else FaultScope.ENDPOINT)
         if known is not None:
-            return _fault(known, exc)
+            return (of_certificate(chain) if known.kind is K.CONNECTION else None) or _fault(known, exc)
         coarse = coarse or vague
     return _fault(coarse or Verdict(K.SERVER_ERROR), exc)
 
