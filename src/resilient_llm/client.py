@@ -453,6 +453,8 @@ class ResilientClient(_Client):
     connections when it is collected.
     """
 
+    _driver: Driver
+
     @client_keywords
     def __init__(
         self,
@@ -587,6 +589,8 @@ class AsyncResilientClient(_Client):
     Blocking providers you wrote run in worker threads.  Use it as an async context manager, or call :meth:`aclose`: one
     that is merely dropped cannot wait, and its idle connections end in a ``ResourceWarning`` where these are shown.
     """
+
+    _driver: AsyncDriver
 
     @client_keywords
     def __init__(

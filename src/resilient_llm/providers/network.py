@@ -11,7 +11,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from resilient_llm.errors import ConfigurationError
@@ -158,11 +158,11 @@ def _checked_verify(verify: object) -> bool | str | SSLContext:
 def _checked_cert(cert: object) -> tuple[str, ...]:
     if cert is None:
         return ()
-    parts = cert if isinstance(cert, Sequence) and not isinstance(cert, str | bytes) else (cert,)
-    fine = 1 <= len(parts) <= _SEVERAL and all(isinstance(one, str | os.PathLike) and os.fspath(one) for one in parts)
-    if not fine:
+    given = cast("Sequence[object]", cert) if isinstance(cert, list | tuple) else (cert,)
+    parts = [os.fspath(one) for one in given if isinstance(one, str | os.PathLike)]
+    if not 1 <= len(parts) == len(given) <= _SEVERAL or not all(parts):
         raise ConfigurationError("cert must be a file, or (file, file of its key), or (file, its key, password)")
-    found = tuple(str(os.fspath(one)) for one in parts)
+    found = tuple(str(one) for one in parts)
     for one in found[:2]:
         if not os.path.isfile(one):
             raise ConfigurationError(f"cert={one!r}: there is no such file")

@@ -11,7 +11,9 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from resilient_llm.errors import FaultKind
 from resilient_llm.providers.base import HttpProvider
+from resilient_llm.wire import classify_exception
 
 
 class Found(NamedTuple):
@@ -32,7 +34,7 @@ def connect(provider: HttpProvider, timeout: float) -> Found:
             if not secure:
                 return Found(True, f"TCP to {host}:{port}")
             plain.settimeout(max(ends - time.monotonic(), 0.1))
-            with httpx.create_ssl_context().wrap_socket(plain, server_hostname=host) as tls:
+            with _context(provider).wrap_socket(plain, server_hostname=host) as tls:
                 return Found(True, f"{tls.version()} to {host}:{port}, certificate until {_expiry(tls)}")
     except socket.gaierror:
         return Found(False, f"the name {host} is not known")
@@ -45,7 +47,9 @@ def connect(provider: HttpProvider, timeout: float) -> Found:
 
 
 def behind_proxy(provider: HttpProvider) -> bool:
-    """Whether the environment sends this provider's traffic through a proxy."""
+    """Whether this provider's traffic goes through a proxy: its own, or the environment's."""
+    if provider.network.proxy is not None:
+        return bool(provider.network.proxy)
     proxies, host = getproxies(), provider.host or ""
     scheme = provider.base_url.partition(":")[0]
     return bool(proxies.get(scheme) or proxies.get("all")) and not proxy_bypass(host)
@@ -54,13 +58,27 @@ def behind_proxy(provider: HttpProvider) -> bool:
 def ask(provider: HttpProvider, timeout: float) -> Found:
     """Whether HTTP is answered within ``timeout`` seconds: any status will do but a server's failure.  Nothing secret
     is sent, so 401 and 404 are what to expect."""
+    proxy = provider.network.proxy
     try:
-        answer = httpx.get(str(provider.base_url), timeout=timeout, follow_redirects=False)
+        answer = httpx.get(
+            str(provider.base_url),
+            timeout=timeout,
+            follow_redirects=False,
+            proxy=str(proxy) if proxy else None,
+            verify=_context(provider),
+            trust_env=proxy is None,
+        )
     except httpx.TimeoutException:
         return Found(False, f"no HTTP answer within {timeout:g} s")
     except httpx.HTTPError as error:
-        return Found(False, f"no HTTP answer: {type(error).__name__}")
+        meant = classify_exception(error)
+        why = meant.message if meant.kind is FaultKind.MISCONFIGURED else type(error).__name__
+        return Found(False, f"no HTTP answer: {why}")
     return Found(answer.status_code < 500, f"HTTP {answer.status_code} without a key")
+
+
+def _context(provider: HttpProvider) -> ssl.SSLContext:
+    return provider.network.context(httpx.create_ssl_context)
 
 
 def _expiry(tls: ssl.SSLSocket) -> str:

@@ -101,9 +101,16 @@ def _provider_rows(settings: Settings) -> Iterator[Row]:
     for route, tiers in settings.routes.items():
         for number, tier in enumerate(tiers, 1):
             for provider in tier:
-                where = shown_url(str(provider.base_url)) if isinstance(provider, HttpProvider) else "code of yours"
+                where = _where(provider) if isinstance(provider, HttpProvider) else "code of yours"
                 tags = ", ".join(sorted(getattr(provider, "tags", ())))
                 yield row(route, number, provider.id, getattr(provider, "model", ""), where, tags)
+
+
+def _where(provider: HttpProvider) -> str:
+    network = provider.network
+    through = f", through {network.proxy.shown}" if network.proxy else ""
+    trusting = "" if network.verify is not False else ", without verifying its certificate"
+    return f"{shown_url(str(provider.base_url))}{through}{trusting}"
 
 
 def _setting_rows(settings: Settings, *, everything: bool) -> Iterator[Row]:

@@ -44,6 +44,8 @@ _PLACE: Final = {
     "tier": Field(NUMBER, words="providers with the same number are equals; the lowest are asked first"),
 }
 """What a provider's table has besides the options of its class."""
+_NOT_LOOKED_UP: Final = "***"
+"""Stands for a secret where none is needed."""
 _CREDENTIALS: Final = frozenset({"api_key", "api_keys", "token", "profile"})
 
 
@@ -251,12 +253,13 @@ class ProviderReader:
         tier, model = read.pop("tier", None), read.pop("model", None)
         if "headers" in read:
             whole = self._headers(read, path) and whole
+        whole = self._network(read, path) and whole
         if name is not None:
             read["id"] = name
         named = isinstance(model, str)
         if "model" not in table:
             return None
-        fingerprint = _digest((kind.__name__, model, self._ttl, _comparable(table), read.get("headers"), name))
+        fingerprint = _digest((kind.__name__, model, self._ttl, _comparable(table), _resolved(read), name))
         if whole and fingerprint in self._known.providers:
             made: object = self._known.providers[fingerprint]
         else:
@@ -274,25 +277,47 @@ class ProviderReader:
         return provider, cast("float | None", tier)
 
     def _headers(self, read: dict[str, object], path: Path) -> bool:
-        """Credentials in headers are named too; the stores that answer at once are asked here."""
+        """Credentials in headers are named too."""
         headers = dict(cast("Mapping[str, str]", read["headers"]))
         fine = True
         for name, value in headers.items():
-            if value.partition(":")[0] in AT_ONCE:
-                if not self._needs_keys:
-                    headers[name] = "***"
-                    continue
-                try:
-                    headers[name] = Secret(Reference.parse(value))()
-                except Exception as error:
-                    self._tell((*path, "headers", name), str(error))
-                    fine = False
-            elif holds_credentials([(name, value)]):
-                advice = "holds a secret itself; write a reference to it: env:NAME or file:/run/secrets/NAME"
-                self._tell((*path, "headers", name), advice)
-                fine = False
+            found = self._named_secret(value, (*path, "headers", name), holds_credentials([(name, value)]))
+            headers[name], fine = found or value, fine and found is not None
         read["headers"] = headers
         return fine
+
+    def _network(self, read: dict[str, object], path: Path) -> bool:
+        """So are the URL of a proxy with a password, and the password of a certificate's key."""
+        fine = True
+        proxy, cert = read.get("proxy"), read.get("cert")
+        if isinstance(proxy, str):
+            found = self._named_secret(proxy, (*path, "proxy"), "@" in proxy)
+            read["proxy"], fine = None if found == _NOT_LOOKED_UP else found, found is not None
+        if isinstance(cert, Sequence) and len(cert) == len(("file", "key", "password")):
+            password = self._named_secret(str(cert[2]), (*path, "cert", 2), True)
+            read["cert"], fine = (*cert[:2], password), fine and password is not None
+            if password == _NOT_LOOKED_UP:
+                del read["cert"]
+        if not fine:
+            read.pop("proxy", None)
+            read.pop("cert", None)
+        return fine
+
+    def _named_secret(self, value: str, path: Path, secret: bool) -> str | None:
+        """What a value refers to, from the stores that answer at once; ``None`` after it was told to be wrong.
+        ``secret``: it is one itself, if it is no reference."""
+        if value.partition(":")[0] in AT_ONCE:
+            if not self._needs_keys:
+                return _NOT_LOOKED_UP
+            try:
+                return Secret(Reference.parse(value))()
+            except Exception as error:
+                self._tell(path, str(error))
+                return None
+        if secret:
+            self._tell(path, "holds a secret itself; write a reference to it: env:NAME or file:/run/secrets/NAME")
+            return None
+        return value
 
     # --- routes ---
 
@@ -340,6 +365,11 @@ class ProviderReader:
         if same is None:
             self._declared.append(_Declared(made[0], 0, path))
         return same or made[0]
+
+
+def _resolved(read: Mapping[str, object]) -> object:
+    """What references in a table stand for."""
+    return (read.get("headers"), read.get("proxy"), read.get("cert"))
 
 
 def _id_of(value: object) -> str:
