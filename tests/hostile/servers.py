@@ -100,9 +100,8 @@ def read_request(connection: socket.socket) -> bytes:
             return bytes(data)
         data += piece
     head, _, body = data.partition(b"\r\n\r\n")
-    length = int(
-        next(line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
-    )
+    lines = head.lower().split(b"\r\n")
+    length = int(next((line.split(b":")[1] for line in lines if line.startswith(b"content-length")), 0))
     while len(body) < length:
         piece = connection.recv(65536)
         if not piece:

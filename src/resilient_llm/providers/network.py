@@ -206,8 +206,8 @@ def _load(context: SSLContext, cert: tuple[str, ...]) -> None:
             raise ConfigurationError(f"{told}: the password {why}") from error
         if error.reason == "KEY_VALUES_MISMATCH":
             raise ConfigurationError(f"{told}: the key does not belong to the certificate") from error
-        what = "a certificate and its key" if key == file else "a certificate, or no key,"
-        raise ConfigurationError(f"{told}: there is no {what} in PEM there ({_why(error)})") from error
+        what = "there is no certificate with its key" if key == file else "one of them is no certificate or key"
+        raise ConfigurationError(f"{told}: {what} in PEM ({_why(error)})") from error
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{told}: {getattr(error, 'strerror', None) or error}") from error
 

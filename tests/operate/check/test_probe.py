@@ -18,6 +18,7 @@ from resilient_llm.operate.secrets import Secret
 from resilient_llm.providers import OpenAI
 from resilient_llm.testing import Hang, LoopbackLLM, Reply, ScriptedProvider, Status
 from tests.drive.clients import openai
+from tests.drive.guarded import BASIC, Certificates, connect_proxy, encrypted
 
 
 @pytest.fixture(autouse=True)
@@ -230,6 +231,30 @@ def test_a_certificate_for_another_name_is_not_accepted(
         assert "mismatch" in found.detail.lower()
     finally:
         server.close()
+
+
+def test_a_providers_own_certificates_and_proxy_are_used(tmp_path: Path) -> None:
+    certificates, asked = Certificates(tmp_path), list[bytes]()
+    with (
+        encrypted(certificates.inside(demands=True)) as server,
+        connect_proxy(asked, password=True) as proxy,
+    ):
+        url = f"https://localhost:{server.port}/v1"
+        ours: Any = {"base_url": url, "api_key": "k", "verify": certificates.ca}
+        assert "give cert=" in ask(OpenAI("m", **ours), 2.0).detail
+        ours["cert"] = certificates.client
+        assert connect(OpenAI("m", **ours), 2.0).ok
+        assert ask(OpenAI("m", **ours), 2.0).ok
+        through = OpenAI("m", **ours, proxy=f"http://me:canary%20word@127.0.0.1:{proxy.port}")
+        assert connect(through, 2.0).ok is None
+        assert ask(through, 2.0).ok
+    assert [BASIC in one for one in asked] == [True]
+
+
+def test_a_provider_that_wants_no_proxy_is_looked_at(server: LoopbackLLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert connect(openai(server, proxy=False), 1.0).ok
+    assert ask(openai(server, proxy=False), 1.0).ok
 
 
 def test_a_handshake_that_never_ends_is_bounded(authority: Any) -> None:

@@ -26,6 +26,7 @@ from resilient_llm.policy import Policies, Retry
 from resilient_llm.providers import Function, OpenAI
 from resilient_llm.providers.base import LINES
 from resilient_llm.providers.credentials import ApiKey
+from tests.drive.guarded import Certificates
 
 KEY = "sk-very-secret-0123456789"
 ROOT = Path(__file__).parents[3]
@@ -383,6 +384,80 @@ def test_headers_may_name_secrets(write: Write, monkeypatch: pytest.MonkeyPatch)
     provider: Any = found.routes["default"][0][0]
     assert dict(provider.headers) == {"x-gateway-token": KEY, "x-title": "us"}
     assert KEY not in f"{found!r} {provider!r} {found.values!r}"
+
+
+NETWORK = """[[providers]]
+kind = "openai"
+model = "m"
+proxy = "{proxy}"
+verify = false
+cert = ["{folder}/cert.pem", "{folder}/locked.pem", "{password}"]
+"""
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a certificate and its key, which a password opens."""
+    folder = tmp_path_factory.mktemp("locked")
+    Certificates(folder).locked(KEY)
+    return folder
+
+
+def test_a_proxy_and_certificates_may_name_secrets(write: Write, locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROXY", f"http://me:{KEY}@proxy:3128")
+    monkeypatch.setenv("PASSWORD", KEY)
+    found = read(write(NETWORK.format(proxy="env:PROXY", folder=locked, password="env:PASSWORD")))
+    provider: Any = found.routes["default"][0][0]
+    assert str(provider.network.proxy) == f"http://me:{KEY}@proxy:3128"
+    assert provider.network.verify is False
+    assert provider.network.cert == (f"{locked}/cert.pem", f"{locked}/locked.pem", KEY)
+    assert KEY not in f"{found!r} {provider!r} {provider.network!r} {found.values!r}"
+    monkeypatch.delenv("PROXY")
+    monkeypatch.delenv("PASSWORD")
+    unseen = read("resilient.toml", needs_keys=False).routes["default"][0][0]
+    assert unseen.network.proxy is None  # type: ignore[union-attr]
+    assert problems("resilient.toml") == [
+        "resilient.toml:4: providers[0].proxy: env:PROXY: the variable PROXY is not set",
+        "resilient.toml:6: providers[0].cert[2]: env:PASSWORD: the variable PASSWORD is not set",
+    ]
+
+
+def test_passwords_of_a_network_are_not_written_down(write: Write, locked: Path) -> None:
+    write(NETWORK.format(proxy=f"http://me:{KEY}@proxy:3128", folder=locked, password=KEY))
+    told = "holds a secret itself; write a reference to it: env:NAME or file:/run/secrets/NAME"
+    assert problems("resilient.toml") == [
+        f"resilient.toml:4: providers[0].proxy: {told}",
+        f"resilient.toml:6: providers[0].cert[2]: {told}",
+    ]
+
+
+def test_what_is_wrong_with_a_network_is_told_in_its_place(write: Write) -> None:
+    write(
+        '[providers.a]\nkind = "openai"\nmodel = "m"\nproxy = "ftp://proxy:21"\nverify = "nowhere.pem"\n'
+        'cert = "neither.pem"\n'
+    )
+    assert problems("resilient.toml") == [
+        "resilient.toml:4: providers.a.proxy: OpenAI 'a': proxy must begin with one of http://, socks5://, socks5h:// "
+        "and name a host, not be ftp://proxy:21",
+        "resilient.toml:5: providers.a.verify: OpenAI 'a': verify='nowhere.pem': No such file or directory",
+        "resilient.toml:6: providers.a.cert: OpenAI 'a': cert='neither.pem': there is no such file",
+    ]
+
+
+def test_a_network_in_variables(locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificates = Certificates(locked)
+    for name, value in {
+        "KIND": "openai",
+        "MODEL": "m",
+        "API_KEY": "plain:k",
+        "PROXY": "false",
+        "VERIFY": certificates.ca,
+        "CERT": certificates.client,
+    }.items():
+        monkeypatch.setenv(f"RESILIENT_LLM__PROVIDERS__MAIN__{name}", value)
+    provider: Any = read(None).routes["default"][0][0]
+    network = provider.network
+    assert (network.proxy, network.verify, network.cert) == (False, certificates.ca, (certificates.client,))
 
 
 # --- the code is the only source ---

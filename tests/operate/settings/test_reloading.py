@@ -87,6 +87,17 @@ def test_a_secret_in_a_header_is_read_again(file: File, monkeypatch: pytest.Monk
         assert "second-secret" not in repr(loaded_of(client).settings.known)
 
 
+def test_a_proxy_that_is_named_is_read_again(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write("a", tail='proxy = "env:THE_PROXY"\n')
+    monkeypatch.setenv("THE_PROXY", "http://first:3128")
+    with resilient_llm.load(file.path) as client:
+        assert reload(client) == ()
+        monkeypatch.setenv("THE_PROXY", "http://me:second-secret@second:3128")
+        assert reload(client) == ("providers",)
+        assert "second:3128" in repr(client.pool.pool.targets())
+        assert "second-secret" not in repr(loaded_of(client).settings.known)
+
+
 def test_calls_under_way_end_undisturbed(file: File, server: LoopbackLLM) -> None:
     server.default = Reply("one two three four", interval=0.02)
     with resilient_llm.load(file.path) as client, client.stream("hi") as stream:

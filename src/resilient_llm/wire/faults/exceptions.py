@@ -106,7 +106,8 @@ def classify_exception(exc: BaseException) -> Fault:
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
-    """The exception, then its causes nearest first, the members of groups, and urllib3's ``reason``."""
+    """The exception, then its causes nearest first, the members of groups, urllib3's ``reason``, and what is told as an
+    argument alone: httpcore raises some ``from None``."""
     queue, seen = [exc], set[int]()
     while queue and len(seen) < _STEPS:
         link = queue.pop(0)
@@ -119,6 +120,7 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
             causes.append(link.__context__)
         if isinstance(link, BaseExceptionGroup):
             causes.extend(cast("BaseExceptionGroup[BaseException]", link).exceptions)
+        causes.extend(link.args)
         queue.extend(cause for cause in causes if isinstance(cause, BaseException))
 
 
