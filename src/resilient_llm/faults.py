@@ -19,7 +19,7 @@ class FaultKind(StrEnum):
     OVERLOADED = "overloaded"  # the vendor has no capacity
     SERVER_ERROR = "server_error"
     TIMEOUT = "timeout"
-    CONNECTION = "connection"  # refused, reset, DNS, TLS, cut short
+    CONNECTION = "connection"  # refused, reset, DNS, cut short
     AUTH = "auth"  # the credential is wrong
     PERMISSION = "permission"  # the credential is right but may not do this
     NOT_FOUND_MODEL = "not_found_model"
@@ -31,7 +31,7 @@ class FaultKind(StrEnum):
     CLIENT_CLOSED = "client_closed"
     UNSUPPORTED = "unsupported"  # this provider or model lacks a feature the request needs
     INVALID_RESPONSE = "invalid_response"  # undecodable, or refused by the caller's validate=
-    MISCONFIGURED = "misconfigured"  # the endpoint does not speak the expected API: a wrong base_url, a redirect
+    MISCONFIGURED = "misconfigured"  # a wrong base_url, a redirect; a TLS certificate that one side does not accept
     SEALED_REASONING = "sealed_reasoning"  # reasoning of earlier turns is sealed, and this provider does not accept it
 
 

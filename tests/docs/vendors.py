@@ -22,6 +22,7 @@ from resilient_llm import client
 from resilient_llm.drive.engines import Outgoing
 from resilient_llm.errors import ResilientError
 from resilient_llm.model import ToolCall
+from resilient_llm.providers.network import USUAL
 from resilient_llm.testing import LoopbackLLM, ReceivedRequest, Reply
 from resilient_llm.wire import WIRES
 from tests.wire.readers import read_request
@@ -93,7 +94,7 @@ class _Near:
         if parts.hostname in HERE:
             return outgoing
         query = f"?{parts.query}" if parts.query else ""
-        return replace(outgoing, url=f"{self._url}{parts.path}{query}")
+        return replace(outgoing, url=f"{self._url}{parts.path}{query}", network=USUAL)
 
 
 class _NearSync(_Near):
