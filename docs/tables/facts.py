@@ -31,7 +31,7 @@ KINDS = {
     FaultKind.CLIENT_CLOSED: "the vendor saw the connection close",
     FaultKind.UNSUPPORTED: "the provider or model lacks a feature that the request needs",
     FaultKind.INVALID_RESPONSE: "the answer cannot be decoded, is empty, or was refused by `validate=` or `output=`",
-    FaultKind.MISCONFIGURED: "the endpoint does not speak the expected API: a wrong `base_url`, a redirect; a TLS certificate is not accepted",
+    FaultKind.MISCONFIGURED: "a wrong `base_url`, a redirect; a TLS certificate that one side does not accept",
     FaultKind.SEALED_REASONING: "reasoning of earlier turns is sealed, and this provider does not accept it",
 }
 ONWARD = {

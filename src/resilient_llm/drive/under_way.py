@@ -48,9 +48,9 @@ class UnderWay:
 
     def retain(self, networks: AbstractSet[Network]) -> None:
         """Close connections of providers that are no more; ``networks`` are those of the ones there are."""
-        retain = getattr(self.engine, "retain", None)
-        if retain is not None:
-            retain(networks)
+        kept = getattr(self.engine, "kept", None)
+        if kept is not None:
+            kept.retain(networks)
 
     def wake(self) -> None:
         """Begin to close: wake everybody who waits."""

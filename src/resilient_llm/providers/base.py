@@ -232,15 +232,8 @@ class HttpProvider:
             self.wire, self.vendor, model, self.base_url, options.get("capabilities") or {}
         )
         self._codec: Codec | None = None
-        self.secrets: tuple[str, ...] = Secrets(
-            (
-                *secrets_in_headers(self.headers),
-                *secrets_in_fields(self.params),
-                *endpoint.secrets_in(self.base_url),
-                *self.network.secrets,
-            )
-        )
-        """What the user gave besides the key that may be secret: in headers, parameters and the path of the URL.
+        self.secrets: tuple[str, ...] = _secrets(self)
+        """What the user gave besides the key that may be secret: in headers, parameters, the path of the URL and the proxy.
         Nothing an answer or an exception says is shown with one of these in it."""
 
     # --- what subclasses may change ---
@@ -427,8 +420,7 @@ class HttpProvider:
         return self.unexpected_model(response.model, status) or response
 
     def __repr__(self) -> str:
-        through = f" through {self.network.proxy.shown}" if self.network.proxy else ""
-        return f"<{type(self).__name__} {self.id!r} at {endpoint.shown(self.base_url)}{through}>"
+        return f"<{type(self).__name__} {self.id!r} at {endpoint.shown(self.base_url)}{self.network.through}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self!r} holds a credential and is not pickled; build it anew in the other process")
@@ -524,6 +516,11 @@ def _check_clear_text(provider: HttpProvider, allow_http: object) -> None:
                 f"{type(provider).__name__} would send its key to {host} over plain http, where others can read "
                 "it; use https://, or allow_http=True if the way there is safe"
             )
+
+
+def _secrets(provider: HttpProvider) -> Secrets:
+    sent = (*secrets_in_headers(provider.headers), *secrets_in_fields(provider.params))
+    return Secrets((*sent, *endpoint.secrets_in(provider.base_url), *provider.network.secrets))
 
 
 def _network(provider: HttpProvider, options: ProviderOptions) -> Network:

@@ -60,6 +60,11 @@ class Network:
         return bool(self.proxy) and str(self.proxy).startswith("socks")
 
     @property
+    def through(self) -> str:
+        """The proxy, as it may be shown behind an address; empty without one."""
+        return f" through {self.proxy.shown}" if self.proxy else ""
+
+    @property
     def files(self) -> tuple[str, ...]:
         """The files it names."""
         return (*((self.verify,) if isinstance(self.verify, str) else ()), *self.cert[:2])

@@ -7,14 +7,12 @@ API call wants.  Exceptions are those of httpx, or httpx2.  Bodies come as they 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from resilient_llm.drive.engines.family import Destination, Family
 from resilient_llm.drive.engines.kept import Generations, Kept
 from resilient_llm.drive.engines.seam import Limit, Outgoing
 from resilient_llm.drive.fork import imported, tell_after_fork
-from resilient_llm.providers.network import Network
 
 if TYPE_CHECKING:
     from resilient_llm.drive.engines.http1 import Head
@@ -110,7 +108,7 @@ class Pooled:
     def __init__(self, name: str) -> None:
         self.family: Family = Family(name)
         self._generations = Generations()
-        self._kept: Kept[Stream] = Kept()
+        self.kept: Kept[Stream] = Kept()
         tell_after_fork(self)
 
     def send(self, outgoing: Outgoing, limit: Limit) -> PooledAnswer:
@@ -123,7 +121,7 @@ class Pooled:
                 sending.failed(error)
 
     def _sent(self, to: Destination, outgoing: Outgoing, limit: Limit) -> PooledAnswer:
-        kept = self._kept
+        kept = self.kept
         connection = kept.take(to.place)
         if connection is None:
             made: Any = imported("resilient_llm.drive.engines.network").connected
@@ -137,19 +135,15 @@ class Pooled:
             connection.close()
             raise
 
-    def retain(self, networks: AbstractSet[Network]) -> None:
-        """Close idle connections of providers that are no more."""
-        self._kept.retain(networks)
-
     def close(self) -> None:
         """Close idle connections; those in use are closed when they come back."""
-        kept, self._kept = self._kept, Kept()
+        kept, self.kept = self.kept, Kept()
         kept.end()
 
     def reset_after_fork(self) -> None:
         """In the child: forget the parent's connections without touching them."""
-        FORGOTTEN.append(self._kept)
-        self._kept = Kept()
+        FORGOTTEN.append(self.kept)
+        self.kept = Kept()
         self._generations = Generations()
 
 

@@ -5,14 +5,11 @@ A module of its own, so that the sync client imports no event loop.
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
-
 from resilient_llm.drive.engines.family import Destination, Family
 from resilient_llm.drive.engines.kept import Generations, Kept
 from resilient_llm.drive.engines.loops import AsyncioStream, TrioStream, connected
 from resilient_llm.drive.engines.pooled import Answer, Sending
 from resilient_llm.drive.engines.seam import Limit, Outgoing
-from resilient_llm.providers.network import Network
 
 
 class AsyncPooledAnswer(Answer[AsyncioStream | TrioStream]):
@@ -42,7 +39,7 @@ class AsyncPooled:
     def __init__(self, family: Family) -> None:
         self._family = family
         self._generations = Generations()
-        self._kept: Kept[AsyncioStream | TrioStream] = Kept()
+        self.kept: Kept[AsyncioStream | TrioStream] = Kept()
 
     async def send(self, outgoing: Outgoing, limit: Limit) -> AsyncPooledAnswer:
         """Send a request."""
@@ -54,7 +51,7 @@ class AsyncPooled:
                 sending.failed(error)
 
     async def _sent(self, to: Destination, outgoing: Outgoing, limit: Limit) -> AsyncPooledAnswer:
-        kept = self._kept
+        kept = self.kept
         connection = kept.take(to.place)
         if connection is None:
             connection = await connected(self._family, self._generations, to, limit)
@@ -67,11 +64,7 @@ class AsyncPooled:
             connection.close()
             raise
 
-    def retain(self, networks: AbstractSet[Network]) -> None:
-        """Close idle connections of providers that are no more."""
-        self._kept.retain(networks)
-
     async def aclose(self) -> None:
         """Close idle connections; those in use are closed when they come back."""
-        kept, self._kept = self._kept, Kept()
+        kept, self.kept = self.kept, Kept()
         kept.end()

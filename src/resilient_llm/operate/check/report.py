@@ -107,10 +107,8 @@ def _provider_rows(settings: Settings) -> Iterator[Row]:
 
 
 def _where(provider: HttpProvider) -> str:
-    network = provider.network
-    through = f", through {network.proxy.shown}" if network.proxy else ""
-    trusting = "" if network.verify is not False else ", without verifying its certificate"
-    return f"{shown_url(str(provider.base_url))}{through}{trusting}"
+    unverified = ", its certificate not verified" if provider.network.verify is False else ""
+    return f"{shown_url(str(provider.base_url))}{provider.network.through}{unverified}"
 
 
 def _setting_rows(settings: Settings, *, everything: bool) -> Iterator[Row]:
