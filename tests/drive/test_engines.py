@@ -267,4 +267,4 @@ def test_a_usual_url_is_read_as_httpx_reads_it(scheme: str, host: str, port: int
         expected.raw_host.decode("ascii"),
         expected.port or {"http": 80, "https": 443}[scheme],
     )
-    assert found.place == (expected.scheme, expected.netloc, None)
+    assert found.place == (expected.scheme, expected.netloc, None, None)

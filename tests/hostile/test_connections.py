@@ -145,6 +145,34 @@ def test_bytes_after_compressed_data_are_bounded(kind: str, pack: Any) -> None:
     assert failed.value.fault.kind is FaultKind.INVALID_RESPONSE
 
 
+# --- answers that are none ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "engine"), ENGINES + ASYNCIO)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"HELLO\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n: no name\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: -4\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nwords\r\n",
+    ],
+)
+def test_what_is_no_answer_is_no_bad_request(kind: str, engine: str, wrong: bytes) -> None:
+    with RawServer(answering(wrong)) as server, RawServer(answering(answer(b"well"))) as other:
+        both = [provider(server.url), provider(other.url, "b")]
+        with caller(kind, both, engine=engine) as client:
+            assert client.ask(deadline=5) == "well"
+
+
+@pytest.mark.parametrize(("kind", "engine"), ENGINES + ASYNCIO)
+def test_long_headers_are_read(kind: str, engine: str) -> None:
+    long = answer(b"well").replace(b"\r\n", b"\r\nx-long: " + b"a" * 60_000 + b"\r\n", 1)
+    with RawServer(answering(long)) as server, caller(kind, [provider(server.url)], engine=engine) as client:
+        assert client.ask(deadline=5) == "well"
+
+
 # --- interrupts --------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ import zlib
 from resilient_llm.drive.failure import AttemptFailed
 from resilient_llm.errors import Fault, FaultKind
 
+_HEADER = 2  # bytes
+
 
 class Inflater:
     """Undoes a content encoding piece by piece, never holding more than ``limit`` bytes of what comes out.
@@ -14,11 +16,12 @@ class Inflater:
     What follows the end of the compressed data is thrown away unseen, and counts against the limit as well.
     """
 
-    __slots__ = ("_limit", "_seen", "_zlib")
+    __slots__ = ("_head", "_limit", "_seen", "_zlib")
 
     def __init__(self, encoding: str, limit: int) -> None:
         self._limit = limit
         self._seen = 0
+        self._head: bytes | None = b"" if encoding == "deflate" else None
         if encoding in ("gzip", "x-gzip", "deflate"):
             self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, by their headers
         else:
@@ -26,6 +29,14 @@ class Inflater:
 
     def feed(self, data: bytes) -> bytes:
         """The next piece, decompressed."""
+        if self._head is not None:
+            data = self._head + data
+            if len(data) < _HEADER:
+                self._head = data
+                return b""
+            if int.from_bytes(data[:_HEADER]) % 31 or data[0] & 15 != 8:  # RFC 1950; some servers leave it out
+                self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
+            self._head = None
         if self._zlib.eof:  # the decompressor would keep it all, and copy it anew with each piece
             self._count(len(data))
             return b""

@@ -23,7 +23,6 @@ _CHAIN = 16  # exceptions behind an exception: more than any HTTP library has, a
 _NOT_SENT = frozenset(
     {
         "ClientConnectorError",
-        "ClientHttpProxyError",
         "ConnectError",
         "ConnectTimeout",
         "ConnectionTimeoutError",

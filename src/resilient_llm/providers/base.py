@@ -233,7 +233,7 @@ class HttpProvider:
         )
         self._codec: Codec | None = None
         self.secrets: tuple[str, ...] = _secrets(self)
-        """What the user gave besides the key that may be secret: in headers, parameters, the path of the URL and the proxy.
+        """What the user gave besides the key that may be secret: in headers, parameters, the URL's path, the proxy.
         Nothing an answer or an exception says is shown with one of these in it."""
 
     # --- what subclasses may change ---

@@ -24,10 +24,15 @@ from resilient_llm.drive.engines.trust import Contexts
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.providers.network import Network
 
+_LONGEST = 102400  # bytes of a header, as on the other engines
 _LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _UNASKED = ("accept", "accept-encoding", "content-type", "user-agent")
 _KNOWN = 256  # URLs whose parts are kept
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+
+
+class ProxyError(aiohttp.ClientConnectionError):
+    """A proxy does not let us through."""
 
 
 class _Resolver(AbstractResolver):
@@ -160,6 +165,8 @@ class Aiohttp:
                 auto_decompress=False,
                 skip_auto_headers=_UNASKED,
                 timeout=_NO_TIMEOUT,
+                max_line_size=_LONGEST,
+                max_field_size=_LONGEST,
             )
         return self._session
 
@@ -191,6 +198,10 @@ class Aiohttp:
                 ssl=self._contexts.of(network) if network.own_tls else True,
                 timeout=self._timeout(limit.connect),
             )
+        except aiohttp.ClientHttpProxyError as error:
+            raise ProxyError(f"the proxy refused: {error.status} {error.message}") from error
+        except aiohttp.ClientResponseError as error:  # it would be taken for a 400 that the provider answered
+            raise aiohttp.ClientPayloadError(f"the answer is none: {error.message}") from error
         finally:
             _asking.reset(asking)
         limit.use(_Connection(response))
