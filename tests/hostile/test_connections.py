@@ -173,6 +173,20 @@ def test_long_headers_are_read(kind: str, engine: str) -> None:
         assert client.ask(deadline=5) == "well"
 
 
+@pytest.mark.parametrize(("kind", "engine"), ENGINES + ASYNCIO)
+def test_a_large_request_is_sent_whole_and_without_a_warning(kind: str, engine: str) -> None:
+    asked: list[int] = []
+
+    def serve(connection: socket.socket, over: threading.Event) -> None:
+        while request := read_request(connection):
+            asked.append(len(request))
+            connection.sendall(answer(b"well"))
+
+    with RawServer(serve) as server, caller(kind, [provider(server.url)], engine=engine) as client:
+        assert client.ask("x" * 3_000_000, deadline=10) == "well"
+    assert asked[0] > 3_000_000
+
+
 # --- interrupts --------------------------------------------------------------------------------------------
 
 

@@ -222,6 +222,53 @@ def test_a_providers_own_error_is_taken_at_its_word() -> None:
         assert classify_exception(ProviderError(retry_after=nonsense)).retry_after is None  # type: ignore[arg-type]
 
 
+class Told(ssl.SSLError):
+    """What OpenSSL tells by its attributes."""
+
+    def __init__(self, reason: str, code: int = 0, message: str = "") -> None:
+        super().__init__(1, f"[SSL: {reason}]")
+        self.reason = reason
+        if code:
+            self.verify_code, self.verify_message = code, message
+
+
+class Connecting(Exception):
+    """A library's own, which is known by its name."""
+
+
+Connecting.__name__ = "ConnectError"
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (Told("CERTIFICATE_VERIFY_FAILED", 10, "certificate has expired"), "has expired (it must be renewed"),
+        (Told("CERTIFICATE_VERIFY_FAILED", 20, "unable to get local issuer"), "issuer (if an authority of your own"),
+        (Told("CERTIFICATE_VERIFY_FAILED", 62, "Hostname mismatch."), "Hostname mismatch (is base_url= right?)"),
+        (Told("CERTIFICATE_VERIFY_FAILED", 23, "certificate revoked"), "not accepted: certificate revoked"),
+        (Told("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "give cert="),
+        (Told("TLSV1_ALERT_UNKNOWN_CA"), "(unknown ca)"),
+        (Told("SSLV3_ALERT_HANDSHAKE_FAILURE"), "(handshake failure)"),
+    ],
+)
+def test_a_certificate_that_one_side_does_not_accept(told: Told, words: str) -> None:
+    for exc in (told, chained(Connecting("no"), told), Connecting(told)):  # httpcore's pool cuts the chain
+        fault = classify_exception(exc)
+        assert (fault.kind, fault.code) == (FaultKind.MISCONFIGURED, "not_sent")
+        assert words in fault.message
+
+
+@pytest.mark.parametrize(
+    "reason", ["WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "TLSV1_ALERT_INTERNAL_ERROR"]
+)
+def test_other_failures_of_tls_may_pass(reason: str) -> None:
+    assert judged(chained(Connecting("no"), Told(reason))) == ("connection", "endpoint")
+
+
+def test_an_exception_without_words_has_those_of_its_cause() -> None:
+    assert classify_exception(chained(Connecting(), OSError("the cable is out"))).message == "the cable is out"
+
+
 def test_a_suppressed_context_does_not_count_and_a_cycle_ends() -> None:
     try:
         try:

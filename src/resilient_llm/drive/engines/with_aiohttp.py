@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
+from io import BytesIO
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -25,6 +26,7 @@ from resilient_llm.errors import ConfigurationError
 from resilient_llm.providers.network import Network
 
 _LONGEST = 102400  # bytes of a header, as on the other engines
+_LARGE = 1 << 20  # bytes of a body above which aiohttp warns of one that is sent at once
 _LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _UNASKED = ("accept", "accept-encoding", "content-type", "user-agent")
 _KNOWN = 256  # URLs whose parts are kept
@@ -190,7 +192,7 @@ class Aiohttp:
             response = await self._opened().request(
                 outgoing.method,
                 way.url,
-                data=outgoing.body,
+                data=outgoing.body if len(outgoing.body) < _LARGE else BytesIO(outgoing.body),
                 headers=(*outgoing.headers, *way.headers) if way.headers else outgoing.headers,
                 allow_redirects=False,
                 proxy=way.proxy,

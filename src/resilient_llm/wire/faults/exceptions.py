@@ -187,16 +187,21 @@ def _vendor(exc: BaseException) -> str:
 
 
 def _fault(verdict: Verdict, exc: BaseException) -> Fault:
-    try:
-        text = str(exc)
-    except Exception:
-        text = ""
+    texts = (_text(link) for link in _chain(exc))
+    text = next(filter(None, texts), "")
     return Fault(
         verdict.kind,
         scope=verdict.scope or scope_of(verdict.kind),
         code=type(exc).__name__,
         message=scrub(text) or type(exc).__name__,
     )
+
+
+def _text(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception:
+        return ""
 
 
 def _get(owner: object, name: str) -> object:
