@@ -190,6 +190,17 @@ def test_a_proxy_that_refuses_shows_no_password(
 
 
 @each_way
+def test_a_proxy_that_is_not_there_is_named(kind: str, engine: str) -> None:
+    one = provider("https://llm.example", proxy="http://me:canary-wrong@127.0.0.1:1")
+    with (
+        caller(kind, [one], engine=engine, retry={"max_attempts": 1}) as client,
+        pytest.raises(CallFailed, match=r"127\.0\.0\.1:1\b") as failed,
+    ):
+        client.ask(deadline=5)
+    assert "canary" not in f"{failed.value!r} {failed.value.__cause__!r}"
+
+
+@each_way
 def test_the_environments_proxy_is_used_unless_the_provider_says_otherwise(
     kind: str, engine: str, certificates: Certificates, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,7 @@ async def connected(
     """A connection that is ready for requests.  Raises httpcore's ``ConnectError``, ``ConnectTimeout`` or
     ``ProxyError``."""
     core = family.core
-    with connecting(core), anyio.fail_after(min(limit.left(), limit.connect)):
+    with connecting(core, to.proxy), anyio.fail_after(min(limit.left(), limit.connect)):
         stream = await _opened(core, generations, to, limit)
     try:
         await _greet(stream, to.greeting(core), limit)

@@ -19,7 +19,7 @@ from types import ModuleType
 from resilient_llm.drive.engines.family import Destination, Family
 from resilient_llm.drive.engines.http1 import Http1, lines_of
 from resilient_llm.drive.engines.kept import Generations
-from resilient_llm.drive.engines.proxies import Greeting
+from resilient_llm.drive.engines.proxies import Greeting, Proxy
 from resilient_llm.drive.engines.resolver import RESOLVER, Address, at_port, literal
 from resilient_llm.drive.engines.seam import Limit, Outgoing
 
@@ -32,16 +32,18 @@ _UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY})
 
 
 @contextmanager
-def connecting(core: ModuleType) -> Generator[None]:
-    """Raise errors of establishing a connection as those of httpcore; errors of this machine stay what they are."""
+def connecting(core: ModuleType, proxy: Proxy | None = None) -> Generator[None]:
+    """Raise errors of establishing a connection as those of httpcore, with the ``proxy`` that it leads to; errors of
+    this machine stay what they are."""
+    where = "" if proxy is None else f"the proxy {proxy.shown} cannot be reached: "
     try:
         yield
     except TimeoutError as error:
-        raise core.ConnectTimeout(str(error) or "connecting took too long") from error
+        raise core.ConnectTimeout(f"{where}{str(error) or 'connecting took too long'}") from error
     except OSError as error:
         if error.errno in LOCAL_ERRNOS:
             raise
-        raise core.ConnectError(str(error) or "the connection could not be established") from error
+        raise core.ConnectError(f"{where}{str(error) or 'the connection could not be established'}") from error
 
 
 class Connection:
@@ -97,7 +99,7 @@ def connected(family: Family, generations: Generations, to: Destination, limit: 
     """A connection that is ready for requests.  Raises httpcore's ``ConnectError``, ``ConnectTimeout`` or
     ``ProxyError``."""
     core = family.core
-    with connecting(core):
+    with connecting(core, to.proxy):
         sock = _opened(*to.peer, limit)
     stream = Stream(core, sock, generations, to)
     try:

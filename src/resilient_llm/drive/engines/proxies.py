@@ -24,8 +24,13 @@ class Proxy(NamedTuple):
     port: int
     auth: tuple[str, str] | None
 
+    @property
+    def shown(self) -> str:
+        """As it may be shown."""
+        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
     def __repr__(self) -> str:
-        return f"<Proxy {self.scheme}://{self.host}:{self.port}>"
+        return f"<Proxy {self.shown}>"
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
