@@ -102,6 +102,21 @@ def test_keys_that_are_not_here_can_be_left_for_later(capsys: Capture) -> None:
     assert "1 secret is not there" in capsys.readouterr().out
 
 
+def test_a_proxy_and_certificates_are_shown_without_passwords(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROXY", "http://me:canary-word@proxy:3128")
+    provider = "[providers.a]\nkind = 'openai'\nmodel = 'm'\napi_key = 'plain:k'\n"
+    write_file(provider + "proxy = 'env:PROXY'\nverify = false\n")
+    assert main(["check", "resilient.toml"]) == 0
+    told = capsys.readouterr().out
+    assert "through http://proxy:3128, its certificate not verified" in " ".join(told.split())
+    assert "env:PROXY" in told
+    assert "canary" not in told
+    write_file(provider + "verify = '/nowhere/ca.pem'\ncert = ['/nowhere/cert.pem', '/nowhere/key.pem', 'env:WORD']\n")
+    assert main(["check", "resilient.toml"]) == 1
+    assert "/nowhere/ca.pem" in capsys.readouterr().out
+    assert main(["check", "resilient.toml", "--without-keys"]) == 0
+
+
 def test_a_file_that_cannot_be_read_is_no_finding_but_a_wrong_command(capsys: Capture) -> None:
     write_file(GOOD)
     assert main(["check", "nowhere.toml"]) == 2

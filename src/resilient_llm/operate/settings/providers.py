@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -288,19 +289,19 @@ class ProviderReader:
 
     def _network(self, read: dict[str, object], path: Path) -> bool:
         """So are the URL of a proxy with a password, and the password of a certificate's key."""
-        fine = True
-        proxy, cert = read.get("proxy"), read.get("cert")
+        proxy, cert, fine = read.get("proxy"), read.get("cert"), True
         if isinstance(proxy, str):
             found = self._named_secret(proxy, (*path, "proxy"), "@" in proxy)
             read["proxy"], fine = None if found == _NOT_LOOKED_UP else found, found is not None
-        if isinstance(cert, Sequence) and len(cert) == len(("file", "key", "password")):
-            password = self._named_secret(str(cert[2]), (*path, "cert", 2), True)
-            read["cert"], fine = (*cert[:2], password), fine and password is not None
-            if password == _NOT_LOOKED_UP:
-                del read["cert"]
+        if isinstance(cert, tuple) and len(cast("tuple[str, ...]", cert)) == len(("file", "key", "password")):
+            file, key, written = cast("tuple[str, ...]", cert)
+            password = self._named_secret(written, (*path, "cert", 2), True)
+            read["cert"], fine = (file, key, password), fine and password is not None
         if not fine:
             read.pop("proxy", None)
             read.pop("cert", None)
+        if not self._needs_keys:
+            _leave_files(read)
         return fine
 
     def _named_secret(self, value: str, path: Path, secret: bool) -> str | None:
@@ -365,6 +366,15 @@ class ProviderReader:
         if same is None:
             self._declared.append(_Declared(made[0], 0, path))
         return same or made[0]
+
+
+def _leave_files(read: dict[str, object]) -> None:
+    """Leave certificates for later that are not here, or whose key cannot be opened: they are mounted beside keys."""
+    for name in ("verify", "cert"):
+        value = read.get(name)
+        files = [value] if isinstance(value, str) else value if isinstance(value, tuple) else ()
+        if not all(os.path.exists(str(one)) for one in cast("Sequence[object]", files)[:2]) or _NOT_LOOKED_UP in files:
+            del read[name]
 
 
 def _resolved(read: Mapping[str, object]) -> object:
