@@ -164,7 +164,7 @@ class _Life:
 class _Client:
     """What both clients offer that does not wait."""
 
-    _driver: Driver | AsyncDriver
+    _driver: Any
 
     def __init__(
         self,

@@ -339,11 +339,11 @@ def test_a_directory_of_authorities(certificates: Certificates, tmp_path: Path, 
 
 
 def test_a_key_is_not_sent_in_the_clear_to_a_public_proxy() -> None:
-    given: dict[str, Any] = {"api_key": "k", "base_url": "http://10.0.0.7/v1", "proxy": "http://proxy.example.com:3128"}
+    near, proxy = "http://10.0.0.7/v1", "http://proxy.example.com:3128"
     with pytest.raises(ConfigurationError, match=r"proxy\.example\.com over plain http"):
-        OpenAI("m", **given)
-    OpenAI("m", **given, allow_http=True)
-    OpenAI("m", **given | {"base_url": "https://10.0.0.7/v1"})
+        OpenAI("m", api_key="k", base_url=near, proxy=proxy)
+    OpenAI("m", api_key="k", base_url=near, proxy=proxy, allow_http=True)
+    OpenAI("m", api_key="k", base_url="https://10.0.0.7/v1", proxy=proxy)
 
 
 def test_what_is_shown_of_a_proxy() -> None:

@@ -152,26 +152,33 @@ def _checked_verify(verify: object) -> bool | str | SSLContext:
 
     if isinstance(verify, bool | ssl.SSLContext):
         return verify
-    if not isinstance(verify, str | os.PathLike) or not os.fspath(verify):
+    path = _path(verify)
+    if path is None:
         raise ConfigurationError(
             "verify must be True, False, a file or directory of certificates, or an ssl.SSLContext, "
             f"not {verify if verify in ('', None) else f'a {type(verify).__name__}'!r}"
         )
-    return str(os.fspath(verify))
+    return path
 
 
 def _checked_cert(cert: object) -> tuple[str, ...]:
     if cert is None:
         return ()
     given = cast("Sequence[object]", cert) if isinstance(cert, list | tuple) else (cert,)
-    parts = [os.fspath(one) for one in given if isinstance(one, str | os.PathLike)]
-    if not 1 <= len(parts) == len(given) <= _SEVERAL or not all(parts):
+    found = tuple(path for path in map(_path, given) if path is not None)
+    if not 1 <= len(found) == len(given) <= _SEVERAL:
         raise ConfigurationError("cert must be a file, or (file, file of its key), or (file, its key, password)")
-    found = tuple(str(one) for one in parts)
     for one in found[:2]:
         if not os.path.isfile(one):
             raise ConfigurationError(f"cert={one!r}: there is no such file")
     return found
+
+
+def _path(value: object) -> str | None:
+    """A path that is not empty; ``None``: it is none."""
+    if isinstance(value, os.PathLike):
+        value = cast("os.PathLike[str]", value).__fspath__()
+    return value if isinstance(value, str) and value else None
 
 
 def _trusting(path: str) -> SSLContext:

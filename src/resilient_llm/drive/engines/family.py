@@ -151,9 +151,11 @@ class Family:
         """Whom TLS trusts, and which certificate it shows."""
         if not network.own_tls:
             return _trust(self.face)
-        if self._contexts is None:
-            self._contexts = imported("resilient_llm.drive.engines.trust").Contexts(self.face.create_ssl_context)
-        return self._contexts.of(network)
+        contexts = self._contexts
+        if contexts is None:
+            made: Contexts = imported("resilient_llm.drive.engines.trust").Contexts(self.face.create_ssl_context)
+            contexts = self._contexts = made
+        return contexts.of(network)
 
 
 @cache

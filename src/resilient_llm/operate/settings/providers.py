@@ -372,8 +372,10 @@ def _leave_files(read: dict[str, object]) -> None:
     """Leave certificates for later that are not here, or whose key cannot be opened: they are mounted beside keys."""
     for name in ("verify", "cert"):
         value = read.get(name)
-        files = [value] if isinstance(value, str) else value if isinstance(value, tuple) else ()
-        if not all(os.path.exists(str(one)) for one in cast("Sequence[object]", files)[:2]) or _NOT_LOOKED_UP in files:
+        files = cast(
+            "tuple[str, ...]", value if isinstance(value, tuple) else (value,) if isinstance(value, str) else ()
+        )
+        if not all(map(os.path.exists, files[:2])) or _NOT_LOOKED_UP in files:
             del read[name]
 
 
