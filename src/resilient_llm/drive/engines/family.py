@@ -76,7 +76,7 @@ class Family:
     def __init__(self, name: str) -> None:
         self._name = name
         self._core: ModuleType | None = None
-        self._known: dict[str, Destination] = {}
+        self._known: dict[str | tuple[str, Network], Destination] = {}
         self._contexts: Contexts | None = None
 
     @property
@@ -102,8 +102,9 @@ class Family:
 
     def destination(self, url: str, network: Network = USUAL) -> Destination:
         """Where a URL leads.  Raises ``ConfigurationError`` where the environment names a proxy that cannot be used."""
-        known = self._known.get(url)
-        if known is None or (known.network is not network and known.network != network):
+        asked = url if network is USUAL else (url, network)
+        known = self._known.get(asked)
+        if known is None:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             parts = self._plain(url) or self._unusual(url)
@@ -122,7 +123,7 @@ class Family:
             if made.proxy is not None and made.forwarded:
                 target = b"%s://%s%s" % (parts.scheme.encode(), parts.netloc, parts.target)
                 made = made._replace(target=target, headers=[*made.headers, *made.proxy.headers])
-            known = self._known[url] = made
+            known = self._known[asked] = made
         return known
 
     def _plain(self, url: str) -> Parts | None:

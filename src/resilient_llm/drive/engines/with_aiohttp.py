@@ -23,7 +23,7 @@ from resilient_llm.drive.engines.proxies import proxy_of, way_of
 from resilient_llm.drive.engines.seam import Limit, Outgoing, joined
 from resilient_llm.drive.engines.trust import Contexts
 from resilient_llm.errors import ConfigurationError
-from resilient_llm.providers.network import Network
+from resilient_llm.providers.network import USUAL, Network
 
 _LONGEST = 102400  # bytes of a header, as on the other engines
 _LARGE = 1 << 20  # bytes of a body above which aiohttp warns of one that is sent at once
@@ -111,7 +111,6 @@ class _Way(NamedTuple):
     """Where a URL leads: with the proxy, and what it wants to be told, with the request or before it.  What stands in
     the proxy's URL would be shown in aiohttp's errors."""
 
-    network: Network
     url: URL
     proxy: URL | None
     headers: tuple[tuple[str, str], ...]
@@ -122,12 +121,12 @@ def _way_of(text: str, network: Network) -> _Way:
     url = URL(text, encoded=True)
     way = way_of(network, url.scheme, url.raw_host or "", url.explicit_port)
     if way is None:
-        return _Way(network, url, None, (), None)
+        return _Way(url, None, (), None)
     if not way.startswith("http:"):
         raise ConfigurationError(f"{way.shown}: {NO_SOCKS}")
     told = tuple((name.decode(), value.decode()) for name, value in proxy_of(way).headers)
     encrypted = url.scheme == "https"
-    return _Way(network, url, URL(way.shown), () if encrypted else told, dict(told) if encrypted else None)
+    return _Way(url, URL(way.shown), () if encrypted else told, dict(told) if encrypted else None)
 
 
 class Aiohttp:
@@ -137,17 +136,18 @@ class Aiohttp:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
-        self._ways: dict[str, _Way] = {}
+        self._ways: dict[str | tuple[str, Network], _Way] = {}
         self._contexts = Contexts(ssl.create_default_context)
         self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
 
     def _way(self, text: str, network: Network) -> _Way:
         """Kept, because providers have few and calls are many."""
-        known = self._ways.get(text)
-        if known is None or (known.network is not network and known.network != network):
+        asked = text if network is USUAL else (text, network)
+        known = self._ways.get(asked)
+        if known is None:
             if len(self._ways) >= _KNOWN:
                 self._ways.clear()
-            known = self._ways[text] = _way_of(text, network)
+            known = self._ways[asked] = _way_of(text, network)
         return known
 
     def _timeout(self, connect: float) -> aiohttp.ClientTimeout:
