@@ -145,6 +145,41 @@ def test_bytes_after_compressed_data_are_bounded(kind: str, pack: Any) -> None:
     assert failed.value.fault.kind is FaultKind.INVALID_RESPONSE
 
 
+CHUNK = b'data: {"id":"1","model":"m","choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":%s}]}\n\n'
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(("kind", "engine"), [*ENGINES[2:], *ASYNCIO])
+def test_a_connection_that_is_replaced_is_nobody_elses(kind: str, engine: str) -> None:
+    goes_on = threading.Event()
+
+    def slowly(connection: socket.socket, over: threading.Event) -> None:
+        read_request(connection)
+        connection.sendall(STREAM + CHUNK % (b"one ", b"null"))
+        goes_on.wait(10)
+        connection.sendall(CHUNK % (b"two", b'"stop"') + b"data: [DONE]\n\n")
+
+    def once(connection: socket.socket, over: threading.Event) -> None:
+        read_request(connection)
+        connection.sendall(answer(b"well"))
+        connection.recv(1)  # the next request, which is not answered
+
+    async def main() -> None:
+        with RawServer(slowly) as slow, RawServer(once) as other:
+            providers = [provider(slow.url), provider(other.url, "b")]
+            async with AsyncResilientClient(providers, engine=engine) as client:
+                async with client.stream("hi", providers=["a"], deadline=10) as stream:
+                    texts = stream.text_deltas()
+                    assert await anext(texts) == "one "
+                    for connections in (1, 2):
+                        assert (await client.chat("hi", providers=["b"], deadline=5)).text == "well"
+                        assert other.connections == connections
+                    goes_on.set()
+                    assert [text async for text in texts] == ["two"]
+
+    anyio.run(main, backend=kind)
+
+
 # --- answers that are none ---------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from io import BytesIO
@@ -57,13 +57,14 @@ class _Resolver(AbstractResolver):
 class AiohttpAnswer:
     """An answer whose body is still to be read."""
 
-    __slots__ = ("_limit", "_response", "headers", "spent", "status")
+    __slots__ = ("_limit", "_response", "_used", "headers", "spent", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, limit: Limit) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, used: _Used, limit: Limit) -> None:
         self.status: int = response.status
         found = [(name.lower(), value) for name, value in response.headers.items()]
         self.headers: Mapping[str, str] = joined(found)
         self._response = response
+        self._used: _Used | None = used
         self._limit = limit
         self.spent: bool = False
 
@@ -89,6 +90,32 @@ class AiohttpAnswer:
         if not self.spent:
             self._response.close()
         self._response.release()
+        used, self._used = self._used, None
+        if used is not None:
+            await used.left()
+
+
+class _Used:
+    """A session, and how many use it.  To close one cuts off everybody who does."""
+
+    __slots__ = ("by", "replaced", "session")
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self.session: aiohttp.ClientSession = session
+        self.by: int = 0
+        self.replaced: bool = False
+
+    async def left(self) -> None:
+        """One is done with it: the last one closes it, where it was replaced."""
+        self.by -= 1
+        if self.replaced and not self.by:
+            await self.session.close()
+
+    async def replace(self) -> None:
+        """Nobody else is to use it."""
+        self.replaced = True
+        self.by += 1
+        await self.left()
 
 
 class _Connection:
@@ -135,7 +162,7 @@ class Aiohttp:
     of_loop = True
 
     def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
+        self._used: _Used | None = None
         self._ways: dict[str | tuple[str, Network], _Way] = {}
         self._contexts = Contexts(ssl.create_default_context)
         self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
@@ -156,12 +183,12 @@ class Aiohttp:
             self._timeouts = {connect: aiohttp.ClientTimeout(total=None, sock_connect=connect)}
         return self._timeouts[connect]
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
+    def _opened(self) -> _Used:
+        if self._used is None:
             connector = aiohttp.TCPConnector(
                 limit=0, resolver=_Resolver(), use_dns_cache=False, socket_factory=_new_socket
             )
-            self._session = aiohttp.ClientSession(
+            session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -170,7 +197,8 @@ class Aiohttp:
                 max_line_size=_LONGEST,
                 max_field_size=_LONGEST,
             )
-        return self._session
+            self._used = _Used(session)
+        return self._used
 
     async def send(self, outgoing: Outgoing, limit: Limit) -> AiohttpAnswer:
         """Send a request.  Over a kept-alive connection that turns out to be closed it is sent once more."""
@@ -182,38 +210,50 @@ class Aiohttp:
         return await self._sent(outgoing, limit, fresh=True)
 
     async def _sent(self, outgoing: Outgoing, limit: Limit, *, fresh: bool) -> AiohttpAnswer:
-        network = outgoing.network
-        way = self._way(outgoing.url, network)
+        former = self._used
+        if fresh and former is not None:  # a session has no way to send one request over a new connection
+            self._used = None
+            await former.replace()
         limit.reused = True  # unless a socket is made for it
         asking = _asking.set(limit)
-        if fresh:  # a session has no way to send one request over a new connection
-            await self.aclose()
+        used = self._opened()
+        used.by += 1
         try:
-            response = await self._opened().request(
-                outgoing.method,
-                way.url,
-                data=outgoing.body if len(outgoing.body) < _LARGE else BytesIO(outgoing.body),
-                headers=(*outgoing.headers, *way.headers) if way.headers else outgoing.headers,
-                allow_redirects=False,
-                proxy=way.proxy,
-                proxy_headers=way.proxy_headers,
-                ssl=self._contexts.of(network) if network.own_tls else True,
-                timeout=self._timeout(limit.connect),
-            )
-        except aiohttp.ClientHttpProxyError as error:
-            raise ProxyError(f"the proxy refused: {error.status} {error.message}") from error
-        except aiohttp.ClientResponseError as error:  # it would be taken for a 400 that the provider answered
-            raise aiohttp.ClientPayloadError(f"the answer is none: {error.message}") from error
+            response = await self._asked(used.session, outgoing, limit)
+        except BaseException as error:
+            await used.left()
+            if isinstance(error, aiohttp.ClientHttpProxyError):
+                raise ProxyError(f"the proxy refused: {error.status} {error.message}") from error
+            if isinstance(error, aiohttp.ClientResponseError):  # it would be taken for a 400 of the provider's
+                raise aiohttp.ClientPayloadError(f"the answer is none: {error.message}") from error
+            raise
         finally:
             _asking.reset(asking)
         limit.use(_Connection(response))
-        return AiohttpAnswer(response, limit)
+        return AiohttpAnswer(response, used, limit)
+
+    def _asked(
+        self, session: aiohttp.ClientSession, outgoing: Outgoing, limit: Limit
+    ) -> Awaitable[aiohttp.ClientResponse]:
+        network = outgoing.network
+        way = self._way(outgoing.url, network)
+        return session.request(
+            outgoing.method,
+            way.url,
+            data=outgoing.body if len(outgoing.body) < _LARGE else BytesIO(outgoing.body),
+            headers=(*outgoing.headers, *way.headers) if way.headers else outgoing.headers,
+            allow_redirects=False,
+            proxy=way.proxy,
+            proxy_headers=way.proxy_headers,
+            ssl=self._contexts.of(network) if network.own_tls else True,
+            timeout=self._timeout(limit.connect),
+        )
 
     async def aclose(self) -> None:
-        """Close the session.  Answers that are being read end undisturbed."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        """Close the session, and with it what is being read."""
+        used, self._used = self._used, None
+        if used is not None:
+            await used.session.close()
 
 
 _asking: ContextVar[Limit | None] = ContextVar("resilient_llm_asking", default=None)
