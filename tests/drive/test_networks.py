@@ -20,6 +20,7 @@ from resilient_llm.providers import OpenAI
 from resilient_llm.providers.network import Network, network_of
 from tests.drive.guarded import BASIC, Certificates, connect_proxy, encrypted, socks_proxy
 from tests.hostile.clients import caller, provider, within
+from tests.hostile.hangs import silent
 from tests.hostile.servers import RawServer, answer, read_request
 
 WAYS = [
@@ -49,6 +50,11 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+
+
+def well_served(connection: Any, over: Any) -> None:
+    while read_request(connection):
+        connection.sendall(answer(b"well"))
 
 
 # --- TLS ---
@@ -198,6 +204,20 @@ def test_a_proxy_that_is_not_there_is_named(kind: str, engine: str) -> None:
     ):
         client.ask(deadline=5)
     assert "canary" not in f"{failed.value!r} {failed.value.__cause__!r}"
+
+
+@each_way
+def test_a_proxy_that_says_nothing_is_not_waited_for(kind: str, engine: str, stack: ExitStack) -> None:
+    quiet = stack.enter_context(RawServer(silent))
+    well = stack.enter_context(RawServer(well_served))
+    one = provider("https://llm.example", proxy=quiet.url)
+    both = [one, provider(well.url, "b")]
+    client = stack.enter_context(
+        caller(
+            kind, both, engine=engine, timeouts={"connect": 0.1}, hedge={"enabled": False}, retry={"max_attempts": 1}
+        )
+    )
+    assert client.ask(deadline=10, idempotent=False) == "well"
 
 
 @each_way

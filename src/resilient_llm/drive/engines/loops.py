@@ -50,7 +50,8 @@ async def connected(
     with connecting(core, to.proxy), anyio.fail_after(min(limit.left(), limit.connect)):
         stream = await _opened(core, generations, to, limit)
     try:
-        await _greet(stream, to.greeting(core), limit)
+        with connecting(core, to.proxy), anyio.fail_after(min(limit.left(), limit.connect)):
+            await _greet(stream, to.greeting(core), limit)
         return await stream.encrypted(family.context(to.network), limit) if to.encrypted else stream
     except BaseException:
         stream.close()

@@ -38,7 +38,7 @@ def connecting(core: ModuleType, proxy: Proxy | None = None) -> Generator[None]:
     where = "" if proxy is None else f"the proxy {proxy.shown} cannot be reached: "
     try:
         yield
-    except TimeoutError as error:
+    except (TimeoutError, core.ReadTimeout, core.WriteTimeout) as error:
         raise core.ConnectTimeout(f"{where}{str(error) or 'connecting took too long'}") from error
     except OSError as error:
         if error.errno in LOCAL_ERRNOS:
@@ -103,7 +103,8 @@ def connected(family: Family, generations: Generations, to: Destination, limit: 
         sock = _opened(*to.peer, limit)
     stream = Stream(core, sock, generations, to)
     try:
-        _greet(stream, to.greeting(core), limit)
+        with connecting(core, to.proxy), limit.within(limit.connect):
+            _greet(stream, to.greeting(core), limit)
         return stream.encrypted(family.context(to.network), limit) if to.encrypted else stream
     except BaseException:
         stream.close()

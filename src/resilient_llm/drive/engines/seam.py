@@ -115,6 +115,15 @@ class Limit:
             return self.use(connection) if self.due() else left
         return min(left, until)
 
+    @contextmanager
+    def within(self, seconds: float) -> Generator[None]:
+        """Inside the ``with`` block, operations must have ended in so many seconds as well."""
+        until, self.until = self.until, min(self.until, self._clock() + seconds)
+        try:
+            yield
+        finally:
+            self.until = until
+
     def due(self) -> bool:
         """Whether an operation that has waited as long as it was told waits on: what was due has been done."""
         if self.on_due is None or self._clock() < self.due_at - 0.001:

@@ -165,7 +165,7 @@ class Aiohttp:
         self._used: _Used | None = None
         self._ways: dict[str | tuple[str, Network], _Way] = {}
         self._contexts = Contexts(ssl.create_default_context)
-        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+        self._timeouts: dict[tuple[float, bool], aiohttp.ClientTimeout] = {}
 
     def _way(self, text: str, network: Network) -> _Way:
         """Kept, because providers have few and calls are many."""
@@ -177,11 +177,16 @@ class Aiohttp:
             known = self._ways[asked] = _way_of(text, network)
         return known
 
-    def _timeout(self, connect: float) -> aiohttp.ClientTimeout:
-        known = self._timeouts.get(connect)
+    def _timeout(self, connect: float, *, tunnel: bool) -> aiohttp.ClientTimeout:
+        """``sock_connect`` does not bound what a proxy says before it lets us through."""
+        known = self._timeouts.get((connect, tunnel))
         if known is None:
-            self._timeouts = {connect: aiohttp.ClientTimeout(total=None, sock_connect=connect)}
-        return self._timeouts[connect]
+            if len(self._timeouts) >= _KNOWN:
+                self._timeouts.clear()
+            whole = 2 * connect if tunnel else None
+            known = aiohttp.ClientTimeout(total=None, connect=whole, sock_connect=connect)
+            self._timeouts[connect, tunnel] = known
+        return known
 
     def _opened(self) -> _Used:
         if self._used is None:
@@ -246,7 +251,7 @@ class Aiohttp:
             proxy=way.proxy,
             proxy_headers=way.proxy_headers,
             ssl=self._contexts.of(network) if network.own_tls else True,
-            timeout=self._timeout(limit.connect),
+            timeout=self._timeout(limit.connect, tunnel=way.proxy is not None),
         )
 
     async def aclose(self) -> None:
