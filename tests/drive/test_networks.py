@@ -212,11 +212,8 @@ def test_a_proxy_that_says_nothing_is_not_waited_for(kind: str, engine: str, sta
     well = stack.enter_context(RawServer(well_served))
     one = provider("https://llm.example", proxy=quiet.url)
     both = [one, provider(well.url, "b")]
-    client = stack.enter_context(
-        caller(
-            kind, both, engine=engine, timeouts={"connect": 0.1}, hedge={"enabled": False}, retry={"max_attempts": 1}
-        )
-    )
+    settings: Any = {"timeouts": {"connect": 0.1}, "hedge": {"enabled": False}}
+    client = stack.enter_context(caller(kind, both, engine=engine, **settings))
     assert client.ask(deadline=10, idempotent=False) == "well"
 
 
