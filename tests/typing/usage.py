@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypedDict, assert_type
 
 from resilient_llm import (
@@ -94,6 +96,10 @@ def sync_usage() -> None:
     client = ResilientClient(
         [
             OpenAI("gpt-5.2", id="primary", weight=2, tags={"eu"}, context_window=400_000),
+            OpenAI(
+                "gpt-5.2", id="inside", proxy="http://proxy:3128", verify=Path("ca.pem"), cert=("cert.pem", "key.pem")
+            ),
+            OpenAI("gpt-5.2", id="near", proxy=False, verify=ssl.create_default_context(), cert=Path("cert.pem")),
             [Mistral("mistral-large-latest", api_key=lambda: "key"), AzureOpenAI("deployment", token=lambda: "token")],
             Function(echo),
             Function(pieces, id="pieces"),
