@@ -308,6 +308,43 @@ def test_an_answer_opens_it_and_forgets_why_it_was_closed() -> None:
     assert closed.reason == ""
 
 
+def test_an_answer_after_a_refusal_shows_that_refusals_come_by_chance() -> None:
+    gate = slow()
+    gate.refused(10.0)
+    gate.close(10.0, None, 0.0, "auth")
+    gate.answered(9.0, 11.0)
+    assert gate.strikes, "a call that was under way already shows nothing"
+    assert not gate.by_chance(11.0)
+    gate.answered(12.0, 13.0)
+    assert not gate.strikes
+    assert gate.by_chance(13.0)
+    assert not gate.by_chance(73.0)
+
+
+def test_while_answers_come_between_refusals_it_stays_so_however_long_they_take() -> None:
+    gate = slow()
+    gate.refused(0.0)
+    gate.answered(1.0, 2.0)
+    for number in range(100):
+        gate.refused(2.0 + number)
+        gate.answered(1.0 + number, 2.0 + number)
+    assert gate.by_chance(160.0)
+
+
+def test_ten_refusals_in_a_row_are_no_chance() -> None:
+    gate = slow()
+    gate.refused(0.0)
+    gate.answered(1.0, 2.0)
+    for _ in range(9):
+        gate.refused(3.0)
+    assert gate.by_chance(3.0)
+    gate.refused(3.0)
+    assert not gate.by_chance(3.0)
+    assert gate.proven
+    gate.open()
+    assert not gate.proven
+
+
 class SlowGateMachine(RuleBasedStateMachine):
     """Any mixture of attempts that pass, and what they find."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from resilient_llm import events
 from resilient_llm.decide.attempt import Attempt
+from resilient_llm.decide.call import Wait
 from resilient_llm.decide.verdict import LOCAL_WINDOW
 from resilient_llm.errors import FaultKind
 from tests.decide.world import Target, World
@@ -576,3 +577,40 @@ def test_fifty_calls_refused_together_close_the_gate_once_and_for_a_moment() -> 
         world.fail(attempt, FaultKind.RATE_LIMITED)
     assert world.health("a").gate_open_in == pytest.approx(1.125)
     assert world.health("a").success_rate == pytest.approx(0.95), "a rate limit is not illness"
+
+
+REFUSALS = [FaultKind.AUTH, FaultKind.PERMISSION, FaultKind.NOT_FOUND_MODEL, FaultKind.QUOTA_EXHAUSTED]
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_a_refusal_by_chance_is_a_failure_like_any_other(kind: FaultKind) -> None:
+    world = World("a", "b")
+    world.fail(world.start(only="a"), kind)
+    assert world.explain()["a"] is not None
+    world.now += 1.0
+    world.succeed(world.start(only="a"))
+    call = world.call(only="a")
+    world.fail(world.start(call), kind)
+    assert world.explain()["a"] is None, "its gate stays open"
+    assert world.member("a").breaker.run == 1
+    step = call.next_attempt(world.now)
+    assert isinstance(step, Wait)
+    assert step.reason == "backoff"
+    world.now += step.seconds
+    assert world.start(call).target.id == "a"
+
+
+def test_a_key_refused_by_chance_is_left_for_another_one_while_there_is_one() -> None:
+    world = World(Target("a", pool=2))
+    for key in world.member("a").keys:
+        key.slow.refused(world.now)
+        key.slow.answered(world.now, world.now)
+    call = world.call()
+    first = world.start(call)
+    world.fail(first, FaultKind.AUTH)
+    assert first.key.slow.strikes == 1
+    assert world.member("a").breaker.run == 0
+    second = world.start(call)
+    world.fail(second, FaultKind.AUTH)
+    assert (second.key is not first.key, second.key.slow.strikes) == (True, 0)
+    assert world.member("a").breaker.run == 1

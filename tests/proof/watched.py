@@ -351,7 +351,7 @@ class Watched:
     @staticmethod
     def _outcome(attempt: Real, fault: Fault, now: float) -> Outcome:
         """As it is judged: a timeout of a provider that is not known well enough proves less."""
-        found = verdict(fault)
+        found = Outcome.HARD if attempt.by_chance else verdict(fault)
         unknown = not attempt.known and attempt.content_at is None
         if found is not Outcome.HARD or fault.kind is not FaultKind.TIMEOUT or not unknown:
             return found

@@ -55,6 +55,8 @@ class Attempt(Generic[T]):
     """Whether the breaker has its verdict already."""
     slow_lease: bool = False
     """Whether it is the one that finds out if a quota or a key is good again."""
+    by_chance: bool = False
+    """Whether it was refused by chance: a failure like any other."""
     other_key: bool = False
     """Whether it failed for its key's sake alone, and its provider has another key that can be used."""
     insists: bool = False

@@ -207,15 +207,13 @@ class Call(Generic[T]):
         self.last_fault, past = fault, self.past
         past.again, past.cost = False, 0.0 if told else price(fault)
         past.counted += counted
-        onward, provider = disposition(fault).onward, attempt.member.id
+        provider = attempt.member.id
+        onward = Onward.ANYWHERE if attempt.other_key or attempt.by_chance else disposition(fault).onward
         past.other_key = provider if attempt.other_key else None
-        if onward is Onward.ANYWHERE or attempt.other_key:
-            past.tried[provider] = past.tried.get(provider, 0) + counted
-        else:
-            past.tried[provider] = BARRED
+        past.tried[provider] = past.tried.get(provider, 0) + counted if onward is Onward.ANYWHERE else BARRED
         if onward is Onward.LARGER:
             self.ask = larger_only(self.ask, self.pool.targets(self.ask.route), attempt.target.context_window or 0)
-        self._onward = Onward.ANYWHERE if attempt.other_key else onward
+        self._onward = onward
         for other in self._running:  # its rescue failed: another one may follow
             self.pool.rescue_again(other, _RESCUE_PAUSE, now)
 

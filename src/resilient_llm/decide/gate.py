@@ -19,6 +19,8 @@ _NO_HINT_CAP = 16.0  # seconds a gate without a hint stays closed at most, for o
 _NO_HINT_WAIT = 1.0  # the same where nobody else can be asked, for a plain client would ask again and again
 _NO_HINT_SHARE = 0.125  # of its time that such a call waits, if that is longer
 _SLOW_BASE = 60.0  # seconds before the first attempt after a quota or a key was refused
+_PROVEN = 10  # refusals in a row that are no chance even where two calls in three are refused
+_CHANCE = 60.0  # seconds for which refusals are by chance after a call was answered between two
 
 
 def doubling(base: float, cap: float, times: int, draw: float) -> float:
@@ -132,9 +134,35 @@ class SlowGate:
     """Whether the provider itself said how long: then not even the last hope of a call goes through sooner."""
     lease_ends: float = -math.inf
     """Until when the one attempt that went through may take; in the past: none is under way."""
+    row: int = 0
+    """Refusals in a row."""
+    chance_until: float = -math.inf
+    """Until when refusals are by chance: a call that began after one was answered."""
+    _refused_at: float = math.inf
 
     def __init__(self, cap: float) -> None:
         self.cap = cap
+
+    @property
+    def proven(self) -> bool:
+        """Whether so many were refused in a row that nearly everybody is."""
+        return self.row >= _PROVEN
+
+    def by_chance(self, now: float) -> bool:
+        """Whether a refusal now says nothing about the next call: one bad replica or key behind a gateway."""
+        return now < self.chance_until and not self.proven
+
+    def refused(self, now: float) -> None:
+        """A call met the fact."""
+        if not self.row and now >= self.chance_until:
+            self._refused_at = now
+        self.row += 1
+
+    def answered(self, started: float, now: float) -> None:
+        """A call that began at ``started`` was answered: if that was after a refusal, the fact does not hold."""
+        if started >= self._refused_at:
+            self.open()
+            self.chance_until = now + _CHANCE
 
     def admits(self, now: float) -> bool:
         """Open, or due for the one attempt that finds out whether the fact still holds."""
@@ -167,7 +195,6 @@ class SlowGate:
 
     def open(self) -> None:
         """The fact no longer holds, or a person says so."""
-        self.strikes = 0
+        self.strikes = self.row = 0
         self.reason = ""
-        self.until = -math.inf
-        self.lease_ends = -math.inf
+        self.until = self.lease_ends = self.chance_until = -math.inf

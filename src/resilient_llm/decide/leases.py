@@ -243,7 +243,7 @@ class Leases(Generic[T]):
 
     def _last_resort(self, ask: Ask, past: Past, down: list[Member[T]], now: float) -> Attempt[T] | None:
         """One that is down, or refused our key without saying for how long: about one attempt a second, and one for
-        each call that would else be given up without any."""
+        each call that would else be given up without any, but for a key that is refused for good."""
         kind: AttemptKind = "trial" if ask.repeatable else "initial"
         for member in down:
             hope = past.last_hope and not member.breaker.crowded
@@ -253,8 +253,9 @@ class Leases(Generic[T]):
                     other.resort_at = now + wait
                 return self._lease(ask, past, member, kind, now)
         for member in self._allowed(ask, past):
-            barred = member.refusal(ask, now) is Refusal.QUOTA and not member.slow_gate.stated
-            if barred and not member.breaker.down and now - member.breaker.tried_at >= LAST_RESORT:
+            gate = member.slow_gate
+            barred = member.refusal(ask, now) is Refusal.QUOTA and not gate.stated and not member.breaker.down
+            if barred and (not gate.proven or now - member.breaker.tried_at >= LAST_RESORT):
                 return self._lease(ask, past, member, kind, now)
         return None
 

@@ -13,9 +13,9 @@ from resilient_llm.decide.breaker import CLOSED, RELAPSE, Cause, State
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.outcome import OK, Outcome, disposition
 from resilient_llm.decide.patience import LATE_TIMER, Standstill, longest_pause, open_pause
+from resilient_llm.decide.turned_away import by_chance, turned_away
 from resilient_llm.faults import Fault, FaultKind
 
-_OF_A_KEY = frozenset({FaultKind.AUTH, FaultKind.QUOTA_EXHAUSTED})
 _SOFT = State.SOFTLY_OPEN
 _CROWDED = frozenset({FaultKind.OVERLOADED, FaultKind.TIMEOUT})
 _STALLED = 3  # silent streams that are no chance, as three failures in a row are none
@@ -65,9 +65,10 @@ class Verdicts(Generic[T]):
             key.gate.succeeded(started)
         if key.pace.row:
             key.pace.let_through(started)
-        if attempt.slow_lease:
-            member.own_gate.open()
-            key.slow.open()
+        if member.own_gate.row:
+            member.own_gate.answered(started, now)
+        if key.slow.row:
+            key.slow.answered(started, now)
         if now < member.heard.until:
             member.heard.answered(started, now)
 
@@ -190,6 +191,9 @@ class Verdicts(Generic[T]):
                 return Outcome.NEUTRAL
         elif fault.status is not None:  # it can be reached
             attempt.member.connect_failed_at = -math.inf
+        if found is Outcome.DISABLED and by_chance(attempt, fault, now):
+            attempt.by_chance = True
+            return Outcome.HARD
         if found is Outcome.HARD and breaker.timed_out and not attempt.known:
             # Not known well enough to be sure: half a failure, and none for one that was asked at the last moment.
             if attempt.kind == "hedge":
@@ -211,18 +215,9 @@ class Verdicts(Generic[T]):
             key.pace.let_through(attempt.started, answered=False)
             return
         if outcome is Outcome.DISABLED:
-            if fault.kind is FaultKind.AUTH and not key.terms.fixed:
-                return  # the next call may bring another key
-            shared = fault.kind in _OF_A_KEY or (fault.kind is FaultKind.PERMISSION and len(member.keys) > 1)
-            gate = key.slow if shared else member.own_gate
-            hint = fault.retry_after if fault.trust_hint else None
-            before, until = gate.until, gate.close(now, hint, self._draw(), str(fault.kind))
-            if until == before:
-                return  # others that were under way told it already
-            wait, kind = until - now, str(fault.kind)
-            wrong = fault.message if fault.kind is FaultKind.MISCONFIGURED else ""
-            name = key.terms.name if shared else ""
-            self.events.append(events.GateClosed(now, member.id, wait, kind, slow=True, message=wrong, key=name))
+            closed = turned_away(attempt, fault, self._draw(), now)
+            if closed is not None:
+                self.events.append(closed)
             return
         if outcome is Outcome.GATED and attempt.insists:
             key.pace.turned_down(attempt.need)
