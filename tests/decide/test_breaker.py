@@ -314,6 +314,32 @@ def test_each_relapse_asks_for_more_answers_and_a_longer_first_wait() -> None:
     assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
 
 
+def broken(subject: Breaker, times: int, now: float) -> None:
+    """So many of its streams break after content."""
+    for _ in range(times):
+        told(subject, now, Outcome.HARD, 0.0, after_content=True)
+
+
+def test_one_whose_streams_break_is_tried_as_often_as_others_until_it_relapses() -> None:
+    subject = breaker()
+    broken(subject, 3, 0.0)
+    assert (subject.trial_at, subject.needed) == (1.0, 2)
+    assert close(subject, 6.0) == 2
+    broken(subject, 3, 10.0)
+    assert (subject.trial_at, subject.needed) == (18.0, 6), "two seconds for any relapse, four times that for this one"
+
+
+def test_a_broken_trial_after_a_whole_one_is_a_relapse() -> None:
+    subject = breaker()
+    broken(subject, 3, 0.0)
+    broken(subject, 1, 1.0)
+    assert subject.needed == 2
+    told(subject, 2.0, Outcome.OK, 0.0)
+    broken(subject, 1, 3.0)
+    assert subject.needed == 6
+    assert subject.trial_wait(3.0) == pytest.approx(8.4)
+
+
 def test_opening_again_after_five_calm_minutes_is_no_relapse() -> None:
     assert relapsing(pause=RELAPSE + 0.1, times=4) == ([2] * 4, [1.0] * 4)
     assert relapsing(pause=RELAPSE - 0.1, times=2) == ([2, 4], [1.0, 2.0])

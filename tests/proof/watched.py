@@ -39,6 +39,15 @@ _BLAMELESS: Final = frozenset(
         FaultKind.SEALED_REASONING,
     }
 )
+_BARRING: Final = frozenset(
+    {
+        FaultKind.QUOTA_EXHAUSTED,
+        FaultKind.AUTH,
+        FaultKind.PERMISSION,
+        FaultKind.NOT_FOUND_MODEL,
+        FaultKind.MISCONFIGURED,
+    }
+)
 _REJECTED: Final = frozenset({FaultKind.BAD_REQUEST, FaultKind.CONTENT_FILTER, FaultKind.CLIENT_CLOSED})
 _OVERLOAD: Final = frozenset({FaultKind.RATE_LIMITED, FaultKind.OVERLOADED, FaultKind.TIMEOUT})
 _OPEN: Final = (-math.inf, -math.inf)
@@ -335,7 +344,8 @@ class Watched:
                 self._rejected |= fault.kind in _REJECTED and not told
                 self._ran |= ran(fault)
                 self._cost = 0.0 if free(fault) or attempt.other_key else cost(fault)
-                trial = attempt.kind == "trial" and outcome is not Outcome.NEUTRAL
+                # Else nothing bounds such trials; where its key is refused, the call does not ask it again.
+                trial = attempt.kind == "trial" and (outcome is not Outcome.NEUTRAL or fault.kind in _BARRING)
                 counts = not (trial or free(fault) or lost or attempt.other_key)
                 self._counted += counts
                 self.tried[attempt.member.id] = self.tried.get(attempt.member.id, 0) + counts

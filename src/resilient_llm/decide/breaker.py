@@ -95,7 +95,7 @@ RELAPSE: Final = 300.0
 LAST_RESORT: Final = 1.0
 """Seconds between two trials of a provider that is down, at most, where nobody else can be asked."""
 _LONGEST_FIRST = 60.0  # seconds: the first wait after many relapses
-_BROKEN_STREAMS = 4.0  # longer waits where a failed trial is a broken stream, which nobody can hide
+_BROKEN_STREAMS = 4.0  # longer waits where a failed trial is likely to be a broken stream, which nobody can hide
 _GROWTH = 0.7  # of the time it has been open: the wait for the next trial
 _MOST_SUCCESSES = 10
 _MOST_LEVEL = 5.0  # evidence at which it opens softly: three failures in a row
@@ -103,6 +103,7 @@ _SHARE_STEP = 1 / 16  # weight of one outcome in the share of failures
 _USUAL_SHARE, _MOST_SHARE = 0.3, 0.9
 _CHANCE = math.log(0.003)  # a run of failures this unlikely is an outage
 _CROWDED = 6.0
+_MOST_RELAPSES = 16
 _SOONEST_LAST_RESORT = 0.2
 
 
@@ -180,14 +181,15 @@ class Breaker:
 
     def trial_wait(self, now: float) -> float:
         """Seconds from one trial to the next: as long as it has been open, within bounds."""
-        first = min(max(_LONGEST_FIRST, self.policy.open_base), self.policy.open_base * 2.0**self._relapses)
-        wait = min(max(first, _GROWTH * (now - self.since)), max(first, self.policy.open_cap))
-        return wait * (_BROKEN_STREAMS if self.ends_late else 1.0)
+        base, cap = self.policy.open_base, self.policy.open_cap
+        first = min(max(_LONGEST_FIRST, base), base * 2.0**self._relapses)
+        wait = min(max(first, _GROWTH * (now - self.since)), max(first, cap))
+        return min(wait * (_BROKEN_STREAMS if self._costly else 1.0), max(_LONGEST_FIRST, base, cap))
 
     @property
     def needed(self) -> int:
         """Trials that must be answered in a row to close it."""
-        level = 1 + self._relapses + self.ends_late
+        level = 1 + self._relapses + self._costly
         return min(self.policy.successes * level, max(_MOST_SUCCESSES, self.policy.successes))
 
     # --- outcomes ---
@@ -232,6 +234,8 @@ class Breaker:
             return False
         self.ends_late = after_content or (self.ends_late and self.state is not CLOSED)
         if self.state is not CLOSED:
+            if self.passed and self.ends_late:  # some of its streams break: as a relapse
+                self._relapses = min(self._relapses + 1, _MOST_RELAPSES)
             self.passed = 0
             self._schedule(now, draw)
         if self.state is not State.OPEN and self.run >= self._down():
@@ -281,6 +285,12 @@ class Breaker:
 
     # --- internals ---
 
+    @property
+    def _costly(self) -> bool:
+        """Whether a trial is likely to cost its caller the answer: streams break after content again and again, or fall
+        silent, which takes longest to be found out."""
+        return self.ends_late and (self._relapses > 0 or self.crowded or self.cause is Cause.STALLED)
+
     def _down(self) -> int:
         """How many failures in a row mean that it is down."""
         if self._share <= _USUAL_SHARE:
@@ -310,6 +320,6 @@ class Breaker:
             if before is CLOSED:
                 relapsed = now - self.closed_at < RELAPSE
                 if cause not in _PRESUMED:
-                    self._relapses = min(self._relapses + 1, 16) if relapsed else 0
+                    self._relapses = min(self._relapses + 1, _MOST_RELAPSES) if relapsed else 0
                 self.since = now
                 self._schedule(now, draw)
