@@ -272,6 +272,27 @@ def test_a_rescue_that_cannot_be_paid_is_asked_for_again_when_the_attempt_is_lat
     assert world.rescued(first).target.id == "b"
 
 
+@pytest.mark.parametrize("known", [0, 25])
+def test_a_process_that_stood_still_rescues_at_half_time_all_the_same_and_blames_nobody(known: int) -> None:
+    """A busy loop reports each timer late: the rescue was put off by as long again, which is the deadline."""
+    world = World("a", "b")
+    world.answer("a", times=known, first=0.3)
+    first = world.start(timeout=10.0)
+    others = [world.start(only="a", timeout=20.0) for _ in range(4)]
+    due = first.rescue_after
+    assert due is not None
+    began = first.started
+    if due < 4.0:
+        world.now = began + due + 0.3
+        assert world.rescue(first) is None, "put off, for what was silent may be this process"
+        assert first.rescue_after == pytest.approx(2.0 * due + 0.3)
+    world.now = began + 5.3
+    assert world.rescued(first).target.id == "b"
+    assert not first.late(world.now)
+    assert world.breaker("a") == "closed"
+    assert others
+
+
 def test_at_half_time_a_lone_provider_is_asked_again_but_only_once() -> None:
     world = rescuable("a")
     first = world.start(streaming=True, timeout=8.0)

@@ -24,15 +24,14 @@ class Rescues(Leases[T]):
         beside.rescue_after = None
         if beside.released or beside.content_at is not None or due is None:
             return None
-        if due > 0.0 and elapsed > due + LATE_TIMER:  # this process stood still: its silence proves nothing
-            beside.rescue_after, beside.late_after = elapsed + due, beside.late_after + elapsed
-            return None
         ask, member = beside.ask, beside.member
         half = (ask.deadline - beside.started) / 2.0 - 0.001
-        unheard_of = elapsed >= max(half, longest(member.statistics, ask.tokens, streaming=ask.streaming))
-        since = min(elapsed, beside.late_after)
-        if beside.late(now) or (unheard_of and (member.silent(since, now) or len(member.pending) > _CROWD)):
-            self._verdicts.silent(member, since, now)
+        stood_still = due > 0.0 and elapsed > due + LATE_TIMER
+        if stood_still and elapsed < half:  # this process did, and its silence proves nothing
+            beside.rescue_after, beside.late_after = min(elapsed + due, half), beside.late_after + elapsed
+            return None
+        if not stood_still:
+            self._suspect(beside, elapsed, half, now)
         chosen = self._rescuer(ask, past, member, now)
         if chosen is None:
             alone = all(_opens(one, ask, now) > ask.deadline for one in self._allowed(ask, past) if one is not member)
@@ -40,7 +39,10 @@ class Rescues(Leases[T]):
                 soon = elapsed + LAST_RESORT / 4.0
                 beside.rescue_after = _within(max(half, soon) if alone else soon, beside.timeout)
                 return None
-        if not self._pay_for_rescue(beside, chosen, elapsed >= half, now):
+        paid = self._pay_for_rescue(beside, chosen, elapsed >= half, now)
+        if stood_still:
+            beside.late_after += elapsed
+        if not paid:
             self._verdicts.not_taken(member, "hedge", "budget", now)
             soon = 1.5 * max(elapsed, 0.1)
             if elapsed < beside.late_after < soon:  # then it can be paid
@@ -51,6 +53,13 @@ class Rescues(Leases[T]):
         if chosen is None:
             found.fresh, found.rescue_after = True, None
         return found
+
+    def _suspect(self, beside: Attempt[T], elapsed: float, half: float, now: float) -> None:
+        """An attempt is silent for longer than its provider usually is, or than half of its time."""
+        member, ask, since = beside.member, beside.ask, min(elapsed, beside.late_after)
+        unheard_of = elapsed >= max(half, longest(member.statistics, ask.tokens, streaming=ask.streaming))
+        if beside.late(now) or (unheard_of and (member.silent(since, now) or len(member.pending) > _CROWD)):
+            self._verdicts.silent(member, since, now)
 
     def _again_beside(self, beside: Attempt[T], past: Past, now: float) -> bool:
         """Whether the same provider can be asked a second time, over another connection."""
