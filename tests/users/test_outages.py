@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from resilient_llm import AsyncResilientClient
+from resilient_llm import AsyncResilientClient, CallFailed
 from tests.users.server import WELL, Answer, Network, Received, failed
 from tests.users.using import calls, openai
 
@@ -75,3 +75,53 @@ def test_a_recovered_provider_has_its_traffic_back(network: Network, down: float
     print(f"traffic back after {took:.1f} s")
     assert lost == 0
     assert took <= bound
+
+
+def cut_until(end: float) -> object:
+    """Streams of twelve words, of which five come until then, and after it all."""
+    words = tuple(f"{number} " for number in range(12))
+
+    def script(request: Received) -> Answer:
+        if request.at < end:
+            return Answer(words=words[:5], pace=0.1, end="reset")
+        return Answer(words=words, pace=0.1)
+
+    return script
+
+
+@pytest.mark.slow
+def test_one_that_cut_its_streams_has_its_traffic_back(network: Network) -> None:
+    """After five seconds in which each stream broke after content, with ten calls a second."""
+    down, rate = 5.0, 10.0
+    a, b = network.provider(cut_until(0.0)), network.provider(cut_until(0.0))
+    ended: list[tuple[float, str]] = []
+    lost = 0
+
+    async def one(client: AsyncResilientClient) -> None:
+        nonlocal lost
+        began = time.monotonic()
+        try:
+            async with client.stream("hi", deadline=20.0) as stream:
+                async for _ in stream.text_deltas():
+                    pass
+                ended.append((began, stream.provider))
+        except CallFailed:
+            lost += 1
+
+    async def scenario() -> float:
+        async with AsyncResilientClient([openai(a, "a"), openai(b, "b")]) as client, asyncio.TaskGroup() as group:
+            well_at = time.monotonic() + 3.0 + down
+            while time.monotonic() < well_at + 12.0:
+                if time.monotonic() > well_at - down:
+                    a.script = cut_until(well_at)  # type: ignore[assignment]
+                group.create_task(one(client))
+                await asyncio.sleep(1 / rate)
+        return well_at
+
+    well_at = asyncio.run(scenario())
+    later = sorted(end for end in ended if end[0] > well_at)
+    names = [provider for _, provider in later]
+    back = next(at - well_at for n, (at, _) in enumerate(later) if names[n : n + 5] == ["a"] * 5)
+    print(f"traffic back after {back:.1f} s, {lost} lost")
+    assert back <= down + 3 / rate + 1.2, "five seconds, three intervals, and the time of the stream that proves it"
+    assert lost <= 20
