@@ -254,6 +254,21 @@ def test_a_rescuer_that_is_gated_is_waited_for() -> None:
     assert (found.target.id, found.kind) == ("b", "hedge")
 
 
+def test_a_call_that_went_to_a_half_broken_one_is_rescued_at_half_time_by_who_is_well_by_then() -> None:
+    """It was no better off than beside a provider that is well and takes its time: lost, with budget left."""
+    world = World("a", "b")
+    world.answer("a", times=25, first=8.0)
+    world.answer("b", times=25, first=0.2)
+    world.half_break("a")
+    world.gate("b", 2.0)
+    first = world.start(streaming=True, timeout=10.0)
+    assert (first.target.id, first.late_after > 5.0) == ("a", True)
+    world.answer("a", first=1.0)
+    world.pool._leases.hedges.tokens = 0.0
+    world.now = first.started + 5.0
+    assert world.rescued(first).target.id == "b"
+
+
 def test_a_rescue_that_cannot_be_paid_is_asked_for_again_when_the_attempt_is_late() -> None:
     """Three quarters of a call's time were too soon, and after them nobody asked again."""
     world = World("a", "b")

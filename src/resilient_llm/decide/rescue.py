@@ -82,11 +82,12 @@ class Rescues(Leases[T]):
     def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:
         """Beside a trial, and beside a provider that is down or silent, somebody else is free: it is an early failover.
         Beside a slow one more requests would make it worse.  Half-way to the deadline it may be paid like any
-        second try."""
+        second try, unless this provider is well and merely takes its time."""
         if chosen is not None and (beside.trial or beside.member.breaker.down):
             return True
         quiet = beside.member.heard_at < beside.started
-        pressed = pressed and (quiet or not beside.known or beside.late(now) or chosen is None)
+        better = chosen is None or (beside.member.breaker.soft and chosen.breaker.state is CLOSED)
+        pressed = pressed and (quiet or not beside.known or beside.late(now) or better)
         return self.hedges.spend() or (pressed and self._pay(1.0, now))
 
 
