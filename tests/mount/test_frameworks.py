@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -45,10 +46,10 @@ def city() -> Any:
     return pytest.importorskip("pydantic").create_model("City", name=(str, ...), people=(int, ...))
 
 
-def http_client(client: ResilientClient) -> Any:
+def http_client(client: ResilientClient, kind: str = "Client") -> Any:
     """A mounted one of the library that the SDK wants."""
     library = httpx if issubclass(openai.DefaultHttpxClient, httpx.Client) else import_module("httpx2")
-    return library.Client(transport=mount.transport(client))
+    return getattr(library, kind)(transport=mount.transport(client))
 
 
 def test_langchain(client: ResilientClient) -> None:
@@ -98,7 +99,8 @@ def test_openais_agents(client: ResilientClient) -> None:
 def test_llama_index(client: ResilientClient) -> None:
     llms: Any = pytest.importorskip("llama_index.llms.openai")
     messages = [import_module("llama_index.core.llms").ChatMessage(role="user", content="Why is the sky blue?")]
-    llm = llms.OpenAI(model="gpt-5.2", api_key="not-used", http_client=http_client(client), max_retries=0)
+    # Old versions refuse models they do not know.
+    llm = llms.OpenAI(model="gpt-4o", api_key="not-used", http_client=http_client(client), max_retries=0)
     assert llm.chat(messages).message.content == TEXT
     assert [piece.message.content for piece in llm.stream_chat(messages)][-1] == TEXT
 
@@ -109,3 +111,19 @@ def test_smolagents(client: ResilientClient) -> None:
     model = smolagents.OpenAIModel(model_id="gpt-5.2", api_key="not-used", client_kwargs=options)
     question = smolagents.ChatMessage(role="user", content=[{"type": "text", "text": "Why is the sky blue?"}])
     assert model.generate([question]).content == TEXT
+
+
+def test_dspy(client: ResilientClient, alive: LoopbackLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # it is fetched on import otherwise
+    monkeypatch.setenv("DSPY_CACHEDIR", str(tmp_path))
+    dspy: Any = pytest.importorskip("dspy", minversion="3.4")  # has engine=; before it LiteLLM leaves loops open
+    litellm: Any = pytest.importorskip("litellm")
+    alive.default = Reply(f"[[ ## answer ## ]]\n{TEXT}\n\n[[ ## completed ## ]]")
+    monkeypatch.setattr(litellm, "client_session", http_client(client))
+    monkeypatch.setattr(litellm, "aclient_session", http_client(client, "AsyncClient"))
+    llm = dspy.LM("openai/gpt-5.2", engine="litellm", api_key="not-used", cache=False, num_retries=0)
+    ask = dspy.Predict("question -> answer")
+    with dspy.context(lm=llm):
+        assert ask(question="Why is the sky blue?").answer == TEXT
+        assert anyio.run(lambda: ask.acall(question="Why is the sky blue?")).answer == TEXT
+    assert alive.request_count == 2
