@@ -116,14 +116,19 @@ def test_smolagents(client: ResilientClient) -> None:
 def test_dspy(client: ResilientClient, alive: LoopbackLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # it is fetched on import otherwise
     monkeypatch.setenv("DSPY_CACHEDIR", str(tmp_path))
-    dspy: Any = pytest.importorskip("dspy", minversion="3.4")  # has engine=; before it LiteLLM leaves loops open
+    dspy: Any = pytest.importorskip("dspy", minversion="3.4")  # has engine=
     litellm: Any = pytest.importorskip("litellm")
     alive.default = Reply(f"[[ ## answer ## ]]\n{TEXT}\n\n[[ ## completed ## ]]")
     monkeypatch.setattr(litellm, "client_session", http_client(client))
     monkeypatch.setattr(litellm, "aclient_session", http_client(client, "AsyncClient"))
     llm = dspy.LM("openai/gpt-5.2", engine="litellm", api_key="not-used", cache=False, num_retries=0)
     ask = dspy.Predict("question -> answer")
+
+    async def main() -> tuple[Any, Any]:
+        # In the main thread LiteLLM would leave an event loop open.
+        in_thread = await anyio.to_thread.run_sync(lambda: ask(question="Why is the sky blue?"))
+        return in_thread.answer, (await ask.acall(question="Why is the sky blue?")).answer
+
     with dspy.context(lm=llm):
-        assert ask(question="Why is the sky blue?").answer == TEXT
-        assert anyio.run(lambda: ask.acall(question="Why is the sky blue?")).answer == TEXT
+        assert anyio.run(main) == (TEXT, TEXT)
     assert alive.request_count == 2
