@@ -6,7 +6,7 @@ carries the trail of attempts too, and the exceptions carry answers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -51,7 +51,9 @@ class Fault:
 
     ``retry_after`` is the server's own hint in seconds (``None``: it gave none); ``trust_hint`` is false when the
     hint is real but obeying it would not help (a daily quota that says "retry in 17 s").  ``code`` is the
-    vendor's machine-readable word, ``message`` its text, shortened and scrubbed of anything like a key.
+    vendor's machine-readable word, ``message`` its text, shortened and scrubbed of anything like a key.  ``body`` is
+    its error answer, a JSON object as text, scrubbed likewise; ``None``: it sent none, or one of more than 8,000
+    characters.
     """
 
     kind: FaultKind
@@ -62,6 +64,7 @@ class Fault:
     message: str = ""
     trust_hint: bool = True
     request_id: str | None = None
+    body: str | None = field(default=None, repr=False, compare=False)
 
 
 AttemptKind: TypeAlias = Literal["initial", "retry", "failover", "hedge", "trial"]

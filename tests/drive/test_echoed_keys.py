@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from typing import Any
 
@@ -30,6 +31,16 @@ def test_a_key_that_an_answer_echoes_is_masked(answer: Any) -> None:
             client.chat("hi", deadline=5)
     assert KEY not in repr(failed.value.attempts) + str(failed.value) + repr(failed.value.fault)
     assert KEY.encode() not in pickle.dumps(failed.value)
+
+
+@pytest.mark.parametrize("key", [KEY, 'team "canary" \\ 5f2a', "team/canary+5f2a"])
+def test_a_key_of_any_shape_is_masked_in_the_answer_that_is_kept(key: str) -> None:
+    with LoopbackLLM(default=Status(401, {"error": {"message": "wrong", "sent": [key], "id": 7}})) as server:
+        provider = OpenAICompatible("m", id="a", api_key=key, base_url=f"{server.url}/v1")
+        with ResilientClient([provider], retry={"max_attempts": 1}) as client, pytest.raises(CallFailed) as failed:
+            client.chat("hi", deadline=5)
+    assert failed.value.fault is not None
+    assert json.loads(failed.value.fault.body or "") == {"error": {"message": "wrong", "sent": ["***"], "id": 7}}
 
 
 @pytest.mark.parametrize("chained", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from resilient_llm.errors import CallFailed, FaultKind
 from resilient_llm.model import ToolCall
 from resilient_llm.policy import OnBreak
 from resilient_llm.providers import Anthropic, OpenAI
-from resilient_llm.testing import Cut, LoopbackLLM, Reply, Status
+from resilient_llm.testing import Cut, InBandError, LoopbackLLM, Reply, Status
 from tests.mount.apps import APPS, App, Seen
 
 every_app = pytest.mark.parametrize("app", APPS, ids=repr)
@@ -206,6 +207,75 @@ def test_everything_down_is_the_sdks_own_exception_after_one_pass(
     assert "503" in str(seen.error)
     # One pass: the call's own attempts within its deadline, not three of them.
     assert first.request_count + second.request_count <= 6
+
+
+TOO_LONG = "The limit is 8192 tokens.\nYour messages have 9000."
+REFUSALS: dict[str, dict[str, object]] = {
+    "openai": {
+        "error": {"message": TOO_LONG, "type": "invalid_request_error", "param": "messages", "code": "too_long"}
+    },
+    "anthropic": {"type": "error", "error": {"type": "invalid_request_error", "message": TOO_LONG}, "request_id": "r1"},
+    "google-genai": {
+        "error": {"code": 400, "message": TOO_LONG, "status": "INVALID_ARGUMENT", "details": [{"@type": "t", "f": 1}]}
+    },
+    "mistralai": {"object": "error", "message": TOO_LONG, "type": "invalid_request", "param": "messages", "code": "15"},
+    "cohere": {"id": "b7c1", "message": TOO_LONG},
+}
+"""What each vendor says that refuses a request, in its own shape."""
+
+
+@every_app
+@ways
+@whole_or_streamed
+def test_a_refusal_of_the_sdks_own_vendor_is_told_as_the_bare_sdk_tells_it(
+    app: App, is_async: bool, stream: bool, servers: Any
+) -> None:
+    first, second = servers
+    found(app)
+    first.default = second.default = Status(400, REFUSALS[app.name.removesuffix("-responses")])
+    sdk = app.async_sdk() if is_async else app.sdk()
+    bare = app.run(lambda: (app.bare(sdk, second.url), None), stream=stream, is_async=is_async)
+    seen = app.run(mounted(app, first, second, is_async=is_async), stream=stream, is_async=is_async)
+    assert type(seen.error) is type(bare.error)
+    assert facts_of(seen.error) == facts_of(bare.error)
+    assert "the provider rejected the request (1. own: bad_request 400" in trail_of(seen.error)
+
+
+def facts_of(error: Any) -> dict[str, object]:
+    """What a program may ask an SDK's exception, but for what this library says."""
+    names = ("status_code", "code", "type", "param", "status", "details", "body")
+    facts = {name: getattr(error, name) for name in names if hasattr(error, name)}
+    for name in ("details", "body"):
+        told = facts.get(name)
+        told = json.loads(told) if isinstance(told, str) else told
+        facts[name] = {key: value for key, value in told.items() if key != "resilient_llm"} if told else told
+    return facts
+
+
+def trail_of(error: Any) -> str:
+    """What this library says of a failure, in the body of the answer."""
+    for told in (getattr(error, "body", None), getattr(error, "details", None)):
+        found = json.loads(told) if isinstance(told, str) else told
+        if found and "resilient_llm" in found:
+            return str(found["resilient_llm"])
+    return str(error.response.json()["resilient_llm"])
+
+
+@every_app
+@ways
+def test_an_error_inside_a_stream_of_the_sdks_own_vendor_is_told_as_the_bare_sdk_tells_it(
+    app: App, is_async: bool, servers: Any
+) -> None:
+    first, second = servers
+    found(app)
+    first.default = second.default = replace(TEXT, fault=InBandError(2, message=TOO_LONG))
+    sdk = app.async_sdk() if is_async else app.sdk()
+    bare = app.run(lambda: (app.bare(sdk, second.url), None), stream=True, is_async=is_async)
+    seen = app.run(mounted(app, first, second, is_async=is_async), stream=True, is_async=is_async)
+    assert (type(seen.error), seen.text, seen.finish) == (type(bare.error), bare.text, bare.finish)
+    if app.name not in ("cohere", "mistralai"):  # whose SDKs have no exception for this
+        assert facts_of(seen.error) == facts_of(bare.error)
+        assert "Your messages have 9000." in str(seen.error)
 
 
 @every_app

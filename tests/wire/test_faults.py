@@ -453,6 +453,44 @@ def test_scrubbing_hostile_text_stays_short(text: str) -> None:
     assert len(scrub(text)) <= 200
 
 
+@settings(deadline=None)
+@given(PREFIXES, KEY_CHARS)
+def test_no_planted_key_survives_in_the_body_of_a_fault(prefix: str, key: str) -> None:
+    tail = "@host/" if prefix == "https://u:" else ""
+    text = f"first line\n{prefix}{key}{tail}"
+    body = {"error": {"message": text, "fields": [{"api_key": key}, text], text: 1}}
+    for fault in (failed("x", 401, json.dumps(body)), classify_stream_error("x", body)):
+        assert fault.body is not None
+        assert key not in fault.body
+
+
+def test_a_fault_keeps_what_its_provider_said_as_it_said_it() -> None:
+    said = {"error": {"message": "Too long:\n  9000 > 8192", "param": None, "details": [{"n": 1.5}]}, "more": "x y"}
+    kept = failed("openai", 400, said).body
+    assert kept is not None
+    assert json.loads(kept) == said
+    assert failed("gemini", 400, [said]).body == kept, "of a stream it comes in a list"
+    told = classify_stream_error("openai", {**said, "choices": [], "type": "error"}).body
+    assert json.loads(told or "") == {"error": said["error"], "type": "error"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html><title>no</title></html>",
+        "no such thing",
+        {},
+        [],
+        {"error": {"message": "a" * 8000}},
+        '{"error":' + "[" * 3000 + "]" * 3000 + "}",
+        b"\xff",
+    ],
+    ids=repr,
+)
+def test_what_is_no_error_object_or_too_long_is_not_kept(body: object) -> None:
+    assert failed("openai", 500, body).body is None
+
+
 # --- garbage -----------------------------------------------------------------------------------------------
 
 VENDORS = st.sampled_from(

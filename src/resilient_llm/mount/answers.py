@@ -83,8 +83,8 @@ def degraded(lost: Iterable[Degradation]) -> dict[str, str]:
 
 
 def failed(codec: Codec, failure: CallFailed, wire: str | None) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body for a call that nobody answered.  An SDK makes its own exception of it, at once.  The
-    code of an error is that of the provider asked last if its wire (``wire``) is the SDK's: no program knows others."""
+    """Status, headers and body for a call that nobody answered.  An SDK makes its own exception of it, at once.  What
+    the provider asked last said is passed on if its wire (``wire``) is the SDK's: no program knows other words."""
     status = status_of(failure)
     model = failure.attempts[-1].model if failure.attempts else ""
     found = headers(codec.name, _JSON, failure.provider or "", model, len(failure.attempts))
@@ -93,15 +93,13 @@ def failed(codec: Codec, failure: CallFailed, wire: str | None) -> tuple[int, di
     if wait is not None and math.isfinite(wait) and wait >= 0:
         found["retry-after"] = str(math.ceil(wait))
         found["retry-after-ms"] = str(math.ceil(wait * 1000))
-    fault = _fault(failure, status)
-    if wire != codec.name:
-        fault = replace(fault, code=None)
-    return status, found, codec.encode_error(fault, str(failure))
+    return status, found, codec.encode_error(_fault(failure, status, own=wire == codec.name), str(failure))
 
 
-def broken(codec: Codec, failure: CallFailed) -> bytes:
-    """The frame that ends a stream which broke."""
-    return codec.encode_stream_error(replace(_fault(failure, status_of(failure)), code=None), str(failure))
+def broken(codec: Codec, failure: CallFailed, wire: str | None) -> bytes:
+    """The frame that ends a stream which broke.  ``wire`` as for :func:`failed`."""
+    fault = _fault(failure, status_of(failure), own=wire == codec.name)
+    return codec.encode_stream_error(fault, str(failure))
 
 
 def refused(codec: Codec, status: int, kind: FaultKind, message: str) -> tuple[int, dict[str, str], bytes]:
@@ -156,9 +154,10 @@ def _error_status(record: AttemptRecord) -> int | None:
     return record.status if record.status is not None and record.status >= 400 else None
 
 
-def _fault(failure: CallFailed, status: int) -> Fault:
+def _fault(failure: CallFailed, status: int, *, own: bool) -> Fault:
     known = failure.fault or Fault(FaultKind.OVERLOADED)
-    return replace(known, status=status, message=str(failure))
+    known = replace(known, status=status, message=str(failure))
+    return known if own else replace(known, code=None, body=None)
 
 
 def _printable(text: str) -> str:

@@ -10,17 +10,19 @@ from resilient_llm.errors import CallFailed
 from resilient_llm.mount.answers import broken
 from resilient_llm.mount.asked import Asked
 from resilient_llm.mount.frames import frames_for
+from resilient_llm.mount.providers import wire_of_provider
 
 if TYPE_CHECKING:
-    from resilient_llm.client import AsyncChatStream, ChatStream
+    from resilient_llm.client import AsyncChatStream, AsyncResilientClient, ChatStream, ResilientClient
 
 
 class StreamedBody:
     """The frames of one stream.  One that breaks ends with an error frame, which SDKs raise as their own exception."""
 
-    def __init__(self, stream: ChatStream, asked: Asked, now: float) -> None:
+    def __init__(self, stream: ChatStream, asked: Asked, client: ResilientClient | AsyncResilientClient) -> None:
         self._stream = stream
-        self._frames = frames_for(asked, now)
+        self._client = client
+        self._frames = frames_for(asked, client.pool.wall())
         self._mark: bytes | None = self._frames.mark
         self._over = False
 
@@ -46,7 +48,7 @@ class StreamedBody:
                 break
             except CallFailed as failure:
                 self._over = True
-                return broken(self._frames.codec, failure)
+                return broken(self._frames.codec, failure, wire_of_provider(self._client, failure.provider))
             data = self._frames.of(event)
             for further in self._stream.at_hand():
                 data += self._frames.of(further)
@@ -66,9 +68,10 @@ class StreamedBody:
 class AsyncStreamedBody:
     """The same for async clients."""
 
-    def __init__(self, stream: AsyncChatStream, asked: Asked, now: float) -> None:
+    def __init__(self, stream: AsyncChatStream, asked: Asked, client: ResilientClient | AsyncResilientClient) -> None:
         self._stream = stream
-        self._frames = frames_for(asked, now)
+        self._client = client
+        self._frames = frames_for(asked, client.pool.wall())
         self._mark: bytes | None = self._frames.mark
         self._over = False
 
@@ -94,7 +97,7 @@ class AsyncStreamedBody:
                 break
             except CallFailed as failure:
                 self._over = True
-                return broken(self._frames.codec, failure)
+                return broken(self._frames.codec, failure, wire_of_provider(self._client, failure.provider))
             data = self._frames.of(event)
             for further in self._stream.at_hand():
                 data += self._frames.of(further)

@@ -21,7 +21,7 @@ from resilient_llm.mount.embeddings import AskedToEmbed, asked_to_embed, asks_to
 from resilient_llm.mount.families import Family, family_of
 from resilient_llm.mount.passing import addressed, nobody, provider_for, returned
 from resilient_llm.mount.paths import Sdk, sdk_of, wire_of
-from resilient_llm.providers.base import HttpProvider
+from resilient_llm.mount.providers import provider_named, wire_of_provider
 from resilient_llm.wire import Codec
 
 if TYPE_CHECKING:
@@ -68,9 +68,7 @@ class Transport(_Base):
                 stream.forward()
                 stream.start()
                 stream.extend(call.deadline)
-                return family.streamed(
-                    _stream_headers(client, call, stream), StreamedBody(stream, call, client.pool.wall())
-                )
+                return family.streamed(_stream_headers(client, call, stream), StreamedBody(stream, call, client))
             return self._answer(family, call, client.chat(call.request, **call.options))
         except CallFailed as failure:
             return self._failed(request, spoken, failure)
@@ -97,7 +95,7 @@ class Transport(_Base):
                 await stream.start()
                 stream.extend(call.deadline)
                 return family.async_streamed(
-                    _stream_headers(client, call, stream), AsyncStreamedBody(stream, call, client.pool.wall())
+                    _stream_headers(client, call, stream), AsyncStreamedBody(stream, call, client)
                 )
             return self._answer(family, call, await client.chat(call.request, **call.options))
         except CallFailed as failure:
@@ -169,7 +167,7 @@ class Transport(_Base):
         return self._twin
 
     def _answer(self, family: Family, call: Asked, response: ChatResponse) -> Any:
-        wire = call.codec.name if response.body is not None else _wire_of_provider(self._client, response.provider)
+        wire = call.codec.name if response.body is not None else wire_of_provider(self._client, response.provider)
         found = answers.answered(call.codec, response) | answers.degraded(response.degradations + call.lost(wire))
         if response.created is None:
             response.created = int(self._client.pool.wall())
@@ -185,7 +183,7 @@ class Transport(_Base):
             raise family.late(request, str(failure)) from failure
         if self._sdk is not None and answers.nobody_reached(failure):
             raise family.unreached(request, str(failure)) from failure
-        wire = _wire_of_provider(self._client, failure.provider or "")
+        wire = wire_of_provider(self._client, failure.provider)
         return family.whole(*answers.failed(spoken, failure, wire))
 
     def _embed(self, request: Any, sdk: Sdk, asked: AskedToEmbed) -> Any:
@@ -203,7 +201,7 @@ class Transport(_Base):
         return self._vectors(request, sdk, asked, response)
 
     def _vectors(self, request: Any, sdk: Sdk, asked: AskedToEmbed, response: EmbedResponse) -> Any:
-        there = _provider(self._client, response.provider)
+        there = provider_named(self._client, response.provider)
         own = there is not None and there.vendor in sdk.vendors and there.embed_wire == asked.codec.name
         return family_of(request).whole(200, *answers.embedded(asked.codec, response, asked.request, own=own))
 
@@ -226,23 +224,11 @@ class Transport(_Base):
         return returned(request, await self._async_passing.send(there, stream=True))
 
 
-def _provider(client: ResilientClient | AsyncResilientClient, name: str) -> HttpProvider | None:
-    """The provider that answered; ``None`` for code of the user's."""
-    targets = client.pool.pool.targets()
-    return next((one for one in targets if one.id == name and isinstance(one, HttpProvider)), None)
-
-
-def _wire_of_provider(client: ResilientClient | AsyncResilientClient, name: str) -> str | None:
-    """The wire of the provider that answered; ``None`` for one that speaks none."""
-    provider = _provider(client, name)
-    return None if provider is None else provider.wire
-
-
 def _stream_headers(
     client: ResilientClient | AsyncResilientClient, call: Asked, stream: ChatStream | AsyncChatStream
 ) -> dict[str, str]:
     """The headers of a stream that has begun."""
     begun = stream.response
     found = answers.streamed(call.codec, begun.provider, begun.model, len(stream.attempts) + 1)
-    lost = begun.degradations + call.lost(_wire_of_provider(client, begun.provider))
+    lost = begun.degradations + call.lost(wire_of_provider(client, begun.provider))
     return found | answers.degraded(lost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -101,9 +102,9 @@ def without_secret(fault: Fault, *secrets: str | None) -> Fault:
     shape.  ``None`` and secrets of fewer than 6 characters are ignored, since they would be found in ordinary words."""
     for secret in searchable(secrets):
         message, code = _replaced(fault.message, secret) or "", _replaced(fault.code, secret)
-        request_id = _replaced(fault.request_id, secret)
-        if (message, code, request_id) != (fault.message, fault.code, fault.request_id):
-            fault = replace(fault, message=message, code=code, request_id=request_id)
+        request_id, body = _replaced(fault.request_id, secret), _replaced(fault.body, secret)
+        if (message, code, request_id, body) != (fault.message, fault.code, fault.request_id, fault.body):
+            fault = replace(fault, message=message, code=code, request_id=request_id, body=body)
     return fault
 
 
@@ -125,11 +126,16 @@ def searchable(secrets: tuple[str | None, ...]) -> list[str]:
     return sorted(set(known), key=len, reverse=True) if len(known) > 1 else known
 
 
+def _forms(secret: str) -> set[str]:
+    """How it may be written: as it is, in a URL, or within JSON."""
+    return {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
+
+
 def _replaced(text: str | None, secret: str) -> str | None:
     if not text or (len(text) < len(secret) and "…" not in text):  # no form of it is shorter than itself
         return text
     plain = _UNQUOTED.fullmatch(secret) is not None
-    for form in (secret,) if plain else {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
+    for form in (secret,) if plain else _forms(secret):
         text = text.replace(form, MASK)
         if text.endswith("…"):  # it may have been cut off within the secret
             cut = (n for n in range(len(form) - 1, _SHORTEST - 1, -1) if text.endswith(f"{form[:n]}…"))

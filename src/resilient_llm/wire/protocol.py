@@ -13,6 +13,7 @@ A codec is stateless and shared; the two stream objects hold the state of one st
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
@@ -22,6 +23,8 @@ from resilient_llm.model import ChatRequest, ChatResponse, Degradation, EmbedReq
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes, extras_for
 
+TRAIL: Final = "resilient_llm"
+"""The field of a provider's own error answer in which this library says what it tried."""
 JSON_HEADERS: Final = (("content-type", "application/json"),)
 """What a wire demands that has no header of its own."""
 
@@ -92,7 +95,8 @@ class Codec(Protocol):
         ...
 
     def encode_error(self, fault: Fault, message: str) -> bytes:
-        """The body of an error answer in this wire's shape."""
+        """The body of an error answer in this wire's shape.  A fault with a ``body`` came on this wire: that is the
+        body then, with the message in a field ``resilient_llm`` of its own."""
         ...
 
     def encode_stream_error(self, fault: Fault, message: str) -> bytes:
@@ -146,8 +150,8 @@ class JsonCodec:
     """See :class:`Codec`, also for what each method does.
 
     The functions that read raise :class:`~resilient_llm.wire.kit.fields.Malformed` for a field of the wrong type.
-    ``read_request`` is given the path too, ``write_stream_error`` writes a whole frame, and ``make_encoder`` is given
-    the caller's request, if there is one.
+    ``read_request`` is given the path too, ``write_stream_error`` writes the frame around what ``write_error`` wrote,
+    and ``make_encoder`` is given the caller's request, if there is one.
     """
 
     name: str
@@ -156,7 +160,7 @@ class JsonCodec:
     read_answer: Callable[[f.Fields], ChatResponse]
     write_answer: Callable[[ChatResponse], f.Fields]
     write_error: Callable[[Fault, str], f.Fields]
-    write_stream_error: Callable[[Fault, str], bytes]
+    write_stream_error: Callable[[f.Fields], bytes]
     make_decoder: Callable[[], StreamDecoder]
     make_encoder: Callable[[ChatRequest | None], StreamEncoder]
 
@@ -179,10 +183,15 @@ class JsonCodec:
         return self.make_encoder(request)
 
     def encode_error(self, fault: Fault, message: str) -> bytes:
-        return f.dump(self.write_error(fault, message))
+        return f.dump(self._error(fault, message))
 
     def encode_stream_error(self, fault: Fault, message: str) -> bytes:
-        return self.write_stream_error(fault, message)
+        return self.write_stream_error(self._error(fault, message))
+
+    def _error(self, fault: Fault, message: str) -> f.Fields:
+        if fault.body is None:
+            return self.write_error(fault, message)
+        return {**f.as_object(json.loads(fault.body)), TRAIL: message}
 
 
 class AnswerModule(Protocol):
@@ -198,7 +207,7 @@ class StreamModule(Protocol):
 
     def Decoder(self) -> StreamDecoder: ...  # noqa: N802 - the class
     def Encoder(self) -> StreamEncoder: ...  # noqa: N802 - the class
-    def error_frame(self, fault: Fault, message: str, /) -> bytes: ...
+    def error_frame(self, error: f.Fields, /) -> bytes: ...
 
 
 def codec_of(

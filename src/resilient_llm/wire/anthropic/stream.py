@@ -12,9 +12,8 @@ from __future__ import annotations
 from typing import cast
 
 from resilient_llm import model as m
-from resilient_llm.errors import Fault
 from resilient_llm.wire.anthropic import parts as p
-from resilient_llm.wire.anthropic.answer import decode_response, encode_error, error_body, message_body
+from resilient_llm.wire.anthropic.answer import decode_response, error_body, message_body
 from resilient_llm.wire.blocks.decoder import Block, OpenBlocks
 from resilient_llm.wire.blocks.encoder import BlockEncoder
 from resilient_llm.wire.framing import sse
@@ -163,9 +162,9 @@ def frame(body: f.Fields) -> bytes:
     return sse.encode(f.dump(body), str(body["type"]))
 
 
-def error_frame(fault: Fault, message: str) -> bytes:
+def error_frame(error: f.Fields) -> bytes:
     """The event that reports an error inside a running stream."""
-    return frame(encode_error(fault, message))
+    return frame({"type": "error", **error})
 
 
 class Encoder(BlockEncoder):

@@ -13,9 +13,8 @@ from __future__ import annotations
 from typing import cast
 
 from resilient_llm import model as m
-from resilient_llm.errors import Fault
 from resilient_llm.wire.bedrock import parts as p
-from resilient_llm.wire.bedrock.answer import decode_response, exception_of
+from resilient_llm.wire.bedrock.answer import decode_response
 from resilient_llm.wire.blocks.decoder import Block, OpenBlocks
 from resilient_llm.wire.blocks.encoder import BlockEncoder
 from resilient_llm.wire.framing import eventstream
@@ -237,9 +236,10 @@ class Encoder(BlockEncoder):
         return eventstream.exception("internalServerException", f.dump({"message": message}))
 
 
-def error_frame(fault: Fault, message: str) -> bytes:
+def error_frame(error: f.Fields) -> bytes:
     """An exception frame."""
-    return eventstream.exception(exception_of(fault), f.dump({"message": message}))
+    kind = f.as_text(error.get("__type"))
+    return eventstream.exception(kind[:1].lower() + kind[1:], f.dump({"message": error.get("message")}))
 
 
 def _whole_deltas(content: f.Fields) -> tuple[f.Fields, list[f.Fields]] | None:

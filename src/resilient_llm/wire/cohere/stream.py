@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from resilient_llm import model as m
-from resilient_llm.errors import Fault
 from resilient_llm.wire.blocks.encoder import BlockEncoder
 from resilient_llm.wire.cohere import parts as p
 from resilient_llm.wire.cohere.answer import decode_response
@@ -186,6 +185,6 @@ def _message_end(delta: f.Fields) -> bytes:
     return sse.encode(f.dump({"type": "message-end", "delta": delta}), "message-end") + sse.encode(b"[DONE]")
 
 
-def error_frame(_fault: Fault, message: str) -> bytes:
+def error_frame(error: f.Fields) -> bytes:
     """A ``message-end`` that says why."""
-    return Encoder().failure(message)
+    return Encoder().failure(f.as_text(error.get("error")) or f.as_text(error.get("message")))

@@ -13,9 +13,11 @@ from resilient_llm.errors import Fault, FaultKind, FaultScope
 from resilient_llm.wire.faults import in_band, times
 from resilient_llm.wire.faults.body import Facts, decode, lowered, read
 from resilient_llm.wire.faults.rules import Verdict, decide, scope_of
-from resilient_llm.wire.faults.scrub import scrub
+from resilient_llm.wire.faults.scrub import scrub, scrub_json
+from resilient_llm.wire.kit import fields as f
 
 _SSE = "text/event-stream"
+_AROUND_ERRORS = frozenset({"error", "type", "request_id"})
 _HINTS_NEVER_HELP = frozenset({FaultKind.PAYLOAD_TOO_LARGE, FaultKind.CONTEXT_LENGTH, FaultKind.BAD_REQUEST})
 
 
@@ -44,7 +46,7 @@ def classify(
     clock = times.clock_of(fields, now)
     facts = read(vendor, fields, decoded, clock)
     verdict = decide(vendor, status, facts)
-    fault = _fault(verdict, facts, status, _hint_of(fields, facts, clock, limits=status == 429))
+    fault = _fault(verdict, facts, status, _hint_of(fields, facts, clock, limits=status == 429), decoded)
     if fault.kind is FaultKind.MISCONFIGURED:
         return replace(fault, message=_looks_wrong(status, fields.get("location"), fault.message))
     return fault
@@ -76,10 +78,16 @@ def _from_evidence(
     readable = failure.evidence if failure.kind is None else None  # an answer cut off by a filter is not an error text
     facts = read(vendor, headers, readable, clock)
     verdict = Verdict(failure.kind) if failure.kind is not None else decide(vendor, 0, facts)
-    return _fault(verdict, facts, status, _hint_of({}, facts, clock, limits=False))
+    return _fault(verdict, facts, status, _hint_of({}, facts, clock, limits=False), _error_alone(readable))
 
 
-def _fault(verdict: Verdict, facts: Facts, status: int, hint: float | None) -> Fault:
+def _error_alone(evidence: object) -> object:
+    """What an answer says of its error, without the rest of the answer."""
+    said = f.as_object(evidence)
+    return {key: said[key] for key in _AROUND_ERRORS & said.keys()} if f.is_object(said.get("error")) else evidence
+
+
+def _fault(verdict: Verdict, facts: Facts, status: int, hint: float | None, said: object) -> Fault:
     trusted = verdict.trust_hint and verdict.kind not in _HINTS_NEVER_HELP
     return Fault(
         kind=verdict.kind,
@@ -90,7 +98,13 @@ def _fault(verdict: Verdict, facts: Facts, status: int, hint: float | None) -> F
         message=scrub(facts.message),
         trust_hint=trusted or hint is None,
         request_id=facts.request_id[:200] if facts.request_id else None,
+        body=scrub_json(_object_of(said)) if facts.structured else None,
     )
+
+
+def _object_of(said: object) -> object:
+    """Gemini wraps the error of a stream in a list."""
+    return said[0] if f.is_list(said) and len(said) == 1 else said
 
 
 def parse_retry_after(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from itertools import islice
+
+from resilient_llm.wire.kit.fields import is_list, is_object
 
 MASK = "***"
 _LONGEST = 20_000  # characters looked at; what is shown comes from their front
@@ -45,11 +48,40 @@ def scrub(text: str, limit: int = 200) -> str:
     """
     if not text or limit <= 0:
         return ""
-    shown = " ".join("".join(c if c.isprintable() else " " for c in islice(text, _LONGEST)).split())
-    for pattern, replacement in _rules():
-        shown = pattern.sub(replacement, shown)
-    shown = _RUN.sub(_mask_random, shown)
+    shown = without_credentials(
+        " ".join("".join(c if c.isprintable() else " " for c in islice(text, _LONGEST)).split())
+    )
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def without_credentials(text: str) -> str:
+    """The same as it is otherwise: of any length, with its line breaks."""
+    for pattern, replacement in _rules():
+        text = pattern.sub(replacement, text)
+    return _RUN.sub(_mask_random, text)
+
+
+def scrub_json(value: object, longest: int = 8_000) -> str | None:
+    """An object as JSON text without credentials in its strings, nor in fields named like one.  ``None``: it is no
+    object, no JSON, or longer than ``longest`` characters."""
+    if not is_object(value):
+        return None
+    try:
+        text = json.dumps(value)
+        return json.dumps(_scrubbed("", value), separators=(",", ":")) if len(text) <= longest else None
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _scrubbed(name: str, value: object) -> object:
+    if is_object(value):
+        return {without_credentials(key): _scrubbed(key, inner) for key, inner in value.items()}
+    if is_list(value):
+        return [_scrubbed(name, inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    begins = f"{without_credentials(name)}="
+    return without_credentials(f"{begins}{value}")[len(begins) :]
 
 
 def _mask_random(match: re.Match[str]) -> str:

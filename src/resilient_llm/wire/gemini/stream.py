@@ -11,10 +11,9 @@ import re
 from typing import Any, cast
 
 from resilient_llm import model as m
-from resilient_llm.errors import Fault
 from resilient_llm.wire.framing import ndjson, sse
 from resilient_llm.wire.gemini import parts as p
-from resilient_llm.wire.gemini.answer import encode_error, is_blocked
+from resilient_llm.wire.gemini.answer import is_blocked
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.divided import added
 from resilient_llm.wire.kit.streams import BlockCounter, JsonEvents, WholeCalls, told_message
@@ -367,6 +366,6 @@ class Encoder(WholeCalls):
         return sse.encode(f.dump({**chunk, **(rest or {})}))
 
 
-def error_frame(fault: Fault, message: str) -> bytes:
+def error_frame(error: f.Fields) -> bytes:
     """The frame that reports an error inside a running stream."""
-    return sse.encode(f.dump(encode_error(fault, message)))
+    return sse.encode(f.dump(error))

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from resilient_llm import model as m
-from resilient_llm.errors import Fault, InvalidAnswer
+from resilient_llm.errors import InvalidAnswer
 from resilient_llm.wire.framing import ndjson
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.notes import Notes
 from resilient_llm.wire.kit.streams import BlockCounter, StreamDecoder, WholeCalls
 from resilient_llm.wire.kit.tools import Namer, decode_call
 from resilient_llm.wire.ollama import parts as p
-from resilient_llm.wire.ollama.answer import encode_error
 
 
 class Decoder(StreamDecoder):
@@ -119,6 +118,6 @@ class Encoder(WholeCalls):
         return ndjson.encode(f.dump(opening | said | (ending or {"done": False})))
 
 
-def error_frame(fault: Fault, message: str) -> bytes:
+def error_frame(error: f.Fields) -> bytes:
     """The line that reports an error inside a running stream."""
-    return ndjson.encode(f.dump(encode_error(fault, message)))
+    return ndjson.encode(f.dump(error))

@@ -40,7 +40,7 @@ def codec_for(dialect: Dialect | None = None) -> JsonCodec:
         read_answer=partial(answer.decode_response, dialect=dialect),
         write_answer=partial(answer.encode_response, dialect=dialect),
         write_error=openai.encode_error,
-        write_stream_error=lambda fault, message: sse.encode(f.dump(openai.encode_error(fault, message))),
+        write_stream_error=lambda error: sse.encode(f.dump(error)),
         make_decoder=partial(stream.Decoder, dialect),
         make_encoder=lambda asked: stream.Encoder(dialect, include_usage=asked is None or wants_usage(asked)),
     )

@@ -9,11 +9,10 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from resilient_llm import model as m
-from resilient_llm.errors import Fault, InvalidAnswer
+from resilient_llm.errors import InvalidAnswer
 from resilient_llm.wire.framing.sse import encode
 from resilient_llm.wire.kit import fields as f
 from resilient_llm.wire.kit.accumulate import events_of
-from resilient_llm.wire.kit.openai import encode_error
 from resilient_llm.wire.kit.streams import JsonEvents, StreamEncoder, told_message
 from resilient_llm.wire.openai_responses import answer as a
 from resilient_llm.wire.openai_responses import parts as p
@@ -322,7 +321,7 @@ class Encoder(StreamEncoder):
         return added + self._frame("response.output_item.done", output_index=index, item=item)
 
 
-def error_frame(fault: Fault, message: str) -> bytes:
+def error_frame(error: f.Fields) -> bytes:
     """The frame that ends a stream with an error; the vendor's SDK raises it."""
-    error = f.as_object(encode_error(fault, message)["error"])
-    return encode(f.dump({"type": "error", "sequence_number": 0, **a.error_fields(error)}), "error")
+    told = f.as_object(error.get("error")) or {name: error.get(name) for name in ("code", "message", "param")}
+    return encode(f.dump({"type": "error", "sequence_number": 0, **a.error_fields(told)}), "error")
