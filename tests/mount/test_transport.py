@@ -432,6 +432,14 @@ def test_model_calls_are_known_by_their_path(path: str, wire: str) -> None:
     assert wire_of("GET", path) is None
 
 
+@families
+def test_a_slash_within_a_name_stays_one(library: ModuleType, servers: Any) -> None:
+    first, _ = servers
+    with clients(*servers) as client, library.Client(transport=mount.transport(client)) as http:
+        http.get("https://api.openai.com/v1/models/ft:m:a%2Fb%3Fc%20d?limit=1")
+    assert first.requests[0].path == "/v1/models/ft:m:a%2Fb%3Fc%20d?limit=1"
+
+
 def test_other_requests_go_on_in_async_clients_too(servers: Any) -> None:
     first, _ = servers
 

@@ -50,11 +50,12 @@ def nobody(request: Any, sdk: Sdk) -> Any:
 
 def addressed(request: Any, sdk: Sdk, provider: HttpProvider, key: str | None) -> Any:
     """The same request, to this provider and with its credential alone."""
-    path = request.url.path if sdk.name == "cohere" else below_version(request.url.path)
+    given: str = request.url.raw_path.partition(b"?")[0].decode("ascii")  # %2F within a name stays one
+    path = given if sdk.name == "cohere" else below_version(given)
     if sdk.name == "anthropic":
         path = f"/v1{path}"
     address = provider.address(path)
-    if sdk.name == "google-genai" and request.url.path.startswith(f"{_UPLOAD}/"):
+    if sdk.name == "google-genai" and given.startswith(f"{_UPLOAD}/"):
         address = before_version(address, _UPLOAD)
     query = [
         (name, value)
