@@ -478,11 +478,7 @@ def test_where_nobody_can_take_it_the_answer_is_501_in_the_sdks_shape(servers: A
         ("https://generativelanguage.googleapis.com/v1beta/models", {"x-goog-api-key": "k"}, "/gemini/v1beta/models"),
         ("https://api.mistral.ai/v1/models", {"user-agent": "mistral-client-python/3"}, "/mistral/v1/models"),
         ("https://api.cohere.com/v1/models", {"x-fern-language": "Python"}, "/cohere/v1/models"),
-        (
-            "https://x.openai.azure.com/openai/models?api-version=2024-10-21",
-            {},
-            "/openai/v1/models?api-version=2024-10-21",
-        ),
+        ("https://x.openai.azure.com/openai/models?api-version=2024-10-21", {}, "/openai/v1/models"),
     ],
 )
 def test_each_sdks_other_requests_go_to_its_own_vendor(url: str, headers: Any, expected: str) -> None:
@@ -498,6 +494,51 @@ def test_each_sdks_other_requests_go_to_its_own_vendor(url: str, headers: Any, e
         with ResilientClient(providers) as client, httpx.Client(transport=mount.transport(client)) as http:
             assert http.get(url, headers=headers).status_code == 200
         assert server.requests[0].path == expected
+
+
+AZURES = "https://x.openai.azure.com/openai"
+TOKENS = {"model": "e mb", "input": [[1]]}
+EMBEDDINGS = [
+    "/openai/deployments/e%20mb/embeddings?api-version=2024-10-21",
+    *("/openai/v1/embeddings", "/v1/embeddings"),
+]
+
+
+@pytest.mark.parametrize(
+    ("url", "what", "paths"),
+    [
+        (f"{AZURES}/deployments/e%20mb/embeddings?api-version=1", {"json": TOKENS}, EMBEDDINGS),
+        ("https://api.openai.com/v1/embeddings", {"json": TOKENS}, EMBEDDINGS),
+        (
+            f"{AZURES}/files?api-version=2025-01-01&limit=1",
+            {"json": {"model": "m"}},
+            ["/openai/files?api-version=2024-10-21&limit=1", "/openai/v1/files?limit=1", "/v1/files?limit=1"],
+        ),
+        (
+            "https://api.openai.com/v1/audio/speech",
+            {"files": {"file": b"RIFF"}},
+            [
+                "/openai/deployments/chat/audio/speech?api-version=2024-10-21",
+                "/openai/v1/audio/speech",
+                "/v1/audio/speech",
+            ],
+        ),
+    ],
+    ids=["Azure's SDK", "OpenAI's SDK", "no deployment", "no JSON"],
+)
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_other_requests_name_deployments_where_azure_wants_them(
+    url: str, what: Any, paths: list[str], is_async: bool, servers: Any
+) -> None:
+    first, _ = servers
+    for provider in (
+        AzureOpenAI("chat", base_url=first.url, api_key="key-1", api_version="2024-10-21"),
+        AzureOpenAI("chat", base_url=first.url, api_key="key-1"),
+        OpenAI("chat", base_url=first.url + "/v1", api_key="key-1"),
+    ):
+        with ResilientClient([provider]) as client:
+            ask(client, url, is_async=is_async, **what)
+    assert [one.path for one in first.requests] == paths
 
 
 # --- secrets -----------------------------------------------------------------------------------------------

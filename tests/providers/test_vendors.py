@@ -308,6 +308,13 @@ def test_what_is_missing_or_contradicts_is_said_at_once(make: Callable[[], HttpP
         make()
 
 
+def test_the_rest_of_a_response_is_asked_for_where_azures_dated_api_keeps_it() -> None:
+    azure = AzureOpenAIResponses("d", api_key="k", base_url="https://r.openai.azure.com", api_version="2025-03-01")
+    rest = azure.prepare_rest("/responses/resp_1?stream=true&starting_after=3", ChatRequest(()), "k")
+    where = "https://r.openai.azure.com/openai/responses/resp_1"
+    assert rest.url == f"{where}?stream=true&starting_after=3&api-version=2025-03-01"
+
+
 def test_the_version_of_the_messages_api_is_a_choice() -> None:
     old, new = (
         Anthropic("claude-opus-4-5", api_key="k"),

@@ -3,8 +3,10 @@ credentials, and are not repeated."""
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from resilient_llm.drive.core import ProviderPool
 from resilient_llm.errors import FaultKind
@@ -12,8 +14,10 @@ from resilient_llm.mount.answers import refused
 from resilient_llm.mount.asked import spoken_by
 from resilient_llm.mount.families import family_of
 from resilient_llm.mount.parameters import CREDENTIALS
-from resilient_llm.mount.paths import Sdk, before_version, below_version
+from resilient_llm.mount.paths import OPENAI, Sdk, before_version, below_version
 from resilient_llm.providers.base import USER_AGENT, HttpProvider
+from resilient_llm.providers.openai import OF_DEPLOYMENTS, AzureOpenAI
+from resilient_llm.wire.kit import fields as f
 
 _KEPT = frozenset(
     {
@@ -26,6 +30,9 @@ _OF_UPLOADS = "x-goog-upload-"
 """How the headers begin that say which piece of a file google-genai sends."""
 _UPLOAD = "/upload"
 """How the paths begin to which it sends them: before the version of the API."""
+_VERSION = "api-version"
+"""The parameter that says which version of Azure's API is meant; it is the provider's own."""
+_DEPLOYMENT = re.compile(r"/deployments/[^/]+(?=/)")
 _OF_VENDOR = frozenset(
     {"anthropic-beta", "anthropic-user-profile-id", "anthropic-version", "openai-beta", "idempotency-key"}
 )
@@ -52,6 +59,8 @@ def addressed(request: Any, sdk: Sdk, provider: HttpProvider, key: str | None) -
     """The same request, to this provider and with its credential alone."""
     given: str = request.url.raw_path.partition(b"?")[0].decode("ascii")  # %2F within a name stays one
     path = given if sdk.name == "cohere" else below_version(given)
+    if sdk is OPENAI:
+        path = _deployed(path, request, provider)
     if sdk.name == "anthropic":
         path = f"/v1{path}"
     address = provider.address(path)
@@ -60,7 +69,7 @@ def addressed(request: Any, sdk: Sdk, provider: HttpProvider, key: str | None) -
     query = [
         (name, value)
         for name, value in request.url.params.multi_items()
-        if name.lower() not in CREDENTIALS and f"?{name}=" not in address
+        if name.lower() not in CREDENTIALS and name != _VERSION
     ]
     module = family_of(request).module
     url = module.URL(address)
@@ -75,6 +84,26 @@ def addressed(request: Any, sdk: Sdk, provider: HttpProvider, key: str | None) -
     timeout = request.extensions.get("timeout")
     extensions = {} if timeout is None else {"timeout": timeout}
     return module.Request(request.method, url, headers=headers, stream=request.stream, extensions=extensions)
+
+
+def _deployed(path: str, request: Any, provider: HttpProvider) -> str:
+    """The path with the name of a deployment where the provider's API wants one: Azure's dated API, which its SDK takes
+    for granted.  Everywhere else the body says which model is meant."""
+    found = _DEPLOYMENT.match(path)
+    if not (isinstance(provider, AzureOpenAI) and provider.dated):
+        return path[found.end() :] if found else path
+    model = _model_in(request) if found is None and path in OF_DEPLOYMENTS else None
+    return f"/deployments/{quote(model, safe='')}{path}" if model else path
+
+
+def _model_in(request: Any) -> str | None:
+    """The model that a JSON body names."""
+    if "json" not in request.headers.get("content-type", ""):
+        return None
+    try:
+        return f.as_text(f.as_object(json.loads(request.content)).get("model")) or None
+    except (ValueError, family_of(request).module.RequestNotRead):
+        return None
 
 
 def returned(request: Any, answer: Any) -> Any:

@@ -21,6 +21,13 @@ from resilient_llm.wire.protocol import Codec, HttpRequest
 _OLD_FIELD = "max_tokens"
 _OPENAIS = Dialect(cache_key=True)
 """OpenAI's own dialect."""
+OF_DEPLOYMENTS = frozenset(
+    {
+        *("/chat/completions", "/completions", "/embeddings", "/images/generations", "/images/edits"),
+        *("/audio/transcriptions", "/audio/translations", "/audio/speech"),
+    }
+)
+"""What Azure's dated API has below the name of a deployment.  All else is below none."""
 
 
 class OpenAICompatible(HttpProvider):
@@ -95,11 +102,17 @@ class AzureOpenAI(OpenAICompatible):
     def auth_headers(self, key: str) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {key}"),) if self._bearer else (("api-key", key),)
 
+    @property
+    def dated(self) -> bool:
+        """Whether it is asked over the dated API, where paths name deployments."""
+        return self._version is not None
+
     def address(self, path: str) -> str:
         base = self.base_url.removesuffix("/v1").removesuffix("/openai")
         if self._version is None:
             return f"{base}/openai/v1{path}"
-        return f"{base}/openai/deployments/{quote(self.model, safe='')}{path}?api-version={quote(self._version)}"
+        below = f"/deployments/{quote(self.model, safe='')}" if path in OF_DEPLOYMENTS else ""
+        return f"{base}/openai{below}{path}{'&' if '?' in path else '?'}api-version={quote(self._version)}"
 
 
 class Mistral(OpenAICompatible):

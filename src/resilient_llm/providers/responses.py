@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import ClassVar, Unpack
-from urllib.parse import quote
 
 from resilient_llm.providers.base import HttpProvider, ProviderOptions, provider_keywords
 from resilient_llm.providers.credentials import ApiKey
@@ -54,9 +53,3 @@ class AzureOpenAIResponses(AzureOpenAI):
 
     def make_codec(self) -> Codec:
         return codec(self.wire)
-
-    def address(self, path: str) -> str:
-        if self._version is None or path != "/responses":
-            return super().address(path)
-        base = self.base_url.removesuffix("/v1").removesuffix("/openai")
-        return f"{base}/openai{path}?api-version={quote(self._version)}"  # the deployment is named in the body
