@@ -352,6 +352,19 @@ def test_only_classes_of_sdks_can_be_mounted(thing: Any, client: ResilientClient
         mount(thing, client)
 
 
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [
+        *(("anthropic", name) for name in ("AnthropicBedrock", "AsyncAnthropicBedrock", "AnthropicVertex")),
+        *(("cohere", name) for name in ("BedrockClientV2", "SagemakerClientV2", "BedrockClient")),
+    ],
+)
+def test_classes_that_ask_a_cloud_cannot_be_mounted(package: str, name: str, client: ResilientClient) -> None:
+    sdk = getattr(pytest.importorskip(package), name)
+    with pytest.raises(ConfigurationError, match=f"{name} asks as its cloud wants it; mount the vendor's own class"):
+        mount(sdk, client)
+
+
 def test_an_http_client_of_your_own_is_for_the_transport(client: ResilientClient) -> None:
     with pytest.raises(ConfigurationError, match=r"leave out http_client=, or build one with mount.transport\(\)"):
         mount(openai.OpenAI, client, http_client=object())

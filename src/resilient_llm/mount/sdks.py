@@ -18,6 +18,13 @@ S = TypeVar("S")
 
 _PLACEHOLDER: Final = "not-used-the-providers-have-keys-of-their-own"
 """SDKs insist on a key.  It is sent to nobody."""
+_CLOUDS = frozenset(
+    {
+        *("BaseBedrockClient", "BaseVertexClient", "BaseGoogleCloudClient"),
+        *("AwsClient", "AwsClientV2", "OciClient", "OciClientV2"),
+    }
+)
+"""Bases of classes that ask at addresses of a cloud, and sign for it."""
 _COHERE_TIMEOUT = 300.0  # seconds; the SDK's own, which it forgets when it is given an HTTP client
 
 
@@ -132,6 +139,11 @@ def _known(sdk: object) -> _Way:
         raise ConfigurationError(
             "mount takes the class of an SDK, such as openai.OpenAI, anthropic.Anthropic, google.genai.Client, "
             f"mistralai's Mistral or cohere.ClientV2, not {sdk!r:.80}; others can use mount.transport(client)"
+        )
+    if any(base.__name__ in _CLOUDS for base in cast("type[Any]", sdk).__mro__):
+        raise ConfigurationError(
+            f"{cast('type[Any]', sdk).__name__} asks as its cloud wants it; mount the vendor's own class instead "
+            f"(anthropic.Anthropic, cohere.ClientV2), and let the cloud be a provider of the client"
         )
     return found
 
