@@ -458,10 +458,11 @@ def test_scrubbing_hostile_text_stays_short(text: str) -> None:
 def test_no_planted_key_survives_in_the_body_of_a_fault(prefix: str, key: str) -> None:
     tail = "@host/" if prefix == "https://u:" else ""
     text = f"first line\n{prefix}{key}{tail}"
-    body = {"error": {"message": text, "fields": [{"api_key": key}, text], text: 1}}
-    for fault in (failed("x", 401, json.dumps(body)), classify_stream_error("x", body)):
-        assert fault.body is not None
-        assert key not in fault.body
+    fields: list[object] = [text, [{"api_key": key}], {"message": "no", text: {"a": "b"}}, {text: 1}, {text: None}]
+    for body in [{"error": {"message": "no", "fields": one}} for one in fields]:
+        for fault in (failed("x", 401, json.dumps(body)), classify_stream_error("x", body)):
+            assert fault.body is not None
+            assert key not in fault.body
 
 
 def test_a_fault_keeps_what_its_provider_said_as_it_said_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from functools import cache
 from itertools import islice
 
@@ -67,10 +68,25 @@ def scrub_json(value: object, longest: int = 8_000) -> str | None:
     if not is_object(value):
         return None
     try:
-        text = json.dumps(value)
-        return json.dumps(_scrubbed("", value), separators=(",", ":")) if len(text) <= longest else None
+        text = json.dumps(value, separators=(",", ":"))
+        if len(text) > longest:
+            return None
+        told = "\n".join(_strings("", value))
+        # One pass is a fourth of the work, and finds nothing in nearly every answer.
+        return text if without_credentials(told) == told else json.dumps(_scrubbed("", value), separators=(",", ":"))
     except (TypeError, ValueError, RecursionError):
         return None
+
+
+def _strings(name: str, value: object) -> Iterator[str]:
+    """Every string of an object, each with the name of its field, and every name."""
+    yield f"{name}={value}" if isinstance(value, str) else name
+    if is_object(value):
+        for key, inner in value.items():
+            yield from _strings(key, inner)
+    elif is_list(value):
+        for inner in value:
+            yield from _strings(name, inner)
 
 
 def _scrubbed(name: str, value: object) -> object:
