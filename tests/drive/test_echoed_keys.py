@@ -43,6 +43,15 @@ def test_a_key_of_any_shape_is_masked_in_the_answer_that_is_kept(key: str) -> No
     assert json.loads(failed.value.fault.body or "") == {"error": {"message": "wrong", "sent": ["***"], "id": 7}}
 
 
+def test_a_number_that_may_be_a_secret_is_not_kept() -> None:
+    with LoopbackLLM(default=Status(401, {"error": {"message": "wrong", "id": 1234567}})) as server:
+        provider = OpenAICompatible("m", id="a", api_key="1234567", base_url=f"{server.url}/v1")
+        with ResilientClient([provider], retry={"max_attempts": 1}) as client, pytest.raises(CallFailed) as failed:
+            client.chat("hi", deadline=5)
+    assert failed.value.fault is not None
+    assert failed.value.fault.body is None
+
+
 @pytest.mark.parametrize("chained", [False, True])
 def test_an_exception_that_quotes_the_key_is_not_chained(chained: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(self: HttpExchange) -> None:

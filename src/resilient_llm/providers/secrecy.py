@@ -102,7 +102,7 @@ def without_secret(fault: Fault, *secrets: str | None) -> Fault:
     shape.  ``None`` and secrets of fewer than 6 characters are ignored, since they would be found in ordinary words."""
     for secret in searchable(secrets):
         message, code = _replaced(fault.message, secret) or "", _replaced(fault.code, secret)
-        request_id, body = _replaced(fault.request_id, secret), _replaced(fault.body, secret)
+        request_id, body = _replaced(fault.request_id, secret), _replaced_in_json(fault.body, secret)
         if (message, code, request_id, body) != (fault.message, fault.code, fault.request_id, fault.body):
             fault = replace(fault, message=message, code=code, request_id=request_id, body=body)
     return fault
@@ -124,6 +124,18 @@ def searchable(secrets: tuple[str | None, ...]) -> list[str]:
     """Those that can be looked for, the longest first: one may be part of another."""
     known = [one for one in secrets if one and len(one) >= _SHORTEST]
     return sorted(set(known), key=len, reverse=True) if len(known) > 1 else known
+
+
+def _replaced_in_json(text: str | None, secret: str) -> str | None:
+    """The same for JSON; ``None`` if it is none afterwards, since the secret was a number, say."""
+    replaced = _replaced(text, secret)
+    if replaced is None or replaced == text:
+        return text
+    try:
+        json.loads(replaced)
+    except ValueError:
+        return None
+    return replaced
 
 
 def _forms(secret: str) -> set[str]:
