@@ -7,7 +7,9 @@ import json
 import logging
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier
 from types import ModuleType
 from typing import Any
 
@@ -430,6 +432,37 @@ def test_only_model_calls_are_taken_for_such(path: str) -> None:
 def test_model_calls_are_known_by_their_path(path: str, wire: str) -> None:
     assert wire_of("POST", path) == wire
     assert wire_of("GET", path) is None
+
+
+def test_one_transport_passes_requests_of_both_libraries_on(servers: Any) -> None:
+    with clients(*servers) as client:
+        transport = mount.transport(client)
+        with httpx.Client(transport=transport) as one, httpx2.Client(transport=transport) as other:
+            assert isinstance(one.get("https://api.openai.com/v1/models"), httpx.Response)
+            assert isinstance(other.get("https://api.openai.com/v1/models"), httpx2.Response)
+
+
+def test_threads_that_ask_at_once_share_what_is_opened(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+    made = httpx2.Client.__init__
+
+    def init(self: Any, **given: Any) -> None:
+        opened.append(self)
+        made(self, **given)
+
+    client = AsyncResilientClient(pool=clients(*servers).pool)
+    with httpx2.Client(transport=mount.transport(client)) as http:
+        monkeypatch.setattr(httpx2.Client, "__init__", init)
+        together = Barrier(8)
+
+        def ask_both(_: int) -> tuple[int, int]:
+            together.wait()
+            listed = http.get("https://api.openai.com/v1/models").status_code
+            return listed, http.post(CHAT, json=QUESTION).status_code
+
+        with ThreadPoolExecutor(8) as threads:
+            assert set(threads.map(ask_both, range(8))) == {(200, 200)}
+    assert len(opened) == 1
 
 
 @families

@@ -6,6 +6,7 @@ on its wire, is decided in functions that both ways of calling share; only the w
 
 from __future__ import annotations
 
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -42,9 +43,10 @@ class Transport(_Base):
             raise ConfigurationError(f"client must be a ResilientClient, not a {type(client).__name__}")
         self._client = client
         self._sdk = sdk
+        self._lock = Lock()  # threads that ask first at the same time share what is opened
         self._twin: ResilientClient | AsyncResilientClient | None = None
-        self._passing: Any = None
-        self._async_passing: Any = None
+        self._passing: dict[Family, Any] = {}
+        self._async_passing: dict[Family, Any] = {}
 
     # --- what the HTTP client calls ---
 
@@ -107,18 +109,20 @@ class Transport(_Base):
 
     def close(self) -> None:
         """Let go of what this transport opened itself.  The mounted client stays open, as others may use it."""
-        passing, self._passing = self._passing, None
-        if passing is not None:
-            passing.close()
+        with self._lock:
+            passing, self._passing = self._passing, {}
+        for http in passing.values():
+            http.close()
         if isinstance(self._twin, ResilientClient):
             self._twin.close()
             self._twin = None
 
     async def aclose(self) -> None:
         """The same for async clients."""
-        passing, self._async_passing = self._async_passing, None
-        if passing is not None:
-            await passing.aclose()
+        with self._lock:
+            passing, self._async_passing = self._async_passing, {}
+        for http in passing.values():
+            await http.aclose()
         if isinstance(self._twin, AsyncResilientClient):
             await self._twin.aclose()
             self._twin = None
@@ -154,17 +158,19 @@ class Transport(_Base):
         """The mounted client, or one that shares its providers and health."""
         if isinstance(self._client, ResilientClient):
             return self._client
-        if not isinstance(self._twin, ResilientClient):
-            self._twin = ResilientClient(pool=self._client.pool).with_options(**self._client.defaults)
-        return self._twin
+        with self._lock:
+            if not isinstance(self._twin, ResilientClient):
+                self._twin = ResilientClient(pool=self._client.pool).with_options(**self._client.defaults)
+            return self._twin
 
     def _async_client(self) -> AsyncResilientClient:
         """The same for async calls."""
         if isinstance(self._client, AsyncResilientClient):
             return self._client
-        if not isinstance(self._twin, AsyncResilientClient):
-            self._twin = AsyncResilientClient(pool=self._client.pool).with_options(**self._client.defaults)
-        return self._twin
+        with self._lock:
+            if not isinstance(self._twin, AsyncResilientClient):
+                self._twin = AsyncResilientClient(pool=self._client.pool).with_options(**self._client.defaults)
+            return self._twin
 
     def _answer(self, family: Family, call: Asked, response: ChatResponse) -> Any:
         wire = call.codec.name if response.body is not None else wire_of_provider(self._client, response.provider)
@@ -209,19 +215,25 @@ class Transport(_Base):
         provider = provider_for(self._client.pool, sdk)
         if provider is None:
             return nobody(request, sdk)
-        if self._passing is None:
-            self._passing = family_of(request).module.Client(timeout=None)
+        family = family_of(request)
+        with self._lock:
+            http = self._passing.get(family)
+            if http is None:
+                http = self._passing[family] = family.module.Client(timeout=None)
         there = addressed(request, sdk, provider, provider.credential.get())
-        return returned(request, self._passing.send(there, stream=True))
+        return returned(request, http.send(there, stream=True))
 
     async def _apass_on(self, request: Any, sdk: Sdk) -> Any:
         provider = provider_for(self._client.pool, sdk)
         if provider is None:
             return nobody(request, sdk)
-        if self._async_passing is None:
-            self._async_passing = family_of(request).module.AsyncClient(timeout=None)
+        family = family_of(request)
+        with self._lock:
+            http = self._async_passing.get(family)
+            if http is None:
+                http = self._async_passing[family] = family.module.AsyncClient(timeout=None)
         there = addressed(request, sdk, provider, await provider.credential.aget(to_thread.run_sync))
-        return returned(request, await self._async_passing.send(there, stream=True))
+        return returned(request, await http.send(there, stream=True))
 
 
 def _stream_headers(
