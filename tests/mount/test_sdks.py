@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_the_sdks_own_timeout_ends_a_call_with_its_own_exception(llm: Any, serve
         llm.with_options(timeout=0.3).chat.completions.create(model="m", messages=MESSAGES)
     late = raised.value.__cause__
     assert isinstance(late, TimeoutError)
-    assert "no answer within 0.3 s (1. " in str(late)
+    assert re.search(r"no answer within 0\.(3|2\d+) s \(1\. ", str(late))  # the SDK counts what it took itself
     assert servers[1].request_count == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import re
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -192,7 +193,7 @@ def test_the_sdks_timeout_shortens_the_deadline(servers: Any) -> None:
     with clients(*servers, deadline=60.0) as client, httpx.Client(transport=mount.transport(client)) as http:
         answer = http.post(CHAT, json=QUESTION, timeout=0.4)
     assert answer.status_code == 504
-    assert "no answer within 0.4 s" in answer.json()["error"]["message"]
+    assert re.search(r"no answer within 0\.(4|3\d+) s", answer.json()["error"]["message"])
 
 
 def test_the_sdks_timeout_does_not_end_a_stream_that_goes_on(servers: Any) -> None:
