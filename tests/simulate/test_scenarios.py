@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from resilient_llm.decide import patience, rescue
 from resilient_llm.decide.breaker import Breaker
 from resilient_llm.decide.call import Call
 from resilient_llm.decide.member import Member
 from resilient_llm.decide.pool import Pool
+from resilient_llm.policy import Policies
 from resilient_llm.simulate import SCHEDULES, Nature, Provider, streams
 from resilient_llm.simulate.__main__ import main
 from resilient_llm.simulate.providers import TABLE
@@ -116,22 +118,25 @@ def test_trials_at_the_full_minute_herd(monkeypatch: Patch) -> None:
     assert "trials do not herd" in thundering_herd(200, rate=0.3).broken
 
 
-@pytest.mark.xfail(
-    reason="a quarter of the room for 60 s: over after 135 s, not 125; callers with 2 s of patience: never"
-)
-def test_a_retry_storm_ends_where_retries_have_a_budget() -> None:
-    found = retry_storm(seconds=280.0)
+def test_a_fleet_is_answered_as_often_as_one_that_sends_each_call_once() -> None:
+    found = retry_storm(280.0, [(0.5, 10.0)])
     assert found.held, str(found)
 
 
-def test_three_retries_without_a_budget_are_a_storm() -> None:
-    found = retry_storm("hasty sdk", seconds=280.0)
-    assert len(found.broken) == 2, str(found)
+def test_asking_a_busy_provider_a_second_time_is_a_storm(monkeypatch: Patch) -> None:
+    def hangs(beside: object) -> bool:
+        return False
+
+    monkeypatch.setattr(rescue, "_overloaded", hangs)
+    assert not retry_storm(280.0, [(0.5, 10.0)]).held
 
 
-def test_without_a_budget_the_library_would_be_a_storm_too() -> None:
-    with MUTANTS["second_tries_cost_nothing"](), MUTANTS["rescues_cost_nothing"]():
-        assert not retry_storm(seconds=280.0).held
+def test_giving_up_what_a_busy_provider_has_accepted_is_a_storm(monkeypatch: Patch) -> None:
+    def given_up(policies: Policies, left: float, end: float) -> float:
+        return end
+
+    monkeypatch.setattr(patience, "_unless_told", given_up)
+    assert not retry_storm(280.0, [(0.25, 100.0)]).held
 
 
 def test_recorded_arrivals_are_answered_nearly_as_fast_as_an_oracle_would() -> None:

@@ -267,7 +267,12 @@ class Leases(Generic[T]):
         if kind == "trial":
             found = self._trial(ask, past, attempt, now)
         else:
-            alone = self._alone(ask, past, member) if past.tried or ask.unsuitable else ask.route in self._table.lone
+            if breaker.state is not CLOSED:  # nobody well is left
+                alone = True
+            else:
+                alone = (
+                    self._alone(ask, past, member) if past.tried or ask.unsuitable else ask.route in self._table.lone
+                )
             found = patience(self._policies, member.statistics, ask, now, alone=alone)
         attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
         if now < member.heard.until:

@@ -52,7 +52,8 @@ def patience(policies: Policies, seen: Statistics, ask: Ask, now: float, *, alon
 
     The textbook trigger of a hedge, the 95th percentile itself, spends its whole allowance on ordinary stragglers and
     has none left when a provider hangs; twice that is a rescue.  Before enough is known, and in any case at the latest,
-    the rescue starts when half the time left is gone, unless this provider usually needs longer.
+    the rescue starts when half the time left is gone, unless this provider usually needs longer.  Alone, a provider
+    that seems to hang is asked a second time beside the first attempt, which is not given up.
     """
     streaming, left = ask.streaming, ask.deadline - now
     own = seen.first if streaming else seen.whole
@@ -64,8 +65,10 @@ def patience(policies: Policies, seen: Statistics, ask: Ask, now: float, *, alon
     if not ask.repeatable or ask.batch or not policies.hedge.enabled:
         return late, known, None, end
     rescue, half = late if known and not alone else math.inf, left / 2.0
-    if rescue > half:
-        rescue = min(rescue, half if alone else max(half, min((own.at(0.5) or 0.0) * scale, left)))
+    if alone:
+        rescue, end = (half if half < timeout else timeout), _unless_told(policies, left, end)
+    elif rescue > half:
+        rescue = min(rescue, max(half, min((own.at(0.5) or 0.0) * scale, left)))
     return late, known, rescue if rescue < end else None, end
 
 
@@ -80,14 +83,23 @@ def trial_patience(
     streaming, left, scale = ask.streaming, ask.deadline - now, seen.scale(ask.tokens)
     timeout = _timeout(policies, seen, ask, scale)
     if rival is None:
-        half = left / 2.0 if policies.hedge.enabled else math.inf
-        return math.inf, False, half if half < timeout and not ask.batch else None, min(timeout, left)
+        end = min(timeout, left)
+        if ask.batch or not policies.hedge.enabled:
+            return math.inf, False, None, end
+        rescue, end = min(left / 2.0, timeout), _unless_told(policies, left, end)
+        return math.inf, False, rescue if rescue < end else None, end
     own = seen.first if streaming else seen.whole
     late = _late(policies, own.p95 * scale, streaming)
     limit = min(late if streaming else max(late, _TRIAL_WHOLE), timeout)
     rescue = 0.0 if together else min(max(policies.advanced.rescue_min, rival), left / 2.0)
     end = min(limit, left)
     return limit, True, rescue if rescue < end and not ask.batch else None, end
+
+
+def _unless_told(policies: Policies, left: float, end: float) -> float:
+    """When an attempt is given up for its silence where nobody else can be asked: not before its call ends, unless the
+    user set the time.  What a busy provider has accepted it does, so giving up would only add to its queue."""
+    return left if policies.timeouts.first_token is None and left < math.inf else end
 
 
 def usual(seen: Statistics, tokens: int, *, streaming: bool) -> float:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.breaker import CLOSED, LAST_RESORT
+from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Cause
 from resilient_llm.decide.choose import cheapest, least_bad
 from resilient_llm.decide.leases import Leases, Past
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.patience import LATE_TIMER, longest
-
-_CROWD = 3  # attempts none of which is answered that make a provider suspect before one of them is late
 
 
 class Rescues(Leases[T]):
@@ -35,9 +33,9 @@ class Rescues(Leases[T]):
         chosen = self._rescuer(ask, past, member, now)
         if chosen is None:
             alone = all(_opens(one, ask, now) > ask.deadline for one in self._allowed(ask, past) if one is not member)
-            if elapsed < (half if alone else 1.5 * half) or not self._again_beside(beside, past, now):
-                soon = elapsed + LAST_RESORT / 4.0
-                beside.rescue_after = _within(max(half, soon) if alone else soon, beside.timeout)
+            waits = _overloaded(beside) or (not alone and elapsed < 1.5 * half)
+            if waits or not self._again_beside(beside, past, now):
+                beside.rescue_after = _within(elapsed + LAST_RESORT / 4.0, beside.timeout)
                 return None
         paid = self._pay_for_rescue(beside, chosen, elapsed >= half, now)
         if stood_still:
@@ -51,22 +49,22 @@ class Rescues(Leases[T]):
             return None
         found = self._lease(ask, past, chosen or member, "hedge", now)
         if chosen is None:
-            found.fresh, found.rescue_after = True, None
+            found.fresh, found.rescue_after = True, _within(2.0 * elapsed, found.timeout)
         return found
 
     def _suspect(self, beside: Attempt[T], elapsed: float, half: float, now: float) -> None:
         """An attempt is silent for longer than its provider usually is, or than half of its time."""
         member, ask, since = beside.member, beside.ask, min(elapsed, beside.late_after)
         unheard_of = elapsed >= max(half, longest(member.statistics, ask.tokens, streaming=ask.streaming))
-        if beside.late(now) or (unheard_of and (member.silent(since, now) or len(member.pending) > _CROWD)):
+        if beside.late(now) or (unheard_of and member.silent(since, now)):
             self._verdicts.silent(member, since, now)
 
     def _again_beside(self, beside: Attempt[T], past: Past, now: float) -> bool:
         """Whether the same provider can be asked a second time, over another connection."""
         member = beside.member
         gone = self._table.members.get(member.id) is not member
-        more = past.tried.get(member.id, 0) + 1 < self._most
-        return not gone and more and beside.kind != "hedge" and self.admits(member, beside.ask, past, now)
+        tries = past.tried.get(member.id, 0) + sum(order == past.order for order in member.held.values())
+        return not gone and tries < self._most and self.admits(member, beside.ask, past, now)
 
     def _rescuer(self, ask: Ask, past: Past, late: Member[T], now: float) -> Member[T] | None:
         """Who comes: somebody well whom the call has not tried and that has room, somebody that answers some calls,
@@ -75,8 +73,11 @@ class Rescues(Leases[T]):
         well = [one for one in fresh if one.breaker.state is CLOSED and one.refusal(ask, now) is None]
         if well:
             return cheapest(well)
-        if fresh or again:
-            return least_bad([*fresh, *again])
+        failing = [
+            one for one in (*fresh, *again) if one.breaker.cause is not Cause.SLOW or one.breaker.state is CLOSED
+        ]
+        if failing:
+            return least_bad(failing)
         return next((one for one in down if one.trial is None and now >= one.next_trial()), None)
 
     def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:
@@ -86,9 +87,16 @@ class Rescues(Leases[T]):
         if chosen is not None and (beside.trial or beside.member.breaker.down):
             return True
         quiet = beside.member.heard_at < beside.started
-        better = chosen is None or (beside.member.breaker.soft and chosen.breaker.state is CLOSED)
-        pressed = pressed and (quiet or not beside.known or beside.late(now) or better)
+        better = chosen is not None and beside.member.breaker.soft and chosen.breaker.state is CLOSED
+        pressed = chosen is None or (pressed and (quiet or not beside.known or beside.late(now) or better))
         return self.hedges.spend() or (pressed and self._pay(1.0, now))
+
+
+def _overloaded(beside: Attempt[T]) -> bool:
+    """Whether its provider has too much to do rather than hangs: nothing begun since has spoken, and answers still come
+    or came ever later.  What it was asked stands in its queue, and one more request would stand behind it."""
+    member, started = beside.member, beside.started
+    return member.good_start <= started and (member.heard_at > started or member.statistics.slower)
 
 
 def _opens(member: Member[T], ask: Ask, now: float) -> float:

@@ -96,6 +96,10 @@ class Shift:
         value = math.log(seconds if seconds > _NOT_NOTICED else _NOT_NOTICED)
         return self._count > 20 and value - self._baseline > _TRIPLED
 
+    def doubled(self, seconds: float) -> bool:
+        """Whether a latency is twice what was usual."""
+        return self._count > 20 and math.log(max(seconds, _NOT_NOTICED)) - self._baseline > _DOUBLED
+
     def forget(self) -> None:
         """Begin to sum up anew."""
         self.raised = False
@@ -231,6 +235,11 @@ class Statistics:
         if tokens >= _MIN_TOKENS and seconds > 0:
             pace = seconds / (tokens - 1)
             self.pace = pace if self.pace is None else self.pace + 0.2 * (pace - self.pace)
+
+    @property
+    def slower(self) -> bool:
+        """Whether its latest answers took at least twice as long as usual."""
+        return self.latency is not None and self.shift.doubled(self.latency)
 
     def forgive(self) -> None:
         """Hold nothing against it any more: a person says that it is well."""

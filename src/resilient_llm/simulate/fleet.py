@@ -81,11 +81,13 @@ def _p99(waits: Sequence[float]) -> float:
 
 
 class Storm(NamedTuple):
-    """A provider at 80 % of its capacity loses part of it for some time.  ``recovered`` is how long
-    after the end of the trigger 95 % of callers are answered again for 20 s (``inf``: never)."""
+    """A provider at 80 % of its capacity loses part of it for some time.  ``recovered`` is how long after the end of
+    the trigger 95 % of callers are answered again for 20 s (``inf``: never), ``total`` the share of all calls from its
+    begin on that are answered; ``answered`` the same for each second, ``load`` the attempts."""
 
     strategy: str
     recovered: float
+    total: float
     answered: tuple[float, ...]
     load: tuple[int, ...]
 
@@ -98,25 +100,28 @@ def storm(
     trigger: float = 60.0,
     factor: float = 0.25,
     seconds: float = 900.0,
+    deadline: float = 100.0,
+    streaming: bool = True,
 ) -> Storm:
-    """Let a retry storm happen, or not: for ``trigger`` seconds only ``factor`` of the capacity is left."""
+    """Let a retry storm happen, or not: for ``trigger`` seconds only ``factor`` of the capacity is left, and callers
+    have ``deadline`` seconds.  What they gave up is done all the same, as servers do."""
     capacity, start = 25.0, 120.0
     nature = Nature(rate=capacity, patience=120.0, sigma=0.3)
     provider = Provider("a", nature, [Trouble(start, start + trigger, "shrink", factor=factor)])
-    load = Load(rate=0.8 * capacity, deadline=100.0, output=20)
+    load = Load(rate=0.8 * capacity, deadline=deadline, output=20, streaming=float(streaming))
     if strategy == "production":
         real: list[Client[Real]] = [Production([[provider]], seed=seed * 1000 + i) for i in range(clients)]
-        return _storm(strategy, World(real, load, seed).run(seconds), start + trigger)
+        return _storm(strategy, World(real, load, seed).run(seconds), start, start + trigger)
     plain: list[Client[PlainTry]] = [PLAIN[strategy]([[provider]], seed * 1000 + i) for i in range(clients)]
-    return _storm(strategy, World(plain, load, seed).run(seconds), start + trigger)
+    return _storm(strategy, World(plain, load, seed).run(seconds), start, start + trigger)
 
 
-def _storm(strategy: str, world: World[Real] | World[PlainTry], end: float) -> Storm:
+def _storm(strategy: str, world: World[Real] | World[PlainTry], start: float, end: float) -> Storm:
     calls: Counter[int] = Counter()
     answered: Counter[int] = Counter()
     for call in world.ended:
         calls[int(call.started)] += 1
-        answered[int(call.started)] += call.ok and call.first < 10.0
+        answered[int(call.started)] += call.ok
     last = max(calls)
     shares = [answered[second] / calls[second] if calls[second] else 1.0 for second in range(last + 1)]
     recovered = next(
@@ -129,7 +134,9 @@ def _storm(strategy: str, world: World[Real] | World[PlainTry], end: float) -> S
         float("inf"),
     )
     bins = Counter(int(at) for at in world.asked["a"])
-    return Storm(strategy, recovered, tuple(shares), tuple(bins[second] for second in range(last + 1)))
+    whole = [call.ok for call in world.ended if call.started >= start]
+    load = tuple(bins[second] for second in range(last + 1))
+    return Storm(strategy, recovered, sum(whole) / len(whole), tuple(shares), load)
 
 
 def svg(title: str, series: Mapping[str, Sequence[float]], unit: str, height: int = 220, width: int = 720) -> str:
