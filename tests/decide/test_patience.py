@@ -108,6 +108,17 @@ def test_a_lone_provider_is_asked_again_at_half_time_only() -> None:
     assert patience(DEFAULT, known(0.8), wanted(alone=True)).rescue is None
 
 
+def test_alone_an_attempt_is_given_up_for_its_silence_only_where_the_user_says_so() -> None:
+    """What a busy provider has accepted it does: giving up would add to its queue."""
+    told = Policies(timeouts=Timeouts(first_token=5.0))
+    assert patience(DEFAULT, known(0.5), wanted(60.0, alone=True)).timeout == 60.0
+    assert patience(told, known(0.5), wanted(60.0, alone=True)).timeout == 5.0
+    assert patience(DEFAULT, known(0.5), wanted(60.0)).timeout == 10.0
+    assert patience(DEFAULT, known(0.5), wanted(60.0, alone=True, repeatable=False)).timeout == 10.0, "nothing follows"
+    beside = trial_patience(DEFAULT, known(0.5), wanted(60.0, alone=True), together=True, rival=0.0)
+    assert (beside.rescue, beside.timeout) == (10.0, 60.0)
+
+
 def test_a_rescue_that_would_come_after_the_timeout_is_none() -> None:
     fixed = Policies(timeouts=Timeouts(first_token=3.0))
     assert patience(fixed, known(), wanted(20.0)) == Patience(10.0, False, None, 3.0)

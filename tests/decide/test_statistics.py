@@ -327,3 +327,16 @@ def test_the_time_to_completion_is_of_the_kind_asked_for_and_of_nearly_all_answe
         subject.stream_ended(7.0 * seconds, 6.0, 100)
         subject.whole_answer(0.0, 5.0 * seconds, 0, 0)
     assert (subject.complete(streaming=True), subject.complete(streaming=False)) == (140.0, 100.0)
+
+
+def test_slower_is_twice_the_usual_time_of_the_latest_answers() -> None:
+    seen = Statistics(Advanced())
+    for _ in range(25):
+        seen.first_token(0.0, 0.5, 0)
+    assert not seen.slower
+    seen.first_token(0.0, 2.0, 0)
+    assert seen.slower
+    few = Statistics(Advanced())
+    for first in (0.5, 2.0, 4.0):
+        few.first_token(0.0, first, 0)
+    assert not few.slower, "too little is known of what is usual"

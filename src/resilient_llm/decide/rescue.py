@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, Cause
+from resilient_llm.decide.breaker import CLOSED, LAST_RESORT
 from resilient_llm.decide.choose import cheapest, least_bad
 from resilient_llm.decide.leases import Leases, Past
 from resilient_llm.decide.member import Member, T
@@ -73,11 +73,9 @@ class Rescues(Leases[T]):
         well = [one for one in fresh if one.breaker.state is CLOSED and one.refusal(ask, now) is None]
         if well:
             return cheapest(well)
-        failing = [
-            one for one in (*fresh, *again) if one.breaker.cause is not Cause.SLOW or one.breaker.state is CLOSED
-        ]
-        if failing:
-            return least_bad(failing)
+        some = [one for one in (*fresh, *again) if not _too_long(one, ask, now)]
+        if some:
+            return least_bad(some)
         return next((one for one in down if one.trial is None and now >= one.next_trial()), None)
 
     def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:
@@ -93,10 +91,15 @@ class Rescues(Leases[T]):
 
 
 def _overloaded(beside: Attempt[T]) -> bool:
-    """Whether its provider has too much to do rather than hangs: nothing begun since has spoken, and answers still come
-    or came ever later.  What it was asked stands in its queue, and one more request would stand behind it."""
-    member, started = beside.member, beside.started
-    return member.good_start <= started and (member.heard_at > started or member.statistics.slower)
+    """Whether its provider has too much to do rather than hangs: its answers came ever later, and nothing begun since
+    has spoken.  What it was asked stands in its queue, and one more request would stand behind it."""
+    member = beside.member
+    return member.statistics.slower and member.good_start <= beside.started
+
+
+def _too_long(member: Member[T], ask: Ask, now: float) -> bool:
+    """Whether what it was asked waits there for longer than the call has left: an answer would come too late."""
+    return member.queueing and now - next(iter(member.pending.values())) >= ask.deadline - now
 
 
 def _opens(member: Member[T], ask: Ask, now: float) -> float:
