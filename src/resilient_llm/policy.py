@@ -188,10 +188,12 @@ class Timeouts(Policy):
     """How long to wait for each sign of life.
 
     ``connect`` (5 s) as in the vendors' SDKs.  ``first_token``: ``None`` learns it, four times the provider's own
-    slowest recent one, between 10 and 60 s and 30 s before there are data; a number fixes it.  ``idle`` (30 s) is the
-    longest gap between two pieces of content, ``idle_tool_arguments`` (300 s) the same inside a tool call, where some
-    vendors stay silent for minutes.  Keep-alives reset neither.  An answer asked for as a whole gives no sign before
-    it is done, so it is allowed ``first_token`` plus twice the time its ``max_tokens`` should take.
+    slowest recent one, between 10 and 60 s and 30 s before there are data, and where nobody else is well the attempt is
+    not given up then, but another one made beside it (a busy provider does what it has accepted); a number fixes it,
+    in any case.  ``idle`` (30 s) is the longest gap between two pieces of content, ``idle_tool_arguments`` (300 s) the
+    same inside a tool call, where some vendors stay silent for minutes.  Keep-alives reset neither.  An answer asked
+    for as a whole gives no sign before it is done, so it is allowed ``first_token`` plus twice the time its
+    ``max_tokens`` should take.
     """
 
     connect: float = 5.0
