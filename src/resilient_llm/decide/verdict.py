@@ -17,6 +17,7 @@ from resilient_llm.decide.turned_away import by_chance, turned_away
 from resilient_llm.faults import Fault, FaultKind
 
 _SOFT = State.SOFTLY_OPEN
+_CROWDED = frozenset({FaultKind.OVERLOADED, FaultKind.TIMEOUT})  # unless it seems to hang
 _STALLED = 3  # silent streams that are no chance, as three failures in a row are none
 _LOOK = 0.25  # seconds from one look at the open streams to the next
 _SURELY_LATE = 10.0  # seconds of silence that are a failure of anybody
@@ -183,9 +184,7 @@ class Verdicts(Generic[T]):
         found = disposition(fault).outcome
         breaker = attempt.member.breaker
         breaker.timed_out = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
-        breaker.crowded = fault.kind is FaultKind.OVERLOADED or (
-            fault.kind is FaultKind.TIMEOUT and attempt.member.statistics.slower
-        )
+        breaker.crowded = fault.kind in _CROWDED and (not breaker.timed_out or attempt.member.statistics.slower)
         if fault.kind is FaultKind.CONNECTION and fault.code == "not_sent":
             attempt.member.connect_failed_at = now
             if self.local(now):
