@@ -64,9 +64,9 @@ def patience(policies: Policies, seen: Statistics, ask: Ask, now: float, *, alon
     end = timeout if timeout < left else left
     if not ask.repeatable or ask.batch or not policies.hedge.enabled:
         return late, known, None, end
-    rescue, half = late if known and not alone else math.inf, left / 2.0
+    rescue, half = late if known else math.inf, left / 2.0
     if alone:
-        rescue, end = (half if half < timeout else timeout), _unless_told(policies, left, end)
+        rescue, end = again_after(policies, seen, ask, left), _unless_told(policies, left, end)
     elif rescue > half:
         rescue = min(rescue, max(half, min((own.at(0.5) or 0.0) * scale, left)))
     return late, known, rescue if rescue < end else None, end
@@ -86,7 +86,7 @@ def trial_patience(
         end = min(timeout, left)
         if ask.batch or not policies.hedge.enabled:
             return math.inf, False, None, end
-        rescue, end = min(left / 2.0, timeout), _unless_told(policies, left, end)
+        rescue, end = again_after(policies, seen, ask, left), _unless_told(policies, left, end)
         return math.inf, False, rescue if rescue < end else None, end
     own = seen.first if streaming else seen.whole
     late = _late(policies, own.p95 * scale, streaming)
@@ -94,6 +94,11 @@ def trial_patience(
     rescue = 0.0 if together else min(max(policies.advanced.rescue_min, rival), left / 2.0)
     end = min(limit, left)
     return limit, True, rescue if rescue < end and not ask.batch else None, end
+
+
+def again_after(policies: Policies, seen: Statistics, ask: Ask, left: float) -> float:
+    """When a lone provider that is silent is asked again: at half of the call's time, or where it would time out."""
+    return min(left / 2.0, _timeout(policies, seen, ask, seen.scale(ask.tokens)))
 
 
 def _unless_told(policies: Policies, left: float, end: float) -> float:

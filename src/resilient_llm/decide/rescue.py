@@ -8,7 +8,7 @@ from resilient_llm.decide.breaker import CLOSED, LAST_RESORT
 from resilient_llm.decide.choose import cheapest, least_bad
 from resilient_llm.decide.leases import Leases, Past
 from resilient_llm.decide.member import Member, T
-from resilient_llm.decide.patience import LATE_TIMER, longest
+from resilient_llm.decide.patience import LATE_TIMER, again_after, longest
 
 
 class Rescues(Leases[T]):
@@ -33,9 +33,10 @@ class Rescues(Leases[T]):
         chosen = self._rescuer(ask, past, member, now)
         if chosen is None:
             alone = all(_opens(one, ask, now) > ask.deadline for one in self._allowed(ask, past) if one is not member)
-            waits = _overloaded(beside) or (not alone and elapsed < 1.5 * half)
-            if waits or not self._again_beside(beside, past, now):
-                beside.rescue_after = _within(elapsed + LAST_RESORT / 4.0, beside.timeout)
+            again = again_after(self._policies, member.statistics, ask, 2.0 * half) if alone else 1.5 * half
+            if elapsed < again or _overloaded(beside) or not self._again_beside(beside, past, now):
+                soon = elapsed + LAST_RESORT / 4.0
+                beside.rescue_after = _within(max(again, soon) if alone else soon, beside.timeout)
                 return None
         paid = self._pay_for_rescue(beside, chosen, elapsed >= half, now)
         if stood_still:
