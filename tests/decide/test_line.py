@@ -649,7 +649,7 @@ def test_the_driver_itself_serves_a_simple_queue() -> None:
     assert acts()(0.0, driver.requests[0][2]) == Act()
 
 
-@pytest.mark.parametrize("opens", ["restored", "answered"])
+@pytest.mark.parametrize("opens", ["restored", "answered", "abandoned", "removed, and answered"])
 def test_who_waits_for_a_provider_is_woken_when_another_one_opens_their_account(opens: str) -> None:
     world = World(Target("a", account="x"), Target("b", account="x"))
     world.fail(world.start(only="a"), FaultKind.QUOTA_EXHAUSTED, retry_after=5.0)
@@ -659,11 +659,30 @@ def test_who_waits_for_a_provider_is_woken_when_another_one_opens_their_account(
     else:
         world.now = world.member("a").slow_gate.until + 1.0
         lease = world.start(only="a")
+        if opens == "removed, and answered":
+            world.pool.replace({"main": [[world.member("b").target]]}, world.now)
         waits = world.told_to_wait(world.call(only="b"))
-        world.succeed(lease, after=0.1)
+        if opens == "abandoned":
+            world.abandon(lease)
+        else:
+            world.succeed(lease, after=0.1)
     assert waits.place is not None
     assert waits.place.woken
     assert waits.place.offer is None or waits.place.offer.provider == "b"
+
+
+def test_who_waits_is_woken_when_the_lease_on_an_account_ends_at_a_provider_that_was_removed_and_came_back() -> None:
+    world = World(Target("a", account="x"))
+    world.fail(world.start(), FaultKind.QUOTA_EXHAUSTED, retry_after=5.0)
+    world.now = world.member("a").slow_gate.until + 1.0
+    lease, target = world.start(), world.member("a").target
+    world.pool.replace({"main": [[Target("b")]]}, world.now)
+    world.pool.replace({"main": [[target]]}, world.now)
+    waits = world.told_to_wait(world.call())
+    assert waits.place is not None
+    assert not waits.place.woken
+    world.abandon(lease)
+    assert waits.place.woken
 
 
 def test_a_trial_that_the_callers_deadline_cuts_short_gives_way_to_the_next() -> None:

@@ -88,8 +88,6 @@ class Member(Generic[T]):
         """Attempts that hold a lease, and the numbers of their calls."""
         self.pending: dict[object, float] = {}
         """Attempts without a sign of life yet and when they began, oldest first."""
-        self.kin: tuple[Member[T], ...] = ()
-        """Other providers with a key of the same account: what opens or closes here may do so there."""
         self._install(accounts)
 
     def govern(self, policies: Policies) -> None:

@@ -130,7 +130,7 @@ class Pool(Shared[T]):
         with self._lock:
             if attempt.content_at is None and not attempt.released:
                 self._verdicts.first_content(attempt, now)
-                self._serve(attempt.member, now)
+                self._serve(now, attempt.member)
         self._wake()
 
     def succeeded(self, attempt: Attempt[T], now: float, output_tokens: int = 0, tokens: int = 0) -> None:
@@ -234,7 +234,7 @@ class Pool(Shared[T]):
             attempt.key.pace.report(requests, attempt.sent, now, tokens=False)
             attempt.key.pace.report(tokens, attempt.sent, now, tokens=True)
             if member.line.waiting:
-                self._serve(member, now)
+                self._serve(now, member)
         self._wake()
 
     def named_model(self, attempt: Attempt[T], *, other: bool) -> None:
@@ -264,7 +264,7 @@ class Pool(Shared[T]):
             member = self._table.members.get(provider)
             if member is not None:
                 member.heard.over()
-                self._serve(member, now)
+                self._serve(now, member)
         self._wake()
 
     # --- the outside ---

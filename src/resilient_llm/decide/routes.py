@@ -52,10 +52,6 @@ class Table(Generic[T]):
             members[provider].retarget(target, self._accounts_of(target))
         gone = [member for provider, member in self.members.items() if provider not in members]
         self.routes, self.members = table, members
-        for member in members.values():
-            accounts = {key.slow for key in member.keys}
-            others = (one for one in members.values() if one is not member)
-            member.kin = tuple(one for one in others if any(key.slow in accounts for key in one.keys))
         self.first = {name: tiers[0][0] for name, tiers in table.items() if len(tiers[0]) == 1}
         self._order = {name: tuple(member for tier in tiers for member in tier) for name, tiers in table.items()}
         self.targets = {name: tuple(member.target for member in members) for name, members in self._order.items()}

@@ -115,9 +115,7 @@ class Shared(Generic[T]):
     def serve_all(self, now: float) -> None:
         """Something changed from outside: whoever waits may look again."""
         with self._lock:
-            for member in self._table.members.values():
-                if member.line.waiting:
-                    self._waiting.serve(member, now)
+            self._serve(now, *self._table.members.values())
         self._wake()
 
     def in_flight(self, provider: str) -> int:
@@ -160,21 +158,20 @@ class Shared(Generic[T]):
             if not attempt.heard:
                 self._hear(attempt)
             self._verdicts.ended(attempt, outcome, now)
-            if member.line.waiting or member.kin:
-                self._serve(member, now)
+            if attempt.slow_lease:  # the gate of its account, which may be others' too, even if it was removed itself
+                self._serve(now, *self._table.members.values())
+            elif member.line.waiting:
+                self._waiting.serve(member, now)
 
     def _hear(self, attempt: Attempt[T]) -> None:
         """It is known whether the provider counts it."""
         attempt.heard = True
         attempt.key.pace.heard(attempt.need)
 
-    def _serve(self, member: Member[T], now: float) -> None:
-        """Something changed at a provider, and for those who share its account."""
-        if member.line.waiting:
+    def _serve(self, now: float, *members: Member[T]) -> None:
+        """Something changed at these providers."""
+        for member in members:
             self._waiting.serve(member, now)
-        for other in member.kin:
-            if other.line.waiting:
-                self._waiting.serve(other, now)
 
     def _settle(self, now: float) -> None:
         """Release what finalisers left behind."""
