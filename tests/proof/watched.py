@@ -317,7 +317,7 @@ class Watched:
             check.extra.look(now)
             check.extra.earn(SUCCESS_EARNS)
             books = check.members[attempt.member]
-            books.cut_short = False
+            books.cut_short = books.cut_short and lease.spoke  # the end of a stream does not tell how soon one begins
             if attempt.started > books.gates.get(attempt.key, _OPEN)[1]:
                 books.gates.pop(attempt.key, None)
             self._spoke = self._over = True
