@@ -108,6 +108,8 @@ class Books:
     """Until when and since when the gate of each key is closed."""
     cut_short: bool = False
     """Whether nothing was heard since a deadline ended an attempt."""
+    refused_at: float = -math.inf
+    """When it was asked last although its quota or its key was refused."""
 
 
 _LATELY: Final = 300.0
@@ -125,6 +127,7 @@ class Picture(NamedTuple):
     level: float
     trial_at: float
     cause: object
+    ends_late: bool
     samples: int
 
     @property
@@ -148,7 +151,8 @@ def picture(member: Member[Provider]) -> Picture:
     """What of a provider must not change without a cause."""
     b = member.breaker
     level = b._level  # pyright: ignore[reportPrivateUsage]
-    return Picture(b.state, b.generation, b.run, b.passed, level, b.trial_at, b.cause, member.statistics.samples)
+    samples, ends_late = member.statistics.samples, b.ends_late
+    return Picture(b.state, b.generation, b.run, b.passed, level, b.trial_at, b.cause, ends_late, samples)
 
 
 MOVES: Final = {

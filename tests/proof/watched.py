@@ -103,6 +103,8 @@ class Watched:
         self._counted = 0
         self._due = False
         self._cost = 0.0
+        self._refused: set[Member[Provider]] = set()
+        """Whose quota or key was refused before its last step."""
         self._down_since = math.inf
         self._mine: list[Real] = []
         self._place: Place | None = None
@@ -141,6 +143,7 @@ class Watched:
         check.demand(not self._mine, "S11", f"{self._mine} still run: a failure was taken for the answer")
         well, ahead, self._place = self._fresh_and_well(now), self._ahead(now), call.past.place
         lines, cut = {member: ready(member.line, now) for member in self.route()}, self._cut_short()
+        self._refused = {member for member in self.route() if member.refusal(call.ask, now) is Refusal.QUOTA}
         offer, woken_at = (None, math.inf) if self._place is None else (self._place.offer, self._place.woken_at)
         try:
             step = call.next_attempt(now)
@@ -197,6 +200,10 @@ class Watched:
         self._due, was = False, check.pictures[member]
         if step.kind == "trial":
             self._trial(step, well, now)
+        elif member in self._refused:  # as at one that is down, time alone bounds the last resort
+            books = check.members[member]
+            check.demand(now - books.refused_at >= 1.0, "S1", f"{step!r} {now - books.refused_at} s after the last one")
+            books.refused_at = now
         elif step.number > 1 and not was.down and (again or was.state is not State.CLOSED):
             self._pays(check, self._cost, now)
         first = ahead.get(member)
@@ -225,8 +232,9 @@ class Watched:
             return
         check.demand(now >= was.trial_at - 1e-9, "S2", f"{step!r} is due in {was.trial_at - now} s")
         if was.passed != 1:
-            check.demand(check.tests.look(now) >= 1.0 - 1e-5, "S1", f"{step!r} with {check.tests.tokens} tokens")
-            check.tests.spend(1.0)
+            bucket = check.rescues if was.ends_late else check.tests  # a broken answer is its caller's loss
+            check.demand(bucket.look(now) >= 1.0 - 1e-5, "S1", f"{step!r} with {bucket.tokens} tokens")
+            bucket.spend(1.0)
 
     @staticmethod
     def _pays(check: Checker, price: float, now: float) -> None:
