@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -170,6 +171,31 @@ def test_of_those_that_are_down_the_one_not_tried_for_longest_goes_first() -> No
         world.now += step.seconds
     assert {one.target.id, step.target.id} == {"a", "b"}
     assert one.kind == step.kind == "trial"
+
+
+def test_one_without_room_is_tried_every_six_seconds_and_another_that_is_down_every_second_meanwhile() -> None:
+    world = World("a", "b")
+    world.trip("a")
+    world.trip("b")
+    world.now += 60.0
+    world.fail(world.start(only="a"), FaultKind.OVERLOADED, status=529)
+    began = world.now
+    asked: dict[str, list[float]] = {"a": [], "b": []}
+    while world.now < began + 25.0:
+        call = world.call(timeout=60.0)
+        step = call.next_attempt(world.now)
+        if isinstance(step, Wait):
+            call.stopped_waiting(world.now)
+            world.now += 0.1
+        else:
+            asked[step.target.id].append(world.now - began)
+            shortage = step.target.id == "a"
+            call.failed(step, fault(FaultKind.OVERLOADED if shortage else FaultKind.SERVER_ERROR), world.now)
+    pauses = {name: [after - before for before, after in pairwise(times)] for name, times in asked.items()}
+    assert min(pauses["a"]) >= 5.9
+    assert max(pauses["a"]) <= 7.5
+    assert min(pauses["b"]) >= 0.9
+    assert max(pauses["b"]) <= 2.2
 
 
 def test_who_refused_our_key_is_asked_by_each_call_that_has_nobody_else_and_once_a_second_when_that_is_proven() -> None:

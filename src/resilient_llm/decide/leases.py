@@ -250,7 +250,8 @@ class Leases(Generic[T]):
             if hope or now >= member.next_trial():
                 wait = member.breaker.last_resort_wait(now)
                 for other in down:
-                    other.resort_at = now + wait
+                    pause = wait if other is member else min(wait, LAST_RESORT)
+                    other.resort_at = max(other.resort_at, now + pause)
                 return self._lease(ask, past, member, kind, now)
         for member in self._allowed(ask, past):
             gate = member.slow_gate
