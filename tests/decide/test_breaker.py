@@ -294,6 +294,17 @@ def test_who_failed_after_content_is_judged_at_the_end_of_its_answer() -> None:
     assert not subject.ends_late
 
 
+def test_one_whose_streams_break_again_and_again_is_tried_once_a_minute_at_least() -> None:
+    subject, now = breaker(), 0.0
+    for _ in range(8):
+        for _ in range(3):
+            told(subject, now, Outcome.HARD, 0.0, after_content=True)
+        assert subject.trial_at - now <= 60.0
+        now = subject.trial_at
+        close(subject, now)
+    assert subject.trial_wait(now) <= 60.0
+
+
 # --- relapses ---
 
 
