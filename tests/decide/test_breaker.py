@@ -294,6 +294,27 @@ def test_who_failed_after_content_is_judged_at_the_end_of_its_answer() -> None:
     assert not subject.ends_late
 
 
+@pytest.mark.parametrize("outcome", [Outcome.OK, Outcome.HARD])
+def test_who_has_not_failed_after_content_for_five_minutes_is_tried_like_any_other(outcome: Outcome) -> None:
+    subject = breaker()
+    subject.suspected(Cause.STALLED, 0.0, 0.0)
+    assert subject.needed == 4
+    told(subject, 299.0, outcome, 0.0)
+    assert subject.ends_late
+    told(subject, 301.0, outcome, 0.0)
+    assert not subject.ends_late
+    assert subject.needed == 2
+
+
+def test_a_trial_that_fails_before_content_is_no_sign_that_some_streams_break() -> None:
+    for after_content, needed in ((False, 4), (True, 6)):
+        subject = breaker()
+        subject.suspected(Cause.STALLED, 0.0, 0.0)
+        told(subject, 5.0, Outcome.OK, 0.0)
+        told(subject, 6.0, Outcome.HARD, 0.0, after_content=after_content)
+        assert subject.needed == needed
+
+
 def test_one_whose_streams_break_again_and_again_is_tried_once_a_minute_at_least() -> None:
     subject, now = breaker(), 0.0
     for _ in range(8):

@@ -133,7 +133,7 @@ class Breaker:
     failed_at: float = -math.inf
     """When it failed last."""
     ends_late: bool = False
-    """Whether it failed after content had come: then a trial is judged at the end of its answer."""
+    """Whether it failed after content had come, lately: then a trial is judged at the end of its answer."""
     timed_out: bool = False
     """Whether its last failure was silence."""
     crowded: bool = False
@@ -146,6 +146,7 @@ class Breaker:
     """When it opened."""
     _down_at: float = -math.inf
     _run_at: float = -math.inf
+    _broke_at: float = -math.inf  # when it failed after content last
 
     def __init__(self, policy: Policy) -> None:
         self.govern(policy)
@@ -210,6 +211,7 @@ class Breaker:
             self.cause, self.reason = Cause.SLOW, Cause.SLOW.value
         self.passed += 1
         self.trial_at = now
+        self.ends_late = self.ends_late and now - self._broke_at < RELAPSE
         if self.passed >= self.needed:
             self._move(Cause.RECOVERED, now)
             return True
@@ -232,9 +234,13 @@ class Breaker:
                 self.run, self._run_at = self.run + 1, now
         if self.state is State.ISOLATED:
             return False
-        self.ends_late = after_content or (self.ends_late and self.state is not CLOSED)
+        if after_content:
+            self._broke_at = now
+        self.ends_late = after_content or (
+            self.ends_late and self.state is not CLOSED and now - self._broke_at < RELAPSE
+        )
         if self.state is not CLOSED:
-            if self.passed and self.ends_late:  # some of its streams break: as a relapse
+            if self.passed and after_content:  # some of its streams break: as a relapse
                 self._relapses = min(self._relapses + 1, _MOST_RELAPSES)
             self.passed = 0
             self._schedule(now, draw)
@@ -253,7 +259,7 @@ class Breaker:
         if self.state is not CLOSED:
             return False
         self._move(cause, now, draw)
-        self.ends_late = cause is Cause.STALLED
+        self.ends_late, self._broke_at = cause is Cause.STALLED, now
         return True
 
     def fell_silent(self, now: float, seconds: float) -> None:
