@@ -225,6 +225,71 @@ def test_a_preferred_provider_that_became_slow_gives_way_until_it_is_fast_again(
     assert world.start(streaming=True).target.id == "a"
 
 
+def closed_by_slow_trials(world: World, seconds: float = 2.5) -> bool:
+    """Whether two trials that speak so late close it."""
+    for _ in range(2):
+        world.until_trial("a")
+        trial = world.start(streaming=True)
+        assert (trial.kind, trial.timeout > seconds) == ("trial", True)
+        world.speak(trial, after=seconds)
+        world.succeed(trial)
+    return world.breaker("a") == "closed"
+
+
+def test_what_has_been_slow_for_five_minutes_is_slow_for_good_and_not_avoided_for_it() -> None:
+    world = slowed()
+    assert not closed_by_slow_trials(world)
+    world.now += 300.0
+    assert closed_by_slow_trials(world)
+    world.answer("a", first=2.5)
+    assert world.breaker("a") == "closed", "one answer as slow as those that closed it"
+
+
+def test_who_failed_has_passed_a_trial_however_slow_the_answer() -> None:
+    world = World("a", "b")
+    world.answer("a", times=40, first=0.2)
+    world.half_break("a")
+    assert closed_by_slow_trials(world, 0.9)
+
+
+def test_slow_answers_of_calls_from_before_it_was_restored_open_nothing() -> None:
+    world = World("a", "b")
+    world.answer("a", times=40, first=0.2)
+    old = [world.start(only="a", streaming=True) for _ in range(6)]
+    world.pool.operate("a", "isolate", world.now)
+    world.pool.operate("a", "restore", world.now)
+    world.now += 2.0
+    for attempt in old:
+        world.speak(attempt)
+    assert world.breaker("a") == "closed"
+    fresh = world.start(only="a", streaming=True)
+    world.speak(fresh, after=2.0)
+    assert world.breaker("a") == "softly_open", "one that began since then shows it"
+
+
+def test_a_stream_that_closed_the_breaker_at_its_first_content_counts_if_it_breaks_later() -> None:
+    world = World("a", "b")
+    world.half_break("a")
+    for _ in range(2):
+        world.until_trial("a")
+        trial = world.start(streaming=True)
+        world.speak(trial, after=0.1)
+    assert world.breaker("a") == "closed"
+    world.now += 1.0
+    world.fail(trial)
+    assert world.member("a").breaker.run == 1
+
+
+def test_a_deadline_that_is_noticed_late_blames_nobody() -> None:
+    for late, blamed in ((0.2, True), (0.3, False)):
+        world = World("a", "b")
+        world.answer("a", times=25, first=0.5)
+        attempt = world.start(streaming=True, timeout=5.0)
+        world.now += 5.0 + late
+        world.expire(attempt)
+        assert (world.member("a").breaker.run == 1) is blamed, late
+
+
 def test_an_answer_that_proves_slowness_ends_a_run_of_failures() -> None:
     world = World("a")
     world.answer("a", times=40, first=0.2)
@@ -487,8 +552,10 @@ def test_a_lone_provider_that_refuses_has_failed() -> None:
 # --- gates ---
 
 
-@pytest.mark.parametrize("hint", [None, 20.0])
-def test_a_call_that_waited_a_quarter_of_its_time_is_sent_unless_the_provider_said_when(hint: float | None) -> None:
+@pytest.mark.parametrize(("hint", "later"), [(None, None), (None, 30.0), (20.0, None)])
+def test_a_call_that_waited_a_quarter_of_its_time_is_sent_unless_the_provider_said_when(
+    hint: float | None, later: float | None
+) -> None:
     world = World("a")
     world.gate("a", None)
     world.now += 1.3
@@ -498,7 +565,13 @@ def test_a_call_that_waited_a_quarter_of_its_time_is_sent_unless_the_provider_sa
     world.fail(first, FaultKind.RATE_LIMITED, status=429, retry_after=hint)
     world.now = call.started + 10.0
     if hint is None:
-        assert world.start(call).insists
+        sent, key = world.start(call), world.member("a").keys[0]
+        assert sent.insists
+        until, row = key.gate.until, key.pace.row
+        world.now += 0.1
+        world.fail(sent, FaultKind.RATE_LIMITED, status=429, retry_after=later)
+        assert key.pace.row == row, "it proves nothing"
+        assert (key.gate.until > until) is (later is not None), "but what the provider says holds"
     else:
         world.told_to_wait(call)
 
