@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from resilient_llm import events
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.call import Wait
+from resilient_llm.decide.leases import Past
 from resilient_llm.decide.pool import Pool
 from resilient_llm.errors import CallFailed, Fault, FaultKind
 from resilient_llm.policy import Policies
@@ -155,7 +157,139 @@ def test_of_two_equals_the_one_with_less_work_under_way_is_asked() -> None:
         world.succeed(attempt)
 
 
+# --- trials ---
+
+
+def test_a_call_that_failed_once_is_spent_on_no_trial() -> None:
+    world = World(["a"], "b", "c")
+    world.half_break("a")
+    call = world.call(timeout=60.0)
+    first = world.start(call)
+    assert first.target.id == "b"
+    world.until_trial("a")
+    world.fail(first)
+    assert world.start(call).target.id == "c"
+    assert world.start().kind == "trial", "the next one is"
+
+
+def test_the_confirming_trial_is_free() -> None:
+    world = World("a", "b")
+    world.half_break("a")
+    world.until_trial("a")
+    world.pool._leases.trials.tokens = 1.0
+    world.succeed(world.start(), after=0.1)
+    assert world.member("a").breaker.passed == 1
+    world.pool._leases.trials.tokens = 0.0
+    assert world.start().kind == "trial"
+    world.pool._leases.trials.tokens = 0.0
+    assert world.start().target.id == "b", "one at a time"
+
+
+def test_one_that_is_down_and_due_is_tried_though_another_answers_some_calls() -> None:
+    world = World("a", "b")
+    world.trip("a")
+    world.half_break("b")
+    world.now = max(world.now, world.member("a").breaker.trial_at)
+    trial = world.start()
+    assert (trial.target.id, trial.kind) == ("a", "trial")
+    assert world.start().target.id == "b"
+
+
+def test_of_those_asked_before_one_that_is_well_goes_first_though_another_is_cheaper() -> None:
+    world = World("a", "b")
+    world.answer("a", first=20.0)
+    world.answer("b", first=0.1)
+    world.half_break("b")
+    call = world.call(timeout=120.0)
+    for _ in range(2):
+        world.fail(world.start(call))
+    world.wait(call)
+    assert world.start(call).target.id == "a"
+
+
+def test_a_trial_that_nobody_well_can_stand_in_for_has_its_usual_time() -> None:
+    world = World("a", "b")
+    world.answer("b", times=25, first=0.1)
+    world.trip("a")
+    world.gate("b", 60.0)
+    world.now += 2.0
+    trial = world.start(timeout=30.0)
+    assert (trial.target.id, trial.kind, trial.late_after) == ("a", "trial", math.inf)
+    assert trial.rescue_after == pytest.approx(15.0)
+
+
+def test_a_due_trial_spaces_the_last_resort_too() -> None:
+    world = World("a", "b")
+    world.trip("a")
+    world.now += 60.0
+    trial = world.start(timeout=60.0)
+    assert trial.kind == "trial"
+    assert world.member("a").resort_at == pytest.approx(world.now + 1.0)
+
+
+def test_the_trial_of_a_whole_answer_holds_up_the_next_one_no_longer_than_a_failed_one() -> None:
+    world = World("a", "b")
+    world.trip("a")
+    world.until_trial("a")
+    assert world.start(timeout=600.0).timeout >= 30.0
+    member = world.member("a")
+    assert member.trial_ends == pytest.approx(world.now + world.pool.policies.breaker.open_cap)
+
+
+def test_before_the_trial_of_a_stream_that_may_break_ends_there_is_no_other_until_the_next_is_due() -> None:
+    world = World("a", "b")
+    world.pool._leases.hedges.tokens = 10.0
+    for _ in range(3):
+        stream = world.start(only="a", streaming=True)
+        world.speak(stream)
+        world.now += 0.01
+        world.fail(stream)
+    world.until_trial("a")
+    member, leases = world.member("a"), world.pool._leases
+    leases.hedges.tokens, leases.trials.tokens = 1.0, 0.0
+    assert world.start(streaming=True, timeout=600.0).kind == "trial"
+    assert leases.hedges.tokens < 0.5, "a broken answer is its caller's loss: no time pays for it"
+    assert member.trial_ends == pytest.approx(world.now + member.breaker.trial_wait(world.now))
+
+
+def test_whoever_is_asked_while_its_breaker_is_open_is_found_out_by_it() -> None:
+    world = World("a")
+    world.half_break("a")
+    world.now += 100.0
+    attempt = world.start()
+    assert attempt.kind == "initial"
+    world.fail(attempt)
+    member = world.member("a")
+    assert member.breaker.trial_at >= world.now + 0.75 * member.breaker.trial_wait(world.now)
+
+
 # --- the last resort ---
+
+
+def test_a_call_that_waited_long_behind_an_outage_passes_the_line_only_where_the_provider_is_still_down() -> None:
+    world = World("a")
+    world.trip("a")
+    world.start(timeout=60.0)  # the trial
+    first = world.told_to_wait(world.call(timeout=60.0))
+    past = Past(1_000_000)
+    past.last_hope = True
+    assert first.place is not None
+    leases, member = world.pool._leases, world.member("a")
+    assert leases.admits(member, world.ask(timeout=60.0), past, world.now, waits=True)
+    member.breaker.restore(world.now)
+    assert not leases.admits(member, world.ask(timeout=60.0), past, world.now, waits=True)
+
+
+def test_the_last_hope_of_a_call_is_no_reason_to_ask_one_that_has_no_room() -> None:
+    for kind, sent in ((FaultKind.SERVER_ERROR, True), (FaultKind.OVERLOADED, False)):
+        world = World("a")
+        world.trip("a")
+        world.now += 60.0
+        world.fail(world.start(timeout=60.0), kind)
+        assert world.member("a").next_trial() > world.now
+        past = Past(1_000_000)
+        past.last_hope = True
+        assert isinstance(world.pool._leases.acquire(world.ask(timeout=60.0), past, world.now), Attempt) is sent
 
 
 def test_of_those_that_are_down_the_one_not_tried_for_longest_goes_first() -> None:
@@ -452,6 +586,170 @@ def test_no_call_hangs_because_its_rescuers_cannot_be_asked() -> None:
     driver = Driver({"a": lambda now, attempt: HANG, "b": well()})
     assert all(run.answered for run in driver.calls(rate=2.0, seconds=10.0, timeout=10.0))
     assert driver.spins == 0
+
+
+def suspected(world: World, pending: int, *, timeout: float = 12.0, after: float = 6.0, heard: bool = False) -> bool:
+    """Whether *a*, which begins to speak after five seconds at most, is suspected when one of so many silent calls
+    asks for a rescue; ``heard``: something begun before them was answered meanwhile."""
+    world.answer("a", times=25, first=5.0)
+    before = world.start(streaming=True, timeout=60.0)
+    world.now += 0.1
+    calls = [world.start(only="a", streaming=True, timeout=timeout) for _ in range(pending)]
+    world.now += after - 0.1
+    if heard:
+        world.speak(before)
+    else:
+        world.abandon(before)
+    world.now += 0.1
+    calls[0].rescue_after = after
+    world.rescue(calls[0])
+    return world.breaker("a") == "softly_open"
+
+
+@pytest.mark.parametrize(
+    ("pending", "timeout", "after", "heard", "opens"),
+    [
+        (2, 12.0, 6.0, False, True),
+        (1, 12.0, 6.0, False, False),  # one straggler
+        (2, 12.0, 5.5, False, False),  # half of its time is not gone
+        (2, 8.0, 4.5, False, False),  # answers lately took longer
+        (3, 12.0, 6.0, True, False),  # it answers, and a few more wait
+        (4, 12.0, 6.0, True, True),  # so many that none of them got an answer: a queue
+    ],
+)
+def test_before_any_attempt_is_late_silence_at_half_time_is_suspect(
+    pending: int, timeout: float, after: float, heard: bool, opens: bool
+) -> None:
+    assert suspected(World("a", "b"), pending, timeout=timeout, after=after, heard=heard) is opens
+
+
+def test_a_provider_that_was_removed_is_not_asked_a_second_time() -> None:
+    for removed in (False, True):
+        world = rescuable("a", "b")
+        first = world.start(only="a", streaming=True, timeout=8.0)
+        if removed:
+            world.pool.replace({"main": [[Target("b")]]}, world.now)
+        assert (world.rescue(first, after=4.0) is None) is removed
+
+
+def test_a_second_attempt_beside_the_last_one_allowed_is_not_made() -> None:
+    world = rescuable("a", retry={"max_attempts_per_provider": 1})
+    first = world.start(streaming=True, timeout=8.0)
+    assert world.rescue(first, after=4.0) is None
+
+
+def test_a_lone_provider_that_was_heard_of_is_asked_again_at_half_time_too() -> None:
+    world = rescuable("a")
+    world.pool._leases.hedges.tokens = 0.0
+    older = world.start(streaming=True, timeout=60.0)
+    world.now += 0.1
+    first = world.start(streaming=True, timeout=3.0)
+    world.speak(older, after=0.5)
+    world.pool._leases.hedges.tokens = 0.0
+    assert not first.late(first.started + 1.5)
+    assert world.rescued(first, after=1.0).fresh
+
+
+def test_a_lone_provider_without_room_is_not_asked_again_beside_a_late_attempt() -> None:
+    world = rescuable(Target("a", max_concurrency=1))
+    first = world.start(streaming=True, timeout=8.0)
+    assert world.rescue(first, after=4.0) is None
+
+
+def test_a_rescue_that_cannot_be_paid_is_asked_for_again_at_half_time() -> None:
+    world = rescuable()
+    first = world.start(streaming=True, timeout=4.0)
+    world.pool._leases.hedges.tokens = 0.0
+    assert first.rescue_after == pytest.approx(1.6)
+    assert world.rescue(first, after=1.6) is None
+    assert first.rescue_after == pytest.approx(2.0)
+
+
+def test_a_rescuer_without_room_is_passed_over() -> None:
+    world = rescuable("a", [Target("b", max_concurrency=1), Target("c")])
+    world.answer("b", times=25, first=0.1)
+    world.answer("c", times=25, first=0.5)
+    world.start(only="b", timeout=60.0)
+    first = world.start(only=None, streaming=True, timeout=60.0)
+    assert world.rescued(first, after=first.rescue_after or 0.0).target.id == "c"
+
+
+def test_who_failed_this_call_before_may_come_to_its_rescue() -> None:
+    world = rescuable("b", "a")
+    call = world.call(streaming=True, timeout=60.0)
+    world.fail(world.start(call))
+    late = world.start(call)
+    assert late.target.id == "a"
+    assert world.rescued(late, after=late.rescue_after or 0.0).target.id == "b"
+
+
+def test_one_that_is_down_comes_to_the_rescue_when_it_is_due_and_not_on_trial() -> None:
+    world = rescuable()
+    world.trip("b")
+    world.now += 60.0
+    first, second = (world.start(streaming=True, timeout=60.0) for _ in range(2))
+    found = world.rescued(first, after=first.rescue_after or 0.0)
+    assert (found.target.id, found.kind) == ("b", "hedge")
+    world.fail(found)
+    member = world.member("b")
+    assert world.now < member.next_trial()
+    assert world.rescue(second) is None, "not due"
+    world.now = member.next_trial()
+    trial = world.start(only="b", streaming=True, timeout=60.0)
+    assert trial.trial
+    world.now = member.next_trial()
+    second.rescue_after = 0.0
+    assert world.rescue(second) is None, "on trial"
+
+
+def test_a_rescue_beside_one_that_is_down_or_on_trial_is_free() -> None:
+    world = rescuable("b", "a")
+    leases = world.pool._leases
+    world.half_break("b")
+    world.until_trial("b")
+    softly = world.start(streaming=True, timeout=20.0)
+    leases.hedges.tokens = leases.extra.tokens = softly.rescue_after = 0.0
+    assert softly.kind == "trial"
+    assert world.rescued(softly).target.id == "a"
+    world.trip("b")
+    world.now += 60.0
+    down = [world.start(streaming=True, timeout=20.0, repeatable=True)]
+    assert down[0].kind == "trial"
+    world.member("b").breaker.restore(world.now)
+    ordinary = world.start(only=None, streaming=True, timeout=20.0)
+    assert (ordinary.target.id, ordinary.kind) == ("b", "initial")
+    for _ in range(5):
+        world.fail(world.start(only="b"))
+    assert world.breaker("b") == "open"
+    leases.hedges.tokens = leases.extra.tokens = 0.0
+    for attempt in (*down, ordinary):
+        attempt.rescue_after = 0.0
+        assert world.rescued(attempt).target.id == "a"
+
+
+@pytest.mark.parametrize(
+    ("known", "heard", "late", "paid"),
+    [(True, True, False, False), (False, True, False, True), (True, False, False, True), (True, True, True, True)],
+)
+def test_at_half_time_a_rescue_is_paid_for_like_a_second_try_only_where_its_provider_may_be_gone(
+    known: bool, heard: bool, late: bool, paid: bool
+) -> None:
+    world = World("a", "b")
+    world.answer("a", times=25 if known else 3, first=4.0)
+    world.pool._leases.hedges.tokens = 0.0
+    older = world.start(only="a", streaming=True, timeout=60.0)
+    world.now += 0.1
+    first = world.start(streaming=True, timeout=20.0 if late else 12.0)
+    assert (first.known, first.late_after == pytest.approx(8.0)) == (known, True)
+    world.now += 1.0
+    if heard:
+        world.speak(older)
+    else:
+        world.abandon(older)
+    world.pool._leases.hedges.tokens = 0.0
+    world.now = first.started + (10.0 if late else 6.0)
+    first.rescue_after = world.now - first.started
+    assert (world.rescue(first) is not None) is paid
 
 
 # --- what nothing overrides ---

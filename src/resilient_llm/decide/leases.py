@@ -248,9 +248,8 @@ class Leases(Generic[T]):
         for member in down:
             hope = past.last_hope and not member.breaker.crowded
             if hope or now >= member.next_trial():
-                wait = member.breaker.last_resort_wait(now)
+                pause = min(member.breaker.last_resort_wait(now), LAST_RESORT)
                 for other in down:
-                    pause = wait if other is member else min(wait, LAST_RESORT)
                     other.resort_at = max(other.resort_at, now + pause)
                 return self._lease(ask, past, member, kind, now)
         for member in self._allowed(ask, past):
@@ -280,6 +279,8 @@ class Leases(Generic[T]):
             member.heard.asked(now, self.draw())
         if breaker.state is not CLOSED or kind == "trial":
             breaker.tried_at = now
+            if breaker.down or kind == "trial":
+                member.resort_at = max(member.resort_at, now + breaker.last_resort_wait(now))
         slow = attempt.key.slow
         if member.own_gate.strikes or slow.strikes:
             attempt.slow_lease = True
@@ -298,7 +299,6 @@ class Leases(Generic[T]):
         breaker, rival = member.breaker, self._rival(ask, past, member, now)
         found = trial_patience(self._policies, member.statistics, ask, now, together=breaker.together, rival=rival)
         member.trial = attempt
-        member.resort_at = max(member.resort_at, now + breaker.last_resort_wait(now))
         member.trial_ends = now + _exclusive_seconds(member, ask, found[3], now)
         return found
 
