@@ -326,7 +326,42 @@ def test_one_whose_streams_break_again_and_again_is_tried_once_a_minute_at_least
     assert subject.trial_wait(now) <= 60.0
 
 
+def test_who_failed_after_content_is_tried_four_times_as_seldom() -> None:
+    subject, other = breaker(), breaker()
+    for _ in range(3):
+        told(subject, 0.0, Outcome.HARD, 0.0, after_content=True)
+        told(other, 0.0, Outcome.HARD, 0.0)
+    assert subject.trial_wait(5.0) == pytest.approx(4.0 * other.trial_wait(5.0))
+
+
+def test_a_trial_starts_beside_another_attempt_only_against_silence_and_slowness() -> None:
+    for cause, together in ((Cause.SLOW, True), (Cause.SILENT, True), (Cause.STALLED, False)):
+        subject = breaker()
+        subject.suspected(cause, 0.0, 0.0)
+        assert subject.together is together, cause
+    subject = breaker()
+    fail(subject, 3)
+    assert not subject.together
+    subject.timed_out = True
+    assert subject.together
+
+
 # --- relapses ---
+
+
+def test_a_presumption_is_no_relapse_and_its_end_no_recovery() -> None:
+    for cause in (Cause.SILENT, Cause.STALLED):
+        subject = breaker()
+        fail(subject, 3)
+        close(subject, 10.0)
+        subject.suspected(cause, 11.0, 0.0)
+        assert subject.trial_wait(11.0) in {1.0, 4.0}, "as after the first outage"
+        subject.spoke(12.0)
+        subject = breaker()
+        subject.suspected(cause, 0.0, 0.0)
+        subject.spoke(1.0)
+        fail(subject, 3, 2.0)
+        assert (subject.trial_wait(2.0), subject.needed) == (1.0, 2), "it had not been down"
 
 
 def relapsing(pause: float, times: int) -> tuple[list[int], list[float]]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from resilient_llm.decide import patience as module
 from resilient_llm.decide.ask import Ask
-from resilient_llm.decide.patience import first_due, longest_pause, usual
+from resilient_llm.decide.patience import Standstill, first_due, insists_at, longest_pause, usual
 from resilient_llm.decide.statistics import Statistics
 from resilient_llm.policy import Advanced, Hedge, Policies, Timeouts
 from tests.decide.world import PROPERTY
@@ -247,3 +247,37 @@ def test_what_was_due_first_ended_it(times: list[float]) -> None:
     found = first_due(**dict(zip(DUE, times, strict=True)))
     assert times[DUE.index(found)] == min(times)
     assert found == next(name for name, when in zip(DUE, times, strict=True) if when == min(times))
+
+
+def test_nobody_comes_to_the_rescue_of_a_batch() -> None:
+    for alone in (False, True):
+        want = Wanted(wanted(60.0).ask._replace(batch=True), alone)
+        assert patience(DEFAULT, known(0.5), want).rescue is None
+        assert trial_patience(DEFAULT, known(5.0), want, together=False, rival=1.0).rescue is None
+
+
+# --- insisting, standing still ---
+
+
+def test_a_call_insists_three_times_and_a_batch_never() -> None:
+    ask = Ask("main", deadline=80.0)
+    assert [insists_at(ask, 0.0, 80.0, times) for times in range(4)] == [20.0, 40.0, 60.0, math.inf]
+    assert insists_at(ask._replace(batch=True), 0.0, 80.0, 0) == math.inf
+
+
+def stood_still(pause: float, events: int = 200, every: float = 0.01, idle: float = 0.0) -> bool:
+    """Whether a process that paused so long, after so many events, is said to have stood still."""
+    subject, now = Standstill(), 0.0
+    subject.notice(now)
+    now += idle
+    for _ in range(events):
+        now += every
+        subject.notice(now)
+    return subject.notice(now + pause, now)
+
+
+def test_a_process_stood_still_when_nothing_happened_for_twenty_times_longer_than_usual_and_for_half_a_second() -> None:
+    assert stood_still(5.0)
+    assert not stood_still(0.4, every=0.001), "a moment is none"
+    assert not stood_still(5.0, every=1.0), "it is usual"
+    assert stood_still(5.0, events=120, idle=3600.0), "one idle hour makes no pause usual"
