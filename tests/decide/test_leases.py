@@ -84,6 +84,20 @@ def test_an_equal_not_heard_of_for_long_gets_a_trial_with_somebody_beside_it() -
     assert world.start(streaming=True).kind == "initial", "nor without savings"
 
 
+def test_only_the_first_attempt_of_a_call_is_spent_on_news_and_the_first_three_savings_are_for_open_breakers() -> None:
+    for saved, failed, tried in ((4.0, False, True), (3.9, False, False), (4.0, True, False)):
+        world = World("x", ["a", "b"])
+        world.answer("a", first=0.2)
+        world.answer("b", first=20.0)
+        world.now += 31.0
+        world.answer("a", first=0.2)
+        call = world.call(streaming=True, unsuitable={} if failed else {"x": "no"})
+        world.pool._leases.trials.tokens = saved - 0.05  # a call earns a twentieth
+        if failed:
+            world.fail(world.start(call))
+        assert (world.start(call).kind == "trial") is tried
+
+
 def test_a_conversation_stays_where_it_was_answered() -> None:
     world = World(["a", "b"])
     world.answer("a", first=1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import example, given
@@ -15,6 +15,7 @@ from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.line import OFFER, Line, Place
+from resilient_llm.decide.outcome import Outcome
 from resilient_llm.errors import ClientClosed, Fault, FaultKind, NoProviderAvailable
 from resilient_llm.policy import Limits, Rate
 from tests.decide.driver import Act, Driver, Run, acts, well
@@ -797,3 +798,142 @@ def test_behind_a_provider_that_never_answered_a_second_is_to_be_left() -> None:
     waits = world.told_to_wait(world.call(timeout=40.0))
     assert waits.place is not None
     assert waits.place.needs == 1.0
+
+
+# --- timers, and who passes ---
+
+
+def bucket(amount: float, per: float, unit: Literal["requests", "tokens"] = "requests") -> Target:
+    return Target("a", rates=(Rate(amount=amount, per=per, unit=unit),))
+
+
+def waits(world: World, **options: Any) -> tuple[Call[Target], Wait]:
+    call = world.call(**options)
+    return call, world.told_to_wait(call)
+
+
+def test_who_cannot_be_served_in_time_behind_those_who_wait_is_told_at_once_and_when_to_come_back() -> None:
+    world = World(bucket(1.0, 10.0))
+    world.start(timeout=100.0)
+    for _ in range(2):
+        waits(world, timeout=100.0)
+    with pytest.raises(NoProviderAvailable) as failure:
+        world.call(timeout=15.0).next_attempt(world.now)
+    assert failure.value.retry_after == pytest.approx(30.0)
+    waits(world, timeout=31.0)
+
+
+def test_a_smaller_call_that_comes_later_passes_one_that_is_too_large_at_once() -> None:
+    world = World(bucket(600.0, 60.0, "tokens"))
+    world.start(tokens=500, max_tokens=0, timeout=600.0)
+    waits(world, tokens=500, max_tokens=0, timeout=600.0)
+    assert world.start(tokens=50, max_tokens=0, timeout=600.0).target.id == "a"
+    _, wait = waits(world, tokens=80, max_tokens=0, timeout=600.0)
+    assert wait.seconds == pytest.approx(3.0), "it has a timer of its own for when it fits"
+
+
+def test_one_that_waits_passes_when_the_first_goes_away_and_the_next_is_too_large() -> None:
+    world = World(bucket(600.0, 60.0, "tokens"))
+    world.start(tokens=500, max_tokens=0, timeout=600.0)
+    first, _ = waits(world, tokens=120, max_tokens=0, timeout=600.0)
+    large, _ = waits(world, tokens=500, max_tokens=0, timeout=600.0)
+    small, wait = waits(world, tokens=110, max_tokens=0, timeout=600.0)
+    world.now += 1.5
+    assert wait.place is not None
+    assert not wait.place.woken
+    first.stopped_waiting(world.now)
+    assert wait.place.woken
+    assert world.start(small).target.id == "a"
+    large.stopped_waiting(world.now)
+
+
+def test_who_may_pass_and_does_not_fit_yet_is_woken_to_set_a_timer() -> None:
+    world = World(bucket(600.0, 60.0, "tokens"))
+    world.start(tokens=600, max_tokens=0, timeout=600.0)
+    first, _ = waits(world, tokens=20, max_tokens=0, timeout=600.0)
+    waits(world, tokens=500, max_tokens=0, timeout=600.0)
+    small, wait = waits(world, tokens=30, max_tokens=0, timeout=600.0)
+    first.stopped_waiting(world.now)
+    assert wait.place is not None
+    assert wait.place.woken
+    assert world.told_to_wait(small).seconds == pytest.approx(3.0)
+
+
+def test_nobody_passes_behind_one_that_is_down() -> None:
+    world = World(bucket(600.0, 60.0, "tokens"))
+    world.start(tokens=500, max_tokens=0, timeout=600.0)
+    first, _ = waits(world, tokens=105, max_tokens=0, timeout=600.0)
+    waits(world, tokens=500, max_tokens=0, timeout=600.0)
+    _, wait = waits(world, tokens=106, max_tokens=0, timeout=600.0)
+    world.now += 1.5
+    breaker = world.member("a").breaker
+    for _ in range(5):
+        breaker.failed(world.now, Outcome.HARD, 0.0)
+    world.member("a").resort_at = world.now + 60.0
+    first.stopped_waiting(world.now)
+    assert wait.place is not None
+    assert wait.place.offer is None
+
+
+def test_a_call_that_cannot_take_its_offer_passes_it_on() -> None:
+    world = World(Target("a", max_concurrency=1))
+    busy = world.start(timeout=600.0)
+    first, wait = waits(world, timeout=600.0)
+    _, following = waits(world, timeout=600.0)
+    world.succeed(busy)
+    assert wait.place is not None
+    assert following.place is not None
+    assert wait.place.offer is not None
+    first.ask = first.ask._replace(unsuitable={"a": "its window is too small, as another provider found"})
+    with pytest.raises(NoProviderAvailable):
+        first.next_attempt(world.now)
+    assert following.place.offer is not None
+
+
+def test_when_an_offer_has_lapsed_the_next_event_offers_the_place_to_another() -> None:
+    world = World(Target("a", max_concurrency=2))
+    busy = [world.start(timeout=600.0) for _ in range(2)]
+    _, first = waits(world, timeout=600.0)
+    _, second = waits(world, timeout=600.0)
+    world.succeed(busy[0])
+    world.now += 0.06
+    world.speak(busy[1])
+    assert first.place is not None
+    assert second.place is not None
+    assert (first.place.offer is None, second.place.offer is None) == (True, False)
+
+
+def test_whoever_follows_has_a_timer_for_when_the_first_becomes_too_late() -> None:
+    world = World(Target("a", max_concurrency=1))
+    for _ in range(20):
+        world.succeed(world.start(), after=4.0)
+    world.start(timeout=600.0)
+    _, first = waits(world, timeout=10.0)
+    second, wait = waits(world, timeout=600.0)
+    assert wait.seconds == pytest.approx(6.0), "then the first gives way"
+    assert first.place is not None
+    world.now += wait.seconds + 0.01
+    assert world.member("a").line.first(world.now) is wait.place
+    second.stopped_waiting(world.now)
+
+
+def test_a_call_that_pauses_before_it_asks_again_stands_in_no_line_meanwhile() -> None:
+    world = World(Target("a", max_concurrency=1), "b")
+    world.start(only="a", timeout=600.0)
+    call = world.call(timeout=60.0)
+    world.fail(world.start(call))
+    assert world.told_to_wait(call).place is None
+    assert not world.member("a").line.waiting
+    assert not world.member("b").line.waiting
+
+
+def test_a_call_that_looks_again_leaves_the_line_of_whoever_is_not_worth_waiting_for() -> None:
+    world = World(Target("a", max_concurrency=1), Target("b", max_concurrency=1))
+    for name in "ab":
+        world.start(only=name, timeout=600.0)
+    call, _ = waits(world, timeout=600.0)
+    assert world.member("b").line.waiting
+    world.pool.operate("b", "isolate", world.now)
+    world.told_to_wait(call)
+    assert world.member("a").line.waiting
+    assert not world.member("b").line.waiting

@@ -61,6 +61,14 @@ def test_a_lone_provider_that_often_fails_is_used_as_well_as_by_the_plain_client
     assert requests <= 300
 
 
+def test_answers_pay_for_as_many_tries_as_the_plain_client_makes_where_four_fifths_find_no_room() -> None:
+    luck = random.Random(1)
+    full = Fault(FaultKind.OVERLOADED, status=529)
+    driver = Driver({"a": lambda now, attempt: Act(0.05, full) if luck.random() < 0.8 else ANSWER})
+    runs = driver.calls(rate=4.0, seconds=250.0)[100:]
+    assert sum(run.answered for run in runs) >= 0.45 * len(runs), "three tries answer 49 %"
+
+
 @pytest.mark.parametrize("share", [0.2, 0.55])
 def test_beside_a_dead_one_too(share: float) -> None:
     ours, plain, _ = beside_plain_client(share, down(1e9))

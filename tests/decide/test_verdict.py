@@ -417,6 +417,17 @@ def test_three_streams_and_most_of_them_must_stop(stopped: int, others: int, ope
     assert world.start().target.id == ("b" if opens else "a")
 
 
+def test_open_streams_are_looked_at_four_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, looks = World("a", "b"), []
+    monkeypatch.setattr(world.pool._verdicts, "_look_at_streams", lambda member, now: looks.append(now))
+    reading(world, 3)
+    looks.clear()
+    for _ in range(100):
+        world.now += 0.01
+        world.abandon(world.start())
+    assert 3 <= len(looks) <= 4
+
+
 def test_streams_that_have_only_just_begun_do_not_speak_for_their_provider() -> None:
     world = World("a", "b")
     reading(world, 3)
