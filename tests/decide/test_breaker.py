@@ -326,11 +326,10 @@ def test_one_whose_streams_break_again_and_again_is_tried_once_a_minute_at_least
     assert subject.trial_wait(now) <= 60.0
 
 
-def test_who_failed_after_content_is_tried_four_times_as_seldom() -> None:
+def test_one_whose_streams_fall_silent_is_tried_four_times_as_seldom() -> None:
     subject, other = breaker(), breaker()
-    for _ in range(3):
-        told(subject, 0.0, Outcome.HARD, 0.0, after_content=True)
-        told(other, 0.0, Outcome.HARD, 0.0)
+    subject.suspected(Cause.STALLED, 0.0, 0.0)
+    other.suspected(Cause.SLOW, 0.0, 0.0)
     assert subject.trial_wait(5.0) == pytest.approx(4.0 * other.trial_wait(5.0))
 
 

@@ -103,8 +103,8 @@ class Watched:
         self._counted = 0
         self._due = False
         self._cost = 0.0
-        self._refused: set[Member[Provider]] = set()
-        """Whose quota or key was refused before its last step."""
+        self._refused: dict[Member[Provider], bool] = {}
+        """Whose quota or key was refused before its last step, and whether that is proven."""
         self._down_since = math.inf
         self._mine: list[Real] = []
         self._place: Place | None = None
@@ -143,7 +143,8 @@ class Watched:
         check.demand(not self._mine, "S11", f"{self._mine} still run: a failure was taken for the answer")
         well, ahead, self._place = self._fresh_and_well(now), self._ahead(now), call.past.place
         lines, cut = {member: ready(member.line, now) for member in self.route()}, self._cut_short()
-        self._refused = {member for member in self.route() if member.refusal(call.ask, now) is Refusal.QUOTA}
+        barred = [member for member in self.route() if member.refusal(call.ask, now) is Refusal.QUOTA]
+        self._refused = {member: member.slow_gate.proven for member in barred}
         offer, woken_at = (None, math.inf) if self._place is None else (self._place.offer, self._place.woken_at)
         try:
             step = call.next_attempt(now)
@@ -200,9 +201,10 @@ class Watched:
         self._due, was = False, check.pictures[member]
         if step.kind == "trial":
             self._trial(step, well, now)
-        elif member in self._refused:  # as at one that is down, time alone bounds the last resort
-            books = check.members[member]
-            check.demand(now - books.refused_at >= 1.0, "S1", f"{step!r} {now - books.refused_at} s after the last one")
+        elif member in self._refused:  # a call that has nobody else is sent; once it is proven, one a second
+            books, proven = check.members[member], self._refused[member]
+            soon = proven and now - books.refused_at < 1.0
+            check.demand(not soon, "S1", f"{step!r} {now - books.refused_at} s after the last one")
             books.refused_at = now
         elif step.number > 1 and not was.down and (again or was.state is not State.CLOSED):
             self._pays(check, self._cost, now)
