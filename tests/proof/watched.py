@@ -185,7 +185,13 @@ class Watched:
         ask, number = self.call.ask, self.call.number
         cut = self._cut_short()
         found = {m: waiting_before(m.line, ask, number, now, latest_first=m in cut) for m in self.route()}
-        return {member: place for member, place in found.items() if place is not None}
+        mine = self.call.past.place
+        offered = None if mine is None else mine.offer
+        return {  # who came when this call had been offered the place already comes after it
+            member: place
+            for member, place in found.items()
+            if place is not None and not (mine is not None and offered is member.line and place.since >= mine.woken_at)
+        }
 
     def _leased(
         self, step: Real, well: list[Member[Provider]], ahead: Mapping[Member[Provider], Place], now: float
