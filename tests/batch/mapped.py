@@ -6,21 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from resilient_llm.batch.width import Width
-from resilient_llm.decide.attempt import Attempt
-from resilient_llm.errors import Fault, ResilientError
+from resilient_llm.errors import ResilientError
 from tests.decide.crowd import Crowd, Server, Visit, Work
-from tests.decide.world import Target
 
 
 class Prompt(Visit):
     """One prompt; when it ended the next one begins."""
 
     mapped: Mapped
-    limited = False
-
-    def heard(self, attempt: Attempt[Target], headers: dict[str, str], fault: Fault | None) -> None:
-        self.limited = self.limited or fault is not None
-        super().heard(attempt, headers, fault)
 
     def over(self) -> None:
         self.driver.at(self.driver.now, self.mapped.done, self)
@@ -50,7 +43,7 @@ class Mapped:
 
     def done(self, prompt: Prompt) -> None:
         self._live.discard(prompt)
-        waiting = sum(not one.running for one in self._live)
+        waiting = sum(one.place is not None for one in self._live)
         failed = isinstance(prompt.end, ResilientError) and prompt.end.retryable
-        self.width.ended(self.crowd.now, waiting=waiting, limited=prompt.limited, failed=failed)
+        self.width.ended(self.crowd.now, waiting=waiting, failed=failed)
         self._begin()

@@ -13,12 +13,11 @@ from resilient_llm.batch.width import FIRST, Fixed, Width
 
 @dataclass
 class Provider:
-    """Answers so many calls at once and so many a second; beyond that calls stand in line, or are refused."""
+    """Answers so many calls at once and so many a second; beyond that calls stand in line."""
 
     latency: float
     rate: float = 1e9
     slots: int = 10**9
-    refuses: bool = False
     noise: float = 0.0
 
 
@@ -27,11 +26,10 @@ def run(provider: Provider, count: int, most: int = 512, seed: int = 0) -> tuple
     luck, width, widths = random.Random(seed), Width(most), list[int]()
     now, next_free, begun, ended = 0.0, 0.0, 0, 0
     slots: list[float] = [0.0] * min(provider.slots, 2000)
-    running: list[tuple[float, bool]] = []
+    running: list[float] = []
     starts: list[float] = []
     while ended < count:
         while begun < count and len(running) < width.width:
-            limited = provider.refuses and next_free > now + 0.05
             start = max(now, next_free)
             next_free = start + 1 / provider.rate
             slot = heapq.heappop(slots)
@@ -39,12 +37,12 @@ def run(provider: Provider, count: int, most: int = 512, seed: int = 0) -> tuple
             took = provider.latency * (1 + provider.noise * luck.uniform(-1, 1))
             heapq.heappush(slots, start + took)
             starts.append(start)
-            heapq.heappush(running, (start + took, limited))
+            heapq.heappush(running, start + took)
             begun += 1
-        now, limited = heapq.heappop(running)
+        now = heapq.heappop(running)
         ended += 1
         starts = [start for start in starts if start > now]
-        width.ended(now, waiting=0 if provider.slots < 10**9 else len(starts), limited=limited, failed=False)
+        width.ended(now, waiting=0 if provider.slots < 10**9 else len(starts), failed=False)
         widths.append(width.width)
     return now, width, widths
 
@@ -67,7 +65,7 @@ def test_it_finds_the_width_that_a_rate_limit_allows() -> None:
 def test_it_shrinks_where_most_of_it_stands_in_line() -> None:
     width = Width(512, first=256)
     for number in range(3000):
-        width.ended(number / 100, waiting=width.width - 8, limited=False, failed=False)
+        width.ended(number / 100, waiting=width.width - 8, failed=False)
     assert 8 <= width.width <= 20
 
 
@@ -78,35 +76,15 @@ def test_a_provider_that_only_gets_slower_is_not_flooded() -> None:
     assert max(widths[500:]) <= 40
 
 
-def test_limits_that_are_met_make_it_smaller_and_it_tries_again() -> None:
-    width = Width(512, first=100)
-    width.ended(0.0, waiting=0, limited=False, failed=False)
-    for number in range(100):
-        width.ended((number + 1) / 100, waiting=0, limited=number % 4 > 0, failed=False)
-    assert width.width == 70
-    now = 1.0
-    for _ in range(1000):
-        now += 1 / width.width
-        width.ended(now, waiting=0, limited=False, failed=False)
-    assert width.width > 100
-
-
-def test_a_few_that_are_met_change_nothing() -> None:
-    width = Width(512, first=100)
-    for number in range(3000):
-        width.ended(number / 100, waiting=5, limited=number % 50 == 0, failed=False)
-    assert width.width == 100
-
-
 def test_an_outage_makes_it_one_and_its_end_wide_again() -> None:
     width, now = Width(512, first=64), 0.0
     for _ in range(300):
         now += 0.2
-        width.ended(now, waiting=0, limited=False, failed=True)
+        width.ended(now, waiting=0, failed=True)
     assert width.width == 1
     for _ in range(5000):
         now += 1 / width.width
-        width.ended(now, waiting=0, limited=False, failed=False)
+        width.ended(now, waiting=0, failed=False)
     assert width.width > FIRST
 
 
@@ -114,11 +92,11 @@ def test_a_small_width_grows_again() -> None:
     width, now = Width(512, first=2), 0.0
     for _ in range(60):  # nothing is faster
         now += 0.5
-        width.ended(now, waiting=0, limited=False, failed=False)
+        width.ended(now, waiting=0, failed=False)
     assert width.width <= 4
     for _ in range(400):
         now += 0.5 / width.width
-        width.ended(now, waiting=0, limited=False, failed=False)
+        width.ended(now, waiting=0, failed=False)
     assert width.width > 16
 
 
@@ -130,5 +108,5 @@ def test_the_greatest_width_is_kept_to() -> None:
 def test_a_number_is_that_number() -> None:
     fixed = Fixed(3)
     for number in range(100):
-        fixed.ended(float(number), waiting=3, limited=True, failed=True)
+        fixed.ended(float(number), waiting=3, failed=True)
     assert fixed.width == 3

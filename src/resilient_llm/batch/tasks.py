@@ -147,8 +147,8 @@ class AsyncRunning(Generic[R]):
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for their turn."""
-        return len(self._under_way.waiting)
+        """Calls that stand in line."""
+        return len(self._under_way.in_line)
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
         """Begin something in a task of its own, which ends with the run."""

@@ -123,8 +123,8 @@ class Running(Generic[R]):
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for their turn."""
-        return len(self._driver.under_way().waiting)
+        """Calls that stand in line."""
+        return len(self._driver.under_way().in_line)
 
     def start(self, asked: Asked) -> None:
         """Begin a call in a thread; in this one if there can be no more of them."""

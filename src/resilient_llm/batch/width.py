@@ -7,8 +7,9 @@ as the width, and tells how fast that was.
   more and a fifth less are tried in turns; what makes it faster stays, and so does less that is as fast.
 * Some stand in line: the limits are used up, and the width is right.  More than half of them do: the width shrinks by
   half of that line, since who waits here could as well wait in the iterable.
-* More than one call of ten met a limit (429), lately, or half of a round failed for want of a provider: it
-  shrinks.  A few are how the pool finds out where the limit is.
+* Half of a round failed for want of a provider: it shrinks.
+
+Calls that met a limit (429) change nothing: at a limit the others stand in line, and elsewhere it is chance.
 """
 
 from __future__ import annotations
@@ -21,9 +22,6 @@ SHORTEST: Final = 0.5
 """Seconds a round takes at least: shorter ones tell nothing."""
 HOLD: Final = 4
 """Rounds until another width is tried where the last one did not pay."""
-MOST_LIMITED: Final = 0.1
-"""Share of calls that may meet a 429."""
-_NEWEST: Final = 0.2  # weight of the newest round in that share
 
 
 class Width:
@@ -43,19 +41,15 @@ class Width:
         self._round: float | None = None
         self._changed = False
         """In this round most calls began with another width: it tells nothing about this one."""
-        self._share = 0.0
-        """Of the calls that met a 429, lately."""
-        self._ended = self._limited = self._failed = self._waited = 0
+        self._ended = self._failed = self._waited = 0
 
-    def ended(self, now: float, *, waiting: int, limited: bool, failed: bool) -> None:
-        """A call ended.  ``waiting``: calls of this run that stand in line now; ``limited``: it met a 429; ``failed``:
-        nobody could answer it."""
+    def ended(self, now: float, *, waiting: int, failed: bool) -> None:
+        """A call ended.  ``waiting``: calls of this run that stand in line now; ``failed``: nobody could answer it."""
         if self._round is None:
             self._round = now
             return
         self._ended += 1
         self._waited += waiting
-        self._limited += limited
         self._failed += failed
         seconds = now - self._round
         if self._ended >= self.width and seconds >= SHORTEST:
@@ -64,18 +58,13 @@ class Width:
             self._conclude(seconds, tells=not changed)
             self._changed = self.width != width
             self._round = now
-            self._ended = self._limited = self._failed = self._waited = 0
+            self._ended = self._failed = self._waited = 0
 
     def _conclude(self, seconds: float, *, tells: bool) -> None:
         """The round is over; ``tells``: of how fast this width is."""
         count, line = self._ended, self._waited / self._ended
-        self._share += _NEWEST * (self._limited / count - self._share)
         if self._failed * 2 > count:
             self._settle(self.width // 2)
-            self._doubling = True  # when it is over
-        elif self._share > MOST_LIMITED:
-            self._share /= 2
-            self._settle(int(self.width * 0.7))
         elif line > self.width / 2:
             self._settle(self.width - int(line / 2))
         elif line >= 1:
@@ -85,7 +74,7 @@ class Width:
 
     def _settle(self, width: int) -> None:
         self.width = max(width, 1)
-        self._doubling, self._before, self._hold = False, None, 0
+        self._doubling, self._before, self._hold = True, None, 0
         self._doubted = self._smaller = False
 
     def _try(self, rate: float) -> None:
@@ -119,5 +108,5 @@ class Fixed:
     def __init__(self, width: int) -> None:
         self.width: int = width
 
-    def ended(self, now: float, *, waiting: int, limited: bool, failed: bool) -> None:
+    def ended(self, now: float, *, waiting: int, failed: bool) -> None:
         """A call ended; it changes nothing."""

@@ -16,7 +16,7 @@ from resilient_llm.batch.prompts import Asked, digest, read
 from resilient_llm.batch.results import MapResult, R, as_line, lasting
 from resilient_llm.batch.settings import MapSettings
 from resilient_llm.batch.width import Fixed, Width
-from resilient_llm.errors import ConfigurationError, FaultKind, InvalidRequest, ResilientError
+from resilient_llm.errors import ConfigurationError, InvalidRequest, ResilientError
 from resilient_llm.options import ChatOptions, output_class
 
 AHEAD: Final = 1000
@@ -28,8 +28,6 @@ class Ended(Generic[R]):
     """A call that ended."""
 
     result: MapResult[R]
-    limited: bool
-    """It met a 429."""
     failed: bool
     """Nobody could answer it, which may pass."""
 
@@ -37,13 +35,11 @@ class Ended(Generic[R]):
 def ended(asked: Asked, outcome: R | Exception) -> Ended[R]:
     """What became of a prompt."""
     if isinstance(outcome, Exception):
-        trail, failed = getattr(outcome, "attempts", ()), isinstance(outcome, ResilientError) and outcome.retryable
+        failed = isinstance(outcome, ResilientError) and outcome.retryable
         result: MapResult[R] = MapResult(asked.index, asked.key, None, outcome)
     else:
-        trail, failed = outcome.attempts, False
-        result = MapResult(asked.index, asked.key, outcome)
-    limited = any(one.fault is not None and one.fault.kind is FaultKind.RATE_LIMITED for one in trail)
-    return Ended(result, limited, failed)
+        result, failed = MapResult(asked.index, asked.key, outcome), False
+    return Ended(result, failed)
 
 
 class Work(Generic[R]):
@@ -136,7 +132,7 @@ class Work(Generic[R]):
     def collect(self, end: Ended[R], waiting: int) -> None:
         """A call ended; ``waiting`` others stand in line."""
         self.in_flight -= 1
-        self._width.ended(self._clock(), waiting=waiting, limited=end.limited, failed=end.failed)
+        self._width.ended(self._clock(), waiting=waiting, failed=end.failed)
         self._add(end.result)
 
     def _add(self, result: MapResult[R]) -> None:

@@ -190,6 +190,7 @@ class AsyncDriver:
             place = wait.place
             if place is not None:
                 place.owner, place.wake = under_way, wake
+                under_way.in_line.add(wake)
             if not (place is not None and place.woken) and not under_way.closing:
                 with anyio.move_on_after(wait.seconds):
                     await woken.wait()
@@ -200,6 +201,7 @@ class AsyncDriver:
             raise
         finally:
             under_way.waiting.discard(wake)
+            under_way.in_line.discard(wake)
 
     def retain(self, networks: AbstractSet[Network]) -> None:
         """Close connections of providers that are no more, on every loop."""

@@ -155,6 +155,7 @@ class Driver:
             place = wait.place
             if place is not None:
                 place.wake = woken.set
+                under_way.in_line.add(woken.set)
             if not (place is not None and place.woken) and not under_way.closing:
                 woken.wait(min(wait.seconds, threading.TIMEOUT_MAX))
             if under_way.closing:
@@ -164,6 +165,7 @@ class Driver:
             raise
         finally:
             under_way.waiting.discard(woken.set)
+            under_way.in_line.discard(woken.set)
 
     def retain(self, networks: AbstractSet[Network]) -> None:
         """Close connections of providers that are no more."""

@@ -24,7 +24,9 @@ class UnderWay:
         self.exchanges: set[AnyExchange] = set()
         """Attempts whose first content, or whole answer, is awaited."""
         self.waiting: set[Callable[[], None]] = set()
-        """What wakes the calls that wait for their turn."""
+        """What wakes the calls that wait for their turn, or pause."""
+        self.in_line: set[Callable[[], None]] = set()
+        """Of these, those whose calls stand in line."""
         self.closing: bool = False
         """The client is being closed: who waits is told so, what runs may finish."""
         self.ended: bool = False
