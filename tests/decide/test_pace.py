@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.line import PASSED
 from resilient_llm.decide.meters import Learnt
-from resilient_llm.decide.pace import Pace, Sent
+from resilient_llm.decide.pace import Pace
+from resilient_llm.decide.refusals import Sent
 from resilient_llm.errors import Fault, FaultKind, NoProviderAvailable
 from resilient_llm.policy import Rate
 from tests.decide.crowd import Crowd, Server
@@ -252,11 +253,22 @@ def test_a_declaration_of_half_of_what_there_is_costs_little_where_the_limit_is_
 # --- refused ---
 
 
+def met(it: Pace, sent: Sent, opens: float, now: float) -> None:
+    """A call was refused."""
+    if not it.refused(sent, opens, now):
+        it.shut(sent, opens, now)
+
+
 def refuse(it: Pace, count: int, now: float, opens: float) -> None:
     sents = [it.reserve(0.0, 0, now) for _ in range(count)]
     for sent in sents:
         it.heard(0.0)
-        it.refused(0.0, sent[1], opens, now + 0.01)
+        met(it, sent, opens, now + 0.01)
+
+
+def passes(it: Pace, now: float) -> None:
+    """A call is sent, and is let through."""
+    it.let_through(it.reserve(0.0, 0, now), now)
 
 
 def test_after_a_refusal_one_goes_first_and_until_it_is_let_through_few_follow() -> None:
@@ -265,7 +277,7 @@ def test_after_a_refusal_one_goes_first_and_until_it_is_let_through_few_follow()
     assert it.fits_at(0.0, 101.0) == 101.0
     sent = it.reserve(0.0, 0, 101.0)
     assert it.fits_at(0.0, 101.0) == pytest.approx(101.7)
-    it.let_through(sent[1])
+    it.let_through(sent, sent[1])
     assert it.fits_at(0.0, 101.0) <= 101.0
     assert not it.limited, "one refusal proves no limit"
 
@@ -277,7 +289,7 @@ def test_of_many_refused_together_a_rate_is_learnt_from_what_got_through() -> No
         it.reserve(0.0, 0, 100.0)
     refuse(it, 20, 100.1, 101.0)
     sent = it.reserve(0.0, 0, 101.0)
-    it.let_through(sent[1])
+    it.let_through(sent, sent[1])
     gaps, now = [], 101.0
     for _ in range(200):
         fits = max(now, it.fits_at(0.0, now))
@@ -291,7 +303,7 @@ def test_of_many_refused_together_a_rate_is_learnt_from_what_got_through() -> No
 def test_where_nothing_got_through_no_rate_is_learnt() -> None:
     it = pace()
     refuse(it, 20, 100.0, 101.0)
-    it.let_through(it.reserve(0.0, 0, 101.0)[1])
+    passes(it, 101.0)
     assert not it.limited
 
 
@@ -312,7 +324,7 @@ def rushed(count: int = 80) -> Pace:
         it.reserve(0.0, 0, 100.0)
         it.heard(0.0)
     refuse(it, 20, 100.1, 101.2)
-    it.let_through(it.reserve(0.0, 0, 101.2)[1])
+    passes(it, 101.2)
     return it
 
 
@@ -327,9 +339,9 @@ def test_no_more_is_sent_than_got_through_and_after_ten_windows_slowly_more() ->
 def test_a_long_row_of_refusals_that_comes_again_shows_a_limit_only_if_calls_were_answered(answered: bool) -> None:
     """Where a failure ended the row, nothing got through, and what seems a limit is an outage."""
     it = pace()
-    it.refused(0.0, it.reserve(0.0, 0, 100.0)[1], 101.0, 100.1)
-    it.let_through(it.reserve(0.0, 0, 106.0)[1], answered=answered)
-    it.refused(0.0, it.reserve(0.0, 0, 107.0)[1], 108.0, 107.1)
+    met(it, it.reserve(0.0, 0, 100.0), 101.0, 100.1)
+    it.let_through(it.reserve(0.0, 0, 106.0), 106.0, answered=answered)
+    met(it, it.reserve(0.0, 0, 107.0), 108.0, 107.1)
     assert (it.learnt is not None) is answered
 
 
@@ -341,9 +353,9 @@ def test_a_quarter_of_refusals_is_chance_and_more_is_a_limit() -> None:
             sent = it.reserve(0.0, 0, now)
             it.heard(0.0)
             if number % every:
-                it.let_through(sent[1])
+                it.let_through(sent, sent[1])
             else:
-                it.refused(0.0, sent[1], now + 0.3, now + 0.1)
+                met(it, sent, now + 0.3, now + 0.1)
         assert (it.learnt is not None) is limited
 
 
@@ -354,7 +366,7 @@ def test_a_wait_that_proved_too_short_says_nothing_of_how_much_a_provider_takes(
     for _ in range(5):
         sent = it.reserve(0.0, 0, now)
         it.heard(0.0)
-        it.refused(0.0, sent[1], now + 1.0, now + 0.1)
+        met(it, sent, now + 1.0, now + 0.1)
         now += 1.2
     it.reserve(0.0, 0, now)
     assert it.learnt is None
@@ -368,7 +380,7 @@ def test_the_window_is_as_long_as_the_pause_that_was_needed(pauses: tuple[float,
         it.heard(0.0)
     for pause in (0.0, *pauses[:-1]):
         refuse(it, 1 if pause else 3, 100.0 + pause, 100.0 + pause)
-    it.let_through(it.reserve(0.0, 0, 100.0 + pauses[-1])[1])
+    passes(it, 100.0 + pauses[-1])
     assert it.learnt is not None
     assert (it.learnt.count, it.learnt.window) == (pytest.approx(20.0, abs=1.0), window)
 
@@ -378,7 +390,7 @@ def test_refusals_for_long_that_come_again_at_once_are_a_limit_and_no_outage() -
     it, now = pace(), 100.0
     for _ in range(2):
         for _ in range(10):
-            it.let_through(it.reserve(0.0, 0, now)[1])
+            passes(it, now)
             it.heard(0.0)
             now += 0.1
         if now < 150.0:
@@ -417,7 +429,7 @@ def test_a_learnt_rate_is_forgotten_when_nothing_is_refused_for_long() -> None:
     it = pace()
     it.reserve(0.0, 0, 98.0)
     refuse(it, 20, 100.0, 101.0)
-    it.let_through(it.reserve(0.0, 0, 101.0)[1])
+    passes(it, 101.0)
     assert it.limited
     it.reserve(0.0, 0, 300.0)
     assert not it.limited

@@ -51,6 +51,7 @@ _BARRING: Final = frozenset(
 _REJECTED: Final = frozenset({FaultKind.BAD_REQUEST, FaultKind.CONTENT_FILTER, FaultKind.CLIENT_CLOSED})
 _OVERLOAD: Final = frozenset({FaultKind.RATE_LIMITED, FaultKind.OVERLOADED, FaultKind.TIMEOUT})
 _OPEN: Final = (-math.inf, -math.inf)
+"""Until when a gate is closed, and the number of the last call that its key refused."""
 _MOST_PER_PROVIDER: Final = 3
 _MOST: Final = 6
 
@@ -93,6 +94,8 @@ class Watched:
     def __init__(self, checker: Checker, call: Call[Provider]) -> None:
         self.call = call
         self.tried: dict[str, int] = {}
+        self._held: dict[str, tuple[float, int]] = {}
+        """Until when a provider that refused this call asked it to wait, and how often it had been restored then."""
         """Failures that count, by provider."""
         self._checker = checker
         self._begun = False
@@ -258,6 +261,8 @@ class Watched:
         check.demand(member.id not in ask.unsuitable, "R1", f"{step!r} although {member.id} is ruled out")
         check.demand(not member.drained, "S17", f"{step!r} although {member.id} is drained")
         until, _ = books.gates.get(step.key, _OPEN)
+        held, restored = self._held.get(member.id, (-math.inf, 0))
+        until = max(until, held if restored == books.restored else -math.inf)
         check.demand(now >= until, "S7", f"{member.id} asked for {until - now} s more")
         left = self.call.deadline - now
         check.demand(step.timeout <= left + 1e-6, "S12", f"timeout {step.timeout}, {left} s left")
@@ -334,7 +339,7 @@ class Watched:
             check.extra.earn(SUCCESS_EARNS)
             books = check.members[attempt.member]
             books.cut_short = books.cut_short and lease.spoke  # the end of a stream does not tell how soon one begins
-            if attempt.started > books.gates.get(attempt.key, _OPEN)[1]:
+            if attempt.sent[2] > books.gates.get(attempt.key, _OPEN)[1]:
                 books.gates.pop(attempt.key, None)
             self._spoke = self._over = True
             check.judged(attempt, lease, Outcome.OK, now)
@@ -386,18 +391,22 @@ class Watched:
         return found if now - attempt.started >= 10.0 else Outcome.SOFT
 
     def _gate(self, attempt: Real, fault: Fault, now: float) -> None:
-        member, key, started = attempt.member, attempt.key, attempt.started
+        member, key, number = attempt.member, attempt.key, attempt.sent[2]
         soft = verdict(fault) is Outcome.SOFT and fault.retry_after is not None
         hard = verdict(fault) is Outcome.HARD and fault.kind is not FaultKind.TIMEOUT and fault.code != "not_sent"
-        if hard and started > self._checker.members[member].gates.get(key, _OPEN)[1]:
+        if hard and number > self._checker.members[member].gates.get(key, _OPEN)[1]:
             self._checker.members[member].gates.pop(key, None)
         if fault.kind is not FaultKind.RATE_LIMITED and not soft:
             return
         check, books = self._checker, self._checker.members[member]
         cap = member.policies.limits.gate_cap
         hint = fault.retry_after or 0.0
+        if not soft and (attempt.alone or len(member.keys) == 1):
+            self._held[member.id] = now + hint - 1e-9, books.restored
+        if attempt.alone:  # this call alone waits
+            return
         until = max(books.gates.get(key, _OPEN)[0], now + (hint if hint <= cap * 0.8 else cap * 0.8) - 1e-9)
-        books.gates[key] = until, now
+        books.gates[key] = until, max(number, books.gates.get(key, _OPEN)[1])
         early = until - key.gate.until
         check.demand(early <= 0.0, "S7", f"{member.id}'s gate opens {early} s early")
 

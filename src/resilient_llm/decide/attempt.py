@@ -9,7 +9,7 @@ from typing import Generic
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.keys import Key
 from resilient_llm.decide.member import Member, T, Target
-from resilient_llm.decide.pace import Sent
+from resilient_llm.decide.refusals import Sent
 from resilient_llm.faults import AttemptKind
 
 __all__ = ["Ask", "Attempt", "T", "Target"]
@@ -61,6 +61,10 @@ class Attempt(Generic[T]):
     """Whether it failed for its key's sake alone, and its provider has another key that can be used."""
     insists: bool = False
     """Whether it was sent against what we only guess of its key's limits."""
+    held_until: float = -math.inf
+    """Until when its call is to leave its provider in peace, which refused it."""
+    alone: bool = False
+    """Whether a rate limit refused it alone, so that nobody else waits for it."""
     heard: bool = False
     """Whether the head of its answer was read."""
     released: bool = False

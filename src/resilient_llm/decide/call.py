@@ -209,6 +209,7 @@ class Call(Generic[T]):
         past.counted += counted
         provider = attempt.member.id
         onward = Onward.ANYWHERE if attempt.other_key or attempt.by_chance else disposition(fault).onward
+        past.held[provider] = attempt.held_until
         past.other_key = provider if attempt.other_key else None
         past.tried[provider] = past.tried.get(provider, 0) + counted if onward is Onward.ANYWHERE else BARRED
         if onward is Onward.LARGER:
@@ -273,12 +274,9 @@ class Call(Generic[T]):
     def _wait_or_give_up(self, found: Refused, now: float) -> Wait:
         """Nobody can be asked now: a pause before the same one again, a place in line, or the end."""
         if found.again:
-            budget = found.budget
-            return (
-                self._pause(self._backoff(found, now), "backoff", now)
-                if budget is None
-                else self._pause(min(budget, _BUDGET_PAUSE), "budget", now)
-            )
+            if found.budget is not None:
+                return self._pause(min(found.budget, _BUDGET_PAUSE), "budget", now)
+            return self._pause(max(self._backoff(found, now), found.held - now), "backoff", now)
         self.past.place = found.place
         if found.place is None:
             raise self._nobody(found, now)
@@ -320,7 +318,7 @@ class Call(Generic[T]):
         longest = self.deadline - now - self._least() - _SHORTEST_PAUSE
         if longest <= _SHORTEST_PAUSE:
             raise self._too_late(now)
-        seconds = min(seconds, longest)
+        seconds = min(max(seconds, _SHORTEST_PAUSE), longest)
         self._phase = TRANSITIONS[self._phase, Step.TOLD_TO_WAIT]
         self.past.again, self.past.place = True, None
         self._wait_over = now + seconds

@@ -110,6 +110,10 @@ class RateGate:
         if started > self.closed_at:
             self.until = self.told = self.asked = self.soonest = -math.inf
 
+    def reopen(self) -> None:
+        """Calls get through though it is closed: it opens, and how often it closed in a row stays known."""
+        self.until = self.told = self.asked = self.soonest = -math.inf
+
     def _until(self, now: float, wait: float, reason: str) -> float:
         until = now + min(wait, self.policy.gate_cap)
         if until > self.until:

@@ -41,18 +41,32 @@ class Past:
     """What a call has done so far; its call alone writes it.
 
     ``number``: of its next attempt; ``order``: of the call, for the line; ``tried``: attempts that count, by provider;
-    ``counted``: how many in all; ``cost`` of a second try after its last failure; ``again``: its pause is over, so that
-    it may ask the same provider again; ``place``: where it waits; ``last_hope``: it waited long behind an outage and
-    was never sent anywhere; ``insists``: it waited long for a limit that we only guess, and goes by what was said;
+    ``held``: until when it alone is to leave a provider in peace; ``counted``: how many in all; ``cost`` of a second
+    try after its last failure; ``again``: its pause is over, so that it may ask the same provider again; ``place``:
+    where it waits; ``last_hope``: it waited long behind an outage and was never sent anywhere; ``insists``: it waited
+    long for a limit that we only guess, and goes by what was said;
     ``other_key``: the provider that refused its last attempt's key and has another.
     """
 
-    __slots__ = ("again", "cost", "counted", "insists", "last_hope", "number", "order", "other_key", "place", "tried")
+    __slots__ = (
+        "again",
+        "cost",
+        "counted",
+        "held",
+        "insists",
+        "last_hope",
+        "number",
+        "order",
+        "other_key",
+        "place",
+        "tried",
+    )
 
     def __init__(self, order: int) -> None:
         self.number: int = 1
         self.order: int = order
         self.tried: dict[str, int] = {}
+        self.held: dict[str, float] = {}
         self.counted: int = 0
         self.cost: float = 0.0
         self.again: bool = False
@@ -60,6 +74,11 @@ class Past:
         self.last_hope: bool = False
         self.insists: bool = False
         self.other_key: str | None = None
+
+    def waits_for(self, member: Member[T]) -> float:
+        """Until when it is to leave a provider in peace that refused it, unless somebody opened that by hand."""
+        held = self.held.get(member.id, -math.inf)
+        return min(held, max(key.pace.waits_until for key in member.keys)) if held > -math.inf else held
 
 
 class Leases(Generic[T]):
@@ -148,6 +167,8 @@ class Leases(Generic[T]):
     def admits(self, member: Member[T], ask: Ask, past: Past, now: float, *, waits: bool = False) -> bool:
         """Whether nothing but its breaker keeps this call from a provider, and nobody waits before it.  ``waits``:
         nobody else is well."""
+        if past.held and now < past.waits_for(member):
+            return False
         line, place = member.line, past.place
         hope = past.last_hope and member.breaker.down
         held = 0 if place is None else int(place.offer is line)

@@ -11,8 +11,10 @@ _KEPT = 10.0  # windows in which a limit that was found out does not grow: about
 _KEPT_MOST = 60.0  # seconds of that at most: what looked like a limit may have been an outage
 _AT_ONCE = 2.0  # calls that may come at once where calls come evenly, or every second one would just not fit
 _FREE = 10.0  # times what was found out from which on it is no limit any more
+_AMPLE = 0.1  # share of a limit that is surely left, whatever is under way
 _FASTER = 2.0  # how much faster we send while a provider reports clearly more than was thought
 _SAME = 1.1  # times a window that is reported, inexactly, up to which another one is no longer
+_LESS, _FAILED = 0.9, 3  # what is left of one that is lowered, and how often
 _DOUBLES = 0.7  # seconds in which the calls double that are sent after a refusal, before one is let through
 
 
@@ -148,7 +150,7 @@ class Reported(Meter):
 
     def explains(self, cost: float, now: float) -> bool:
         """Whether a call that costs so much had to be refused."""
-        return self.level < cost or self.at > now
+        return self.level < cost + _AMPLE * self.limit or self.at > now
 
 
 class Learnt(Meter):
@@ -167,6 +169,7 @@ class Learnt(Meter):
         super().__init__(1.0, 1.0, 1.0)
         self.count: float = count
         self.window: float = window
+        self._failed = 0  # times it was lowered, and a call refused all the same
         self._since = self.at = now
         self._kept = min(_KEPT * window, _KEPT_MOST)  # seconds
         self._share(count)
@@ -193,6 +196,17 @@ class Learnt(Meter):
             self._since, self._kept = opens, min(2.0 * self._kept, _KEPT * self.window)
             self._share(self.count)
         self.hold(1.0, opens)
+
+    def lowered(self, now: float) -> bool:
+        """A call was refused by chance, as it seems.  If it had grown, it is as it was before; if not, it is a little
+        less, and no limit at all when that did not help.  Returns whether it is one."""
+        if self._growth(now) > 1.0:
+            self._kept, self._failed = min(2.0 * self._kept, _KEPT * self.window), 0
+        else:
+            self.count, self._failed = _LESS * self.count, self._failed + 1
+        self._since = now
+        self._share(self.count)
+        return self._failed < _FAILED
 
     def shut(self, until: float) -> None:
         """All of it is used up; one call fits at that time."""

@@ -7,22 +7,14 @@ bucket that is full again after its window, so nothing stays shut for longer tha
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-from resilient_llm.decide.meters import Declared, Learnt, Meter, Ramp, Reported
+from resilient_llm.decide.meters import Declared, Meter, Reported
+from resilient_llm.decide.refusals import Refusals, Sent
 from resilient_llm.policy import Rate
 
 _USUAL = 0.1  # weight of the newest answer in what is usual
-_MARK = 0.1  # seconds between two notes of how many requests got through
-_MARKS = 640  # notes that are kept: more than a minute's
-_SHORTEST = 1.0  # seconds of the shortest limit there usually is
-_WINDOWS = (1.0, 10.0, 60.0)  # seconds of the usual ones
-_LONG = 5.0  # seconds of refusals that come again within as many seconds where a limit, and no outage, is met
-_LONGEST = 82.0  # seconds of refusals beyond which it is no limit of a minute, but an outage that says 429
-_PAUSE = 4.0  # requests that are left out after a refusal where a limit was found out
-_PROOF = 3.0  # refusals that prove a limit; so many calls sent meanwhile outweigh one: a quarter refused is chance
 _AMPLE = 0.1  # share of a limit that is more than we thought
 
 
@@ -39,18 +31,13 @@ class Limit(Protocol):
     def reset_in(self) -> float | None: ...
 
 
-Sent: TypeAlias = tuple[float, float, float, float]
-"""A call that was sent: the tokens it needs, when, and what had been sent with its key until then, itself included:
-requests, tokens.  A plain tuple, as one is made for every call."""
-
-
-class Pace:
+class Pace(Refusals):
     """What one key may take."""
 
     def __init__(self, rates: Iterable[Rate], cap: float) -> None:
+        super().__init__()
         self.limited: bool = False
         """Whether anything at all is limited."""
-        self.sent: float = 0.0
         self.sent_tokens: float = 0.0
         self._heard: float = 0.0
         self._heard_tokens: float = 0.0  # of those sent, those to which an answer has begun, or that failed
@@ -58,22 +45,7 @@ class Pace:
         self._usual: float | None = None  # tokens of a call
         self._output: float = 0.0  # tokens of an answer; 0: unknown
         self._prompt = 1.0
-        self._refused = 0
-        self.row: int = 0
-        """Refusals in a row: 0 again when a call that was sent after them is let through."""
-        self._row_at = -math.inf  # when the first of them came
-        self._row_ended = -math.inf  # when the call was sent that ended the last row
-        self._evidence = 0.0  # that there is a limit
-        self._sent_then = 0.0  # what had been sent at the last refusal
-        self._pause = _SHORTEST
-        self._refused_at = -math.inf  # when the last call that was refused had begun
         self.reported: list[Reported | None] = [None, None]  # requests, tokens
-        self.learnt: Learnt | None = None
-        self.ramp: Ramp | None = None
-        self._proven = False  # the row proves a limit, which is to be measured when the next call is sent
-        self._measured = False  # that was done
-        self._marks: deque[tuple[float, float]] = deque(maxlen=_MARKS)  # when, and how many had got through
-        self._mark_at = -math.inf  # when the next one is due
         self._bucket: Callable[[Rate], Declared] = Declared.of
         self.declare(rates)
 
@@ -120,11 +92,7 @@ class Pace:
         """One is sent: take what it will probably need; while nothing is limited, nobody reckons what that is."""
         need = self.need(tokens, max_tokens) if self._meters else tokens
         if now >= self._mark_at:
-            if not self.row:
-                self._marks.append((now, self.sent - self._refused))
-                self._mark_at = now + _MARK
-            elif self._proven:
-                self._measure(now)
+            self.mark(now)
         sent = self.sent = self.sent + 1.0
         sent_tokens = self.sent_tokens = self.sent_tokens + need
         if self._meters:
@@ -205,97 +173,24 @@ class Pace:
             if of_tokens == tokens:
                 declared.corrected(meter.window, now, ample=ample)
 
-    def refused(self, need: float, started: float, opens: float, now: float) -> None:
-        """The limit refused a call sent at ``started``; nobody is sent again before ``opens``."""
-        self._refused += 1
-        again, took, short = self.row and started > self._row_at, 0.0, 0.0
-        if not self.row:
-            if now - self._row_ended < self._row_ended - self._row_at:
-                took, short = self._row_ended - self._row_at, self._refused_at - self._row_at
-            self._row_at, self._pause = now, self.pause
-        self.row += 1
-        self._mark_at = -math.inf
-        self._refused_at = max(started, self._refused_at)
-        self.give_back(need)
-        explained = False
+    def refused(self, sent: Sent, waits_until: float, now: float) -> bool:
+        """A call was refused, and is to wait until then.  Returns whether that is chance, and concerns nobody else."""
+        self.give_back(sent[0])
+        return self.by_chance(sent, waits_until, now, explained=self._explains(sent[0], now))
+
+    def shut(self, sent: Sent, opens: float, now: float, *, proves: bool = True) -> None:
+        """A limit refused that call; nobody is sent again before ``opens``.  ``proves``: it was sent because it seemed
+        to fit, so that it proves something of the limit."""
+        explained = self._explains(sent[0], now)
         for kind, meter in enumerate(self.reported):
-            if meter is not None:
-                explained = explained or meter.explains(need if kind else 1.0, now)
-                meter.hold(need if kind else 1.0, opens)
-        if self.learnt is not None:
-            self.learnt.refused(opens)
-        if not explained:
-            if not again:  # one that follows a pause says that it was too short, and nothing of how much is taken
-                since = max(self.sent - self._sent_then - 1.0, 0.0)
-                self._evidence = min(max(self._evidence - since / _PROOF, 0.0) + 1.0, _PROOF)
-            self._sent_then, self._proven = self.sent, self._evidence >= _PROOF
-            if self.learnt is None and _LONG <= took <= _LONGEST:
-                self._learn(self._window(took, short), now)
-            self.ramp = Ramp(opens)
-            self.arrange()
+            if meter is not None and proves:
+                meter.hold(sent[0] if kind else 1.0, opens)
+        self.limit_met(sent, opens, now, explained=explained, proves=proves)
 
-    def turned_down(self, need: float) -> None:
-        """A call was refused that was sent though it seemed to be too much."""
-        self._refused += 1
-        self.give_back(need)
-
-    def _learn(self, window: float, now: float) -> None:
-        """Calls were refused for a long time, let through, and are refused again before as much time has passed: what
-        got through in between is the limit, and its window began when that did."""
-        self.learnt = Learnt(self._most_in(window, self.sent - self._refused), window, now)
-        self.learnt.shut(self._row_ended + window)
-        self._evidence = _PROOF
-
-    @property
-    def pause(self) -> float:
-        """Seconds to pause after a refusal that does not say how long; longer if the next call is refused, too."""
-        if self.row:
-            return self._pause
-        return _SHORTEST if self.learnt is None else _PAUSE / self.learnt.rate
-
-    def let_through(self, started: float, *, answered: bool = True) -> None:
-        """A call that began at ``started`` was not refused.  If it was not answered either, that ends a row of
-        refusals, and says nothing of how much gets through."""
-        if started > self._refused_at:
-            if self.row:
-                self._row_ended = started if answered else -math.inf
-            if self._measured:
-                self._marks.clear()
-            self.row, self._proven, self._measured, self.ramp = 0, False, False, None
-            self.arrange()
-
-    def _measure(self, now: float) -> None:
-        """The first call after several refusals that nothing explained: what got through in any time as long as the
-        pause, at most, is the limit, unless this call is refused as well, and the pause proves longer."""
-        self._proven, passed = False, self.sent - self._refused
-        if now - self._row_at > _LONGEST or (self.learnt is None and not passed):
-            return  # or nothing got through at all: whether there is a limit or an outage is not known
-        window = self._window(now - self._row_at, self._refused_at - self._row_at)
-        if self.learnt is not None:
-            window = max(window, self.learnt.window)
-        count = self._most_in(window, passed)
-        if self.learnt is None:
-            self.learnt = Learnt(count, window, now)
-        else:
-            self.learnt.corrected(count, window, now)
-        self._measured = True
-        self.arrange()
-
-    @staticmethod
-    def _window(pause: float, short: float) -> float:
-        """The window of a limit that takes a pause of so many seconds, where ``short`` was too short."""
-        usual = [window for window in _WINDOWS if 0.0 < short < window <= pause]
-        return usual[-1] if usual else max(_SHORTEST, float(round(pause)))
-
-    def _most_in(self, window: float, passed: float) -> float:
-        """The most requests that got through in so many seconds, at least one."""
-        marks, most, end = self._marks, 1.0, 0
-        for at, before in marks:
-            while end < len(marks) and marks[end][0] < at + window:
-                end += 1
-            until, count = marks[end] if end < len(marks) else (at + window, passed)
-            most = max(most, (count - before) * window / (until - at))
-        return most
+    def _explains(self, need: float, now: float) -> bool:
+        """Whether what was reported explains that a call is refused."""
+        told = enumerate(self.reported)
+        return any(meter is not None and meter.explains(need if kind else 1.0, now) for kind, meter in told)
 
     def left(self, now: float) -> tuple[float | None, float | None]:
         """Requests and tokens that fit now, as far as it is known."""
@@ -315,9 +210,8 @@ class Pace:
 
     def open(self) -> None:
         """Forget what was reported and learnt."""
-        self.reported, self.learnt, self.ramp, self.row = [None, None], None, None, 0
-        self._proven = self._measured = False
-        self._marks.clear()
+        self.reported = [None, None]
+        self.forget()
         for meter, _ in self.declared:
             meter.restore()
         self.arrange()

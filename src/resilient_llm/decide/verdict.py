@@ -10,6 +10,7 @@ from typing import Generic, TypeGuard
 from resilient_llm import events
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import CLOSED, RELAPSE, Cause, State
+from resilient_llm.decide.gate import MIN_WAIT
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.outcome import OK, Outcome, disposition
 from resilient_llm.decide.patience import LATE_TIMER, Standstill, longest_pause, open_pause
@@ -20,6 +21,7 @@ _SOFT = State.SOFTLY_OPEN
 _CROWDED = frozenset({FaultKind.OVERLOADED, FaultKind.TIMEOUT})  # unless it seems to hang
 _STALLED = 3  # silent streams that are no chance, as three failures in a row are none
 _LOOK = 0.25  # seconds from one look at the open streams to the next
+_UNTOLD = 1.0  # seconds of a wait that nobody told
 _SURELY_LATE = 10.0  # seconds of silence that are a failure of anybody
 LOCAL_WINDOW = 5.0
 """Seconds within which connection failures at *all* providers mean: it is us."""
@@ -63,8 +65,8 @@ class Verdicts(Generic[T]):
                 self._judge_latency(attempt, sample, now)
         if key.gate.strikes:
             key.gate.succeeded(started)
-        if key.pace.row:
-            key.pace.let_through(started)
+        if key.pace.row or started < key.pace.waits_until:
+            self._let_through(attempt, now)
         if member.own_gate.row:
             member.own_gate.answered(started, now)
         if key.slow.row:
@@ -209,28 +211,45 @@ class Verdicts(Generic[T]):
     def close_gates(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
         """Obey a rate limit, an exhausted quota or a refused key.  Where a provider failed, its limit let the call
         through."""
-        member, key, outcome = attempt.member, attempt.key, disposition(fault).outcome
+        key, outcome = attempt.key, disposition(fault).outcome
         if outcome is Outcome.HARD and fault.kind is not FaultKind.TIMEOUT and fault.code != "not_sent":
             key.gate.succeeded(attempt.started)
-            key.pace.let_through(attempt.started, answered=False)
+            self._let_through(attempt, now, answered=False)
             return
         if outcome is Outcome.DISABLED:
             closed = turned_away(attempt, fault, self._draw(), now)
             if closed is not None:
                 self.events.append(closed)
             return
-        if outcome is Outcome.GATED and attempt.insists:
-            key.pace.turned_down(attempt.need)
-            if fault.retry_after is None:
-                return
-        if outcome is Outcome.GATED or (outcome is Outcome.SOFT and fault.retry_after is not None):
-            hint, pause, began = fault.retry_after, key.pace.pause, attempt.started
-            until = key.gate.close(now, hint, self._draw(), str(fault.kind), pause=pause, started=began)
-            if outcome is Outcome.GATED and not attempt.insists:
-                opens = min(until, key.gate.soonest)
-                key.pace.refused(attempt.need, attempt.started, opens, now)
-            kind, name = str(fault.kind), key.terms.name
-            self.events.append(events.GateClosed(now, member.id, until - now, kind, slow=False, key=name))
+        if outcome is Outcome.GATED:
+            self._limited(attempt, fault, now)
+        elif outcome is Outcome.SOFT and fault.retry_after is not None:
+            self._close_gate(attempt, fault, 1.0, now)
+
+    def _limited(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
+        """A rate limit was met; or it is chance, and only the call that was refused waits."""
+        pace, hint, pause = attempt.key.pace, fault.retry_after, attempt.key.pace.pause
+        told = hint is not None and not math.isnan(hint)
+        wait = max(hint, MIN_WAIT) if hint is not None and told else _UNTOLD
+        attempt.alone = pace.refused(attempt.sent, now + wait, now)
+        if told and (attempt.alone or len(attempt.member.keys) == 1):
+            attempt.held_until = now + wait
+        if not attempt.alone and (told or not attempt.insists):
+            until = self._close_gate(attempt, fault, pause, now)
+            opens = min(until, attempt.key.gate.soonest)
+            pace.shut(attempt.sent, opens, now, proves=not attempt.insists)
+
+    def _close_gate(self, attempt: Attempt[T], fault: Fault, pause: float, now: float) -> float:
+        key, kind, began = attempt.key, str(fault.kind), attempt.started
+        until = key.gate.close(now, fault.retry_after, self._draw(), kind, pause=pause, started=began)
+        self.events.append(events.GateClosed(now, attempt.member.id, until - now, kind, slow=False, key=key.terms.name))
+        return until
+
+    def _let_through(self, attempt: Attempt[T], now: float, *, answered: bool = True) -> None:
+        """A rate limit let a call through."""
+        key = attempt.key
+        if key.pace.let_through(attempt.sent, now, answered=answered):
+            key.gate.reopen()
 
     def not_taken(self, member: Member[T], what: str, reason: str, now: float) -> None:
         """Tell of what was due and not done, if anybody listens."""

@@ -16,6 +16,7 @@ from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.routes import Table
 from resilient_llm.policy import Policies
 
+_BRIEF: Final = frozenset({Refusal.PACE, Refusal.FULL, Refusal.LINE})
 _EARLIER: Final = 0.001  # seconds a timer must be set forward by to be worth a wake
 _LEAST_WAIT: Final = 0.002
 _TRIAL_LEAST: Final = 1.0  # seconds that a call has left for a trial of a provider that is down, if there is a choice
@@ -26,7 +27,7 @@ class Refused:
     """Nobody can be asked now: why not, per provider.
 
     ``guessed``: some of that nobody said.  ``again``: somebody can be asked once more after a pause, whose breaker
-    counts so many failures in a row as ``run``.
+    counts so many failures in a row as ``run``.  ``held``: when this call alone may ask somebody again.
     ``place``: the call stands in line and is woken, at the latest after ``seconds``; ``None``: there is nobody to wait
     for.  ``down``: everybody waited for is down.  ``budget``: the seconds until a second try can be paid for, if that
     is all that is missing.  ``retry_at``: the earliest time at which trying again makes sense, in the providers' own
@@ -42,6 +43,7 @@ class Refused:
     seconds: float = math.inf
     down: bool = False
     budget: float | None = None
+    held: float = math.inf
 
 
 class Waiting(Generic[T]):
@@ -62,8 +64,12 @@ class Waiting(Generic[T]):
         retry_at = math.inf
         for member in self._table.order(ask.route):
             more = past.tried.get(member.id, 0) < retry.max_attempts_per_provider
-            refusal = _why_not(ask, past, member, now)
-            if refusal is not None:
+            refusal, held = _why_not(ask, past, member, now), past.waits_for(member)
+            if held > now and (refusal is None or refusal in _BRIEF):  # a gate is closed for as long
+                found.reasons[member.id], retry_at = Refusal.GATED, min(retry_at, held)
+                if more and held <= min(ask.deadline, now + retry.max_wait):
+                    found.held = min(found.held, held)
+            elif refusal is not None:
                 found.reasons[member.id] = refusal
                 told, served = member.opens_at(refusal, ask, now, told=True), _served_at(ask, past, member, now)
                 unknown = told == math.inf and served > now  # when there is room, but not when its limits allow it
@@ -74,10 +80,13 @@ class Waiting(Generic[T]):
                     found.guessed = found.guessed or any(key.guessed(refusal) for key in member.keys)
             elif more:
                 runs.append(member.breaker.run)
+        if runs:
+            found.held = now
         found.retry_at = None if retry_at == math.inf else retry_at
         found.again, found.run = bool(runs) or budget is not None, min(runs, default=0)
         if not found.again:
             self._stand(ask, past, found, waited, now)
+            found.again = found.place is None and found.held < math.inf
         elif past.place is not None:
             self.leave(past.place, now)
         return found
@@ -101,7 +110,7 @@ class Waiting(Generic[T]):
             if line not in place.lines:
                 line.join(place)
         place.lines = lines
-        found.down = all(refusal is Refusal.DOWN for _, refusal in room)
+        found.down = found.held == math.inf and all(refusal is Refusal.DOWN for _, refusal in room)
         place.needs = min(m.statistics.complete(streaming=ask.streaming) for m, _ in room)
         if found.down or not place.needs:
             place.needs = max(place.needs, place.least)
@@ -113,7 +122,7 @@ class Waiting(Generic[T]):
         # Who seemed too late by what an answer took before, and is not, looks again at once.
         opens = [now if r is Refusal.LINE else m.opens_at(r, ask, now) for m, r in firsts]
         gives_way = [line.gives_way_at(place, now) for line in lines]
-        place.alarm = max(now + _LEAST_WAIT, min(*opens, *gives_way, math.inf))
+        place.alarm = max(now + _LEAST_WAIT, min(*opens, *gives_way, found.held))
         if past.place is not None:  # woken for nothing: whoever is first now may have no timer
             for member, _ in room:
                 if member.line.first(now) is not place:
