@@ -1,12 +1,14 @@
 """Loopback servers that limit, in a process of their own: ``python -m benchmarks.limited PLANS``.
 
 A plan is a dictionary: ``rate`` requests a second (without one: no limit), ``delay`` seconds to answer, ``dialect`` of
-the headers (``openai`` by default, ``plain``: whole seconds of Retry-After alone), ``silent``: not even that.
+the headers (``openai`` by default, ``plain``: whole seconds of Retry-After alone), ``silent``: not even that,
+``chance``: the share of requests that are refused at random, whatever the rate (``hint``: with Retry-After).
 """
 
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import time
@@ -37,9 +39,23 @@ class Silent:
         return self._reply
 
 
+class Chance:
+    """Refuses a share of the requests, whoever comes when."""
+
+    def __init__(self, share: float, delay: float, hint: str | None) -> None:
+        self._share, self._luck = share, random.Random(7)
+        self._reply = Reply("ok", delay=delay)
+        self._refusal = Status(429, headers={} if hint is None else {"retry-after": hint})
+
+    def __call__(self, request: ReceivedRequest) -> Reply | Status:
+        return self._refusal if self._luck.random() < self._share else self._reply
+
+
 def server(plan: dict[str, Any]) -> LoopbackLLM:
     """A server as planned."""
     rate, delay = plan.get("rate"), plan.get("delay", 0.0)
+    if plan.get("chance"):
+        return LoopbackLLM(default=Chance(plan["chance"], delay, plan.get("hint")), record=False)
     if plan.get("silent"):
         return LoopbackLLM(default=Silent(plan["rate"], delay), record=False)
     limit = RateLimit(requests=rate, per=1.0, dialect=plan.get("dialect", "openai")) if rate else None

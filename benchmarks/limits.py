@@ -160,6 +160,12 @@ def plain(peer: Peer = ours) -> str:
     return batched(peer, 800, 50, {"rate": 80, "dialect": "plain"}).told(9.0, 50 / 80)
 
 
+def chance(peer: Peer = ours) -> str:
+    """1,500 prompts, 50 workers, 0.1 s a call; 5 % are refused at random, for a second each; goal: <= 1.5 x"""
+    plan = {"chance": 0.05, "hint": "1", "delay": 0.1}
+    return batched(peer, 1500, 50, plan).told(1500 / 50 * (0.1 + 0.05), 0.1)
+
+
 def beside() -> str:
     """Five interactive callers beside a batch of 50 at 100/s, 0.2 s a call; goal: p99 <= 1.5 x its value alone"""
 
@@ -251,7 +257,8 @@ def _fairness(calls: Counter[int], errors: Counter[str]) -> str:
     )
 
 
-NAMES: dict[str, Callable[[], str]] = {one.__name__: one for one in (fair, threads, told, two, silent, plain, beside)}
+_ALL = (fair, threads, told, two, silent, plain, chance, beside)
+NAMES: dict[str, Callable[[], str]] = {one.__name__: one for one in _ALL}
 
 
 def main() -> None:
