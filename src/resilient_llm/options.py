@@ -16,6 +16,7 @@ from resilient_llm.model import (
     ChatResponse,
     EmbedRequest,
     Extra,
+    Json,
     Media,
     Message,
     OutputFormat,
@@ -24,7 +25,9 @@ from resilient_llm.model import (
     Role,
     Text,
     Tool,
+    ToolCall,
     ToolChoice,
+    ToolResult,
 )
 from resilient_llm.policy import OnBreak
 from resilient_llm.typed import Typed, schema_fault, typed
@@ -404,19 +407,30 @@ def seconds(deadline: float | None) -> float:
 
 
 _MEDIA = 4 * 1000  # bytes of text that take as many tokens as a picture
+_LITTLE = 64  # the same for what stands around the text of a part that is more than text
 
 
 def prompt_tokens(request: ChatRequest) -> int:
-    """About how long the prompt is: a quarter of its bytes, so that other scripts than Latin count more, and for a
-    picture or file what a picture usually takes.  Pace corrects it by what each provider counts."""
+    """About how long the prompt is: a quarter of its bytes, so that other scripts than Latin count more, calls and
+    results of tools included, and for a picture or file what a picture usually takes.  Pace corrects it by what each
+    provider counts."""
     size = 0
     for message in request.messages:
         for part in message.parts:
-            if isinstance(part, Text):
-                size += len(part.text) if part.text.isascii() else len(part.text.encode(errors="replace"))
-            else:
-                size += _MEDIA if isinstance(part, Media) else 64
+            size += _size(part)
     return size // 4
+
+
+def _size(part: object) -> int:
+    if isinstance(part, Text):
+        return len(part.text) if part.text.isascii() else len(part.text.encode(errors="replace"))
+    if isinstance(part, Media):
+        return _MEDIA
+    if isinstance(part, ToolResult):
+        return _LITTLE + sum(_size(inner) for inner in part.parts)
+    if isinstance(part, Json):
+        return len(str(part.value))
+    return _LITTLE + (len(part.arguments) if isinstance(part, ToolCall) else 0)
 
 
 # --- the pieces --------------------------------------------------------------------------------------------

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
 from resilient_llm import AsyncResilientClient, NoProviderAvailable, ResilientClient
+from resilient_llm.model import ChatRequest, Json, Media, Message, Text, ToolCall, ToolResult
+from resilient_llm.options import prompt_tokens
 from resilient_llm.testing import instant
 from tests.users.server import WELL, Answer, Network, Received, echo, failed
 from tests.users.using import calls, openai
@@ -91,3 +94,17 @@ def test_a_wait_beyond_the_deadline_is_told_at_once_and_as_it_was_sent(network: 
             assert failure.value.reasons["a"]
     assert time.monotonic() - began < 2
     assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "tokens"),
+    [
+        (Text("word " * 800), 1000),
+        (Text("日本語" * 100), 225),
+        (Media("image", "image/png", url="https://example.org/a.png"), 1000),
+        (ToolCall("1", "f", '{"a": "%s"}' % ("x" * 3991)), 1016),
+        (ToolResult("1", (Text("x" * 4000), Json({"a": 1}))), 1018),
+    ],
+)
+def test_the_length_of_a_prompt_is_estimated_with_everything_that_is_in_it(part: Any, tokens: int) -> None:
+    assert prompt_tokens(ChatRequest((Message("user", (part,)),))) == tokens
