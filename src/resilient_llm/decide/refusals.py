@@ -45,7 +45,7 @@ class Refusals:
         self._last = 0.0  # of the calls refused in a row, the number of the one that was sent last
         self._last_at = -math.inf  # when that was sent
         self._heard_at = -math.inf  # when the last one was heard of
-        self._probed = False  # since then, the wait was ended because a call sent after them got through
+        self._probed = False  # since then the wait was ended as a call sent after them got through; or it is no guess
         self._row_at = -math.inf  # when the first of them came
         self._row_ended = -math.inf  # when the call was sent that ended the last row
         self._evidence = 0.0  # that there is a limit
@@ -109,7 +109,7 @@ class Refusals:
         fit."""
         _, started, number, _ = sent
         before, self._last_at = self._last_at, max(started, self._last_at)
-        self._last, self._heard_at, self._probed = max(number, self._last), now, False
+        self._last, self._heard_at, self._probed = max(number, self._last), now, explained
         if not proves:
             return
         again, took, short = self.row and started > self._row_at, 0.0, 0.0

@@ -232,8 +232,8 @@ class Verdicts(Generic[T]):
         told = hint is not None and not math.isnan(hint)
         wait = max(hint, MIN_WAIT) if hint is not None and told else _UNTOLD
         attempt.alone = pace.refused(attempt.sent, now + wait, now)
-        if told and (attempt.alone or len(attempt.member.keys) == 1):
-            attempt.held_until = now + wait
+        if hint is not None and told and (attempt.alone or len(attempt.member.keys) == 1):
+            attempt.held_until = now + hint
         if not attempt.alone and (told or not attempt.insists):
             until = self._close_gate(attempt, fault, pause, now)
             opens = min(until, attempt.key.gate.soonest)
