@@ -255,8 +255,9 @@ def test_a_declaration_of_half_of_what_there_is_costs_little_where_the_limit_is_
 
 def met(it: Pace, sent: Sent, opens: float, now: float) -> None:
     """A call was refused."""
-    if not it.refused(sent, opens, now):
-        it.shut(sent, opens, now)
+    explained = it.explains(sent[0], now)
+    if not it.refused(sent, opens, now, explained=explained):
+        it.shut(sent, opens, now, explained=explained)
 
 
 def refuse(it: Pace, count: int, now: float, opens: float) -> None:

@@ -44,9 +44,10 @@ def sent(it: Pace, now: float) -> Sent:
 
 def refused(it: Pace, call: Sent, now: float, wait: float = 1.0) -> bool:
     """Whether the refusal is chance."""
-    chance = it.refused(call, now + wait, now)
+    explained = it.explains(call[0], now)
+    chance = it.refused(call, now + wait, now, explained=explained)
     if not chance:
-        it.shut(call, now + wait, now)
+        it.shut(call, now + wait, now, explained=explained)
     return chance
 
 

@@ -173,21 +173,20 @@ class Pace(Refusals):
             if of_tokens == tokens:
                 declared.corrected(meter.window, now, ample=ample)
 
-    def refused(self, sent: Sent, waits_until: float, now: float) -> bool:
+    def refused(self, sent: Sent, waits_until: float, now: float, *, explained: bool) -> bool:
         """A call was refused, and is to wait until then.  Returns whether that is chance, and concerns nobody else."""
         self.give_back(sent[0])
-        return self.by_chance(sent, waits_until, now, explained=self._explains(sent[0], now))
+        return self.by_chance(sent, waits_until, now, explained=explained)
 
-    def shut(self, sent: Sent, opens: float, now: float, *, proves: bool = True) -> None:
+    def shut(self, sent: Sent, opens: float, now: float, *, explained: bool, proves: bool = True) -> None:
         """A limit refused that call; nobody is sent again before ``opens``.  ``proves``: it was sent because it seemed
         to fit, so that it proves something of the limit."""
-        explained = self._explains(sent[0], now)
         for kind, meter in enumerate(self.reported):
             if meter is not None and proves:
                 meter.hold(sent[0] if kind else 1.0, opens)
         self.limit_met(sent, opens, now, explained=explained, proves=proves)
 
-    def _explains(self, need: float, now: float) -> bool:
+    def explains(self, need: float, now: float) -> bool:
         """Whether what was reported explains that a call is refused."""
         told = enumerate(self.reported)
         return any(meter is not None and meter.explains(need if kind else 1.0, now) for kind, meter in told)

@@ -231,13 +231,14 @@ class Verdicts(Generic[T]):
         pace, hint, pause = attempt.key.pace, fault.retry_after, attempt.key.pace.pause
         told = hint is not None and not math.isnan(hint)
         wait = max(hint, MIN_WAIT) if hint is not None and told else _UNTOLD
-        attempt.alone = pace.refused(attempt.sent, now + wait, now)
-        if hint is not None and told and (attempt.alone or len(attempt.member.keys) == 1):
-            attempt.held_until = now + hint
+        explained = pace.explains(attempt.need, now)
+        attempt.alone = pace.refused(attempt.sent, now + wait, now, explained=explained)
+        if hint is not None and told and (attempt.alone or (len(attempt.member.keys) == 1 and not explained)):
+            attempt.held_until = now + hint  # where the gate may open sooner for others
         if not attempt.alone and (told or not attempt.insists):
             until = self._close_gate(attempt, fault, pause, now)
             opens = min(until, attempt.key.gate.soonest)
-            pace.shut(attempt.sent, opens, now, proves=not attempt.insists)
+            pace.shut(attempt.sent, opens, now, explained=explained, proves=not attempt.insists)
 
     def _close_gate(self, attempt: Attempt[T], fault: Fault, pause: float, now: float) -> float:
         key, kind, began = attempt.key, str(fault.kind), attempt.started
