@@ -161,7 +161,7 @@ def plain(peer: Peer = ours) -> str:
 
 
 def chance(peer: Peer = ours) -> str:
-    """1,500 prompts, 50 workers, 0.1 s a call; 5 % are refused at random, for a second each; goal: <= 1.5 x"""
+    """1,500 prompts, 50 workers, 0.1 s a call; 5 % are refused at random, for a second each; goal: <= 2 x"""
     plan = {"chance": 0.05, "hint": "1", "delay": 0.1}
     return batched(peer, 1500, 50, plan).told(1500 / 50 * (0.1 + 0.05), 0.1)
 

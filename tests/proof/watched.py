@@ -54,6 +54,8 @@ _OPEN: Final = (-math.inf, -math.inf)
 """Until when a gate is closed, and the number of the last call that its key refused."""
 _MOST_PER_PROVIDER: Final = 3
 _MOST: Final = 6
+_FIRST_TOKEN: Final = 10.0
+"""Seconds after which a lone provider that is silent is asked again at the soonest."""
 
 
 def verdict(fault: Fault) -> Outcome:
@@ -307,8 +309,10 @@ class Watched:
         if check.rescues.look(now) >= 1.0 - 1e-5:
             check.rescues.spend(1.0)
             return
-        half = now - beside.started >= 0.998 * (self.call.deadline - beside.started) / 2.0
-        check.demand(half, "S1", f"{found!r} with {check.rescues.tokens} tokens")
+        silent = now - beside.started
+        half = silent >= 0.998 * (self.call.deadline - beside.started) / 2.0
+        again = found.member is beside.member and silent >= _FIRST_TOKEN - 0.002  # nobody else can be asked
+        check.demand(half or again, "S1", f"{found!r} with {check.rescues.tokens} tokens")
         self._pays(check, 1.0, now)
 
     # --- what happened ---
@@ -356,7 +360,8 @@ class Watched:
         if lease is not None:
             lost = self._all_lost(now)
             local = lost and fault.kind is FaultKind.CONNECTION and attempt.content_at is None
-            if not (attempt.insists and fault.retry_after is None):
+            guessed = attempt.insists and fault.kind is FaultKind.RATE_LIMITED and fault.retry_after is None
+            if not guessed:
                 self._gate(attempt, fault, now)
             outcome = Outcome.NEUTRAL if slept or local else self._outcome(attempt, fault, now)
             check.judged(attempt, lease, outcome, now)
@@ -401,12 +406,13 @@ class Watched:
         check, books = self._checker, self._checker.members[member]
         cap = member.policies.limits.gate_cap
         hint = fault.retry_after or 0.0
-        if not soft and (attempt.alone or len(member.keys) == 1):
+        if not soft and attempt.held_until > now:
             self._held[member.id] = now + hint - 1e-9, books.restored
         if attempt.alone:  # this call alone waits
             return
         until = max(books.gates.get(key, _OPEN)[0], now + (hint if hint <= cap * 0.8 else cap * 0.8) - 1e-9)
-        books.gates[key] = until, max(number, books.gates.get(key, _OPEN)[1])
+        last = books.gates.get(key, _OPEN)[1]
+        books.gates[key] = until, last if soft and last > 0 else max(number, last)  # that is no limit
         early = until - key.gate.until
         check.demand(early <= 0.0, "S7", f"{member.id}'s gate opens {early} s early")
 
@@ -508,6 +514,13 @@ class Watched:
                 continue
             refusal = member.refusal(call.ask, now, waits=True)
             if member.drained or member.breaker.state is State.ISOLATED or self._barred(member):
+                continue
+            held, restored = self._held.get(member.id, (-math.inf, 0))
+            brief = refusal in (None, Refusal.PACE, Refusal.FULL, Refusal.LINE)
+            if brief and held > now and restored == check.members[member].restored:
+                soon = held <= min(call.deadline - least, now + retry.max_wait) - 1.0 and not member.breaker.down
+                check.demand(not soon, "S9", f"{self!r} did not wait {held - now} s for {member.id}")
+                check.demand(error.retry_after is not None, "S9", f"{member.id}: asked to wait, but no retry_after")
                 continue
             ahead, place = member.line.before(call.ask), self._place
             if ahead >= check.client.policies.limits.max_queue and (place is None or member.line not in place.lines):

@@ -20,8 +20,8 @@ from resilient_llm.record.state import Plain, fields_of, value_of
 
 TIMES: Final = frozenset(
     {
-        *("until", "told", "asked", "soonest", "closed_at", "opened_at"),  # gates
-        *("trial_at", "tried_at", "since", "_down_at", "_run_at", "failed_at"),  # breaker
+        *("until", "told", "asked", "soonest", "closed_at", "opened_at", "chance_until", "_refused_at"),  # gates
+        *("trial_at", "tried_at", "since", "_down_at", "_run_at", "_broke_at", "failed_at"),  # breaker
         *("seen_at", "weighed_at", "_latency_at"),  # statistics
     }
 )
