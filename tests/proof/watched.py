@@ -412,7 +412,7 @@ class Watched:
             return
         until = max(books.gates.get(key, _OPEN)[0], now + (hint if hint <= cap * 0.8 else cap * 0.8) - 1e-9)
         last = books.gates.get(key, _OPEN)[1]
-        books.gates[key] = until, last if soft and last > 0 else max(number, last)  # that is no limit
+        books.gates[key] = until, last if soft else max(number, last)  # any call shows that there is room
         early = until - key.gate.until
         check.demand(early <= 0.0, "S7", f"{member.id}'s gate opens {early} s early")
 

@@ -234,8 +234,7 @@ class Verdicts(Generic[T]):
         explained = pace.explains(attempt.need, now)
         attempt.alone = pace.refused(attempt.sent, now + wait, now, explained=explained)
         if hint is not None and told and (attempt.alone or (len(attempt.member.keys) == 1 and not explained)):
-            # Where the gate may open sooner for others; a call that would be lost by such a wait does without.
-            attempt.held_until = now + hint if not attempt.alone or now + hint < attempt.ask.deadline else -math.inf
+            attempt.held_until = now + hint  # where the gate may open sooner for others
         if not attempt.alone and (told or not attempt.insists):
             until = self._close_gate(attempt, fault, pause, now)
             opens = min(until, attempt.key.gate.soonest)
