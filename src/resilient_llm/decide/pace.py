@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from resilient_llm.decide.meters import Declared, Meter, Reported
+from resilient_llm.decide.meters import Declared, Learnt, Meter, Reported
 from resilient_llm.decide.refusals import Refusals, Sent
 from resilient_llm.policy import Rate
 
@@ -36,6 +36,8 @@ class Pace(Refusals):
 
     def __init__(self, rates: Iterable[Rate], cap: float) -> None:
         super().__init__()
+        self.sent: float = 0.0
+        self.learnt: Learnt | None = None
         self.limited: bool = False
         """Whether anything at all is limited."""
         self.sent_tokens: float = 0.0

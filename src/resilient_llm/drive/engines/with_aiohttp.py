@@ -33,7 +33,7 @@ _KNOWN = 256  # URLs whose parts are kept
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
-class ProxyError(aiohttp.ClientConnectionError):
+class ProxyError(ConnectionError):
     """A proxy does not let us through."""
 
 
