@@ -178,6 +178,18 @@ def test_a_wait_beyond_the_deadline_is_told_at_once(others: tuple[str, ...]) -> 
     assert failure.value.retry_after == pytest.approx(55.0)
 
 
+def test_who_is_to_leave_a_provider_in_peace_does_not_wait_for_its_trial() -> None:
+    """It was offered the trial that it may not make, again and again."""
+    world = chancy("a", "b")
+    world.gate("b", 60.0)
+    call = world.call(timeout=100.0)
+    world.fail(world.start(call), FaultKind.RATE_LIMITED, status=429, retry_after=30.0)
+    world.told_to_wait(call)
+    world.trip("a")
+    world.now += 5.0
+    assert world.told_to_wait(call).seconds > 20.0
+
+
 def test_another_key_of_the_same_provider_is_not_asked_instead() -> None:
     """Nobody would know which of them to leave in peace."""
     world = chancy(Target("a", pool=2))

@@ -16,7 +16,7 @@ from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.routes import Table
 from resilient_llm.policy import Policies
 
-_BRIEF: Final = frozenset({Refusal.PACE, Refusal.FULL, Refusal.LINE})
+_BRIEF: Final = frozenset({Refusal.PACE, Refusal.FULL, Refusal.LINE, Refusal.DOWN})
 _EARLIER: Final = 0.001  # seconds a timer must be set forward by to be worth a wake
 _LEAST_WAIT: Final = 0.002
 _TRIAL_LEAST: Final = 1.0  # seconds that a call has left for a trial of a provider that is down, if there is a choice
