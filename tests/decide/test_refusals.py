@@ -178,7 +178,7 @@ def test_a_wait_beyond_the_deadline_is_told_at_once(others: tuple[str, ...]) -> 
     assert failure.value.retry_after == pytest.approx(55.0)
 
 
-def test_who_is_to_leave_a_provider_in_peace_does_not_wait_for_its_trial() -> None:
+def test_who_must_not_ask_a_provider_yet_does_not_wait_for_its_trial() -> None:
     """It was offered the trial that it may not make, again and again."""
     world = chancy("a", "b")
     world.gate("b", 60.0)
@@ -191,7 +191,7 @@ def test_who_is_to_leave_a_provider_in_peace_does_not_wait_for_its_trial() -> No
 
 
 def test_another_key_of_the_same_provider_is_not_asked_instead() -> None:
-    """Nobody would know which of them to leave in peace."""
+    """Nobody would know which of them must not be asked."""
     world = chancy(Target("a", pool=2))
     call = world.call(timeout=60.0)
     attempt = world.start(call)
@@ -247,5 +247,5 @@ def test_a_wait_is_over_when_a_person_opens_everything() -> None:
     assert world.told_to_wait(call).seconds == pytest.approx(7.0)
     world.pool.operate("a", "restore", world.now)
     other = world.call(timeout=60.0)
-    other.past.held["a"] = call.past.held["a"]
+    other.past.not_before["a"] = call.past.not_before["a"]
     assert world.start(other).target.id == "a"

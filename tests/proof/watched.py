@@ -406,9 +406,9 @@ class Watched:
         check, books = self._checker, self._checker.members[member]
         cap = member.policies.limits.gate_cap
         hint = fault.retry_after or 0.0
-        if not soft and attempt.held_until > now:
+        if not soft and attempt.not_before > now:
             self._held[member.id] = now + hint - 1e-9, books.restored
-        if attempt.alone:  # this call alone waits
+        if attempt.refused_alone:  # this call alone waits
             return
         until = max(books.gates.get(key, _OPEN)[0], now + (hint if hint <= cap * 0.8 else cap * 0.8) - 1e-9)
         last = books.gates.get(key, _OPEN)[1]

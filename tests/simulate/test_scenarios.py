@@ -135,7 +135,7 @@ def test_giving_up_what_a_busy_provider_has_accepted_is_a_storm(monkeypatch: Pat
     def given_up(policies: Policies, left: float, end: float) -> float:
         return end
 
-    monkeypatch.setattr(patience, "_unless_told", given_up)
+    monkeypatch.setattr(patience, "_given_up_after", given_up)
     assert not retry_storm(280.0, [(0.25, 100.0)]).held
 
 

@@ -61,9 +61,9 @@ class Attempt(Generic[T]):
     """Whether it failed for its key's sake alone, and its provider has another key that can be used."""
     insists: bool = False
     """Whether it was sent against what we only guess of its key's limits."""
-    held_until: float = -math.inf
-    """Until when its call is to leave its provider in peace, which refused it."""
-    alone: bool = False
+    not_before: float = -math.inf
+    """When its call may ask its provider, which refused it, again."""
+    refused_alone: bool = False
     """Whether a rate limit refused it alone, so that nobody else waits for it."""
     heard: bool = False
     """Whether the head of its answer was read."""

@@ -209,7 +209,7 @@ class Call(Generic[T]):
         past.counted += counted
         provider = attempt.member.id
         onward = Onward.ANYWHERE if attempt.other_key or attempt.by_chance else disposition(fault).onward
-        past.held[provider] = attempt.held_until
+        past.not_before[provider] = attempt.not_before
         past.other_key = provider if attempt.other_key else None
         past.tried[provider] = past.tried.get(provider, 0) + counted if onward is Onward.ANYWHERE else BARRED
         if onward is Onward.LARGER:
@@ -276,7 +276,7 @@ class Call(Generic[T]):
         if found.again:
             if found.budget is not None:
                 return self._pause(min(found.budget, _BUDGET_PAUSE), "budget", now)
-            return self._pause(max(self._backoff(found, now), found.held - now), "backoff", now)
+            return self._pause(max(self._backoff(found, now), found.not_before - now), "backoff", now)
         self.past.place = found.place
         if found.place is None:
             raise self._nobody(found, now)

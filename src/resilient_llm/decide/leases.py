@@ -40,21 +40,21 @@ _PACE = 4.0  # calls a second from which on trials may cost no more than their s
 class Past:
     """What a call has done so far; its call alone writes it.
 
-    ``number``: of its next attempt; ``order``: of the call, for the line; ``tried``: attempts that count, by provider;
-    ``held``: until when it alone is to leave a provider in peace; ``counted``: how many in all; ``cost`` of a second
-    try after its last failure; ``again``: its pause is over, so that it may ask the same provider again; ``place``:
-    where it waits; ``last_hope``: it waited long behind an outage and was never sent anywhere; ``insists``: it waited
-    long for a limit that we only guess, and goes by what was said;
-    ``other_key``: the provider that refused its last attempt's key and has another.
+    ``number``: of its next attempt; ``order``: of the call, for the line; ``tried``: attempts that count, by
+    provider; ``not_before``: when it may ask a provider that refused it alone again; ``counted``: how many in all;
+    ``cost`` of a second try after its last failure; ``again``: its pause is over, so that it may ask the same
+    provider again; ``place``: where it waits; ``last_hope``: it waited long behind an outage and was never sent
+    anywhere; ``insists``: it waited long for a limit that we only guess, and goes by what was said; ``other_key``:
+    the provider that refused its last attempt's key and has another.
     """
 
     __slots__ = (
         "again",
         "cost",
         "counted",
-        "held",
         "insists",
         "last_hope",
+        "not_before",
         "number",
         "order",
         "other_key",
@@ -66,7 +66,7 @@ class Past:
         self.number: int = 1
         self.order: int = order
         self.tried: dict[str, int] = {}
-        self.held: dict[str, float] = {}
+        self.not_before: dict[str, float] = {}
         self.counted: int = 0
         self.cost: float = 0.0
         self.again: bool = False
@@ -75,10 +75,10 @@ class Past:
         self.insists: bool = False
         self.other_key: str | None = None
 
-    def waits_for(self, member: Member[T]) -> float:
-        """Until when it is to leave a provider in peace that refused it, unless somebody opened that by hand."""
-        held = self.held.get(member.id, -math.inf)
-        return min(held, max(key.pace.waits_until for key in member.keys)) if held > -math.inf else held
+    def may_ask_at(self, member: Member[T]) -> float:
+        """When it may ask a provider that refused it again; any time, if a person restored that one since."""
+        at = self.not_before.get(member.id, -math.inf)
+        return min(at, max(key.pace.waits_until for key in member.keys)) if at > -math.inf else at
 
 
 class Leases(Generic[T]):
@@ -167,7 +167,7 @@ class Leases(Generic[T]):
     def admits(self, member: Member[T], ask: Ask, past: Past, now: float, *, waits: bool = False) -> bool:
         """Whether nothing but its breaker keeps this call from a provider, and nobody waits before it.  ``waits``:
         nobody else is well."""
-        if past.held and now < past.waits_for(member):
+        if past.not_before and now < past.may_ask_at(member):
             return False
         line, place = member.line, past.place
         hope = past.last_hope and member.breaker.down
@@ -288,12 +288,10 @@ class Leases(Generic[T]):
         if kind == "trial":
             found = self._trial(ask, past, attempt, now)
         else:
-            if breaker.state is not CLOSED:  # nobody well is left
-                alone = True
-            else:
-                alone = (
-                    self._alone(ask, past, member) if past.tried or ask.unsuitable else ask.route in self._table.lone
-                )
+            lone = ask.route in self._table.lone
+            if past.tried or ask.unsuitable:
+                lone = self._alone(ask, past, member)
+            alone = lone or breaker.state is not CLOSED  # then nobody is well
             found = patience(self._policies, member.statistics, ask, now, alone=alone)
         attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
         if now < member.heard.until:

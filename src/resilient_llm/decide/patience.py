@@ -66,7 +66,7 @@ def patience(policies: Policies, seen: Statistics, ask: Ask, now: float, *, alon
         return late, known, None, end
     rescue, half = late if known else math.inf, left / 2.0
     if alone:
-        rescue, end = again_after(policies, seen, ask, left), _unless_told(policies, left, end)
+        rescue, end = again_after(policies, seen, ask, left), _given_up_after(policies, left, end)
     elif rescue > half:
         rescue = min(rescue, max(half, min((own.at(0.5) or 0.0) * scale, left)))
     return late, known, rescue if rescue < end else None, end
@@ -86,7 +86,7 @@ def trial_patience(
         end = min(timeout, left)
         if ask.batch or not policies.hedge.enabled:
             return math.inf, False, None, end
-        rescue, end = again_after(policies, seen, ask, left), _unless_told(policies, left, end)
+        rescue, end = again_after(policies, seen, ask, left), _given_up_after(policies, left, end)
         return math.inf, False, rescue if rescue < end else None, end
     own = seen.first if streaming else seen.whole
     late = _late(policies, own.p95 * scale, streaming)
@@ -101,7 +101,7 @@ def again_after(policies: Policies, seen: Statistics, ask: Ask, left: float) -> 
     return min(left / 2.0, _timeout(policies, seen, ask, seen.scale(ask.tokens)))
 
 
-def _unless_told(policies: Policies, left: float, end: float) -> float:
+def _given_up_after(policies: Policies, left: float, end: float) -> float:
     """When an attempt is given up for its silence where nobody else can be asked: not before its call ends, unless the
     user set the time.  What a busy provider has accepted it does, so giving up would only add to its queue."""
     return left if policies.timeouts.first_token is None and left < math.inf else end

@@ -162,7 +162,7 @@ class Pool(Shared[T]):
             if outcome is not Outcome.GATED and (fault.status is not None or fault.code == "not_sent"):
                 attempt.key.pace.give_back(attempt.need)
             self._release(attempt, outcome, now)
-            if fault.kind in OF_A_KEY and not attempt.alone:
+            if fault.kind in OF_A_KEY and not attempt.refused_alone:
                 attempt.other_key = attempt.member.other_key(attempt.key, attempt.ask, now)
             trial = attempt.trial and outcome is not Outcome.NEUTRAL  # else nothing would bound or space them
             counted = not (trial or self._verdicts.local(now) or attempt.other_key)

@@ -232,10 +232,10 @@ class Verdicts(Generic[T]):
         told = hint is not None and not math.isnan(hint)
         wait = max(hint, MIN_WAIT) if hint is not None and told else _UNTOLD
         explained = pace.explains(attempt.need, now)
-        attempt.alone = pace.refused(attempt.sent, now + wait, now, explained=explained)
-        if hint is not None and told and (attempt.alone or (len(attempt.member.keys) == 1 and not explained)):
-            attempt.held_until = now + hint  # where the gate may open sooner for others
-        if not attempt.alone and (told or not attempt.insists):
+        attempt.refused_alone = pace.refused(attempt.sent, now + wait, now, explained=explained)
+        if hint is not None and told and (attempt.refused_alone or (len(attempt.member.keys) == 1 and not explained)):
+            attempt.not_before = now + hint  # where the gate may open sooner for others
+        if not attempt.refused_alone and (told or not attempt.insists):
             until = self._close_gate(attempt, fault, pause, now)
             opens = min(until, attempt.key.gate.soonest)
             pace.shut(attempt.sent, opens, now, explained=explained, proves=not attempt.insists)

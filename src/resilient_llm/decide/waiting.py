@@ -27,7 +27,7 @@ class Refused:
     """Nobody can be asked now: why not, per provider.
 
     ``guessed``: some of that nobody said.  ``again``: somebody can be asked once more after a pause, whose breaker
-    counts so many failures in a row as ``run``.  ``held``: when this call alone may ask somebody again.
+    counts so many failures in a row as ``run``.  ``not_before``: when this call alone may ask somebody again.
     ``place``: the call stands in line and is woken, at the latest after ``seconds``; ``None``: there is nobody to wait
     for.  ``down``: everybody waited for is down.  ``budget``: the seconds until a second try can be paid for, if that
     is all that is missing.  ``retry_at``: the earliest time at which trying again makes sense, in the providers' own
@@ -43,7 +43,7 @@ class Refused:
     seconds: float = math.inf
     down: bool = False
     budget: float | None = None
-    held: float = math.inf
+    not_before: float = math.inf
 
 
 class Waiting(Generic[T]):
@@ -64,11 +64,11 @@ class Waiting(Generic[T]):
         retry_at = math.inf
         for member in self._table.order(ask.route):
             more = past.tried.get(member.id, 0) < retry.max_attempts_per_provider
-            refusal, held = _why_not(ask, past, member, now), past.waits_for(member)
-            if held > now and (refusal is None or refusal in _BRIEF):  # a gate is closed for as long
-                found.reasons[member.id], retry_at = Refusal.GATED, min(retry_at, held)
-                if more and held <= min(ask.deadline, now + retry.max_wait):
-                    found.held = min(found.held, held)
+            refusal, allowed = _why_not(ask, past, member, now), past.may_ask_at(member)
+            if allowed > now and (refusal is None or refusal in _BRIEF):  # a gate is closed for as long
+                found.reasons[member.id], retry_at = Refusal.GATED, min(retry_at, allowed)
+                if more and allowed <= min(ask.deadline, now + retry.max_wait):
+                    found.not_before = min(found.not_before, allowed)
             elif refusal is not None:
                 found.reasons[member.id] = refusal
                 told, served = member.opens_at(refusal, ask, now, told=True), _served_at(ask, past, member, now)
@@ -81,12 +81,12 @@ class Waiting(Generic[T]):
             elif more:
                 runs.append(member.breaker.run)
         if runs:
-            found.held = now
+            found.not_before = now
         found.retry_at = None if retry_at == math.inf else retry_at
         found.again, found.run = bool(runs) or budget is not None, min(runs, default=0)
         if not found.again:
             self._stand(ask, past, found, waited, now)
-            found.again = found.place is None and found.held < math.inf
+            found.again = found.place is None and found.not_before < math.inf
         elif past.place is not None:
             self.leave(past.place, now)
         return found
@@ -110,7 +110,7 @@ class Waiting(Generic[T]):
             if line not in place.lines:
                 line.join(place)
         place.lines = lines
-        found.down = found.held == math.inf and all(refusal is Refusal.DOWN for _, refusal in room)
+        found.down = found.not_before == math.inf and all(refusal is Refusal.DOWN for _, refusal in room)
         place.needs = min(m.statistics.complete(streaming=ask.streaming) for m, _ in room)
         if found.down or not place.needs:
             place.needs = max(place.needs, place.least)
@@ -122,7 +122,7 @@ class Waiting(Generic[T]):
         # Who seemed too late by what an answer took before, and is not, looks again at once.
         opens = [now if r is Refusal.LINE else m.opens_at(r, ask, now) for m, r in firsts]
         gives_way = [line.gives_way_at(place, now) for line in lines]
-        place.alarm = max(now + _LEAST_WAIT, min(*opens, *gives_way, found.held))
+        place.alarm = max(now + _LEAST_WAIT, min(*opens, *gives_way, found.not_before))
         if past.place is not None:  # woken for nothing: whoever is first now may have no timer
             for member, _ in room:
                 if member.line.first(now) is not place:

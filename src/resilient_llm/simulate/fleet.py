@@ -101,14 +101,13 @@ def storm(
     factor: float = 0.25,
     seconds: float = 900.0,
     deadline: float = 100.0,
-    streaming: bool = True,
 ) -> Storm:
     """Let a retry storm happen, or not: for ``trigger`` seconds only ``factor`` of the capacity is left, and callers
     have ``deadline`` seconds.  What they gave up is done all the same, as servers do."""
     capacity, start = 25.0, 120.0
     nature = Nature(rate=capacity, patience=120.0, sigma=0.3)
     provider = Provider("a", nature, [Trouble(start, start + trigger, "shrink", factor=factor)])
-    load = Load(rate=0.8 * capacity, deadline=deadline, output=20, streaming=float(streaming))
+    load = Load(rate=0.8 * capacity, deadline=deadline, output=20)
     if strategy == "production":
         real: list[Client[Real]] = [Production([[provider]], seed=seed * 1000 + i) for i in range(clients)]
         return _storm(strategy, World(real, load, seed).run(seconds), start, start + trigger)
