@@ -348,7 +348,7 @@ def test_a_long_row_of_refusals_that_comes_again_shows_a_limit_only_if_calls_wer
 
 def test_a_quarter_of_refusals_is_chance_and_more_is_a_limit() -> None:
     for every, limited in ((4, False), (2, True)):
-        it, now = pace(), 100.0
+        it, now, learnt = pace(), 100.0, False
         for number in range(40):
             now += 0.5
             sent = it.reserve(0.0, 0, now)
@@ -357,7 +357,9 @@ def test_a_quarter_of_refusals_is_chance_and_more_is_a_limit() -> None:
                 it.let_through(sent, sent[1])
             else:
                 met(it, sent, now + 0.3, now + 0.1)
-        assert (it.learnt is not None) is limited
+            learnt = learnt or it.learnt is not None
+        assert learnt is limited
+        assert it.learnt is None, "as much is refused as before, which no limit does that is kept"
 
 
 def test_a_wait_that_proved_too_short_says_nothing_of_how_much_a_provider_takes() -> None:
@@ -414,7 +416,30 @@ def test_a_limit_that_was_met_again_is_kept_for_longer() -> None:
         assert it.rate == pytest.approx(0.15), "not more than at first"
         it.advance(met)
         assert it.rate > 0.15
-        it.refused(met)
+        assert it.refused(met, first=True)
+
+
+def test_a_limit_that_is_kept_and_refuses_all_the_same_is_none() -> None:
+    it = Learnt(10.0, 1.0, 0.0)
+    for at in (1.0, 2.0):
+        assert it.refused(at, first=True)
+        assert it.refused(at, first=False), "calls that were on their way prove nothing"
+    assert not it.refused(3.0, first=True)
+
+
+def test_one_pause_that_sufficed_does_not_make_a_window_longer() -> None:
+    """Where calls are refused by chance and few are sent, windows of a minute were found out, and kept."""
+    it, now = pace(), 100.0
+    it.learnt = Learnt(2.0, 1.0, now)
+    it._evidence = 3.0
+    for _ in range(2):
+        now += 5.0
+        met(it, it.reserve(0.0, 0, now), now + 1.0, now)
+        now += 5.0
+        sent = it.reserve(0.0, 0, now)
+        it.let_through(sent, now)
+    assert it.learnt is not None
+    assert it.learnt.window == pytest.approx(1.0)
 
 
 def test_who_leaves_a_reserve_sends_evenly_where_a_limit_is_told() -> None:

@@ -81,7 +81,7 @@ def test_a_refusal_is_none_while_those_sent_meanwhile_are_refused_too() -> None:
 
 def test_calls_sent_when_a_wait_is_over_prove_nothing() -> None:
     it = pace()
-    for number in range(20):
+    for number in range(5):
         now = 100.0 + 10.0 * number
         assert not refused(it, sent(it, now), now + 0.01)
         it.let_through(sent(it, now + 2.0), now + 2.1)
@@ -229,6 +229,26 @@ def test_who_calls_beside_refusals_by_chance_is_answered_at_once(hint: float | N
     runs = Driver({"a": lots}).calls(5.0, 60.0)
     assert all(run.answered for run in runs)
     assert median(run.took for run in runs) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("share", "workers", "most"), [(0.2, 1, 1.0), (0.2, 5, 0.4), (0.4, 50, 0.15)])
+def test_no_limit_is_believed_for_long_where_there_is_none(share: float, workers: int, most: float) -> None:
+    """Some seeds took an hour: few calls were sent, and each that was refused seemed to prove the limit."""
+    for seed in range(8):
+        crowd = Crowd({"a": Chance(share, None, seed)}, seed=seed)
+        crowd.work(workers, 200)
+        crowd.all()
+        assert not crowd.lost
+        assert crowd.seconds <= most * 200
+
+
+def test_a_limit_is_learnt_by_chance_from_no_less_than_a_second() -> None:
+    it = lucky()
+    for number in range(30):
+        sent(it, 100.0 + 0.01 * number)
+    for number in range(4):
+        assert refused(it, sent(it, 100.3 + 0.01 * number), 100.31 + 0.01 * number)
+    assert it.learnt is None, "thirty in a third of a second are no thirty a second"
 
 
 def test_no_call_is_sent_again_before_its_wait_is_over() -> None:

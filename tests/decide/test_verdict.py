@@ -659,7 +659,7 @@ def test_fifty_calls_refused_together_close_the_gate_once_and_for_a_moment() -> 
     world = World("a", "b")
     for attempt in [world.start(only="a") for _ in range(50)]:
         world.fail(attempt, FaultKind.RATE_LIMITED)
-    assert world.health("a").gate_open_in == pytest.approx(1.125)
+    assert world.health("a").gate_open_in == pytest.approx(0.5625)
     assert world.health("a").success_rate == pytest.approx(0.95), "a rate limit is not illness"
 
 

@@ -169,7 +169,7 @@ class Learnt(Meter):
         super().__init__(1.0, 1.0, 1.0)
         self.count: float = count
         self.window: float = window
-        self._failed = 0  # times it was lowered, and a call refused all the same
+        self._failed = 0.0  # calls refused that it should have let through, of late
         self._since = self.at = now
         self._kept = min(_KEPT * window, _KEPT_MOST)  # seconds
         self._share(count)
@@ -190,12 +190,16 @@ class Learnt(Meter):
             self._share(self.count * growth)
         super().advance(now)
 
-    def refused(self, opens: float) -> None:
-        """A call was refused, which may be chance: it begins anew to grow, and later than before."""
+    def refused(self, opens: float, *, first: bool) -> bool:
+        """A call was refused, the ``first`` one of a row: it begins anew to grow, and later than before.  Returns
+        whether it is a limit: not if calls are refused again and again that it should have let through."""
         if self._growth(self.at) > 1.0:
             self._since, self._kept = opens, min(2.0 * self._kept, _KEPT * self.window)
             self._share(self.count)
+        elif first:
+            self._failed += 1
         self.hold(1.0, opens)
+        return self._failed < _FAILED
 
     def lowered(self, now: float) -> bool:
         """A call was refused by chance, as it seems.  If it had grown, it is as it was before; if not, it is a little

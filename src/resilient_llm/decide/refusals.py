@@ -18,6 +18,7 @@ _SHORTEST = 1.0  # seconds of the shortest limit there usually is
 _WINDOWS = (1.0, 10.0, 60.0)  # seconds of the usual ones
 _LONG = 5.0  # seconds of refusals that come again within as many seconds where a limit, and no outage, is met
 _LONGEST = 82.0  # seconds of refusals beyond which it is no limit of a minute, but an outage that says 429
+_FIRST_PAUSE = 0.5  # seconds after a refusal that says nothing, as long as an SDK waits
 _PAUSE = 4.0  # requests that are left out after a refusal where a limit was found out
 _PROOF = 3.0  # refusals that prove a limit; so many calls sent meanwhile outweigh one: a quarter refused is chance
 _BELIEVED = 2.0  # refusals that are taken for granted: a wait is obeyed until calls show that others get through
@@ -87,7 +88,7 @@ class Refusals:
         if self.learnt is not None:
             if not self.learnt.lowered(now):
                 self.learnt, self._evidence = None, 0.0
-        elif self._evidence >= _PROOF:
+        elif self._evidence >= _PROOF and self._marks and self._marks[0][0] <= now - _SHORTEST:
             self.learnt = Learnt(self._most_in(_SHORTEST, self.sent - self._refused), _SHORTEST, now)
         self.arrange()
         return True
@@ -112,15 +113,16 @@ class Refusals:
         self._last, self._heard_at, self._probed = max(number, self._last), now, explained
         if not proves:
             return
-        again, took, short = self.row and started > self._row_at, 0.0, 0.0
-        if not self.row:
+        again, took, short, first = self.row and started > self._row_at, 0.0, 0.0, not self.row
+        if first:
             if now - self._row_ended < self._row_ended - self._row_at:
                 took, short = self._row_ended - self._row_at, before - self._row_at
             self._row_at, self._pause = now, self.pause
         self.row += 1
         self._mark_at = -math.inf
-        if self.learnt is not None:
-            self.learnt.refused(opens)
+        if self.learnt is not None and not self.learnt.refused(opens, first=first):
+            self.learnt, self._evidence = None, 0.0
+            self._shut_out, self._got_through = 0.0, _BELIEVED
         if explained:
             return
         if not again:  # one that follows a pause says that it was too short, and nothing of how much is taken
@@ -143,7 +145,7 @@ class Refusals:
         """Seconds to pause after a refusal that does not say how long; longer if the next call is refused, too."""
         if self.row:
             return self._pause
-        return _SHORTEST if self.learnt is None else _PAUSE / self.learnt.rate
+        return _FIRST_PAUSE if self.learnt is None else _PAUSE / self.learnt.rate
 
     # --- a call got through ---
 
@@ -198,8 +200,10 @@ class Refusals:
 
     @staticmethod
     def _window(pause: float, short: float) -> float:
-        """The window of a limit that takes a pause of so many seconds, where ``short`` was too short."""
-        usual = [window for window in _WINDOWS if 0.0 < short < window <= pause]
+        """The window of a limit that takes a pause of so many seconds, where ``short`` was too short (0: none was)."""
+        if short <= 0.0:
+            return _SHORTEST
+        usual = [window for window in _WINDOWS if short < window <= pause]
         return usual[-1] if usual else max(_SHORTEST, float(round(pause)))
 
     def _most_in(self, window: float, passed: float) -> float:
