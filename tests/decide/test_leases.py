@@ -409,6 +409,16 @@ def test_a_rescue_goes_where_least_is_under_way() -> None:
     assert world.rescued(first, after=first.rescue_after or 0.0).target.id == "c"
 
 
+def test_one_that_answered_before_comes_to_the_rescue_rather_than_one_nobody_knows() -> None:
+    world = World("a", "b", "c")
+    for name in "ab":
+        world.answer(name, times=25, first=0.5)
+    world.pool._leases.hedges.tokens = 10.0
+    world.start(only="b", streaming=True)
+    first = world.start(streaming=True, timeout=60.0)
+    assert world.rescued(first, after=first.rescue_after or 0.0).target.id == "b"
+
+
 def test_a_half_broken_one_comes_to_the_rescue_where_nobody_is_well() -> None:
     world = rescuable()
     world.half_break("b")

@@ -68,12 +68,12 @@ class Rescues(Leases[T]):
         return not gone and tries < self._most and self.admits(member, beside.ask, past, now)
 
     def _rescuer(self, ask: Ask, past: Past, late: Member[T], now: float) -> Member[T] | None:
-        """Who comes: somebody well whom the call has not tried and that has room, somebody that answers some calls,
-        somebody that is down and due for a trial."""
+        """Who comes: somebody well whom the call has not tried and that has room, rather one that answered before than
+        one nobody knows; somebody that answers some calls; somebody that is down and due for a trial."""
         fresh, again, down = ([one for one in some if one is not late] for some in self._half_broken(ask, past, now))
         well = [one for one in fresh if one.breaker.state is CLOSED and one.refusal(ask, now) is None]
         if well:
-            return cheapest(well)
+            return cheapest([one for one in well if one.statistics.latency is not None] or well)
         some = [one for one in (*fresh, *again) if not _too_long(one, ask, now)]
         if some:
             return least_bad(some)
