@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import threading
 import time
 from collections import Counter
@@ -101,6 +102,7 @@ async def semaphore(served: Served) -> AsyncIterator[Ask]:
 @asynccontextmanager
 async def litellm(served: Served) -> AsyncIterator[Ask]:
     """LiteLLM's Router, told the limits by ``rpm`` (a minute's worth of each second's)."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it downloads a table when it is imported
     from litellm import Router
 
     deployments = [
