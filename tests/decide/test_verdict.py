@@ -516,16 +516,17 @@ def test_an_answer_judged_at_its_first_content_proves_nothing_after_the_breaker_
 # --- our own network ---
 
 
-def refuse(world: World, provider: str) -> None:
-    world.fail(world.start(only=provider), FaultKind.CONNECTION, code="not_sent")
+def refuse(world: World, provider: str, kind: FaultKind = FaultKind.CONNECTION) -> None:
+    world.fail(world.start(only=provider), kind, code="not_sent")
 
 
-def test_when_every_provider_refuses_connections_it_is_us() -> None:
+@pytest.mark.parametrize("kind", [FaultKind.CONNECTION, FaultKind.TIMEOUT])
+def test_when_every_provider_refuses_connections_or_none_can_be_made_in_time_it_is_us(kind: FaultKind) -> None:
     world = World("a", "b")
-    refuse(world, "a")
+    refuse(world, "a", kind)
     for _ in range(10):
-        refuse(world, "b")
-        refuse(world, "a")
+        refuse(world, "b", kind)
+        refuse(world, "a", kind)
     assert world.health("a").samples == 1, "the first one could not know"
     assert world.health("b").samples == 0
     assert world.breaker("a") == world.breaker("b") == "closed"
@@ -552,6 +553,21 @@ def test_who_was_heard_of_since_shows_that_our_network_is_there(sign: str) -> No
         world.succeed(world.start(only="a"), after=0.1)
     refuse(world, "b")
     assert world.health("b").samples == 1
+
+
+@pytest.mark.parametrize("kind", [FaultKind.CONNECTION, FaultKind.TIMEOUT])
+def test_connections_that_are_not_made_in_time_are_failures_and_no_slowness_of_a_model_nobody_knows(
+    kind: FaultKind,
+) -> None:
+    """A host that takes connections and never answers the TLS handshake cost each call five seconds, for ever."""
+    world = World("a", "b")
+    for _ in range(3):
+        attempt = world.start(only="a")
+        world.now += 5.0
+        world.fail(attempt, kind, code="not_sent")
+    assert world.breaker("a") == "softly_open"
+    assert not world.member("a").breaker.crowded
+    assert world.member("a").breaker.together, "a trial would cost its caller as much: somebody well starts beside it"
 
 
 def test_a_lone_provider_that_refuses_has_failed() -> None:

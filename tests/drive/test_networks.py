@@ -243,6 +243,20 @@ def test_the_environments_proxy_is_used_unless_the_provider_says_otherwise(
 
 
 @each_way
+def test_a_host_that_never_answers_the_handshake_is_left_alone_after_three_calls(
+    kind: str, engine: str, stack: ExitStack
+) -> None:
+    quiet = stack.enter_context(RawServer(silent))
+    well = stack.enter_context(RawServer(well_served))
+    both = [provider(quiet.url.replace("http:", "https:"), "quiet"), provider(well.url, "b")]
+    settings: Any = {"timeouts": {"connect": 0.1}, "hedge": {"enabled": False}}
+    client = stack.enter_context(caller(kind, both, engine=engine, **settings))
+    for _ in range(3):
+        assert client.ask(deadline=10) == "well"
+    assert client.raw.health()["quiet"].breaker == "softly_open"
+
+
+@each_way
 def test_equal_options_share_connections_and_others_do_not(
     kind: str, engine: str, certificates: Certificates, stack: ExitStack
 ) -> None:

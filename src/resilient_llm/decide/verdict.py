@@ -22,6 +22,7 @@ _CROWDED = frozenset({FaultKind.OVERLOADED, FaultKind.TIMEOUT})  # unless it see
 _STALLED = 3  # silent streams that are no chance, as three failures in a row are none
 _LOOK = 0.25  # seconds from one look at the open streams to the next
 _UNTOLD = 1.0  # seconds of a wait that nobody told
+_UNCONNECTED = 1.0  # seconds after which a connection that was not made cost its caller time, as silence does
 _SURELY_LATE = 10.0  # seconds of silence that are a failure of anybody
 LOCAL_WINDOW = 5.0
 """Seconds within which connection failures at *all* providers mean: it is us."""
@@ -185,9 +186,13 @@ class Verdicts(Generic[T]):
         then it is our own network."""
         found = disposition(fault).outcome
         breaker = attempt.member.breaker
-        breaker.timed_out = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
-        breaker.crowded = fault.kind in _CROWDED and (not breaker.timed_out or attempt.member.statistics.slower)
-        if fault.kind is FaultKind.CONNECTION and fault.code == "not_sent":
+        connected = fault.code != "not_sent"
+        unheard = fault.kind is FaultKind.TIMEOUT or (not connected and now - attempt.started >= _UNCONNECTED)
+        breaker.timed_out = unheard and attempt.content_at is None
+        breaker.crowded = (
+            connected and fault.kind in _CROWDED and (not breaker.timed_out or attempt.member.statistics.slower)
+        )
+        if found is Outcome.HARD and not connected:
             attempt.member.connect_failed_at = now
             if self.local(now):
                 return Outcome.NEUTRAL
@@ -196,7 +201,7 @@ class Verdicts(Generic[T]):
         if found is Outcome.DISABLED and by_chance(attempt, fault, now):
             attempt.by_chance = True
             return Outcome.HARD
-        if found is Outcome.HARD and breaker.timed_out and not attempt.known:
+        if found is Outcome.HARD and breaker.timed_out and connected and not attempt.known:
             # Not known well enough to be sure: half a failure, and none for one that was asked at the last moment.
             if attempt.kind == "hedge":
                 return Outcome.NEUTRAL
