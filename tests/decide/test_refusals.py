@@ -242,6 +242,20 @@ def test_no_limit_is_believed_for_long_where_there_is_none(share: float, workers
         assert crowd.seconds <= most * 200
 
 
+def test_a_limit_that_is_none_limits_nothing_from_then_on() -> None:
+    it = pace()
+    it.learnt = Learnt(1.0, 60.0, 100.0)
+    it.arrange()
+    for at in (110.0, 125.0, 140.0):
+        call = sent(it, at)
+        it.shut(call, at + 1.0, at, explained=at == 140.0)
+        if at < 140.0:
+            it.let_through(sent(it, at + 10.0), at + 10.0)
+    assert it.learnt is None
+    assert it.fits_at(0.0, 142.0) <= 142.0
+    assert refused(it, sent(it, 142.0), 142.1), "and what is refused next is taken for chance"
+
+
 def test_a_limit_is_learnt_by_chance_from_no_less_than_a_second() -> None:
     it = lucky()
     for number in range(30):

@@ -121,8 +121,7 @@ class Refusals:
         self.row += 1
         self._mark_at = -math.inf
         if self.learnt is not None and not self.learnt.refused(opens, first=first):
-            self.learnt, self._evidence = None, 0.0
-            self._shut_out, self._got_through = 0.0, _BELIEVED
+            self._disbelieve()
         if explained:
             return
         if not again:  # one that follows a pause says that it was too short, and nothing of how much is taken
@@ -131,6 +130,13 @@ class Refusals:
         if self.learnt is None and _LONG <= took <= _LONGEST:
             self._learn(self._window(took, short), now)
         self.ramp = Ramp(opens)
+        self.arrange()
+
+    def _disbelieve(self) -> None:
+        """The limit that was found out refuses although it is kept: it is none, and refusals are chance until calls
+        that are sent during a wait show otherwise."""
+        self.learnt, self._evidence = None, 0.0
+        self._shut_out, self._got_through = 0.0, _BELIEVED
         self.arrange()
 
     def _learn(self, window: float, now: float) -> None:
