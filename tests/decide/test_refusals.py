@@ -252,6 +252,7 @@ def test_a_limit_that_is_none_limits_nothing_from_then_on() -> None:
         if at < 140.0:
             it.let_through(sent(it, at + 10.0), at + 10.0)
     assert it.learnt is None
+    it.reserve(0.0, 0, 142.0)
     assert it.fits_at(0.0, 142.0) <= 142.0
     assert refused(it, sent(it, 142.0), 142.1), "and what is refused next is taken for chance"
 
