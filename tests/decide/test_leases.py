@@ -369,6 +369,30 @@ def test_who_refused_our_key_is_asked_by_each_call_that_has_nobody_else_and_once
     assert world.explain() == {"a": None}
 
 
+def test_who_waited_for_a_rate_limit_is_sent_at_its_end_though_our_key_was_refused_meanwhile() -> None:
+    """It waited for as long as it was told, and was not sent for the jitter of those who need not wait."""
+    world = World("a")
+    world.fail(world.start(), FaultKind.AUTH)
+    world.now += 1.0
+    call = world.call(timeout=20.0)
+    world.fail(world.start(call), FaultKind.RATE_LIMITED, status=429, retry_after=5.0)
+    wait = world.wait(call)
+    assert 5.0 <= wait.seconds <= 5.25
+    assert world.start(call).kind == "trial"
+
+
+def test_who_was_refused_alone_is_sent_in_spite_of_a_refused_key_when_its_own_wait_is_over() -> None:
+    world = World("a")
+    call, other = world.call(timeout=20.0), world.call(timeout=20.0)
+    attempt, key = world.start(call), world.start(other)
+    attempt.key.pace._got_through, attempt.key.pace._shut_out = 15.0, 1.0
+    world.fail(key, FaultKind.AUTH)
+    world.fail(attempt, FaultKind.RATE_LIMITED, status=429, retry_after=5.0)
+    assert attempt.refused_alone
+    assert world.wait(call).seconds == pytest.approx(5.0)
+    assert world.start(call).kind == "trial"
+
+
 def test_an_attempt_is_late_at_the_very_moment_of_its_rescue() -> None:
     world = World("a", "b")
     world.answer("a", times=25, first=0.7)

@@ -274,9 +274,9 @@ class Leases(Generic[T]):
                     other.resort_at = max(other.resort_at, now + pause)
                 return self._lease(ask, past, member, kind, now)
         for member in self._allowed(ask, past):
-            gate = member.slow_gate
-            barred = member.refusal(ask, now) is Refusal.QUOTA and not gate.stated and not member.breaker.down
-            if barred and (not gate.proven or now - member.breaker.tried_at >= LAST_RESORT):
+            gate, stays_away = member.slow_gate, member.breaker.down or now < past.may_ask_at(member)
+            barred = member.refusal(ask, now, waits=True) is Refusal.QUOTA and not gate.stated
+            if barred and not stays_away and (not gate.proven or now - member.breaker.tried_at >= LAST_RESORT):
                 return self._lease(ask, past, member, kind, now)
         return None
 

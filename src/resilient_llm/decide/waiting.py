@@ -65,7 +65,8 @@ class Waiting(Generic[T]):
         for member in self._table.order(ask.route):
             more = past.tried.get(member.id, 0) < retry.max_attempts_per_provider
             refusal, allowed = _why_not(ask, past, member, now), past.may_ask_at(member)
-            if allowed > now and (refusal is None or refusal in _BRIEF):  # a gate is closed for as long
+            barred = refusal is Refusal.QUOTA and not member.slow_gate.stated  # it is sent all the same, but not yet
+            if allowed > now and (refusal is None or refusal in _BRIEF or barred):  # a gate is closed for as long
                 found.reasons[member.id], retry_at = Refusal.GATED, min(retry_at, allowed)
                 if more and allowed <= min(ask.deadline, now + retry.max_wait):
                     found.not_before = min(found.not_before, allowed)
