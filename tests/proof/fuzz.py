@@ -3,7 +3,7 @@
 ``python -m tests.proof.fuzz [--world NAME] [--seeds A B]`` runs the seeds from A to B - 1 in one process, tells of
 every invariant that did not hold, and exits with status 1 if there was any.  Worlds: ``any``, everything that can go
 wrong, a thousand calls each; ``lines``, more calls than the limits allow, by several tenants and a batch, two hundred
-calls each.
+calls each; ``busy``: providers that have too much to do, hang, or refuse by chance, two hundred calls each.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from resilient_llm.simulate.client import Production, Question, Real
 from resilient_llm.simulate.driver import Spinning
 from resilient_llm.simulate.providers import Nature, Provider, Trouble
 from resilient_llm.simulate.world import Load, Session, World
-from tests.proof import lines
+from tests.proof import busy, lines
 from tests.proof.adversary import Adversary
 from tests.proof.invariants import Checker, Violation
-from tests.proof.watched import Watched
+from tests.proof.watched import Watched, watch
 
 _TROUBLED: Final = 300.0
 """Seconds of trouble..."""
@@ -89,6 +89,16 @@ def crowded(seed: int, *, log: bool = False) -> Run:
     return _run(checker, client, load, (lines.TROUBLED, lines.QUIET), rate, late=late, log=log)
 
 
+def overloaded(seed: int, *, log: bool = False) -> Run:
+    """Run one seed of the world ``busy``.  Raises :class:`~tests.proof.invariants.Violation`."""
+    dice = random.Random(f"overloaded {seed}")
+    layout, load = busy.layout(seed)
+    checker = Checker(seed)
+    client = Production(layout, Policies(), seed, watch(checker))
+    rate = dice.choice((0.0, 0.0, 0.1, 0.3))
+    return _run(checker, client, load, (busy.TROUBLED, busy.QUIET), rate, log=log)
+
+
 def _run(
     checker: Checker, client: Production, load: Load, seconds: tuple[float, float], rate: float, **settings: Any
 ) -> Run:
@@ -129,7 +139,7 @@ def _watch(
     a batch, there are tenants, and providers have declared limits (see :func:`_limit`)."""
     classes = random.Random(f"classes {seed}")
 
-    def watch(client: Production, call: Call[Provider], question: Question) -> Watched:
+    def watched(client: Production, call: Call[Provider], question: Question) -> Watched:
         if seed % 4 == 2:
             batch, tenant = classes.random() < 0.5, classes.choice((None, "x", "y"))
             call.ask = call.ask._replace(batch=batch, tenant=tenant)
@@ -137,7 +147,7 @@ def _watch(
             call.ask = call.ask._replace(unsuitable={dice.choice(names): "ruled out"})
         return Watched(checker, call)
 
-    return watch
+    return watched
 
 
 def _limit(providers: Sequence[Provider], dice: random.Random) -> None:
@@ -211,7 +221,7 @@ _REPORT: Final = 500
 """Seeds between two reports."""
 
 
-WORLDS: Final[dict[str, Callable[[int], Run]]] = {"any": fuzz, "lines": crowded}
+WORLDS: Final[dict[str, Callable[[int], Run]]] = {"any": fuzz, "lines": crowded, "busy": overloaded}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,6 +24,8 @@ from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Outcome
 from resilient_llm.simulate.client import Production, Real
 from resilient_llm.simulate.providers import Provider
+from tests.proof.busy import BUSY, Busy
+from tests.proof.keys import KEYS, Keys
 from tests.proof.limits import LIMITS, Served
 
 INVARIANTS: Final[dict[str, str]] = {
@@ -43,7 +45,8 @@ INVARIANTS: Final[dict[str, str]] = {
     "S10": "after the first sign of life no other attempt of the call starts",
     "S11": "a rescue goes to another provider, or over a new connection to the same one where no other can be asked",
     "S12": "no wait and no attempt reaches beyond the deadline, and every wait lets time pass",
-    "S13": "the success rate stays in [0, 1], success never lowers it, failure never raises it; latency is finite",
+    "S13": "the success rate stays in [0, 1], success never lowers it, failure never raises it; latency is no "
+    "longer than any attempt took",
     "S14": "shifting all times shifts nothing else; an idle century wedges nothing",
     "S15": "the verdict is the same for a burst as for the same calls spread out",
     "S16": "the pool's lock is never taken twice, and held neither when a call returns, nor while events are read, nor "
@@ -66,6 +69,8 @@ INVARIANTS: Final[dict[str, str]] = {
     "X6": "a provider is called full only at its limit",
     "R1": "a provider that a call rules out is never asked for it, whatever the need",
     **LIMITS,
+    **BUSY,
+    **KEYS,
     "R2": "a call that must not be repeated is no trial, has no rescue, and is not repeated once it may have run",
 }
 
@@ -112,6 +117,8 @@ class Books:
     """Whether nothing was heard since a deadline ended an attempt."""
     refused_at: float = -math.inf
     """When it was asked last although its quota or its key was refused."""
+    longest: float = 0.0
+    """Seconds that an attempt took at most until it spoke or was given up."""
 
 
 _LATELY: Final = 300.0
@@ -208,6 +215,8 @@ class Checker:
         self.leases: dict[Real, Lease] = {}
         self.members: dict[Member[Provider], Books] = {}
         self.served: Served = Served(self.demand)
+        self.busy: Busy = Busy(self.demand)
+        self.keys: Keys = Keys(self.demand)
         self.pictures: dict[Member[Provider], Picture] = {}
         self.extra = Bucket(0.0, 0.0, 1.0)
         self.tests = Bucket(0.0, 0.0, 0.0)
@@ -291,6 +300,7 @@ class Checker:
             books.gates.clear()
             books.restored += 1
             self.served.restored(self.now_members[provider])
+            self.keys.restored(self.now_members[provider])
 
     # --- around each operation ---
 
@@ -308,6 +318,7 @@ class Checker:
         for member, books in self.members.items():
             self._inspect(member, books, now)
             self.pictures[member] = picture(member)
+            self.busy.look(member, now)
         self._rate = 0.0 if concerned is None else concerned.statistics.success_rate(now)
 
     def looked(self, now: float) -> None:
@@ -384,7 +395,7 @@ class Checker:
         rate, latency, gate = member.statistics.success_rate(now), member.statistics.latency, member.gate.until
         if not 0.0 <= rate <= 1.0:
             self.demand(False, "S13", f"{member.id} has success rate {rate}")
-        if latency is not None and not 0.0 <= latency <= 4000.0:  # as long as any caller waits
+        if latency is not None and not 0.0 <= latency <= self.members[member].longest + 1e-6:
             self.demand(False, "S13", f"{member.id} has latency {latency}")
         cap = member.policies.limits.gate_cap
         if gate > now + cap + 1e-6:

@@ -14,10 +14,13 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from resilient_llm.decide import outcome as outcome_module
+from resilient_llm.decide import patience as patience_module
+from resilient_llm.decide import rescue as rescue_module
 from resilient_llm.decide import verdict as verdict_module
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import Breaker, State
@@ -25,20 +28,20 @@ from resilient_llm.decide.budget import Budget
 from resilient_llm.decide.call import Call, Wait
 from resilient_llm.decide.gate import RateGate, SlowGate
 from resilient_llm.decide.keys import Key, Refusal
-from resilient_llm.decide.leases import Leases
+from resilient_llm.decide.leases import Leases, Past
 from resilient_llm.decide.line import Line
 from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Onward, Outcome
 from resilient_llm.decide.pace import Meter
 from resilient_llm.decide.pool import Pool
 from resilient_llm.decide.rescue import Rescues
-from resilient_llm.decide.statistics import Statistics
+from resilient_llm.decide.statistics import Shift, Statistics
 from resilient_llm.decide.verdict import Verdicts
 from resilient_llm.decide.waiting import Waiting
 from resilient_llm.errors import NoProviderAvailable
 from resilient_llm.faults import FaultKind
 from resilient_llm.simulate.driver import Driver
-from tests.proof.fuzz import fuzz
+from tests.proof.fuzz import WORLDS
 from tests.proof.invariants import Violation
 
 # A mutant reaches into private parts and replaces functions by others; saying so once is enough.
@@ -48,6 +51,18 @@ from tests.proof.invariants import Violation
 
 Mutant = Callable[[], AbstractContextManager[None]]
 MUTANTS: dict[str, Mutant] = {}
+WORLD_OF: dict[str, str] = {}
+"""In which world a mutant shows, where that is not ``any``."""
+
+
+@contextmanager
+def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
 
 
 @contextmanager
@@ -60,12 +75,14 @@ def _patched(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, before)
 
 
-def _wrapping(owner: Any, name: str) -> Callable[[Callable[..., Any]], Mutant]:
-    """The decorated function replaces ``owner.name`` and gets the original as its first argument."""
+def _wrapping(owner: Any, name: str, *, world: str = "any") -> Callable[[Callable[..., Any]], Mutant]:
+    """The decorated function replaces ``owner.name`` and gets the original as its first argument; it shows in this
+    world."""
 
     def register(replacement: Callable[..., Any]) -> Mutant:
         def mutant() -> AbstractContextManager[None]:
-            home = next(kind for kind in owner.__mro__ if name in kind.__dict__)
+            homes = [owner] if isinstance(owner, ModuleType) else owner.__mro__
+            home = next(kind for kind in homes if name in kind.__dict__)
             original = home.__dict__[name]
 
             def patched(*args: Any, **kwargs: Any) -> Any:
@@ -74,7 +91,7 @@ def _wrapping(owner: Any, name: str) -> Callable[[Callable[..., Any]], Mutant]:
             return _patched(home, name, patched)
 
         mutant.__doc__ = replacement.__doc__
-        MUTANTS[replacement.__name__] = mutant
+        MUTANTS[replacement.__name__], WORLD_OF[replacement.__name__] = mutant, world
         return mutant
 
     return register
@@ -596,6 +613,203 @@ def left_behind_in_line(original, self, place, now):
     """Who gave up or was served keeps its place in line."""
 
 
+# --- a provider that has too much to do ---
+
+
+@_wrapping(patience_module, "_given_up_after", world="busy")
+def accepted_and_given_up(original, policies, left, end):
+    """What a busy provider has accepted is given up for its silence, and asked once more: a retry storm's fuel."""
+    return end
+
+
+@_wrapping(rescue_module, "_overloaded", world="busy")
+def busy_taken_for_hanging(original, beside):
+    """A second attempt stands in the queue behind the first."""
+    return False
+
+
+@_wrapping(rescue_module, "_overloaded", world="busy")
+def hanging_taken_for_busy(original, beside):
+    """A lone provider that hangs over one connection is not asked over another one."""
+    return True
+
+
+@_wrapping(rescue_module, "_overloaded", world="busy")
+def queue_that_moved_on(original, beside):
+    """A call that others overtook stands in no queue, and is not sent again all the same."""
+    return beside.member.statistics.slower
+
+
+@_wrapping(Shift, "doubled", world="busy")
+def never_slower(original, self, seconds):
+    """However much slower its answers become, a provider is never busy."""
+    return False
+
+
+@_wrapping(Shift, "doubled", world="busy")
+def slower_at_once(original, self, seconds):
+    """A provider that nobody knows yet is busy."""
+    return self._count <= 20 or original(self, seconds)
+
+
+@_wrapping(patience_module, "again_after", world="busy")
+def lone_provider_asked_twice_at_once(original, policies, seen, ask, left):
+    """Each call to a lone provider is sent a second time after two seconds."""
+    return min(2.0, original(policies, seen, ask, left))
+
+
+@_wrapping(patience_module, "again_after", world="busy")
+def lone_provider_asked_once(original, policies, seen, ask, left):
+    """A call that hangs at a lone provider hangs until its deadline."""
+    return math.inf
+
+
+@_wrapping(rescue_module, "_too_long", world="busy")
+def rescue_into_a_queue(original, member, ask, now):
+    """A rescue goes where everybody has waited for longer than it has time."""
+    return False
+
+
+@_wrapping(Verdicts, "outcome", world="busy")
+def no_overload_is_a_crowd(original, self, attempt, fault, now):
+    """A provider that says that it has no room is tried every second like any other that is down."""
+    found = original(self, attempt, fault, now)
+    attempt.member.breaker.crowded = False
+    return found
+
+
+@_wrapping(Verdicts, "outcome", world="busy")
+def every_silence_is_a_crowd(original, self, attempt, fault, now):
+    """A provider that hangs is spared like one that has too much to do, and is found well again late."""
+    found = original(self, attempt, fault, now)
+    attempt.member.breaker.crowded |= attempt.member.breaker.timed_out
+    return found
+
+
+# --- who is down ---
+
+
+@_wrapping(Leases, "_last_resort", world="busy")
+def one_wait_for_all(original, self, ask, past, down, now):
+    """One without room, tried every six seconds, keeps those that are down from their trials for as long."""
+    found = original(self, ask, past, down, now)
+    if found is not None and found.member in down:
+        for member in down:
+            member.resort_at = found.member.resort_at
+    return found
+
+
+@_wrapping(Rescues, "_rescuer", world="busy")
+def rescues_at_any_time(original, self, ask, past, late, now):
+    """Fifty calls that hang together send fifty rescues at once to a provider that is down."""
+    with ExitStack() as stack:
+        for member in self._table.members.values():
+            stack.enter_context(_attribute(member, "resort_at", -math.inf))
+        return original(self, ask, past, late, now)
+
+
+@_wrapping(Leases, "_lease", world="busy")
+def rescues_begin_no_wait(original, self, ask, past, member, kind, now):
+    """A rescue at a provider that is down does not put off the next one."""
+    at = member.resort_at
+    found = original(self, ask, past, member, kind, now)
+    if kind == "hedge":
+        member.resort_at = at
+    return found
+
+
+@_wrapping(Leases, "_last_resort", world="busy")
+def hope_is_a_crowd(original, self, ask, past, down, now):
+    """A provider without room gets every call that has waited long, all at once."""
+    with ExitStack() as stack:
+        if past.last_hope:
+            for member in down:
+                stack.enter_context(_attribute(member.breaker, "crowded", False))
+        return original(self, ask, past, down, now)
+
+
+# --- whose key is refused ---
+
+
+@_wrapping(SlowGate, "by_chance", world="busy")
+def chance_obeyed(original, self, now):
+    """One bad replica behind a gateway, and everybody waits for a minute."""
+    return False
+
+
+@_wrapping(SlowGate, "by_chance", world="busy")
+def bad_key_taken_for_chance(original, self, now):
+    """A key that is refused for good is a failure like any other, and every call meets it."""
+    return True
+
+
+@_wrapping(SlowGate, "answered", world="busy")
+def chance_by_the_past(original, self, started, now):
+    """The answer to a call that began before a key was revoked shows that it was not."""
+    original(self, math.inf, now)
+
+
+@_wrapping(SlowGate, "answered", world="busy")
+def chance_for_ever(original, self, started, now):
+    """What once was chance is chance for good, also when the key is revoked an hour later."""
+    original(self, started, now)
+    if self.chance_until > now:
+        self.chance_until = math.inf
+
+
+@_wrapping(SlowGate, "refused", world="busy")
+def never_proven(original, self, now):
+    """However many are refused in a row, it is chance: a revoked key is sent with every call."""
+    original(self, now)
+    self.row = min(self.row, 9)
+
+
+@_wrapping(SlowGate, "refused", world="busy")
+def proven_at_once(original, self, now):
+    """After one refusal of its key a call that has nobody else is not sent."""
+    original(self, now)
+    self.row += 9
+
+
+@_wrapping(Member, "other_key", world="busy")
+def other_key_not_used(original, self, key, ask, now):
+    """One bad key of two is chance, and its calls fail, though the other one works."""
+    return False
+
+
+# --- who was refused alone ---
+
+
+@_wrapping(Past, "may_ask_at", world="busy")
+def refused_and_back_at_once(original, self, member):
+    """A call that was told to wait asks again as soon as the gate is open for others."""
+    return -math.inf
+
+
+@_wrapping(Past, "may_ask_at", world="busy")
+def refused_for_good(original, self, member):
+    """A call that was told to wait for two seconds never asks again."""
+    return math.inf if original(self, member) > -math.inf else -math.inf
+
+
+@_wrapping(Verdicts, "_limited", world="busy")
+def only_the_gate_waits(original, self, attempt, fault, now):
+    """Where the gate opens early, the call that closed it goes first, before the time it was told."""
+    original(self, attempt, fault, now)
+    if not attempt.refused_alone:
+        attempt.not_before = -math.inf
+
+
+@_wrapping(Leases, "_last_resort", world="busy")
+def last_hope_of_who_is_to_wait(original, self, ask, past, down, now):
+    """A call that was told to wait is sent in spite of a refused key."""
+    until, past.not_before = past.not_before, {}
+    try:
+        return original(self, ask, past, down, now)
+    finally:
+        past.not_before = until
+
+
 class Kill(NamedTuple):
     """How a mutant died: by which invariants, each in how many seeds."""
 
@@ -610,10 +824,10 @@ class Kill(NamedTuple):
 
 
 @functools.cache
-def holds(seed: int) -> bool:
+def holds(world: str, seed: int) -> bool:
     """Whether every invariant holds without a mutant."""
     try:
-        fuzz(seed)
+        WORLDS[world](seed)
     except Violation:
         return False
     return True
@@ -623,14 +837,14 @@ def hunt(name: str, seeds: Sequence[int], *, until: int | None = None) -> Kill:
     """Run a mutant through the seeds in which nothing is wrong without it; stop after it was killed ``until`` times
     (``None``: never)."""
     by: Counter[str] = Counter()
-    run = 0
+    run, world = 0, WORLD_OF.get(name, "any")
     for seed in seeds:
-        if not holds(seed):
+        if not holds(world, seed):
             continue
         run += 1
         with MUTANTS[name]():
             try:
-                fuzz(seed)
+                WORLDS[world](seed)
             except Violation as violation:
                 by[violation.name] += 1
             except Exception as error:

@@ -110,6 +110,8 @@ class Watched:
         self._cost = 0.0
         self._refused: dict[Member[Provider], bool] = {}
         """Whose quota or key was refused before its last step, and whether that is proven."""
+        self._rivals: Sequence[Member[Provider]] = ()
+        """Who was well and could be asked before its last step."""
         self._down_since = math.inf
         self._mine: list[Real] = []
         self._place: Place | None = None
@@ -146,10 +148,11 @@ class Watched:
         check.before(now)
         self._begin(now)
         check.demand(not self._mine, "S11", f"{self._mine} still run: a failure was taken for the answer")
+        self._rivals = [m for m in self.route() if m.breaker.state is State.CLOSED and self._could(m, now)]
         well, ahead, self._place = self._fresh_and_well(now), self._ahead(now), call.past.place
         lines, cut = {member: ready(member.line, now) for member in self.route()}, self._cut_short()
         barred = [member for member in self.route() if member.refusal(call.ask, now) is Refusal.QUOTA]
-        self._refused = {member: member.slow_gate.proven for member in barred}
+        self._refused = {member: check.keys.proven(member.slow_gate) for member in barred}
         offer, woken_at = (None, math.inf) if self._place is None else (self._place.offer, self._place.woken_at)
         try:
             step = call.next_attempt(now)
@@ -215,7 +218,7 @@ class Watched:
         elif member in self._refused:  # a call that has nobody else is sent; once it is proven, one a second
             books, proven = check.members[member], self._refused[member]
             soon = proven and now - books.refused_at < 1.0
-            check.demand(not soon, "S1", f"{step!r} {now - books.refused_at} s after the last one")
+            check.demand(not soon, "K2", f"{step!r} {now - books.refused_at} s after the last one")
             books.refused_at = now
         elif step.number > 1 and not was.down and (again or was.state is not State.CLOSED):
             self._pays(check, self._cost, now)
@@ -278,6 +281,13 @@ class Watched:
         self.tried.setdefault(member.id, 0)
         if step.kind != "trial":
             self._down_since = math.inf
+        was = check.pictures[member]
+        again = any(one.member is member for one in self._mine[:-1])
+        check.busy.leased(step, down=was.down, again=again, members=check.now_members, now=now)
+        rivals = [one for one in self._rivals if one is not member]
+        lone = len(self.route()) == 1
+        alone = not rivals if step.kind == "trial" else lone or was.state is not State.CLOSED
+        check.busy.patient(step, alone=alone, lone=lone, left=left)
         check.note((now, self, step))
 
     def rescue(self, beside: Real, now: float) -> Real | None:
@@ -285,6 +295,7 @@ class Watched:
         check = self._checker
         check.before(now)
         well = [m for m in self._fresh_and_well(now) if m is not beside.member]
+        hangs = self._hangs(beside, now)
         found = self.call.rescue(beside, now)
         if found is not None:
             check.demand(not self._spoke, "S10", "a rescue after the first sign of life")
@@ -292,15 +303,43 @@ class Watched:
             check.demand(self.call.ask.repeatable, "R2", f"{found!r} of a call that must not be repeated")
             if found.member is beside.member:
                 check.demand(found.fresh and not well, "S11", f"{found!r} at the same provider beside {well}")
+            half_broken = check.pictures[found.member].state is State.SOFTLY_OPEN and not found.member.breaker.down
+            oldest = self._oldest(found.member, but=found)
+            check.busy.rescued(beside, found, half_broken=half_broken, oldest=oldest, now=now)
             lost = beside.kind == "trial" or beside.member.breaker.down
             self._due = False
             self._pays_for_rescue(beside, found, lost and found.member is not beside.member, now)
             self._lease(found, now)
             check.served.leased(found, [], now)
+        elif hangs:
+            check.busy.not_rescued(beside, now)
         # An attempt that is late opens the breaker of its provider, whoever comes to the rescue.
         check.pictures[beside.member] = picture(beside.member)
         check.after(now, None if found is None else found.member)
         return found
+
+    def _oldest(self, member: Member[Provider], but: Real) -> float | None:
+        """When the oldest of several attempts began that wait there for a sign of life, unless one begun since gave
+        one."""
+        check = self._checker
+        silent = [one for one, lease in check.leases.items() if one.member is member and not lease.spoke]
+        began = [one.started for one in silent if one is not but]
+        return min(began) if len(began) > 1 and check.busy.speed(member).began < min(began) else None
+
+    def _hangs(self, beside: Real, now: float) -> bool:
+        """Whether an attempt that is silent at a lone provider for half of its time can be made a second time."""
+        check, member, ask = self._checker, beside.member, self.call.ask
+        lease, left = check.leases.get(beside), self.call.deadline - now
+        if lease is None or lease.spoke or self._rejected or beside.rescue_after is None or ask.batch:
+            return False
+        if not ask.repeatable or [*self.route()] != [member] or member.refusal(ask, now) is not None:
+            return False
+        half = now - beside.started >= (self.call.deadline - beside.started) / 2.0 and left > 0.25
+        running = sum(one.member is member for one in self._mine)
+        more = self.tried.get(member.id, 0) + running < _MOST_PER_PROVIDER and self._counted < _MOST
+        paid = max(check.rescues.look(now), check.extra.look(now)) >= 1.0 + 1e-3
+        held, _ = self._held.get(member.id, (-math.inf, 0))
+        return half and more and paid and now > held and not member.line.waiting
 
     def _pays_for_rescue(self, beside: Real, found: Real, lost: bool, now: float) -> None:
         check = self._checker
@@ -321,9 +360,11 @@ class Watched:
         """See :meth:`Call.first_content`."""
         check = self._checker
         check.before(now, attempt.member)
+        self._took(attempt, now)
         self.call.first_content(attempt, now)
         lease = check.leases.get(attempt)
         if lease is not None:
+            check.busy.speed(attempt.member).spoke(attempt.started, _normal(attempt, now))
             lease.spoke, check.members[attempt.member].cut_short = True, False
             self._spoke |= not self._over
             was = check.pictures[attempt.member]
@@ -336,9 +377,13 @@ class Watched:
         """See :meth:`Call.succeeded`."""
         check = self._checker
         check.before(now, attempt.member)
+        self._took(attempt, now)
         self.call.succeeded(attempt, now, output_tokens)
         lease = self._released(attempt, now)
         if lease is not None:
+            if not lease.spoke:
+                check.busy.speed(attempt.member).spoke(attempt.started, _normal(attempt, now))
+            check.keys.answered(attempt, now)
             check.extra.look(now)
             check.extra.earn(SUCCESS_EARNS)
             books = check.members[attempt.member]
@@ -355,12 +400,17 @@ class Watched:
         check.before(now, attempt.member)
         silent = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
         slept = silent and now - attempt.started > attempt.timeout + 0.25
+        chance = check.keys.by_chance(attempt, fault, now)
+        explained = attempt.key.pace.explains(attempt.need, now)
         self.call.failed(attempt, fault, now)
         lease = self._released(attempt, now)
         if lease is not None:
             lost = self._all_lost(now)
             local = lost and fault.kind is FaultKind.CONNECTION and attempt.content_at is None
             guessed = attempt.insists and fault.kind is FaultKind.RATE_LIMITED and fault.retry_after is None
+            check.keys.refused(attempt, fault, chance, now)
+            check.busy.failed(attempt.member, fault, spoke=attempt.content_at is not None)
+            self._hold(attempt, fault, explained, now)
             if not guessed:
                 self._gate(attempt, fault, now)
             outcome = Outcome.NEUTRAL if slept or local else self._outcome(attempt, fault, now)
@@ -395,6 +445,18 @@ class Watched:
             return Outcome.NEUTRAL
         return found if now - attempt.started >= 10.0 else Outcome.SOFT
 
+    def _hold(self, attempt: Real, fault: Fault, explained: bool, now: float) -> None:
+        """Whom a rate limit refused is to wait as it was told, also where the gate opens sooner for others."""
+        hint, member = fault.retry_after, attempt.member
+        waits = attempt.refused_alone or (len(member.keys) == 1 and not explained)
+        if waits and fault.kind is FaultKind.RATE_LIMITED and hint is not None and not math.isnan(hint):
+            self._held[member.id] = now + hint - 1e-9, self._checker.members[member].restored
+
+    def _took(self, attempt: Real, now: float) -> None:
+        """An attempt speaks, ends or is given up after so long."""
+        books = self._checker.members[attempt.member]
+        books.longest = max(books.longest, _normal(attempt, now))
+
     def _gate(self, attempt: Real, fault: Fault, now: float) -> None:
         member, key, number = attempt.member, attempt.key, attempt.sent[2]
         soft = verdict(fault) is Outcome.SOFT and fault.retry_after is not None
@@ -406,8 +468,6 @@ class Watched:
         check, books = self._checker, self._checker.members[member]
         cap = member.policies.limits.gate_cap
         hint = fault.retry_after or 0.0
-        if not soft and attempt.not_before > now:
-            self._held[member.id] = now + hint - 1e-9, books.restored
         if attempt.refused_alone:  # this call alone waits
             return
         until = max(books.gates.get(key, _OPEN)[0], now + (hint if hint <= cap * 0.8 else cap * 0.8) - 1e-9)
@@ -425,11 +485,14 @@ class Watched:
         check = self._checker
         check.before(now, attempt.member)
         late = attempt.late(now)
+        self._took(attempt, now)
         runs_on = self.call.overtaken(attempt, now)
         check.demand(not runs_on or attempt.kind == "trial", "S11", f"{attempt!r} runs on")
         if not runs_on:
             lease = self._released(attempt, now)
             if lease is not None:
+                check.busy.speed(attempt.member).overtaken()
+                check.busy.failed(attempt.member, Fault(FaultKind.TIMEOUT), spoke=lease.spoke, certain=late)
                 proof = self._outcome(attempt, Fault(FaultKind.TIMEOUT), now) if late else Outcome.NEUTRAL
                 check.judged(attempt, lease, proof, now)
         elif attempt in self._mine:
@@ -445,6 +508,9 @@ class Watched:
             self._checker.members[attempt.member].cut_short = True
         guilty = (stopped or attempt.late(now)) and now <= self.call.deadline + 0.25
         outcome = self._outcome(attempt, fault, now) if guilty else Outcome.NEUTRAL
+        if attempt in self._checker.leases:
+            spoke = attempt.content_at is not None
+            self._checker.busy.failed(attempt.member, fault, spoke=spoke, certain=guilty)
         self._leave(attempt, now, lambda a, t: self.call.expired(a, fault, t, silence), outcome)
 
     def paused(self, attempt: Real, seconds: float) -> None:
@@ -516,7 +582,9 @@ class Watched:
             if member.drained or member.breaker.state is State.ISOLATED or self._barred(member):
                 continue
             held, restored = self._held.get(member.id, (-math.inf, 0))
-            brief = refusal in (None, Refusal.PACE, Refusal.FULL, Refusal.LINE)
+            gate = member.slow_gate
+            barred = refusal is Refusal.QUOTA and not (gate.stated or check.keys.proven(gate))
+            brief = barred or refusal in (None, Refusal.PACE, Refusal.FULL, Refusal.LINE)
             if brief and held > now and restored == check.members[member].restored:
                 soon = held <= min(call.deadline - least, now + retry.max_wait) - 1.0 and not member.breaker.down
                 check.demand(not soon, "S9", f"{self!r} did not wait {held - now} s for {member.id}")
@@ -529,6 +597,7 @@ class Watched:
                 check.demand(error.retry_after is not None, "S9", f"{member.id}: too many wait, but no retry_after")
                 continue
             tried_at, last = member.next_trial(), call.deadline - least - 0.01
+            check.demand(member.breaker.down or not barred, "K2", f"{self!r} was not sent to {member.id}")
             if refusal is Refusal.QUOTA or member.own_gate.strikes or member.account_gate.strikes:
                 check.demand(error.retry_after is not None, "S9", f"{member.id}: {refusal}, but no retry_after")
             elif refusal in (Refusal.GATED, Refusal.PACE):
@@ -563,6 +632,11 @@ def watch(checker: Checker) -> Callable[[Production, Call[Provider], Question], 
 def is_attempt(step: object) -> bool:
     """Whether a step is one to be made."""
     return isinstance(step, Attempt)
+
+
+def _normal(attempt: Real, now: float) -> float:
+    """Seconds since an attempt began, as they would be with a short prompt."""
+    return (now - attempt.started) / (1.0 + attempt.ask.tokens / 4000.0)
 
 
 def _exclusive_seconds(trial: Real, policy: Breaker) -> float:

@@ -32,7 +32,7 @@ from resilient_llm.simulate.replay import arrivals, burst, incidents, year
 from resilient_llm.simulate.report import LAYOUTS, Figures, lay, measure
 from resilient_llm.simulate.scheduler import Scheduler
 from tests.material import material
-from tests.proof.fuzz import crowded, fuzz
+from tests.proof.fuzz import crowded, fuzz, overloaded
 from tests.proof.mutants import MUTANTS, hunt
 
 
@@ -87,6 +87,11 @@ def test_every_invariant_holds_at_every_step(seed: int) -> None:
 @pytest.mark.parametrize("seed", [*range(16), 402, 548])
 def test_every_invariant_holds_where_most_calls_stand_in_line(seed: int) -> None:
     crowded(seed)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_invariant_holds_where_providers_are_busy_down_or_refuse_by_chance(seed: int) -> None:
+    overloaded(seed)
 
 
 def test_the_same_seed_gives_the_same_log_byte_for_byte() -> None:
@@ -267,6 +272,10 @@ def test_a_chart_is_well_formed() -> None:
         "gate_shortened",
         "in_flight_not_decremented",
         "limit_not_counted",
+        "accepted_and_given_up",
+        "chance_obeyed",
+        "refused_and_back_at_once",
+        "rescues_begin_no_wait",
     ],
 )
 def test_a_bug_of_others_is_noticed(name: str) -> None:
