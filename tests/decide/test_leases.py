@@ -393,6 +393,18 @@ def test_who_was_refused_alone_is_sent_in_spite_of_a_refused_key_when_its_own_wa
     assert world.start(call).kind == "trial"
 
 
+def test_a_call_waits_as_it_was_told_however_the_attempt_beside_that_one_fails() -> None:
+    world = World("a")
+    first = world.start(streaming=True, timeout=40.0)
+    second = world.rescued(first, after=20.0)
+    second.key.pace._got_through, second.key.pace._shut_out = 15.0, 1.0
+    world.fail(second, FaultKind.RATE_LIMITED, status=429, retry_after=7.0)
+    assert second.refused_alone
+    world.fail(first)
+    assert world.wait(world.call_of[first]).seconds == pytest.approx(7.0)
+    assert world.start(world.call_of[first]).kind == "retry"
+
+
 def test_an_attempt_is_late_at_the_very_moment_of_its_rescue() -> None:
     world = World("a", "b")
     world.answer("a", times=25, first=0.7)

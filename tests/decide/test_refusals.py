@@ -273,14 +273,3 @@ def test_no_call_is_sent_again_before_its_wait_is_over() -> None:
     delays = [record.delay for run in crowd.runs for record in run.call.records[1:]]
     assert len(delays) > 100
     assert min(delays) >= 1.0 - 1e-9
-
-
-def test_a_wait_is_over_when_a_person_opens_everything() -> None:
-    world = chancy("a")
-    call = world.call(timeout=60.0)
-    world.fail(world.start(call), FaultKind.RATE_LIMITED, status=429, retry_after=7.0)
-    assert world.told_to_wait(call).seconds == pytest.approx(7.0)
-    world.pool.operate("a", "restore", world.now)
-    other = world.call(timeout=60.0)
-    other.past.not_before["a"] = call.past.not_before["a"]
-    assert world.start(other).target.id == "a"

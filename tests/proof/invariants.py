@@ -111,8 +111,6 @@ class Books:
     """Failures (hard or soft) of this generation and the run it began with, none answered in between."""
     gates: dict[Key, tuple[float, float]] = field(default_factory=dict[Key, tuple[float, float]])
     """Until when and since when the gate of each key is closed."""
-    restored: int = 0
-    """How often a person opened everything."""
     cut_short: bool = False
     """Whether nothing was heard since a deadline ended an attempt."""
     refused_at: float = -math.inf
@@ -298,7 +296,6 @@ class Checker:
             books = self.members[self.now_members[provider]]
             books.bad, books.cut_short = 0, False
             books.gates.clear()
-            books.restored += 1
             self.served.restored(self.now_members[provider])
             self.keys.restored(self.now_members[provider])
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from resilient_llm.decide import outcome as outcome_module
 from resilient_llm.decide import patience as patience_module
 from resilient_llm.decide import rescue as rescue_module
+from resilient_llm.decide import turned_away as turned_away_module
 from resilient_llm.decide import verdict as verdict_module
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import Breaker, State
@@ -771,6 +772,12 @@ def proven_at_once(original, self, now):
     self.row += 9
 
 
+@_wrapping(turned_away_module, "_gate", world="busy")
+def provider_blamed_for_a_key(original, attempt, fault):
+    """One bad key of two closes its provider."""
+    return None if original(attempt, fault) is None else attempt.member.own_gate
+
+
 @_wrapping(Member, "other_key", world="busy")
 def other_key_not_used(original, self, key, ask, now):
     """One bad key of two is chance, and its calls fail, though the other one works."""
@@ -781,15 +788,15 @@ def other_key_not_used(original, self, key, ask, now):
 
 
 @_wrapping(Past, "may_ask_at", world="busy")
-def refused_and_back_at_once(original, self, member):
+def refused_and_back_at_once(original, self, provider):
     """A call that was told to wait asks again as soon as the gate is open for others."""
     return -math.inf
 
 
 @_wrapping(Past, "may_ask_at", world="busy")
-def refused_for_good(original, self, member):
+def refused_for_good(original, self, provider):
     """A call that was told to wait for two seconds never asks again."""
-    return math.inf if original(self, member) > -math.inf else -math.inf
+    return math.inf if original(self, provider) > -math.inf else -math.inf
 
 
 @_wrapping(Verdicts, "_limited", world="busy")

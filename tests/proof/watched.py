@@ -96,9 +96,9 @@ class Watched:
     def __init__(self, checker: Checker, call: Call[Provider]) -> None:
         self.call = call
         self.tried: dict[str, int] = {}
-        self._held: dict[str, tuple[float, int]] = {}
-        """Until when a provider that refused this call asked it to wait, and how often it had been restored then."""
         """Failures that count, by provider."""
+        self._held: dict[str, float] = {}
+        """Until when a provider that refused this call asked it to wait."""
         self._checker = checker
         self._begun = False
         self._rejected = False
@@ -266,8 +266,7 @@ class Watched:
         check.demand(member.id not in ask.unsuitable, "R1", f"{step!r} although {member.id} is ruled out")
         check.demand(not member.drained, "S17", f"{step!r} although {member.id} is drained")
         until, _ = books.gates.get(step.key, _OPEN)
-        held, restored = self._held.get(member.id, (-math.inf, 0))
-        until = max(until, held if restored == books.restored else -math.inf)
+        until = max(until, self._held.get(member.id, -math.inf))
         check.demand(now >= until, "S7", f"{member.id} asked for {until - now} s more")
         left = self.call.deadline - now
         check.demand(step.timeout <= left + 1e-6, "S12", f"timeout {step.timeout}, {left} s left")
@@ -338,7 +337,7 @@ class Watched:
         running = sum(one.member is member for one in self._mine)
         more = self.tried.get(member.id, 0) + running < _MOST_PER_PROVIDER and self._counted < _MOST
         paid = max(check.rescues.look(now), check.extra.look(now)) >= 1.0 + 1e-3
-        held, _ = self._held.get(member.id, (-math.inf, 0))
+        held = self._held.get(member.id, -math.inf)
         return half and more and paid and now > held and not member.line.waiting
 
     def _pays_for_rescue(self, beside: Real, found: Real, lost: bool, now: float) -> None:
@@ -450,7 +449,7 @@ class Watched:
         hint, member = fault.retry_after, attempt.member
         waits = attempt.refused_alone or (len(member.keys) == 1 and not explained)
         if waits and fault.kind is FaultKind.RATE_LIMITED and hint is not None and not math.isnan(hint):
-            self._held[member.id] = now + hint - 1e-9, self._checker.members[member].restored
+            self._held[member.id] = now + hint - 1e-9
 
     def _took(self, attempt: Real, now: float) -> None:
         """An attempt speaks, ends or is given up after so long."""
@@ -581,11 +580,11 @@ class Watched:
             refusal = member.refusal(call.ask, now, waits=True)
             if member.drained or member.breaker.state is State.ISOLATED or self._barred(member):
                 continue
-            held, restored = self._held.get(member.id, (-math.inf, 0))
+            held = self._held.get(member.id, -math.inf)
             gate = member.slow_gate
             barred = refusal is Refusal.QUOTA and not (gate.stated or check.keys.proven(gate))
             brief = barred or refusal in (None, Refusal.PACE, Refusal.FULL, Refusal.LINE)
-            if brief and held > now and restored == check.members[member].restored:
+            if brief and held > now:
                 soon = held <= min(call.deadline - least, now + retry.max_wait) - 1.0 and not member.breaker.down
                 check.demand(not soon, "S9", f"{self!r} did not wait {held - now} s for {member.id}")
                 check.demand(error.retry_after is not None, "S9", f"{member.id}: asked to wait, but no retry_after")

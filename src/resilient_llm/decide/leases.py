@@ -75,10 +75,9 @@ class Past:
         self.insists: bool = False
         self.other_key: str | None = None
 
-    def may_ask_at(self, member: Member[T]) -> float:
-        """When it may ask a provider that refused it again; any time, if a person restored that one since."""
-        at = self.not_before.get(member.id, -math.inf)
-        return min(at, max(key.pace.waits_until for key in member.keys)) if at > -math.inf else at
+    def may_ask_at(self, provider: str) -> float:
+        """When it may ask a provider again."""
+        return self.not_before.get(provider, -math.inf)
 
 
 class Leases(Generic[T]):
@@ -167,7 +166,7 @@ class Leases(Generic[T]):
     def admits(self, member: Member[T], ask: Ask, past: Past, now: float, *, waits: bool = False) -> bool:
         """Whether nothing but its breaker keeps this call from a provider, and nobody waits before it.  ``waits``:
         nobody else is well."""
-        if past.not_before and now < past.may_ask_at(member):
+        if past.not_before and now < past.may_ask_at(member.id):
             return False
         line, place = member.line, past.place
         hope = past.last_hope and member.breaker.down
@@ -274,7 +273,7 @@ class Leases(Generic[T]):
                     other.resort_at = max(other.resort_at, now + pause)
                 return self._lease(ask, past, member, kind, now)
         for member in self._allowed(ask, past):
-            gate, stays_away = member.slow_gate, member.breaker.down or now < past.may_ask_at(member)
+            gate, stays_away = member.slow_gate, member.breaker.down or now < past.may_ask_at(member.id)
             barred = member.refusal(ask, now, waits=True) is Refusal.QUOTA and not gate.stated
             if barred and not stays_away and (not gate.proven or now - member.breaker.tried_at >= LAST_RESORT):
                 return self._lease(ask, past, member, kind, now)
