@@ -559,7 +559,7 @@ def trials_never_count(original, self, attempt, fault, now):
     return original(self, attempt, fault, now) and not attempt.trial
 
 
-@_wrapping(Line, "may_pass")
+@_wrapping(Line, "may_pass", world="lines")
 def queue_jumped(original, self, *more):
     """A new call takes the room that somebody was waiting for."""
     return True
