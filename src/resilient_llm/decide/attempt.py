@@ -44,7 +44,6 @@ class Attempt(Generic[T]):
     timeout: float = math.inf
     delay: float = 0.0
     fresh: bool = False
-    content_at: float | None = None
     pause: float = 0.0
     """Seconds of the longest pause of its stream."""
     quiet_since: float = math.inf
@@ -53,8 +52,6 @@ class Attempt(Generic[T]):
     waits_for_key: bool = False
     judged: bool = False
     """Whether the breaker has its verdict already."""
-    slow_lease: bool = False
-    """Whether it is the one that finds out if a quota or a key is good again."""
     by_chance: bool = False
     """Whether it was refused by chance: a failure like any other."""
     other_key: bool = False
@@ -67,7 +64,6 @@ class Attempt(Generic[T]):
     """Whether a rate limit refused it alone, so that nobody else waits for it."""
     heard: bool = False
     """Whether the head of its answer was read."""
-    released: bool = False
 
     def __init__(self, ask: Ask, member: Member[T], kind: AttemptKind, number: int, now: float) -> None:
         key, keys = member.keys[0], member.keys
@@ -83,6 +79,10 @@ class Attempt(Generic[T]):
         self.number: int = number
         self.generation: int = member.breaker.generation
         self.started: float = now
+        self.content_at: float | None = None
+        self.slow_lease: bool = False
+        """Whether it is the one that finds out if a quota or a key is good again."""
+        self.released: bool = False
 
     def __repr__(self) -> str:
         return f"<Attempt {self.number} ({self.kind}) at {self.member.id}>"

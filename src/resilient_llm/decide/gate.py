@@ -34,7 +34,6 @@ class RateGate:
     """Closed until a time.  A later, smaller hint never shortens it; a success of a call started after it closed
     opens it."""
 
-    until: float = -math.inf
     told: float = -math.inf
     """Until when the provider asked us to wait, in its own words: without jitter, and not capped."""
     asked: float = -math.inf
@@ -44,13 +43,14 @@ class RateGate:
     closed_at: float = -math.inf
     opened_at: float = -math.inf
     """When it opened last by time alone."""
-    strikes: int = 0
     without_hint: bool = False
     """Whether what closed it last did not say for how long."""
     reason: str = ""
 
     def __init__(self, policy: Limits) -> None:
         self.policy = policy
+        self.until: float = -math.inf
+        self.strikes: int = 0
 
     def close(
         self,
@@ -132,20 +132,20 @@ class SlowGate:
     """Closed after a fact that only a person or the end of a billing period changes."""
 
     until: float = -math.inf
-    strikes: int = 0
     reason: str = ""
     stated: bool = False
     """Whether the provider itself said how long: then not even the last hope of a call goes through sooner."""
     lease_ends: float = -math.inf
     """Until when the one attempt that went through may take; in the past: none is under way."""
-    row: int = 0
-    """Refusals in a row."""
     chance_until: float = -math.inf
     """Until when refusals are by chance: a call that began after one was answered."""
     _refused_at: float = math.inf
 
     def __init__(self, cap: float) -> None:
         self.cap = cap
+        self.strikes: int = 0
+        self.row: int = 0
+        """Refusals in a row."""
 
     @property
     def proven(self) -> bool:

@@ -23,12 +23,14 @@ LONGEST: Final = 60.0
 class Heard:
     """What is reported of one provider.  Not locked: the pool's lock is held by whoever calls."""
 
-    until: float = -math.inf
-    """Until when others leave it alone."""
     check_at: float = -math.inf
     """When one call finds out for itself."""
     deaf_until: float = -math.inf
     _since: float = -math.inf
+
+    def __init__(self) -> None:
+        self.until: float = -math.inf
+        """Until when others leave it alone."""
 
     def report(self, now: float, seconds: float, *, draw: float) -> None:
         """Another process leaves it alone for so many seconds."""

@@ -48,20 +48,6 @@ class Past:
     the provider that refused its last attempt's key and has another.
     """
 
-    __slots__ = (
-        "again",
-        "cost",
-        "counted",
-        "insists",
-        "last_hope",
-        "not_before",
-        "number",
-        "order",
-        "other_key",
-        "place",
-        "tried",
-    )
-
     def __init__(self, order: int) -> None:
         self.number: int = 1
         self.order: int = order
@@ -143,10 +129,11 @@ class Leases(Generic[T]):
         """The first tier with somebody well whom this call has not tried."""
         due: Member[T] | None = None
         unsuitable, tried, place = ask.unsuitable, past.tried, past.place
+        barred = bool(unsuitable or tried)
         for tier in self._table.routes.get(ask.route, ()):
             ready: list[Member[T]] = []
             for member in tier:
-                if member.id in unsuitable or (member.id in tried and member.id != past.other_key):
+                if barred and (member.id in unsuitable or (member.id in tried and member.id != past.other_key)):
                     continue
                 if place is not None or member.line.waiting:
                     if not self.admits(member, ask, past, now):

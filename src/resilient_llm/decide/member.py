@@ -62,17 +62,12 @@ class Member(Generic[T]):
     heard_at: float = -math.inf
     """When an attempt gave a sign of life last."""
     connect_failed_at: float = -math.inf
-    trial: object | None = None
-    """The trial under way."""
     trial_ends: float = -math.inf
     """When it loses its place, should it never end."""
     resort_at: float = -math.inf
     """When it may be tried as the last resort: one trial a second is enough for all that are down."""
-    drained: bool = False
     model_mismatch: bool = False
     """Whether its last answer named another model than the one it was asked for."""
-    born: int = 0
-    """The generation this process began with: an attempt of an earlier one was the parent's before a fork."""
 
     def __init__(self, target: T, policies: Policies, accounts: Sequence[SlowGate]) -> None:
         self.id: str = target.id
@@ -83,11 +78,16 @@ class Member(Generic[T]):
         self.keys: list[Key] = []
         self.statistics: Statistics = Statistics(policies.advanced)
         self.heard: Heard = Heard()
+        self.drained: bool = False
+        self.born: int = 0
+        """The generation this process began with: an attempt of an earlier one was the parent's before a fork."""
         self.line: Line = Line(target.id)
         self.held: dict[object, int] = {}
         """Attempts that hold a lease, and the numbers of their calls."""
         self.pending: dict[object, float] = {}
         """Attempts without a sign of life yet and when they began, oldest first."""
+        self.trial: object | None = None
+        """The trial under way."""
         self._install(accounts)
 
     def govern(self, policies: Policies) -> None:

@@ -156,7 +156,8 @@ class Shared(Generic[T]):
         attempt.released = True
         if attempt.generation >= member.born:
             if not attempt.heard:
-                self._hear(attempt)
+                attempt.heard = True
+                attempt.key.pace.heard(attempt.need)
             self._verdicts.ended(attempt, outcome, now)
             if attempt.slow_lease:  # the gate of its account, which may be others' too, even if it was removed itself
                 self._serve(now, *self._table.members.values())

@@ -112,8 +112,6 @@ class Statistics:
     samples: int = 0
     seen_at: float = math.inf
     """When it last answered or failed; ``inf`` before the first time."""
-    pace: float | None = None
-    """Seconds per output token once a stream runs; ``None`` until measured."""
     latency: float | None = None
     """Estimated seconds to the first token of a short prompt; ``None`` until measured."""
     _good: float = 0.0
@@ -137,6 +135,8 @@ class Statistics:
         self.pauses: Quantiles = Quantiles()
         """The longest pause between two pieces of content of each stream."""
         self.shift: Shift = Shift()
+        self.pace: float | None = None
+        """Seconds per output token once a stream runs; ``None`` until measured."""
 
     # --- questions ---
 

@@ -31,12 +31,11 @@ LOCAL_WINDOW = 5.0
 class Verdicts(Generic[T]):
     """Judges attempts.  Not locked: the pool's lock is held by whoever calls."""
 
-    listening: bool = False
-    """Whether what did not happen is told, too."""
-
     def __init__(self, members: Mapping[str, Member[T]], draw: Callable[[], float]) -> None:
         self.members = members
         self._draw = draw
+        self.listening: bool = False
+        """Whether what did not happen is told, too."""
         self.events: deque[events.Event] = deque()
         self.standstill: Standstill = Standstill()
         self._look_at: float = -math.inf
