@@ -559,24 +559,6 @@ def test_a_call_that_went_to_a_half_broken_one_is_rescued_at_half_time_by_who_is
     assert world.rescued(first).target.id == "b"
 
 
-def test_a_rescue_that_cannot_be_paid_is_asked_for_again_when_the_attempt_is_late() -> None:
-    """Three quarters of a call's time were too soon, and after them nobody asked again."""
-    world = World("a", "b")
-    world.answer("a", times=25, first=3.5)
-    world.answer("b", times=25, first=0.2)
-    world.pool._leases.hedges.tokens = 0.0
-    first = world.start(streaming=True, timeout=12.0)
-    world.answer("a", first=0.5)  # it was heard of since: a rescue at half time is no early failover
-    world.pool._leases.hedges.tokens = 0.0
-    assert first.late_after == pytest.approx(7.0)
-    began = first.started
-    world.now = began + 6.0
-    assert world.rescue(first) is None
-    assert first.rescue_after == pytest.approx(7.0)
-    world.now = began + 7.0
-    assert world.rescued(first).target.id == "b"
-
-
 @pytest.mark.parametrize("known", [0, 25])
 def test_a_process_that_stood_still_rescues_at_half_time_all_the_same_and_blames_nobody(known: int) -> None:
     """A busy loop reports each timer late: the rescue was put off by as long again, which is the deadline."""
@@ -715,13 +697,15 @@ def test_a_lone_provider_without_room_is_not_asked_again_beside_a_late_attempt()
     assert world.rescue(first, after=4.0) is None
 
 
-def test_a_rescue_that_cannot_be_paid_is_asked_for_again_at_half_time() -> None:
+def test_a_rescue_that_cannot_be_paid_is_asked_for_again_soon() -> None:
     world = rescuable()
     first = world.start(streaming=True, timeout=4.0)
     world.pool._leases.hedges.tokens = 0.0
     assert first.rescue_after == pytest.approx(1.6)
     assert world.rescue(first, after=1.6) is None
-    assert first.rescue_after == pytest.approx(2.0)
+    assert first.rescue_after == pytest.approx(1.85)
+    world.pool._leases.hedges.tokens = 1.0
+    assert world.rescued(first, after=0.25).target.id == "b"
 
 
 def test_a_rescuer_without_room_is_passed_over() -> None:

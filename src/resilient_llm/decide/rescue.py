@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.breaker import CLOSED, LAST_RESORT
+from resilient_llm.decide.breaker import CLOSED
 from resilient_llm.decide.choose import cheapest, least_bad
 from resilient_llm.decide.leases import Leases, Past
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.patience import LATE_TIMER, again_after, longest
+
+_SOON = 0.25  # seconds until it is asked again for a rescue that cannot be yet
 
 
 class Rescues(Leases[T]):
@@ -30,12 +32,11 @@ class Rescues(Leases[T]):
             return None
         if not stood_still:
             self._suspect(beside, elapsed, half, now)
-        chosen = self._rescuer(ask, past, member, now)
+        chosen, soon = self._rescuer(ask, past, member, now), elapsed + _SOON
         if chosen is None:
             alone = all(_opens(one, ask, now) > ask.deadline for one in self._allowed(ask, past) if one is not member)
             again = again_after(self._policies, member.statistics, ask, 2.0 * half) if alone else 1.5 * half
             if elapsed < again or _overloaded(beside) or not self._again_beside(beside, past, now):
-                soon = elapsed + LAST_RESORT / 4.0
                 beside.rescue_after = _within(max(again, soon) if alone else soon, beside.timeout)
                 return None
         paid = self._pay_for_rescue(beside, chosen, elapsed >= half, now)
@@ -43,10 +44,7 @@ class Rescues(Leases[T]):
             beside.late_after += elapsed
         if not paid:
             self._verdicts.not_taken(member, "hedge", "budget", now)
-            soon = 1.5 * max(elapsed, 0.1)
-            if elapsed < beside.late_after < soon:  # then it can be paid
-                soon = beside.late_after
-            beside.rescue_after = _within(half + 0.001 if elapsed < half < soon else soon, beside.timeout)
+            beside.rescue_after = _within(soon, beside.timeout)
             return None
         found = self._lease(ask, past, chosen or member, "hedge", now)
         if chosen is None:
