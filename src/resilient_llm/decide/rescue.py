@@ -34,7 +34,7 @@ class Rescues(Leases[T]):
             self._suspect(beside, elapsed, half, now)
         chosen, soon = self._rescuer(ask, past, member, now), elapsed + _SOON
         if chosen is None:
-            alone = all(_opens(one, ask, now) > ask.deadline for one in self._allowed(ask, past) if one is not member)
+            alone = self._alone(ask, past, member)
             again = again_after(self._policies, member.statistics, ask, 2.0 * half) if alone else 1.5 * half
             if elapsed < again or _overloaded(beside) or not self._again_beside(beside, past, now):
                 beside.rescue_after = _within(max(again, soon) if alone else soon, beside.timeout)
@@ -99,15 +99,6 @@ def _overloaded(beside: Attempt[T]) -> bool:
 def _too_long(member: Member[T], ask: Ask, now: float) -> bool:
     """Whether what it was asked waits there for longer than the call has left: an answer would come too late."""
     return member.queueing and now - next(iter(member.pending.values())) >= ask.deadline - now
-
-
-def _opens(member: Member[T], ask: Ask, now: float) -> float:
-    """When a provider may be asked by what time alone brings; ``now`` if it merely needs room."""
-    refusal = member.refusal(ask, now)
-    if refusal is None:
-        return member.next_trial() if member.breaker.down else now
-    opens = member.opens_at(refusal, ask, now)
-    return now if refusal.needs_room else opens
 
 
 def _within(seconds: float, timeout: float) -> float | None:
