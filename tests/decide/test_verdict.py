@@ -361,10 +361,8 @@ def test_a_provider_that_was_not_silent_after_all_is_well_again_at_once() -> Non
     world = silent()
     waiting = [attempt for attempt in world.call_of if attempt.target.id == "a" and not attempt.released]
     world.events()
-    for attempt in waiting[:-1]:
-        world.speak(attempt)
-        assert world.breaker("a") == "softly_open", "another one waits for too long"
-    world.speak(waiting[-1])
+    assert len(waiting) > 1
+    world.speak(waiting[0])
     assert world.changes() == [("a", "softly_open", "closed")]
     assert world.health("a").breaker_reason == "it was not silent after all"
 

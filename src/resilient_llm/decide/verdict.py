@@ -84,16 +84,11 @@ class Verdicts(Generic[T]):
         member.line.latest_first = False
         breaker = member.breaker
         silent = breaker.state is _SOFT and breaker.cause is Cause.SILENT
-        if silent and attempt.generation < breaker.generation and not self._oldest_late(member, now):
+        if silent and attempt.generation < breaker.generation:
             breaker.spoke(now)
             self.changed(member, State.SOFTLY_OPEN, now)
         due = attempt.rescue_after or attempt.timeout
         return not self.standstill.notice(now, started) and now - started <= due + LATE_TIMER
-
-    def _oldest_late(self, member: Member[T], now: float) -> bool:
-        """Whether another attempt waits for a sign of life for too long: the answer came late in a long queue."""
-        oldest = next(iter(member.pending), None)
-        return isinstance(oldest, Attempt) and oldest.late(now)
 
     def _judge_latency(self, attempt: Attempt[T], sample: float, now: float) -> None:
         """Judge an attempt by when its first sign of life came."""
