@@ -686,20 +686,6 @@ def test_who_waits_is_woken_when_the_lease_on_an_account_ends_at_a_provider_that
     assert waits.place.woken
 
 
-def test_a_trial_that_the_callers_deadline_cuts_short_gives_way_to_the_next() -> None:
-    world = World("a")
-    world.trip("a")
-    world.now += 60.0
-    world.fail(world.start(), FaultKind.OVERLOADED, status=503)
-    world.now += 60.0
-    short = world.start(timeout=0.5)
-    assert short.trial
-    assert world.member("a").resort_at == pytest.approx(short.started + 6.0), "it had no room"
-    world.now += 0.5
-    world.expire(short)
-    assert world.member("a").resort_at == pytest.approx(short.started + 1.0), "nothing was found out"
-
-
 def test_of_many_who_wait_only_the_first_of_each_tenant_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     line = queue(*(Place(number, Ask("main", tenant=str(number % 20))) for number in range(1000)))
     looked: list[Place] = []

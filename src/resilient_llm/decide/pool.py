@@ -20,7 +20,6 @@ from typing import TypeGuard
 from resilient_llm import events
 from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.breaker import LAST_RESORT
 from resilient_llm.decide.leases import SUCCESS_EARNS, Past
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import T
@@ -186,9 +185,6 @@ class Pool(Shared[T]):
             outcome = self._verdicts.expired(attempt, fault, silence, now)
             if attempt.content_at is None:
                 attempt.member.line.latest_first = True
-            if attempt.trial and outcome is Outcome.NEUTRAL:  # the next one in line finds out
-                member = attempt.member
-                member.resort_at = min(member.resort_at, max(now, attempt.started + LAST_RESORT))
             self._release(attempt, outcome, now)
         self._wake()
         return outcome is not Outcome.NEUTRAL
