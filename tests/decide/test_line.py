@@ -732,20 +732,6 @@ def test_who_passes_one_that_is_too_large_is_whoever_has_the_turn() -> None:
     assert line.passer(0.0) is waits, "y was served, and z was not"
 
 
-def test_a_trial_goes_to_a_call_with_time_for_an_answer() -> None:
-    world = World("a")
-    world.trip("a")
-    assert world.start().trial  # the others wait behind it
-    old, new = world.call(timeout=8.0), world.call(timeout=60.0)
-    first = world.told_to_wait(old)
-    second = world.told_to_wait(new)
-    assert first.place is not None
-    assert second.place is not None
-    line = world.member("a").line
-    assert line.first(world.now) is first.place
-    assert line.first(world.now + 7.5) is second.place, "half a second is left to the one that came first"
-
-
 def test_after_an_attempt_that_was_cut_short_calls_with_more_time_left_come_first() -> None:
     line = queue(place(1, last=10.0), place(2, last=13.0), place(3, last=12.0))
     one, two, three = line.waiting
@@ -776,14 +762,6 @@ def test_after_an_attempt_that_its_deadline_ended_who_has_the_most_time_comes_fi
     world.now += 60.0
     world.succeed(world.start())
     assert not line.latest_first
-
-
-def test_behind_a_provider_that_never_answered_a_second_is_to_be_left() -> None:
-    world = World("a")
-    world.fail(world.start(), FaultKind.RATE_LIMITED, status=429, retry_after=20.0)
-    waits = world.told_to_wait(world.call(timeout=40.0))
-    assert waits.place is not None
-    assert waits.place.needs == 1.0
 
 
 # --- timers, and who passes ---

@@ -46,7 +46,7 @@ class Place:
     needs: float = 0.0
     """Seconds an answer usually takes."""
 
-    def __init__(self, number: int, ask: Ask, least: float = 0.0, since: float = math.inf) -> None:
+    def __init__(self, number: int, ask: Ask, since: float = math.inf) -> None:
         self.number = number
         """Its call's number: the order of arrival."""
         self.ask = ask
@@ -54,8 +54,6 @@ class Place:
         """When its call must begin at the latest."""
         self.since = since
         """When it began to wait."""
-        self.least = least
-        """Seconds that are to be left for a trial of a provider that is down."""
 
     def __lt__(self, other: Place) -> bool:
         return (self.ask.batch, self.number) < (other.ask.batch, other.number)

@@ -19,7 +19,6 @@ from resilient_llm.policy import Policies
 _BRIEF: Final = frozenset({Refusal.PACE, Refusal.FULL, Refusal.LINE, Refusal.DOWN})
 _EARLIER: Final = 0.001  # seconds a timer must be set forward by to be worth a wake
 _LEAST_WAIT: Final = 0.002
-_TRIAL_LEAST: Final = 1.0  # seconds that a call has left for a trial of a provider that is down, if there is a choice
 
 
 @dataclass(slots=True)
@@ -94,8 +93,7 @@ class Waiting(Generic[T]):
 
     def _stand(self, ask: Ask, past: Past, found: Refused, waited: list[tuple[Member[T], Refusal]], now: float) -> None:
         """Stand in the line of everybody worth waiting for."""
-        least = min(_TRIAL_LEAST, (ask.deadline - now) / 4.0)
-        place = past.place or Place(past.order, ask, least, now)
+        place = past.place or Place(past.order, ask, now)
         most = self.policies.limits.max_queue
         room = [(m, r) for m, r in waited if m.line.before(ask) < most or m.line in place.lines]
         if not room:
@@ -113,8 +111,6 @@ class Waiting(Generic[T]):
         place.lines = lines
         found.down = found.not_before == math.inf and all(refusal is Refusal.DOWN for _, refusal in room)
         place.needs = min(m.statistics.complete(streaming=ask.streaming) for m, _ in room)
-        if found.down or not place.needs:
-            place.needs = max(place.needs, place.least)
         for member, refusal in room:
             if refusal is Refusal.PACE and member.line.first(now) is place:
                 member.line.too_large(place, now)
