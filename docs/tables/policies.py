@@ -42,7 +42,7 @@ SENTENCES = {
     "limits.max_queue": "calls that may wait for one provider; the next one is told at once",
     "limits.reserve": 'share of every limit that is kept from calls with `priority="batch"`',
     "advanced.memory": "seconds with which evidence about a provider fades",
-    "advanced.failure_cost": "seconds that a failure is worth where seconds are compared (conversations, tolls)",
+    "advanced.failure_cost": "seconds of latency that a failure is worth when equals are compared",
     "advanced.stickiness": "a conversation moves only to a provider that costs less than this share",
     "advanced.prompt_scale": "tokens of prompt that double the usual time to the first token",
     "advanced.seconds_per_token": "assumed until a provider's own pace is known",

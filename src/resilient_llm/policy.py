@@ -293,13 +293,12 @@ class Advanced(Policy):
     """Numbers that hardly anybody needs to change.
 
     ``memory`` (60 s) is the time constant with which evidence about a provider fades.  ``failure_cost`` (5 s): a
-    failure is worth that much latency where seconds are compared: a conversation that may move, tolls, and providers
-    that are half broken.  ``stickiness`` (0.7) keeps a conversation where it is unless another provider costs less than
-    that share.  ``prompt_scale`` (4000 tokens) doubles the usual time to the first token.  ``seconds_per_token`` (0.03)
-    is assumed until a provider's own pace is known.  A rescue comes no sooner than ``rescue_min`` (1 s) and, for
-    streams, no later than ``rescue_max`` (10 s).  Learnt first-token timeouts lie between ``first_token_min`` and
-    ``first_token_max`` (10 to 60 s).  A gate closed by exhausted quota or bad credentials lets one attempt through
-    after a minute, then after twice as long, up to ``slow_gate_cap`` (3600 s).
+    failure is worth that much latency when equals are compared.  ``stickiness`` (0.7) keeps a conversation where it is
+    unless another provider costs less than that share.  ``prompt_scale`` (4000 tokens) doubles the usual time to the
+    first token.  ``seconds_per_token`` (0.03) is assumed until a provider's own pace is known.  A rescue comes no
+    sooner than ``rescue_min`` (1 s) and, for streams, no later than ``rescue_max`` (10 s).  Learnt first-token timeouts
+    lie between ``first_token_min`` and ``first_token_max`` (10 to 60 s).  A gate closed by exhausted quota or bad
+    credentials lets one attempt through after a minute, then after twice as long, up to ``slow_gate_cap`` (3600 s).
     """
 
     memory: float = 60.0

@@ -1,7 +1,7 @@
 """Whom to ask: order and choice among candidates.
 
-Among equals: weighted power-of-two-choices *with replacement*: draw two, take the better.  Drawing without
-replacement among two or three providers would always take the best, and a provider that once lost would never be
+Among equals: weighted power-of-two-choices *with replacement*: draw two, take the cheaper.  Drawing without
+replacement among two or three providers would always take the cheapest, and a provider that once lost would never be
 seen again.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
+from operator import mul
 
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.statistics import FRESH
@@ -30,10 +31,9 @@ def prices(members: Sequence[Member[T]]) -> list[float]:
 
 
 def choose(members: Sequence[Member[T]], now: float, draw: Callable[[], float]) -> Member[T]:
-    """One of several equals: healthy and fast ones more often, the better of two draws."""
+    """One of several equals: healthy and fast ones more often, the cheaper of two draws."""
     merits: list[float] = []
-    edges: list[float] = []
-    total = 0.0
+    weights: list[float] = []
     for member in members:
         seen = member.statistics
         merit = seen.merit
@@ -42,16 +42,17 @@ def choose(members: Sequence[Member[T]], now: float, draw: Callable[[], float]) 
         if member.pending:
             merit /= (1 + len(member.pending)) ** 2
         merits.append(merit)
-        total += merit * member.target.weight
-        edges.append(total)
-    best = max(merits)
-    if min(merits) <= _LEAST * best:  # 0: unknown, and drawn as often as the best
+        weights.append(member.target.weight)
+    lowest, best = min(merits), max(merits)
+    if lowest <= _LEAST * best:  # 0: unknown, and drawn as often as the best
         merits = [max(merit, _LEAST * best) if merit else best or 1.0 for merit in merits]
-        edges = list(accumulate(merit * member.target.weight for merit, member in zip(merits, members, strict=True)))
-        total = edges[-1]
-    last = len(edges) - 1
-    first, second = bisect(edges, total * draw(), 0, last), bisect(edges, total * draw(), 0, last)
-    return members[second if merits[second] > merits[first] else first]
+    edges = list(accumulate(map(mul, merits, weights)))
+    total, last = edges[-1], len(edges) - 1
+    first, second = members[bisect(edges, total * draw(), 0, last)], members[bisect(edges, total * draw(), 0, last)]
+    if first is second:
+        return first
+    usual = 0.0 if lowest else usual_latency(members) or 0.0
+    return second if second.price(usual) < first.price(usual) else first
 
 
 def cheapest(members: Sequence[Member[T]]) -> Member[T]:

@@ -19,7 +19,7 @@ _NOT_NOTICED = 0.05  # seconds within which nobody minds how much slower it beca
 _MIN_TOKENS = 8  # a shorter answer says nothing about the pace
 _REFRESH = 8  # quantiles may lag this many samples behind: sorting at every call would cost more than the call...
 _REFRESH_ALWAYS = 25  # ...but not while there are few, and decisions hang on whether there are 20
-FRESH: Final = 5.0
+FRESH: Final = 2.0
 """Seconds within which evidence does not fade noticeably, and need not be faded."""
 _TRIPLED = 1.1  # likewise, of a single latency
 _DOUBLED = 0.7  # logarithm of how much slower counts as slow: a doubling
