@@ -190,6 +190,16 @@ def test_who_must_not_ask_a_provider_yet_does_not_wait_for_its_trial() -> None:
     assert world.told_to_wait(call).seconds > 20.0
 
 
+def test_it_waits_as_told_although_the_key_is_refused_meanwhile() -> None:
+    """A refused key is asked by a call that has nobody else, but for one that was told to wait."""
+    world = chancy("a")
+    call, other = world.call(timeout=60.0), world.start()
+    world.fail(world.start(call), FaultKind.RATE_LIMITED, status=429, retry_after=7.0)
+    world.fail(other, FaultKind.QUOTA_EXHAUSTED, status=429)
+    assert world.told_to_wait(call).seconds == pytest.approx(7.0)
+    assert world.start().target.id == "a"
+
+
 def test_another_key_of_the_same_provider_is_not_asked_instead() -> None:
     """Nobody would know which of them must not be asked."""
     world = chancy(Target("a", pool=2))
