@@ -200,6 +200,16 @@ def test_it_waits_as_told_although_the_key_is_refused_meanwhile() -> None:
     assert world.start().target.id == "a"
 
 
+def test_the_failure_of_an_attempt_beside_the_one_refused_does_not_shorten_its_wait() -> None:
+    world = chancy("a")
+    call = world.call(timeout=60.0)
+    first = world.start(call)
+    beside = world.rescued(first, after=30.0)
+    world.fail(beside, FaultKind.RATE_LIMITED, status=429, retry_after=7.0)
+    world.fail(first)
+    assert world.told_to_wait(call).seconds == pytest.approx(7.0)
+
+
 def test_another_key_of_the_same_provider_is_not_asked_instead() -> None:
     """Nobody would know which of them must not be asked."""
     world = chancy(Target("a", pool=2))
