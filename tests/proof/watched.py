@@ -97,8 +97,9 @@ class Watched:
         self.call = call
         self.tried: dict[str, int] = {}
         """Failures that count, by provider."""
-        self._held: dict[str, float] = {}
-        """Until when a provider that refused this call asked it to wait."""
+        self._held: dict[Member[Provider], float] = {}
+        """Until when a provider that refused this call asked it to wait.  One that was removed and comes back has no
+        past."""
         self._checker = checker
         self._begun = False
         self._rejected = False
@@ -266,7 +267,7 @@ class Watched:
         check.demand(member.id not in ask.unsuitable, "R1", f"{step!r} although {member.id} is ruled out")
         check.demand(not member.drained, "S17", f"{step!r} although {member.id} is drained")
         until, _ = books.gates.get(step.key, _OPEN)
-        until = max(until, self._held.get(member.id, -math.inf))
+        until = max(until, self._held.get(member, -math.inf))
         check.demand(now >= until, "S7", f"{member.id} asked for {until - now} s more")
         left = self.call.deadline - now
         check.demand(step.timeout <= left + 1e-6, "S12", f"timeout {step.timeout}, {left} s left")
@@ -337,7 +338,7 @@ class Watched:
         running = sum(one.member is member for one in self._mine)
         more = self.tried.get(member.id, 0) + running < _MOST_PER_PROVIDER and self._counted < _MOST
         paid = max(check.rescues.look(now), check.extra.look(now)) >= 1.0 + 1e-3
-        held = self._held.get(member.id, -math.inf)
+        held = self._held.get(member, -math.inf)
         return half and more and paid and now > held and not member.line.waiting
 
     def _pays_for_rescue(self, beside: Real, found: Real, lost: bool, now: float) -> None:
@@ -437,7 +438,7 @@ class Watched:
     def _outcome(attempt: Real, fault: Fault, now: float) -> Outcome:
         """As it is judged: a timeout of a provider that is not known well enough proves less."""
         found = Outcome.HARD if attempt.by_chance else verdict(fault)
-        unknown = not attempt.known and attempt.content_at is None
+        unknown = not attempt.known and attempt.content_at is None and fault.code != "not_sent"
         if found is not Outcome.HARD or fault.kind is not FaultKind.TIMEOUT or not unknown:
             return found
         if attempt.kind == "hedge":
@@ -449,7 +450,7 @@ class Watched:
         hint, member = fault.retry_after, attempt.member
         waits = attempt.refused_alone or (len(member.keys) == 1 and not explained)
         if waits and fault.kind is FaultKind.RATE_LIMITED and hint is not None and not math.isnan(hint):
-            self._held[member.id] = now + hint - 1e-9
+            self._held[member] = max(self._held.get(member, -math.inf), now + hint - 1e-9)
 
     def _took(self, attempt: Real, now: float) -> None:
         """An attempt speaks, ends or is given up after so long."""
@@ -580,7 +581,7 @@ class Watched:
             refusal = member.refusal(call.ask, now, waits=True)
             if member.drained or member.breaker.state is State.ISOLATED or self._barred(member):
                 continue
-            held = self._held.get(member.id, -math.inf)
+            held = self._held.get(member, -math.inf)
             gate = member.slow_gate
             barred = refusal is Refusal.QUOTA and not (gate.stated or check.keys.proven(gate))
             brief = barred or refusal in (None, Refusal.PACE, Refusal.FULL, Refusal.LINE)
