@@ -672,6 +672,16 @@ def test_who_waits_for_a_provider_is_woken_when_another_one_opens_their_account(
     assert waits.place.offer is None or waits.place.offer.provider == "b"
 
 
+def test_who_waits_is_woken_when_an_answer_under_way_at_another_provider_opens_their_account() -> None:
+    world = World(Target("a", account="x"), Target("b", account="x"))
+    under_way = world.start(only="b")
+    world.fail(world.start(only="a"), FaultKind.QUOTA_EXHAUSTED, retry_after=5.0)
+    waits = world.told_to_wait(world.call(only="a"))
+    world.succeed(under_way, after=0.1)
+    assert waits.place is not None
+    assert waits.place.woken
+
+
 def test_who_waits_is_woken_when_the_lease_on_an_account_ends_at_a_provider_that_was_removed_and_came_back() -> None:
     world = World(Target("a", account="x"))
     world.fail(world.start(), FaultKind.QUOTA_EXHAUSTED, retry_after=5.0)

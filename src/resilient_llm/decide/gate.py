@@ -162,11 +162,15 @@ class SlowGate:
             self._refused_at = now
         self.row += 1
 
-    def answered(self, started: float, now: float) -> None:
-        """A call that began at ``started`` was answered: if that was after a refusal, the fact does not hold."""
-        if started >= self._refused_at:
-            self.open()
-            self.chance_until = now + _CHANCE
+    def answered(self, started: float, now: float) -> bool:
+        """A call that began at ``started`` was answered: if that was after a refusal, the fact does not hold.  Returns
+        whether that opens it."""
+        if started < self._refused_at:
+            return False
+        closed = bool(self.strikes)
+        self.open()
+        self.chance_until = now + _CHANCE
+        return closed
 
     def admits(self, now: float) -> bool:
         """Open, or due for the one attempt that finds out whether the fact still holds."""

@@ -69,8 +69,8 @@ class Verdicts(Generic[T]):
             self._let_through(attempt, now)
         if member.own_gate.row:
             member.own_gate.answered(started, now)
-        if key.slow.row:
-            key.slow.answered(started, now)
+        if key.slow.row and key.slow.answered(started, now):
+            attempt.slow_lease = True  # it began before the gate closed, and found out that it is good
         if now < member.heard.until:
             member.heard.answered(started, now)
 
