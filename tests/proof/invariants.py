@@ -150,8 +150,8 @@ class Lease:
     generation: int
     kind: str
     spoke: bool = False
-    due: bool = False
-    """Whether it is a trial made although somebody well could have been asked."""
+    due: float = 0.0
+    """Seconds for which it keeps other trials away, as one made although somebody well could have been asked."""
 
 
 def picture(member: Member[Provider]) -> Picture:

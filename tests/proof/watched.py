@@ -19,7 +19,7 @@ from resilient_llm.faults import Fault, FaultKind, FaultScope
 from resilient_llm.policy import Breaker
 from resilient_llm.simulate.client import Production, Question, Real
 from resilient_llm.simulate.providers import Provider
-from tests.proof.invariants import Checker, Lease, heads_of, picture, ready, waiting_before
+from tests.proof.invariants import Checker, Lease, Picture, heads_of, picture, ready, waiting_before
 
 _BLAMELESS: Final = frozenset(
     {
@@ -107,7 +107,7 @@ class Watched:
         self._over = False
         self._ran = False
         self._counted = 0
-        self._due = False
+        self._due = 0.0
         self._cost = 0.0
         self._refused: dict[Member[Provider], bool] = {}
         """Whose quota or key was refused before its last step, and whether that is proven."""
@@ -213,7 +213,7 @@ class Watched:
         again = member.id in self.tried
         check.demand(step.kind != "retry" or again, "X3", f"{step!r} is the first there")
         check.demand(not again or step.kind in ("retry", "trial", "initial"), "X3", f"{step!r} was tried before")
-        self._due, was = False, check.pictures[member]
+        self._due, was = 0.0, check.pictures[member]
         if step.kind == "trial":
             self._trial(step, well, now)
         elif member in self._refused:  # a call that has nobody else is sent; once it is proven, one a second
@@ -236,12 +236,11 @@ class Watched:
         check.demand(was.state is not State.ISOLATED, "S6", f"{member.id} is isolated and was asked")
         if not any(other is not member for other in well):  # the last resort takes the place of one under way
             for attempt, lease in check.leases.items():
-                lease.due = lease.due and attempt.member is not member
+                lease.due = 0.0 if attempt.member is member else lease.due
             return
-        self._due = True
-        others = [a for a, lease in check.leases.items() if a.member is member and lease.due and not lease.spoke]
-        policy = check.client.policies.breaker  # the trial of a whole answer keeps its place until the next one is due
-        live = [a for a in others if now - a.started < _exclusive_seconds(a, policy) - 1e-9]
+        self._due = _exclusive_seconds(step, was, check.client.policies.breaker)
+        others = [(a, lease.due) for a, lease in check.leases.items() if a.member is member and not lease.spoke]
+        live = [a for a, seconds in others if now - a.started < seconds - 1e-9]
         check.demand(not live, "S2", f"{live} test {member.id} already")
         if was.state is State.CLOSED:
             check.demand(check.tests.look(now) >= 1.0 - 1e-5, "S1", f"{step!r} with {check.tests.tokens} tokens")
@@ -307,7 +306,7 @@ class Watched:
             oldest = self._oldest(found.member, but=found)
             check.busy.rescued(beside, found, half_broken=half_broken, oldest=oldest, now=now)
             lost = beside.kind == "trial" or beside.member.breaker.down
-            self._due = False
+            self._due = 0.0
             self._pays_for_rescue(beside, found, lost and found.member is not beside.member, now)
             self._lease(found, now)
             check.served.leased(found, [], now)
@@ -639,8 +638,8 @@ def _normal(attempt: Real, now: float) -> float:
     return (now - attempt.started) / (1.0 + attempt.ask.tokens / 4000.0)
 
 
-def _exclusive_seconds(trial: Real, policy: Breaker) -> float:
-    """Seconds for which a trial keeps others away, at least."""
-    if trial.member.breaker.ends_late:  # it is judged at the end of its stream, which may be far away
+def _exclusive_seconds(trial: Real, was: Picture, policy: Breaker) -> float:
+    """Seconds for which a trial keeps others away, at least: that of a whole answer until the next one is due."""
+    if was.ends_late:  # it is judged at the end of its stream, which may be far away
         return min(trial.timeout, 4.0 * policy.open_base)
     return min(trial.timeout, policy.open_cap if trial.ask.streaming else policy.open_base)

@@ -34,6 +34,7 @@ SUCCESS_EARNS: Final = 3.0
 _FLOOR = 0.03  # tokens a second: a thousand small clients must not storm a provider that has no room
 _NEAR = 5.0  # seconds of toll more than the least that a provider may have to be tried for news
 _ALONE = 10.0  # seconds without another call after which a batch has a provider to itself
+_TO_ITS_END = 4.0  # times the first wait that a trial has at least which is judged at its end
 _PACE = 4.0  # calls a second from which on trials may cost no more than their share of traffic
 
 
@@ -323,7 +324,7 @@ def _exclusive_seconds(member: Member[T], ask: Ask, timeout: float, now: float) 
     minute, of which a provider that is well again would lose the rest; a stream that may break is judged at its end."""
     breaker, wait = member.breaker, member.breaker.trial_wait(now)
     if breaker.ends_late:
-        return wait
+        return max(wait, _TO_ITS_END * breaker.policy.open_base)
     most = breaker.policy.open_cap
     if not ask.streaming:
         most = max(usual(member.statistics, ask.tokens, streaming=False) or most, wait)
