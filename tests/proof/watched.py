@@ -239,8 +239,8 @@ class Watched:
                 lease.due = 0.0 if attempt.member is member else lease.due
             return
         self._due = _exclusive_seconds(step, was, check.client.policies.breaker)
-        others = [(a, lease.due) for a, lease in check.leases.items() if a.member is member and not lease.spoke]
-        live = [a for a, seconds in others if now - a.started < seconds - 1e-9]
+        others = [(attempt, lease.due) for attempt, lease in check.leases.items() if attempt.member is member]
+        live = [attempt for attempt, seconds in others if now - attempt.started < seconds - 1e-9]
         check.demand(not live, "S2", f"{live} test {member.id} already")
         if was.state is State.CLOSED:
             check.demand(check.tests.look(now) >= 1.0 - 1e-5, "S1", f"{step!r} with {check.tests.tokens} tokens")
@@ -367,6 +367,7 @@ class Watched:
             lease.spoke, check.members[attempt.member].cut_short = True, False
             self._spoke |= not self._over
             was = check.pictures[attempt.member]
+            lease.due = lease.due if was.ends_late else 0.0  # else it is judged
             if lease.generation == was.generation and picture(attempt.member).passed > was.passed:
                 check.members[attempt.member].bad = 0  # a trial passes at its first content
             lease.generation = attempt.generation
