@@ -442,6 +442,17 @@ def test_one_pause_that_sufficed_does_not_make_a_window_longer() -> None:
     assert it.learnt.window == pytest.approx(1.0)
 
 
+def test_a_limit_that_grows_lets_nobody_wait_longer_than_it_takes() -> None:
+    it = Learnt(2.0, 60.0, 0.0)
+    it.take(it.limit, 110.0)
+    at_this_rate, now, looks = 110.0 + 1.0 / it.rate, 110.0, 0
+    while (at := it.fits_at(1.0, now, 0.0)) > now:
+        it.advance(at)
+        now, looks = at, looks + 1
+    assert now < at_this_rate - 1.0, "it grew meanwhile"
+    assert looks < 12
+
+
 def test_who_leaves_a_reserve_sends_evenly_where_a_limit_is_told() -> None:
     it = pace()
     answered(it, it.reserve(0.0, 0, 100.0), 100.0, requests=Limit(100, 99, 1.0))

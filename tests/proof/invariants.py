@@ -416,8 +416,8 @@ class Checker:
         if member.breaker.down:
             free = free and now >= member.next_trial()
         first = min(heads if in_time else waiting, key=lambda place: place.alarm)
-        alarm, late = first.alarm, _late(member, first, now)
-        asleep = free and alarm > now + 1.0 + OFFER + late  # the last resort goes once a second
+        alarm, grows = first.alarm, 0.1 * (first.alarm - max(first.since, first.woken_at))  # a learnt limit meanwhile
+        asleep = free and alarm > now + 1.0 + OFFER + grows  # the last resort goes once a second
         told = f"at {now} {[place.number for place in heads]} (of {len(line.waiting)}) sleep until {alarm}"
         self.demand(not asleep, "W2", f"{told} beside {member.id}, free")
 
@@ -491,15 +491,6 @@ class Checker:
             self.demand(not gated, "L4", f"{member.id}'s gate is still closed: {member.slow_gate.reason}")
             silence = now - asked.get(member.id, [-math.inf])[-1]
             self.demand(silence < 300.0, "L4", f"{member.id} was last asked {silence} s ago")
-
-
-def _late(member: Member[Provider], first: Place, now: float) -> float:
-    """Seconds by which the timer of the first in line may come late: a limit that was found out grows meanwhile."""
-    since, share = max(first.since, first.woken_at), 0.1
-    for learnt in [key.pace.learnt for key in member.keys if key.pace.learnt is not None]:
-        grown = learnt._growth(since) / learnt._growth(now)  # pyright: ignore[reportPrivateUsage]
-        share = max(share, 1.0 - grown)
-    return share * (first.alarm - since)
 
 
 def waiting_before(line: Line, ask: Ask, number: int, now: float, *, latest_first: bool) -> Place | None:

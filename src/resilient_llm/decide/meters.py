@@ -183,6 +183,13 @@ class Learnt(Meter):
         over = (now - self._since) / self._kept - 1.0
         return 1.0 + over**3 if over > 0.0 else 1.0
 
+    def fits_at(self, cost: float, now: float, keep: float, ahead: float = 0.0) -> float:
+        """See :meth:`Meter.fits_at`.  Rather too soon than too late: as if it had grown already by what it grows until
+        then, for whoever comes too soon looks again."""
+        at, began = super().fits_at(cost, now, keep, ahead), max(self.at, now)
+        grown = self._growth(at) if at > began else 1.0
+        return began + (at - began) * self._growth(began) / grown if grown > 1.0 else at
+
     def advance(self, now: float) -> None:
         """Credit the time that passed."""
         growth = self._growth(now)
