@@ -674,6 +674,21 @@ def test_a_rescue_that_failed_is_followed_by_another_after_a_pause() -> None:
     assert third.target.id == "c"
 
 
+@pytest.mark.parametrize(("timeout", "pause"), [(11.1, 1.5), (5.0, 0.5), (100.0, 2.0)])
+def test_rescues_that_fail_at_the_same_provider_are_spread_over_the_time_that_is_left(
+    timeout: float, pause: float
+) -> None:
+    """Three in a second at one that is overloaded used up what a call may try, seconds before it was well again."""
+    world = rescuable()
+    world.pool._leases.hedges.tokens = 10.0
+    first = world.start(streaming=True, timeout=timeout)
+    world.fail(world.rescued(first, after=1.6), FaultKind.OVERLOADED)
+    assert first.rescue_after == pytest.approx(2.1)
+    world.fail(world.rescued(first, after=0.5), FaultKind.OVERLOADED)
+    assert first.rescue_after is not None
+    assert first.rescue_after - (world.now - first.started) == pytest.approx(pause)
+
+
 def test_an_attempt_that_spoke_is_not_rescued_again() -> None:
     world = rescuable("a", "b", "c")
     first = world.start(streaming=True, timeout=60.0)
