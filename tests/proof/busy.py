@@ -48,9 +48,12 @@ class Speed:
         self._logs: list[float] = []
         self._longer = False
         """Whether an attempt was overtaken, which would have taken longer."""
+        self._kinds: set[bool] = set()
+        """Streams and whole answers, which do not take equally long."""
 
-    def spoke(self, started: float, seconds: float) -> None:
+    def spoke(self, started: float, seconds: float, *, streaming: bool) -> None:
         """An answer began after so many seconds (of a short prompt)."""
+        self._kinds.add(streaming)
         self.began = max(self.began, started)
         self._logs.append(math.log(max(seconds, 0.05)))
 
@@ -67,7 +70,7 @@ class Speed:
         before, last = logs[-103:-3], logs[-3:]
         usual = sum(before) / len(before)
         if len(logs) >= _ENOUGH and min(last) >= usual + _CLEARLY:
-            return True
+            return True if len(self._kinds) == 1 else None
         calm = max(logs) - min(logs) < _DOUBLED and not self._longer
         return False if calm else None
 

@@ -363,7 +363,7 @@ class Watched:
         self.call.first_content(attempt, now)
         lease = check.leases.get(attempt)
         if lease is not None:
-            check.busy.speed(attempt.member).spoke(attempt.started, _normal(attempt, now))
+            self._answers(attempt, now)
             lease.spoke, check.members[attempt.member].cut_short = True, False
             self._spoke |= not self._over
             was = check.pictures[attempt.member]
@@ -382,7 +382,7 @@ class Watched:
         lease = self._released(attempt, now)
         if lease is not None:
             if not lease.spoke:
-                check.busy.speed(attempt.member).spoke(attempt.started, _normal(attempt, now))
+                self._answers(attempt, now)
             check.keys.answered(attempt, now)
             check.extra.look(now)
             check.extra.earn(SUCCESS_EARNS)
@@ -451,6 +451,11 @@ class Watched:
         waits = attempt.refused_alone or (len(member.keys) == 1 and not explained)
         if waits and fault.kind is FaultKind.RATE_LIMITED and hint is not None and not math.isnan(hint):
             self._held[member] = max(self._held.get(member, -math.inf), now + hint - 1e-9)
+
+    def _answers(self, attempt: Real, now: float) -> None:
+        """An attempt gives its first sign of life."""
+        speed = self._checker.busy.speed(attempt.member)
+        speed.spoke(attempt.started, _normal(attempt, now), streaming=attempt.ask.streaming)
 
     def _took(self, attempt: Real, now: float) -> None:
         """An attempt speaks, ends or is given up after so long."""

@@ -154,7 +154,8 @@ class Verdicts(Generic[T]):
         """What a failure says of its provider; nothing if it is a timer that this process, standing still, reports
         late."""
         outcome = self.outcome(attempt, fault, now)
-        if attempt.member.breaker.timed_out and now - attempt.started > attempt.timeout + LATE_TIMER:
+        timer = fault.kind is FaultKind.TIMEOUT and attempt.content_at is None
+        if timer and now - attempt.started > attempt.timeout + LATE_TIMER:
             self.not_taken(attempt.member, "verdict", "late", now)
             return Outcome.NEUTRAL
         return outcome
