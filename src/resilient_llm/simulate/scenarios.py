@@ -479,7 +479,7 @@ _BODIES: Final[dict[str, object]] = {
 def _gate(wait: float | None) -> tuple[float, float]:
     """For how long a gate closes at the first refusal: between these seconds."""
     if wait is None:
-        return 1.0, 1.25
+        return 0.5, 0.625
     if wait > 300.0:
         return 240.0, 300.0
     return max(0.25, wait), min(300.0, max(0.25, 1.25 * wait))
@@ -489,7 +489,7 @@ def _gate(wait: float | None) -> tuple[float, float]:
     "429-dialects",
     "the preferred provider answers 429 in each of thirteen dialects, from no header and 1e999 to a date and 6m0s",
     "the call goes on elsewhere at once; the gate is closed for as long as was asked and a quarter more at the most "
-    "(0.25 to 300 s; 1 to 1.25 s for nonsense), then opens by itself; neither breaker nor health change",
+    "(0.25 to 300 s; 0.5 to 0.63 s for nonsense), then opens by itself; neither breaker nor health change",
 )
 def dialects_of_429() -> Found:
     """Headers as raw text, through the library's own parser."""
