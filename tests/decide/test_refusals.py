@@ -210,6 +210,16 @@ def test_the_failure_of_an_attempt_beside_the_one_refused_does_not_shorten_its_w
     assert world.told_to_wait(call).seconds == pytest.approx(7.0)
 
 
+def test_one_that_was_removed_and_comes_back_is_asked_soon() -> None:
+    world = chancy("a")
+    call = world.call(timeout=60.0)
+    world.fail(world.start(call), FaultKind.RATE_LIMITED, status=429, retry_after=7.0)
+    target = world.member("a").target
+    world.pool.replace({"main": [[Target("b")]]}, world.now)
+    world.pool.replace({"main": [[target]]}, world.now)
+    assert world.told_to_wait(call).seconds < 1.0, "a pause between two attempts"
+
+
 def test_another_key_of_the_same_provider_is_not_asked_instead() -> None:
     """Nobody would know which of them must not be asked."""
     world = chancy(Target("a", pool=2))

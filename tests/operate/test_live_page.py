@@ -108,11 +108,11 @@ def browser(*flags: str) -> Iterator[Any]:
 
 
 def requested(driver: Any) -> list[str]:
-    """Every address asked for over a network; its own new tab, at ``chrome:``, is none."""
+    """Every address asked for over a network; its own new tab, at ``chrome:``, and what is in it are none."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     sent = [one["params"] for one in messages if one["method"] == "Network.requestWillBeSent"]
     addresses = [str(params["request"]["url"]) for params in sent]
-    return [address for address in addresses if not address.startswith(("data:", "chrome:"))]
+    return [address for address in addresses if not address.startswith(("data:", "chrome:", "chrome-untrusted:"))]
 
 
 def until(true: Any, seconds: float = 15.0) -> None:

@@ -788,15 +788,15 @@ def other_key_not_used(original, self, key, ask, now):
 
 
 @_wrapping(Past, "may_ask_at", world="busy")
-def refused_and_back_at_once(original, self, provider):
+def refused_and_back_at_once(original, self, member):
     """A call that was told to wait asks again as soon as the gate is open for others."""
     return -math.inf
 
 
 @_wrapping(Past, "may_ask_at", world="busy")
-def refused_for_good(original, self, provider):
+def refused_for_good(original, self, member):
     """A call that was told to wait for two seconds never asks again."""
-    return math.inf if original(self, provider) > -math.inf else -math.inf
+    return math.inf if original(self, member) > -math.inf else -math.inf
 
 
 @_wrapping(Verdicts, "_limited", world="busy")

@@ -211,7 +211,7 @@ class Call(Generic[T]):
         provider = attempt.member.id
         onward = Onward.ANYWHERE if attempt.other_key or attempt.by_chance else disposition(fault).onward
         if attempt.not_before > now:
-            past.not_before[provider] = max(attempt.not_before, past.may_ask_at(provider))
+            past.not_before[attempt.member] = max(attempt.not_before, past.may_ask_at(attempt.member))
         past.other_key = provider if attempt.other_key else None
         past.tried[provider] = past.tried.get(provider, 0) + counted if onward is Onward.ANYWHERE else BARRED
         if onward is Onward.LARGER:

@@ -42,7 +42,7 @@ class Past:
     """What a call has done so far; its call alone writes it.
 
     ``number``: of its next attempt; ``order``: of the call, for the line; ``tried``: attempts that count, by
-    provider; ``not_before``: when it may ask a provider that refused it alone again; ``counted``: how many in all;
+    provider; ``not_before``: when it may ask a member that refused it alone again; ``counted``: how many in all;
     ``cost`` of a second try after its last failure; ``again``: its pause is over, so that it may ask the same
     provider again; ``place``: where it waits; ``last_hope``: it waited long behind an outage and was never sent
     anywhere; ``insists``: it waited long for a limit that we only guess, and goes by what was said; ``other_key``:
@@ -53,7 +53,7 @@ class Past:
         self.number: int = 1
         self.order: int = order
         self.tried: dict[str, int] = {}
-        self.not_before: dict[str, float] = {}
+        self.not_before: dict[object, float] = {}
         self.counted: int = 0
         self.cost: float = 0.0
         self.again: bool = False
@@ -62,9 +62,9 @@ class Past:
         self.insists: bool = False
         self.other_key: str | None = None
 
-    def may_ask_at(self, provider: str) -> float:
-        """When it may ask a provider again."""
-        return self.not_before.get(provider, -math.inf)
+    def may_ask_at(self, member: object) -> float:
+        """When it may ask a provider again; one that was removed and comes back is another one."""
+        return self.not_before.get(member, -math.inf)
 
 
 class Leases(Generic[T]):
@@ -154,7 +154,7 @@ class Leases(Generic[T]):
     def admits(self, member: Member[T], ask: Ask, past: Past, now: float, *, waits: bool = False) -> bool:
         """Whether nothing but its breaker keeps this call from a provider, and nobody waits before it.  ``waits``:
         nobody else is well."""
-        if past.not_before and now < past.may_ask_at(member.id):
+        if past.not_before and now < past.may_ask_at(member):
             return False
         line, place = member.line, past.place
         hope = past.last_hope and member.breaker.down
@@ -261,7 +261,7 @@ class Leases(Generic[T]):
                     other.resort_at = max(other.resort_at, now + pause)
                 return self._lease(ask, past, member, kind, now)
         for member in self._allowed(ask, past):
-            gate, stays_away = member.slow_gate, member.breaker.down or now < past.may_ask_at(member.id)
+            gate, stays_away = member.slow_gate, member.breaker.down or now < past.may_ask_at(member)
             barred = member.refusal(ask, now, waits=True) is Refusal.QUOTA and not gate.stated
             if barred and not stays_away and (not gate.proven or now - member.breaker.tried_at >= LAST_RESORT):
                 return self._lease(ask, past, member, kind, now)

@@ -63,7 +63,7 @@ class Waiting(Generic[T]):
         retry_at = math.inf
         for member in self._table.order(ask.route):
             more = past.tried.get(member.id, 0) < retry.max_attempts_per_provider
-            refusal, allowed = _why_not(ask, past, member, now), past.may_ask_at(member.id)
+            refusal, allowed = _why_not(ask, past, member, now), past.may_ask_at(member)
             barred = refusal is Refusal.QUOTA and not member.slow_gate.stated  # it is sent all the same, but not yet
             if allowed > now and (refusal is None or refusal in _BRIEF or barred):  # a gate is closed for as long
                 found.reasons[member.id], retry_at = Refusal.GATED, min(retry_at, allowed)
