@@ -107,6 +107,10 @@ def scraping(port: int, directory: Path) -> Iterator[httpx.Client]:
         found = re.search(r"address=127\.0\.0\.1:(\d+)", listening)
         assert found, "Prometheus did not start"
         with httpx.Client(base_url=f"http://127.0.0.1:{found[1]}", trust_env=False, timeout=10) as client:
+            ends = time.monotonic() + 30
+            while client.get("/-/ready").status_code != 200:  # it listens before it can be asked
+                assert time.monotonic() < ends, "Prometheus is not ready"
+                time.sleep(0.05)
             yield client
     finally:
         process.kill()
