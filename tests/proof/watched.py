@@ -14,6 +14,7 @@ from resilient_llm.decide.leases import SUCCESS_EARNS
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Outcome
+from resilient_llm.decide.patience import LATE_TIMER
 from resilient_llm.errors import AllAttemptsFailed, CallFailed, NoProviderAvailable
 from resilient_llm.faults import Fault, FaultKind, FaultScope
 from resilient_llm.policy import Breaker
@@ -455,6 +456,9 @@ class Watched:
     def _answers(self, attempt: Real, now: float) -> None:
         """An attempt gives its first sign of life."""
         speed = self._checker.busy.speed(attempt.member)
+        if now - attempt.started > attempt.timeout + LATE_TIMER:  # this process stood still, which tells nothing
+            speed.overtaken()
+            return
         speed.spoke(attempt.started, _normal(attempt, now), streaming=attempt.ask.streaming)
 
     def _took(self, attempt: Real, now: float) -> None:
