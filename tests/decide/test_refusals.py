@@ -8,10 +8,12 @@ from statistics import median
 import pytest
 
 from resilient_llm.decide.attempt import Attempt
+from resilient_llm.decide.keys import Refusal
 from resilient_llm.decide.meters import Learnt
 from resilient_llm.decide.pace import Pace
 from resilient_llm.decide.refusals import Sent
 from resilient_llm.errors import Fault, FaultKind, NoProviderAvailable
+from resilient_llm.policy import Rate
 from tests.batch.mapped import Mapped
 from tests.decide.crowd import Crowd, Server
 from tests.decide.driver import Act, Driver
@@ -208,6 +210,19 @@ def test_the_failure_of_an_attempt_beside_the_one_refused_does_not_shorten_its_w
     world.fail(beside, FaultKind.RATE_LIMITED, status=429, retry_after=7.0)
     world.fail(first)
     assert world.told_to_wait(call).seconds == pytest.approx(7.0)
+
+
+def test_who_comes_after_somebody_that_was_offered_a_place_waits_for_the_limit_and_not_for_a_refused_key() -> None:
+    """It gave up: the limit was looked at as if nobody came first, so that only the key was left to wait for."""
+    world = World(Target("a", rates=(Rate(amount=60, per=60.0, unit="requests"),)))
+    member, call = world.member("a"), world.call(timeout=30.0)
+    key = member.keys[0]
+    for _ in range(59):
+        key.pace.reserve(0.0, 0, world.now)
+    key.slow.strikes, key.slow.lease_ends = 1, world.now + 60.0
+    member.line.offers = 1
+    assert member.refusal(call.ask, world.now, waits=True) is Refusal.PACE
+    assert member.opens_at(Refusal.PACE, call.ask, world.now) <= world.now + 1.0
 
 
 def test_one_that_was_removed_and_comes_back_is_asked_soon() -> None:

@@ -198,7 +198,8 @@ class Member(Generic[T]):
         if refusal is Refusal.DOWN:
             return max(now, self.next_trial())
         if refusal is Refusal.GATED or refusal is Refusal.PACE:
-            return min(key.opens_at(ask, now, told=told, ahead=ahead // len(self.keys)) for key in self.keys)
+            ahead = max(ahead, self.line.offers) // len(self.keys)  # who was offered a place comes first
+            return min(key.opens_at(ask, now, told=told, ahead=ahead) for key in self.keys)
         if refusal is Refusal.QUOTA:
             own = self.own_gate
             return max(own.until, own.lease_ends, min(key.opens_at(ask, now) for key in self.keys))
