@@ -227,6 +227,7 @@ class Watched:
         first = ahead.get(member)
         if first is not None and not check.pictures[member].down:
             served = first.woken_at < now and member.refusal(first.ask, now) is None  # else it had its chance just now
+            served = served and not step.insists  # at a quarter of its time, whoever waits for a guessed limit goes
             check.demand(not served, "W1", f"{self!r} was served at {member.id} before call {first.number}")
         self._lease(step, now)
 
