@@ -460,8 +460,8 @@ def test_a_half_broken_one_comes_to_the_rescue_where_nobody_is_well() -> None:
     world = rescuable()
     world.half_break("b")
     first = world.start(only=None, streaming=True, timeout=60.0, repeatable=True)
-    if first.target.id == "a":
-        assert world.rescued(first, after=first.rescue_after or 0.0).target.id == "b"
+    assert first.target.id == "a"
+    assert world.rescued(first, after=first.rescue_after or 0.0).target.id == "b"
 
 
 def test_a_rescuer_that_is_gated_is_waited_for() -> None:

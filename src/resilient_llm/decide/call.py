@@ -37,7 +37,8 @@ from resilient_llm.faults import AttemptOutcome, AttemptRecord, Fault, FaultKind
 
 _MIN_REMAINING = 0.2  # seconds: no later attempt starts with less left than this, or than a quarter of a short deadline
 _RESCUE_PAUSE = 0.5  # seconds between a rescue that failed and the next one
-_LONGEST_RESCUE_PAUSE = 2.0
+_LONGEST_RESCUE_PAUSE = 2.0  # the same where one provider failed the call twice
+_RESCUE_SHARE = 1.0 / 6.0  # of the time that is left: the pause there, unless that is too short or too long
 _SHORTEST_PAUSE = 0.001  # seconds
 _BUDGET_PAUSE = 1.0  # seconds until an empty budget is looked at again: answers fill it sooner than time does
 _LAST_TRY = 2.5  # seconds the last try waits at most for an outage to end
@@ -219,7 +220,7 @@ class Call(Generic[T]):
         self._onward = onward
         pause = _RESCUE_PAUSE
         if past.tried[provider] > 1:  # few tries are left: spread them over the time that is left
-            pause = min(max(pause, (self.deadline - now) / 6.0), _LONGEST_RESCUE_PAUSE)
+            pause = min(max(pause, _RESCUE_SHARE * (self.deadline - now)), _LONGEST_RESCUE_PAUSE)
         for other in self._running:  # its rescue failed: another one may follow
             self.pool.rescue_again(other, pause, now)
 

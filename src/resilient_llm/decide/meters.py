@@ -169,7 +169,7 @@ class Learnt(Meter):
         super().__init__(1.0, 1.0, 1.0)
         self.count: float = count
         self.window: float = window
-        self._failed = 0.0  # calls refused that it should have let through, of late
+        self._failed = 0  # times a call was refused that it should have let through
         self._since = self.at = now
         self._kept = min(_KEPT * window, _KEPT_MOST)  # seconds
         self._share(count)
