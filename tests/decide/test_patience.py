@@ -70,11 +70,22 @@ def test_a_provider_nobody_knows_is_not_late_without_a_deadline() -> None:
     assert patience(DEFAULT, known(), wanted()) == Patience(math.inf, False, None, 30.0)
 
 
-def test_before_enough_is_known_late_is_twice_as_long_as_ever_and_at_least_half_the_time() -> None:
-    some = known(2.0, times=19)
-    assert patience(DEFAULT, some, wanted()).late == 4.0
-    assert patience(DEFAULT, some, wanted(20.0)).late == 10.0
-    assert patience(DEFAULT, known(2.0), wanted(streaming=False)).late == 4.0, "the other kind of answer stands in"
+@pytest.mark.parametrize(("samples", "late"), [(1, 8.944), (5, 4.0), (10, 2.828), (19, 2.052)])
+def test_the_fewer_answers_are_known_the_longer_than_the_slowest_of_them_one_may_take(
+    samples: int, late: float
+) -> None:
+    some = known(1.0, times=samples)
+    assert patience(DEFAULT, some, wanted()) == Patience(
+        pytest.approx(late, abs=1e-3), False, pytest.approx(late, abs=1e-3), 30.0
+    )
+    assert patience(DEFAULT, some, wanted(60.0)).rescue == pytest.approx(late, abs=1e-3)
+    assert patience(DEFAULT, some, wanted(20.0)).late <= 10.0, "but no longer than half of the time"
+
+
+def test_before_anything_is_known_half_the_time_is_late_or_twice_as_long_as_the_other_kind_of_answer_took() -> None:
+    assert patience(DEFAULT, known(), wanted(20.0)).late == 10.0
+    assert patience(DEFAULT, known(2.0), wanted(streaming=False)).late == 4.0
+    assert patience(DEFAULT, known(0.01, times=10), wanted()).late == 1.0, "a second is never late"
 
 
 def test_a_known_provider_is_late_and_rescued_after_twice_its_usual_slowest() -> None:

@@ -153,7 +153,7 @@ class Watched:
         self._rivals = [m for m in self.route() if m.breaker.state is State.CLOSED and self._could(m, now)]
         well, ahead, self._place = self._fresh_and_well(now), self._ahead(now), call.past.place
         lines, cut = {member: ready(member.line, now) for member in self.route()}, self._cut_short()
-        barred = [member for member in self.route() if member.refusal(call.ask, now) is Refusal.QUOTA]
+        barred = [m for m in self.route() if m.refusal(call.ask, now, waits=True) is Refusal.QUOTA]
         self._refused = {member: check.keys.proven(member.slow_gate) for member in barred}
         offer, woken_at = (None, math.inf) if self._place is None else (self._place.offer, self._place.woken_at)
         try:

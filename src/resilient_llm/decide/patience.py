@@ -51,9 +51,9 @@ def patience(policies: Policies, seen: Statistics, ask: Ask, now: float, *, alon
     """How long an ordinary attempt may be silent.  ``alone``: there is no other provider to turn to.
 
     The textbook trigger of a hedge, the 95th percentile itself, spends its whole allowance on ordinary stragglers and
-    has none left when a provider hangs; twice that is a rescue.  Before enough is known, and in any case at the latest,
-    the rescue starts when half the time left is gone, unless this provider usually needs longer.  Alone, a provider
-    that seems to hang is asked a second time beside the first attempt, which is not given up.
+    has none left when a provider hangs; twice that is a rescue, and more while little is known.  The rescue starts when
+    half the time left is gone at the latest, unless this provider usually needs longer.  Alone, a provider that seems
+    to hang is asked a second time beside the first attempt, which is not given up.
     """
     streaming, left = ask.streaming, ask.deadline - now
     own = seen.first if streaming else seen.whole
@@ -64,7 +64,7 @@ def patience(policies: Policies, seen: Statistics, ask: Ask, now: float, *, alon
     end = timeout if timeout < left else left
     if not ask.repeatable or ask.batch or not policies.hedge.enabled:
         return late, known, None, end
-    rescue, half = late if known else math.inf, left / 2.0
+    rescue, half = late, left / 2.0
     if alone:
         rescue, end = again_after(policies, seen, ask, left), _given_up_after(policies, left, end)
     elif rescue > half:
@@ -169,12 +169,15 @@ def _late(policies: Policies, slow: float, streaming: bool) -> float:
 
 
 def _unknown_late(policies: Policies, seen: Statistics, ask: Ask, left: float, scale: float) -> float:
-    """Late for a provider that is not known well enough: twice as long as ever, or, if it never spoke, half the time
-    of the call."""
+    """Late for a provider that is not known well enough: longer than it ever took, the more so the fewer its samples
+    (the error of an estimate shrinks with the root of their number); at the latest, and if it never spoke, half the
+    time of the call, or twice as long as ever."""
     own, other = (seen.first, seen.whole) if ask.streaming else (seen.whole, seen.first)
     longest = policies.hedge.factor * (own.largest if own.count else other.largest) * scale
-    half = left / 2.0
-    return max(longest, half if half < math.inf else 0.0) or math.inf
+    late = left / 2.0
+    if own.count:
+        late = min(late, max(longest * math.sqrt(ENOUGH / own.count), policies.advanced.rescue_min))
+    return max(longest, late if late < math.inf else 0.0) or math.inf
 
 
 def _timeout(policies: Policies, seen: Statistics, ask: Ask, scale: float) -> float:
