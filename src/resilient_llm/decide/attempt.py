@@ -64,6 +64,8 @@ class Attempt(Generic[T]):
     """Whether a rate limit refused it alone, so that nobody else waits for it."""
     heard: bool = False
     """Whether the head of its answer was read."""
+    opened_account: bool = False
+    """Whether its answer opened the gate of its key's account, which may be other providers' too."""
 
     def __init__(self, ask: Ask, member: Member[T], kind: AttemptKind, number: int, now: float) -> None:
         key, keys = member.keys[0], member.keys

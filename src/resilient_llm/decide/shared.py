@@ -159,7 +159,7 @@ class Shared(Generic[T]):
                 attempt.heard = True
                 attempt.key.pace.heard(attempt.need)
             self._verdicts.ended(attempt, outcome, now)
-            if attempt.slow_lease:  # the gate of its account, which may be others' too, even if it was removed itself
+            if attempt.slow_lease or attempt.opened_account:  # others may share it, even if it was removed itself
                 self._serve(now, *self._table.members.values())
             elif member.line.waiting:
                 self._waiting.serve(member, now)

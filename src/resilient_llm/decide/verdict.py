@@ -70,7 +70,7 @@ class Verdicts(Generic[T]):
         if member.own_gate.row:
             member.own_gate.answered(started, now)
         if key.slow.row and key.slow.answered(started, now):
-            attempt.slow_lease = True  # it began before the gate closed, and found out that it is good
+            attempt.opened_account = True
         if now < member.heard.until:
             member.heard.answered(started, now)
 
