@@ -113,6 +113,12 @@ def _outages() -> Iterator[Schedule]:
     yield _outage(5.0, 10.0, "outage-row", want=Want(back=5.0))
     yield _outage(20.0, 10.0, "outage-hang", kind="hang")
     yield _outage(20.0, 10.0, "outage-slow", kind="slow")
+    yield replace(
+        _outage(20.0, 10.0, "outage-grey"),
+        what="the same, and `b` fails half of its calls",
+        rest=_grey(0.0, math.inf, 0.5),
+        layouts=("tiers", "tier"),
+    )
     for half in (5.0, 20.0):
         yield _schedule(
             f"flapping-{half:.0f}",
