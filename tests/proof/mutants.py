@@ -584,7 +584,7 @@ def batch_first(original, self, now, but=None):
     return min(waiting, key=lambda place: place.number, default=None)
 
 
-@_wrapping(Line, "served")
+@_wrapping(Line, "served", world="lines")
 def large_tenant_first(original, self, tenant):
     """One customer's thousand calls stand before another's one."""
 
