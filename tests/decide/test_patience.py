@@ -85,7 +85,7 @@ def test_the_fewer_answers_are_known_the_longer_than_the_slowest_of_them_one_may
 def test_before_anything_is_known_half_the_time_is_late_or_twice_as_long_as_the_other_kind_of_answer_took() -> None:
     assert patience(DEFAULT, known(), wanted(20.0)).late == 10.0
     assert patience(DEFAULT, known(2.0), wanted(streaming=False)).late == 4.0
-    assert patience(DEFAULT, known(0.01, times=10), wanted()).late == 1.0, "a second is never late"
+    assert patience(DEFAULT, known(0.01, times=10), wanted()).late == 1.0, "nothing is late within a second"
 
 
 def test_a_known_provider_is_late_and_rescued_after_twice_its_usual_slowest() -> None:

@@ -115,7 +115,7 @@ def _outages() -> Iterator[Schedule]:
     yield _outage(20.0, 10.0, "outage-slow", kind="slow")
     yield replace(
         _outage(20.0, 10.0, "outage-grey"),
-        what="the same, and `b` fails half of its calls",
+        what="`a` is down once for 20 s (error), `b` fails half of its calls, 10 calls a second",
         rest=_grey(0.0, math.inf, 0.5),
         layouts=("tiers", "tier"),
     )
