@@ -169,9 +169,9 @@ def _late(policies: Policies, slow: float, streaming: bool) -> float:
 
 
 def _unknown_late(policies: Policies, seen: Statistics, ask: Ask, left: float, scale: float) -> float:
-    """Late for a provider that is not known well enough: longer than it ever took, the more so the fewer its samples
-    (the error of an estimate shrinks with the root of their number); at the latest, and if it never spoke, half the
-    time of the call, or twice as long as ever."""
+    """Late for a provider that is not known well enough: twice as long as ever, times the root of :data:`ENOUGH` by the
+    number of its samples (the error of an estimate shrinks with the root of that number).  No later than when half the
+    time of the call is gone, unless twice as long as ever is more; at half the time too if it never spoke."""
     own, other = (seen.first, seen.whole) if ask.streaming else (seen.whole, seen.first)
     longest = policies.hedge.factor * (own.largest if own.count else other.largest) * scale
     late = left / 2.0
