@@ -22,7 +22,7 @@ from resilient_llm.errors import (
     RequestRejected,
 )
 from resilient_llm.model import ChatRequest, ChatResponse, Message, Text, ToolCall, Usage
-from resilient_llm.operate.cache import Caching, Memory, cached
+from resilient_llm.operate.cache import Caching, Memory, asking, cached
 from resilient_llm.operate.cache.entry import packed, unpacked
 from resilient_llm.operate.cache.shelf import Shelf
 from resilient_llm.testing import AsyncScriptedProvider, LoopbackLLM, Reply, ScriptedProvider, Status
@@ -570,11 +570,24 @@ def test_a_store_that_hung_is_given_a_millisecond_until_it_is_back() -> None:
     go.set()
     eventually(lambda: shelf._reads._free._value == 8)
     assert shelf._reads.doubted, "an answer after ten seconds is none in time"
-    now[0] = 100.0
     store.act = b"answer"
-    shelf.read("x")
-    eventually(lambda: not shelf._reads.doubted)
-    assert shelf.read("x") == b"answer"
+
+    def read() -> object:
+        now[0] += 100.0  # not left alone any more, if it was late by the clock of a busy machine
+        return shelf.read("x")
+
+    eventually(lambda: read() == b"answer")
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads wait for as long as the store may take, so that no answer is late because the machine is busy."""
+    monkeypatch.setattr(asking, "MARGIN", 60.0)
+
+
+def under_way(shelf: Shelf) -> int:
+    """Questions to the store that are not over."""
+    return sum(one._at_once - one._free._value for one in (shelf._reads, shelf._writes))
 
 
 def test_who_makes_a_cached_client_waits_for_no_store_for_long() -> None:
@@ -601,24 +614,24 @@ def test_at_most_a_few_reads_wait_for_a_store() -> None:
     eventually(lambda: shelf._reads._free._value == 8)
 
 
-def test_a_store_is_asked_again_after_a_while() -> None:
+def test_a_store_is_asked_again_after_a_while(patient: None) -> None:
     now, store = [0.0], Bad(refuse)
     shelf = Shelf(store, 1.0, lambda: now[0])
     shelf.meet()
     for at, reads in ((0.9, 1), (1.0, 2), (2.9, 2), (3.0, 3)):
         now[0] = at
         shelf.read("x")
-        eventually(lambda reads=reads: shelf.failures == reads)  # type: ignore[misc]
+        eventually(lambda: under_way(shelf) == 0)
         assert store.reads == reads
     store.act = None
     now[0] = 7.0
     shelf.read("x")
-    eventually(lambda: not shelf._reads.doubted)
+    assert not shelf._reads.doubted
     shelf.read("x")
     assert store.reads == 5
 
 
-def test_a_store_that_cannot_be_written_to_is_read_all_the_same() -> None:
+def test_a_store_that_cannot_be_written_to_is_read_all_the_same(patient: None) -> None:
     class ReadOnly(Bad):
         def set(self, name: str, value: bytes, *, ex: int) -> None:
             self.writes += 1
@@ -630,7 +643,7 @@ def test_a_store_that_cannot_be_written_to_is_read_all_the_same() -> None:
     for at, writes in ((0.0, 1), (0.5, 1), (1.0, 2), (2.5, 2), (3.0, 3)):
         now[0] = at
         shelf.write("x", b"1", 60)
-        eventually(lambda writes=writes: shelf.failures == writes)  # type: ignore[misc]
+        eventually(lambda: under_way(shelf) == 0)
         assert shelf.read("x") == b"answer"
         assert store.writes == writes, "the pauses grow, whatever reads do"
 
