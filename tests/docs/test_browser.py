@@ -65,11 +65,11 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver.quit()
 
 
-def wait_for(browser: Any, script: str) -> Any:
+def wait_for(browser: Any, script: str, *arguments: str) -> Any:
     """What a script returns as soon as that is something."""
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(browser, 20, 0.05).until(lambda one: one.execute_script(script))
+    return WebDriverWait(browser, 20, 0.05).until(lambda one: one.execute_script(script, *arguments))
 
 
 def requested(browser: Any, address: str) -> list[str]:
@@ -80,11 +80,13 @@ def requested(browser: Any, address: str) -> list[str]:
 
 
 LINKS_AND_IDS = """
+if (document.readyState !== "complete" || location.href !== arguments[0]) return null
 return [
   [...document.querySelectorAll("a[href]")].map(one => one.href),
   [...document.querySelectorAll("[id]")].map(one => one.id),
 ]
 """
+"""Of the page at this address, once it is there as a whole."""
 FOUND = """
 const found = (root, into) => {
   for (const one of root.querySelectorAll("*")) {
@@ -110,7 +112,7 @@ def crawl(browser: Any, address: str, most: int) -> tuple[dict[str, list[str]], 
         if url in links:
             continue
         browser.get(url)
-        every, named = browser.execute_script(LINKS_AND_IDS)
+        every, named = wait_for(browser, LINKS_AND_IDS, url)
         links[url], ids[url] = [link for link in every if link.startswith(address)], set(named)
         waiting += [page for page in (urldefrag(link)[0] for link in links[url]) if page.endswith("/")]
     return links, ids

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import socket
@@ -579,6 +580,15 @@ def test_closing_a_paused_or_refusing_server_is_immediate() -> None:
         paused.pause()
         refusing.refuse()
     assert time.monotonic() - began < 0.2
+
+
+def test_a_server_that_is_closed_while_it_accepts_leaves_no_socket_open() -> None:
+    for _ in range(5):
+        server = LoopbackLLM().start()
+        server.pause()
+        with socket.create_connection(("127.0.0.1", server.port)):
+            server.close()
+        gc.collect()  # an open one would be told as a warning, which is an error
 
 
 def test_life_cycle_errors_are_told() -> None:

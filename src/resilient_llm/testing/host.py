@@ -34,7 +34,7 @@ class Host:
         self.port: int = self._unused.getsockname()[1]
         # Bound but never listening: keeps the port ours while connections are refused.
         self._reservation = _bound(self.port) if _POSIX else None
-        self._listener: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
 
     def start(self) -> None:
         """Start the thread; returns when connections are accepted."""
@@ -77,14 +77,16 @@ class Host:
         """Accept connections."""
         if not self._handler.keep_alive:
             self._handler.keep_alive = True
-            task = self._loop.create_task(self._listen())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._listener, self._unused = self._unused or _bound(self.port), None
+            self._listener.setblocking(False)
+            self._listener.listen(_BACKLOG)
+            self._loop.add_reader(self._listener, self._accept, self._listener)
 
     def refuse(self, *, drop: bool) -> None:
         """Accept no more; close idle connections, the others after their answer or, with ``drop``, at once."""
         self._handler.keep_alive = False
         if self._listener is not None:
+            self._loop.remove_reader(self._listener)
             self._listener.close()
             self._listener = None
         self.drop(idle_only=not drop)
@@ -99,13 +101,27 @@ class Host:
 
     async def _do(self, work: Work) -> None:
         work(self)
-        await asyncio.gather(*self._tasks)
         # The event loop tells closed connections of their end one turn later.
         await asyncio.sleep(0)
 
-    async def _listen(self) -> None:
-        sock, self._unused = self._unused or _bound(self.port), None
-        self._listener = await self._loop.create_server(self._connection, sock=sock, backlog=_BACKLOG)
+    def _accept(self, listener: socket.socket) -> None:
+        """Take what waits.  Not left to ``asyncio.Server``: in Python 3.11 one that is closed meanwhile loses what it
+        has just accepted, and the socket stays open."""
+        while True:
+            try:
+                sock = listener.accept()[0]
+            except OSError:  # nobody waits any more, or who did is gone
+                return
+            sock.setblocking(False)
+            task = self._loop.create_task(self._serve_one(sock))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _serve_one(self, sock: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._connection, sock)
+        except OSError:  # who connected is gone
+            sock.close()
 
     def _connection(self) -> Connection:
         return Connection(self._handler, self._loop)
