@@ -109,7 +109,7 @@ class Leases(Generic[T]):
             member = self._table.first.get(ask.route)  # the common case, told apart for its speed alone
             if member is not None and member.breaker.state is CLOSED and not (member.line.waiting or ask.unsuitable):
                 refusal = member.refusal(ask, now)
-                if refusal is None:
+                if refusal is None and not member.saturation.suspected:
                     return self._lease(ask, past, member, "initial", now)
         return self._first_choice(ask, past, now) or self._second_choice(ask, past, now)
 
@@ -127,12 +127,15 @@ class Leases(Generic[T]):
             trials.earn(floor if floor > ratio else ratio)
 
     def _first_choice(self, ask: Ask, past: Past, now: float) -> Attempt[T] | None:
-        """The first tier with somebody well whom this call has not tried."""
+        """The first tier with somebody well whom this call has not tried, and that has not more to do than it can; or
+        the first one with somebody well."""
         due: Member[T] | None = None
+        ready: list[Member[T]] = []
         unsuitable, tried, place = ask.unsuitable, past.tried, past.place
         barred = bool(unsuitable or tried)
         for tier in self._table.routes.get(ask.route, ()):
-            ready: list[Member[T]] = []
+            well: list[Member[T]] = []
+            busy: list[Member[T]] = []
             for member in tier:
                 if barred and (member.id in unsuitable or (member.id in tried and member.id != past.other_key)):
                     continue
@@ -142,14 +145,19 @@ class Leases(Generic[T]):
                 elif member.refusal(ask, now) is not None:
                     continue
                 if member.breaker.state is CLOSED:
-                    ready.append(member)
+                    away = member.saturation.suspected and member.turns_away(now)
+                    (busy if away else well).append(member)
                 elif due is None and member.trial_due(now):
                     due = member
-            if ready:
-                if due is not None and past.number == 1 and self._tries(ask, now) and self._may_try(due):
-                    return self._lease(ask, past, due, "trial", now)
-                return self._pick(ask, past, ready, now)
-        return None
+            if well:
+                ready = well
+                break
+            ready = ready or busy
+        if not ready:
+            return None
+        if due is not None and past.number == 1 and self._tries(ask, now) and self._may_try(due):
+            return self._lease(ask, past, due, "trial", now)
+        return self._pick(ask, past, ready, now)
 
     def admits(self, member: Member[T], ask: Ask, past: Past, now: float, *, waits: bool = False) -> bool:
         """Whether nothing but its breaker keeps this call from a provider, and nobody waits before it.  ``waits``:

@@ -11,6 +11,7 @@ import math
 from typing import Final
 
 from resilient_llm.decide.outcome import Outcome
+from resilient_llm.decide.saturation import Saturation
 from resilient_llm.policy import Advanced as Policy
 
 _PRIOR, _PRIOR_WEIGHT = 0.95, 5.0  # what is believed of a provider nobody asked yet, and how many calls that is worth
@@ -135,6 +136,7 @@ class Statistics:
         self.pauses: Quantiles = Quantiles()
         """The longest pause between two pieces of content of each stream."""
         self.shift: Shift = Shift()
+        self.saturation: Saturation = Saturation()
         self.pace: float | None = None
         """Seconds per output token once a stream runs; ``None`` until measured."""
 
@@ -188,15 +190,21 @@ class Statistics:
         self.merit = merit = merit * merit
         return merit
 
-    def first_token(self, now: float, seconds: float, prompt_tokens: int) -> float:
-        """A streamed answer began after this long; returns the latency that compares with others."""
-        sample = seconds / (1.0 + prompt_tokens / self.policy.prompt_scale)
+    def first_token(self, now: float, seconds: float, prompt_tokens: int, *, calm: bool = False) -> float:
+        """A streamed answer began after this long; returns the latency that compares with others.  ``calm``: nobody
+        queued when it was asked for."""
+        scale = 1.0 + prompt_tokens / self.policy.prompt_scale
+        sample = seconds / scale
         self.first.add(sample)
+        self.saturation.spoke(seconds, scale, 0.0, now, calm=calm)
         self._follow(now, sample, self.shift)
         return sample
 
-    def whole_answer(self, now: float, seconds: float, prompt_tokens: int, output_tokens: int) -> float:
-        """An answer arrived as a whole after this long; returns the latency that compares with others.
+    def whole_answer(
+        self, now: float, seconds: float, prompt_tokens: int, output_tokens: int, *, calm: bool = False
+    ) -> float:
+        """An answer arrived as a whole after this long; returns the latency that compares with others.  ``calm``:
+        nobody queued when it was asked for.
 
         Only the slowdown against what its length explains is evidence: the raw time measures how much the model had
         to say. A pace is assumed until the provider's own is known; where only whole answers are asked for, nine
@@ -213,6 +221,7 @@ class Statistics:
         elif pace > 0.9 * self._fastest:
             pace = 0.9 * self._fastest
         writing = pace * output_tokens
+        self.saturation.spoke(seconds, scale, writing, now, calm=calm)
         usual = self.latency
         if not usual:
             sample = max(seconds - writing, seconds * 0.1) / scale

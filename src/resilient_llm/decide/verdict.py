@@ -46,7 +46,7 @@ class Verdicts(Generic[T]):
         """A stream began."""
         member, seen = attempt.member, attempt.member.statistics
         if self._spoke(attempt, now):
-            sample = seen.first_token(now, now - attempt.started, attempt.ask.tokens)
+            sample = seen.first_token(now, now - attempt.started, attempt.ask.tokens, calm=attempt.calm)
             if seen.shift.raised or member.breaker.state is not CLOSED:
                 self._judge_latency(attempt, sample, now)
 
@@ -60,7 +60,8 @@ class Verdicts(Generic[T]):
             if attempt.pause:
                 seen.pauses.add(attempt.pause)
         elif self._spoke(attempt, now):
-            sample = seen.whole_answer(now, now - started, attempt.ask.tokens, output_tokens)
+            tokens, calm = attempt.ask.tokens, attempt.calm
+            sample = seen.whole_answer(now, now - started, tokens, output_tokens, calm=calm)
             if seen.shift.raised or member.breaker.state is not CLOSED:
                 self._judge_latency(attempt, sample, now)
         if key.gate.strikes:
@@ -141,6 +142,7 @@ class Verdicts(Generic[T]):
         member = attempt.member
         if attempt.content_at is None:
             member.pending.pop(attempt, None)
+            member.saturation.gave_none(now - attempt.started)
         if member.trial is attempt:
             member.trial = None
         if attempt.slow_lease:
@@ -304,6 +306,7 @@ class Verdicts(Generic[T]):
         breaker = member.breaker
         if breaker.state is before or self.members.get(member.id) is not member:
             return  # a removed provider must not speak for one that has its id now
+        member.saturation.over()
         closed = breaker.state is CLOSED or breaker.state is State.ISOLATED
         open_for = 0.0 if closed else max(0.0, breaker.trial_at - now)
         self.events.append(
