@@ -26,9 +26,10 @@ _MOST: Final = 2.0  # times what is usual: what one answer counts at most
 _LONGER: Final = 1.4  # times what is usual, from which on an answer took longer
 _CLEARLY: Final = 4.0  # the sum of that from which on answers take longer
 _SCATTER: Final = 1.5  # standard deviations that more may wait (their number is Poisson's)
+_SPARE: Final = 0.5  # and so many calls, for that many are hardly any scatter where few wait
 _EMPTIES: Final = 30.0  # seconds after which it is let run half empty
 _NEWS: Final = 0.05  # weight of the newest call in the share that is turned away
-_OVER: Final = 0.08  # share below which it is saturated no more: scatter alone turns away nearly as many
+_OVER: Final = 0.1  # share below which it is saturated no more: scatter alone turns away nearly as many
 
 
 class Saturation:
@@ -87,7 +88,7 @@ class Saturation:
         """A call comes while so many wait: whether it is to go elsewhere."""
         usual = self._rate * self._usual
         empties = now - self._calm_at > _EMPTIES
-        full = waiting >= max(1.0, usual / 2.0 if empties else usual + _SCATTER * math.sqrt(usual))
+        full = waiting >= max(1.0, usual / 2.0 if empties else usual + _SCATTER * math.sqrt(usual) + _SPARE)
         if self._saturated:
             self._turned_away += _NEWS * (full - self._turned_away)
             if self._turned_away < _OVER:
