@@ -23,6 +23,8 @@ BUSY: Final[dict[str, str]] = {
     "B3": "no rescue goes to a half-broken provider where what it was asked waits for longer than the call has left",
     "B4": "each provider that is down has its own wait, which any attempt there begins anew: at most a second, and six "
     "where it has too much to do",
+    "B5": "a provider that is well, and where nobody waits for a sign of life, is not passed over for one of a later "
+    "tier",
 }
 
 TROUBLED: Final = 90.0

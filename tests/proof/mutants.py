@@ -36,6 +36,7 @@ from resilient_llm.decide.outcome import Onward, Outcome
 from resilient_llm.decide.pace import Meter
 from resilient_llm.decide.pool import Pool
 from resilient_llm.decide.rescue import Rescues
+from resilient_llm.decide.saturation import Saturation
 from resilient_llm.decide.statistics import Shift, Statistics
 from resilient_llm.decide.verdict import Verdicts
 from resilient_llm.decide.waiting import Waiting
@@ -651,6 +652,12 @@ def never_slower(original, self, seconds):
 def slower_at_once(original, self, seconds):
     """A provider that nobody knows yet is busy."""
     return self._count <= 20 or original(self, seconds)
+
+
+@_wrapping(Saturation, "full", world="busy")
+def idle_and_full(original, self, waiting, now):
+    """Where answers take longer, a provider at which nobody waits is passed over too."""
+    return self.suspected
 
 
 @_wrapping(patience_module, "again_after", world="busy")

@@ -215,6 +215,8 @@ class Watched:
         check.demand(step.kind != "retry" or again, "X3", f"{step!r} is the first there")
         check.demand(not again or step.kind in ("retry", "trial", "initial"), "X3", f"{step!r} was tried before")
         self._due, was = 0.0, check.pictures[member]
+        if step.kind == "initial" and not ahead:
+            self._passes_over(step, well)
         if step.kind == "trial":
             self._trial(step, well, now)
         elif member in self._refused:  # a call that has nobody else is sent; once it is proven, one a second
@@ -230,6 +232,16 @@ class Watched:
             served = served and not step.insists  # at a quarter of its time, whoever waits for a guessed limit goes
             check.demand(not served, "W1", f"{self!r} was served at {member.id} before call {first.number}")
         self._lease(step, now)
+
+    def _passes_over(self, step: Real, well: list[Member[Provider]]) -> None:
+        """A call is sent to a later tier than it might be."""
+        check = self._checker
+        waited_for = {attempt.member for attempt, lease in check.leases.items() if not lease.spoke}
+        for tier in check.client.pool._table.routes.get(self.call.ask.route, ()):
+            if step.member in tier:
+                return
+            idle = [member for member in tier if member in well and member not in waited_for]
+            check.demand(not idle, "B5", f"{step!r} although {idle} could be asked")
 
     def _trial(self, step: Real, well: list[Member[Provider]], now: float) -> None:
         """A call is spent on finding out how a provider is."""

@@ -72,8 +72,7 @@ class Saturation:
             self._rate = (self._rate + rate) / 2.0 if self._rate else rate
             self._count, self._slice_at = 0, now
         ratio = (seconds + _NOT_NOTICED) / (scale * self._latency + writing + _NOT_NOTICED)
-        if ratio > _MOST:
-            ratio = _MOST
+        ratio = min(ratio, _MOST)
         if calm:
             self._learn(seconds, ratio, now)
         if self._longer or ratio > _LONGER:
@@ -84,11 +83,18 @@ class Saturation:
         if seconds > self._usual > 0.0:
             self._took_longer(min(seconds / self._usual, _MOST))
 
+    def full(self, waiting: int, now: float) -> bool:
+        """Whether it is suspected, and so many that wait are more than it answers at its usual speed."""
+        if not self.suspected:
+            return False
+        usual = self._rate * self._usual
+        if now - self._calm_at > _EMPTIES:
+            return waiting >= max(1.0, usual / 2.0)
+        return waiting >= max(1.0, usual + _SCATTER * math.sqrt(usual) + _SPARE)
+
     def turns_away(self, waiting: int, now: float) -> bool:
         """A call comes while so many wait: whether it is to go elsewhere."""
-        usual = self._rate * self._usual
-        empties = now - self._calm_at > _EMPTIES
-        full = waiting >= max(1.0, usual / 2.0 if empties else usual + _SCATTER * math.sqrt(usual) + _SPARE)
+        full = self.full(waiting, now)
         if self._saturated:
             self._turned_away += _NEWS * (full - self._turned_away)
             if self._turned_away < _OVER:

@@ -430,6 +430,24 @@ def _tight() -> Iterator[Schedule]:
         )
 
 
+def _saturated() -> Iterator[Schedule]:
+    """The preferred provider queues what it cannot do at once; the other one has room for everybody."""
+    for deadline, streaming in ((10.0, 0.0), (10.0, 1.0), (120.0, 0.5)):
+        yield _schedule(
+            f"saturated-{deadline:.0f}{'-streams' if streaming == 1.0 else ''}",
+            f"`a` can do two thirds of twelve calls a second for five minutes, and queues the rest; each has "
+            f"{deadline:.0f} s",
+            seconds=900.0,
+            rate=12.0,
+            deadline=deadline,
+            streaming=streaming,
+            fault=(300.0, 600.0),
+            hurt=(Trouble(300.0, 600.0, "shrink", factor=0.4),),
+            hurt_nature=Nature(rate=20.0),
+            want=Want(attempts=1.1 if deadline == 10.0 and not streaming else 1.05),
+        )
+
+
 EVERYDAY: Final = (
     *_greys(),
     *_mixtures(),
@@ -445,5 +463,6 @@ EVERYDAY: Final = (
     *_network(),
     *_machine(),
     *_tight(),
+    *_saturated(),
 )
 """In the order in which they are run."""

@@ -1,0 +1,245 @@
+"""A provider that queues what it cannot do, and says nothing: it keeps what it can do, and no more."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resilient_llm.decide.saturation import Saturation
+from tests.decide.world import Target, World
+
+Seconds = Callable[[random.Random], float]
+
+
+def usual(dice: random.Random) -> float:
+    """How long a provider takes to a first token: most often half a second, and sometimes three."""
+    return 0.6 * dice.lognormvariate(0.0, 0.5)
+
+
+class Came(NamedTuple):
+    """A call: when it came, whether it was turned away, and how long its answer took."""
+
+    at: float
+    away: bool
+    took: float
+
+
+class Server:
+    """A provider with ``room`` for so many answers at a time (``None``: any number), which queues the others."""
+
+    def __init__(self, room: int | None, takes: Seconds = usual, seed: int = 1) -> None:
+        self.subject = Saturation()
+        self.room = room
+        self.takes = takes
+        self.now = 0.0
+        self._dice = random.Random(seed)
+        self._free: list[float] = [0.0] * (room or 0)
+        self._waiting: list[tuple[float, float, bool]] = []
+
+    def offered(self, rate: float, seconds: float) -> list[Came]:
+        """What becomes of so many calls a second."""
+        ends, found = self.now + seconds, list[Came]()
+        while True:
+            self.now += self._dice.expovariate(rate)
+            if self.now > ends:
+                self.now = ends
+                return found
+            self._answer()
+            away = self.subject.suspected and self.subject.turns_away(len(self._waiting), self.now)
+            found.append(Came(self.now, away, 0.0 if away else self._send()))
+
+    def _send(self) -> float:
+        calm, took = self.subject.sent(len(self._waiting), self.now), self.takes(self._dice)
+        if self.room is not None:
+            begins = max(self.now, heapq.heappop(self._free))
+            heapq.heappush(self._free, begins + took)
+            took += begins - self.now
+        heapq.heappush(self._waiting, (self.now + took, self.now, calm))
+        return took
+
+    def _answer(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self.now:
+            done, began, calm = heapq.heappop(self._waiting)
+            self.subject.spoke(done - began, 1.0, 0.0, done, calm=calm)
+
+
+def away(calls: list[Came]) -> float:
+    """The share that was turned away."""
+    return sum(one.away for one in calls) / len(calls)
+
+
+def median(calls: list[Came]) -> float:
+    """How long those that were sent usually took."""
+    took = sorted(one.took for one in calls if not one.away)
+    return took[len(took) // 2]
+
+
+# --- nobody queues ---
+
+
+@pytest.mark.parametrize("rate", [0.1, 1.0, 10.0, 50.0])
+def test_where_nobody_queues_nobody_is_turned_away(rate: float) -> None:
+    assert away(Server(None).offered(rate, max(600.0 / rate, 120.0))) == 0.0
+
+
+def test_traffic_that_grows_tenfold_is_no_queue() -> None:
+    server = Server(None)
+    server.offered(2.0, 60.0)
+    assert away(server.offered(20.0, 60.0)) == 0.0
+
+
+def test_calls_that_come_all_at_once_are_no_queue() -> None:
+    server = Server(None)
+    for _ in range(50):
+        server.offered(1.0, 20.0)
+        server.offered(400.0, 0.1)
+    assert not server.subject.suspected
+
+
+def test_stragglers_are_no_queue() -> None:
+    server = Server(None, lambda dice: usual(dice) * (10.0 if dice.random() < 0.05 else 1.0))
+    assert away(server.offered(5.0, 600.0)) < 0.02
+
+
+# --- it is too much ---
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("load", [1.5, 3.0])
+def test_what_is_too_much_is_turned_away_and_the_rest_is_answered_as_usual(load: float, seed: int) -> None:
+    server = Server(6, seed=seed)
+    can = 6 / 0.68  # answers a second: the mean is 0.68 s
+    before = server.offered(0.5 * can, 120.0)
+    server.offered(load * can, 60.0)  # until it is noticed
+    calls = server.offered(load * can, 300.0)
+    assert 0.0 < away(calls) <= 1.3 * (1.0 - 1.0 / load) + 0.05
+    assert median(calls) < 2.5 * median(before)
+
+
+def test_it_has_its_traffic_back_when_it_is_not_too_much_any_more() -> None:
+    server = Server(6)
+    server.offered(4.0, 120.0)
+    assert away(server.offered(18.0, 120.0)) > 0.3
+    server.offered(4.0, 60.0)
+    assert away(server.offered(4.0, 300.0)) == 0.0
+    assert not server.subject.suspected
+
+
+def test_it_is_noticed_although_it_is_too_much_from_the_first_call_on() -> None:
+    server = Server(6)
+    server.offered(18.0, 60.0)
+    calls = server.offered(18.0, 300.0)
+    assert away(calls) > 0.3
+    assert median(calls) < 3.0
+
+
+def test_one_that_becomes_slower_for_good_has_its_traffic_back() -> None:
+    server = Server(None)
+    server.offered(5.0, 300.0)
+    server.takes = lambda dice: 3.0 * usual(dice)
+    assert away(server.offered(5.0, 60.0)) > 0.2
+    server.offered(5.0, 900.0)
+    assert away(server.offered(5.0, 300.0)) < 0.05
+
+
+def test_who_gets_no_answer_counts_too() -> None:
+    subject = Saturation()
+    for _ in range(20):
+        subject.spoke(1.0, 1.0, 0.0, 0.0, calm=True)
+    for _ in range(3):
+        subject.gave_none(0.5)
+    assert not subject.suspected, "it had no time to answer"
+    for _ in range(10):
+        subject.gave_none(10.0)
+    assert subject.suspected
+
+
+def test_what_a_long_prompt_and_a_long_answer_take_is_no_queue() -> None:
+    subject = Saturation()
+    for number in range(200):
+        scale, writing = 1.0 + number % 4, float(number % 10)
+        subject.spoke(0.6 * scale + writing, scale, writing, 0.0, calm=True)
+    assert not subject.suspected
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.sampled_from(["sent", "spoke", "none", "away"]), st.floats(0.0, 1e6)), max_size=60))
+def test_an_idle_provider_is_always_asked_whatever_happened(steps: list[tuple[str, float]]) -> None:
+    subject, now = Saturation(), 0.0
+    for what, value in steps:
+        now += min(value, 100.0)
+        if what == "sent":
+            subject.sent(int(value), now)
+        elif what == "spoke":
+            subject.spoke(value, 1.0, 0.0, now, calm=value < 10.0)
+        elif what == "none":
+            subject.gave_none(value)
+        else:
+            subject.turns_away(int(value), now)
+        assert not subject.full(0, now)
+
+
+# --- whom a call is sent to ---
+
+
+def saturate(world: World, provider: str) -> None:
+    """It answers somewhat later than it did, though not so late that its breaker opens, and ten calls wait there."""
+    world.answer(provider, 20, first=0.5)
+    waiting = [world.start(only=provider, streaming=True, batch=True) for _ in range(25)]
+    world.now += 0.9
+    for attempt in waiting[:15]:
+        world.speak(attempt, after=0.005)
+        world.succeed(attempt)
+    assert world.member(provider).saturation.suspected
+    assert world.breaker(provider) == "closed"
+
+
+def saturated(*tiers: Target | str | list[str]) -> World:
+    """``a`` has more to do than it can."""
+    world = World(*tiers)
+    saturate(world, "a")
+    return world
+
+
+def test_a_call_goes_to_the_next_tier() -> None:
+    world = saturated("a", "b")
+    assert world.start().member.id == "b"
+    assert world.breaker("a") == "closed", "it is well"
+    assert world.explain() == {
+        "a": "asked only while nobody better is there: more wait there than it answers at its usual speed",
+        "b": None,
+    }
+
+
+def test_equals_share_what_one_of_them_cannot_do() -> None:
+    world = saturated(["a", "b"], "c")
+    assert {world.start().member.id for _ in range(20)} == {"b"}
+
+
+def test_where_nobody_else_can_be_asked_it_is_asked_all_the_same() -> None:
+    for world in (saturated("a"), saturated("a", "b")):
+        assert world.start(only="a").member.id == "a"
+    world = saturated("a", "b")
+    world.trip("b")
+    assert world.start().member.id == "a"
+    world = saturated("a", "b")
+    world.gate("b")
+    assert world.start().member.id == "a"
+
+
+def test_of_two_that_have_too_much_to_do_the_preferred_one_is_asked() -> None:
+    world = saturated("a", "b")
+    saturate(world, "b")
+    assert world.start().member.id == "a"
+
+
+def test_a_person_who_restores_it_ends_that() -> None:
+    world = saturated("a", "b")
+    world.pool.operate("a", "restore", world.now)
+    assert world.start().member.id == "a"
