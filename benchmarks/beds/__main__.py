@@ -5,7 +5,13 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-NAMES = {"half-minutes": "half_minutes", "llmock": "llmock", "aimock": "aimock", "llama": "llama"}
+NAMES = {
+    "half-minutes": "half_minutes",
+    "llmock": "llmock",
+    "aimock": "aimock",
+    "llama": "llama",
+    "saturated": "saturated",
+}
 
 
 def main() -> int:

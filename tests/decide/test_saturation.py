@@ -210,7 +210,7 @@ def saturated(*tiers: Target | str | list[str]) -> World:
 def test_a_call_goes_to_the_next_tier() -> None:
     world = saturated("a", "b")
     assert world.start().member.id == "b"
-    assert world.breaker("a") == "closed", "it is well"
+    assert (world.breaker("a"), world.health("a").state) == ("closed", "degraded")
     assert world.explain() == {
         "a": "asked only while nobody better is there: more wait there than it answers at its usual speed",
         "b": None,
@@ -241,5 +241,7 @@ def test_of_two_that_have_too_much_to_do_the_preferred_one_is_asked() -> None:
 
 def test_a_person_who_restores_it_ends_that() -> None:
     world = saturated("a", "b")
+    assert world.start().member.id == "b"
     world.pool.operate("a", "restore", world.now)
+    assert world.health("a").state == "healthy"
     assert world.start().member.id == "a"

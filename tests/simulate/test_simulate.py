@@ -219,6 +219,13 @@ def test_the_goals_are_met_where_one_of_three_fails(name: str, layout: str) -> N
     assert not missed or name in ("slow10", "hang")  # within a few tenths of a second: see docs/simulation.md
 
 
+@pytest.mark.parametrize("name", ["saturated-10", "saturated-10-streams", "saturated-120"])
+def test_what_a_preferred_provider_queues_costs_no_calls_and_it_keeps_what_it_can_do(name: str) -> None:
+    found = compare(SCHEDULES[name], "tiers", 1)
+    assert found.missed == ()
+    assert found.mine.share > 0.5
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("name", "seeds"), [("alldown120", range(1, 4)), ("alldown1200", range(1, 2))])
 def test_after_a_total_outage_the_first_answer_comes_within_seconds(name: str, seeds: range, layout: str) -> None:

@@ -81,7 +81,7 @@ def _state(member: Member[T], now: float) -> str:
     """healthy, degraded, unhealthy or unknown."""
     if member.breaker.state is State.OPEN or member.breaker.state is State.ISOLATED:
         return "unhealthy"
-    if member.breaker.state is not CLOSED:
+    if member.breaker.state is not CLOSED or member.saturation.saturated:
         return "degraded"
     if not member.statistics.samples:
         return "unknown"

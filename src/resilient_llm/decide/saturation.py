@@ -41,7 +41,8 @@ class Saturation:
     def __init__(self) -> None:
         self.suspected: bool = False
         """Whether answers take longer than usual, or it is saturated: calls may be turned away."""
-        self._saturated = False
+        self.saturated: bool = False
+        """Whether calls were turned away lately."""
         self._usual = 0.0  # seconds to a sign of life where nobody queues; 0 while unknown
         self._latency = _LATENCY  # seconds of that for a short prompt, before anything is written
         self._answers = 0  # by which that is known
@@ -56,7 +57,7 @@ class Saturation:
         """A call is sent while so many others wait.  Returns whether nobody queues, so that it will tell how long
         answers usually take."""
         most = self._rate * self._usual
-        calm = self._answers < _COLD or waiting <= max(1.0, most / 2.0 if self._saturated else most)
+        calm = self._answers < _COLD or waiting <= max(1.0, most / 2.0 if self.saturated else most)
         if calm:
             self._calm_at = now
         return calm
@@ -95,17 +96,17 @@ class Saturation:
     def turns_away(self, waiting: int, now: float) -> bool:
         """A call comes while so many wait: whether it is to go elsewhere."""
         full = self.full(waiting, now)
-        if self._saturated:
+        if self.saturated:
             self._turned_away += _NEWS * (full - self._turned_away)
             if self._turned_away < _OVER:
                 self.over()
         elif full:
-            self._saturated, self._turned_away = True, 0.5
+            self.saturated, self._turned_away = True, 0.5
         return full
 
     def over(self) -> None:
         """It is something else, or a person says that it is well."""
-        self.suspected = self._saturated = False
+        self.suspected = self.saturated = False
         self._longer = 0.0
 
     def _learn(self, seconds: float, ratio: float, now: float) -> None:
@@ -120,4 +121,4 @@ class Saturation:
     def _took_longer(self, ratio: float) -> None:
         if self._answers >= _COLD:
             self._longer = min(max(0.0, self._longer + ratio - _LONGER), 2.0 * _CLEARLY)
-            self.suspected = self._saturated or self._longer >= _CLEARLY
+            self.suspected = self.saturated or self._longer >= _CLEARLY
