@@ -233,10 +233,27 @@ def test_where_nobody_else_can_be_asked_it_is_asked_all_the_same() -> None:
     assert world.start().member.id == "a"
 
 
-def test_of_two_that_have_too_much_to_do_the_preferred_one_is_asked() -> None:
+def test_of_two_that_have_as_much_to_do_the_preferred_one_is_asked() -> None:
     world = saturated("a", "b")
     saturate(world, "b")
     assert world.start().member.id == "a"
+
+
+def test_one_that_was_let_run_empty_is_asked_as_before() -> None:
+    world = saturated("a", "b")
+    for attempt in list(world.call_of):
+        world.succeed(attempt)
+    world.now += 100.0
+    assert [world.start().member.id for _ in range(3)] == ["a"] * 3
+
+
+def test_of_several_that_have_too_much_to_do_the_one_is_asked_that_is_to_answer_soonest() -> None:
+    world = World("a", "b")
+    for provider in ("a", "b"):
+        saturate(world, provider)
+    for _ in range(10):
+        world.start(only="a", streaming=True, batch=True)
+    assert world.start().member.id == "b"
 
 
 def test_a_person_who_restores_it_ends_that() -> None:

@@ -81,7 +81,8 @@ class Attempt(Generic[T]):
         self.number: int = number
         self.generation: int = member.breaker.generation
         self.started: float = now
-        self.calm: bool = not member.pending or member.saturation.sent(len(member.pending), now)
+        waiting, saturation = len(member.pending), member.saturation
+        self.calm: bool = not (waiting or saturation.suspected) or saturation.sent(waiting, now)
         """Whether nobody queued at its provider when it was sent."""
         self.content_at: float | None = None
         self.slow_lease: bool = False

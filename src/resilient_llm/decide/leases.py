@@ -15,7 +15,7 @@ from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, State
 from resilient_llm.decide.budget import Budget
-from resilient_llm.decide.choose import at_home, choose, least_bad, soonest, stalest
+from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, soonest, stalest
 from resilient_llm.decide.keys import LIMITED, Refusal
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member, T
@@ -127,15 +127,14 @@ class Leases(Generic[T]):
             trials.earn(floor if floor > ratio else ratio)
 
     def _first_choice(self, ask: Ask, past: Past, now: float) -> Attempt[T] | None:
-        """The first tier with somebody well whom this call has not tried, and that has not more to do than it can; or
-        the first one with somebody well."""
+        """The first tier with somebody well whom this call has not tried, and that has not more to do than it can; if
+        all have, the one that is expected to answer soonest."""
         due: Member[T] | None = None
+        busy: list[Member[T]] = []
         ready: list[Member[T]] = []
         unsuitable, tried, place = ask.unsuitable, past.tried, past.place
         barred = bool(unsuitable or tried)
         for tier in self._table.routes.get(ask.route, ()):
-            well: list[Member[T]] = []
-            busy: list[Member[T]] = []
             for member in tier:
                 if barred and (member.id in unsuitable or (member.id in tried and member.id != past.other_key)):
                     continue
@@ -146,18 +145,16 @@ class Leases(Generic[T]):
                     continue
                 if member.breaker.state is CLOSED:
                     away = member.saturation.suspected and member.turns_away(now)
-                    (busy if away else well).append(member)
+                    (busy if away else ready).append(member)
                 elif due is None and member.trial_due(now):
                     due = member
-            if well:
-                ready = well
+            if ready:
                 break
-            ready = ready or busy
-        if not ready:
+        if not ready and not busy:
             return None
         if due is not None and past.number == 1 and self._tries(ask, now) and self._may_try(due):
             return self._lease(ask, past, due, "trial", now)
-        return self._pick(ask, past, ready, now)
+        return self._pick(ask, past, ready or [cheapest(busy)], now)
 
     def admits(self, member: Member[T], ask: Ask, past: Past, now: float, *, waits: bool = False) -> bool:
         """Whether nothing but its breaker keeps this call from a provider, and nobody waits before it.  ``waits``:
