@@ -102,6 +102,12 @@ def test_calls_that_come_all_at_once_are_no_queue() -> None:
     assert not server.subject.suspected
 
 
+@pytest.mark.parametrize("seconds", [0.05, 8.0, 60.0])
+def test_a_model_that_is_quick_or_thinks_for_long_has_no_queue(seconds: float) -> None:
+    server = Server(None, lambda dice: seconds * dice.lognormvariate(0.0, 0.3))
+    assert away(server.offered(2.0, 600.0)) == 0.0
+
+
 def test_stragglers_are_no_queue() -> None:
     server = Server(None, lambda dice: usual(dice) * (10.0 if dice.random() < 0.05 else 1.0))
     assert away(server.offered(5.0, 600.0)) < 0.02

@@ -63,9 +63,9 @@ class Saturation:
         return calm
 
     def spoke(self, seconds: float, scale: float, writing: float, now: float, *, calm: bool) -> None:
-        """It gave a sign of life after so many seconds, of which writing a whole answer explains ``writing``, and its
-        prompt that the rest is ``scale`` times as long as for a short one; ``calm``: to a call sent while nobody
-        queued."""
+        """It gave a sign of life after so many seconds.  ``writing``: those of them that the length of a whole answer
+        explains; ``scale``: how many times as long as for a short prompt the rest is to take; ``calm``: nobody queued
+        when the call was sent."""
         self._count += 1
         since = now - self._slice_at
         if since >= _SLICE:
@@ -73,7 +73,6 @@ class Saturation:
             self._rate = (self._rate + rate) / 2.0 if self._rate else rate
             self._count, self._slice_at = 0, now
         ratio = (seconds + _NOT_NOTICED) / (scale * self._latency + writing + _NOT_NOTICED)
-        ratio = min(ratio, _MOST)
         if calm:
             self._learn(seconds, ratio, now)
         if self._longer or ratio > _LONGER:
@@ -82,7 +81,7 @@ class Saturation:
     def gave_none(self, seconds: float) -> None:
         """An attempt ended after so many seconds without a sign of life."""
         if seconds > self._usual > 0.0:
-            self._took_longer(min(seconds / self._usual, _MOST))
+            self._took_longer(seconds / self._usual)
 
     def full(self, waiting: int, now: float) -> bool:
         """Whether it is suspected, and so many that wait are more than it answers at its usual speed."""
@@ -116,9 +115,12 @@ class Saturation:
         if since > _FORGETS * weight:
             weight = min(1.0, since / _FORGETS)
         self._usual += weight * (seconds - self._usual)
+        if ratio > _MOST and answers > _COLD:
+            ratio = _MOST
         self._latency *= 1.0 + weight * (ratio - 1.0)
 
     def _took_longer(self, ratio: float) -> None:
         if self._answers >= _COLD:
-            self._longer = min(max(0.0, self._longer + ratio - _LONGER), 2.0 * _CLEARLY)
+            longer = self._longer + (ratio if ratio < _MOST else _MOST) - _LONGER
+            self._longer = min(max(0.0, longer), 2.0 * _CLEARLY)
             self.suspected = self.saturated or self._longer >= _CLEARLY

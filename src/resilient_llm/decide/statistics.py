@@ -24,6 +24,7 @@ FRESH: Final = 2.0
 """Seconds within which evidence does not fade noticeably, and need not be faded."""
 _TRIPLED = 1.1  # likewise, of a single latency
 _DOUBLED = 0.7  # logarithm of how much slower counts as slow: a doubling
+_MOST = 1.4  # likewise, of what one answer counts at most: a model that thinks now and then is not slow
 
 
 _SCORES = {Outcome.OK: 1.0, Outcome.SOFT: 0.5, Outcome.HARD: 0.0}
@@ -87,7 +88,7 @@ class Shift:
         if count <= 20 or (self._sum == 0.0 and excess <= _DOUBLED):
             return
         # What ordinary scatter does must drain the sum faster than it fills it.
-        self._sum = min(8.0, max(0.0, self._sum + excess - _DOUBLED))
+        self._sum = min(8.0, max(0.0, self._sum + min(excess, _MOST) - _DOUBLED))
         if excess < _DOUBLED / 2:  # as fast as ever: two of these in a row and all is well again
             self._sum *= 0.5
         self.raised = self._sum > 3.0

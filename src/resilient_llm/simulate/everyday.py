@@ -448,6 +448,21 @@ def _saturated() -> Iterator[Schedule]:
         )
 
 
+def _thinking() -> Iterator[Schedule]:
+    """Models that decide themselves how long they think."""
+    for streaming in (1.0, 0.0):
+        yield _schedule(
+            f"thinking{'' if streaming else '-whole'}",
+            "everybody thinks for 8 s before a fifth of its answers; ten calls a second",
+            seconds=600.0,
+            rate=10.0,
+            streaming=streaming,
+            fault=(0.0, 600.0),
+            nature=Nature(second_hump=0.2, hump=8.0),
+            want=Want(regret=20.0),
+        )
+
+
 EVERYDAY: Final = (
     *_greys(),
     *_mixtures(),
@@ -464,5 +479,6 @@ EVERYDAY: Final = (
     *_machine(),
     *_tight(),
     *_saturated(),
+    *_thinking(),
 )
 """In the order in which they are run."""
