@@ -294,10 +294,12 @@ def test_an_answer_that_proves_slowness_ends_a_run_of_failures() -> None:
     world = World("a")
     world.answer("a", times=40, first=0.2)
     while world.breaker("a") == "closed":
-        slow = world.start(streaming=True)
+        slow = [world.start(streaming=True) for _ in range(3)]
         world.fail(world.start())
-        world.speak(slow, after=2.0)
-        world.succeed(slow)
+        world.now += 2.0
+        for attempt in slow:
+            world.speak(attempt)
+            world.succeed(attempt)
     assert world.health("a").breaker_reason == "it became much slower"
     for _ in range(4):
         world.fail(world.start())

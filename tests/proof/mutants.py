@@ -260,9 +260,10 @@ def statistics_leave_their_range(original, self, now, outcome):
 
 
 @_wrapping(Statistics, "first_token")
-def suspend_is_latency(original, self, now, seconds, prompt_tokens):
+def suspend_is_latency(original, self, now, seconds, prompt_tokens, *, calm=False):
     """An hour of sleep is taken for an hour of waiting."""
-    return original(self, now, seconds + (3600.0 if self.first.count % 50 == 49 else 0.0), prompt_tokens)
+    slept = 3600.0 if self.first.count % 50 == 49 else 0.0
+    return original(self, now, seconds + slept, prompt_tokens, calm=calm)
 
 
 # --- open, gates ---
