@@ -112,6 +112,15 @@ def test_another_process_goes_on_where_this_one_stopped(path: Path) -> None:
     assert fresh.explain()[1].reason == used.explain()[1].reason
 
 
+def test_what_it_learns_is_what_it_decides_by(path: Path) -> None:
+    clock = Clock(100.0, 1e9)
+    save(down(clock), path)
+    used = client(clock)
+    load(used, path)
+    member = used.pool.pool.look(lambda members: members["a"])
+    assert member.saturation is member.statistics.saturation
+
+
 def test_it_ages_by_the_time_between(path: Path) -> None:
     clock = Clock(5000.0, 1_000_000.0)
     used = down(clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_llm.decide.attempt import Attempt
+from resilient_llm.decide.saturation import Saturation
 from resilient_llm.errors import Fault, FaultKind, FaultScope
 from resilient_llm.record import DecisionRecord, replay
 from resilient_llm.record.recorder import RecordedCall
@@ -78,3 +80,26 @@ def test_a_record_is_decided_again_as_it_was(seed: int, providers: int, equals: 
         driver = Driver({name: moody(seed + at) for at, name in enumerate(names)}, *tiers, seed=seed)
         driver.calls(3.0, 20.0, 6.0, conversation="talk" if seed % 2 else None)
         assert check(driver) >= 60
+
+
+def test_a_call_that_a_saturated_provider_turned_away_is_decided_again(
+    recorded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free_at, original, turned_away = [0.0], Saturation.turns_away, Counter[bool]()
+
+    def turns_away(self: Saturation, waiting: int, now: float) -> bool:
+        turned_away[found := original(self, waiting, now)] += 1
+        return found
+
+    monkeypatch.setattr(Saturation, "turns_away", turns_away)
+
+    def queues(now: float, attempt: Attempt[Target]) -> Act:
+        free_at[0] = max(free_at[0], now) + 0.2
+        first = free_at[0] - now + 0.5
+        return Act(first + 0.1, first=first)
+
+    driver = Driver({"a": queues, "b": lambda now, attempt: Act(0.6, first=0.5)}, "a", "b", seed=1)
+    driver.calls(2.0, 30.0, 60.0, streaming=True)
+    driver.calls(5.5, 60.0, 60.0, streaming=True)
+    assert turned_away[True] >= 10
+    assert check(driver) >= 200

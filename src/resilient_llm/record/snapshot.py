@@ -19,7 +19,10 @@ from resilient_llm.decide.routes import Table
 from resilient_llm.policy import Rate
 from resilient_llm.record.state import Plain, fields_of, install
 
-_OWN: Final = frozenset({"id", "target", "policies", "held", "pending", "trial", "line", "keys", "_line", "_policies"})
+_OWN: Final = frozenset(
+    {"id", "target", "policies", "held", "pending", "trial", "line", "keys", "saturation", "_line", "_policies"}
+)
+"""What is recorded in another way, or elsewhere."""
 _METERS: Final = frozenset({"declared", "reported", "learnt", "ramp", "_stated", "_meters", "_bucket"})
 _ASK: Final = ("deadline", "tokens", "max_tokens", "batch")
 M = TypeVar("M", bound=Meter)
