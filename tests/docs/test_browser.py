@@ -189,15 +189,13 @@ def chat_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, LoopbackLLM
         module = ModuleType("chat_app")
         monkeypatch.setitem(sys.modules, "chat_app", module)
         exec(compile(code, str(page), "exec"), module.__dict__)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(module.app, port=port, log_level="error", ws="none"))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        yield f"http://127.0.0.1:{port}/", model
-        server.should_exit = True
-        thread.join()
+        server = uvicorn.Server(uvicorn.Config(module.app, log_level="error", ws="none"))
+        with socket.create_server(("127.0.0.1", 0)) as listening:  # so that nobody comes too soon
+            thread = threading.Thread(target=server.run, args=([listening],))
+            thread.start()
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/", model
+            server.should_exit = True
+            thread.join()
 
 
 def test_the_chat_of_the_tutorial_talks(browser: Any, chat_app: tuple[str, LoopbackLLM]) -> None:
