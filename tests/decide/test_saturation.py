@@ -191,6 +191,19 @@ def test_an_idle_provider_is_always_asked_whatever_happened(steps: list[tuple[st
         assert not subject.full(0, now)
 
 
+@pytest.mark.parametrize("waits_for_key", [True, False])
+def test_who_waits_for_a_key_does_not_wait_for_the_provider(waits_for_key: bool) -> None:
+    world = World("a", "b")
+    world.answer("a", 20, first=0.5)
+    for _ in range(10):
+        attempt = world.start(only="a", streaming=True)
+        if waits_for_key:
+            world.call_of[attempt].asking(attempt, world.now)
+        world.now += 5.0
+        world.abandon(attempt)
+    assert world.member("a").saturation.suspected is not waits_for_key
+
+
 # --- whom a call is sent to ---
 
 

@@ -142,7 +142,8 @@ class Verdicts(Generic[T]):
         member = attempt.member
         if attempt.content_at is None:
             member.pending.pop(attempt, None)
-            member.saturation.gave_none(now - attempt.started)
+            if not attempt.waits_for_key:
+                member.saturation.gave_none(now - attempt.started)
         if member.trial is attempt:
             member.trial = None
         if attempt.slow_lease:
