@@ -159,10 +159,10 @@ def test_who_gets_no_answer_counts_too() -> None:
     for _ in range(20):
         subject.spoke(1.0, 1.0, 0.0, 0.0, calm=True)
     for _ in range(3):
-        subject.gave_none(0.5)
+        subject.stayed_silent(0.5)
     assert not subject.suspected, "it had no time to answer"
     for _ in range(10):
-        subject.gave_none(10.0)
+        subject.stayed_silent(10.0)
     assert subject.suspected
 
 
@@ -185,7 +185,7 @@ def test_an_idle_provider_is_always_asked_whatever_happened(steps: list[tuple[st
         elif what == "spoke":
             subject.spoke(value, 1.0, 0.0, now, calm=value < 10.0)
         elif what == "none":
-            subject.gave_none(value)
+            subject.stayed_silent(value)
         else:
             subject.turns_away(int(value), now)
         assert not subject.full(0, now)
@@ -258,7 +258,7 @@ def test_of_two_that_have_as_much_to_do_the_preferred_one_is_asked() -> None:
     assert world.start().member.id == "a"
 
 
-def test_one_that_was_let_run_empty_is_asked_as_before() -> None:
+def test_one_where_nobody_waits_any_more_is_asked_as_before() -> None:
     world = saturated("a", "b")
     for attempt in list(world.call_of):
         world.succeed(attempt)

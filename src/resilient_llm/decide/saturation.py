@@ -7,8 +7,8 @@ that takes would have been answered elsewhere.
 By Little's law (1961) as many calls wait for a sign of life as the provider gives in a second, times the seconds that
 takes.  Where more wait, and answers take longer than they usually do, the rest is a queue: such a provider is
 *saturated*, and what it cannot do at its usual speed goes to the next tier.  How long answers usually take is learnt
-from the calls that were sent while no more than that waited.  A saturated provider is let run half empty twice a
-minute, so that it is known when it has become slower, or faster, for good.
+from the calls that were sent while no more than that waited.  Twice a minute a saturated provider gets no calls until
+half as many wait, so that it is known when it has become slower, or faster, for good.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LONGER: Final = 1.4  # times what is usual, from which on an answer took longer
 _CLEARLY: Final = 4.0  # the sum of that from which on answers take longer
 _SCATTER: Final = 1.5  # standard deviations that more may wait (their number is Poisson's)
 _SPARE: Final = 0.5  # and so many calls, for that many are hardly any scatter where few wait
-_EMPTIES: Final = 30.0  # seconds after which it is let run half empty
+_EMPTIES: Final = 30.0  # seconds after which it gets no calls until half as many wait
 _NEWS: Final = 0.05  # weight of the newest call in the share that is turned away
 _OVER: Final = 0.1  # share below which it is saturated no more: scatter alone turns away nearly as many
 
@@ -78,8 +78,8 @@ class Saturation:
         if self._longer or ratio > _LONGER:
             self._took_longer(ratio)
 
-    def gave_none(self, seconds: float) -> None:
-        """An attempt ended after so many seconds without a sign of life."""
+    def stayed_silent(self, seconds: float) -> None:
+        """An attempt ended without a sign of life, after so many seconds."""
         if seconds > self._usual > 0.0:
             self._took_longer(seconds / self._usual)
 
@@ -104,7 +104,7 @@ class Saturation:
         return full
 
     def over(self) -> None:
-        """It is something else, or a person says that it is well."""
+        """Its breaker changed, it has no more than it can do, or a person restored it: forget the suspicion."""
         self.suspected = self.saturated = False
         self._longer = 0.0
 
