@@ -12,8 +12,8 @@ class ProviderHealth:
     ``state`` is ``healthy``, ``degraded`` (it answers, but often fails, is slow or silent, or has more to do than it
     can), ``unhealthy`` (down) or ``unknown`` (never asked).  ``breaker`` is ``closed``, ``softly_open``, ``open`` or
     ``isolated``.  ``score`` is in [0, 1].  ``retry_in`` is the time until the next trial, ``gate_open_in`` until a rate
-    limit, quota or key lets calls through again.  ``waiting`` counts calls that stand in line for it, ``wait`` is how long the first of them to come
-    has stood there (0: nobody does).
+    limit, quota or key lets calls through again.  ``waiting`` counts calls that stand in line for it, ``wait`` is how
+    long the first of them to come has stood there (0: nobody does).
     """
 
     id: str
