@@ -108,6 +108,14 @@ def test_a_model_that_is_quick_or_thinks_for_long_has_no_queue(seconds: float) -
     assert away(server.offered(2.0, 600.0)) == 0.0
 
 
+@pytest.mark.parametrize("seconds", [8.0, 20.0])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("rate", [0.5, 2.0, 5.0])
+def test_a_model_that_thinks_before_some_of_its_answers_has_no_queue(rate: float, share: float, seconds: float) -> None:
+    server = Server(None, lambda dice: usual(dice) + (seconds if dice.random() < share else 0.0))
+    assert away(server.offered(rate, 600.0)) < 0.02
+
+
 def test_stragglers_are_no_queue() -> None:
     server = Server(None, lambda dice: usual(dice) * (10.0 if dice.random() < 0.05 else 1.0))
     assert away(server.offered(5.0, 600.0)) < 0.02
@@ -159,10 +167,23 @@ def test_who_gets_no_answer_counts_too() -> None:
     for _ in range(20):
         subject.spoke(1.0, 1.0, 0.0, 0.0, calm=True)
     for _ in range(3):
-        subject.stayed_silent(0.5)
+        subject.stayed_silent(0.5, 0.5)
     assert not subject.suspected, "it had no time to answer"
     for _ in range(10):
-        subject.stayed_silent(10.0)
+        subject.stayed_silent(10.0, 10.0)
+    assert subject.suspected
+
+
+def test_who_gets_no_answer_does_not_count_where_one_that_came_later_was_quick() -> None:
+    subject = Saturation()
+    for _ in range(20):
+        subject.spoke(1.0, 1.0, 0.0, 1.0, calm=True)
+    subject.spoke(0.5, 1.0, 0.0, 9.0, calm=False)
+    for _ in range(10):
+        subject.stayed_silent(10.0, 11.0)
+    assert not subject.suspected
+    for _ in range(10):
+        subject.stayed_silent(10.0, 20.0)
     assert subject.suspected
 
 
@@ -185,7 +206,7 @@ def test_an_idle_provider_is_always_asked_whatever_happened(steps: list[tuple[st
         elif what == "spoke":
             subject.spoke(value, 1.0, 0.0, now, calm=value < 10.0)
         elif what == "none":
-            subject.stayed_silent(value)
+            subject.stayed_silent(value, now)
         else:
             subject.turns_away(int(value), now)
         assert not subject.full(0, now)

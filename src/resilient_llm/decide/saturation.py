@@ -6,9 +6,10 @@ that takes would have been answered elsewhere.
 
 By Little's law (1961) as many calls wait for a sign of life as the provider gives in a second, times the seconds that
 takes.  Where more wait, and answers take longer than they usually do, the rest is a queue: such a provider is
-*saturated*, and what it cannot do at its usual speed goes to the next tier.  How long answers usually take is learnt
-from the calls that were sent while no more than that waited.  Twice a minute a saturated provider gets no calls until
-half as many wait, so that it is known when it has become slower, or faster, for good.
+*saturated*, and what it cannot do at its usual speed goes to the next tier.  An answer that took longer is no sign of a
+queue if one that was sent later was quick: a model that thinks before some of its answers has none.  How long answers
+usually take is learnt from the calls that were sent while no more than that waited.  Twice a minute a saturated
+provider gets no calls until half as many wait, so that it is known when it has become slower, or faster, for good.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import math
 from typing import Final
 
 _SLICE: Final = 5.0  # seconds over which signs of life are counted
-_COLD: Final = 5  # answers of which it is taken for granted that nobody queued
+_COLD: Final = 3  # calls of which it is taken for granted that nobody queued
 _MEMORY: Final = 100  # answers that what is usual follows...
 _FORGETS: Final = 300.0  # ...or so many seconds, where there are few
 _LATENCY: Final = 0.6  # seconds to a sign of life until that is known
@@ -45,11 +46,13 @@ class Saturation:
         """Whether calls were turned away lately."""
         self._usual = 0.0  # seconds to a sign of life where nobody queues; 0 while unknown
         self._latency = _LATENCY  # seconds of that for a short prompt, before anything is written
+        self._cold = _COLD  # calls left of which that is taken for granted
         self._answers = 0  # by which that is known
         self._rate = 0.0  # signs of life a second
         self._count = 0  # of them in this slice
         self._slice_at = self._calm_spoke_at = -math.inf
         self._calm_at = -math.inf  # when a call was sent last while nobody queued
+        self._quick_at = -math.inf  # when the latest call was sent that took no longer than usual
         self._longer = 0.0  # the sum
         self._turned_away = 0.0  # the share of the calls that come
 
@@ -57,7 +60,9 @@ class Saturation:
         """A call is sent while so many others wait.  Returns whether nobody queues, so that it will tell how long
         answers usually take."""
         most = self._rate * self._usual
-        calm = self._answers < _COLD or waiting <= max(1.0, most / 2.0 if self.saturated else most)
+        calm = waiting <= max(1.0, most / 2.0 if self.saturated else most)
+        if self._cold and self._answers < _COLD:
+            self._cold, calm = self._cold - 1, True
         if calm:
             self._calm_at = now
         return calm
@@ -75,13 +80,17 @@ class Saturation:
         ratio = (seconds + _NOT_NOTICED) / (scale * self._latency + writing + _NOT_NOTICED)
         if calm:
             self._learn(seconds, ratio, now)
+        if ratio < 1.0 and now - seconds > self._quick_at:
+            self._quick_at = now - seconds
         if self._longer or ratio > _LONGER:
-            self._took_longer(ratio)
+            self._took_longer(ratio, now - seconds)
 
-    def stayed_silent(self, seconds: float) -> None:
+    def stayed_silent(self, seconds: float, now: float) -> None:
         """An attempt ended without a sign of life, after so many seconds."""
         if seconds > self._usual > 0.0:
-            self._took_longer(seconds / self._usual)
+            self._took_longer(seconds / self._usual, now - seconds)
+        if self._answers < _COLD:
+            self._cold += 1
 
     def full(self, waiting: int, now: float) -> bool:
         """Whether it is suspected, and so many that wait are more than it answers at its usual speed."""
@@ -119,8 +128,9 @@ class Saturation:
             ratio = _MOST
         self._latency *= 1.0 + weight * (ratio - 1.0)
 
-    def _took_longer(self, ratio: float) -> None:
-        if self._answers >= _COLD:
+    def _took_longer(self, ratio: float, sent_at: float) -> None:
+        overtaken = ratio > _LONGER and sent_at < self._quick_at
+        if self._answers >= _COLD and not overtaken:
             longer = self._longer + (ratio if ratio < _MOST else _MOST) - _LONGER
             self._longer = min(max(0.0, longer), 2.0 * _CLEARLY)
             self.suspected = self.saturated or self._longer >= _CLEARLY

@@ -68,24 +68,30 @@ class Quantiles:
 
 class Shift:
     """Tells when latency has moved up for good: a one-sided CUSUM (Page, 1954) on the logarithm, against a slow
-    baseline."""
+    baseline.  A slow answer is no evidence if one that was sent later was as quick as ever: then the provider is as it
+    was, and that call was another one."""
 
-    __slots__ = ("_baseline", "_count", "_sum", "raised")
+    __slots__ = ("_baseline", "_count", "_quick_at", "_sum", "raised")
 
     def __init__(self) -> None:
         self.raised: bool = False
         """Whether it has."""
         self._baseline = 0.0
         self._count = 0
+        self._quick_at = -math.inf  # when the latest call was sent that was answered as soon as ever
         self._sum = 0.0
 
-    def add(self, seconds: float) -> None:
-        """Take a latency."""
+    def add(self, seconds: float, sent_at: float) -> None:
+        """Take the latency of a call that was sent at this time."""
         value = math.log(seconds if seconds > _NOT_NOTICED else _NOT_NOTICED)
         self._count = count = self._count + 1
         excess = value - self._baseline
         self._baseline += excess / (count if count < 100 else 100)
+        if excess <= 0.0 and sent_at > self._quick_at:
+            self._quick_at = sent_at
         if count <= 20 or (self._sum == 0.0 and excess <= _DOUBLED):
+            return
+        if excess > 0.0 and sent_at < self._quick_at:
             return
         # What ordinary scatter does must drain the sum faster than it fills it.
         self._sum = min(8.0, max(0.0, self._sum + min(excess, _MOST) - _DOUBLED))
@@ -198,7 +204,7 @@ class Statistics:
         sample = seconds / scale
         self.first.add(sample)
         self.saturation.spoke(seconds, scale, 0.0, now, calm=calm)
-        self._follow(now, sample, self.shift)
+        self._follow(now, sample, now - seconds, self.shift)
         return sample
 
     def whole_answer(
@@ -228,7 +234,7 @@ class Statistics:
             sample = max(seconds - writing, seconds * 0.1) / scale
         else:
             sample = usual * seconds / (usual * scale + writing)
-        self._follow(now, sample, self.shift)
+        self._follow(now, sample, now - seconds, self.shift)
         return sample
 
     def overtaken(self, now: float, seconds: float, prompt_tokens: int) -> None:
@@ -236,7 +242,7 @@ class Statistics:
         sample = seconds / self.scale(prompt_tokens)
         if self.latency is not None and sample > self.latency:
             self.first.add(sample)
-            self._follow(now, sample)
+            self._follow(now, sample, now - seconds)
 
     def stream_ended(self, whole: float, seconds: float, tokens: int) -> None:
         """A stream took ``whole`` seconds, and ``tokens`` output tokens ``seconds`` of them, after the first one.  Too
@@ -267,10 +273,10 @@ class Statistics:
         self._good *= fade
         self._total *= fade
 
-    def _follow(self, now: float, sample: float, shift: Shift | None = None) -> None:
+    def _follow(self, now: float, sample: float, sent_at: float, shift: Shift | None = None) -> None:
         """Let the estimate follow a sample, and ``shift`` see it."""
         if shift is not None:
-            shift.add(sample)
+            shift.add(sample, sent_at)
         latency = self.latency
         if latency is None:
             self.latency = sample

@@ -143,7 +143,7 @@ class Verdicts(Generic[T]):
         if attempt.content_at is None:
             member.pending.pop(attempt, None)
             if not attempt.waits_for_key:
-                member.saturation.stayed_silent(now - attempt.started)
+                member.saturation.stayed_silent(now - attempt.started, now)
         if member.trial is attempt:
             member.trial = None
         if attempt.slow_lease:

@@ -22,7 +22,7 @@ TIMES: Final = frozenset(
     {
         *("until", "told", "asked", "soonest", "closed_at", "opened_at", "chance_until", "_refused_at"),  # gates
         *("trial_at", "tried_at", "since", "_down_at", "_run_at", "_broke_at", "failed_at"),  # breaker
-        *("seen_at", "weighed_at", "_latency_at"),  # statistics
+        *("seen_at", "weighed_at", "_latency_at", "_quick_at"),  # statistics
         *("_slice_at", "_calm_at", "_calm_spoke_at"),  # saturation
     }
 )
