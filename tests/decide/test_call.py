@@ -586,7 +586,7 @@ def test_the_time_a_callable_takes_for_the_key_is_not_the_providers() -> None:
     other = world.start(streaming=True, timeout=60.0)
     assert other.target.id == "a", "a slow key says nothing of the provider"
     call.asked(attempt, world.now)
-    assert (attempt.started, attempt.delay, attempt.timeout) == (world.now, 9.0, 30.0)
+    assert (attempt.started, attempt.delay, attempt.timeout) == (world.now, 9.0, 51.0)
     world.succeed(attempt, after=1.0)
     assert call.records[0].duration == pytest.approx(1.0)
 

@@ -19,7 +19,7 @@ from resilient_llm.decide.call import Wait
 from resilient_llm.decide.leases import Past
 from resilient_llm.decide.pool import Pool
 from resilient_llm.errors import CallFailed, Fault, FaultKind
-from resilient_llm.policy import Policies
+from resilient_llm.policy import Policies, Retry
 from tests.decide.driver import DOWN, HANG, Act, Driver, acts, well
 from tests.decide.world import PROPERTY, Limit, Target, World, build, fault
 
@@ -496,6 +496,32 @@ def test_a_lone_provider_that_hangs_is_asked_again_beside_the_first_attempt_whic
     assert world.rescue(third, after=third.rescue_after or 0.0) is None, "three times, as an SDK"
 
 
+def test_a_lone_provider_that_usually_takes_longer_than_half_of_the_time_is_not_asked_twice() -> None:
+    """Each of its calls was sent twice."""
+    world = World("a")
+    world.answer("a", times=25, first=7.0)
+    assert world.start(streaming=True, timeout=10.0).rescue_after == pytest.approx(7.0)
+    assert world.start(streaming=True, timeout=6.0).rescue_after is None
+
+
+def test_a_call_makes_no_more_attempts_than_it_may_those_under_way_included() -> None:
+    world = World("a", "b", retry=Retry(max_attempts=2))
+    first = world.start(streaming=True, timeout=60.0)
+    second = world.rescued(first, after=30.0)
+    assert world.rescue(second, after=second.rescue_after or 0.0) is None
+
+
+def test_a_rescue_that_is_asked_at_the_last_moment_does_not_make_its_provider_silent() -> None:
+    """One that nobody knew was passed over for minutes, because it needed longer than what was left."""
+    world = World("a", "b")
+    for _ in range(3):
+        first = world.start(only=None, streaming=False, timeout=10.0)
+        second = world.rescued(first, after=first.rescue_after or 0.0)
+        world.rescue(second, after=second.rescue_after or 0.0)
+        world.succeed(first)
+    assert world.breaker("b") == "closed"
+
+
 def test_a_busy_provider_is_not_asked_again_for_what_stands_in_its_queue() -> None:
     """Of fifty processes at one that had lost half of its room 13 % of the calls were answered, and 72 % where each was
     sent once."""
@@ -504,6 +530,16 @@ def test_a_busy_provider_is_not_asked_again_for_what_stands_in_its_queue() -> No
     assert first.rescue_after == pytest.approx(10.25), "asked about again soon"
     world.pool._leases.hedges.tokens = 10.0
     assert world.rescue(first, after=0.25) is None, "however much may be spent"
+
+
+def test_a_provider_that_still_answers_what_it_was_asked_before_has_a_queue_and_does_not_hang() -> None:
+    """A server that stood still for a moment under nine tenths of what it can do was asked for everything twice from
+    then on, and answered hardly anybody in time for as long as that went on."""
+    world, before = lone()
+    first = world.start(streaming=True, timeout=60.0)
+    world.speak(before, after=9.0)
+    assert world.rescue(first, after=1.0) is None
+    assert first.rescue_after == pytest.approx(10.25), "asked about again soon"
 
 
 def test_a_call_that_is_overtaken_at_a_busy_provider_is_stuck_and_sent_again() -> None:

@@ -269,7 +269,9 @@ def test_a_slow_answer_is_no_shift_where_calls_sent_later_are_answered_as_soon_a
 
 def test_a_lasting_slowdown_is_noticed_at_once_where_many_calls_are_under_way() -> None:
     shift, slow = Shift(), 0
-    for sent_at, seconds in answers(20.0, 120.0, lambda dice, at: dice.uniform(0.4, 0.9) * (10.0 if at > 60.0 else 1.0)):
+    for sent_at, seconds in answers(
+        20.0, 120.0, lambda dice, at: dice.uniform(0.4, 0.9) * (10.0 if at > 60.0 else 1.0)
+    ):
         slow += sent_at > 60.0
         shift.add(seconds, sent_at)
         if shift.raised:

@@ -18,8 +18,8 @@ from tests.proof.limits import Demand
 
 BUSY: Final[dict[str, str]] = {
     "B1": "where nobody else is well, an attempt is given up for its silence only when its call ends",
-    "B2": "a lone provider that hangs is asked again at half of its call's time, and no sooner than it would time out; "
-    "one that has too much to do is not",
+    "B2": "a lone provider that hangs is asked again at half of its call's time, no sooner than it would time out, and "
+    "later where it usually takes longer; one that has too much to do is not",
     "B3": "no rescue goes to a half-broken provider where what it was asked waits for longer than the call has left",
     "B4": "each provider that is down has its own wait, which any attempt there begins anew: at most a second, and six "
     "where it has too much to do",
@@ -47,21 +47,28 @@ class Speed:
     def __init__(self) -> None:
         self.began: float = -math.inf
         """The latest start among the attempts that spoke."""
+        self.heard: float = -math.inf
+        """When one spoke last."""
         self._logs: list[float] = []
         self._longer = False
         """Whether an attempt was overtaken, which would have taken longer."""
         self._kinds: set[bool] = set()
         """Streams and whole answers, which do not take equally long."""
 
-    def spoke(self, started: float, seconds: float, *, streaming: bool) -> None:
+    def spoke(self, started: float, seconds: float, now: float, *, streaming: bool) -> None:
         """An answer began after so many seconds (of a short prompt)."""
         self._kinds.add(streaming)
         self.began = max(self.began, started)
+        self.heard = now
         self._logs.append(math.log(max(seconds, 0.05)))
 
     def overtaken(self) -> None:
         """An attempt was given up."""
         self._longer = True
+
+    def queues(self, started: float, now: float) -> bool:
+        """Whether those who were asked before an attempt are answered still, and nobody who was asked since."""
+        return self.began <= started and self.heard - started > (now - started) / 2.0
 
     @property
     def busy(self) -> bool | None:
@@ -137,8 +144,9 @@ class Busy:
             due = min(member.breaker.trial_at, self._resort.get(member, -math.inf))
             self._demand(now >= due - 1e-6, "B4", f"{step!r} although it is due in {due - now} s")
 
-    def patient(self, step: Real, *, alone: bool, lone: bool, left: float) -> None:
-        """For how long an attempt may be silent.  ``alone``: nobody else is well; ``lone``: there is nobody else."""
+    def patient(self, step: Real, *, alone: bool, lone: bool, left: float, longest: float) -> None:
+        """For how long an attempt may be silent.  ``alone``: nobody else is well; ``lone``: there is nobody else;
+        ``longest``: seconds that it took this provider at most to answer a short prompt."""
         if step.ask.batch or not step.ask.repeatable:
             return
         if alone:
@@ -146,7 +154,8 @@ class Busy:
         if lone and step.kind != "hedge":
             due = step.rescue_after
             asked = due is not None and min(left / 2.0, _FIRST_TOKEN) - 1e-6 <= due <= left / 2.0 + 1e-6
-            self._demand(asked, "B2", f"{step!r}, alone with {left} s left, is sent again after {due} s")
+            slow = longest * _scale(step) >= (left if due is None else due) - 1e-6
+            self._demand(asked or slow, "B2", f"{step!r}, alone with {left} s left, is sent again after {due} s")
 
     def rescued(self, beside: Real, found: Real, *, half_broken: bool, oldest: float | None, now: float) -> None:
         """A second attempt was allowed.  ``oldest``: when what a half-broken one was asked first, and has not spoken,
@@ -155,16 +164,23 @@ class Busy:
         if found.member is beside.member:
             speed = self.speed(beside.member)
             queued = speed.busy is True and speed.began <= beside.started
+            queued = queued or speed.queues(beside.started, now - 1e-6)
             self._demand(not queued, "B2", f"{found!r} stands in the queue of {beside!r}")
         elif half_broken and oldest is not None:
             self._demand(now - oldest < left, "B3", f"{found!r} where others have waited {now - oldest} s, {left} left")
 
-    def not_rescued(self, beside: Real, now: float) -> None:
+    def not_rescued(self, beside: Real, longest: float, now: float) -> None:
         """There was none beside an attempt at a lone provider, though half of its time is gone, it can be paid for and
         nothing else is in its way."""
         speed = self.speed(beside.member)
         queued = speed.busy is not False and speed.began <= beside.started
+        queued = queued or speed.queues(beside.started, now) or longest * _scale(beside) >= now - beside.started
         self._demand(queued, "B2", f"{beside!r} hangs and is not sent again")
+
+
+def _scale(attempt: Real) -> float:
+    """Times as long as for a short prompt that an answer takes."""
+    return 1.0 + attempt.ask.tokens / 4000.0
 
 
 # --- the world ---

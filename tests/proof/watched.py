@@ -300,7 +300,7 @@ class Watched:
         rivals = [one for one in self._rivals if one is not member]
         lone = len(self.route()) == 1
         alone = not rivals if step.kind == "trial" else lone or was.state is not State.CLOSED
-        check.busy.patient(step, alone=alone, lone=lone, left=left)
+        check.busy.patient(step, alone=alone, lone=lone, left=left, longest=check.members[member].longest)
         check.note((now, self, step))
 
     def rescue(self, beside: Real, now: float) -> Real | None:
@@ -325,7 +325,7 @@ class Watched:
             self._lease(found, now)
             check.served.leased(found, [], now)
         elif hangs:
-            check.busy.not_rescued(beside, now)
+            check.busy.not_rescued(beside, check.members[beside.member].longest, now)
         # An attempt that is late opens the breaker of its provider, whoever comes to the rescue.
         check.pictures[beside.member] = picture(beside.member)
         check.after(now, None if found is None else found.member)
@@ -472,7 +472,7 @@ class Watched:
         if now - attempt.started > attempt.timeout + LATE_TIMER:  # this process stood still, which tells nothing
             speed.overtaken()
             return
-        speed.spoke(attempt.started, _normal(attempt, now), streaming=attempt.ask.streaming)
+        speed.spoke(attempt.started, _normal(attempt, now), now, streaming=attempt.ask.streaming)
 
     def _took(self, attempt: Real, now: float) -> None:
         """An attempt speaks, ends or is given up after so long."""

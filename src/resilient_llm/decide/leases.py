@@ -144,7 +144,7 @@ class Leases(Generic[T]):
                 elif member.refusal(ask, now) is not None:
                     continue
                 if member.breaker.state is CLOSED:
-                    away = member.saturation.suspected and member.turns_away(now)
+                    away = member.saturation.suspected and member.turns_away(ask, now)
                     (busy if away else ready).append(member)
                 elif due is None and member.trial_due(now):
                     due = member

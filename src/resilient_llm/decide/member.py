@@ -162,9 +162,9 @@ class Member(Generic[T]):
             return Refusal.HEARD
         return None
 
-    def turns_away(self, now: float) -> bool:
+    def turns_away(self, ask: Ask, now: float) -> bool:
         """A call comes that others may serve, too: whether more wait here than are answered at the usual speed."""
-        return self.saturation.turns_away(len(self.pending), now)
+        return self.saturation.turns_away(len(self.pending), now, ask.deadline - now)
 
     def _any_key(self, ask: Ask, now: float, waits: bool, ahead: int) -> Refusal | None:
         """Why none of its keys can be used; ``None`` if one can."""

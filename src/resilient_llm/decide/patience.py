@@ -15,8 +15,8 @@ LATE_TIMER: Final = 0.25
 """Seconds a timer may be reported late; beyond, this process stood still, and silence proves nothing."""
 _SHORTEST_PAUSE = 1.0  # seconds a stream may always pause without speaking against its provider
 _STANDSTILL = 0.5  # seconds
-_FIRST_TOKEN_UNKNOWN = 30.0
 _TIMEOUT_FACTOR = 4.0
+_STILL_USUAL = 2.0  # times the longest that was seen, which is no reason to give up
 _INSISTS = 3  # times that a call is sent against a limit that is only guessed: the attempts of an SDK
 _LAST_HOPE = 0.5  # share of its wait behind an outage after which a call is sent somewhere in any case
 _TRIAL_WHOLE = 30.0  # seconds a whole answer has at least before a trial counts as failed
@@ -97,8 +97,10 @@ def trial_patience(
 
 
 def again_after(policies: Policies, seen: Statistics, ask: Ask, left: float) -> float:
-    """When a lone provider that is silent is asked again: at half of the call's time, or where it would time out."""
-    return min(left / 2.0, _timeout(policies, seen, ask, seen.scale(ask.tokens)))
+    """When a lone provider that is silent is asked again: at half of the call's time, or where it would time out, but
+    not while it usually still takes its time."""
+    again = min(left / 2.0, _timeout(policies, seen, ask, seen.scale(ask.tokens)))
+    return max(again, min(usual(seen, ask.tokens, streaming=ask.streaming), left))
 
 
 def _given_up_after(policies: Policies, left: float, end: float) -> float:
@@ -184,12 +186,11 @@ def _timeout(policies: Policies, seen: Statistics, ask: Ask, scale: float) -> fl
     advanced = policies.advanced
     first = policies.timeouts.first_token
     if first is None:
-        if seen.first.count < ENOUGH:
-            first = _FIRST_TOKEN_UNKNOWN
-        else:
+        first, slowest = advanced.first_token_max, seen.first.largest * scale
+        if seen.first.count >= ENOUGH:
             # 64 samples cannot resolve a 99th percentile; a tenth above the largest stands in for it.
-            slowest = _TIMEOUT_FACTOR * seen.first.largest * 1.1 * scale
-            first = min(max(slowest, advanced.first_token_min), advanced.first_token_max)
+            first = min(max(_TIMEOUT_FACTOR * 1.1 * slowest, advanced.first_token_min), first)
+        first = max(first, _STILL_USUAL * slowest)
     if ask.streaming:
         return first
     return first + 2.0 * ask.max_tokens * (seen.pace or advanced.seconds_per_token)

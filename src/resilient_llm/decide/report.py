@@ -61,7 +61,7 @@ def why_not(ask: Ask, member: Member[T], now: float) -> str | None:
     refusal = member.refusal(ask, now)
     if refusal is None and member.breaker.soft:
         return f"asked only while nobody better is there: {member.breaker.reason}"
-    if refusal is None and member.saturation.full(len(member.pending), now):
+    if refusal is None and member.saturation.full(len(member.pending), now, ask.deadline - now):
         return "asked only while nobody better is there: more wait there than it answers at its usual speed"
     if refusal is None and member.breaker.state is State.OPEN:
         refusal = Refusal.DOWN

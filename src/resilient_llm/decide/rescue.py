@@ -36,7 +36,7 @@ class Rescues(Leases[T]):
         if chosen is None:
             alone = self._alone(ask, past, member)
             again = again_after(self._policies, member.statistics, ask, 2.0 * half) if alone else 1.5 * half
-            if elapsed < again or _overloaded(beside) or not self._again_beside(beside, past, now):
+            if elapsed < again or _overloaded(beside, elapsed) or not self._again_beside(beside, past, now):
                 beside.rescue_after = _within(max(again, soon) if alone else soon, beside.timeout)
                 return None
         paid = self._pay_for_rescue(beside, chosen, elapsed >= half, now)
@@ -53,6 +53,8 @@ class Rescues(Leases[T]):
 
     def _suspect(self, beside: Attempt[T], elapsed: float, half: float, now: float) -> None:
         """An attempt is silent for longer than its provider usually is, or than half of its time."""
+        if beside.kind == "hedge" and not beside.known:  # it was asked at the last moment
+            return
         member, ask, since = beside.member, beside.ask, min(elapsed, beside.late_after)
         unheard_of = elapsed >= max(half, longest(member.statistics, ask.tokens, streaming=ask.streaming))
         if beside.late(now) or (unheard_of and member.silent(since, now)):
@@ -89,11 +91,13 @@ class Rescues(Leases[T]):
         return self.hedges.spend() or (pressed and self._pay(1.0, now))
 
 
-def _overloaded(beside: Attempt[T]) -> bool:
-    """Whether its provider has too much to do rather than hangs: its answers came ever later, and nothing begun since
-    has spoken.  What it was asked stands in its queue, and one more request would stand behind it."""
+def _overloaded(beside: Attempt[T], elapsed: float) -> bool:
+    """Whether its provider has too much to do rather than hangs: its answers come ever later, or those that were asked
+    for before came until just now, and nothing begun since has spoken.  What it was asked stands in its queue, and one
+    more request would stand behind it."""
     member = beside.member
-    return member.statistics.slower and member.good_start <= beside.started
+    queues = member.heard_at - beside.started > elapsed / 2.0 or member.statistics.slower
+    return queues and member.good_start <= beside.started
 
 
 def _too_long(member: Member[T], ask: Ask, now: float) -> bool:

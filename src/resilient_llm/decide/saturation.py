@@ -92,18 +92,21 @@ class Saturation:
         if self._answers < _COLD:
             self._cold += 1
 
-    def full(self, waiting: int, now: float) -> bool:
-        """Whether it is suspected, and so many that wait are more than it answers at its usual speed."""
+    def full(self, waiting: int, now: float, left: float = math.inf) -> bool:
+        """Whether it is suspected, and so many that wait are more than it answers at its usual speed, or than it gets
+        through in half of the seconds that are left."""
         if not self.suspected:
             return False
+        if waiting and waiting + 1 > self._rate * left / 2.0:
+            return True
         usual = self._rate * self._usual
         if now - self._calm_at > _EMPTIES:
             return waiting >= max(1.0, usual / 2.0)
         return waiting >= max(1.0, usual + _SCATTER * math.sqrt(usual) + _SPARE)
 
-    def turns_away(self, waiting: int, now: float) -> bool:
-        """A call comes while so many wait: whether it is to go elsewhere."""
-        full = self.full(waiting, now)
+    def turns_away(self, waiting: int, now: float, left: float = math.inf) -> bool:
+        """A call comes that has so many seconds left, while so many wait: whether it is to go elsewhere."""
+        full = self.full(waiting, now, left)
         if self.saturated:
             self._turned_away += _NEWS * (full - self._turned_away)
             if self._turned_away < _OVER:
