@@ -496,6 +496,14 @@ def test_a_lone_provider_that_hangs_is_asked_again_beside_the_first_attempt_whic
     assert world.rescue(third, after=third.rescue_after or 0.0) is None, "three times, as an SDK"
 
 
+def test_beside_one_that_never_answered_a_rescue_is_paid_when_a_third_of_the_time_is_gone() -> None:
+    """A program that is started for each call knows nobody: where one hangs, the next one is to have time enough."""
+    world = World("a", "b")
+    first = world.start(timeout=12.0)
+    assert first.rescue_after == pytest.approx(4.0)
+    assert world.rescued(first, after=4.0).target.id == "b"
+
+
 def test_a_lone_provider_that_usually_takes_longer_than_half_of_the_time_is_not_asked_twice() -> None:
     """Each of its calls was sent twice."""
     world = World("a")
@@ -596,7 +604,7 @@ def test_a_call_that_went_to_a_half_broken_one_is_rescued_at_half_time_by_who_is
     assert world.rescued(first).target.id == "b"
 
 
-@pytest.mark.parametrize("known", [0, 25])
+@pytest.mark.parametrize("known", [1, 25])
 def test_a_process_that_stood_still_rescues_at_half_time_all_the_same_and_blames_nobody(known: int) -> None:
     """A busy loop reports each timer late: the rescue was put off by as long again, which is the deadline."""
     world = World("a", "b")

@@ -82,8 +82,8 @@ def test_the_fewer_answers_are_known_the_longer_than_the_slowest_of_them_one_may
     assert patience(DEFAULT, some, wanted(20.0)).late <= 10.0, "but no longer than half of the time"
 
 
-def test_before_anything_is_known_half_the_time_is_late_or_twice_as_long_as_the_other_kind_of_answer_took() -> None:
-    assert patience(DEFAULT, known(), wanted(20.0)).late == 10.0
+def test_before_anything_is_known_a_third_is_late_or_twice_as_long_as_the_other_kind_of_answer_took() -> None:
+    assert patience(DEFAULT, known(), wanted(21.0)).late == 7.0, "so that somebody else has twice as long"
     assert patience(DEFAULT, known(2.0), wanted(streaming=False)).late == 4.0
     assert patience(DEFAULT, known(0.01, times=10), wanted()).late == 1.0, "nothing is late within a second"
 
@@ -104,7 +104,7 @@ def test_a_whole_answer_may_take_minutes_before_it_is_late() -> None:
 
 
 def test_a_call_is_rescued_when_half_of_its_time_is_gone() -> None:
-    assert patience(DEFAULT, known(), wanted(20.0)).rescue == 10.0
+    assert patience(DEFAULT, known(4.0, times=2), wanted(20.0)).rescue == 10.0
     assert patience(DEFAULT, known(0.8), wanted(2.0)).rescue == 1.0
     assert patience(DEFAULT, known(0.8), wanted(20.0)).rescue == pytest.approx(1.6), "or sooner, when it is late"
 
@@ -132,7 +132,7 @@ def test_alone_an_attempt_is_given_up_for_its_silence_only_where_the_user_says_s
 
 def test_a_rescue_that_would_come_after_the_timeout_is_none() -> None:
     fixed = Policies(timeouts=Timeouts(first_token=3.0))
-    assert patience(fixed, known(), wanted(20.0)) == Patience(10.0, False, None, 3.0)
+    assert patience(fixed, known(), wanted(21.0)) == Patience(7.0, False, None, 3.0)
 
 
 @pytest.mark.parametrize(("policies", "repeatable"), [(Policies(hedge=Hedge(enabled=False)), True), (DEFAULT, False)])

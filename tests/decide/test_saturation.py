@@ -145,12 +145,35 @@ def test_it_has_its_traffic_back_when_it_is_not_too_much_any_more() -> None:
     assert not server.subject.suspected
 
 
+def test_a_call_with_little_time_left_is_turned_away_by_a_shorter_queue() -> None:
+    server = Server(6)
+    server.offered(4.0, 120.0)
+    server.offered(18.0, 60.0)
+    subject, now = server.subject, server.now
+    assert subject.suspected
+    subject.sent(0, now)
+    assert not subject.full(4, now, left=10.0)
+    assert subject.full(4, now, left=0.5)
+    assert not subject.full(0, now, left=0.5), "one at which nobody waits is asked"
+
+
 def test_it_is_noticed_although_it_is_too_much_from_the_first_call_on() -> None:
     server = Server(6)
     server.offered(18.0, 60.0)
     calls = server.offered(18.0, 300.0)
     assert away(calls) > 0.3
     assert median(calls) < 3.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_has_its_traffic_back_although_its_share_was_all_that_was_seen_of_it(seed: int) -> None:
+    """What it answers a second was no more than it was sent, so that what it can do again was never tried."""
+    server = Server(20, lambda dice: 4.0 * dice.lognormvariate(0.0, 0.4), seed)
+    server.offered(3.0, 120.0)
+    server.offered(9.0, 300.0)
+    server.room = None
+    server.offered(9.0, 60.0)
+    assert away(server.offered(9.0, 200.0)) < 0.1
 
 
 def test_one_that_becomes_slower_for_good_has_its_traffic_back() -> None:

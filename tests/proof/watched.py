@@ -364,7 +364,10 @@ class Watched:
         silent = now - beside.started
         half = silent >= 0.998 * (self.call.deadline - beside.started) / 2.0
         again = found.member is beside.member and silent >= _FIRST_TOKEN - 0.002  # nobody else can be asked
-        check.demand(half or again, "S1", f"{found!r} with {check.rescues.tokens} tokens")
+        unknown = check.busy.speed(beside.member).heard == -math.inf and silent >= 0.332 * (
+            beside.ask.deadline - beside.started
+        )
+        check.demand(half or again or unknown, "S1", f"{found!r} with {check.rescues.tokens} tokens")
         self._pays(check, 1.0, now)
 
     # --- what happened ---

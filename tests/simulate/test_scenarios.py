@@ -124,7 +124,7 @@ def test_a_fleet_is_answered_as_often_as_one_that_sends_each_call_once() -> None
 
 
 def test_asking_a_busy_provider_a_second_time_is_a_storm(monkeypatch: Patch) -> None:
-    def hangs(beside: object) -> bool:
+    def hangs(beside: object, elapsed: float) -> bool:
         return False
 
     monkeypatch.setattr(rescue, "_overloaded", hangs)

@@ -173,10 +173,11 @@ def _late(policies: Policies, slow: float, streaming: bool) -> float:
 def _unknown_late(policies: Policies, seen: Statistics, ask: Ask, left: float, scale: float) -> float:
     """Late for a provider that is not known well enough: twice as long as ever, times the root of :data:`ENOUGH` by the
     number of its samples (the error of an estimate shrinks with the root of that number).  No later than when half the
-    time of the call is gone, unless twice as long as ever is more; at half the time too if it never spoke."""
+    time of the call is gone, unless twice as long as ever is more; if it never spoke, when a third is gone, so that
+    somebody else has twice as long."""
     own, other = (seen.first, seen.whole) if ask.streaming else (seen.whole, seen.first)
     longest = policies.hedge.factor * (own.largest if own.count else other.largest) * scale
-    late = left / 2.0
+    late = left / (2.0 if longest else 3.0)
     if own.count:
         late = min(late, max(longest * math.sqrt(ENOUGH / own.count), policies.advanced.rescue_min))
     return max(longest, late if late < math.inf else 0.0) or math.inf

@@ -39,7 +39,8 @@ class Rescues(Leases[T]):
             if elapsed < again or _overloaded(beside, elapsed) or not self._again_beside(beside, past, now):
                 beside.rescue_after = _within(max(again, soon) if alone else soon, beside.timeout)
                 return None
-        paid = self._pay_for_rescue(beside, chosen, elapsed >= half, now)
+        pressed = elapsed >= half or (member.statistics.latency is None and beside.late(now))
+        paid = self._pay_for_rescue(beside, chosen, pressed, now)
         if stood_still:
             beside.late_after += elapsed
         if not paid:
@@ -81,8 +82,8 @@ class Rescues(Leases[T]):
 
     def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:
         """Beside a trial, and beside a provider that is down or silent, somebody else is free: it is an early failover.
-        Beside a slow one more requests would make it worse.  Half-way to the deadline it may be paid like any
-        second try, unless this provider is well and merely takes its time."""
+        Beside a slow one more requests would make it worse.  ``pressed``: it may be paid like any second try, unless
+        this provider is well and merely takes its time."""
         if chosen is not None and (beside.trial or beside.member.breaker.down):
             return True
         quiet = beside.member.heard_at < beside.started

@@ -31,6 +31,7 @@ _SPARE: Final = 0.5  # and so many calls, for that many are hardly any scatter w
 _EMPTIES: Final = 30.0  # seconds after which it gets no calls until half as many wait
 _NEWS: Final = 0.05  # weight of the newest call in the share that is turned away
 _OVER: Final = 0.1  # share below which it is saturated no more: scatter alone turns away nearly as many
+_AS_EVER: Final = 200  # answers in a row that do not take longer, after which it is saturated no more either
 
 
 class Saturation:
@@ -55,6 +56,7 @@ class Saturation:
         self._quick_at = -math.inf  # when the latest call was sent that took no longer than usual
         self._longer = 0.0  # the sum
         self._turned_away = 0.0  # the share of the calls that come
+        self._as_ever = 0  # answers in a row that do not take longer, while it is saturated
 
     def sent(self, waiting: int, now: float) -> bool:
         """A call is sent while so many others wait.  Returns whether nobody queues, so that it will tell how long
@@ -84,6 +86,10 @@ class Saturation:
             self._quick_at = now - seconds
         if self._longer or ratio > _LONGER:
             self._took_longer(ratio, now - seconds)
+        if self.saturated:
+            self._as_ever = 0 if self._longer else self._as_ever + 1
+            if self._as_ever >= _AS_EVER:
+                self.over()
 
     def stayed_silent(self, seconds: float, now: float) -> None:
         """An attempt ended without a sign of life, after so many seconds."""
@@ -112,7 +118,7 @@ class Saturation:
             if self._turned_away < _OVER:
                 self.over()
         elif full:
-            self.saturated, self._turned_away = True, 0.5
+            self.saturated, self._turned_away, self._as_ever = True, 0.5, 0
         return full
 
     def over(self) -> None:
