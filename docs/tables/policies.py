@@ -28,7 +28,7 @@ SENTENCES = {
     "hedge.factor": "times the 95th percentile of the provider's own first-token times: then a rescue starts",
     "hedge.ratio": "share of all calls that may be rescued, saved up to ten",
     "timeouts.connect": "seconds to connect",
-    "timeouts.first_token": "seconds to the first content; `None`: learnt, four times the slowest recent one, 30 at "
+    "timeouts.first_token": "seconds to the first content; `None`: learnt, four times the slowest recent one, 60 at "
     "first",
     "timeouts.idle": "the longest gap between two pieces of content",
     "timeouts.idle_tool_arguments": "the same inside a tool call",

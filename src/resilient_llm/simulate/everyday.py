@@ -461,6 +461,16 @@ def _thinking() -> Iterator[Schedule]:
             nature=Nature(second_hump=0.2, hump=8.0),
             want=Want(regret=20.0),
         )
+    yield _schedule(
+        "thinking-half",
+        "everybody thinks for 20 s before half of its answers; five calls a second",
+        seconds=600.0,
+        rate=5.0,
+        deadline=120.0,
+        fault=(0.0, 600.0),
+        nature=Nature(second_hump=0.5, hump=20.0),
+        want=Want(regret=40.0),
+    )
 
 
 EVERYDAY: Final = (
