@@ -69,7 +69,7 @@ class TheBreakers:
             self.breaker.failed(self.now, Outcome.HARD, 0.5)
         else:
             self.breaker.succeeded(self.now)
-            self.shift.add(sample.seconds)
+            self.shift.add(sample.seconds, self.now)
             if self.shift.raised:
                 self.breaker.suspected(Cause.SLOW, self.now, 0.5)
         return self.breaker.state is not State.CLOSED

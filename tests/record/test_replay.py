@@ -87,8 +87,8 @@ def test_a_call_that_a_saturated_provider_turned_away_is_decided_again(
 ) -> None:
     free_at, original, turned_away = [0.0], Saturation.turns_away, Counter[bool]()
 
-    def turns_away(self: Saturation, waiting: int, now: float) -> bool:
-        turned_away[found := original(self, waiting, now)] += 1
+    def turns_away(self: Saturation, waiting: int, now: float, left: float) -> bool:
+        turned_away[found := original(self, waiting, now, left)] += 1
         return found
 
     monkeypatch.setattr(Saturation, "turns_away", turns_away)

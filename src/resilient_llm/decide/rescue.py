@@ -39,7 +39,8 @@ class Rescues(Leases[T]):
             if elapsed < again or _overloaded(beside, elapsed) or not self._again_beside(beside, past, now):
                 beside.rescue_after = _within(max(again, soon) if alone else soon, beside.timeout)
                 return None
-        pressed = elapsed >= half or (member.statistics.latency is None and beside.late(now))
+        stranger = member.statistics.latency is None and elapsed >= beside.late_after
+        pressed = elapsed >= half or (stranger and chosen is not None and chosen.id not in past.tried)
         paid = self._pay_for_rescue(beside, chosen, pressed, now)
         if stood_still:
             beside.late_after += elapsed
