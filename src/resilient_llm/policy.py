@@ -190,10 +190,10 @@ class Timeouts(Policy):
     ``connect`` (5 s) as in the vendors' SDKs.  ``first_token``: ``None`` learns it, four times the provider's own
     slowest recent one, between 10 and 60 s (60 s before there are data), and never less than twice that one; where
     nobody else is well the attempt is not given up then, but another one made beside it (a busy provider does what it
-    has accepted); a number fixes it, in any case.  ``idle`` (30 s) is the longest gap between two pieces of content, ``idle_tool_arguments`` (300 s) the
-    same inside a tool call, where some vendors stay silent for minutes.  Keep-alives reset neither.  An answer asked
-    for as a whole gives no sign before it is done, so it is allowed ``first_token`` plus twice the time its
-    ``max_tokens`` should take.
+    has accepted); a number fixes it, in any case.  ``idle`` (30 s) is the longest gap between two pieces of content,
+    ``idle_tool_arguments`` (300 s) the same inside a tool call, where some vendors stay silent for minutes.
+    Keep-alives reset neither.  An answer asked for as a whole gives no sign before it is done, so it is allowed
+    ``first_token`` plus twice the time its ``max_tokens`` should take.
     """
 
     connect: float = 5.0
@@ -297,8 +297,9 @@ class Advanced(Policy):
     unless another provider costs less than that share.  ``prompt_scale`` (4000 tokens) doubles the usual time to the
     first token.  ``seconds_per_token`` (0.03) is assumed until a provider's own pace is known.  A rescue comes no
     sooner than ``rescue_min`` (1 s) and, for streams, no later than ``rescue_max`` (10 s).  Learnt first-token timeouts
-    lie between ``first_token_min`` and ``first_token_max`` (10 to 60 s), unless answers take longer than half of that.  A gate closed by exhausted quota or bad
-    credentials lets one attempt through after a minute, then after twice as long, up to ``slow_gate_cap`` (3600 s).
+    lie between ``first_token_min`` and ``first_token_max`` (10 to 60 s), unless answers take longer than half of that.
+    A gate closed by exhausted quota or bad credentials lets one attempt through after a minute, then after twice as
+    long, up to ``slow_gate_cap`` (3600 s).
     """
 
     memory: float = 60.0
