@@ -97,10 +97,13 @@ def trial_patience(
 
 
 def again_after(policies: Policies, seen: Statistics, ask: Ask, left: float) -> float:
-    """When a lone provider that is silent is asked again: at half of the call's time, or where it would time out, but
-    not while it usually still takes its time."""
-    again = min(left / 2.0, _timeout(policies, seen, ask, seen.scale(ask.tokens)))
-    return max(again, min(usual(seen, ask.tokens, streaming=ask.streaming), left))
+    """When a lone provider that is silent is asked again: at half of the call's time, or where it would time out; but
+    if too little would then be left for a usual answer, not while the first one may still come."""
+    scale, own = seen.scale(ask.tokens), seen.first if ask.streaming else seen.whole
+    again = min(left / 2.0, _timeout(policies, seen, ask, scale))
+    if own.count >= ENOUGH and (own.at(0.5) or 0.0) * scale > left - again:
+        again = max(again, min(own.p95 * scale, left))
+    return again
 
 
 def _given_up_after(policies: Policies, left: float, end: float) -> float:
