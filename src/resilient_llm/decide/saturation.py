@@ -31,7 +31,7 @@ _SPARE: Final = 0.5  # and so many calls, for that many are hardly any scatter w
 _EMPTIES: Final = 30.0  # seconds after which it gets no calls until half as many wait
 _NEWS: Final = 0.05  # weight of the newest call in the share that is turned away
 _OVER: Final = 0.1  # share below which it is saturated no more: scatter alone turns away nearly as many
-_AS_EVER: Final = 200  # answers in a row that do not take longer, after which it is saturated no more either
+_AS_EVER: Final = 300  # answers in a row that do not take longer, after which it is saturated no more either
 
 
 class Saturation:
