@@ -49,7 +49,7 @@ SENTENCES = {
     "advanced.rescue_min": "a rescue comes no sooner",
     "advanced.rescue_max": "and, for streams, no later",
     "advanced.first_token_min": "the least that a learnt first-token timeout may be",
-    "advanced.first_token_max": "the most",
+    "advanced.first_token_max": "the most, unless answers take longer than half of it; also while nothing is known",
     "advanced.slow_gate_cap": "longest wait for a provider whose quota is exhausted or whose key is refused",
 }
 """What each setting is.  One that is missing here stops the generation."""

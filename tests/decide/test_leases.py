@@ -512,10 +512,30 @@ def test_a_lone_provider_that_usually_takes_longer_than_half_of_the_time_is_not_
     assert world.start(streaming=True, timeout=6.0).rescue_after is None
 
 
-def test_a_call_makes_no_more_attempts_than_it_may_those_under_way_included() -> None:
-    world = World("a", "b", retry=Retry(max_attempts=2))
-    first = world.start(streaming=True, timeout=60.0)
-    second = world.rescued(first, after=30.0)
+@pytest.mark.parametrize(("most", "third"), [(2, False), (3, True)])
+def test_a_call_makes_no_more_attempts_than_it_may_those_under_way_included(most: int, third: bool) -> None:
+    world = World("a", "b", "c", retry=Retry(max_attempts=most))
+    first = world.start(timeout=60.0)
+    second = world.rescued(first, after=first.rescue_after or 0.0)
+    assert (world.rescue(second, after=second.rescue_after or 0.0) is not None) is third
+
+
+def test_a_trial_that_is_silent_uses_up_none_of_the_attempts_of_its_call() -> None:
+    world = World("a", "b", retry=Retry(max_attempts=1))
+    for name in "ab":
+        world.answer(name, times=25, first=0.5)
+    world.half_break("a")
+    world.until_trial("a")
+    trial = world.start(timeout=60.0)
+    assert (trial.target.id, trial.kind) == ("a", "trial")
+    assert world.rescued(trial, after=trial.rescue_after or 0.0).target.id == "b"
+
+
+def test_beside_one_that_never_answered_nobody_is_asked_twice_before_half_of_the_time_is_gone() -> None:
+    """Where all hang a call would make more attempts than an SDK does."""
+    world = World("a", "b")
+    first = world.start(timeout=12.0)
+    second = world.rescued(first, after=4.0)
     assert world.rescue(second, after=second.rescue_after or 0.0) is None
 
 
@@ -544,10 +564,12 @@ def test_a_provider_that_still_answers_what_it_was_asked_before_has_a_queue_and_
     """A server that stood still for a moment under nine tenths of what it can do was asked for everything twice from
     then on, and answered hardly anybody in time for as long as that went on."""
     world, before = lone()
-    first = world.start(streaming=True, timeout=60.0)
-    world.speak(before, after=9.0)
-    assert world.rescue(first, after=1.0) is None
-    assert first.rescue_after == pytest.approx(10.25), "asked about again soon"
+    first = world.start(streaming=True, timeout=2.0)
+    world.speak(before, after=0.7)
+    assert not world.member("a").statistics.slower
+    assert world.rescue(first, after=0.3) is None
+    assert first.rescue_after == pytest.approx(1.25), "asked about again soon"
+    assert world.rescued(first, after=0.5).fresh, "nothing was heard of it since"
 
 
 def test_a_call_that_is_overtaken_at_a_busy_provider_is_stuck_and_sent_again() -> None:

@@ -165,15 +165,17 @@ def test_it_is_noticed_although_it_is_too_much_from_the_first_call_on() -> None:
     assert median(calls) < 3.0
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_it_has_its_traffic_back_although_its_share_was_all_that_was_seen_of_it(seed: int) -> None:
-    """What it answers a second was no more than it was sent, so that what it can do again was never tried."""
-    server = Server(20, lambda dice: 4.0 * dice.lognormvariate(0.0, 0.4), seed)
-    server.offered(3.0, 120.0)
-    server.offered(9.0, 300.0)
-    server.room = None
-    server.offered(9.0, 60.0)
-    assert away(server.offered(9.0, 200.0)) < 0.1
+def test_it_is_saturated_no_more_when_its_answers_take_no_longer_though_more_come_than_it_was_sent() -> None:
+    """What it answers a second is no more than it was sent, so that what it can do is not seen."""
+    server = Server(6)
+    server.offered(4.0, 120.0)
+    server.offered(18.0, 60.0)
+    subject, answers = server.subject, 0
+    while subject.saturated and answers < 1000:
+        answers, server.now = answers + 1, server.now + 0.1
+        subject.spoke(0.5, 1.0, 0.0, server.now, calm=False)
+        assert subject.turns_away(1000, server.now) == subject.saturated
+    assert 300 <= answers < 330
 
 
 def test_one_that_becomes_slower_for_good_has_its_traffic_back() -> None:
@@ -183,6 +185,22 @@ def test_one_that_becomes_slower_for_good_has_its_traffic_back() -> None:
     assert away(server.offered(5.0, 60.0)) > 0.2
     server.offered(5.0, 900.0)
     assert away(server.offered(5.0, 300.0)) < 0.05
+
+
+def test_the_first_calls_that_are_sent_tell_what_is_usual_and_not_the_first_that_are_answered() -> None:
+    """Those sent later stand in the queue already, where it is too much from the first call on."""
+    subject = Saturation()
+    assert [subject.sent(waiting, 0.0) for waiting in range(1, 6)] == [True, True, True, False, False]
+
+
+def test_first_calls_that_get_no_answer_leave_it_to_others_to_tell_what_is_usual() -> None:
+    subject = Saturation()
+    for _ in range(10):
+        assert subject.sent(5, 0.0)
+        subject.stayed_silent(1.0, 1.0)
+    for _ in range(3):
+        assert subject.sent(5, 1.0)
+    assert not subject.sent(5, 1.0)
 
 
 def test_who_gets_no_answer_counts_too() -> None:
@@ -278,6 +296,17 @@ def test_a_call_goes_to_the_next_tier() -> None:
         "a": "asked only while nobody better is there: more wait there than it answers at its usual speed",
         "b": None,
     }
+
+
+def test_a_call_with_little_time_left_goes_to_the_next_tier_where_a_longer_one_does_not() -> None:
+    world = saturated("a", "b")
+    for attempt in [one for one in world.call_of if one in world.member("a").pending][1:]:
+        world.abandon(attempt)
+    for timeout, provider in ((100.0, "a"), (0.3, "b")):
+        assert (world.explain(timeout=timeout)["a"] is None) is (provider == "a")
+        attempt = world.start(timeout=timeout)
+        assert attempt.member.id == provider
+        world.abandon(attempt)
 
 
 def test_equals_share_what_one_of_them_cannot_do() -> None:

@@ -19,7 +19,7 @@ from tests.proof.limits import Demand
 BUSY: Final[dict[str, str]] = {
     "B1": "where nobody else is well, an attempt is given up for its silence only when its call ends",
     "B2": "a lone provider that hangs is asked again at half of its call's time, no sooner than it would time out, and "
-    "later where it usually takes longer; one that has too much to do is not",
+    "later where it usually takes longer than what is left then; one that has too much to do is not",
     "B3": "no rescue goes to a half-broken provider where what it was asked waits for longer than the call has left",
     "B4": "each provider that is down has its own wait, which any attempt there begins anew: at most a second, and six "
     "where it has too much to do",
@@ -69,6 +69,12 @@ class Speed:
     def queues(self, started: float, now: float) -> bool:
         """Whether those who were asked before an attempt are answered still, and nobody who was asked since."""
         return self.began <= started and self.heard - started > (now - started) / 2.0
+
+    @property
+    def least(self) -> float:
+        """Seconds to a sign of life that all of the latest answers took at least; 0 where there are too few, or of both
+        kinds."""
+        return math.exp(min(self._logs[-72:])) if len(self._logs) >= 72 and len(self._kinds) == 1 else 0.0
 
     @property
     def busy(self) -> bool | None:
@@ -155,7 +161,9 @@ class Busy:
             due = step.rescue_after
             asked = due is not None and min(left / 2.0, _FIRST_TOKEN) - 1e-6 <= due <= left / 2.0 + 1e-6
             slow = longest * _scale(step) >= (left if due is None else due) - 1e-6
-            self._demand(asked or slow, "B2", f"{step!r}, alone with {left} s left, is sent again after {due} s")
+            in_vain = due is not None and self.speed(step.member).least * _scale(step) > left - due + 1e-6
+            told = f"{step!r}, alone with {left} s left, is sent again after {due} s"
+            self._demand((asked or slow) and not (asked and in_vain), "B2", told)
 
     def rescued(self, beside: Real, found: Real, *, half_broken: bool, oldest: float | None, now: float) -> None:
         """A second attempt was allowed.  ``oldest``: when what a half-broken one was asked first, and has not spoken,

@@ -288,7 +288,9 @@ class Watched:
         check.demand(limit is None or member.in_flight <= limit, "X6", f"{member.id} is beyond its limit")
         counted = self.tried.get(member.id, 0)
         check.demand(counted < _MOST_PER_PROVIDER, "S1", f"{step!r} after {counted} at {member.id}")
-        check.demand(self._counted < _MOST, "S1", f"{step!r} after {self._counted} attempts")
+        under_way = sum(not one.trial for one in self._mine)
+        told = f"{step!r} after {self._counted} attempts and beside {under_way}"
+        check.demand(self._counted + under_way < _MOST, "S1", told)
         check.leases[step] = Lease(member.breaker.generation, step.kind, due=self._due)
         self._mine.append(step)
         self.tried.setdefault(member.id, 0)
@@ -364,9 +366,8 @@ class Watched:
         silent = now - beside.started
         half = silent >= 0.998 * (self.call.deadline - beside.started) / 2.0
         again = found.member is beside.member and silent >= _FIRST_TOKEN - 0.002  # nobody else can be asked
-        unknown = check.busy.speed(beside.member).heard == -math.inf and silent >= 0.332 * (
-            beside.ask.deadline - beside.started
-        )
+        third = silent >= 0.332 * (self.call.deadline - beside.started)
+        unknown = third and check.busy.speed(beside.member).heard == -math.inf
         check.demand(half or again or unknown, "S1", f"{found!r} with {check.rescues.tokens} tokens")
         self._pays(check, 1.0, now)
 

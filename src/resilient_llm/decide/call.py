@@ -153,7 +153,8 @@ class Call(Generic[T]):
         over = (
             self._phase is not Phase.RUNNING or self._onward is Onward.NOWHERE or self.deadline - now <= self._least()
         )
-        over = over or self.past.counted + len(self._running) >= self.pool.policies.retry.max_attempts
+        counted = self.past.counted + sum(not attempt.trial for attempt in self._running)
+        over = over or counted >= self.pool.policies.retry.max_attempts
         found = self.pool.rescue(beside, None if over else self.past, now)
         return None if found is None else self._begun(found)
 

@@ -16,7 +16,7 @@ LATE_TIMER: Final = 0.25
 _SHORTEST_PAUSE = 1.0  # seconds a stream may always pause without speaking against its provider
 _STANDSTILL = 0.5  # seconds
 _TIMEOUT_FACTOR = 4.0
-_STILL_USUAL = 2.0  # times the longest that was seen, which is no reason to give up
+_LEAST_FACTOR = 2.0  # times the longest time to a first token that was seen: no learnt timeout is shorter
 _INSISTS = 3  # times that a call is sent against a limit that is only guessed: the attempts of an SDK
 _LAST_HOPE = 0.5  # share of its wait behind an outage after which a call is sent somewhere in any case
 _TRIAL_WHOLE = 30.0  # seconds a whole answer has at least before a trial counts as failed
@@ -97,8 +97,8 @@ def trial_patience(
 
 
 def again_after(policies: Policies, seen: Statistics, ask: Ask, left: float) -> float:
-    """When a lone provider that is silent is asked again: at half of the call's time, or where it would time out; but
-    if too little would then be left for a usual answer, not while the first one may still come."""
+    """When a lone provider that is silent is asked again: at half of the call's time, or where it would time out; or
+    where a usual answer would not come in the time that is left then, after the time it nearly always needs."""
     scale, own = seen.scale(ask.tokens), seen.first if ask.streaming else seen.whole
     again = min(left / 2.0, _timeout(policies, seen, ask, scale))
     if own.count >= ENOUGH and (own.at(0.5) or 0.0) * scale > left - again:
@@ -194,7 +194,7 @@ def _timeout(policies: Policies, seen: Statistics, ask: Ask, scale: float) -> fl
         if seen.first.count >= ENOUGH:
             # 64 samples cannot resolve a 99th percentile; a tenth above the largest stands in for it.
             first = min(max(_TIMEOUT_FACTOR * 1.1 * slowest, advanced.first_token_min), first)
-        first = max(first, _STILL_USUAL * slowest)
+        first = max(first, _LEAST_FACTOR * slowest)
     if ask.streaming:
         return first
     return first + 2.0 * ask.max_tokens * (seen.pace or advanced.seconds_per_token)

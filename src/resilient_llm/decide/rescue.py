@@ -39,8 +39,8 @@ class Rescues(Leases[T]):
             if elapsed < again or _overloaded(beside, elapsed) or not self._again_beside(beside, past, now):
                 beside.rescue_after = _within(max(again, soon) if alone else soon, beside.timeout)
                 return None
-        stranger = member.statistics.latency is None and elapsed >= beside.late_after
-        pressed = elapsed >= half or (stranger and chosen is not None and chosen.id not in past.tried)
+        unknown = member.statistics.latency is None and elapsed >= beside.late_after - 0.001
+        pressed = elapsed >= half or (unknown and chosen is not None and chosen.id not in past.tried)
         paid = self._pay_for_rescue(beside, chosen, pressed, now)
         if stood_still:
             beside.late_after += elapsed
@@ -83,8 +83,9 @@ class Rescues(Leases[T]):
 
     def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:
         """Beside a trial, and beside a provider that is down or silent, somebody else is free: it is an early failover.
-        Beside a slow one more requests would make it worse.  ``pressed``: it may be paid like any second try, unless
-        this provider is well and merely takes its time."""
+        Beside a slow one more requests would make it worse.  ``pressed``: half of the time is gone, or its provider
+        never answered, so that it may be paid like any second try, unless this one is well and merely takes its
+        time."""
         if chosen is not None and (beside.trial or beside.member.breaker.down):
             return True
         quiet = beside.member.heard_at < beside.started
@@ -94,12 +95,12 @@ class Rescues(Leases[T]):
 
 
 def _overloaded(beside: Attempt[T], elapsed: float) -> bool:
-    """Whether its provider has too much to do rather than hangs: its answers come ever later, or those that were asked
-    for before came until just now, and nothing begun since has spoken.  What it was asked stands in its queue, and one
-    more request would stand behind it."""
+    """Whether its provider has too much to do rather than hangs: its answers take ever longer, or earlier attempts were
+    answered in the second half of the time that this one waits, and nothing begun since has spoken.  What it was asked
+    stands in its queue, and one more request would stand behind it."""
     member = beside.member
-    queues = member.heard_at - beside.started > elapsed / 2.0 or member.statistics.slower
-    return queues and member.good_start <= beside.started
+    answers_others = member.heard_at - beside.started > elapsed / 2.0
+    return (answers_others or member.statistics.slower) and member.good_start <= beside.started
 
 
 def _too_long(member: Member[T], ask: Ask, now: float) -> bool:

@@ -7,7 +7,8 @@ that takes would have been answered elsewhere.
 By Little's law (1961) as many calls wait for a sign of life as the provider gives in a second, times the seconds that
 takes.  Where more wait, and answers take longer than they usually do, the rest is a queue: such a provider is
 *saturated*, and what it cannot do at its usual speed goes to the next tier.  An answer that took longer is no sign of a
-queue if one that was sent later was quick: a model that thinks before some of its answers has none.  How long answers
+queue if a call that was sent later took no longer than usual: a model that thinks before some of its answers has
+none.  How long answers
 usually take is learnt from the calls that were sent while no more than that waited.  Twice a minute a saturated
 provider gets no calls until half as many wait, so that it is known when it has become slower, or faster, for good.
 """
@@ -31,7 +32,7 @@ _SPARE: Final = 0.5  # and so many calls, for that many are hardly any scatter w
 _EMPTIES: Final = 30.0  # seconds after which it gets no calls until half as many wait
 _NEWS: Final = 0.05  # weight of the newest call in the share that is turned away
 _OVER: Final = 0.1  # share below which it is saturated no more: scatter alone turns away nearly as many
-_AS_EVER: Final = 300  # answers in a row that do not take longer, after which it is saturated no more either
+_USUAL_RUN: Final = 300  # answers in a row that do not take longer, after which it is saturated no more either
 
 
 class Saturation:
@@ -56,7 +57,7 @@ class Saturation:
         self._quick_at = -math.inf  # when the latest call was sent that took no longer than usual
         self._longer = 0.0  # the sum
         self._turned_away = 0.0  # the share of the calls that come
-        self._as_ever = 0  # answers in a row that do not take longer, while it is saturated
+        self._usual_run = 0  # answers in a row that do not take longer, while it is saturated
 
     def sent(self, waiting: int, now: float) -> bool:
         """A call is sent while so many others wait.  Returns whether nobody queues, so that it will tell how long
@@ -87,8 +88,8 @@ class Saturation:
         if self._longer or ratio > _LONGER:
             self._took_longer(ratio, now - seconds)
         if self.saturated:
-            self._as_ever = 0 if self._longer else self._as_ever + 1
-            if self._as_ever >= _AS_EVER:
+            self._usual_run = 0 if self._longer else self._usual_run + 1
+            if self._usual_run >= _USUAL_RUN:
                 self.over()
 
     def stayed_silent(self, seconds: float, now: float) -> None:
@@ -99,11 +100,11 @@ class Saturation:
             self._cold += 1
 
     def full(self, waiting: int, now: float, left: float = math.inf) -> bool:
-        """Whether it is suspected, and so many that wait are more than it answers at its usual speed, or than it gets
-        through in half of the seconds that are left."""
+        """Whether it is suspected, and so many that wait are more than it answers at its usual speed, or than it
+        answers in half of the seconds that a call has ``left`` (infinite: it has no deadline)."""
         if not self.suspected:
             return False
-        if waiting and waiting + 1 > self._rate * left / 2.0:
+        if waiting and left < math.inf and waiting + 1 > self._rate * left / 2.0:
             return True
         usual = self._rate * self._usual
         if now - self._calm_at > _EMPTIES:
@@ -111,14 +112,15 @@ class Saturation:
         return waiting >= max(1.0, usual + _SCATTER * math.sqrt(usual) + _SPARE)
 
     def turns_away(self, waiting: int, now: float, left: float = math.inf) -> bool:
-        """A call comes that has so many seconds left, while so many wait: whether it is to go elsewhere."""
+        """A call comes that has so many seconds ``left`` (infinite: it has no deadline), while so many wait: whether it
+        is to go elsewhere."""
         full = self.full(waiting, now, left)
         if self.saturated:
             self._turned_away += _NEWS * (full - self._turned_away)
             if self._turned_away < _OVER:
                 self.over()
         elif full:
-            self.saturated, self._turned_away, self._as_ever = True, 0.5, 0
+            self.saturated, self._turned_away, self._usual_run = True, 0.5, 0
         return full
 
     def over(self) -> None:

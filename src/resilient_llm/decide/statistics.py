@@ -68,8 +68,8 @@ class Quantiles:
 
 class Shift:
     """Tells when latency has moved up for good: a one-sided CUSUM (Page, 1954) on the logarithm, against a slow
-    baseline.  A slow answer is no evidence if one that was sent later was as quick as ever: then the provider is as it
-    was, and that call was another one."""
+    baseline.  A slow answer is no evidence if a call that was sent later was answered as quickly as usual: then it is
+    the call that needed longer, and not the provider that became slow."""
 
     __slots__ = ("_baseline", "_count", "_quick_at", "_sum", "raised")
 
@@ -78,7 +78,7 @@ class Shift:
         """Whether it has."""
         self._baseline = 0.0
         self._count = 0
-        self._quick_at = -math.inf  # when the latest call was sent that was answered as soon as ever
+        self._quick_at = -math.inf  # when the latest call was sent that was answered as quickly as usual
         self._sum = 0.0
 
     def add(self, seconds: float, sent_at: float) -> None:
@@ -204,7 +204,8 @@ class Statistics:
         sample = seconds / scale
         self.first.add(sample)
         self.saturation.spoke(seconds, scale, 0.0, now, calm=calm)
-        self._follow(now, sample, now - seconds, self.shift)
+        self.shift.add(sample, now - seconds)
+        self._follow(now, sample)
         return sample
 
     def whole_answer(
@@ -234,7 +235,8 @@ class Statistics:
             sample = max(seconds - writing, seconds * 0.1) / scale
         else:
             sample = usual * seconds / (usual * scale + writing)
-        self._follow(now, sample, now - seconds, self.shift)
+        self.shift.add(sample, now - seconds)
+        self._follow(now, sample)
         return sample
 
     def overtaken(self, now: float, seconds: float, prompt_tokens: int) -> None:
@@ -242,7 +244,7 @@ class Statistics:
         sample = seconds / self.scale(prompt_tokens)
         if self.latency is not None and sample > self.latency:
             self.first.add(sample)
-            self._follow(now, sample, now - seconds)
+            self._follow(now, sample)
 
     def stream_ended(self, whole: float, seconds: float, tokens: int) -> None:
         """A stream took ``whole`` seconds, and ``tokens`` output tokens ``seconds`` of them, after the first one.  Too
@@ -273,10 +275,8 @@ class Statistics:
         self._good *= fade
         self._total *= fade
 
-    def _follow(self, now: float, sample: float, sent_at: float, shift: Shift | None = None) -> None:
-        """Let the estimate follow a sample, and ``shift`` see it."""
-        if shift is not None:
-            shift.add(sample, sent_at)
+    def _follow(self, now: float, sample: float) -> None:
+        """Let the estimate follow a sample."""
         latency = self.latency
         if latency is None:
             self.latency = sample

@@ -450,27 +450,13 @@ def _saturated() -> Iterator[Schedule]:
 
 def _thinking() -> Iterator[Schedule]:
     """Models that decide themselves how long they think."""
-    for streaming in (1.0, 0.0):
-        yield _schedule(
-            f"thinking{'' if streaming else '-whole'}",
-            "everybody thinks for 8 s before a fifth of its answers; ten calls a second",
-            seconds=600.0,
-            rate=10.0,
-            streaming=streaming,
-            fault=(0.0, 600.0),
-            nature=Nature(second_hump=0.2, hump=8.0),
-            want=Want(regret=20.0),
-        )
-    yield _schedule(
-        "thinking-half",
-        "everybody thinks for 20 s before half of its answers; five calls a second",
-        seconds=600.0,
-        rate=5.0,
-        deadline=120.0,
-        fault=(0.0, 600.0),
-        nature=Nature(second_hump=0.5, hump=20.0),
-        want=Want(regret=40.0),
-    )
+    run = replace(_TWO, seconds=600.0, fault=(0.0, 600.0), want=Want(regret=20.0))
+    fifth, half = Nature(second_hump=0.2, hump=8.0), Nature(second_hump=0.5, hump=20.0)
+    told = "everybody thinks for 8 s before a fifth of its answers; ten calls a second"
+    yield _schedule("thinking", told, run, rate=10.0, streaming=1.0, nature=fifth)
+    yield _schedule("thinking-whole", told, run, rate=10.0, streaming=0.0, nature=fifth)
+    told = "everybody thinks for 20 s before half of its answers; five calls a second"
+    yield _schedule("thinking-half", told, run, rate=5.0, deadline=120.0, nature=half)
 
 
 EVERYDAY: Final = (
