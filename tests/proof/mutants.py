@@ -873,7 +873,7 @@ def holds(world: str, seed: int) -> bool:
 
 def hunt(name: str, seeds: Sequence[int], *, until: int | None = None) -> Kill:
     """Run a mutant through the seeds in which nothing is wrong without it; stop after it was killed ``until`` times
-    (``None``: never).  Any other error than a violation is raised: a mutant that does not fit the core shows nothing."""
+    (``None``: never).  Errors that are no violation are raised: a mutant that does not fit the core shows nothing."""
     by: Counter[str] = Counter()
     run, world = 0, WORLD_OF.get(name, "any")
     for seed in seeds:
