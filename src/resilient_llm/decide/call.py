@@ -244,8 +244,7 @@ class Call(Generic[T]):
         runs_on, late = self.pool.overtaken(attempt, _OVERTAKEN, now)
         outcome: AttemptOutcome = "error" if late else "cancelled"
         self._record(attempt, now, outcome, _OVERTAKEN if late else None, None)
-        if not self._running and self._phase is Phase.RUNNING:
-            self._ended(now)
+        self._ended(now)
         return runs_on
 
     def expired(self, attempt: Attempt[T], fault: Fault, now: float, silence: float = 0.0) -> None:
