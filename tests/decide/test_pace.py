@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_llm.decide.attempt import Attempt
+from resilient_llm.decide.call import Wait
 from resilient_llm.decide.line import PASSED
 from resilient_llm.decide.meters import Learnt
 from resilient_llm.decide.pace import Pace
@@ -298,7 +299,9 @@ def test_of_many_refused_together_a_rate_is_learnt_from_what_got_through() -> No
         now = fits
         it.reserve(0.0, 0, now)
     assert 199 / (now - 101.0) == pytest.approx(100.0, rel=0.3), "80 in a second and a little more, and growing"
-    assert it.fits_at(0.0, now, stated=True) == -math.inf, "which is a guess, and no reason to refuse a call"
+    assert it.fits_at(0.0, now, by=it.stated(doubted=False)) == -math.inf, (
+        "which is a guess, and no reason to refuse a call"
+    )
 
 
 def test_where_nothing_got_through_no_rate_is_learnt() -> None:
@@ -699,3 +702,193 @@ def test_who_waits_for_a_guess_is_sent_at_each_quarter_of_its_time_and_tightens_
         call.failed(attempt, fault(FaultKind.RATE_LIMITED, status=429), world.now)
     assert times == pytest.approx([5.0, 10.0, 15.0])
     assert (key.gate.strikes, key.pace.row) == (0, 0)
+
+
+# --- limits that are reported, and are none ---
+
+SAID = [Limit(60, 0, 60.0), Limit(10, 0, 60.0), Limit(None, 0, 60.0)]
+
+
+def told(now: float, **limits: Limit) -> Pace:
+    """An answer told these limits a moment ago, to a call that was sent when it came."""
+    it = pace()
+    answered(it, it.reserve(100.0, 0, now), now, 100.0, **limits)
+    return it
+
+
+@pytest.mark.parametrize("limit", SAID)
+def test_limits_of_another_key_cost_nobody_an_answer(limit: Limit) -> None:
+    """A gateway says with every answer that nothing is left, and answers everything; an SDK looks at no header."""
+
+    def serve(now: float, attempt: Attempt[Target]) -> Act:
+        driver.at(now + 0.2, driver.pool.learn, attempt, now + 0.2, limit, None)
+        return Act(0.2)
+
+    driver = Driver({"a": serve})
+    runs = driver.calls(rate=4.0, seconds=30.0, timeout=10.0)
+    assert all(run.answered for run in runs)
+    assert len(driver.requests) == len(runs)
+    assert max(run.took for run in runs) <= 10.0 / 4.0 + 0.3
+    assert sum(run.took > 0.3 for run in runs) <= 20, "of those that came before it was known"
+
+
+@pytest.mark.parametrize("hint", [None, 1.0])
+def test_real_limits_are_put_to_the_test_once(hint: float | None) -> None:
+    """Twenty requests of which four a second come back, and twice as many calls."""
+    bucket, refused = {"left": 20.0, "at": 0.0}, 0
+
+    def serve(now: float, attempt: Attempt[Target]) -> Act:
+        nonlocal refused
+        left = min(20.0, bucket["left"] + (now - bucket["at"]) * 4.0)
+        fits = left >= 1.0
+        left, refused = left - fits, refused + (not fits)
+        bucket.update(left=left, at=now)
+        driver.at(now + 0.2, driver.pool.learn, attempt, now + 0.2, Limit(20, int(left), (20.0 - left) / 4.0), None)
+        return Act(0.2) if fits else Act(0.2, Fault(FaultKind.RATE_LIMITED, status=429, retry_after=hint))
+
+    driver = Driver({"a": serve})
+    runs = driver.calls(rate=8.0, seconds=40.0, timeout=10.0)
+    assert refused <= 2
+    assert sum(run.answered for run in runs) >= 20 + 4.0 * 45.0, "of the line that stands at the end, too"
+
+
+@pytest.mark.parametrize(
+    ("after", "contradicts"),
+    [(0.1, True), (0.4, True), (0.6, False), (10.0, False), (60.0, False), (100.0, False)],
+)
+def test_what_may_have_come_back_since_is_no_contradiction(after: float, contradicts: bool) -> None:
+    it = told(100.0, requests=Limit(60, 0, 60.0))
+    it.reserve(100.0, 0, 100.0 + after)
+    assert it.contradicts(100.0, 100.0 + after) is contradicts
+
+
+def test_what_came_back_is_reckoned_from_when_the_call_was_sent_that_was_told() -> None:
+    it = pace()
+    answered(it, it.reserve(100.0, 0, 99.0), 100.0, 100.0, requests=Limit(60, 0, 60.0))
+    it.reserve(100.0, 0, 100.1)
+    assert not it.contradicts(100.0, 100.1), "1.1 may be there"
+
+
+def test_a_limit_that_comes_back_at_once_is_not_contradicted() -> None:
+    it = told(100.0, requests=Limit(60, 0, 60.0))
+    answered(it, it.reserve(100.0, 0, 100.0), 100.0, 100.0, requests=Limit(60, 0, 0.0))
+    it.reserve(100.0, 0, 100.0)
+    assert not it.contradicts(100.0, 100.0)
+
+
+def test_what_was_sent_since_is_gone() -> None:
+    it = told(100.0, requests=Limit(60, 2, 60.0))
+    found: list[bool] = []
+    for _ in range(3):
+        it.reserve(100.0, 0, 100.1)
+        found.append(it.contradicts(100.0, 100.1))
+    assert found == [False, False, True]
+
+
+def test_a_limit_of_tokens_is_contradicted_by_a_call_that_needs_twice_as_many_as_there_are() -> None:
+    it = told(100.0, tokens=Limit(6000, 0, 60.0))
+    it.reserve(100.0, 0, 100.4)
+    assert it.contradicts(100.0, 100.4)
+    assert not it.contradicts(100.0, 100.6)
+
+
+def test_three_calls_let_through_in_a_row_show_that_a_limit_is_none() -> None:
+    it = told(100.0, requests=Limit(60, 0, 60.0))
+    for now, refused in ((100.0, False), (100.0, False), (100.0, True), (200.0, False), (200.0, False), (200.0, False)):
+        assert it.limited
+        it.tried(now, refused=refused)
+    assert not it.limited
+    assert it.left(200.0) == (None, None)
+
+
+def test_a_limit_that_is_none_is_obeyed_again_when_that_may_have_changed_and_later_every_time() -> None:
+    it, now = told(100.0, requests=Limit(60, 0, 60.0)), 100.0
+    for seconds in (60.0, 120.0, 240.0):
+        for _ in range(3):
+            it.tried(now, refused=False)
+        for later, obeyed in ((seconds - 1.0, False), (seconds, True)):
+            answered(it, it.reserve(0.0, 0, now + later), now + later, requests=Limit(60, 0, 60.0))
+            assert it.limited is obeyed
+        now += seconds
+    for seconds in (60.0, 120.0, *[3600.0] * 10):  # real once more, and at most an hour
+        while not it.doubted(now):
+            now += 1.0
+        it.tried(now, refused=True)
+        if seconds < 3600.0:
+            for _ in range(3):  # they were under way
+                it.tried(now, refused=False)
+            assert it.limited
+            assert not it.doubted(now + seconds - 1.0)
+        assert it.doubted(now + seconds)
+
+
+def test_what_is_no_limit_is_not_doubted() -> None:
+    assert not pace(MINUTE).doubted(100.0)
+    it = told(100.0, requests=Limit(60, 0, 60.0))
+    for _ in range(3):
+        it.tried(100.0, refused=False)
+    assert not it.doubted(200.0), "nothing was told since"
+
+
+def test_opening_by_hand_forgets_what_limits_are_worth() -> None:
+    it = told(100.0, requests=Limit(60, 0, 60.0))
+    it.tried(100.0, refused=True)
+    it.open()
+    answered(it, it.reserve(0.0, 0, 101.0), 101.0, requests=Limit(60, 0, 60.0))
+    assert it.doubted(101.0)
+
+
+def test_nobody_finds_out_while_all_may_have_come_back() -> None:
+    """Ten in a minute, which all come back when it ends: by the pace of a whole minute the next one fits later."""
+    world = World("a")
+    for limit in (Limit(10, 9, 60.0), Limit(10, 0, 4.0)):
+        sent = world.start()
+        world.pool.learn(sent, world.now, limit, None)
+        world.succeed(sent)
+    call = world.call(timeout=18.0)
+    assert world.told_to_wait(call).seconds == pytest.approx(4.5), "at a quarter of its time it looks"
+    world.now += 4.5
+    assert isinstance(call.next_attempt(world.now), Wait)
+    world.now += 1.5
+    assert not world.start(call).contradicts
+
+
+@pytest.mark.parametrize(("insists", "left", "doubted"), [(True, 0, False), (True, 50, True), (False, 0, True)])
+def test_only_a_refusal_of_who_insisted_and_that_is_explained_shows_that_a_limit_is_real(
+    insists: bool, left: int, doubted: bool
+) -> None:
+    """Where refusals come by chance, what is reported explains each of them."""
+    world = World("a")
+    world.succeed(world.start())
+    sent, it = world.start(), world.member("a").keys[0].pace
+    sent.insists = insists
+    world.pool.learn(sent, world.now, Limit(60, left, 60.0), None)
+    world.fail(sent, FaultKind.RATE_LIMITED, status=429, retry_after=1.0)
+    assert it.doubted(world.now) is doubted
+
+
+def test_a_pool_of_keys_obeys_what_is_guessed() -> None:
+    world = World(Target("a", pool=2))
+    for key in world.member("a").keys:
+        key.pace.learnt = Learnt(1.0, 60.0, world.now)
+        key.pace.learnt.take(1.0, world.now)
+        key.pace.arrange()
+    call = world.call(timeout=20.0)
+    world.told_to_wait(call)
+    world.now += 5.0
+    world.told_to_wait(call)
+
+
+def test_only_a_call_of_a_lone_key_doubts_what_is_reported_and_no_batch() -> None:
+    for keys, batch in ((1, False), (1, True), (2, False)):
+        world = World(Target("a", pool=keys))
+        for _ in range(keys):
+            first = world.start()
+            world.pool.learn(first, world.now, Limit(1, 0, 60.0), None)
+            world.succeed(first)
+        call = world.call(timeout=20.0, batch=batch)
+        if keys == 1 and not batch:
+            assert world.told_to_wait(call).seconds == pytest.approx(5.0)
+        else:
+            with pytest.raises(NoProviderAvailable):
+                call.next_attempt(world.now)

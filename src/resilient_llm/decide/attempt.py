@@ -58,6 +58,8 @@ class Attempt(Generic[T]):
     """Whether it failed for its key's sake alone, and its provider has another key that can be used."""
     insists: bool = False
     """Whether it was sent against what we only guess of its key's limits."""
+    contradicts: bool = False
+    """Whether a limit that its provider reported is none if it is let through."""
     not_before: float = -math.inf
     """When its call may ask its provider, which refused it, again."""
     refused_alone: bool = False

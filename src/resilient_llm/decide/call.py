@@ -265,7 +265,6 @@ class Call(Generic[T]):
         self._running.append(attempt)
         if past.number > 1 or past.again:
             self._hoped = self._hoped or past.last_hope
-            attempt.insists = past.insists
             self._insisted += past.insists
             past.place, past.last_hope, past.insists = None, False, False
             if not attempt.trial:

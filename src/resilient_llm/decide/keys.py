@@ -45,6 +45,8 @@ class Key:
     def __init__(self, number: int, terms: KeyTerms, limits: Limits, slow: SlowGate) -> None:
         self.number: int = number
         """Its position, from 0."""
+        self.alone: bool = True
+        """Whether its provider has no other."""
         self.terms: KeyTerms = terms
         self.slow: SlowGate = slow
         """Closed while it is refused or its quota is exhausted; shared by its account."""
@@ -72,22 +74,30 @@ class Key:
         gate = self.gate
         if now < gate.until and (now < gate.asked or not insists) and now < gate.opens(ask.deadline, waits=waits):
             return Refusal.GATED
-        if self.pace.limited and self.fits_at(ask, now, ahead, stated=insists) > now:
+        if self.pace.limited and self.fits_at(ask, now, ahead, insists=insists) > now:
             return Refusal.PACE
         if self.slow.strikes and not self.slow.admits(now):
             return Refusal.QUOTA
         return None
 
-    def guessed(self, refusal: Refusal) -> bool:
+    def guessed(self, refusal: Refusal, ask: Ask, now: float) -> bool:
         """Whether a call is kept by what nobody said, or may be as soon as what was said is over."""
-        return refusal in LIMITED and (self.gate.without_hint or self.pace.learnt is not None)
+        doubted = self._may_doubt(ask) and self.pace.doubted(now)
+        return refusal in LIMITED and (doubted or self.gate.without_hint or self.pace.learnt is not None)
 
-    def fits_at(self, ask: Ask, now: float, ahead: int = 0, *, stated: bool = False) -> float:
+    def _may_doubt(self, ask: Ask) -> bool:
+        """Whether the call may find out if reported limits are real; where there are other keys, they are obeyed."""
+        return self.alone and not ask.batch
+
+    def fits_at(self, ask: Ask, now: float, ahead: int = 0, *, stated: bool = False, insists: bool = False) -> float:
         """When the call fits into what may be sent with it, after ``ahead`` others like it; ``stated``: by what is
-        known for certain."""
-        pace = self.pace
-        keep = self._reserve if ask.batch else 0.0
-        return pace.fits_at(pace.need(ask.tokens, ask.max_tokens), now, ahead=ahead, keep=keep, stated=stated)
+        known for certain; ``insists``: by that, or to find out whether what was reported is real."""
+        pace, keep = self.pace, self._reserve if ask.batch else 0.0
+        need, by = pace.need(ask.tokens, ask.max_tokens), None
+        if stated or insists:
+            doubted = self._may_doubt(ask) and (pace.testable(now) if insists else pace.doubted(now))
+            by = pace.stated(doubted=doubted)
+        return pace.fits_at(need, now, ahead=ahead, keep=keep, by=by)
 
     def opens_at(self, ask: Ask, now: float, *, told: bool = False, ahead: int = 0) -> float:
         """When it may be used again by time alone; ``told``: in the provider's own words where it gave any."""

@@ -164,7 +164,7 @@ class Leases(Generic[T]):
         line, place = member.line, past.place
         hope = past.last_hope and member.breaker.down
         held = 0 if place is None else int(place.offer is line)
-        insists = past.insists and len(member.keys) == 1
+        insists = past.insists and member.keys[0].alone
         if insists and member.refusal(ask, now, waits=True, held=held) in LIMITED:
             return member.refusal(ask, now, waits=True, held=held, insists=True) is None
         if line.waiting and not (hope or member.in_turn(past.order, ask, place, now)):
@@ -285,6 +285,8 @@ class Leases(Generic[T]):
                 lone = self._alone(ask, past, member)
             alone = lone or breaker.state is not CLOSED  # then nobody is well
             found = patience(self._policies, member.statistics, ask, now, alone=alone)
+        if past.insists:
+            attempt.insists, attempt.contradicts = True, attempt.key.pace.contradicts(attempt.need, now)
         attempt.late_after, attempt.known, attempt.rescue_after, attempt.timeout = found
         if now < member.heard.until:
             member.heard.asked(now, self.draw())

@@ -119,7 +119,7 @@ class Member(Generic[T]):
             if key is None or key in keys:
                 key = Key(number, terms, self.policies.limits, slow)
             key.retarget(terms, slow)
-            key.number = number
+            key.number, key.alone = number, len(accounts) == 1
             keys.append(key)
         self.keys = keys
 

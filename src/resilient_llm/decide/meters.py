@@ -15,6 +15,9 @@ _AMPLE = 0.1  # share of a limit that is surely left, whatever is under way
 _FASTER = 2.0  # how much faster we send while a provider reports clearly more than was thought
 _SAME = 1.1  # times a window that is reported, inexactly, up to which another one is no longer
 _LESS, _FAILED = 0.9, 3  # what is left of one that is lowered, and how often
+_CONTRADICTS = 0.5  # share of what a call needs: if less is left and it is let through, that is no limit
+_CONTRADICTED = 3  # such calls in a row: one is chance, for what is left is reported in whole numbers
+_SETTLED, _SETTLED_MOST = 60.0, 3600.0  # seconds for which that counts, and at most if it shows again and again
 _DOUBLES = 0.7  # seconds in which the calls double that are sent after a refusal, before one is let through
 
 
@@ -109,6 +112,8 @@ class Reported(Meter):
         self._longest = 0.0
         self._least = math.inf
         self._usual = math.inf  # the rate at which it comes back
+        self.last: tuple[float, float, float, float] = 0.0, 0.0, -math.inf, 0.0
+        """What was told last: units left, seconds until it is full; to a call sent then, when so many had been sent."""
         self.until: float = math.inf
         """When what was told is over, where nobody told how much there is in all: at its reset."""
 
@@ -137,6 +142,19 @@ class Reported(Meter):
             self._even.rate = self.limit / self._longest
             self._even.limit = max(1.0, _SAVED * self._even.rate)
 
+    def contradicts(self, cost: float, sent: float, now: float) -> bool:
+        """Whether a call that costs so much cannot be let through if what was told last is true.  ``sent``: units until
+        then, without this call.  No more came back than the part that is missing, in the share of its time that passed
+        since the call was sent that was told it."""
+        left, reset, at, then = self.last
+        if not self.in_force(now):
+            return False
+        return left + (self.limit - left) * (now - at) / reset - (sent - then) < _CONTRADICTS * cost
+
+    def in_force(self, now: float) -> bool:
+        """Whether not all of it has come back since what was told last."""
+        return now < self.last[2] + self.last[1]
+
     def at_most(self, left: float, ago: float, now: float) -> None:
         """So many units were left ``ago`` seconds, less what was sent since."""
         self.advance(now)
@@ -151,6 +169,36 @@ class Reported(Meter):
     def explains(self, cost: float, now: float) -> bool:
         """Whether a call that costs so much had to be refused."""
         return self.level < cost + _AMPLE * self.limit or self.at > now
+
+
+class Trust:
+    """Whether the limits that a provider reports are real, by calls that were sent in spite of them because they had
+    nobody else to ask: some gateways report those of another key, or some that they do not go by."""
+
+    obeyed: bool = True
+    until: float = -math.inf
+    """Until when it is known whether they are real; then calls find out again."""
+    _real: bool = True
+    _seconds: float = 0.0
+    _let_through: int = 0
+
+    def tried(self, now: float, *, refused: bool) -> None:
+        """A call was sent in spite of them, and refused for it or let through."""
+        if now < self.until:
+            return
+        self._let_through += 1
+        if refused or self._let_through >= _CONTRADICTED:
+            again = self._seconds and refused is self._real
+            self._seconds = min(2.0 * self._seconds, _SETTLED_MOST) if again else _SETTLED
+            self.obeyed = self._real = refused
+            self._let_through, self.until = 0, now + self._seconds
+
+    def over(self, now: float) -> bool:
+        """Whether they are to be obeyed again, as nobody knows any more that they are not."""
+        if self.obeyed or now < self.until:
+            return False
+        self.obeyed = True
+        return True
 
 
 class Learnt(Meter):

@@ -7,10 +7,10 @@ bucket that is full again after its window, so nothing stays shut for longer tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from resilient_llm.decide.meters import Declared, Learnt, Meter, Reported
+from resilient_llm.decide.meters import Declared, Learnt, Meter, Reported, Trust
 from resilient_llm.decide.refusals import Refusals, Sent
 from resilient_llm.policy import Rate
 
@@ -48,6 +48,7 @@ class Pace(Refusals):
         self._output: float = 0.0  # tokens of an answer; 0: unknown
         self._prompt = 1.0
         self.reported: list[Reported | None] = [None, None]  # requests, tokens
+        self._trust = Trust()
         self._bucket: Callable[[Rate], Declared] = Declared.of
         self.declare(rates)
 
@@ -71,7 +72,7 @@ class Pace(Refusals):
         """A limit came or went."""
         reported = [(meter, bool(kind)) for kind, meter in enumerate(self.reported) if meter is not None]
         guessed = [(meter, False) for meter in (self.learnt, self.ramp) if meter is not None]
-        self._stated: list[tuple[Meter, bool]] = [*self.declared, *reported]
+        self._stated: list[tuple[Meter, bool]] = [*self.declared, *(reported if self._trust.obeyed else ())]
         self._meters: list[tuple[Meter, bool]] = [*self._stated, *guessed]
         self.limited = bool(self._meters)
 
@@ -81,11 +82,31 @@ class Pace(Refusals):
         output = self._output
         return tokens * self._prompt + (output if output < max_tokens else max_tokens)
 
-    def fits_at(self, need: float, now: float, *, ahead: int = 0, keep: float = 0.0, stated: bool = False) -> float:
+    def stated(self, *, doubted: bool) -> Sequence[tuple[Meter, bool]]:
+        """Limits that are no guess: declared ones, and reported ones unless they are ``doubted``."""
+        return self.declared if doubted else self._stated
+
+    def doubted(self, now: float) -> bool:
+        """Whether nobody knows if what was reported is real."""
+        return now >= self._trust.until and len(self._stated) > len(self.declared)
+
+    def testable(self, now: float) -> bool:
+        """Whether a call can find that out: not if all may have come back that was missing."""
+        return self.doubted(now) and any(meter is not None and meter.in_force(now) for meter in self.reported)
+
+    def fits_at(
+        self,
+        need: float,
+        now: float,
+        *,
+        ahead: int = 0,
+        keep: float = 0.0,
+        by: Sequence[tuple[Meter, bool]] | None = None,
+    ) -> float:
         """When a call of ``need`` tokens can be sent: at ``now`` or before, now.  ``ahead`` others of the usual size
-        come first; a share of ``keep`` is to be left.  ``stated``: by what was declared or reported alone."""
+        come first; a share of ``keep`` is to be left.  ``by``: these limits (``None``: all)."""
         at, usual = -math.inf, need if self._usual is None else self._usual
-        for meter, tokens in self._stated if stated else self._meters:
+        for meter, tokens in self._meters if by is None else by:
             fits = meter.fits_at(need if tokens else 1.0, now, keep, ahead * usual if tokens else ahead)
             at = max(at, fits)
         return at if ahead or at <= now + self.cap else now + self.cap
@@ -159,6 +180,8 @@ class Pace(Refusals):
         unheard = self.unheard_tokens if tokens else self.unheard
         if told is None or told.remaining is None:
             return
+        if self._trust.over(now):
+            self.arrange()
         meter, left = self.reported[kind], told.remaining
         limit = float(told.limit or max(left, 1.0 if meter is None else meter.limit))
         if meter is None or meter.limit != limit:
@@ -169,6 +192,7 @@ class Pace(Refusals):
         meter.advance(now)
         ample = left - unheard - _AMPLE * limit >= (need if tokens else 1.0)
         meter.told(left, told.reset_in or 0.0, ample=ample)
+        meter.last = left, told.reset_in or 0.0, at, tokens_then if tokens else requests_then
         meter.until = math.inf if told.limit else now + (told.reset_in or 0.0)
         meter.at_most(left - after, now - at, now)
         for declared, of_tokens in self.declared:
@@ -193,6 +217,19 @@ class Pace(Refusals):
         told = enumerate(self.reported)
         return any(meter is not None and meter.explains(need if kind else 1.0, now) for kind, meter in told)
 
+    def contradicts(self, need: float, now: float) -> bool:
+        """Whether a call that was sent now cannot be let through if what was reported is true."""
+        requests, tokens = self.reported
+        if requests is not None and requests.contradicts(1.0, self.sent - 1.0, now):
+            return True
+        return tokens is not None and tokens.contradicts(need, self.sent_tokens - need, now)
+
+    def tried(self, now: float, *, refused: bool) -> None:
+        """A call that was sent in spite of what was reported was refused for it, or let through though it contradicts
+        that."""
+        self._trust.tried(now, refused=refused)
+        self.arrange()
+
     def left(self, now: float) -> tuple[float | None, float | None]:
         """Requests and tokens that fit now, as far as it is known."""
         found: list[float | None] = [None, None]
@@ -211,7 +248,7 @@ class Pace(Refusals):
 
     def open(self) -> None:
         """Forget what was reported and learnt."""
-        self.reported = [None, None]
+        self.reported, self._trust = [None, None], Trust()
         self.forget()
         for meter, _ in self.declared:
             meter.restore()

@@ -68,6 +68,8 @@ class Verdicts(Generic[T]):
             key.gate.succeeded(started)
         if key.pace.row or started < key.pace.waits_until:
             self._let_through(attempt, now)
+        if attempt.contradicts:
+            key.pace.tried(now, refused=False)
         if member.own_gate.row:
             member.own_gate.answered(started, now)
         if key.slow.row and key.slow.answered(started, now):
@@ -235,6 +237,8 @@ class Verdicts(Generic[T]):
         told = hint is not None and not math.isnan(hint)
         wait = max(hint, MIN_WAIT) if hint is not None and told else _UNTOLD
         explained = pace.explains(attempt.need, now)
+        if attempt.insists and explained:
+            pace.tried(now, refused=True)
         attempt.refused_alone = pace.refused(attempt.sent, now + wait, now, explained=explained)
         if hint is not None and told and (attempt.refused_alone or (len(attempt.member.keys) == 1 and not explained)):
             attempt.not_before = now + hint  # where the gate may open sooner for others

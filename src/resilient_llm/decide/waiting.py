@@ -77,7 +77,7 @@ class Waiting(Generic[T]):
                 waits = told <= min(ask.deadline, now + retry.max_wait) or refusal.needs_room or refusal is Refusal.DOWN
                 if more and waits and served <= ask.deadline:
                     waited.append((member, refusal))
-                    found.guessed = found.guessed or any(key.guessed(refusal) for key in member.keys)
+                    found.guessed = found.guessed or any(key.guessed(refusal, ask, now) for key in member.keys)
             elif more:
                 runs.append(member.breaker.run)
         if runs:

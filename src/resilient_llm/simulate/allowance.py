@@ -17,6 +17,7 @@ class Allowance:
 
     ``burst`` is how many seconds' worth a full bucket holds; a ``window`` holds a minute's.  ``tells``: answers say how
     much is left, in the ``dialect`` (one of :data:`DIALECTS`); ``hints``: a 429 carries Retry-After, in whole seconds.
+    ``enforced``: it refuses what does not fit, rather than merely telling a limit that is another key's.
     """
 
     requests: float | None = None
@@ -25,6 +26,7 @@ class Allowance:
     dialect: str = "openai"
     tells: bool = True
     hints: bool = True
+    enforced: bool = True
 
     def __post_init__(self) -> None:
         if self.dialect not in DIALECTS:
@@ -80,7 +82,7 @@ class Meter:
         left = self.left(now)
         if self._dialect != "window" or left >= self.capacity:
             self._at = now  # a window begins with its first request
-        self._level = left - min(units, self.capacity)
+        self._level = max(0.0, left - min(units, self.capacity))
 
     def told(self, now: float) -> Window:
         """As an answer tells it."""
@@ -105,6 +107,8 @@ class Meters:
 
     def wait(self, now: float, tokens: int) -> float:
         """Seconds until a request with so many tokens is admitted; 0.0: now."""
+        if not self._allowance.enforced:
+            return 0.0
         wait = 0.0 if self._requests is None else self._requests.wait(now, 1.0)
         return wait if self._tokens is None else max(wait, self._tokens.wait(now, tokens))
 

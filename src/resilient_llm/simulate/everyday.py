@@ -279,6 +279,17 @@ def _spill() -> Iterator[Schedule]:
         fault=(0.0, 300.0),
         nature=Nature(allowance=Allowance(tokens=30_000, burst=4.0, tells=False)),
     )
+    yield _schedule(
+        "bucket-of-others",
+        "answers tell 60 requests a minute, which is another key's limit; four calls a second, and none is refused",
+        base=run,
+        seconds=300.0,
+        rate=4.0,
+        deadline=10.0,
+        fault=(0.0, 300.0),
+        nature=Nature(allowance=Allowance(requests=60, burst=4.0, enforced=False)),
+        want=Want(answered=1.0),
+    )
 
 
 def _hints() -> Iterator[Schedule]:
