@@ -503,6 +503,24 @@ def test_every_transition_of_the_table_can_happen(before: State, cause: Cause) -
     assert bring_about(cause, before).state is TRANSITIONS[before, cause]
 
 
+def test_trials_of_a_presumption_that_is_void_do_not_count_towards_the_next_one() -> None:
+    subject = breaker()
+    subject.suspected(Cause.STALLED, 0.0, 0.0)
+    subject.succeeded(1.0)
+    assert subject.passed == 1
+    subject.spoke(2.0)
+    assert (subject.state, subject.passed) == (State.CLOSED, 0)
+
+
+def test_no_generation_is_used_twice_in_a_process_that_was_forked() -> None:
+    subject = breaker()
+    subject.suspected(Cause.SILENT, 0.0, 0.0)
+    subject.spoke(1.0)
+    subject.generation = 7  # as the child begins
+    subject.suspected(Cause.SILENT, 2.0, 0.0)
+    assert subject.generation == 8
+
+
 class BreakerMachine(RuleBasedStateMachine):
     """Any history at all."""
 
@@ -511,6 +529,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.subject = breaker()
         self.now = 1000.0
         self.before = (State.CLOSED, 0)
+        self.presumed = self.latest = 0
         self.failed_at = -math.inf
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 15.0, 100.0, 1e5]))
@@ -530,13 +549,20 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule(cause=st.sampled_from([Cause.SLOW, Cause.SILENT, Cause.STALLED]), draw=draws)
     def suspicion(self, cause: Cause, draw: float) -> None:
-        state = self.subject.state
-        assert self.subject.suspected(cause, self.now, draw) == (self.subject.state is not state)
+        state, generation = self.before
+        changed = self.subject.suspected(cause, self.now, draw)
+        assert changed == (self.subject.state is not state)
+        if changed and cause is not Cause.SLOW:
+            self.presumed = generation
 
     @rule()
     def spoken(self) -> None:
         state = self.subject.state
-        assert self.subject.spoke(self.now) == (self.subject.state is not state)
+        void = self.subject.spoke(self.now)
+        assert void == (self.subject.state is not state)
+        if void:
+            assert self.subject.generation == self.presumed, "what began before still counts"
+            self.before = (self.subject.state, self.presumed)
 
     @rule()
     def isolated(self) -> None:
@@ -555,7 +581,8 @@ class BreakerMachine(RuleBasedStateMachine):
             assert after is state
         else:
             reachable = {target for (source, _), target in TRANSITIONS.items() if source is state}
-            assert self.subject.generation == generation + 1
+            self.latest += 1
+            assert self.subject.generation == self.latest, "none is used twice"
             assert after in reachable
         self.before = (after, self.subject.generation)
 

@@ -186,16 +186,17 @@ def test_a_call_that_failed_once_is_spent_on_no_trial() -> None:
     assert world.start().kind == "trial", "the next one is"
 
 
-def test_the_confirming_trial_is_free() -> None:
-    world = World("a", "b")
+def test_trials_after_one_that_was_answered_are_free() -> None:
+    """Where a call comes a second and four must be answered, paying for each would take more than a minute."""
+    world = World("a", "b", breaker={"successes": 4})
     world.half_break("a")
     world.until_trial("a")
     world.pool._leases.trials.tokens = 1.0
-    world.succeed(world.start(), after=0.1)
-    assert world.member("a").breaker.passed == 1
-    world.pool._leases.trials.tokens = 0.0
+    for passed in (1, 2, 3):
+        world.succeed(world.start(), after=0.1)
+        assert world.member("a").breaker.passed == passed
+        world.pool._leases.trials.tokens = 0.0
     assert world.start().kind == "trial"
-    world.pool._leases.trials.tokens = 0.0
     assert world.start().target.id == "b", "one at a time"
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from resilient_llm import events
 from resilient_llm.decide.attempt import Attempt
+from resilient_llm.decide.breaker import State
 from resilient_llm.decide.call import Wait
 from resilient_llm.decide.verdict import LOCAL_WINDOW
 from resilient_llm.errors import FaultKind
@@ -488,11 +489,75 @@ def test_trials_of_one_whose_streams_stopped_are_judged_at_the_end() -> None:
     assert world.breaker("a") == "softly_open"
 
 
+def half_stopped(world: World, seconds: float) -> list[Attempt[Target]]:
+    """Four streams stop, and as many go on for so many seconds and longer."""
+    stopped, others = reading(world, 4), reading(world, 4)
+    for _ in range(math.ceil(4.0 * seconds)):
+        world.now += 0.25
+        for stream in others:
+            stream.quiet_since = world.now - 0.1
+        world.abandon(world.start(streaming=True, timeout=60.0))
+    return stopped
+
+
+def test_streams_that_stop_while_others_go_on_have_failed_before_they_end() -> None:
+    """Half of the streams stop: the others show that the provider is not silent, and those that stopped would end half
+    a minute later."""
+    world = World("a", "b")
+    half_stopped(world, 3.75)
+    assert world.breaker("a") == "closed"
+    half_stopped(world, 4.0)
+    assert world.breaker("a") == "softly_open"
+    assert world.health("a").breaker_reason == "it failed too often"
+    assert world.start().target.id == "b"
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_a_stream_that_stopped_is_judged_once(well: bool) -> None:
+    world = World("a", "b")
+    stream, other = reading(world, 2)
+    for _ in range(20):
+        world.now += 0.25
+        other.quiet_since = world.now - 0.1
+        world.abandon(world.start(streaming=True, timeout=60.0))
+    breaker = world.member("a").breaker
+    assert breaker.run == 1
+    level = breaker._level
+    if well:
+        world.succeed(stream)
+    else:
+        world.expire(stream, silence=60.0)
+    assert (breaker.run, breaker._level) == (1, level)
+
+
+@pytest.mark.parametrize("silence", [2.5, 4.5])
+def test_what_began_before_streams_stopped_counts_when_that_is_void(silence: float) -> None:
+    """Or a provider that stalls half of its streams would lose and regain its traffic again and again, and no stream
+    that it broke would count."""
+    world = World("a", "b")
+    streams = reading(world, 8)
+    world.fail(streams.pop(), FaultKind.SERVER_ERROR, status=500)
+    breaker = world.member("a").breaker
+    level = breaker._level
+    world.now += silence
+    assert world.start().target.id == "b"
+    assert breaker._level == level > 0.0
+    world.now += 0.2
+    streams[-1].quiet_since = world.now
+    world.pool._verdicts._look_at_streams(world.member("a"), world.now)
+    assert (breaker.state, breaker._level) == (State.CLOSED, level)
+    for stream in streams[:4]:
+        world.expire(stream, silence=60.0)
+    assert world.breaker("a") == "softly_open"
+    assert world.health("a").breaker_reason == "it failed too often"
+
+
 def test_a_process_that_stood_still_blames_no_stream() -> None:
     world = World("a", "b")
-    for _ in range(100):
+    for _ in range(200):
         world.now += 0.01
         world.succeed(world.start())
+    world.now += 0.01
     reading(world, 5)
     world.now += 4.0
     assert world.start().target.id == "a"

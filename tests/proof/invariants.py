@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, final
 
 from resilient_llm import events
 from resilient_llm.decide.ask import Ask
-from resilient_llm.decide.breaker import State
+from resilient_llm.decide.breaker import Cause, State
 from resilient_llm.decide.keys import Key
 from resilient_llm.decide.leases import _FLOOR  # pyright: ignore[reportPrivateUsage]
 from resilient_llm.decide.line import OFFER, Line, Place
@@ -150,6 +150,8 @@ class Lease:
     generation: int
     kind: str
     spoke: bool = False
+    stopped: bool = False
+    """Whether it was judged as failed because its stream fell silent, before it ended."""
     due: float = 0.0
     """Seconds for which it keeps other trials away, as one made although somebody well could have been asked."""
 
@@ -325,10 +327,17 @@ class Checker:
         with pool._lock:  # pyright: ignore[reportPrivateUsage]
             pool._verdicts.look(now)  # pyright: ignore[reportPrivateUsage]
         for member, state in was.items():
-            if member.breaker.state is State.SOFTLY_OPEN and state is State.CLOSED:
-                begun = [one for one, lease in self.leases.items() if one.member is member and lease.spoke]
-                quiet = [one for one in begun if now - one.quiet_since >= 1.0]
+            begun = [(one, lease) for one, lease in self.leases.items() if one.member is member and lease.spoke]
+            if member.breaker.cause is Cause.STALLED and state is State.CLOSED:
+                quiet = [one for one, _ in begun if now - one.quiet_since >= 1.0]
                 self.demand(len(quiet) >= 3, "S6", f"{member.id} opened softly with {len(quiet)} silent streams")
+            elif state is State.CLOSED:
+                stopped = [lease for one, lease in begun if one.stopped and not lease.stopped]
+                self.members[member].bad += len(stopped)
+                moved = member.breaker.state is not State.CLOSED
+                self.demand(bool(stopped) or not moved, "S6", f"{member.id} opened though no stream stopped")
+                for lease in stopped:
+                    lease.stopped = True
 
     def after(self, now: float, concerned: Member[Provider] | None) -> None:
         """Nobody but the provider concerned has changed, nobody sleeps who could be served, and the lock is free."""
@@ -436,6 +445,9 @@ class Checker:
         else:
             limit = max(self._rate, 0.5 if outcome is Outcome.SOFT else 0.0) + 1e-9
             self.demand(rate <= limit, "S13", f"a failure raised {member.id}: {self._rate} to {rate}")
+        if lease.stopped:
+            self.demand(was[:-1] == found[:-1], "S5", f"{member.id} changed by a stream that had failed before")
+            return
         if lease.generation != was.generation:
             same = was[:-1] == found[:-1] or (outcome is Outcome.OK and str(was.cause) == _SILENT)
             self.demand(same, "S4", f"{member.id} changed: {was} to {found}")

@@ -261,7 +261,7 @@ class Watched:
             check.tests.spend(1.0)
             return
         check.demand(now >= was.trial_at - 1e-9, "S2", f"{step!r} is due in {was.trial_at - now} s")
-        if was.passed != 1:
+        if not was.passed:
             bucket = check.rescues if was.ends_late else check.tests  # a broken answer is its caller's loss
             check.demand(bucket.look(now) >= 1.0 - 1e-5, "S1", f"{step!r} with {bucket.tokens} tokens")
             bucket.spend(1.0)

@@ -16,7 +16,8 @@ trial too, and enough successes in a row close it.  A provider that relapses wit
 Two rules keep it honest:
 
 * every change of state starts a new *generation*, and an attempt that began in an earlier one cannot move the breaker:
-  calls last minutes, open periods seconds, so late results are the normal case and prove nothing about now;
+  calls last minutes, open periods seconds, so late results are the normal case and prove nothing about now (only
+  where it opened on a presumption that proved void, the generation before is the current one again);
 * a trial that ends without a verdict (cancelled, rate limited) gives its place back and judges nobody; one that never
   ends loses its place when its time is over.
 
@@ -141,6 +142,8 @@ class Breaker:
     _down_at: float = -math.inf
     _run_at: float = -math.inf
     _broke_at: float = -math.inf  # when it failed after content last
+    _before: int = 0  # the generation in which it was presumed to be silent or stalled
+    _latest: int = 0  # the highest generation
 
     def __init__(self, policy: Policy) -> None:
         # What every call asks: Python 3.11 reads an attribute of the class four times as slowly.
@@ -315,8 +318,13 @@ class Breaker:
 
     def _move(self, cause: Cause, now: float, draw: float = 0.0, reason: str = "") -> None:
         before, self.state = self.state, TRANSITIONS[self.state, cause]
-        self.generation += 1
         self.reason = reason or cause.value
+        if cause is Cause.SPOKE:  # as if it had never opened: what began before still counts
+            self.generation, self.cause, self.passed = self._before, cause, 0
+            return
+        if cause in _PRESUMED:
+            self._before = self.generation
+        self._latest = self.generation = max(self._latest, self.generation) + 1
         if self.state is CLOSED:
             self.passed, self._level, self.ends_late, self.timed_out, self.cause = 0, 0.0, False, False, cause
             if cause is Cause.RECOVERED:

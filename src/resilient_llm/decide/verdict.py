@@ -111,9 +111,12 @@ class Verdicts(Generic[T]):
             self.judge(attempt, Outcome.SOFT if slow else OK, now)
 
     def judge(self, attempt: Attempt[T], outcome: Outcome, now: float) -> None:
-        """Tell the breaker once, unless the attempt began before its last change of state."""
+        """Tell the breaker once, unless the attempt began before its last change of state, or its stream had failed
+        before it ended."""
         member = attempt.member
         breaker = member.breaker
+        if attempt.stopped:
+            return
         if attempt.generation != breaker.generation:
             if outcome is not OK or not attempt.judged:
                 self.not_taken(member, "verdict", "stale", now)
@@ -287,7 +290,8 @@ class Verdicts(Generic[T]):
     def _look_at_streams(self, member: Member[T], now: float) -> None:
         """Where three streams that began one after the other, with no answer between them, and most of those that
         somebody reads, are silent for longer than they usually pause, the next calls go elsewhere.  Else all calls of a
-        whole deadline would be lost before the first of them ends.  One that goes on makes it void."""
+        whole deadline would be lost before the first of them ends.  One that goes on makes it void.  Where others go
+        on, each that is silent for twice as long has failed."""
         breaker = member.breaker
         if breaker.state is not CLOSED and breaker.cause is not Cause.STALLED:
             return
@@ -302,6 +306,11 @@ class Verdicts(Generic[T]):
         stopped = sum(now - one.quiet_since >= pause for one in told)
         if stopped >= _STALLED and 2 * stopped > len(told) and breaker.suspected(Cause.STALLED, now, self._draw()):
             self.changed(member, CLOSED, now)
+            return
+        for one in read:
+            if now - one.quiet_since >= 2.0 * pause:
+                self.judge(one, Outcome.HARD, now)
+                one.stopped = True
 
     def _is_attempt(self, held: object) -> TypeGuard[Attempt[T]]:
         return isinstance(held, Attempt)

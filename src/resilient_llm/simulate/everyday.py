@@ -113,6 +113,9 @@ def _outages() -> Iterator[Schedule]:
     yield _outage(5.0, 10.0, "outage-row", want=Want(back=5.0))
     yield _outage(20.0, 10.0, "outage-hang", kind="hang")
     yield _outage(20.0, 10.0, "outage-slow", kind="slow")
+    for rate in (1.0, 0.2):
+        yield _outage(20.0, rate, f"outage-break-{rate:g}", kind="break")
+        yield _outage(20.0, rate, f"outage-stall-{rate:g}", kind="stall")
     yield replace(
         _outage(20.0, 10.0, "outage-grey"),
         what="`a` is down once for 20 s (error), `b` fails half of its calls, 10 calls a second",
@@ -207,6 +210,20 @@ def _stalls() -> Iterator[Schedule]:
             fault=(30.0, 300.0),
             hurt=during("stall", 30.0, 300.0),
             losses=25,
+            waived=(("oracle", "what streams cost that break after content"),),
+        )
+    for share in (0.2, 0.5):
+        yield _schedule(
+            f"stall-half-{100 * share:.0f}",
+            f"`a` stalls {share:.0%} of its streams for five minutes; ten calls a second, each with 30 s",
+            seconds=390.0,
+            rate=10.0,
+            deadline=30.0,
+            nature=_QUICK,
+            output=100,
+            fault=(30.0, 330.0),
+            hurt=during("stall", 30.0, 330.0, rate=share),
+            losses=60,
             waived=(("oracle", "what streams cost that break after content"),),
         )
 
