@@ -186,18 +186,36 @@ def test_a_call_that_failed_once_is_spent_on_no_trial() -> None:
     assert world.start().kind == "trial", "the next one is"
 
 
-def test_trials_after_one_that_was_answered_are_free() -> None:
-    """Where a call comes a second and four must be answered, paying for each would take more than a minute."""
-    world = World("a", "b", breaker={"successes": 4})
+def test_the_confirming_trial_is_free() -> None:
+    world = World("a", "b")
     world.half_break("a")
     world.until_trial("a")
     world.pool._leases.trials.tokens = 1.0
-    for passed in (1, 2, 3):
-        world.succeed(world.start(), after=0.1)
-        assert world.member("a").breaker.passed == passed
-        world.pool._leases.trials.tokens = 0.0
+    world.succeed(world.start(), after=0.1)
+    assert world.member("a").breaker.passed == 1
+    world.pool._leases.trials.tokens = 0.0
     assert world.start().kind == "trial"
+    world.pool._leases.trials.tokens = 0.0
     assert world.start().target.id == "b", "one at a time"
+
+
+@pytest.mark.parametrize(
+    ("passed", "rescues", "trials", "tried"),
+    [(0, 1.0, 0.0, True), (0, 0.0, 1.0, False), (1, 0.0, 0.0, True), (2, 0.0, 1.0, True), (2, 1.0, 0.0, False)],
+)
+def test_where_streams_break_rescues_pay_for_trials_until_one_is_answered(
+    passed: int, rescues: float, trials: float, tried: bool
+) -> None:
+    """Where a call comes in five seconds and four must be answered, they would else take minutes."""
+    world = World("a", "b", breaker={"successes": 4})
+    world.half_break("a")
+    breaker = world.member("a").breaker
+    breaker.ends_late, breaker._broke_at = True, world.now
+    for _ in range(passed):
+        breaker.succeeded(world.now)
+    world.until_trial("a")
+    world.pool._leases.hedges.tokens, world.pool._leases.trials.tokens = rescues, trials
+    assert (world.start(streaming=True).kind == "trial") is tried
 
 
 def test_one_that_is_down_and_due_is_tried_though_another_answers_some_calls() -> None:

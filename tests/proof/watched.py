@@ -261,8 +261,9 @@ class Watched:
             check.tests.spend(1.0)
             return
         check.demand(now >= was.trial_at - 1e-9, "S2", f"{step!r} is due in {was.trial_at - now} s")
-        if not was.passed:
-            bucket = check.rescues if was.ends_late else check.tests  # a broken answer is its caller's loss
+        if was.passed != 1:
+            broken = was.ends_late and not was.passed  # a broken answer is its caller's loss
+            bucket = check.rescues if broken else check.tests
             check.demand(bucket.look(now) >= 1.0 - 1e-5, "S1", f"{step!r} with {bucket.tokens} tokens")
             bucket.spend(1.0)
 

@@ -176,11 +176,13 @@ class Leases(Generic[T]):
         return ask.repeatable and (not ask.batch or now - self._last_interactive_at > _ALONE)
 
     def _may_try(self, member: Member[T]) -> bool:
-        """Whether a call may be spent on a trial.  One that follows an answered one is free: a budget that had to be
-        earned again would double the time to recovery, and where few calls come make it minutes.  One that breaks
-        after content is lost to its caller, so that only calls earn it, and not time."""
+        """Whether a call may be spent on a trial.  The confirming one is free: a budget that had to be earned twice
+        would double the time to recovery.  One that breaks after content is lost to its caller, so that only calls
+        earn it, and not time; unless one was answered just before, or where calls are few that would take minutes."""
         breaker = member.breaker
-        return breaker.passed > 0 or (self.hedges if breaker.ends_late else self.trials).spend()
+        if breaker.passed == 1:
+            return True
+        return (self.hedges if breaker.ends_late and not breaker.passed else self.trials).spend()
 
     def _pick(self, ask: Ask, past: Past, ready: list[Member[T]], now: float) -> Attempt[T]:
         """One of some equals: where the conversation is, who has not been heard of for long, or the better of two

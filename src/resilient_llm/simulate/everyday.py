@@ -114,8 +114,12 @@ def _outages() -> Iterator[Schedule]:
     yield _outage(20.0, 10.0, "outage-hang", kind="hang")
     yield _outage(20.0, 10.0, "outage-slow", kind="slow")
     for rate in (1.0, 0.2):
-        yield _outage(20.0, rate, f"outage-break-{rate:g}", kind="break")
-        yield _outage(20.0, rate, f"outage-stall-{rate:g}", kind="stall")
+        for kind in ("break", "stall"):
+            yield replace(
+                _outage(20.0, rate, f"outage-{kind}-{rate:g}", kind=kind),
+                losses=8,
+                waived=(("oracle", "what streams cost that break after content"),),
+            )
     yield replace(
         _outage(20.0, 10.0, "outage-grey"),
         what="`a` is down once for 20 s (error), `b` fails half of its calls, 10 calls a second",
