@@ -432,7 +432,7 @@ def test_open_streams_are_looked_at_four_times_a_second_at_most(monkeypatch: pyt
 def test_streams_that_have_only_just_begun_do_not_speak_for_their_provider() -> None:
     world = World("a", "b")
     reading(world, 3)
-    world.now += 2.0
+    world.now += 1.9
     reading(world, 9)
     world.now += 0.3
     assert world.start().target.id == "b"
@@ -458,6 +458,9 @@ def test_a_stream_that_nobody_reads_has_not_stopped() -> None:
         stream.quiet_since = math.inf
     world.now += 30.0
     assert world.start().target.id == "a"
+    reading(world, 3)
+    world.now += 2.5
+    assert world.start().target.id == "b", "nor does it go on"
 
 
 def test_streams_that_go_on_make_it_void_and_leave_no_trace() -> None:
@@ -470,6 +473,49 @@ def test_streams_that_go_on_make_it_void_and_leave_no_trace() -> None:
     assert world.start().target.id == "a"
     assert world.health("a").breaker_reason == "it was not silent after all"
     assert world.member("a").breaker.needed == world.pool.policies.breaker.successes
+
+
+def test_only_a_stream_that_had_stopped_makes_it_void() -> None:
+    """One that was asked before, begins only now, and stops as well, shows nothing."""
+    world = World("a", "b")
+    slow = world.start(streaming=True, timeout=60.0)
+    reading(world, 3)
+    world.now += 2.5
+    assert world.start().target.id == "b"
+    world.now += 0.5
+    world.speak(slow)
+    slow.quiet_since = world.now
+    assert world.start().target.id == "b"
+
+
+def test_a_stream_that_had_stopped_and_ends_well_makes_it_void_before_anybody_looks() -> None:
+    world = World("a", "b")
+    streams = reading(world, 3)
+    world.now += 2.5
+    assert world.start().target.id == "b"
+    world.now += 0.1
+    world.succeed(streams[0])
+    assert world.breaker("a") == "closed"
+
+
+def test_a_stream_that_had_stopped_an_outage_ago_makes_nothing_void() -> None:
+    world = World("a", "b")
+    first = reading(world, 4)
+    world.now += 2.5
+    assert world.start().target.id == "b"
+    world.now += 0.3
+    first[0].quiet_since = first[1].quiet_since = world.now
+    assert world.start().target.id == "a"
+    for stream in first[2:]:
+        world.abandon(stream)
+    world.now += 0.1
+    reading(world, 4)
+    world.now += 2.5
+    first[1].quiet_since = world.now - 0.1
+    assert world.start().target.id == "b"
+    world.now += 0.3
+    first[1].quiet_since = world.now
+    assert world.start().target.id == "b", "it goes on as before"
 
 
 def test_trials_of_one_whose_streams_stopped_are_judged_at_the_end() -> None:

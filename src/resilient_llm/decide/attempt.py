@@ -49,6 +49,8 @@ class Attempt(Generic[T]):
     quiet_since: float = math.inf
     """When its stream, which has begun, fell silent, while its caller waits for more; infinite: nobody waits for more.
     Written by the stream alone, without the lock: what is read a moment too late is read at the next look."""
+    presumed: float = math.nan
+    """When its provider lost its traffic on the presumption that its stream, with others, had stopped."""
     stopped: bool = False
     """Whether it was judged as failed because its stream fell silent, before it ended."""
     waits_for_key: bool = False

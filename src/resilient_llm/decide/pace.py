@@ -248,7 +248,8 @@ class Pace(Refusals):
 
     def open(self) -> None:
         """Forget what was reported and learnt."""
-        self.reported, self._trust = [None, None], Trust()
+        self.reported = [None, None]
+        self._trust = Trust()
         self.forget()
         for meter, _ in self.declared:
             meter.restore()

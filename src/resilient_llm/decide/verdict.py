@@ -14,12 +14,12 @@ from resilient_llm.decide.gate import MIN_WAIT
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.outcome import OK, Outcome, disposition
 from resilient_llm.decide.patience import LATE_TIMER, Standstill, longest_pause, open_pause
+from resilient_llm.decide.streams import most_stopped, silent_for, went_on
 from resilient_llm.decide.turned_away import by_chance, turned_away
 from resilient_llm.faults import Fault, FaultKind
 
 _SOFT = State.SOFTLY_OPEN
 _CROWDED = frozenset({FaultKind.OVERLOADED, FaultKind.TIMEOUT})  # unless it seems to hang
-_STALLED = 3  # silent streams that are no chance, as three failures in a row are none
 _LOOK = 0.25  # seconds from one look at the open streams to the next
 _UNTOLD = 1.0  # seconds of a wait that nobody told
 _UNCONNECTED = 1.0  # seconds after which a connection that was not made cost its caller time, as silence does
@@ -70,6 +70,8 @@ class Verdicts(Generic[T]):
             self._let_through(attempt, now)
         if attempt.contradicts:
             key.pace.tried(now, refused=False)
+        if attempt.presumed == member.breaker.since:
+            self._void(member, now)
         if member.own_gate.row:
             member.own_gate.answered(started, now)
         if key.slow.row and key.slow.answered(started, now):
@@ -88,8 +90,7 @@ class Verdicts(Generic[T]):
         breaker = member.breaker
         silent = breaker.state is _SOFT and breaker.cause is Cause.SILENT
         if silent and attempt.generation < breaker.generation:
-            breaker.spoke(now)
-            self.changed(member, State.SOFTLY_OPEN, now)
+            self._void(member, now)
         due = attempt.rescue_after or attempt.timeout
         return not self.standstill.notice(now, started) and now - started <= due + LATE_TIMER
 
@@ -288,29 +289,29 @@ class Verdicts(Generic[T]):
                     self._look_at_streams(member, now)
 
     def _look_at_streams(self, member: Member[T], now: float) -> None:
-        """Where three streams that began one after the other, with no answer between them, and most of those that
-        somebody reads, are silent for longer than they usually pause, the next calls go elsewhere.  Else all calls of a
-        whole deadline would be lost before the first of them ends.  One that goes on makes it void.  Where others go
-        on, each that is silent for twice as long has failed."""
+        """Where most streams stopped the next calls go elsewhere, or all calls of a whole deadline would be lost before
+        the first of them ends; one that goes on makes that void.  Where others go on, each that stopped has failed."""
         breaker = member.breaker
-        if breaker.state is not CLOSED and breaker.cause is not Cause.STALLED:
-            return
-        read = [one for one in member.held if self._is_attempt(one) and one.quiet_since < math.inf]
+        streams = [one for one in member.held if self._is_attempt(one)]
         if breaker.state is not CLOSED:
-            went_on = any(one.generation < breaker.generation and one.quiet_since > breaker.since for one in read)
-            if went_on and breaker.spoke(now):
-                self.changed(member, State.SOFTLY_OPEN, now)
+            if went_on(streams, breaker.since):
+                self._void(member, now)
             return
         pause = open_pause(member.statistics)
-        told = [one for one in read if one.started > member.answered_start and now - (one.content_at or now) >= pause]
-        stopped = sum(now - one.quiet_since >= pause for one in told)
-        if stopped >= _STALLED and 2 * stopped > len(told) and breaker.suspected(Cause.STALLED, now, self._draw()):
+        stopped = most_stopped(streams, member.answered_start, pause, now)
+        if stopped and breaker.suspected(Cause.STALLED, now, self._draw()):
+            for one in stopped:
+                one.presumed = now
             self.changed(member, CLOSED, now)
             return
-        for one in read:
-            if now - one.quiet_since >= 2.0 * pause:
-                self.judge(one, Outcome.HARD, now)
-                one.stopped = True
+        for one in silent_for(streams, 2.0 * pause, now):
+            self.judge(one, Outcome.HARD, now)
+            one.stopped = True
+
+    def _void(self, member: Member[T], now: float) -> None:
+        """It spoke, which was presumed to be silent or stalled."""
+        if member.breaker.spoke(now):
+            self.changed(member, State.SOFTLY_OPEN, now)
 
     def _is_attempt(self, held: object) -> TypeGuard[Attempt[T]]:
         return isinstance(held, Attempt)
