@@ -512,6 +512,17 @@ def test_trials_of_a_presumption_that_is_void_do_not_count_towards_the_next_one(
     assert (subject.state, subject.passed) == (State.CLOSED, 0)
 
 
+def test_the_share_of_failures_counts_those_that_no_answer_has_followed_yet() -> None:
+    subject = breaker()
+    before = subject.share
+    for _ in range(4):
+        told(subject, 0.0, Outcome.HARD, 0.0)
+    share = subject.share
+    assert share > before
+    told(subject, 1.0, Outcome.OK, 0.0)
+    assert before < subject.share < share
+
+
 def test_no_generation_is_used_twice_in_a_process_that_was_forked() -> None:
     subject = breaker()
     subject.suspected(Cause.SILENT, 0.0, 0.0)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, stalest, usual_latency
+from resilient_llm.decide.breaker import Cause
+from resilient_llm.decide.choose import at_home, breaks, cheapest, choose, least_bad, stalest, usual_latency
 from resilient_llm.decide.gate import SlowGate
 from resilient_llm.decide.member import Member
 from resilient_llm.decide.outcome import Outcome
@@ -100,8 +101,38 @@ def test_who_is_under_trial_is_not_tried_again_until_that_is_over() -> None:
 
 
 def test_of_the_half_broken_the_one_before_is_asked_unless_another_is_clearly_better() -> None:
-    assert least_bad([member("a", failures=3), member("b", failures=3)]).id == "a"
-    assert least_bad([member("a", failures=9), member("b", failures=2)]).id == "b"
+    for streaming in (False, True):
+        assert least_bad([member("a", failures=3), member("b", failures=3)], streaming=streaming).id == "a"
+        assert least_bad([member("a", failures=9), member("b", failures=2)], streaming=streaming).id == "b"
+
+
+def half_broken(name: str, share: float, *, breaks_late: bool) -> Member[Target]:
+    made = member(name, 1.0)
+    made.breaker._share, made.breaker.ends_late = share, breaks_late
+    return made
+
+
+@pytest.mark.parametrize(
+    ("broken", "failing", "first"), [(0.1, 0.5, "a"), (0.4, 0.5, "b"), (0.4, 0.9, "a"), (0.8, 0.8, "b")], ids=str
+)
+def test_a_stream_that_breaks_is_lost_and_what_fails_before_is_asked_for_again(
+    broken: float, failing: float, first: str
+) -> None:
+    """One that fails nine calls in ten loses 73 % of them in three tries, one that breaks four streams in ten 40 %."""
+    a, b = half_broken("a", broken, breaks_late=True), half_broken("b", failing, breaks_late=False)
+    assert least_bad([a, b], streaming=True).id == first
+    assert breaks(a, [b]) is (broken > failing**3)
+    assert not breaks(b, [a])
+    assert least_bad([a, b], streaming=False).id == "a", "a whole answer that breaks was not handed over"
+
+
+def test_where_streams_stopped_they_are_lost() -> None:
+    a, b = member("a", 1.0), half_broken("b", 0.9, breaks_late=False)
+    a.breaker.suspected(Cause.STALLED, 0.0, 0.0)
+    assert least_bad([a, b], streaming=True).id == "b"
+    assert breaks(a, [b])
+    a.breaker.spoke(1.0)
+    assert least_bad([a, b], streaming=True).id == "a"
 
 
 def test_a_conversation_stays_unless_another_costs_clearly_less() -> None:

@@ -218,6 +218,43 @@ def test_where_streams_break_rescues_pay_for_trials_until_one_is_answered(
     assert (world.start(streaming=True).kind == "trial") is tried
 
 
+def one_that_fails_and_one_that_breaks() -> World:
+    """Half broken: ``a`` fails before content, ``b`` breaks most of its streams."""
+    world = World("a", "b", "c")
+    for name in "abc":
+        world.half_break(name)
+    breaker = world.member("b").breaker
+    breaker.ends_late, breaker._broke_at, breaker._share = True, world.now, 0.8
+    return world
+
+
+@pytest.mark.parametrize(("streaming", "then"), [(True, "a"), (False, "b")])
+def test_who_failed_before_content_is_asked_again_rather_than_one_whose_streams_break(
+    streaming: bool, then: str
+) -> None:
+    world = one_that_fails_and_one_that_breaks()
+    world.pool.operate("c", "isolate", world.now)
+    call = world.call(streaming=streaming, timeout=60.0)
+    first = world.start(call)
+    assert first.target.id == "a"
+    world.fail(first)
+    if streaming:
+        world.wait(call)
+    assert world.start(call).target.id == then
+
+
+@pytest.mark.parametrize(("streaming", "rescuer"), [(True, "c"), (False, "b")])
+def test_a_rescue_goes_to_one_that_fails_before_content_rather_than_one_whose_streams_break(
+    streaming: bool, rescuer: str
+) -> None:
+    world = one_that_fails_and_one_that_breaks()
+    first = world.start(streaming=streaming, timeout=60.0)
+    assert first.target.id == "a"
+    found = world.rescue(first, after=31.0)
+    assert found is not None
+    assert found.target.id == rescuer
+
+
 def test_one_that_is_down_and_due_is_tried_though_another_answers_some_calls() -> None:
     world = World("a", "b")
     world.trip("a")

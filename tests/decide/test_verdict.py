@@ -566,14 +566,16 @@ def test_a_stream_that_stopped_is_judged_once(well: bool) -> None:
         world.now += 0.25
         other.quiet_since = world.now - 0.1
         world.abandon(world.start(streaming=True, timeout=60.0))
-    breaker = world.member("a").breaker
-    assert breaker.run == 1
-    level = breaker._level
+    breaker, statistics = world.member("a").breaker, world.member("a").statistics
+    assert (breaker.run, statistics.samples) == (1, 1)
+    level, rate = breaker._level, statistics.success_rate(world.now)
+    assert rate < 1.0
     if well:
         world.succeed(stream)
     else:
         world.expire(stream, silence=60.0)
     assert (breaker.run, breaker._level) == (1, level)
+    assert (statistics.samples, statistics.success_rate(world.now)) == (1, rate)
 
 
 @pytest.mark.parametrize("silence", [2.5, 4.5])
@@ -825,3 +827,49 @@ def test_a_key_refused_by_chance_is_left_for_another_one_while_there_is_one() ->
     world.fail(second, FaultKind.AUTH)
     assert (second.key is not first.key, second.key.slow.strikes) == (True, 0)
     assert world.member("a").breaker.run == 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "silent", "level"),
+    [(30, 3.9, False), (30, 4.1, True), (5, 7.0, False)],
+)
+def test_half_a_failure_is_an_attempt_that_its_deadline_ended_after_nearly_all_answers_have_begun(
+    answers: int, silent: float, level: bool
+) -> None:
+    """Where callers leave less time than twice what answers take, a provider that hangs at every third call would never
+    be late by its own measure, and keep its traffic."""
+    world = World("a", "b")
+    world.answer("a", times=answers, first=4.0)
+    attempt = world.start(streaming=True, timeout=silent)
+    world.now += silent
+    world.expire(attempt)
+    assert (world.member("a").breaker._level > 0.0) is level
+    assert world.member("a").breaker.run == 0
+
+
+def test_a_stream_that_is_merely_long_and_a_key_that_is_slow_are_no_fault_of_the_provider() -> None:
+    world = World("a", "b")
+    world.answer("a", times=30, first=4.0)
+    stream, keyless = (world.start(only="a", streaming=True, timeout=20.0) for _ in range(2))
+    world.call_of[keyless].asking(keyless, world.now)
+    world.speak(stream, after=1.0)
+    world.now += 19.0
+    world.expire(stream)
+    world.expire(keyless)
+    assert world.member("a").breaker._level == 0.0
+
+
+def test_a_provider_that_hangs_often_is_found_out_though_deadlines_are_tight() -> None:
+    world = World("a", "b")
+    world.answer("a", times=30, first=4.0)
+    for number in range(90):
+        attempt = world.start(streaming=True, timeout=6.0)
+        if attempt.target.id == "b":
+            break
+        world.now += 6.0
+        if number % 3:
+            world.succeed(attempt)
+        else:
+            world.expire(attempt)
+    assert world.breaker("a") == "softly_open"
+    assert number <= 60

@@ -533,8 +533,13 @@ class Watched:
         stopped = attempt.content_at is not None and silence >= max(1.0, 3.0 * seen.p95)
         if attempt in self._checker.leases and attempt.content_at is None:
             self._checker.members[attempt.member].cut_short = True
-        guilty = (stopped or attempt.late(now)) and now <= self.call.deadline + 0.25
+        in_time = now <= self.call.deadline + 0.25
+        guilty = (stopped or attempt.late(now)) and in_time
         outcome = self._outcome(attempt, fault, now) if guilty else Outcome.NEUTRAL
+        usual = attempt.late_after / self._checker.client.policies.hedge.factor
+        waited = attempt.known and attempt.content_at is None and not attempt.waits_for_key
+        if in_time and not guilty and waited and now >= attempt.started + usual:
+            outcome = Outcome.SOFT
         if attempt in self._checker.leases:
             spoke = attempt.content_at is not None
             self._checker.busy.failed(attempt.member, fault, spoke=spoke, certain=guilty)

@@ -102,6 +102,12 @@ class Attempt(Generic[T]):
         """Whether it gave no sign of life for longer than its provider should take."""
         return self.content_at is None and not self.waits_for_key and now >= self.started + self.late_after
 
+    def slow(self, now: float) -> bool:
+        """Whether it gave no sign of life for longer than 95 % of its provider's answers take."""
+        factor = self.member.policies.hedge.factor
+        silent = self.content_at is None and not self.waits_for_key
+        return self.known and silent and now >= self.started + self.late_after / factor
+
     @property
     def trial(self) -> bool:
         """Whether it tests a provider rather than merely asking it."""

@@ -178,6 +178,11 @@ class Breaker:
         """Whether a trial starts beside another attempt: against silence and slowness it would cost its caller time."""
         return self.timed_out or self.cause is Cause.SILENT or self.cause is Cause.SLOW
 
+    @property
+    def share(self) -> float:
+        """The share of its calls that failed lately."""
+        return self._share_after(self._failures)
+
     def last_resort_wait(self, now: float) -> float:
         """Seconds to the next trial where nobody else can be asked: short while it is down for not long, for it may be
         merely half broken, and a second later; six where it fails for want of room, which more requests make worse."""

@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from operator import mul
 
+from resilient_llm.decide.breaker import Cause
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.statistics import FRESH
 
 _LEAST = 0.02  # of the best one's draws: who is never drawn could never show that it got better
+_LOST = 30.0  # seconds that a lost call is worth
 _STALE = 30.0  # seconds without news of an equal after which it is tried
 
 
@@ -66,11 +68,27 @@ def soonest(members: Sequence[Member[T]], tolls: Mapping[str, float]) -> Member[
     return members[costs.index(min(costs))]
 
 
-def least_bad(members: Sequence[Member[T]]) -> Member[T]:
-    """Of several that are half broken or slow the first that costs hardly more than the cheapest."""
+def least_bad(members: Sequence[Member[T]], *, streaming: bool) -> Member[T]:
+    """Of several that are half broken or slow the first that costs hardly more than the cheapest.  A stream that breaks
+    after content is lost, what fails before can be asked for again."""
     costs = prices(members)
+    if streaming and any(member.breaker.ends_late for member in members):
+        costs = [cost + _LOST * _lost(member) for cost, member in zip(costs, members, strict=True)]
     limit = 1.3 * min(costs) + 0.5
     return next(member for member, cost in zip(members, costs, strict=True) if cost <= limit)
+
+
+def breaks(member: Member[T], again: Sequence[Member[T]]) -> bool:
+    """Whether a stream is likelier to be lost there than where it is asked for again."""
+    return member.breaker.ends_late and _lost(member) > min(map(_lost, again))
+
+
+def _lost(member: Member[T]) -> float:
+    """The share of streams that nobody can answer any more, three tries where they fail before content."""
+    breaker = member.breaker
+    if breaker.cause is Cause.STALLED:
+        return 1.0
+    return breaker.share if breaker.ends_late else breaker.share**3
 
 
 def stalest(members: Sequence[Member[T]], now: float) -> Member[T] | None:

@@ -15,7 +15,7 @@ from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, State
 from resilient_llm.decide.budget import Budget
-from resilient_llm.decide.choose import at_home, cheapest, choose, least_bad, soonest, stalest
+from resilient_llm.decide.choose import at_home, breaks, cheapest, choose, least_bad, soonest, stalest
 from resilient_llm.decide.keys import LIMITED, Refusal
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member, T
@@ -208,6 +208,8 @@ class Leases(Generic[T]):
     def _second_choice(self, ask: Ask, past: Past, now: float) -> Attempt[T] | bool:
         """Nobody is well: somebody half broken, somebody again, or somebody that is down."""
         fresh, again, down = self._half_broken(ask, past, now)
+        if again and ask.streaming:  # what failed before content can be asked for again
+            fresh = [member for member in fresh if not breaks(member, again)]
         candidates = fresh or again
         if not candidates:
             return self._last_resort(ask, past, down, now) or False
@@ -220,7 +222,7 @@ class Leases(Generic[T]):
             for member in down:
                 if member.trial_due(now) and self._may_try(member):
                     return self._lease(ask, past, member, "trial", now)
-        chosen = well[0] if well else least_bad(candidates)
+        chosen = well[0] if well else least_bad(candidates, streaming=ask.streaming)
         kind: AttemptKind = "initial" if past.number == 1 else ("retry" if chosen.id in past.tried else "failover")
         return self._lease(ask, past, chosen, kind, now)
 

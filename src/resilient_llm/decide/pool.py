@@ -26,6 +26,7 @@ from resilient_llm.decide.member import T
 from resilient_llm.decide.outcome import OF_A_KEY, OK, Outcome
 from resilient_llm.decide.pace import Limit
 from resilient_llm.decide.shared import Shared
+from resilient_llm.decide.verdict import our_network
 from resilient_llm.decide.waiting import Refused
 from resilient_llm.faults import Fault
 
@@ -164,7 +165,7 @@ class Pool(Shared[T]):
             if fault.kind in OF_A_KEY and not attempt.refused_alone:
                 attempt.other_key = attempt.member.other_key(attempt.key, attempt.ask, now)
             trial = attempt.trial and outcome is not Outcome.NEUTRAL  # else nothing would bound or space them
-            counted = not (trial or self._verdicts.local(now) or attempt.other_key)
+            counted = not (trial or our_network(self._table.members.values(), now) or attempt.other_key)
         self._wake()
         return counted
 

@@ -78,7 +78,7 @@ class Rescues(Leases[T]):
             return cheapest([one for one in well if one.statistics.latency is not None] or well)
         some = [one for one in (*fresh, *again) if not _too_long(one, ask, now)]
         if some:
-            return least_bad(some)
+            return least_bad(some, streaming=ask.streaming)
         return next((one for one in down if one.trial is None and now >= one.next_trial()), None)
 
     def _pay_for_rescue(self, beside: Attempt[T], chosen: Member[T] | None, pressed: bool, now: float) -> bool:

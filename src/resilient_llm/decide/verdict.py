@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeGuard
 
 from resilient_llm import events
@@ -157,7 +157,8 @@ class Verdicts(Generic[T]):
             attempt.key.slow.released()
         if outcome is OK or outcome is Outcome.HARD or outcome is Outcome.SOFT:
             self.judge(attempt, outcome, now)
-            member.statistics.judge(now, outcome)
+            if not attempt.stopped:
+                member.statistics.judge(now, outcome)
 
     def failed(self, attempt: Attempt[T], fault: Fault, now: float) -> Outcome:
         """What a failure says of its provider; nothing if it is a timer that this process, standing still, reports
@@ -173,8 +174,11 @@ class Verdicts(Generic[T]):
         """What it says of a provider that the call's own deadline ended an attempt: nothing, unless it was late by its
         own measure, or its stream was silent for longer than it usually pauses."""
         stopped = attempt.content_at is not None and silence >= longest_pause(attempt.member.statistics)
-        guilty = (stopped or attempt.late(now)) and now <= attempt.ask.deadline + LATE_TIMER
-        return self.outcome(attempt, fault, now) if guilty else Outcome.NEUTRAL
+        if now > attempt.ask.deadline + LATE_TIMER:
+            return Outcome.NEUTRAL
+        if stopped or attempt.late(now):
+            return self.outcome(attempt, fault, now)
+        return Outcome.SOFT if attempt.slow(now) else Outcome.NEUTRAL
 
     def overtaken(self, attempt: Attempt[T], fault: Fault, now: float) -> Outcome:
         """What it says of a provider that another one answered first: that it was late, or at least that it would have
@@ -198,7 +202,7 @@ class Verdicts(Generic[T]):
         )
         if found is Outcome.HARD and not connected:
             attempt.member.connect_failed_at = now
-            if self.local(now):
+            if our_network(self.members.values(), now):
                 return Outcome.NEUTRAL
         elif fault.status is not None:  # it can be reached
             attempt.member.connect_failed_at = -math.inf
@@ -211,11 +215,6 @@ class Verdicts(Generic[T]):
                 return Outcome.NEUTRAL
             return found if now - attempt.started >= _SURELY_LATE else Outcome.SOFT
         return found
-
-    def local(self, now: float) -> bool:
-        """Whether every provider failed to connect just now, and no call begun since was answered."""
-        failed = [(one.connect_failed_at, one.good_start) for one in self.members.values()]
-        return len(failed) > 1 and all(now - at <= LOCAL_WINDOW and at > began for at, began in failed)
 
     def close_gates(self, attempt: Attempt[T], fault: Fault, now: float) -> None:
         """Obey a rate limit, an exhausted quota or a refused key.  Where a provider failed, its limit let the call
@@ -305,8 +304,10 @@ class Verdicts(Generic[T]):
             self.changed(member, CLOSED, now)
             return
         for one in silent_for(streams, 2.0 * pause, now):
-            self.judge(one, Outcome.HARD, now)
-            one.stopped = True
+            if not one.stopped:
+                self.judge(one, Outcome.HARD, now)
+                member.statistics.judge(now, Outcome.HARD)
+                one.stopped = True
 
     def _void(self, member: Member[T], now: float) -> None:
         """It spoke, which was presumed to be silent or stalled."""
@@ -327,3 +328,9 @@ class Verdicts(Generic[T]):
         self.events.append(
             events.BreakerChanged(now, member.id, str(before), str(breaker.state), breaker.reason, open_for)
         )
+
+
+def our_network(members: Iterable[Member[T]], now: float) -> bool:
+    """Whether every provider failed to connect just now, and no call begun since was answered."""
+    failed = [(one.connect_failed_at, one.good_start) for one in members]
+    return len(failed) > 1 and all(now - at <= LOCAL_WINDOW and at > began for at, began in failed)
