@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from resilient_llm.decide import outcome as outcome_module
 from resilient_llm.decide import patience as patience_module
 from resilient_llm.decide import rescue as rescue_module
+from resilient_llm.decide import streams as streams_module
 from resilient_llm.decide import turned_away as turned_away_module
-from resilient_llm.decide import verdict as verdict_module
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import Breaker, State
 from resilient_llm.decide.budget import Budget
@@ -605,8 +605,28 @@ def large_tenant_first(original, self, tenant):
 @_wrapping(Verdicts, "_look_at_streams")
 def one_quiet_stream_is_enough(original, self, member, now):
     """One stream that pauses takes away its provider's traffic."""
-    with _patched(verdict_module, "_STALLED", 1):
+    with _patched(streams_module, "_SEVERAL", 1):
         original(self, member, now)
+
+
+@_wrapping(Verdicts, "judge")
+def stopped_stream_fails_twice(original, self, attempt, outcome, now):
+    """A stream that failed because it fell silent fails once more when it ends."""
+    stopped, attempt.stopped = attempt.stopped, False
+    original(self, attempt, outcome, now)
+    attempt.stopped = stopped
+
+
+@_wrapping(Attempt, "slow")
+def deadline_is_failure(original, self, now):
+    """A deadline that ends an attempt speaks against its provider, however little time there was."""
+    return self.content_at is None
+
+
+@_wrapping(Leases, "_may_try")
+def broken_answers_cost_nothing(original, self, member):
+    """A provider whose streams break is tried as often as its breaker allows, whatever its callers lose."""
+    return member.breaker.ends_late or original(self, member)
 
 
 @_wrapping(Waiting, "_wake")

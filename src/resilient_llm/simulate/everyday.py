@@ -460,6 +460,20 @@ def _tight() -> Iterator[Schedule]:
             fault=(0.0, 300.0),
             want=Want(regret=5.0, attempts=1.1),
         )
+    for share in (0.3, 0.6):
+        yield _schedule(
+            f"tight-hang-{100 * share:.0f}",
+            f"`a` hangs at {share:.0%} of its calls for five minutes; whole answers, ten a second, each with 10 s",
+            seconds=390.0,
+            rate=10.0,
+            deadline=10.0,
+            streaming=0.0,
+            fault=(30.0, 330.0),
+            hurt=during("hang", 30.0, 330.0, rate=share),
+            losses=250,
+            want=Want(attempts=1.2),
+            waived=(("oracle", "half of a call's time is gone before anybody can know, and an answer takes the rest"),),
+        )
 
 
 def _saturated() -> Iterator[Schedule]:
