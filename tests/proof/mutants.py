@@ -913,7 +913,7 @@ def hunt(name: str, seeds: Sequence[int], *, until: int | None = None) -> Kill:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the kill table."""
     parser = argparse.ArgumentParser(prog="python -m tests.proof.mutants", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=240, help="seeds per mutant at the most (default 240)")
+    parser.add_argument("--seeds", type=int, default=480, help="seeds per mutant at the most (default 480)")
     parser.add_argument(
         "--kills", type=int, default=3, help="be content with so many kills (default 3; 0: run all seeds)"
     )

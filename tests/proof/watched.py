@@ -368,7 +368,7 @@ class Watched:
         half = silent >= 0.998 * (self.call.deadline - beside.started) / 2.0
         again = found.member is beside.member and silent >= _FIRST_TOKEN - 0.002  # nobody else can be asked
         third = silent >= 0.332 * (self.call.deadline - beside.started)
-        unknown = third and check.busy.speed(beside.member).heard == -math.inf
+        unknown = third and beside.member.statistics.latency is None  # no answer of it was evidence
         check.demand(half or again or unknown, "S1", f"{found!r} with {check.rescues.tokens} tokens")
         self._pays(check, 1.0, now)
 
