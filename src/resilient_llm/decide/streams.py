@@ -26,5 +26,5 @@ def most_stopped(streams: Sequence[Attempt[T]], answered: float, pause: float, n
 
 
 def went_on(streams: Sequence[Attempt[T]], since: float) -> bool:
-    """Whether one goes on that was presumed ``since`` then to have stopped."""
+    """Whether a stream goes on that was presumed at ``since`` to have stopped."""
     return any(one.presumed == since < one.quiet_since for one in streams)

@@ -171,8 +171,8 @@ class Verdicts(Generic[T]):
         return outcome
 
     def expired(self, attempt: Attempt[T], fault: Fault, silence: float, now: float) -> Outcome:
-        """What it says of a provider that the call's own deadline ended an attempt: nothing, unless it was late by its
-        own measure, or its stream was silent for longer than it usually pauses."""
+        """What it says of a provider that the call's own deadline ended an attempt: nothing, unless it was late or slow
+        by its own measure, or its stream was silent for longer than it usually pauses."""
         stopped = attempt.content_at is not None and silence >= longest_pause(attempt.member.statistics)
         if now > attempt.ask.deadline + LATE_TIMER:
             return Outcome.NEUTRAL
@@ -310,7 +310,7 @@ class Verdicts(Generic[T]):
                 one.stopped = True
 
     def _void(self, member: Member[T], now: float) -> None:
-        """It spoke, which was presumed to be silent or stalled."""
+        """What was presumed to be silent or stalled speaks, so that the presumption is void."""
         if member.breaker.spoke(now):
             self.changed(member, State.SOFTLY_OPEN, now)
 

@@ -27,7 +27,7 @@ TIMES: Final = frozenset(
     }
 )
 """Attributes that are points in time."""
-_OF_BREAKER: Final = frozenset({"policy", "_bad", "_good", "generation"})
+_OF_BREAKER: Final = frozenset({"policy", "_bad", "_good", "generation", "_before", "_latest"})
 _OF_OTHERS: Final = frozenset({"policy", "cap", "lease_ends"})
 """What follows from the policies, or belongs to attempts of the process."""
 _FARTHEST: Final = 86400.0  # seconds ahead that anything can be due
