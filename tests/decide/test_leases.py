@@ -98,6 +98,19 @@ def test_only_the_first_attempt_of_a_call_is_spent_on_news_and_the_first_three_s
         assert (world.start(call).kind == "trial") is tried
 
 
+@pytest.mark.parametrize(("first", "kind"), [(0.2, "initial"), (0.29, "initial"), (0.5, "trial")])
+def test_an_equal_that_is_drawn_often_enough_is_not_tried_however_long_nothing_was_heard_of_it(
+    first: float, kind: str
+) -> None:
+    """Where calls are few, nothing was heard of anybody for long, and every second call would be a trial."""
+    world = World(["a", "b"])
+    world.answer("b", first=first)
+    world.answer("a", first=0.2)
+    world.now += 100.0
+    world.pool._leases.trials.tokens = 10.0
+    assert world.start(streaming=True).kind == kind
+
+
 def test_a_conversation_stays_where_it_was_answered() -> None:
     world = World(["a", "b"])
     world.answer("a", first=1.0)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_llm.decide.outcome import Outcome
-from resilient_llm.decide.statistics import Quantiles, Shift, Statistics
+from resilient_llm.decide.statistics import Quantiles, Statistics
 from resilient_llm.policy import Advanced
 from tests.decide.world import PROPERTY
 
@@ -235,115 +233,6 @@ def test_whatever_is_measured_the_latency_stays_finite(
             assert 0.0 <= subject.latency <= longest + 1e-9
 
 
-# --- the shift detector ---
-
-
-def spread(base: float, index: int) -> float:
-    return base * (0.7, 1.0, 1.4, 0.9, 1.2)[index % 5]
-
-
-def test_a_model_that_thinks_before_some_of_its_answers_has_no_shift() -> None:
-    shift, dice, raised = Shift(), random.Random(1), 0
-    for index in range(5000):
-        shift.add(spread(1.0, index) + (20.0 if dice.random() < 0.2 else 0.0), index)
-        raised += shift.raised
-    assert raised <= 5
-
-
-def answers(rate: float, seconds: float, takes: Callable[[random.Random, float], float]) -> list[tuple[float, float]]:
-    """When the calls of some time were sent, and how long each took, in the order in which they are answered."""
-    dice = random.Random(1)
-    sent = [index / rate for index in range(int(rate * seconds))]
-    return sorted(((at, takes(dice, at)) for at in sent), key=sum)
-
-
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7])
-def test_a_slow_answer_is_no_shift_where_calls_sent_later_are_answered_as_soon_as_ever(share: float) -> None:
-    shift, raised = Shift(), 0
-    calls = answers(5.0, 600.0, lambda dice, _: dice.uniform(0.4, 0.9) + (20.0 if dice.random() < share else 0.0))
-    for sent_at, seconds in calls:
-        shift.add(seconds, sent_at)
-        raised += shift.raised
-    assert raised == 0
-
-
-def test_a_lasting_slowdown_is_noticed_at_once_where_many_calls_are_under_way() -> None:
-    shift, slow = Shift(), 0
-    for sent_at, seconds in answers(
-        20.0, 120.0, lambda dice, at: dice.uniform(0.4, 0.9) * (10.0 if at > 60.0 else 1.0)
-    ):
-        slow += sent_at > 60.0
-        shift.add(seconds, sent_at)
-        if shift.raised:
-            break
-    assert 0 < slow <= 10
-
-
-def test_ordinary_scatter_is_no_shift() -> None:
-    shift = Shift()
-    for index in range(1000):
-        shift.add(spread(1.0, index), index)
-        assert not shift.raised
-
-
-def test_a_lasting_slowdown_is_noticed_within_ten_calls_and_a_straggler_is_not() -> None:
-    shift = Shift()
-    for index in range(100):
-        shift.add(spread(1.0, index), index)
-    shift.add(8.0, 100)
-    assert not shift.raised
-    for index in range(20):
-        shift.add(spread(1.0, index), 101 + index)
-    for index in range(10):
-        shift.add(spread(5.0, index), 121 + index)
-    assert shift.raised
-
-
-def test_a_shift_ends_when_latency_returns() -> None:
-    shift = Shift()
-    for index in range(200):
-        shift.add(spread(5.0 if 100 <= index < 120 else 1.0, index), index)
-    assert not shift.raised
-
-
-def test_a_latency_of_nothing_is_no_error() -> None:
-    shift = Shift()
-    for index in range(30):
-        shift.add(0.0, index)
-    assert not shift.raised
-
-
-def test_a_few_milliseconds_more_are_no_shift_however_many_times_as_long() -> None:
-    shift = Shift()
-    for index, seconds in enumerate([0.001] * 40 + [0.04] * 40):
-        shift.add(seconds, index)
-        assert not shift.raised
-    for index in range(5):
-        shift.add(1.0, 80 + index)
-    assert shift.raised
-
-
-def test_a_latency_is_slow_only_against_a_known_usual_one() -> None:
-    shift = Shift()
-    assert not shift.slow(100.0), "nothing is usual yet"
-    for index in range(30):
-        shift.add(spread(1.0, index), index)
-    assert shift.slow(6.0)
-    assert not shift.slow(1.5)
-    assert not shift.slow(0.0)
-
-
-def test_forgetting_begins_to_sum_up_anew() -> None:
-    shift = Shift()
-    for index in range(60):
-        shift.add(spread(1.0 if index < 40 else 10.0, index), index)
-    assert shift.raised
-    shift.forget()
-    assert not shift.raised
-    shift.add(1.0, 60)
-    assert not shift.raised
-
-
 def test_forgiving_holds_nothing_against_a_provider_but_keeps_its_latency() -> None:
     subject = judged(*[Outcome.HARD] * 10)
     subject.first_token(0.0, 1.0, 0)
@@ -371,11 +260,11 @@ def test_the_time_to_completion_is_of_the_kind_asked_for_and_of_nearly_all_answe
 def test_slower_is_twice_the_usual_time_of_the_latest_answers() -> None:
     seen = Statistics(Advanced())
     for _ in range(25):
-        seen.first_token(0.0, 0.5, 0)
+        seen.first_token(0.0, 0.5, 0, calm=True)
     assert not seen.slower
-    seen.first_token(0.0, 2.0, 0)
+    seen.first_token(0.0, 2.0, 0, calm=True)
     assert seen.slower
     few = Statistics(Advanced())
     for first in (0.5, 2.0, 4.0):
-        few.first_token(0.0, first, 0)
+        few.first_token(0.0, first, 0, calm=True)
     assert not few.slower, "too little is known of what is usual"

@@ -118,7 +118,7 @@ def test_what_it_learns_is_what_it_decides_by(path: Path) -> None:
     used = client(clock)
     load(used, path)
     member = used.pool.pool.look(lambda members: members["a"])
-    assert member.saturation is member.statistics.saturation
+    assert member.slowness is member.statistics.slowness
 
 
 def test_it_ages_by_the_time_between(path: Path) -> None:

@@ -36,8 +36,8 @@ from resilient_llm.decide.outcome import Onward, Outcome
 from resilient_llm.decide.pace import Meter
 from resilient_llm.decide.pool import Pool
 from resilient_llm.decide.rescue import Rescues
-from resilient_llm.decide.saturation import Saturation
-from resilient_llm.decide.statistics import Shift, Statistics
+from resilient_llm.decide.slowness import Slowness
+from resilient_llm.decide.statistics import Statistics
 from resilient_llm.decide.verdict import Verdicts
 from resilient_llm.decide.waiting import Waiting
 from resilient_llm.errors import NoProviderAvailable
@@ -680,19 +680,19 @@ def queue_taken_for_hanging(original, beside, elapsed):
     return beside.member.statistics.slower and beside.member.good_start <= beside.started
 
 
-@_wrapping(Shift, "doubled", world="busy")
+@_wrapping(Slowness, "doubled", world="busy")
 def never_slower(original, self, seconds):
     """However much slower its answers become, a provider is never busy."""
     return False
 
 
-@_wrapping(Shift, "doubled", world="busy")
+@_wrapping(Slowness, "doubled", world="busy")
 def slower_at_once(original, self, seconds):
     """A provider that nobody knows yet is busy."""
-    return self._count <= 20 or original(self, seconds)
+    return self._answers < 20 or original(self, seconds)
 
 
-@_wrapping(Saturation, "full", world="busy")
+@_wrapping(Slowness, "full", world="busy")
 def idle_and_full(original, self, waiting, now, left):
     """Where answers take longer, a provider at which nobody waits is passed over too."""
     return self.suspected

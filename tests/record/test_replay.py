@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_llm.decide.attempt import Attempt
-from resilient_llm.decide.saturation import Saturation
+from resilient_llm.decide.slowness import Slowness
 from resilient_llm.errors import Fault, FaultKind, FaultScope
 from resilient_llm.record import DecisionRecord, replay
 from resilient_llm.record.recorder import RecordedCall
@@ -85,13 +85,13 @@ def test_a_record_is_decided_again_as_it_was(seed: int, providers: int, equals: 
 def test_a_call_that_a_saturated_provider_turned_away_is_decided_again(
     recorded: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free_at, original, turned_away = [0.0], Saturation.turns_away, Counter[bool]()
+    free_at, original, turned_away = [0.0], Slowness.turns_away, Counter[bool]()
 
-    def turns_away(self: Saturation, waiting: int, now: float, left: float) -> bool:
+    def turns_away(self: Slowness, waiting: int, now: float, left: float) -> bool:
         turned_away[found := original(self, waiting, now, left)] += 1
         return found
 
-    monkeypatch.setattr(Saturation, "turns_away", turns_away)
+    monkeypatch.setattr(Slowness, "turns_away", turns_away)
 
     def queues(now: float, attempt: Attempt[Target]) -> Act:
         free_at[0] = max(free_at[0], now) + 0.2

@@ -87,8 +87,8 @@ class Attempt(Generic[T]):
         self.number: int = number
         self.generation: int = member.breaker.generation
         self.started: float = now
-        waiting, saturation = len(member.pending), member.saturation
-        self.calm: bool = not (waiting or saturation.suspected) or saturation.sent(waiting, now)
+        waiting, slowness = len(member.pending), member.slowness
+        self.calm: bool = not (waiting or slowness.suspected) or slowness.sent(waiting, now)
         """Whether nobody queued at its provider when it was sent."""
         self.content_at: float | None = None
         self.slow_lease: bool = False

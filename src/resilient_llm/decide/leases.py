@@ -15,7 +15,7 @@ from resilient_llm.decide.ask import Ask
 from resilient_llm.decide.attempt import Attempt
 from resilient_llm.decide.breaker import CLOSED, LAST_RESORT, State
 from resilient_llm.decide.budget import Budget
-from resilient_llm.decide.choose import at_home, breaks, cheapest, choose, least_bad, soonest, stalest
+from resilient_llm.decide.choose import at_home, breaks, cheapest, choose, least_bad, prices, soonest, stalest
 from resilient_llm.decide.keys import LIMITED, Refusal
 from resilient_llm.decide.line import Place
 from resilient_llm.decide.member import Member, T
@@ -33,6 +33,7 @@ SUCCESS_EARNS: Final = 3.0
 """Tokens that an answer earns: enough for all tries of an SDK at a provider that fails four fifths of its calls."""
 _FLOOR = 0.03  # tokens a second: a thousand small clients must not storm a provider that has no room
 _NEAR = 5.0  # seconds of toll more than the least that a provider may have to be tried for news
+_DRAWN = 1.5  # times the least price: who costs no more is drawn often enough to be heard of
 _ALONE = 10.0  # seconds without another call after which a batch has a provider to itself
 _TO_ITS_END = 4.0  # times the first wait that a trial has at least which is judged at its end
 _PACE = 4.0  # calls a second from which on trials may cost no more than their share of traffic
@@ -109,7 +110,7 @@ class Leases(Generic[T]):
             member = self._table.first.get(ask.route)  # the common case, told apart for its speed alone
             if member is not None and member.breaker.state is CLOSED and not (member.line.waiting or ask.unsuitable):
                 refusal = member.refusal(ask, now)
-                if refusal is None and not member.saturation.suspected:
+                if refusal is None and not member.slowness.suspected:
                     return self._lease(ask, past, member, "initial", now)
         return self._first_choice(ask, past, now) or self._second_choice(ask, past, now)
 
@@ -144,7 +145,7 @@ class Leases(Generic[T]):
                 elif member.refusal(ask, now) is not None:
                     continue
                 if member.breaker.state is CLOSED:
-                    away = member.saturation.suspected and member.turns_away(ask, now)
+                    away = member.slowness.suspected and member.turns_away(ask, now)
                     (busy if away else ready).append(member)
                 elif due is None and member.trial_due(now):
                     due = member
@@ -343,6 +344,9 @@ def _exclusive_seconds(member: Member[T], ask: Ask, timeout: float, now: float) 
 
 
 def _worth(stale: Member[T], ready: Sequence[Member[T]], ask: Ask) -> bool:
-    """Whether news of a provider are of use to a call: not where it would hardly be taken for its toll."""
-    tolls = ask.tolls
+    """Whether news of a provider are of use to a call: not where it is drawn often enough, or would hardly be taken for
+    its toll."""
+    costs, tolls = prices(ready), ask.tolls
+    if costs[ready.index(stale)] <= _DRAWN * min(costs):
+        return False
     return not tolls or tolls.get(stale.id, 0.0) <= min(tolls.get(one.id, 0.0) for one in ready) + _NEAR

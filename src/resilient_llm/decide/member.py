@@ -12,7 +12,7 @@ from resilient_llm.decide.gate import RateGate, SlowGate
 from resilient_llm.decide.heard import Heard
 from resilient_llm.decide.keys import Key, Refusal
 from resilient_llm.decide.line import Line, Place
-from resilient_llm.decide.saturation import Saturation
+from resilient_llm.decide.slowness import Slowness
 from resilient_llm.decide.statistics import Statistics
 from resilient_llm.errors import ConfigurationError
 from resilient_llm.policy import KeyTerms, Policies
@@ -79,7 +79,7 @@ class Member(Generic[T]):
         self.keys: list[Key] = []
         self.statistics: Statistics = Statistics(policies.advanced)
         self.heard: Heard = Heard()
-        self.saturation: Saturation = self.statistics.saturation
+        self.slowness: Slowness = self.statistics.slowness
         self.drained: bool = False
         self.born: int = 0
         """The generation this process began with: an attempt of an earlier one was the parent's before a fork."""
@@ -164,7 +164,7 @@ class Member(Generic[T]):
 
     def turns_away(self, ask: Ask, now: float) -> bool:
         """A call comes that others may serve, too: whether more wait here than are answered at the usual speed."""
-        return self.saturation.turns_away(len(self.pending), now, ask.deadline - now)
+        return self.slowness.turns_away(len(self.pending), now, ask.deadline - now)
 
     def _any_key(self, ask: Ask, now: float, waits: bool, ahead: int) -> Refusal | None:
         """Why none of its keys can be used; ``None`` if one can."""
@@ -316,7 +316,7 @@ class Member(Generic[T]):
         self.drained = self.line.latest_first = False
         self.breaker.restore(now)
         self.statistics.forgive()
-        self.saturation.over()
+        self.slowness.over()
         self.own_gate.open()
         for key in self.keys:
             key.gate.open()

@@ -61,7 +61,7 @@ def why_not(ask: Ask, member: Member[T], now: float) -> str | None:
     refusal = member.refusal(ask, now)
     if refusal is None and member.breaker.soft:
         return f"asked only while nobody better is there: {member.breaker.reason}"
-    if refusal is None and member.saturation.full(len(member.pending), now, ask.deadline - now):
+    if refusal is None and member.slowness.full(len(member.pending), now, ask.deadline - now):
         return "asked only while nobody better is there: more wait there than it answers at its usual speed"
     if refusal is None and member.breaker.state is State.OPEN:
         refusal = Refusal.DOWN
@@ -81,7 +81,7 @@ def _state(member: Member[T], now: float) -> str:
     """healthy, degraded, unhealthy or unknown."""
     if member.breaker.state is State.OPEN or member.breaker.state is State.ISOLATED:
         return "unhealthy"
-    if member.breaker.state is not CLOSED or member.saturation.saturated:
+    if member.breaker.state is not CLOSED or member.slowness.saturated:
         return "degraded"
     if not member.statistics.samples:
         return "unknown"

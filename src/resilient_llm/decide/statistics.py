@@ -2,7 +2,7 @@
 
 The success estimate is a discounted Beta distribution, the latency estimate a damped peak: half-way up at once when a
 call was slow, down with time when calls are fast.  Both forget, so that a provider nobody asks returns to the benefit
-of the doubt.  A change detector says when a provider has become slow.
+of the doubt.
 """
 
 from __future__ import annotations
@@ -11,20 +11,16 @@ import math
 from typing import Final
 
 from resilient_llm.decide.outcome import Outcome
-from resilient_llm.decide.saturation import Saturation
+from resilient_llm.decide.slowness import Slowness
 from resilient_llm.policy import Advanced as Policy
 
 _PRIOR, _PRIOR_WEIGHT = 0.95, 5.0  # what is believed of a provider nobody asked yet, and how many calls that is worth
 _SAMPLES = 64
-_NOT_NOTICED = 0.05  # seconds within which nobody minds how much slower it became
 _MIN_TOKENS = 8  # a shorter answer says nothing about the pace
 _REFRESH = 8  # quantiles may lag this many samples behind: sorting at every call would cost more than the call...
 _REFRESH_ALWAYS = 25  # ...but not while there are few, and decisions hang on whether there are 20
 FRESH: Final = 2.0
 """Seconds within which evidence does not fade noticeably, and need not be faded."""
-_TRIPLED = 1.1  # likewise, of a single latency
-_DOUBLED = 0.7  # logarithm of how much slower counts as slow: a doubling
-_MOST = 1.4  # likewise, of what one answer counts at most: a model that thinks now and then is not slow
 
 
 _SCORES = {Outcome.OK: 1.0, Outcome.SOFT: 0.5, Outcome.HARD: 0.0}
@@ -66,54 +62,6 @@ class Quantiles:
         self.largest = values[-1]
 
 
-class Shift:
-    """Tells when latency has moved up for good: a one-sided CUSUM (Page, 1954) on the logarithm, against a slow
-    baseline.  A slow answer is no evidence if a call that was sent later was answered as quickly as usual: then it is
-    the call that needed longer, and not the provider that became slow."""
-
-    __slots__ = ("_baseline", "_count", "_quick_at", "_sum", "raised")
-
-    def __init__(self) -> None:
-        self.raised: bool = False
-        """Whether it has."""
-        self._baseline = 0.0
-        self._count = 0
-        self._quick_at = -math.inf  # when the latest call was sent that was answered as quickly as usual
-        self._sum = 0.0
-
-    def add(self, seconds: float, sent_at: float) -> None:
-        """Take the latency of a call that was sent at this time."""
-        value = math.log(seconds if seconds > _NOT_NOTICED else _NOT_NOTICED)
-        self._count = count = self._count + 1
-        excess = value - self._baseline
-        self._baseline += excess / (count if count < 100 else 100)
-        if excess <= 0.0 and sent_at > self._quick_at:
-            self._quick_at = sent_at
-        if count <= 20 or (self._sum == 0.0 and excess <= _DOUBLED):
-            return
-        if excess > 0.0 and sent_at < self._quick_at:
-            return
-        # What ordinary scatter does must drain the sum faster than it fills it.
-        self._sum = min(8.0, max(0.0, self._sum + min(excess, _MOST) - _DOUBLED))
-        if excess < _DOUBLED / 2:  # as fast as ever: two of these in a row and all is well again
-            self._sum *= 0.5
-        self.raised = self._sum > 3.0
-
-    def slow(self, seconds: float) -> bool:
-        """Whether one latency is clearly above what was usual."""
-        value = math.log(seconds if seconds > _NOT_NOTICED else _NOT_NOTICED)
-        return self._count > 20 and value - self._baseline > _TRIPLED
-
-    def doubled(self, seconds: float) -> bool:
-        """Whether a latency is twice what was usual."""
-        return self._count > 20 and math.log(max(seconds, _NOT_NOTICED)) - self._baseline > _DOUBLED
-
-    def forget(self) -> None:
-        """Begin to sum up anew."""
-        self.raised = False
-        self._sum = 0.0
-
-
 class Statistics:
     """The record of one provider.  Not locked: the pool's lock is held by whoever calls."""
 
@@ -142,8 +90,7 @@ class Statistics:
         """How long streamed answers take from start to end."""
         self.pauses: Quantiles = Quantiles()
         """The longest pause between two pieces of content of each stream."""
-        self.shift: Shift = Shift()
-        self.saturation: Saturation = Saturation()
+        self.slowness: Slowness = Slowness()
         self.pace: float | None = None
         """Seconds per output token once a stream runs; ``None`` until measured."""
 
@@ -198,20 +145,19 @@ class Statistics:
         return merit
 
     def first_token(self, now: float, seconds: float, prompt_tokens: int, *, calm: bool = False) -> float:
-        """A streamed answer began after this long; returns the latency that compares with others.  ``calm``: nobody
+        """A streamed answer began after this long; returns how many times as long as usual that is.  ``calm``: nobody
         queued when it was asked for."""
         scale = 1.0 + prompt_tokens / self.policy.prompt_scale
         sample = seconds / scale
         self.first.add(sample)
-        self.saturation.spoke(seconds, scale, 0.0, now, calm=calm)
-        self.shift.add(sample, now - seconds)
+        ratio = self.slowness.spoke(seconds, scale, 0.0, now, calm=calm)
         self._follow(now, sample)
-        return sample
+        return ratio
 
     def whole_answer(
         self, now: float, seconds: float, prompt_tokens: int, output_tokens: int, *, calm: bool = False
     ) -> float:
-        """An answer arrived as a whole after this long; returns the latency that compares with others.  ``calm``:
+        """An answer arrived as a whole after this long; returns how many times as long as usual that is.  ``calm``:
         nobody queued when it was asked for.
 
         Only the slowdown against what its length explains is evidence: the raw time measures how much the model had
@@ -229,15 +175,14 @@ class Statistics:
         elif pace > 0.9 * self._fastest:
             pace = 0.9 * self._fastest
         writing = pace * output_tokens
-        self.saturation.spoke(seconds, scale, writing, now, calm=calm)
+        ratio = self.slowness.spoke(seconds, scale, writing, now, calm=calm)
         usual = self.latency
         if not usual:
             sample = max(seconds - writing, seconds * 0.1) / scale
         else:
             sample = usual * seconds / (usual * scale + writing)
-        self.shift.add(sample, now - seconds)
         self._follow(now, sample)
-        return sample
+        return ratio
 
     def overtaken(self, now: float, seconds: float, prompt_tokens: int) -> None:
         """An attempt was given up after this long without a sign of life: it would have taken at least that."""
@@ -257,11 +202,10 @@ class Statistics:
     @property
     def slower(self) -> bool:
         """Whether its latest answers took at least twice as long as usual."""
-        return self.latency is not None and self.shift.doubled(self.latency)
+        return self.latency is not None and self.slowness.doubled(self.latency)
 
     def forgive(self) -> None:
         """Hold nothing against it any more: a person says that it is well."""
-        self.shift.forget()
         self._good = self._total = 0.0
         self.merit = None
 

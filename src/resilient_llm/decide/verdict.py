@@ -46,9 +46,9 @@ class Verdicts(Generic[T]):
         """A stream began."""
         member, seen = attempt.member, attempt.member.statistics
         if self._spoke(attempt, now):
-            sample = seen.first_token(now, now - attempt.started, attempt.ask.tokens, calm=attempt.calm)
-            if seen.shift.raised or member.breaker.state is not CLOSED:
-                self._judge_latency(attempt, sample, now)
+            ratio = seen.first_token(now, now - attempt.started, attempt.ask.tokens, calm=attempt.calm)
+            if seen.slowness.slow or member.breaker.state is not CLOSED:
+                self._judge_latency(attempt, ratio, now)
 
     def answered(self, attempt: Attempt[T], output_tokens: int, now: float) -> None:
         """An answer is complete, which is proof of more than its provider's health."""
@@ -61,9 +61,9 @@ class Verdicts(Generic[T]):
                 seen.pauses.add(attempt.pause)
         elif self._spoke(attempt, now):
             tokens, calm = attempt.ask.tokens, attempt.calm
-            sample = seen.whole_answer(now, now - started, tokens, output_tokens, calm=calm)
-            if seen.shift.raised or member.breaker.state is not CLOSED:
-                self._judge_latency(attempt, sample, now)
+            ratio = seen.whole_answer(now, now - started, tokens, output_tokens, calm=calm)
+            if seen.slowness.slow or member.breaker.state is not CLOSED:
+                self._judge_latency(attempt, ratio, now)
         if key.gate.strikes:
             key.gate.succeeded(started)
         if key.pace.row or started < key.pace.waits_until:
@@ -94,21 +94,18 @@ class Verdicts(Generic[T]):
         due = attempt.rescue_after or attempt.timeout
         return not self.standstill.notice(now, started) and now - started <= due + LATE_TIMER
 
-    def _judge_latency(self, attempt: Attempt[T], sample: float, now: float) -> None:
-        """Judge an attempt by when its first sign of life came."""
+    def _judge_latency(self, attempt: Attempt[T], ratio: float, now: float) -> None:
+        """Judge an attempt by how many times as long as usual it took to its first sign of life."""
         member = attempt.member
-        breaker, shift = member.breaker, member.statistics.shift
+        breaker, slowness = member.breaker, member.slowness
         if breaker.state is CLOSED:
-            if (
-                shift.raised
-                and attempt.generation == breaker.generation
-                and breaker.suspected(Cause.SLOW, now, self._draw())
-            ):
+            current = slowness.slow and attempt.generation == breaker.generation
+            if current and breaker.suspected(Cause.SLOW, now, self._draw()):
                 self.changed(member, CLOSED, now)
                 attempt.judged, attempt.generation = True, breaker.generation  # slow, and yet an answer
         elif not breaker.ends_late:
             # What has been slow for minutes is slow for good, and no reason to stay away any more.
-            slow = breaker.cause is Cause.SLOW and now - breaker.since < RELAPSE and shift.slow(sample)
+            slow = breaker.cause is Cause.SLOW and now - breaker.since < RELAPSE and slowness.clearly(ratio)
             self.judge(attempt, Outcome.SOFT if slow else OK, now)
 
     def judge(self, attempt: Attempt[T], outcome: Outcome, now: float) -> None:
@@ -136,8 +133,6 @@ class Verdicts(Generic[T]):
             changed = breaker.failed(now, outcome, self._draw(), started=attempt.started, after_content=spoken)
         if changed:
             self.changed(member, before, now)
-            if breaker.state is CLOSED:
-                member.statistics.shift.forget()
         # It has passed and runs on: if it breaks later, that counts under the new state.
         attempt.generation = breaker.generation
 
@@ -149,7 +144,7 @@ class Verdicts(Generic[T]):
         if attempt.content_at is None:
             member.pending.pop(attempt, None)
             if not attempt.waits_for_key:
-                member.saturation.stayed_silent(now - attempt.started, now)
+                member.slowness.stayed_silent(now - attempt.started, now)
         if member.trial is attempt:
             member.trial = None
         if attempt.slow_lease:
@@ -322,7 +317,7 @@ class Verdicts(Generic[T]):
         breaker = member.breaker
         if breaker.state is before or self.members.get(member.id) is not member:
             return  # a removed provider must not speak for one that has its id now
-        member.saturation.over()
+        member.slowness.over()
         closed = breaker.state is CLOSED or breaker.state is State.ISOLATED
         open_for = 0.0 if closed else max(0.0, breaker.trial_at - now)
         self.events.append(

@@ -23,7 +23,7 @@ TIMES: Final = frozenset(
         *("until", "told", "asked", "soonest", "closed_at", "opened_at", "chance_until", "_refused_at"),  # gates
         *("trial_at", "tried_at", "since", "_down_at", "_run_at", "_broke_at", "failed_at"),  # breaker
         *("seen_at", "weighed_at", "_latency_at", "_quick_at"),  # statistics
-        *("_slice_at", "_calm_at", "_calm_spoke_at"),  # saturation
+        *("_slice_at", "_calm_at", "_calm_spoke_at"),  # slowness
     }
 )
 """Attributes that are points in time."""
@@ -83,7 +83,7 @@ def restore(member: Member[T], found: Mapping[str, object], *, later: float, now
         _fill(part, found.get(name), later, now)
     breaker, gate, statistics, own, account = made
     breaker.generation = member.breaker.generation
-    member.breaker, member.statistics, member.saturation = breaker, statistics, statistics.saturation
+    member.breaker, member.statistics, member.slowness = breaker, statistics, statistics.slowness
     member.keys[0].gate = gate
     _go_on(member.own_gate, own)
     if same_account and not member.account_gate.strikes:

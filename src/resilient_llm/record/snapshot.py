@@ -20,7 +20,7 @@ from resilient_llm.policy import Rate
 from resilient_llm.record.state import Plain, fields_of, install
 
 _OWN: Final = frozenset(
-    {"id", "target", "policies", "held", "pending", "trial", "line", "keys", "saturation", "_line", "_policies"}
+    {"id", "target", "policies", "held", "pending", "trial", "line", "keys", "slowness", "_line", "_policies"}
 )
 """What is recorded in another way, or elsewhere."""
 _METERS: Final = frozenset({"declared", "reported", "learnt", "ramp", "_stated", "_meters", "_bucket"})

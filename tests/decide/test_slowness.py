@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilient_llm.decide.saturation import Saturation
+from resilient_llm.decide.slowness import Slowness
 from tests.decide.world import Target, World
 
 Seconds = Callable[[random.Random], float]
@@ -34,7 +34,7 @@ class Server:
     """A provider with ``room`` for so many answers at a time (``None``: any number), which queues the others."""
 
     def __init__(self, room: int | None, takes: Seconds = usual, seed: int = 1) -> None:
-        self.subject = Saturation()
+        self.subject = Slowness()
         self.room = room
         self.takes = takes
         self.now = 0.0
@@ -189,12 +189,12 @@ def test_one_that_becomes_slower_for_good_has_its_traffic_back() -> None:
 
 def test_the_first_calls_that_are_sent_tell_what_is_usual_and_not_the_first_that_are_answered() -> None:
     """Those sent later stand in the queue already, where it is too much from the first call on."""
-    subject = Saturation()
+    subject = Slowness()
     assert [subject.sent(waiting, 0.0) for waiting in range(1, 6)] == [True, True, True, False, False]
 
 
 def test_first_calls_that_get_no_answer_leave_it_to_others_to_tell_what_is_usual() -> None:
-    subject = Saturation()
+    subject = Slowness()
     for _ in range(10):
         assert subject.sent(5, 0.0)
         subject.stayed_silent(1.0, 1.0)
@@ -204,7 +204,7 @@ def test_first_calls_that_get_no_answer_leave_it_to_others_to_tell_what_is_usual
 
 
 def test_who_gets_no_answer_counts_too() -> None:
-    subject = Saturation()
+    subject = Slowness()
     for _ in range(20):
         subject.spoke(1.0, 1.0, 0.0, 0.0, calm=True)
     for _ in range(3):
@@ -216,7 +216,7 @@ def test_who_gets_no_answer_counts_too() -> None:
 
 
 def test_who_gets_no_answer_does_not_count_where_one_that_came_later_was_quick() -> None:
-    subject = Saturation()
+    subject = Slowness()
     for _ in range(20):
         subject.spoke(1.0, 1.0, 0.0, 1.0, calm=True)
     subject.spoke(0.5, 1.0, 0.0, 9.0, calm=False)
@@ -229,7 +229,7 @@ def test_who_gets_no_answer_does_not_count_where_one_that_came_later_was_quick()
 
 
 def test_what_a_long_prompt_and_a_long_answer_take_is_no_queue() -> None:
-    subject = Saturation()
+    subject = Slowness()
     for number in range(200):
         scale, writing = 1.0 + number % 4, float(number % 10)
         subject.spoke(0.6 * scale + writing, scale, writing, 0.0, calm=True)
@@ -239,7 +239,7 @@ def test_what_a_long_prompt_and_a_long_answer_take_is_no_queue() -> None:
 @settings(max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from(["sent", "spoke", "none", "away"]), st.floats(0.0, 1e6)), max_size=60))
 def test_an_idle_provider_is_always_asked_whatever_happened(steps: list[tuple[str, float]]) -> None:
-    subject, now = Saturation(), 0.0
+    subject, now = Slowness(), 0.0
     for what, value in steps:
         now += min(value, 100.0)
         if what == "sent":
@@ -263,7 +263,121 @@ def test_who_waits_for_a_key_does_not_wait_for_the_provider(waits_for_key: bool)
             world.call_of[attempt].asking(attempt, world.now)
         world.now += 5.0
         world.abandon(attempt)
-    assert world.member("a").saturation.suspected is not waits_for_key
+    assert world.member("a").slowness.suspected is not waits_for_key
+
+
+# --- it has become slow ---
+
+
+def took(subject: Slowness, seconds: float, sent_at: float) -> None:
+    """Nobody queued, and an answer came after so many seconds."""
+    subject.spoke(seconds, 1.0, 0.0, sent_at + seconds, calm=True)
+
+
+def spread(base: float, index: int) -> float:
+    return base * (0.7, 1.0, 1.4, 0.9, 1.2)[index % 5]
+
+
+def test_a_model_that_thinks_before_some_of_its_answers_is_not_slow() -> None:
+    subject, dice, raised = Slowness(), random.Random(1), 0
+    for index in range(5000):
+        took(subject, spread(1.0, index) + (20.0 if dice.random() < 0.2 else 0.0), index)
+        raised += subject.slow
+    assert raised <= 5
+
+
+def answers(rate: float, seconds: float, takes: Callable[[random.Random, float], float]) -> list[tuple[float, float]]:
+    """When the calls of some time were sent, and how long each took, in the order in which they are answered."""
+    dice = random.Random(1)
+    sent = [index / rate for index in range(int(rate * seconds))]
+    return sorted(((at, takes(dice, at)) for at in sent), key=sum)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7])
+def test_a_slow_answer_is_not_slow_where_calls_sent_later_are_answered_as_soon_as_ever(share: float) -> None:
+    subject, raised = Slowness(), 0
+    calls = answers(5.0, 600.0, lambda dice, _: dice.uniform(0.4, 0.9) + (20.0 if dice.random() < share else 0.0))
+    for sent_at, seconds in calls:
+        took(subject, seconds, sent_at)
+        raised += subject.slow
+    assert raised == 0
+
+
+def test_a_lasting_slowdown_is_noticed_at_once_where_many_calls_are_under_way() -> None:
+    subject, slow = Slowness(), 0
+    for sent_at, seconds in answers(
+        20.0, 120.0, lambda dice, at: dice.uniform(0.4, 0.9) * (10.0 if at > 60.0 else 1.0)
+    ):
+        slow += sent_at > 60.0
+        took(subject, seconds, sent_at)
+        if subject.slow:
+            break
+    assert 0 < slow <= 10
+
+
+def test_ordinary_scatter_is_not_slow() -> None:
+    subject = Slowness()
+    for index in range(1000):
+        took(subject, spread(1.0, index), index)
+        assert not subject.slow
+
+
+def test_a_lasting_slowdown_is_noticed_within_ten_calls_and_a_straggler_is_not() -> None:
+    subject = Slowness()
+    for index in range(100):
+        took(subject, spread(1.0, index), index)
+    took(subject, 8.0, 100)
+    assert not subject.slow
+    for index in range(20):
+        took(subject, spread(1.0, index), 101 + index)
+    for index in range(10):
+        took(subject, spread(5.0, index), 121 + index)
+    assert subject.slow
+
+
+def test_a_shift_ends_when_latency_returns() -> None:
+    subject = Slowness()
+    for index in range(200):
+        took(subject, spread(5.0 if 100 <= index < 120 else 1.0, index), index)
+    assert not subject.slow
+
+
+def test_a_latency_of_nothing_is_no_error() -> None:
+    subject = Slowness()
+    for index in range(30):
+        took(subject, 0.0, index)
+    assert not subject.slow
+
+
+def test_a_few_milliseconds_more_are_no_shift_however_many_times_as_long() -> None:
+    subject = Slowness()
+    for index, seconds in enumerate([0.001] * 40 + [0.04] * 40):
+        took(subject, seconds, index)
+        assert not subject.slow
+    for index in range(5):
+        took(subject, 1.0, 80 + index)
+    assert subject.slow
+
+
+def test_a_latency_is_slow_only_against_a_known_usual_one() -> None:
+    subject = Slowness()
+    assert not subject.clearly(100.0), "nothing is usual yet"
+    for index in range(30):
+        took(subject, spread(1.0, index), index)
+    assert subject.clearly(6.0)
+    assert not subject.clearly(1.5)
+    assert not subject.clearly(0.0)
+
+
+def test_forgetting_begins_to_sum_up_anew() -> None:
+    subject = Slowness()
+    for index in range(60):
+        took(subject, spread(1.0 if index < 40 else 10.0, index), index)
+    assert subject.slow
+    subject.over()
+    assert not subject.slow
+    took(subject, 1.0, 60)
+    assert not subject.slow
 
 
 # --- whom a call is sent to ---
@@ -277,7 +391,7 @@ def saturate(world: World, provider: str) -> None:
     for attempt in waiting[:15]:
         world.speak(attempt, after=0.005)
         world.succeed(attempt)
-    assert world.member(provider).saturation.suspected
+    assert world.member(provider).slowness.suspected
     assert world.breaker(provider) == "closed"
 
 
