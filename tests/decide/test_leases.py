@@ -648,18 +648,6 @@ def test_a_call_that_is_overtaken_at_a_busy_provider_is_stuck_and_sent_again() -
     assert world.rescued(first, after=5.0).fresh
 
 
-def test_no_rescue_goes_where_the_queue_is_longer_than_the_call_has_left() -> None:
-    world = rescuable()
-    world.half_break("b")
-    for _ in range(2):
-        world.start(only="b", streaming=True, timeout=100.0)
-    world.now += 8.0
-    first = world.start(only=None, streaming=True, timeout=20.0)
-    assert first.target.id == "a"
-    assert world.rescue(first, after=10.0) is None
-    assert world.rescue(world.start(streaming=True, timeout=60.0), after=1.6) is not None, "this one has time for it"
-
-
 def test_only_the_timeout_of_a_provider_that_had_become_slower_is_a_sign_of_overload() -> None:
     for firsts, crowded in (((), False), ((2.0, 4.0), True)):
         world, first = lone(firsts)

@@ -20,10 +20,9 @@ BUSY: Final[dict[str, str]] = {
     "B1": "where nobody else is well, an attempt is given up for its silence only when its call ends",
     "B2": "a lone provider that hangs is asked again at half of its call's time, no sooner than it would time out, and "
     "later where it usually takes longer than what is left then; one that has too much to do is not",
-    "B3": "no rescue goes to a half-broken provider where what it was asked waits for longer than the call has left",
-    "B4": "each provider that is down has its own wait, which any attempt there begins anew: at most a second, and six "
+    "B3": "each provider that is down has its own wait, which any attempt there begins anew: at most a second, and six "
     "where it has too much to do",
-    "B5": "a provider that is well, and where nobody waits for a sign of life, is not passed over for one of a later "
+    "B4": "a provider that is well, and where nobody waits for a sign of life, is not passed over for one of a later "
     "tier",
 }
 
@@ -135,20 +134,20 @@ class Busy:
             if other is not member:
                 most = max(self._resort.get(other, -math.inf), now + _LAST_RESORT)
                 told = f"{step!r} keeps others from {other.id} for {other.resort_at - now} s"
-                self._demand(other.resort_at <= most + 1e-6, "B4", told)
+                self._demand(other.resort_at <= most + 1e-6, "B3", told)
         if not down:
             return
         crowded = self._crowded.get(member, False)
         most = max(self._resort.get(member, -math.inf), now + (_LAST_RESORT if crowded is False else _CROWDED))
-        self._demand(member.resort_at <= most + 1e-6, "B4", f"{member.id} is tried in {member.resort_at - now} s only")
+        self._demand(member.resort_at <= most + 1e-6, "B3", f"{member.id} is tried in {member.resort_at - now} s only")
         _, since = self._down_at.get(member, (State.OPEN, now))
         grown = max((now - since) / 4.0, _SOONEST)
         least = now + min(grown, _CROWDED if crowded else _LAST_RESORT)
         told = f"{member.id}, down, may be asked again {member.resort_at - now} s after {step!r}"
-        self._demand(member.resort_at >= least - 1e-6, "B4", told)
+        self._demand(member.resort_at >= least - 1e-6, "B3", told)
         if not again and (crowded or step.kind == "hedge"):
             due = min(member.breaker.trial_at, self._resort.get(member, -math.inf))
-            self._demand(now >= due - 1e-6, "B4", f"{step!r} although it is due in {due - now} s")
+            self._demand(now >= due - 1e-6, "B3", f"{step!r} although it is due in {due - now} s")
 
     def patient(self, step: Real, *, alone: bool, lone: bool, left: float, longest: float) -> None:
         """For how long an attempt may be silent.  ``alone``: nobody else is well; ``lone``: there is nobody else;
@@ -165,17 +164,13 @@ class Busy:
             told = f"{step!r}, alone with {left} s left, is sent again after {due} s"
             self._demand((asked or slow) and not (asked and in_vain), "B2", told)
 
-    def rescued(self, beside: Real, found: Real, *, half_broken: bool, oldest: float | None, now: float) -> None:
-        """A second attempt was allowed.  ``oldest``: when what a half-broken one was asked first, and has not spoken,
-        began, unless something begun since has."""
-        left = found.ask.deadline - now
+    def rescued(self, beside: Real, found: Real, now: float) -> None:
+        """A second attempt was allowed."""
         if found.member is beside.member:
             speed = self.speed(beside.member)
             queued = speed.busy is True and speed.began <= beside.started
             queued = queued or speed.queues(beside.started, now - 1e-6)
             self._demand(not queued, "B2", f"{found!r} stands in the queue of {beside!r}")
-        elif half_broken and oldest is not None:
-            self._demand(now - oldest < left, "B3", f"{found!r} where others have waited {now - oldest} s, {left} left")
 
     def not_rescued(self, beside: Real, longest: float, now: float) -> None:
         """There was none beside an attempt at a lone provider, though half of its time is gone, it can be paid for and

@@ -716,12 +716,6 @@ def lone_provider_asked_once(original, policies, seen, ask, left):
     return math.inf
 
 
-@_wrapping(rescue_module, "_too_long", world="busy")
-def rescue_into_a_queue(original, member, ask, now):
-    """A rescue goes where everybody has waited for longer than it has time."""
-    return False
-
-
 @_wrapping(Verdicts, "outcome", world="busy")
 def no_overload_is_a_crowd(original, self, attempt, fault, now):
     """A provider that says that it has no room is tried every second like any other that is down."""

@@ -241,7 +241,7 @@ class Watched:
             if step.member in tier:
                 return
             idle = [member for member in tier if member in well and member not in waited_for]
-            check.demand(not idle, "B5", f"{step!r} although {idle} could be asked")
+            check.demand(not idle, "B4", f"{step!r} although {idle} could be asked")
 
     def _trial(self, step: Real, well: list[Member[Provider]], now: float) -> None:
         """A call is spent on finding out how a provider is."""
@@ -319,9 +319,7 @@ class Watched:
             check.demand(self.call.ask.repeatable, "R2", f"{found!r} of a call that must not be repeated")
             if found.member is beside.member:
                 check.demand(found.fresh and not well, "S11", f"{found!r} at the same provider beside {well}")
-            half_broken = check.pictures[found.member].state is State.SOFTLY_OPEN and not found.member.breaker.down
-            oldest = self._oldest(found.member, but=found)
-            check.busy.rescued(beside, found, half_broken=half_broken, oldest=oldest, now=now)
+            check.busy.rescued(beside, found, now)
             lost = beside.kind == "trial" or beside.member.breaker.down
             self._due = 0.0
             self._pays_for_rescue(beside, found, lost and found.member is not beside.member, now)
@@ -333,14 +331,6 @@ class Watched:
         check.pictures[beside.member] = picture(beside.member)
         check.after(now, None if found is None else found.member)
         return found
-
-    def _oldest(self, member: Member[Provider], but: Real) -> float | None:
-        """When the oldest of several attempts began that wait there for a sign of life, unless one begun since gave
-        one."""
-        check = self._checker
-        silent = [one for one, lease in check.leases.items() if one.member is member and not lease.spoke]
-        began = [one.started for one in silent if one is not but]
-        return min(began) if len(began) > 1 and check.busy.speed(member).began < min(began) else None
 
     def _hangs(self, beside: Real, now: float) -> bool:
         """Whether an attempt that is silent at a lone provider for half of its time can be made a second time."""

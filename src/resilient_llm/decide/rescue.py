@@ -76,7 +76,7 @@ class Rescues(Leases[T]):
         well = [one for one in fresh if one.breaker.state is CLOSED and one.refusal(ask, now) is None]
         if well:
             return cheapest([one for one in well if one.statistics.latency is not None] or well)
-        some = [one for one in (*fresh, *again) if not _too_long(one, ask, now)]
+        some = [*fresh, *again]
         if some:
             return least_bad(some, streaming=ask.streaming)
         return next((one for one in down if one.trial is None and now >= one.next_trial()), None)
@@ -101,11 +101,6 @@ def _overloaded(beside: Attempt[T], elapsed: float) -> bool:
     member = beside.member
     answers_others = member.heard_at - beside.started > elapsed / 2.0
     return (answers_others or member.statistics.slower) and member.good_start <= beside.started
-
-
-def _too_long(member: Member[T], ask: Ask, now: float) -> bool:
-    """Whether what it was asked waits there for longer than the call has left: an answer would come too late."""
-    return member.queueing and now - next(iter(member.pending.values())) >= ask.deadline - now
 
 
 def _within(seconds: float, timeout: float) -> float | None:
