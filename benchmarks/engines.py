@@ -20,20 +20,22 @@ BUDGET = 0.14
 ENGINES = ("httpx", "httpx2", "aiohttp")
 
 
-def by_hand(engine: str, url: str) -> Callable[[], Awaitable[object]]:
-    """One request through an engine's transport, with nothing around it."""
+def by_hand(engine: str, url: str, opened: list[Callable[[], Awaitable[object]]]) -> Callable[[], Awaitable[object]]:
+    """One request through an engine's transport, with nothing around it; what closes it is added to ``opened``."""
     if engine == "aiohttp":
         session: list[aiohttp.ClientSession] = []
 
         async def ask() -> object:
             if not session:
                 session.append(aiohttp.ClientSession(headers=HEADERS))
+                opened.append(session[0].close)
             async with session[0].post(url, data=json.dumps(BODY), headers={"content-type": "application/json"}) as got:
                 return json.loads(await got.read())
 
         return ask
     package = httpx2 if engine == "httpx2" else httpx
     transport = package.AsyncHTTPTransport()
+    opened.append(transport.aclose)
 
     async def send() -> object:
         request = package.Request("POST", url, content=json.dumps(BODY), headers=HEADERS)
@@ -55,6 +57,10 @@ def batch(runner: asyncio.Runner, one: Callable[[], Awaitable[object]]) -> Batch
     return lambda count: runner.run(run(count))
 
 
+async def _closed(close: Callable[[], Awaitable[object]]) -> None:
+    await close()
+
+
 def own(whole: Timing, beneath: Timing, bare: Timing) -> float:
     """The difference of two, as a share of a third."""
     rounds = zip(whole.rounds, beneath.rounds, bare.rounds, strict=True)
@@ -65,15 +71,20 @@ def rows(quick: bool) -> list[Row]:
     """All engines."""
     count, rounds = (40, 5) if quick else (150, 11)
     shown: list[Row] = []
+    opened: list[Callable[[], Awaitable[object]]] = []
     with serving(100) as url, asyncio.Runner() as runner:
         bare = httpx.AsyncClient(headers=HEADERS)
+        opened.append(bare.aclose)
         target = url + "/v1/chat/completions"
         things = {"bare": batch(runner, lambda: bare.post(target, json=BODY))}
         for engine in ENGINES:
             client = AsyncResilientClient(providers(url), deadline=None, engine=engine)
+            opened.append(client.aclose)
             things[f"{engine} whole"] = batch(runner, lambda client=client: client.chat(PROMPT))  # type: ignore[misc]
-            things[engine] = batch(runner, by_hand(engine, target))
+            things[engine] = batch(runner, by_hand(engine, target, opened))
         found = measure(things, count, rounds)
+        for close in opened:
+            runner.run(_closed(close))
         for engine in ENGINES:
             whole, beneath = found[f"{engine} whole"], found[engine]
             share, ratio = own(whole, beneath, found["bare"]), whole.over(found["bare"])

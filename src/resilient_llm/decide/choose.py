@@ -16,7 +16,6 @@ from resilient_llm.decide.breaker import Cause
 from resilient_llm.decide.member import Member, T
 from resilient_llm.decide.statistics import FRESH
 
-_LEAST = 0.02  # of the best one's draws: who is never drawn could never show that it got better
 _LOST = 30.0  # seconds that a lost call is worth
 _STALE = 30.0  # seconds without news of an equal after which it is tried
 
@@ -45,9 +44,10 @@ def choose(members: Sequence[Member[T]], now: float, draw: Callable[[], float]) 
             merit /= (1 + len(member.pending)) ** 2
         merits.append(merit)
         weights.append(member.target.weight)
-    lowest, best = min(merits), max(merits)
-    if lowest <= _LEAST * best:  # 0: unknown, and drawn as often as the best
-        merits = [max(merit, _LEAST * best) if merit else best or 1.0 for merit in merits]
+    lowest = min(merits)
+    if not lowest:  # unknown, and drawn as often as the best
+        best = max(merits) or 1.0
+        merits = [merit or best for merit in merits]
     edges = list(accumulate(map(mul, merits, weights)))
     total, last = edges[-1], len(edges) - 1
     first, second = members[bisect(edges, total * draw(), 0, last)], members[bisect(edges, total * draw(), 0, last)]
