@@ -23,7 +23,7 @@ from typing import Protocol
 
 from resilient_llm.decide.breaker import Breaker, Cause, State
 from resilient_llm.decide.outcome import Outcome
-from resilient_llm.decide.statistics import Shift
+from resilient_llm.decide.slowness import Slowness
 from resilient_llm.operate.anomalies.detectors import Failures, Slowdown
 from resilient_llm.policy import Breaker as BreakerPolicy
 
@@ -61,7 +61,7 @@ class TheBreakers:
     """The breaker and its statistics of latency: what moves traffic.  Trials follow as in a client that asks on."""
 
     def __init__(self) -> None:
-        self.shift, self.breaker, self.now = Shift(), Breaker(BreakerPolicy()), 0.0
+        self.slowness, self.breaker, self.now = Slowness(), Breaker(BreakerPolicy()), 0.0
 
     def add(self, sample: Sample) -> bool:
         self.now += 1.0
@@ -69,8 +69,8 @@ class TheBreakers:
             self.breaker.failed(self.now, Outcome.HARD, 0.5)
         else:
             self.breaker.succeeded(self.now)
-            self.shift.add(sample.seconds, self.now)
-            if self.shift.raised:
+            self.slowness.spoke(sample.seconds, 1.0, 0.0, self.now + sample.seconds, calm=True)
+            if self.slowness.slow:
                 self.breaker.suspected(Cause.SLOW, self.now, 0.5)
         return self.breaker.state is not State.CLOSED
 
